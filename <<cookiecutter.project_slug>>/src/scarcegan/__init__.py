@@ -1,0 +1,1 @@
+"""ScarceGAN for extremely rare classes: features, training, evaluation, registration, serving, monitoring."""

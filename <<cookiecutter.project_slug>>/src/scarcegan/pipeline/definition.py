@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from scarcegan.pipeline.config import Config, definitions_argument
+
 Value = str | int | float | bool
+RUN_ID = "{run_id}"  # an argument every reader replaces by the id of the execution; no part of a cache key
 
 
 @dataclass(frozen=True)
@@ -101,3 +104,171 @@ def check(pipeline: Pipeline) -> None:
         names.add(step.name)
         if isinstance(step, Step):
             outputs.update(f"{step.name}.{output}" for output in step.outputs)
+
+
+def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
+    """Telemetry and weak labels -> one model set, registered when the gate opens."""
+    classes = ",".join(config.labels.classes)
+    return Pipeline(
+        "training",
+        sources=("telemetry", "labels", "champion"),
+        optional=("labels", "champion"),
+        steps=(
+            Step(
+                "features",
+                "scarcegan.steps.features",
+                inputs={"telemetry": "telemetry", "labels": "labels"},
+                outputs=("features",),
+                arguments=features_arguments(config, as_of_weeks=(config.split.test_weeks, 0)),
+                instance="ml.m5.2xlarge",
+                retries=config.local.retries,
+            ),
+            Step(
+                "split",
+                "scarcegan.steps.split",
+                inputs={"features": "features.features"},
+                outputs=("labelled", "unlabelled", "validation", "test", "folds"),
+                arguments={
+                    "classes": classes,
+                    "test-share": config.split.test_share,
+                    "validation-share": config.split.validation_share,
+                    "folds": config.split.folds,
+                    "seed": config.split.seed,
+                },
+                instance="ml.m5.xlarge",
+                retries=config.local.retries,
+            ),
+            Step(
+                "train",
+                "scarcegan.steps.train",
+                inputs={channel: f"split.{channel}" for channel in ("labelled", "unlabelled", "validation", "folds")},
+                outputs=("models", "curves"),
+                arguments={
+                    "classes": classes,
+                    "definitions": definitions_argument(config),
+                    **{name.replace("_", "-"): value for name, value in config.train.model_dump().items()},
+                },
+                instance="ml.m5.2xlarge",
+                retries=config.local.retries,
+                kind="training",
+            ),
+            Step(
+                "baseline",
+                "scarcegan.steps.baseline",
+                inputs={"models": "train.models", "labelled": "split.labelled", "unlabelled": "split.unlabelled"},
+                outputs=("baseline",),
+                arguments={"classes": classes},
+                instance="ml.m5.xlarge",
+                retries=config.local.retries,
+            ),
+            Step(
+                "evaluate",
+                "scarcegan.steps.evaluate",
+                inputs={
+                    "models": "train.models",
+                    "curves": "train.curves",
+                    "labelled": "split.labelled",
+                    "test": "split.test",
+                    "champion": "champion",
+                },
+                outputs=("evaluation", "gate"),
+                arguments={
+                    "classes": classes,
+                    **config.evaluate.model_dump(),
+                    **{f"gate-{name}": value for name, value in config.gate.model_dump().items()},
+                },
+                instance="ml.m5.xlarge",
+                retries=config.local.retries,
+            ),
+            Gate("gate", on="evaluate.gate"),
+            Step(
+                "register",
+                "scarcegan.steps.register",
+                inputs={"models": "train.models", "evaluation": "evaluate.evaluation", "baseline": "baseline.baseline"},
+                outputs=("packages",),
+                arguments={
+                    "group": config.project.model_package_group,
+                    "classes": classes,
+                    "run": RUN_ID,
+                    "data-fingerprint": data_fingerprint,
+                    "code-version": code_version,
+                    "config": config.model_dump_json(exclude={"local", "serve"}),
+                },
+                retries=config.local.retries,
+                kind="lambda",
+                after=("gate",),
+            ),
+        ),
+    )
+
+
+def scoring(config: Config) -> Pipeline:
+    """Telemetry of everybody -> the model's scores and the flagged users."""
+    return Pipeline(
+        "scoring",
+        sources=("telemetry", "model"),
+        steps=(
+            Step(
+                "features",
+                "scarcegan.steps.features",
+                inputs={"telemetry": "telemetry"},
+                outputs=("features",),
+                arguments=features_arguments(config, as_of_weeks=(0,)),
+                instance="ml.m5.2xlarge",
+                retries=config.local.retries,
+            ),
+            Step(
+                "score",
+                "scarcegan.steps.score",
+                inputs={"features": "features.features", "model": "model"},
+                outputs=("scored",),
+                arguments={"classes": ",".join(config.labels.classes)},
+                instance="ml.m5.xlarge",
+                retries=config.local.retries,
+            ),
+        ),
+    )
+
+
+def monitoring(config: Config) -> Pipeline:
+    """Captured or scored rows (and ground truth, when it has come) -> violations and a verdict on retraining."""
+    return Pipeline(
+        "monitoring",
+        sources=("captured", "baseline", "truth"),
+        optional=("truth",),
+        steps=(
+            Step(
+                "monitor",
+                "scarcegan.steps.monitor",
+                inputs={"captured": "captured", "baseline": "baseline", "truth": "truth"},
+                outputs=("monitoring",),
+                arguments={
+                    "classes": ",".join(config.labels.classes),
+                    **{name.replace("_", "-"): value for name, value in config.monitor.model_dump().items()},
+                },
+                instance="ml.m5.xlarge",
+                retries=config.local.retries,
+            ),
+        ),
+    )
+
+
+def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str, Value]:
+    """Arguments of the features step, the same for training and scoring but for the days it looks back from."""
+    data, features = config.data, config.features
+    return {
+        "classes": ",".join(config.labels.classes),
+        "kind": data.kind,
+        "user-column": data.user_column,
+        "time-column": data.time_column,
+        "label-column": data.label_column,
+        "counters": ",".join(data.counters),
+        "columns": ",".join(data.columns),
+        "start": data.start,
+        "days": data.days,
+        "window-days": features.window_days,
+        "windows": ",".join(str(days) for days in features.windows),
+        "as-of-weeks": ",".join(str(weeks) for weeks in dict.fromkeys(as_of_weeks)),
+        "batch-users": features.batch_users,
+        "bad-rows": data.bad_rows,
+    }

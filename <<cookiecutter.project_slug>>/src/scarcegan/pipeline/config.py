@@ -1,0 +1,329 @@
+"""config.yaml -> frozen settings. Refuses unknown keys (naming the nearest known one), wrong types and ranges."""
+
+import datetime
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from scarcegan.errors import UserError
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+RESERVED = ("unknown", "unlabelled", "generated")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML without dates: 2026-01-05 stays the text that was typed."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Project(Settings):
+    """Who this is. The names of everything in AWS derive from `name`."""
+
+    name: str = Field("rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
+    description: str = ""
+    team: str = "data-science"
+    region: str = "eu-west-1"
+    model_package_group: str = Field("rare-players", pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", max_length=63)
+
+
+class Labels(Settings):
+    """Class names. The order of `classes` is the order of every probability column: the rare class is last."""
+
+    rare_class: Name = "risky"
+    negative_classes: list[Name] = Field(["dormant", "normal", "heavy"], min_length=1)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (*self.negative_classes, self.rare_class)
+
+    @model_validator(mode="after")
+    def names_are_distinct(self) -> "Labels":
+        repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        reserved = sorted(set(self.classes) & set(RESERVED))
+        if repeated:
+            raise ValueError(f"the class name '{repeated[0]}' stands twice; every class needs its own name")
+        if reserved:
+            raise ValueError(f"the class name '{reserved[0]}' has a meaning of its own; choose another")
+        return self
+
+
+class Data(Settings):
+    """Where telemetry (or a ready feature table) and weak labels lie, and what their columns are called."""
+
+    kind: Literal["telemetry", "features"] = "telemetry"
+    path: str = Field("data/telemetry", min_length=1)
+    labels: str = Field("data/labels.csv", min_length=1)
+    user_column: str = "user_id"
+    time_column: str = "date"
+    label_column: str = "label"
+    counters: list[str] = ["sessions", "minutes", "deposits", "wagers", "night_minutes"]
+    columns: list[str] = []
+    start: str = ""
+    days: Count = 60
+    bad_rows: Literal["refuse", "drop"] = "refuse"
+
+    @field_validator("start")
+    @classmethod
+    def start_is_a_day(cls, value: str) -> str:
+        try:
+            datetime.date.fromisoformat(value or "2026-01-05")
+        except ValueError:
+            raise ValueError("expected a day such as 2026-01-05") from None
+        return value
+
+    @model_validator(mode="after")
+    def telemetry_has_counters(self) -> "Data":
+        if self.kind == "telemetry" and not self.counters:
+            raise ValueError("telemetry needs at least one counter under data.counters")
+        return self
+
+
+class Features(Settings):
+    """How much history a row of features looks at."""
+
+    window_days: Count = 46
+    windows: list[Count] = Field([7, 14, 28], min_length=1)
+    batch_users: Count = 5000
+
+
+class Split(Settings):
+    """Users are split once; test rows also lie later in time."""
+
+    test_share: Share = 0.3
+    validation_share: Share = 0.2
+    test_weeks: Annotated[int, Field(ge=0)] = 2
+    folds: Annotated[int, Field(ge=2, le=20)] = 3
+    seed: Seed = 7
+
+    @model_validator(mode="after")
+    def something_is_left_to_train_on(self) -> "Split":
+        if self.test_share + self.validation_share >= 0.9:
+            raise ValueError("test_share and validation_share leave less than a tenth of the users for training")
+        return self
+
+
+class Train(Settings):
+    """Hyperparameters of ScarceGAN; docs/model.md says what each of them does."""
+
+    iterations: Count = 2000
+    seeds: Count = 2
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    seed: Seed = 7
+
+
+class Definition(Settings):
+    """A business definition: what its model is chosen by, and the floor it must keep."""
+
+    keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
+    precision_floor: Share | None = None
+    recall_floor: Share | None = None
+    recall_tolerance: Share | None = None
+
+    @model_validator(mode="after")
+    def has_the_floor_it_needs(self) -> "Definition":
+        needed = {
+            "highest_recall": "precision_floor",
+            "highest_precision": "recall_floor",
+            "fewest_unknown": "recall_tolerance",
+        }.get(self.keep)
+        given = [name for name in ("precision_floor", "recall_floor", "recall_tolerance") if getattr(self, name) is not None]
+        if given != ([needed] if needed else []):
+            raise ValueError(f"keep: {self.keep} takes {needed or 'no floor'} (found: {', '.join(given) or 'none'})")
+        return self
+
+
+DEFINITIONS = {
+    "high_recall": Definition(keep="highest_recall", precision_floor=0.5),
+    "high_precision": Definition(keep="highest_precision", recall_floor=0.5),
+    "best_ranking": Definition(keep="highest_pr_auc"),
+    "few_unknown": Definition(keep="fewest_unknown", recall_tolerance=0.05),
+}
+
+
+class Evaluate(Settings):
+    """How sure the evaluation is of its figures."""
+
+    beta: Annotated[float, Field(gt=0, le=10)] = 2.0
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    seed: Seed = 7
+
+
+class Gate(Settings):
+    """The quality bar before registering."""
+
+    definition: str = "best_ranking"
+    metric: Literal["pr_auc", "recall", "precision", "f_beta"] = "pr_auc"
+    minimum: Annotated[float, Field(ge=0, le=1)] = 0.3
+    champion: Literal["not_worse", "better"] = "not_worse"
+    baseline: Literal["report", "required"] = "report"
+    alpha: Share = 0.05
+
+
+class Monitor(Settings):
+    """When a change in the data is a violation, and when violations suggest retraining."""
+
+    drift_threshold: Share = 0.2
+    window_days: Count = 7
+    retrain_windows: Count = 2
+    of_windows: Count = 3
+    minimum_rows: Count = 100
+
+    @model_validator(mode="after")
+    def m_is_at_most_n(self) -> "Monitor":
+        if self.retrain_windows > self.of_windows:
+            raise ValueError("retrain_windows is larger than of_windows, so retraining would never be suggested")
+        return self
+
+
+class Serve(Settings):
+    """The laptop's endpoint."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    capture_percentage: Annotated[int, Field(ge=0, le=100)] = 100
+
+
+class Local(Settings):
+    """How pipelines run on this machine."""
+
+    folder: str = Field("runs", min_length=1)
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+
+class Config(Settings):
+    """All of config.yaml. Paths are relative to the folder it lies in."""
+
+    project: Project = Project()
+    labels: Labels = Labels()
+    data: Data = Data()
+    features: Features = Features()
+    split: Split = Split()
+    train: Train = Train()
+    business_definitions: dict[Name, Definition] = Field(default=DEFINITIONS, min_length=1)
+    evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
+    monitor: Monitor = Monitor()
+    serve: Serve = Serve()
+    local: Local = Local()
+
+    @model_validator(mode="after")
+    def sections_agree(self) -> "Config":
+        if self.gate.definition not in self.business_definitions:
+            known = ", ".join(self.business_definitions)
+            raise ValueError(f"gate.definition '{self.gate.definition}' is no business definition (there are: {known})")
+        history = self.data.days - 7 * self.split.test_weeks
+        if self.data.kind == "telemetry" and self.features.window_days > history:
+            raise ValueError(
+                f"features.window_days is {self.features.window_days}, but data.days {self.data.days} less "
+                f"{self.split.test_weeks} test weeks leave {history} days. Shorten the window or bring more days."
+            )
+        return self
+
+
+def load(path: Path, changes: Iterable[str] = ()) -> Config:
+    """Read config.yaml and apply `changes` ("train.iterations=2000", the value read as YAML).
+
+    Raises UserError naming file, line, key, what was there and the next move.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the command in the project's folder, or name it with --config.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    try:
+        values = yaml.load(text, Loader) or {}
+        lines = line_numbers(yaml.compose(text, Loader))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}. Mend that line.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds a {type(values).__name__}, not sections such as 'data:' and 'train:'.")
+    places = {place: f"{path}, line {line}" for place, line in lines.items()}
+    for change in changes:
+        places[apply(values, change)] = f"--set {change}"
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(explain(problem, path, places) for problem in error.errors())) from None
+
+
+def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
+    """Set one dotted key in `values`, as `--set train.iterations=2000` asks; return the key's path."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {change}: expected key=value, for example --set train.iterations=2000.")
+    *sections, last = key.strip().split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise UserError(f"--set {change}: '{section}' is a value, not a section.")
+    try:
+        place[last] = yaml.load(text, Loader)
+    except yaml.YAMLError:
+        raise UserError(f"--set {change}: '{text}' is not a YAML value. Quote it.") from None
+    return (*sections, last)
+
+
+def explain(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
+    """One sentence for one pydantic error: file and line (or the --set), key, what was there, next move."""
+    place = tuple(problem["loc"])
+    key = ".".join(str(part) for part in place)
+    where = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), str(path))
+    if problem["type"] == "extra_forbidden":
+        known = known_keys(place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+        move = f"Did you mean '{near[0]}'?" if near else f"Known here: {', '.join(known)}."
+        return f"{where}: '{key}' is no setting. {move}"
+    message = re.sub(r"^Value error, ", "", problem["msg"]).rstrip(".")
+    given = problem.get("input")
+    found = f" (found: {given!r})" if isinstance(given, str | int | float | list | None) else ""
+    return f"{where}: {key + ': ' if key else ''}{message}{found}."
+
+
+def known_keys(section: tuple) -> list[str]:
+    """Names allowed in a section, found by walking the settings classes."""
+    model: Any = Config
+    for part in section:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else model
+        model = get_args(annotation)[1] if get_origin(annotation) is dict else annotation
+    return sorted(model.model_fields)
+
+
+def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:
+    """Path of each key -> its line, counted from 1."""
+    found: dict[tuple, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            found[(*prefix, key.value)] = key.start_mark.line + 1
+            found.update(line_numbers(value, (*prefix, key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            found[(*prefix, index)] = value.start_mark.line + 1
+    return found
+
+
+def definitions_argument(config: Config) -> str:
+    """The business definitions as the JSON a step receives."""
+    return json.dumps({name: d.model_dump(exclude_none=True) for name, d in config.business_definitions.items()})

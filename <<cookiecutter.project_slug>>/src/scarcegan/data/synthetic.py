@@ -1,0 +1,209 @@
+"""Synthetic telemetry: deterministic players with a rare risky kind, weak labels and behaviours nobody has labelled.
+
+Every user depends on the seed and the user's number alone: users are drawn in blocks of fixed size, a block has its own
+random generator, and a block that is only partly wanted is drawn whole and cut. So the first 10,000 of 1,000,000 users
+are the 10,000 users of a smaller call, and memory does not grow with the number of users.
+"""
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+CLASSES = ("dormant", "normal", "heavy", "risky")
+UNSEEN = ("bot", "bonus_hunter")
+BEHAVIOURS = CLASSES + UNSEEN
+SHARES = (0.36, 0.434, 0.18, 0.010, 0.008, 0.008)
+COUNTERS = ("sessions", "minutes", "deposits", "wagers", "night_minutes")
+BLOCK = 1_000
+PART_USERS = 5_000
+LABELLED_SHARE = 0.04  # of all users, for each negative class
+WRONG_SHARE = 0.06  # of the labels
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a kind of player plays: medians over its users; each user draws an own level around them."""
+
+    active: float  # chance to play on a weekday
+    sessions: float  # per active day
+    minutes: float  # per session
+    stake: float  # wagered per minute
+    deposit_chance: float  # per active day
+    deposit: float  # amount of one deposit
+    night: float  # share of minutes between midnight and six
+    weekend: float  # log-odds added to the chance to play on Saturday and Sunday
+
+
+HABITS = {
+    "dormant": Habits(0.05, 1.1, 12, 0.6, 0.08, 10, 0.06, 0.3),
+    "normal": Habits(0.32, 1.5, 25, 0.9, 0.20, 18, 0.07, 0.8),
+    "heavy": Habits(0.70, 2.5, 36, 1.5, 0.42, 32, 0.12, 0.4),
+    "risky": Habits(0.60, 2.3, 34, 1.4, 0.40, 30, 0.12, 0.3),
+    "bot": Habits(0.97, 6.0, 50, 0.4, 0.06, 20, 0.26, 0.0),
+    "bonus_hunter": Habits(0.40, 1.2, 14, 2.4, 0.80, 11, 0.05, -0.2),
+}
+SPREAD = Habits(0.7, 0.2, 0.35, 0.5, 0.6, 0.45, 0.7, 0.3)  # standard deviation over users, in logs or log-odds
+
+
+def generate(
+    out: Path, users: int = 10_000, days: int = 60, seed: int = 7, start: str = "2026-01-05", drift: float = 0.0
+) -> None:
+    """Write `telemetry/part-*.parquet`, `labels.csv` (weak labels) and `truth.csv` (never read by training) into `out`.
+
+    drift moves the population: at 1.0 deposits are half as large again and a good deal of play moves into the night.
+    """
+    telemetry = Path(out) / "telemetry"
+    telemetry.mkdir(parents=True, exist_ok=True)
+    for part, first in enumerate(range(0, users, PART_USERS)):
+        last = min(first + PART_USERS, users)
+        tables = list(blocks(first, last, days, seed, start, drift))
+        pq.write_table(pa.concat_tables(tables), telemetry / f"part-{part:05d}.parquet")
+    behaviour = np.concatenate([behaviours(seed, block) for block in range(-(-users // BLOCK))])[:users]
+    names = user_names(0, users)
+    write_csv(Path(out) / "truth.csv", {"user_id": names, "behaviour": np.array(BEHAVIOURS)[behaviour]})
+    chosen, label = weak_labels(behaviour, seed)
+    write_csv(Path(out) / "labels.csv", {"user_id": names[chosen], "label": np.array(CLASSES)[label]})
+
+
+def behaviours(seed: int, block: int) -> np.ndarray:
+    """Position in BEHAVIOURS of every user of a block: int [BLOCK]."""
+    return np.random.default_rng([seed, block, 0]).choice(len(BEHAVIOURS), BLOCK, p=SHARES)
+
+
+def user_names(first: int, last: int) -> np.ndarray:
+    """`u0000000`, `u0000001`, … as text [last - first]."""
+    return np.array([f"u{number:07d}" for number in range(first, last)])
+
+
+def blocks(first: int, last: int, days: int, seed: int, start: str, drift: float) -> Iterator[pa.Table]:
+    """The telemetry of users first … last - 1, a table per block."""
+    for block in range(first // BLOCK, -(-last // BLOCK)):
+        counters, present = play(behaviours(seed, block), days, np.datetime64(start), seed, block, drift)
+        numbers = np.arange(block * BLOCK, (block + 1) * BLOCK)
+        wanted = (numbers >= first) & (numbers < last)
+        user, day = np.nonzero(present & wanted[:, None])
+        columns = {"user_id": pa.array(user_names(numbers[0], numbers[-1] + 1)[user])}
+        columns["date"] = pa.array((np.datetime64(start, "D") + day), pa.date32())
+        yield pa.table(columns | {name: pa.array(values[user, day]) for name, values in counters.items()})
+
+
+def play(
+    behaviour: np.ndarray, days: int, start: np.datetime64, seed: int, block: int, drift: float
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A block of users day by day: counters by name, each [users, days], and which days were recorded, bool likewise."""
+    rng = np.random.default_rng([seed, block, 1])
+    habits = own_habits(behaviour, rng)
+    ramp, deposit_growth, night_growth, fade = changes(behaviour, days, rng)
+    shape = (len(behaviour), days)
+    weekend = is_weekend(start, days)
+    risky = behaviour == BEHAVIOURS.index("risky")
+    burst = rng.random(shape) < np.where(risky[:, None], 0.05 + 0.12 * ramp, 0.03)
+
+    chance = sigmoid(habits.active + habits.weekend * weekend - fade + 2.0 * burst)
+    active = rng.random(shape) < chance
+    sessions = np.where(active, 1 + rng.poisson(np.maximum(habits.sessions - 1, 0.05) * np.ones(shape)), 0)
+    heat = rng.lognormal(0, 0.45, shape) * np.where(burst, 1.8, 1.0)
+    minutes = sessions * habits.minutes * heat
+    night_odds = habits.night + night_growth * ramp + 1.2 * burst * risky[:, None] + 1.0 * drift
+    night = minutes * sigmoid(night_odds + rng.normal(0, 0.8, shape))
+    growth = np.exp(deposit_growth * ramp + np.log1p(0.5 * max(drift, -1)))
+    pays = active & (rng.random(shape) < sigmoid(habits.deposit_chance + 1.5 * burst + 0.6 * deposit_growth * ramp))
+    deposits = pays * habits.deposit * growth * rng.lognormal(0, 0.5, shape) * np.where(burst, 1.6, 1.0)
+    wagers = minutes * habits.stake * growth**0.5 * rng.lognormal(0, 0.4, shape)
+    counters = {
+        "sessions": sessions.astype(np.int32),
+        "minutes": np.round(minutes).astype(np.int32),
+        "deposits": np.round(deposits, 2),
+        "wagers": np.round(wagers, 2),
+        "night_minutes": np.round(night).astype(np.int32),
+    }
+    return counters, recorded(shape, rng)
+
+
+def own_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
+    """Every user's own level of each habit, arrays [users, 1]; chances and shares as log-odds."""
+    medians = np.array([astuple(HABITS[name]) for name in BEHAVIOURS])[behaviour]
+    noise = rng.normal(size=medians.shape) * np.array(astuple(SPREAD))
+    active, sessions, minutes, stake, deposit_chance, deposit, night, weekend = (medians[:, [i]] for i in range(8))
+    n = [noise[:, [i]] for i in range(8)]
+    return Habits(
+        logit(active) + n[0],
+        sessions * np.exp(n[1]),
+        minutes * np.exp(n[2]),
+        stake * np.exp(n[3]),
+        logit(deposit_chance) + n[4],
+        deposit * np.exp(n[5]),
+        logit(night) + n[6],
+        weekend + n[7],
+    )
+
+
+def changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """How users change: ramp [users, days] in 0 … 1, growth of deposits and of night play [users, 1], fading [users, days].
+
+    Risky players grow in both; some heavy and normal players grow in one of them only, so neither alone tells.
+    """
+    users = len(behaviour)
+    kind = np.array(BEHAVIOURS)[behaviour][:, None]
+    onset = rng.uniform(-10, 0.5 * days, (users, 1))
+    ramp = np.clip((np.arange(days) - onset) / rng.uniform(10, 25, (users, 1)), 0, 1)
+    which = rng.random((users, 1))
+    amount = rng.uniform(0.5, 1.3, (users, 1))
+    ordinary = (kind == "heavy") | (kind == "normal")
+    deposit_growth = np.where(kind == "risky", amount, np.where(ordinary & (which < 0.15), amount, 0.0))
+    night_growth = rng.uniform(0.8, 2.0, (users, 1))
+    night_growth = np.where(kind == "risky", night_growth, np.where(ordinary & (which > 0.85), night_growth, 0.0))
+    fades = ((kind == "dormant") & (which < 0.3)) | ((kind == "normal") & (which > 0.4) & (which < 0.5))
+    lively = np.where((kind == "dormant") & fades, 2.2, 0.0)
+    return ramp, deposit_growth, night_growth, fades * 3.0 * ramp - lively
+
+
+def recorded(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Which user-days arrived: 3 % are lost one by one, every fifth user has an outage of 2-6 days, some join late."""
+    users, days = shape
+    day = np.arange(days)
+    begin = rng.integers(0, days, (users, 1))
+    outage = (rng.random((users, 1)) < 0.2) & (day >= begin) & (day < begin + rng.integers(2, 7, (users, 1)))
+    joined = np.where(rng.random((users, 1)) < 0.05, rng.integers(0, max(days // 2, 1), (users, 1)), 0)
+    return (rng.random(shape) >= 0.03) & ~outage & (day >= joined)
+
+
+def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Who is labelled (positions, ascending) and as what (position in CLASSES); some labels are wrong, none is unseen."""
+    rng = np.random.default_rng([seed, 2])
+    order = rng.permutation(len(behaviour))
+    rare = len(CLASSES) - 1
+    chosen = []
+    for kind in range(len(CLASSES)):
+        candidates = order[behaviour[order] == kind]
+        wanted = max(len(candidates) // 2, 40) if kind == rare else max(int(LABELLED_SHARE * len(behaviour)), 10)
+        chosen.append(candidates[:wanted])
+    positions = np.sort(np.concatenate(chosen))
+    label = behaviour[positions].astype(np.int64)
+    wrong = rng.random(len(positions)) < WRONG_SHARE
+    neighbour = np.array([1, 0, 1, 2])  # dormant <-> normal, heavy -> normal, risky -> heavy
+    return positions, np.where(wrong, neighbour[label], label)
+
+
+def is_weekend(start: np.datetime64, days: int) -> np.ndarray:
+    """Saturday or Sunday, bool [days]. Day 0 of the calendar, 1970-01-01, was a Thursday."""
+    return (start.astype("datetime64[D]").astype(int) + np.arange(days) + 3) % 7 >= 5
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def logit(p: np.ndarray) -> np.ndarray:
+    return np.log(p / (1 - p))
+
+
+def write_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """A small table as CSV, text without quotes."""
+    options = pyarrow.csv.WriteOptions(quoting_style="none")
+    pyarrow.csv.write_csv(pa.table(columns), path, options)

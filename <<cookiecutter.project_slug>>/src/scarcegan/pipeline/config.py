@@ -147,7 +147,9 @@ class Definition(Settings):
             "highest_precision": "recall_floor",
             "fewest_unknown": "recall_tolerance",
         }.get(self.keep)
-        given = [name for name in ("precision_floor", "recall_floor", "recall_tolerance") if getattr(self, name) is not None]
+        given = [
+            name for name in ("precision_floor", "recall_floor", "recall_tolerance") if getattr(self, name) is not None
+        ]
         if given != ([needed] if needed else []):
             raise ValueError(f"keep: {self.keep} takes {needed or 'no floor'} (found: {', '.join(given) or 'none'})")
         return self
@@ -249,7 +251,9 @@ def load(path: Path, changes: Iterable[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run the command in the project's folder, or name it with --config.") from None
+        raise UserError(
+            f"{path}: no such file. Run the command in the project's folder, or name it with --config."
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     try:

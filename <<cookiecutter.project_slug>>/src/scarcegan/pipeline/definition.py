@@ -73,7 +73,9 @@ class Pipeline:
             if step.name == name:
                 return step
         near = difflib.get_close_matches(name, [s.name for s in self.steps], n=1)
-        raise KeyError(f"no step '{name}' in the {self.name} pipeline" + (f"; did you mean '{near[0]}'?" if near else ""))
+        raise KeyError(
+            f"no step '{name}' in the {self.name} pipeline" + (f"; did you mean '{near[0]}'?" if near else "")
+        )
 
     def parents(self, step: Step | Gate) -> tuple[str, ...]:
         """Names of the steps that must have finished before this one starts."""

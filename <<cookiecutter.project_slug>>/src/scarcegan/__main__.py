@@ -1,0 +1,3 @@
+from scarcegan.cli import main
+
+main()

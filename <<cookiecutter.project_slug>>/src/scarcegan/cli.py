@@ -1,0 +1,275 @@
+"""The command line: verbs with examples. Results go to stdout, progress to stderr; work is done elsewhere.
+
+Heavy libraries are imported inside the verb that needs them, so that --help answers at once.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scarcegan.errors import USER_ERROR, UserError, sentence
+
+if TYPE_CHECKING:
+    from scarcegan.workspace import Workspace
+
+GATE_CLOSED = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Find a rare class among weakly labelled users: data -> run -> approve -> serve, score -> monitor.",
+    epilog="New here? Type: scarcegan demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(
+    help="Make the synthetic telemetry, or check your own.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of config.yaml, for this time only.")
+]
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    config: Annotated[Path, typer.Option(help="The project's settings; its folder is where data and runs lie.")] = Path(
+        "config.yaml"
+    ),
+) -> None:
+    context.obj = config
+
+
+def workspace(context: typer.Context, changes: list[str] | None = None) -> "Workspace":
+    from scarcegan.workspace import Workspace
+
+    return Workspace.open(context.obj, changes or [])
+
+
+def emit(value: Any, as_json: bool, lines: list[str]) -> None:
+    """Print a result: JSON for machines, lines for people."""
+    print(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+
+
+def example(text: str) -> str:
+    """The epilog of a verb."""
+    return f"Example: {text}"
+
+
+@data_app.command("make", epilog=example("scarcegan data make --users 20000"))
+def data_make(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder to write telemetry/, labels.csv and truth.csv into.")] = Path(
+        "data"
+    ),
+    users: Annotated[int, typer.Option(min=100, help="How many players.")] = 10_000,
+    days: Annotated[int, typer.Option(min=28, max=3650, help="How many days of telemetry.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same players.")] = 7,
+    start: Annotated[str, typer.Option(help="First day.")] = "2026-01-05",
+    drift: Annotated[
+        float, typer.Option(min=0, max=1, help="How far habits have moved since: 0 not at all, 1 far.")
+    ] = 0.0,
+) -> None:
+    """Make realistic player telemetry with a rare, weakly labelled class."""
+    from scarcegan.data import synthetic
+
+    place = workspace(context)
+    folder = place.path(out)
+    place.refuse_to_overwrite(folder, "telemetry", "labels.csv", "truth.csv")
+    synthetic.generate(folder, users=users, days=days, seed=seed, start=start, drift=drift)
+    print(f"{folder / 'telemetry'}: {users} players x {days} days; weak labels in {folder / 'labels.csv'}")
+
+
+@data_app.command("check", epilog=example("scarcegan data check --json"))
+def data_check(context: typer.Context, as_json: AsJson = False, changes: Changes = None) -> None:
+    """Check the data that config.yaml names, and say everything that is wrong with it."""
+    summary = workspace(context, changes).check_data()
+    emit(summary, as_json, [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()])
+
+
+@app.command(epilog=example("scarcegan run --set train.iterations=4000 --from train"))
+def run(
+    context: typer.Context,
+    changes: Changes = None,
+    from_step: Annotated[
+        str | None, typer.Option("--from", metavar="STEP", help="Run this step and all after it again.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, even if nothing has changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, evaluate, and register four models when the gate opens. A killed run goes on where it stopped."""
+    place = workspace(context, changes)
+    result = place.train(from_step=from_step, cache=not no_cache)
+    lines = [f"run {result.run}: {result.status}"]
+    if result.reason:
+        lines.append(result.reason)
+    lines += [f"report: {place.show(path)}" for path in result.reports]
+    lines += [f"version {package['version']}: {package['definition']}" for package in result.packages]
+    if result.packages:
+        lines.append(f"Next: scarcegan approve {result.suggested}")
+    emit(asdict(result), as_json, lines)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog=example("scarcegan runs --json"))
+def runs(
+    context: typer.Context,
+    as_json: AsJson = False,
+    keep: Annotated[
+        int | None, typer.Option("--clean-but", metavar="N", min=0, help="Delete all runs but the newest N.")
+    ] = None,
+) -> None:
+    """List the runs, newest first; with --clean-but N, delete the older ones and their cache."""
+    place = workspace(context)
+    if keep is not None:
+        print(f"deleted {len(place.clean(keep))} runs", file=sys.stderr)
+    found = place.runs()
+    emit(found, as_json, table(found, ("run", "pipeline", "status", "started", "seconds")))
+
+
+@app.command(epilog=example("scarcegan graph --format svg > pipeline.svg"))
+def graph(
+    context: typer.Context,
+    pipeline: Annotated[str, typer.Argument(help="training, scoring or monitoring")] = "training",
+    format: Annotated[str, typer.Option(help="text, mermaid or svg")] = "text",
+) -> None:
+    """Draw a pipeline."""
+    print(workspace(context).draw(pipeline, format))
+
+
+@app.command(epilog=example("scarcegan ui --port 5000"))
+def ui(context: typer.Context, port: Annotated[int, typer.Option(min=0, max=65535)] = 5000) -> None:
+    """Open MLflow's pages on this project's runs and models."""
+    workspace(context).ui(port)
+
+
+@app.command(epilog=example("scarcegan models --json"))
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the registered models; a star marks the champion."""
+    found = workspace(context).models()
+    columns = ("version", "champion", "definition", "status", "pr_auc", "recall", "precision", "unknown_share", "run")
+    emit(found, as_json, table(found, columns) if found else ["No models yet. Type: scarcegan run"])
+
+
+@app.command(epilog=example("scarcegan approve 3 --note 'reviewed with the care team'"))
+def approve(
+    context: typer.Context,
+    version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
+    note: Annotated[str, typer.Option(help="Why; kept with the model.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion. Approving an earlier one again rolls back to it."""
+    package = workspace(context).registry().approve(version, note)
+    emit(asdict(package), as_json, [f"version {version} ({package.definition}) is the champion. Next: scarcegan serve"])
+
+
+@app.command(epilog=example("scarcegan reject 2 --note 'too many false alarms'"))
+def reject(
+    context: typer.Context,
+    version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
+    note: Annotated[str, typer.Option(help="Why; kept with the model.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Reject a version. Nothing else changes."""
+    package = workspace(context).registry().reject(version, note)
+    emit(asdict(package), as_json, [f"version {version} ({package.definition}) is rejected"])
+
+
+@app.command(epilog=example("scarcegan serve --port 8080"))
+def serve(
+    context: typer.Context,
+    version: Annotated[int | None, typer.Option(help="Another version than the champion.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+) -> None:
+    """Answer HTTP with the champion: POST /invocations, GET /ping. Requests are captured for monitoring."""
+    workspace(context).serve(version, host, port)
+
+
+@app.command(epilog=example("scarcegan score data/later/telemetry"))
+def score(
+    context: typer.Context,
+    telemetry: Annotated[Path | None, typer.Argument(help="Whom to score; default: data.path of config.yaml.")] = None,
+    version: Annotated[int | None, typer.Option(help="Another version than the champion.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, even if nothing has changed.")] = False,
+    as_json: AsJson = False,
+    changes: Changes = None,
+) -> None:
+    """Score a user base in batches, and list the flagged users."""
+    place = workspace(context, changes)
+    result = place.score(telemetry, version, cache=not no_cache)
+    lines = [f"run {result.run}: {result.status}", *result.lines]
+    emit(asdict(result), as_json, lines)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog=example("scarcegan monitor --truth data/truth.csv"))
+def monitor(
+    context: typer.Context,
+    captured: Annotated[
+        list[Path] | None, typer.Argument(help="Scored or captured folders; default: all of the champion's.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Ground truth, once it has come: user and label.")] = None,
+    as_json: AsJson = False,
+    changes: Changes = None,
+) -> None:
+    """Compare what the champion saw with its baseline: drift, model quality, and whether to retrain."""
+    place = workspace(context, changes)
+    result = place.monitor(captured or [], truth)
+    lines = [
+        f"run {result.run}: {result.status}",
+        *result.lines,
+        *[f"report: {place.show(path)}" for path in result.reports],
+    ]
+    emit(asdict(result), as_json, lines)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog=example("scarcegan demo"))
+def demo(context: typer.Context) -> None:
+    """Everything once: telemetry, run, approve, a request answered, everybody scored, a drift report."""
+    from scarcegan.demo import play
+
+    play(context.obj)
+
+
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    """Rows as aligned text, one line each under a head line."""
+    cells = [[column.replace("_", " ") for column in columns]]
+    cells += [[cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def cell(value: Any) -> str:
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "*"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """The `scarcegan` command. A user's mistake ends with one sentence and exit code 2; a bug with its traceback."""
+    try:
+        app()
+    except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(0) from None
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("stopped. Type the same command again to go on.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

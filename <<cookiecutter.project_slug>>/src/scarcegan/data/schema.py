@@ -35,7 +35,9 @@ class FeatureTable:
     def __post_init__(self) -> None:
         rows = {len(self.user_id), len(self.as_of), len(self.label), len(self.values)}
         if len(rows) != 1 or self.values.shape[1:] != (len(self.names),):
-            raise ValueError(f"a feature table of {sorted(rows)} rows, values {self.values.shape}, {len(self.names)} names")
+            raise ValueError(
+                f"a feature table of {sorted(rows)} rows, values {self.values.shape}, {len(self.names)} names"
+            )
 
     def __len__(self) -> int:
         return len(self.user_id)
@@ -94,12 +96,16 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
         with open_part(path) as file:
             found = feature_columns(file, path)
             if found != names:
-                raise UserError(f"{path}: its features differ from those of {parts(folder)[0].name}. Run features again.")
+                raise UserError(
+                    f"{path}: its features differ from those of {parts(folder)[0].name}. Run features again."
+                )
             try:
                 for batch in file.iter_batches(batch_size=batch_rows):
                     yield from_arrow(batch, names)
             except (pa.ArrowException, OSError) as error:
-                raise UserError(f"{path}: damaged Parquet ({first_line(error)}). Run the step that wrote it again.") from error
+                raise UserError(
+                    f"{path}: damaged Parquet ({first_line(error)}). Run the step that wrote it again."
+                ) from error
 
 
 def feature_names(folder: Path) -> tuple[str, ...]:

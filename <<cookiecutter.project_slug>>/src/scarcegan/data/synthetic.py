@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from scarcegan.data.user_features import is_weekend
+
 CLASSES = ("dormant", "normal", "heavy", "risky")
 UNSEEN = ("bot", "bonus_hunter")
 BEHAVIOURS = CLASSES + UNSEEN
@@ -188,11 +190,6 @@ def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     wrong = rng.random(len(positions)) < WRONG_SHARE
     neighbour = np.array([1, 0, 1, 2])  # dormant <-> normal, heavy -> normal, risky -> heavy
     return positions, np.where(wrong, neighbour[label], label)
-
-
-def is_weekend(start: np.datetime64, days: int) -> np.ndarray:
-    """Saturday or Sunday, bool [days]. Day 0 of the calendar, 1970-01-01, was a Thursday."""
-    return (start.astype("datetime64[D]").astype(int) + np.arange(days) + 3) % 7 >= 5
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,223 @@
+"""Features: telemetry (or a ready table) in, one row of numbers per user and day of observation out.
+
+Reads and checks through data/, computes through data/user_features.py, a batch of users at a time. Who belongs to which
+split is not decided here; see split.py.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from scarcegan.data import files, ready, telemetry
+from scarcegan.data.checks import Layout, Problem
+from scarcegan.data.labels import Labels, lookup, read_labels, strangers
+from scarcegan.data.schema import FeatureTable, concatenate, parse_classes, write_features
+from scarcegan.data.user_features import feature_names, is_weekend, user_features
+from scarcegan.errors import UserError, run_step
+
+CHUNK_USERS = 500  # small enough for the processor's cache
+QUIET_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class History:
+    """Which days a row looks at: `days` of them, ending `weeks` before the last day; windows are shorter looks within."""
+
+    days: int
+    windows: tuple[int, ...]
+    weeks: tuple[int, ...]
+
+
+@dataclass
+class Ledger:
+    """What was wrong and left out. A problem that may not be dropped, or must not be (`drop` is false), ends the step."""
+
+    drop: bool
+    dropped: list[Problem] = field(default_factory=list)
+
+    def enter(self, problems: Sequence[Problem]) -> None:
+        """Note problems, or raise UserError for the first that stands in the way."""
+        blocking = [problem for problem in problems if not (self.drop and problem.droppable)]
+        if blocking:
+            others = f"\n(and {len(blocking) - 1} more: scarcegan data check lists all)" if len(blocking) > 1 else ""
+            raise UserError(blocking[0].message + others)
+        self.dropped += problems
+
+
+def rows_of(users: telemetry.Users, window: telemetry.Window, history: History, names: tuple[str, ...]) -> FeatureTable:
+    """A row per user and day of observation; none for a user without a record in the history of that day."""
+    tables = []
+    for weeks in history.weeks:
+        stop = window.days - 7 * weeks
+        days = slice(stop - history.days, stop)
+        last = np.datetime64(window.last, "D") - 7 * weeks
+        weekend = is_weekend(last - history.days + 1, history.days)
+        known = np.flatnonzero(users.records[:, days].any(axis=1))
+        chunks = np.split(known, range(CHUNK_USERS, len(known), CHUNK_USERS))
+        values = [
+            user_features(users.counts[chunk, days], users.records[chunk, days] > 0, weekend, history.windows)
+            for chunk in chunks
+        ]
+        as_of = np.full(len(known), last)
+        label = users.label[known].astype(np.int8)
+        tables.append(FeatureTable(users.user_id[known], as_of, label, names, np.concatenate(values)))
+    return concatenate(tables, names)
+
+
+def from_telemetry(
+    connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, ledger: Ledger, scratch: Path
+) -> Iterator[FeatureTable]:
+    """Check everything that can be checked before the first row, then features of a bucket of users at a time."""
+    history = history_of(args, layout)
+    sources = telemetry.open_telemetry(args.telemetry, layout)
+    found = telemetry.survey(connection, sources, layout)
+    ledger.enter(found.problems)
+    known = known_labels(connection, args.labels, sources, layout, ledger)
+    names = feature_names(layout.counters, history.windows)
+    for bucket in telemetry.buckets(connection, found, layout, scratch, args.batch_users):
+        users = telemetry.dense(bucket, found.window.days, len(layout.counters))
+        bucket.unlink()
+        ledger.enter(telemetry.mistakes(connection, users, found, layout))
+        table = rows_of(users, found.window, history, names)
+        yield table if known is None else relabelled(table, known)
+
+
+def from_table(
+    connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, ledger: Ledger
+) -> Iterator[FeatureTable]:
+    """Rows of a ready feature table, checked before the first is given."""
+    sources = ready.open_ready(args.telemetry, layout, args.columns)
+    columns = ready.feature_columns(connection, sources, layout, args.columns)
+    ledger.enter(ready.survey(connection, sources, layout, columns)[1])
+    known = known_labels(connection, args.labels, sources, layout, ledger)
+    for table in ready.tables(connection, sources, layout, columns, args.batch_users):
+        yield table if known is None else relabelled(table, known)
+
+
+def known_labels(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path | None,
+    sources: Sequence[files.Source],
+    layout: Layout,
+    ledger: Ledger,
+) -> Labels | None:
+    """Labels of the labels channel, or None if it is absent or an empty folder."""
+    if path is None or (path.is_dir() and not any(path.iterdir())):
+        return None
+    if not layout.user:
+        raise UserError(f"{path}: labels need a user column to go by. Name it under data.user_column in config.yaml.")
+    known, problems = read_labels(connection, path, layout)
+    ledger.enter(problems)
+    ledger.enter(strangers(connection, known, sources, layout, path))
+    return known
+
+
+def relabelled(table: FeatureTable, known: Labels) -> FeatureTable:
+    """The table with the labels of the labels channel."""
+    return FeatureTable(table.user_id, table.as_of, lookup(known, table.user_id), table.names, table.values)
+
+
+def history_of(args: argparse.Namespace, layout: Layout) -> History:
+    """The history that the arguments ask for; UserError if the telemetry's days do not hold it."""
+    longest = args.window_days + 7 * max(args.as_of_weeks)
+    if longest > layout.days:
+        raise UserError(
+            f"features.window_days {args.window_days} and {max(args.as_of_weeks)} weeks need {longest} days, "
+            f"data.days is {layout.days}. Shorten one or lengthen the other in config.yaml."
+        )
+    if max(args.windows) > args.window_days:
+        raise UserError(f"features.windows: {max(args.windows)} days do not fit into window_days {args.window_days}.")
+    if not layout.counters:
+        raise UserError("no counters. Name the telemetry's counters under data.counters in config.yaml.")
+    return History(args.window_days, args.windows, args.as_of_weeks)
+
+
+def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
+    """Write every table as a part; rows and features written. When one fails, the parts before it are removed."""
+    rows, width, written, told = 0, 0, [], time.monotonic()
+    try:
+        for table in tables:
+            written.append(write_features(table, folder, len(written)))
+            rows, width = rows + len(table), len(table.names)
+            if time.monotonic() - told > QUIET_SECONDS:
+                told = time.monotonic()
+                print(f"features: {rows:,} rows", file=sys.stderr)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return rows, width
+
+
+def report(ledger: Ledger, folder: Path) -> None:
+    """Say what was dropped, on stderr and in dropped.json."""
+    for problem in ledger.dropped:
+        print(f"dropped: {problem.message}", file=sys.stderr)
+    if ledger.dropped:
+        rows = [{"rows": problem.rows, "first": problem.message} for problem in ledger.dropped]
+        (folder / "dropped.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in names(text))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The step's channels, output and arguments."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    add = arguments.add_argument
+    add("--telemetry", type=Path, required=True, help="file or folder of Parquet or CSV")
+    add("--labels", type=Path, help="file or folder with a label per user; absent when scoring")
+    add("--features-out", type=Path, required=True)
+    add("--classes", type=parse_classes, required=True, help="names, the rare class last")
+    add("--kind", choices=("telemetry", "features"), default="telemetry")
+    add("--user-column", default="user_id", help="empty for a ready table: rows are numbered")
+    add("--time-column", default="date")
+    add("--label-column", default="label")
+    add("--counters", type=names, default=())
+    add("--columns", type=names, default=(), help="feature columns of a ready table; empty: every numeric one")
+    add("--start", default="", help="first day; empty: the last --days days found")
+    add("--days", type=int, default=60)
+    add("--window-days", type=int, default=46)
+    add("--windows", type=numbers, default=(7, 14, 28))
+    add("--as-of-weeks", type=numbers, default=(0,), help="weeks before the last day at which a row is taken")
+    add("--batch-users", type=int, default=5_000)
+    add("--bad-rows", choices=("refuse", "drop"), default="refuse")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    layout = Layout(
+        args.classes, args.user_column, args.time_column, args.label_column, args.counters, args.start, args.days
+    )
+    ledger = Ledger(drop=args.bad_rows == "drop")
+    args.features_out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=".scratch-", dir=args.features_out) as scratch,
+        closing(files.connect(Path(scratch))) as connection,
+    ):
+        if args.kind == "telemetry":
+            tables = from_telemetry(connection, args, layout, ledger, Path(scratch))
+        else:
+            tables = from_table(connection, args, layout, ledger)
+        rows, width = write(tables, args.features_out)
+    report(ledger, args.features_out)
+    print(f"features: {rows:,} rows of {width} features", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(main))

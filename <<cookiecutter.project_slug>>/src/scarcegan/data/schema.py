@@ -7,6 +7,7 @@ per feature, where NaN means missing.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
                 ) from error
 
 
+def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """user_id [n], as_of [n] and label [n] of the whole table, without its values."""
+    feature_names(folder)
+    tables = []
+    for path in parts(folder):
+        with open_part(path) as file, refusing_damage(path):
+            tables.append(from_arrow(file.read(columns=list(KEYS)), ()))
+    table = concatenate(tables, ())
+    return table.user_id, table.as_of, table.label
+
+
 def feature_names(folder: Path) -> tuple[str, ...]:
     """Names of the features, in column order."""
     path = parts(folder)[0]
@@ -134,8 +146,15 @@ def parts(folder: Path) -> list[Path]:
 
 def open_part(path: Path) -> pq.ParquetFile:
     """Open a part; UserError if it is no whole Parquet file."""
-    try:
+    with refusing_damage(path):
         return pq.ParquetFile(path)
+
+
+@contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """Turn what Arrow says of a damaged file into a UserError."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged Parquet ({first_line(error)}). Run the step that wrote it again.") from error
 

@@ -1,0 +1,201 @@
+"""Split: every user goes to training, validation or test, once; test users are looked at later in time.
+
+Users, not rows, are split: neighbouring windows of one user in training and test would flatter recall. A user's place
+follows from a hash of the name, ranked within its class, so it hardly changes when users are added: a champion of last
+month is not tested on the users it was trained on. Training, validation and unlabelled users keep their first row, test
+users their last one.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scarcegan.data.schema import (
+    UNLABELLED,
+    UNLABELLED_NAME,
+    concatenate,
+    feature_names,
+    iter_features,
+    parse_classes,
+    read_keys,
+    write_features,
+)
+from scarcegan.errors import UserError, run_step
+
+TRAINING, VALIDATION, TEST = range(3)
+LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, NOWHERE = range(5)
+BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which part of the users of each class goes where, and in how many folds the labelled training users are dealt."""
+
+    test: float
+    validation: float
+    folds: int
+
+    def sizes(self, users: int) -> tuple[int, int, int]:
+        """Users for training, validation and test; the last two get at least one."""
+        test = max(round(self.test * users), 1)
+        validation = max(round(self.validation * users), 1)
+        return users - validation - test, validation, test
+
+    def fewest(self) -> int:
+        """Fewest users of a class that give every fold one and keep as many out of each fold."""
+        return next(users for users in range(3, 100_000) if self.sizes(users)[0] >= max(self.folds, 2))
+
+
+def assign(users: np.ndarray, label: np.ndarray, shares: Shares, seed: int) -> np.ndarray:
+    """TRAINING, VALIDATION or TEST for each user [u]: within each label, unlabelled included, by rank of the hash."""
+    place = np.full(len(users), TRAINING, np.int8)
+    rank = hashes(users, seed)
+    for one in np.unique(label):
+        members = np.flatnonzero(label == one)
+        members = members[np.argsort(rank[members], kind="stable")]
+        _, validation, test = shares.sizes(len(members))
+        place[members[:test]] = TEST
+        place[members[test : test + validation]] = VALIDATION
+    return place
+
+
+def deal(users: np.ndarray, label: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """A fold 0 … folds - 1 for each labelled training user, int8 [u]; each class is dealt out evenly."""
+    fold = np.zeros(len(users), np.int8)
+    rank = hashes(users, seed + 1)
+    for one in np.unique(label):
+        members = np.flatnonzero(label == one)
+        members = members[np.argsort(rank[members], kind="stable")]
+        fold[members] = np.arange(len(members)) % max(folds, 1)
+    return fold
+
+
+def hashes(users: np.ndarray, seed: int) -> np.ndarray:
+    """A number per user that depends on nothing but the name and the seed: uint64 [u]."""
+    key = str(seed).encode()
+    digests = b"".join(blake2b(str(user).encode(), digest_size=8, key=key).digest() for user in users)
+    return np.frombuffer(digests, np.uint64)
+
+
+def choose_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position of the first and of the last row in time of each user; `user` numbers them 0 … u - 1: int [u] each."""
+    order = np.lexsort((as_of, user))
+    starts = np.flatnonzero(np.diff(user[order], prepend=-1))
+    stops = np.append(starts[1:], len(order)) - 1
+    return order[starts], order[stops]
+
+
+def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shares) -> None:
+    """UserError for a class with too few users to be in every split and fold."""
+    for position, name in enumerate(classes):
+        count, fewest = int((label == position).sum()), shares.fewest()
+        if count < fewest:
+            raise UserError(
+                f"class '{name}' has {count} labelled users; {fewest} are the fewest for {shares.folds} folds, a "
+                f"validation share of {shares.validation} and a test share of {shares.test}. Label more users, or "
+                "lower split.folds in config.yaml."
+            )
+
+
+def destinations(
+    user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Where each row goes, int8 [n], and the folds (user_id, fold) of the labelled training users.
+
+    A user who is seen on the last day only, where there are several, is left out: training on it would look ahead.
+    """
+    users, user = np.unique(user_id, return_inverse=True)
+    first, last = choose_rows(user, as_of)
+    its_label = np.full(len(users), UNLABELLED)
+    np.maximum.at(its_label, user, label)
+    several_days = as_of.min() < as_of.max()
+    usable = np.flatnonzero((as_of[first] < as_of.max()) | (not several_days))
+    say_days(as_of, len(users) - len(usable))
+
+    users, first, last, its_label = users[usable], first[usable], last[usable], its_label[usable]
+    refuse_small_classes(its_label, classes, shares)
+    place = assign(users, its_label, shares, seed)
+    row_to = np.full(len(user_id), NOWHERE, np.int8)
+    training, labelled = place == TRAINING, its_label != UNLABELLED
+    row_to[first[training & labelled]] = LABELLED_OUT
+    row_to[first[training & ~labelled]] = UNLABELLED_OUT
+    row_to[first[place == VALIDATION]] = VALIDATION_OUT
+    row_to[last[place == TEST]] = TEST_OUT
+    say_counts(its_label, place, classes)
+    dealt = users[training & labelled]
+    return row_to, {"user_id": dealt, "fold": deal(dealt, its_label[training & labelled], shares.folds, seed)}
+
+
+def say_days(as_of: np.ndarray, left_out: int) -> None:
+    """Which days the rows lie on."""
+    if as_of.min() == as_of.max():
+        print("split: one day of observation, so users are split, not time", file=sys.stderr)
+    else:
+        print(f"split: training rows from {as_of.min()} on, test rows up to {as_of.max()}", file=sys.stderr)
+    if left_out:
+        print(f"split: {left_out:,} users seen on the last day only are left out", file=sys.stderr)
+
+
+def say_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -> None:
+    """Users per class and split."""
+    for position, name in [*enumerate(classes), (UNLABELLED, UNLABELLED_NAME)]:
+        training, validation, test = np.bincount(place[label == position], minlength=3)
+        print(f"split: {name}: {training:,} training, {validation:,} validation, {test:,} test users", file=sys.stderr)
+
+
+def write_splits(features: Path, row_to: np.ndarray, outputs: Sequence[Path]) -> None:
+    """Copy each row to the output it belongs to, in pieces; an output without rows gets an empty part."""
+    parts, begin = [0] * len(outputs), 0
+    for table in iter_features(features, BATCH_ROWS):
+        its = row_to[begin : begin + len(table)]
+        begin += len(table)
+        for number, folder in enumerate(outputs):
+            if (its == number).any():
+                write_features(table.take(its == number), folder, parts[number])
+                parts[number] += 1
+    nothing = concatenate([], feature_names(features))
+    for number, folder in enumerate(outputs):
+        if not parts[number]:
+            write_features(nothing, folder)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The step's channel, outputs and arguments."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    add = arguments.add_argument
+    add("--features", type=Path, required=True)
+    for output in ("labelled", "unlabelled", "validation", "test", "folds"):
+        add(f"--{output}-out", type=Path, required=True)
+    add("--classes", type=parse_classes, required=True, help="names, the rare class last")
+    add("--test-share", type=float, default=0.3)
+    add("--validation-share", type=float, default=0.2)
+    add("--folds", type=int, default=3)
+    add("--seed", type=int, default=7)
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    if not 0 < args.test_share + args.validation_share < 1 or min(args.test_share, args.validation_share) <= 0:
+        raise UserError(
+            f"test share {args.test_share} and validation share {args.validation_share}: both above 0, and together "
+            "below 1, or nothing is left for training. Correct split in config.yaml."
+        )
+    shares = Shares(args.test_share, args.validation_share, args.folds)
+    row_to, folds = destinations(*read_keys(args.features), args.classes, shares, args.seed)
+    outputs = (args.labelled_out, args.unlabelled_out, args.validation_out, args.test_out)
+    write_splits(args.features, row_to, outputs)
+    args.folds_out.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"user_id": pa.array(folds["user_id"], pa.string()), "fold": pa.array(folds["fold"], pa.int8())})
+    pq.write_table(table, args.folds_out / "folds.parquet")
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(main))

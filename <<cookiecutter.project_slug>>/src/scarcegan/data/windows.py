@@ -1,0 +1,182 @@
+"""Windows: captured rows counted by day, days joined to windows, windows compared with the baseline, and the verdict."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scarcegan.data.capture import Rows, Tally
+from scarcegan.data.drift import DRIFT, UNKNOWN, Current, Distance, Violation, distances, share_of, violations
+from scarcegan.data.statistics import SCORES, Baseline, Numbers, combine, summarise
+from scarcegan.errors import UserError
+from scarcegan.progress import Progress
+
+UNDATED = "NaT"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When moved data is a violation, and when violations suggest retraining: `retrain` of the last `of` windows."""
+
+    threshold: float
+    window_days: int
+    retrain: int
+    of: int
+    minimum_rows: int
+
+
+@dataclass(frozen=True)
+class Day:
+    """What was captured on a day, or on the days of a window."""
+
+    numbers: Numbers
+    labels: Counter[str]
+
+    def __add__(self, other: "Day") -> "Day":
+        return Day(combine(self.numbers, other.numbers), self.labels + other.labels)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Days from `start` to `end` (ISO dates; empty if the rows tell no time), compared with the baseline if `judged`."""
+
+    start: str
+    end: str
+    current: Current
+    drift: Mapping[str, Distance]
+    violations: tuple[Violation, ...]
+    judged: bool
+
+    @property
+    def rows(self) -> int:
+        return self.current.numbers.rows
+
+    @property
+    def drifted(self) -> bool:
+        """Whether a distribution moved. Gaps and wrong types are mended in the data, not by training again."""
+        return any(violation.constraint_check_type == DRIFT for violation in self.violations)
+
+
+def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
+    """Day -> its rows, counted; days in order, the rows without a day first."""
+    days: dict[str, Day] = {}
+    progress = Progress("monitor")
+    for rows in batches:
+        values, text = columns_of(rows, baseline)
+        for day in np.unique(rows.day):
+            there = np.isnat(rows.day) if np.isnat(day) else rows.day == day
+            labels = Counter(label for label in rows.label[there].tolist() if label)
+            found = Day(summarise(values[there], baseline.edges, text[there]), labels)
+            days[str(day)] = days[str(day)] + found if str(day) in days else found
+        progress.add(len(rows))
+    progress.say()
+    return dict(sorted(days.items(), key=lambda item: (item[0] != UNDATED, item[0])))
+
+
+def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
+    """The baseline's numeric columns of a batch [n, d], and where text stood."""
+    if not baseline.scored:
+        return rows.values, rows.text
+    values = np.column_stack([rows.values, *(getattr(rows, name) for name in SCORES)])
+    return values, np.pad(rows.text, ((0, 0), (0, len(SCORES))))
+
+
+def spans(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
+    """(first day, last day, rows) of each window of so many days that has rows, oldest first; the last ends on the last day."""
+    dated = [day for day in days if day != UNDATED]
+    found: dict[int, list[str]] = {}
+    for day in dated:
+        found.setdefault(int((np.datetime64(dated[-1]) - np.datetime64(day)).astype(int)) // window_days, []).append(
+            day
+        )
+    joined = [("", "", days[UNDATED])] if UNDATED in days else []
+    for back, members in sorted(found.items(), reverse=True):
+        last = np.datetime64(dated[-1]) - back * window_days
+        joined.append((str(last - (window_days - 1)), str(last), add_up([days[day] for day in members])))
+    return joined
+
+
+def add_up(days: Sequence[Day]) -> Day:
+    whole = days[0]
+    for day in days[1:]:
+        whole = whole + day
+    return whole
+
+
+def judge(days: Mapping[str, Day], baseline: Baseline, tally: Tally, rules: Rules, rare: str) -> list[Window]:
+    """Windows, oldest first. If none has the rows to be judged, all rows together are one window; UserError if even these
+    are too few.
+    """
+    whole = add_up(list(days.values()))
+    if whole.numbers.rows < rules.minimum_rows:
+        raise UserError(
+            f"only {whole.numbers.rows:,} captured rows, and {rules.minimum_rows:,} are wanted before anything is said. Capture more, "
+            "or lower monitor.minimum_rows in config.yaml."
+        )
+    absent = frozenset(baseline.features) - tally.seen
+    if baseline.scored:
+        absent |= {name for i, name in enumerate(SCORES, len(baseline.features)) if not whole.numbers.finite[i]}
+    parts = spans(days, rules.window_days)
+    if all(day.numbers.rows < rules.minimum_rows for _, _, day in parts):
+        dated = [day for day in days if day != UNDATED] or [""]
+        parts = [(dated[0], dated[-1], whole)]
+    windows = []
+    for start, end, day in parts:
+        current = Current(day.numbers, day.labels, absent, dict(tally.extra))
+        judged = day.numbers.rows >= rules.minimum_rows
+        found = distances(baseline, day.numbers)
+        broken = violations(baseline, current, rules.threshold, rare, found) if judged else []
+        windows.append(Window(start, end, current, found, tuple(broken), judged))
+    return windows
+
+
+def verdict(windows: Sequence[Window], quality: Sequence[Violation], rules: Rules, rare: str) -> dict[str, Any]:
+    """verdict.json: retrain or not, a sentence why, and the windows it rests on."""
+    recent = [window for window in windows if window.judged][-rules.of :]
+    drifted = [window for window in recent if window.drifted]
+    retrain = len(drifted) >= rules.retrain or bool(quality)
+    return {
+        "retrain": retrain,
+        "reason": reason(recent, drifted, quality, rules),
+        "judged_windows": len(recent),
+        "drifted_windows": len(drifted),
+        "retrain_windows": rules.retrain,
+        "of_windows": rules.of,
+        "quality_violations": [violation.description for violation in quality],
+        "windows": [window_entry(window, rare) for window in windows],
+    }
+
+
+def reason(recent: Sequence[Window], drifted: Sequence[Window], quality: Sequence[Violation], rules: Rules) -> str:
+    """The verdict in one or two sentences with its figures."""
+    many = (
+        f"{len(drifted)} of the last {len(recent)} window{'s' if len(recent) != 1 else ''} moved away from the baseline"
+    )
+    if quality:
+        words = f"Retrain: {'; '.join(v.description for v in quality)}."
+        return f"{words} Besides, {many}." if drifted else words
+    if len(drifted) >= rules.retrain:
+        return f"Retrain: {many} (retraining is suggested from {rules.retrain} of {rules.of})."
+    if len(recent) < rules.of:
+        few = f"only {len(recent)} of the {rules.of} windows that a verdict rests on"
+        return f"No retraining yet: {few} can be judged so far, and {len(drifted)} moved away from the baseline."
+    return f"No retraining: {many} (retraining is suggested from {rules.retrain} of {rules.of})."
+
+
+def window_entry(window: Window, rare: str) -> dict[str, Any]:
+    """A window as verdict.json has it."""
+    name, worst = max(window.drift.items(), key=lambda item: item[1].robust)
+    scored = bool(window.current.labels)
+    return {
+        "start": window.start or None,
+        "end": window.end or None,
+        "rows": window.rows,
+        "judged": window.judged,
+        "drifted": window.drifted,
+        "violations": len(window.violations),
+        "worst": {"feature": name, "distance": round(worst.robust, 4)},
+        "flagged_share": round(share_of(window.current.labels, rare), 6) if scored else None,
+        "unknown_share": round(share_of(window.current.labels, UNKNOWN), 6) if scored else None,
+    }

@@ -1,0 +1,334 @@
+"""The monitoring report: what the windows and the verdict say, as pictures and tables. Nothing is decided here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter
+
+from scarcegan.data.capture import Tally
+from scarcegan.data.drift import UNKNOWN, Violation, label_band, limit, share_of
+from scarcegan.data.quality import Truth
+from scarcegan.data.statistics import SCORES, Baseline, Numbers
+from scarcegan.data.windows import Rules, Window
+from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
+from scarcegan.report import write as write_page
+
+PICTURES = 6
+TABLE_ROWS = 25
+HEAT_ROWS = 20
+HEAT_WINDOWS = 12
+BEFORE, NOW = SERIES[0], SERIES[1]
+
+
+def write(
+    path: Path,
+    baseline: Baseline,
+    windows: Sequence[Window],
+    verdict: Mapping[str, Any],
+    broken: Sequence[Violation],
+    quality: Mapping[str, Any] | None,
+    truth: Truth | None,
+    tally: Tally,
+    rules: Rules,
+    rare: str,
+) -> Path:
+    """Write report.html. windows: oldest first, the last judged one is what "now" means; broken: of the quality."""
+    now = [window for window in windows if window.judged][-1]
+    sections = [
+        Section(
+            "Verdict",
+            "",
+            [
+                note(verdict["reason"], "bad" if verdict["retrain"] else "good"),
+                key_figures(baseline, now, verdict, quality, rules, rare),
+            ],
+        ),
+        violations_section([*now.violations, *broken]),
+        windows_section(baseline, windows, rules),
+        columns_section(baseline, now, rules),
+        pictures_section(baseline, now),
+    ]
+    if baseline.scored and now.current.labels:
+        sections.append(scores_section(baseline, now, rules, rare))
+    if quality:
+        sections.append(quality_section(quality, baseline, truth))
+    sections.append(Section("How this was measured", measured(baseline, tally, rules)))
+    days = f" from {now.start} to {now.end}" if now.start else ""
+    lead = f"{now.rows:,} captured rows{days}, against a baseline of {baseline.rows:,} training rows."
+    return write_page(path, "Monitoring: has the world moved?", lead, sections)
+
+
+def key_figures(
+    baseline: Baseline,
+    now: Window,
+    verdict: Mapping[str, Any],
+    quality: Mapping[str, Any] | None,
+    rules: Rules,
+    rare: str,
+) -> Markup:
+    """The numbers that matter most."""
+    moved = [name for name in baseline.names if now.drift[name].robust > limit(baseline, name, rules.threshold)]
+    far = max(now.drift, key=lambda name: now.drift[name].robust)
+    found: list[tuple[str, Any, str]] = [
+        ("rows in the latest window", now.rows, f"{baseline.rows:,} in the baseline"),
+        ("violations", len(now.violations), "in the latest window"),
+        (
+            "columns that moved",
+            f"{len(moved)} of {len(baseline.names)}",
+            f"farthest: {far} ({now.drift[far].robust:.2f})",
+        ),
+        (
+            "windows that moved",
+            f"{verdict['drifted_windows']} of {verdict['judged_windows']}",
+            f"retraining from {rules.retrain} of {rules.of}",
+        ),
+    ]
+    n = sum(now.current.labels.values())
+    if n and baseline.labels:
+        for name, words in ((rare, f"flagged as {rare}"), (UNKNOWN, "sent to unknown")):
+            low, high = label_band(baseline, name, n, rules.threshold)
+            before = share_of(baseline.labels, name)
+            remark = f"{before:.2%} in the baseline; {low:.2%} to {high:.2%} allowed"
+            found.append((words, f"{share_of(now.current.labels, name):.2%}", remark))
+    if quality:
+        recall = quality["binary_classification_metrics"]["recall"]
+        if recall["value"] is not None:
+            found.append(
+                (f"recall of {rare}", f"{recall['value']:.2f}", f"{recall['low']:.2f} to {recall['high']:.2f}")
+            )
+    return tiles(found)
+
+
+def violations_section(found: Sequence[Violation]) -> Section:
+    words = "Constraints of the baseline that the latest window breaks; constraint_violations.json has the same list."
+    if not found:
+        return Section("Violations", "The latest window keeps every constraint of the baseline.")
+    rows = [
+        (v.feature_name, v.constraint_check_type.removesuffix("_check").replace("_", " "), v.description) for v in found
+    ]
+    return Section("Violations", words, [table(("column", "check", "what was found"), rows)])
+
+
+def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Rules) -> Section:
+    """Distance of the farthest columns in each window."""
+    shown = list(windows)[-HEAT_WINDOWS:]
+    judged = [window for window in shown if window.judged]
+    names = sorted(baseline.names, key=lambda name: -max(window.drift[name].robust for window in judged))[:HEAT_ROWS]
+    words = (
+        f"Distance of the {len(names)} columns that moved most, window by window (of {rules.window_days} days, the latest on the "
+        f"right). Marked cells lie beyond what is allowed; windows of fewer than {rules.minimum_rows:,} rows are not judged."
+    )
+    head = [Markup("{}<br><small>{:,} rows</small>").format(w.end or "no day", w.rows) for w in shown]
+    body = [(name, [heat_cell(baseline, window, name, rules) for window in shown]) for name in names]
+    return Section("Window by window", words, [heat_table(head, body)])
+
+
+def heat_cell(baseline: Baseline, window: Window, name: str, rules: Rules) -> Markup:
+    if not window.judged or name in window.current.absent:
+        return Markup('<td class="number">–</td>')
+    allowed, found = limit(baseline, name, rules.threshold), window.drift[name].robust
+    colour = "bad" if found > allowed else "accent"
+    heat = 12 + 55 * min(1.0, found / (3 * allowed)) if found > 0 else 0
+    style = f"background: color-mix(in srgb, var(--{colour}) {heat:.0f}%, transparent)"
+    text = Markup("<strong>{:.2f}</strong>" if found > allowed else "{:.2f}").format(found)
+    return Markup('<td class="number" style="{}">{}</td>').format(style, text)
+
+
+def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
+    columns = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(cell) for cell in head)
+    rows = Markup("").join(
+        Markup('<tr><th scope="row" style="font-weight: 500">{}</th>{}</tr>').format(name, Markup("").join(cells))
+        for name, cells in body
+    )
+    return Markup(
+        '<div class="table wide" tabindex="0"><table><thead><tr><th scope="col">column</th>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(columns, rows)
+
+
+def columns_section(baseline: Baseline, now: Window, rules: Rules) -> Section:
+    """Every column, the farthest first; those that hardly moved are only counted."""
+    names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
+    rows = [column_row(baseline, now, name, rules) for name in names[:TABLE_ROWS]]
+    header = ("column", "distance", "allowed", "PSI", "mean before", "mean now", "missing before", "missing now")
+    rest = names[TABLE_ROWS:]
+    words = "The latest window against the baseline, sorted by distance."
+    if rest:
+        words += f" The {len(rest)} columns below these moved by {now.drift[rest[0]].robust:.3f} or less."
+    return Section("Columns by drift", words, [table(header, rows)])
+
+
+def column_row(baseline: Baseline, now: Window, name: str, rules: Rules) -> tuple[Any, ...]:
+    i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
+    common, found = before["common"], now.drift[name]
+    gap = common["num_missing"] / max(common["num_missing"] + common["num_present"], 1)
+    if name in now.current.absent:
+        return (name, "–", "–", "–", float(before.get("mean", np.nan)), "–", f"{gap:.1%}", "not captured")
+    mean = float(numbers.mean[i]) if numbers.finite[i] else float("nan")
+    missing = numbers.missing[i] / max(numbers.rows, 1)
+    return (
+        name,
+        found.robust,
+        limit(baseline, name, rules.threshold),
+        found.psi,
+        float(before.get("mean", np.nan)),
+        mean,
+        f"{gap:.1%}",
+        f"{missing:.1%}",
+    )
+
+
+def pictures_section(baseline: Baseline, now: Window) -> Section:
+    """Small multiples: the columns that moved most, before and now."""
+    here = [
+        name
+        for name in baseline.features
+        if name not in now.current.absent and len(baseline.edges[baseline.names.index(name)])
+    ]
+    names = sorted(here, key=lambda name: -now.drift[name].raw)[:PICTURES]
+    words = (
+        "Every bar is a range of values; most ranges held a twentieth of the baseline each, so that outliers and long tails "
+        "take no room. Where the two colours differ in height, users have moved from one range to another."
+    )
+    return Section(
+        "The columns that moved most", words, [picture(baseline, now.current.numbers, name) for name in names]
+    )
+
+
+def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
+    """One column's shares per bucket, before as bars and now as a line of steps."""
+    i = baseline.names.index(name)
+    before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
+    keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
+    before, now = before[keep], now[keep]
+    bounds = bucket_bounds(baseline.edges[i])[keep]
+    fig, ax = new_figure(420, 250)
+    at = np.arange(len(now))
+    ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")
+    ax.stairs(now, np.arange(len(now) + 1) - 0.5, color=NOW, linewidth=1.8, label="now")
+    ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), 6)).round().astype(int))
+    ax.set_xticks(ticks, [bounds[k] for k in ticks])
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    ax.grid(visible=False, axis="x")
+    ax.set_title(name, loc="left")
+    ax.legend(fontsize=9, loc="best")
+    mean = baseline.column(name)["mean"]
+    return figure(fig, f"{name}: mean {short(mean)} in the baseline, {short(float(numbers.mean[i]))} now.")
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    return counts / max(int(counts.sum()), 1)
+
+
+def bucket_bounds(edges: np.ndarray) -> list[str]:
+    """What to write under the bars: where each bucket begins."""
+    return [f"< {short(edges[0])}", *(short(edge) for edge in edges[:-1]), f"> {short(edges[-1])}"]
+
+
+def short(value: float) -> str:
+    """Three figures, no exponent where it can be helped."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 else f"{value:.3g}"
+
+
+def scores_section(baseline: Baseline, now: Window, rules: Rules, rare: str) -> Section:
+    """What the model answers: its scores, and the share of every class."""
+    words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
+    drawn = [
+        score_picture(baseline, now.current.numbers, name, rare) for name in SCORES if name not in now.current.absent
+    ]
+    names = [name for name in baseline.labels] + sorted(set(now.current.labels) - set(baseline.labels))
+    n = sum(now.current.labels.values())
+    rows = []
+    for name in names:
+        allowed = "–"
+        if name in (rare, UNKNOWN):
+            low, high = label_band(baseline, name, n, rules.threshold)
+            allowed = f"{low:.2%} to {high:.2%}"
+        rows.append(
+            (name, f"{share_of(baseline.labels, name):.2%}", f"{share_of(now.current.labels, name):.2%}", allowed)
+        )
+    header = ("predicted class", "share before", "share now", f"allowed at {n:,} rows")
+    return Section("Scores and classes", words, [*drawn, table(header, rows)])
+
+
+def score_picture(baseline: Baseline, numbers: Numbers, name: str, rare: str) -> Markup:
+    """A score's histogram in twentieths, before and now."""
+    i = baseline.names.index(name)
+    before, now = (in_twentieths(baseline.edges[i], counts) for counts in (baseline.counts[i], numbers.counts[i]))
+    fig, ax = new_figure(420, 260)
+    left = np.arange(20) / 20
+    ax.bar(left, before, width=0.046, align="edge", color=BEFORE, alpha=0.45, label="baseline")
+    ax.stairs(now, np.arange(21) / 20, color=NOW, linewidth=1.8, label="now")
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=max(1e-5, 0.5 * min([*before[before > 0], *now[now > 0]], default=1e-3)), top=1.5)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.4g}" if share < 0.01 else f"{share:.2g}"))
+    ax.minorticks_off()
+    ax.set(xlabel=name, ylabel="share of rows")
+    ax.legend(fontsize=9)
+    what = f"how much like {rare}" if name == "rarity" else "how unlike every labelled class"
+    return figure(fig, f"{name}: {what}, 0 to 1; share of rows per twentieth, logarithmic.")
+
+
+def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Shares [20] of a score in [0, 1]. The buckets' edges include every twentieth, so each bucket lies in one of them."""
+    if not len(edges):
+        return np.zeros(20)
+    middle = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
+    at = np.clip((middle * 20).astype(int), 0, 19)
+    return np.bincount(at, weights=counts, minlength=20)[:20] / max(int(counts.sum()), 1)
+
+
+def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth | None) -> Section:
+    """Metrics with their intervals next to their constraints, and the confusion matrix."""
+    metrics = quality["binary_classification_metrics"]
+    rules = baseline.constraints.get("binary_classification_constraints", {})
+    rows = []
+    for name, words in (
+        ("recall", "recall"),
+        ("precision", "precision"),
+        ("pr_auc", "PR-AUC"),
+        ("f2", "F2"),
+        ("accuracy", "accuracy"),
+    ):
+        found = metrics.get(name)
+        if found and found["value"] is not None:
+            interval = f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else "–"
+            sign = {"LessThanThreshold": "at least", "GreaterThanThreshold": "at most"}
+            rule = rules.get(name)
+            rows.append(
+                (
+                    words,
+                    found["value"],
+                    interval,
+                    f"{sign[rule['comparison_operator']]} {rule['threshold']:g}" if rule else "–",
+                )
+            )
+    counts = quality["multiclass_classification_metrics"]["confusion_matrix"]
+    names = list(counts)
+    grid = matrix(
+        [f"is {name}" for name in names],
+        names,
+        [[counts[a][b] for b in names] for a in names],
+        "rows: ground truth; columns: predicted",
+    )
+    words = f"{quality['dataset']['item_count']:,} users with ground truth, the latest prediction of each; the rare class against all others."
+    if truth and truth.strange:
+        kinds = ", ".join(sorted(truth.strange)[:5])
+        words += f" Behaviour that is none of the classes ({kinds}) stands under unknown."
+    if metrics["recall"]["value"] is None:
+        words += " None of them is of the rare class yet, so there is no recall."
+    return Section("Model quality", words, [table(("metric", "value", "95 % interval", "constraint"), rows), grid])
+
+
+def measured(baseline: Baseline, tally: Tally, rules: Rules) -> str:
+    return (
+        f"Read: {tally.words()}. The distance is the largest gap between the two distribution functions (Kolmogorov-Smirnov, over "
+        "the baseline's buckets) less what chance alone explains at so many rows, so few rows raise no alarm; more than "
+        f"{rules.threshold:g} is a violation unless constraints.json says otherwise for a column. The share of flagged users and of "
+        "unknown may halve or double within that limit. PSI is the population stability index less its expectation without "
+        "drift. Precision depends on how rare the class is among the rows at hand; recall does not."
+    )

@@ -1,0 +1,131 @@
+"""Baseline: training rows and models in, statistics.json and constraints.json of each business definition out.
+
+The rows are the labelled and the unlabelled training users together. The split gives every training user to exactly one of
+the two, so their union has the mix of the whole user base; unlabelled rows alone would lack the rare users that somebody
+labelled, labelled rows alone have far too many of them. Where labels were bought in for rare users the union still holds a
+few too many; drift.band() grants the share of flagged users a factor of two either way, which is more than that.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scarcegan.data.schema import FeatureTable, feature_names, iter_features, parse_classes
+from scarcegan.data.statistics import (
+    SCORE_CUTS,
+    SCORES,
+    Numbers,
+    beside,
+    bucket_edges,
+    constraints,
+    fold,
+    read_json,
+    sample_rows,
+    statistics,
+    summarise,
+    total,
+    write_json,
+)
+from scarcegan.errors import UserError, run_step
+from scarcegan.progress import Progress
+
+if TYPE_CHECKING:
+    from scarcegan.model.scorer import Scorer, Scores
+
+BATCH_ROWS = 20_000
+SAMPLE_ROWS = 50_000
+UNKNOWN = "unknown"
+
+
+def describe(
+    tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """statistics.json of each definition. Rows are read twice: a sample of them for the buckets' edges, all for counts."""
+    names = next((table.names for table in tables()), ())
+    sample = sample_rows((table.values for table in tables()), SAMPLE_ROWS, np.random.default_rng(0))
+    if not len(sample):
+        raise UserError("no training row to take a baseline of. Run the split step again and look at its counts.")
+    edges = [bucket_edges(column) for column in sample.T]
+    given = {name: score_columns(scorer.score(sample, names)) for name, scorer in scorers.items()}
+    score_edges = {name: [bucket_edges(column, SCORE_CUTS) for column in found.T] for name, found in given.items()}
+    features: list[Numbers] = []
+    scores: dict[str, list[Numbers]] = {name: [] for name in scorers}
+    labels: dict[str, Counter[str]] = {name: Counter() for name in scorers}
+    progress = Progress("baseline")
+    for table in tables():
+        features.append(summarise(table.values, edges))
+        for name, scorer in scorers.items():
+            answer = scorer.score(table.values, names)
+            scores[name].append(summarise(score_columns(answer), score_edges[name]))
+            labels[name].update(count_labels(answer.label, classes))
+        progress.add(len(table))
+    progress.say()
+    plain = total(features, edges)
+    found = {}
+    for name in scorers:
+        numbers, own = fold(beside(plain, total(scores[name], score_edges[name])), [*edges, *score_edges[name]])
+        found[name] = statistics((*names, *SCORES), numbers, own, labels[name])
+    return found
+
+
+def score_columns(scores: "Scores") -> np.ndarray:
+    """The columns of a model's answer that are watched: float32 [n, len(SCORES)]."""
+    return np.column_stack([getattr(scores, name) for name in SCORES]).astype(np.float32)
+
+
+def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    """Predicted class -> rows, every class and unknown named."""
+    names = [*classes, UNKNOWN]
+    return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
+
+
+def definitions(models: Path) -> list[Path]:
+    """The folders of a models folder that hold a model; UserError if there are none."""
+    found = sorted(path.parent for path in models.glob("*/model.json"))
+    if not found:
+        raise UserError(f"{models}: no model (<definition>/model.json) in it. Run the train step first.")
+    return found
+
+
+def validation_recall(folder: Path) -> float | None:
+    """The rare class's recall when the model was chosen, if model.json tells it."""
+    return read_json(folder / "model.json").get("validation", {}).get("recall")
+
+
+def parser() -> argparse.ArgumentParser:
+    it = argparse.ArgumentParser(description=__doc__)
+    for channel in ("models", "labelled", "unlabelled", "baseline-out"):
+        it.add_argument(f"--{channel}", type=Path, required=True)
+    it.add_argument("--classes", type=parse_classes, required=True)
+    return it
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    from scarcegan.model import scorer
+
+    def tables() -> Iterator[FeatureTable]:
+        return itertools.chain(iter_features(args.labelled, BATCH_ROWS), iter_features(args.unlabelled, BATCH_ROWS))
+
+    if feature_names(args.labelled) != feature_names(args.unlabelled):
+        raise UserError(
+            f"{args.unlabelled}: its features differ from those of {args.labelled}. Run the split step again."
+        )
+    models = {folder.name: folder for folder in definitions(args.models)}
+    described = describe(tables, {name: scorer.load(folder) for name, folder in models.items()}, args.classes)
+    for name, found in described.items():
+        write_json(args.baseline_out / name / "statistics.json", found)
+        rules = constraints(found, (*args.classes, UNKNOWN), validation_recall(models[name]))
+        write_json(args.baseline_out / name / "constraints.json", rules)
+    print(json.dumps({name: found["dataset"]["item_count"] for name, found in described.items()}))
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(main))

@@ -1,0 +1,79 @@
+"""Monitor: captured rows against a baseline. Out come statistics, violations, a verdict on retraining and a report.
+
+Rows are counted by day as they stream past, days are joined to windows that end on the last day seen, and every window
+with enough rows is compared with the baseline on its own. The latest such window is what the statistics and violations
+speak of; the verdict looks at the last n of them. With ground truth the model's quality is measured as well.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scarcegan.data.capture import Tally, read_captured
+from scarcegan.data.drift import document
+from scarcegan.data.quality import Matches, quality_violations, read_truth
+from scarcegan.data.schema import parse_classes
+from scarcegan.data.statistics import Baseline, read_baseline, statistics, write_json
+from scarcegan.data.windows import Rules, count_days, judge, verdict
+from scarcegan.errors import run_step
+
+
+def applied(baseline: Baseline, threshold: float) -> dict[str, Any]:
+    """constraints.json as it was applied: the baseline's with the threshold that was asked for."""
+    config = baseline.constraints.get("monitoring_config", {})
+    distribution = config.get("distribution_constraints", {})
+    asked = {"comparison_threshold": threshold, "categorical_comparison_threshold": threshold}
+    config = {**config, "distribution_constraints": {**distribution, **asked}}
+    return {**baseline.constraints, "monitoring_config": config}
+
+
+def parser() -> argparse.ArgumentParser:
+    it = argparse.ArgumentParser(description=__doc__)
+    for channel in ("captured", "baseline", "monitoring-out"):
+        it.add_argument(f"--{channel}", type=Path, required=True)
+    it.add_argument("--truth", type=Path)
+    it.add_argument("--classes", type=parse_classes, required=True)
+    it.add_argument("--drift-threshold", type=float, default=0.1)
+    it.add_argument("--window-days", type=int, default=7)
+    it.add_argument("--retrain-windows", type=int, default=2)
+    it.add_argument("--of-windows", type=int, default=3)
+    it.add_argument("--minimum-rows", type=int, default=100)
+    return it
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    rules = Rules(args.drift_threshold, args.window_days, args.retrain_windows, args.of_windows, args.minimum_rows)
+    baseline, rare = read_baseline(args.baseline), args.classes[-1]
+    truth = read_truth(args.truth, args.classes) if args.truth else None
+    matches = Matches(truth, args.classes) if truth else None
+    tally = Tally()
+    batches = read_captured(args.captured, baseline.features, args.classes, tally)
+    days = count_days(matches.watch(batches) if matches else batches, baseline)
+    print(tally.words(), file=sys.stderr)
+    windows = judge(days, baseline, tally, rules, rare)
+    quality = matches.quality() if matches else None
+    broken = quality_violations(quality, baseline.constraints) if quality else []
+    now = [window for window in windows if window.judged][-1]
+    found = verdict(windows, broken, rules, rare)
+
+    out = args.monitoring_out
+    write_json(
+        out / "statistics.json", statistics(baseline.names, now.current.numbers, baseline.edges, now.current.labels)
+    )
+    write_json(out / "constraints.json", applied(baseline, rules.threshold))
+    write_json(out / "constraint_violations.json", document([*now.violations, *broken]))
+    if quality:
+        write_json(out / "model_quality.json", quality)
+    write_json(out / "verdict.json", found)
+    from scarcegan.report import monitoring
+
+    monitoring.write(out / "report.html", baseline, windows, found, broken, quality, truth, tally, rules, rare)
+    print(json.dumps({key: found[key] for key in ("retrain", "reason")}))
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(main))

@@ -1,0 +1,156 @@
+"""Score: a model package and a feature table in, every user's class and scores out, the rare ones on a list.
+
+Rows stream through in batches, so memory does not grow with the number of users. The feature columns are written beside
+the scores: what the monitor step compares with the baseline later.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scarcegan.data.schema import FeatureTable, iter_features, parse_classes
+from scarcegan.data.statistics import read_json, write_json
+from scarcegan.errors import UserError, run_step
+from scarcegan.progress import Progress
+
+if TYPE_CHECKING:
+    from scarcegan.model.scorer import Scorer, Scores
+
+UNKNOWN = "unknown"
+PROBABILITY = "probability_"
+FLAGGED = ("user_id", "as_of", "rarity", "unknown")
+
+
+def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) -> dict[str, Any]:
+    """Write scored/part-*.parquet and flagged.csv below `folder` and return what summary.json says of the users."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels: Counter[str] = Counter({name: 0 for name in (*scorer.classes, UNKNOWN)})
+    days: Counter[str] = Counter()
+    flagged = []
+    progress = Progress("score", "users")
+    for part, table in enumerate(tables):
+        scores = scorer.score(table.values, table.names)
+        pq.write_table(scored(table, scores, scorer.classes), folder / f"part-{part:05d}.parquet", compression="zstd")
+        labels.update(predicted(scores.label, scorer.classes).tolist())
+        days.update(str(day) for day in table.as_of)
+        flagged.append(rare_rows(table, scores, len(scorer.classes) - 1))
+        progress.add(len(table))
+    progress.say()
+    if not labels.total():
+        raise UserError(
+            "the feature table has no rows, so there is nobody to score. Look at the features step's counts."
+        )
+    write_flagged(folder / "flagged.csv", flagged)
+    return summary(labels, days, scorer.classes)
+
+
+def scored(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.Table:
+    """Keys, predicted class and scores, then the features as they came."""
+    columns: dict[str, Any] = {
+        "user_id": pa.array(table.user_id, pa.string()),
+        "as_of": pa.array(table.as_of.astype("datetime64[D]"), pa.date32()),
+        "predicted": pa.array(predicted(scores.label, classes), pa.string()),
+        "rarity": pa.array(scores.rarity, pa.float32()),
+        "unknown": pa.array(scores.unknown, pa.float32()),
+    }
+    for i, name in enumerate(classes):
+        columns[PROBABILITY + name] = pa.array(np.ascontiguousarray(scores.probabilities[:, i]), pa.float32())
+    taken = sorted(set(columns) & set(table.names))
+    if taken:
+        raise UserError(
+            f"a feature is called '{taken[0]}', which is the name of a score. Rename it where features are made."
+        )
+    return pa.table(columns | {name: np.ascontiguousarray(table.values[:, i]) for i, name in enumerate(table.names)})
+
+
+def predicted(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Class positions [n] -> class names [n]; one past the rare class is unknown."""
+    return np.array([*classes, UNKNOWN], object)[labels]
+
+
+def rare_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
+    """(user, day, rarity, unknown) of the rows predicted to be of the rare class."""
+    rows = np.flatnonzero(scores.label == rare)
+    days = np.datetime_as_string(table.as_of[rows], "D") if len(rows) else []
+    return list(
+        zip(table.user_id[rows], days, scores.rarity[rows].tolist(), scores.unknown[rows].tolist(), strict=True)
+    )
+
+
+def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, float]]]) -> None:
+    """The list to act on: highest rarity first, then by user."""
+    rows = sorted((row for batch in batches for row in batch), key=lambda row: (-row[2], row[0], row[1]))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FLAGGED)
+        writer.writerows((user, day, f"{rarity:.6g}", f"{unknown:.6g}") for user, day, rarity, unknown in rows)
+
+
+def summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
+    """Counts and shares. A feature table has a row per user and day of observation: users are the rows of the last day."""
+    rows = sum(labels.values())
+    return {
+        "users": days[max(days)],
+        "rows": rows,
+        "as_of": dict(sorted(days.items())),
+        "predicted": {name: {"rows": count, "share": round(count / rows, 6)} for name, count in labels.items()},
+        "rare_class": classes[-1],
+        "flagged": labels[classes[-1]],
+        "flagged_share": round(labels[classes[-1]] / rows, 6),
+        "unknown_share": round(labels[UNKNOWN] / rows, 6),
+    }
+
+
+def model_of(package: Path) -> Path:
+    """The folder of the SavedModel in a model package; UserError if this is no package."""
+    found = [folder for folder in (package / "model", package) if (folder / "model.json").is_file()]
+    if not found:
+        raise UserError(
+            f"{package}: no model package (model/model.json) in it. Approve a model first, or name a version."
+        )
+    return found[0]
+
+
+def package_facts(package: Path) -> dict[str, Any]:
+    """Which model this is, as package.json tells it; empty for a model without a package."""
+    path = package / "package.json"
+    facts = read_json(path) if path.is_file() else {}
+    return {key: facts[key] for key in ("version", "definition", "group", "set_id") if key in facts}
+
+
+def parser() -> argparse.ArgumentParser:
+    it = argparse.ArgumentParser(description=__doc__)
+    for channel in ("features", "model", "scored-out"):
+        it.add_argument(f"--{channel}", type=Path, required=True)
+    it.add_argument("--classes", type=parse_classes, required=True)
+    it.add_argument("--batch-rows", type=int, default=50_000)
+    return it
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    from scarcegan.model import scorer
+
+    model = scorer.load(model_of(args.model))
+    if tuple(model.classes) != args.classes:
+        raise UserError(
+            f"{args.model}: the model knows the classes {', '.join(model.classes)}, config.yaml says {', '.join(args.classes)}. "
+            "Set labels as they were when it was trained, or train again."
+        )
+    found = score_all(iter_features(args.features, args.batch_rows), model, args.scored_out)
+    found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}
+    write_json(args.scored_out / "summary.json", found)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(main))

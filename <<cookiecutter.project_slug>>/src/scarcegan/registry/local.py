@@ -1,0 +1,466 @@
+"""The registry on this machine: MLflow with SQLite (`runs/mlflow.db`), packages as files beside it (`mlartifacts/`).
+
+How a set is registered whole or not at all: runs, files and model versions are written first, then one tag on the
+registered model names the versions of the set. That tag is a single SQLite transaction, and a version that no such tag
+names does not exist for anybody who asks here. What a killed registration left is withdrawn by the next one.
+
+MLflow takes seconds to import, so it is imported when the first method is called.
+"""
+
+import fcntl
+import getpass
+import json
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote, unquote
+
+from scarcegan.errors import UserError
+from scarcegan.registry.base import (
+    APPROVED,
+    PENDING,
+    REJECTED,
+    Event,
+    ModelPackage,
+    PackageRequest,
+    Status,
+    check_set,
+    package_json,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.tracking import MlflowClient
+
+CHAMPION = "champion"
+SET = "set."  # + set_id: tag of the registered model; JSON list of the set's versions, written last
+EVENT = "event."  # + time: tag of a model version; one decision as JSON
+SCHEME = "sqlite:///"
+PATIENCE_SECONDS = 2.0
+PLAIN_TAGS = ("run", "data_fingerprint", "code_version", "decided_at", "decided_by", "note")
+DESCRIPTION = "Rare-class models, one per business definition. The alias `champion` marks the one in production."
+
+
+def tracking_uri(database: Path) -> str:
+    """The tracking URI of a database file. SQLAlchemy unquotes it, so `%` and `?` in a path must be quoted."""
+    return SCHEME + quote(str(database.absolute()), safe="".join(chr(c) for c in range(32, 127) if chr(c) not in "%?"))
+
+
+def database_of(uri: str) -> Path:
+    """The database file behind a tracking URI; UserError for one that is no SQLite file."""
+    path = unquote(uri.removeprefix(SCHEME).split("?")[0])
+    if not uri.startswith(SCHEME) or not path or path == ":memory:":
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is '{uri}', the local registry needs a SQLite file. Set it to sqlite:////<folder>/mlflow.db."
+        )
+    return Path(path).absolute()
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Hold the lock beside the database; the operating system lets go of it when the process dies."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{database}.lock", "a") as file:
+        begun, told = time.monotonic(), False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told and time.monotonic() - begun > PATIENCE_SECONDS:
+                    print(f"waiting for another process that uses {database.name} …", file=sys.stderr)
+                    told = True
+                time.sleep(0.02)
+        yield
+
+
+def open_database(uri: str) -> "MlflowClient":
+    """MLflow on the database, which is created whole or not at all: whoever logs to MLflow first goes through here."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    database = database_of(uri)
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with spoken(database):
+        if not database.exists():
+            with locked(database):
+                create_database(database)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def create_database(database: Path) -> None:
+    """Build the tables in a file of another name and move it into place: a kill leaves no half-made database."""
+    if database.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f".{database.name}.unfinished")
+    for path in (unfinished, Path(f"{unfinished}-journal")):
+        path.unlink(missing_ok=True)
+    store = SqlAlchemyStore(tracking_uri(unfinished), artifacts_folder(database).as_uri())
+    store._dispose_engine()
+    os.replace(unfinished, database)
+
+
+def artifacts_folder(database: Path) -> Path:
+    return database.parent / "mlartifacts"
+
+
+@contextmanager
+def spoken(database: Path) -> Iterator[None]:
+    """Turn what MLflow and SQLite say about a full disk, a locked, foreign or outdated file into one sentence."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (MlflowException, DBAPIError, sqlite3.Error) as error:
+        for symptom, words in SYMPTOMS.items():
+            if symptom in str(error):
+                raise UserError(f"{database}: {words}") from error
+        raise
+
+
+SYMPTOMS = {
+    "database or disk is full": "the disk is full. Free some space, then run the same command again.",
+    "disk I/O error": "the disk cannot be read or written (full, or a network folder?). Mend it, then try again.",
+    "readonly database": "the file may not be written. Give yourself the right to it, then run the same command again.",
+    "unable to open database file": "cannot be opened. Give yourself the right to its folder, then try again.",
+    "database is locked": "another program holds it. Close that program, then run the same command again.",
+    "file is not a database": "this is no SQLite database. Move the file away, then run the same command again.",
+    "malformed": "the database is damaged. Move it away (runs and models in it are lost) or restore a copy.",
+    "out-of-date database schema": "made by an older MLflow. Copy it, then run: mlflow db upgrade 'sqlite:///<path>'.",
+}
+
+
+class LocalRegistry:
+    """base.Registry on MLflow and SQLite. One MLflow registered model per group, its alias `champion`.
+
+    clock, user: who decides when; handed in by tests.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        group: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        user: Callable[[], str] | None = None,
+    ) -> None:
+        self.uri, self.group = tracking_uri, group
+        self.database = database_of(tracking_uri)
+        self.folder = artifacts_folder(self.database)
+        self._clock, self._user = clock, user or whoami
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """The door to MLflow; everything that is written to the database goes through it."""
+        return open_database(self.uri)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def packages(self) -> list[ModelPackage]:
+        """Every package of every complete set, oldest version first."""
+        return [self._package(version, model) for version, model in self._registered()]
+
+    def package(self, version: int) -> ModelPackage:
+        return self._package(*self._version(version))
+
+    def champion(self) -> ModelPackage | None:
+        return next((package for package in self.packages() if package.champion), None)
+
+    def history(self) -> list[Event]:
+        """Approvals and rejections, oldest first."""
+        events = [
+            Event(**json.loads(value))
+            for version, _ in self._registered()
+            for key, value in version.tags.items()
+            if key.startswith(EVENT)
+        ]
+        return sorted(events, key=lambda event: event.at)
+
+    def export(self, version: int, folder: Path) -> Path:
+        """Write the package's folder; it replaces what is there, and appears whole or not at all."""
+        record, model = self._version(version)
+        package, source = self._package(record, model), self._files(record)
+        if not (source / "package.json").is_file():
+            raise UserError(
+                f"{source}: the files of version {version} are gone. Run its pipeline again to restore them."
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            shutil.copytree(source, unfinished)
+            config = json.loads((source / "package.json").read_text(encoding="utf-8"))["config"]
+            (unfinished / "package.json").write_text(package_json(package, config), encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return folder
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def approve(self, version: int, note: str = "") -> ModelPackage:
+        """Approve a package and make it the champion. Approving the champion again changes nothing."""
+        with self._writing():
+            found = self.package(version)
+            if not (found.champion and found.status == APPROVED):
+                self._decide(found.version, APPROVED, note)
+                self.client.set_registered_model_alias(self.group, CHAMPION, str(found.version))
+            return self.package(found.version)
+
+    def reject(self, version: int, note: str = "") -> ModelPackage:
+        """Reject a package; nothing else changes. The present champion cannot be rejected."""
+        with self._writing():
+            found = self.package(version)
+            if found.champion:
+                raise UserError(
+                    f"version {found.version} ({found.definition}) is the champion. Approve another version first, "
+                    "then reject this one."
+                )
+            if found.status != REJECTED:
+                self._decide(found.version, REJECTED, note)
+            return self.package(found.version)
+
+    def _decide(self, version: int, status: Status, note: str) -> None:
+        at = self._now()
+        decision = cast(Any, status.lower())
+        event = Event(at=at, version=version, decision=decision, by=self._user(), note=note)
+        tags = {"note": note, "decided_by": event.by, "decided_at": at, "status": status}
+        for key, value in {f"{EVENT}{at}": json.dumps(asdict(event)), **tags}.items():
+            self.client.set_model_version_tag(self.group, str(version), key, value)
+
+    # -- registering ------------------------------------------------------------------------------------------------
+
+    def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
+        """Register the packages as one set: all or none, and once, however often it is tried."""
+        check_set(requests)
+        with self._writing():
+            experiment = self._experiment()
+            self._withdraw_leftovers(experiment)
+            there = {v.tags["definition"]: v for v, _ in self._registered() if v.tags["set_id"] == set_id}
+            for request in requests:
+                if request.definition in there:
+                    self._restore_files(there[request.definition], request)
+            new = [request for request in requests if request.definition not in there]
+            if new:
+                self._add(experiment, set_id, new, [int(version.version) for version in there.values()])
+            found = {p.definition: p for p in self.packages() if p.set_id == set_id}
+            return [found[request.definition] for request in requests]
+
+    def _add(self, experiment: str, set_id: str, new: Sequence[PackageRequest], there: Sequence[int]) -> None:
+        """Write what is missing of the set, then the tag that makes it visible."""
+        runs = [self._write_run(experiment, set_id, request) for request in new]
+        versions = [self._write_version(set_id, request, run) for request, run in zip(new, runs, strict=True)]
+        self.client.set_registered_model_tag(self.group, SET + set_id, json.dumps(sorted([*there, *versions])))
+
+    def _restore_files(self, version: "ModelVersion", request: PackageRequest) -> None:
+        """Write the files of a registered package again if somebody has deleted them."""
+        place = self._files(version)
+        if not (place / "package.json").is_file():
+            copy_files(request.files, place)
+            self._describe(version, request)
+
+    def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:
+        text = package_json(self._package(version, None), request.config)
+        (self._files(version) / "package.json").write_text(text, encoding="utf-8")
+
+    def _write_run(self, experiment: str, set_id: str, request: PackageRequest) -> str:
+        """An MLflow run with the package's metrics, settings and files, so that MLflow's pages show them."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = {"set_id": set_id, "definition": request.definition, "mlflow.note.content": request.description}
+        run = self.client.create_run(experiment, run_name=request.definition, tags=tags).info.run_id
+        now = int(self._clock().timestamp() * 1000)
+        self.client.log_batch(
+            run,
+            metrics=[Metric(plain(name), value, now, 0) for name, value in request.metrics.items()],
+            params=[Param(name, text) for name, text in settings(request)[:100]],
+            tags=[RunTag("data_fingerprint", request.data_fingerprint), RunTag("code_version", request.code_version)],
+        )
+        copy_files(request.files, self._place(run))
+        self.client.set_terminated(run)
+        return run
+
+    def _write_version(self, set_id: str, request: PackageRequest, run: str) -> int:
+        """A model version whose source is the package's folder; nobody sees it yet."""
+        tags = {
+            "set_id": set_id,
+            "definition": request.definition,
+            "status": PENDING,
+            "run": request.run,
+            "data_fingerprint": request.data_fingerprint,
+            "code_version": request.code_version,
+            "metrics": json.dumps(dict(request.metrics)),
+            "gate": json.dumps(dict(request.gate)),
+        }
+        source = self._place(run).as_uri()
+        version = self.client.create_model_version(self.group, source, run, tags=tags, description=request.description)
+        self._describe(version, request)
+        return int(version.version)
+
+    def _withdraw_leftovers(self, experiment: str) -> None:
+        """Remove the versions, runs and files of sets that were never completed."""
+        model = self._model()
+        complete = set_versions(model) if model else set()
+        for version in self._versions():
+            if int(version.version) not in complete:
+                self.client.delete_model_version(self.group, version.version)
+        kept = {version.run_id for version in self._versions()}
+        for run in self._runs(experiment):
+            if run not in kept:
+                shutil.rmtree(self._place(run).parent, ignore_errors=True)
+                self.client.delete_run(run)
+
+    def _experiment(self) -> str:
+        """The experiment and the registered model of this group, created if they are not there yet."""
+        name = f"{self.group} packages"
+        if self._model() is None:
+            self.client.create_registered_model(self.group, description=DESCRIPTION)
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return self.client.create_experiment(name, self._root().as_uri())
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+
+    # -- MLflow's side ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> "Iterator[MlflowClient]":
+        """One process at a time."""
+        client = self.client  # before the lock is taken: to create the database takes the same lock
+        with spoken(self.database), locked(self.database):
+            yield client
+
+    def _root(self) -> Path:
+        return self.folder / f"{self.group}-packages"
+
+    def _place(self, run: str) -> Path:
+        """The files of a run. Found from where the database lies now, so the folder of runs may be moved."""
+        return self._root() / run / "artifacts"
+
+    def _files(self, version: "ModelVersion") -> Path:
+        return self._place(str(version.run_id))
+
+    def _model(self) -> "RegisteredModel | None":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_registered_model(self.group)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _versions(self) -> "list[ModelVersion]":
+        found: list[ModelVersion] = []
+        token = None
+        while token != "":
+            page = self.client.search_model_versions(f"name='{self.group}'", max_results=1000, page_token=token)
+            found, token = [*found, *page], page.token or ""
+        return sorted(found, key=lambda version: int(version.version))
+
+    def _runs(self, experiment: str) -> list[str]:
+        found: list[str] = []
+        token = None
+        while token != "":
+            page = self.client.search_runs([experiment], max_results=1000, page_token=token)
+            found, token = [*found, *(run.info.run_id for run in page)], page.token or ""
+        return found
+
+    def _registered(self) -> "list[tuple[ModelVersion, RegisteredModel]]":
+        """Versions of complete sets, each with the registered model."""
+        if not self.database.exists():
+            return []
+        model = self._model()
+        if model is None:
+            return []
+        complete = set_versions(model)
+        return [(version, model) for version in self._versions() if int(version.version) in complete]
+
+    def _version(self, version: int) -> "tuple[ModelVersion, RegisteredModel]":
+        found = {str(each.version): (each, model) for each, model in self._registered()}
+        if str(version) not in found:
+            there = f"there are: {', '.join(found)}" if found else "there is none yet; run the pipeline first"
+            raise UserError(f"{self.group} has no version {version} ({there}). See: scarcegan models.")
+        return found[str(version)]
+
+    def _package(self, version: "ModelVersion", model: "RegisteredModel | None") -> ModelPackage:
+        tags = version.tags
+        created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+        return ModelPackage(
+            version=int(version.version),
+            group=self.group,
+            set_id=tags["set_id"],
+            definition=tags["definition"],
+            status=cast(Status, tags["status"]),
+            champion=model is not None and str(model.aliases.get(CHAMPION, "")) == str(version.version),
+            created=iso(created),
+            metrics=json.loads(tags["metrics"]),
+            gate=json.loads(tags["gate"]),
+            description=version.description or "",
+            **{key: tags.get(key, "") for key in PLAIN_TAGS},
+        )
+
+    def _now(self) -> str:
+        return iso(self._clock())
+
+
+def set_versions(model: "RegisteredModel") -> set[int]:
+    """The versions that belong to a complete set."""
+    return {number for key, value in model.tags.items() if key.startswith(SET) for number in json.loads(value)}
+
+
+def settings(request: PackageRequest) -> list[tuple[str, str]]:
+    """The request's config as flat (name, text) pairs: `train.seed`, `7`."""
+
+    def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from flat(inner, f"{name}.{key}" if name else str(key))
+        else:
+            yield plain(name), value if isinstance(value, str) else json.dumps(value)
+
+    return list(flat(request.config, "")) if request.config else []
+
+
+def plain(name: str) -> str:
+    """A name as MLflow takes it for a metric or a parameter."""
+    return re.sub(r"[^\w.\-/ ]", "_", name)[:250]
+
+
+def copy_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy each file to its path below the folder."""
+    for name, path in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def whoami() -> str:
+    """The name of the user on this machine, or `unknown` where there is none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"

@@ -1,0 +1,96 @@
+"""Before anything is written: refuse what SageMaker, S3 or Python would refuse, naming the rule and what passes."""
+
+import json
+import keyword
+import re
+import sys
+from collections.abc import Iterator, Mapping
+
+# Doubly JSON-encoded, so that no quote or backslash in an answer can break out of this string.
+ANSWERS = "<< (cookiecutter | jsonify | jsonify)[1:-1] >>"
+
+DIRECTIONS = "central|north|south|east|west|northeast|northwest|southeast|southwest"
+REGION = re.compile(rf"[a-z]{{2}}(-gov|-iso[a-z]?)?-({DIRECTIONS})-\d")
+SLUG = re.compile(r"[a-z](-?[a-z0-9])*")
+GROUP = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
+CLASS = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED = ("unknown", "unlabelled", "generated")
+
+# Every physical name that derives from the slug, and how long AWS lets it be. {account} has 12 digits.
+DERIVED_NAMES = {
+    "SageMaker project": ("{slug}", 32),
+    "S3 bucket": ("{slug}-{account}-{region}", 63),
+    "endpoint": ("{slug}-staging-endpoint", 63),
+    "Lambda function": ("{slug}-register-model-set", 64),
+    "EventBridge rule": ("{slug}-model-package-approved", 64),
+}
+
+
+def refusals(answers: Mapping[str, str]) -> Iterator[str]:
+    """One sentence for each answer that would be refused later."""
+    yield from refused_text(answers)
+    yield from refused_names(answers)
+    yield from refused_classes(answers["rare_class"], answers["negative_classes"])
+
+
+def refused_text(answers: Mapping[str, str]) -> Iterator[str]:
+    for question in ("project_name", "description", "team"):
+        text = answers[question]
+        if not text.strip():
+            yield f"{question} is empty. Write a few words, for example: Rare Players"
+        if not text.isprintable():
+            yield f"{question} holds a line break or a control character: {text!r}. Keep it on one line, for example: Rare Players"
+
+
+def refused_names(answers: Mapping[str, str]) -> Iterator[str]:
+    slug, region, group = answers["project_slug"], answers["aws_region"], answers["model_package_group"]
+    if not SLUG.fullmatch(slug):
+        yield (
+            f"project_slug '{slug}' is refused by S3 and SageMaker: lower-case letters, digits and single hyphens, a letter "
+            "first, no hyphen last. For example: rare-players"
+        )
+    for kind, (pattern, longest) in DERIVED_NAMES.items():
+        name = pattern.format(slug=slug, account="0" * 12, region=region)
+        if len(name) > longest:
+            yield (
+                f"project_slug '{slug}' makes the name of the {kind} {len(name)} characters long, AWS takes {longest}. "
+                f"Shorten the slug by {len(name) - longest}, for example: rare-players"
+            )
+            break
+    if not REGION.fullmatch(region):
+        yield f"aws_region '{region}' is no AWS region. For example: eu-west-1"
+    if not GROUP.fullmatch(group) or len(group) > 63:
+        yield (
+            f"model_package_group '{group}' is refused by SageMaker: letters, digits and hyphens, at most 63 (found: "
+            f"{len(group)}), none but a letter or digit first and last. For example: rare-players"
+        )
+
+
+def refused_classes(rare: str, negatives: str) -> Iterator[str]:
+    names = [name.strip() for name in negatives.split(",")]
+    if names == [""]:
+        yield "negative_classes is empty: the model needs at least one class to tell the rare one from. For example: normal"
+        return
+    for name in [rare, *names]:
+        if not CLASS.fullmatch(name) or len(name) > 40:
+            yield (
+                f"class name '{name}' is refused: lower-case letters, digits and underscores, a letter first, at most 40, "
+                "because it becomes a column name. For example: high_roller"
+            )
+        elif keyword.iskeyword(name) or name in RESERVED:
+            yield f"class name '{name}' is reserved. Choose another, for example: {name}_users"
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        yield f"class name '{repeated[0]}' stands twice in negative_classes. Name each once, for example: dormant, normal"
+    if rare in names:
+        yield f"rare_class '{rare}' is one of the negative_classes too. A user is one or the other; rename or remove it there."
+
+
+def main() -> None:
+    problems = list(refusals(json.loads(ANSWERS)))
+    if problems:
+        sys.exit("\n".join(["Nothing was written:", *(f"  - {problem}" for problem in problems)]))
+
+
+if __name__ == "__main__":
+    main()

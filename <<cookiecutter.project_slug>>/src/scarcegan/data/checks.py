@@ -101,11 +101,13 @@ def text(column: str) -> str:
 
 
 def day(source: Source, column: str) -> str:
-    """SQL: the column as a day (of UTC), NULL where it is none."""
+    """SQL: the column as a day (of UTC), NULL where it is none of this age; 9999-12-31 is none."""
     if source.columns[column] == "time":
-        return f"CAST({name(column)} AS DATE)"
-    words = f"CAST({name(column)} AS VARCHAR)"
-    return f"coalesce(TRY_CAST({words} AS DATE), CAST(TRY_CAST({words} AS TIMESTAMP) AS DATE))"
+        found = f"CAST({name(column)} AS DATE)"
+    else:
+        words = f"CAST({name(column)} AS VARCHAR)"
+        found = f"coalesce(TRY_CAST({words} AS DATE), CAST(TRY_CAST({words} AS TIMESTAMP) AS DATE))"
+    return f"(CASE WHEN {found} BETWEEN DATE '1900-01-01' AND DATE '2199-12-31' THEN {found} END)"
 
 
 def label_text(source: Source, layout: Layout) -> str:

@@ -4,8 +4,10 @@ What a damaged or odd file says is turned into one sentence here. Nothing here k
 """
 
 import csv
+import errno
 import gzip
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from scarcegan.errors import UserError
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
 DELIMITERS = ",;\t|"
-MEMORY = "200MB"  # of DuckDB's own; a scan needs far less
+MEMORY = "1GB"  # at most, of DuckDB's own; a scan needs far less
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def name(column: str) -> str:
 
 
 def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB of its own, which spills into `scratch` instead of taking memory. Without extensions days are UTC days."""
+    """A DuckDB of its own, which spills into `scratch`. It loads no extensions, so days are those of UTC."""
     extensions = {"autoload_known_extensions": False, "autoinstall_known_extensions": False}
     return duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(scratch), **extensions})
 
@@ -156,10 +158,12 @@ def opened(file: Path) -> Iterator[Iterator[str]]:
 
 @contextmanager
 def reading(sources: Sequence[Source]) -> Iterator[None]:
-    """Turn what DuckDB says of a file that cannot be scanned into a sentence that names the file and, in CSV, the row."""
+    """Turn what DuckDB says of a file it cannot scan into a sentence that names the file and, in CSV, the row."""
     try:
         yield
     except duckdb.Error as error:
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "no space left", tempfile.gettempdir()) from error
         raise UserError(f"{damage(sources, error)}. Mend the file, or export it again.") from error
 
 

@@ -1,4 +1,7 @@
-"""Labels: who is known to be what. Weak labels come from a file of users, from class folders or from a column beside the data."""
+"""Labels: who is known to be what, from a file with a row per labelled user.
+
+Labels may also stand in class folders or in a column beside the data; checks.py reads those.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

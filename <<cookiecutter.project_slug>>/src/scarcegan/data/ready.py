@@ -33,7 +33,9 @@ NO_DAY = date(1970, 1, 1)  # a table without a time column knows none
 
 
 def open_ready(path: Path, layout: Layout, columns: Sequence[str]) -> list[Source]:
-    """The files of the table; UserError if there are none or a named column is missing. No user column: rows are numbered."""
+    """The files of the table; UserError if there are none or a named column is missing. Without a user column rows are
+    numbered.
+    """
     expected = (*([layout.user] if layout.user else []), *columns)
     folders = class_folders(Path(path), layout.classes)
     groups = [(folder.name, files.find(folder)) for folder in folders] if folders else [(None, files.find(path))]
@@ -96,7 +98,8 @@ def survey(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[int, list[Problem]]:
     """Number of rows, and every problem found."""
-    rows, problems = 0, []
+    rows = 0
+    problems: list[Problem] = []
     for source in sources:
         own, _, bad = tally(connection, source, rules(source, layout, columns), "NULL")
         rows, problems = rows + own, problems + bad
@@ -110,10 +113,8 @@ def repeated(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], l
     parts = [f"SELECT {text(layout.user)} AS u, {as_of(source, layout)} AS d FROM {source.table}" for source in sources]
     union = " UNION ALL ".join(parts)
     with files.reading(sources):
-        found = connection.execute(
-            f"SELECT u, count(*) OVER () FROM (SELECT u FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1) "
-            "ORDER BY u LIMIT 1"
-        ).fetchone()
+        twice = f"SELECT u FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
+        found = connection.execute(f"SELECT u, count(*) OVER () FROM ({twice}) ORDER BY u LIMIT 1").fetchone()
     if not found:
         return []
     test = f"{text(layout.user)} = {literal(found[0])}"

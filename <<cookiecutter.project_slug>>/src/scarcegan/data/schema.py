@@ -49,7 +49,7 @@ class FeatureTable:
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
-    """`dormant,normal,risky` -> names in label order, the rare class last. UserError for fewer than two, twins, reserved."""
+    """`dormant,normal,risky` -> names in label order, the rare class last. UserError if that is no list of classes."""
     classes = tuple(name.strip() for name in text.split(",") if name.strip())
     if len(classes) < 2:
         raise UserError(f"classes '{text}': at least one negative class and the rare class (last) are needed.")
@@ -132,8 +132,8 @@ def concatenate(tables: Sequence[FeatureTable], names: tuple[str, ...]) -> Featu
     if not tables:
         none = np.empty(0, object), np.empty(0, "datetime64[D]"), np.empty(0, np.int8)
         return FeatureTable(*none, names, np.empty((0, len(names)), np.float32))
-    columns = (np.concatenate([getattr(table, key) for table in tables]) for key in KEYS)
-    return FeatureTable(*columns, names, np.concatenate([table.values for table in tables]))
+    user_id, as_of, label = (np.concatenate([getattr(table, key) for table in tables]) for key in KEYS)
+    return FeatureTable(user_id, as_of, label, names, np.concatenate([table.values for table in tables]))
 
 
 def parts(folder: Path) -> list[Path]:

@@ -97,7 +97,7 @@ def blocks(first: int, last: int, days: int, seed: int, start: str, drift: float
 def play(
     behaviour: np.ndarray, days: int, start: np.datetime64, seed: int, block: int, drift: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """A block of users day by day: counters by name, each [users, days], and which days were recorded, bool likewise."""
+    """A block of users day by day: counters by name, each [users, days], and which days were recorded [users, days]."""
     rng = np.random.default_rng([seed, block, 1])
     habits = own_habits(behaviour, rng)
     ramp, deposit_growth, night_growth, fade = changes(behaviour, days, rng)
@@ -146,9 +146,9 @@ def own_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
 
 
 def changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """How users change: ramp [users, days] in 0 … 1, growth of deposits and of night play [users, 1], fading [users, days].
-
-    Risky players grow in both; some heavy and normal players grow in one of them only, so neither alone tells.
+    """How users change: ramp [users, days] from 0 to 1, growth of deposits and of night play [users, 1], and fading
+    [users, days]. Risky players grow in both; a fifth of heavy and normal players grow in one, more strongly, and
+    another fifth in the other: neither alone tells, nor does their sum.
     """
     users = len(behaviour)
     kind = np.array(BEHAVIOURS)[behaviour][:, None]
@@ -157,16 +157,16 @@ def changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple
     which = rng.random((users, 1))
     amount = rng.uniform(0.5, 1.3, (users, 1))
     ordinary = (kind == "heavy") | (kind == "normal")
-    deposit_growth = np.where(kind == "risky", amount, np.where(ordinary & (which < 0.15), amount, 0.0))
-    night_growth = rng.uniform(0.8, 2.0, (users, 1))
-    night_growth = np.where(kind == "risky", night_growth, np.where(ordinary & (which > 0.85), night_growth, 0.0))
+    deposit_growth = np.where(kind == "risky", amount, np.where(ordinary & (which < 0.2), 1.7 * amount, 0.0))
+    shift = rng.uniform(0.8, 2.0, (users, 1))
+    night_growth = np.where(kind == "risky", shift, np.where(ordinary & (which > 0.8), 1.7 * shift, 0.0))
     fades = ((kind == "dormant") & (which < 0.3)) | ((kind == "normal") & (which > 0.4) & (which < 0.5))
     lively = np.where((kind == "dormant") & fades, 2.2, 0.0)
     return ramp, deposit_growth, night_growth, fades * 3.0 * ramp - lively
 
 
 def recorded(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Which user-days arrived: 3 % are lost one by one, every fifth user has an outage of 2-6 days, some join late."""
+    """Which user-days arrived: 3 % are lost singly, every fifth user has an outage of 2-6 days, some join late."""
     users, days = shape
     day = np.arange(days)
     begin = rng.integers(0, days, (users, 1))
@@ -176,7 +176,7 @@ def recorded(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Who is labelled (positions, ascending) and as what (position in CLASSES); some labels are wrong, none is unseen."""
+    """Who is labelled (positions, ascending) and as what (position in CLASSES); some wrongly, none of them unseen."""
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(behaviour))
     rare = len(CLASSES) - 1

@@ -110,17 +110,18 @@ def rules(source: Source, layout: Layout) -> list[Rule]:
 def window_rules(source: Source, layout: Layout, window: Window) -> list[Rule]:
     """Records outside the days of interest."""
     moved = "Move the window (data.start, data.days), correct the date, or set data.bad_rows to drop."
+    words = f"the window ({window}{'' if layout.start else ', the last day found'})"
     then = day(source, layout.time)
     return [
-        Rule(layout.time, f"{then} < DATE '{window.first}'", f"is before the window ({window})", moved),
-        Rule(layout.time, f"{then} > DATE '{window.last}'", f"is after the window ({window})", moved),
+        Rule(layout.time, f"{then} < DATE '{window.first}'", f"is before {words}", moved),
+        Rule(layout.time, f"{then} > DATE '{window.last}'", f"is after {words}", moved),
     ]
 
 
 def survey(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Survey:
     """One pass over all records: how many, which days, and every problem that a record shows by itself."""
     rows, users, first, last = 0, 0, date.max, date.min
-    problems = []
+    problems: list[Problem] = []
     for source in sources:
         then = day(source, layout.time)
         extra = f"approx_count_distinct({text(layout.user)}), min({then}), max({then})"
@@ -151,18 +152,16 @@ def buckets(
 ) -> list[Path]:
     """Write the good records of the window to files that hold about `users` whole users each."""
     count = min(max(-(-found.users // users), 1), BUCKETS)
-    paths = [scratch / f"bucket-{number}.arrow" for number in range(count)]
+    paths = [str(scratch / f"bucket-{bucket}.arrow") for bucket in range(count)]
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack, files.reading(found.sources):
-        writers: list[pa.RecordBatchWriter | None] = [None] * count
+        writers: dict[int, pa.RecordBatchFileWriter] = {}
         for batch in records(connection, found, layout, count):
-            for number, part in by_bucket(batch, count):
-                if writers[number] is None:
-                    options = pa.ipc.IpcWriteOptions(compression="lz4")
-                    writers[number] = stack.enter_context(
-                        pa.ipc.new_file(str(paths[number]), part.schema, options=options)
-                    )
-                writers[number].write_batch(part)
-    return [path for path in paths if path.exists()]
+            for bucket, part in by_bucket(batch, count):
+                if bucket not in writers:
+                    writers[bucket] = stack.enter_context(pa.ipc.new_file(paths[bucket], part.schema, options=options))
+                writers[bucket].write_batch(part)
+    return [Path(path) for path in paths if Path(path).exists()]
 
 
 def records(
@@ -181,19 +180,19 @@ def records(
             f"{label_code(source, layout)} AS label",
             f"CAST(hash({text(layout.user)}) % {count} AS INTEGER) AS bucket",
         ]
-        where = f"WHERE NOT coalesce({' OR '.join(f'({rule.test})' for rule in good)}, true)" if found.problems else ""
+        where = f"WHERE NOT coalesce({' OR '.join(f'({rule.test})' for rule in good)}, false)" if found.problems else ""
         query = f"SELECT {', '.join(selected + values)} FROM {source.table} {where}"
         yield from connection.sql(query).to_arrow_reader(SCAN_ROWS)
 
 
 def by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Split a piece by its bucket column."""
-    bucket = batch.column("bucket").to_numpy()
-    order = np.argsort(bucket, kind="stable")
-    edges = np.searchsorted(bucket[order], np.arange(count + 1))
+    its = batch.column("bucket").to_numpy()
+    order = np.argsort(its, kind="stable")
+    edges = np.searchsorted(its[order], np.arange(count + 1))
     ordered = batch.take(pa.array(order))
-    for number in np.flatnonzero(np.diff(edges)):
-        yield int(number), ordered.slice(edges[number], edges[number + 1] - edges[number])
+    for bucket in np.flatnonzero(np.diff(edges)):
+        yield int(bucket), ordered.slice(edges[bucket], edges[bucket + 1] - edges[bucket])
 
 
 def dense(bucket: Path, days: int, counters: int) -> Users:

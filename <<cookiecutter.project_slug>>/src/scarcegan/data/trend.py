@@ -1,9 +1,9 @@
 """Trend and seasonality in closed form for thousands of short daily series at once.
 
 The model is Prophet's (Taylor and Letham, "Forecasting at scale", 2018): a line whose slope may change at fixed
-changepoints, plus sines and cosines, under Gaussian noise. Two things differ. The periods are the three strongest of each series' own
-periodogram, and the changes of slope have a normal prior of the same variance as Prophet's Laplace prior, so the best
-fit is the solution of one small linear system (a ridge regression) instead of an optimiser's run per series.
+changepoints, plus sines and cosines, under Gaussian noise. Two things differ. The periods are the three strongest of
+each series' own periodogram; and the changes of slope have a normal prior of the same variance as Prophet's Laplace
+prior, so that the best fit solves one small linear system (a ridge regression) instead of taking an optimiser's run.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def fit(series: np.ndarray, present: np.ndarray) -> Trend:
 
     Values of absent days are not looked at. A series of zeros gives zeros.
     """
-    users, counters, days = series.shape
+    _, counters, days = series.shape
     known = np.where(present[:, None], series, 0.0)
     scaled = (known / np.maximum(known.max(axis=2, keepdims=True), 1e-9)).reshape(-1, days)
     seen = np.repeat(present.astype(float), counters, axis=0)

@@ -74,7 +74,7 @@ def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) 
 
 
 def silences(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Days since the last day with activity and the longest stretch without any, from the first record on: [u, c, 2]."""
+    """Days since the last day with activity and the longest stretch without, from the first record on: [u, c, 2]."""
     day = np.arange(daily.shape[2])
     before_first = np.where(present.any(axis=1), present.argmax(axis=1), len(day))[:, None, None] - 1
     last_active = np.maximum.accumulate(np.where(daily > 0, day, -1), axis=2)

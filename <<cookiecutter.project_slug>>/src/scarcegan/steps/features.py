@@ -30,7 +30,7 @@ QUIET_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class History:
-    """Which days a row looks at: `days` of them, ending `weeks` before the last day; windows are shorter looks within."""
+    """Which days a row looks at: `days` of them, ending `weeks` before the last day; windows: the shorter looks."""
 
     days: int
     windows: tuple[int, ...]
@@ -39,7 +39,7 @@ class History:
 
 @dataclass
 class Ledger:
-    """What was wrong and left out. A problem that may not be dropped, or must not be (`drop` is false), ends the step."""
+    """What was wrong and left out. A problem that may not be left out, or not while `drop` is false, ends the step."""
 
     drop: bool
     dropped: list[Problem] = field(default_factory=list)
@@ -143,7 +143,8 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
 
 def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
     """Write every table as a part; rows and features written. When one fails, the parts before it are removed."""
-    rows, width, written, told = 0, 0, [], time.monotonic()
+    written: list[Path] = []
+    rows, width, told = 0, 0, time.monotonic()
     try:
         for table in tables:
             written.append(write_features(table, folder, len(written)))
@@ -151,6 +152,8 @@ def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
             if time.monotonic() - told > QUIET_SECONDS:
                 told = time.monotonic()
                 print(f"features: {rows:,} rows", file=sys.stderr)
+        if not rows:
+            raise UserError("no row is left: every record was dropped or lies before the days looked at.")
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

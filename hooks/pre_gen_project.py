@@ -39,15 +39,15 @@ def refused_text(answers: Mapping[str, str]) -> Iterator[str]:
         if not text.strip():
             yield f"{question} is empty. Write a few words, for example: Rare Players"
         if not text.isprintable():
-            yield f"{question} holds a line break or a control character: {text!r}. Keep it on one line, for example: Rare Players"
+            yield f"{question} holds a line break or a control character: {text!r}. For example: Rare Players"
 
 
 def refused_names(answers: Mapping[str, str]) -> Iterator[str]:
     slug, region, group = answers["project_slug"], answers["aws_region"], answers["model_package_group"]
     if not SLUG.fullmatch(slug):
         yield (
-            f"project_slug '{slug}' is refused by S3 and SageMaker: lower-case letters, digits and single hyphens, a letter "
-            "first, no hyphen last. For example: rare-players"
+            f"project_slug '{slug}' is refused by S3 and SageMaker: lower-case letters, digits and single hyphens, "
+            "a letter first, no hyphen last. For example: rare-players"
         )
     for kind, (pattern, longest) in DERIVED_NAMES.items():
         name = pattern.format(slug=slug, account="0" * 12, region=region)
@@ -69,21 +69,21 @@ def refused_names(answers: Mapping[str, str]) -> Iterator[str]:
 def refused_classes(rare: str, negatives: str) -> Iterator[str]:
     names = [name.strip() for name in negatives.split(",")]
     if names == [""]:
-        yield "negative_classes is empty: the model needs at least one class to tell the rare one from. For example: normal"
+        yield "negative_classes is empty: the rare class needs at least one to be told from. For example: normal"
         return
     for name in [rare, *names]:
         if not CLASS.fullmatch(name) or len(name) > 40:
             yield (
-                f"class name '{name}' is refused: lower-case letters, digits and underscores, a letter first, at most 40, "
-                "because it becomes a column name. For example: high_roller"
+                f"class name '{name}' is refused, because it becomes the name of a column: lower-case letters, digits and "
+                "underscores, a letter first, at most 40. For example: high_roller"
             )
         elif keyword.iskeyword(name) or name in RESERVED:
             yield f"class name '{name}' is reserved. Choose another, for example: {name}_users"
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        yield f"class name '{repeated[0]}' stands twice in negative_classes. Name each once, for example: dormant, normal"
+        yield f"class name '{repeated[0]}' stands twice in negative_classes. Name each once: dormant, normal"
     if rare in names:
-        yield f"rare_class '{rare}' is one of the negative_classes too. A user is one or the other; rename or remove it there."
+        yield f"rare_class '{rare}' is one of the negative_classes too. Rename one of them, for example: {rare}_users"
 
 
 def main() -> None:

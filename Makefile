@@ -1,0 +1,64 @@
+# `make demo`: the whole loop of a generated project, on a fresh machine. `make test`: all tests.
+
+VENV := .venv
+RUN := $(VENV)/bin
+PROJECT := <<cookiecutter.project_slug>>
+DEMO := demo/rare-players
+COMPILE := --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help demo test lint clean lock tree bench-kddcup99 bench-scale bench-training bench-features
+
+help:  ## what can be made
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole loop
+	@test -d $(DEMO) || "$(RUN)/cookiecutter" . --no-input --output-dir demo > /dev/null
+	@echo "The generated project is $(DEMO); its own 'make local' follows."
+	@PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
+
+test: lint  ## lint, then all tests, those of a generated project included
+	"$(RUN)/python" -m pytest
+
+lint: $(VENV)/.all-ready
+	"$(RUN)/ruff" check . && "$(RUN)/ruff" format --check .
+
+$(VENV)/.tools-ready: requirements.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@test -x $(RUN)/python || "$(PYTHON)" -m venv $(VENV)
+	@command -v uv > /dev/null || test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet uv
+	@PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python -r requirements.txt
+	@touch $@
+
+# The project's own requirements too: its tests run from this environment.
+$(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements.txt)
+	@PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python -r requirements.txt -r "$(PROJECT)/requirements.txt"
+	@touch $@
+
+bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and against baselines: DATA=/folder/with/the/gzip/files
+	"$(RUN)/python" benchmarks/bench_kddcup99.py $(DATA)
+
+bench-scale: $(VENV)/.all-ready  ## time and memory for 10,000 and 100,000 users
+	"$(RUN)/python" benchmarks/bench_scale.py
+
+bench-training: $(VENV)/.all-ready  ## iterations per second against a plain loop
+	"$(RUN)/python" benchmarks/bench_training.py
+
+bench-features: $(VENV)/.all-ready  ## users per second against Prophet
+	@PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python -r benchmarks/requirements.txt
+	"$(RUN)/python" benchmarks/bench_features.py
+
+tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a project is made of
+	"$(RUN)/python" tests/tree.py > tests/tree.txt
+
+lock: $(VENV)/.all-ready  ## compiles both requirements.txt anew
+	rm -rf $(VENV)/lock && "$(RUN)/cookiecutter" . --no-input --output-dir $(VENV)/lock > /dev/null
+	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) --extra dev $(VENV)/lock/rare-players/pyproject.toml -o "$(PROJECT)/requirements.txt"
+	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements.txt" -o requirements.txt
+
+clean:  ## removes the environment and the demo
+	rm -rf $(VENV) demo

@@ -1,0 +1,89 @@
+"""The strongest test runs the thing: a baked project's own checks, and its whole loop on the sample."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VENV = Path(sys.executable).parents[1]
+
+
+def make(project: Path, *targets: str) -> str:
+    """Run make in a project with this environment; fail with all that was said."""
+    environment = {**os.environ, "MAKEFLAGS": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        ["make", *targets, f"VENV={VENV}"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-10_000:]
+    return said
+
+
+def scarcegan(project: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run a verb in a project."""
+    environment = {**os.environ, "PYTHONPATH": str(project / "src")}
+    command = [sys.executable, "-m", "scarcegan", *words]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+
+def test_the_projects_own_lint_types_and_tests_pass(bake):
+    said = make(bake(project_name="Checked Players"), "check")
+    assert " passed" in said
+    assert "failed" not in said
+
+
+@pytest.fixture(scope="module")
+def lived_in(bake):
+    """A project with other classes than the sample's names, after its whole loop has run once."""
+    project = bake(project_name="Lived In")
+    return project, make(project, "local")
+
+
+def test_the_whole_loop_ends_with_a_champion_an_answer_and_a_drift_report(lived_in):
+    project, said = lived_in
+    models = json.loads(scarcegan(project, "models", "--json").stdout)
+    assert len(models) == 4
+    assert [model["champion"] for model in models].count(True) == 1
+    assert '"predictions"' in said
+    for page in ("evaluation/report.html", "monitoring/report.html"):
+        found = list(project.glob(f"runs/*/*/{page}"))
+        assert found and "<html" in found[0].read_text(encoding="utf-8")
+    assert list(project.glob("runs/*/score/scored/flagged.csv"))
+
+
+def test_a_second_run_takes_every_step_from_the_cache_and_registers_nothing_twice(lived_in):
+    project, _ = lived_in
+    before = json.loads(scarcegan(project, "models", "--json").stdout)
+    assert scarcegan(project, "run", "--json").returncode == 0
+    assert len(json.loads(scarcegan(project, "models", "--json").stdout)) == len(before)
+
+
+def test_rolling_back_is_one_command(lived_in):
+    project, _ = lived_in
+    assert scarcegan(project, "approve", "1").returncode == 0
+    assert scarcegan(project, "approve", "2").returncode == 0
+    assert scarcegan(project, "approve", "1").returncode == 0
+    models = json.loads(scarcegan(project, "models", "--json").stdout)
+    assert [model["version"] for model in models if model["champion"]] == [1]
+    assert scarcegan(project, "reject", "1").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "move"),
+    [
+        (["run", "--set", "train.iteratons=3"], "Did you mean 'iterations'?"),
+        (["run", "--from", "trian"], "did you mean 'train'"),
+        (["approve", "99"], "99"),
+        (["score", "nowhere"], "nowhere"),
+        (["--config", "nowhere.yaml", "runs"], "nowhere.yaml"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_sentence_and_exit_code_2(lived_in, words, move):
+    project, _ = lived_in
+    done = scarcegan(project, *words)
+    assert done.returncode == 2, done.stderr
+    assert move in done.stderr
+    assert "Traceback" not in done.stderr

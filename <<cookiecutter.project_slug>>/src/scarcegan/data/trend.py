@@ -40,7 +40,6 @@ class Terms:
     columns: np.ndarray
     products: np.ndarray
     variance: np.ndarray
-    first_cycles: int
 
 
 @lru_cache(maxsize=8)
@@ -49,14 +48,14 @@ def terms(days: int) -> Terms:
     time = np.arange(days) / max(days - 1, 1)
     knots = 0.8 * np.arange(1, CHANGEPOINTS + 1) / CHANGEPOINTS
     hinges = np.maximum(time[:, None] - knots, 0)
-    cycles = np.arange(FEWEST_CYCLES, max((days + 1) // 2, FEWEST_CYCLES + PERIODS))
+    cycles = np.arange(FEWEST_CYCLES, last_cycle(days) + 1)
     angle = 2 * np.pi * np.arange(days)[:, None] * cycles / days
     waves = np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(days, -1)
     columns = np.column_stack([np.ones(days), time, hinges, waves])
     change = 2 * CHANGE_SCALE**2 * 25 / CHANGEPOINTS  # a Laplace prior of scale b has variance 2 b²
     variance = np.repeat([LEVEL_SCALE**2, change, SEASON_SCALE**2], [2, CHANGEPOINTS, waves.shape[1]])
     products = (columns[:, :, None] * columns[:, None, :]).reshape(days, -1)
-    return Terms(columns, products, variance, FEWEST_CYCLES)
+    return Terms(columns, products, variance)
 
 
 def fit(series: np.ndarray, present: np.ndarray) -> Trend:
@@ -68,20 +67,26 @@ def fit(series: np.ndarray, present: np.ndarray) -> Trend:
     known = np.where(present[:, None], series, 0.0)
     scaled = (known / np.maximum(known.max(axis=2, keepdims=True), 1e-9)).reshape(-1, days)
     seen = np.repeat(present.astype(float), counters, axis=0)
-    chosen = used_terms(scaled, seen, days)
+    chosen = used_terms(scaled, seen)
     gram, moment = normal_equations(scaled, present, chosen, counters)
     weights = ridge(gram, moment, scaled, seen, chosen)
     return summary(weights, chosen, seen, scaled)
 
 
-def used_terms(scaled: np.ndarray, seen: np.ndarray, days: int) -> np.ndarray:
+def used_terms(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Columns of `terms` each series uses: the trend's, then those of its strongest periods. int [s, p]."""
-    first = terms(days).first_cycles
-    power = np.abs(np.fft.rfft(without_line(scaled, seen)))[:, first : max((days + 1) // 2, first + PERIODS)]
-    strongest = np.argpartition(-power, PERIODS - 1, axis=1)[:, :PERIODS]
+    days = scaled.shape[1]
+    power = np.abs(np.fft.rfft(without_line(scaled, seen)))[:, FEWEST_CYCLES : last_cycle(days) + 1]
+    periods = min(PERIODS, power.shape[1])
+    strongest = np.argsort(-power, axis=1, kind="stable")[:, :periods]
     trend = np.broadcast_to(np.arange(2 + CHANGEPOINTS), (len(scaled), 2 + CHANGEPOINTS))
     cosine = 2 + CHANGEPOINTS + 2 * strongest
     return np.concatenate([trend, cosine, cosine + 1], axis=1)
+
+
+def last_cycle(days: int) -> int:
+    """Most cycles whose sine is not zero throughout."""
+    return (days - 1) // 2
 
 
 def without_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:

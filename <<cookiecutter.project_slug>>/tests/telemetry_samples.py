@@ -1,0 +1,33 @@
+"""Small telemetry for tests: two users, three days, two counters, and the features step called as the runner does."""
+
+from pathlib import Path
+
+from scarcegan.data.schema import FeatureTable, read_features
+from scarcegan.steps import features
+
+HEADER = "user_id,date,sessions,wagers"
+GOOD = (
+    HEADER,
+    "ann,2026-01-05,1,10",
+    "ann,2026-01-06,0,0",
+    "ann,2026-01-07,2,30.5",
+    "bob,2026-01-05,3,1",
+    "bob,2026-01-07,1,2",
+)
+LABELS = ("user_id,label", "ann,calm", "bob,risky")
+
+
+def write(path: Path, *lines: str) -> Path:
+    """A text file of these lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def run_features(telemetry: Path, out: Path, labels: Path | None = None, **arguments: object) -> FeatureTable:
+    """The step on three days from 2026-01-05 on, unless `arguments` say otherwise; its table."""
+    words = {"classes": "calm,risky", "counters": "sessions,wagers", "start": "2026-01-05", "days": 3}
+    words |= {"window_days": 3, "windows": 2, "telemetry": telemetry, "features_out": out, **arguments}
+    words |= {"labels": labels} if labels else {}
+    features.main([word for key, value in words.items() for word in (f"--{key.replace('_', '-')}", str(value))])
+    return read_features(out)

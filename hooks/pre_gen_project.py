@@ -74,7 +74,7 @@ def refused_classes(rare: str, negatives: str) -> Iterator[str]:
     for name in [rare, *names]:
         if not CLASS.fullmatch(name) or len(name) > 40:
             yield (
-                f"class name '{name}' is refused, because it becomes the name of a column: lower-case letters, digits and "
+                f"class name '{name}' is refused, because it becomes a column: lower-case letters, digits and "
                 "underscores, a letter first, at most 40. For example: high_roller"
             )
         elif keyword.iskeyword(name) or name in RESERVED:

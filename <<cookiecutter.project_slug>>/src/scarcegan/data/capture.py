@@ -1,7 +1,7 @@
 """Captured rows: what an endpoint or a scoring run wrote, as batches in the baseline's columns. Comparing: drift.py.
 
-Two kinds of file, mixed and nested as they come: data capture of an endpoint (`*.jsonl`, SageMaker's format: a record per
-request, its input and output as JSON, CSV or base64) and scored users (`*.parquet`, see steps/score.py).
+Two kinds of file, mixed and nested as they come: data capture of an endpoint (`*.jsonl`, SageMaker's format: a record
+per request, its input and output as JSON, CSV or base64) and scored users (`*.parquet`, see steps/score.py).
 """
 
 import base64
@@ -19,21 +19,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scarcegan.data.schema import KEYS, first_line
+from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError
 
 INPUT_NAME = "features"
 SCORE_COLUMNS = ("predicted", "rarity", "unknown")
 PROBABILITY = "probability_"
-UNKNOWN = "unknown"
 BLANK = frozenset({"", "na", "nan", "null", "none"})
 MISSING_ID = ""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """n captured rows. id: user, inference or event, str [n]; day: datetime64[D] [n], NaT if not told; values: float32
-    [n, d] in the baseline's order; text: bool [n, d], where something unreadable stood; rarity, unknown: float32 [n], NaN
-    where the output was not captured; label: predicted class, str [n], "" where it was not captured.
+    """n captured rows in the baseline's columns.
+
+    id: user, inference or event, str [n]; day: datetime64[D] [n], NaT if not told; values: float32 [n, d]; text: bool
+    [n, d], where something unreadable stood; rarity, unknown: float32 [n], NaN where the output was not captured;
+    label: predicted class, str [n], "" where it was not captured.
     """
 
     id: np.ndarray
@@ -68,16 +70,18 @@ class Tally:
 
     def words(self) -> str:
         """A sentence for the report and for stderr."""
-        parts = [f"{self.rows:,} rows in {self.files:,} file{'s' if self.files != 1 else ''}"]
+        parts = [f"{plural(self.rows, 'row')} in {plural(self.files, 'file')}"]
         if self.partial:
-            parts.append(f"{self.partial} unfinished last line{'s' if self.partial > 1 else ''} left out")
+            parts.append(f"{plural(self.partial, 'unfinished last line')} left out")
         if self.unreadable:
-            parts.append(
-                f"{self.unreadable:,} unreadable record{'s' if self.unreadable > 1 else ''} left out ({self.complaint})"
-            )
+            parts.append(f"{plural(self.unreadable, 'unreadable record')} left out ({self.complaint})")
         if self.widths:
-            parts.append(f"{self.widths.total():,} rows of another width left out")
+            parts.append(f"{plural(self.widths.total(), 'row')} of another width left out")
         return "; ".join(parts)
+
+
+def plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def read_captured(
@@ -108,8 +112,8 @@ def captured_files(folder: Path) -> list[Path]:
             "nothing" if folder.is_dir() else "no such folder"
         )
         raise UserError(
-            f"{folder}: no captured rows. Looked for *.jsonl (data capture) and *.parquet (scored users) in it and below, "
-            f"found: {found}. Send requests to the endpoint, or score users, then monitor again."
+            f"{folder}: no captured rows. Looked for *.jsonl (data capture) and *.parquet (scored users) in it and "
+            f"below, found: {found}. Send requests to the endpoint, or score users, then monitor again."
         )
     return files
 
@@ -118,11 +122,12 @@ def no_rows(folder: Path, features: Sequence[str], tally: Tally) -> str:
     if tally.widths:
         width, rows = tally.widths.most_common(1)[0]
         return (
-            f"{folder}: the captured rows have nothing in common with the baseline: {rows:,} rows of {width} values, the baseline "
-            f"has {len(features)} features. Give the baseline of the model that answered them."
+            f"{folder}: the captured rows have nothing in common with the baseline: {plural(rows, 'row')} of {width} "
+            f"values, the baseline has {len(features)} features. Give the baseline of the model that answered them."
         )
     if tally.unreadable:
-        return f"{folder}: no row could be read from {tally.files} files ({tally.complaint}). Is this data capture of the endpoint?"
+        found = f"{folder}: no row could be read from {tally.files} files ({tally.complaint})"
+        return f"{found}. Is this data capture of the endpoint?"
     return f"{folder}: {tally.files} files, but not one row in them. Send requests to the endpoint, then monitor again."
 
 
@@ -180,7 +185,7 @@ def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of cells as they came (numbers, text, None) -> float32 [n, width], and where it was text: bool [n, width]."""
+    """Rows of cells as they came (numbers, text, None) -> float32 [n, width], and where text stood: bool [n, width]."""
     with np.errstate(over="ignore"):
         try:
             values = np.array(rows, np.float32).reshape(len(rows), width)
@@ -230,8 +235,10 @@ def captured_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
     """Rows out of what read_record gave."""
     ids, days, cells, rarity, unknown, label = zip(*batch, strict=True)
     values, text = read_cells(cells, len(features))
-    scores = (read_cells([[cell] for cell in column], 1)[0][:, 0] for column in (rarity, unknown))
-    return Rows(np.array(ids), np.array(days, "datetime64[D]"), values, text, *scores, np.array(label, str))
+    scores = [read_cells([[cell] for cell in column], 1)[0][:, 0] for column in (rarity, unknown)]
+    return Rows(
+        np.array(ids), np.array(days, "datetime64[D]"), values, text, scores[0], scores[1], np.array(label, str)
+    )
 
 
 def read_record(
@@ -306,8 +313,14 @@ def cells_of(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | Non
 
 
 def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any, Any, str]]:
-    """(rarity, unknown, predicted class) per row of a request's output; nothing if it has another shape."""
-    if kind == "CSV" or not isinstance(data, Mapping):
+    """(rarity, unknown, predicted class) per row of a request's output; nothing if it has another shape.
+
+    CSV has a line per row: label, rarity, unknown, then a probability per class.
+    """
+    if kind == "CSV":
+        lines = [line for line in csv.reader(data.splitlines()) if len(line) == 3 + len(classes)]
+        return [(rarity, unknown, class_name(float(label), classes)) for label, rarity, unknown, *_ in lines]
+    if not isinstance(data, Mapping):
         return []
     if "predictions" in data:
         columns = {key: [row.get(key) for row in data["predictions"]] for key in ("rarity", "unknown", "label")}

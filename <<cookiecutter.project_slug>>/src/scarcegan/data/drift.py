@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr, bdtrc, bdtrik
+from scipy.special import bdtrc, bdtrik
 
-from scarcegan.data.statistics import LABEL, SCORES, Baseline, Numbers
+from scarcegan.data.statistics import LABEL, SCORES, UNKNOWN, Baseline, Numbers
 
 # sqrt((n + m) / nm) times this is exceeded by two samples of one population about three times in a thousand.
 CHANCE = 1.8
 ALPHA = 1e-4
 FEW = 3
-UNKNOWN = "unknown"
 DRIFT, TYPE, COMPLETENESS = "baseline_drift_check", "data_type_check", "completeness_check"
 MISSING, EXTRA, VALUES = "missing_column_check", "extra_column_check", "categorical_values_check"
 
@@ -210,7 +209,8 @@ def moved_labels(baseline: Baseline, current: Current, threshold: float, rare: s
         share, before = share_of(current.labels, name), share_of(baseline.labels, name)
         low, high = label_band(baseline, name, n, threshold)
         if not low <= share <= high:
-            words = f"share of '{name}' {share:.2%} of {n:,} rows, {before:.2%} in the baseline, {low:.2%} to {high:.2%} allowed"
+            words = f"share of '{name}' {share:.2%} of {n:,} rows, {before:.2%} in the baseline"
+            words += f", {low:.2%} to {high:.2%} allowed"
             found.append(Violation(LABEL, DRIFT, words))
     return found
 
@@ -232,10 +232,10 @@ def unknown_values(baseline: Baseline, current: Current) -> list[Violation]:
         return []
     strange = {name: count for name, count in current.labels.items() if name not in domain}
     allowed = setting(baseline, LABEL, "domain_content_threshold", 0.1)
-    if sum(strange.values()) / n <= allowed:
+    share, names = sum(strange.values()) / n, ", ".join(sorted(strange))
+    if share <= allowed:
         return []
-    names = ", ".join(sorted(strange))
-    words = f"{sum(strange.values()) / n:.1%} of {n:,} rows have a class that the baseline lacks ({names}), {allowed:.0%} allowed"
+    words = f"{share:.1%} of {n:,} rows have a class that the baseline lacks ({names}), {allowed:.0%} allowed"
     return [Violation(LABEL, VALUES, words)]
 
 

@@ -1,7 +1,7 @@
-"""Model quality: predictions against ground truth that came later. metrics.py judges models on their test split instead.
+"""Model quality: predictions against ground truth that came later. The test split is evaluated elsewhere.
 
-The file has the shape of Model Monitor's model quality statistics (developer guide, "Model quality metrics"): the rare class
-against all others under `binary_classification_metrics`, every class under `multiclass_classification_metrics`.
+The file has the shape of Model Monitor's model quality statistics (developer guide, "Model quality metrics"): the rare
+class against all others under `binary_classification_metrics`, every class under `multiclass_classification_metrics`.
 """
 
 import csv
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scarcegan.data.capture import Rows
-from scarcegan.data.drift import UNKNOWN, Violation
+from scarcegan.data.drift import Violation
 from scarcegan.data.schema import first_line
+from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError
 
 IDS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
@@ -30,8 +31,10 @@ LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 
 @dataclass(frozen=True)
 class Truth:
-    """What n users turned out to be. id: str [n], sorted; label: int [n], class position, or K for behaviour that is none
-    of the classes; strange: names that are no class -> users.
+    """What n users turned out to be.
+
+    id: str [n], sorted; label: int [n], class position, or K for behaviour that is none of the classes; strange: names
+    that are no class -> users.
     """
 
     id: np.ndarray
@@ -102,7 +105,7 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
-    """Which column names the user or request, and which the class; two columns of other names are taken in that order."""
+    """Which column names the user or request, and which the class; two of other names are taken in that order."""
     user, label = (next((name for name in known if name in names), None) for known in (IDS, LABELS))
     if user and label:
         return user, label
@@ -112,7 +115,7 @@ def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
 
 
 def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """SageMaker's ground truth records; the rows of a request of several are lines of `data`, see capture.read_record."""
+    """SageMaker's ground truth records; a request of several rows has a line of `data` each (capture.read_record)."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -159,8 +162,9 @@ class Matches:
         found = self.predicted >= 0
         if not found.any():
             raise UserError(
-                f"ground truth names {len(found):,} users or requests (such as '{self.truth.id[0]}'), and none of them is among the "
-                "captured predictions. Its ids must be the user_id of scored users, or the inferenceId or eventId of requests."
+                f"ground truth names {len(found):,} users or requests (such as '{self.truth.id[0]}'), none of them "
+                "among the captured predictions. Its ids must be the user_id of scored users, or the inferenceId or "
+                "eventId of requests."
             )
         rng = np.random.default_rng(0)
         predicted, rarity = self.predicted[found], self.rarity[found]
@@ -257,7 +261,7 @@ def ranking(truth: np.ndarray, rarity: np.ndarray, rng: np.random.Generator, res
 
 
 def curve(hits: np.ndarray, weight: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall at every distinct score. hits, weight: [n] from the highest score down; last: end of each tie."""
+    """Precision and recall at every distinct score. hits, weight: [n], highest score first; last: end of each tie."""
     found, seen = np.cumsum(hits * weight)[last], np.cumsum(weight)[last]
     return found / np.maximum(seen, 1), found / max(found[-1], 1)
 
@@ -271,7 +275,7 @@ def average_precision(hits: np.ndarray, weight: np.ndarray, last: np.ndarray) ->
 
 
 def quality_violations(found: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[Violation]:
-    """Metrics whose whole interval lies beyond their constraint (binary_classification_constraints of constraints.json)."""
+    """Metrics whose whole interval lies beyond their constraint in constraints.json (binary_classification_...)."""
     broken = []
     for name, rule in constraints.get("binary_classification_constraints", {}).items():
         metric = found["binary_classification_metrics"].get(name, {})
@@ -280,6 +284,7 @@ def quality_violations(found: Mapping[str, Any], constraints: Mapping[str, Any])
         if (operator == LESS and high is not None and high < least) or (
             operator == MORE and low is not None and low > least
         ):
-            words = f"{name} of the rare class {metric['value']:.3f} ({low:.3f} to {high:.3f}), constraint {least:g}"
+            side = "below" if operator == LESS else "above"
+            words = f"{name} of the rare class is {metric['value']:.3f} ({low:.3f} to {high:.3f}), {side} {least:g}"
             broken.append(Violation(name, operator, words))
     return broken

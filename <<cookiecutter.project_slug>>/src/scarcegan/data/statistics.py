@@ -1,8 +1,8 @@
 """Statistics: what a population looks like, column by column, and what later rows must satisfy. Comparing: drift.py.
 
 The files have the shapes of Amazon SageMaker Model Monitor (developer guide, "Schema for Statistics" and "Schema for
-Constraints"), so that either tool reads them; the KLL sketch is left out, its materialised buckets are written. Rows are
-summarised batch by batch into counts that add up, so memory does not grow with the number of rows.
+Constraints"), so that either tool reads them; the KLL sketch is left out, its materialised buckets are written. Rows
+are summarised batch by batch into counts that add up, so memory does not grow with the number of rows.
 """
 
 import json
@@ -19,6 +19,7 @@ from scarcegan.errors import UserError
 
 SCORES = ("rarity", "unknown")
 LABEL = "label"
+UNKNOWN = "unknown"
 QUANTILES = np.array([0, 0.01, *np.arange(1, 20) / 20, 0.99, 1])
 SCORE_CUTS = np.arange(1, 20) / 20
 ROUNDING = 1e-6
@@ -232,8 +233,8 @@ def constraints(
 ) -> dict[str, Any]:
     """constraints.json suggested by a baseline's statistics; a person may edit it.
 
-    A column that was complete must stay so, another may lose SLACK more of its rows. domain: the values that `label` may
-    take. recall: the rare class's recall when the model was chosen; QUALITY_SHARE of it is the least allowed later.
+    A column that was complete must stay so, another may lose SLACK more of its rows. domain: the values that `label`
+    may take. recall: the rare class's recall when the model was chosen; QUALITY_SHARE of it is the least allowed later.
     Precision depends on how rare the class is among the rows at hand, so no constraint is suggested for it.
     """
     suggested: dict[str, Any] = {
@@ -275,8 +276,8 @@ def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dic
 class Baseline:
     """A baseline as read back: what `drift.py` compares with.
 
-    names: numeric columns (features, then the scores); counts: per column int64 [len(edges) + 1]; labels: how often each
-    class name was predicted, or nothing; statistics, constraints: the two files.
+    names: numeric columns (features, then the scores); counts: per column int64 [len(edges) + 1]; labels: how often
+    each class name was predicted, or nothing; statistics, constraints: the two files.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Windows: captured rows counted by day, days joined to windows, windows compared with the baseline, and the verdict."""
+"""Windows: captured rows counted by day, days joined to windows and compared with the baseline, and the verdict."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from scarcegan.data.capture import Rows, Tally
-from scarcegan.data.drift import DRIFT, UNKNOWN, Current, Distance, Violation, distances, share_of, violations
-from scarcegan.data.statistics import SCORES, Baseline, Numbers, combine, summarise
+from scarcegan.data.drift import DRIFT, Current, Distance, Violation, distances, share_of, violations
+from scarcegan.data.statistics import SCORES, UNKNOWN, Baseline, Numbers, combine, summarise
 from scarcegan.errors import UserError
 from scarcegan.progress import Progress
 
@@ -40,7 +40,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Window:
-    """Days from `start` to `end` (ISO dates; empty if the rows tell no time), compared with the baseline if `judged`."""
+    """Days from `start` to `end` (ISO; empty if the rows tell no time), compared with the baseline if `judged`."""
 
     start: str
     end: str
@@ -84,7 +84,7 @@ def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spans(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
-    """(first day, last day, rows) of each window of so many days that has rows, oldest first; the last ends on the last day."""
+    """(first day, last day, rows) of each window that has rows, oldest first; the last one ends on the last day."""
     dated = [day for day in days if day != UNDATED]
     found: dict[int, list[str]] = {}
     for day in dated:
@@ -106,14 +106,15 @@ def add_up(days: Sequence[Day]) -> Day:
 
 
 def judge(days: Mapping[str, Day], baseline: Baseline, tally: Tally, rules: Rules, rare: str) -> list[Window]:
-    """Windows, oldest first. If none has the rows to be judged, all rows together are one window; UserError if even these
-    are too few.
+    """Windows, oldest first. If none has the rows to be judged, all rows together are one window.
+
+    UserError if even these are too few.
     """
     whole = add_up(list(days.values()))
     if whole.numbers.rows < rules.minimum_rows:
         raise UserError(
-            f"only {whole.numbers.rows:,} captured rows, and {rules.minimum_rows:,} are wanted before anything is said. Capture more, "
-            "or lower monitor.minimum_rows in config.yaml."
+            f"only {whole.numbers.rows:,} captured rows, and {rules.minimum_rows:,} are wanted before anything is "
+            "said. Capture more, or lower monitor.minimum_rows in config.yaml."
         )
     absent = frozenset(baseline.features) - tally.seen
     if baseline.scored:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from scarcegan.data.capture import Tally
 from scarcegan.data.drift import UNKNOWN, Violation, label_band, limit, share_of
@@ -19,6 +19,8 @@ from scarcegan.report import write as write_page
 PICTURES = 6
 TABLE_ROWS = 25
 HEAT_ROWS = 20
+FEWEST_ROWS = 5
+VISIBLE = 0.005
 HEAT_WINDOWS = 12
 BEFORE, NOW = SERIES[0], SERIES[1]
 
@@ -58,7 +60,7 @@ def write(
     sections.append(Section("How this was measured", measured(baseline, tally, rules)))
     days = f" from {now.start} to {now.end}" if now.start else ""
     lead = f"{now.rows:,} captured rows{days}, against a baseline of {baseline.rows:,} training rows."
-    return write_page(path, "Monitoring: has the world moved?", lead, sections)
+    return write_page(path, "Monitoring: captured rows against the baseline", lead, sections)
 
 
 def key_figures(
@@ -106,20 +108,26 @@ def violations_section(found: Sequence[Violation]) -> Section:
     words = "Constraints of the baseline that the latest window breaks; constraint_violations.json has the same list."
     if not found:
         return Section("Violations", "The latest window keeps every constraint of the baseline.")
-    rows = [
-        (v.feature_name, v.constraint_check_type.removesuffix("_check").replace("_", " "), v.description) for v in found
-    ]
-    return Section("Violations", words, [table(("column", "check", "what was found"), rows)])
+    two = Markup("{}<br><small>{}</small>")
+    rows = [(two.format(v.feature_name, check_name(v)), v.description) for v in found]
+    return Section("Violations", words, [table(("column and check", "what was found"), rows)])
+
+
+def check_name(violation: Violation) -> str:
+    return violation.constraint_check_type.removesuffix("_check").replace("_", " ")
 
 
 def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Rules) -> Section:
     """Distance of the farthest columns in each window."""
     shown = list(windows)[-HEAT_WINDOWS:]
     judged = [window for window in shown if window.judged]
-    names = sorted(baseline.names, key=lambda name: -max(window.drift[name].robust for window in judged))[:HEAT_ROWS]
+    most = {name: max(window.drift[name].robust for window in judged) for name in baseline.names}
+    ranked = sorted(baseline.names, key=lambda name: -most[name])[:HEAT_ROWS]
+    names = [name for i, name in enumerate(ranked) if i < FEWEST_ROWS or most[name] >= VISIBLE]
     words = (
-        f"Distance of the {len(names)} columns that moved most, window by window (of {rules.window_days} days, the latest on the "
-        f"right). Marked cells lie beyond what is allowed; windows of fewer than {rules.minimum_rows:,} rows are not judged."
+        f"Distance of the columns that moved most, window by window (of {rules.window_days} days, the latest on the "
+        "right). Red cells lie beyond what is allowed; windows of fewer than "
+        f"{rules.minimum_rows:,} rows are not judged."
     )
     head = [Markup("{}<br><small>{:,} rows</small>").format(w.end or "no day", w.rows) for w in shown]
     body = [(name, [heat_cell(baseline, window, name, rules) for window in shown]) for name in names]
@@ -144,19 +152,24 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
         for name, cells in body
     )
     return Markup(
-        '<div class="table wide" tabindex="0"><table><thead><tr><th scope="col">column</th>{}</tr></thead><tbody>{}</tbody></table></div>'
+        '<div class="table wide" tabindex="0"><table><thead><tr><th scope="col">column</th>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
     ).format(columns, rows)
 
 
 def columns_section(baseline: Baseline, now: Window, rules: Rules) -> Section:
     """Every column, the farthest first; those that hardly moved are only counted."""
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
-    rows = [column_row(baseline, now, name, rules) for name in names[:TABLE_ROWS]]
+    shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))
+    rows = [column_row(baseline, now, name, rules) for name in names[:shown]]
     header = ("column", "distance", "allowed", "PSI", "mean before", "mean now", "missing before", "missing now")
-    rest = names[TABLE_ROWS:]
+    rest = names[shown:]
     words = "The latest window against the baseline, sorted by distance."
     if rest:
-        words += f" The {len(rest)} columns below these moved by {now.drift[rest[0]].robust:.3f} or less."
+        most = now.drift[rest[0]].robust
+        words += (
+            f" {len(rest)} more columns moved by {f'{most:.3f} or less' if most >= VISIBLE else 'no more than chance'}."
+        )
     return Section("Columns by drift", words, [table(header, rows)])
 
 
@@ -172,7 +185,7 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: Rules) -> tupl
         name,
         found.robust,
         limit(baseline, name, rules.threshold),
-        found.psi,
+        round(found.psi, 3),
         float(before.get("mean", np.nan)),
         mean,
         f"{gap:.1%}",
@@ -189,8 +202,8 @@ def pictures_section(baseline: Baseline, now: Window) -> Section:
     ]
     names = sorted(here, key=lambda name: -now.drift[name].raw)[:PICTURES]
     words = (
-        "Every bar is a range of values; most ranges held a twentieth of the baseline each, so that outliers and long tails "
-        "take no room. Where the two colours differ in height, users have moved from one range to another."
+        "Every bar is a range of values that held about a twentieth of the baseline (a tail, or a value that many "
+        "users share, has its own bar), so that long tails take no room. Where the line leaves the bars, users moved."
     )
     return Section(
         "The columns that moved most", words, [picture(baseline, now.current.numbers, name) for name in names]
@@ -203,14 +216,15 @@ def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
     keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
     before, now = before[keep], now[keep]
-    bounds = bucket_bounds(baseline.edges[i])[keep]
+    bounds = bucket_bounds(baseline.edges[i], baseline.statistics["features"][i]["inferred_type"] == "Integral")[keep]
     fig, ax = new_figure(420, 250)
     at = np.arange(len(now))
     ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")
     ax.stairs(now, np.arange(len(now) + 1) - 0.5, color=NOW, linewidth=1.8, label="now")
     ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), 6)).round().astype(int))
     ax.set_xticks(ticks, [bounds[k] for k in ticks])
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     ax.grid(visible=False, axis="x")
     ax.set_title(name, loc="left")
     ax.legend(fontsize=9, loc="best")
@@ -222,8 +236,9 @@ def shares(counts: np.ndarray) -> np.ndarray:
     return counts / max(int(counts.sum()), 1)
 
 
-def bucket_bounds(edges: np.ndarray) -> list[str]:
-    """What to write under the bars: where each bucket begins."""
+def bucket_bounds(edges: np.ndarray, whole: bool) -> list[str]:
+    """What to write under the bars: where each bucket begins. whole: of integers, which lie between the edges."""
+    edges = np.ceil(edges) if whole else edges
     return [f"< {short(edges[0])}", *(short(edge) for edge in edges[:-1]), f"> {short(edges[-1])}"]
 
 
@@ -240,7 +255,7 @@ def scores_section(baseline: Baseline, now: Window, rules: Rules, rare: str) -> 
     drawn = [
         score_picture(baseline, now.current.numbers, name, rare) for name in SCORES if name not in now.current.absent
     ]
-    names = [name for name in baseline.labels] + sorted(set(now.current.labels) - set(baseline.labels))
+    names = list(baseline.labels) + sorted(set(now.current.labels) - set(baseline.labels))
     n = sum(now.current.labels.values())
     rows = []
     for name in names:
@@ -274,7 +289,7 @@ def score_picture(baseline: Baseline, numbers: Numbers, name: str, rare: str) ->
 
 
 def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Shares [20] of a score in [0, 1]. The buckets' edges include every twentieth, so each bucket lies in one of them."""
+    """Shares [20] of a score in [0, 1]. Every twentieth is an edge, so each bucket lies in one of them."""
     if not len(edges):
         return np.zeros(20)
     middle = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
@@ -315,7 +330,8 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
         [[counts[a][b] for b in names] for a in names],
         "rows: ground truth; columns: predicted",
     )
-    words = f"{quality['dataset']['item_count']:,} users with ground truth, the latest prediction of each; the rare class against all others."
+    words = f"{quality['dataset']['item_count']:,} users with ground truth, the latest prediction of each."
+    words += " The metrics set the rare class against all others."
     if truth and truth.strange:
         kinds = ", ".join(sorted(truth.strange)[:5])
         words += f" Behaviour that is none of the classes ({kinds}) stands under unknown."
@@ -326,9 +342,10 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
 
 def measured(baseline: Baseline, tally: Tally, rules: Rules) -> str:
     return (
-        f"Read: {tally.words()}. The distance is the largest gap between the two distribution functions (Kolmogorov-Smirnov, over "
-        "the baseline's buckets) less what chance alone explains at so many rows, so few rows raise no alarm; more than "
-        f"{rules.threshold:g} is a violation unless constraints.json says otherwise for a column. The share of flagged users and of "
-        "unknown may halve or double within that limit. PSI is the population stability index less its expectation without "
-        "drift. Precision depends on how rare the class is among the rows at hand; recall does not."
+        f"Read: {tally.words()}. The distance is the largest gap between the two distribution functions "
+        "(Kolmogorov-Smirnov, over the baseline's buckets) less what chance alone explains at so many rows, so few "
+        f"rows raise no alarm; more than {rules.threshold:g} is a violation unless constraints.json says otherwise for "
+        "a column. The share of flagged users and of unknown may halve or double within that limit. PSI is the "
+        "population stability index less its expectation without drift. Precision depends on how rare the class is "
+        "among the rows at hand; recall does not."
     )

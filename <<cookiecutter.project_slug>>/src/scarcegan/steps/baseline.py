@@ -1,9 +1,9 @@
 """Baseline: training rows and models in, statistics.json and constraints.json of each business definition out.
 
-The rows are the labelled and the unlabelled training users together. The split gives every training user to exactly one of
-the two, so their union has the mix of the whole user base; unlabelled rows alone would lack the rare users that somebody
-labelled, labelled rows alone have far too many of them. Where labels were bought in for rare users the union still holds a
-few too many; drift.band() grants the share of flagged users a factor of two either way, which is more than that.
+The rows are the labelled and the unlabelled training users together. The split gives every training user to exactly one
+of the two, so their union has the mix of the whole user base; unlabelled rows alone would lack the rare users that
+somebody labelled, labelled rows alone have far too many of them. Where labels were bought in for rare users the union
+still holds a few too many; drift.band() grants the share of flagged users a factor of two either way, more than that.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from scarcegan.data.schema import FeatureTable, feature_names, iter_features, pa
 from scarcegan.data.statistics import (
     SCORE_CUTS,
     SCORES,
+    UNKNOWN,
     Numbers,
     beside,
     bucket_edges,
@@ -41,13 +42,12 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 20_000
 SAMPLE_ROWS = 50_000
-UNKNOWN = "unknown"
 
 
 def describe(
     tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """statistics.json of each definition. Rows are read twice: a sample of them for the buckets' edges, all for counts."""
+    """statistics.json of each definition. Rows are read twice: a sample for the buckets' edges, all for the counts."""
     names = next((table.names for table in tables()), ())
     sample = sample_rows((table.values for table in tables()), SAMPLE_ROWS, np.random.default_rng(0))
     if not len(sample):

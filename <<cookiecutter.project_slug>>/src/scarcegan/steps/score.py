@@ -17,23 +17,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.capture import PROBABILITY
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes
-from scarcegan.data.statistics import read_json, write_json
+from scarcegan.data.statistics import UNKNOWN, read_json, write_json
 from scarcegan.errors import UserError, run_step
 from scarcegan.progress import Progress
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
 
-UNKNOWN = "unknown"
-PROBABILITY = "probability_"
 FLAGGED = ("user_id", "as_of", "rarity", "unknown")
 
 
 def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) -> dict[str, Any]:
     """Write scored/part-*.parquet and flagged.csv below `folder` and return what summary.json says of the users."""
     folder.mkdir(parents=True, exist_ok=True)
-    labels: Counter[str] = Counter({name: 0 for name in (*scorer.classes, UNKNOWN)})
+    labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
     days: Counter[str] = Counter()
     flagged = []
     progress = Progress("score", "users")
@@ -80,7 +79,7 @@ def predicted(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 def rare_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
     """(user, day, rarity, unknown) of the rows predicted to be of the rare class."""
     rows = np.flatnonzero(scores.label == rare)
-    days = np.datetime_as_string(table.as_of[rows], "D") if len(rows) else []
+    days = [str(day) for day in table.as_of[rows]]
     return list(
         zip(table.user_id[rows], days, scores.rarity[rows].tolist(), scores.unknown[rows].tolist(), strict=True)
     )
@@ -96,7 +95,7 @@ def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, 
 
 
 def summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
-    """Counts and shares. A feature table has a row per user and day of observation: users are the rows of the last day."""
+    """Counts and shares. A feature table has a row per user and day of observation: users are the last day's rows."""
     rows = sum(labels.values())
     return {
         "users": days[max(days)],
@@ -143,8 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = scorer.load(model_of(args.model))
     if tuple(model.classes) != args.classes:
         raise UserError(
-            f"{args.model}: the model knows the classes {', '.join(model.classes)}, config.yaml says {', '.join(args.classes)}. "
-            "Set labels as they were when it was trained, or train again."
+            f"{args.model}: the model knows the classes {', '.join(model.classes)}, config.yaml says "
+            f"{', '.join(args.classes)}. Set labels as they were when it was trained, or train again."
         )
     found = score_all(iter_features(args.features, args.batch_rows), model, args.scored_out)
     found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}

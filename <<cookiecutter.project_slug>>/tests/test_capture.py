@@ -1,0 +1,237 @@
+"""Captured rows: data capture in its encodings, scored tables, and what can be wrong with either."""
+
+import base64
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from populations import CLASSES, NAMES, Model, request, users
+from scarcegan.data.capture import Tally, read_captured
+from scarcegan.errors import UserError
+from scarcegan.steps.score import scored
+
+ANSWER = {"probabilities": [0.1, 0.2, 0.7], "rarity": 0.7, "unknown": 0.2, "label": 2}
+
+
+def read(folder, batch_rows=10_000):
+    tally = Tally()
+    return list(read_captured(folder, NAMES, CLASSES, tally, batch_rows)), tally
+
+
+def one(folder):
+    rows, tally = read(folder)
+    assert len(rows) == 1
+    return rows[0], tally
+
+
+def record(data, encoding, content_type="application/json", name="e1"):
+    side = {"observedContentType": content_type, "mode": "INPUT", "data": data, "encoding": encoding}
+    meta = {"eventId": name, "inferenceTime": "2026-03-01T23:59:59Z"}
+    return json.dumps({"captureData": {"endpointInput": side}, "eventMetadata": meta, "eventVersion": "0"}) + "\n"
+
+
+def write_scored(path, table):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(scored(table, Model().score(table.values), CLASSES), path)
+
+
+def test_a_json_request_and_its_answer_become_a_row(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2.5, None]], "e7", answers=[ANSWER]))
+    rows, tally = one(tmp_path)
+    assert rows.id.tolist() == ["e7"]
+    assert str(rows.day[0]) == "2026-03-01"
+    np.testing.assert_array_equal(rows.values, np.array([[1, 2.5, np.nan]], np.float32))
+    assert rows.label.tolist() == ["risky"]
+    assert (rows.rarity[0], rows.unknown[0]) == (np.float32(0.7), np.float32(0.2))
+    assert tally.words() == "1 row in 1 file"
+
+
+def test_rows_of_one_request_are_numbered(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2, 3], [4, 5, 6]], "e7", answers=[ANSWER, ANSWER]))
+    assert one(tmp_path)[0].id.tolist() == ["e7/0", "e7/1"]
+
+
+def test_the_callers_inference_id_is_preferred(tmp_path):
+    line = json.loads(request([[1, 2, 3]]))
+    line["eventMetadata"]["inferenceId"] = "user-9"
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    assert one(tmp_path)[0].id.tolist() == ["user-9"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"instances": [[1, 2, 3]]},
+        {"instances": [{"features": [1, 2, 3]}]},
+        {"inputs": [[1, 2, 3]]},
+        {"inputs": {"features": [[1, 2, 3]]}},
+        {"instances": [{"deposits": 1, "visits": 2, "trend": 3}]},
+        [[1, 2, 3]],
+        [1, 2, 3],
+    ],
+)
+def test_every_way_of_asking_in_json_is_read(tmp_path, data):
+    (tmp_path / "a.jsonl").write_text(record(json.dumps(data), "JSON"))
+    assert one(tmp_path)[0].values.tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("data", ["1,2,3", "1,2,3\n", "deposits,visits,trend\n1,2,3\n", "trend,deposits,visits\n3,1,2"])
+def test_csv_is_read_with_and_without_names(tmp_path, data):
+    (tmp_path / "a.jsonl").write_text(record(data, "CSV", "text/csv"))
+    assert one(tmp_path)[0].values.tolist() == [[1, 2, 3]]
+
+
+def test_base64_is_read_as_its_content_type_says(tmp_path):
+    coded = base64.b64encode(b"1,2,3").decode()
+    (tmp_path / "a.jsonl").write_text(record(coded, "BASE64", "text/csv; charset=utf-8"))
+    assert one(tmp_path)[0].values.tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"predictions": [{"rarity": [0.7], "unknown": [0.2], "label": [2]}]},
+        {"outputs": {"rarity": [0.7], "unknown": [0.2], "label": [2]}},
+        {"predictions": [{"rarity": 0.7, "unknown": 0.2, "label": "risky"}]},
+    ],
+)
+def test_every_shape_of_an_answer_is_read(tmp_path, outputs):
+    line = json.loads(request([[1, 2, 3]]))
+    line["captureData"]["endpointOutput"] = {"encoding": "JSON", "data": json.dumps(outputs)}
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    rows, _ = one(tmp_path)
+    assert rows.label.tolist() == ["risky"]
+    assert rows.rarity[0] == np.float32(0.7)
+
+
+def test_an_answer_in_csv_is_read(tmp_path):
+    line = json.loads(request([[1, 2, 3], [4, 5, 6]]))
+    line["captureData"]["endpointOutput"] = {
+        "encoding": "CSV",
+        "data": "2,0.7,0.2,0.1,0.2,0.7\n3,0.1,0.9,0.5,0.4,0.1\n",
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    rows, _ = one(tmp_path)
+    assert rows.label.tolist() == ["risky", "unknown"]
+    assert rows.rarity.tolist() == np.array([0.7, 0.1], np.float32).tolist()
+
+
+def test_a_request_without_its_answer_has_no_scores(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2, 3]]))
+    rows, _ = one(tmp_path)
+    assert np.isnan(rows.rarity).all()
+    assert rows.label.tolist() == [""]
+
+
+def test_blank_cells_are_missing_and_words_are_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text(record(" ,seven,inf\nNaN,2,3", "CSV", "text/csv"))
+    rows, _ = one(tmp_path)
+    np.testing.assert_array_equal(rows.values, np.array([[np.nan, np.nan, np.inf], [np.nan, 2, 3]], np.float32))
+    assert rows.text.tolist() == [[False, True, False], [False, False, False]]
+
+
+def test_an_unfinished_last_line_is_left_out_and_counted(tmp_path):
+    whole = request([[1, 2, 3]])
+    (tmp_path / "a.jsonl").write_text(whole + whole[:50])
+    rows, tally = one(tmp_path)
+    assert len(rows) == 1
+    assert (tally.partial, tally.unreadable) == (1, 0)
+    assert tally.words() == "1 row in 1 file; 1 unfinished last line left out"
+
+
+def test_a_line_cut_in_the_middle_is_left_out_and_named(tmp_path):
+    whole = request([[1, 2, 3]])
+    (tmp_path / "a.jsonl").write_text(whole + whole[:50] + "\n" + whole)
+    rows, tally = one(tmp_path)
+    assert len(rows) == 2
+    assert tally.unreadable == 1
+    assert tally.complaint.startswith("a.jsonl line 2: ")
+
+
+def test_rows_of_another_width_are_left_out_and_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2, 3]]) + request([[1, 2]]))
+    rows, tally = one(tmp_path)
+    assert len(rows) == 1
+    assert dict(tally.widths) == {2: 1}
+
+
+def test_columns_that_only_one_side_has_are_noted(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([{"deposits": 1, "visits": 2, "age": 40}]))
+    rows, tally = one(tmp_path)
+    np.testing.assert_array_equal(rows.values, np.array([[1, 2, np.nan]], np.float32))
+    assert tally.seen == {"deposits", "visits"}
+    assert dict(tally.extra) == {"age": 1}
+
+
+def test_scored_tables_and_data_capture_are_read_together_wherever_they_lie(tmp_path):
+    table = users(30)
+    write_scored(tmp_path / "scored" / "run-1" / "part-00000.parquet", table)
+    (tmp_path / "2026" / "03").mkdir(parents=True)
+    (tmp_path / "2026" / "03" / "requests.jsonl").write_text(request([[1, 2, 3]]))
+    rows, tally = read(tmp_path)
+    assert sorted(len(batch) for batch in rows) == [1, 30]
+    np.testing.assert_array_equal(rows[1].values, table.values)
+    assert rows[1].id.tolist() == table.user_id.tolist()
+    assert str(rows[1].day[0]) == "2026-03-01"
+    assert tally.extra == {}
+
+
+def test_batches_are_no_larger_than_asked(tmp_path):
+    write_scored(tmp_path / "part-00000.parquet", users(25))
+    assert [len(rows) for rows in read(tmp_path, batch_rows=10)[0]] == [10, 10, 5]
+
+
+def test_text_columns_of_a_table_become_numbers_where_they_are_numbers(tmp_path):
+    columns = {"user_id": ["a", "b"], "deposits": ["1.5", "many"], "visits": [1, None], "trend": [True, False]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    rows, _ = one(tmp_path)
+    np.testing.assert_array_equal(rows.values, np.array([[1.5, 1, 1], [np.nan, np.nan, 0]], np.float32))
+    assert rows.text[:, 0].tolist() == [False, True]
+    assert np.isnat(rows.day).all()
+
+
+def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path):
+    with pytest.raises(UserError, match=r"Looked for \*\.jsonl .* and \*\.parquet .* found: nothing\. Send requests"):
+        read(tmp_path)
+
+
+def test_a_folder_of_other_files_is_refused_with_what_was_there(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"found: notes\.txt"):
+        read(tmp_path)
+
+
+def test_half_written_hidden_files_are_not_read(tmp_path):
+    (tmp_path / ".part-00000.parquet.unfinished").write_text("")
+    (tmp_path / ".hidden.parquet").write_text("")
+    with pytest.raises(UserError, match="no captured rows"):
+        read(tmp_path)
+
+
+def test_rows_with_nothing_in_common_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2]]))
+    with pytest.raises(UserError, match="1 row of 2 values, the baseline has 3 features"):
+        read(tmp_path)
+
+
+def test_a_table_with_nothing_in_common_is_refused(tmp_path):
+    pq.write_table(pa.table({"colour": ["red"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"nothing in common with the baseline: columns colour.*deposits"):
+        read(tmp_path)
+
+
+def test_files_of_something_else_are_refused_with_the_first_complaint(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"hello": 1}\n' * 3)
+    with pytest.raises(UserError, match=r"no row could be read from 1 files \(a\.jsonl line 1: 'captureData'\)"):
+        read(tmp_path)
+
+
+def test_a_truncated_table_is_refused_by_name(tmp_path):
+    write_scored(tmp_path / "part-00000.parquet", users(25))
+    path = tmp_path / "part-00000.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"part-00000\.parquet: damaged Parquet"):
+        read(tmp_path)

@@ -1,0 +1,103 @@
+"""The score step: every user's class and scores, the list of rare ones, and the counts."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from populations import CLASSES, NAMES, Model, stand_in, users
+from scarcegan.data.schema import FeatureTable, write_features
+from scarcegan.errors import UserError
+from scarcegan.steps import score
+
+
+@pytest.fixture
+def door(monkeypatch):
+    """The door to saved models, behind which stands the model of these tests."""
+    stand_in(monkeypatch)
+
+
+def three_users():
+    """A heavy user, a risky one, and one unlike all others."""
+    values = np.array([[1, 9, 0], [20, 0, np.nan], [1, 0, 50]], np.float32)
+    day = np.full(3, "2026-03-01", "datetime64[D]")
+    return FeatureTable(np.array(["ann", "bob", "cid"], object), day, np.full(3, -1, np.int8), NAMES, values)
+
+
+def arguments(folder, table, classes=CLASSES):
+    write_features(table, folder / "features")
+    (folder / "package" / "model").mkdir(parents=True)
+    (folder / "package" / "model" / "model.json").write_text("{}")
+    (folder / "package" / "package.json").write_text(json.dumps({"version": 3, "definition": "best_ranking"}))
+    channels = [f"--features={folder / 'features'}", f"--model={folder / 'package'}"]
+    return [*channels, f"--scored-out={folder / 'scored'}", f"--classes={','.join(classes)}", "--batch-rows=2"]
+
+
+def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, door):
+    score.main(arguments(tmp_path, three_users()))
+    parts = sorted((tmp_path / "scored").glob("part-*.parquet"))
+    assert len(parts) == 2
+    table = pq.read_table(parts)
+    scores = ["predicted", "rarity", "unknown", *(f"probability_{name}" for name in CLASSES)]
+    assert table.column_names == ["user_id", "as_of", *scores, *NAMES]
+    assert table["predicted"].to_pylist() == ["heavy", "risky", "unknown"]
+    np.testing.assert_array_equal(np.column_stack([table[name].to_numpy() for name in NAMES]), three_users().values)
+
+
+def test_the_flagged_users_are_listed_rarest_first(tmp_path):
+    table = users(2000, more=1.5)
+    score.score_all([table], Model(), tmp_path)
+    with (tmp_path / "flagged.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    flagged = Model().score(table.values).label == 2
+    assert {row["user_id"] for row in rows} == set(table.user_id[flagged])
+    rarity = [float(row["rarity"]) for row in rows]
+    assert rarity == sorted(rarity, reverse=True)
+    assert len(rows) > 5
+
+
+def test_the_summary_counts_users_classes_and_the_unknown(tmp_path, door, capsys):
+    score.main(arguments(tmp_path, three_users()))
+    found = json.loads((tmp_path / "scored" / "summary.json").read_text())
+    assert found["users"] == found["rows"] == 3
+    assert found["as_of"] == {"2026-03-01": 3}
+    assert {name: entry["rows"] for name, entry in found["predicted"].items()} == {
+        "normal": 0,
+        "heavy": 1,
+        "risky": 1,
+        "unknown": 1,
+    }
+    assert found["flagged"] == 1
+    assert found["unknown_share"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found["thresholds"] == Model.thresholds
+    assert found["model"] == {"version": 3, "definition": "best_ranking"}
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_a_user_seen_on_two_days_is_one_user(tmp_path):
+    found = score.score_all([users(10, 1, "2026-03-01"), users(10, 1, "2026-03-08")], Model(), tmp_path)
+    assert (found["users"], found["rows"]) == (10, 20)
+
+
+def test_nobody_to_score_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nobody to score"):
+        score.score_all([users(0)], Model(), tmp_path)
+
+
+def test_classes_that_the_model_does_not_know_are_refused(tmp_path, door):
+    with pytest.raises(UserError, match=r"knows the classes normal, heavy, risky, config\.yaml says normal, risky"):
+        score.main(arguments(tmp_path, three_users(), ("normal", "risky")))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no model package"):
+        score.model_of(tmp_path)
+
+
+def test_a_feature_named_like_a_score_is_refused(tmp_path):
+    table = three_users()
+    renamed = FeatureTable(table.user_id, table.as_of, table.label, ("deposits", "visits", "rarity"), table.values)
+    with pytest.raises(UserError, match="a feature is called 'rarity'"):
+        score.score_all([renamed], Model(), tmp_path)

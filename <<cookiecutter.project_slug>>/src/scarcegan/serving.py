@@ -1,0 +1,416 @@
+"""The endpoint on this machine: POST /invocations, GET /ping, data capture. The local twin of a SageMaker endpoint.
+
+What a request looks like is wire.py's business, what its rows mean the scorer's.
+"""
+
+import errno
+import html
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from scarcegan.errors import UserError
+from scarcegan.wire import CSV, JSON, Refused, accepted_kind, content_kind, media_type, read_request, render
+
+if TYPE_CHECKING:
+    from scarcegan.model.scorer import Scores
+
+MAX_BYTES = 6 * 2**20  # of a request to a real-time endpoint
+DRAIN_SECONDS = 20
+INFERENCE_ID = "x-amzn-sagemaker-inference-id"
+
+
+class Model(Protocol):
+    """What answers: see model/scorer.py."""
+
+    def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> "Scores": ...
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is served. typical: a usual value per feature, for the example request."""
+
+    version: str
+    group: str
+    definition: str
+    status: str
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    typical: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
+
+
+# -- data capture ---------------------------------------------------------------------------------------------------
+
+
+class Capture:
+    """Requests and answers as JSON lines in SageMaker's data capture format: <folder>/yyyy/mm/dd/hh/<name>.jsonl.
+
+    A record is appended by a single write to a file that no other process writes, so a kill leaves at worst one
+    unfinished line, the last of its file. percentage: share of requests that is recorded.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        percentage: float = 100,
+        rng: random.Random | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.folder, self.percentage = folder, percentage
+        self._rng, self._clock, self._lock = rng or random.Random(), clock, threading.Lock()
+        self._hour, self._file = "", -1
+
+    def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
+        """Append one exchange: (content type, body) each way. OSError when the disk will not take it."""
+        if self._rng.random() * 100 >= self.percentage:
+            return
+        now = self._clock()
+        event = {"eventId": str(uuid.uuid4()), "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        record = {
+            "captureData": {
+                "endpointInput": captured("INPUT", *asked),
+                "endpointOutput": captured("OUTPUT", *answered),
+            },
+            "eventMetadata": event | ({"inferenceId": inference_id} if inference_id else {}),
+            "eventVersion": "0",
+        }
+        self._append(now, json.dumps(record).encode() + b"\n")
+
+    def _append(self, now: datetime, line: bytes) -> None:
+        with self._lock:
+            try:
+                written = os.write(self._file_of(now), line)
+                if written < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+            except OSError:
+                self._close()  # the next record goes to a new file, not behind an unfinished line
+                raise
+
+    def _file_of(self, now: datetime) -> int:
+        hour = now.strftime("%Y/%m/%d/%H")
+        if hour != self._hour:
+            self._close()
+            folder = self.folder / hour
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{now:%M-%S}-{now.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._hour = hour
+        return self._file
+
+    def _close(self) -> None:
+        if self._hour:
+            os.close(self._file)
+        self._hour = ""
+
+
+def captured(mode: str, content_type: str, body: str) -> dict[str, str]:
+    """One side of an exchange."""
+    encoding = "CSV" if media_type(content_type) == CSV else "JSON"
+    return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}
+
+
+# -- the endpoint ---------------------------------------------------------------------------------------------------
+
+
+class Endpoint:
+    """Answers requests with a model that may still be loading. Starlette calls its coroutines."""
+
+    def __init__(self, facts: Facts, capture: Capture | None = None, max_bytes: int = MAX_BYTES) -> None:
+        self.facts, self.capture, self.max_bytes = facts, capture, max_bytes
+        self.model: Model | None = None
+        self.url = ""
+        self._capture_failed = False
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/invocations", self.invocations, methods=["POST"]),
+                Route("/ping", self.ping),
+                Route("/", self.about),
+            ],
+            exception_handlers={
+                Refused: self.refused,
+                HTTPException: self.lost,
+                ClientDisconnect: self.gone,
+                Exception: self.failed,
+            },
+        )
+
+    async def ping(self, request: Request) -> Response:
+        """200 once the model is loaded."""
+        if self.model is None:
+            raise Refused("The model is still being loaded. Ask again in a few seconds.", 503)
+        return JSONResponse({"status": "ready", "version": self.facts.version})
+
+    async def invocations(self, request: Request) -> Response:
+        kind = content_kind(request.headers.get("content-type", ""))
+        wanted = accepted_kind(request.headers.get("accept", ""))
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Refused("A compressed body is not taken. Send it as it is.", 415)
+        body = await self.body(request)
+        text = await run_in_threadpool(self.answer, body, kind, wanted, request.headers)
+        return Response(text, media_type=wanted)
+
+    async def body(self, request: Request) -> bytes:
+        """The body, if it is not too large; what is too much is read and thrown away, so that the caller hears why."""
+        body, size = bytearray(), 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= self.max_bytes:
+                body += chunk
+            elif size > 10 * self.max_bytes:
+                break
+        if size > self.max_bytes:
+            raise Refused(f"The body is larger than {self.max_bytes:,} bytes. Send the rows in several requests.", 413)
+        return bytes(body)
+
+    def answer(self, body: bytes, kind: str, wanted: str, headers: Mapping[str, str]) -> str:
+        """Score the rows of a body. Runs in a thread, so that /ping answers while a large request is scored."""
+        if self.model is None:
+            raise Refused("The model is still being loaded. Ask again in a few seconds.", 503)
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise Refused("The body is not UTF-8 text. Send JSON or CSV, encoded in UTF-8.") from None
+        asked = read_request(text, kind, self.facts.features)
+        answer = render(self.model.score(asked.values), asked, wanted)
+        self.record((headers.get("content-type", kind), text), (wanted, answer), headers.get(INFERENCE_ID, ""))
+        return answer
+
+    def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
+        """Capture an exchange. An answer matters more than its record: a full disk is told once, and answered on."""
+        try:
+            if self.capture:
+                self.capture.record(asked, answered, inference_id)
+            self._capture_failed = False
+        except OSError as error:
+            if not self._capture_failed:
+                say(f"data capture failed ({error.strerror}: {error.filename}); requests are answered all the same.")
+            self._capture_failed = True
+
+    async def about(self, request: Request) -> Response:
+        """What is served and how to ask: a page for a browser, JSON for everybody else."""
+        facts = {
+            **{name: getattr(self.facts, name) for name in ("group", "version", "definition", "status")},
+            "labels": dict(enumerate((*self.facts.classes, "unknown"))),
+            "features": self.facts.features,
+            "csv_answer": ["label", "rarity", "unknown", *(f"probability_{name}" for name in self.facts.classes)],
+            "example": example(self.facts, self.url or str(request.base_url).rstrip("/")),
+        }
+        browser = "text/html" in request.headers.get("accept", "")
+        return HTMLResponse(page(facts)) if browser else JSONResponse(facts)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """What the caller did wrong, as TensorFlow Serving says it: {"error": sentence}."""
+        assert isinstance(error, Refused)
+        return JSONResponse({"error": error.words}, error.status)
+
+    async def lost(self, request: Request, error: Exception) -> Response:
+        """No such path, or another method."""
+        assert isinstance(error, HTTPException)
+        words = {
+            404: f"There is nothing at {request.url.path}. Use POST /invocations, GET /ping or GET /.",
+            405: f"{request.method} is not for {request.url.path}. Use POST /invocations, GET /ping or GET /.",
+        }
+        return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
+
+    async def gone(self, request: Request, error: Exception) -> Response:
+        """The caller hung up before the request was complete; nobody hears this."""
+        return JSONResponse({"error": "The request broke off. Send it again."}, 400)
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """A bug of ours: its traceback goes to the server's stderr, a sentence to the caller."""
+        return JSONResponse({"error": "The model failed on this request. The server's log says why."}, 500)
+
+
+def page(facts: Mapping[str, Any]) -> str:
+    """A small page out of the facts."""
+    title = html.escape(f"{facts['definition']}, version {facts['version']}")
+    rows = "".join(
+        f"<dt>{html.escape(name.replace('_', ' '))}<dd>{', '.join(html.escape(str(item)) for item in items_of(value))}"
+        for name, value in facts.items()
+        if name != "example"
+    )
+    style = (
+        ":root{color-scheme:light dark}body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "dt{font-weight:600;margin-top:.6rem}dd{margin:0;overflow-wrap:anywhere}pre{white-space:pre-wrap;overflow-wrap:anywhere}"
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style>"
+        f"<h1>{title}</h1><dl>{rows}</dl><h2>Ask it</h2><pre>{html.escape(facts['example'])}</pre>"
+    )
+
+
+def items_of(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [f"{key} = {name}" for key, name in value.items()]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def example(facts: Facts, url: str) -> str:
+    """A request to copy and paste: the typical user."""
+    row = ", ".join(f"{value:.4g}" for value in facts.typical)
+    return f"curl -s {url}/invocations -H 'Content-Type: {JSON}' -d '{{\"instances\": [[{row}]]}}'"
+
+
+# -- starting it ----------------------------------------------------------------------------------------------------
+
+
+def read_facts(package: Path) -> Facts:
+    """What a package's folder says of itself; UserError when it is no package."""
+    model = load_json(package / "model" / "model.json")
+    if not (package / "model" / "1" / "saved_model.pb").is_file():
+        raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
+    facts = load_json(package / "package.json") if (package / "package.json").is_file() else {}
+    baseline = package / "baseline" / "statistics.json"
+    means = {
+        column["name"]: column.get("numerical_statistics", {}).get("mean") or 0.0
+        for column in (load_json(baseline).get("features", []) if baseline.is_file() else [])
+    }
+    return Facts(
+        version=str(facts.get("version", "0")),
+        group=str(facts.get("group", "")),
+        definition=str(facts.get("definition", model.get("definition", "model"))),
+        status=str(facts.get("status", "")),
+        classes=tuple(model["classes"]),
+        features=tuple(model["features"]),
+        typical=tuple(float(means.get(name, 0.0)) for name in model["features"]),
+    )
+
+
+def load_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, so this is no model package. Approve a model first.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged JSON ({error}). Export the package again.") from None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; UserError says which port is in use and what to do. Port 0 takes a free one."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"there is no port {port}. Choose one from 1024 to 65535: --port 8080.")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"{host}:{port} is no address of this machine ({error}). Use --host 127.0.0.1.") from None
+    family, kind, _, _, address = found[0]
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"port {port} is in use. Stop what uses it, or take a free one: --port 0.") from None
+        if error.errno == errno.EACCES:
+            raise UserError(f"port {port} is for the administrator. Choose one above 1023: --port 8080.") from None
+        raise UserError(f"{host}:{port} cannot be listened on ({error.strerror}). Use --host 127.0.0.1.") from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def load_model(folder: Path) -> Model:
+    """The scorer of a package, warmed up: TensorFlow's first call is slow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from scarcegan.model import scorer
+
+    model = scorer.load(folder)
+    model.score(np.full((1, len(model.features)), np.nan, np.float32))
+    return model
+
+
+def serve(
+    package: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    capture: Path | None = None,
+    capture_percentage: float = 100,
+    max_bytes: int = MAX_BYTES,
+    load: Callable[[Path], Model] = load_model,
+) -> None:
+    """Serve a package's folder until a signal comes; requests under way are answered first.
+
+    Captured requests go to <capture>/<version>/yyyy/mm/dd/hh/. The port is taken before TensorFlow is loaded.
+    UserError: no package, port in use, a model that cannot be loaded.
+    """
+    import uvicorn
+
+    facts = read_facts(package)
+    recorder = Capture(capture / facts.version, capture_percentage) if capture else None
+    endpoint = Endpoint(facts, recorder, max_bytes)
+    listener = bind(host, port)
+    endpoint.url = url_of(listener)
+    settings = uvicorn.Config(
+        endpoint.app(), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="off"
+    )
+    server = uvicorn.Server(settings)
+    failure: list[Exception] = []
+
+    def prepare() -> None:
+        try:
+            endpoint.model = load(package / "model")
+        except Exception as error:
+            failure.append(error)
+            server.should_exit = True
+            return
+        say(f"{facts.name} answers at {endpoint.url}  (stop: Ctrl-C)")
+        say(f"try: {example(facts, endpoint.url)}")
+
+    say(f"loading {facts.name} …")
+    threading.Thread(target=prepare, daemon=True).start()
+    run_until_signal(lambda: server.run(sockets=[listener]))
+    if failure:
+        raise failure[0]
+    say("stopped.")
+
+
+def run_until_signal(run: Callable[[], None]) -> None:
+    """Run a server that answers what is under way when SIGINT or SIGTERM comes, and take that for a normal end."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    if threading.current_thread() is not threading.main_thread():
+        run()
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    # uvicorn raises the signal again once it has shut down: what is set here is what hears it then.
+    before = {each: signal.signal(each, lambda *_: None) for each in signals}
+    try:
+        run()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,512 @@
+"""The endpoint: what it answers, what it refuses and how it says so, what it records, how it starts and stops."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+
+from scarcegan.errors import UserError
+from scarcegan.serving import Capture, Endpoint, Facts, bind, example, read_facts, serve
+
+FEATURES = ("sessions", "minutes", "deposits")
+CLASSES = ("dormant", "normal", "risky")
+FACTS = Facts("3", "risky-players", "best_ranking", "Approved", CLASSES, FEATURES, (2.5, 40.0, 0.0))
+TWO_ROWS = {"instances": [[0.25, 1, 2], [0.75, float("nan"), 2]]}
+
+
+class Model:
+    """Rarity is the first feature, unknown whether the second is missing."""
+
+    features = FEATURES
+    bug = False
+
+    def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> Any:
+        if self.bug:
+            raise RuntimeError("a bug")
+        assert values.dtype == np.float32
+        rarity, missing = values[:, 0], np.isnan(values[:, 1]).astype(np.float32)
+        probabilities = np.stack([1 - rarity, 0 * rarity, rarity], axis=1)
+        return SimpleNamespace(
+            probabilities=probabilities, rarity=rarity, unknown=missing, label=np.where(rarity > 0.5, 2, 0)
+        )
+
+
+class Client:
+    """Calls an endpoint without a network, one request at a time."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.transport = httpx.ASGITransport(endpoint.app(), raise_app_exceptions=False)
+
+    def request(self, method: str, path: str, content: str | bytes = b"", **headers: str) -> httpx.Response:
+        async def call() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self.transport, base_url="http://test") as client:
+                return await client.request(method, path, content=content, headers=headers)
+
+        return anyio.run(call)
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.request("GET", path, **headers)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Endpoint:
+    endpoint = Endpoint(FACTS, Capture(tmp_path / "captured"), max_bytes=2000)
+    endpoint.model = Model()
+    return endpoint
+
+
+@pytest.fixture
+def client(endpoint: Endpoint) -> Client:
+    return Client(endpoint)
+
+
+def ask(client: Client, body: object, kind: str = "application/json", **headers: str) -> httpx.Response:
+    content = body if isinstance(body, str | bytes) else json.dumps(body)
+    return client.request("POST", "/invocations", content, **{"Content-Type": kind, **headers})
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in sorted(folder.rglob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_answered_in_the_row_format_of_tensorflow_serving(client: Client) -> None:
+    answer = ask(client, TWO_ROWS)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {
+        "predictions": [
+            {"probabilities": [0.75, 0.0, 0.25], "rarity": 0.25, "unknown": 0.0, "label": 0},
+            {"probabilities": [0.25, 0.0, 0.75], "rarity": 0.75, "unknown": 1.0, "label": 2},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [{"features": [0.25, 1, 2]}, {"features": [0.75, float("nan"), 2]}]},
+        {"signature_name": "serving_default", **TWO_ROWS},
+    ],
+)
+def test_named_instances_and_the_signatures_name_are_taken(client: Client, body: object) -> None:
+    assert ask(client, body).json() == ask(client, TWO_ROWS).json()
+
+
+@pytest.mark.parametrize("inputs", [TWO_ROWS["instances"], {"features": TWO_ROWS["instances"]}])
+def test_columns_are_answered_in_the_column_format(client: Client, inputs: object) -> None:
+    assert ask(client, {"inputs": inputs}).json() == {
+        "outputs": {
+            "probabilities": [[0.75, 0.0, 0.25], [0.25, 0.0, 0.75]],
+            "rarity": [0.25, 0.75],
+            "unknown": [0.0, 1.0],
+            "label": [0, 2],
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["0.25,1,2\n0.75,,2\n", "0.25, 1, 2\r\n0.75,NaN,2", '"0.25","1","2"\n\n0.75, nan ,2.0e0', "\ufeff.25,1,2\n.75,,2"],
+)
+def test_csv_rows_are_taken_with_empty_fields_missing(client: Client, body: str) -> None:
+    assert ask(client, body, "text/csv").json() == ask(client, TWO_ROWS).json()
+
+
+def test_csv_is_given_when_it_is_accepted(client: Client) -> None:
+    answer = ask(client, TWO_ROWS, Accept="text/csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.text == "0,0.25,0.0,0.75,0.0,0.25\n2,0.75,1.0,0.25,0.0,0.75\n"
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "application/*;q=0.9", "text/html, application/json", ""]
+)
+def test_json_is_given_to_everybody_else(client: Client, accept: str) -> None:
+    assert ask(client, TWO_ROWS, Accept=accept).json()["predictions"][0]["label"] == 0
+
+
+def test_numbers_are_as_short_as_they_can_be(client: Client) -> None:
+    assert '"rarity": 0.1,' in ask(client, {"instances": [[0.1, 1, 2]]}).text
+
+
+# -- refusals -------------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ({"instances": [[1, 2]]}, "Row 1 has 2 values, the model has 3 features"),
+    ({"instances": [[1, 2, 3], [1, 2, 3, 4]]}, "Row 2 has 4 values, the model has 3 features"),
+    ({"instances": [[1, "two", 3]]}, "Row 1, feature 'minutes': \"two\" is no number"),
+    ({"instances": [[1, 2, 3], [1, 2, True]]}, "Row 2, feature 'deposits': true is no number"),
+    ({"instances": [[1, 2, [3]]]}, "Row 1, feature 'deposits': [3] is no number"),
+    ({"instances": [[1, None, 3]]}, "Row 1, feature 'minutes': null. A missing value is written NaN"),
+    ({"instances": [[1, float("inf"), 3]]}, "Row 1, feature 'minutes': infinite or too large"),
+    ('{"instances": [[1, 2, 1e999]]}', "Row 1, feature 'deposits': infinite or too large"),
+    ({"instances": [[1, 2, 10**400]]}, "Row 1, feature 'deposits': infinite or too large"),
+    ({"instances": [[1, 2, 1e39]]}, "Row 1, feature 'deposits': infinite or too large"),
+    ({"instances": []}, "No rows"),
+    ({"inputs": {"features": []}}, "No rows"),
+    ({"instances": [1, 2, 3]}, "Rows must be lists of numbers"),
+    ({"instances": "rows"}, "Rows must be lists of numbers"),
+    ({"instances": {"features": [[1, 2, 3]]}}, "Rows must be lists of numbers"),
+    ({"inputs": 7}, "Rows must be lists of numbers"),
+    ({"instances": [{"sessions": 1}]}, 'The model has one input, "features"'),
+    ({"inputs": {"x": [[1, 2, 3]]}}, 'The model has one input, "features"'),
+    ({"signature_name": "other", **TWO_ROWS}, 'There is one signature, "serving_default"'),
+    ({}, 'either "instances" (rows) or "inputs"'),
+    ({"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, 'either "instances" (rows) or "inputs"'),
+    ([[1, 2, 3]], 'either "instances" (rows) or "inputs"'),
+    ("", "The body is not JSON"),
+    ('{"instances": [[1, 2', "The body is not JSON"),
+    ("[" * 1900, "The body is not JSON"),
+    ("9" * 1900, 'either "instances" (rows) or "inputs"'),
+    (b"\xff\xfe\x00", "The body is not UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), REFUSED, ids=[words for _, words in REFUSED])
+def test_a_bad_json_request_is_refused_with_a_sentence(client: Client, body: object, words: str) -> None:
+    answer = ask(client, body)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+    assert words in answer.json()["error"]
+    assert ask(client, TWO_ROWS).status_code == 200
+
+
+REFUSED_CSV = [
+    ("1,2\n", "Row 1 has 2 values, the model has 3 features"),
+    ("1,2,3\n1,two,3\n", "Row 2, feature 'minutes': \"two\" is no number"),
+    ("1,2,1_000\n", "Row 1, feature 'deposits': \"1_000\" is no number"),
+    ("1,2,inf\n", "Row 1, feature 'deposits': infinite"),
+    ("sessions,minutes,deposits\n1,2,3\n", "The first line is a header"),
+    ("", "No rows"),
+    ("\n\n", "No rows"),
+    ("1,2,\x00\n", "is no number"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), REFUSED_CSV, ids=[words for _, words in REFUSED_CSV])
+def test_a_bad_csv_request_is_refused_with_a_sentence(client: Client, body: str, words: str) -> None:
+    answer = ask(client, body, "text/csv")
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (415, {"Content-Type": "application/x-www-form-urlencoded"}),
+        (415, {"Content-Type": "application/json", "Content-Encoding": "gzip"}),
+        (406, {"Content-Type": "application/json", "Accept": "image/png"}),
+    ],
+)
+def test_a_type_that_is_not_spoken_is_refused(client: Client, status: int, headers: dict[str, str]) -> None:
+    answer = client.request("POST", "/invocations", json.dumps(TWO_ROWS), **headers)
+    assert answer.status_code == status
+    assert answer.json()["error"].endswith(("text/csv.", "Send it as it is."))
+
+
+def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
+    answer = ask(client, {"instances": [[1, 2, 3]] * 500})
+    assert answer.status_code == 413
+    assert "larger than 2,000 bytes. Send the rows in several requests." in answer.json()["error"]
+
+
+def test_another_path_or_method_is_refused_with_those_that_exist(client: Client) -> None:
+    lost, wrong = client.get("/invocation"), client.get("/invocations")
+    assert (lost.status_code, wrong.status_code) == (404, 405)
+    assert lost.json()["error"] == "There is nothing at /invocation. Use POST /invocations, GET /ping or GET /."
+    assert wrong.json()["error"].startswith("GET is not for /invocations. Use POST /invocations")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_a_bug_gives_a_sentence_and_the_server_lives_on(client: Client, endpoint: Endpoint) -> None:
+    endpoint.model.bug = True  # type: ignore[union-attr]
+    answer = ask(client, TWO_ROWS)
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "The model failed on this request. The server's log says why."},
+    )
+    endpoint.model.bug = False  # type: ignore[union-attr]
+    assert ask(client, TWO_ROWS).status_code == 200
+
+
+def test_until_the_model_is_loaded_nothing_is_promised(client: Client, endpoint: Endpoint) -> None:
+    endpoint.model, model = None, endpoint.model
+    assert client.get("/ping").status_code == 503
+    assert ask(client, TWO_ROWS).status_code == 503
+    endpoint.model = model
+    assert client.get("/ping").status_code == 200
+
+
+# -- what a person sees ---------------------------------------------------------------------------------------------
+
+
+def test_the_front_page_tells_the_model_the_features_and_an_example_that_works(client: Client) -> None:
+    facts = client.get("/").json()
+    assert (facts["version"], facts["definition"], facts["features"]) == ("3", "best_ranking", list(FEATURES))
+    assert facts["labels"] == {"0": "dormant", "1": "normal", "2": "risky", "3": "unknown"}
+    body = re.search(r"-d '(.*)'", facts["example"])
+    assert body is not None
+    assert ask(client, body[1]).status_code == 200
+
+
+def test_the_front_page_is_a_page_for_a_browser(client: Client) -> None:
+    answer = client.get("/", Accept="text/html,*/*")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "best_ranking, version 3" in answer.text
+    assert "2 = risky" in answer.text
+
+
+def test_the_front_page_escapes_what_it_shows() -> None:
+    facts = Facts("1", "", "<script>", "", ("<b>", "&"), ("<i>",), (0.0,))
+    text = Client(Endpoint(facts)).get("/", Accept="text/html").text
+    assert "<script>" not in text and "<b>" not in text and "<i>" not in text
+    assert "&lt;script&gt;" in text
+
+
+# -- data capture ---------------------------------------------------------------------------------------------------
+
+
+def test_an_exchange_is_captured_in_sagemakers_format(client: Client, tmp_path: Path) -> None:
+    answer = ask(client, "0.25,1,2\n", "text/csv; charset=utf-8", **{"X-Amzn-SageMaker-Inference-Id": "user-7"})
+    [record] = records(tmp_path / "captured")
+    assert record["captureData"] == {
+        "endpointInput": {
+            "observedContentType": "text/csv; charset=utf-8",
+            "mode": "INPUT",
+            "data": "0.25,1,2\n",
+            "encoding": "CSV",
+        },
+        "endpointOutput": {
+            "observedContentType": "application/json",
+            "mode": "OUTPUT",
+            "data": answer.text,
+            "encoding": "JSON",
+        },
+    }
+    assert record["eventVersion"] == "0"
+    assert record["eventMetadata"]["inferenceId"] == "user-7"
+    assert set(record["eventMetadata"]) == {"eventId", "inferenceTime", "inferenceId"}
+
+
+def test_refused_requests_are_not_captured(client: Client, tmp_path: Path) -> None:
+    ask(client, {"instances": [[1]]})
+    assert records(tmp_path / "captured") == []
+
+
+def test_records_lie_in_a_folder_per_hour(tmp_path: Path) -> None:
+    times = iter([datetime(2026, 3, 1, 9, 59, 59, tzinfo=UTC), datetime(2026, 3, 1, 10, 0, 1, tzinfo=UTC)] * 2)
+    capture = Capture(tmp_path, clock=lambda: next(times))
+    for _ in range(2):
+        capture.record(("application/json", "{}"), ("application/json", "{}"))
+    folders = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl")}
+    assert folders == {"2026/03/01/09", "2026/03/01/10"}
+    assert [r["eventMetadata"]["inferenceTime"] for r in records(tmp_path)] == [
+        "2026-03-01T09:59:59Z",
+        "2026-03-01T10:00:01Z",
+    ]
+
+
+def test_a_share_of_the_requests_is_captured(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, percentage=25, rng=random.Random(1))
+    for _ in range(400):
+        capture.record(("text/csv", "1"), ("text/csv", "1"))
+    assert 70 < len(records(tmp_path)) < 130
+    Capture(tmp_path / "none", percentage=0).record(("text/csv", "1"), ("text/csv", "1"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_many_threads_capture_whole_lines(tmp_path: Path) -> None:
+    capture = Capture(tmp_path)
+    body = "1,2,3\n" * 2000
+
+    def work() -> None:
+        for _ in range(25):
+            capture.record(("text/csv", body), ("text/csv", body))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(records(tmp_path)) == 100
+
+
+def test_a_full_disk_costs_the_record_and_not_the_answer(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        return real(descriptor, data[:20]) if b"captureData" in data else real(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        assert [ask(client, TWO_ROWS).status_code for _ in range(3)] == [200, 200, 200]
+    assert capsys.readouterr().err.count("data capture failed (No space left on device") == 1
+    assert ask(client, TWO_ROWS).status_code == 200
+    unfinished = [path for path in (tmp_path / "captured").rglob("*.jsonl") if path.stat().st_size == 20]
+    whole = [path for path in (tmp_path / "captured").rglob("*.jsonl") if path not in unfinished]
+    assert (len(unfinished), len(whole)) == (3, 1)
+    assert json.loads(whole[0].read_text())["eventVersion"] == "0"
+
+
+# -- starting and stopping ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package's folder; its graph is a stand-in."""
+    folder = tmp_path / "a package"
+    (folder / "model" / "1").mkdir(parents=True)
+    (folder / "baseline").mkdir()
+    (folder / "model" / "1" / "saved_model.pb").write_bytes(b"graph")
+    (folder / "model" / "model.json").write_text(json.dumps({"classes": CLASSES, "features": FEATURES}))
+    facts = {"version": 3, "group": "risky-players", "definition": "best_ranking", "status": "Approved"}
+    (folder / "package.json").write_text(json.dumps(facts))
+    means = [
+        {"name": name, "numerical_statistics": {"mean": mean}}
+        for name, mean in zip(FEATURES, FACTS.typical, strict=True)
+    ]
+    (folder / "baseline" / "statistics.json").write_text(json.dumps({"features": means}))
+    return folder
+
+
+def test_a_package_tells_what_is_served(package: Path) -> None:
+    assert read_facts(package) == FACTS
+    assert example(FACTS, "http://x").endswith("""-d '{"instances": [[2.5, 40, 0]]}'""")
+
+
+def never(folder: Path) -> Any:
+    raise AssertionError("TensorFlow was loaded before the mistake was found")
+
+
+def test_a_port_in_use_is_refused_before_the_model_is_loaded(package: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} is in use\..*--port 0"):
+            serve(package, port=port, load=never)
+
+
+@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 8080), ("127.0.0.1", 99999), ("203.0.113.7", 0)])
+def test_an_address_that_is_not_ours_is_refused(host: str, port: int) -> None:
+    with pytest.raises(UserError, match=r"Use --host|--port"):
+        bind(host, port)
+
+
+@pytest.mark.parametrize("lost", ["model/model.json", "model/1/saved_model.pb"])
+def test_a_folder_that_is_no_package_is_refused(package: Path, lost: str) -> None:
+    (package / lost).unlink()
+    with pytest.raises(UserError, match=lost):
+        serve(package, port=0, load=never)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_sentence(package: Path) -> None:
+    def damaged(folder: Path) -> Any:
+        raise UserError(f"{folder}: damaged. Export the package again.")
+
+    with pytest.raises(UserError, match=r"damaged\. Export the package again"):
+        serve(package, port=0, load=damaged)
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from test_serving import Model
+from scarcegan.serving import serve
+
+class Slow(Model):
+    def score(self, values, names=None):
+        time.sleep(float(values[0, 2]))
+        return super().score(values, names)
+
+serve(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), load=lambda folder: Slow())
+"""
+
+
+def start(package: Path, capture: Path) -> tuple[subprocess.Popen[str], str]:
+    """A server in a process of its own, and its address once it answers."""
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here)])}
+    command = [sys.executable, "-c", SERVER, str(package), str(capture)]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert server.stderr is not None
+    for line in server.stderr:
+        if match := re.search(r"http://127\.0\.0\.1:\d+", line):
+            return server, match[0]
+    raise AssertionError("the server did not start")
+
+
+def post(url: str, row: list[float]) -> Any:
+    body = json.dumps({"instances": [row]}).encode()
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_requests_under_way_end_and_is_no_failure(package: Path, tmp_path: Path, stop: int) -> None:
+    server, url = start(package, tmp_path / "captured")
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(post(url, [0.25, 1, 1.0])))
+    asking.start()
+    time.sleep(0.4)
+    server.send_signal(stop)
+    asking.join()
+    assert answers[0]["predictions"][0]["rarity"] == 0.25
+    said = server.communicate(timeout=30)[1]
+    assert server.returncode == 0
+    assert "stopped." in said and "Traceback" not in said
+    assert len(records(tmp_path / "captured" / "3")) == 1
+
+
+def test_a_killed_server_leaves_whole_records_and_a_free_port(package: Path, tmp_path: Path) -> None:
+    server, url = start(package, tmp_path / "captured")
+    for rarity in (0.25, 0.75):
+        post(url, [rarity, 1, 0])
+    server.kill()
+    server.wait()
+    assert len(records(tmp_path / "captured" / "3")) == 2
+    bind("127.0.0.1", int(url.rsplit(":", 1)[1])).close()
+
+
+def test_a_caller_who_talks_nonsense_or_hangs_up_does_no_harm(package: Path, tmp_path: Path) -> None:
+    server, url = start(package, tmp_path / "captured")
+    address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+    try:
+        for words in (
+            b"\x16\x03\x01 hello\r\n\r\n",
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+        ):
+            with socket.create_connection(address) as caller:
+                caller.sendall(words)
+        with socket.create_connection(address, timeout=30) as caller:
+            body = b"[" * (7 * 2**20)
+            caller.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            assert b"413" in caller.recv(100)
+        assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
+    finally:
+        server.terminate()
+        said = server.communicate(timeout=30)[1]
+    assert "Traceback" not in said

@@ -1,6 +1,7 @@
 """Small telemetry for tests: two users, three days, two counters, and the features step called as the runner does."""
 
 from pathlib import Path
+from typing import Any
 
 from scarcegan.data.schema import FeatureTable, read_features
 from scarcegan.steps import features
@@ -24,9 +25,9 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def run_features(telemetry: Path, out: Path, labels: Path | None = None, **arguments: object) -> FeatureTable:
+def run_features(telemetry: Path, out: Path, labels: Path | None = None, **arguments: Any) -> FeatureTable:
     """The step on three days from 2026-01-05 on, unless `arguments` say otherwise; its table."""
-    words = {"classes": "calm,risky", "counters": "sessions,wagers", "start": "2026-01-05", "days": 3}
+    words: dict[str, Any] = {"classes": "calm,risky", "counters": "sessions,wagers", "start": "2026-01-05", "days": 3}
     words |= {"window_days": 3, "windows": 2, "telemetry": telemetry, "features_out": out, **arguments}
     words |= {"labels": labels} if labels else {}
     features.main([word for key, value in words.items() for word in (f"--{key.replace('_', '-')}", str(value))])

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,10 +36,10 @@ BAD_ROWS = {
 }
 
 
-def refusal(*args: object, **arguments: object) -> str:
+def refusal(telemetry: Path, out: Path, labels: Path | None = None, **arguments: Any) -> str:
     """What the features step says instead of working."""
     with pytest.raises(UserError) as refused:
-        run_features(*args, **arguments)
+        run_features(telemetry, out, labels, **arguments)
     return str(refused.value)
 
 

@@ -134,9 +134,10 @@ def test_rows_are_taken_as_of_each_week_asked_for_and_look_at_nothing_later(tmp_
 
 def test_a_history_that_does_not_fit_into_the_days_is_refused(tmp_path):
     path = write(tmp_path / "in.csv", *GOOD)
-    for arguments, fault in {("window_days", 4): "window_days", ("windows", 9): "features.windows"}.items():
-        with pytest.raises(UserError, match=fault):
-            run_features(path, tmp_path / "out", **dict([arguments]))
+    with pytest.raises(UserError, match=r"window_days 4 and 0 weeks need 4 days, data\.days is 3"):
+        run_features(path, tmp_path / "out", window_days=4)
+    with pytest.raises(UserError, match=r"features\.windows: 9 days do not fit into window_days 3"):
+        run_features(path, tmp_path / "out", windows=9)
 
 
 def test_small_batches_give_the_same_rows_as_one(tmp_path):

@@ -1,4 +1,4 @@
-"""Synthetic players: the same for the same seed, rare where they should be, weakly labelled, learnable but not by sight."""
+"""Synthetic players: the same for the same seed, rarely risky, weakly labelled, not to be told apart by sight."""
 
 import csv
 from collections import Counter

@@ -23,11 +23,10 @@ def test_a_straight_line_is_found_in_units_of_its_maximum():
     assert np.abs(found.changes).max() < 0.02
 
 
-def test_a_bend_is_found_where_it_is():
-    early, late = (
-        found.changes[0] for found in (fit_one(np.maximum(TIME - 0.2, 0)), fit_one(np.maximum(TIME - 0.7, 0)))
-    )
-    assert early.sum() > 0.5 and late.sum() > 0.5
+def test_a_bend_is_found_where_it_is_though_the_prior_damps_it():
+    early = fit_one(np.maximum(TIME - 0.2, 0)).changes[0]
+    late = fit_one(np.maximum(TIME - 0.7, 0)).changes[0]
+    assert early.sum() > 0.2 and late.sum() > 0.2
     half = trend.CHANGEPOINTS // 2
     assert early[:half].sum() > early[half:].sum()
     assert late[half:].sum() > late[:half].sum()
@@ -70,16 +69,15 @@ def test_a_series_is_fitted_the_same_alone_and_among_others():
 
 
 def test_the_fit_is_the_ridge_solution_of_its_own_terms():
-    series, present = 3 + NOISE.cumsum() - NOISE.cumsum().min(), np.ones(DAYS, bool)
+    series = 3 + NOISE.cumsum() - NOISE.cumsum().min()
     scaled = series / series.max()
-    seen = present[None].astype(float)
-    chosen = trend.used_terms(scaled[None], seen)[0]
-    basis = trend.terms(DAYS)
-    x, prior = basis.columns[:, chosen], np.diag(1 / basis.variance[chosen])
-    noise = scaled.var() * 0 + (scaled**2).mean() / 2
-    for _ in range(2):
-        weights = np.linalg.inv(x.T @ x + noise * prior) @ x.T @ scaled
-        noise = ((scaled - x @ weights) ** 2).mean()
+    rest = scaled - np.polyval(np.polyfit(TIME, scaled, 1), TIME)
+    chosen = trend.used_terms(rest[None])[0]
+    x, variance = trend.terms(DAYS).columns[:, chosen], trend.terms(DAYS).variance[chosen]
+    noise = rest.var()
+    for _ in range(trend.REFITS):
+        weights = np.linalg.inv(x.T @ x + noise * np.diag(1 / variance)) @ x.T @ scaled
+        noise = np.mean((scaled - x @ weights) ** 2)
     found = fit_one(series)
     np.testing.assert_allclose([found.offset[0], found.slope[0]], weights[:2], rtol=1e-6)
 

@@ -2,8 +2,8 @@
 
 The model is Prophet's (Taylor and Letham, "Forecasting at scale", 2018): a line whose slope may change at fixed
 changepoints, plus sines and cosines, under Gaussian noise. Two things differ. The periods are the three strongest of
-each series' own periodogram; and the changes of slope have a normal prior of the same variance as Prophet's Laplace
-prior, so that the best fit solves one small linear system (a ridge regression) instead of taking an optimiser's run.
+each series' own periodogram; and the changes of slope have a normal prior instead of a Laplace prior, so that the best
+fit solves one small linear system (a ridge regression) where Prophet runs an optimiser per series.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ import numpy as np
 
 PERIODS = 3  # per series
 FEWEST_CYCLES = 3  # a period seen fewer times than this cannot be told from a trend
-CHANGEPOINTS = 8  # evenly over the first four fifths, as Prophet's 25 are
-CHANGE_SCALE = 0.05  # Prophet's changepoint_prior_scale, for 25 changepoints
-LEVEL_SCALE = 5.0  # Prophet's prior scale of slope and offset
-SEASON_SCALE = 10.0  # Prophet's seasonality_prior_scale
+CHANGEPOINTS = 8  # evenly over the first four fifths of the days
+CHANGE_SCALE = 0.03  # prior deviation of a change of slope; with it offset and slope are Prophet's (bench_features.py)
+LEVEL_SCALE = 5.0  # Prophet's prior deviation of slope and offset
+SEASON_SCALE = 10.0  # Prophet's prior deviation of the waves
+LEAST_NOISE = 1e-6  # variance; without any noise the system would be singular
+REFITS = 2  # with the noise about a line, then with that about the first fit
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,15 @@ class Trend:
 
 @dataclass(frozen=True)
 class Terms:
-    """Every regressor a series of t days may use. columns [t, q], products [t, q * q], prior variances [q]."""
+    """Every regressor a series of t days may use: columns [t, q], and their prior variances [q].
+
+    products [t, q (q + 1) / 2]: of each pair of columns, once; pair [q, q]: where a pair is found among them.
+    """
 
     columns: np.ndarray
-    products: np.ndarray
     variance: np.ndarray
+    products: np.ndarray
+    pair: np.ndarray
 
 
 @lru_cache(maxsize=8)
@@ -48,14 +54,14 @@ def terms(days: int) -> Terms:
     time = np.arange(days) / max(days - 1, 1)
     knots = 0.8 * np.arange(1, CHANGEPOINTS + 1) / CHANGEPOINTS
     hinges = np.maximum(time[:, None] - knots, 0)
-    cycles = np.arange(FEWEST_CYCLES, last_cycle(days) + 1)
-    angle = 2 * np.pi * np.arange(days)[:, None] * cycles / days
+    angle = 2 * np.pi * np.arange(days)[:, None] * np.arange(FEWEST_CYCLES, last_cycle(days) + 1) / days
     waves = np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(days, -1)
     columns = np.column_stack([np.ones(days), time, hinges, waves])
-    change = 2 * CHANGE_SCALE**2 * 25 / CHANGEPOINTS  # a Laplace prior of scale b has variance 2 b²
-    variance = np.repeat([LEVEL_SCALE**2, change, SEASON_SCALE**2], [2, CHANGEPOINTS, waves.shape[1]])
-    products = (columns[:, :, None] * columns[:, None, :]).reshape(days, -1)
-    return Terms(columns, products, variance)
+    scale = np.repeat([LEVEL_SCALE, CHANGE_SCALE, SEASON_SCALE], [2, CHANGEPOINTS, waves.shape[1]])
+    one, other = np.triu_indices(columns.shape[1])
+    pair = np.zeros((columns.shape[1],) * 2, int)
+    pair[one, other] = pair[other, one] = np.arange(len(one))
+    return Terms(columns, scale**2, columns[:, one] * columns[:, other], pair)
 
 
 def fit(series: np.ndarray, present: np.ndarray) -> Trend:
@@ -67,19 +73,25 @@ def fit(series: np.ndarray, present: np.ndarray) -> Trend:
     known = np.where(present[:, None], series, 0.0)
     scaled = (known / np.maximum(known.max(axis=2, keepdims=True), 1e-9)).reshape(-1, days)
     seen = np.repeat(present.astype(float), counters, axis=0)
-    chosen = used_terms(scaled, seen)
+    rest = without_line(scaled, seen)
+    chosen = used_terms(rest)
     gram, moment = normal_equations(scaled, present, chosen, counters)
-    weights = ridge(gram, moment, scaled, seen, chosen)
+    count = np.maximum(seen.sum(axis=1), 1)
+    noise = (rest**2).sum(axis=1) / count
+    for _ in range(REFITS):
+        weights = ridge(gram, moment, noise, terms(days).variance[chosen])
+        noise = unexplained(scaled, gram, moment, weights) / count
     return summary(weights, chosen, seen, scaled)
 
 
-def used_terms(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Columns of `terms` each series uses: the trend's, then those of its strongest periods. int [s, p]."""
-    days = scaled.shape[1]
-    power = np.abs(np.fft.rfft(without_line(scaled, seen)))[:, FEWEST_CYCLES : last_cycle(days) + 1]
-    periods = min(PERIODS, power.shape[1])
-    strongest = np.argsort(-power, axis=1, kind="stable")[:, :periods]
-    trend = np.broadcast_to(np.arange(2 + CHANGEPOINTS), (len(scaled), 2 + CHANGEPOINTS))
+def used_terms(rest: np.ndarray) -> np.ndarray:
+    """Columns of `terms` each series uses: the trend's, then those of its strongest periods. int [s, p].
+
+    rest [s, t]: the series about their lines.
+    """
+    power = np.abs(np.fft.rfft(rest))[:, FEWEST_CYCLES : last_cycle(rest.shape[1]) + 1]
+    strongest = np.argsort(-power, axis=1, kind="stable")[:, :PERIODS]
+    trend = np.broadcast_to(np.arange(2 + CHANGEPOINTS), (len(rest), 2 + CHANGEPOINTS))
     cosine = 2 + CHANGEPOINTS + 2 * strongest
     return np.concatenate([trend, cosine, cosine + 1], axis=1)
 
@@ -104,27 +116,24 @@ def normal_equations(
 ) -> tuple[np.ndarray, np.ndarray]:
     """X'X [s, p, p] and X'y [s, p] over the days seen. The counters of a user share their days, so X'X is made once."""
     basis = terms(scaled.shape[1])
-    q = basis.columns.shape[1]
-    every = (present.astype(float) @ basis.products).reshape(-1, q, q)
+    every = present.astype(float) @ basis.products
     owner = np.repeat(np.arange(len(present)), counters)
-    gram = every[owner[:, None, None], chosen[:, :, None], chosen[:, None, :]]
+    gram = every[owner[:, None, None], basis.pair[chosen[:, :, None], chosen[:, None, :]]]
     return gram, np.take_along_axis(scaled @ basis.columns, chosen, axis=1)
 
 
-def ridge(gram: np.ndarray, moment: np.ndarray, scaled: np.ndarray, seen: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The most likely weights [s, p]: noise is estimated from a first fit, then weighs the priors in a second."""
-    variance = terms(scaled.shape[1]).variance[chosen]
+def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """The most likely weights [s, p], given the variance of the noise [s] and the weights' prior variances [s, p]."""
+    system = gram.copy()
     diagonal = np.arange(gram.shape[1])
-    energy = (scaled**2).sum(axis=1)
-    count = np.maximum(seen.sum(axis=1), 1)
-    noise = energy / count / 2
-    for _ in range(2):
-        system = gram.copy()
-        system[:, diagonal, diagonal] += np.maximum(noise, 1e-4)[:, None] / variance
-        weights = np.linalg.solve(system, moment[:, :, None])[:, :, 0]
-        fitted = 2 * (weights * moment).sum(axis=1) - np.einsum("sp,spq,sq->s", weights, gram, weights, optimize=True)
-        noise = (energy - fitted) / count
-    return weights
+    system[:, diagonal, diagonal] += np.maximum(noise, LEAST_NOISE)[:, None] / variance
+    return np.linalg.solve(system, moment[:, :, None])[:, :, 0]
+
+
+def unexplained(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum of squares that a fit leaves [s], |y - Xw|² = y'y - 2 w'X'y + w'X'Xw."""
+    fitted = (gram @ weights[:, :, None])[:, :, 0] - 2 * moment
+    return (scaled**2).sum(axis=1) + (weights * fitted).sum(axis=1)
 
 
 def summary(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: np.ndarray) -> Trend:

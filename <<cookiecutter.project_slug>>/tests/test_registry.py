@@ -264,7 +264,7 @@ def breaking_points(database: Path, tmp_path: Path) -> Iterator[LocalRegistry]:
         folder = tmp_path / f"broken-{n}"
         folder.mkdir()
         registry = local(Path(shutil.copy(database, folder / "mlflow.db")))
-        registry.client = Door(registry.client, n)  # type: ignore[assignment, misc]
+        registry.client = Door(registry.client, n)
         try:
             registry.register_set("set-1", requests(tmp_path)[:2])
         except Broken:

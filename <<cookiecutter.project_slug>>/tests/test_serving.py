@@ -239,13 +239,13 @@ def test_another_path_or_method_is_refused_with_those_that_exist(client: Client)
 
 
 def test_a_bug_gives_a_sentence_and_the_server_lives_on(client: Client, endpoint: Endpoint) -> None:
-    endpoint.model.bug = True  # type: ignore[union-attr]
+    endpoint.model.bug = True
     answer = ask(client, TWO_ROWS)
     assert (answer.status_code, answer.json()) == (
         500,
         {"error": "The model failed on this request. The server's log says why."},
     )
-    endpoint.model.bug = False  # type: ignore[union-attr]
+    endpoint.model.bug = False
     assert ask(client, TWO_ROWS).status_code == 200
 
 

@@ -176,7 +176,7 @@ def test_dropping_everything_is_refused(tmp_path):
 
 
 def test_a_ready_table_is_checked_too(tmp_path):
-    def said(*lines: str, **arguments: object) -> str:
+    def said(*lines: str, **arguments: Any) -> str:
         return refusal(write(tmp_path / "in.csv", *lines), tmp_path / "out", kind="features", **arguments)
 
     assert "row 3, column 'a': 'x' is not a number" in said("user_id,a", "u1,1", "u2,x", columns="a")

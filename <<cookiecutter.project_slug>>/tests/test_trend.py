@@ -23,10 +23,11 @@ def test_a_straight_line_is_found_in_units_of_its_maximum():
     assert np.abs(found.changes).max() < 0.02
 
 
-def test_a_bend_is_found_where_it_is_though_the_prior_damps_it():
+def test_a_bend_is_found_where_it_is():
     early = fit_one(np.maximum(TIME - 0.2, 0)).changes[0]
     late = fit_one(np.maximum(TIME - 0.7, 0)).changes[0]
-    assert early.sum() > 0.2 and late.sum() > 0.2
+    assert early.sum() == pytest.approx(1 / 0.8, rel=0.1), "from flat to its maximum 1 within the last 0.8"
+    assert late.sum() > 0.5
     half = trend.CHANGEPOINTS // 2
     assert early[:half].sum() > early[half:].sum()
     assert late[half:].sum() > late[:half].sum()
@@ -68,18 +69,20 @@ def test_a_series_is_fitted_the_same_alone_and_among_others():
     np.testing.assert_allclose(together.changes.reshape(20, 3, -1)[7], alone.changes, atol=1e-9)
 
 
-def test_the_fit_is_the_ridge_solution_of_its_own_terms():
+def test_with_more_refits_the_fit_becomes_the_most_likely_one(monkeypatch):
+    monkeypatch.setattr(trend, "REFITS", 200)
     series = 3 + NOISE.cumsum() - NOISE.cumsum().min()
     scaled = series / series.max()
     rest = scaled - np.polyval(np.polyfit(TIME, scaled, 1), TIME)
     chosen = trend.used_terms(rest[None])[0]
     x, variance = trend.terms(DAYS).columns[:, chosen], trend.terms(DAYS).variance[chosen]
-    noise = rest.var()
-    for _ in range(trend.REFITS):
-        weights = np.linalg.inv(x.T @ x + noise * np.diag(1 / variance)) @ x.T @ scaled
-        noise = np.mean((scaled - x @ weights) ** 2)
+    change = trend.CHANGES
+    for _ in range(200):
+        weights = np.linalg.inv(x.T @ x + rest.var() * np.diag(1 / variance)) @ x.T @ scaled
+        variance[change] = trend.CHANGE_SCALE * np.maximum(np.abs(weights[change]), 1e-9)
+        rest = scaled - x @ weights
     found = fit_one(series)
-    np.testing.assert_allclose([found.offset[0], found.slope[0]], weights[:2], rtol=1e-6)
+    np.testing.assert_allclose([found.offset[0], found.slope[0]], weights[:2], atol=1e-3)
 
 
 @pytest.mark.parametrize("days", [1, 2, 5, 7, 8, 14, 61])

@@ -1,9 +1,10 @@
 """Trend and seasonality in closed form for thousands of short daily series at once.
 
 The model is Prophet's (Taylor and Letham, "Forecasting at scale", 2018): a line whose slope may change at fixed
-changepoints, plus sines and cosines, under Gaussian noise. Two things differ. The periods are the three strongest of
-each series' own periodogram; and the changes of slope have a normal prior instead of a Laplace prior, so that the best
-fit solves one small linear system (a ridge regression) where Prophet runs an optimiser per series.
+changepoints, plus sines and cosines, under Gaussian noise, with Prophet's priors. The periods are the three strongest
+of each series' own periodogram. Where Prophet runs an optimiser per series, the most likely weights are found here by
+solving a small linear system (a ridge regression) REFITS times, for all series together: the Laplace prior of a change
+of slope d with scale b acts like a normal prior of variance b |d|, and |d| and the noise are known from the last fit.
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ import numpy as np
 PERIODS = 3  # per series
 FEWEST_CYCLES = 3  # a period seen fewer times than this cannot be told from a trend
 CHANGEPOINTS = 8  # evenly over the first four fifths of the days
-CHANGE_SCALE = 0.03  # prior deviation of a change of slope; with it offset and slope are Prophet's (bench_features.py)
+CHANGES = slice(2, 2 + CHANGEPOINTS)  # their place among the terms, after offset and slope
+CHANGE_SCALE = 0.05  # Prophet's scale of the Laplace prior of a change of slope
 LEVEL_SCALE = 5.0  # Prophet's prior deviation of slope and offset
 SEASON_SCALE = 10.0  # Prophet's prior deviation of the waves
 LEAST_NOISE = 1e-6  # variance; without any noise the system would be singular
-REFITS = 2  # with the noise about a line, then with that about the first fit
+LEAST_CHANGE = 1e-3  # a smaller change of slope counts as this much, or it could never grow again
+REFITS = 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class Terms:
-    """Every regressor a series of t days may use: columns [t, q], and their prior variances [q].
+    """Every regressor a series of t days may use: columns [t, q], and the prior variances to begin with [q].
 
     products [t, q (q + 1) / 2]: of each pair of columns, once; pair [q, q]: where a pair is found among them.
     """
@@ -57,11 +60,11 @@ def terms(days: int) -> Terms:
     angle = 2 * np.pi * np.arange(days)[:, None] * np.arange(FEWEST_CYCLES, last_cycle(days) + 1) / days
     waves = np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(days, -1)
     columns = np.column_stack([np.ones(days), time, hinges, waves])
-    scale = np.repeat([LEVEL_SCALE, CHANGE_SCALE, SEASON_SCALE], [2, CHANGEPOINTS, waves.shape[1]])
+    variance = np.repeat([LEVEL_SCALE**2, CHANGE_SCALE / 2, SEASON_SCALE**2], [2, CHANGEPOINTS, waves.shape[1]])
     one, other = np.triu_indices(columns.shape[1])
     pair = np.zeros((columns.shape[1],) * 2, int)
     pair[one, other] = pair[other, one] = np.arange(len(one))
-    return Terms(columns, scale**2, columns[:, one] * columns[:, other], pair)
+    return Terms(columns, variance, columns[:, one] * columns[:, other], pair)
 
 
 def fit(series: np.ndarray, present: np.ndarray) -> Trend:
@@ -77,10 +80,11 @@ def fit(series: np.ndarray, present: np.ndarray) -> Trend:
     chosen = used_terms(rest)
     gram, moment = normal_equations(scaled, present, chosen, counters)
     count = np.maximum(seen.sum(axis=1), 1)
-    noise = (rest**2).sum(axis=1) / count
+    noise, variance = (rest**2).sum(axis=1) / count, terms(days).variance[chosen]
     for _ in range(REFITS):
-        weights = ridge(gram, moment, noise, terms(days).variance[chosen])
+        weights = ridge(gram, moment, noise, variance)
         noise = unexplained(scaled, gram, moment, weights) / count
+        variance[:, CHANGES] = CHANGE_SCALE * np.maximum(np.abs(weights[:, CHANGES]), LEAST_CHANGE)
     return summary(weights, chosen, seen, scaled)
 
 
@@ -91,8 +95,8 @@ def used_terms(rest: np.ndarray) -> np.ndarray:
     """
     power = np.abs(np.fft.rfft(rest))[:, FEWEST_CYCLES : last_cycle(rest.shape[1]) + 1]
     strongest = np.argsort(-power, axis=1, kind="stable")[:, :PERIODS]
-    trend = np.broadcast_to(np.arange(2 + CHANGEPOINTS), (len(rest), 2 + CHANGEPOINTS))
-    cosine = 2 + CHANGEPOINTS + 2 * strongest
+    trend = np.broadcast_to(np.arange(CHANGES.stop), (len(rest), CHANGES.stop))
+    cosine = CHANGES.stop + 2 * strongest
     return np.concatenate([trend, cosine, cosine + 1], axis=1)
 
 
@@ -138,7 +142,7 @@ def unexplained(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weight
 
 def summary(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: np.ndarray) -> Trend:
     """Read the numbers of a Trend off the weights."""
-    trend = 2 + CHANGEPOINTS
+    trend = CHANGES.stop
     basis = terms(scaled.shape[1]).columns
     line = weights[:, :trend] @ basis[:, :trend].T
     waves = np.zeros((len(weights), basis.shape[1]))
@@ -148,5 +152,5 @@ def summary(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: n
     left = ((rest - season) ** 2).sum(axis=1)
     strength = 1 - left / np.maximum((rest**2).sum(axis=1), 1e-12)
     return Trend(
-        weights[:, 0], weights[:, 1], weights[:, 2:trend], np.where(scaled.any(axis=1), strength.clip(0, 1), 0)
+        weights[:, 0], weights[:, 1], weights[:, CHANGES], np.where(scaled.any(axis=1), strength.clip(0, 1), 0)
     )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, NAMES, Model, stand_in, users
+from scarcegan.data.drift import distance
 from scarcegan.data.schema import write_features
-from scarcegan.data.statistics import read_baseline
+from scarcegan.data.statistics import bucket_counts, constraints, read_baseline, write_json
 from scarcegan.errors import UserError
 from scarcegan.steps import baseline
 
@@ -63,6 +64,18 @@ def test_more_rows_than_the_sample_are_all_counted(monkeypatch):
     everyone = np.concatenate([table.values[:, 0] for table in tables])
     assert sum(bucket["count"] for bucket in buckets) == 1200
     assert (buckets[0]["lower_bound"], buckets[-1]["upper_bound"]) == (everyone.min(), everyone.max())
+
+
+def test_a_maximum_that_the_sample_missed_moves_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(baseline, "SAMPLE_ROWS", 50)
+    table = users(2000)
+    table.values[:, 0] = np.arange(2000) % 2
+    table.values[7, 0] = 9
+    found = baseline.describe(lambda: iter([table]), {"it": Model()}, CLASSES)["it"]
+    write_json(tmp_path / "statistics.json", found)
+    write_json(tmp_path / "constraints.json", constraints(found, CLASSES))
+    read = read_baseline(tmp_path)
+    assert distance(read.counts[0], bucket_counts(table.values[:, 0], read.edges[0])).raw == 0
 
 
 def test_no_training_row_is_refused():

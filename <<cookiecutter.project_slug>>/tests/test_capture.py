@@ -179,6 +179,14 @@ def test_scored_tables_and_data_capture_are_read_together_wherever_they_lie(tmp_
     assert tally.extra == {}
 
 
+def test_linked_folders_are_read_once_even_in_a_circle(tmp_path):
+    write_scored(tmp_path / "elsewhere" / "part-00000.parquet", users(30))
+    (tmp_path / "captured").mkdir()
+    (tmp_path / "captured" / "champion").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "captured")
+    assert len(one(tmp_path / "captured")[0]) == 30
+
+
 def test_batches_are_no_larger_than_asked(tmp_path):
     write_scored(tmp_path / "part-00000.parquet", users(25))
     assert [len(rows) for rows in read(tmp_path, batch_rows=10)[0]] == [10, 10, 5]
@@ -191,6 +199,18 @@ def test_text_columns_of_a_table_become_numbers_where_they_are_numbers(tmp_path)
     np.testing.assert_array_equal(rows.values, np.array([[1.5, 1, 1], [np.nan, np.nan, 0]], np.float32))
     assert rows.text[:, 0].tolist() == [False, True]
     assert np.isnat(rows.day).all()
+
+
+@pytest.mark.parametrize(
+    ("days", "first"),
+    [(["2026-03-01", None], "2026-03-01"), (["2026-03-01T23:59:59Z", "then"], "2026-03-01"), (["then", None], "NaT")],
+)
+def test_days_written_as_text_are_read_and_what_is_no_day_is_none(tmp_path, days, first):
+    columns = {"as_of": days, "predicted": ["risky", None], "deposits": [1, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    rows, _ = one(tmp_path)
+    assert rows.day.astype(str).tolist() == [first, "NaT"]
+    assert rows.label.tolist() == ["risky", ""]
 
 
 def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path):
@@ -225,7 +245,7 @@ def test_a_table_with_nothing_in_common_is_refused(tmp_path):
 
 def test_files_of_something_else_are_refused_with_the_first_complaint(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"hello": 1}\n' * 3)
-    with pytest.raises(UserError, match=r"no row could be read from 1 files \(a\.jsonl line 1: 'captureData'\)"):
+    with pytest.raises(UserError, match=r"no row could be read from 1 file \(a\.jsonl line 1: 'captureData'\)"):
         read(tmp_path)
 
 

@@ -8,6 +8,7 @@ import base64
 import binascii
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,8 +105,7 @@ def read_captured(
 
 def captured_files(folder: Path) -> list[Path]:
     """The files to read, in name order; UserError if there are none."""
-    inside = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
-    seen = [p for p in inside if not any(part.startswith((".", "_")) for part in p.relative_to(folder).parts)]
+    seen = sorted(visible_files(folder))
     files = [p for p in seen if p.suffix in (".jsonl", ".parquet")]
     if not files:
         found = ", ".join(str(p.relative_to(folder)) for p in seen[:3]) or (
@@ -118,6 +118,18 @@ def captured_files(folder: Path) -> list[Path]:
     return files
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Files below a folder, linked folders included, each once; names with a leading dot or underscore are left out."""
+    met = set()
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not name.startswith((".", "_"))]
+        if os.path.realpath(place) in met:
+            inside.clear()
+            continue
+        met.add(os.path.realpath(place))
+        yield from (Path(place, name) for name in names if not name.startswith((".", "_")))
+
+
 def no_rows(folder: Path, features: Sequence[str], tally: Tally) -> str:
     if tally.widths:
         width, rows = tally.widths.most_common(1)[0]
@@ -126,9 +138,10 @@ def no_rows(folder: Path, features: Sequence[str], tally: Tally) -> str:
             f"values, the baseline has {len(features)} features. Give the baseline of the model that answered them."
         )
     if tally.unreadable:
-        found = f"{folder}: no row could be read from {tally.files} files ({tally.complaint})"
+        found = f"{folder}: no row could be read from {plural(tally.files, 'file')} ({tally.complaint})"
         return f"{found}. Is this data capture of the endpoint?"
-    return f"{folder}: {tally.files} files, but not one row in them. Send requests to the endpoint, then monitor again."
+    found = f"{folder}: {plural(tally.files, 'file')}, but not one row in them"
+    return f"{found}. Send requests to the endpoint, then monitor again."
 
 
 def read_parquet(
@@ -165,14 +178,26 @@ def scored_rows(batch: pa.RecordBatch, features: Sequence[str]) -> Rows:
         if name in columns:
             values[:, i], text[:, i] = read_column(columns[name])
     return Rows(
-        id=columns["user_id"].astype(str) if "user_id" in columns else np.full(n, MISSING_ID),
-        day=columns["as_of"].astype("datetime64[D]") if "as_of" in columns else np.full(n, "NaT", "datetime64[D]"),
+        id=words(columns["user_id"]) if "user_id" in columns else np.full(n, MISSING_ID),
+        day=days(columns["as_of"]) if "as_of" in columns else np.full(n, "NaT", "datetime64[D]"),
         values=values,
         text=text,
         rarity=read_column(columns["rarity"])[0] if "rarity" in columns else np.full(n, np.nan, np.float32),
         unknown=read_column(columns["unknown"])[0] if "unknown" in columns else np.full(n, np.nan, np.float32),
-        label=columns["predicted"].astype(str) if "predicted" in columns else np.full(n, ""),
+        label=words(columns["predicted"]) if "predicted" in columns else np.full(n, ""),
     )
+
+
+def words(column: np.ndarray) -> np.ndarray:
+    """A column of names [n] -> str [n], "" where there is none."""
+    return np.array(["" if cell is None else str(cell) for cell in column.tolist()], str)
+
+
+def days(column: np.ndarray) -> np.ndarray:
+    """A column of dates, times or ISO 8601 text [n] -> datetime64[D] [n], NaT where there is none."""
+    if column.dtype.kind == "M":
+        return column.astype("datetime64[D]")
+    return np.array([day_of(None if cell is None else str(cell)) for cell in column.tolist()], "datetime64[D]")
 
 
 def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +244,7 @@ def read_jsonl(
                 continue
             try:
                 batch += read_record(json.loads(line), features, classes, tally)
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     tally.partial += 1
                 else:
@@ -233,11 +258,11 @@ def read_jsonl(
 
 def captured_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
     """Rows out of what read_record gave."""
-    ids, days, cells, rarity, unknown, label = zip(*batch, strict=True)
+    ids, moments, cells, rarity, unknown, label = zip(*batch, strict=True)
     values, text = read_cells(cells, len(features))
     scores = [read_cells([[cell] for cell in column], 1)[0][:, 0] for column in (rarity, unknown)]
     return Rows(
-        np.array(ids), np.array(days, "datetime64[D]"), values, text, scores[0], scores[1], np.array(label, str)
+        np.array(ids), np.array(moments, "datetime64[D]"), values, text, scores[0], scores[1], np.array(label, str)
     )
 
 

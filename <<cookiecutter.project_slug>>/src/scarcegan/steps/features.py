@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,9 +22,9 @@ from scarcegan.data.labels import Labels, lookup, read_labels, strangers
 from scarcegan.data.schema import FeatureTable, concatenate, parse_classes, write_features
 from scarcegan.data.user_features import feature_names, is_weekend, user_features
 from scarcegan.errors import UserError, run_step
+from scarcegan.progress import Progress
 
 CHUNK_USERS = 500  # small enough for the processor's cache
-QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -144,21 +143,19 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
 def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
     """Write every table as a part; rows and features written. When one fails, the parts before it are removed."""
     written: list[Path] = []
-    rows, width, told = 0, 0, time.monotonic()
+    width, progress = 0, Progress("features")
     try:
         for table in tables:
             written.append(write_features(table, folder, len(written)))
-            rows, width = rows + len(table), len(table.names)
-            if time.monotonic() - told > QUIET_SECONDS:
-                told = time.monotonic()
-                print(f"features: {rows:,} rows", file=sys.stderr)
-        if not rows:
+            width = len(table.names)
+            progress.add(len(table))
+        if not progress.count:
             raise UserError("no row is left: every record was dropped or lies before the days looked at.")
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    return rows, width
+    return progress.count, width
 
 
 def report(ledger: Ledger, folder: Path) -> None:

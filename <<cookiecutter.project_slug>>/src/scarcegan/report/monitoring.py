@@ -80,7 +80,7 @@ def key_figures(
         (
             "columns that moved",
             f"{len(moved)} of {len(baseline.names)}",
-            f"farthest: {far} ({now.drift[far].robust:.2f})",
+            Markup("farthest: {} ({:.2f})").format(breakable(far), now.drift[far].robust),
         ),
         (
             "windows that moved",
@@ -102,6 +102,11 @@ def key_figures(
                 (f"recall of {rare}", f"{recall['value']:.2f}", f"{recall['low']:.2f} to {recall['high']:.2f}")
             )
     return tiles(found)
+
+
+def breakable(name: str) -> Markup:
+    """A long name that may break after its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def violations_section(found: Sequence[Violation]) -> Section:

@@ -91,8 +91,10 @@ def data_make(
 @data_app.command("check", epilog=example("scarcegan data check --json"))
 def data_check(context: typer.Context, as_json: AsJson = False, changes: Changes = None) -> None:
     """Check the data that config.yaml names, and say everything that is wrong with it."""
-    summary = workspace(context, changes).check_data()
-    emit(summary, as_json, [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()])
+    problems, summary = workspace(context, changes).check_data()
+    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
+    emit({"problems": problems, **summary}, as_json, [*lines, *problems, *([] if problems else ["No problem found."])])
+    raise typer.Exit(USER_ERROR if problems else 0)
 
 
 @app.command(epilog=example("scarcegan run --set train.iterations=4000 --from train"))

@@ -185,7 +185,7 @@ class Gate(Settings):
 class Monitor(Settings):
     """When a change in the data is a violation, and when violations suggest retraining."""
 
-    drift_threshold: Share = 0.2
+    drift_threshold: Share = 0.1
     window_days: Count = 7
     retrain_windows: Count = 2
     of_windows: Count = 3

@@ -1,0 +1,317 @@
+"""A project's folder on this machine: its settings, data, runs and registry, and what the verbs do with them."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scarcegan.errors import UserError
+from scarcegan.pipeline import config as settings
+from scarcegan.pipeline import definition
+from scarcegan.registry.local import tracking_uri
+
+if TYPE_CHECKING:
+    from scarcegan.pipeline.local import RunResult
+    from scarcegan.registry.base import ModelPackage, Registry
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb that ran a pipeline has to say. Paths are absolute."""
+
+    run: str
+    status: str
+    exit_code: int
+    reason: str = ""
+    reports: tuple[Path, ...] = ()
+    packages: Sequence[Mapping[str, Any]] = ()
+    suggested: int | None = None
+    lines: tuple[str, ...] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Root folder and settings. Relative paths in config.yaml are relative to the root."""
+
+    root: Path
+    config: settings.Config
+
+    @classmethod
+    def open(cls, path: Path, changes: Iterable[str] = ()) -> "Workspace":
+        """Read the settings; raises UserError for a missing file or a bad value."""
+        return cls(path.resolve().parent, settings.load(path, changes))
+
+    def path(self, path: str | Path) -> Path:
+        return (self.root / Path(path).expanduser()).resolve()
+
+    def show(self, path: Path) -> str:
+        """A path as a person would type it: relative where it lies below the present folder."""
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+    @property
+    def runs_folder(self) -> Path:
+        return self.path(self.config.local.folder)
+
+    @property
+    def database(self) -> Path:
+        return self.runs_folder / "mlflow.db"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What steps and MLflow find in their environment, as a job in the cloud would."""
+        return {
+            "MLFLOW_TRACKING_URI": tracking_uri(self.database),
+            "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+
+    def refuse_to_overwrite(self, folder: Path, *names: str) -> None:
+        """Raise UserError when one of the names is in the folder already."""
+        there = [name for name in names if (folder / name).exists()]
+        if there:
+            raise UserError(
+                f"{self.show(folder / there[0])}: exists already, nothing was written. "
+                "Name another folder with --out, or delete it first."
+            )
+
+    def registry(self) -> "Registry":
+        from scarcegan.registry.local import LocalRegistry
+
+        self.runs_folder.mkdir(parents=True, exist_ok=True)
+        return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
+
+    def champion(self) -> "ModelPackage | None":
+        return self.registry().champion() if self.database.exists() else None
+
+    def package(self, version: int | None) -> "ModelPackage":
+        """A version, or the champion; UserError when there is none."""
+        if version is not None:
+            return self.registry().package(version)
+        package = self.champion()
+        if package is None:
+            raise UserError("no model is approved yet. Type: scarcegan models, then: scarcegan approve VERSION.")
+        return package
+
+    def exported(self, package: "ModelPackage") -> Path:
+        """The package as a folder (`model/`, `evaluation/`, `baseline/`, `package.json`), written once."""
+        folder = self.runs_folder / ".packages" / f"{self.config.project.model_package_group}-{package.version}"
+        if not (folder / "package.json").exists():
+            self.registry().export(package.version, folder)
+        return folder
+
+    def data_sources(self) -> dict[str, Path]:
+        """Telemetry (or the ready table) and labels as the pipeline's sources. UserError when they are not there."""
+        data = self.config.data
+        path = self.path(data.path)
+        if not path.exists():
+            raise UserError(
+                f"{self.show(path)}: no data there. Type 'scarcegan data make' for the sample, "
+                "or set data.path in config.yaml to your own."
+            )
+        if data.labels in ("inside", "folders"):
+            return {"telemetry": path}
+        labels = self.path(data.labels)
+        if not labels.exists():
+            raise UserError(
+                f"{self.show(labels)}: no labels there. Set data.labels in config.yaml to a file of user and label."
+            )
+        return {"telemetry": path, "labels": labels}
+
+    def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
+        """Run the training pipeline against the present champion."""
+        from scarcegan.pipeline.local import code_version, fingerprint
+
+        sources = self.data_sources()
+        pipeline = definition.training(self.config, fingerprint(sources.values(), self.runs_folder), code_version())
+        champion = self.champion()
+        if champion is not None:
+            sources["champion"] = self.exported(champion)
+        result = self._run(pipeline, sources, from_step, cache)
+        packages = read_list(result.output("register", "packages") / "packages.json") if result.finished else []
+        return outcome(
+            result,
+            report=result.output("evaluate", "evaluation") / "report.html",
+            packages=packages,
+            suggested=next((p["version"] for p in packages if p["definition"] == self.config.gate.definition), None),
+        )
+
+    def score(self, telemetry: Path | None = None, version: int | None = None, cache: bool = True) -> Outcome:
+        """Score a user base with a version, or with the champion."""
+        package = self.package(version)
+        path = self.path(telemetry) if telemetry else self.data_sources()["telemetry"]
+        if not path.exists():
+            raise UserError(f"{self.show(path)}: no telemetry there. Name a file or folder that exists.")
+        sources = {"telemetry": path, "model": self.exported(package)}
+        result = self._run(definition.scoring(self.config), sources, None, cache, {"version": package.version})
+        folder = result.output("score", "scored")
+        if not result.finished:
+            return outcome(result)
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        lines = (
+            f"{summary['users']:,} users scored with version {package.version} ({package.definition}): "
+            f"{summary['flagged']:,} flagged as {summary['rare_class']}, {summary['unknown_share']:.1%} unknown",
+            f"flagged users: {self.show(folder / 'flagged.csv')}",
+            f"all scores: {self.show(folder)}",
+        )
+        return outcome(result, lines=lines, result=summary)
+
+    def monitor(self, captured: Sequence[Path] = (), truth: Path | None = None) -> Outcome:
+        """Compare what the champion saw with its baseline; by default all it has scored and answered."""
+        package = self.package(None)
+        folders = [self.path(path) for path in captured] or self.seen_by(package)
+        if not folders:
+            raise UserError(
+                f"version {package.version} has neither scored nor answered anything yet. "
+                "Type: scarcegan score, or name a folder of scored or captured rows."
+            )
+        missing = [path for path in [*folders, *([self.path(truth)] if truth else [])] if not path.exists()]
+        if missing:
+            raise UserError(f"{self.show(missing[0])}: not there. Name a file or folder that exists.")
+        sources = {"captured": self.gathered(folders), "baseline": self.exported(package) / "baseline"}
+        if truth:
+            sources["truth"] = self.path(truth)
+        result = self._run(definition.monitoring(self.config), sources, None, True, {"version": package.version})
+        folder = result.output("monitor", "monitoring")
+        if not result.finished:
+            return outcome(result)
+        verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+        lines = (f"retrain: {'yes' if verdict['retrain'] else 'no'}. {verdict['reason']}",)
+        return outcome(result, report=folder / "report.html", lines=lines, result=verdict)
+
+    def seen_by(self, package: "ModelPackage") -> list[Path]:
+        """Folders of rows this version scored (finished runs) or answered (data capture)."""
+        from scarcegan.pipeline.local import list_runs, read_run
+
+        runs = [run.run for run in list_runs(self.runs_folder) if run.pipeline == "scoring" and run.status == "finished"]
+        scored = [run for run in runs if read_run(self.runs_folder, run)["settings"].get("version") == package.version]
+        answered = self.capture_folder / str(package.version)
+        folders = [self.runs_folder / run / "score" / "scored" for run in scored]
+        return [*folders, *([answered] if answered.is_dir() else [])]
+
+    def gathered(self, folders: Sequence[Path]) -> Path:
+        """One folder that holds links to these. The same folders give the same one."""
+        if len(folders) == 1:
+            return folders[0]
+        names = sorted(str(folder) for folder in folders)
+        place = self.runs_folder / ".gathered" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        place.mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(names):
+            with suppress(FileExistsError):
+                (place / str(number)).symlink_to(name)
+        return place
+
+    @property
+    def capture_folder(self) -> Path:
+        return self.runs_folder / "capture"
+
+    def serve(self, version: int | None, host: str, port: int | None) -> None:
+        """Answer HTTP with a version, or with the champion, until a signal comes."""
+        from scarcegan import serving
+
+        serving.serve(
+            self.exported(self.package(version)),
+            host,
+            self.config.serve.port if port is None else port,
+            self.capture_folder,
+            self.config.serve.capture_percentage,
+        )
+
+    def check_data(self) -> tuple[list[str], dict[str, Any]]:
+        """Every problem of the data that config.yaml names, a sentence each, and a summary of what is there."""
+        from scarcegan.data.check import check
+        from scarcegan.data.checks import Layout
+
+        data, sources = self.config.data, self.data_sources()
+        layout = Layout(
+            self.config.labels.classes,
+            data.user_column,
+            data.time_column,
+            data.label_column,
+            tuple(data.counters),
+            data.start,
+            data.days,
+        )
+        return check(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, newest first."""
+        from scarcegan.pipeline.local import list_runs
+
+        return [asdict(run) for run in list_runs(self.runs_folder)]
+
+    def clean(self, keep: int) -> list[str]:
+        """Delete all but the newest runs, and what only they needed of the cache. Registered models stay."""
+        from scarcegan.pipeline.local import clean
+
+        return clean(self.runs_folder, keep)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every registered package, oldest first, its figures beside its other facts."""
+        packages = self.registry().packages() if self.database.exists() else []
+        return [{**asdict(package), **package.metrics} for package in packages]
+
+    def draw(self, name: str, form: str) -> str:
+        """A pipeline as text, Mermaid or SVG."""
+        from scarcegan.pipeline import graph
+
+        pipelines = {"training": definition.training, "scoring": definition.scoring, "monitoring": definition.monitoring}
+        forms = {"text": graph.text, "mermaid": graph.mermaid, "svg": graph.svg}
+        for what, given, known in (("pipeline", name, pipelines), ("format", form, forms)):
+            if given not in known:
+                raise UserError(f"no {what} '{given}'. There are: {', '.join(known)}.")
+        return forms[form](pipelines[name](self.config))
+
+    def ui(self, port: int) -> None:
+        """Show MLflow's pages until Ctrl-C. UserError when nothing has been logged yet, or the port is taken."""
+        from scarcegan.serving import bind, url_of
+
+        if not self.database.exists():
+            raise UserError("nothing is logged yet. Type: scarcegan run")
+        listener = bind("127.0.0.1", port)
+        url = url_of(listener)
+        listener.close()
+        print(f"MLflow at {url}  (stop: Ctrl-C)", file=sys.stderr)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", url.rsplit(":", 1)[1]]
+        store = ["--backend-store-uri", self.environment["MLFLOW_TRACKING_URI"]]
+        environment = {**os.environ, **self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        subprocess.run([*command, *store], env=environment, check=False)
+
+    def _run(
+        self,
+        pipeline: definition.Pipeline,
+        sources: Mapping[str, Path],
+        from_step: str | None,
+        cache: bool,
+        settings: Mapping[str, Any] | None = None,
+    ) -> "RunResult":
+        from scarcegan.pipeline import live, local
+
+        with live.observer() as observer:
+            return local.run(
+                pipeline,
+                sources,
+                self.runs_folder,
+                settings={"config": self.config.model_dump(), **(settings or {})},
+                from_step=from_step,
+                cache=cache,
+                workers=self.config.local.workers,
+                environment=self.environment,
+                observer=observer,
+            )
+
+
+def outcome(result: "RunResult", report: Path | None = None, **more: Any) -> Outcome:
+    """What a run says, with its report when that was written."""
+    reports = (report,) if report is not None and report.exists() else ()
+    return Outcome(result.run, result.status, result.exit_code, result.reason, reports, **more)
+
+
+def read_list(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))

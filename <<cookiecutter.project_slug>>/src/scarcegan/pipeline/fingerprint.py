@@ -1,0 +1,202 @@
+"""What a step depends on, as short digests: the content of folders, and the code a module may import.
+
+Nothing is imported to find out; files are read and hashed. Hashes of big files are remembered by path, size, times
+and inode, so that a second look costs a stat.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from scarcegan.pipeline.durable import read_json, write_json
+
+SETTLED_NS = 2_000_000_000  # a file touched this recently may change again within the clock's grain: not remembered
+Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a folder)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """digest: of names and contents; files and size (bytes) for people to read; looks: of names, sizes and times."""
+
+    digest: str
+    files: int
+    size: int
+    looks: str
+
+
+def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file and folder below, as (path with '/', stat), links followed, sorted by path; loops are cut."""
+    found: dict[str, os.stat_result] = {}
+
+    def visit(place: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+        for entry in os.scandir(place):
+            known = entry.stat()
+            found[prefix + entry.name] = known
+            here = (known.st_dev, known.st_ino)
+            if entry.is_dir() and here not in above:
+                visit(entry.path, f"{prefix}{entry.name}/", above | {here})
+
+    if folder.is_dir():
+        visit(str(folder), "", frozenset())
+    else:
+        found[folder.name] = folder.stat()
+    yield from sorted(found.items())
+
+
+def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
+    """Content of a folder or a file, hashed on two threads. known: signature -> hash, from an earlier look."""
+    base = folder if folder.is_dir() else folder.parent
+    known = {} if known is None else known
+    listed = list(walk(folder))
+
+    def entry(item: tuple[str, os.stat_result]) -> Entry:
+        name, status = item
+        if (status.st_mode & 0o170000) == 0o040000:
+            return name + "/", 0, ""
+        return name, status.st_size, known.get(signature(name, status)) or hash_file(base / name)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(entry, listed))
+
+
+def signature(name: str, status: os.stat_result) -> str:
+    """Changes whenever the file is written to, replaced or has its times put back (ctime cannot be)."""
+    return f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+
+
+def hash_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(parts: Iterable[object]) -> str:
+    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def looks_of(folder: Path) -> str:
+    """Digest of names, sizes and times only: equal before and after means that nobody wrote meanwhile."""
+    return digest_of(signature(name, status) for name, status in walk(folder))
+
+
+def fingerprint_of(folder: Path, memory: Path) -> Fingerprint:
+    """Fingerprint of a source. memory: folder with the hashes of earlier looks. OSError when it cannot be read."""
+    remembered = memory / f"{digest_of([folder])[:32]}.json"
+    known = read_json(remembered) or {}
+    listed = list(walk(folder))
+    found = entries(folder, known)
+    settled = time.time_ns() - SETTLED_NS
+    fresh = {
+        signature(name, status): content
+        for (name, status), (_, _, content) in zip(listed, found, strict=True)
+        if content and max(status.st_mtime_ns, status.st_ctime_ns) < settled
+    }
+    if fresh != known:
+        memory.mkdir(parents=True, exist_ok=True)
+        write_json(remembered, fresh)
+    looks = digest_of(signature(name, status) for name, status in listed)
+    files = [entry for entry in found if entry[2]]
+    return Fingerprint(digest_of(found), len(files), sum(size for _, size, _ in files), looks)
+
+
+def code_digest(module: str, search: tuple[Path, ...]) -> str:
+    """Digest of a step's own code: the module, all it imports inside its package, their data files, and the versions
+    of Python and of the libraries they name."""
+    files = code_files(module, search)
+    libraries = sorted({name for file in files if file.suffix == ".py" for name in imported_libraries(file, search)})
+    versions = [f"{name} {library_version(name)}" for name in libraries]
+    return digest_of([*(f"{file.name} {hash_file(file)}" for file in files), *versions, sys.version_info[:2]])
+
+
+def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
+    """Files of its own package that running a module may read, sorted. FileNotFoundError for an unknown module."""
+    if not module_files(module, search):
+        raise FileNotFoundError(f"no module '{module}' in {', '.join(map(str, search))}")
+    waiting, seen = [module], set()
+    found: set[Path] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for file in module_files(name, search):
+            found.add(file)
+            if file.name == "__init__.py":
+                found.update(data_files(file.parent))
+            waiting += [near for near in imports(file, package_of(name, file)) if inside(near, module)]
+    return sorted(found)
+
+
+def inside(name: str, module: str) -> bool:
+    return name.split(".")[0] == module.split(".")[0]
+
+
+def package_of(module: str, file: Path) -> str:
+    """The package that relative imports in this file are relative to."""
+    return module if file.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
+    """The module's file and the __init__.py of every package above it, which Python runs first."""
+    words = module.split(".")
+    for folder in search:
+        place = folder.joinpath(*words)
+        files = [file for file in (place / "__init__.py", place.with_name(words[-1] + ".py")) if file.is_file()]
+        if files:
+            above = [folder.joinpath(*words[:depth], "__init__.py") for depth in range(1, len(words))]
+            return [file for file in [*above, *files[:1]] if file.is_file()]
+    return []
+
+
+def data_files(package: Path) -> Iterator[Path]:
+    """Templates, style sheets and the like of one package; sub-packages and caches are left out."""
+    for path in sorted(package.iterdir()):
+        if path.name.startswith((".", "__pycache__")) or path.suffix in (".py", ".pyc"):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            yield from data_files(path)
+
+
+@cache
+def tree(file: Path, _changed: int) -> ast.Module:
+    return ast.parse(file.read_bytes(), filename=str(file))
+
+
+def imports(file: Path, package: str) -> Iterator[str]:
+    """Full names of what a file imports at any depth; `from a import b` gives a and a.b, one of which is a module."""
+    for node in ast.walk(tree(file, file.stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
+    """Top-level names of what a file imports that are neither Python's own nor found in the search folders."""
+    names = {name.split(".")[0] for name in imports(file, "")} - {""}
+    return {name for name in names - sys.stdlib_module_names if not module_files(name, search)}
+
+
+@cache
+def library_version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ", ".join(f"{d} {importlib.metadata.version(d)}" for d in sorted(set(distributions().get(name, []))))
+
+
+@cache
+def distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())

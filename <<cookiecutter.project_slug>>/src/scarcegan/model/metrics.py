@@ -1,0 +1,357 @@
+"""Metrics of one model on labelled rows, each for many bootstrap resamples at once.
+
+A resample is a row of whole-number weights: how often each test row was drawn. Every metric takes weights
+[b, n] and returns [b] values, so a figure, its interval and a paired difference come from the same few lines.
+Row 0 of the weights is all ones, the test split as it is: values[0] is the figure itself.
+
+Labels are class positions, the rare class last; a predicted label K (the number of classes) means unknown.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+Labels = NDArray[np.integer]
+
+CELLS_AT_ONCE = 30_000_000  # resamples x rows held in memory
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, the ends of its interval, and the standard deviation over the resamples. NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+    sd: float
+
+
+def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Weights [b, n] in blocks of b: row 0 all ones, then `count` draws with replacement.
+
+    Stratified: each draw holds as many positives and as many negatives as the test split (Efron & Tibshirani 1993,
+    ch. 8), so a resample never lacks the rare class. The same seed gives every model the same resamples (paired).
+    """
+    rng = np.random.default_rng(seed)
+    strata = [rows for rows in (np.flatnonzero(positive), np.flatnonzero(~positive)) if len(rows)]
+    block = max(1, CELLS_AT_ONCE // max(len(positive), 1))
+    yield np.ones((1, len(positive)), np.uint8)
+    for start in range(0, count, block):
+        size = min(block, count - start)
+        weights = np.zeros((size, len(positive)), np.uint8)
+        for rows in strata:
+            for line in weights:
+                line[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
+        yield weights
+
+
+def estimate(values: Floats, alpha: float = 0.05) -> Estimate:
+    """The figure values[0] with its two-sided percentile interval of level 1 - alpha over values[1:].
+
+    Resamples in which the metric is undefined are left out; all undefined, or no resamples, gives NaN.
+    """
+    drawn = values[1:][~np.isnan(values[1:])]
+    if len(drawn) == 0:
+        return Estimate(float(values[0]), *[float("nan")] * 3)
+    low, high = np.quantile(drawn, [alpha / 2, 1 - alpha / 2])
+    return Estimate(float(values[0]), float(low), float(high), float(drawn.std()))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a threshold at each distinct score of a positive row would flag, highest score first.
+
+    thresholds [m]; hits [b, m] positives flagged; flagged [b, m] rows flagged; positives [b]; negatives [b].
+    """
+
+    thresholds: Floats
+    hits: Floats
+    flagged: Floats
+    positives: Floats
+    negatives: Floats
+
+
+def curve(positive: Flags, score: Floats, weights: NDArray | None = None) -> Curve:
+    """The curve over all thresholds at which recall changes. A row is flagged when its score >= the threshold.
+
+    positive, score [n]; weights [b, n], or None for the rows as they are. ValueError for a score that is NaN.
+    """
+    if np.isnan(score).any():
+        raise ValueError(f"{np.isnan(score).sum()} of {len(score)} scores are NaN")
+    weights = np.ones((1, len(score)), np.uint8) if weights is None else weights
+    thresholds = np.unique(score[positive])
+    # Row i is flagged from the threshold at place[i] on (counted from the highest); the lowest rows never are.
+    place = len(thresholds) - np.searchsorted(thresholds, score, side="right")
+    return Curve(
+        thresholds[::-1],
+        _cumulate(weights, np.flatnonzero(positive), place, len(thresholds)),
+        _cumulate(weights, np.arange(len(score)), place, len(thresholds)),
+        weights[:, positive].sum(axis=1, dtype=np.float64),
+        weights[:, ~positive].sum(axis=1, dtype=np.float64),
+    )
+
+
+def _cumulate(weights: NDArray, rows: NDArray, place: NDArray, places: int) -> Floats:
+    """Sum of the weights of the rows up to each place, [b, places]. Every place holds a row (a positive one)."""
+    if places == 0:
+        return np.zeros((len(weights), 0))
+    rows = rows[place[rows] < places]
+    rows = rows[np.argsort(place[rows], kind="stable")]
+    starts = np.searchsorted(place[rows], np.arange(places))
+    return np.cumsum(np.add.reduceat(weights[:, rows], starts, axis=1, dtype=np.float64), axis=1)
+
+
+def pr_auc(at: Curve) -> Floats:
+    """Average precision [b]: the mean, over positives, of the precision at the threshold that just finds them.
+
+    Sum over thresholds of (gain in recall) x precision, without interpolation (Davis & Goadrich 2006). It equals
+    the share of positives for constant scores, and is NaN without a positive row.
+    """
+    gain = np.diff(at.hits, axis=1, prepend=0.0)
+    return _over((gain * _over(at.hits, at.flagged, 0.0)).sum(axis=1), at.positives)
+
+
+def recall_at_false_positive_rate(at: Curve, rate: float) -> Floats:
+    """The largest recall [b] that any threshold reaches while it flags at most `rate` of the negatives."""
+    false_alarms = at.flagged - at.hits
+    allowed = false_alarms <= rate * at.negatives[:, None] + 1e-9
+    return _over(np.max(np.where(allowed, at.hits, 0.0), axis=1, initial=0.0), at.positives)
+
+
+def roc_auc(positive: Flags, score: Floats) -> float:
+    """The chance that a positive row scores higher than a negative one, ties counted half. NaN without both."""
+    low = np.sort(score[~positive])
+    if len(low) == 0 or not positive.any():
+        return float("nan")
+    below, up_to = (np.searchsorted(low, score[positive], side=side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * len(low)))
+
+
+def confusion(label: Labels, predicted: Labels, classes: int, weights: NDArray | None = None) -> Floats:
+    """Counts [b, K, K + 1]: true class by predicted class, the last column unknown. label in 0..K-1, predicted 0..K."""
+    weights = np.ones((1, len(label)), np.uint8) if weights is None else weights
+    cell = label.astype(np.int64) * (classes + 1) + predicted
+    counts = np.zeros((len(weights), classes * (classes + 1)))
+    for place in np.unique(cell):
+        counts[:, place] = weights[:, cell == place].sum(axis=1, dtype=np.float64)
+    return counts.reshape(len(weights), classes, classes + 1)
+
+
+def recall(matrix: Floats, k: int) -> Floats:
+    """Share [b] of the rows of class k that were predicted k; NaN without such a row."""
+    return _over(matrix[:, k, k], matrix[:, k].sum(axis=1))
+
+
+def precision(matrix: Floats, k: int) -> Floats:
+    """Share [b] of the rows predicted k that are of class k; NaN where nothing was predicted k."""
+    return _over(matrix[:, k, k], matrix[:, :, k].sum(axis=1))
+
+
+def f_beta(matrix: Floats, k: int, beta: float) -> Floats:
+    """(1 + beta^2) hits / ((1 + beta^2) hits + beta^2 misses + false alarms), [b] (van Rijsbergen 1979).
+
+    Recall counts beta times as much as precision. 0 where nothing was predicted k; NaN without a row of class k.
+    """
+    hits = matrix[:, k, k]
+    misses = matrix[:, k].sum(axis=1) - hits
+    false_alarms = matrix[:, :, k].sum(axis=1) - hits
+    value = _over((1 + beta**2) * hits, (1 + beta**2) * hits + beta**2 * misses + false_alarms)
+    return np.where(hits + misses > 0, value, np.nan)
+
+
+def false_alarms_per_hit(matrix: Floats, k: int) -> Floats:
+    """Rows of other classes predicted k for each row of class k that was found, [b]; NaN without a hit."""
+    hits = matrix[:, k, k]
+    return _over(matrix[:, :, k].sum(axis=1) - hits, hits)
+
+
+def false_positive_rate(matrix: Floats, k: int) -> Floats:
+    """Share [b] of the rows of other classes that were predicted k."""
+    others = matrix.sum(axis=(1, 2)) - matrix[:, k].sum(axis=1)
+    return _over(matrix[:, :, k].sum(axis=1) - matrix[:, k, k], others)
+
+
+def accuracy(matrix: Floats) -> Floats:
+    """Share [b] of the rows whose predicted class is the true one; unknown is never right."""
+    return _over(np.trace(matrix[:, :, :-1], axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
+
+
+def share_unknown(matrix: Floats) -> Floats:
+    """Share [b] of the labelled rows that were sent to unknown."""
+    return _over(matrix[:, :, -1].sum(axis=1), matrix.sum(axis=(1, 2)))
+
+
+def brier(positive: Flags, probability: Floats, weights: NDArray | None = None) -> Floats:
+    """Mean squared distance [b] between the probability of the rare class and what was true (Brier 1950)."""
+    weights = np.ones((1, len(positive)), np.uint8) if weights is None else weights
+    return _over(weights @ (probability - positive) ** 2, weights.sum(axis=1, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of predicted probability: how often the rare class was expected, and how often it was there.
+
+    expected, observed [m] means per bin; low, high [m] Wilson 95 % interval of observed; rows [m].
+    """
+
+    expected: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
+    rows: NDArray[np.integer]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean distance of observed from expected, bins weighted by rows (Naeini 2015)."""
+        return float(np.average(np.abs(self.observed - self.expected), weights=self.rows))
+
+
+def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliability:
+    """Reliability in at most `bins` bins that hold equally many rows; equal probabilities share a bin.
+
+    With a rare class, bins of equal width would leave nearly every row in the first one.
+    """
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, probability, side="left")
+    rows = np.bincount(place, minlength=len(edges) + 1)
+    expected, hits = (np.bincount(place, x, minlength=len(rows)) for x in (probability, positive.astype(float)))
+    kept = rows > 0
+    low, high = wilson(hits[kept], rows[kept])
+    return Reliability(expected[kept] / rows[kept], hits[kept] / rows[kept], low, high, rows[kept])
+
+
+def wilson(hits: Floats, rows: NDArray, z: float = 1.96) -> tuple[Floats, Floats]:
+    """Interval of a share of hits among rows (Wilson 1927); sound for few rows and for shares near 0 or 1."""
+    middle = (hits + z**2 / 2) / (rows + z**2)
+    half = z / (rows + z**2) * np.sqrt(hits * (rows - hits) / rows + z**2 / 4)
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def _over(top: Floats, bottom: Floats, otherwise: float = np.nan) -> Floats:
+    """top / bottom, and `otherwise` where the bottom is zero."""
+    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, otherwise), where=bottom > 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The shapes of SageMaker's model quality reports:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-model-quality-metrics.html
+
+CURVE_POINTS = 200
+
+
+def model_quality(
+    label: Labels, predicted: Labels, rarity: Floats, classes: tuple[str, ...], count: int = 0, seed: int = 0
+) -> dict[str, dict]:
+    """Both documented blocks: multiclass over all classes, and binary (the rare class against the rest).
+
+    label, predicted, rarity [n]; count: bootstrap resamples behind standard_deviation ("NaN" without any). The best
+    constant classifier of a block is, as in AWS's own, one that always gives one answer: the most frequent class,
+    or in the binary block always the rare class.
+    """
+    rare = len(classes) - 1
+    constant = np.full_like(label, np.bincount(label, minlength=len(classes)).argmax())
+    found, fixed, alarms, always = (
+        _over_resamples(label == rare, truth, answer, size, count, seed)
+        for truth, answer, size in (
+            (label, predicted, len(classes)),
+            (label, constant, len(classes)),
+            (label == rare, predicted == rare, 2),
+            (label == rare, np.ones(len(label), bool), 2),
+        )
+    )
+    return {
+        "multiclass_classification_metrics": multiclass(found, fixed, classes),
+        "binary_classification_metrics": binary(alarms, always, label == rare, rarity),
+    }
+
+
+def _over_resamples(positive: Flags, truth: NDArray, answer: NDArray, size: int, count: int, seed: int) -> Floats:
+    return np.concatenate([confusion(truth, answer, size, weights) for weights in resamples(positive, count, seed)])
+
+
+def multiclass(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
+    """SageMaker's multiclass_classification_metrics from matrices [b, K, K + 1]; classes by name."""
+    columns = (*classes, "unknown")
+    counts = {
+        name: {column: int(n) for column, n in zip(columns, line, strict=True)}
+        for name, line in zip(classes, matrix[0], strict=True)
+    }
+    return {
+        "confusion_matrix": counts,
+        **_weighted(matrix),
+        **{f"{name}_best_constant_classifier": value for name, value in _weighted(constant).items()},
+    }
+
+
+def _weighted(matrix: Floats) -> dict[str, dict]:
+    """Accuracy, and means over classes weighted by their rows; a class nobody was predicted to be has precision 0."""
+    share = _over(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
+    of_classes = {
+        "recall": recall,
+        "precision": precision,
+        "f0_5": lambda m, k: f_beta(m, k, 0.5),
+        "f1": lambda m, k: f_beta(m, k, 1),
+        "f2": lambda m, k: f_beta(m, k, 2),
+    }
+    values = {"accuracy": accuracy(matrix)}
+    for name, metric in of_classes.items():
+        each = np.stack([metric(matrix, k) for k in range(matrix.shape[1])], axis=1)
+        values[f"weighted_{name}"] = (share * np.nan_to_num(each)).sum(axis=1)
+    return {name: _measured(value) for name, value in values.items()}
+
+
+def binary(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
+    """SageMaker's binary_classification_metrics, the rare class being 1; curves thinned to 200 points."""
+    rates = {
+        "true_positive_rate": recall(matrix, 1),
+        "true_negative_rate": 1 - false_positive_rate(matrix, 1),
+        "false_positive_rate": false_positive_rate(matrix, 1),
+        "false_negative_rate": 1 - recall(matrix, 1),
+    }
+    return {
+        "confusion_matrix": {str(i): {str(j): int(matrix[0, i, j]) for j in (0, 1)} for i in (0, 1)},
+        **_one_class(matrix),
+        **{f"{name}_best_constant_classifier": value for name, value in _one_class(constant).items()},
+        **{name: _measured(value) for name, value in rates.items()},
+        "auc": _measured(np.array([roc_auc(positive, score)])),
+        **_curves(curve(positive, score)),
+    }
+
+
+def _one_class(matrix: Floats) -> dict[str, dict]:
+    values = {"recall": recall(matrix, 1), "precision": precision(matrix, 1), "accuracy": accuracy(matrix)}
+    values |= {name: f_beta(matrix, 1, beta) for name, beta in (("f0_5", 0.5), ("f1", 1.0), ("f2", 2.0))}
+    return {name: _measured(value) for name, value in values.items()}
+
+
+def _curves(at: Curve) -> dict[str, dict]:
+    kept = thin(len(at.thresholds), CURVE_POINTS)
+    hits, flagged = at.hits[0, kept], at.flagged[0, kept]
+    recalls = _over(hits, at.positives)
+    false_alarms = _over(flagged - hits, at.negatives)
+    return {
+        "receiver_operating_characteristic_curve": {
+            "false_positive_rates": [0.0, *false_alarms.tolist(), 1.0],
+            "true_positive_rates": [0.0, *recalls.tolist(), 1.0],
+        },
+        "precision_recall_curve": {"precisions": _over(hits, flagged).tolist(), "recalls": recalls.tolist()},
+    }
+
+
+def thin(length: int, most: int) -> NDArray[np.integer]:
+    """At most `most` positions spread evenly over a sequence, its first and last among them."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
+
+
+def _measured(values: Floats) -> dict[str, float | str]:
+    """{value, standard_deviation} as SageMaker writes them: the text "NaN" where there is none."""
+    figure = estimate(values)
+    return {"value": _json(figure.value), "standard_deviation": _json(figure.sd)}
+
+
+def _json(value: float) -> float | str:
+    return "NaN" if np.isnan(value) else value

@@ -1,0 +1,198 @@
+"""Reports: one self-contained HTML page from sections of tables, tiles and figures. What they say is decided elsewhere.
+
+A page loads nothing from the network and follows the reader's light or dark scheme: figures are inline SVG whose
+colours are the style sheet's variables. Text given here is escaped; only Markup is taken as it is.
+"""
+
+import hashlib
+import io
+import itertools
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+PAGE = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+# What is drawn in these colours follows the scheme; the names are variables of style.css.
+INK, MUTED, LINE, GOOD, BAD = "#1a2330", "#5d6b7c", "#dce2ea", "#1c7c4c", "#b5302a"
+SERIES = ("#2b66d9", "#c75d06", "#0b8480", "#8547bd", "#bd3268", "#6f7d14", "#8a6d52", "#4f7d99")
+VARIABLES = {
+    "#000000": "ink",
+    "#ffffff": "card",
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    GOOD: "good",
+    BAD: "bad",
+    **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
+}
+POINTS_PER_PIXEL = 0.75
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a page: a few sentences, then figures and tables."""
+
+    title: str
+    words: str
+    body: Sequence[Markup] = ()
+
+    @property
+    def anchor(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
+    """An empty figure of that many pixels and its one pair of axes, in the house style (no pyplot, no global state)."""
+    fig = Figure(figsize=(width / 96, height / 96), layout="constrained")
+    ax = fig.add_subplot()
+    ax.set_prop_cycle(color=SERIES)
+    ax.set_axisbelow(True)
+    ax.grid(color=LINE, linewidth=0.8)
+    ax.tick_params(colors=MUTED, labelsize=9, length=0)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(LINE)
+    return fig, ax
+
+
+def figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
+    """The figure as inline SVG with its caption, which is also what a screen reader says. wide: use the whole row."""
+    for ax in fig.axes:
+        for text in (ax.xaxis.label, ax.yaxis.label):
+            text.set(color=MUTED, fontsize=9.5)
+        ax.title.set(fontsize=11, fontweight="bold")
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.set_frame_on(False)
+    drawing = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
+        fig.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
+    svg = inline(drawing.getvalue(), caption)
+    return Markup('<figure class="{}">{}<figcaption>{}</figcaption></figure>').format(
+        "wide" if wide else "", Markup(svg), caption
+    )
+
+
+def inline(svg: str, caption: str) -> str:
+    """An SVG file's text made fit for a page: no prologue, no fixed size, own ids, colours and font of the page."""
+    svg = svg[svg.index("<svg") :]
+    width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) / POINTS_PER_PIXEL  # type: ignore[union-attr]
+    label = Markup.escape(caption)
+    svg = re.sub(r'width="[\d.]+pt"', f'role="img" aria-label="{label}" style="max-width:{width:.0f}px"', svg, count=1)
+    svg = re.sub(r' height="[\d.]+pt"', "", svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    svg = re.sub(r"(font: [^;\"]*?)('DejaVu Sans'[^;\"]*)", r"\1var(--font)", svg)
+    # Ids are shared by the whole page: two figures would otherwise clip and mark each other.
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r'\bid="', f'id="{own}-', svg)
+    return re.sub(r'(url\(|href=")#', rf"\1#{own}-", svg)
+
+
+def number(value: Cell) -> str:
+    """A cell as a reader wants it: thousands marked, three figures after the point, a dash for nothing or NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, str):
+        return value
+    if value != 0 and abs(value) < 0.0005:
+        return f"{value:.1g}"
+    return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "") -> Markup:
+    """A table; columns that hold numbers are set to the right. Cells may be Markup."""
+    numeric = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
+    kinds = [Markup(' class="number"') if is_numeric else Markup("") for is_numeric in numeric]
+    head = Markup("").join(
+        Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name in zip(kinds, header, strict=True)
+    )
+    body = Markup("").join(_row(row, kinds) for row in rows)
+    return Markup(
+        '<div class="table wide" tabindex="0"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(_caption(caption), head, body)
+
+
+def _row(row: Sequence[Cell], kinds: Sequence[Markup]) -> Markup:
+    cells = (Markup("<td{}>{}</td>").format(kind, number(cell)) for kind, cell in zip(kinds, row, strict=True))
+    return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+
+
+def _is_number(cell: Cell) -> bool:
+    if isinstance(cell, str):
+        return bool(re.match(r"^[<>≤≥+−–-]?[\d–]", cell))
+    return not isinstance(cell, bool)
+
+
+def _caption(words: str) -> Markup:
+    return Markup("<caption>{}</caption>").format(words) if words else Markup("")
+
+
+def matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]], caption: str) -> Markup:
+    """A table of counts whose cells are the darker, the larger their share of the row (a confusion matrix)."""
+    head = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(name) for name in columns)
+    body = Markup("").join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(name, _heat(line))
+        for name, line in zip(rows, counts, strict=True)
+    )
+    return Markup(
+        '<div class="table"><table class="matrix">{}<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(_caption(caption), head, body)
+
+
+def _heat(line: Sequence[int]) -> Markup:
+    total = max(sum(line), 1)
+    return Markup("").join(
+        Markup('<td class="number" style="--heat:{:.0f}%">{}</td>').format(60 * count / total, number(int(count)))
+        for count in line
+    )
+
+
+def tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
+    """The key numbers, large: (label, value, note) each."""
+    tile = Markup('<div class="tile"><dt>{}</dt><dd>{}<small>{}</small></dd></div>')
+    inside = Markup("").join(tile.format(label, number(value), note) for label, value, note in figures)
+    return Markup('<dl class="tiles wide">{}</dl>').format(inside)
+
+
+def note(words: str, kind: str = "") -> Markup:
+    """A sentence that must not be missed; kind is "good", "bad" or nothing."""
+    return Markup('<p class="note wide {}">{}</p>').format(kind, words)
+
+
+def write(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
+    """Write the page and return its path. lead: the sentence under the title. The file appears whole or not at all."""
+    anchors = [section.anchor for section in sections]
+    twice = {a for a, n in ((a, anchors.count(a)) for a in anchors) if n > 1}
+    if twice:
+        raise ValueError(f"{path}: two sections are titled alike ({', '.join(sorted(twice))}). Rename one.")
+    html = PAGE.get_template("page.html.j2").render(
+        title=title, lead=lead, sections=sections, style=Markup((HERE / "style.css").read_text("utf-8"))
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{next(_DRAFTS)}.{os.getpid()}")
+    draft.write_text(html, "utf-8")
+    draft.replace(path)
+    return path
+
+
+_DRAFTS = itertools.count()

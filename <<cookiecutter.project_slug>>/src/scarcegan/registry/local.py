@@ -48,7 +48,8 @@ SET = "set."  # + set_id: tag of the registered model; JSON list of the set's ve
 EVENT = "event."  # + time: tag of a model version; one decision as JSON
 SCHEME = "sqlite:///"
 PATIENCE_SECONDS = 2.0
-PLAIN_TAGS = ("run", "data_fingerprint", "code_version", "decided_at", "decided_by", "note")
+FACTS = ("run", "data_fingerprint", "code_version", "metrics", "gate")  # one tag of a model version, as JSON
+DECISION = ("decided_at", "decided_by", "note")  # a tag each
 DESCRIPTION = "Rare-class models, one per business definition. The alias `champion` marks the one in production."
 
 
@@ -242,8 +243,8 @@ class LocalRegistry:
         at = self._now()
         decision = cast(Any, status.lower())
         event = Event(at=at, version=version, decision=decision, by=self._user(), note=note)
-        tags = {"note": note, "decided_by": event.by, "decided_at": at, "status": status}
-        for key, value in {f"{EVENT}{at}": json.dumps(asdict(event)), **tags}.items():
+        tags = {f"{EVENT}{at}": json.dumps(asdict(event)), "decided_at": at, "decided_by": event.by, "note": note}
+        for key, value in {**tags, "status": status}.items():
             self.client.set_model_version_tag(self.group, str(version), key, value)
 
     # -- registering ------------------------------------------------------------------------------------------------
@@ -300,16 +301,8 @@ class LocalRegistry:
 
     def _write_version(self, set_id: str, request: PackageRequest, run: str) -> int:
         """A model version whose source is the package's folder; nobody sees it yet."""
-        tags = {
-            "set_id": set_id,
-            "definition": request.definition,
-            "status": PENDING,
-            "run": request.run,
-            "data_fingerprint": request.data_fingerprint,
-            "code_version": request.code_version,
-            "metrics": json.dumps(dict(request.metrics)),
-            "gate": json.dumps(dict(request.gate)),
-        }
+        facts = json.dumps({name: getattr(request, name) for name in FACTS})
+        tags = {"definition": request.definition, "status": PENDING, "set_id": set_id, "facts": facts}
         source = self._place(run).as_uri()
         version = self.client.create_model_version(self.group, source, run, tags=tags, description=request.description)
         self._describe(version, request)
@@ -404,6 +397,7 @@ class LocalRegistry:
 
     def _package(self, version: "ModelVersion", model: "RegisteredModel | None") -> ModelPackage:
         tags = version.tags
+        facts: dict[str, Any] = json.loads(tags["facts"]) | {name: tags.get(name, "") for name in DECISION}
         created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
         return ModelPackage(
             version=int(version.version),
@@ -413,10 +407,8 @@ class LocalRegistry:
             status=cast(Status, tags["status"]),
             champion=model is not None and str(model.aliases.get(CHAMPION, "")) == str(version.version),
             created=iso(created),
-            metrics=json.loads(tags["metrics"]),
-            gate=json.loads(tags["gate"]),
             description=version.description or "",
-            **{key: tags.get(key, "") for key in PLAIN_TAGS},
+            **facts,
         )
 
     def _now(self) -> str:

@@ -24,7 +24,7 @@ NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES)
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished step wrote. outputs: name -> (path, bytes, hash, mtime in ns) of each file; folders end in '/'."""
+    """What a finished step wrote. outputs: name -> (path, bytes, hash, mtime in ns) per file; folders end in '/'."""
 
     key: str
     run: str

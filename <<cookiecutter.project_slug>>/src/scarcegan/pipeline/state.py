@@ -98,7 +98,8 @@ def now() -> str:
 def new_run_id() -> str:
     """Sorts by time (UTC, to 1/256 s) and names a folder anywhere: 2026-11-21T08-15-03-ab12."""
     seconds = time.time()
-    return f"{time.strftime('%Y-%m-%dT%H-%M-%S', time.gmtime(seconds))}-{int(seconds % 1 * 256):02x}{secrets.token_hex(1)}"
+    day_and_time = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(seconds))
+    return f"{day_and_time}-{int(seconds % 1 * 256):02x}{secrets.token_hex(1)}"
 
 
 def claim_run(places: Places, plan: str) -> tuple[str, Lock, dict[str, Any]]:

@@ -1,0 +1,163 @@
+"""What a person sees of a run: a live table of its steps on a terminal, plain lines in a log. All on stderr."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from scarcegan.pipeline.definition import Gate, Pipeline
+from scarcegan.pipeline.events import Event, Observer
+from scarcegan.pipeline.state import StepState
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+REFRESH_SECONDS = 0.2
+LINE_SECONDS = 10.0  # between two progress lines of a step in a log
+MEGABYTE = 1_000_000
+WORDS = {"finished": "done", "cached": "cached", "kept": "kept", "opened": "open", "retry": "will retry"}
+COLOURS = {"done": "green", "open": "green", "cached": "cyan", "kept": "cyan", "running": "bold", "failed": "red"}
+COLOURS |= {"closed": "yellow", "interrupted": "yellow", "will retry": "yellow", "queued": "yellow"}
+
+
+@contextmanager
+def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Observer]:
+    """An observer for `local.run`: `with watching(pipeline) as observer: run(..., observer=observer)`.
+
+    A live table when the stream (stderr) is a terminal that can move its cursor, plain lines otherwise; heeds NO_COLOR.
+    """
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield Lines(stream)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=stream, highlight=False)
+    if console.is_dumb_terminal:
+        yield Lines(stream)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield Board(pipeline, console, live)
+
+
+class Lines:
+    """A line when a step changes, and its progress now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.begun = time.monotonic()
+        self.said: dict[str, float] = {}
+        self.steps: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "line" and time.monotonic() - self.said.get(event.step, self.begun) < LINE_SECONDS:
+            return
+        self.said[event.step] = time.monotonic()
+        if event.step and event.kind != "line":
+            self.steps[event.step] = event.kind
+        words = sentence(event, self.steps, time.monotonic() - self.begun)
+        if words:
+            print(words, file=self.stream, flush=True)
+
+
+class Board:
+    """A table of steps that is drawn again as they change."""
+
+    def __init__(self, pipeline: Pipeline, console: "Console", live: "Live") -> None:
+        self.pipeline, self.console, self.live = pipeline, console, live
+        self.begun = self.drawn = time.monotonic()
+        self.steps: dict[str, str] = {}
+        self.started: dict[str, float] = {}
+        self.states: dict[str, StepState] = {}
+        self.texts: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        if event.step:
+            self.note(event)
+        elif event.kind == "begin":
+            self.console.print(sentence(event, {}, 0), style="dim")
+        if event.kind == "end" or time.monotonic() - self.drawn > REFRESH_SECONDS:
+            self.drawn = time.monotonic()
+            self.live.update(self.table(), refresh=True)
+        if event.kind == "end":
+            self.live.stop()
+            self.console.print(sentence(event, self.steps, time.monotonic() - self.begun), markup=False)
+
+    def note(self, event: Event) -> None:
+        if event.state:
+            self.states[event.step] = event.state
+        if event.kind != "line":
+            self.steps[event.step] = {"started": "running", "waiting": "queued"}.get(event.kind, event.kind)
+        if event.kind == "started":
+            self.started[event.step] = time.monotonic()
+        self.texts[event.step] = event.text.partition("\n")[0]
+
+    def table(self) -> "Table":
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=11)
+        table.add_column(no_wrap=True, justify="right", min_width=7)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
+        for step in self.pipeline.steps:
+            word = WORDS.get(self.steps.get(step.name, ""), self.steps.get(step.name, "waiting"))
+            colour = COLOURS.get(word, "dim")
+            name = step.name + (" (gate)" if isinstance(step, Gate) and step.name != "gate" else "")
+            table.add_row(
+                name, Text(word, style=colour), self.clock(step.name, word), Text(self.texts.get(step.name, ""))
+            )
+        return table
+
+    def clock(self, name: str, word: str) -> str:
+        if word == "running":
+            return seconds_text(time.monotonic() - self.started[name])
+        state = self.states.get(name)
+        return seconds_text(state.seconds) if state and word in ("done", "failed") else ""
+
+
+def sentence(event: Event, steps: dict[str, str], seconds: float) -> str:
+    """An event as a line of a log; "" for one that says nothing new."""
+    state = event.state
+    used = f" in {seconds_text(state.seconds)}" if state else ""
+    memory = f", {state.max_rss_bytes / MEGABYTE:.0f} MB" if state and state.max_rss_bytes else ""
+    text = f": {event.text}" if event.text else ""
+    said = {
+        "begin": f"run {event.text}",
+        "started": "started",
+        "line": event.text,
+        "finished": f"done{used}{memory}",
+        "cached": "cached (nothing it depends on has changed)",
+        "kept": "kept from before",
+        "opened": f"open{text}",
+        "closed": f"closed{text}",
+        "waiting": f"waiting{text}",
+        "retry": f"failed{text}",
+        "failed": f"failed{used}",
+        "skipped": f"skipped{text}",
+        "interrupted": "stopped",
+        "end": final_line(steps, seconds),
+    }.get(event.kind, "")
+    return f"{event.step}: {said}" if event.step and said else said
+
+
+def final_line(steps: dict[str, str], seconds: float) -> str:
+    """How many steps there were of each kind, and how long it took."""
+    counts: dict[str, int] = {}
+    for kind in steps.values():
+        word = WORDS.get(kind, kind)
+        counts[word] = counts.get(word, 0) + 1
+    return f"{', '.join(f'{count} {word}' for word, count in counts.items())} in {seconds_text(seconds)}"
+
+
+def seconds_text(seconds: float) -> str:
+    """0.4 s, 12 s, 3 min 05 s, 2 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,90 @@
+"""Networks: trunk, class head, source head and generator. No losses and no training here; see losses.py, gan.py.
+
+Every layer carries a leading axis of members, so that several seeds and folds are one program: inputs and outputs
+are [members, rows, features]. Members share no weight and no random number: an ensemble equals its members
+trained one by one.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+HEALTHY, UNKNOWN, GENERATED = 0, 1, 2  # outputs of the source head
+SLOPE = 0.2
+
+
+def glorot_uniform(shape: Sequence[int], seeds: Sequence[int], salt: int) -> np.ndarray:
+    """Weights [members, inputs, outputs], uniform within sqrt(6 / (inputs + outputs)); one stream per member."""
+    limit = np.sqrt(6.0 / (shape[-2] + shape[-1]))
+    draws = [np.random.default_rng([seed, salt]).uniform(-limit, limit, tuple(shape[-2:])) for seed in seeds]
+    return np.stack(draws).astype(np.float32)
+
+
+class EnsembleDense(keras.layers.Layer):
+    """A dense layer per member: [members, rows, inputs] -> [members, rows, units].
+
+    seeds: one per member. salt: tells the layers of one network apart; without it they would start alike.
+    zero: start at zero weights (for a head that should begin by saying nothing).
+    """
+
+    def __init__(self, units: int, seeds: Sequence[int], salt: int, zero: bool = False, **options) -> None:
+        super().__init__(**options)
+        self.units, self.seeds, self.salt, self.zero = units, tuple(seeds), salt, zero
+
+    def build(self, shape: Sequence[int]) -> None:
+        size = (len(self.seeds), shape[-1], self.units)
+        start = np.zeros(size, np.float32) if self.zero else glorot_uniform(size, self.seeds, self.salt)
+        self.kernel = self.add_weight(name="kernel", shape=size, initializer=lambda *_, **__: tf.constant(start))
+        self.bias = self.add_weight(name="bias", shape=(size[0], 1, size[2]), initializer="zeros")
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(rows, self.kernel) + self.bias
+
+
+class EnsembleBatchNorm(keras.layers.Layer):
+    """Batch normalisation per member, by the statistics of the batch.
+
+    The generator runs in training only, so there are no moving averages to keep.
+    """
+
+    def build(self, shape: Sequence[int]) -> None:
+        size = (shape[0], 1, shape[-1])
+        self.scale = self.add_weight(name="scale", shape=size, initializer="ones")
+        self.shift = self.add_weight(name="shift", shape=size, initializer="zeros")
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        centred = rows - tf.reduce_mean(rows, axis=1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=1, keepdims=True)
+        return centred * tf.math.rsqrt(variance + 1e-3) * self.scale + self.shift
+
+
+def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
+    """The discriminator's shared layers: dense and LeakyReLU in turn (paper: 15-21-8)."""
+    layers: list[keras.layers.Layer] = []
+    for place, units in enumerate(sizes):
+        layers += [EnsembleDense(units, seeds, salt=place), keras.layers.LeakyReLU(negative_slope=SLOPE)]
+    return keras.Sequential(layers, name="trunk")
+
+
+def class_head(classes: int, seeds: Sequence[int]) -> EnsembleDense:
+    """Logits of K classes and, last, unknown."""
+    return EnsembleDense(classes + 1, seeds, salt=100, name="class_head")
+
+
+def source_head(seeds: Sequence[int]) -> EnsembleDense:
+    """Logits of healthy, unknown, generated."""
+    return EnsembleDense(3, seeds, salt=101, name="source_head")
+
+
+def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> keras.Sequential:
+    """Latent vectors in, rows of (scaled) features out: dense, batch norm, LeakyReLU, dense."""
+    layers: list[keras.layers.Layer] = []
+    for place, units in enumerate(sizes):
+        layers += [
+            EnsembleDense(units, seeds, salt=200 + place),
+            EnsembleBatchNorm(),
+            keras.layers.LeakyReLU(negative_slope=SLOPE),
+        ]
+    return keras.Sequential([*layers, EnsembleDense(features, seeds, salt=300)], name="generator")

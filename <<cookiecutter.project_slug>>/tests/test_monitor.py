@@ -11,11 +11,9 @@ from scarcegan.data.drift import Violation
 from scarcegan.data.quality import (
     Matches,
     Truth,
-    average_precision,
+    interval,
     model_quality,
-    proportion,
     quality_violations,
-    ranking,
     read_truth,
 )
 from scarcegan.data.statistics import write_json
@@ -213,28 +211,31 @@ def test_ground_truth_measures_recall_and_precision_of_the_rare_class():
     truth = np.array([2, 2, 2, 2, 0, 0, 1, 3])
     predicted = np.array([2, 2, 2, 0, 0, 2, 1, 3])
     rarity = np.array([0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.1, 0.1])
-    found = model_quality(truth, predicted, rarity, CLASSES, np.random.default_rng(0))
+    found = model_quality(truth, predicted, rarity, CLASSES)
     rare = found["binary_classification_metrics"]
     assert rare["confusion_matrix"] == {"0": {"0": 3, "1": 1}, "1": {"0": 1, "1": 3}}
     assert rare["recall"]["value"] == rare["precision"]["value"] == 0.75
-    assert rare["f1"]["value"] == 0.75
+    assert (rare["recall"]["low"], rare["recall"]["high"]) == (
+        pytest.approx(0.301, abs=1e-3),
+        pytest.approx(0.954, abs=1e-3),
+    )
     assert rare["pr_auc"]["value"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
     assert rare["pr_auc"]["low"] <= rare["pr_auc"]["value"] <= rare["pr_auc"]["high"]
-    assert found["multiclass_classification_metrics"]["accuracy"]["value"] == 0.75
-    assert found["multiclass_classification_metrics"]["confusion_matrix"]["risky"]["normal"] == 1
 
 
-def test_ties_in_the_ranking_count_once():
-    hits, last = np.array([1.0, 0, 1, 0]), np.array([3])
-    assert average_precision(hits, np.ones(4), last) == 0.5
-    truth, same = np.array([True, False, True, False]), np.full(4, 0.3)
-    assert ranking(truth, same, np.random.default_rng(0))["pr_auc"]["value"] == 0.5
+def test_users_of_no_class_have_a_row_of_their_own_in_the_confusion_matrix():
+    found = model_quality(np.array([2, 0, 3, 3]), np.array([2, 0, 3, 0]), np.array([0.9, 0.1, 0.2, 0.2]), CLASSES)
+    matrix = found["multiclass_classification_metrics"]["confusion_matrix"]
+    assert matrix["risky"] == {"normal": 0, "heavy": 0, "risky": 1, "unknown": 0}
+    assert matrix["unknown"] == {"normal": 1, "heavy": 0, "risky": 0, "unknown": 1}
+    assert found["multiclass_classification_metrics"]["accuracy"]["value"] == 1
 
 
-def test_the_interval_of_a_share_is_wilsons():
-    found = proportion(9, 10)
-    assert (found["low"], found["high"]) == (pytest.approx(0.596, abs=1e-3), pytest.approx(0.982, abs=1e-3))
-    assert proportion(0, 0)["value"] is None
+@pytest.mark.parametrize("truth", [[0, 0, 1], [2, 2, 2], [3, 3, 3]])
+def test_what_cannot_be_measured_is_not_a_number(truth):
+    found = model_quality(np.array(truth), np.array([0, 2, 3]), np.array([0.1, 0.9, np.nan]), CLASSES)
+    json.dumps(found, allow_nan=False)
+    assert found["binary_classification_metrics"]["pr_auc"]["value"] == "NaN"
 
 
 def test_a_constraint_is_broken_only_when_the_whole_interval_lies_beyond():
@@ -242,7 +243,8 @@ def test_a_constraint_is_broken_only_when_the_whole_interval_lies_beyond():
         "binary_classification_constraints": {"recall": {"threshold": 0.5, "comparison_operator": "LessThanThreshold"}}
     }
     unsure, sure = (
-        {"binary_classification_metrics": {"recall": proportion(*counts)}} for counts in [(1, 4), (100, 400)]
+        {"binary_classification_metrics": {"recall": {"value": 0.25, **interval(*counts)}}}
+        for counts in [(1, 4), (100, 400)]
     )
     assert quality_violations(unsure, rules) == []
     assert [v.feature_name for v in quality_violations(sure, rules)] == ["recall"]

@@ -21,11 +21,11 @@ from scarcegan.data.drift import Violation
 from scarcegan.data.schema import first_line
 from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError
+from scarcegan.model import metrics
 
 IDS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
 LABELS = ("label", "behaviour")
-CONFIDENCE = 1.96
-CURVE_POINTS = 101
+RESAMPLES = 200
 LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 
 
@@ -166,112 +166,68 @@ class Matches:
                 "among the captured predictions. Its ids must be the user_id of scored users, or the inferenceId or "
                 "eventId of requests."
             )
-        rng = np.random.default_rng(0)
-        predicted, rarity = self.predicted[found], self.rarity[found]
-        return model_quality(self.truth.label[found], predicted, rarity, self.classes[:-1], rng)
+        return model_quality(self.truth.label[found], self.predicted[found], self.rarity[found], self.classes[:-1])
 
 
 def model_quality(
-    truth: np.ndarray, predicted: np.ndarray, rarity: np.ndarray, classes: Sequence[str], rng: np.random.Generator
+    truth: np.ndarray, predicted: np.ndarray, rarity: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """model_quality.json of n users. truth, predicted: class positions [n], K for unknown; rarity: [n], may hold NaN.
+    """model_quality.json of n users. truth, predicted: class positions [n], K for none of the classes; rarity: [n].
 
-    Every metric has value, standard_deviation, and low and high of its 95 % interval (Wilson's; bootstrap for pr_auc).
+    Beyond the documented metrics: pr_auc, and low and high of the 95 % interval of recall and precision (Wilson's) and
+    of pr_auc (bootstrap). Users that are none of the classes have a row of their own in the confusion matrix.
     """
-    names = [*classes, UNKNOWN]
-    counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, (truth, predicted), 1)
-    matrix = {a: {b: int(counts[i, j]) for j, b in enumerate(names)} for i, a in enumerate(names)}
-    rare = len(classes) - 1
-    return {
-        "version": 0,
-        "dataset": {"item_count": len(truth)},
-        "binary_classification_metrics": rare_metrics(truth == rare, predicted == rare, rarity, rng),
-        "multiclass_classification_metrics": {
-            "confusion_matrix": matrix,
-            "accuracy": proportion(int(np.trace(counts)), len(truth)),
-        },
-    }
-
-
-def rare_metrics(
-    truth: np.ndarray, flagged: np.ndarray, rarity: np.ndarray, rng: np.random.Generator
-) -> dict[str, Any]:
-    """The rare class ("1") against all others ("0"): bool [n], bool [n], float [n]."""
-    tp, fp, fn, tn = (
-        int((t & f).sum()) for t, f in [(truth, flagged), (~truth, flagged), (truth, ~flagged), (~truth, ~flagged)]
+    rare, known = len(classes) - 1, truth < len(classes)
+    positive, flagged = truth == rare, predicted == rare
+    score = np.where(np.isnan(rarity), flagged, rarity)
+    draws = list(metrics.resamples(positive, RESAMPLES, 0))
+    alarms, always = (tables(positive, answer, 2, draws) for answer in (flagged, np.ones(len(truth), bool)))
+    found, constant = (
+        tables(truth[known], answer[known], len(classes), [weights[:, known] for weights in draws])
+        for answer in (predicted, np.full(len(truth), np.bincount(truth[known], minlength=1).argmax()))
     )
-    found: dict[str, Any] = {
-        "confusion_matrix": {"0": {"0": tn, "1": fp}, "1": {"0": fn, "1": tp}},
-        "recall": proportion(tp, tp + fn),
-        "precision": proportion(tp, tp + fp),
-        "accuracy": proportion(tp + tn, len(truth)),
-        "true_positive_rate": proportion(tp, tp + fn),
-        "true_negative_rate": proportion(tn, tn + fp),
-        "false_positive_rate": proportion(fp, tn + fp),
-        "false_negative_rate": proportion(fn, tp + fn),
-    }
-    for name, beta in (("f0_5", 0.5), ("f1", 1.0), ("f2", 2.0)):
-        weight = beta**2
-        below = (1 + weight) * tp + weight * fn + fp
-        found[name] = {"value": (1 + weight) * tp / below if below else None}
-    told = np.isfinite(rarity)
-    if (truth & told).any() and (~truth & told).any():
-        found |= ranking(truth[told], rarity[told], rng)
-    return found
+    binary = metrics.binary(alarms, always, positive, score)
+    hits = alarms[0, 1, 1]
+    binary["recall"] |= interval(hits, alarms[0, 1].sum())
+    binary["precision"] |= interval(hits, alarms[0, :, 1].sum())
+    binary["pr_auc"] = ranking(positive, score, draws)
+    multiclass = metrics.multiclass(found, constant, tuple(classes))
+    if not known.all():
+        others = np.bincount(predicted[~known], minlength=len(classes) + 1).tolist()
+        multiclass["confusion_matrix"][UNKNOWN] = dict(zip((*classes, UNKNOWN), others, strict=True))
+    blocks = {"binary_classification_metrics": binary, "multiclass_classification_metrics": multiclass}
+    return spelled({"version": 0, "dataset": {"item_count": len(truth)}, **blocks})
 
 
-def proportion(count: int, of: int) -> dict[str, float | None]:
-    """A share with Wilson's interval; nothing of nothing is nothing."""
-    if not of:
-        return {"value": None, "standard_deviation": None, "low": None, "high": None}
-    share, z = count / of, CONFIDENCE
-    middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
-    half = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
-    deviation = float(np.sqrt(share * (1 - share) / of))
-    return {
-        "value": share,
-        "standard_deviation": deviation,
-        "low": max(0.0, float(middle - half)),
-        "high": min(1.0, float(middle + half)),
-    }
+def spelled(value: Any) -> Any:
+    """The same, with "NaN" for what is not a number: JSON has none, and Model Monitor writes it so."""
+    if isinstance(value, dict):
+        return {key: spelled(inside) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [spelled(inside) for inside in value]
+    return "NaN" if isinstance(value, float) and np.isnan(value) else value
 
 
-def ranking(truth: np.ndarray, rarity: np.ndarray, rng: np.random.Generator, resamples: int = 200) -> dict[str, Any]:
-    """How well rarity ranks: pr_auc (average precision) with a bootstrap over users, and the curve."""
-    order = np.argsort(-rarity, kind="stable")
-    hits = truth[order].astype(np.float64)
-    last = np.append(np.flatnonzero(np.diff(-rarity[order])), len(hits) - 1)
-    drawn = [
-        average_precision(hits, rng.multinomial(len(hits), np.full(len(hits), 1 / len(hits))), last)
-        for _ in range(resamples)
-    ]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    precision, recall = curve(hits, np.ones(len(hits)), last)
-    shown = np.unique(np.searchsorted(recall, np.linspace(0, 1, CURVE_POINTS)).clip(max=len(recall) - 1))
-    return {
-        "pr_auc": {
-            "value": average_precision(hits, np.ones(len(hits)), last),
-            "standard_deviation": float(np.nanstd(drawn)),
-            "low": float(low),
-            "high": float(high),
-        },
-        "precision_recall_curve": {"precisions": precision[shown].tolist(), "recalls": recall[shown].tolist()},
-    }
+def tables(truth: np.ndarray, predicted: np.ndarray, classes: int, draws: Sequence[np.ndarray]) -> np.ndarray:
+    """The confusion matrix [b, K, K + 1] of every resample."""
+    return np.concatenate([metrics.confusion(truth, predicted, classes, weights) for weights in draws])
 
 
-def curve(hits: np.ndarray, weight: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall at every distinct score. hits, weight: [n], highest score first; last: end of each tie."""
-    found, seen = np.cumsum(hits * weight)[last], np.cumsum(weight)[last]
-    return found / np.maximum(seen, 1), found / max(found[-1], 1)
+def interval(hits: float, rows: float) -> dict[str, float]:
+    """Both ends of a share's interval; nothing for a share of nothing."""
+    if not rows:
+        return {}
+    low, high = metrics.wilson(np.array([hits]), np.array([rows]))
+    return {"low": float(low[0]), "high": float(high[0])}
 
 
-def average_precision(hits: np.ndarray, weight: np.ndarray, last: np.ndarray) -> float:
-    """Area under the precision-recall curve as a sum of steps; NaN if the draw holds no hit."""
-    if not (hits * weight).any():
-        return float("nan")
-    precision, recall = curve(hits, weight, last)
-    return float((np.diff(recall, prepend=0) * precision).sum())
+def ranking(positive: np.ndarray, score: np.ndarray, draws: Sequence[np.ndarray]) -> dict[str, float]:
+    """pr_auc with its interval; not a number without users of both kinds."""
+    if positive.all() or not positive.any():
+        return {"value": np.nan, "standard_deviation": np.nan}
+    values = np.concatenate([metrics.pr_auc(metrics.curve(positive, score, weights)) for weights in draws])
+    found = metrics.estimate(values)
+    return {"value": found.value, "standard_deviation": found.sd, "low": found.low, "high": found.high}
 
 
 def quality_violations(found: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[Violation]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from scarcegan.data.capture import Tally
 from scarcegan.data.drift import UNKNOWN, Violation, label_band, limit, share_of
-from scarcegan.data.quality import Truth
+from scarcegan.data.quality import LESS, Truth
 from scarcegan.data.statistics import SCORES, Baseline, Numbers
 from scarcegan.data.windows import Rules, Window
 from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
@@ -22,6 +22,7 @@ HEAT_ROWS = 20
 FEWEST_ROWS = 5
 VISIBLE = 0.005
 HEAT_WINDOWS = 12
+METRICS = {"recall": "recall", "precision": "precision", "pr_auc": "PR-AUC", "f2": "F2", "accuracy": "accuracy"}
 BEFORE, NOW = SERIES[0], SERIES[1]
 
 
@@ -97,7 +98,7 @@ def key_figures(
             found.append((words, f"{share_of(now.current.labels, name):.2%}", remark))
     if quality:
         recall = quality["binary_classification_metrics"]["recall"]
-        if recall["value"] is not None:
+        if "low" in recall:
             found.append(
                 (f"recall of {rare}", f"{recall['value']:.2f}", f"{recall['low']:.2f} to {recall['high']:.2f}")
             )
@@ -228,7 +229,7 @@ def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
     ax.stairs(now, np.arange(len(now) + 1) - 0.5, color=NOW, linewidth=1.8, label="now")
     ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), 6)).round().astype(int))
     ax.set_xticks(ticks, [bounds[k] for k in ticks])
-    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     ax.grid(visible=False, axis="x")
     ax.set_title(name, loc="left")
@@ -307,42 +308,34 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
     metrics = quality["binary_classification_metrics"]
     rules = baseline.constraints.get("binary_classification_constraints", {})
     rows = []
-    for name, words in (
-        ("recall", "recall"),
-        ("precision", "precision"),
-        ("pr_auc", "PR-AUC"),
-        ("f2", "F2"),
-        ("accuracy", "accuracy"),
-    ):
-        found = metrics.get(name)
-        if found and found["value"] is not None:
+    for name, title in METRICS.items():
+        found = metrics.get(name, {"value": "NaN"})
+        if found["value"] != "NaN":
             interval = f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else "–"
-            sign = {"LessThanThreshold": "at least", "GreaterThanThreshold": "at most"}
-            rule = rules.get(name)
-            rows.append(
-                (
-                    words,
-                    found["value"],
-                    interval,
-                    f"{sign[rule['comparison_operator']]} {rule['threshold']:g}" if rule else "–",
-                )
-            )
+            rows.append((title, found["value"], interval, allowed(rules.get(name))))
     counts = quality["multiclass_classification_metrics"]["confusion_matrix"]
-    names = list(counts)
+    kinds, names = list(counts), list(next(iter(counts.values())))
     grid = matrix(
-        [f"is {name}" for name in names],
+        [f"is {kind}" for kind in kinds],
         names,
-        [[counts[a][b] for b in names] for a in names],
+        [[counts[kind][name] for name in names] for kind in kinds],
         "rows: ground truth; columns: predicted",
     )
     words = f"{quality['dataset']['item_count']:,} users with ground truth, the latest prediction of each."
     words += " The metrics set the rare class against all others."
     if truth and truth.strange:
-        kinds = ", ".join(sorted(truth.strange)[:5])
-        words += f" Behaviour that is none of the classes ({kinds}) stands under unknown."
-    if metrics["recall"]["value"] is None:
+        strange = ", ".join(sorted(truth.strange)[:5])
+        words += f" Behaviour that is none of the classes ({strange}) stands under unknown."
+    if metrics["recall"]["value"] == "NaN":
         words += " None of them is of the rare class yet, so there is no recall."
     return Section("Model quality", words, [table(("metric", "value", "95 % interval", "constraint"), rows), grid])
+
+
+def allowed(rule: Mapping[str, Any] | None) -> str:
+    """A constraint on a metric in words."""
+    if rule is None:
+        return "–"
+    return f"{'at least' if rule['comparison_operator'] == LESS else 'at most'} {rule['threshold']:g}"
 
 
 def measured(baseline: Baseline, tally: Tally, rules: Rules) -> str:

@@ -27,8 +27,8 @@ BAD_ROWS = {
     "not a number": ("ann,2026-01-06,0,nan", "row 3, column 'wagers': 'nan' is empty"),
     "huge": ("ann,2026-01-06,0,1e300", "row 3, column 'wagers': '1e300' is infinite or far too large"),
     "negative": ("ann,2026-01-06,-1,0", "row 3, column 'sessions': '-1' is negative"),
-    "empty counter": ("ann,2026-01-06,,0", "row 3, column 'sessions': is empty"),
-    "empty user": (",2026-01-06,0,0", "row 3, column 'user_id': is empty"),
+    "empty counter": ("ann,2026-01-06,,0", "row 3, column 'sessions' is empty"),
+    "empty user": (",2026-01-06,0,0", "row 3, column 'user_id' is empty"),
     "no date": ("ann,06/01/2026,0,0", "row 3, column 'date': '06/01/2026' is no date"),
     "end of time": ("ann,9999-12-31,0,0", "row 3, column 'date': '9999-12-31' is no date"),
     "before the window": ("ann,2026-01-04,0,0", "'2026-01-04' is before the window (2026-01-05 to 2026-01-07)"),
@@ -106,6 +106,18 @@ def test_a_missing_column_is_refused_with_the_nearest_one(tmp_path):
     said = refusal(path, tmp_path / "out")
     assert "no column 'sessions' (found: user_id, date, session, wagers). Did you mean 'session'?" in said
     assert "data.counters" in said
+    path = write(tmp_path / "in.csv", "User_ID,date,sessions,wagers", "ann,2026-01-05,1,1")
+    assert "Did you mean 'User_ID'?" in refusal(path, tmp_path / "out")
+    path = write(tmp_path / "in.csv", "user_id,date,sessions,wagers,sessions", "ann,2026-01-05,1,1,2")
+    assert "two columns are called 'sessions'" in refusal(path, tmp_path / "out")
+
+
+def test_odd_names_do_no_harm(tmp_path):
+    strange = 'user id,"da""te",sess\'ions,Sess\'ions,,filename,wagers'
+    rows = [f"ann,2026-01-0{day},1,x,y,z,2" for day in (5, 6, 7)]
+    path = write(tmp_path / "o'brien [1]*; ü.csv", strange, *rows)
+    names: dict[str, Any] = {"user_column": "user id", "time_column": 'da"te', "counters": "sess'ions,wagers"}
+    assert run_features(path, tmp_path / "out", **names).user_id.tolist() == ["ann"]
 
 
 def test_a_column_that_only_one_file_lacks_is_found(tmp_path):
@@ -144,7 +156,7 @@ BAD_LABELS = {
     "empty class": (("ann,calm", "bob,calm"), "nobody is labelled 'risky' (found: calm 2, risky 0)"),
     "two labels": (("ann,calm", "bob,risky", "ann,risky"), "user 'ann' is labelled 'calm' and 'risky'"),
     "stranger": (("ann,calm", "bob,risky", "cyd,calm"), "user 'cyd' is labelled, but is not in the data"),
-    "empty user": (("ann,calm", ",risky"), "row 3, column 'user_id': is empty"),
+    "empty user": (("ann,calm", ",risky"), "row 3, column 'user_id' is empty"),
 }
 
 
@@ -181,6 +193,7 @@ def test_a_ready_table_is_checked_too(tmp_path):
 
     assert "row 3, column 'a': 'x' is not a number" in said("user_id,a", "u1,1", "u2,x", columns="a")
     assert "row 3, column 'a': 'inf' is infinite" in said("user_id,a", "u1,1", "u2,inf")
+    assert "'1e39' is infinite or far too large" in said("user_id,a", "u1,1", "u2,1e39")
     assert "'u1' has more than one row" in said("user_id,a", "u1,1", "u1,2")
     assert "no column 'user_id'" in said("a,b", "1,2")
     assert "'rosky' is none of the classes" in said("user_id,a,label", "u1,1,rosky")

@@ -57,7 +57,8 @@ def need_columns(source: Source, layout: Layout, expected: Sequence[str]) -> Non
     keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
     for column in expected:
         if column not in source.columns:
-            near = difflib.get_close_matches(column, source.columns, n=1)
+            near = [other for other in source.columns if other.casefold() == column.casefold()]
+            near = near or difflib.get_close_matches(column, source.columns, n=1)
             key = keys.get(column, "data.counters" if column in layout.counters else "data.columns")
             raise UserError(
                 f"{source.files[0]}: no column '{column}' (found: {', '.join(source.columns)}). "
@@ -150,13 +151,13 @@ def describe(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, 
     shown = connection.execute(
         f"SELECT CAST({name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
     ).fetchone()
-    value = f"'{shown[0][:60]}' " if shown and shown[0] else ""
+    value = f": '{shown[0][:60]}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
-    return Problem(f"{file} row {row}, column '{rule.column}': {value}{rule.fault}{more}. {rule.advice}", count, True)
+    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}. {rule.advice}", count, True)
 
 
 def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) -> tuple[Path, int]:
     """File and row of the first record for which `test` holds, in the order of file names."""
-    found = connection.execute(f"SELECT min(filename) FROM {source.table} WHERE {test}").fetchone()
+    found = connection.execute(f"SELECT min({name(files.FILE)}) FROM {source.table} WHERE {test}").fetchone()
     file = Path(found[0]) if found and found[0] else source.files[0]
     return file, files.row_of(connection, source, file, test)

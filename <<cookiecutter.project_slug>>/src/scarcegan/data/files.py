@@ -23,6 +23,7 @@ from scarcegan.errors import UserError
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
 DELIMITERS = ",;\t|"
+FILE = "file of the record"  # DuckDB's column for it; no user calls a column so
 MEMORY = "1GB"  # at most, of DuckDB's own; a scan needs far less
 
 
@@ -37,14 +38,14 @@ class Source:
 
     @property
     def table(self) -> str:
-        """What stands behind FROM: the columns and `filename`."""
+        """What stands behind FROM: the columns, and FILE."""
         files = "[" + ", ".join(literal(str(file)) for file in self.files) + "]"
         if not self.delimiter:
-            return f"read_parquet({files}, filename=true)"
+            return f"read_parquet({files}, filename={literal(FILE)})"
         columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self.columns) + "}"
         return (
             f"read_csv({files}, columns={columns}, delim={literal(self.delimiter)}, quote='\"', escape='\"', "
-            "header=true, auto_detect=false, null_padding=false, filename=true)"
+            f"header=true, auto_detect=false, null_padding=false, filename={literal(FILE)})"
         )
 
     def only(self, file: Path) -> "Source":
@@ -105,10 +106,20 @@ def header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
     if file.name.lower().endswith(PARQUET):
         return parquet_columns(file), ""
     columns, delimiter = csv_columns(file, expected)
-    twins = sorted({column for column in columns if columns.count(column) > 1})
+    twins = [column for column in expected if columns.count(column) > 1]
     if twins:
         raise UserError(f"{file}: two columns are called '{twins[0]}'. Rename or remove one.")
-    return dict.fromkeys(columns, "VARCHAR"), delimiter
+    return dict.fromkeys(distinct(columns, expected), "VARCHAR"), delimiter
+
+
+def distinct(columns: list[str], expected: tuple[str, ...]) -> list[str]:
+    """The names, with another one for those that nobody asked for and that SQL would refuse: blank or not the first."""
+    taken, names = {column.casefold() for column in expected if column in columns}, []
+    for position, column in enumerate(columns, start=1):
+        usable = column in expected or (column and column.casefold() not in taken)
+        names.append(column if usable else f"column {position}")
+        taken.add(column.casefold())
+    return names
 
 
 def parquet_columns(file: Path) -> dict[str, str]:

@@ -30,6 +30,7 @@ from scarcegan.data.schema import FeatureTable
 from scarcegan.errors import UserError
 
 NO_DAY = date(1970, 1, 1)  # a table without a time column knows none
+LARGEST = 1e38  # of a 32-bit number, about
 
 
 def open_ready(path: Path, layout: Layout, columns: Sequence[str]) -> list[Source]:
@@ -87,8 +88,10 @@ def rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
         found.append(Rule(layout.time, bad, "is no date", f"Write dates as 2026-01-31. {DROP}"))
     for column in columns:
         value, words = number(source, column), text(column)
-        found.append(Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", DROP))
-        found.append(Rule(column, f"isinf(CAST({value} AS FLOAT))", "is infinite", DROP))
+        found += [
+            Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", DROP),
+            Rule(column, f"abs({value}) > {LARGEST} AND NOT isnan({value})", "is infinite or far too large", DROP),
+        ]
     if source.class_name is None and layout.label in source.columns:
         found.append(unknown_label(source, layout))
     return found

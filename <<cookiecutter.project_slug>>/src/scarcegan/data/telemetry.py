@@ -151,7 +151,7 @@ def buckets(
     connection: duckdb.DuckDBPyConnection, found: Survey, layout: Layout, scratch: Path, users: int
 ) -> list[Path]:
     """Write the good records of the window to files that hold about `users` whole users each."""
-    count = min(max(-(-found.users // users), 1), BUCKETS)
+    count = min(max(-(-found.users // max(users, 1)), 1), BUCKETS)
     paths = [str(scratch / f"bucket-{bucket}.arrow") for bucket in range(count)]
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack, files.reading(found.sources):
@@ -262,7 +262,7 @@ def places_of(
     places: list[tuple[Path, int]] = []
     for source in found.sources:
         test = f"{text(layout.user)} = {literal(who)} AND {day(source, layout.time)} = DATE '{when}'"
-        query = f"SELECT filename, count(*) FROM {source.table} WHERE {test} GROUP BY 1 ORDER BY 1 LIMIT 2"
+        query = f"SELECT {name(files.FILE)}, count(*) FROM {source.table} WHERE {test} GROUP BY 1 ORDER BY 1 LIMIT 2"
         for file, count in connection.execute(query).fetchall():
             path = Path(file)
             places += [(path, files.row_of(connection, source, path, test, nth)) for nth in range(min(count, 2))]

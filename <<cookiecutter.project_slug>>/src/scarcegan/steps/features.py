@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -133,10 +134,12 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
             f"features.window_days {args.window_days} and {max(args.as_of_weeks)} weeks need {longest} days, "
             f"data.days is {layout.days}. Shorten one or lengthen the other in config.yaml."
         )
+    if min(args.windows) < 1 or min(args.as_of_weeks) < 0:
+        raise UserError("features.windows are days, at least 1 each, and as-of-weeks are weeks back, at least 0.")
     if max(args.windows) > args.window_days:
         raise UserError(f"features.windows: {max(args.windows)} days do not fit into window_days {args.window_days}.")
-    if not layout.counters:
-        raise UserError("no counters. Name the telemetry's counters under data.counters in config.yaml.")
+    if not layout.counters or len(set(layout.counters)) < len(layout.counters):
+        raise UserError(f"counters '{','.join(layout.counters)}': name each once under data.counters in config.yaml.")
     return History(args.window_days, args.windows, args.as_of_weeks)
 
 
@@ -171,6 +174,11 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def a_day(text: str) -> str:
+    """Empty, or a day as 2026-01-31."""
+    return text and date.fromisoformat(text).isoformat()
+
+
 def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in names(text))
 
@@ -189,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     add("--label-column", default="label")
     add("--counters", type=names, default=())
     add("--columns", type=names, default=(), help="feature columns of a ready table; empty: every numeric one")
-    add("--start", default="", help="first day; empty: the last --days days found")
+    add("--start", type=a_day, default="", help="first day; empty: the last --days days found")
     add("--days", type=int, default=60)
     add("--window-days", type=int, default=46)
     add("--windows", type=numbers, default=(7, 14, 28))

@@ -413,6 +413,11 @@ def test_an_address_that_is_not_ours_is_refused(host: str, port: int) -> None:
         bind(host, port)
 
 
+def test_small_answers_are_sent_at_once() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets TCP_NODELAY
+
+
 @pytest.mark.parametrize("lost", ["model/model.json", "model/1/saved_model.pb"])
 def test_a_folder_that_is_no_package_is_refused(package: Path, lost: str) -> None:
     (package / lost).unlink()

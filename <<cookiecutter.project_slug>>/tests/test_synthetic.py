@@ -98,3 +98,11 @@ def test_weekends_are_livelier_for_normal_players():
     sessions = counters["sessions"][behaviour == synthetic.BEHAVIOURS.index("normal")]
     weekend = np.arange(56) % 7 >= 5  # 2026-01-05 was a Monday
     assert sessions[:, weekend].mean() > 1.3 * sessions[:, ~weekend].mean()
+
+
+@pytest.mark.parametrize("classes", [("honest", "crook"), ("a", "b", "fraud"), ("a", "b", "c", "d", "e", "fraud")])
+def test_the_sample_speaks_of_the_projects_own_classes(tmp_path, classes):
+    synthetic.generate(tmp_path, users=2_000, days=2, classes=classes)
+    assert set(column(tmp_path / "labels.csv", "label")) == set(classes)
+    assert set(column(tmp_path / "truth.csv", "behaviour")) == {*classes, *synthetic.UNSEEN}
+    assert column(tmp_path / "truth.csv", "behaviour").count(classes[-1]) < 100, "the rare class stays rare"

@@ -84,7 +84,8 @@ def data_make(
     place = workspace(context)
     folder = place.path(out)
     place.refuse_to_overwrite(folder, "telemetry", "labels.csv", "truth.csv")
-    synthetic.generate(folder, users=users, days=days, seed=seed, start=start, drift=drift)
+    classes = place.config.labels.classes
+    synthetic.generate(folder, users=users, days=days, seed=seed, start=start, drift=drift, classes=classes)
     print(f"{folder / 'telemetry'}: {users} players x {days} days; weak labels in {folder / 'labels.csv'}")
 
 

@@ -5,7 +5,7 @@ random generator, and a block that is only partly wanted is drawn whole and cut.
 are the 10,000 users of a smaller call, and memory does not grow with the number of users.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -53,11 +53,18 @@ SPREAD = Habits(0.7, 0.2, 0.35, 0.5, 0.6, 0.45, 0.7, 0.3)  # standard deviation 
 
 
 def generate(
-    out: Path, users: int = 10_000, days: int = 60, seed: int = 7, start: str = "2026-01-05", drift: float = 0.0
+    out: Path,
+    users: int = 10_000,
+    days: int = 60,
+    seed: int = 7,
+    start: str = "2026-01-05",
+    drift: float = 0.0,
+    classes: Sequence[str] = CLASSES,
 ) -> None:
     """Write `telemetry/part-*.parquet`, `labels.csv` (weak labels) and `truth.csv` (never read by training) into `out`.
 
     drift moves the population: at 1.0 deposits are half as large again and a good deal of play moves into the night.
+    classes: what the project calls its classes, rare class last; the players stay the same.
     """
     telemetry = Path(out) / "telemetry"
     telemetry.mkdir(parents=True, exist_ok=True)
@@ -67,9 +74,21 @@ def generate(
         pq.write_table(pa.concat_tables(tables), telemetry / f"part-{part:05d}.parquet")
     behaviour = np.concatenate([behaviours(seed, block) for block in range(-(-users // BLOCK))])[:users]
     names = user_names(0, users)
-    write_csv(Path(out) / "truth.csv", {"user_id": names, "behaviour": np.array(BEHAVIOURS)[behaviour]})
+    write_csv(Path(out) / "truth.csv", {"user_id": names, "behaviour": called(behaviour, np.arange(users), classes)})
     chosen, label = weak_labels(behaviour, seed)
-    write_csv(Path(out) / "labels.csv", {"user_id": names[chosen], "label": np.array(CLASSES)[label]})
+    write_csv(Path(out) / "labels.csv", {"user_id": names[chosen], "label": called(label, chosen, classes)})
+
+
+def called(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The project's word for each user's behaviour (positions in BEHAVIOURS): text of the same shape.
+
+    More negative classes than kinds of players share a kind, user by user; fewer take several kinds each.
+    """
+    *negatives, rare = classes
+    kinds = len(CLASSES) - 1
+    words = [negatives[kind::kinds] or negatives[-1:] for kind in range(kinds)]
+    words += [[rare], *([name] for name in UNSEEN)]
+    return np.array([words[kind][user % len(words[kind])] for kind, user in zip(behaviour, users, strict=True)])
 
 
 def behaviours(seed: int, block: int) -> np.ndarray:

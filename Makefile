@@ -5,38 +5,46 @@ RUN := $(VENV)/bin
 PROJECT := <<cookiecutter.project_slug>>
 DEMO := demo/rare-players
 COMPILE := --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+# The first that really runs (a pyenv shim may not) and can make an environment (Debian's may not).
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import ensurepip, sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+INSTALL := PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test lint clean lock tree bench-kddcup99 bench-scale bench-training bench-features
+.PHONY: help demo test check lint types clean lock tree bench-kddcup99 bench-scale bench-training bench-features
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole loop
-	@test -d $(DEMO) || "$(RUN)/cookiecutter" . --no-input --output-dir demo > /dev/null
-	@echo "The generated project is $(DEMO); its own 'make local' follows."
+	@test -d $(DEMO) && echo "$(DEMO) stands already and is kept (make clean removes it)." || "$(RUN)/python" bake.py demo > /dev/null
+	@echo "$(DEMO) is the generated project; its own 'make local' follows."
 	@PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
 
-test: lint  ## lint, then all tests, those of a generated project included
+test: check  ## lint and types, then all tests, those of a generated project included
 	"$(RUN)/python" -m pytest
 
+check: lint types  ## lint and types of the template's own Python, in seconds
+
 lint: $(VENV)/.all-ready
-	"$(RUN)/ruff" check . && "$(RUN)/ruff" format --check .
+	"$(RUN)/python" -m ruff check . && "$(RUN)/python" -m ruff format --check .
+
+types: $(VENV)/.all-ready
+	"$(RUN)/python" -m mypy
 
 $(VENV)/.tools-ready: requirements.txt
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv found (Debian, Ubuntu: apt install python3-venv)." \
+		"Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Setting up $(VENV) ..."
 	@test -x $(RUN)/python || "$(PYTHON)" -m venv $(VENV)
 	@command -v uv > /dev/null || test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet uv
-	@PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python -r requirements.txt
+	@$(INSTALL) -r requirements.txt
 	@touch $@
 
 # The project's own requirements too: its tests run from this environment.
 $(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements.txt)
-	@PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python -r requirements.txt -r "$(PROJECT)/requirements.txt"
+	@$(INSTALL) -r requirements.txt -r "$(PROJECT)/requirements.txt"
 	@touch $@
 
 bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and against baselines: DATA=/folder/with/the/gzip/files
@@ -49,16 +57,16 @@ bench-training: $(VENV)/.all-ready  ## iterations per second against a plain loo
 	"$(RUN)/python" benchmarks/bench_training.py
 
 bench-features: $(VENV)/.all-ready  ## users per second against Prophet
-	@PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python -r benchmarks/requirements.txt
+	@$(INSTALL) -r benchmarks/requirements.txt
 	"$(RUN)/python" benchmarks/bench_features.py
 
 tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a project is made of
-	"$(RUN)/python" tests/tree.py > tests/tree.txt
+	"$(RUN)/python" tests/tree.py
 
 lock: $(VENV)/.all-ready  ## compiles both requirements.txt anew
-	rm -rf $(VENV)/lock && "$(RUN)/cookiecutter" . --no-input --output-dir $(VENV)/lock > /dev/null
+	rm -rf $(VENV)/lock && "$(RUN)/python" bake.py $(VENV)/lock > /dev/null
 	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) --extra dev $(VENV)/lock/rare-players/pyproject.toml -o "$(PROJECT)/requirements.txt"
 	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements.txt" -o requirements.txt
 
-clean:  ## removes the environment and the demo
+clean:  ## removes the environment, the demo and its runs
 	rm -rf $(VENV) demo

@@ -1,21 +1,30 @@
-"""After the project stands: the next three commands. No repository is made; `git init` is yours to type."""
+"""After the project stands: the next three commands.
 
-import json
+No repository is made: a project may be born inside one, and cruft bakes twice and compares the folders.
+"""
 
-# Doubly JSON-encoded; see pre_gen_project.py.
-ANSWERS = "<< (cookiecutter | jsonify | jsonify)[1:-1] >>"
+import os
+import shlex
+from pathlib import Path
 
 
-def next_commands(slug: str) -> str:
+def as_typed(project: Path, shell: Path) -> str:
+    """The project's folder as one would type it in a shell that stands in `shell`."""
+    near = os.path.relpath(project, shell)
+    return shlex.quote(str(project) if near.startswith("..") else near)
+
+
+def next_commands(folder: str) -> str:
     """What a newcomer types next."""
     return f"""
-{slug}/ is ready. Next:
+{folder} is ready. Next:
 
-    cd {slug}
+    cd {folder}
     make local                      # the whole loop on this machine, with sample telemetry
     .venv/bin/scarcegan --help      # every verb, with an example
 """
 
 
 if __name__ == "__main__":
-    print(next_commands(json.loads(ANSWERS)["project_slug"]))
+    here = Path.cwd()
+    print(next_commands(as_typed(here, Path(os.environ.get("PWD", here.parent)))))

@@ -9,12 +9,17 @@ from collections.abc import Iterator, Mapping
 # Doubly JSON-encoded, so that no quote or backslash in an answer can break out of this string.
 ANSWERS = "<< (cookiecutter | jsonify | jsonify)[1:-1] >>"
 
+PARTITIONS = "us|eu|ap|sa|ca|me|af|il|mx|cn|us-gov|us-iso[bf]?|eu-isoe|eusc-de"
 DIRECTIONS = "central|north|south|east|west|northeast|northwest|southeast|southwest"
-REGION = re.compile(rf"[a-z]{{2}}(-gov|-iso[a-z]?)?-({DIRECTIONS})-\d")
+REGION = re.compile(rf"({PARTITIONS})-({DIRECTIONS})-[1-9]")
 SLUG = re.compile(r"[a-z](-?[a-z0-9])*")
 GROUP = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 CLASS = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED = ("unknown", "unlabelled", "generated")
+KEPT_BY_AWS = ("aws", "ssm", "amzn-s3-demo-", "sthree-")
+TAGS = ("<" + "<", "<" + "%", "<" + "#", "#" + "%")  # in pieces, because this file is rendered too
+JOINERS = "\u00a0\u202f\u200c\u200d"  # hard spaces, and what joins emoji and Persian letters
+LONGEST = {"project_name": 256, "description": 1024, "team": 256}  # a tag, a SageMaker description, a tag
 
 # Every physical name that derives from the slug, and how long AWS lets it be. {account} has 12 digits.
 DERIVED_NAMES = {
@@ -28,18 +33,44 @@ DERIVED_NAMES = {
 
 def refusals(answers: Mapping[str, str]) -> Iterator[str]:
     """One sentence for each answer that would be refused later."""
+    yield from refused_tags(answers)
     yield from refused_text(answers)
+    yield from refused_team(answers["team"])
     yield from refused_names(answers)
     yield from refused_classes(answers["rare_class"], answers["negative_classes"])
 
 
+def refused_tags(answers: Mapping[str, str]) -> Iterator[str]:
+    """Private answers too: one that a record from an older template lacks would stay a tag in the project."""
+    for question, text in answers.items():
+        derived = question.startswith("__")
+        found = [tag for tag in TAGS if tag in str(text)] if derived or not question.startswith("_") else []
+        if found and derived:
+            yield f"{question} is missing from the recorded answers. Answer the questions again, without --replay."
+        elif found:
+            yield f"{question} holds {found[0]}, which the template reads as its own tag. For example: Rare Players"
+
+
 def refused_text(answers: Mapping[str, str]) -> Iterator[str]:
-    for question in ("project_name", "description", "team"):
+    """Quotes, accents and emoji pass; what is no single line of text, or longer than AWS takes, does not."""
+    for question, longest in LONGEST.items():
         text = answers[question]
         if not text.strip():
             yield f"{question} is empty. Write a few words, for example: Rare Players"
-        if not text.isprintable():
+        if any(not (letter.isprintable() or letter in JOINERS) for letter in text):
             yield f"{question} holds a line break or a control character: {text!r}. For example: Rare Players"
+        if len(text) > longest:
+            yield f"{question} has {len(text)} characters, AWS takes {longest}. For example: Rare Players"
+
+
+def refused_team(team: str) -> Iterator[str]:
+    """The team becomes a tag on everything in AWS."""
+    odd = sorted({letter for letter in team if not (letter.isalpha() or letter.isnumeric() or letter in " _.:/=+-@")})
+    if odd:
+        yield (
+            f"team '{team}' would become an AWS tag, which takes letters, digits, spaces and _.:/=+-@ (found: "
+            f"{' '.join(odd)}). For example: R+D"
+        )
 
 
 def refused_names(answers: Mapping[str, str]) -> Iterator[str]:
@@ -48,6 +79,11 @@ def refused_names(answers: Mapping[str, str]) -> Iterator[str]:
         yield (
             f"project_slug '{slug}' is refused by S3 and SageMaker: lower-case letters, digits and single hyphens, "
             "a letter first, no hyphen last. For example: rare-players"
+        )
+    elif slug.startswith(KEPT_BY_AWS):
+        yield (
+            f"project_slug '{slug}': AWS keeps names that begin with {', '.join(KEPT_BY_AWS)} for itself. "
+            "For example: rare-players"
         )
     for kind, (pattern, longest) in DERIVED_NAMES.items():
         name = pattern.format(slug=slug, account="0" * 12, region=region)
@@ -87,6 +123,8 @@ def refused_classes(rare: str, negatives: str) -> Iterator[str]:
 
 
 def main() -> None:
+    if not ANSWERS.startswith("{"):
+        sys.exit("This template needs cookiecutter 2.6 or newer. Type: pip install -U cookiecutter")
     problems = list(refusals(json.loads(ANSWERS)))
     if problems:
         sys.exit("\n".join(["Nothing was written:", *(f"  - {problem}" for problem in problems)]))

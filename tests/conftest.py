@@ -1,36 +1,38 @@
 """Shared by the template's tests: a clean copy of the template, and what is baked from it."""
 
-import shutil
-import subprocess
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cookiecutter.main import cookiecutter
 
-ROOT = Path(__file__).parents[1]
+from bake import PARTS, ROOT, copy_template
+
 PROJECT = "<<cookiecutter.project_slug>>"
+DECOY = "{{cookiecutter.decoy}}"
+Bake = Callable[..., Path]
+
+__all__ = ["PROJECT", "ROOT", "Bake"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_elses_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Neither the defaults nor the recorded answers of whoever runs the tests play a part."""
+    home = tmp_path_factory.mktemp("cookiecutter")
+    settings = home / "config.yaml"
+    settings.write_text(f"cookiecutters_dir: '{home}/templates'\nreplay_dir: '{home}/replay'\n", encoding="utf-8")
+    os.environ["COOKIECUTTER_CONFIG"] = str(settings)
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a clone would hold it: what git tracks or would track, without caches and environments."""
-    copy = tmp_path_factory.mktemp("template")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-    return copy
+    return copy_template(tmp_path_factory.mktemp("template"), (*PARTS, DECOY))
 
 
 @pytest.fixture(scope="session")
-def bake(template, tmp_path_factory):
+def bake(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
     """bake(**answers) -> the folder of a new project."""
 
     def baked(folder: Path | None = None, **answers: str) -> Path:
@@ -41,6 +43,6 @@ def bake(template, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def project(bake) -> Path:
+def project(bake: Bake) -> Path:
     """A project baked from the default answers. Tests leave it as it is."""
     return bake()

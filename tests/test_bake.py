@@ -1,5 +1,6 @@
 """What a bake makes, from ordinary and from hostile answers, and what it refuses."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from conftest import PROJECT, ROOT
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
 from tree import tree
+
+from bake import PARTS, copy_template
 
 RENDERED = {"README.md", "pyproject.toml", "Makefile", "config.yaml"}
 TAG = re.compile(r"<<\s*cookiecutter|<%|%>|<#|#>|\{\{\s*cookiecutter")
@@ -44,17 +47,16 @@ def test_rendered_files_hold_nothing_the_delimiters_would_swallow():
     "text",
     [
         'it\'s "quoted" and \\ slashed',
-        "naïve 日本語 😀",
+        "naïve 日本語 😀 👩\u200d🔬",
         "colon: hash # percent % dollar $HOME `id` $(id)",
         "{{ braces }} ${{ secrets.X }} {{resolve:ssm:x}}",
         "yes",
     ],
 )
 def test_any_printable_text_survives_into_yaml_and_toml(bake, text):
-    project = bake(project_name=text, project_slug="odd", description=text, team=text)
+    project = bake(project_name=text, project_slug="odd", description=text)
     config = yaml.safe_load((project / "config.yaml").read_text(encoding="utf-8"))
     assert config["project"]["description"] == text
-    assert config["project"]["team"] == text
     assert tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["description"] == text
     assert (project / "README.md").read_text(encoding="utf-8").startswith(f"# {text}\n")
 
@@ -73,11 +75,18 @@ def test_words_that_yaml_reads_as_something_else_stay_names(bake):
         ({"project_slug": "Bad_Slug"}, "lower-case letters, digits and single hyphens"),
         ({"project_slug": "a" * 33}, "33 characters long, AWS takes 32"),
         ({"project_slug": "../escape"}, "lower-case letters"),
+        ({"project_slug": "one/two"}, "lower-case letters"),
+        ({"project_slug": "aws-players"}, "AWS keeps names"),
+        ({"team": "R&D"}, "AWS tag"),
         ({"model_package_group": "-x"}, "model_package_group '-x'"),
         ({"model_package_group": "g" * 64}, "at most 63"),
         ({"aws_region": "mars"}, "no AWS region"),
         ({"description": "two\nlines"}, "line break"),
         ({"description": " "}, "description is empty"),
+        ({"project_name": ""}, "project_name is empty"),
+        ({"team": ""}, "team is empty"),
+        ({"description": "d" * 1025}, "AWS takes 1024"),
+        ({"description": "a <% raw %><< b >><% endraw %> tag"}, "its own tag"),
         ({"rare_class": "class"}, "reserved"),
         ({"rare_class": "unknown"}, "reserved"),
         ({"rare_class": "Risky Player"}, "lower-case letters, digits and underscores"),
@@ -105,6 +114,34 @@ def test_a_recorded_bake_can_be_replayed(template, tmp_path):
     assert (one / "fraud-rings/config.yaml").read_bytes() == (other / "fraud-rings/config.yaml").read_bytes()
 
 
+def test_a_record_that_lacks_a_derived_answer_is_refused_rather_than_half_rendered(template, tmp_path, capfd):
+    """cookiecutter puts the bare template text where a --replay-file has no value."""
+    answers = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
+    recorded = {name: value for name, value in answers.items() if name.startswith("_")}
+    recorded |= dict.fromkeys((name for name in answers if not name.startswith("_")), "risky")
+    recorded |= {"aws_region": "eu-west-1", "negative_classes": "normal"}
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({"cookiecutter": recorded}), encoding="utf-8")
+    with pytest.raises(FailedHookException):
+        cookiecutter(str(template), replay=str(record), output_dir=str(tmp_path / "out"))
+    assert "__description_escaped is missing from the recorded answers" in capfd.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_answer_that_is_no_template_text_at_all_leaves_nothing(template, tmp_path):
+    """A tag given on the command line fails in cookiecutter itself, before any hook."""
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "-o", tmp_path, "description=a << b"]
+    assert subprocess.run(command, capture_output=True).returncode != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_caches_and_environments_in_the_checkout_are_not_baked(tmp_path):
+    copy = copy_template(tmp_path, PARTS)
+    found = {part for path in copy.rglob("*") for part in path.relative_to(copy).parts}
+    assert not found & {"__pycache__", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", "runs"}
+    assert not [name for name in found if name.endswith(".pyc")]
+
+
 def test_two_projects_live_side_by_side_in_one_folder(bake, tmp_path):
     one = bake(tmp_path, project_name="Fraud Rings")
     before = {name: (one / name).read_bytes() for name in tree(one)}
@@ -130,7 +167,13 @@ def test_eight_questions_each_with_words_for_people(template):
 
 
 @pytest.mark.parametrize(
-    ("name", "slug"), [("Fraud Rings", "fraud-rings"), ("日本", "ri-ben"), ("!!!", "rare-players")]
+    ("name", "slug"),
+    [
+        ("Fraud Rings", "fraud-rings"),
+        ("日本", "ri-ben"),
+        ("!!!", "rare-players"),
+        ("Players who play far too much at night", "players-who-play-far-too-much-at"),
+    ],
 )
 def test_every_project_name_has_a_slug(bake, name, slug):
     assert bake(project_name=name).name == slug

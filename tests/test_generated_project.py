@@ -37,7 +37,7 @@ def test_the_projects_own_lint_types_and_tests_pass(bake):
 
 @pytest.fixture(scope="module")
 def lived_in(bake):
-    """A project with other classes than the sample's names, after its whole loop has run once."""
+    """A project from the default answers, after its whole loop has run once."""
     project = bake(project_name="Lived In")
     return project, make(project, "local")
 
@@ -69,6 +69,17 @@ def test_rolling_back_is_one_command(lived_in):
     models = json.loads(scarcegan(project, "models", "--json").stdout)
     assert [model["version"] for model in models if model["champion"]] == [1]
     assert scarcegan(project, "reject", "1").returncode == 2
+
+
+def test_a_project_with_classes_of_its_own_runs_from_sample_to_gate(bake):
+    project = bake(project_name="Fraud Rings", rare_class="fraudster", negative_classes="honest, careless")
+    assert scarcegan(project, "data", "make", "--users", "2000").returncode == 0
+    quick = ["train.iterations=200", "train.seeds=1", "evaluate.bootstrap=50", "gate.minimum=0.01"]
+    ran = scarcegan(project, "run", "--json", *(word for change in quick for word in ("--set", change)))
+    assert ran.returncode == 0, ran.stderr[-10_000:]
+    assert len(json.loads(scarcegan(project, "models", "--json").stdout)) == 4
+    report = next(project.glob("runs/*/evaluate/evaluation/report.html")).read_text(encoding="utf-8")
+    assert "fraudster" in report and "careless" in report
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 """The list of files a project is made of: `make tree` writes it to tree.txt, test_bake.py compares."""
 
+import sys
 import tempfile
 from pathlib import Path
 
-from cookiecutter.main import cookiecutter
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bake import bake
+
+LISTED = Path(__file__).with_name("tree.txt")
 
 
 def tree(folder: Path) -> list[str]:
@@ -13,4 +18,4 @@ def tree(folder: Path) -> list[str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as out:
-        print("\n".join(tree(Path(cookiecutter(str(Path(__file__).parents[1]), no_input=True, output_dir=out)))))
+        LISTED.write_text("\n".join(tree(bake(Path(out)))) + "\n", encoding="utf-8")

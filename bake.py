@@ -1,0 +1,59 @@
+"""Bake a project from this checkout: `python bake.py FOLDER`. What git would not track is left out.
+
+cookiecutter copies a template whole before the first question, environments and demos included, and bakes the
+caches it finds among the project's files. So a clean copy is made first.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+PARTS = ("cookiecutter.json", "hooks", "<<cookiecutter.project_slug>>")
+CACHES = ("__pycache__", ".*_cache", "*.pyc", "*.egg-info", ".venv", "runs", ".DS_Store")
+
+
+def copy_template(to: Path, parts: tuple[str, ...] = PARTS) -> Path:
+    """Copy the template as a clone would hold it: what git tracks or would track; all but caches where git is not."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *parts],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    names = [name for name in listed.stdout.split("\0") if name] if listed.returncode == 0 else []
+    for name in names or walked(parts):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+    return to
+
+
+def walked(parts: tuple[str, ...]) -> list[str]:
+    """The files of a template that came as an archive, relative to its root."""
+    ignore = shutil.ignore_patterns(*CACHES)
+    names = [part for part in parts if (ROOT / part).is_file()]
+    for part in parts:
+        for folder, folders, files in os.walk(ROOT / part):
+            skipped = ignore(folder, [*folders, *files])
+            folders[:] = [name for name in folders if name not in skipped]
+            names += [str((Path(folder) / name).relative_to(ROOT)) for name in files if name not in skipped]
+    return names
+
+
+def bake(out: Path) -> Path:
+    """Bake with the default answers into a folder of `out`; it appears there whole or not at all."""
+    from cookiecutter.main import cookiecutter
+
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".baking-") as scratch:
+        template = copy_template(Path(scratch) / "template")
+        baked = Path(cookiecutter(str(template), no_input=True, output_dir=scratch, default_config=True))
+        return baked.rename(out / baked.name)
+
+
+if __name__ == "__main__":
+    print(bake(Path(sys.argv[1])))

@@ -224,7 +224,7 @@ def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliabi
     return Reliability(expected[kept] / rows[kept], hits[kept] / rows[kept], low, high, rows[kept])
 
 
-def wilson(hits: Floats, rows: NDArray, z: float = 1.96) -> tuple[Floats, Floats]:
+def wilson(hits: NDArray, rows: NDArray, z: float = 1.96) -> tuple[Floats, Floats]:
     """Interval of a share of hits among rows (Wilson 1927); sound for few rows and for shares near 0 or 1."""
     middle = (hits + z**2 / 2) / (rows + z**2)
     half = z / (rows + z**2) * np.sqrt(hits * (rows - hits) / rows + z**2 / 4)

@@ -76,7 +76,7 @@ def key_figures(
     moved = [name for name in baseline.names if now.drift[name].robust > limit(baseline, name, rules.threshold)]
     far = max(now.drift, key=lambda name: now.drift[name].robust)
     found: list[tuple[str, Any, str]] = [
-        ("rows in the latest window", now.rows, f"{baseline.rows:,} in the baseline"),
+        ("rows judged", now.rows, f"{baseline.rows:,} in the baseline"),
         ("violations", len(now.violations), "in the latest window"),
         (
             "columns that moved",
@@ -125,15 +125,15 @@ def check_name(violation: Violation) -> str:
 
 def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Rules) -> Section:
     """Distance of the farthest columns in each window."""
-    shown = list(windows)[-HEAT_WINDOWS:]
-    judged = [window for window in shown if window.judged]
+    judged = [window for window in windows if window.judged]
+    shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
     most = {name: max(window.drift[name].robust for window in judged) for name in baseline.names}
     ranked = sorted(baseline.names, key=lambda name: -most[name])[:HEAT_ROWS]
     names = [name for i, name in enumerate(ranked) if i < FEWEST_ROWS or most[name] >= VISIBLE]
     words = (
         f"Distance of the columns that moved most, window by window (of {rules.window_days} days, the latest on the "
-        "right). Red cells lie beyond what is allowed; windows of fewer than "
-        f"{rules.minimum_rows:,} rows are not judged."
+        "right). Red cells lie beyond what is allowed. Windows of fewer than "
+        f"{rules.minimum_rows:,} rows are not judged, and left out but for the last."
     )
     head = [Markup("{}<br><small>{:,} rows</small>").format(w.end or "no day", w.rows) for w in shown]
     body = [(name, [heat_cell(baseline, window, name, rules) for window in shown]) for name in names]
@@ -326,6 +326,10 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
     if truth and truth.strange:
         strange = ", ".join(sorted(truth.strange)[:5])
         words += f" Behaviour that is none of the classes ({strange}) stands under unknown."
+    if "recall" in rules:
+        words += (
+            " The constraint comes from validation users; where labels are weak, the truth may be harder than these."
+        )
     if metrics["recall"]["value"] == "NaN":
         words += " None of them is of the rare class yet, so there is no recall."
     return Section("Model quality", words, [table(("metric", "value", "95 % interval", "constraint"), rows), grid])

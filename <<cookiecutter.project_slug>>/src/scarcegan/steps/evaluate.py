@@ -1,0 +1,381 @@
+"""Evaluate: models on the untouched test users, next to simple baselines and the champion. Out come figures and a gate.
+
+Test rows without a label only count for the share that is flagged or sent to unknown. Metrics are in model/metrics.py,
+the comparison and the gate's rule in model/comparison.py, the page in report/evaluation.py.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from scarcegan.data.schema import FeatureTable, parse_classes, parts, read_features
+from scarcegan.errors import UserError, run_step
+from scarcegan.model import baselines, comparison, metrics
+from scarcegan.model.comparison import CHAMPION, Answers, Rival, Rules
+from scarcegan.model.explain import explain, importance, reference
+from scarcegan.report import evaluation as page
+from scarcegan.report.evaluation import Explained, Findings, Said
+
+if TYPE_CHECKING:
+    from scarcegan.model.scorer import Scorer
+
+EXPLAINED = 5  # users
+REASONS = 8  # features per explained user
+INFLUENCES = 15
+INFLUENCE_ROWS = 1_500  # negatives that permutation importance looks at
+STARTED = time.monotonic()
+
+
+def say(words: str) -> None:
+    print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
+
+
+def find_models(folder: Path) -> dict[str, Path]:
+    """Business definition -> the folder of its model; UserError if there is none."""
+    found = {path.parent.name: path.parent for path in sorted(folder.glob("*/model.json"))}
+    if not found:
+        raise UserError(f"{folder}: no model (<definition>/model.json) in it. Run train first.")
+    return found
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """model.json or package.json; UserError if it is no JSON object."""
+    try:
+        card = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Run the step that wrote it again.") from error
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: holds no JSON object. Run the step that wrote it again.")
+    return card
+
+
+def ask(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) -> Said:
+    """A model's answers on all test rows; UserError if some are not finite."""
+    scores = scorer.score(values, names)
+    wrong = int((~np.isfinite(scores.rarity)).sum())
+    if wrong:
+        raise UserError(
+            f"the model {name} gives no finite rarity for {wrong} of {len(values)} test rows. "
+            "Look at its training curves, then train again with a lower train.learning_rate."
+        )
+    return Said(np.asarray(scores.rarity, np.float64), np.asarray(scores.unknown), np.asarray(scores.label))
+
+
+def ask_champion(folder: Path | None, test: FeatureTable, classes: Sequence[str]) -> tuple[Said | None, dict, str]:
+    """(answers, card, refusal). No champion: (None, {}, ""). One that cannot be compared: (None, card, why)."""
+    if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+        return None, {}, ""
+    model = folder / "model"
+    card = read_card(model / "model.json")
+    package = folder / "package.json"
+    card |= {"version": read_card(package).get("version")} if package.is_file() else {}
+    refused = refusal(card, test.names, classes)
+    if refused:
+        return None, card, refused
+    from scarcegan.model.scorer import load
+
+    columns = [test.names.index(name) for name in card["features"]]
+    said = ask(load(model), CHAMPION, np.ascontiguousarray(test.values[:, columns]), card["features"])
+    return Said(said.rarity, said.unknown, translate(said.label, card["classes"], classes)), card, ""
+
+
+def refusal(card: Mapping[str, Any], names: Sequence[str], classes: Sequence[str]) -> str:
+    """Why a champion with this model.json cannot be compared on rows with these features, or ""."""
+    absent = [name for name in card.get("features", ()) if name not in names]
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        return f"it needs features that the test rows lack ({', '.join(absent[:3])}{more})"
+    rare = (card.get("classes") or [""])[-1]
+    if rare != classes[-1]:
+        return f"its rare class is '{rare}', not '{classes[-1]}'"
+    return ""
+
+
+def translate(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
+    """Predicted labels [n] from the champion's class positions to ours; a class we do not have becomes unknown."""
+    places = [ours.index(name) if name in ours else len(ours) for name in theirs]
+    return np.array([*places, len(ours)])[label]
+
+
+def check_test(test: FeatureTable, classes: Sequence[str]) -> None:
+    """UserError unless there is a labelled row and every label is a class."""
+    if not (test.label >= 0).any():
+        raise UserError("the test split holds no labelled row, so nothing can be measured. Raise split.test_share.")
+    if test.label.max() >= len(classes):
+        raise UserError(
+            f"the test split has label {test.label.max()}, but there are only {len(classes)} classes "
+            f"({', '.join(classes)}). Run split again with the same classes."
+        )
+
+
+def train_baselines(
+    labelled: FeatureTable, unlabelled: Path | None, names: Sequence[str], classes: Sequence[str], seed: int
+) -> list[baselines.Baseline]:
+    """The baselines on the labelled training rows; UserError if those cannot train any."""
+    if labelled.names != tuple(names):
+        raise UserError("the labelled rows and the test rows have different features. Run split again.")
+    if not (labelled.label == len(classes) - 1).any():
+        raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some, then run again.")
+    rest = read_features(unlabelled).values if unlabelled and has_rows(unlabelled) else None
+    return baselines.fit(labelled.values, labelled.label, seed, unlabelled=rest, say=say)
+
+
+def has_rows(folder: Path) -> bool:
+    return folder.is_dir() and bool(list(folder.glob("part-*.parquet"))) and bool(parts(folder))
+
+
+def influence(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
+    """The features whose shuffling costs most PR-AUC, on all rare and some other labelled test rows."""
+    rng = np.random.default_rng(seed)
+    positive = table.label == rare
+    others = rng.permutation(np.flatnonzero((table.label >= 0) & ~positive))[:INFLUENCE_ROWS]
+    rows = np.sort(np.append(np.flatnonzero(positive), others))
+    if not positive.any() or not len(others):
+        return []
+    losses = importance(
+        scorer,
+        table.values[rows],
+        lambda rarity: float(metrics.pr_auc(metrics.curve(positive[rows], np.asarray(rarity, float)))[0]),
+        rng,
+    )
+    most = np.argsort(-losses, kind="stable")[:INFLUENCES]
+    return [(table.names[j], float(losses[j])) for j in most if losses[j] > 0]
+
+
+def reasons(scorer: "Scorer", said: Said, table: FeatureTable, usual: NDArray, rare: int, seed: int) -> list[Explained]:
+    """Why the flagged test users of highest rarity are flagged."""
+    flagged = np.flatnonzero(said.label == rare)
+    top = flagged[np.argsort(-said.rarity[flagged], kind="stable")][:EXPLAINED]
+    if not len(top):
+        return []
+    added = explain(scorer, table.values[top], usual, seed=seed)
+    start = float(scorer.score(usual[None]).rarity[0])
+    explained = []
+    for i, row in enumerate(top):
+        most = np.argsort(-np.abs(added[i]), kind="stable")[:REASONS]
+        why = [(table.names[j], float(table.values[row, j]), float(usual[j]), float(added[i, j])) for j in most]
+        explained.append(Explained(str(table.user_id[row]), float(said.rarity[row]), start, why))
+    return explained
+
+
+def document(found: Findings, name: str, count: int, seed: int) -> dict[str, Any]:
+    """evaluation.json of one model: SageMaker's model quality blocks, and ours under `scarcegan`."""
+    said, rows = found.models[name], found.known
+    label = found.test.label[rows].astype(np.int64)
+    quality = metrics.model_quality(label, said.label[rows], said.rarity[rows], found.classes, min(count, 200), seed)
+    at = metrics.reliability(found.positive, said.rarity[rows])
+    unlabelled = said.label[~rows]
+    ours = {
+        "definition": name,
+        "classes": list(found.classes),
+        "rare_class": found.rare,
+        "beta": found.beta,
+        "thresholds": found.cards[name].get("thresholds", {}),
+        "test_rows": {"labelled": int(rows.sum()), "rare": int(found.positive.sum()), "unlabelled": int((~rows).sum())},
+        "metrics": {metric: span(values) for metric, values in named(found, name).items()},
+        "share_unknown_unlabelled": share(unlabelled == len(found.classes)),
+        "share_flagged_unlabelled": share(unlabelled == len(found.classes) - 1),
+        "calibration": {
+            "error": at.error,
+            "expected": at.expected.tolist(),
+            "observed": at.observed.tolist(),
+            "rows": at.rows.tolist(),
+        },
+        "baselines": {
+            b: {
+                "pr_auc": span(found.samples[b]["pr_auc"]),
+                "difference": span(found.samples[name]["pr_auc"] - found.samples[b]["pr_auc"]),
+            }
+            for b in found.baselines
+        },
+        "preference": found.preference.sentence,
+        "gate": found.gate["reason"] if name == found.definition else None,
+    }
+    return {**quality, "scarcegan": ours}
+
+
+def named(found: Findings, method: str) -> dict[str, NDArray]:
+    """A method's samples, metrics of a class called by its name (`recall_2` becomes `recall_risky`)."""
+    titles = {f"{m}_{k}": f"{m}_{c}" for m in ("recall", "precision", "f_beta") for k, c in enumerate(found.classes)}
+    return {titles.get(metric, metric): values for metric, values in found.samples[method].items()}
+
+
+def span(values: NDArray) -> dict[str, float | None]:
+    figure = metrics.estimate(values)
+    ends = {"value": figure.value, "low": figure.low, "high": figure.high}
+    return {end: None if np.isnan(value) else value for end, value in ends.items()}
+
+
+def share(rows: NDArray) -> float | None:
+    return float(rows.mean()) if len(rows) else None
+
+
+def write_json(path: Path, document: dict) -> None:
+    """Write a JSON file, whole or not at all; no bare NaN, which JSON does not know."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", "utf-8")
+    os.replace(unfinished, path)
+
+
+def write_csv(path: Path, found: Findings) -> None:
+    """evaluation.csv: a line per method and metric with value, low and high (95 %), blank where undefined."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "metric", "value", "low", "high"])
+        for method in found.samples:
+            for metric, values in named(found, method).items():
+                ends = span(values)
+                writer.writerow([method, metric, *("" if x is None else f"{x:.6g}" for x in ends.values())])
+
+
+def write_predictions(path: Path, found: Findings) -> None:
+    """predictions.parquet: the test rows with what every method said of them."""
+    columns: dict[str, Any] = {
+        "user_id": pa.array(found.test.user_id, pa.string()),
+        "label": pa.array(found.test.label, pa.int8()),
+    }
+    everyone = {**found.models, **({CHAMPION: found.champion} if found.champion else {})}
+    for name, said in everyone.items():
+        columns[f"rarity_{name}"] = pa.array(said.rarity, pa.float32())
+        columns[f"unknown_{name}"] = pa.array(said.unknown, pa.float32())
+        columns[f"label_{name}"] = pa.array(said.label, pa.int8())
+    columns |= {f"rarity_{name}": pa.array(rarity, pa.float32()) for name, rarity in found.baselines.items()}
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def parser() -> argparse.ArgumentParser:
+    it = argparse.ArgumentParser(description=__doc__)
+    for channel in ("models", "labelled", "test", "evaluation-out", "gate-out"):
+        it.add_argument(f"--{channel}", type=Path, required=True)
+    for channel in ("curves", "champion", "unlabelled"):
+        it.add_argument(f"--{channel}", type=Path, help="optional")
+    it.add_argument("--classes", type=parse_classes, required=True)
+    it.add_argument("--beta", type=float, default=2.0)
+    it.add_argument("--bootstrap", type=int, default=1000)
+    it.add_argument("--seed", type=int, default=7)
+    it.add_argument("--gate-definition", required=True)
+    it.add_argument("--gate-metric", default="pr_auc")
+    it.add_argument("--gate-minimum", type=float, required=True)
+    it.add_argument("--gate-champion", choices=("not_worse", "better", "report"), default="not_worse")
+    it.add_argument("--gate-baseline", choices=("report", "required"), default="report")
+    it.add_argument("--gate-alpha", type=float, default=0.05)
+    return it
+
+
+def gather(args: argparse.Namespace, rules: Rules) -> Findings:
+    """Ask every method, measure all on the same resamples, and judge."""
+    from scarcegan.model.scorer import load
+
+    classes, rare = args.classes, len(args.classes) - 1
+    folders = find_models(args.models)
+    if rules.definition not in folders:
+        raise UserError(
+            f"gate definition '{rules.definition}' has no model (there are: {', '.join(folders)}). "
+            "Name one of them under gate.definition in config.yaml."
+        )
+    test, labelled = read_features(args.test), read_features(args.labelled)
+    check_test(test, classes)
+    scorers = {name: load(folder) for name, folder in folders.items()}
+    say(f"scoring {len(test):,} test rows with {len(scorers)} models")
+    models = {name: ask(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
+    champion, champion_card, refused = ask_champion(args.champion, test, classes)
+    fitted = train_baselines(labelled, args.unlabelled, test.names, classes, args.seed)
+    simple = {baseline.name: baseline.score(test.values) for baseline in fitted}
+
+    say(f"measuring on {args.bootstrap:,} resamples")
+    known = test.label >= 0
+    everyone = {**models, **({CHAMPION: champion} if champion else {})}
+    answers = {name: Answers(said.rarity[known], said.label[known], True) for name, said in everyone.items()}
+    answers |= {name: Answers(rarity[known]) for name, rarity in simple.items()}
+    label = test.label[known].astype(np.int64)
+    samples = comparison.sample(label, answers, len(classes), args.beta, args.bootstrap, args.seed)
+
+    ours = rules.definition
+    titles = {name: f"ScarceGAN ({name})" for name in models} | {CHAMPION: "the champion"}
+    titles |= {baseline.name: baseline.title for baseline in fitted}
+    ranked = {name: samples[name]["pr_auc"] for name in (*simple, ours)}
+    say("explaining what the model looks at")
+    return Findings(
+        classes=classes,
+        beta=args.beta,
+        test=test,
+        definition=ours,
+        models=models,
+        cards={name: read_card(folder / "model.json") for name, folder in folders.items()},
+        baselines=simple,
+        titles=titles,
+        samples=samples,
+        preference=comparison.prefer(ranked, titles),
+        gate=decide(rules, samples, list(simple), titles, champion_card, refused),
+        champion=champion,
+        champion_card=champion_card,
+        champion_refused=refused,
+        curves=find_curves(args.curves),
+        importance=influence(scorers[ours], test, rare, args.seed),
+        explained=reasons(scorers[ours], models[ours], test, reference(labelled.values), rare, args.seed),
+    )
+
+
+def find_curves(folder: Path | None) -> Path | None:
+    path = folder / "curves.csv" if folder else None
+    return path if path and path.is_file() else None
+
+
+def decide(
+    rules: Rules,
+    samples: Mapping[str, Mapping[str, NDArray]],
+    simple: Sequence[str],
+    titles: Mapping[str, str],
+    champion_card: Mapping[str, Any],
+    refused: str,
+) -> dict:
+    """The gate's verdict from everybody's samples."""
+    ours = samples[rules.definition]
+    champion = None
+    if champion_card:
+        version = f"version {champion_card['version']}" if champion_card.get("version") else ""
+        theirs = samples[CHAMPION][rules.metric] if CHAMPION in samples else None
+        champion = Rival(version, ours[rules.metric], theirs, refused)
+    best = comparison.best({name: samples[name]["pr_auc"] for name in simple}, simple)
+    baseline = Rival(titles[best], ours["pr_auc"], samples[best]["pr_auc"]) if best else None
+    return comparison.judge(rules, ours[rules.metric], champion, baseline)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    rules = Rules(
+        args.gate_definition,
+        args.gate_metric,
+        args.gate_minimum,
+        args.gate_champion,
+        args.gate_baseline,
+        args.gate_alpha,
+    )
+    found = gather(args, rules)
+    out = args.evaluation_out
+    out.mkdir(parents=True, exist_ok=True)
+    say("writing the report")
+    for name in found.models:
+        write_json(out / name / "evaluation.json", document(found, name, args.bootstrap, args.seed))
+    write_csv(out / "evaluation.csv", found)
+    write_predictions(out / "predictions.parquet", found)
+    page.write(out / "report.html", found)
+    write_json(args.gate_out / "gate.json", found.gate)
+    say(found.gate["reason"])
+    say(found.preference.sentence)
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(main))

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from populations import CLASSES, NAMES, Model, request, users
+from scarcegan import wire
 from scarcegan.data.capture import Tally, read_captured
 from scarcegan.errors import UserError
+from scarcegan.serving import Capture
 from scarcegan.steps.score import scored
 
 ANSWER = {"probabilities": [0.1, 0.2, 0.7], "rarity": 0.7, "unknown": 0.2, "label": 2}
@@ -105,6 +107,26 @@ def test_every_shape_of_an_answer_is_read(tmp_path, outputs):
     rows, _ = one(tmp_path)
     assert rows.label.tolist() == ["risky"]
     assert rows.rarity[0] == np.float32(0.7)
+
+
+@pytest.mark.parametrize("shape", ["instances", "inputs", "csv", "csv asked, json given"])
+def test_what_the_endpoint_on_this_machine_captures_is_read_back(tmp_path, shape):
+    table = users(5)
+    if shape.startswith("csv"):
+        kind, body = wire.CSV, "".join(",".join(map(str, row)) + "\n" for row in table.values.tolist())
+    else:
+        kind, body = wire.JSON, json.dumps({shape: table.values.tolist()})
+    answer = wire.CSV if shape == "csv" else wire.JSON
+    scores = Model().score(table.values)
+    answered = wire.render(scores, wire.read_request(body, kind, NAMES), answer)
+    Capture(tmp_path).record((kind, body), (answer, answered), "team-7")
+    rows, tally = one(tmp_path)
+    np.testing.assert_array_equal(rows.values, table.values)
+    np.testing.assert_array_equal(rows.rarity, scores.rarity)
+    np.testing.assert_array_equal(rows.unknown, scores.unknown)
+    assert rows.label.tolist() == [(*CLASSES, "unknown")[label] for label in scores.label]
+    assert rows.id[0] == "team-7/0"
+    assert tally.unreadable == 0
 
 
 def test_an_answer_in_csv_is_read(tmp_path):

@@ -157,6 +157,17 @@ def test_the_step_writes_the_documented_files_and_a_report(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == {"retrain": True, "reason": found["reason"]}
 
 
+def test_a_long_tail_of_tiny_windows_is_reported_on(tmp_path):
+    a_baseline(tmp_path / "baseline")
+    score_weeks(tmp_path, 0)
+    for i in range(15):
+        day = str(np.datetime64("2026-02-01") + 7 * i)
+        score_all([users(2, 50 + i, day)], Model(), tmp_path / "captured" / day)
+    found = run(tmp_path)
+    assert (len(found["windows"]), found["judged_windows"]) == (16, 1)
+    assert "300 captured rows from 2026-01-05 to 2026-01-11" in (tmp_path / "monitoring" / "report.html").read_text()
+
+
 def test_the_threshold_asked_for_is_the_one_applied(tmp_path):
     a_baseline(tmp_path / "baseline")
     score_weeks(tmp_path, 0.4)
@@ -269,6 +280,7 @@ def test_the_latest_prediction_of_a_user_counts():
     [
         ("t.csv", "user_id,label\nann,risky\nbob,normal\n"),
         ("t.csv", "user_id,label\nann,2\nbob,0\n"),
+        ("t.csv", "user_id,label\nann,2.0\nbob,0.0\n"),
         ("t.csv", "label,day,user_id\nrisky,1,ann\nnormal,1,bob\n"),
         ("t.csv", "player,kind\nann,risky\nbob,normal\n"),
         ("t.csv", "user_id,behaviour\nann,risky\nbob,normal\n"),

@@ -60,7 +60,7 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     names: dict[str, str] = {}
     for path in files:
         names.update(read_pairs(path))
-    positions = {name: i for i, name in enumerate(classes)} | {str(i): i for i in range(len(classes))}
+    positions = {text: i for i, name in enumerate(classes) for text in (name, str(i), f"{i}.0")}
     strange = Counter(label for label in names.values() if label not in positions)
     if strange.total() == len(names):
         given = ", ".join(sorted(strange)[:4]) or "no row"

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import pytest
 
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.base import PackageRequest, Registry, fingerprint
-from scarcegan.registry.local import LocalRegistry, database_of, locked, open_database, tracking_uri
+from scarcegan.registry.local import LocalRegistry, database_of, locked, open_database, open_experiment, tracking_uri
 
 PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", __name__]
 DEFINITIONS = ("best_ranking", "few_unknown", "high_precision", "high_recall")
@@ -375,6 +376,21 @@ def test_a_database_is_created_whole_and_without_chatter(tmp_path: Path, capfd: 
     assert {path.name for path in place.parent.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
     written = capfd.readouterr()
     assert (written.out, written.err) == ("", "")
+
+
+def test_a_database_that_mlflow_was_killed_while_making_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("CREATE TABLE webhooks (webhook_id TEXT)")
+    with pytest.raises(UserError, match=r"left it half-made\. Move the file away"):
+        local(tmp_path / "mlflow.db").packages()
+
+
+def test_an_experiment_that_was_deleted_or_is_just_being_made_is_found(database: Path) -> None:
+    client = open_database(tracking_uri(database))
+    found = open_experiment(client, "players")
+    client.delete_experiment(found)
+    assert open_experiment(client, "players") == found
+    assert client.get_experiment(found).lifecycle_stage == "active"
 
 
 def test_asking_a_registry_that_does_not_exist_creates_nothing(tmp_path: Path) -> None:

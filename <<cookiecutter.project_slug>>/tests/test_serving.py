@@ -27,7 +27,7 @@ from scarcegan.serving import Capture, Endpoint, Facts, bind, example, read_fact
 
 FEATURES = ("sessions", "minutes", "deposits")
 CLASSES = ("dormant", "normal", "risky")
-FACTS = Facts("3", "risky-players", "best_ranking", "Approved", CLASSES, FEATURES, (2.5, 40.0, 0.0))
+FACTS = Facts("3", "risky-players", "best_ranking", CLASSES, FEATURES, (2.5, 40.0, 0.0))
 TWO_ROWS = {"instances": [[0.25, 1, 2], [0.75, float("nan"), 2]]}
 
 
@@ -277,7 +277,7 @@ def test_the_front_page_is_a_page_for_a_browser(client: Client) -> None:
 
 
 def test_the_front_page_escapes_what_it_shows() -> None:
-    facts = Facts("1", "", "<script>", "", ("<b>", "&"), ("<i>",), (0.0,))
+    facts = Facts("1", "", "<script>", ("<b>", "&"), ("<i>",), (0.0,))
     text = Client(Endpoint(facts)).get("/", Accept="text/html").text
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
     assert "&lt;script&gt;" in text

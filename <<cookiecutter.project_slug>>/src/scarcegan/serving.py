@@ -52,7 +52,6 @@ class Facts:
     version: str
     group: str
     definition: str
-    status: str
     classes: tuple[str, ...]
     features: tuple[str, ...]
     typical: tuple[float, ...]
@@ -215,7 +214,7 @@ class Endpoint:
     async def about(self, request: Request) -> Response:
         """What is served and how to ask: a page for a browser, JSON for everybody else."""
         facts = {
-            **{name: getattr(self.facts, name) for name in ("group", "version", "definition", "status")},
+            **{name: getattr(self.facts, name) for name in ("group", "version", "definition")},
             "labels": dict(enumerate((*self.facts.classes, "unknown"))),
             "features": self.facts.features,
             "csv_answer": ["label", "rarity", "unknown", *(f"probability_{name}" for name in self.facts.classes)],
@@ -295,7 +294,6 @@ def read_facts(package: Path) -> Facts:
         version=str(facts.get("version", "0")),
         group=str(facts.get("group", "")),
         definition=str(facts.get("definition", model.get("definition", "model"))),
-        status=str(facts.get("status", "")),
         classes=tuple(model["classes"]),
         features=tuple(model["features"]),
         typical=tuple(float(means.get(name, 0.0)) for name in model["features"]),

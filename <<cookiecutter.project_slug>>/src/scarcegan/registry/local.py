@@ -87,13 +87,18 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def open_database(uri: str) -> "MlflowClient":
-    """MLflow on the database, which is created whole or not at all: whoever logs to MLflow first goes through here."""
+    """MLflow at a tracking URI. Whoever logs goes through here: MLflow itself leaves half a database when killed.
+
+    A SQLite file is created whole or not at all; a server, which keeps its own database, is taken as it is.
+    """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    database = database_of(uri)
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not uri.startswith(SCHEME):
+        return MlflowClient(tracking_uri=uri)
+    database = database_of(uri)
     with spoken(database):
         if not database.exists():
             with locked(database):
@@ -115,6 +120,23 @@ def create_database(database: Path) -> None:
     store = SqlAlchemyStore(tracking_uri(unfinished), artifacts_folder(database).as_uri())
     store._dispose_engine()
     os.replace(unfinished, database)
+
+
+def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:
+    """The id of an experiment, created or restored if need be, also while another process does the same."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifacts)
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise error
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
 
 
 def artifacts_folder(database: Path) -> Path:
@@ -144,6 +166,7 @@ SYMPTOMS = {
     "database is locked": "another program holds it. Close that program, then run the same command again.",
     "file is not a database": "this is no SQLite database. Move the file away, then run the same command again.",
     "malformed": "the database is damaged. Move it away (runs and models in it are lost) or restore a copy.",
+    "CREATE TABLE": "a killed program left it half-made. Move the file away, then run the same command again.",
     "out-of-date database schema": "made by an older MLflow. Copy it, then run: mlflow db upgrade 'sqlite:///<path>'.",
 }
 
@@ -323,15 +346,9 @@ class LocalRegistry:
 
     def _experiment(self) -> str:
         """The experiment and the registered model of this group, created if they are not there yet."""
-        name = f"{self.group} packages"
         if self._model() is None:
             self.client.create_registered_model(self.group, description=DESCRIPTION)
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            return self.client.create_experiment(name, self._root().as_uri())
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return found.experiment_id
+        return open_experiment(self.client, f"{self.group} packages", self._root().as_uri())
 
     # -- MLflow's side ----------------------------------------------------------------------------------------------
 

@@ -1,271 +1,348 @@
-"""Train: splits in; four SavedModels, training curves and checkpoints out. The algorithm is in model/gan.py."""
+"""Train: labelled and unlabelled rows in; a model per business definition, and the training curves, out.
+
+Reads the splits, trains an ensemble of ScarceGANs (seeds x folds) as one program, looks at rows they have not seen after
+every interval, and keeps what each definition prefers. Test rows are never read here.
+"""
 
 import argparse
 import csv
+import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
+from numpy.typing import NDArray
 
 from scarcegan.data.schema import UNLABELLED, FeatureTable, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
-from scarcegan.model.gan import Hyperparameters
 
-CHANNELS = ("labelled", "unlabelled", "validation", "folds")
-LOSSES = ("discriminator_supervised_loss", "discriminator_unsupervised_loss", "generator_loss", "accuracy_supervised")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-
-@dataclass(frozen=True)
-class Members:
-    """Who learns from whom: seeds [members]; seen bool [members, n] of the labelled rows; fold of the member left out."""
-
-    seeds: tuple[int, ...]
-    seen: np.ndarray
+if TYPE_CHECKING:
+    from scarcegan.model.delivered import Calibration
+    from scarcegan.model.gan import Settings
+    from scarcegan.model.preprocessing import Preprocessing
+    from scarcegan.model.selection import Choice
+    from scarcegan.model.training import Look, Unseen
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Users the members are judged on. rows: scaled, float32 [n, d]; labels int [n], -1 unlabelled; heard bool [members, n]:
-    whether a member has a say on a row, because it did not learn from it; training: whether the row is a training row."""
+class Splits:
+    """What training reads. fold [n] of the labelled rows; unlabelled never empty."""
 
-    rows: np.ndarray
-    labels: np.ndarray
-    heard: np.ndarray
-    training: np.ndarray
+    labelled: FeatureTable
+    unlabelled: FeatureTable
+    validation: FeatureTable
+    fold: NDArray
+    classes: tuple[str, ...]
 
-
-def read_folds(folder: Path, users: np.ndarray) -> np.ndarray:
-    """The fold of each user, int [n]."""
-    table = pq.read_table(folder / "folds.parquet")
-    fold = dict(zip(table["user_id"].to_pylist(), table["fold"].to_pylist(), strict=True))
-    return np.array([fold[user] for user in users], int)
+    @property
+    def rare(self) -> int:
+        return len(self.classes) - 1
 
 
-def members_of(labels: np.ndarray, fold: np.ndarray, classes: int, seeds: int, seed: int) -> Members:
-    """A member per fold and seed, which learns from the other folds. A class that lies in one fold alone is shown to all."""
-    folds = int(fold.max()) + 1
-    seen = np.stack([fold != k for k in range(folds)])
-    for c in range(classes):
-        blind = ~(seen & (labels == c)).any(axis=1)
-        seen[np.ix_(blind, labels == c)] = True
-    numbers = np.random.SeedSequence(seed).generate_state(seeds * folds)
-    return Members(tuple(int(n) % 2**31 for n in numbers), np.tile(seen, (seeds, 1)))
-
-
-def refuse(table: FeatureTable, unlabelled: FeatureTable, classes: Sequence[str]) -> None:
-    """UserError for a class without rows, no unlabelled rows, or tables of different features."""
-    for number, name in enumerate(classes):
-        if not (table.label == number).any():
-            raise UserError(f"class '{name}' has no labelled training row. Label some users of it, or leave the class out.")
-    if not len(unlabelled):
-        raise UserError("there is no unlabelled training row. ScarceGAN learns from them; leave some users without a label.")
-    if table.names != unlabelled.names:
-        raise UserError("labelled and unlabelled rows have different features. Make both in one run of the features step.")
-
-
-def metric_line(iteration: int, means: np.ndarray) -> str:
-    """The line a training job's metric definitions look for."""
-    supervised, unsupervised, generator, accuracy = means
-    return (
-        f"Iteration={iteration}; Discriminator_Supervised_Loss={supervised:.6f}; "
-        f"Discriminator_UnSupervised_Loss={unsupervised:.6f}; Generator_Loss={generator:.6f}; "
-        f"Accuracy_Supervised={accuracy:.6f};"
+def read_splits(args: argparse.Namespace) -> Splits:
+    """The channels, checked against each other. UserError for other columns, a class without rows, infinite values."""
+    classes = parse_classes(args.classes)
+    labelled, unlabelled, validation = (
+        read_features(folder) for folder in (args.labelled, args.unlabelled, args.validation)
     )
+    for folder, table in ((args.unlabelled, unlabelled), (args.validation, validation)):
+        if table.names != labelled.names:
+            raise UserError(f"{folder}: its features differ from those of {args.labelled}. Run split again.")
+    refuse_missing_class(labelled.label, classes, args.labelled)
+    if not len(unlabelled):
+        print("train: no unlabelled rows; the labelled ones stand in for them", file=sys.stderr)
+        unlabelled = labelled
+    unlabelled = some(unlabelled, args.most_unlabelled, args.seed)
+    validation = some(validation, args.most_unlabelled, args.seed, keep=validation.label != UNLABELLED)
+    return Splits(labelled, unlabelled, validation, read_folds(args.folds, labelled.user_id), classes)
 
 
-class Tracker:
-    """Logs to MLflow when MLFLOW_TRACKING_URI is set; otherwise does nothing."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.run = None
-        if os.environ.get("MLFLOW_TRACKING_URI"):
-            from mlflow import MlflowClient
-            from mlflow.entities import Param
-
-            self.client = MlflowClient()
-            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan")
-            found = self.client.get_experiment_by_name(name)
-            experiment = found.experiment_id if found else self.client.create_experiment(name)
-            self.run = os.environ.get("MLFLOW_RUN_ID") or self.client.create_run(experiment, run_name="train").info.run_id
-            self.client.log_batch(self.run, params=[Param(key, str(value)) for key, value in settings.items()])
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        if self.run:
-            from mlflow.entities import Metric
-
-            self.client.log_batch(self.run, metrics=[Metric(k, float(v), 0, step) for k, v in values.items()])
-
-    def end(self) -> None:
-        if self.run:
-            self.client.set_terminated(self.run)
+def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -> None:
+    """UserError for a class without a labelled row, or a label that is no class."""
+    if len(label) and not (label >= 0).all() & (label < len(classes)).all():
+        raise UserError(f"{folder}: a label outside 0 to {len(classes) - 1}. Run split again with these classes.")
+    counts = np.bincount(label.astype(int), minlength=len(classes))
+    if (counts == 0).any():
+        found = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
+        raise UserError(
+            f"{folder}: class '{classes[int(np.argmin(counts))]}' has no training row (found: {found}). "
+            f"Label some users of it, or take it out of the classes."
+        )
 
 
-def judges_of(preprocess: Any, labelled: FeatureTable, validation: FeatureTable, members: Members) -> Judges:
-    """Validation users, heard by every member, and labelled training users, heard by the members that left them out."""
-    tables, count = (validation, labelled), len(members.seeds)
-    heard = np.concatenate([np.ones((count, len(validation)), bool), ~members.seen], axis=1)
-    judged = heard.any(axis=0)
-    labels = np.concatenate([table.label for table in tables]).astype(int)
-    training = np.repeat([False, True], [len(table) for table in tables])
-    rows = preprocess(np.concatenate([table.values for table in tables]))
-    return Judges(rows[judged], labels[judged], heard[:, judged], training[judged])
+def some(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
+    """At most `most` of the rows, drawn without replacement, and all of those to keep; in the order they stand."""
+    keep = np.zeros(len(table), bool) if keep is None else keep
+    others = np.flatnonzero(~keep)
+    if len(others) <= most:
+        return table
+    drawn = np.random.default_rng(seed).choice(others, most, replace=False)
+    return table.take(np.sort(np.concatenate([np.flatnonzero(keep), drawn])))
 
 
-def mean_heard(values: np.ndarray, heard: np.ndarray) -> np.ndarray:
-    """Mean over the members that have a say: values [members, n] -> [n]."""
-    return (values * heard).sum(axis=0) / heard.sum(axis=0)
+def read_folds(folder: Path, users: NDArray) -> NDArray:
+    """Fold of each labelled row; UserError if a user has none."""
+    path = Path(folder) / "folds.parquet"
+    try:
+        table = pq.read_table(path, columns=["user_id", "fold"])
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Run split again.") from error
+    fold = dict(zip(table["user_id"].to_pylist(), table["fold"].to_pylist(), strict=True))
+    without = [user for user in users if user not in fold]
+    if without:
+        raise UserError(f"{path}: no fold for user '{without[0]}' ({len(without)} such users). Run split again.")
+    return np.unique([fold[user] for user in users], return_inverse=True)[1]
 
 
-def calibrate(odds: np.ndarray, rare: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of Platt scaling; the slope is held above zero, so the order of users stays."""
-    fitted = LogisticRegression(C=10.0).fit(odds[:, None], rare)
-    return max(float(fitted.coef_[0, 0]), 1e-3), float(fitted.intercept_[0])
+def seen_by(fold: NDArray, label: NDArray, seeds: int) -> NDArray:
+    """[members, n]: which labelled rows each member trains on: those out of its fold, for each seed in turn.
+
+    A class with rows in one fold only, and everything when there is one fold, is seen by all: a member without a class
+    would learn that the class does not exist.
+    """
+    folds = int(fold.max()) + 1
+    seen = fold[None] != np.arange(folds)[:, None]
+    for k in np.unique(label):
+        rows = label == k
+        if len(np.unique(fold[rows])) < 2:
+            seen[:, rows] = True
+    return np.tile(seen, (seeds, 1))
+
+
+def unseen_rows(splits: Splits, seen: NDArray, labelled: NDArray, validation: NDArray) -> "Unseen":
+    """Labelled rows that some member never saw, then all validation rows. UserError if none of them is rare."""
+    from scarcegan.model.training import Unseen
+
+    left_out = ~seen.all(axis=0)
+    by = np.concatenate([~seen[:, left_out], np.ones((len(seen), len(validation)), bool)], axis=1)
+    label = np.concatenate([splits.labelled.label[left_out], splits.validation.label])
+    if not (label == splits.rare).any():
+        raise UserError(
+            f"no row of '{splits.classes[-1]}' is left to choose a model by. Label more users of it, use two folds "
+            f"or more, or raise the validation share."
+        )
+    return Unseen(np.concatenate([labelled[left_out], validation]), label, by)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One snapshot: its calibration, and what selection sees of it."""
+class Trained:
+    """What a training leaves: looks, the rows they looked at, and a discriminator to put weights into."""
 
-    calibration: Any
-    candidate: Any
-    member_pr_auc: np.ndarray
-
-
-def judge(snapshot: Any, near: Any, judges: Judges, classes: int, unknown_threshold: float) -> Judged:
-    """Score the judges' rows by one snapshot and calibrate it on them."""
-    import tensorflow as tf
-
-    from scarcegan.model import delivered
-    from scarcegan.model.selection import Candidate
-
-    logits, source = delivered.heads([tf.constant(w) for w in snapshot.weights], tf.constant(judges.rows))
-    odds = delivered.log_odds(logits).numpy()
-    known, rare = judges.labels != UNLABELLED, judges.labels == classes - 1
-    pooled = mean_heard(odds, judges.heard)
-    slope, intercept = calibrate(pooled[known], rare[known])
-    strange = delivered.strangeness(near, tf.constant(judges.rows), source).numpy()
-    fresh = ~judges.training
-    quantiles = np.quantile(strange[known & fresh], delivered.KNOTS)
-    unknown = delivered.share_below(tf.constant(strange), quantiles).numpy()
-    rarity = 1 / (1 + np.exp(-(slope * pooled + intercept)))
-    crowd = fresh & ~known
-    share = float((unknown[crowd] >= unknown_threshold).mean()) if crowd.any() else 0.0
-    calibration = delivered.Calibration(slope, intercept, quantiles)
-    own = [average_precision_score(rare[known & fresh], member[known & fresh]) for member in odds]
-    return Judged(calibration, Candidate(snapshot.iteration, rarity[known], rare[known], share), np.array(own))
+    looks: "list[Look]"
+    unseen: "Unseen"
+    preprocessing: "Preprocessing"
+    discriminator: Any
+    members: int
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    classes, definitions = args.classes, json.loads(args.definitions)
-    labelled, unlabelled, validation = (read_features(getattr(args, name)) for name in CHANNELS[:3])
-    refuse(labelled, unlabelled, classes)
-    if not (validation.label == len(classes) - 1).any():
-        raise UserError(f"no '{classes[-1]}' user among the validation users. Label more of them, or raise validation_share.")
-    settings = Hyperparameters(**{field.name: getattr(args, field.name) for field in fields(Hyperparameters)})
+def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
+    """Scale, train and look; progress on stdout and in MLflow."""
+    from scarcegan.model import gan, preprocessing, training
 
-    import tensorflow as tf
+    rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
+    scaling = preprocessing.learn(rows, splits.labelled.names)
+    preprocessing.refuse_infinite(splits.validation.values, splits.labelled.names)
+    labelled, unlabelled, validation = (
+        scaling(table.values).numpy() for table in (splits.labelled, splits.unlabelled, splits.validation)
+    )
+    seen = seen_by(splits.fold, splits.labelled.label, args.seeds)
+    seeds = gan.member_seeds(args.seed, args.seeds, len(seen) // args.seeds)
+    unseen = unseen_rows(splits, seen, labelled, validation)
+    model = gan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations)
+    pool = gan.pool(labelled, splits.labelled.label, unlabelled, seen, len(splits.classes))
+    each = -(-args.iterations // args.reports)
+    checkpoint = None
+    if args.checkpoints:
+        checkpoint = training.Checkpoint(args.checkpoints, fingerprint(splits, settings, args))
+    program = gan.Program(model, pool, each)
+    looks = training.train(program, unseen, -(-args.iterations // each), reporter(tracker), checkpoint)
+    return Trained(looks, unseen, scaling, model.discriminator, len(seeds))
 
-    from scarcegan.model import delivered, preprocessing, training
-    from scarcegan.model.gan import Rows, rows_of_members
-    from scarcegan.model.selection import choose
 
-    layer = preprocessing.learn(np.concatenate([labelled.values, unlabelled.values]), labelled.names)
+def reporter(tracker: Any) -> Any:
+    """Prints a line per look, in the form the cloud's metric expressions read, and logs it."""
+    from scarcegan.model.gan import REPORTED
 
-    def preprocess(values: np.ndarray) -> np.ndarray:
-        return layer(tf.constant(values)).numpy()
+    def report(look: "Look") -> None:
+        figures = dict(zip(REPORTED, look.figures.mean(axis=1).tolist(), strict=True))
+        words = "".join(f" {name}={value:.6f};" for name, value in figures.items())
+        print(f"Iteration={look.iteration};{words}", flush=True)
+        tracker.log(figures | {"Validation_PR_AUC": float(np.nanmean(look.pr_auc))}, look.iteration)
 
-    labels = labelled.label.astype(int)
-    fold = read_folds(args.folds, labelled.user_id)
-    members = members_of(labels, fold, len(classes), args.seeds, args.seed)
-    scaled = preprocess(labelled.values)
-    rows = Rows(scaled, preprocess(unlabelled.values), *rows_of_members(labels, members.seen, len(classes)))
-    tracker = Tracker({**asdict(settings), "seeds": args.seeds, "seed": args.seed})
+    return report
 
-    def report(snapshot: Any) -> None:
-        print(metric_line(snapshot.iteration, snapshot.losses.mean(axis=1)), flush=True)
-        tracker.log(dict(zip(LOSSES, snapshot.losses.mean(axis=1), strict=True)), snapshot.iteration)
 
-    history = training.train(rows, settings, members.seeds, args.checkpoints, report)
-    near = delivered.neighbourhood(scaled, labels, len(classes))
-    judges = judges_of(preprocess, labelled, validation, members)
-    settled = history[len(history) // 2 :]
-    threshold = 1.0 - args.unknown_share
-    judged = [judge(snapshot, near, judges, len(classes), threshold) for snapshot in settled]
-    candidates = [one.candidate for one in judged]
+def fingerprint(splits: Splits, settings: "Settings", args: argparse.Namespace) -> str:
+    """Of the data and settings that a checkpoint belongs to."""
+    digest = hashlib.sha256()
+    for table in (splits.labelled, splits.unlabelled, splits.validation):
+        for array in (table.values, table.label):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(splits.fold.tobytes())
+    words = [asdict(settings), splits.classes, splits.labelled.names, args.iterations, args.reports]
+    digest.update(json.dumps([*words, args.seeds, args.seed]).encode())
+    return digest.hexdigest()
+
+
+def choose_and_save(
+    trained: Trained, splits: Splits, definitions: Mapping[str, Any], facts: Mapping[str, Any], args: argparse.Namespace
+) -> None:
+    """A model folder per business definition: SavedModel and model.json."""
+    from scarcegan.model import delivered, selection
+
+    label = trained.unseen.label
+    labelled = label != UNLABELLED
+    calibrations = [
+        delivered.calibrate(look.rare[labelled], label[labelled] == splits.rare, look.unknown[labelled])
+        for look in trained.looks
+    ]
+    candidates = [
+        selection.Candidate(look.iteration, calibration.rarity(look.rare), calibration.unknown(look.unknown))
+        for look, calibration in zip(trained.looks, calibrations, strict=True)
+    ]
     for name, definition in definitions.items():
-        kept = choose(definition, candidates)
-        one, snapshot = judged[kept.candidate], settled[kept.candidate]
-        model = delivered.Delivered(layer, snapshot.weights, near, one.calibration, kept.threshold, threshold)
-        folder = args.models_out / name
-        model.save(folder)
-        facts = {
-            "definition": name,
-            **definition,
-            "floor_met": kept.floor_met,
-            "classes": list(classes),
-            "features": list(labelled.names),
-            "thresholds": {"rare": kept.threshold, "unknown": threshold},
-            "validation": dict(kept.figures),
-            "spread": {"pr_auc": {"mean": float(one.member_pr_auc.mean()), "sd": float(one.member_pr_auc.std())}},
-            "members": len(members.seeds),
-            "seeds": list(members.seeds),
-            "iteration": snapshot.iteration,
-            "hyperparameters": asdict(settings),
-        }
-        (folder / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        tracker.log({f"validation_{figure}_{name}": value for figure, value in kept.figures.items()}, snapshot.iteration)
-    write_curves(args.curves_out / "curves.csv", history, settled, judged)
-    tracker.end()
+        choice = selection.choose(definition, candidates, label, splits.rare, args.known_share)
+        export(trained, choice, calibrations[choice.candidate], args.models_out / name, splits.labelled.values.shape[1])
+        chosen = describe(name, definition, choice, trained, args.seeds) | facts
+        (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
+        said = {key: round(value, 3) for key, value in choice.validation.items()}
+        print(f"train: {name}: iteration {chosen['iterations']}, {said}", file=sys.stderr)
 
 
-def write_curves(path: Path, history: Sequence[Any], settled: Sequence[Any], judged: Sequence[Judged]) -> None:
-    """A line per snapshot and member: losses, labelled accuracy, and the PR-AUC on validation users where it was judged."""
-    own = {snapshot.iteration: one.member_pr_auc for snapshot, one in zip(settled, judged, strict=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+def export(trained: Trained, choice: "Choice", calibration: "Calibration", folder: Path, columns: int) -> None:
+    """The SavedModel of a choice below `folder`."""
+    from scarcegan.model import delivered
+
+    weights = trained.looks[choice.candidate].weights
+    for variable, weight in zip(trained.discriminator.trainable_variables, weights, strict=True):
+        variable.assign(weight)
+    whole = delivered.Delivered(
+        trained.preprocessing, trained.discriminator, calibration, choice.rare, choice.unknown
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    delivered.save(whole, columns, folder / "1")
+
+
+def describe(
+    name: str, definition: Mapping[str, Any], choice: "Choice", trained: Trained, seeds: int
+) -> dict[str, Any]:
+    """What model.json says of a choice."""
+    look = trained.looks[choice.candidate]
+    return {
+        "definition": name,
+        **definition,
+        "floor_met": choice.floor_met,
+        "thresholds": {"rare": choice.rare, "unknown": choice.unknown},
+        "validation": choice.validation,
+        "seeds": seeds,
+        "members": trained.members,
+        "iterations": look.iteration,
+        "spread": {"pr_auc": {"mean": float(np.nanmean(look.pr_auc)), "sd": float(np.nanstd(look.pr_auc))}},
+    }
+
+
+def write_curves(looks: "list[Look]", folder: Path) -> None:
+    """curves.csv: a row per look and member."""
+    from scarcegan.model.gan import REPORTED
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["iteration", "member", *LOSSES, "validation_pr_auc"])
-        for snapshot in history:
-            for member, values in enumerate(snapshot.losses.T):
-                area = own[snapshot.iteration][member] if snapshot.iteration in own else ""
-                writer.writerow([snapshot.iteration, member, *(f"{value:.6f}" for value in values), area])
+        writer.writerow(["iteration", "member", *(name.lower() for name in REPORTED), "validation_pr_auc"])
+        for look in looks:
+            for member, figures in enumerate(look.figures.T):
+                writer.writerow([look.iteration, member, *figures.tolist(), look.pr_auc[member]])
 
 
 def parser() -> argparse.ArgumentParser:
-    it = argparse.ArgumentParser(description=__doc__)
-    for channel in (*CHANNELS, "models-out", "curves-out"):
-        it.add_argument(f"--{channel}", type=Path, required=True)
-    it.add_argument("--checkpoints", type=Path)
-    it.add_argument("--classes", type=parse_classes, required=True)
-    it.add_argument("--definitions", required=True, help="business definitions as JSON")
-    it.add_argument("--seeds", type=int, default=2, help="members per fold")
-    it.add_argument("--seed", type=int, default=7)
-    it.add_argument("--unknown-share", type=float, default=0.05, help="of the known users, sent to unknown")
-    for field in fields(Hyperparameters):
-        kind = type(field.default)
-        it.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=sizes if kind is tuple else truth if kind is bool else kind,
-            default=field.default,
-        )
-    return it
+    """Channels, outputs, and hyperparameters; the network's own are the fields of gan.Settings."""
+    parse = argparse.ArgumentParser(prog="train", description=__doc__)
+    for channel in ("labelled", "unlabelled", "validation", "folds", "models-out", "curves-out"):
+        parse.add_argument(f"--{channel}", type=Path, required=True)
+    parse.add_argument("--checkpoints", type=Path, help="folder that outlives a killed attempt")
+    parse.add_argument("--classes", required=True, help="names, the rare class last")
+    parse.add_argument("--definitions", required=True, help="business definitions, JSON")
+    parse.add_argument("--iterations", type=positive, default=2000)
+    parse.add_argument("--seeds", type=positive, default=2, help="members per fold")
+    parse.add_argument("--seed", type=int, default=7)
+    parse.add_argument("--reports", type=positive, default=20, help="looks at unseen rows, and lines of progress")
+    parse.add_argument("--known-share", type=float, default=0.05, help="of the labelled users, sent to unknown")
+    parse.add_argument("--most-unlabelled", type=positive, default=100_000, help="unlabelled rows read at most")
+    return parse
 
 
-def sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def add_settings(parse: argparse.ArgumentParser) -> None:
+    """An argument per field of gan.Settings: numbers and words as they are, tuples comma separated, true or false."""
+    from scarcegan.model.gan import Settings
+
+    for one in fields(Settings):
+        default = one.default
+        if isinstance(default, bool):
+            kind: Any = truth
+        elif isinstance(default, tuple):
+            kind = whole_numbers if default else numbers
+        else:
+            kind = type(default)
+        parse.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=default)
 
 
 def truth(text: str) -> bool:
-    return {"true": True, "false": False}[text]
+    """`true` or `false`."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return text == "true"
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Comma separated numbers."""
+    return tuple(float(part) for part in text.split(",") if part.strip())
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Comma separated whole numbers."""
+    return tuple(int(part) for part in text.split(",") if part.strip())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parse = parser()
+    add_settings(parse)
+    args = parse.parse_args(argv)
+    from scarcegan.model.gan import Settings
+    from scarcegan.model.tracking import Tracker
+
+    settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
+    definitions = json.loads(args.definitions)
+    splits = read_splits(args)
+    hyperparameters = asdict(settings) | {"known_share": args.known_share, "seed": args.seed, "reports": args.reports}
+    tracker = Tracker(hyperparameters | {"iterations": args.iterations, "seeds": args.seeds})
+    trained = fit(splits, settings, args, tracker)
+    facts = {
+        "classes": splits.classes,
+        "features": splits.labelled.names,
+        "hyperparameters": hyperparameters | {"iterations": args.iterations},
+    }
+    choose_and_save(trained, splits, definitions, facts, args)
+    write_curves(trained.looks, args.curves_out)
+    tracker.close()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Bad input ends with one sentence: the file, the row, the column, and what to do. Good rows beside it can be kept."""
 
+import errno
 import gzip
 import json
 import os
@@ -8,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scarcegan.data import files
 from scarcegan.data.check import check
 from scarcegan.data.checks import Layout
 from scarcegan.errors import UserError
@@ -73,9 +76,10 @@ def test_many_bad_rows_are_counted_and_the_first_is_shown(tmp_path):
     assert "row 7, column 'sessions': 'one' is not a number (3 such rows)" in refusal(path, tmp_path / "out")
 
 
-def test_the_bad_file_among_many_is_named(tmp_path):
+def test_the_first_bad_file_among_many_is_named(tmp_path):
     for number in range(30):
-        write(tmp_path / f"in/{number:02}.csv", HEADER, f"u{number},2026-01-05,{'x' if number == 17 else 1},1")
+        bad = number in (17, 23)
+        write(tmp_path / f"in/{number:02}.csv", HEADER, f"u{number},2026-01-05,{'x' if bad else 1},1")
     assert refusal(tmp_path / "in", tmp_path / "out").startswith(f"{tmp_path / 'in/17.csv'} row 2")
 
 
@@ -90,6 +94,13 @@ def test_two_records_of_one_user_and_day_are_both_named(tmp_path):
     two = write(tmp_path / "in/2.csv", HEADER, "bob,2026-01-07,5,5")
     said = refusal(tmp_path / "in", tmp_path / "out")
     assert f"{one} row 6 and {two} row 2: two records of user 'bob' on 2026-01-07" in said
+
+
+def test_a_mistake_found_late_leaves_no_part_behind(tmp_path):
+    rows = [f"u{number:03},2026-01-05,1,1" for number in range(300)]
+    path = write(tmp_path / "in.csv", HEADER, *rows, rows[150])
+    assert "two records of user 'u150'" in refusal(path, tmp_path / "out", batch_users=10)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_of_two_records_of_one_day_the_larger_is_kept_whatever_the_order(tmp_path):
@@ -182,9 +193,21 @@ def test_a_user_in_two_class_folders_is_refused(tmp_path):
     assert "user 'ann' is labelled 'calm' and 'risky'" in refusal(tmp_path / "in", tmp_path / "out")
 
 
+def test_dropping_a_bad_row_keeps_rows_without_a_label(tmp_path):
+    lines = [f"{HEADER},label", "ann,2026-01-05,1,1,calm", "bob,2026-01-05,1,1,", "cyd,2026-01-05,x,1,risky"]
+    kept = run_features(write(tmp_path / "in.csv", *lines), tmp_path / "out", bad_rows="drop")
+    assert dict(zip(kept.user_id, kept.label.tolist(), strict=True)) == {"ann": 0, "bob": -1}
+
+
 def test_dropping_everything_is_refused(tmp_path):
     path = write(tmp_path / "in.csv", HEADER, "ann,2026-01-05,x,1")
     assert "no row is left" in refusal(path, tmp_path / "out", bad_rows="drop")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_file():
+    with pytest.raises(OSError) as refused, files.reading([]):
+        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+    assert refused.value.errno == errno.ENOSPC
 
 
 def test_a_ready_table_is_checked_too(tmp_path):

@@ -54,6 +54,14 @@ def test_days_without_a_record_are_not_looked_at():
     assert fit_one(spoilt, present).slope[0] == pytest.approx(0.8, abs=0.02)
 
 
+def test_the_line_is_that_of_the_recorded_days():
+    present = np.arange(DAYS) % 3 == 0
+    series = np.where(present, NOISE, 0.0)
+    line = np.polyval(np.polyfit(TIME[present], series[present], 1), TIME)
+    rest = trend.without_line(series[None], present[None].astype(float))[0]
+    np.testing.assert_allclose(rest, np.where(present, series - line, 0), atol=1e-9)
+
+
 def test_zeros_and_a_single_record_give_finite_numbers():
     assert not any(np.any(part) for part in vars(fit_one(np.zeros(DAYS))).values())
     alone = np.arange(DAYS) == 9

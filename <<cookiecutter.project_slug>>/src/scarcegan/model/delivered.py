@@ -1,132 +1,132 @@
-"""What is delivered: the members of one snapshot as one model, from raw features to a calibrated answer.
+"""What is delivered: preprocessing, members, calibration and thresholds as one graph, and its SavedModel.
 
-The same functions give the scores a snapshot is selected by and stand in the SavedModel's graph.
+Input `features` [n, columns] raw, NaN allowed. Outputs: `probabilities` [n, K] calibrated, in class order; `rarity` [n],
+the calibrated probability of the rare class; `unknown` [n] in [0, 1], the share of known rows that look more usual;
+`label` [n], where K is unknown.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from sklearn.covariance import LedoitWolf
+from numpy.typing import NDArray
 
-from scarcegan.model.networks import HEALTHY, SLOPE, UNKNOWN
+from scarcegan.model.networks import Discriminator, rare_log_odds, unknown_log_odds
 from scarcegan.model.preprocessing import Preprocessing
 
-KNOTS = np.linspace(0.0, 1.0, 201)
-
-
-def heads(weights: Sequence[tf.Tensor], rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Class logits [members, n, K + 1] and source logits [members, n, 3] of scaled rows [n, d].
-
-    weights: kernels and biases of trunk, class head, source head, as in a Snapshot.
-    """
-    *trunk, class_kernel, class_bias, source_kernel, source_bias = weights
-    features = tf.repeat(rows[None], tf.shape(class_kernel)[0], axis=0)
-    for kernel, bias in zip(trunk[::2], trunk[1::2], strict=True):
-        features = tf.nn.leaky_relu(tf.matmul(features, kernel) + bias, SLOPE)
-    return tf.matmul(features, class_kernel) + class_bias, tf.matmul(features, source_kernel) + source_bias
-
-
-def log_odds(logits: tf.Tensor) -> tf.Tensor:
-    """Log odds of the rare class against everything else, of logits [..., K + 1]: [...]."""
-    rare = logits.shape[-1] - 2
-    others = tf.concat([logits[..., :rare], logits[..., rare + 1 :]], axis=-1)
-    return logits[..., rare] - tf.reduce_logsumexp(others, axis=-1)
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """Where labelled rows lie, in scaled features: a centre per class [K, d] and a common precision matrix [d, d]."""
-
-    centres: np.ndarray
-    precision: np.ndarray
-
-    def distance(self, rows: tf.Tensor) -> tf.Tensor:
-        """Mahalanobis distance of rows [n, d] from the nearest class, per square root of dimension: [n]."""
-        apart = rows[:, None, :] - self.centres[None]
-        squares = tf.einsum("nkd,de,nke->nk", apart, tf.constant(self.precision, tf.float32), apart)
-        return tf.sqrt(tf.reduce_min(tf.maximum(squares, 0.0), axis=1) / float(self.centres.shape[1]))
-
-
-def neighbourhood(rows: np.ndarray, labels: np.ndarray, classes: int) -> Neighbourhood:
-    """Learn it from labelled training rows. The covariance is shrunk (Ledoit and Wolf 2004), so few rows will do."""
-    centres = np.stack([rows[labels == c].mean(axis=0) for c in range(classes)])
-    precision = LedoitWolf(assume_centered=True).fit(rows - centres[labels]).precision_
-    return Neighbourhood(centres.astype(np.float32), precision.astype(np.float32))
+QUANTILES = 201
+FLAT = 1e-3  # least slope of a calibration: it may doubt the scores, not reverse their order
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """slope, intercept: of the log odds (Platt 1999). strange: quantiles of the strangeness of known users at KNOTS."""
+    """From scores to probabilities: rarity = sigmoid(slope * log odds + shift); unknown by quantiles of known rows."""
 
     slope: float
-    intercept: float
-    strange: np.ndarray
+    shift: float
+    knots: NDArray
+
+    def rarity(self, log_odds: NDArray) -> NDArray:
+        """Calibrated probability of the rare class."""
+        return 1 / (1 + np.exp(-np.clip(self.slope * log_odds + self.shift, -80, 80)))
+
+    def unknown(self, log_odds: NDArray) -> NDArray:
+        """Share of known rows whose log odds of unknown are lower; a smooth tail above the highest of them."""
+        return interpolate_unknown(tf.constant(log_odds, tf.float32), tf.constant(self.knots, tf.float32)).numpy()
+
+
+def calibrate(rare_odds: NDArray, rare: NDArray, unknown_odds: NDArray) -> Calibration:
+    """Fit on labelled rows [n] that the scores were not trained on: Platt scaling (1999) with his prior on the targets.
+
+    The prior keeps the slope finite when few rare rows are told apart perfectly.
+    """
+    positives, negatives = rare.sum(), (~rare).sum()
+    target = np.where(rare, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    slope, shift = fit_line(rare_odds.astype(np.float64), target)
+    knots = np.quantile(unknown_odds.astype(np.float64), np.linspace(0, 1, QUANTILES))
+    return Calibration(slope, shift, knots.astype(np.float32))
+
+
+def fit_line(score: NDArray, target: NDArray, steps: int = 50) -> tuple[float, float]:
+    """Slope and shift of the least cross-entropy, by damped Newton steps; the slope is at least FLAT."""
+    centre, spread = score.mean(), max(float(score.std()), 1e-9)
+    design = np.stack([(score - centre) / spread, np.ones_like(score)], axis=1)
+    line = np.array([1.0, np.log(target.mean() / (1 - target.mean()))])
+
+    def cost(at: NDArray) -> float:
+        z = design @ at
+        return float(np.mean(np.logaddexp(0, z) - target * z))
+
+    for _ in range(steps):
+        chance = 1 / (1 + np.exp(-np.clip(design @ line, -80, 80)))
+        gradient = design.T @ (chance - target) / len(score)
+        hessian = (design * (chance * (1 - chance))[:, None]).T @ design / len(score) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        while cost(line - step) > cost(line) and np.abs(step).max() > 1e-12:
+            step = step / 2
+        line = line - step
+    slope = max(line[0] / spread, FLAT)
+    return float(slope), float(line[1] - slope * centre)
+
+
+def interpolate_unknown(log_odds: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
+    """[n] -> [n] in [0, 1): position among the knots (quantiles of known rows); 1 is approached far above them all.
+
+    Known rows take up 0 to 0.99, so that rows stranger than every known one can still be ranked.
+    """
+    steps = QUANTILES - 1
+    place = tf.clip_by_value(tf.searchsorted(knots, log_odds, side="right") - 1, 0, steps - 1)
+    low, high = tf.gather(knots, place), tf.gather(knots, place + 1)
+    within = tf.clip_by_value((log_odds - low) / tf.maximum(high - low, 1e-12), 0.0, 1.0)
+    among = 0.99 * (tf.cast(place, tf.float32) + within) / steps
+    above = tf.maximum(log_odds - knots[-1], 0.0)
+    return among + 0.01 * above / (1.0 + above)
 
 
 class Delivered(tf.Module):
-    """Raw features in, `probabilities`, `rarity`, `unknown`, `label` out; see `answer`."""
+    """The graph. weights: of `discriminator`, in its order, from the chosen checkpoint."""
 
     def __init__(
         self,
         preprocessing: Preprocessing,
-        weights: Sequence[np.ndarray],
-        near: Neighbourhood,
+        discriminator: Discriminator,
         calibration: Calibration,
         rare_threshold: float,
         unknown_threshold: float,
     ) -> None:
-        super().__init__()
-        self.preprocessing, self.near, self.calibration = preprocessing, near, calibration
-        self.weights = [tf.Variable(weight, trainable=False) for weight in weights]
-        self.rare_threshold, self.unknown_threshold = rare_threshold, unknown_threshold
+        super().__init__(name="scarcegan_delivered")
+        self.preprocessing, self.discriminator = preprocessing, discriminator
+        self.slope = tf.constant(calibration.slope, tf.float32)
+        self.shift = tf.constant(calibration.shift, tf.float32)
+        self.knots = tf.constant(calibration.knots, tf.float32)
+        self.rare_threshold = tf.constant(rare_threshold, tf.float32)
+        self.unknown_threshold = tf.constant(unknown_threshold, tf.float32)
 
-    def answer(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Raw features float32 [n, d], NaN where missing -> named outputs.
-
-        probabilities [n, K]: of each class, the rare one last. rarity [n]: calibrated probability of the rare class.
-        unknown [n]: share of known users that are less strange. label int32 [n]: the class, or K for unknown.
-        """
-        rows = self.preprocessing(features)
-        logits, source = heads(self.weights, rows)
-        rarity = tf.sigmoid(self.calibration.slope * tf.reduce_mean(log_odds(logits), 0) + self.calibration.intercept)
-        classes = logits.shape[-1] - 1
-        negatives = tf.nn.softmax(tf.reduce_mean(logits, 0)[:, : classes - 1])
-        probabilities = tf.concat([negatives * (1.0 - rarity[:, None]), rarity[:, None]], axis=1)
-        unknown = share_below(strangeness(self.near, rows, source), self.calibration.strange)
+    def __call__(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        class_logits, source_logits = self.discriminator(self.preprocessing(features)[None])
+        rarity = tf.sigmoid(self.slope * tf.reduce_mean(rare_log_odds(class_logits), axis=0) + self.shift)
+        unknown = interpolate_unknown(tf.reduce_mean(unknown_log_odds(source_logits), axis=0), self.knots)
+        negatives = tf.nn.softmax(tf.reduce_mean(class_logits[..., :-2], axis=0))
+        probabilities = tf.concat([negatives * (1 - rarity[:, None]), rarity[:, None]], axis=1)
         return {
             "probabilities": probabilities,
             "rarity": rarity,
             "unknown": unknown,
-            "label": self.decide(negatives, rarity, unknown, classes),
+            "label": self.label(negatives, rarity, unknown),
         }
 
-    def decide(self, negatives: tf.Tensor, rarity: tf.Tensor, unknown: tf.Tensor, classes: int) -> tf.Tensor:
-        """Rare when rare enough; else unknown when strange enough; else the likeliest negative class."""
-        label = tf.argmax(negatives, axis=1, output_type=tf.int32)
-        label = tf.where(unknown >= self.unknown_threshold, classes, label)
-        return tf.where(rarity >= self.rare_threshold, classes - 1, label)
-
-    def save(self, folder: Path) -> None:
-        """Write folder/1/saved_model.pb with one input `features` and the named outputs."""
-        width = len(self.preprocessing.mean)
-        signature = tf.function(self.answer, input_signature=[tf.TensorSpec([None, width], tf.float32, name="features")])
-        tf.saved_model.save(self, str(folder / "1"), signatures={"serving_default": signature})
+    def label(self, negatives: tf.Tensor, rarity: tf.Tensor, unknown: tf.Tensor) -> tf.Tensor:
+        """Rare where rarity reaches its threshold, else unknown likewise, else the likeliest negative."""
+        rare = tf.fill(tf.shape(rarity), negatives.shape[1])
+        likeliest = tf.argmax(negatives, axis=1, output_type=tf.int32)
+        otherwise = tf.where(unknown >= self.unknown_threshold, rare + 1, likeliest)
+        return tf.where(rarity >= self.rare_threshold, rare, otherwise)
 
 
-def strangeness(near: Neighbourhood, rows: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-    """How unlike every labelled row, [n]: distance to the nearest class, and what the source head says of unknown."""
-    odds = tf.reduce_mean(source[..., UNKNOWN] - source[..., HEALTHY], axis=0)
-    return near.distance(rows) + 0.0 * odds
-
-
-def share_below(values: tf.Tensor, quantiles: np.ndarray) -> tf.Tensor:
-    """Position of each value among the quantiles at KNOTS, in [0, 1], linear between two of them."""
-    knots, low = tf.constant(KNOTS, tf.float32), tf.constant(quantiles, tf.float32)
-    right = tf.clip_by_value(tf.searchsorted(low, values, side="right"), 1, len(KNOTS) - 1)
-    left = right - 1
-    span = tf.maximum(tf.gather(low, right) - tf.gather(low, left), 1e-12)
-    part = tf.clip_by_value((values - tf.gather(low, left)) / span, 0.0, 1.0)
-    return tf.gather(knots, left) + part * (tf.gather(knots, right) - tf.gather(knots, left))
+def save(delivered: Delivered, columns: int, folder: Path) -> None:
+    """Write `folder` (ending in a version number) as a SavedModel with signature serving_default."""
+    signature = tf.TensorSpec([None, columns], tf.float32, name="features")
+    function = tf.function(lambda features: delivered(features), input_signature=[signature])
+    delivered.serve = function
+    tf.saved_model.save(delivered, str(folder), signatures={"serving_default": function})

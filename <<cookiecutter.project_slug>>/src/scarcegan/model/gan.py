@@ -1,189 +1,221 @@
-"""ScarceGAN: the algorithm. Losses stand in losses.py, layers in networks.py, the reading of files in steps/train.py.
+"""ScarceGAN: the algorithm, and the compiled program that repeats it. Losses: losses.py. Networks: networks.py.
 
-A labelled row teaches the class head, with leeway for weak negative labels; an unlabelled row teaches the source head what
-is real; a generated row teaches it what is not. The generator is a bad one on purpose: it fills the low-density regions
-between the classes, so that the class boundaries move there. Source: ScarceGAN (CIKM 2021, arXiv 2505.03811).
+An iteration is one step of the discriminator (labelled rows with leeway, unlabelled rows, generated rows) and one step
+of the generator against the trunk, which stays as it is meanwhile. Many iterations are one call of a compiled program:
+rows are drawn on the device, all members (seeds x folds) train side by side, and Python only looks in between.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from scarcegan.model import losses, networks, noise
+from scarcegan.model import losses, networks
 
-LABELLED, UNLABELLED, LATENT = 0, 1, 2  # salts of the random streams
+REPORTED = (
+    "Discriminator_Supervised_Loss",
+    "Discriminator_UnSupervised_Loss",
+    "Generator_Loss",
+    "Accuracy_Supervised",
+)
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    """The defaults are what we recommend; the others show what the paper's variants and the first code's faults do.
+class Settings:
+    """Hyperparameters. The defaults are the right ones; the authors' code and the paper's variants are others.
 
-    alpha: leeway of weak labels, 1 is none. generator: bad (feature matching and pull-away), ordinary, none.
-    trunk_follows_generator: the generator's step also trains the trunk, as in the authors' code.
-    pull_away_over: rows, or the whole matrix, as in the authors' code. match: rows the generator is matched to.
-    source_weight: of the unsupervised losses; 0 is a supervised network. anchor: labelled rows are healthy.
+    alpha: leeway; 1 is none. bad_generator: fills regions of low density; False is an ordinary one (vanilla SSGAN, with
+    alpha 1). anchor: labelled rows are healthy in the source head. expert: linear expert beside the trunk.
+    generator_trains_trunk, pull_away "matrix", matching "labelled": what the authors' code does.
+    decay: what is left of the learning rate at the end. class_weights: one per class; empty means all 1.
     """
 
-    iterations: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 0.001
-    alpha: float = 0.7
-    source_weight: float = 1.0
-    anchor: float = 1.0
-    generator: Literal["bad", "ordinary", "none"] = "bad"
-    feature_matching: float = 1.0
-    pull_away: float = 1.0
-    pull_away_over: Literal["rows", "matrix"] = "rows"
-    match: Literal["unlabelled", "labelled"] = "unlabelled"
-    trunk_follows_generator: bool = False
     trunk: tuple[int, ...] = (15, 21, 8)
-    generator_units: tuple[int, ...] = (30,)
+    generator: tuple[int, ...] = (30,)
     latent: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    decay: float = 0.05
+    weight_decay: float = 0.0
+    alpha: float = 0.7
+    bad_generator: bool = True
+    pull_away: Literal["rows", "matrix"] = "rows"
+    pull_away_weight: float = 1.0
+    matching: Literal["unlabelled", "labelled"] = "unlabelled"
+    generator_trains_trunk: bool = False
+    anchor: bool = True
+    expert: bool = True
+    class_weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What the members learn from, scaled: labelled [n, d], unlabelled [m, d].
+class Pool:
+    """Scaled rows to draw from, and which of them each member may see.
 
-    members: per member and class the row numbers it may see, [members, K, longest]; shorter lists are repeated.
-    counts: how many of them count, [members, K].
+    labelled [n, features]; unlabelled [u, features]; order [members, n] positions in `labelled`, class by class;
+    first, count [members, K]: where each class begins in `order` and how many rows of it the member sees.
     """
 
-    labelled: np.ndarray
-    unlabelled: np.ndarray
-    members: np.ndarray
-    counts: np.ndarray
+    labelled: NDArray
+    unlabelled: NDArray
+    order: NDArray
+    first: NDArray
+    count: NDArray
 
 
-def rows_of_members(labels: np.ndarray, seen: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tables `members` and `counts` of Rows. labels int [n]; seen bool [members, n]."""
-    lists = [[np.flatnonzero(mask & (labels == c)) for c in range(classes)] for mask in seen]
-    longest = max(len(rows) for member in lists for rows in member)
-    table = np.array([[np.resize(rows, longest) for rows in member] for member in lists], np.int32)
-    return table, np.array([[len(rows) for rows in member] for member in lists], np.int32)
+def pool(labelled: NDArray, label: NDArray, unlabelled: NDArray, seen: NDArray, classes: int) -> Pool:
+    """A Pool from labels [n] and seen [members, n] bool. Every member must see a row of every class (ValueError)."""
+    count = np.stack([(seen & (label == k)).sum(axis=1) for k in range(classes)], axis=1)
+    if (count == 0).any():
+        raise ValueError("a member sees no row of some class")
+    sort_key = np.where(seen, label, classes)
+    order = np.argsort(sort_key, axis=1, kind="stable")
+    first = np.cumsum(count, axis=1) - count
+    return Pool(labelled, unlabelled, order.astype(np.int32), first.astype(np.int32), count.astype(np.int32))
 
 
 class ScarceGAN(keras.Model):
-    """Members trained side by side in one program. seeds: one per member; the same seed and rows, the same weights."""
+    """Members (one per seed) of generator and discriminator over rows of `features` scaled numbers and K classes."""
 
-    def __init__(self, settings: Hyperparameters, rows: Rows, seeds: Sequence[int]) -> None:
-        super().__init__()
-        self.settings, self.seeds = settings, tf.constant(np.asarray(seeds, np.int64) % 2**31, tf.int32)
-        self.classes, self.width = rows.members.shape[1], rows.labelled.shape[1]
-        self.labelled, self.unlabelled = tf.constant(rows.labelled), tf.constant(rows.unlabelled)
-        self.members, self.counts = tf.constant(rows.members), tf.constant(rows.counts)
-        self.trunk = networks.trunk(settings.trunk, seeds)
-        self.class_head = networks.class_head(self.classes, seeds)
-        self.source_head = networks.source_head(seeds)
-        self.generator = networks.generator(settings.generator_units, self.width, seeds)
-        self.iteration = tf.Variable(0, dtype=tf.int32, trainable=False)
-        self._build(len(seeds))
+    def __init__(
+        self, features: int, classes: int, seeds: Sequence[int], settings: Settings, iterations: int = 1000
+    ) -> None:
+        super().__init__(name="scarcegan")
+        self.features, self.seeds, self.settings = features, tuple(seeds), settings
+        self.discriminator = networks.Discriminator(settings.trunk, classes, seeds, settings.expert)
+        self.generator = networks.generator(settings.generator, features, seeds)
+        self.slots = np.arange(settings.batch_size) % classes  # class of each place in a labelled batch
+        self.targets = tf.gather(losses.class_targets(classes, settings.alpha), self.slots)
+        self.weights_of_rows = np.take(settings.class_weights or (1.0,) * classes, self.slots).astype(np.float32)
+        self._make_variables_and_optimisers(iterations)
 
-    def _build(self, members: int) -> None:
-        features = self.trunk(tf.zeros([members, 1, self.width]))
-        self.class_head(features), self.source_head(features)
-        self.generator(tf.zeros([members, 2, self.settings.latent]))
-        schedule = keras.optimizers.schedules.CosineDecay(self.settings.learning_rate, self.settings.iterations, alpha=0.01)
-        self.discriminator_optimizer = keras.optimizers.Adam(schedule, beta_1=0.5)
-        self.generator_optimizer = keras.optimizers.Adam(schedule, beta_1=0.5)
-        self.discriminator_optimizer.build(self.discriminator_weights)
-        self.generator_optimizer.build(self.generator_weights)
+    def call(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.discriminator(rows)
+
+    def train_step(
+        self, labelled: tf.Tensor, unlabelled: tf.Tensor, latent: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One iteration on batches [members, batch, width]; the four reported figures, each [members]."""
+        generated = self.generator(latent)
+        with tf.GradientTape() as tape:
+            supervised, unsupervised, accuracy = self.judge(labelled, unlabelled, generated)
+            discriminator_loss = tf.reduce_sum(supervised + unsupervised)
+        self.discriminator_optimiser.apply(tape.gradient(discriminator_loss, self.judges), self.judges)
+
+        real = labelled if self.settings.matching == "labelled" else unlabelled
+        with tf.GradientTape() as tape:
+            generator = self.provoke(latent, real)
+            generator_loss = tf.reduce_sum(generator)
+        self.generator_optimiser.apply(tape.gradient(generator_loss, self.provokers), self.provokers)
+        return supervised, unsupervised, generator, accuracy
+
+    def judge(self, labelled: tf.Tensor, unlabelled: tf.Tensor, generated: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Supervised loss, unsupervised loss and accuracy of the discriminator, each [members]."""
+        traits = self.discriminator.trunk(tf.concat([labelled, unlabelled, generated], axis=1))
+        known, open_, made = tf.split(traits, 3, axis=1)
+        logits = self.discriminator.classes(labelled, known)
+        sources = self.discriminator.source_head
+        unsupervised = losses.unlabelled_source(sources(open_), self.settings.alpha)
+        unsupervised += losses.generated_source(sources(made))
+        if self.settings.anchor:
+            unsupervised += losses.known_source(sources(known))
+        right = tf.argmax(logits[..., :-1], axis=-1, output_type=tf.int32) == tf.constant(self.slots, tf.int32)
+        accuracy = tf.reduce_mean(tf.cast(right, tf.float32), axis=-1)
+        return losses.supervised(logits, self.targets, self.weights_of_rows), unsupervised, accuracy
+
+    def provoke(self, latent: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+        """The generator's loss [members]."""
+        traits = self.discriminator.trunk(self.generator(latent))
+        if not self.settings.bad_generator:
+            return losses.fool_the_source_head(self.discriminator.source_head(traits))
+        away = losses.pull_away if self.settings.pull_away == "rows" else losses.pull_away_whole_matrix
+        matching = losses.feature_matching(self.discriminator.trunk(real), traits)
+        return matching + self.settings.pull_away_weight * away(traits)
+
+    def _make_variables_and_optimisers(self, iterations: int) -> None:
+        nothing = tf.zeros([len(self.seeds), 2, self.features])
+        self.discriminator(nothing)
+        self.generator(tf.zeros([len(self.seeds), 2, self.settings.latent]))
+        self.judges = self.discriminator.trainable_variables
+        self.provokers = list(self.generator.trainable_variables)
+        if self.settings.generator_trains_trunk:
+            self.provokers += self.discriminator.trunk.trainable_variables
+        self.discriminator_optimiser = self._adam(self.judges, iterations, self.settings.weight_decay)
+        self.generator_optimiser = self._adam(self.provokers, iterations, 0.0)
+
+    def _adam(self, variables: list, iterations: int, weight_decay: float) -> keras.optimizers.Optimizer:
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            self.settings.learning_rate, iterations, self.settings.decay
+        )
+        adam = keras.optimizers.AdamW(rate, beta_1=0.5, weight_decay=weight_decay)
+        adam.build(variables)
+        return adam
 
     @property
-    def discriminator_weights(self) -> list:
-        parts = (self.trunk, self.class_head, self.source_head)
-        return [weight for part in parts for weight in part.trainable_variables]
-
-    @property
-    def generator_weights(self) -> list:
-        own = list(self.generator.trainable_variables)
-        return own + list(self.trunk.trainable_variables) if self.settings.trunk_follows_generator else own
-
-    def call(self, rows: tf.Tensor) -> tf.Tensor:
-        """Class logits [members, n, K + 1] of scaled rows [members, n, d]."""
-        return self.class_head(self.trunk(rows))
-
-    def train_step(self, _: object = None) -> tf.Tensor:
-        """One iteration of every member. Returns [4, members]: three losses and the labelled accuracy."""
-        labelled, targets = self.draw_labelled()
-        unlabelled = self.draw_unlabelled()
-        latent = self.draw_latent()
-        with tf.GradientTape() as tape:
-            supervised, accuracy = self.supervised(labelled, targets)
-            unsupervised = self.unsupervised(labelled, unlabelled, self.generator(latent))
-            total = tf.reduce_sum(supervised + unsupervised)
-        descend(self.discriminator_optimizer, tape, total, self.discriminator_weights)
-
-        with tf.GradientTape() as tape:
-            loss = self.generator_loss(labelled, unlabelled, self.generator(latent))
-            total = tf.reduce_sum(loss)
-        descend(self.generator_optimizer, tape, total, self.generator_weights)
-
-        self.iteration.assign_add(1)
-        return tf.stack([supervised, unsupervised, loss, accuracy])
-
-    def supervised(self, labelled: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Supervised loss with leeway, and the share of labelled rows whose class is the likeliest, [members] each."""
-        logits = self(labelled)
-        known = logits[..., : self.classes]
-        hits = tf.equal(tf.argmax(known, axis=-1), tf.argmax(targets[..., : self.classes], axis=-1))
-        return losses.supervised(logits, targets), tf.reduce_mean(tf.cast(hits, tf.float32), axis=-1)
-
-    def unsupervised(self, labelled: tf.Tensor, unlabelled: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
-        """Source losses of unlabelled, generated and labelled rows, [members]."""
-        settings = self.settings
-        real = self.source_head(self.trunk(unlabelled))
-        known = self.source_head(self.trunk(labelled))
-        loss = losses.unlabelled_source(real, settings.alpha) + settings.anchor * losses.known_source(known)
-        if settings.generator != "none":
-            loss += losses.generated_source(self.source_head(self.trunk(generated)))
-        return settings.source_weight * loss
-
-    def generator_loss(self, labelled: tf.Tensor, unlabelled: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
-        """Bad generator: feature matching and pull-away. Ordinary: to be taken for real. [members]"""
-        settings = self.settings
-        features = self.trunk(generated)
-        if settings.generator == "none":
-            return tf.zeros_like(features[:, 0, 0]) * tf.reduce_sum(features)
-        if settings.generator == "ordinary":
-            return losses.fool_the_source_head(self.source_head(features))
-        real = self.trunk(unlabelled if settings.match == "unlabelled" else labelled)
-        apart = losses.pull_away if settings.pull_away_over == "rows" else losses.pull_away_whole_matrix
-        return settings.feature_matching * losses.feature_matching(real, features) + settings.pull_away * apart(features)
-
-    def draw_labelled(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """A class-balanced batch [members, b, d] of the rows each member may see, and its targets [b, K + 1]."""
-        size = self.settings.batch_size
-        classes = tf.range(size) % self.classes
-        share = noise.uniform(self.seeds, self.iteration, LABELLED, size)
-        place = tf.cast(share * tf.cast(tf.gather(self.counts, classes, axis=1), tf.float32), tf.int32)
-        pairs = tf.stack([tf.broadcast_to(classes, tf.shape(place)), place], axis=-1)
-        rows = tf.gather_nd(self.members, pairs, batch_dims=1)
-        return tf.gather(self.labelled, rows), tf.gather(losses.class_targets(self.classes, self.settings.alpha), classes)
-
-    def draw_unlabelled(self) -> tf.Tensor:
-        share = noise.uniform(self.seeds, self.iteration, UNLABELLED, self.settings.batch_size)
-        return tf.gather(self.unlabelled, tf.cast(share * float(len(self.unlabelled)), tf.int32))
-
-    def draw_latent(self) -> tf.Tensor:
-        settings = self.settings
-        flat = noise.normal(self.seeds, self.iteration, LATENT, settings.batch_size * settings.latent)
-        return tf.reshape(flat, [-1, settings.batch_size, settings.latent])
-
-    @tf.function(jit_compile=True)
-    def train_iterations(self, count: tf.Tensor) -> tf.Tensor:
-        """`count` iterations as one compiled program; the mean of what train_step returns, [4, members]."""
-        total = tf.zeros([4, len(self.seeds)])
-        for _ in tf.range(count):
-            total += self.train_step()
-        return total / tf.cast(count, tf.float32)
+    def state(self) -> list[keras.Variable]:
+        """Everything that training changes, in a fixed order: what a checkpoint holds."""
+        moments = [*self.discriminator_optimiser.variables, *self.generator_optimiser.variables]
+        return [*self.discriminator.trainable_variables, *self.generator.trainable_variables, *moments]
 
 
-def descend(optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, weights: list) -> None:
-    """One step of the optimizer down the gradient of the loss; a weight the loss does not see stays."""
-    gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    optimizer.apply(gradients, weights)
+@dataclass
+class Program:
+    """`iterations` iterations of a model on a pool as one compiled call; `program(done)` runs the next ones.
+
+    done: iterations before this call. It seeds the draws, so a training taken up again goes on as if never stopped.
+    """
+
+    model: ScarceGAN
+    pool: Pool
+    iterations: int
+    compiled: bool = True
+    _data: tuple[tf.Tensor, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        pool = self.pool
+        self._data = tuple(tf.constant(a) for a in (pool.labelled, pool.unlabelled, pool.order, pool.first, pool.count))
+        self._draw = tf.function(self._draws)
+        self._loop = tf.function(self._iterate, jit_compile=self.compiled)
+
+    def __call__(self, done: int) -> NDArray:
+        """Run; the mean of the four reported figures, [4, members]."""
+        labelled, unlabelled, *_ = self._data
+        return self._loop(labelled, unlabelled, *self._draw(tf.constant(done, tf.int32))).numpy()
+
+    def _iterate(
+        self, labelled: tf.Tensor, unlabelled: tf.Tensor, rows: tf.Tensor, others: tf.Tensor, latent: tf.Tensor
+    ) -> tf.Tensor:
+        totals = tf.zeros([len(REPORTED), len(self.model.seeds)])
+        for i in tf.range(self.iterations):
+            batch = tf.gather(labelled, rows[i]), tf.gather(unlabelled, others[i]), latent[i]
+            totals += tf.stack(self.model.train_step(*batch))
+        return totals / self.iterations
+
+    def _draws(self, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Positions of labelled and unlabelled rows and latent vectors, [iterations, members, batch(, latent)].
+
+        Each member has its own stream, so what it draws does not depend on the others. Classes take equal turns.
+        """
+        _, unlabelled, order, first, count = self._data
+        size = [self.iterations, self.model.settings.batch_size]
+        rows, others, latents = [], [], []
+        for member, seed in enumerate(self.model.seeds):
+            stream = tf.stack([tf.constant(seed, tf.int32), done * 4])
+            chance = tf.random.stateless_uniform(size, stream)
+            of_class = tf.gather(count[member], self.model.slots)
+            place = tf.minimum(tf.cast(chance * tf.cast(of_class, tf.float32), tf.int32), of_class - 1)
+            rows.append(tf.gather(order[member], tf.gather(first[member], self.model.slots) + place))
+            end = tf.shape(unlabelled)[0]
+            others.append(tf.random.stateless_uniform(size, stream + [0, 1], 0, end, tf.int32))
+            latents.append(tf.random.stateless_normal([*size, self.model.settings.latent], stream + [0, 2]))
+        return tf.stack(rows, 1), tf.stack(others, 1), tf.stack(latents, 1)
+
+
+def member_seeds(seed: int, seeds: int, folds: int) -> list[int]:
+    """A seed per member, fold by fold within a seed; a longer list begins like a shorter one."""
+    each = [np.random.SeedSequence([seed, s, f]).generate_state(1)[0] for s in range(seeds) for f in range(folds)]
+    return [int(state >> 1) for state in each]

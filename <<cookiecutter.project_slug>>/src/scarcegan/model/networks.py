@@ -88,3 +88,39 @@ def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> kera
             keras.layers.LeakyReLU(negative_slope=SLOPE),
         ]
     return keras.Sequential([*layers, EnsembleDense(features, seeds, salt=300)], name="generator")
+
+
+class Discriminator(keras.Model):
+    """The trunk and its two heads: rows [members or 1, n, features] -> class logits, source logits.
+
+    expert: adds to the class logits a linear reading of the features themselves, which a narrow trunk tends to blur.
+    """
+
+    def __init__(self, sizes: Sequence[int], classes: int, seeds: Sequence[int], expert: bool = True) -> None:
+        super().__init__(name="discriminator")
+        self.trunk = trunk(sizes, seeds)
+        self.class_head = class_head(classes, seeds)
+        self.source_head = source_head(seeds)
+        self.expert = EnsembleDense(classes + 1, seeds, salt=102, zero=True, name="expert") if expert else None
+
+    def classes(self, rows: tf.Tensor, traits: tf.Tensor) -> tf.Tensor:
+        """Class logits of rows whose trunk features are `traits`."""
+        logits = self.class_head(traits)
+        return logits + self.expert(rows) if self.expert is not None else logits
+
+    def call(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        traits = self.trunk(rows)
+        return self.classes(rows, traits), self.source_head(traits)
+
+
+def rare_log_odds(class_logits: tf.Tensor) -> tf.Tensor:
+    """[members, n, K + 1] -> [members, n]: log odds of the rare class against the negatives.
+
+    Unknown is left out: it is a verdict of its own.
+    """
+    return class_logits[..., -2] - tf.reduce_logsumexp(class_logits[..., :-2], axis=-1)
+
+
+def unknown_log_odds(source_logits: tf.Tensor) -> tf.Tensor:
+    """[members, n, 3] -> [members, n]: log odds of unknown against healthy in the source head."""
+    return source_logits[..., UNKNOWN] - source_logits[..., HEALTHY]

@@ -1,84 +1,100 @@
-"""Preprocessing: raw features in, scaled ones out, as a layer inside the saved model. Learnt on training rows only."""
+"""Preprocessing: raw feature columns in, scaled numbers out, as a layer that is saved inside the model.
+
+What it needs is learnt once, on training rows, labels unseen. Missing values (NaN) become the median, and a column that
+missed values in training gets an indicator. A constant column says nothing and comes out as 0. Outside [-CLIP, CLIP]
+(infinite values too, when scoring) a value counts as the bound; in training an infinite value is refused.
+"""
 
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from scarcegan.errors import UserError
 
-LIMIT = 10.0
-HEAVY_TAIL = 2.0
+CLIP = 10.0
 
 
 class Preprocessing(keras.layers.Layer):
-    """Signed log1p of heavy-tailed columns, standardising, missing values filled and marked.
+    """[n, columns] raw -> [n, columns + indicators] scaled. Make one with `learn`."""
 
-    float32 [rows, d] -> [rows, d + m], m the number of columns with missing values in training. A missing value becomes the
-    column's mean (0 once scaled) and 1 in its marker. A column that was constant in training becomes 0. Scaled values
-    are held within ±10, so that one absurd counter cannot drown the others.
-    """
-
-    def __init__(
-        self,
-        heavy: Sequence[bool],
-        mean: Sequence[float],
-        deviation: Sequence[float],
-        marked: Sequence[int],
-        **options,
-    ) -> None:
-        super().__init__(**options)
-        self.heavy, self.marked = np.asarray(heavy, bool), np.asarray(marked, np.int32)
-        self.mean, self.deviation = np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
+    def __init__(self, columns: int, indicators: Sequence[int]) -> None:
+        super().__init__(name="preprocessing")
+        self.indicators = list(indicators)
+        names = ("logarithmic", "median", "centre", "inverse_scale")
+        for name in names:
+            value = self.add_weight(name=name, shape=(columns,), initializer="zeros", trainable=False)
+            setattr(self, name, value)
+        self.built = True
 
     @property
     def width(self) -> int:
-        """Number of columns that come out."""
-        return len(self.mean) + len(self.marked)
+        """Columns that come out."""
+        return self.median.shape[0] + len(self.indicators)
 
-    def call(self, values: tf.Tensor) -> tf.Tensor:
-        missing = tf.math.is_nan(values)
-        bent = tf.where(self.heavy, signed_log1p(values), values)
-        scaled = tf.clip_by_value((bent - self.mean) / self.deviation, -LIMIT, LIMIT)
-        filled = tf.where(missing, tf.zeros_like(scaled), scaled)
-        markers = tf.cast(tf.gather(missing, self.marked, axis=1), values.dtype)
-        return tf.concat([filled, markers], axis=1)
-
-
-def signed_log1p(values: tf.Tensor) -> tf.Tensor:
-    """sign(x) log(1 + |x|): bends long tails on both sides."""
-    return tf.sign(values) * tf.math.log1p(tf.abs(values))
+    def call(self, raw: tf.Tensor) -> tf.Tensor:
+        missing = tf.math.is_nan(raw)
+        filled = tf.where(missing, self.median, raw)
+        bent = tf.where(self.logarithmic > 0, tf.sign(filled) * tf.math.log1p(tf.abs(filled)), filled)
+        scaled = tf.where(self.inverse_scale > 0, (bent - self.centre) * self.inverse_scale, 0.0)
+        scaled = tf.clip_by_value(scaled, -CLIP, CLIP)
+        if not self.indicators:
+            return scaled
+        return tf.concat([scaled, tf.cast(tf.gather(missing, self.indicators, axis=1), scaled.dtype)], axis=1)
 
 
-def learn(values: np.ndarray, names: Sequence[str]) -> Preprocessing:
-    """Learn the layer from training rows, float32 [n, d], NaN where missing.
+def learn(rows: NDArray, names: Sequence[str]) -> Preprocessing:
+    """The layer for these training rows [n, columns]. UserError for an infinite value or no rows."""
+    if not len(rows):
+        raise UserError("no training rows to learn the scaling from. Look at the split step's counts.")
+    refuse_infinite(rows, names)
+    missing = np.isnan(rows)
+    layer = Preprocessing(rows.shape[1], np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)).tolist())
+    learnt = np.stack([_column(rows[:, j]) for j in range(rows.shape[1])], axis=1)
+    for weight, value in zip((layer.logarithmic, layer.median, layer.centre, layer.inverse_scale), learnt, strict=True):
+        weight.assign(value.astype(np.float32))
+    return layer
 
-    Raises UserError for an infinite value and for a column without a single value.
-    """
-    refuse(values, names)
-    heavy = np.abs(skewness(values)) > HEAVY_TAIL
-    bent = np.where(heavy, np.sign(values) * np.log1p(np.abs(values)), values).astype(np.float64)
-    mean, deviation = np.nanmean(bent, axis=0), np.nanstd(bent, axis=0)
-    constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
-    marked = np.flatnonzero(np.isnan(values).any(axis=0))
-    return Preprocessing(heavy, mean, np.where(constant, np.inf, deviation), marked, name="preprocessing")
 
-
-def refuse(values: np.ndarray, names: Sequence[str]) -> None:
-    infinite = np.flatnonzero(np.isinf(values).any(axis=0))
-    if len(infinite):
-        row = int(np.flatnonzero(np.isinf(values[:, infinite[0]]))[0])
+def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
+    """UserError naming the first column that holds an infinite value."""
+    infinite = np.isinf(rows).any(axis=0)
+    if infinite.any():
+        column = int(np.argmax(infinite))
+        count = int(np.isinf(rows[:, column]).sum())
         raise UserError(
-            f"feature '{names[infinite[0]]}' is infinite in training row {row}. Mend the data, or leave the row out."
+            f"feature '{names[column]}': {count} infinite values. Mend them where features are made, "
+            f"or leave them empty (missing values are allowed)."
         )
-    empty = np.flatnonzero(np.isnan(values).all(axis=0))
-    if len(empty):
-        raise UserError(f"feature '{names[empty[0]]}' has no value in any training row. Leave it out under data.columns.")
 
 
-def skewness(values: np.ndarray) -> np.ndarray:
-    """Third standardised moment of each column [d]; 0 for a constant one."""
-    centred = values.astype(np.float64) - np.nanmean(values, axis=0, dtype=np.float64)
-    variance = np.nanmean(centred**2, axis=0)
-    return np.nanmean(centred**3, axis=0) / np.where(variance > 0, variance, 1.0) ** 1.5
+def _column(values: NDArray) -> NDArray:
+    """(whether logarithmic, median, centre, one over scale) of one column; all zeros if it has no value at all."""
+    present = values[~np.isnan(values)].astype(np.float64)
+    if not len(present):
+        return np.zeros(4)
+    median = np.median(present)
+    bent = signed_log(present)
+    logarithmic = abs(skewness(bent)) < abs(skewness(present))
+    seen = bent if logarithmic else present
+    spread = scale(seen)
+    return np.array([logarithmic, median, seen.mean(), 1 / spread if spread > 0 else 0.0])
+
+
+def signed_log(values: NDArray) -> NDArray:
+    """sign(x) log(1 + |x|): tames heavy tails on both sides and keeps zero where it is."""
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
+def skewness(values: NDArray) -> float:
+    """Third standardised moment; 0 for a constant column."""
+    spread = scale(values)
+    return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0
+
+
+def scale(values: NDArray) -> float:
+    """Standard deviation; 0 where it is no more than rounding."""
+    spread = float(values.std())
+    return spread if spread > 1e-6 * max(float(np.abs(values).max()), 1e-30) else 0.0

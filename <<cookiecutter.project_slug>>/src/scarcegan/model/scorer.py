@@ -1,80 +1,92 @@
-"""A saved model and rows -> class probabilities, rarity, unknown, label. The only reader of a model folder."""
+"""Scorer: a saved model and rows in, class probabilities, rarity, unknown and label out."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from numpy.typing import NDArray
 
 from scarcegan.errors import UserError
 
-BATCH = 8192
+ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
 class Scores:
-    """n scored rows: probabilities float32 [n, K], rarity [n], unknown [n], label int32 [n] (K is unknown)."""
+    """probabilities [n, K]; rarity, unknown [n]; label int32 [n], where K means unknown."""
 
-    probabilities: np.ndarray
-    rarity: np.ndarray
-    unknown: np.ndarray
-    label: np.ndarray
+    probabilities: NDArray
+    rarity: NDArray
+    unknown: NDArray
+    label: NDArray
 
 
 class Scorer:
-    """A loaded model. `facts` is its model.json."""
+    """One delivered model. A row's scores do not depend on the rows beside it."""
 
-    def __init__(self, saved: Any, facts: dict[str, Any]) -> None:
-        self.saved, self.facts = saved, facts
-        self.signature = saved.signatures["serving_default"]
+    def __init__(self, signature: Any, facts: Mapping[str, Any]) -> None:
+        self._signature = signature
+        self.facts = dict(facts)
+        self.classes: tuple[str, ...] = tuple(facts["classes"])
+        self.features: tuple[str, ...] = tuple(facts["features"])
+        self.thresholds: dict[str, float] = dict(facts["thresholds"])
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.facts["classes"])
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return tuple(self.facts["features"])
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        return dict(self.facts["thresholds"])
-
-    def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> Scores:
-        """Score raw feature rows float32 [n, d], NaN where missing; a row's answer does not depend on its neighbours.
-
-        Raises UserError for another number of features, or (when names are given) other names or another order.
-        """
+    def score(self, values: NDArray, names: Sequence[str] | None = None) -> Scores:
+        """Scores of raw rows [n, d], NaN for missing; UserError for another width or other names than trained on."""
         values = np.asarray(values, np.float32)
+        self._refuse_other_columns(values, names)
+        parts = [self._call(values[i : i + ROWS_AT_ONCE]) for i in range(0, max(len(values), 1), ROWS_AT_ONCE)]
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        return Scores(**joined)
+
+    def _call(self, values: NDArray) -> dict[str, NDArray]:
+        import tensorflow as tf
+
+        found = self._signature(features=tf.constant(values))
+        return {key: found[key].numpy() for key in ("probabilities", "rarity", "unknown", "label")}
+
+    def _refuse_other_columns(self, values: NDArray, names: Sequence[str] | None) -> None:
         if values.ndim != 2 or values.shape[1] != len(self.features):
             raise UserError(
-                f"rows of {values.shape[-1] if values.ndim else 0} features, the model takes {len(self.features)}. "
-                "Make the features with the settings it was trained with."
+                f"rows of shape {list(values.shape)}; the model reads [n, {len(self.features)}] "
+                f"({', '.join(self.features[:5])}, …). Score the features it was trained on."
             )
         if names is not None and tuple(names) != self.features:
-            missing = [name for name in self.features if name not in names]
+            place = next(i for i, pair in enumerate(zip(names, self.features, strict=True)) if pair[0] != pair[1])
             raise UserError(
-                f"the features are not the model's: {', '.join(missing[:3]) + ' missing' if missing else 'another order'}. "
-                "Make the features with the settings it was trained with."
+                f"feature {place + 1} is '{names[place]}'; the model was trained with '{self.features[place]}' there. "
+                f"Make the features with the settings the model was trained with."
             )
-        parts = [self._batch(values[start : start + BATCH]) for start in range(0, max(len(values), 1), BATCH)]
-        return Scores(*(np.concatenate([part[name] for part in parts]) for name in Scores.__dataclass_fields__))
-
-    def _batch(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: tensor.numpy() for name, tensor in self.signature(features=tf.constant(values)).items()}
 
 
 def load(folder: Path) -> Scorer:
-    """Load a model folder (`1/saved_model.pb` and model.json). Raises UserError when it is none."""
+    """The Scorer of a folder that holds `1/saved_model.pb` and `model.json`; UserError if it does not."""
     folder = Path(folder)
-    if not (folder / "1" / "saved_model.pb").exists() or not (folder / "model.json").exists():
-        raise UserError(f"{folder}: no model there (1/saved_model.pb and model.json). Name a model's folder.")
+    facts = _facts(folder / "model.json")
+    if not (folder / "1" / "saved_model.pb").is_file():
+        raise UserError(f"{folder}: no SavedModel (1/saved_model.pb) in it. Name the folder of a trained model.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder / "1"))
+    scorer = Scorer(model.signatures["serving_default"], facts)
+    scorer._keep_alive = model  # type: ignore[attr-defined]  # the signature holds only weak references
+    return scorer
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """model.json, with the keys a scorer needs."""
     try:
-        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        saved = tf.saved_model.load(str(folder / "1"))
-    except (json.JSONDecodeError, tf.errors.OpError, OSError) as error:
-        raise UserError(f"{folder}: the model is damaged ({type(error).__name__}). Export it from the registry again.") from error
-    return Scorer(saved, facts)
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent}: no model.json in it. Name the folder of a trained model.") from error
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}). Export the model again.") from error
+    missing = [key for key in ("classes", "features", "thresholds") if key not in facts]
+    if missing:
+        raise UserError(f"{path}: no '{missing[0]}' in it. Export the model again.")
+    return facts

@@ -1,108 +1,141 @@
-"""Training: the compiled loop in pieces, with progress and a checkpoint between them. Files in and out: steps/train.py."""
+"""Training: intervals of compiled iterations, a look at unseen rows after each, a checkpoint that survives a kill.
 
-import hashlib
+What an iteration does stands in gan.py; what is made of the looks in selection.py.
+"""
+
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from scarcegan.model.gan import Hyperparameters, Rows, ScarceGAN
-
-REPORTS = 20
-STATE = "state.npz"
+from scarcegan.model import metrics
+from scarcegan.model.gan import Program, ScarceGAN
+from scarcegan.model.networks import rare_log_odds, unknown_log_odds
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The discriminator of every member after some iterations. weights: kernels and biases in layer order;
-    losses [4, members]: supervised, unsupervised, generator, labelled accuracy, means since the last snapshot."""
+class Unseen:
+    """Rows to look at: labelled training rows out of fold, then validation rows.
+
+    values [n, features] scaled; label [n]; by [members, n]: which members never trained on the row. Every row has one.
+    """
+
+    values: NDArray
+    label: NDArray
+    by: NDArray
+
+
+@dataclass(frozen=True)
+class Look:
+    """After `iteration` iterations: means of the reported figures since the last look [4, members], weights of the
+    discriminator, log odds [n] of rare and unknown over the members that never saw the row, PR-AUC per member."""
 
     iteration: int
-    weights: tuple[np.ndarray, ...]
-    losses: np.ndarray
+    figures: NDArray
+    weights: list[NDArray]
+    rare: NDArray
+    unknown: NDArray
+    pr_auc: NDArray
 
 
 def train(
-    rows: Rows,
-    settings: Hyperparameters,
-    seeds: Sequence[int],
-    checkpoints: Path | None = None,
-    report: Callable[[Snapshot], None] = lambda snapshot: None,
-) -> list[Snapshot]:
-    """Train the members and return REPORTS snapshots, the last one after the last iteration.
-
-    With `checkpoints` the state is saved after each snapshot; a training that was killed goes on from there and ends with the
-    weights of one that was not. A checkpoint of other rows, settings or seeds is left alone and not used.
-    """
-    gan = ScarceGAN(settings, rows, seeds)
-    place = checkpoints / fingerprint(rows, settings, seeds) if checkpoints else None
-    history = restore(gan, place) if place else []
-    for stop in stops(settings.iterations)[len(history) :]:
-        means = gan.train_iterations(tf.constant(stop - int(gan.iteration))).numpy()
-        if not np.isfinite(means).all():
-            raise FloatingPointError(f"the loss is no number after {stop} iterations; lower the learning rate")
-        history.append(Snapshot(stop, tuple(w.numpy() for w in gan.discriminator_weights), means))
-        if place:
-            save(gan, history, place)
-        report(history[-1])
-    return history
+    program: Program,
+    unseen: Unseen,
+    intervals: int,
+    report: Callable[[Look], None],
+    checkpoint: "Checkpoint | None" = None,
+) -> list[Look]:
+    """Run `intervals` intervals and return a look after each. A checkpoint is taken up where it stands."""
+    looks = checkpoint.load(program.model) if checkpoint else []
+    look = Looker(program.model, unseen)
+    while len(looks) < intervals:
+        figures = program(len(looks) * program.iterations)
+        looks.append(look((len(looks) + 1) * program.iterations, figures))
+        report(looks[-1])
+        if checkpoint:
+            checkpoint.save(program.model, looks)
+    return looks
 
 
-def stops(iterations: int) -> list[int]:
-    """Where the loop pauses: REPORTS times, evenly, the last time at the end."""
-    return sorted({round(iterations * (i + 1) / REPORTS) for i in range(REPORTS)} - {0})
+@dataclass
+class Looker:
+    """Scores the unseen rows with the model as it stands."""
+
+    model: ScarceGAN
+    unseen: Unseen
+    _score: Callable = field(init=False)
+
+    def __post_init__(self) -> None:
+        @tf.function
+        def score(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            class_logits, source_logits = self.model(rows[None])
+            return rare_log_odds(class_logits), unknown_log_odds(source_logits)
+
+        self._score = score
+
+    def __call__(self, iteration: int, figures: NDArray) -> Look:
+        rare, unknown = (odds.numpy() for odds in self._score(tf.constant(self.unseen.values)))
+        weights = [variable.numpy() for variable in self.model.discriminator.trainable_variables]
+        each = np.array([self._pr_auc(odds, by) for odds, by in zip(rare, self.unseen.by, strict=True)])
+        return Look(iteration, figures, weights, self._mean(rare), self._mean(unknown), each)
+
+    def _mean(self, odds: NDArray) -> NDArray:
+        return np.where(self.unseen.by, odds, 0).sum(axis=0) / self.unseen.by.sum(axis=0)
+
+    def _pr_auc(self, odds: NDArray, by: NDArray) -> float:
+        """Of one member, on the labelled rows it never saw; NaN if none of them is rare."""
+        rows = by & (self.unseen.label >= 0)
+        rare = self.unseen.label[rows] == len(self.model.discriminator.class_head.bias[0, 0]) - 2
+        return float(metrics.pr_auc(metrics.curve(rare, odds[rows]))[0]) if rare.any() else float("nan")
 
 
-def fingerprint(rows: Rows, settings: Hyperparameters, seeds: Sequence[int]) -> str:
-    """Identity of a training: its rows, settings and seeds."""
-    digest = hashlib.sha256(repr((asdict(settings), list(seeds))).encode())
-    for part in (rows.labelled, rows.unlabelled, rows.members, rows.counts):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that holds a training as it stands. One of other data or settings (fingerprint) is not taken up."""
 
+    folder: Path
+    fingerprint: str
 
-def variables(gan: ScarceGAN) -> list:
-    """Everything that changes in training, in a fixed order."""
-    optimizers = (gan.discriminator_optimizer, gan.generator_optimizer)
-    return [
-        gan.iteration,
-        *gan.discriminator_weights,
-        *gan.generator.trainable_variables,
-        *(variable for optimizer in optimizers for variable in optimizer.variables),
-    ]
+    @property
+    def path(self) -> Path:
+        return self.folder / "training.npz"
 
+    def save(self, model: ScarceGAN, looks: list[Look]) -> None:
+        """Write the state and the looks so far; the file is the old one or the new one, never half of it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arrays = {f"state_{i}": np.asarray(variable) for i, variable in enumerate(model.state)}
+        for number, look in enumerate(looks):
+            arrays |= {f"look_{number}_{key}": np.asarray(getattr(look, key)) for key in self.KEYS}
+            arrays |= {f"look_{number}_weight_{i}": weight for i, weight in enumerate(look.weights)}
+        unfinished = self.folder / ".training.npz.unfinished"
+        with unfinished.open("wb") as file:
+            np.savez(file, fingerprint=np.array(self.fingerprint), looks=np.array(len(looks)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, self.path)
 
-def save(gan: ScarceGAN, history: Sequence[Snapshot], folder: Path) -> None:
-    """Write state and history; the file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(variables(gan))}
-    for i, snapshot in enumerate(history):
-        arrays |= {f"weights_{i}_{j}": array for j, array in enumerate(snapshot.weights)}
-        arrays |= {f"losses_{i}": snapshot.losses, f"iteration_{i}": np.asarray(snapshot.iteration)}
-    partial = folder / f"{STATE}.{os.getpid()}"
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / STATE)
+    def load(self, model: ScarceGAN) -> list[Look]:
+        """Put the state into the model and return the looks; no looks if there is nothing to take up."""
+        try:
+            with np.load(self.path) as found:
+                arrays = dict(found)
+        except (FileNotFoundError, BadZipFile, ValueError, EOFError):
+            return []
+        if str(arrays["fingerprint"]) != self.fingerprint:
+            return []
+        for i, variable in enumerate(model.state):
+            variable.assign(arrays[f"state_{i}"])
+        weights = len(model.discriminator.trainable_variables)
+        return [self._look(arrays, number, weights) for number in range(int(arrays["looks"]))]
 
+    KEYS = ("iteration", "figures", "rare", "unknown", "pr_auc")
 
-def restore(gan: ScarceGAN, folder: Path) -> list[Snapshot]:
-    """Put a saved state back and return its history; nothing saved gives an empty one."""
-    if not (folder / STATE).exists():
-        return []
-    with np.load(folder / STATE) as state:
-        for i, variable in enumerate(variables(gan)):
-            variable.assign(state[f"variable_{i}"])
-        count, width = sum(name.startswith("losses_") for name in state), len(gan.discriminator_weights)
-        return [
-            Snapshot(
-                int(state[f"iteration_{i}"]),
-                tuple(state[f"weights_{i}_{j}"] for j in range(width)),
-                state[f"losses_{i}"],
-            )
-            for i in range(count)
-        ]
+    def _look(self, arrays: dict[str, NDArray], number: int, weights: int) -> Look:
+        found = {key: arrays[f"look_{number}_{key}"] for key in self.KEYS}
+        found["iteration"] = int(found["iteration"])
+        return Look(weights=[arrays[f"look_{number}_weight_{i}"] for i in range(weights)], **found)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, NAMES, Model, stand_in, users
+from scarcegan.data.baseline import read_baseline
 from scarcegan.data.drift import distance
 from scarcegan.data.schema import write_features
-from scarcegan.data.statistics import bucket_counts, constraints, read_baseline, write_json
+from scarcegan.data.statistics import bucket_counts, constraints, write_json
 from scarcegan.errors import UserError
 from scarcegan.steps import baseline
 

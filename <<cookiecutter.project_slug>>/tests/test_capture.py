@@ -10,7 +10,8 @@ import pytest
 
 from populations import CLASSES, NAMES, Model, request, users
 from scarcegan import wire
-from scarcegan.data.capture import Tally, read_captured
+from scarcegan.data.capture import read_captured
+from scarcegan.data.rows import Tally
 from scarcegan.errors import UserError
 from scarcegan.serving import Capture
 from scarcegan.steps.score import scored

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, Model, a_baseline, request, users
-from scarcegan.data.capture import Rows, Tally
 from scarcegan.data.drift import Violation
 from scarcegan.data.quality import (
     Matches,
@@ -16,6 +15,7 @@ from scarcegan.data.quality import (
     quality_violations,
     read_truth,
 )
+from scarcegan.data.rows import Rows, Tally
 from scarcegan.data.statistics import write_json
 from scarcegan.data.windows import Rules, count_days, judge, spans, verdict
 from scarcegan.errors import UserError

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, NAMES, Model, a_baseline, users
+from scarcegan.data.baseline import read_baseline
 from scarcegan.data.drift import (
     Current,
     band,
@@ -19,7 +20,6 @@ from scarcegan.data.statistics import (
     combine,
     constraints,
     fold,
-    read_baseline,
     sample_rows,
     statistics,
     summarise,

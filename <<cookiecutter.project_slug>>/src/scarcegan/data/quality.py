@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scarcegan.data.capture import Rows
 from scarcegan.data.drift import Violation
+from scarcegan.data.rows import Rows
 from scarcegan.data.schema import first_line
 from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError

@@ -6,7 +6,6 @@ are summarised batch by batch into counts that add up, so memory does not grow w
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -272,72 +271,6 @@ def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dic
     return entry | {"num_constraints": {"is_non_negative": feature[kind].get("min", -1.0) >= 0}}
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A baseline as read back: what `drift.py` compares with.
-
-    names: numeric columns (features, then the scores); counts: per column int64 [len(edges) + 1]; labels: how often
-    each class name was predicted, or nothing; statistics, constraints: the two files.
-    """
-
-    names: tuple[str, ...]
-    edges: tuple[np.ndarray, ...]
-    counts: tuple[np.ndarray, ...]
-    labels: Mapping[str, int]
-    statistics: Mapping[str, Any]
-    constraints: Mapping[str, Any]
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The model's inputs, in the order it takes them."""
-        return self.names[: -len(SCORES)] if self.scored else self.names
-
-    @property
-    def scored(self) -> bool:
-        return self.names[-len(SCORES) :] == SCORES
-
-    @property
-    def rows(self) -> int:
-        return int(self.statistics["dataset"]["item_count"])
-
-    def column(self, name: str) -> Mapping[str, Any]:
-        """The statistics of a numeric column."""
-        return self.statistics["features"][self.names.index(name)]["numerical_statistics"]
-
-    def constraint(self, name: str) -> Mapping[str, Any]:
-        """The constraints on a column; empty if a person has taken them out."""
-        return next((entry for entry in self.constraints["features"] if entry["name"] == name), {})
-
-
-def read_baseline(folder: Path) -> Baseline:
-    """Read statistics.json and constraints.json; UserError if either is absent, damaged or of another shape."""
-    found, rules = (read_json(folder / name) for name in ("statistics.json", "constraints.json"))
-    try:
-        numeric = [f for f in found["features"] if f["inferred_type"] != "String"]
-        edges = tuple(edges_of(feature) for feature in numeric)
-        texts = {
-            f["name"]: f["string_statistics"]["distribution"]["categorical"]["buckets"]
-            for f in found["features"]
-            if f not in numeric
-        }
-        return Baseline(
-            names=tuple(feature["name"] for feature in numeric),
-            edges=edges,
-            counts=tuple(counts_of(feature, len(edge)) for feature, edge in zip(numeric, edges, strict=True)),
-            labels=dict(Counter({b["value"]: int(b["count"]) for b in texts.get(LABEL, [])})),
-            statistics=found
-            | {
-                "features": numeric + [f for f in found["features"] if f not in numeric],
-                "dataset": {"item_count": int(found["dataset"]["item_count"])},
-            },
-            constraints=rules | {"features": list(rules["features"])},
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{folder}: not a baseline: {type(error).__name__} {error}. Use the baseline of a model package."
-        ) from error
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file; UserError if it is not there or no JSON."""
     try:
@@ -348,16 +281,6 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"{path}: damaged JSON ({error}). Export the model package again.") from error
-
-
-def edges_of(feature: Mapping[str, Any]) -> np.ndarray:
-    found = feature["numerical_statistics"]["distribution"]["kll"]["buckets"]
-    return np.array([*(b["lower_bound"] for b in found), *(b["upper_bound"] for b in found[-1:])], np.float64)
-
-
-def counts_of(feature: Mapping[str, Any], edges: int) -> np.ndarray:
-    found = [b["count"] for b in feature["numerical_statistics"]["distribution"]["kll"]["buckets"]]
-    return np.array([0, *found, 0] if edges else [0], np.int64)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from scarcegan.data.capture import Rows, Tally
+from scarcegan.data.baseline import Baseline
 from scarcegan.data.drift import DRIFT, Current, Distance, Violation, distances, share_of, violations
-from scarcegan.data.statistics import SCORES, UNKNOWN, Baseline, Numbers, combine, summarise
+from scarcegan.data.rows import Rows, Tally
+from scarcegan.data.statistics import SCORES, UNKNOWN, Numbers, combine, summarise
 from scarcegan.errors import UserError
 from scarcegan.progress import Progress
 

@@ -8,10 +8,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from scarcegan.data.capture import Tally
+from scarcegan.data.baseline import Baseline
 from scarcegan.data.drift import UNKNOWN, Violation, label_band, limit, share_of
 from scarcegan.data.quality import LESS, Truth
-from scarcegan.data.statistics import SCORES, Baseline, Numbers
+from scarcegan.data.rows import Tally
+from scarcegan.data.statistics import SCORES, Numbers
 from scarcegan.data.windows import Rules, Window
 from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
 from scarcegan.report import write as write_page
@@ -222,7 +223,7 @@ def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
     keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
     before, now = before[keep], now[keep]
-    bounds = bucket_bounds(baseline.edges[i], baseline.statistics["features"][i]["inferred_type"] == "Integral")[keep]
+    bounds = bucket_bounds(baseline.edges[i], baseline.types[i] == "Integral")[keep]
     fig, ax = new_figure(420, 250)
     at = np.arange(len(now))
     ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scarcegan.data.capture import Tally, read_captured
+from scarcegan.data.baseline import Baseline, read_baseline
+from scarcegan.data.capture import read_captured
 from scarcegan.data.drift import document
 from scarcegan.data.quality import Matches, quality_violations, read_truth
+from scarcegan.data.rows import Tally
 from scarcegan.data.schema import parse_classes
-from scarcegan.data.statistics import Baseline, read_baseline, statistics, write_json
+from scarcegan.data.statistics import statistics, write_json
 from scarcegan.data.windows import Rules, count_days, judge, verdict
 from scarcegan.errors import run_step
 

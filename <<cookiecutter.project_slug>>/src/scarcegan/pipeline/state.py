@@ -174,6 +174,8 @@ def clean(root: Path, keep: int = 5) -> list[str]:
                     remove(places.cache.folder / key)
                     remove(places.checkpoints(key))
                     places.lock(key).unlink(missing_ok=True)
+    for rest in (root / CACHE).glob(".deleted-*"):
+        remove(rest)
     return deleted
 
 

@@ -1,0 +1,222 @@
+"""What makes a step run again and what does not; what a damaged cache does."""
+
+import os
+
+import pytest
+
+from scarcegan.errors import UserError
+from scarcegan.pipeline import cache, fingerprint, local, plan
+from scarcegan.pipeline.definition import Pipeline
+from toy_runs import Toys, line, pipeline, step
+
+
+@pytest.fixture
+def toys(tmp_path):
+    return Toys(tmp_path)
+
+
+@pytest.fixture
+def ran(toys):
+    """Three steps have run once; a function that runs them again and tells which did anything."""
+    toys.run(line("one", "two", "three"))
+    toys.ran()
+
+    def again(**options):
+        assert toys.run(options.pop("pipeline", line("one", "two", "three")), **options).finished
+        return toys.ran()
+
+    return again
+
+
+def entry_of(toys, step):
+    [run, *_] = local.list_runs(toys.root)
+    return toys.root / ".cache" / "outputs" / local.read_run(toys.root, run.run)["steps"][step]["key"]
+
+
+def test_when_nothing_has_changed_nothing_runs_and_the_outputs_are_there(toys, ran):
+    assert ran() == []
+    [new, old] = local.list_runs(toys.root)
+    files = [toys.root / run.run / "three" / "out" / "whole.txt" for run in (new, old)]
+    assert files[0].read_text() == "three(two(one(data)))"
+    assert files[0].samefile(files[1])
+
+
+def test_other_data_run_all_again(toys, ran):
+    (toys.source / "data.txt").write_text("DATA")
+    assert ran() == ["one", "two", "three"]
+
+
+def test_the_same_data_under_another_date_run_nothing(toys, ran):
+    os.utime(toys.source / "data.txt", (1, 1))
+    assert ran() == []
+
+
+def test_a_file_more_in_the_data_runs_all_again(toys, ran):
+    (toys.source / "more.txt").write_text("")
+    assert ran() == ["one", "two", "three"]
+
+
+def test_another_argument_runs_its_step_and_those_that_read_it(toys, ran):
+    changed = pipeline(step("one", "source"), step("two", "one.out", act="else"), step("three", "two.out"))
+    # two writes the very same file, so three has nothing new to read.
+    assert ran(pipeline=changed) == ["two"]
+
+
+def test_an_imported_module_is_code_and_an_unrelated_one_is_not(toys, ran):
+    (toys.package / "other.py").write_text("x = 1\n")
+    assert ran() == []
+    (toys.package / "words.py").write_text("PREFIX = '!'\n")
+    assert ran() == ["one", "two", "three"]
+
+
+def test_a_template_of_an_imported_package_is_code(toys, ran):
+    (toys.package / "page.html").write_text("<p>")
+    assert ran() == ["one", "two", "three"]
+
+
+def test_imports_are_followed_through_functions_relative_names_and_packages(tmp_path):
+    for path, text in {
+        "pack/__init__.py": "",
+        "pack/a.py": "def f():\n    from pack.deep import b\n",
+        "pack/deep/__init__.py": "",
+        "pack/deep/b.py": "from . import c\nfrom ..d import thing\nimport numpy\n",
+        "pack/deep/c.py": "",
+        "pack/d.py": "thing = 1\n",
+        "pack/unused.py": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(text)
+    files = fingerprint.code_files("pack.a", (tmp_path,))
+    names = {file.relative_to(tmp_path / "pack").as_posix() for file in files}
+    assert names == {"__init__.py", "a.py", "deep/__init__.py", "deep/b.py", "deep/c.py", "d.py"}
+    assert fingerprint.imported_libraries(tmp_path / "pack/deep/b.py", (tmp_path,)) >= {"numpy"}
+
+
+def test_another_version_of_a_library_is_other_code(tmp_path, monkeypatch):
+    (tmp_path / "one.py").write_text("import numpy\n")
+    before = fingerprint.code_digest("one", (tmp_path,))
+    monkeypatch.setattr(fingerprint, "library_version", lambda name: "0.0.1")
+    assert fingerprint.code_digest("one", (tmp_path,)) != before
+
+
+def test_the_environment_counts_for_a_lambda_step_only(toys):
+    acting = pipeline(step("one", "source"), step("act", "one.out", _kind="lambda"))
+    toys.run(acting, env={"REGISTRY": "here"})
+    toys.ran()
+    toys.run(acting, env={"REGISTRY": "there"})
+    assert toys.ran() == ["act"]
+
+
+def test_without_the_cache_every_step_runs(ran):
+    assert ran(cache=False) == ["one", "two", "three"]
+    assert ran() == []
+
+
+def test_from_a_step_it_and_all_after_it_run(ran):
+    assert ran(from_step="two") == ["two", "three"]
+
+
+def test_from_a_step_whose_predecessors_have_no_outputs_is_refused_before_anything_runs(toys):
+    with pytest.raises(UserError, match="--from two needs the outputs of 'one'"):
+        toys.run(line("one", "two"), from_step="two")
+    with pytest.raises(UserError, match="no step 'tow' in the toy pipeline; did you mean 'two'"):
+        toys.run(line("one", "two"), from_step="tow")
+    assert local.list_runs(toys.root) == []
+
+
+def test_a_failed_run_without_cache_keeps_what_it_had_finished(toys):
+    shaky = pipeline(step("one", "source"), step("two", "one.out", act="shaky", good=2))
+    toys.run(shaky, cache=False)
+    assert toys.run(shaky, cache=False).finished
+    assert toys.ran() == ["one", "two", "two"]
+
+
+@pytest.mark.parametrize("damage", ["shorter", "other", "gone", "manifest", "garbled"])
+def test_a_damaged_entry_is_noticed_and_made_again(toys, ran, damage):
+    entry = entry_of(toys, "two")
+    file = entry / "out" / "whole.txt"
+    text = file.read_text()
+    file.chmod(0o644)
+    if damage in ("shorter", "other"):
+        file.write_text(text[:-1] if damage == "shorter" else text.swapcase())
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "manifest":
+        (entry / "manifest.json").unlink()
+    else:
+        (entry / "manifest.json").write_text('{"outputs": [')
+    assert ran() == ["two"]
+    assert file.read_text() == text
+
+
+def test_a_run_without_the_cache_folder_keeps_its_own_outputs_when_it_goes_on(toys):
+    shaky = pipeline(step("one", "source"), step("two", "one.out", act="shaky", good=2))
+    toys.run(shaky)
+    (toys.root / ".cache").rename(toys.root / "elsewhere")
+    assert toys.run(shaky).finished
+    assert toys.ran() == ["one", "two", "two"]
+
+
+def test_where_the_disk_has_no_hard_links_outputs_are_copied(toys, ran, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(cache.os, "link", refuse)
+    assert ran() == []
+    [new, old] = local.list_runs(toys.root)
+    one, other = (toys.root / run.run / "one" / "out" / "whole.txt" for run in (new, old))
+    assert one.read_text() == other.read_text()
+    assert not one.samefile(other)
+
+
+def test_empty_folders_are_part_of_an_output(tmp_path):
+    (tmp_path / "attempt" / "out" / "assets").mkdir(parents=True)
+    manifest = cache.seal(tmp_path / "attempt", ["out"], "key", "run", 0.0)
+    store = cache.Cache(tmp_path / "cache")
+    store.add(tmp_path / "attempt", "key")
+    store.hand_out(manifest, tmp_path / "run")
+    assert (tmp_path / "run" / "out" / "assets").is_dir()
+
+
+def test_a_link_in_an_output_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "away").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="away, a link or a special file"):
+        cache.seal(tmp_path, ["out"], "key", "run", 0.0)
+
+
+def test_a_big_source_is_read_once_and_again_when_it_is_written_to(tmp_path, monkeypatch):
+    read = []
+    real = fingerprint.hash_file
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", 0)
+    monkeypatch.setattr(fingerprint, "hash_file", lambda path: read.append(path.name) or real(path))
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in "abc":
+        (source / name).write_text(name)
+    first = fingerprint.fingerprint_of(source, tmp_path / "memory")
+    assert fingerprint.fingerprint_of(source, tmp_path / "memory") == first
+    assert sorted(read) == ["a", "b", "c"]
+    (source / "b").write_text("B")
+    assert fingerprint.fingerprint_of(source, tmp_path / "memory").digest != first.digest
+    assert sorted(read) == ["a", "b", "b", "c"]
+
+
+def test_a_folder_that_links_to_itself_has_an_end(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "a").write_text("a")
+    assert [name for name, _ in fingerprint.walk(tmp_path)].count("a") == 1
+
+
+def test_one_digest_for_several_sources(tmp_path):
+    (tmp_path / "labels.csv").write_text("user_id,label\n")
+    (tmp_path / "telemetry").mkdir()
+    sources = [tmp_path / "labels.csv", tmp_path / "telemetry"]
+    assert plan.fingerprint(sources, tmp_path / "runs") == plan.fingerprint(sources, tmp_path / "other")
+    with pytest.raises(UserError, match=r"gone: No such file"):
+        plan.fingerprint([tmp_path / "gone"], tmp_path / "runs")
+
+
+def test_a_pipelines_name_and_step_names_do_not_decide_what_is_reused(toys, ran):
+    same = Pipeline("another", ("source",), line("one").steps)
+    assert ran(pipeline=same) == []

@@ -1,0 +1,78 @@
+"""What a person sees of a run."""
+
+import io
+import re
+
+from scarcegan.pipeline.live import Lines, final_line, seconds_text, watching
+from toy_runs import Toys, gated, line, pipeline, step
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def seen(tmp_path, pipeline, stream, **options):
+    with watching(pipeline, stream) as observer:
+        Toys(tmp_path).run(pipeline, observer=observer, **options)
+    return stream.getvalue()
+
+
+def test_a_log_gets_a_plain_line_per_change_and_no_control_codes(tmp_path):
+    text = seen(tmp_path, line("one", "two"), io.StringIO())
+    assert "\x1b" not in text
+    shape = re.sub(r"[\d.]+ (s|MB)\b", r"N \1", text).splitlines()
+    assert shape[1:] == [
+        "one: started",
+        "one: done in N s, N MB",
+        "two: started",
+        "two: done in N s, N MB",
+        "2 done in N s",
+    ]
+
+
+def test_what_comes_from_the_cache_is_said(tmp_path):
+    seen(tmp_path, line("one"), io.StringIO())
+    text = seen(tmp_path, line("one"), io.StringIO())
+    assert "one: cached (nothing it depends on has changed)" in text
+    assert "1 cached in" in text
+
+
+def test_a_closed_gate_is_shown_with_its_figures(tmp_path):
+    text = seen(tmp_path, gated(opened=False), io.StringIO())
+    assert "gate: closed: 0.4 is below 0.5" in text
+    assert "last: skipped: a gate before it is closed" in text
+
+
+def test_a_terminal_gets_a_table_with_every_step_and_its_last_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    text = seen(tmp_path, pipeline(step("one", "source", act="mistake"), step("two", "one.out")), Terminal())
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
+    assert re.search(r"one +failed +\d\.\d s +labels\.csv: no column", plain)
+    assert re.search(r"two +waiting", plain)
+    assert "\x1b[31m" in text
+
+
+def test_no_color_is_respected(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = seen(tmp_path, line("one"), Terminal())
+    assert not re.search(r"\x1b\[[\d;]*3[1-7]m", text)
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with watching(line("one"), Terminal()) as observer:
+        assert isinstance(observer, Lines)
+
+
+def test_the_last_line_counts_steps_of_each_kind():
+    assert final_line({"a": "finished", "b": "cached", "c": "finished"}, 65) == "2 done, 1 cached in 1 min 05 s"
+
+
+def test_times_are_written_as_people_say_them():
+    assert [seconds_text(s) for s in (0.44, 12.3, 125, 7620)] == ["0.4 s", "12 s", "2 min 05 s", "2 h 07 min"]

@@ -1,0 +1,316 @@
+"""The local runner on toy steps: order, failure, gates, kills, resumption, two runs at once."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from scarcegan.errors import UserError
+from scarcegan.pipeline import cache as cache_module
+from scarcegan.pipeline import execution, local
+from scarcegan.pipeline.definition import Pipeline, Step
+from toy_runs import Toys, alive, gated, kill, line, pipeline, step, two_of_which_hangs, until
+
+
+@pytest.fixture
+def toys(tmp_path):
+    return Toys(tmp_path / "a folder, größer")
+
+
+def hang(toys, *names):
+    """A row of steps, all of which hang until the file `release` is there."""
+    return line(*names, act="hang", release=str(toys.release))
+
+
+def test_each_step_reads_what_the_one_before_wrote(toys):
+    result = toys.run(line("one", "two", "three"))
+    assert (result.status, result.exit_code) == ("finished", 0)
+    assert (result.output("three", "out") / "whole.txt").read_text() == "three(two(one(data)))"
+    assert toys.ran() == ["one", "two", "three"]
+
+
+def test_two_steps_that_do_not_need_each_other_run_side_by_side(toys):
+    # Each waits until both have begun: one after the other they would hang.
+    meet = "import os\nfrom pathlib import Path\nimport sys, time\nplace = Path(os.environ['DIARY']).parent\n"
+    meet += "(place / sys.argv[-1]).touch()\nPath(sys.argv[sys.argv.index('--out-out') + 1]).mkdir()\n"
+    meet += "while not all((place / name).exists() for name in ('left', 'right')):\n    time.sleep(0.01)\n"
+    (toys.package / "meet.py").write_text(meet)
+    both = pipeline(*(Step(n, "toy.meet", {"a": "source"}, ("out",), {"me": n}) for n in ("left", "right")))
+    assert toys.run(both, workers=2).finished
+
+
+def test_arguments_arrive_as_text_with_booleans_in_small_letters_and_the_run_id_filled_in(toys):
+    (toys.package / "echo.py").write_text(
+        "import json, sys\nfrom pathlib import Path\nout = Path(sys.argv[sys.argv.index('--out-out') + 1])\n"
+        "out.mkdir()\n(out / 'argv.json').write_text(json.dumps(sys.argv[1:]))\n"
+    )
+    values = {"yes": True, "number": 0.5, "negative": -1, "empty": "", "run": "{run_id}", "json": '{"é": [1]}'}
+    result = toys.run(Pipeline("toy", ("source",), (Step("echo", "toy.echo", {}, ("out",), values),)))
+    said = json.loads((result.output("echo", "out") / "argv.json").read_text())
+    assert said[2:6] == ["--yes", "true", "--number", "0.5"]
+    assert said[6:] == ["--negative=-1", "--empty", "", "--run", result.run, "--json", '{"é": [1]}']
+
+
+def test_an_optional_source_that_is_not_given_is_an_empty_folder(toys):
+    optional = Pipeline("toy", ("source", "labels"), (step("one", "source labels"),), optional=("labels",))
+    result = toys.run(optional)
+    assert (result.output("one", "out") / "whole.txt").read_text() == "one(data)"
+
+
+def test_outputs_are_read_only_and_no_attempt_is_left_beside_them(toys):
+    folder = toys.run(line("one")).folder / "one"
+    assert (folder / "out" / "whole.txt").stat().st_mode & 0o222 == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["log.txt", "manifest.json", "out", "state.json"]
+
+
+def test_a_users_mistake_is_said_in_its_own_words_and_not_tried_again(toys):
+    result = toys.run(pipeline(step("one", "source", act="mistake", _retries=3), step("two", "one.out")))
+    assert (result.status, result.exit_code) == ("failed", 2)
+    assert result.reason == "labels.csv: no column 'user_id'. Name it in config.yaml."
+    assert toys.ran() == ["one"]
+
+
+def test_a_bug_is_tried_again_as_often_as_the_step_allows_and_its_log_is_named(toys):
+    result = toys.run(pipeline(step("one", "source", act="bug", _retries=2)))
+    assert (result.status, result.exit_code) == ("failed", 1)
+    assert "ZeroDivisionError: a bug" in result.reason
+    assert str(result.folder / "one" / "log.txt") in result.reason
+    assert toys.ran() == ["one"] * 3
+
+
+def test_a_shaky_step_succeeds_at_its_second_try(toys):
+    result = toys.run(pipeline(step("one", "source", act="shaky", good=2, _retries=1)))
+    assert (result.status, result.steps["one"].attempts) == ("finished", 2)
+    assert toys.kinds("one") == ["started", "retry", "started", "finished"]
+
+
+def test_a_killed_step_is_tried_again_and_at_last_named_with_its_signal(toys):
+    result = toys.run(pipeline(step("one", "source", act="die", _retries=1)))
+    assert "killed by SIGKILL; memory may have run out" in result.reason
+    assert toys.ran() == ["one", "one"]
+
+
+def test_a_step_that_ends_well_without_its_output_has_failed(toys):
+    result = toys.run(line("one", act="nothing"))
+    assert result.status == "failed"
+    assert "wrote no output 'out'" in result.reason
+
+
+def test_when_a_step_fails_its_neighbours_finish_and_nothing_new_begins(toys):
+    both = pipeline(step("bad", "source", act="bug"), step("good", "source"), step("next", "good.out"))
+    result = toys.run(both, workers=2)
+    assert [result.steps[name].status for name in ("bad", "good", "next")] == ["failed", "finished", "waiting"]
+
+
+def test_an_open_gate_lets_the_run_go_on(toys):
+    result = toys.run(gated(opened=True))
+    assert (result.status, toys.ran()) == ("finished", ["judge", "last"])
+
+
+def test_a_closed_gate_skips_what_comes_after_it_and_says_why(toys):
+    result = toys.run(gated(opened=False))
+    assert (result.status, result.exit_code, result.reason) == ("gate closed", 3, "0.4 is below 0.5")
+    assert (toys.ran(), result.steps["last"].status) == (["judge"], "skipped")
+
+
+def test_a_gate_without_an_answer_fails_the_run(toys):
+    from scarcegan.pipeline.definition import Gate
+
+    result = toys.run(pipeline(step("judge", "source"), Gate("gate", "judge.out")))
+    assert result.status == "failed"
+    assert "'passed' must be true or false" in result.reason
+
+
+def test_a_failed_run_is_continued_under_its_own_name_and_finished_steps_are_kept(toys):
+    steps = line("one", "two")
+    shaky = pipeline(*steps.steps, step("three", "two.out", act="shaky", good=2))
+    first = toys.run(shaky)
+    second = toys.run(shaky)
+    assert (first.status, second.status, second.run) == ("failed", "finished", first.run)
+    assert toys.kinds("two") == ["kept"]
+    assert toys.ran() == ["one", "two", "three", "three"]
+    assert toys.run(shaky).run != first.run
+
+
+@pytest.mark.parametrize(("at", "ran"), [("one", ["one", "one", "two"]), ("two", ["one", "two", "two"])])
+def test_a_killed_runner_takes_its_step_with_it_and_the_next_run_goes_on(toys, at, ran):
+    runner = toys.in_background(f"two_of_which_hangs({at!r}, {str(toys.release)!r})")
+    pid = toys.hanging(at)
+    kill(runner)
+    until(lambda: not alive(pid))
+    [left] = local.list_runs(toys.root)
+    assert (left.status, left.steps[at]) == ("interrupted", "interrupted")
+    toys.release.touch()
+    result = toys.run(two_of_which_hangs(at, str(toys.release)))
+    assert (result.status, result.run) == ("finished", left.run)
+    assert toys.ran() == ran
+
+
+def test_an_orphan_that_outlived_its_runner_is_ended_before_its_step_begins_again(toys):
+    runner = toys.in_background(f"orphan({str(toys.release)!r})")
+    pid = toys.hanging("one")
+    kill(runner)
+    assert alive(pid)
+    result = toys.run(hang(toys, "one"), observer=release_when_started(toys))
+    assert result.finished
+    until(lambda: not alive(pid))
+    assert toys.ran() == ["one", "one"]
+
+
+def release_when_started(toys):
+    return lambda event: toys.release.touch() if event.kind == "started" else None
+
+
+def test_killing_the_step_alone_is_a_failure_that_is_tried_again(toys):
+    runner = toys.in_background(f"pipeline_of_one({str(toys.release)!r}, retries=1)")
+    pid = toys.hanging("one")
+    toys.release.touch()
+    os.kill(pid, signal.SIGKILL)
+    assert "finished" in runner.communicate()[0]
+
+
+def test_half_written_output_is_never_taken_for_a_finished_one(toys):
+    runner = toys.in_background(f"line('one', act='hang', release={str(toys.release)!r})")
+    toys.hanging("one")
+    kill(runner)
+    left = [path.relative_to(toys.root).parts for path in toys.root.rglob("half.txt")]
+    assert all(any(part.startswith(".attempt-") for part in parts) for parts in left)
+    toys.release.touch()
+    result = toys.run(hang(toys, "one"))
+    assert sorted(path.name for path in result.output("one", "out").iterdir()) == ["whole.txt"]
+
+
+@pytest.mark.parametrize("where", ["add", "hand_out", "after"])
+def test_a_runner_killed_while_it_puts_outputs_in_place_does_nothing_twice(toys, where):
+    runner = toys.in_background(f"killed_at({where!r})")
+    runner.wait()
+    result = toys.run(line("one", "two"))
+    assert (runner.returncode, result.status) == (-signal.SIGKILL, "finished")
+    assert toys.ran() == (["one", "one", "two"] if where == "add" else ["one", "two"])
+    assert (result.output("two", "out") / "whole.txt").read_text() == "two(one(data))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_steps_and_says_how_to_go_on(toys, number):
+    runner = toys.in_background(f"line('one', act='hang', release={str(toys.release)!r})")
+    pid = toys.hanging("one")
+    runner.send_signal(number)
+    said, _ = runner.communicate()
+    assert (runner.returncode, "interrupted" in said, alive(pid)) == (128 + number, True, False)
+    [left] = local.list_runs(toys.root)
+    assert (left.status, left.steps["one"]) == ("interrupted", "interrupted")
+    assert "Run the same command again" in left.reason
+    toys.release.touch()
+    assert toys.run(hang(toys, "one")).run == left.run
+
+
+def test_two_identical_runs_at_once_share_the_work(toys):
+    text = f"line('one', 'two', act='hang', release={str(toys.release)!r})"
+    first, second = toys.in_background(text), toys.in_background(text)
+    toys.hanging("one")
+    until(lambda: len(local.list_runs(toys.root)) == 2)
+    assert {run.status for run in local.list_runs(toys.root)} == {"running"}
+    toys.release.touch()
+    said = [process.communicate()[0].split() for process in (first, second)]
+    assert [words[1] for words in said] == ["finished", "finished"]
+    assert said[0][0] != said[1][0]
+    assert sorted(toys.ran()) == ["one", "two"]
+
+
+def test_a_killed_training_finds_its_checkpoints_and_a_finished_one_leaves_none(toys):
+    training = pipeline(step("train", "source", act="point", _kind="training", _retries=0))
+    assert toys.run(training).status == "failed"
+    result = toys.run(training)
+    assert (result.output("train", "out") / "seen.txt").read_text() == "7"
+    assert not list((toys.root / ".cache" / "checkpoints").iterdir())
+
+
+def test_a_disk_that_fills_up_in_a_step_is_said_plainly_and_the_run_can_go_on(toys):
+    result = toys.run(pipeline(step("one", "source", act="full", _retries=3)))
+    assert (result.exit_code, toys.ran()) == (2, ["one"])
+    assert "the disk is full. Free some space, then run the same command again" in result.reason
+
+
+def test_a_disk_that_fills_up_under_the_runner_is_said_plainly_and_the_run_can_go_on(toys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module.Cache, "add", full)
+        with pytest.raises(UserError, match="somewhere: the disk is full"):
+            toys.run(line("one"))
+    [left] = local.list_runs(toys.root)
+    assert (left.status, toys.run(line("one")).run) == ("interrupted", left.run)
+
+
+def test_a_full_disk_explains_a_step_that_could_not_even_say_so(toys, monkeypatch):
+    monkeypatch.setattr(execution.Execution, "disk_is_full", lambda self: True)
+    result = toys.run(pipeline(step("one", "source", act="bug", _retries=3)))
+    assert "the disk is full" in result.reason
+    assert toys.ran() == ["one"]
+
+
+def test_a_runs_folder_that_cannot_be_one_is_refused(toys):
+    (toys.folder / "runs").write_text("a file")
+    with pytest.raises(UserError, match=r"runs.*Name another folder"):
+        toys.run(line("one"))
+
+
+def test_a_source_that_is_missing_or_not_known_is_refused(toys):
+    with pytest.raises(UserError, match=r"nowhere.*\(source 'source'\): No such file"):
+        local.run(line("one"), {"source": toys.folder / "nowhere"}, toys.root)
+    with pytest.raises(UserError, match="not given: source; not known: sauce"):
+        local.run(line("one"), {"sauce": toys.source}, toys.root)
+
+
+def test_a_source_that_changes_while_a_step_reads_it_fails_the_step(toys):
+    def spoil(event):
+        if event.kind == "started":
+            (toys.source / "data.txt").write_text("other data")
+            toys.release.touch()
+
+    result = toys.run(hang(toys, "one"), observer=spoil)
+    assert "changed while 'one' was reading it" in result.reason
+
+
+def test_an_odd_locale_changes_nothing(toys):
+    code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\nfrom pathlib import Path\n"
+    code += f"from toy_runs import *\nprint(Toys(Path({str(toys.folder)!r})).run(line('one')).status)"
+    done = subprocess.run([sys.executable, "-c", code], env={"LC_ALL": "C"}, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("finished", "")
+
+
+def test_a_run_is_listed_with_what_it_read_and_the_settings_it_had(toys):
+    result = toys.run(line("one"), settings={"labels": {"rare_class": "risky"}})
+    about = local.read_run(toys.root, result.run)
+    assert about["settings"] == {"labels": {"rare_class": "risky"}}
+    assert about["sources"]["source"]["files"] == 1
+    assert about["steps"]["one"]["max_rss_bytes"] > 1_000_000
+    with pytest.raises(UserError, match=f"no run 'nope' .*{result.run}"):
+        local.read_run(toys.root, "nope")
+
+
+def test_cleaning_keeps_the_newest_runs_and_what_they_need(toys):
+    old = toys.run(line("one"))
+    (toys.source / "data.txt").write_text("new data")
+    new = toys.run(line("one"))
+    assert local.clean(toys.root, keep=1) == [old.run]
+    assert [run.run for run in local.list_runs(toys.root)] == [new.run]
+    toys.ran()
+    assert toys.run(line("one")).finished
+    assert toys.ran() == []
+    (toys.source / "data.txt").write_text("data")
+    toys.run(line("one"))
+    assert toys.ran() == ["one"]
+
+
+def test_cleaning_leaves_a_living_run_alone(toys):
+    runner = toys.in_background(f"line('one', act='hang', release={str(toys.release)!r})")
+    toys.hanging("one")
+    assert local.clean(toys.root, keep=0) == []
+    toys.release.touch()
+    assert "finished" in runner.communicate()[0]

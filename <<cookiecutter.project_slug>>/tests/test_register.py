@@ -19,13 +19,16 @@ EVALUATION = {
         "accuracy": {"value": 0.9, "standard_deviation": 0.01},
         "confusion_matrix": {"risky": {"risky": 3, "normal": 1}},
     },
-    "rare_class": {
-        "pr_auc": {"value": 0.75, "low": 0.6, "high": 0.8},
-        "recall": 0.5,
-        "f_beta": float("nan"),
-        "name": "risky",
+    "binary_classification_metrics": {"recall": {"value": 0.4, "standard_deviation": "NaN"}},
+    "scarcegan": {
+        "rare_class": "risky",
+        "share_flagged_unlabelled": 0.02,
+        "metrics": {
+            "pr_auc": {"value": 0.75, "low": 0.6, "high": 0.8},
+            "recall": {"value": 0.5, "low": 0.2, "high": 0.7},
+            "precision": {"value": None, "low": None, "high": None},
+        },
     },
-    "version": 0.0,
 }
 
 
@@ -82,8 +85,13 @@ def test_the_set_is_named_by_its_content(channels: dict[str, Path]) -> None:
     assert len(notes.sets) == 2
 
 
-def test_single_figures_are_metrics_and_tables_are_not() -> None:
-    assert metrics_of(EVALUATION) == {"accuracy": 0.9, "pr_auc": 0.75, "recall": 0.5}
+def test_single_figures_are_metrics_and_tables_or_undefined_ones_are_not() -> None:
+    assert metrics_of(EVALUATION) == {
+        "accuracy": 0.9,
+        "share_flagged_unlabelled": 0.02,
+        "pr_auc": 0.75,
+        "recall": 0.5,
+    }
 
 
 @pytest.mark.parametrize("lost", ["evaluation", "baseline"])

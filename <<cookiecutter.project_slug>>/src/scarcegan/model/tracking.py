@@ -22,11 +22,11 @@ class Tracker:
             self._open(parameters)
 
     def _open(self, parameters: Mapping[str, Any]) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.entities import Param
-        from mlflow.tracking import MlflowClient
 
-        self._client = MlflowClient()
+        from scarcegan.registry.local import open_database
+
+        self._client = open_database(os.environ["MLFLOW_TRACKING_URI"])
         self._run = os.environ.get("MLFLOW_RUN_ID") or self._new_run()
         # A retried step writes the same values again, which MLflow accepts; other values it would refuse.
         known = self._client.get_run(self._run).data.params
@@ -35,9 +35,9 @@ class Tracker:
         self._client.log_batch(self._run, params=new)
 
     def _new_run(self) -> str:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan")
-        found = self._client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        from scarcegan.registry.local import open_experiment
+
+        experiment = open_experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan"))
         self._ours = True
         return self._client.create_run(experiment, run_name="train").info.run_id
 

@@ -17,7 +17,7 @@ from typing import Any
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.base import ModelPackage, PackageRequest, Registry, fingerprint
 
-HEADLINE = ("pr_auc", "recall", "precision", "f_beta", "unknown_share")
+HEADLINE = ("pr_auc", "recall", "precision", "f_beta", "share_unknown")
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,17 @@ def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The single figures of an evaluation.json: numbers, and entries {"value": number, …}. Tables are left out."""
+    """The single figures of an evaluation.json: SageMaker's of several classes, then ours, which are of the rare class.
+
+    An entry is a number or {"value": number, …}; tables, curves and undefined figures are left out.
+    """
+    ours = evaluation.get("scarcegan", {})
     found: dict[str, float] = {}
-    for section in evaluation.values():
-        if isinstance(section, Mapping):
-            for name, entry in section.items():
-                value = entry.get("value") if isinstance(entry, Mapping) else entry
-                if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                    found[name] = float(value)
+    for block in (evaluation.get("multiclass_classification_metrics", {}), ours, ours.get("metrics", {})):
+        for name, entry in block.items():
+            value = entry.get("value") if isinstance(entry, Mapping) else entry
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                found[name] = float(value)
     return found
 
 

@@ -241,6 +241,14 @@ def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path):
         read(tmp_path)
 
 
+def test_a_file_may_be_named_instead_of_a_folder(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2, 3]]))
+    assert len(one(tmp_path / "a.jsonl")[0]) == 1
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"notes\.txt: no captured rows"):
+        read(tmp_path / "notes.txt")
+
+
 def test_a_folder_of_other_files_is_refused_with_what_was_there(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UserError, match=r"found: notes\.txt"):

@@ -40,13 +40,12 @@ def read_captured(
 
 
 def captured_files(folder: Path) -> list[Path]:
-    """The files to read, in name order; UserError if there are none."""
-    seen = sorted(visible_files(folder))
+    """The files to read, in name order (or the one named); UserError if there are none."""
+    seen = [folder] if folder.is_file() else sorted(visible_files(folder))
     files = [p for p in seen if p.suffix in (".jsonl", ".parquet")]
     if not files:
-        found = ", ".join(str(p.relative_to(folder)) for p in seen[:3]) or (
-            "nothing" if folder.is_dir() else "no such folder"
-        )
+        nothing = "nothing" if folder.is_dir() else "no such folder"
+        found = ", ".join(p.name for p in seen[:3]) or nothing
         raise UserError(
             f"{folder}: no captured rows. Looked for *.jsonl (data capture) and *.parquet (scored users) in it and "
             f"below, found: {found}. Send requests to the endpoint, or score users, then monitor again."

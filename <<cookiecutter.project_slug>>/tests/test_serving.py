@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.serving import Capture, Endpoint, Facts, bind, example, read_facts, serve
+from scarcegan.serving import Capture, Endpoint, Facts, bind, example, load_model, read_facts, serve
 
 FEATURES = ("sessions", "minutes", "deposits")
 CLASSES = ("dormant", "normal", "risky")
@@ -373,6 +373,9 @@ def test_a_full_disk_costs_the_record_and_not_the_answer(
 # -- starting and stopping ------------------------------------------------------------------------------------------
 
 
+MODEL = {"classes": CLASSES, "features": FEATURES, "thresholds": {"rare": 0.5, "unknown": 1.0}}
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package's folder; its graph is a stand-in."""
@@ -380,7 +383,7 @@ def package(tmp_path: Path) -> Path:
     (folder / "model" / "1").mkdir(parents=True)
     (folder / "baseline").mkdir()
     (folder / "model" / "1" / "saved_model.pb").write_bytes(b"graph")
-    (folder / "model" / "model.json").write_text(json.dumps({"classes": CLASSES, "features": FEATURES}))
+    (folder / "model" / "model.json").write_text(json.dumps(MODEL))
     facts = {"version": 3, "group": "risky-players", "definition": "best_ranking", "status": "Approved"}
     (folder / "package.json").write_text(json.dumps(facts))
     means = [
@@ -394,6 +397,39 @@ def package(tmp_path: Path) -> Path:
 def test_a_package_tells_what_is_served(package: Path) -> None:
     assert read_facts(package) == FACTS
     assert example(FACTS, "http://x").endswith("""-d '{"instances": [[2.5, 40, 0]]}'""")
+
+
+def save_model(folder: Path) -> None:
+    """A SavedModel in the form that training writes: raw features in, four named outputs; here rarity is `sessions`."""
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, len(FEATURES)], tf.float32, name="features")])
+    def answer(features: Any) -> Any:
+        rarity = features[:, 0]
+        missing = tf.cast(tf.math.is_nan(features[:, 1]), tf.float32)
+        return {
+            "probabilities": tf.stack([1 - rarity, 0 * rarity, rarity], axis=1),
+            "rarity": rarity,
+            "unknown": missing,
+            "label": tf.where(rarity > 0.5, 2, 0),
+        }
+
+    module.answer = answer
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": answer})
+
+
+def test_a_saved_model_is_loaded_and_answers(package: Path, client: Client) -> None:
+    save_model(package / "model" / "1")
+    real = Endpoint(read_facts(package))
+    real.model = load_model(package / "model")
+    assert ask(Client(real), TWO_ROWS).json() == ask(client, TWO_ROWS).json()
+
+
+def test_a_damaged_saved_model_is_refused(package: Path) -> None:
+    with pytest.raises(UserError, match="damaged"):
+        load_model(package / "model")
 
 
 def never(folder: Path) -> Any:
@@ -422,6 +458,12 @@ def test_small_answers_are_sent_at_once() -> None:
 def test_a_folder_that_is_no_package_is_refused(package: Path, lost: str) -> None:
     (package / lost).unlink()
     with pytest.raises(UserError, match=lost):
+        serve(package, port=0, load=never)
+
+
+def test_a_model_that_does_not_tell_its_features_is_refused(package: Path) -> None:
+    (package / "model" / "model.json").write_text(json.dumps({"classes": CLASSES}))
+    with pytest.raises(UserError, match="no 'features' in it"):
         serve(package, port=0, load=never)
 
 

@@ -282,6 +282,9 @@ def example(facts: Facts, url: str) -> str:
 def read_facts(package: Path) -> Facts:
     """What a package's folder says of itself; UserError when it is no package."""
     model = load_json(package / "model" / "model.json")
+    for key in ("classes", "features"):
+        if key not in model:
+            raise UserError(f"{package / 'model' / 'model.json'}: no '{key}' in it. Export the package again.")
     if not (package / "model" / "1" / "saved_model.pb").is_file():
         raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
     facts = load_json(package / "package.json") if (package / "package.json").is_file() else {}

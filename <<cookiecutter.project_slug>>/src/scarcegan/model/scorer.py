@@ -72,8 +72,12 @@ def load(folder: Path) -> Scorer:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    model = tf.saved_model.load(str(folder / "1"))
-    scorer = Scorer(model.signatures["serving_default"], facts)
+    try:
+        model = tf.saved_model.load(str(folder / "1"))
+        signature = model.signatures["serving_default"]
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"{folder / '1'}: damaged SavedModel ({str(error)[:200]}). Export the model again.") from error
+    scorer = Scorer(signature, facts)
     scorer._keep_alive = model  # type: ignore[attr-defined]  # the signature holds only weak references
     return scorer
 

@@ -214,6 +214,20 @@ def score(
     raise typer.Exit(result.exit_code)
 
 
+@app.command(epilog=example("scarcegan explain u0000042"))
+def explain(
+    context: typer.Context,
+    user: Annotated[str, typer.Argument(help="A user of the last scoring, flagged or not.")],
+    top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Say which features make the champion rank a user where it does."""
+    found = workspace(context).explain(user)
+    head = f"{user}: {found['predicted']}, rarity {found['rarity']:.3f} (version {found['version']})"
+    lines = table(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))
+    emit(found, as_json, [head, *lines])
+
+
 @app.command(epilog=example("scarcegan monitor --truth data/truth.csv"))
 def monitor(
     context: typer.Context,

@@ -17,6 +17,8 @@ from scarcegan.pipeline import definition
 from scarcegan.registry.local import tracking_uri
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scarcegan.pipeline.local import RunResult
     from scarcegan.registry.base import ModelPackage, Registry
 
@@ -70,6 +72,8 @@ class Workspace:
             "MLFLOW_TRACKING_URI": tracking_uri(self.database),
             "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_ENABLE_ONEDNN_OPTS": "0",  # the same sums in the same order on every processor
         }
 
     def refuse_to_overwrite(self, folder: Path, *names: str) -> None:
@@ -126,7 +130,7 @@ class Workspace:
 
     def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
         """Run the training pipeline against the present champion."""
-        from scarcegan.pipeline.local import code_version, fingerprint
+        from scarcegan.pipeline.plan import code_version, fingerprint
 
         sources = self.data_sources()
         pipeline = definition.training(self.config, fingerprint(sources.values(), self.runs_folder), code_version())
@@ -162,6 +166,47 @@ class Workspace:
         )
         return outcome(result, lines=lines, result=summary)
 
+    def explain(self, user: str, orders: int = 8) -> dict[str, Any]:
+        """Why the champion ranks a user where it does: rarity, and by how much each feature moves it from that of the
+        median user it scored, strongest first. UserError for a user it has not scored."""
+        import numpy as np
+
+        package = self.package(None)
+        folder = next((path for path in self.seen_by(package) if path.name == "scored"), None)
+        if folder is None:
+            raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
+        from scarcegan.model import scorer
+        from scarcegan.model.explain import explain, reference
+
+        model = scorer.load(self.exported(package) / "model")
+        users, values = scored_rows(folder, model.features)
+        place = np.flatnonzero(users == user)
+        if not len(place):
+            raise UserError(
+                f"user '{user}' is not among the {len(users):,} users in {self.show(folder)}. Score them first."
+            )
+        row, median = values[place[-1:]], reference(values)
+        moves = explain(model, row, median, orders)[0]
+        found = model.score(row)
+        order = np.argsort(-np.abs(moves))
+        features = [
+            {
+                "feature": model.features[i],
+                "value": float(row[0, i]),
+                "median_user": float(median[i]),
+                "moves_rarity_by": float(moves[i]),
+            }
+            for i in order
+        ]
+        predicted = (*model.classes, "unknown")[int(found.label[0])]
+        return {
+            "user": user,
+            "version": package.version,
+            "rarity": float(found.rarity[0]),
+            "predicted": predicted,
+            "features": features,
+        }
+
     def monitor(self, captured: Sequence[Path] = (), truth: Path | None = None) -> Outcome:
         """Compare what the champion saw with its baseline; by default all it has scored and answered."""
         package = self.package(None)
@@ -189,7 +234,7 @@ class Workspace:
         """Folders of rows this version scored (finished runs) or answered (data capture)."""
         from scarcegan.pipeline.local import list_runs, read_run
 
-        runs = [run.run for run in list_runs(self.runs_folder) if run.pipeline == "scoring" and run.status == "finished"]
+        runs = [r.run for r in list_runs(self.runs_folder) if r.pipeline == "scoring" and r.status == "finished"]
         scored = [run for run in runs if read_run(self.runs_folder, run)["settings"].get("version") == package.version]
         answered = self.capture_folder / str(package.version)
         folders = [self.runs_folder / run / "score" / "scored" for run in scored]
@@ -261,7 +306,7 @@ class Workspace:
         """A pipeline as text, Mermaid or SVG."""
         from scarcegan.pipeline import graph
 
-        pipelines = {"training": definition.training, "scoring": definition.scoring, "monitoring": definition.monitoring}
+        pipelines = {make.__name__: make for make in (definition.training, definition.scoring, definition.monitoring)}
         forms = {"text": graph.text, "mermaid": graph.mermaid, "svg": graph.svg}
         for what, given, known in (("pipeline", name, pipelines), ("format", form, forms)):
             if given not in known:
@@ -293,7 +338,7 @@ class Workspace:
     ) -> "RunResult":
         from scarcegan.pipeline import live, local
 
-        with live.observer() as observer:
+        with live.watching(pipeline) as observer:
             return local.run(
                 pipeline,
                 sources,
@@ -307,10 +352,21 @@ class Workspace:
             )
 
 
-def outcome(result: "RunResult", report: Path | None = None, **more: Any) -> Outcome:
+def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcome:
     """What a run says, with its report when that was written."""
     reports = (report,) if report is not None and report.exists() else ()
-    return Outcome(result.run, result.status, result.exit_code, result.reason, reports, **more)
+    return Outcome(run.run, run.status, run.exit_code, run.reason, reports, **more)
+
+
+def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArray]":
+    """User ids [n] and raw features float32 [n, d] of a folder of scored rows."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(sorted(folder.glob("part-*.parquet")), columns=["user_id", *features])
+    return table["user_id"].to_numpy(), np.column_stack([table[name].to_numpy() for name in features]).astype(
+        np.float32
+    )
 
 
 def read_list(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,74 @@
+"""The repository round the project: what its README and requirements say is so."""
+
+import re
+import shutil
+import subprocess
+
+from conftest import PROJECT, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+def pins(requirements: str) -> dict[str, set[str]]:
+    """Package -> its pinned versions (one per marker)."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", requirements, re.MULTILINE):
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+def test_the_readmes_tree_names_everything_at_the_top_and_nothing_else():
+    tree = re.search(r"```\n(cookiecutter\.json.*?)```", README, re.DOTALL)
+    assert tree
+    named = {name.strip().rstrip("/") for line in tree[1].splitlines() for name in re.split(r"  +", line)[0].split(",")}
+    top = {name.split("/")[0] for name in tracked()} - {"README.md", "LICENSE", ".gitignore", ".gitattributes"}
+    assert named == top
+
+
+def test_every_make_target_the_readme_names_can_be_made():
+    offered = set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z0-9-]+)", README)) | set(
+        re.findall(r"^    make ([a-z0-9-]+)", README, re.MULTILINE)
+    )
+    assert named and named <= offered
+
+
+def test_files_the_readme_links_to_exist():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_template_and_the_project_pin_the_same_versions():
+    """Both are installed into one environment for the tests."""
+    ours = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    theirs = pins((ROOT / PROJECT / "requirements.txt").read_text(encoding="utf-8"))
+    assert "cookiecutter" in ours and "tensorflow" in theirs
+    assert {
+        name: (ours[name], theirs[name]) for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]
+    } == {}
+
+
+def test_requirements_name_no_host_and_no_path_of_a_machine():
+    for path in (ROOT / "requirements.txt", ROOT / PROJECT / "requirements.txt"):
+        assert not re.search(r"https?:|file:|^--|/", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+def test_make_works_in_a_folder_with_spaces_in_its_name(tmp_path):
+    folder = tmp_path / "my house"
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    said = subprocess.run(["make", "help"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^demo +\w", said, re.MULTILINE) and "bench-kddcup99" in said
+
+
+def test_without_a_suitable_python_make_says_so_in_one_sentence(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    done = subprocess.run(["make", "demo", "PYTHON="], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0 and "No Python 3.11 or 3.12" in done.stdout + done.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from scarcegan.model.distance import Distance
 from scarcegan.model.networks import Discriminator, rare_log_odds, unknown_log_odds
 from scarcegan.model.preprocessing import Preprocessing
 
@@ -31,12 +32,12 @@ class Calibration:
         """Calibrated probability of the rare class."""
         return 1 / (1 + np.exp(-np.clip(self.slope * log_odds + self.shift, -80, 80)))
 
-    def unknown(self, log_odds: NDArray) -> NDArray:
-        """Share of known rows whose log odds of unknown are lower; a smooth tail above the highest of them."""
-        return interpolate_unknown(tf.constant(log_odds, tf.float32), tf.constant(self.knots, tf.float32)).numpy()
+    def unknown(self, strangeness: NDArray) -> NDArray:
+        """Share of known rows that are less strange; a smooth tail above the strangest of them."""
+        return interpolate_unknown(tf.constant(strangeness, tf.float32), tf.constant(self.knots, tf.float32)).numpy()
 
 
-def calibrate(rare_odds: NDArray, rare: NDArray, unknown_odds: NDArray) -> Calibration:
+def calibrate(rare_odds: NDArray, rare: NDArray, strangeness: NDArray) -> Calibration:
     """Fit on labelled rows [n] that the scores were not trained on: Platt scaling (1999) with his prior on the targets.
 
     The prior keeps the slope finite when few rare rows are told apart perfectly.
@@ -44,7 +45,7 @@ def calibrate(rare_odds: NDArray, rare: NDArray, unknown_odds: NDArray) -> Calib
     positives, negatives = rare.sum(), (~rare).sum()
     target = np.where(rare, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     slope, shift = fit_line(rare_odds.astype(np.float64), target)
-    knots = np.quantile(unknown_odds.astype(np.float64), np.linspace(0, 1, QUANTILES))
+    knots = np.quantile(strangeness.astype(np.float64), np.linspace(0, 1, QUANTILES))
     return Calibration(slope, shift, knots.astype(np.float32))
 
 
@@ -70,33 +71,34 @@ def fit_line(score: NDArray, target: NDArray, steps: int = 50) -> tuple[float, f
     return float(slope), float(line[1] - slope * centre)
 
 
-def interpolate_unknown(log_odds: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
+def interpolate_unknown(strangeness: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
     """[n] -> [n] in [0, 1): position among the knots (quantiles of known rows); 1 is approached far above them all.
 
     Known rows take up 0 to 0.99, so that rows stranger than every known one can still be ranked.
     """
     steps = QUANTILES - 1
-    place = tf.clip_by_value(tf.searchsorted(knots, log_odds, side="right") - 1, 0, steps - 1)
+    place = tf.clip_by_value(tf.searchsorted(knots, strangeness, side="right") - 1, 0, steps - 1)
     low, high = tf.gather(knots, place), tf.gather(knots, place + 1)
-    within = tf.clip_by_value((log_odds - low) / tf.maximum(high - low, 1e-12), 0.0, 1.0)
+    within = tf.clip_by_value((strangeness - low) / tf.maximum(high - low, 1e-12), 0.0, 1.0)
     among = 0.99 * (tf.cast(place, tf.float32) + within) / steps
-    above = tf.maximum(log_odds - knots[-1], 0.0)
+    above = tf.maximum(strangeness - knots[-1], 0.0)
     return among + 0.01 * above / (1.0 + above)
 
 
 class Delivered(tf.Module):
-    """The graph. weights: of `discriminator`, in its order, from the chosen checkpoint."""
+    """The graph. `unknown` follows the distance to the labelled classes, or without one the source head."""
 
     def __init__(
         self,
         preprocessing: Preprocessing,
         discriminator: Discriminator,
+        distance: Distance | None,
         calibration: Calibration,
         rare_threshold: float,
         unknown_threshold: float,
     ) -> None:
         super().__init__(name="scarcegan_delivered")
-        self.preprocessing, self.discriminator = preprocessing, discriminator
+        self.preprocessing, self.discriminator, self.distance = preprocessing, discriminator, distance
         self.slope = tf.constant(calibration.slope, tf.float32)
         self.shift = tf.constant(calibration.shift, tf.float32)
         self.knots = tf.constant(calibration.knots, tf.float32)
@@ -104,9 +106,11 @@ class Delivered(tf.Module):
         self.unknown_threshold = tf.constant(unknown_threshold, tf.float32)
 
     def __call__(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        class_logits, source_logits = self.discriminator(self.preprocessing(features)[None])
+        rows = self.preprocessing(features)
+        class_logits, source_logits = self.discriminator(rows[None])
+        strangeness = self.distance(rows) if self.distance else tf.reduce_mean(unknown_log_odds(source_logits), axis=0)
         rarity = tf.sigmoid(self.slope * tf.reduce_mean(rare_log_odds(class_logits), axis=0) + self.shift)
-        unknown = interpolate_unknown(tf.reduce_mean(unknown_log_odds(source_logits), axis=0), self.knots)
+        unknown = interpolate_unknown(strangeness, self.knots)
         negatives = tf.nn.softmax(tf.reduce_mean(class_logits[..., :-2], axis=0))
         probabilities = tf.concat([negatives * (1 - rarity[:, None]), rarity[:, None]], axis=1)
         return {

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,12 +142,13 @@ class Trained:
     unseen: "Unseen"
     preprocessing: "Preprocessing"
     discriminator: Any
+    distance: Any
     members: int
 
 
 def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
     """Scale, train and look; progress on stdout and in MLflow."""
-    from scarcegan.model import gan, preprocessing, training
+    from scarcegan.model import distance, gan, preprocessing, training
 
     rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
     scaling = preprocessing.learn(rows, splits.labelled.names)
@@ -166,7 +167,13 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
         checkpoint = training.Checkpoint(args.checkpoints, fingerprint(splits, settings, args))
     program = gan.Program(model, pool, each)
     looks = training.train(program, unseen, -(-args.iterations // each), reporter(tracker), checkpoint)
-    return Trained(looks, unseen, scaling, model.discriminator, len(seeds))
+    far = None
+    if args.unknown_by == "distance":
+        far = distance.learn(labelled, splits.labelled.label)
+        out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold)[~seen.all(axis=0)]
+        strangeness = np.concatenate([out_of_fold, far(validation).numpy()])
+        looks = [replace(look, unknown=strangeness) for look in looks]
+    return Trained(looks, unseen, scaling, model.discriminator, far, len(seeds))
 
 
 def reporter(tracker: Any) -> Any:
@@ -227,7 +234,7 @@ def export(trained: Trained, choice: "Choice", calibration: "Calibration", folde
     for variable, weight in zip(trained.discriminator.trainable_variables, weights, strict=True):
         variable.assign(weight)
     whole = delivered.Delivered(
-        trained.preprocessing, trained.discriminator, calibration, choice.rare, choice.unknown
+        trained.preprocessing, trained.discriminator, trained.distance, calibration, choice.rare, choice.unknown
     )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -278,6 +285,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--seed", type=int, default=7)
     parse.add_argument("--reports", type=positive, default=20, help="looks at unseen rows, and lines of progress")
     parse.add_argument("--known-share", type=float, default=0.05, help="of the labelled users, sent to unknown")
+    parse.add_argument("--unknown-by", choices=("distance", "source"), default="distance", help="what unknown follows")
     parse.add_argument("--most-unlabelled", type=positive, default=100_000, help="unlabelled rows read at most")
     return parse
 
@@ -332,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
     definitions = json.loads(args.definitions)
     splits = read_splits(args)
-    hyperparameters = asdict(settings) | {"known_share": args.known_share, "seed": args.seed, "reports": args.reports}
+    hyperparameters = asdict(settings) | {"known_share": args.known_share, "unknown_by": args.unknown_by, "seed": args.seed, "reports": args.reports}
     tracker = Tracker(hyperparameters | {"iterations": args.iterations, "seeds": args.seeds})
     trained = fit(splits, settings, args, tracker)
     facts = {

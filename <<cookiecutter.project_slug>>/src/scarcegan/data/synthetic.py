@@ -3,6 +3,21 @@
 Every user depends on the seed and the user's number alone: users are drawn in blocks of fixed size, a block has its own
 random generator, and a block that is only partly wanted is drawn whole and cut. So the first 10,000 of 1,000,000 users
 are the 10,000 users of a smaller call, and memory does not grow with the number of users.
+
+What it makes (means over days; the medians behind them stand in HABITS):
+
+    behaviour     share   days played  minutes  deposits  wagers  at night
+    dormant       36 %    9 %              2       0.2       1     9 %      three in ten fade out on the way
+    normal        43 %    37 %            18         4      23    15 %      a tenth fade out
+    heavy         18 %    71 %            79        24     169    22 %
+    risky          1 %    65 %            69        33     168    38 %      deposits and nights grow, bursts of both
+    bot          0.8 %    96 %           354         2     176    30 %      never labelled
+    bonus_hunter 0.8 %    41 %             9         5      27     7 %      never labelled
+
+A fifth of heavy and of normal players grow in deposits alone, another fifth in nights alone, and more strongly than
+risky ones do. Labels: half the risky players (at least 40), 4 % of all users for each other class, 6 % of them wrong.
+Of 10,000 users, on the labelled 40 % held out, logistic regression on the features ranks risky players with a PR-AUC of
+about 0.55, extra trees of about 0.63 (some thirty risky players are left to learn from).
 """
 
 from collections.abc import Iterator, Sequence

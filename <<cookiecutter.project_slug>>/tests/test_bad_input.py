@@ -233,6 +233,11 @@ def test_check_lists_every_problem_and_sums_up(tmp_path):
     assert summary["rows"] == 8 and summary["users_per_class"] == {"calm": 1, "risky": 1, "unlabelled": 0}
 
 
+def test_check_finds_a_class_folder_without_users(tmp_path):
+    write(tmp_path / "in/calm/1.csv", *GOOD)
+    assert "nobody is labelled 'risky'" in check(tmp_path / "in", None, LAYOUT)[0][0]
+
+
 def test_check_has_nothing_to_say_of_good_data(tmp_path):
     problems, summary = check(write(tmp_path / "in.csv", *GOOD), write(tmp_path / "labels.csv", *LABELS), LAYOUT)
     assert not problems

@@ -11,7 +11,7 @@ import duckdb
 
 from scarcegan.data import files, ready, telemetry
 from scarcegan.data.checks import Layout
-from scarcegan.data.labels import Labels, lookup, read_labels, strangers
+from scarcegan.data.labels import Labels, empty_classes, lookup, read_labels, strangers
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
 
@@ -62,6 +62,8 @@ def check_telemetry(
         users = telemetry.dense(bucket, found.window.days, len(layout.counters))
         problems += [problem.message for problem in telemetry.mistakes(connection, users, found, layout)]
         per_class.update((users.label if known is None else lookup(known, users.user_id)).tolist())
+    if known is None and set(per_class) != {UNLABELLED}:
+        problems += [problem.message for problem in empty_classes(per_class, path, layout)]
     summary |= {"files": sum(len(source.files) for source in sources), "rows": found.rows}
     summary |= {"users": per_class.total(), "days": str(found.window), "users_per_class": by_name(per_class, layout)}
 
@@ -84,6 +86,8 @@ def check_table(
     per_class: Counter[int] = Counter()
     for table in ready.tables(connection, sources, layout, columns, 50_000):
         per_class.update((table.label if known is None else lookup(known, table.user_id)).tolist())
+    if known is None and set(per_class) != {UNLABELLED}:
+        problems += [problem.message for problem in empty_classes(per_class, path, layout)]
     summary |= {"files": sum(len(source.files) for source in sources), "rows": rows, "features": len(columns)}
     summary |= {"rows_per_class": by_name(per_class, layout)}
 

@@ -34,7 +34,7 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
             ).fetchall()
         problems += merge(labels, rows, source, layout)
     if not problems:
-        problems += empty_classes(labels, path, layout)
+        problems += empty_classes(Counter(labels.values()), path, layout)
     return labels, problems
 
 
@@ -50,9 +50,8 @@ def merge(labels: Labels, rows: list[tuple[str, int]], source: Source, layout: L
     return [Problem(f"{file}: user '{user}' is labelled {names}{more}. Keep one label per user.", len(twice))]
 
 
-def empty_classes(labels: Labels, path: Path, layout: Layout) -> list[Problem]:
-    """A problem if a class has no user."""
-    counts = Counter(labels.values())
+def empty_classes(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
+    """A problem if a class has no user, given the users per label."""
     missing = [name for i, name in enumerate(layout.classes) if not counts[i]]
     if not missing:
         return []

@@ -155,14 +155,15 @@ def test_an_orphan_that_outlived_its_runner_is_ended_before_its_step_begins_agai
     pid = toys.hanging("one")
     kill(runner)
     assert alive(pid)
-    result = toys.run(hang(toys, "one"), observer=release_when_started(toys))
-    assert result.finished
-    until(lambda: not alive(pid))
-    assert toys.ran() == ["one", "one"]
+    orphan_lives = []
 
+    def look(event):
+        if event.kind == "started":
+            orphan_lives.append(alive(pid))
+            toys.release.touch()
 
-def release_when_started(toys):
-    return lambda event: toys.release.touch() if event.kind == "started" else None
+    assert toys.run(hang(toys, "one"), observer=look).finished
+    assert (orphan_lives, toys.ran()) == ([False], ["one", "one"])
 
 
 def test_killing_the_step_alone_is_a_failure_that_is_tried_again(toys):
@@ -192,6 +193,28 @@ def test_a_runner_killed_while_it_puts_outputs_in_place_does_nothing_twice(toys,
     assert (runner.returncode, result.status) == (-signal.SIGKILL, "finished")
     assert toys.ran() == (["one", "one", "two"] if where == "add" else ["one", "two"])
     assert (result.output("two", "out") / "whole.txt").read_text() == "two(one(data))"
+
+
+def test_a_runner_killed_before_it_handed_out_does_nothing_twice_without_the_cache_either(toys):
+    toys.in_background("killed_at('hand_out'), cache=False").wait()
+    assert toys.run(line("one", "two"), cache=False).finished
+    assert toys.ran() == ["one", "two"]
+
+
+def test_a_result_that_comes_while_the_lock_is_taken_is_used(toys, monkeypatch):
+    real = execution.Lock.take
+
+    def take_after_another_run(lock):
+        monkeypatch.setattr(execution.Lock, "take", real)
+        assert toys.run(line("one")).finished
+        return lock.take()
+
+    def arm(event):
+        if event.kind == "begin":
+            monkeypatch.setattr(execution.Lock, "take", take_after_another_run)
+
+    assert toys.run(line("one"), observer=arm).finished
+    assert toys.ran() == ["one"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -248,10 +271,13 @@ def test_a_disk_that_fills_up_under_the_runner_is_said_plainly_and_the_run_can_g
 
 
 def test_a_full_disk_explains_a_step_that_could_not_even_say_so(toys, monkeypatch):
-    monkeypatch.setattr(execution.Execution, "disk_is_full", lambda self: True)
+    def full_while_half_written(self):
+        return any(self.folder.rglob("half.txt"))
+
+    monkeypatch.setattr(execution.Execution, "disk_is_full", full_while_half_written)
     result = toys.run(pipeline(step("one", "source", act="bug", _retries=3)))
     assert "the disk is full" in result.reason
-    assert toys.ran() == ["one"]
+    assert (result.exit_code, toys.ran()) == (2, ["one"])
 
 
 def test_a_runs_folder_that_cannot_be_one_is_refused(toys):

@@ -236,9 +236,12 @@ class Execution:
         if process.exit_code == 0:
             self.promote(attempt)
             return
+        full = self.disk_is_full()  # asked before the half-written output goes and leaves room again
+        reason = self.why(attempt, process, full)
         remove(attempt.folder)
-        reason = self.why(attempt, process)
-        final = process.exit_code == USER_ERROR or self.disk_is_full() or bool(self.failed())
+        if full:
+            state.exit_code = USER_ERROR
+        final = state.exit_code == USER_ERROR or bool(self.failed())
         if final or attempt.tries > step.retries:
             self.give_up(attempt, reason)
             return
@@ -296,10 +299,10 @@ class Execution:
         attempt.lock.free()
         del self.attempts[attempt.step.name]
 
-    def why(self, attempt: Attempt, process: Process) -> str:
+    def why(self, attempt: Attempt, process: Process, full: bool) -> str:
         """What to tell the user: the step's own sentence, or how it ended, its last lines and where the rest is."""
         said, name, code = process.tail(), attempt.step.name, process.exit_code or 0
-        if self.disk_is_full():
+        if full:
             return f"{self.places.root}: the disk is full. Free some space, then run the same command again."
         if code == USER_ERROR and (at := max(said.rfind("\nerror: "), 0 if said.startswith("error: ") else -1)) >= 0:
             return said[at:].strip().removeprefix("error: ")

@@ -46,7 +46,7 @@ def run(
     Raises UserError for what must be mended first: a missing source, a folder that cannot be written, a full disk.
     """
     places = Places(Path(os.path.abspath(root)))
-    with said_plainly():
+    with said_plainly(places.root):
         prepare(places)
         plan = make_plan(pipeline, sources, places, environment or {}, from_step, cache)
         refuse_what_is_missing(plan, places)
@@ -63,13 +63,15 @@ def ignore(_event: Event) -> None:
 
 
 @contextmanager
-def said_plainly() -> Iterator[None]:
+def said_plainly(root: Path) -> Iterator[None]:
     """A full disk or a missing right becomes a UserError with the next move; other system errors stay bugs."""
     try:
         yield
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
+        if error.filename is None:
+            error.filename = str(root)
         raise UserError(sentence(error)) from error
 
 

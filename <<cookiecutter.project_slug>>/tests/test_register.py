@@ -9,7 +9,8 @@ import pytest
 
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.base import ModelPackage, PackageRequest, check_set
-from scarcegan.registry.local import LocalRegistry, tracking_uri
+from scarcegan.registry.database import tracking_uri
+from scarcegan.registry.local import LocalRegistry
 from scarcegan.steps.register import Lineage, main, metrics_of, register
 from test_registry import CONTENT, DEFINITIONS, empty_database  # noqa: F401  (a fixture)
 

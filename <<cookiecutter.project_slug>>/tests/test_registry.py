@@ -19,7 +19,8 @@ import pytest
 
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.base import PackageRequest, Registry, fingerprint
-from scarcegan.registry.local import LocalRegistry, database_of, locked, open_database, open_experiment, tracking_uri
+from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
+from scarcegan.registry.local import LocalRegistry
 
 PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", __name__]
 DEFINITIONS = ("best_ranking", "few_unknown", "high_precision", "high_recall")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
-from scarcegan.registry.local import tracking_uri
+from scarcegan.registry.database import tracking_uri
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,7 +24,7 @@ class Tracker:
     def _open(self, parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        from scarcegan.registry.local import open_database
+        from scarcegan.registry.database import open_database
 
         self._client = open_database(os.environ["MLFLOW_TRACKING_URI"])
         self._run = os.environ.get("MLFLOW_RUN_ID") or self._new_run()
@@ -35,7 +35,7 @@ class Tracker:
         self._client.log_batch(self._run, params=new)
 
     def _new_run(self) -> str:
-        from scarcegan.registry.local import open_experiment
+        from scarcegan.registry.database import open_experiment
 
         experiment = open_experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan"))
         self._ours = True

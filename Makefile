@@ -21,6 +21,7 @@ demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole
 	@test -d $(DEMO) && echo "$(DEMO) stands already and is kept (make clean removes it)." || "$(RUN)/python" bake.py demo > /dev/null
 	@echo "$(DEMO) is the generated project; its own 'make local' follows."
 	@PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
+	@echo "These paths begin in $(DEMO): cd $(DEMO)"
 
 test: check  ## lint and types, then all tests, those of a generated project included
 	"$(RUN)/python" -m pytest

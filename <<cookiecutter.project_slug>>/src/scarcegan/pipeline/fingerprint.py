@@ -166,26 +166,36 @@ def data_files(package: Path) -> Iterator[Path]:
             yield from data_files(path)
 
 
-@cache
-def tree(file: Path, _changed: int) -> ast.Module:
-    return ast.parse(file.read_bytes(), filename=str(file))
-
-
-def imports(file: Path, package: str) -> Iterator[str]:
+def imports(file: Path, package: str) -> list[str]:
     """Full names of what a file imports at any depth; `from a import b` gives a and a.b, one of which is a module."""
-    for node in ast.walk(tree(file, file.stat().st_mtime_ns)):
+    status = file.stat()
+    return [resolve(name, level, package) for name, level in import_names(file, status.st_mtime_ns, status.st_size)]
+
+
+def resolve(name: str, level: int, package: str) -> str:
+    """A relative name (level: its leading dots) seen from a package, as a full one."""
+    words = package.split(".")
+    return ".".join([*words[: len(words) - level + 1], *([name] if name else [])]) if level else name
+
+
+@cache
+def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int], ...]:
+    """(name, leading dots) of every import in a file."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [(alias.name, 0) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            start = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*start, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            names = [node.module or "", *(f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names)]
+            found += [(name, node.level) for name in names]
+    return tuple(dict.fromkeys(found))
 
 
 def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
     """Top-level names of what a file imports that are neither Python's own nor found in the search folders."""
-    names = {name.split(".")[0] for name in imports(file, "")} - {""}
+    status = file.stat()
+    found = import_names(file, status.st_mtime_ns, status.st_size)
+    names = {name.split(".")[0] for name, level in found if not level}
     return {name for name in names - sys.stdlib_module_names if not module_files(name, search)}
 
 

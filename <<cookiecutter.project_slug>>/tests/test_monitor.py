@@ -154,7 +154,8 @@ def test_the_step_writes_the_documented_files_and_a_report(tmp_path, capsys):
     assert found["reason"] in html
     assert html.count("<svg") == 5
     assert "http://" not in html.replace("http://www.w3.org", "")
-    assert json.loads(capsys.readouterr().out) == {"retrain": True, "reason": found["reason"]}
+    assert found["retrain"] is True
+    assert capsys.readouterr().out.strip() == found["reason"]
 
 
 def test_a_long_tail_of_tiny_windows_is_reported_on(tmp_path):

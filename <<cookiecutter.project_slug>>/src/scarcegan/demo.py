@@ -13,6 +13,7 @@ from scarcegan.errors import UserError
 from scarcegan.workspace import Workspace
 
 START_SECONDS = 120
+LATER = {"data/later": "2026-03-06", "data/latest": "2026-03-13"}  # two user bases whose habits have moved
 
 
 def play(config: Path) -> None:
@@ -26,11 +27,10 @@ def play(config: Path) -> None:
         approve_the_judged_model(place, config)
     answer_one_request(place, config)
     command(config, "score")
-    if not place.path("data/later").exists():
-        command(
-            config, "data", "make", "--out", "data/later", "--drift", "0.6", "--start", "2026-03-06", "--users", "5000"
-        )
-    command(config, "score", "data/later/telemetry")
+    for folder, start in LATER.items():
+        if not place.path(folder).exists():
+            command(config, "data", "make", "--out", folder, "--start", start, "--drift", "1", "--users", "3000")
+        command(config, "score", f"{folder}/telemetry")
     command(config, "monitor")
     say(f"done in {time.monotonic() - begun:.0f} s. Where to look:")
     for words, path in where_to_look(place):

@@ -227,8 +227,7 @@ class Workspace:
         if not result.finished:
             return outcome(result)
         verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-        lines = (f"retrain: {'yes' if verdict['retrain'] else 'no'}. {verdict['reason']}",)
-        return outcome(result, report=folder / "report.html", lines=lines, result=verdict)
+        return outcome(result, report=folder / "report.html", lines=(verdict["reason"],), result=verdict)
 
     def seen_by(self, package: "ModelPackage") -> list[Path]:
         """Folders of rows this version scored (finished runs) or answered (data capture)."""

@@ -8,7 +8,6 @@ still holds a few too many; drift.band() grants the share of flagged users a fac
 
 import argparse
 import itertools
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(args.baseline_out / name / "statistics.json", found)
         rules = constraints(found, (*args.classes, UNKNOWN), validation_recall(models[name]))
         write_json(args.baseline_out / name / "constraints.json", rules)
-    print(json.dumps({name: found["dataset"]["item_count"] for name, found in described.items()}))
+    print(f"baseline: {', '.join(described)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ speak of; the verdict looks at the last n of them. With ground truth the model's
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from scarcegan.report import monitoring
 
     monitoring.write(out / "report.html", baseline, windows, found, broken, quality, truth, tally, rules, rare)
-    print(json.dumps({key: found[key] for key in ("retrain", "reason")}))
+    print(found["reason"])
 
 
 if __name__ == "__main__":

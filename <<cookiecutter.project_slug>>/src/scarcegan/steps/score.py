@@ -6,7 +6,6 @@ the scores: what the monitor step compares with the baseline later.
 
 import argparse
 import csv
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = score_all(iter_features(args.features, args.batch_rows), model, args.scored_out)
     found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}
     write_json(args.scored_out / "summary.json", found)
-    print(json.dumps(found))
+    print(f"score: {found['flagged']:,} flagged as {found['rare_class']}, {found['unknown_share']:.1%} unknown")
 
 
 if __name__ == "__main__":

@@ -151,6 +151,15 @@ def test_small_batches_give_the_same_rows_as_one(tmp_path):
     np.testing.assert_allclose(many.values[order], one.values, rtol=1e-5, atol=1e-6)
 
 
+def test_the_same_telemetry_gives_the_same_bytes(tmp_path):
+    lines = [f"u{user:03},2026-01-0{5 + day},{user % 7},{day}" for user in range(200) for day in range(3)]
+    path = write(tmp_path / "in.csv", HEADER, *lines)
+    for name in ("one", "two"):
+        run_features(path, tmp_path / name, batch_users=50)
+    for part in (tmp_path / "one").iterdir():
+        assert part.read_bytes() == (tmp_path / "two" / part.name).read_bytes()
+
+
 def test_nothing_but_the_table_is_left_in_the_output(tmp_path):
     run_features(write(tmp_path / "in.csv", *GOOD), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["part-00000.parquet"]

@@ -23,13 +23,14 @@ from scarcegan.errors import UserError
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
 DELIMITERS = ",;\t|"
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
 FILE = "file of the record"  # DuckDB's column for it; no user calls a column so
 MEMORY = "1GB"  # at most, of DuckDB's own; a scan needs far less
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files that share a header. columns: name -> DuckDB type; those of CSV files are all VARCHAR."""
+    """Files that share a header. columns: name -> number, time, text or other; those of CSV files are all text."""
 
     files: tuple[Path, ...]
     columns: dict[str, str]
@@ -76,7 +77,7 @@ def find(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(
-            f"{path}: no such file or folder. Give the telemetry's place, or make some: scarcegan data make."
+            f"{path}: no such file or folder. Correct data.path or data.labels, or make a sample: scarcegan data make."
         )
     inside = (file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
     found = sorted(file for file in inside if file.name.lower().endswith(PARQUET + TEXT))
@@ -102,14 +103,14 @@ def sources(files: list[Path], expected: tuple[str, ...] = (), class_name: str |
 
 
 def header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
-    """Columns with their types, and the delimiter (empty for Parquet)."""
+    """Columns with what they hold, and the delimiter (empty for Parquet)."""
     if file.name.lower().endswith(PARQUET):
         return parquet_columns(file), ""
     columns, delimiter = csv_columns(file, expected)
     twins = [column for column in expected if columns.count(column) > 1]
     if twins:
         raise UserError(f"{file}: two columns are called '{twins[0]}'. Rename or remove one.")
-    return dict.fromkeys(distinct(columns, expected), "VARCHAR"), delimiter
+    return dict.fromkeys(distinct(columns, expected), "text"), delimiter
 
 
 def distinct(columns: list[str], expected: tuple[str, ...]) -> list[str]:
@@ -123,7 +124,7 @@ def distinct(columns: list[str], expected: tuple[str, ...]) -> list[str]:
 
 
 def parquet_columns(file: Path) -> dict[str, str]:
-    """Column -> 'number', 'time', 'text' or 'other', from the file's footer."""
+    """Columns with what they hold, from the file's footer."""
     try:
         schema = pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
@@ -135,13 +136,13 @@ def parquet_columns(file: Path) -> dict[str, str]:
 
 def kind(type_: pa.DataType) -> str:
     """What an Arrow type can stand for."""
-    if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
+    if any(test(type_) for test in NUMBERS):
         return "number"
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return "time"
     if pa.types.is_dictionary(type_):
         return kind(type_.value_type)
-    return "VARCHAR" if pa.types.is_string(type_) or pa.types.is_large_string(type_) else "other"
+    return "text" if pa.types.is_string(type_) or pa.types.is_large_string(type_) else "other"
 
 
 def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:

@@ -26,7 +26,7 @@ from scarcegan.data.checks import (
     unknown_label,
 )
 from scarcegan.data.files import Source, literal, name
-from scarcegan.data.schema import FeatureTable
+from scarcegan.data.schema import KEYS, FeatureTable
 from scarcegan.errors import UserError
 
 NO_DAY = date(1970, 1, 1)  # a table without a time column knows none
@@ -50,9 +50,12 @@ def feature_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[str, ...]:
     """The chosen columns, or every one that holds nothing but numbers. UserError if none is left or files disagree."""
+    taken = sorted(set(columns) & set(KEYS))
+    if taken:
+        raise UserError(f"data.columns: '{taken[0]}' has a meaning of its own in feature tables. Rename that column.")
     if columns:
         return tuple(columns)
-    keys = {layout.user, layout.time, layout.label}
+    keys = {layout.user, layout.time, layout.label, *KEYS}
     found = [numeric_columns(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
     if not found[0]:
         raise UserError(

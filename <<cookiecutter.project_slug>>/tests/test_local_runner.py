@@ -101,8 +101,9 @@ def test_a_step_that_ends_well_without_its_output_has_failed(toys):
 
 
 def test_when_a_step_fails_its_neighbours_finish_and_nothing_new_begins(toys):
-    both = pipeline(step("bad", "source", act="bug"), step("good", "source"), step("next", "good.out"))
-    result = toys.run(both, workers=2)
+    good = step("good", "source", act="hang", release=str(toys.release))
+    both = pipeline(step("bad", "source", act="bug"), good, step("next", "good.out"))
+    result = toys.run(both, observer=lambda event: toys.release.touch() if event.kind == "failed" else None)
     assert [result.steps[name].status for name in ("bad", "good", "next")] == ["failed", "finished", "waiting"]
 
 
@@ -306,7 +307,8 @@ def test_a_source_that_changes_while_a_step_reads_it_fails_the_step(toys):
 def test_an_odd_locale_changes_nothing(toys):
     code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\nfrom pathlib import Path\n"
     code += f"from toy_runs import *\nprint(Toys(Path({str(toys.folder)!r})).run(line('one')).status)"
-    done = subprocess.run([sys.executable, "-c", code], env={"LC_ALL": "C"}, capture_output=True, text=True)
+    environment = {"LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("finished", "")
 
 

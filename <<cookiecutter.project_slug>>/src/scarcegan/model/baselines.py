@@ -42,7 +42,7 @@ def fit(
     values: NDArray,
     label: NDArray,
     seed: int,
-    seeds: int = 3,
+    seeds: int = 5,
     unlabelled: NDArray | None = None,
     say: Callable[[str], object] = lambda words: None,
 ) -> list[Baseline]:
@@ -56,7 +56,7 @@ def fit(
     rng = np.random.default_rng(seed)
     recipes: list[tuple[str, str, Callable[[], Callable[[NDArray], NDArray]]]] = [
         ("logistic_regression", "logistic regression", lambda: _logistic(values, rare)),
-        ("gradient_boosting", "gradient boosting", lambda: _trees(values, rare, seed, seeds)),
+        ("gradient_boosting", "gradient boosting", lambda: _trees(values, rare, seed, min(seeds, 3))),
         ("balanced_mlp", "balanced MLP", lambda: _networks(values, label, seed, seeds)),
     ]
     if unlabelled is not None and len(unlabelled):
@@ -90,26 +90,32 @@ def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Calla
 
 def _trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
     leaf = int(np.clip(rare.sum() // 4, 1, 20))
-    return _rarity(
+    seen = ~np.isnan(values).all(axis=0)  # a column without any value cannot be binned
+    rarity = _rarity(
         [
             HistGradientBoostingClassifier(
                 max_iter=100,
+                max_leaf_nodes=15,
+                max_bins=63,  # a third of the time of the default, and no worse on a few thousand rows
                 min_samples_leaf=leaf,
                 max_features=0.5,
                 class_weight="balanced",
                 early_stopping=False,
                 random_state=seed + i,
-            ).fit(values, rare)
+            ).fit(values[:, seen], rare)
             for i in range(seeds)
         ]
     )
+    return lambda rows: rarity(rows[:, seen])
 
 
 def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
     models = []
     for i in range(seeds):
         rows = _balanced(label, np.random.default_rng(seed + i))
-        network = MLPClassifier((64, 32), alpha=1e-3, batch_size=128, max_iter=20, random_state=seed + i)
+        network = MLPClassifier(
+            (64, 32), alpha=1e-3, batch_size=min(128, len(rows)), max_iter=20, random_state=seed + i
+        )
         models.append(_quietly(_scaled(network), values[rows], label[rows]))
     return _rarity(models)
 

@@ -119,8 +119,8 @@ def number(value: Cell) -> str:
     return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "") -> Markup:
-    """A table; columns that hold numbers are set to the right. Cells may be Markup."""
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", wide: bool = True) -> Markup:
+    """A table; columns that hold numbers are set to the right. Cells may be Markup. wide: use the whole row."""
     numeric = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
     kinds = [Markup(' class="number"') if is_numeric else Markup("") for is_numeric in numeric]
     head = Markup("").join(
@@ -128,8 +128,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = 
     )
     body = Markup("").join(_row(row, kinds) for row in rows)
     return Markup(
-        '<div class="table wide" tabindex="0"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(_caption(caption), head, body)
+        '<div class="table{}" tabindex="0"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(" wide" if wide else "", _caption(caption), head, body)
 
 
 def _row(row: Sequence[Cell], kinds: Sequence[Markup]) -> Markup:
@@ -171,7 +171,8 @@ def tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
     """The key numbers, large: (label, value, note) each."""
     tile = Markup('<div class="tile"><dt>{}</dt><dd>{}<small>{}</small></dd></div>')
     inside = Markup("").join(tile.format(label, number(value), note) for label, value, note in figures)
-    return Markup('<dl class="tiles wide">{}</dl>').format(inside)
+    columns = len(figures) if len(figures) <= 6 else math.ceil(len(figures) / 2)
+    return Markup('<dl class="tiles wide" style="--columns:{}">{}</dl>').format(max(columns, 4), inside)
 
 
 def note(words: str, kind: str = "") -> Markup:

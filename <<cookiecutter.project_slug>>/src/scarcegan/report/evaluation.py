@@ -111,15 +111,20 @@ def optional(found: Findings) -> list[Section]:
     return parts
 
 
-def spread(figure: metrics.Estimate) -> str:
-    """`0.612 (0.540–0.680)`."""
+def spread(figure: metrics.Estimate, form: str = ".3f") -> Markup:
+    """The figure with its interval in small print below, a dash where there is none."""
     if np.isnan(figure.value):
-        return "–"
-    return (
-        f"{figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})"
-        if figure.low == figure.low
-        else f"{figure.value:.3f}"
-    )
+        return Markup("–")
+    value = signed(f"{figure.value:{form}}")
+    if np.isnan(figure.low):
+        return Markup(value)
+    joint = " to " if form.startswith("+") else "–"
+    return Markup("{}<small>{}</small>").format(value, signed(f"{figure.low:{form}}{joint}{figure.high:{form}}"))
+
+
+def signed(number: str) -> str:
+    """With a real minus sign."""
+    return number.replace("-", "−")
 
 
 def tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
@@ -138,6 +143,7 @@ def summary(found: Findings) -> Section:
                 tile(found, "Recall", "recall"),
                 tile(found, "Precision", "precision"),
                 tile(found, f"F-beta (beta {found.beta:g})", "f_beta"),
+                tile(found, "Recall at 1 % false alarms", "recall_at_fpr_0.01"),
                 tile(found, "False alarms per hit", "false_alarms_per_hit"),
                 tile(found, "Labelled users sent to unknown", "share_unknown"),
                 ("Unlabelled users flagged", flagged, f"of {int((~found.known).sum()):,} in the test split"),
@@ -212,7 +218,7 @@ def baselines(found: Findings) -> Section:
     ranked = sorted([ours, *rivals], key=lambda m: -np.nan_to_num(found.samples[m]["pr_auc"][0]))
     for method in ranked:
         gap = comparison.difference(found.samples[ours]["pr_auc"], found.samples[method]["pr_auc"])
-        words = "" if method == ours else f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+        words = "" if method == ours else spread(gap, "+.3f")
         at = [spread(found.figure(method, f"recall_at_fpr_{rate}")) for rate in comparison.RATES]
         name = Markup("<strong>{}</strong>") if method == ours else Markup("{}")
         rows.append([name.format(found.titles[method]), spread(found.figure(method, "pr_auc")), words, *at])
@@ -220,7 +226,9 @@ def baselines(found: Findings) -> Section:
     if found.positive.any():
         body += [
             curves_of(
-                found, {found.titles[m]: rarity_of(found, m) for m in ranked}, "ScarceGAN and what it is held against"
+                found,
+                {found.titles[m]: rarity_of(found, m) for m in [ours, *rivals]},
+                "ScarceGAN and what it is held against",
             ),
             curves_of(found, {m: said.rarity for m, said in found.models.items()}, "The four business definitions"),
         ]
@@ -386,6 +394,8 @@ def rarity_figure(found: Findings) -> Markup:
     if threshold is not None and np.isfinite(threshold):
         ax.axvline(threshold, color=report.BAD, linestyle="--", linewidth=1, label="threshold")
     ax.set(xlabel="rarity score", ylabel="share of users at or above", yscale="log", ylim=(1e-3, 1.2))
+    ax.set_yticks([1, 0.1, 0.01, 0.001], ["100 %", "10 %", "1 %", "0.1 %"])
+    ax.minorticks_off()
     ax.legend(fontsize=8.5)
     return report.figure(
         fig, f"Share of each class's test users at or above a rarity score ({found.definition}).", wide=True
@@ -406,7 +416,10 @@ def calibration(found: Findings) -> Section:
         "calibration error: 0 is perfect. Bins hold equally many users."
     )
     name, at = next(pair for pair in drawn if pair[0] == found.definition)
-    body = [reliability_figure(at, name), report.table(["definition", "Brier score", "calibration error"], rows)]
+    body = [
+        reliability_figure(at, name),
+        report.table(["definition", "Brier score", "calibration error"], rows, wide=False),
+    ]
     return Section("Calibration", words, body)
 
 
@@ -473,7 +486,7 @@ def seeds(found: Findings) -> list[Markup]:
         [name, s["mean"], s["sd"]] for name, s in spreads.items() if isinstance(s, dict) and {"mean", "sd"} <= set(s)
     ]
     caption = "From seed to seed, on validation users: what one model alone would have scored."
-    return [report.table(["metric", "mean", "standard deviation"], rows, caption)] if rows else []
+    return [report.table(["metric", "mean", "standard deviation"], rows, caption, wide=False)] if rows else []
 
 
 def influence(found: Findings) -> Section:
@@ -498,10 +511,11 @@ def influence(found: Findings) -> Section:
 def reasons(found: Findings) -> Section:
     body = []
     for user in found.explained:
-        rows: list[list[Cell]] = [[name, value, usual, f"{added:+.3f}"] for name, value, usual, added in user.reasons]
+        rows: list[list[Cell]] = [
+            [name, value, usual, signed(f"{added:+.3f}")] for name, value, usual, added in user.reasons
+        ]
         caption = f"{user.user}: rarity {user.rarity:.3f}; a usual user has {user.usual:.3f}"
-        table = report.table(["feature", "this user", "usual user", "adds"], rows, caption)
-        body.append(Markup(str(table).replace('class="table wide"', 'class="table"')))
+        body.append(report.table(["feature", "this user", "usual user", "adds"], rows, caption, wide=False))
     words = (
         "The test users with the highest rarity, and what sets each apart from the median training user (Shapley "
         "values: over all features they add up to the difference in rarity)."
@@ -517,9 +531,7 @@ def champion(found: Findings) -> Section:
     for metric, name in MEASURED.items():
         if metric in ours and metric in theirs:
             gap = comparison.difference(ours[metric], theirs[metric])
-            rows.append(
-                [name, theirs[metric][0], ours[metric][0], f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"]
-            )
+            rows.append([name, theirs[metric][0], ours[metric][0], spread(gap, "+.3f")])
     rare = len(found.classes) - 1
     before, now = found.champion.label == rare, found.models[found.definition].label == rare
     words = (

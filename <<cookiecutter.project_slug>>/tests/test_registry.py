@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -302,13 +303,13 @@ def test_a_full_disk_while_files_are_copied_leaves_nothing(
 
     def copy(source: Path, target: Path) -> None:
         if next(copied) == 10:
-            raise OSError(28, "No space left on device", str(target))
+            raise OSError(28, "No space left on device", str(source), None, str(target))
         real(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", copy)
         assert run_step(lambda: registry.register_set("set-1", requests(tmp_path))) == 2
-    assert "the disk is full" in capsys.readouterr().err
+    assert re.search(r"mlartifacts/.*: the disk is full\. Free some space", capsys.readouterr().err)
     assert registry.packages() == []
     registry.register_set("set-1", requests(tmp_path))
     assert_exactly(registry, 4)

@@ -86,11 +86,15 @@ def create_database(database: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = database.with_name(f".{database.name}.unfinished")
-    for path in (unfinished, Path(f"{unfinished}-journal")):
+    journal = Path(f"{unfinished}-journal")  # a killed process may have left both
+    for path in (unfinished, journal):
         path.unlink(missing_ok=True)
-    store = SqlAlchemyStore(tracking_uri(unfinished), artifacts_folder(database).as_uri())
-    store._dispose_engine()
-    os.replace(unfinished, database)
+    try:
+        SqlAlchemyStore(tracking_uri(unfinished), artifacts_folder(database).as_uri())._dispose_engine()
+        os.replace(unfinished, database)
+    finally:
+        for path in (unfinished, journal):
+            path.unlink(missing_ok=True)
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:

@@ -335,7 +335,11 @@ def copy_files(files: Mapping[str, Path], folder: Path) -> None:
     for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        try:
+            shutil.copyfile(path, target)
+        except OSError as error:
+            error.filename = error.filename2 or error.filename  # a full disk is the target's, not the source's
+            raise
 
 
 def iso(moment: datetime) -> str:

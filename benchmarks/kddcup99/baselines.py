@@ -30,8 +30,8 @@ def logistic_regression(values: np.ndarray, rare: np.ndarray, unlabelled: np.nda
 
 
 def mlp(values: np.ndarray, rare: np.ndarray, unlabelled: np.ndarray, seed: int) -> Scorer:
-    """Two hidden layers, balanced classes, about 3,000 steps of 64 rows."""
-    epochs = max(1, 3_000 * 64 // len(values))
+    """Two hidden layers, balanced classes, about 2,000 steps of 64 rows."""
+    epochs = max(1, 2_000 * 64 // len(values))
     model = MLPClassifier((64, 32), batch_size=64, max_iter=epochs, n_iter_no_change=epochs, random_state=seed)
     return probability(model.fit(values, rare, balance(rare)))
 
@@ -47,10 +47,10 @@ def gradient_boosting(values: np.ndarray, rare: np.ndarray, unlabelled: np.ndarr
 
 
 def self_training(values: np.ndarray, rare: np.ndarray, unlabelled: np.ndarray, seed: int) -> Scorer:
-    """Logistic regression that labels the unlabelled rows it is surest of (0.99), and learns again, three times."""
-    rows = unlabelled[:20_000]
+    """Logistic regression that labels the unlabelled rows it is surest of (0.99), and learns again, twice."""
+    rows = unlabelled[:10_000]
     score = logistic_regression(values, rare, unlabelled, seed)
-    for _ in range(3):
+    for _ in range(2):
         guess = score(rows)
         sure = (guess > 0.99) | (guess < 0.01)
         more, guesses = np.concatenate([values, rows[sure]]), np.concatenate([rare, guess[sure] > 0.5])
@@ -60,13 +60,13 @@ def self_training(values: np.ndarray, rare: np.ndarray, unlabelled: np.ndarray, 
 
 def isolation_forest(values: np.ndarray, rare: np.ndarray, unlabelled: np.ndarray, seed: int) -> Scorer:
     """No labels at all: what is easily told apart from the unlabelled rows is taken for rare."""
-    model = IsolationForest(n_estimators=100, random_state=seed).fit(unlabelled[:20_000])
+    model = IsolationForest(n_estimators=100, random_state=seed).fit(unlabelled)
     return lambda rows: -model.score_samples(rows)
 
 
 def outlier_boosting(values: np.ndarray, rare: np.ndarray, unlabelled: np.ndarray, seed: int) -> Scorer:
     """After XGBOD (Zhao and Hryniewicki 2018): gradient boosting over the features and unsupervised outlier scores."""
-    near = NearestNeighbors(n_neighbors=20).fit(unlabelled[:5_000])
+    near = NearestNeighbors(n_neighbors=20).fit(unlabelled[:2_000])
     forest = isolation_forest(values, rare, unlabelled, seed)
 
     def widened(rows: np.ndarray) -> np.ndarray:

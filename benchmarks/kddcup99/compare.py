@@ -1,14 +1,13 @@
 """The same treatment for every method: five cross-fitted members, a threshold from training rows, figures.
 
 Each of five members leaves one fold of the labelled rows out; rows asked about get the mean over members. The
-threshold is where F1 is highest over the training rows: labelled ones by the member that did not see them, unlabelled
-ones (taken for normal) by the mean.
+threshold is where F1 is highest over training rows, each rated by members that did not see its label.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from kddcup99.protocol import Draw
@@ -21,69 +20,66 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Scorer]
 
 
+@dataclass(frozen=True)
+class Rated:
+    """What a method says: rarity of the rows asked about, of labelled rows by the member that did not see them (with
+    their truth), and of some unlabelled rows, which stand for `population` of them."""
+
+    asked: np.ndarray
+    own: np.ndarray
+    own_rare: np.ndarray
+    unlabelled: np.ndarray
+    population: int
+
+    @property
+    def threshold(self) -> float:
+        """Highest F1 over labelled rows and unlabelled ones, these taken for normal.
+
+        How rare the class is where the model will be used is unknown: labelled rows hold too many, because they were
+        picked, and in the population all unlabelled rows would have to be normal. The unlabelled rows count for the
+        geometric mean of the two.
+        """
+        normal = float((~self.own_rare).sum())
+        count = np.sqrt(normal * self.population)
+        weights = np.concatenate([np.ones(len(self.own)), np.full(len(self.unlabelled), count / len(self.unlabelled))])
+        truth = np.concatenate([self.own_rare, np.zeros(len(self.unlabelled), bool)])
+        return best_threshold(np.concatenate([self.own, self.unlabelled]), truth, weights)
+
+
 def folds(values: np.ndarray, rare: np.ndarray, seed: int, count: int = MEMBERS) -> np.ndarray:
     """Fold int [n] of every labelled row, by class; equal rows (drawn with replacement) share a fold."""
-    _, same = np.unique(values, axis=0, return_inverse=True)
-    fold = np.empty(len(rare), int)
-    parts = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(values, rare, same)
-    for number, (_, rows) in enumerate(parts):
-        fold[rows] = number
-    return fold
+    _, same = np.unique(np.column_stack([values, rare]), axis=0, return_inverse=True)
+    rng, fold = np.random.default_rng(seed), np.empty(same.max() + 1, int)
+    for kind in (True, False):
+        groups = rng.permutation(np.unique(same[rare == kind]))
+        fold[groups] = np.arange(len(groups)) % count
+    return fold[same]
 
 
-def preprocessing(labelled: np.ndarray, unlabelled: np.ndarray, log: bool = True) -> Callable[[np.ndarray], np.ndarray]:
+def preprocessing(labelled: np.ndarray, unlabelled: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """log1p (all features are counts or rates, none below 0), then mean 0 and variance 1 over the training rows."""
-    squeeze = np.log1p if log else np.asarray
-    scaler = StandardScaler().fit(squeeze(np.concatenate([labelled, unlabelled])))
-    return lambda values: scaler.transform(squeeze(values)).astype(np.float32)
+    scaler = StandardScaler().fit(np.log1p(np.concatenate([labelled, unlabelled])))
+    return lambda values: scaler.transform(np.log1p(values)).astype(np.float32)
 
 
-def cross_fitted(method: Method, draw: Draw, members: int = MEMBERS) -> tuple[np.ndarray, dict[str, float]]:
-    """Rarity float [n] of the rows asked about, and the thresholds."""
+def cross_fitted(method: Method, draw: Draw, members: int = MEMBERS) -> Rated:
+    """Fit a plain method's members and rate."""
     prepare = preprocessing(draw.labelled.values, draw.unlabelled)
     labelled, unlabelled, asked = (prepare(rows) for rows in (draw.labelled.values, draw.unlabelled, draw.test.values))
-    rare, some = draw.labelled.rare, unlabelled[:LOOKED_AT]
-    fold = folds(draw.labelled.values, rare, draw.seed)
-    parts = [
-        one_member(method, labelled, rare, unlabelled, fold != number, draw.seed * 100 + number, (some, asked))
-        for number in range(members)
-    ]
-    own = np.concatenate([part[0] for part in parts])
-    truth = np.concatenate([rare[fold == number] for number in range(members)])
-    return np.mean([part[2] for part in parts], axis=0), {
-        "labelled": best_threshold(own, truth),
-        "population": threshold_of(own, truth, np.mean([part[1] for part in parts], axis=0), len(unlabelled)),
-    }
+    rare, fold = draw.labelled.rare, folds(draw.labelled.values, draw.labelled.rare, draw.seed)
+    distinct, place = np.unique(asked, axis=0, return_inverse=True)
+    own, truth, some, answers = [], [], [], []
+    for number in range(members):
+        seen = fold != number
+        score = method(labelled[seen], rare[seen], unlabelled, draw.seed * 100 + number)
+        own.append(score(labelled[~seen]))
+        truth.append(rare[~seen])
+        some.append(score(unlabelled[:LOOKED_AT]))
+        answers.append(score(distinct)[place])
+    mean_some, mean_answers = np.mean(some, axis=0), np.mean(answers, axis=0)
+    return Rated(mean_answers, np.concatenate(own), np.concatenate(truth), mean_some, len(unlabelled))
 
 
-def one_member(
-    method: Method,
-    labelled: np.ndarray,
-    rare: np.ndarray,
-    unlabelled: np.ndarray,
-    seen: np.ndarray,
-    seed: int,
-    others: tuple[np.ndarray, ...],
-) -> list[np.ndarray]:
-    """Fit on the labelled rows that are `seen`; score those that are not, then the others."""
-    score = method(labelled[seen], rare[seen], unlabelled, seed)
-    return [score(rows) for rows in (labelled[~seen], *others)]
-
-
-def threshold_of(own: np.ndarray, rare: np.ndarray, unlabelled: np.ndarray, population: int) -> float:
-    """Highest F1 over labelled rows (rarity `own`) and unlabelled ones, these standing for `population` normal rows."""
-    weights = np.concatenate([np.ones(len(own)), np.full(len(unlabelled), population / len(unlabelled))])
-    truth = np.concatenate([rare, np.zeros(len(unlabelled), bool)])
-    return best_threshold(np.concatenate([own, unlabelled]), truth, weights)
-
-
-def judge(rarity: np.ndarray, thresholds: dict[str, float], draw: Draw) -> dict[str, float]:
-    r = figures(rarity, draw.test.rare, thresholds["labelled"], draw.weights)
-    q = figures(rarity, draw.test.rare, thresholds["population"], draw.weights)
-    return r | {"f1_population": q["f1"]}
-
-
-def over_seeds(
-    run: Callable[[Draw], tuple[np.ndarray, dict[str, float]]], draws: Iterator[Draw]
-) -> list[dict[str, float]]:
-    return [judge(*run(draw), draw) for draw in draws]
+def judge(rated: Rated, draw: Draw) -> dict[str, float]:
+    """Figures on the rows asked about."""
+    return figures(rated.asked, draw.test.rare, rated.threshold, draw.weights)

@@ -1,0 +1,106 @@
+"""Rare-class methods on KDD Cup 99: one table, ScarceGAN with its ablations beside eight plain methods.
+
+python benchmarks/bench_kddcup99_models.py /folder/with/the/two/gzip/files [--quick]
+python benchmarks/bench_kddcup99_models.py FOLDER --choose   # held-out training rows; the test file stays shut
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("PYTHONWARNINGS", "ignore")
+
+from kddcup99 import baselines, compare, protocol, table, variants  # noqa: E402
+from kddcup99.protocol import TASKS, Draw, Task  # noqa: E402
+
+SEEDS, QUICK_SEEDS = 10, 2
+ONE_MLP = "MLP, one member"
+LEFT_OUT = {
+    "r2l": ["guess_passwd", "warezmaster", "imap", "ftp_write", "multihop", "warezclient"],
+    "u2r": ["buffer_overflow", "rootkit", "loadmodule", "perl"],
+}
+
+Figures = dict[str, float]
+
+
+def method(name: str) -> Callable[[Draw], compare.Rated]:
+    """What rates the draws of one task: a variant of ScarceGAN or a plain method."""
+    if name in variants.VARIANTS:
+        return variants.Runner(variants.VARIANTS[name])
+    if name == ONE_MLP:
+        return lambda draw: compare.cross_fitted(baselines.mlp, draw, members=1)
+    return lambda draw: compare.cross_fitted(baselines.METHODS[name], draw)
+
+
+def names() -> list[str]:
+    return [*variants.VARIANTS, *baselines.METHODS, ONE_MLP]
+
+
+def draws(folder: Path, task: Task, seeds: int, choose: bool) -> Iterator[Draw]:
+    """The protocol's draws; or, to choose settings by, held-out training rows: half a name's rows, then whole names."""
+    if not choose:
+        yield from (protocol.draw(folder, task, seed) for seed in range(seeds))
+        return
+    yield from (protocol.held_out(folder, task, seed) for seed in range(len(LEFT_OUT[task.family])))
+    yield from (protocol.held_out(folder, task, seed, (name,)) for seed, name in enumerate(LEFT_OUT[task.family]))
+
+
+def run(folder: Path, task: Task, name: str, seeds: int, choose: bool) -> list[Figures]:
+    """Figures of one method on every draw of one task."""
+    warnings.filterwarnings("ignore")
+    rate = method(name)
+    return [compare.judge(rate(draw), draw) for draw in draws(folder, task, seeds, choose)]
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = arguments.add_argument
+    add("data", type=Path, help="folder with kddcup.data_10_percent.gz and corrected.gz")
+    add("--quick", action="store_true", help="two seeds instead of ten")
+    add("--choose", action="store_true", help="held-out training rows instead of the test file")
+    add("--tasks", default=",".join(task.name for task in TASKS), help="of r2l-8, r2l-38, u2r-8, u2r-38")
+    add("--methods", default="", help="names, separated by semicolons; default: all")
+    add("--jobs", type=int, default=2, help="methods at once")
+    add("--save", type=Path, help="JSON of all figures; what stands in it already is not computed again")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    started = time.monotonic()
+    seeds = QUICK_SEEDS if args.quick else SEEDS
+    tasks = [task for task in TASKS if task.name in args.tasks.split(",")]
+    wanted = [name for name in names() if not args.methods or name.strip() in args.methods.split(";")]
+    protocol.read(args.data / protocol.TRAIN_FILE)  # a missing or damaged file ends here, before anything is trained
+    known = json.loads(args.save.read_text()) if args.save and args.save.exists() else {}
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {
+            (task.name, name): pool.submit(run, args.data, task, name, seeds, args.choose)
+            for task in tasks
+            for name in wanted
+            if name not in known.get(task.name, {})
+        }
+        for (task_name, name), future in waiting.items():
+            known.setdefault(task_name, {})[name] = future.result()
+            print(f"{time.monotonic() - started:5.0f} s  {task_name}  {name.strip()}", file=sys.stderr, flush=True)
+            if args.save:
+                args.save.write_text(json.dumps(known, indent=1))
+    rows = "held-out training rows" if args.choose else f"test file, {seeds} seeds"
+    print(f"KDD Cup 99, {rows}, mean ± sd; five members each unless said otherwise; * best PR-AUC\n")
+    for task in tasks:
+        results = {name: known[task.name][name] for name in wanted}
+        print("\n".join(table.lines(task.name, results, variants.DEFAULT)) + "\n")
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -158,7 +158,7 @@ def ui(context: typer.Context, port: Annotated[int, typer.Option(min=0, max=6553
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the registered models; a star marks the champion."""
     found = workspace(context).models()
-    columns = ("version", "champion", "definition", "status", "pr_auc", "recall", "precision", "unknown_share", "run")
+    columns = ("version", "champion", "definition", "status", "pr_auc", "recall", "precision", "share_unknown", "run")
     emit(found, as_json, table(found, columns) if found else ["No models yet. Type: scarcegan run"])
 
 

@@ -105,7 +105,7 @@ class Workspace:
 
     def exported(self, package: "ModelPackage") -> Path:
         """The package as a folder (`model/`, `evaluation/`, `baseline/`, `package.json`), written once."""
-        folder = self.runs_folder / ".packages" / f"{self.config.project.model_package_group}-{package.version}"
+        folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
         if not (folder / "package.json").exists():
             self.registry().export(package.version, folder)
         return folder

@@ -170,6 +170,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "models": "train.models",
                     "curves": "train.curves",
                     "labelled": "split.labelled",
+                    "unlabelled": "split.unlabelled",
                     "test": "split.test",
                     "champion": "champion",
                 },
@@ -186,7 +187,12 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
             Step(
                 "register",
                 "scarcegan.steps.register",
-                inputs={"models": "train.models", "evaluation": "evaluate.evaluation", "baseline": "baseline.baseline"},
+                inputs={
+                    "models": "train.models",
+                    "evaluation": "evaluate.evaluation",
+                    "gate": "evaluate.gate",
+                    "baseline": "baseline.baseline",
+                },
                 outputs=("packages",),
                 arguments={
                     "group": config.project.model_package_group,

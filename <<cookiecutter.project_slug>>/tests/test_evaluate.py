@@ -1,6 +1,7 @@
 """The evaluate step on saved models of one formula each, from folders to files."""
 
 import csv
+import functools
 import json
 import shutil
 
@@ -10,9 +11,11 @@ import pytest
 
 import tiny_models as tiny
 from scarcegan.errors import UserError
+from scarcegan.model import baselines, metrics
 from scarcegan.model.scorer import load
 from scarcegan.steps import evaluate
 
+FIT = baselines.fit
 GOOD, POOR = (1.5, 0.0, 0.0), (0.0, 0.0, 1.0)  # rarity from deposits, which tell; from nights, which do not
 
 
@@ -40,6 +43,7 @@ def run(place, *more, definition="good", minimum=0.3, bootstrap=60, report=False
     outputs = [f"--{output}-out={place / output}" for output in ("evaluation", "gate")]
     rules = [f"--gate-definition={definition}", f"--gate-minimum={minimum}", f"--bootstrap={bootstrap}"]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate.baselines, "fit", functools.partial(FIT, seeds=1))
         if not report:
             patch.setattr(evaluate.page, "write", lambda path, found: path.write_text("not drawn"))
         evaluate.main([*channels, *outputs, *rules, f"--classes={','.join(tiny.CLASSES)}", *more])
@@ -114,8 +118,6 @@ def test_the_champion_is_measured_on_the_same_users_with_its_own_columns(place, 
     test = tiny.users({0: 90, 1: 60, 2: 30, -1: 60}, seed=1)
     rarity = load(saved / "champion").score(test.values[:, [1, 0]]).rarity
     known = test.label >= 0
-    from scarcegan.model import metrics
-
     expected = metrics.pr_auc(metrics.curve(test.label[known] == 2, rarity[known].astype(float)))[0]
     assert verdict["champion"] == pytest.approx(expected)
     assert verdict["challenger"] != verdict["champion"]
@@ -149,6 +151,12 @@ def test_a_class_the_champion_knows_and_we_do_not_counts_as_unknown():
 def test_an_empty_champion_folder_means_there_is_none(place):
     (place / "champion").mkdir()
     assert "no champion" in run(place)["reason"]
+
+
+def test_self_training_joins_where_the_unlabelled_rows_are_given(place):
+    tiny.write_features(tiny.users({-1: 50}, seed=4), place / "unlabelled")
+    run(place, f"--unlabelled={place / 'unlabelled'}")
+    assert "self_training,pr_auc" in (place / "evaluation" / "evaluation.csv").read_text()
 
 
 def test_a_win_over_the_best_baseline_can_be_required(place):

@@ -85,11 +85,11 @@ class Preference:
     sentence: str
 
 
-def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], metric: str = "PR-AUC") -> Preference:
+def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str, metric: str = "PR-AUC") -> Preference:
     """The simplest method that is not shown to be worse than the best one.
 
     samples: method -> samples, simplest method first. A method is shown to be worse when the paired 95 % interval
-    of (best - method) lies above zero.
+    of (best - method) lies above zero. ours: the method whose figure the sentence never leaves out.
     """
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
@@ -104,12 +104,16 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], metric: st
             f"no difference beyond the spread between {titles[chosen]} ({value}) and {titles[best]} "
             f"({measured[best][0]:.3f}; {interval(gap)})"
         )
-        return Preference(chosen, best, f"Prefer {titles[chosen]} on this data: {words}, and it is the simpler one.")
+        known = "" if ours in (chosen, best) else f"; {titles[ours]} has {measured[ours][0]:.3f}"
+        return Preference(
+            chosen, best, f"Prefer {titles[chosen]} on this data: {words}, and it is the simpler one{known}."
+        )
     rest = [name for name in measured if name != best]
     if not rest:
         return Preference(chosen, best, f"{titles[chosen]} ({value}) was not compared with any other method.")
     second = max(rest, key=lambda name: measured[name][0])
     gap = difference(measured[best], measured[second])
+    known = "" if ours in (best, second) else f"; {titles[ours]} has {measured[ours][0]:.3f}"
     beyond = (
         " beyond the spread" if gap.low > 0 else ", though not beyond the spread, and is the simplest of its equals"
     )
@@ -117,7 +121,7 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], metric: st
         chosen,
         best,
         f"Prefer {titles[chosen]} on this data: its {value} is ahead of the next best, {titles[second]} "
-        f"({measured[second][0]:.3f}; {interval(gap)}){beyond}.",
+        f"({measured[second][0]:.3f}; {interval(gap)}){beyond}{known}.",
     )
 
 

@@ -177,7 +177,7 @@ class Gate(Settings):
     definition: str = "best_ranking"
     metric: Literal["pr_auc", "recall", "precision", "f_beta"] = "pr_auc"
     minimum: Annotated[float, Field(ge=0, le=1)] = 0.3
-    champion: Literal["not_worse", "better"] = "not_worse"
+    champion: Literal["not_worse", "better", "report"] = "not_worse"
     baseline: Literal["report", "required"] = "report"
     alpha: Share = 0.05
 

@@ -218,10 +218,10 @@ def baselines(found: Findings) -> Section:
     ranked = sorted([ours, *rivals], key=lambda m: -np.nan_to_num(found.samples[m]["pr_auc"][0]))
     for method in ranked:
         gap = comparison.difference(found.samples[ours]["pr_auc"], found.samples[method]["pr_auc"])
-        words = "" if method == ours else spread(gap, "+.3f")
+        ahead = None if method == ours else spread(gap, "+.3f")
         at = [spread(found.figure(method, f"recall_at_fpr_{rate}")) for rate in comparison.RATES]
         name = Markup("<strong>{}</strong>") if method == ours else Markup("{}")
-        rows.append([name.format(found.titles[method]), spread(found.figure(method, "pr_auc")), words, *at])
+        rows.append([name.format(found.titles[method]), spread(found.figure(method, "pr_auc")), ahead, *at])
     body = [report.note(found.preference.sentence), report.table(header, rows)]
     if found.positive.any():
         body += [
@@ -283,9 +283,10 @@ def mark(step: dict) -> Markup:
 def threshold_steps(found: Findings, rarity: NDArray, own: float | None) -> list[dict]:
     """What each of some thresholds flags, lowest first; the model's own among them."""
     known, positive = rarity[found.known], found.positive
-    distinct = np.unique(rarity)
-    top = distinct[np.searchsorted(distinct, np.quantile(rarity, 0.7)) :]  # below, most users would be flagged
-    chosen = set(top[metrics.thin(len(top), STEPS)].tolist()) | ({float(own)} if own is not None else set())
+    distinct = np.unique(rarity)[::-1]
+    # Closer together where few users are flagged: that is where thresholds are chosen.
+    places = np.geomspace(1, max(np.searchsorted(-distinct, -np.quantile(rarity, 0.7)), 1), STEPS) - 1
+    chosen = set(distinct[np.unique(places.astype(int))].tolist()) | ({float(own)} if own is not None else set())
     steps = []
     for threshold in sorted(chosen):
         flagged = known >= threshold

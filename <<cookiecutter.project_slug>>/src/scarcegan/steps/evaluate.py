@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scarcegan.data.schema import FeatureTable, parse_classes, parts, read_features
+from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.model import baselines, comparison, metrics
 from scarcegan.model.comparison import CHAMPION, Answers, Rival, Rules
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EXPLAINED = 5  # users
 REASONS = 8  # features per explained user
 INFLUENCES = 15
+UNLABELLED_ROWS = 100_000  # read for self-training
 INFLUENCE_ROWS = 1_500  # negatives that permutation importance looks at
 STARTED = time.monotonic()
 
@@ -127,12 +128,20 @@ def train_baselines(
         raise UserError("the labelled rows and the test rows have different features. Run split again.")
     if not (labelled.label == len(classes) - 1).any():
         raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some, then run again.")
-    rest = read_features(unlabelled).values if unlabelled and has_rows(unlabelled) else None
-    return baselines.fit(labelled.values, labelled.label, seed, unlabelled=rest, say=say)
+    return baselines.fit(labelled.values, labelled.label, seed, unlabelled=some_rows(unlabelled), say=say)
 
 
-def has_rows(folder: Path) -> bool:
-    return folder.is_dir() and bool(list(folder.glob("part-*.parquet"))) and bool(parts(folder))
+def some_rows(folder: Path | None) -> NDArray | None:
+    """The first rows [u, d] of a feature table, None if the folder holds none."""
+    if folder is None or not folder.is_dir() or not any(folder.glob("part-*.parquet")):
+        return None
+    batches, count = [], 0
+    for batch in iter_features(folder):
+        batches.append(batch.values)
+        count += len(batch)
+        if count >= UNLABELLED_ROWS:
+            break
+    return np.concatenate(batches) if batches else None
 
 
 def influence(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
@@ -317,7 +326,7 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
         baselines=simple,
         titles=titles,
         samples=samples,
-        preference=comparison.prefer(ranked, titles),
+        preference=comparison.prefer(ranked, titles, ours),
         gate=decide(rules, samples, list(simple), titles, champion_card, refused),
         champion=champion,
         champion_card=champion_card,

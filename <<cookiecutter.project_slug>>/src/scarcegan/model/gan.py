@@ -6,7 +6,7 @@ rows are drawn on the device, all members (seeds x folds) train side by side, an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import keras
@@ -31,10 +31,13 @@ class Settings:
     alpha: leeway; 1 is none. bad_generator: fills regions of low density; False is an ordinary one (vanilla SSGAN, with
     alpha 1). anchor: labelled rows are healthy in the source head. expert: linear expert beside the trunk.
     generator_trains_trunk, pull_away "matrix", matching "labelled": what the authors' code does.
+    bins: piecewise-linear codes of each feature beside it, for the trunk; 0 is none. unlabelled_weight: how much it counts,
+    in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's.
     decay: what is left of the learning rate at the end. class_weights: one per class; empty means all 1.
     """
 
-    trunk: tuple[int, ...] = (15, 21, 8)
+    trunk: tuple[int, ...] = (64, 32)
+    bins: int = 8
     generator: tuple[int, ...] = (30,)
     latent: int = 10
     batch_size: int = 64
@@ -42,6 +45,7 @@ class Settings:
     decay: float = 0.05
     weight_decay: float = 0.0
     alpha: float = 0.7
+    unlabelled_weight: float = 1.0
     bad_generator: bool = True
     pull_away: Literal["rows", "matrix"] = "rows"
     pull_away_weight: float = 1.0
@@ -82,11 +86,17 @@ class ScarceGAN(keras.Model):
     """Members (one per seed) of generator and discriminator over rows of `features` scaled numbers and K classes."""
 
     def __init__(
-        self, features: int, classes: int, seeds: Sequence[int], settings: Settings, iterations: int = 1000
+        self,
+        features: int,
+        classes: int,
+        seeds: Sequence[int],
+        settings: Settings,
+        iterations: int = 1000,
+        edges: NDArray | None = None,
     ) -> None:
         super().__init__(name="scarcegan")
         self.features, self.seeds, self.settings = features, tuple(seeds), settings
-        self.discriminator = networks.Discriminator(settings.trunk, classes, seeds, settings.expert)
+        self.discriminator = networks.Discriminator(settings.trunk, classes, seeds, settings.expert, edges)
         self.generator = networks.generator(settings.generator, features, seeds)
         self.slots = np.arange(settings.batch_size) % classes  # class of each place in a labelled batch
         self.targets = tf.gather(losses.class_targets(classes, settings.alpha), self.slots)
@@ -115,12 +125,15 @@ class ScarceGAN(keras.Model):
 
     def judge(self, labelled: tf.Tensor, unlabelled: tf.Tensor, generated: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Supervised loss, unsupervised loss and accuracy of the discriminator, each [members]."""
-        traits = self.discriminator.trunk(tf.concat([labelled, unlabelled, generated], axis=1))
+        traits = self.discriminator.traits(tf.concat([labelled, unlabelled, generated], axis=1))
         known, open_, made = tf.split(traits, 3, axis=1)
         logits = self.discriminator.classes(labelled, known)
         sources = self.discriminator.source_head
         unsupervised = losses.unlabelled_source(sources(open_), self.settings.alpha)
         unsupervised += losses.generated_source(sources(made))
+        if self.settings.unlabelled_weight:
+            open_logits = self.discriminator.classes(unlabelled, open_)
+            unsupervised += self.settings.unlabelled_weight * losses.not_rare(open_logits)
         if self.settings.anchor:
             unsupervised += losses.known_source(sources(known))
         right = tf.argmax(logits[..., :-1], axis=-1, output_type=tf.int32) == tf.constant(self.slots, tf.int32)
@@ -129,11 +142,11 @@ class ScarceGAN(keras.Model):
 
     def provoke(self, latent: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
         """The generator's loss [members]."""
-        traits = self.discriminator.trunk(self.generator(latent))
+        traits = self.discriminator.traits(self.generator(latent))
         if not self.settings.bad_generator:
             return losses.fool_the_source_head(self.discriminator.source_head(traits))
         away = losses.pull_away if self.settings.pull_away == "rows" else losses.pull_away_whole_matrix
-        matching = losses.feature_matching(self.discriminator.trunk(real), traits)
+        matching = losses.feature_matching(self.discriminator.traits(real), traits)
         return matching + self.settings.pull_away_weight * away(traits)
 
     def _make_variables_and_optimisers(self, iterations: int) -> None:
@@ -167,24 +180,29 @@ class Program:
     """`iterations` iterations of a model on a pool as one compiled call; `program(done)` runs the next ones.
 
     done: iterations before this call. It seeds the draws, so a training taken up again goes on as if never stopped.
+    compiled: with XLA. Another pool of the same shape may be put in (`pool`), which compiles nothing anew.
     """
 
     model: ScarceGAN
     pool: Pool
     iterations: int
     compiled: bool = True
-    _data: tuple[tf.Tensor, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        pool = self.pool
-        self._data = tuple(tf.constant(a) for a in (pool.labelled, pool.unlabelled, pool.order, pool.first, pool.count))
         self._draw = tf.function(self._draws)
         self._loop = tf.function(self._iterate, jit_compile=self.compiled)
+        self.feed(self.pool, self.model.seeds)
+
+    def feed(self, pool: Pool, seeds: Sequence[int]) -> None:
+        """Draw from this pool, each member by its seed, from now on."""
+        self._rows = tf.constant(pool.labelled), tf.constant(pool.unlabelled)
+        self._places = tuple(tf.constant(a) for a in (pool.order, pool.first, pool.count, np.int32(seeds)))
 
     def __call__(self, done: int) -> NDArray:
         """Run; the mean of the four reported figures, [4, members]."""
-        labelled, unlabelled, *_ = self._data
-        return self._loop(labelled, unlabelled, *self._draw(tf.constant(done, tf.int32))).numpy()
+        unlabelled = tf.constant(len(self._rows[1]), tf.int32)
+        draws = self._draw(*self._places, unlabelled, tf.constant(done, tf.int32))
+        return self._loop(*self._rows, *draws).numpy()
 
     def _iterate(
         self, labelled: tf.Tensor, unlabelled: tf.Tensor, rows: tf.Tensor, others: tf.Tensor, latent: tf.Tensor
@@ -195,22 +213,23 @@ class Program:
             totals += tf.stack(self.model.train_step(*batch))
         return totals / self.iterations
 
-    def _draws(self, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _draws(
+        self, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, seeds: tf.Tensor, unlabelled: tf.Tensor, done: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Positions of labelled and unlabelled rows and latent vectors, [iterations, members, batch(, latent)].
 
         Each member has its own stream, so what it draws does not depend on the others. Classes take equal turns.
         """
-        _, unlabelled, order, first, count = self._data
-        size = [self.iterations, self.model.settings.batch_size]
+        slots = self.model.slots
+        size = [self.iterations, len(slots)]
         rows, others, latents = [], [], []
-        for member, seed in enumerate(self.model.seeds):
-            stream = tf.stack([tf.constant(seed, tf.int32), done * 4])
+        for member in range(len(self.model.seeds)):
+            stream = tf.stack([seeds[member], done * 4])
             chance = tf.random.stateless_uniform(size, stream)
-            of_class = tf.gather(count[member], self.model.slots)
+            of_class = tf.gather(count[member], slots)
             place = tf.minimum(tf.cast(chance * tf.cast(of_class, tf.float32), tf.int32), of_class - 1)
-            rows.append(tf.gather(order[member], tf.gather(first[member], self.model.slots) + place))
-            end = tf.shape(unlabelled)[0]
-            others.append(tf.random.stateless_uniform(size, stream + [0, 1], 0, end, tf.int32))
+            rows.append(tf.gather(order[member], tf.gather(first[member], slots) + place))
+            others.append(tf.random.stateless_uniform(size, stream + [0, 1], 0, unlabelled, tf.int32))
             latents.append(tf.random.stateless_normal([*size, self.model.settings.latent], stream + [0, 2]))
         return tf.stack(rows, 1), tf.stack(others, 1), tf.stack(latents, 1)
 

@@ -46,6 +46,17 @@ def unlabelled_source(logits: tf.Tensor, alpha: float) -> tf.Tensor:
     return tf.reduce_mean(cross_entropy(targets, logits), axis=-1)
 
 
+def not_rare(logits: tf.Tensor) -> tf.Tensor:
+    """Unlabelled rows in the class head (ours): minus the mean log probability of every output but the rare class.
+
+    logits [members, rows, K + 1], the rare class last but one. They are hardly ever rare, and there are many of them:
+    they show kinds of negatives that no labelled row is of.
+    """
+    log_probability = tf.nn.log_softmax(logits)
+    others = tf.concat([log_probability[..., :-2], log_probability[..., -1:]], axis=-1)
+    return -tf.reduce_mean(tf.reduce_logsumexp(others, axis=-1), axis=-1)
+
+
 def known_source(logits: tf.Tensor) -> tf.Tensor:
     """Anchor (ours): labelled rows are healthy in the source head, that is, of a kind that has a name.
 

@@ -26,18 +26,18 @@ class EnsembleDense(keras.layers.Layer):
     """A dense layer per member: [members, rows, inputs] -> [members, rows, units].
 
     seeds: one per member. salt: tells the layers of one network apart; without it they would start alike.
-    zero: start at zero weights (for a head that should begin by saying nothing).
+    zero: start at zero weights (for a head that should begin by saying nothing). biased: add a bias.
     """
 
-    def __init__(self, units: int, seeds: Sequence[int], salt: int, zero: bool = False, **options) -> None:
-        super().__init__(**options)
-        self.units, self.seeds, self.salt, self.zero = units, tuple(seeds), salt, zero
+    def __init__(self, units: int, seeds: Sequence[int], salt: int, zero: bool = False, biased: bool = True) -> None:
+        super().__init__()
+        self.units, self.seeds, self.salt, self.zero, self.biased = units, tuple(seeds), salt, zero, biased
 
     def build(self, shape: Sequence[int]) -> None:
         size = (len(self.seeds), shape[-1], self.units)
         start = np.zeros(size, np.float32) if self.zero else glorot_uniform(size, self.seeds, self.salt)
         self.kernel = self.add_weight(name="kernel", shape=size, initializer=lambda *_, **__: tf.constant(start))
-        self.bias = self.add_weight(name="bias", shape=(size[0], 1, size[2]), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(size[0], 1, size[2]), initializer="zeros") if self.biased else 0.0
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         return tf.matmul(rows, self.kernel) + self.bias
@@ -70,12 +70,12 @@ def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
 
 def class_head(classes: int, seeds: Sequence[int]) -> EnsembleDense:
     """Logits of K classes and, last, unknown."""
-    return EnsembleDense(classes + 1, seeds, salt=100, name="class_head")
+    return EnsembleDense(classes + 1, seeds, salt=100)
 
 
 def source_head(seeds: Sequence[int]) -> EnsembleDense:
     """Logits of healthy, unknown, generated."""
-    return EnsembleDense(3, seeds, salt=101, name="source_head")
+    return EnsembleDense(3, seeds, salt=101)
 
 
 def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> keras.Sequential:
@@ -83,25 +83,60 @@ def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> kera
     layers: list[keras.layers.Layer] = []
     for place, units in enumerate(sizes):
         layers += [
-            EnsembleDense(units, seeds, salt=200 + place),
+            EnsembleDense(units, seeds, salt=200 + place, biased=False),  # the norm takes a bias away again
             EnsembleBatchNorm(),
             keras.layers.LeakyReLU(negative_slope=SLOPE),
         ]
     return keras.Sequential([*layers, EnsembleDense(features, seeds, salt=300)], name="generator")
 
 
+class Steps(keras.layers.Layer):
+    """Piecewise-linear codes beside the features (Gorishniy et al. 2022, "On embeddings for numerical features").
+
+    A number per bin: 0 below it, 1 above it, the part of the way within. A network is slow to learn the sharp steps
+    that a tree finds at once; from the codes it reads them off. edges [features, bins + 1], ascending.
+    """
+
+    def __init__(self, edges: np.ndarray) -> None:
+        super().__init__(name="steps")
+        low, width = edges[:, :-1], np.diff(edges, axis=1)
+        self.low = self.add_weight(name="low", shape=low.shape, initializer="zeros", trainable=False)
+        self.per_width = self.add_weight(name="per_width", shape=low.shape, initializer="zeros", trainable=False)
+        self.low.assign(low.astype(np.float32))
+        self.per_width.assign((1 / np.maximum(width, 1e-4)).astype(np.float32))
+        self.built = True
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        codes = tf.clip_by_value((rows[..., None] - self.low) * self.per_width, 0.0, 1.0)
+        size = tf.concat([tf.shape(rows)[:-1], [self.low.shape[0] * self.low.shape[1]]], axis=0)
+        return tf.concat([rows, tf.reshape(codes, size)], axis=-1)
+
+
 class Discriminator(keras.Model):
     """The trunk and its two heads: rows [members or 1, n, features] -> class logits, source logits.
 
     expert: adds to the class logits a linear reading of the features themselves, which a narrow trunk tends to blur.
+    edges [features, bins + 1]: the trunk sees piecewise-linear codes beside the features; None: the features alone.
     """
 
-    def __init__(self, sizes: Sequence[int], classes: int, seeds: Sequence[int], expert: bool = True) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        classes: int,
+        seeds: Sequence[int],
+        expert: bool = True,
+        edges: np.ndarray | None = None,
+    ) -> None:
         super().__init__(name="discriminator")
+        self.steps = Steps(edges) if edges is not None else None
         self.trunk = trunk(sizes, seeds)
         self.class_head = class_head(classes, seeds)
         self.source_head = source_head(seeds)
-        self.expert = EnsembleDense(classes + 1, seeds, salt=102, zero=True, name="expert") if expert else None
+        self.expert = EnsembleDense(classes + 1, seeds, salt=102, zero=True) if expert else None
+
+    def traits(self, rows: tf.Tensor) -> tf.Tensor:
+        """Trunk features of rows."""
+        return self.trunk(self.steps(rows) if self.steps is not None else rows)
 
     def classes(self, rows: tf.Tensor, traits: tf.Tensor) -> tf.Tensor:
         """Class logits of rows whose trunk features are `traits`."""
@@ -109,7 +144,7 @@ class Discriminator(keras.Model):
         return logits + self.expert(rows) if self.expert is not None else logits
 
     def call(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        traits = self.trunk(rows)
+        traits = self.traits(rows)
         return self.classes(rows, traits), self.source_head(traits)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scarcegan.errors import UserError
 
-CLIP = 10.0
+CLIP = 4.0
 
 
 class Preprocessing(keras.layers.Layer):
@@ -45,14 +45,17 @@ class Preprocessing(keras.layers.Layer):
         return tf.concat([scaled, tf.cast(tf.gather(missing, self.indicators, axis=1), scaled.dtype)], axis=1)
 
 
-def learn(rows: NDArray, names: Sequence[str]) -> Preprocessing:
-    """The layer for these training rows [n, columns]. UserError for an infinite value or no rows."""
+def learn(rows: NDArray, names: Sequence[str], logarithms: bool = True) -> Preprocessing:
+    """The layer for these training rows [n, columns]. UserError for an infinite value or no rows.
+
+    logarithms: bend heavy-tailed columns; without, all are scaled as they are.
+    """
     if not len(rows):
         raise UserError("no training rows to learn the scaling from. Look at the split step's counts.")
     refuse_infinite(rows, names)
     missing = np.isnan(rows)
     layer = Preprocessing(rows.shape[1], np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)).tolist())
-    learnt = np.stack([_column(rows[:, j]) for j in range(rows.shape[1])], axis=1)
+    learnt = np.stack([_column(rows[:, j], logarithms) for j in range(rows.shape[1])], axis=1)
     for weight, value in zip((layer.logarithmic, layer.median, layer.centre, layer.inverse_scale), learnt, strict=True):
         weight.assign(value.astype(np.float32))
     return layer
@@ -70,14 +73,14 @@ def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
         )
 
 
-def _column(values: NDArray) -> NDArray:
+def _column(values: NDArray, logarithms: bool) -> NDArray:
     """(whether logarithmic, median, centre, one over scale) of one column; all zeros if it has no value at all."""
     present = values[~np.isnan(values)].astype(np.float64)
     if not len(present):
         return np.zeros(4)
     median = np.median(present)
     bent = signed_log(present)
-    logarithmic = abs(skewness(bent)) < abs(skewness(present))
+    logarithmic = logarithms and abs(skewness(bent)) < abs(skewness(present))
     seen = bent if logarithmic else present
     spread = scale(seen)
     return np.array([logarithmic, median, seen.mean(), 1 / spread if spread > 0 else 0.0])
@@ -91,10 +94,28 @@ def signed_log(values: NDArray) -> NDArray:
 def skewness(values: NDArray) -> float:
     """Third standardised moment; 0 for a constant column."""
     spread = scale(values)
-    return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0
+    centred = values - values.mean()
+    return float(np.mean(centred * centred * centred)) / spread**3 if spread > 0 else 0.0
 
 
 def scale(values: NDArray) -> float:
     """Standard deviation; 0 where it is no more than rounding."""
     spread = float(values.std())
     return spread if spread > 1e-6 * max(float(np.abs(values).max()), 1e-30) else 0.0
+
+
+def edges(scaled: NDArray, bins: int) -> NDArray | None:
+    """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Steps; None for 0 bins.
+
+    Quantiles of its distinct values: quantiles of the rows would all lie where nearly everybody is. Labels unseen.
+    """
+    if not bins:
+        return None
+    return np.stack([_edges(np.unique(column), bins) for column in scaled.T])
+
+
+def _edges(values: NDArray, bins: int) -> NDArray:
+    """bins + 1 ascending edges over sorted distinct values; fewer values than edges are joined by straight lines."""
+    if len(values) == 1:
+        values = np.array([values[0], values[0] + 1])
+    return np.interp(np.linspace(0, len(values) - 1, bins + 1), np.arange(len(values)), values)

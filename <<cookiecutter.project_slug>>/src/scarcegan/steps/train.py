@@ -159,7 +159,8 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
     seen = seen_by(splits.fold, splits.labelled.label, args.seeds)
     seeds = gan.member_seeds(args.seed, args.seeds, len(seen) // args.seeds)
     unseen = unseen_rows(splits, seen, labelled, validation)
-    model = gan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations)
+    edges = preprocessing.edges(np.concatenate([labelled, unlabelled]), settings.bins)
+    model = gan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations, edges)
     pool = gan.pool(labelled, splits.labelled.label, unlabelled, seen, len(splits.classes))
     each = -(-args.iterations // args.reports)
     checkpoint = None

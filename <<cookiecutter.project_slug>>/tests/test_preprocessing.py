@@ -1,0 +1,66 @@
+"""Preprocessing: learnt on training rows, said in numbers small enough to check."""
+
+import numpy as np
+import pytest
+
+from scarcegan.errors import UserError
+from scarcegan.model import preprocessing
+from scarcegan.model.preprocessing import CLIP, learn
+
+NAN, INF = np.nan, np.inf
+
+
+def column(*values):
+    return np.array(values, np.float32)[:, None]
+
+
+def test_a_plain_column_gets_mean_0_and_variance_1():
+    layer = learn(column(1, 2, 3, 4, 5), ["a"], logarithms=False)
+    assert layer(column(3, 5)).numpy()[:, 0] == pytest.approx([0, 2 / np.sqrt(2)], abs=1e-6)
+
+
+def test_a_heavy_tail_is_bent_and_an_even_column_is_not():
+    tail = np.expm1(np.linspace(0, 8, 50))
+    rows = np.stack([tail, np.linspace(-1, 1, 50)], axis=1).astype(np.float32)
+    assert learn(rows, ["tail", "even"]).logarithmic.numpy().tolist() == [1, 0]
+
+
+def test_a_missing_value_is_the_median_and_raises_its_flag():
+    layer = learn(np.array([[1, 0], [2, 1], [6, 0], [NAN, 1]], np.float32), ["a", "b"], logarithms=False)
+    out = layer(np.array([[NAN, 0], [2, 1]], np.float32)).numpy()
+    assert layer.width == 3
+    assert out[0, 0] == out[1, 0]
+    assert out[:, 2].tolist() == [1, 0]
+
+
+def test_a_value_missing_only_when_scoring_is_the_median():
+    layer = learn(column(1, 2, 6), ["a"])
+    assert layer(column(NAN)).numpy() == layer(column(2)).numpy()
+
+
+@pytest.mark.parametrize("values", [(5, 5, 5), (NAN, NAN, NAN), (1e8, 1e8, 1e8)])
+def test_a_column_that_says_nothing_comes_out_as_0(values):
+    assert learn(column(*values), ["a"])(column(7, NAN, INF)).numpy().tolist() == [[0], [0], [0]]
+
+
+def test_an_infinite_value_is_refused_in_training_by_name():
+    rows = np.array([[1, 2], [3, -INF]], np.float32)
+    with pytest.raises(UserError, match="feature 'b': 1 infinite values"):
+        learn(rows, ["a", "b"])
+
+
+def test_an_infinite_value_is_the_bound_when_scoring():
+    layer = learn(column(1, 2, 3), ["a"])
+    assert layer(column(INF, -INF)).numpy()[:, 0].tolist() == [CLIP, -CLIP]
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(UserError, match="no training rows"):
+        learn(np.empty((0, 1), np.float32), ["a"])
+
+
+def test_edges_are_quantiles_of_distinct_values():
+    """Ninety-nine zeros count once: distinct values 0, 1, 2 in two bins."""
+    scaled = column(*[0] * 99, 1, 2)
+    assert preprocessing.edges(scaled, 2).tolist() == [[0, 1, 2]]
+    assert preprocessing.edges(scaled, 0) is None

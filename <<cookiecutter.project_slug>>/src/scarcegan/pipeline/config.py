@@ -39,18 +39,18 @@ class Settings(BaseModel):
 class Project(Settings):
     """Who this is. The names of everything in AWS derive from `name`."""
 
-    name: str = Field("rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
+    name: str = Field(default="rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
     description: str = ""
     team: str = "data-science"
     region: str = "eu-west-1"
-    model_package_group: str = Field("rare-players", pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", max_length=63)
+    model_package_group: str = Field(default="rare-players", pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", max_length=63)
 
 
 class Labels(Settings):
     """Class names. The order of `classes` is the order of every probability column: the rare class is last."""
 
     rare_class: Name = "risky"
-    negative_classes: list[Name] = Field(["dormant", "normal", "heavy"], min_length=1)
+    negative_classes: list[Name] = Field(default=["dormant", "normal", "heavy"], min_length=1)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,8 +71,8 @@ class Data(Settings):
     """Where telemetry (or a ready feature table) and weak labels lie, and what their columns are called."""
 
     kind: Literal["telemetry", "features"] = "telemetry"
-    path: str = Field("data/telemetry", min_length=1)
-    labels: str = Field("data/labels.csv", min_length=1)
+    path: str = Field(default="data/telemetry", min_length=1)
+    labels: str = Field(default="data/labels.csv", min_length=1)
     user_column: str = "user_id"
     time_column: str = "date"
     label_column: str = "label"
@@ -102,7 +102,7 @@ class Features(Settings):
     """How much history a row of features looks at."""
 
     window_days: Count = 46
-    windows: list[Count] = Field([7, 14, 28], min_length=1)
+    windows: list[Count] = Field(default=[7, 14, 28], min_length=1)
     batch_users: Count = 5000
 
 
@@ -208,7 +208,7 @@ class Serve(Settings):
 class Local(Settings):
     """How pipelines run on this machine."""
 
-    folder: str = Field("runs", min_length=1)
+    folder: str = Field(default="runs", min_length=1)
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     retries: Annotated[int, Field(ge=0, le=10)] = 1
 

@@ -1,0 +1,63 @@
+"""What is delivered: calibration and the graph, on numbers small enough to check."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from scarcegan.model import delivered, distance
+
+
+def test_calibration_finds_the_line_behind_the_labels():
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=50_000)
+    rare = rng.random(50_000) < 1 / (1 + np.exp(-(2 * score - 3)))
+    found = delivered.calibrate(score, rare, score)
+    assert (found.slope, found.shift) == pytest.approx((2, -3), abs=0.1)
+
+
+def test_few_rare_rows_told_apart_perfectly_still_give_a_finite_slope_and_keep_the_order():
+    score = np.array([-3.0, -2, -1, 4])
+    found = delivered.calibrate(score, score > 0, score)
+    rarity = found.rarity(score)
+    assert 0 < found.slope < 10
+    assert (np.diff(rarity) > 0).all()
+
+
+def test_a_ranking_that_is_upside_down_is_doubted_not_reversed():
+    score = np.linspace(-1, 1, 50)
+    assert delivered.calibrate(score, score < -0.5, score).slope == delivered.FLAT
+
+
+def test_unknown_is_the_share_of_known_rows_that_are_less_strange():
+    known = np.arange(1001) / 1000
+    found = delivered.calibrate(known, known > 0.9, known).unknown(np.array([-5, 0.5, 1.0, 2.0, 50.0]))
+    assert found[:3] == pytest.approx([0, 0.99 / 2, 0.99], abs=1e-3)
+    assert 0.99 < found[3] < found[4] < 1
+
+
+def test_distance_is_to_the_nearest_class_in_the_spread_within_classes():
+    """Two classes around 0 and 10 on one axis: 5 is far from both, 0 and 10 are near, and order does not matter."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 2)).astype(np.float32)
+    label = np.repeat([0, 1], 100)
+    rows[label == 1, 0] += 10
+    far = distance.learn(rows, label)
+    asked = np.array([[0, 0], [10, 0], [5, 0], [5, 50]], np.float32)
+    near0, near1, between, off = far(asked).numpy()
+    assert max(near0, near1) < 0.5 < 2 < between < off
+    shuffled = distance.learn(rows[::-1].copy(), label[::-1].copy())
+    assert shuffled(asked).numpy() == pytest.approx(far(asked).numpy(), abs=1e-3)
+
+
+def test_distance_takes_one_row_a_class_and_constant_columns():
+    rows = np.array([[0, 1], [4, 1]], np.float32)
+    found = distance.learn(rows, np.array([0, 1]))(rows).numpy()
+    assert found == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_the_rare_class_goes_before_unknown_and_unknown_before_the_negatives():
+    flat = delivered.Calibration(1.0, 0.0, np.linspace(0, 1, delivered.QUANTILES).astype(np.float32))
+    model = delivered.Delivered(None, None, None, flat, rare_threshold=0.5, unknown_threshold=0.95)
+    negatives = tf.constant([[0.2, 0.8]] * 4)
+    rarity, unknown = tf.constant([0.5, 0.4, 0.4, 0.9]), tf.constant([0.0, 0.95, 0.9, 0.99])
+    assert model.label(negatives, rarity, unknown).numpy().tolist() == [2, 3, 1, 2]

@@ -74,7 +74,7 @@ def test_rolling_back_is_one_command(lived_in):
 def test_a_project_with_classes_of_its_own_runs_from_sample_to_gate(bake):
     project = bake(project_name="Fraud Rings", rare_class="fraudster", negative_classes="honest, careless")
     assert scarcegan(project, "data", "make", "--users", "2000").returncode == 0
-    quick = ["train.iterations=200", "train.seeds=1", "evaluate.bootstrap=50", "gate.minimum=0.01"]
+    quick = ["train.iterations=200", "train.seeds=1", "evaluate.bootstrap=100", "gate.minimum=0.01"]
     ran = scarcegan(project, "run", "--json", *(word for change in quick for word in ("--set", change)))
     assert ran.returncode == 0, ran.stderr[-10_000:]
     assert len(json.loads(scarcegan(project, "models", "--json").stdout)) == 4

@@ -9,6 +9,9 @@ COMPILE := --quiet --universal --python-version 3.11 --no-header --no-annotate -
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import ensurepip, sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 INSTALL := PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python
+# Where a mirror of the package registry is known to pip alone, uv fails and pip does the work.
+PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
+ALL := -r requirements.txt -r "$(PROJECT)/requirements.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -39,13 +42,13 @@ $(VENV)/.tools-ready: requirements.txt
 		"Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Setting up $(VENV) ..."
 	@test -x $(RUN)/python || "$(PYTHON)" -m venv $(VENV)
-	@command -v uv > /dev/null || test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet uv
-	@$(INSTALL) -r requirements.txt
+	@command -v uv > /dev/null || test -x $(RUN)/uv || $(PIP) $$(grep '^uv==' requirements.txt)
+	@$(INSTALL) -r requirements.txt || $(PIP) -r requirements.txt
 	@touch $@
 
 # The project's own requirements too: its tests run from this environment.
 $(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements.txt)
-	@$(INSTALL) -r requirements.txt -r "$(PROJECT)/requirements.txt"
+	@$(INSTALL) $(ALL) || $(PIP) $(ALL)
 	@touch $@
 
 bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and against baselines: DATA=/folder/with/the/gzip/files

@@ -238,6 +238,12 @@ def test_the_set_id_depends_on_content_alone(tmp_path: Path) -> None:
     assert fingerprint(here) != fingerprint(there)
 
 
+def test_a_set_is_the_same_set_when_only_its_evaluation_has_changed(tmp_path):
+    here, there = requests(tmp_path / "a"), requests(tmp_path / "b")
+    there[0].files["evaluation/evaluation.json"].write_text('{"against": "another champion"}')
+    assert fingerprint(here) == fingerprint(there)
+
+
 # -- the local one --------------------------------------------------------------------------------------------------
 
 

@@ -118,10 +118,15 @@ class Registry(Protocol):
 
 
 def fingerprint(requests: Sequence[PackageRequest]) -> str:
-    """A set_id out of the content of every file: the same models, evaluation and baseline give the same id."""
+    """A set_id out of the content of every file but the evaluation's: the same models and baselines, the same id.
+
+    An evaluation also speaks of the champion, so it changes when the champion does; the models are still the same set.
+    """
     digest = hashlib.sha256()
     for request in sorted(requests, key=lambda r: r.definition):
         for name, path in sorted(request.files.items()):
+            if name.startswith("evaluation/"):
+                continue
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(json.dumps([request.definition, name, content]).encode())

@@ -28,7 +28,7 @@ def test_a_dense_layer_multiplies_each_member_by_its_own_matrix():
 
 
 def test_batch_norm_uses_the_rows_of_its_own_member():
-    """Member 0 holds -1 and 1, member 1 holds 9 and 11: both become -1 and 1 (nearly: 1e-3 is added to the variance)."""
+    """Member 0 holds -1 and 1, member 1 holds 9 and 11: both become -1 and 1, nearly."""
     rows = tf.constant([[[-1.0], [1.0]], [[9.0], [11.0]]])
     found = networks.EnsembleBatchNorm()(rows).numpy()
     assert found == pytest.approx(np.array([[[-1], [1]], [[-1], [1]]]), abs=1e-3)

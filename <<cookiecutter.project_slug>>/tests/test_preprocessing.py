@@ -64,3 +64,8 @@ def test_edges_are_quantiles_of_distinct_values():
     scaled = column(*[0] * 99, 1, 2)
     assert preprocessing.edges(scaled, 2).tolist() == [[0, 1, 2]]
     assert preprocessing.edges(scaled, 0) is None
+
+
+def test_a_wide_table_has_no_codes():
+    assert preprocessing.edges(np.zeros((5, 50), np.float32), 8) is not None
+    assert preprocessing.edges(np.zeros((5, 51), np.float32), 8) is None

@@ -7,7 +7,9 @@ from scarcegan.model.selection import Candidate, choose, unknown_threshold
 
 RARE = 1
 LABEL = np.array([1, 0, 1, 0, 0, 1, 0, 0])
-ORDERED = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])  # recall, precision at the rare rows: 1/3 1, 2/3 2/3, 1 1/2
+ORDERED = np.array(
+    [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
+)  # recall, precision at the rare rows: 1/3 1, 2/3 2/3, 1 1/2
 PERFECT = np.where(LABEL == 1, 0.9, 0.1)
 NOBODY = np.zeros(8)
 

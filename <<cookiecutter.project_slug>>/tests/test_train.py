@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -104,7 +103,9 @@ def test_the_curves_have_a_row_per_report_and_member(done):
     folder, _ = done
     with (folder / "out" / "curves" / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["iteration"], row["member"]) for row in rows] == [(str(i), str(m)) for i in (20, 40, 60) for m in (0, 1)]
+    assert [(row["iteration"], row["member"]) for row in rows] == [
+        (str(i), str(m)) for i in (20, 40, 60) for m in (0, 1)
+    ]
     assert all(0 <= float(row["validation_pr_auc"]) <= 1 for row in rows)
 
 
@@ -148,7 +149,7 @@ def test_the_saved_model_equals_the_keras_model(tmp_path):
     args = parse.parse_args(words)
     splits = train.read_splits(args)
     settings = gan.Settings(trunk=(6, 4), bins=2, batch_size=12)
-    trained = train.fit(splits, settings, args, train_silently())
+    trained = train.fit(splits, settings, args, Untracked())
     train.choose_and_save(trained, splits, {"best_ranking": DEFINITIONS["best_ranking"]}, facts(), args)
     rows = splits.validation.values
     found = scorer.load(tmp_path / "out" / "models" / "best_ranking").score(rows)
@@ -162,7 +163,9 @@ def facts():
     return {"classes": CLASSES, "features": NAMES}
 
 
-class train_silently:  # noqa: N801  a tracker that keeps nothing
+class Untracked:
+    """A tracker that keeps nothing."""
+
     def log(self, figures, step):
         pass
 
@@ -266,5 +269,3 @@ def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypa
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     Tracker({"alpha": 0.7}).log({"Generator_Loss": 0.4}, 40)
     assert client.get_run(run.info.run_id).data.metrics == {"Generator_Loss": 0.4}
-
-

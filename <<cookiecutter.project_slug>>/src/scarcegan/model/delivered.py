@@ -1,8 +1,8 @@
 """What is delivered: preprocessing, members, calibration and thresholds as one graph, and its SavedModel.
 
-Input `features` [n, columns] raw, NaN allowed. Outputs: `probabilities` [n, K] calibrated, in class order; `rarity` [n],
-the calibrated probability of the rare class; `unknown` [n] in [0, 1], the share of known rows that look more usual;
-`label` [n], where K is unknown.
+Input `features` [n, columns] raw, NaN allowed. Outputs: `probabilities` [n, K] calibrated, in class order; `rarity`
+[n], the calibrated probability of the rare class; `unknown` [n] in [0, 1], the share of known rows that look more
+usual; `label` [n], where K is unknown.
 """
 
 from dataclasses import dataclass

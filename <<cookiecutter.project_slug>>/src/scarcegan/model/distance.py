@@ -1,8 +1,8 @@
 """Distance: how far a row lies from every labelled class, as a layer that is saved inside the model.
 
-The source head cannot say this: its unlabelled targets are the same for every row (paper 3.3), so it knows where rows are
-many, not where a row is strange. The distance to the nearest class mean, in the spread that rows have within classes
-(Mahalanobis; for novelty see Lee et al. 2018), can.
+The source head cannot say this: its unlabelled targets are the same for every row (paper 3.3), so it knows where rows
+are many, not where a row is strange. The distance to the nearest class mean, in the spread that rows have within
+classes (Mahalanobis; for novelty see Lee et al. 2018), can.
 """
 
 import keras

@@ -31,8 +31,8 @@ class Settings:
     alpha: leeway; 1 is none. bad_generator: fills regions of low density; False is an ordinary one (vanilla SSGAN, with
     alpha 1). anchor: labelled rows are healthy in the source head. expert: linear expert beside the trunk.
     generator_trains_trunk, pull_away "matrix", matching "labelled": what the authors' code does.
-    bins: piecewise-linear codes of each feature beside it, for the trunk; 0 is none. unlabelled_weight: how much it counts,
-    in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's.
+    bins: piecewise-linear codes of each feature beside it, for the trunk; 0 is none. unlabelled_weight: how much it
+    counts, in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's.
     decay: what is left of the learning rate at the end. class_weights: one per class; empty means all 1.
     """
 
@@ -161,9 +161,7 @@ class ScarceGAN(keras.Model):
         self.generator_optimiser = self._adam(self.provokers, iterations, 0.0)
 
     def _adam(self, variables: list, iterations: int, weight_decay: float) -> keras.optimizers.Optimizer:
-        rate = keras.optimizers.schedules.ExponentialDecay(
-            self.settings.learning_rate, iterations, self.settings.decay
-        )
+        rate = keras.optimizers.schedules.ExponentialDecay(self.settings.learning_rate, iterations, self.settings.decay)
         adam = keras.optimizers.AdamW(rate, beta_1=0.5, weight_decay=weight_decay)
         adam.build(variables)
         return adam
@@ -196,7 +194,7 @@ class Program:
     def feed(self, pool: Pool, seeds: Sequence[int]) -> None:
         """Draw from this pool, each member by its seed, from now on."""
         self._rows = tf.constant(pool.labelled), tf.constant(pool.unlabelled)
-        self._places = tuple(tf.constant(a) for a in (pool.order, pool.first, pool.count, np.int32(seeds)))
+        self._places = tuple(tf.constant(a) for a in (pool.order, pool.first, pool.count, np.array(seeds, np.int32)))
 
     def __call__(self, done: int) -> NDArray:
         """Run; the mean of the four reported figures, [4, members]."""
@@ -214,13 +212,19 @@ class Program:
         return totals / self.iterations
 
     def _draws(
-        self, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, seeds: tf.Tensor, unlabelled: tf.Tensor, done: tf.Tensor
+        self,
+        order: tf.Tensor,
+        first: tf.Tensor,
+        count: tf.Tensor,
+        seeds: tf.Tensor,
+        unlabelled: tf.Tensor,
+        done: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Positions of labelled and unlabelled rows and latent vectors, [iterations, members, batch(, latent)].
 
         Each member has its own stream, so what it draws does not depend on the others. Classes take equal turns.
         """
-        slots = self.model.slots
+        slots, width = self.model.slots, self.model.settings.latent
         size = [self.iterations, len(slots)]
         rows, others, latents = [], [], []
         for member in range(len(self.model.seeds)):
@@ -229,8 +233,10 @@ class Program:
             of_class = tf.gather(count[member], slots)
             place = tf.minimum(tf.cast(chance * tf.cast(of_class, tf.float32), tf.int32), of_class - 1)
             rows.append(tf.gather(order[member], tf.gather(first[member], slots) + place))
-            others.append(tf.random.stateless_uniform(size, stream + [0, 1], 0, unlabelled, tf.int32))
-            latents.append(tf.random.stateless_normal([*size, self.model.settings.latent], stream + [0, 2]))
+            others.append(tf.random.stateless_uniform(size, stream + tf.constant([0, 1]), 0, unlabelled, tf.int32))
+            latents.append(
+                tf.random.stateless_normal([*size, self.model.settings.latent], stream + tf.constant([0, 2]))
+            )
         return tf.stack(rows, 1), tf.stack(others, 1), tf.stack(latents, 1)
 
 

@@ -37,7 +37,9 @@ class EnsembleDense(keras.layers.Layer):
         size = (len(self.seeds), shape[-1], self.units)
         start = np.zeros(size, np.float32) if self.zero else glorot_uniform(size, self.seeds, self.salt)
         self.kernel = self.add_weight(name="kernel", shape=size, initializer=lambda *_, **__: tf.constant(start))
-        self.bias = self.add_weight(name="bias", shape=(size[0], 1, size[2]), initializer="zeros") if self.biased else 0.0
+        self.bias = (
+            self.add_weight(name="bias", shape=(size[0], 1, size[2]), initializer="zeros") if self.biased else 0.0
+        )
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         return tf.matmul(rows, self.kernel) + self.bias

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scarcegan.errors import UserError
 
 CLIP = 4.0
+MOST_CODES = 400  # features x bins; beyond it training is slow and codes gained nothing (95 features)
 
 
 class Preprocessing(keras.layers.Layer):
@@ -105,11 +106,13 @@ def scale(values: NDArray) -> float:
 
 
 def edges(scaled: NDArray, bins: int) -> NDArray | None:
-    """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Steps; None for 0 bins.
+    """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Steps.
+
+    None for 0 bins, and for a table so wide that the codes would be more than MOST_CODES.
 
     Quantiles of its distinct values: quantiles of the rows would all lie where nearly everybody is. Labels unseen.
     """
-    if not bins:
+    if not bins or bins * scaled.shape[1] > MOST_CODES:
         return None
     return np.stack([_edges(np.unique(column), bins) for column in scaled.T])
 

@@ -1,7 +1,7 @@
 """Selection: what each business definition keeps, chosen on validation rows alone. Pure functions of arrays.
 
-A candidate is a checkpoint and its scores on rows that it was not trained on. A choice is a candidate and the thresholds
-that turn its scores into labels. Only the order of the scores matters here.
+A candidate is a checkpoint and its scores on rows that it was not trained on. A choice is a candidate and the
+thresholds that turn its scores into labels. Only the order of the scores matters here.
 """
 
 from collections.abc import Callable, Mapping, Sequence

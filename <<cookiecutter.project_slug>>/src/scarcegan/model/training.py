@@ -90,7 +90,7 @@ class Looker:
     def _pr_auc(self, odds: NDArray, by: NDArray) -> float:
         """Of one member, on the labelled rows it never saw; NaN if none of them is rare."""
         rows = by & (self.unseen.label >= 0)
-        rare = self.unseen.label[rows] == len(self.model.discriminator.class_head.bias[0, 0]) - 2
+        rare = np.asarray(self.unseen.label[rows] == self.model.discriminator.class_head.units - 2)
         return float(metrics.pr_auc(metrics.curve(rare, odds[rows]))[0]) if rare.any() else float("nan")
 
 
@@ -109,12 +109,13 @@ class Checkpoint:
         """Write the state and the looks so far; the file is the old one or the new one, never half of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         arrays = {f"state_{i}": np.asarray(variable) for i, variable in enumerate(model.state)}
+        arrays |= {"fingerprint": np.array(self.fingerprint), "looks": np.array(len(looks))}
         for number, look in enumerate(looks):
             arrays |= {f"look_{number}_{key}": np.asarray(getattr(look, key)) for key in self.KEYS}
             arrays |= {f"look_{number}_weight_{i}": weight for i, weight in enumerate(look.weights)}
         unfinished = self.folder / ".training.npz.unfinished"
         with unfinished.open("wb") as file:
-            np.savez(file, fingerprint=np.array(self.fingerprint), looks=np.array(len(looks)), **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, self.path)
@@ -137,5 +138,5 @@ class Checkpoint:
 
     def _look(self, arrays: dict[str, NDArray], number: int, weights: int) -> Look:
         found = {key: arrays[f"look_{number}_{key}"] for key in self.KEYS}
-        found["iteration"] = int(found["iteration"])
-        return Look(weights=[arrays[f"look_{number}_weight_{i}"] for i in range(weights)], **found)
+        own = [arrays[f"look_{number}_weight_{i}"] for i in range(weights)]
+        return Look(int(found["iteration"]), found["figures"], own, found["rare"], found["unknown"], found["pr_auc"])

@@ -1,7 +1,7 @@
 """Train: labelled and unlabelled rows in; a model per business definition, and the training curves, out.
 
-Reads the splits, trains an ensemble of ScarceGANs (seeds x folds) as one program, looks at rows they have not seen after
-every interval, and keeps what each definition prefers. Test rows are never read here.
+Reads the splits, trains an ensemble of ScarceGANs (seeds x folds) as one program, looks at rows they have not seen
+after every interval, and keeps what each definition prefers. Test rows are never read here.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def choose_and_save(
     for name, definition in definitions.items():
         choice = selection.choose(definition, candidates, label, splits.rare, args.known_share)
         export(trained, choice, calibrations[choice.candidate], args.models_out / name, splits.labelled.values.shape[1])
-        chosen = describe(name, definition, choice, trained, args.seeds) | facts
+        chosen = describe(name, definition, choice, trained, args.seeds) | dict(facts)
         (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
         said = {key: round(value, 3) for key, value in choice.validation.items()}
         print(f"train: {name}: iteration {chosen['iterations']}, {said}", file=sys.stderr)
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--checkpoints", type=Path, help="folder that outlives a killed attempt")
     parse.add_argument("--classes", required=True, help="names, the rare class last")
     parse.add_argument("--definitions", required=True, help="business definitions, JSON")
-    parse.add_argument("--iterations", type=positive, default=2000)
+    parse.add_argument("--iterations", type=positive, default=1000)
     parse.add_argument("--seeds", type=positive, default=2, help="members per fold")
     parse.add_argument("--seed", type=int, default=7)
     parse.add_argument("--reports", type=positive, default=20, help="looks at unseen rows, and lines of progress")
@@ -341,13 +341,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
     definitions = json.loads(args.definitions)
     splits = read_splits(args)
-    hyperparameters = asdict(settings) | {"known_share": args.known_share, "unknown_by": args.unknown_by, "seed": args.seed, "reports": args.reports}
-    tracker = Tracker(hyperparameters | {"iterations": args.iterations, "seeds": args.seeds})
+    hyperparameters = asdict(settings) | {
+        "known_share": args.known_share,
+        "unknown_by": args.unknown_by,
+        "seed": args.seed,
+        "reports": args.reports,
+    }
+    tracker = Tracker(hyperparameters | {"seeds": args.seeds})
     trained = fit(splits, settings, args, tracker)
     facts = {
         "classes": splits.classes,
         "features": splits.labelled.names,
-        "hyperparameters": hyperparameters | {"iterations": args.iterations},
+        "hyperparameters": hyperparameters,
     }
     choose_and_save(trained, splits, definitions, facts, args)
     write_curves(trained.looks, args.curves_out)

@@ -224,7 +224,7 @@ class Program:
 
         Each member has its own stream, so what it draws does not depend on the others. Classes take equal turns.
         """
-        slots, width = self.model.slots, self.model.settings.latent
+        slots = self.model.slots
         size = [self.iterations, len(slots)]
         rows, others, latents = [], [], []
         for member in range(len(self.model.seeds)):

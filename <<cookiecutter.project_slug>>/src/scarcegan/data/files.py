@@ -184,7 +184,7 @@ def damage(sources: Sequence[Source], error: duckdb.Error) -> str:
     for source in sources:
         for file in source.files:
             try:
-                with duckdb.connect() as connection:
+                with connect(Path(tempfile.gettempdir())) as connection:
                     columns = ", ".join(f"max({name(column)})" for column in source.columns)
                     connection.execute(f"SELECT {columns} FROM {source.only(file).table}")
             except duckdb.Error as own:

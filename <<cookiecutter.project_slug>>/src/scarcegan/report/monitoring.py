@@ -59,7 +59,7 @@ def write(
         sections.append(scores_section(baseline, now, rules, rare))
     if quality:
         sections.append(quality_section(quality, baseline, truth))
-    sections.append(Section("How this was measured", measured(baseline, tally, rules)))
+    sections.append(Section("How this was measured", measured(tally, rules)))
     days = f" from {now.start} to {now.end}" if now.start else ""
     lead = f"{now.rows:,} captured rows{days}, against a baseline of {baseline.rows:,} training rows."
     return write_page(path, "Monitoring: captured rows against the baseline", lead, sections)
@@ -343,7 +343,7 @@ def allowed(rule: Mapping[str, Any] | None) -> str:
     return f"{'at least' if rule['comparison_operator'] == LESS else 'at most'} {rule['threshold']:g}"
 
 
-def measured(baseline: Baseline, tally: Tally, rules: Rules) -> str:
+def measured(tally: Tally, rules: Rules) -> str:
     return (
         f"Read: {tally.words()}. The distance is the largest gap between the two distribution functions "
         "(Kolmogorov-Smirnov, over the baseline's buckets) less what chance alone explains at so many rows, so few "

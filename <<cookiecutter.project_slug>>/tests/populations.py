@@ -9,7 +9,8 @@ import numpy as np
 
 from scarcegan.data.baseline import Baseline, read_baseline
 from scarcegan.data.schema import UNLABELLED, FeatureTable
-from scarcegan.data.statistics import constraints, write_json
+from scarcegan.data.statistics import constraints
+from scarcegan.jsonfile import write_json
 from scarcegan.steps.baseline import describe
 
 CLASSES = ("normal", "heavy", "risky")

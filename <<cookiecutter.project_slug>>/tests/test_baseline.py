@@ -9,8 +9,9 @@ from populations import CLASSES, NAMES, Model, stand_in, users
 from scarcegan.data.baseline import read_baseline
 from scarcegan.data.drift import distance
 from scarcegan.data.schema import write_features
-from scarcegan.data.statistics import bucket_counts, constraints, write_json
+from scarcegan.data.statistics import bucket_counts, constraints
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import write_json
 from scarcegan.steps import baseline
 
 

@@ -16,9 +16,9 @@ from scarcegan.data.quality import (
     read_truth,
 )
 from scarcegan.data.rows import Rows, Tally
-from scarcegan.data.statistics import write_json
 from scarcegan.data.windows import Rules, count_days, judge, spans, verdict
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import write_json
 from scarcegan.steps import monitor
 from scarcegan.steps.score import score_all
 

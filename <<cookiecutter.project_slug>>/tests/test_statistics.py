@@ -24,9 +24,9 @@ from scarcegan.data.statistics import (
     statistics,
     summarise,
     total,
-    write_json,
 )
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import write_json
 
 
 def column(*values):
@@ -292,5 +292,5 @@ def test_what_is_no_baseline_is_refused(tmp_path, content):
 
 
 def test_an_absent_baseline_is_refused_with_the_next_move(tmp_path):
-    with pytest.raises(UserError, match=r"statistics\.json: not there\. Give the baseline folder"):
+    with pytest.raises(UserError, match=r"statistics\.json: no such file\. Give the baseline folder"):
         read_baseline(tmp_path)

@@ -29,6 +29,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import read_json
 from scarcegan.wire import CSV, JSON, Refused, accepted_kind, content_kind, media_type, read_request, render
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 6 * 2**20  # of a request to a real-time endpoint
 DRAIN_SECONDS = 20
+AGAIN = "Approve a model, or export its package again."
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 
 
@@ -281,17 +283,17 @@ def example(facts: Facts, url: str) -> str:
 
 def read_facts(package: Path) -> Facts:
     """What a package's folder says of itself; UserError when it is no package."""
-    model = load_json(package / "model" / "model.json")
+    model = read_json(package / "model" / "model.json", AGAIN)
     for key in ("classes", "features"):
         if key not in model:
             raise UserError(f"{package / 'model' / 'model.json'}: no '{key}' in it. Export the package again.")
     if not (package / "model" / "1" / "saved_model.pb").is_file():
         raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
-    facts = load_json(package / "package.json") if (package / "package.json").is_file() else {}
+    facts = read_json(package / "package.json", AGAIN) if (package / "package.json").is_file() else {}
     baseline = package / "baseline" / "statistics.json"
     means = {
         column["name"]: column.get("numerical_statistics", {}).get("mean") or 0.0
-        for column in (load_json(baseline).get("features", []) if baseline.is_file() else [])
+        for column in (read_json(baseline, AGAIN).get("features", []) if baseline.is_file() else [])
     }
     return Facts(
         version=str(facts.get("version", "0")),
@@ -301,15 +303,6 @@ def read_facts(package: Path) -> Facts:
         features=tuple(model["features"]),
         typical=tuple(float(means.get(name, 0.0)) for name in model["features"]),
     )
-
-
-def load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file, so this is no model package. Approve a model first.") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged JSON ({error}). Export the package again.") from None
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scarcegan.data.statistics import LABEL, SCORES, read_json
+from scarcegan.data.statistics import LABEL, SCORES
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import read_json
+
+MOVE = "Give the baseline folder of a model package, or run the baseline step."
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Baseline:
 
 def read_baseline(folder: Path) -> Baseline:
     """Read statistics.json and constraints.json; UserError if either is absent, damaged or of another shape."""
-    found, rules = (read_json(folder / name) for name in ("statistics.json", "constraints.json"))
+    found, rules = (read_json(folder / name, MOVE) for name in ("statistics.json", "constraints.json"))
     try:
         numeric = [feature for feature in found["features"] if feature["inferred_type"] != "String"]
         edges = tuple(edges_of(feature) for feature in numeric)

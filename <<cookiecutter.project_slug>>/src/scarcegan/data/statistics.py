@@ -5,16 +5,12 @@ Constraints"), so that either tool reads them; the KLL sketch is left out, its m
 are summarised batch by batch into counts that add up, so memory does not grow with the number of rows.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from scarcegan.errors import UserError
 
 SCORES = ("rarity", "unknown")
 LABEL = "label"
@@ -269,22 +265,3 @@ def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dic
     if kind == "string_statistics":
         return entry | {"string_constraints": {"domains": list(domain)}}
     return entry | {"num_constraints": {"is_non_negative": feature[kind].get("min", -1.0) >= 0}}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file; UserError if it is not there or no JSON."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: not there. Give the baseline folder of a model package, or run the baseline step."
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged JSON ({error}). Export the model package again.") from error
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> Path:
-    """Write JSON that every reader takes: no NaN, names as typed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    return path

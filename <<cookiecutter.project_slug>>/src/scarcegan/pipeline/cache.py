@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scarcegan.pipeline.durable import read_json, remove, sync, write_json
+from scarcegan.jsonfile import find_json, write_json
+from scarcegan.pipeline.durable import remove, sync
 from scarcegan.pipeline.fingerprint import digest_of, entries, hash_file
 
 MANIFEST = "manifest.json"
@@ -39,7 +40,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest in a folder, or None when there is none or it cannot be understood."""
     try:
-        found = read_json(folder / MANIFEST)
+        found = find_json(folder / MANIFEST)
         outputs = {name: [tuple(file) for file in files] for name, files in found["outputs"].items()}
         return Manifest(found["key"], found["run"], found["seconds"], outputs)
     except (TypeError, KeyError, AttributeError):

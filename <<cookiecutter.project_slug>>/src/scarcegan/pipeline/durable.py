@@ -1,39 +1,13 @@
-"""Files that survive a kill: JSON written whole or not at all, and locks that die with their owner."""
+"""Folders that survive a kill: names on disk, removal, and locks that die with their owner. JSON: jsonfile.py."""
 
 import fcntl
-import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace the file in one step; readers and a power cut see the old text or the new one."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, default=str)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def read_json(path: Path) -> Any:
-    """The value, or None when the file is missing or is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def sync(path: Path) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.errors import USER_ERROR
+from scarcegan.jsonfile import find_json, write_json
 from scarcegan.pipeline.cache import LOG, Manifest, intact, read_manifest, seal, value_text
 from scarcegan.pipeline.definition import Gate, Step
-from scarcegan.pipeline.durable import Lock, is_held, read_json, remove, write_json
+from scarcegan.pipeline.durable import Lock, is_held, remove
 from scarcegan.pipeline.events import Event, Observer, RunResult
 from scarcegan.pipeline.fingerprint import looks_of
 from scarcegan.pipeline.plan import Plan, code_version
@@ -320,7 +321,7 @@ class Execution:
         """Read the gate's file. Open: go on; closed: what comes after is skipped; unreadable: the run fails."""
         step, output = gate.on.split(".", 1)
         path = self.folder / step / output / f"{output}.json"
-        found = read_json(path)
+        found = find_json(path)
         value = found.get(gate.field) if isinstance(found, dict) else None
         if not isinstance(value, bool):
             reason = f"{path}: '{gate.field}' must be true or false for the gate '{gate.name}' (found: {value!r})."

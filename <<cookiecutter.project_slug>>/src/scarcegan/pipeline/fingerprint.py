@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from scarcegan.pipeline.durable import read_json, write_json
+from scarcegan.jsonfile import find_json, write_json
 
 SETTLED_NS = 2_000_000_000  # a file touched this recently may change again within the clock's grain: not remembered
 Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a folder)
@@ -89,7 +89,7 @@ def looks_of(folder: Path) -> str:
 def fingerprint_of(folder: Path, memory: Path) -> Fingerprint:
     """Fingerprint of a source. memory: folder with the hashes of earlier looks. OSError when it cannot be read."""
     remembered = memory / f"{digest_of([folder])[:32]}.json"
-    known = read_json(remembered) or {}
+    known = find_json(remembered) or {}
     listed = list(walk(folder))
     found = entries(folder, known)
     settled = time.time_ns() - SETTLED_NS

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import find_json, write_json
 from scarcegan.pipeline.cache import Cache
-from scarcegan.pipeline.durable import Lock, held, is_held, read_json, remove, write_json
+from scarcegan.pipeline.durable import Lock, held, is_held, remove
 
 CACHE = ".cache"
 FINISHED, FAILED, CLOSED, INTERRUPTED, RUNNING = "finished", "failed", "gate closed", "interrupted", "running"
@@ -82,7 +83,7 @@ class Places:
     def state(self, run: str, step: str) -> StepState:
         """The step's state; that of a step never begun when there is none."""
         known = {item.name for item in fields(StepState)}
-        found = read_json(self.root / run / step / "state.json") or {}
+        found = find_json(self.root / run / step / "state.json") or {}
         return StepState(**{"step": step, **{name: value for name, value in found.items() if name in known}})
 
     def write_state(self, run: str, state: StepState) -> None:
@@ -105,7 +106,7 @@ def new_run_id() -> str:
 def claim_run(places: Places, plan: str) -> tuple[str, Lock, dict[str, Any]]:
     """The newest run of this plan when it was cut short or failed, else a new one; its lock; what its run.json says."""
     for run in reversed(run_ids(places.root)):
-        about = read_json(places.root / run / "run.json")
+        about = find_json(places.root / run / "run.json")
         if not about or about.get("plan_digest") != plan or is_held(places.run_lock(run)):
             continue
         if about["status"] in ENDED_WELL:
@@ -131,7 +132,7 @@ def run_ids(root: Path) -> list[str]:
 
 def read_run(root: Path, run: str) -> dict[str, Any]:
     """run.json with `steps`: each step's state. UserError when there is no such run."""
-    about = read_json(root / run / "run.json")
+    about = find_json(root / run / "run.json")
     if about is None:
         newest = ", ".join(run_ids(root)[-3:]) or "none"
         raise UserError(f"{root}: no run '{run}' (newest: {newest}). List them all with: scarcegan runs")

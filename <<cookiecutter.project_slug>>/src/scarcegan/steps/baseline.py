@@ -26,14 +26,13 @@ from scarcegan.data.statistics import (
     bucket_edges,
     constraints,
     fold,
-    read_json,
     sample_rows,
     statistics,
     summarise,
     total,
-    write_json,
 )
 from scarcegan.errors import UserError, run_step
+from scarcegan.jsonfile import read_json, write_json
 from scarcegan.progress import Progress
 
 if TYPE_CHECKING:
@@ -95,7 +94,8 @@ def definitions(models: Path) -> list[Path]:
 
 def validation_recall(folder: Path) -> float | None:
     """The rare class's recall when the model was chosen, if model.json tells it."""
-    return read_json(folder / "model.json").get("validation", {}).get("recall")
+    facts = read_json(folder / "model.json", "Run the train step again.")
+    return facts.get("validation", {}).get("recall")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,9 +17,10 @@ from scarcegan.data.drift import document
 from scarcegan.data.quality import Matches, quality_violations, read_truth
 from scarcegan.data.rows import Tally
 from scarcegan.data.schema import parse_classes
-from scarcegan.data.statistics import statistics, write_json
+from scarcegan.data.statistics import statistics
 from scarcegan.data.windows import Rules, count_days, judge, verdict
 from scarcegan.errors import run_step
+from scarcegan.jsonfile import write_json
 
 
 def applied(baseline: Baseline, threshold: float) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.errors import UserError, run_step
+from scarcegan.jsonfile import read_json, write_json
 from scarcegan.registry.base import ModelPackage, PackageRequest, Registry, fingerprint
 
+AGAIN = "Run the step that writes it, then register again."
 HEADLINE = ("pr_auc", "recall", "precision", "f_beta", "share_unknown")
 
 
@@ -56,14 +58,14 @@ def request_of(
     model: Path, evaluation: Path, baseline: Path, lineage: Lineage, classes: Sequence[str]
 ) -> PackageRequest:
     """One business definition's package; the folder's name is the definition's."""
-    facts = read_json(model / "model.json")
+    facts = read_json(model / "model.json", AGAIN)
     if classes and tuple(facts.get("classes", classes)) != tuple(classes):
         raise UserError(
             f"{model}: trained on the classes {', '.join(facts['classes'])}, config.yaml says {', '.join(classes)}. "
             "Train again, or set the classes as they were."
         )
     sources = {"model": model, "evaluation": evaluation / model.name, "baseline": baseline / model.name}
-    metrics = metrics_of(read_json(sources["evaluation"] / "evaluation.json"))
+    metrics = metrics_of(read_json(sources["evaluation"] / "evaluation.json", AGAIN))
     return PackageRequest(
         definition=model.name,
         files={f"{part}/{name}": path for part, folder in sources.items() for name, path in files_below(folder)},
@@ -106,19 +108,9 @@ def describe(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
     return f"{words}. On the test users: {', '.join(figures)}." if figures else f"{words}."
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; UserError when it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run the step that writes it, then register again.") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged JSON ({error}). Run the step that writes it again.") from None
-
-
 def read_gate(folder: Path | None) -> dict[str, Any]:
     """The gate's figures; empty without a gate channel."""
-    return read_json(folder / "gate.json") if folder else {}
+    return read_json(folder / "gate.json", AGAIN) if folder else {}
 
 
 def parse_config(text: str) -> dict[str, Any]:
@@ -153,9 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lineage = Lineage(args.run, args.data_fingerprint, args.code_version, args.config, read_gate(args.gate))
     registry = LocalRegistry(uri, args.group)
     packages = register(args.models, args.evaluation, args.baseline, lineage, registry, args.classes)
-    args.packages_out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([asdict(package) for package in packages], indent=2)
-    (args.packages_out / "packages.json").write_text(text + "\n", encoding="utf-8")
+    write_json(args.packages_out / "packages.json", [asdict(package) for package in packages])
     versions = ", ".join(f"{package.version} {package.definition}" for package in packages)
     print(f"registered in {args.group} as one set, pending approval: {versions}", file=sys.stderr)
 

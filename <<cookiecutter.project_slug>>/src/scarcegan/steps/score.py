@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from scarcegan.data.capture import PROBABILITY
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes
-from scarcegan.data.statistics import UNKNOWN, read_json, write_json
+from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError, run_step
+from scarcegan.jsonfile import read_json, write_json
 from scarcegan.progress import Progress
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def model_of(package: Path) -> Path:
 def package_facts(package: Path) -> dict[str, Any]:
     """Which model this is, as package.json tells it; empty for a model without a package."""
     path = package / "package.json"
-    facts = read_json(path) if path.is_file() else {}
+    facts = read_json(path, "Export the model package again.") if path.is_file() else {}
     return {key: facts[key] for key in ("version", "definition", "group", "set_id") if key in facts}
 
 

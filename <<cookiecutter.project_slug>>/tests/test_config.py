@@ -52,7 +52,7 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
             "business_definitions.high_recall.recall_floor=0.5",
             "takes precision_floor (found: precision_floor, recall_floor)",
         ),
-        ("train=3", "valid dictionary"),
+        ("train=3", "train: a section: indented 'key: value' lines"),
         ("project.name=Bad Name", "should match pattern"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_missing_file_broken_yaml_and_wrong_encoding_are_one_sentence_each(tmp
     path.write_bytes("project: {team: caf\xe9}".encode("latin-1"))
     assert "not UTF-8" in refusal(path)
     path.write_text("- a\n- b\n", encoding="utf-8")
-    assert "holds a list" in refusal(path)
+    assert "holds no sections" in refusal(path)
 
 
 def test_every_value_of_a_section_reaches_a_step():
@@ -86,3 +86,41 @@ def test_every_value_of_a_section_reaches_a_step():
     assert pipeline.step("evaluate").arguments["gate-alpha"] == 0.07
     assert pipeline.step("split").arguments["folds"] == 5
     assert pipeline.step("features").arguments["as-of-weeks"] == "2,0"
+
+
+def test_a_value_that_stands_twice_is_refused_and_not_quietly_the_last_one(file):
+    file.write_text("train:\n  iterations: 5\n  iterations: 6\n", encoding="utf-8")
+    assert "'iterations' stands twice" in refusal(file) and "line 3" in refusal(file)
+
+
+def test_a_wrong_item_of_a_changed_list_is_named_as_typed_not_as_a_line_of_the_file(file):
+    file.write_text("features:\n  windows: [7, 14]\n", encoding="utf-8")
+    assert refusal(file, "features.windows=[0]").startswith("--set features.windows=[0]: features.windows.0: ")
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused_in_a_sentence(tmp_path):
+    assert "not a file" in refusal(tmp_path) and "--config" in refusal(tmp_path)
+
+
+def test_the_train_step_takes_every_hyperparameter_and_has_the_same_defaults():
+    from dataclasses import asdict
+
+    from scarcegan.model.gan import Settings
+    from scarcegan.steps import train
+
+    parse = train.parser()
+    train.add_settings(parse)
+    arguments = definition.training(settings.Config()).step("train").arguments
+    words = [
+        word
+        for name, value in arguments.items()
+        for word in (f"--{name}", str(value).lower() if isinstance(value, bool) else str(value))
+    ]
+    folders = ["labelled", "unlabelled", "validation", "folds", "models-out", "curves-out"]
+    args = vars(parse.parse_args([*words, *(word for name in folders for word in (f"--{name}", "x"))]))
+    network = asdict(Settings())
+    assert {name: args[name] for name in network} == network
+
+
+def test_class_weights_are_one_per_class_or_none(file):
+    assert "3 numbers, there are 4 classes" in refusal(file, "train.class_weights=[1.0, 2.0, 3.0]")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from scarcegan.errors import USER_ERROR, UserError, sentence
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 GATE_CLOSED = 3
 INTERRUPTED = 130
 
+
+class InOrder(TyperGroup):
+    """Verbs in the order a newcomer needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda verb: verb not in ("demo", "data"))
+
+
 app = typer.Typer(
+    cls=InOrder,
     help="Find a rare class among weakly labelled users: data -> run -> approve -> serve, score -> monitor.",
     epilog="New here? Type: scarcegan demo",
     no_args_is_help=True,
@@ -78,7 +88,7 @@ def data_make(
         float, typer.Option(min=0, max=1, help="How far habits have moved since: 0 not at all, 1 far.")
     ] = 0.0,
 ) -> None:
-    """Make realistic player telemetry with a rare, weakly labelled class."""
+    """Make sample telemetry: realistic players, a rare and weakly labelled class."""
     from scarcegan.data import synthetic
 
     place = workspace(context)
@@ -91,7 +101,7 @@ def data_make(
 
 @data_app.command("check", epilog=example("scarcegan data check --json"))
 def data_check(context: typer.Context, as_json: AsJson = False, changes: Changes = None) -> None:
-    """Check the data that config.yaml names, and say everything that is wrong with it."""
+    """Say everything that is wrong with the data. Reads what config.yaml names, writes nothing."""
     problems, summary = workspace(context, changes).check_data()
     lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
     emit({"problems": problems, **summary}, as_json, [*lines, *problems, *([] if problems else ["No problem found."])])
@@ -108,7 +118,7 @@ def run(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, even if nothing has changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, evaluate, and register four models when the gate opens. A killed run goes on where it stopped."""
+    """Train, evaluate; register four models if the gate opens. A killed run goes on where it stopped."""
     place = workspace(context, changes)
     result = place.train(from_step=from_step, cache=not no_cache)
     lines = [f"run {result.run}: {result.status}"]
@@ -130,7 +140,7 @@ def runs(
         int | None, typer.Option("--clean-but", metavar="N", min=0, help="Delete all runs but the newest N.")
     ] = None,
 ) -> None:
-    """List the runs, newest first; with --clean-but N, delete the older ones and their cache."""
+    """List the runs, newest first. With --clean-but N, delete the older ones and their cache."""
     place = workspace(context)
     if keep is not None:
         print(f"deleted {len(place.clean(keep))} runs", file=sys.stderr)
@@ -144,13 +154,16 @@ def graph(
     pipeline: Annotated[str, typer.Argument(help="training, scoring or monitoring")] = "training",
     format: Annotated[str, typer.Option(help="text, mermaid or svg")] = "text",
 ) -> None:
-    """Draw a pipeline."""
+    """Draw the steps of a pipeline."""
     print(workspace(context).draw(pipeline, format))
 
 
 @app.command(epilog=example("scarcegan ui --port 5000"))
-def ui(context: typer.Context, port: Annotated[int, typer.Option(min=0, max=65535)] = 5000) -> None:
-    """Open MLflow's pages on this project's runs and models."""
+def ui(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
+) -> None:
+    """Show MLflow's pages of this project's runs and models."""
     workspace(context).ui(port)
 
 
@@ -193,7 +206,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
 ) -> None:
-    """Answer HTTP with the champion: POST /invocations, GET /ping. Requests are captured for monitoring."""
+    """Answer HTTP requests with the champion. POST /invocations, GET /ping; requests are captured for monitoring."""
     workspace(context).serve(version, host, port)
 
 
@@ -221,7 +234,7 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Say which features make the champion rank a user where it does."""
+    """Say why the champion ranks a user where it does: which features, and by how much."""
     found = workspace(context).explain(user)
     head = f"{user}: {found['predicted']}, rarity {found['rarity']:.3f} (version {found['version']})"
     lines = table(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))
@@ -238,7 +251,7 @@ def monitor(
     as_json: AsJson = False,
     changes: Changes = None,
 ) -> None:
-    """Compare what the champion saw with its baseline: drift, model quality, and whether to retrain."""
+    """Look for drift in what the champion saw. With ground truth for model quality too; says whether to retrain."""
     place = workspace(context, changes)
     result = place.monitor(captured or [], truth)
     lines = [
@@ -252,7 +265,7 @@ def monitor(
 
 @app.command(epilog=example("scarcegan demo"))
 def demo(context: typer.Context) -> None:
-    """Everything once: telemetry, run, approve, a request answered, everybody scored, a drift report."""
+    """Everything once, in a few minutes. Telemetry, run, approve, a request answered, all scored, a drift report."""
     from scarcegan.demo import play
 
     play(context.obj)
@@ -277,7 +290,7 @@ def cell(value: Any) -> str:
 def main() -> None:
     """The `scarcegan` command. A user's mistake ends with one sentence and exit code 2; a bug with its traceback."""
     try:
-        app()
+        app(prog_name="scarcegan")
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise SystemExit(0) from None

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -86,9 +85,11 @@ class Workspace:
             )
 
     def registry(self) -> "Registry":
+        """The registry on this machine; UserError while nothing has been registered or logged here."""
+        if not self.database.exists():
+            raise UserError(f"no models in {self.show(self.runs_folder)} yet. Type: scarcegan run")
         from scarcegan.registry.local import LocalRegistry
 
-        self.runs_folder.mkdir(parents=True, exist_ok=True)
         return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
 
     def champion(self) -> "ModelPackage | None":
@@ -313,7 +314,7 @@ class Workspace:
         return forms[form](pipelines[name](self.config))
 
     def ui(self, port: int) -> None:
-        """Show MLflow's pages until Ctrl-C. UserError when nothing has been logged yet, or the port is taken."""
+        """Become MLflow's server, until Ctrl-C. UserError when nothing has been logged yet, or the port is taken."""
         from scarcegan.serving import bind, url_of
 
         if not self.database.exists():
@@ -325,7 +326,7 @@ class Workspace:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", url.rsplit(":", 1)[1]]
         store = ["--backend-store-uri", self.environment["MLFLOW_TRACKING_URI"]]
         environment = {**os.environ, **self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        subprocess.run([*command, *store], env=environment, check=False)
+        os.execve(sys.executable, [*command, *store], environment)  # so that signals reach it, and nobody else
 
     def _run(
         self,

@@ -15,6 +15,7 @@ from scarcegan.errors import UserError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 RESERVED = ("unknown", "unlabelled", "generated")
@@ -24,6 +25,17 @@ class Loader(yaml.SafeLoader):
     """YAML without dates: 2026-01-05 stays the text that was typed."""
 
 
+def distinct(loader: Loader, node: yaml.MappingNode) -> dict:
+    """A mapping; YAML itself would quietly let the last of two equal keys win."""
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+        seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+    return loader.construct_mapping(node, deep=True)
+
+
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, distinct)
 Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -123,13 +135,31 @@ class Split(Settings):
 
 
 class Train(Settings):
-    """Hyperparameters of ScarceGAN; docs/model.md says what each of them does."""
+    """Hyperparameters of ScarceGAN; docs/model.md says what each of them does and brings."""
 
-    iterations: Count = 2000
+    iterations: Count = 1000
     seeds: Count = 2
-    batch_size: Count = 64
+    batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    known_share: Share = 0.05
     seed: Seed = 7
+    trunk: list[Count] = Field(default=[64, 32], min_length=1)
+    bins: Annotated[int, Field(ge=0, le=64)] = 8
+    generator: list[Count] = Field(default=[30], min_length=1)
+    latent: Count = 10
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.05
+    weight_decay: Weight = 0.0
+    class_weights: list[Weight] = []
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.7
+    unlabelled_weight: Weight = 1.0
+    expert: bool = True
+    anchor: bool = True
+    bad_generator: bool = True
+    pull_away: Literal["rows", "matrix"] = "rows"
+    pull_away_weight: Weight = 1.0
+    matching: Literal["unlabelled", "labelled"] = "unlabelled"
+    generator_trains_trunk: bool = False
+    unknown_by: Literal["distance", "source"] = "distance"
 
 
 class Definition(Settings):
@@ -231,6 +261,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def sections_agree(self) -> "Config":
+        if self.train.class_weights and len(self.train.class_weights) != len(self.labels.classes):
+            raise ValueError(
+                f"train.class_weights has {len(self.train.class_weights)} numbers, there are "
+                f"{len(self.labels.classes)} classes ({', '.join(self.labels.classes)}). Give one per class, or none."
+            )
         if self.gate.definition not in self.business_definitions:
             known = ", ".join(self.business_definitions)
             raise ValueError(f"gate.definition '{self.gate.definition}' is no business definition (there are: {known})")
@@ -254,18 +289,25 @@ def load(path: Path, changes: Iterable[str] = ()) -> Config:
         raise UserError(
             f"{path}: no such file. Run the command in the project's folder, or name it with --config."
         ) from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise UserError(f"{path}: not a file. Name the project's config.yaml with --config.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     try:
         values = yaml.load(text, Loader) or {}
         lines = line_numbers(yaml.compose(text, Loader))
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}. Mend that line.") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise UserError(f"{where}: not valid YAML: {what}. Mend that line.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: holds a {type(values).__name__}, not sections such as 'data:' and 'train:'.")
+        raise UserError(f"{path}: holds no sections such as 'data:' and 'train:'. Begin again from the template's.")
     places = {place: f"{path}, line {line}" for place, line in lines.items()}
     for change in changes:
-        places[apply(values, change)] = f"--set {change}"
+        changed = apply(values, change)
+        places = {place: where for place, where in places.items() if place[: len(changed)] != changed}
+        places[changed] = f"--set {change}"
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -301,6 +343,8 @@ def explain(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str])
         move = f"Did you mean '{near[0]}'?" if near else f"Known here: {', '.join(known)}."
         return f"{where}: '{key}' is no setting. {move}"
     message = re.sub(r"^Value error, ", "", problem["msg"]).rstrip(".")
+    if problem["type"] in ("model_type", "dict_type"):
+        message = "a section: indented 'key: value' lines below it, or leave the section out"
     given = problem.get("input")
     found = f" (found: {given!r})" if isinstance(given, str | int | float | list | None) else ""
     return f"{where}: {key + ': ' if key else ''}{message}{found}."

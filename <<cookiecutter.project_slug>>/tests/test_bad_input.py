@@ -255,3 +255,12 @@ def test_the_step_ends_with_code_2_and_no_traceback(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(source)})
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"error: {path} row 2") and "Traceback" not in ended.stderr
+
+
+def test_a_linked_folder_is_read_once_and_hidden_files_are_not(tmp_path):
+    for name in ("real/day.csv", "real/_SUCCESS.csv", "real/.old/day.csv"):
+        write(tmp_path / name, *GOOD)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "given")
+    assert files.find(tmp_path / "given") == [tmp_path / "given" / "linked" / "day.csv"]

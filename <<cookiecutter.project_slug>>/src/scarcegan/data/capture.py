@@ -4,7 +4,6 @@ Two kinds of file, mixed and nested as they come: data capture of an endpoint (`
 users (`*.parquet`, see steps/score.py).
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.files import visible_files
 from scarcegan.data.requests import read_jsonl
 from scarcegan.data.rows import MISSING_ID, Rows, Tally, days, plural, read_column, words
 from scarcegan.data.schema import KEYS, first_line
@@ -51,18 +51,6 @@ def captured_files(folder: Path) -> list[Path]:
             f"below, found: {found}. Send requests to the endpoint, or score users, then monitor again."
         )
     return files
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Files below a folder, linked folders included, each once; names with a leading dot or underscore are left out."""
-    met = set()
-    for place, inside, names in os.walk(folder, followlinks=True):
-        inside[:] = [name for name in inside if not name.startswith((".", "_"))]
-        if os.path.realpath(place) in met:
-            inside.clear()
-            continue
-        met.add(os.path.realpath(place))
-        yield from (Path(place, name) for name in names if not name.startswith((".", "_")))
 
 
 def no_rows(folder: Path, features: Sequence[str], tally: Tally) -> str:

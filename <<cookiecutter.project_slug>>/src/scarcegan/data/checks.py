@@ -70,7 +70,7 @@ def need_columns(source: Source, layout: Layout, expected: Sequence[str]) -> Non
 def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
     """The folders of `path` if they are called after classes; else none. UserError for one that is called otherwise."""
     inside = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
-    inside = [folder for folder in inside if not files.hidden(Path(folder.name))]
+    inside = [folder for folder in inside if not files.hidden(folder.name)]
     if not any(folder.name in classes for folder in inside):
         return []
     for folder in inside:

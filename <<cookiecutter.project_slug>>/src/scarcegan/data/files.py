@@ -6,6 +6,7 @@ What a damaged or odd file says is turned into one sentence here. Nothing here k
 import csv
 import errno
 import gzip
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -79,16 +80,27 @@ def find(path: Path) -> list[Path]:
         raise UserError(
             f"{path}: no such file or folder. Correct data.path or data.labels, or make a sample: scarcegan data make."
         )
-    inside = (file for file in path.rglob("*") if file.is_file() and not hidden(file.relative_to(path)))
-    found = sorted(file for file in inside if file.name.lower().endswith(PARQUET + TEXT))
+    found = sorted(file for file in visible_files(path) if file.name.lower().endswith(PARQUET + TEXT))
     if not found:
         raise UserError(f"{path}: no Parquet or CSV file in it. Put the records there, or correct the path.")
     return found
 
 
-def hidden(path: Path) -> bool:
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Files below a folder, linked folders included, each folder once; hidden names are left out."""
+    met = set()
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not hidden(name)]
+        if os.path.realpath(place) in met:
+            inside.clear()
+            continue
+        met.add(os.path.realpath(place))
+        yield from (path for name in names if not hidden(name) and (path := Path(place, name)).is_file())
+
+
+def hidden(name: str) -> bool:
     """Names that tools leave behind: .crc, _SUCCESS."""
-    return any(part.startswith((".", "_")) for part in path.parts)
+    return name.startswith((".", "_"))
 
 
 def sources(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:

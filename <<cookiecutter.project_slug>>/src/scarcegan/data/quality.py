@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scarcegan.data.drift import Violation
+from scarcegan.data.files import visible_files
 from scarcegan.data.rows import Rows
 from scarcegan.data.schema import first_line
 from scarcegan.data.statistics import UNKNOWN
@@ -78,7 +79,7 @@ def truth_files(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise UserError(f"{place}: no such file or folder. Name the ground truth, or leave it out.")
-    inside = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith((".", "_")))
+    inside = sorted(visible_files(place))
     found = [path for path in inside if path.suffix in (".csv", ".parquet", ".jsonl")]
     if inside and not found:
         raise UserError(f"{place}: no ground truth. Looked for *.csv, *.parquet, *.jsonl; found: {inside[0].name}.")

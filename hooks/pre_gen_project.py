@@ -103,7 +103,7 @@ def refused_names(answers: Mapping[str, str]) -> Iterator[str]:
 
 
 def refused_classes(rare: str, negatives: str) -> Iterator[str]:
-    names = [name.strip() for name in negatives.split(",")]
+    names = [name.strip(" ") for name in negatives.split(",")]  # config.yaml leaves out spaces, no other blanks
     if names == [""]:
         yield "negative_classes is empty: the rare class needs at least one to be told from. For example: normal"
         return

@@ -42,8 +42,16 @@ def test_the_expert_says_nothing_at_first():
 
 def test_codes_rise_through_the_bins_one_after_another():
     """Edges 0, 1, 3: 0.5 is half way through the first bin; 2 is through it and half way through the second."""
-    codes = networks.Steps(np.array([[0.0, 1.0, 3.0]]))(tf.constant([[[0.5], [2.0], [9.0], [-9.0]]])).numpy()
-    assert codes[0] == pytest.approx(np.array([[0.5, 0.5, 0], [2, 1, 0.5], [9, 1, 1], [-9, 0, 0]]))
+    codes = networks.Codes(np.array([[0.0, 1.0, 3.0]]))(tf.constant([[[0.5], [2.0], [9.0], [-9.0]]])).numpy()
+    assert codes[0] == pytest.approx(np.array([[0.5, 0], [1, 0.5], [1, 1], [0, 0]]))
+
+
+def test_members_with_an_even_seed_read_codes_and_others_do_not():
+    """The edges differ, the features do not: only the even member's answer changes."""
+    rows, edges = tf.fill([1, 1, 1], 0.5), ([0.0, 1.0], [5.0, 9.0])
+    near, far = (networks.Discriminator((4,), 2, [6, 7], False, np.array([each])) for each in edges)
+    changed = np.abs(near(rows)[0] - far(rows)[0]).max(axis=(1, 2))
+    assert changed[0] > 0 and changed[1] == 0
 
 
 def test_rare_log_odds_leave_unknown_out():

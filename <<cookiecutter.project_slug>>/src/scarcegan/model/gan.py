@@ -31,8 +31,9 @@ class Settings:
     alpha: leeway; 1 is none. bad_generator: fills regions of low density; False is an ordinary one (vanilla SSGAN, with
     alpha 1). anchor: labelled rows are healthy in the source head. expert: linear expert beside the trunk.
     generator_trains_trunk, pull_away "matrix", matching "labelled": what the authors' code does.
-    bins: piecewise-linear codes of each feature beside it, for the trunk; 0 is none. unlabelled_weight: how much it
-    counts, in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's.
+    bins: piecewise-linear codes of each feature, which every other member sees; 0 is none. unlabelled_weight: how much
+    it counts, in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's. unsupervised_weight: of
+    the source head's losses beside the supervised one; 1 is the paper's.
     decay: what is left of the learning rate at the end. class_weights: one per class; empty means all 1.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     weight_decay: float = 0.0
     alpha: float = 0.7
     unlabelled_weight: float = 1.0
+    unsupervised_weight: float = 1.0
     bad_generator: bool = True
     pull_away: Literal["rows", "matrix"] = "rows"
     pull_away_weight: float = 1.0
@@ -131,11 +133,12 @@ class ScarceGAN(keras.Model):
         sources = self.discriminator.source_head
         unsupervised = losses.unlabelled_source(sources(open_), self.settings.alpha)
         unsupervised += losses.generated_source(sources(made))
+        if self.settings.anchor:
+            unsupervised += losses.known_source(sources(known))
+        unsupervised *= self.settings.unsupervised_weight
         if self.settings.unlabelled_weight:
             open_logits = self.discriminator.classes(unlabelled, open_)
             unsupervised += self.settings.unlabelled_weight * losses.not_rare(open_logits)
-        if self.settings.anchor:
-            unsupervised += losses.known_source(sources(known))
         right = tf.argmax(logits[..., :-1], axis=-1, output_type=tf.int32) == tf.constant(self.slots, tf.int32)
         accuracy = tf.reduce_mean(tf.cast(right, tf.float32), axis=-1)
         return losses.supervised(logits, self.targets, self.weights_of_rows), unsupervised, accuracy
@@ -241,6 +244,10 @@ class Program:
 
 
 def member_seeds(seed: int, seeds: int, folds: int) -> list[int]:
-    """A seed per member, fold by fold within a seed; a longer list begins like a shorter one."""
-    each = [np.random.SeedSequence([seed, s, f]).generate_state(1)[0] for s in range(seeds) for f in range(folds)]
-    return [int(state >> 1) for state in each]
+    """A seed per member, fold by fold within a seed, even and odd in turn; a longer list begins like a shorter one.
+
+    Even members read codes (networks.Discriminator); with several members per fold, each fold has both kinds.
+    """
+    places = [(s, f) for s in range(seeds) for f in range(folds)]
+    each = [np.random.SeedSequence([seed, s, f]).generate_state(1)[0] for s, f in places]
+    return [int(state >> 2) * 2 + (s + f) % 2 for state, (s, f) in zip(each, places, strict=True)]

@@ -92,33 +92,34 @@ def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> kera
     return keras.Sequential([*layers, EnsembleDense(features, seeds, salt=300)], name="generator")
 
 
-class Steps(keras.layers.Layer):
-    """Piecewise-linear codes beside the features (Gorishniy et al. 2022, "On embeddings for numerical features").
+class Codes(keras.layers.Layer):
+    """Piecewise-linear codes of features (Gorishniy et al. 2022, "On embeddings for numerical features").
 
     A number per bin: 0 below it, 1 above it, the part of the way within. A network is slow to learn the sharp steps
     that a tree finds at once; from the codes it reads them off. edges [features, bins + 1], ascending.
+    [members, n, features] -> [members, n, features * bins].
     """
 
     def __init__(self, edges: np.ndarray) -> None:
-        super().__init__(name="steps")
-        low, width = edges[:, :-1], np.diff(edges, axis=1)
+        super().__init__(name="codes")
+        low, per_width = edges[:, :-1], 1 / np.maximum(np.diff(edges, axis=1), 1e-4)
         self.low = self.add_weight(name="low", shape=low.shape, initializer="zeros", trainable=False)
         self.per_width = self.add_weight(name="per_width", shape=low.shape, initializer="zeros", trainable=False)
         self.low.assign(low.astype(np.float32))
-        self.per_width.assign((1 / np.maximum(width, 1e-4)).astype(np.float32))
+        self.per_width.assign(per_width.astype(np.float32))
         self.built = True
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         codes = tf.clip_by_value((rows[..., None] - self.low) * self.per_width, 0.0, 1.0)
-        size = tf.concat([tf.shape(rows)[:-1], [self.low.shape[0] * self.low.shape[1]]], axis=0)
-        return tf.concat([rows, tf.reshape(codes, size)], axis=-1)
+        return tf.reshape(codes, tf.concat([tf.shape(rows)[:-1], [np.prod(self.low.shape)]], axis=0))
 
 
 class Discriminator(keras.Model):
     """The trunk and its two heads: rows [members or 1, n, features] -> class logits, source logits.
 
     expert: adds to the class logits a linear reading of the features themselves, which a narrow trunk tends to blur.
-    edges [features, bins + 1]: the trunk sees piecewise-linear codes beside the features; None: the features alone.
+    edges [features, bins + 1]: trunks of members with an even seed see codes of the features beside them; None: none
+    do. Members of two kinds err in different places: with codes far from all training rows, without at sharp steps.
     """
 
     def __init__(
@@ -130,15 +131,36 @@ class Discriminator(keras.Model):
         edges: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="discriminator")
-        self.steps = Steps(edges) if edges is not None else None
+        self.seeds, self.traits_width = tuple(seeds), sizes[-1]
         self.trunk = trunk(sizes, seeds)
+        self.codes = self.code_reader = None
+        if edges is not None:
+            self.codes, self.code_reader = Codes(edges), EnsembleDense(sizes[0], seeds, salt=103)
+        self.reads_codes = (1.0 - np.array(seeds) % 2).astype(np.float32)[:, None, None]
         self.class_head = class_head(classes, seeds)
         self.source_head = source_head(seeds)
         self.expert = EnsembleDense(classes + 1, seeds, salt=102, zero=True) if expert else None
 
+    def build(self, shape: Sequence[int]) -> None:
+        members, features = len(self.seeds), shape[-1]
+        self.trunk.build((members, None, features))  # traits() calls its layers one by one
+        for head in (self.class_head, self.source_head):
+            head.build((members, None, self.traits_width))
+        if self.expert is not None:
+            self.expert.build((members, None, features))
+        if self.code_reader is not None:
+            self.code_reader.build((members, None, int(np.prod(self.codes.low.shape))))
+        self.built = True
+
     def traits(self, rows: tf.Tensor) -> tf.Tensor:
         """Trunk features of rows."""
-        return self.trunk(self.steps(rows) if self.steps is not None else rows)
+        first, *rest = self.trunk.layers
+        traits = first(rows)
+        if self.code_reader is not None:
+            traits += self.reads_codes * self.code_reader(self.codes(rows))
+        for layer in rest:
+            traits = layer(traits)
+        return traits
 
     def classes(self, rows: tf.Tensor, traits: tf.Tensor) -> tf.Tensor:
         """Class logits of rows whose trunk features are `traits`."""

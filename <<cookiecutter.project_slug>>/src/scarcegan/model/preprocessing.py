@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scarcegan.errors import UserError
 
 CLIP = 4.0
-MOST_CODES = 400  # features x bins; beyond it training is slow and codes gained nothing (95 features)
+MOST_CODES = 640  # features x bins; beyond it training is slow and codes gained nothing (95 features)
 
 
 class Preprocessing(keras.layers.Layer):
@@ -106,7 +106,7 @@ def scale(values: NDArray) -> float:
 
 
 def edges(scaled: NDArray, bins: int) -> NDArray | None:
-    """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Steps.
+    """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Codes.
 
     None for 0 bins, and for a table so wide that the codes would be more than MOST_CODES.
 

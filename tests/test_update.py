@@ -49,7 +49,7 @@ def test_cruft_makes_the_same_project_as_cookiecutter(born, project):
 def test_an_update_brings_the_templates_change_and_keeps_the_owners(repository, born):
     config = born / "config.yaml"
     config.write_text(
-        config.read_text(encoding="utf-8").replace("iterations: 2000", "iterations: 77"), encoding="utf-8"
+        config.read_text(encoding="utf-8").replace("iterations: 1000", "iterations: 77"), encoding="utf-8"
     )
     commit(born, "ours")
     readme = repository / PROJECT / "README.md"

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiny_models as tiny
+from scarcegan.data import learnt
+from scarcegan.data.schema import read_features
 from scarcegan.errors import UserError
 from scarcegan.model import baselines, metrics
 from scarcegan.model.scorer import load
@@ -146,6 +148,15 @@ def test_a_champion_of_another_kind_is_not_compared_and_the_gate_says_why(place,
 def test_a_class_the_champion_knows_and_we_do_not_counts_as_unknown():
     label = np.array([0, 1, 2, 3])
     assert evaluate.translate(label, ("old", "calm", "risky"), tiny.CLASSES).tolist() == [3, 0, 2, 3]
+
+
+def test_users_whose_labels_the_champion_learnt_from_are_no_test_users_for_anybody(place, saved):
+    crown(place, saved)
+    users = [str(user) for user in read_features(place / "test").user_id]
+    learnt.record(place / "champion" / "model", [*users[:25], "somebody else"])
+    run(place)
+    judged = pq.read_table(place / "evaluation" / "predictions.parquet")["user_id"].to_pylist()
+    assert sorted(judged) == sorted(users[25:])
 
 
 def test_an_empty_champion_folder_means_there_is_none(place):

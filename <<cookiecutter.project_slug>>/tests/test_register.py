@@ -11,7 +11,7 @@ from scarcegan.errors import UserError, run_step
 from scarcegan.registry.base import ModelPackage, PackageRequest, check_set
 from scarcegan.registry.database import tracking_uri
 from scarcegan.registry.local import LocalRegistry
-from scarcegan.steps.register import Lineage, main, metrics_of, register
+from scarcegan.steps.register import Lineage, main, metrics_of, read_gate, register
 from test_registry import CONTENT, DEFINITIONS, empty_database  # noqa: F401  (a fixture)
 
 CLASSES = ("dormant", "normal", "risky")
@@ -172,3 +172,9 @@ def test_a_config_that_is_no_json_object_is_refused(arguments: list[str], capsys
     with pytest.raises(SystemExit, match="2"):
         main([*arguments[:-1], "--config=[7]"])
     assert "--config: not a JSON object" in capsys.readouterr().err
+
+
+def test_a_closed_gate_registers_nothing_however_the_step_was_called(tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text('{"passed": false, "reason": "0.2 is under 0.3"}')
+    with pytest.raises(UserError, match="gate is closed, nothing was registered: 0.2 is under 0.3"):
+        read_gate(tmp_path)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from scarcegan.data import learnt
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
 from scarcegan.model import gan, scorer, training
@@ -75,6 +76,13 @@ def done(tmp_path_factory):
     with contextlib.redirect_stdout(said):
         train.main(write(folder))
     return folder, said.getvalue()
+
+
+def test_a_model_remembers_whose_labels_it_saw_and_nobody_else(done):
+    folder, _ = done
+    users = np.array(["u0", "u23", "u200", "u217", "u100", "u218"], object)
+    seen = learnt.learnt_from(folder / "out" / "models" / "best_ranking", users)
+    assert seen.tolist() == [True, True, True, True, False, False]
 
 
 def test_every_definition_gets_a_saved_model_and_its_facts(done):

@@ -152,6 +152,7 @@ class Train(Settings):
     class_weights: list[Weight] = []
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.7
     unlabelled_weight: Weight = 1.0
+    unsupervised_weight: Weight = 1.0
     expert: bool = True
     anchor: bool = True
     bad_generator: bool = True

@@ -148,7 +148,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 arguments={
                     "classes": classes,
                     "definitions": definitions_argument(config),
-                    **{name.replace("_", "-"): value for name, value in config.train.model_dump().items()},
+                    **{name.replace("_", "-"): plain(value) for name, value in config.train.model_dump().items()},
                 },
                 instance="ml.m5.2xlarge",
                 retries=config.local.retries,
@@ -259,6 +259,11 @@ def monitoring(config: Config) -> Pipeline:
             ),
         ),
     )
+
+
+def plain(value: Value | list) -> Value:
+    """A list as an argument takes it: comma separated."""
+    return ",".join(str(part) for part in value) if isinstance(value, list) else value
 
 
 def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str, Value]:

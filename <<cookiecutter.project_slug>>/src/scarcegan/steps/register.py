@@ -109,8 +109,11 @@ def describe(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
 
 
 def read_gate(folder: Path | None) -> dict[str, Any]:
-    """The gate's figures; empty without a gate channel."""
-    return read_json(folder / "gate.json", AGAIN) if folder else {}
+    """The gate's figures; empty without a gate channel. UserError for a gate that is closed, however we got here."""
+    gate = read_json(folder / "gate.json", AGAIN) if folder else {}
+    if gate.get("passed") is False:
+        raise UserError(f"the gate is closed, nothing was registered: {gate.get('reason', 'no reason given')}")
+    return gate
 
 
 def parse_config(text: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scarcegan.data import learnt
 from scarcegan.data.schema import UNLABELLED, FeatureTable, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
 
@@ -223,6 +224,8 @@ def choose_and_save(
         export(trained, choice, calibrations[choice.candidate], args.models_out / name, splits.labelled.values.shape[1])
         chosen = describe(name, definition, choice, trained, args.seeds) | dict(facts)
         (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
+        judges = splits.validation.user_id[splits.validation.label != UNLABELLED]
+        learnt.record(args.models_out / name, [*splits.labelled.user_id, *judges])
         said = {key: round(value, 3) for key, value in choice.validation.items()}
         print(f"train: {name}: iteration {chosen['iterations']}, {said}", file=sys.stderr)
 

@@ -176,5 +176,5 @@ def test_a_config_that_is_no_json_object_is_refused(arguments: list[str], capsys
 
 def test_a_closed_gate_registers_nothing_however_the_step_was_called(tmp_path: Path) -> None:
     (tmp_path / "gate.json").write_text('{"passed": false, "reason": "0.2 is under 0.3"}')
-    with pytest.raises(UserError, match="gate is closed, nothing was registered: 0.2 is under 0.3"):
+    with pytest.raises(UserError, match="closed, nothing was registered"):
         read_gate(tmp_path)

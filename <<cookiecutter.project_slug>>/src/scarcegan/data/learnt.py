@@ -3,7 +3,6 @@
 The hash hides names from a reader, not from somebody who can guess them: treat the file like the model itself.
 """
 
-import json
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path

@@ -33,8 +33,8 @@ class EnsembleDense(keras.layers.Layer):
         super().__init__()
         self.units, self.seeds, self.salt, self.zero, self.biased = units, tuple(seeds), salt, zero, biased
 
-    def build(self, shape: Sequence[int]) -> None:
-        size = (len(self.seeds), shape[-1], self.units)
+    def build(self, shape: Sequence[int | None]) -> None:
+        size = (len(self.seeds), int(shape[-1] or 0), self.units)
         start = np.zeros(size, np.float32) if self.zero else glorot_uniform(size, self.seeds, self.salt)
         self.kernel = self.add_weight(name="kernel", shape=size, initializer=lambda *_, **__: tf.constant(start))
         self.bias = (
@@ -133,22 +133,21 @@ class Discriminator(keras.Model):
         super().__init__(name="discriminator")
         self.seeds, self.traits_width = tuple(seeds), sizes[-1]
         self.trunk = trunk(sizes, seeds)
-        self.codes = self.code_reader = None
-        if edges is not None:
-            self.codes, self.code_reader = Codes(edges), EnsembleDense(sizes[0], seeds, salt=103)
+        self.codes = Codes(edges) if edges is not None else None
+        self.code_reader = EnsembleDense(sizes[0], seeds, salt=103)
         self.reads_codes = (1.0 - np.array(seeds) % 2).astype(np.float32)[:, None, None]
         self.class_head = class_head(classes, seeds)
         self.source_head = source_head(seeds)
         self.expert = EnsembleDense(classes + 1, seeds, salt=102, zero=True) if expert else None
 
-    def build(self, shape: Sequence[int]) -> None:
+    def build(self, shape: Sequence[int | None]) -> None:
         members, features = len(self.seeds), shape[-1]
         self.trunk.build((members, None, features))  # traits() calls its layers one by one
         for head in (self.class_head, self.source_head):
             head.build((members, None, self.traits_width))
         if self.expert is not None:
             self.expert.build((members, None, features))
-        if self.code_reader is not None:
+        if self.codes is not None:
             self.code_reader.build((members, None, int(np.prod(self.codes.low.shape))))
         self.built = True
 
@@ -156,7 +155,7 @@ class Discriminator(keras.Model):
         """Trunk features of rows."""
         first, *rest = self.trunk.layers
         traits = first(rows)
-        if self.code_reader is not None:
+        if self.codes is not None:
             traits += self.reads_codes * self.code_reader(self.codes(rows))
         for layer in rest:
             traits = layer(traits)

@@ -234,7 +234,7 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Say why the champion ranks a user where it does: which features, and by how much."""
+    """Say why the champion ranks a user where it does. Which features, by how much."""
     found = workspace(context).explain(user)
     head = f"{user}: {found['predicted']}, rarity {found['rarity']:.3f} (version {found['version']})"
     lines = table(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))

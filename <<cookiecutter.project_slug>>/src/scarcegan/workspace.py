@@ -176,6 +176,7 @@ class Workspace:
         folder = next((path for path in self.seen_by(package) if path.name == "scored"), None)
         if folder is None:
             raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
+        os.environ.update(self.environment)  # before TensorFlow is loaded: it is quiet, as in a step
         from scarcegan.model import scorer
         from scarcegan.model.explain import explain, reference
 

@@ -1,0 +1,132 @@
+"""The workspace: what the verbs read, what they refuse, and what they leave alone."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scarcegan.errors import UserError
+from scarcegan.model import scorer
+from scarcegan.registry.base import ModelPackage
+from scarcegan.workspace import Workspace
+
+PACKAGE = ModelPackage(3, "rare-players", "set1", "best_ranking", "Approved", True, "2026-01-01")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("labels:\n  rare_class: risky\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return Workspace.open(tmp_path / "config.yaml")
+
+
+def with_data(place, labels=True):
+    (place.root / "data" / "telemetry").mkdir(parents=True)
+    if labels:
+        (place.root / "data" / "labels.csv").write_text("user_id,label\n", encoding="utf-8")
+    return place
+
+
+def test_paths_of_the_settings_lie_beside_them_wherever_one_stands(place, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    assert place.runs_folder == tmp_path.resolve() / "runs"
+    assert place.path("/elsewhere").as_posix() == "/elsewhere"
+
+
+def test_missing_data_names_the_two_ways_to_get_some(place):
+    with pytest.raises(UserError, match=r"'scarcegan data make' .* or set data.path"):
+        place.data_sources()
+
+
+def test_missing_labels_are_asked_for_but_not_when_they_stand_with_the_data(place):
+    with_data(place, labels=False)
+    with pytest.raises(UserError, match=r"labels\.csv: no labels there"):
+        place.data_sources()
+    for where in ("inside", "folders"):
+        inside = Workspace.open(place.root / "config.yaml", [f"data.labels={where}"])
+        assert list(inside.data_sources()) == ["telemetry"]
+
+
+def test_telemetry_and_labels_are_the_sources(place):
+    assert [path.name for path in with_data(place).data_sources().values()] == ["telemetry", "labels.csv"]
+
+
+def test_looking_for_models_where_none_are_makes_nothing(place):
+    assert place.models() == [] and place.champion() is None and place.runs() == []
+    for version in (None, 1):
+        with pytest.raises(UserError, match="scarcegan "):
+            place.package(version)
+    assert sorted(path.name for path in place.root.iterdir()) == ["config.yaml"]
+
+
+def test_one_folder_is_itself_and_several_are_gathered_in_any_order_in_one_place(place):
+    a, b = place.root / "a", place.root / "b"
+    for folder in (a, b):
+        folder.mkdir()
+        (folder / "rows.txt").write_text(folder.name)
+    assert place.gathered([a]) == a
+    both = place.gathered([a, b])
+    assert place.gathered([b, a]) == both
+    assert sorted(path.read_text() for path in both.glob("*/rows.txt")) == ["a", "b"]
+
+
+class Exports:
+    """A registry that counts its exports."""
+
+    def __init__(self):
+        self.times = 0
+
+    def export(self, version, folder):
+        self.times += 1
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text("{}")
+
+
+def test_a_package_is_exported_once(place, monkeypatch):
+    registry = Exports()
+    monkeypatch.setattr(Workspace, "registry", lambda _: registry)
+    assert place.exported(PACKAGE) == place.exported(PACKAGE)
+    assert registry.times == 1
+
+
+class Sum:
+    """A scorer whose rarity is the sum of two features."""
+
+    classes, features = ("normal", "risky"), ("a", "b")
+
+    def score(self, values, names=None):
+        rarity = values.sum(axis=1)
+        return scorer.Scores(np.stack([1 - rarity, rarity], 1), rarity, rarity * 0, (rarity > 0.5).astype(np.int32))
+
+
+@pytest.fixture
+def scored(place, monkeypatch):
+    """Three users, scored by version 3; the median user has a = 0.1, b = 0.2."""
+    folder = place.runs_folder / "r1" / "score" / "scored"
+    folder.mkdir(parents=True)
+    rows = {"user_id": ["u1", "u2", "u3"], "a": [0.0, 0.1, 0.7], "b": [0.2, 0.3, 0.1]}
+    pq.write_table(pa.table(rows), folder / "part-00000.parquet")
+    monkeypatch.setattr(Workspace, "package", lambda *_: PACKAGE)
+    monkeypatch.setattr(Workspace, "seen_by", lambda *_: [folder])
+    monkeypatch.setattr(Workspace, "exported", lambda self, _: self.root)
+    monkeypatch.setattr(scorer, "load", lambda _: Sum())
+    return place
+
+
+def test_a_user_is_explained_by_what_moves_it_from_the_median_user_strongest_first(scored):
+    found = scored.explain("u3")
+    assert (found["user"], found["version"], found["predicted"]) == ("u3", 3, "risky")
+    assert found["rarity"] == pytest.approx(0.8)
+    assert [item["feature"] for item in found["features"]] == ["a", "b"]
+    assert [item["moves_rarity_by"] for item in found["features"]] == pytest.approx([0.6, -0.1])
+    json.dumps(found)
+
+
+def test_a_user_nobody_has_scored_is_told_so(scored, monkeypatch):
+    with pytest.raises(UserError, match="'u9' is not among the 3 users"):
+        scored.explain("u9")
+    monkeypatch.setattr(Workspace, "seen_by", lambda *_: [])
+    with pytest.raises(UserError, match=r"has scored nobody yet. Type: scarcegan score"):
+        scored.explain("u1")

@@ -49,6 +49,7 @@ VARIANTS = {
             "anchor": False,
         }
     ),
+    "  class head alone (no GAN)": Variant({"alpha": 1.0, "unlabelled_weight": 0.0, "unsupervised_weight": 0.0}),
     "  unlabelled rows not in class head": Variant({"unlabelled_weight": 0.0}),
     "  no codes (bins 0)": Variant({"bins": 0}),
     "  no log1p": Variant(logarithms=False),

@@ -74,7 +74,7 @@ def run(data: Path, folder: Path) -> None:
     result = scarcegan(
         project, "run", *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     )
-    print(f"run {result['run']}: {result['status']}. {result['reason']}")
+    print(f"run {result['run']}: {result['status']}. {result['reason']}".strip())
     for report in result["reports"]:
         print(f"report: {report}")
         print_evaluation(Path(report).with_name("evaluation.csv"))

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = [figures(evaluated(place, seed, args.users, args.set)) for seed in range(1, args.populations + 1)]
     weak, true, shares = ([one[i] for one in found] for i in range(3))
     print(
-        f"{args.populations} populations of {args.users:,} players; rare class by weak labels of test users, and by the truth"
+        f"{args.populations} populations of {args.users:,} players, test users: by their weak labels, and by the truth"
     )
     rows = []
     for method in weak[0]:

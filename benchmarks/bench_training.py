@@ -46,7 +46,6 @@ def plain(predicting: bool) -> Callable[[], None]:
     import keras
     import tensorflow as tf
     from keras import layers
-
     from scarcegan.model import losses
 
     def dense(sizes: tuple[int, ...]) -> list:

@@ -3,7 +3,8 @@
 import io
 import re
 
-from scarcegan.pipeline.live import Lines, final_line, seconds_text, watching
+from scarcegan.pipeline.events import Event
+from scarcegan.pipeline.live import Lines, final_line, seconds_text, sentence, watching
 from toy_runs import Toys, gated, line, pipeline, step
 
 
@@ -76,3 +77,8 @@ def test_the_last_line_counts_steps_of_each_kind():
 
 def test_times_are_written_as_people_say_them():
     assert [seconds_text(s) for s in (0.44, 12.3, 125, 7620)] == ["0.4 s", "12 s", "2 min 05 s", "2 h 07 min"]
+
+
+def test_a_step_that_names_itself_is_named_once():
+    event = Event("line", "train", "train: iteration 5")
+    assert sentence(event, {}, 0.0) == "train: iteration 5"

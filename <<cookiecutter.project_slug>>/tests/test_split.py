@@ -99,6 +99,8 @@ def test_a_class_too_small_is_refused_with_the_fewest_it_needs(tmp_path):
     with pytest.raises(UserError, match=r"class 'risky' has 5 labelled users; 6 are the fewest for 3 folds") as refused:
         run_split(table(risky=5), tmp_path)
     assert "split.folds" in str(refused.value)
+    with pytest.raises(UserError, match=r"0 labelled users.*data\.labels"):
+        run_split(table(risky=0), tmp_path / "none")
     assert len(run_split(table(risky=6), tmp_path / "six")["test"]) > 0
     with pytest.raises(UserError, match="class 'risky' has 0 labelled users"):
         run_split(table(risky=0), tmp_path)

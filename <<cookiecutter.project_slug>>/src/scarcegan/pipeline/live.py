@@ -130,7 +130,7 @@ def sentence(event: Event, steps: dict[str, str], seconds: float) -> str:
     said = {
         "begin": f"run {event.text}",
         "started": "started",
-        "line": event.text,
+        "line": event.text.removeprefix(f"{event.step}: "),
         "finished": f"done{used}{memory}",
         "cached": "cached (nothing it depends on has changed)",
         "kept": "kept from before",

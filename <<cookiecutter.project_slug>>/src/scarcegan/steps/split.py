@@ -100,7 +100,8 @@ def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shar
             raise UserError(
                 f"class '{name}' has {count} labelled users; {fewest} are the fewest for {shares.folds} folds, a "
                 f"validation share of {shares.validation} and a test share of {shares.test}. Label more users, or "
-                "lower split.folds in config.yaml."
+                + ("lower split.folds" if count else "say under data.labels where their labels are")
+                + " in config.yaml."
             )
 
 

@@ -226,7 +226,7 @@ def choose_and_save(
         (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
         judges = splits.validation.user_id[splits.validation.label != UNLABELLED]
         learnt.record(args.models_out / name, [*splits.labelled.user_id, *judges])
-        said = {key: round(value, 3) for key, value in choice.validation.items()}
+        said = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in choice.validation.items())
         print(f"train: {name}: iteration {chosen['iterations']}, {said}", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ Heavy libraries are imported inside the verb that needs them, so that --help ans
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -290,9 +291,14 @@ def cell(value: Any) -> str:
 def main() -> None:
     """The `scarcegan` command. A user's mistake ends with one sentence and exit code 2; a bug with its traceback."""
     try:
-        app(prog_name="scarcegan")
+        try:
+            app(prog_name="scarcegan")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that has gone away can still be told from a mistake
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
             raise SystemExit(0) from None
         print(f"error: {sentence(error)}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None

@@ -18,6 +18,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
+# A process per method: threads within one would only stand in each other's way.
+for library in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(library, "1")
 
 from kddcup99 import baselines, compare, protocol, table, variants  # noqa: E402
 from kddcup99.protocol import TASKS, Draw, Task  # noqa: E402

@@ -15,7 +15,7 @@ ALL := -r requirements.txt -r "$(PROJECT)/requirements.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check lint types clean lock tree bench-kddcup99 bench-scale bench-training bench-features
+.PHONY: help demo test check lint types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and again
 
 bench-scale: $(VENV)/.all-ready  ## time and memory for 10,000 and 100,000 users
 	"$(RUN)/python" benchmarks/bench_scale.py
+
+bench-telemetry: $(VENV)/.all-ready  ## model quality on several synthetic populations, and what unknown catches
+	"$(RUN)/python" benchmarks/bench_telemetry.py
 
 bench-training: $(VENV)/.all-ready  ## iterations per second against a plain loop
 	"$(RUN)/python" benchmarks/bench_training.py

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -342,7 +343,8 @@ def test_killed_at_random_moments_a_retry_gives_exactly_one_set(database: Path, 
         process.start()
         assert begun.wait(60)
         time.sleep(moments.uniform(0, 0.25))
-        os.kill(process.pid or 0, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it had ended before
+            os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
         registry = local(place)
         seen = len(registry.packages())

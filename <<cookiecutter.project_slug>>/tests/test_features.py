@@ -102,6 +102,13 @@ def test_csv_gzip_and_parquet_in_one_file_or_many_give_the_same_rows(tmp_path):
         np.testing.assert_array_equal(found.values, expected.values)
 
 
+@pytest.mark.parametrize("name", ["week [1]", "all*", "what?", "[a-c]*", "a]b[", "back\\slash"])
+def test_a_file_name_that_looks_like_a_pattern_is_a_name(tmp_path, name):
+    telemetry = write(tmp_path / "odd" / f"{name}.csv", *GOOD[:3])
+    write(tmp_path / "odd" / "all others.csv", *GOOD)  # what the pattern would find as well
+    assert run_features(telemetry, tmp_path / "out").user_id.tolist() == ["ann"]
+
+
 def test_labels_come_from_a_file_from_folders_or_from_a_column(tmp_path):
     good = write(tmp_path / "good.csv", *GOOD, "cyd,2026-01-06,1,1")
     labels = write(tmp_path / "labels.csv", *LABELS, "cyd,unlabelled")

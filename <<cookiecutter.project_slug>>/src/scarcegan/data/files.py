@@ -5,6 +5,7 @@ What a damaged or odd file says is turned into one sentence here. Nothing here k
 
 import csv
 import errno
+import glob
 import gzip
 import os
 import re
@@ -41,7 +42,7 @@ class Source:
     @property
     def table(self) -> str:
         """What stands behind FROM: the columns, and FILE."""
-        files = "[" + ", ".join(literal(str(file)) for file in self.files) + "]"
+        files = "[" + ", ".join(literal(glob.escape(str(file))) for file in self.files) + "]"
         if not self.delimiter:
             return f"read_parquet({files}, filename={literal(FILE)})"
         columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self.columns) + "}"

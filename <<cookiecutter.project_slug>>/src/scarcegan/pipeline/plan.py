@@ -134,7 +134,8 @@ def make_plan(
         try:
             pipeline.step(from_step)
         except KeyError as error:
-            raise UserError(f"{error.args[0]}. There are: {', '.join(s.name for s in pipeline.steps)}.") from None
+            said = error.args[0] if error.args[0].endswith("?") else f"{error.args[0]}."
+            raise UserError(f"{said} There are: {', '.join(s.name for s in pipeline.steps)}.") from None
     unknown = [name for name in sources if name not in pipeline.sources]
     missing = [name for name in pipeline.sources if name not in sources and name not in pipeline.optional]
     if unknown or missing:

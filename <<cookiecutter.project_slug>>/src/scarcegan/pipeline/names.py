@@ -3,9 +3,49 @@
 `project` is SageMakerProjectName: at most 32 characters, so that the longest of these stay within AWS's limits.
 """
 
+import re
 from dataclasses import dataclass
 
+from scarcegan.errors import UserError
+
 UNKNOWN_ACCOUNT = "000000000000"  # stands for the account while none is known: plans and rehearsals
+
+# AWS's TensorFlow images: jobs run in the first, endpoints serve with the second. In patch until 2027-07.
+# https://docs.aws.amazon.com/deep-learning-containers/latest/devguide/what-is-dlc.html
+IMAGES = {
+    "training": "tensorflow-training:2.21-cpu-py312-amzn2023-sagemaker",
+    "inference": "tensorflow-inference:2.20-cpu-py312-amzn2023-sagemaker",
+}
+COMMON = "763104351884"
+COMMON_REGIONS = """
+    ap-northeast-1 ap-northeast-2 ap-south-1 ap-southeast-1 ap-southeast-2 ca-central-1 eu-central-1 eu-north-1
+    eu-west-1 eu-west-2 eu-west-3 sa-east-1 us-east-1 us-east-2 us-west-1 us-west-2
+"""
+IMAGE_ACCOUNTS = dict.fromkeys(COMMON_REGIONS.split(), COMMON) | {
+    "af-south-1": "626614931356",
+    "ap-east-1": "871362719292",
+    "ap-east-2": "975050140332",
+    "ap-northeast-3": "364406365360",
+    "ap-south-2": "772153158452",
+    "ap-southeast-3": "907027046896",
+    "ap-southeast-4": "457447274322",
+    "ap-southeast-5": "550225433462",
+    "ap-southeast-6": "633930458069",
+    "ap-southeast-7": "590183813437",
+    "ca-west-1": "204538143572",
+    "cn-north-1": "727897471807",
+    "cn-northwest-1": "727897471807",
+    "eu-central-2": "380420809688",
+    "eu-south-1": "692866216735",
+    "eu-south-2": "503227376785",
+    "il-central-1": "780543022126",
+    "me-central-1": "914824155844",
+    "me-south-1": "217643126080",
+    "mx-central-1": "637423239942",
+    "us-gov-east-1": "446045086412",
+    "us-gov-west-1": "442386744353",
+}
+BUCKET = re.compile(r"(?P<project>.+)-(?P<account>\d{12})-(?P<region>[a-z]{2}(-[a-z]+)+-\d)")
 
 
 @dataclass(frozen=True)
@@ -15,6 +55,14 @@ class Names:
     project: str
     account: str
     region: str
+
+    @classmethod
+    def of_bucket(cls, bucket: str) -> "Names":
+        """The names of the project that a bucket belongs to; UserError for a bucket of another kind."""
+        found = BUCKET.fullmatch(bucket)
+        if not found:
+            raise UserError(f"bucket '{bucket}' is not named <project>-<account>-<region>. Use the toolchain's bucket.")
+        return cls(found["project"], found["account"], found["region"])
 
     @property
     def partition(self) -> str:
@@ -40,6 +88,17 @@ class Names:
 
     def role_arn(self, actor: str) -> str:
         return f"arn:{self.partition}:iam::{self.account}:role/{self.role(actor)}"
+
+    def image(self, kind: str) -> str:
+        """The URI of AWS's TensorFlow image for `training` or `inference`; UserError where AWS keeps none."""
+        account = IMAGE_ACCOUNTS.get(self.region)
+        if account is None:
+            raise UserError(
+                f"no TensorFlow image of AWS is known in '{self.region}' (known: {', '.join(sorted(IMAGE_ACCOUNTS))}). "
+                "Choose one of these regions, or add its account to IMAGE_ACCOUNTS in pipeline/names.py."
+            )
+        suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+        return f"{account}.dkr.ecr.{self.region}.{suffix}/{IMAGES[kind]}"
 
     @property
     def register_function(self) -> str:

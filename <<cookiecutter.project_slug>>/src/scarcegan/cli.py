@@ -3,22 +3,19 @@
 Heavy libraries are imported inside the verb that needs them, so that --help answers at once.
 """
 
-import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from scarcegan import cli_cloud
+from scarcegan.console import AsJson, Changes, emit, example, table, workspace
 from scarcegan.errors import USER_ERROR, UserError, sentence
 
-if TYPE_CHECKING:
-    from scarcegan.workspace import Workspace
-
-GATE_CLOSED = 3
 INTERRUPTED = 130
 
 
@@ -43,11 +40,6 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of config.yaml, for this time only.")
-]
-
 
 @app.callback()
 def settings(
@@ -57,22 +49,6 @@ def settings(
     ),
 ) -> None:
     context.obj = config
-
-
-def workspace(context: typer.Context, changes: list[str] | None = None) -> "Workspace":
-    from scarcegan.workspace import Workspace
-
-    return Workspace.open(context.obj, changes or [])
-
-
-def emit(value: Any, as_json: bool, lines: list[str]) -> None:
-    """Print a result: JSON for machines, lines for people."""
-    print(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
-
-
-def example(text: str) -> str:
-    """The epilog of a verb."""
-    return f"Example: {text}"
 
 
 @data_app.command("make", epilog=example("scarcegan data make --users 20000"))
@@ -264,28 +240,15 @@ def monitor(
     raise typer.Exit(result.exit_code)
 
 
+app.add_typer(cli_cloud.app)
+
+
 @app.command(epilog=example("scarcegan demo"))
 def demo(context: typer.Context) -> None:
     """Everything once, in a few minutes. Telemetry, run, approve, a request answered, all scored, a drift report."""
     from scarcegan.demo import play
 
     play(context.obj)
-
-
-def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
-    """Rows as aligned text, one line each under a head line."""
-    cells = [[column.replace("_", " ") for column in columns]]
-    cells += [[cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-
-
-def cell(value: Any) -> str:
-    if value is None or value is False:
-        return ""
-    if value is True:
-        return "*"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

@@ -1,0 +1,205 @@
+"""The verbs of the cloud: upsert, start, status, logs, stop. Part of cli.py; imports neither boto3 nor the SDK."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scarcegan.console import AsJson, Changes, DryRun, emit, example, table, workspace
+
+if TYPE_CHECKING:
+    from scarcegan.pipeline.aws import Aws
+    from scarcegan.pipeline.executions import Status
+
+POLL_SECONDS = 20
+FAILED, GATE_CLOSED = 1, 3  # as `scarcegan run` ends
+
+app = typer.Typer()
+
+Execution = Annotated[str | None, typer.Argument(help="Id or ARN; default: the newest.")]
+OfPipeline = Annotated[str | None, typer.Option("--pipeline", help="training or scoring.")]
+
+
+@contextmanager
+def aws_door(context: typer.Context) -> "Iterator[Aws]":
+    """The project's door to AWS; what AWS refuses becomes a sentence."""
+    from scarcegan.pipeline import aws
+
+    config = workspace(context).config
+    with aws.plainly(config):
+        yield aws.connect(config)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@app.command(epilog=example("scarcegan upsert --dry-run"))
+def upsert(
+    context: typer.Context,
+    upload_only: Annotated[
+        bool, typer.Option("--upload-only", help="Code, wheels and build/*.json; no pipeline is touched.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put code and pipelines into AWS. Writes build/*.json; a dry run needs no account and no network."""
+    from scarcegan.pipeline import aws
+    from scarcegan.pipeline import upsert as upserting
+
+    place = workspace(context)
+    if dry_run:
+        plan = upserting.make_plan(place.root, place.config, aws.planned_names(place.config))
+        written = [place.show(path) for path in upserting.write(plan)]
+        lines = [
+            *upserting.lines(plan),
+            "",
+            f"wrote     {', '.join(written)}",
+            "Nothing in AWS was looked at or changed.",
+        ]
+        emit({**plan.describe(), "written": written}, as_json, lines)
+        return
+    with aws_door(context) as door:
+        plan = upserting.make_plan(place.root, place.config, door.names)
+        upserting.write(plan)
+        done = upserting.walk(plan, door, upload_only, say)
+    lines = [f"{len(done['uploaded'])} objects and {done['wheels']} wheels uploaded to {door.names.bucket}"]
+    lines += [f"{name}: {what}" for name, what in done["pipelines"].items()]
+    emit(done, as_json, [*lines, *([] if upload_only else ["Next: scarcegan start"])])
+
+
+@app.command(epilog=example("scarcegan start --set train.iterations=2000"))
+def start(
+    context: typer.Context,
+    changes: Changes = None,
+    pipeline: Annotated[str, typer.Option(help="training or scoring.")] = "training",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a pipeline in AWS. Returns at once; --set also takes a pipeline parameter: TelemetryUri=s3://…"""
+    from scarcegan.pipeline import start as starting
+
+    place = workspace(context)
+    plan = starting.plan_start(context.obj, pipeline, changes or [])
+    if dry_run:
+        lines = [f"{name}={value}" for name, value in plan.parameters.items()] or [
+            "every parameter as the pipeline has it"
+        ]
+        more = "With fingerprints of the data in S3. Nothing was started."
+        emit(asdict(plan), as_json, [f"start {place.config.project.name}-{pipeline}", *lines, more])
+        return
+    with aws_door(context) as door:
+        plan = starting.complete(plan, door, place.config)
+        for note in plan.notes:
+            say(note)
+        arn = starting.start(plan, door)
+    execution = arn.rsplit("/", 1)[1]
+    lines = [f"execution {execution} of {door.names.pipeline(pipeline)} has started"]
+    lines += [f"  {name}={value}" for name, value in sorted(plan.parameters.items())]
+    emit(
+        {"execution": execution, "arn": arn, **asdict(plan)},
+        as_json,
+        [*lines, f"Next: scarcegan status {execution} --watch"],
+    )
+
+
+@app.command(epilog=example("scarcegan status --watch"))
+def status(
+    context: typer.Context,
+    execution: Execution = None,
+    pipeline: OfPipeline = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for the end; exit code 0 succeeded, 3 gate closed, 1 failed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the steps of an execution in AWS. Status, minutes, metrics of the training, reasons."""
+    from scarcegan.pipeline import executions
+
+    with aws_door(context) as door:
+        arn = executions.find(door, execution, pipeline)
+        found = executions.status(door, arn)
+        said: set[str] = set()
+        while watch and not found.ended:
+            for line in news(found, said):
+                say(line)
+            time.sleep(POLL_SECONDS)
+            found = executions.status(door, arn)
+    emit({**asdict(found), "gate_closed": found.gate_closed}, as_json, status_lines(found))
+    if watch and found.status != executions.SUCCEEDED:
+        raise typer.Exit(GATE_CLOSED if found.gate_closed else FAILED)
+
+
+@app.command(epilog=example("scarcegan logs train"))
+def logs(
+    context: typer.Context,
+    step: Annotated[str | None, typer.Argument(help="Default: the step that failed, else the latest.")] = None,
+    execution: Annotated[str | None, typer.Option(help="Id or ARN; default: the newest.")] = None,
+    pipeline: OfPipeline = None,
+) -> None:
+    """Print what a step in AWS has logged."""
+    from scarcegan.pipeline import executions
+
+    with aws_door(context) as door:
+        for line in executions.log_lines(door, executions.find(door, execution, pipeline), step):
+            print(line)
+
+
+@app.command(epilog=example("scarcegan stop --dry-run"))
+def stop(
+    context: typer.Context,
+    execution: Execution = None,
+    pipeline: OfPipeline = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Stop an execution in AWS. Finished steps stay; the next start takes them from the cache."""
+    from scarcegan.pipeline import executions
+
+    with aws_door(context) as door:
+        arn = executions.find(door, execution, pipeline)
+        found = executions.status(door, arn)
+        words = f"execution {found.execution} of {found.pipeline}"
+        if found.ended:
+            print(f"{words} has ended already: {found.status}")
+        elif dry_run:
+            print(f"{words} is {found.status} and would be stopped")
+        else:
+            executions.stop(door, arn)
+            print(f"{words} is being stopped. Next: scarcegan status {found.execution}")
+
+
+def news(found: "Status", said: set[str]) -> Iterator[str]:
+    """A line per step whose status has changed since the last look."""
+    for step in found.steps:
+        line = f"{step.step}: {step.status}{' (cached)' if step.cached else ''}"
+        if line not in said:
+            said.add(line)
+            yield line
+
+
+def status_lines(found: "Status") -> list[str]:
+    """An execution for people: a line per step, then figures, reasons and ARNs of what failed."""
+    head = f"execution {found.execution} of {found.pipeline}: {found.status}"
+    lines = [f"{head}, {found.minutes:.0f} min, began {found.started}"]
+    rows: list[dict[str, Any]] = [asdict(step) | {"minutes": shown(step.minutes)} for step in found.steps]
+    lines += (
+        table(rows, ("step", "status", "cached", "minutes", "attempts", "job")) if rows else ["no step has begun yet"]
+    )
+    for step in found.steps:
+        if step.metrics:
+            lines.append(f"{step.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in step.metrics.items()))
+        if step.reason:
+            lines.append(f"{step.step}: {step.reason}")
+    if found.reason:
+        lines.append(found.reason)
+    if found.status == "Failed" and not found.gate_closed:
+        lines.append(f"Next: scarcegan logs --execution {found.execution}")
+    return lines
+
+
+def shown(minutes: float | None) -> str:
+    return "" if minutes is None else f"{minutes:.1f}"

@@ -1,0 +1,241 @@
+"""Executions of the SageMaker pipelines: look, read logs, stop, fetch what a step wrote. See start.py, upsert.py."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scarcegan.errors import UserError
+from scarcegan.pipeline import aws
+from scarcegan.pipeline import definition as pipelines
+from scarcegan.pipeline.aws import Aws
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import Pipeline
+
+PIPELINES = ("training", "scoring")
+ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
+SUCCEEDED = "Succeeded"
+LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "/aws/sagemaker/ProcessingJobs"}
+JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step of an execution. kind: TrainingJob, ProcessingJob, Lambda, Condition, Fail or "" while not known;
+    minutes: None before it starts; job: its ARN, "" for a step without one."""
+
+    step: str
+    status: str
+    kind: str = ""
+    minutes: float | None = None
+    cached: bool = False
+    attempts: int = 1
+    reason: str = ""
+    job: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """An execution and its steps, first to last. started: ISO 8601 in UTC."""
+
+    execution: str
+    pipeline: str
+    status: str
+    started: str
+    minutes: float
+    arn: str
+    reason: str = ""
+    steps: Sequence[StepStatus] = ()
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def gate_closed(self) -> bool:
+        """Whether nothing failed but the gate's else-branch."""
+        return {step.kind for step in self.steps if step.status == "Failed"} == {"Fail"}
+
+
+def pipeline_of(name: str, config: Config) -> Pipeline:
+    """The definition of a pipeline that runs in the cloud; UserError for another name."""
+    if name not in PIPELINES:
+        raise UserError(f"no pipeline '{name}' in the cloud. There are: {', '.join(PIPELINES)}.")
+    return pipelines.training(config) if name == "training" else pipelines.scoring(config)
+
+
+def not_there(door: Aws, name: str) -> UserError:
+    return UserError(
+        f"there is no pipeline '{door.names.pipeline(name)}' in {door.names.region} (account {door.names.account}) "
+        "yet. Type: scarcegan upsert"
+    )
+
+
+def find(door: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
+    """ARN of an execution: given as ARN, by its id, or the newest of a pipeline (training unless named)."""
+    if execution and execution.startswith("arn:"):
+        return execution
+    if execution:
+        return by_id(door, execution, pipeline)
+    name = pipeline or "training"
+    found = executions(door, name, 1)
+    if not found:
+        raise UserError(f"the pipeline {door.names.pipeline(name)} has never run. Type: scarcegan start")
+    return found[0]["PipelineExecutionArn"]
+
+
+def by_id(door: Aws, execution: str, pipeline: str | None) -> str:
+    """ARN of the execution of that id, in the named pipeline or in any; UserError when there is none."""
+    from botocore.exceptions import ClientError
+
+    for name in [pipeline] if pipeline else PIPELINES:
+        arn = door.names.arn("sagemaker", f"pipeline/{door.names.pipeline(name)}/execution/{execution}")
+        try:
+            door.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+            return arn
+        except ClientError as error:
+            if not aws.is_missing(error):
+                raise
+    raise UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
+
+
+def executions(door: Aws, name: str, newest: int) -> list[dict[str, Any]]:
+    """Summaries of the newest executions of a pipeline, newest first; UserError when there is no such pipeline."""
+    from botocore.exceptions import ClientError
+
+    pipeline_of(name, Config())
+    try:
+        return door.client("sagemaker").list_pipeline_executions(
+            PipelineName=door.names.pipeline(name), SortBy="CreationTime", SortOrder="Descending", MaxResults=newest
+        )["PipelineExecutionSummaries"]
+    except ClientError as error:
+        if aws.is_missing(error):
+            raise not_there(door, name) from error
+        raise
+
+
+def status(door: Aws, arn: str) -> Status:
+    """An execution with its steps, and what the training job measured."""
+    about = door.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+    begun = about["CreationTime"]
+    ended = about["LastModifiedTime"] if about["PipelineExecutionStatus"] in ENDED else datetime.now(UTC)
+    _, pipeline, _, execution = arn.rsplit(":", 1)[1].split("/")
+    return Status(
+        execution,
+        pipeline,
+        about["PipelineExecutionStatus"],
+        begun.astimezone(UTC).isoformat(timespec="seconds"),
+        minutes(begun, ended) or 0.0,
+        arn,
+        about.get("FailureReason", ""),
+        [step_status(door, step) for step in raw_steps(door, arn)],
+    )
+
+
+def raw_steps(door: Aws, arn: str) -> list[dict[str, Any]]:
+    """The steps begun so far as SageMaker lists them, first to last."""
+    pages = door.client("sagemaker").get_paginator("list_pipeline_execution_steps")
+    listed = pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending")
+    return [step for page in listed for step in page["PipelineExecutionSteps"]]
+
+
+def step_status(door: Aws, step: Mapping[str, Any]) -> StepStatus:
+    about = step.get("Metadata", {})
+    arn = job(step)
+    return StepStatus(
+        step["StepName"],
+        step["StepStatus"],
+        next(iter(about), ""),
+        minutes(step.get("StartTime"), step.get("EndTime") or datetime.now(UTC)),
+        "CacheHitResult" in step,
+        step.get("AttemptCount", 1),
+        step.get("FailureReason") or about.get("Fail", {}).get("ErrorMessage", ""),
+        arn,
+        training_metrics(door, arn) if ":training-job/" in arn else {},
+    )
+
+
+def job(step: Mapping[str, Any]) -> str:
+    """ARN of the job or function behind a step, "" when there is none."""
+    about = step.get("Metadata", {})
+    return next((about[kind]["Arn"] for kind in JOBS if kind in about), "")
+
+
+def minutes(begun: datetime | None, ended: datetime | None) -> float | None:
+    return round((ended - begun).total_seconds() / 60, 1) if begun and ended else None
+
+
+def training_metrics(door: Aws, arn: str) -> dict[str, float]:
+    """The last value of each metric that the training job's log lines told."""
+    from botocore.exceptions import ClientError
+
+    try:
+        about = door.client("sagemaker").describe_training_job(TrainingJobName=arn.rsplit("/", 1)[1])
+    except ClientError as error:
+        if aws.is_missing(error):
+            return {}
+        raise
+    return {metric["MetricName"]: metric["Value"] for metric in about.get("FinalMetricDataList", [])}
+
+
+def log_lines(door: Aws, arn: str, step: str | None = None) -> Iterator[str]:
+    """What the step's job or function has logged so far. step: default the one that failed, else the latest.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
+    """
+    from botocore.exceptions import ClientError
+
+    place = log_place(choose(raw_steps(door, arn), step))
+    try:
+        pages = door.client("logs").get_paginator("filter_log_events").paginate(**place)
+        yield from (event["message"].rstrip("\n") for page in pages for event in page["events"])
+    except ClientError as error:
+        if aws.is_missing(error):
+            raise UserError("nothing is logged yet: the job is being prepared. Type the command again later.") from None
+        raise
+
+
+def choose(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
+    """The named step, or the one that failed, or the latest with a job. UserError when there is none."""
+    able = [step for step in steps if job(step)]
+    if name is not None:
+        able = [step for step in able if step["StepName"] == name]
+    failed = [step for step in able if step["StepStatus"] == "Failed"]
+    if able:
+        return (failed or able)[-1]
+    with_logs = ", ".join(step["StepName"] for step in steps if job(step)) or "none yet"
+    raise UserError(f"no log of step '{name or 'any'}' in this execution. Steps with a log: {with_logs}.")
+
+
+def log_place(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the logs of a step lie, as the arguments of FilterLogEvents."""
+    kind, _, name = job(step).rsplit(":", 1)[1].partition("/")
+    if kind in LOG_GROUPS:
+        return {"logGroupName": LOG_GROUPS[kind], "logStreamNamePrefix": f"{name}/"}
+    function = job(step).split(":function:")[1].split(":")[0]
+    found = {"logGroupName": f"/aws/lambda/{function}", "startTime": epoch(step["StartTime"])}
+    return {**found, "endTime": epoch(step["EndTime"])} if "EndTime" in step else found
+
+
+def epoch(moment: datetime) -> int:
+    """Milliseconds, as CloudWatch counts."""
+    return int(moment.timestamp() * 1000)
+
+
+def stop(door: Aws, arn: str) -> None:
+    """Ask an execution to stop: its running jobs are stopped too, what is finished stays."""
+    door.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
+
+
+def fetch(door: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
+    """Copy one output of a step into a folder, also when it came from the cache of an earlier execution."""
+    for found in raw_steps(door, arn):
+        if found["StepName"] != step:
+            continue
+        if source := found.get("CacheHitResult", {}).get("SourcePipelineExecutionArn"):
+            return fetch(door, source, step, output, folder)
+        execution = arn.rsplit("/", 1)[1]
+        return aws.fetch_folder(door, door.names.uri("runs", execution, step, output), folder)
+    raise UserError(f"step '{step}' has not run in execution {arn.rsplit('/', 1)[1]}. Look at: scarcegan status")

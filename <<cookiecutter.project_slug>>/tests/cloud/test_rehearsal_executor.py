@@ -15,10 +15,10 @@ REGISTER = "arn:aws:lambda:eu-west-1:123456789012:function:toy-register"
 ROLE = "arn:aws:iam::123456789012:role/toy"
 COUNT = """
 set -e
-lines=$(cat /dev/null "$2"/* | wc -l)
-mkdir -p "$4"
-echo "{\\"passed\\": $([ $lines -ge $6 ] && echo true || echo false), \\"lines\\": $lines}" > "$4/gate.json"
-echo "counted $lines for $TEAM" > "$4/said.txt"
+in="$SAGEMAKER_BASE_DIR/${2#/opt/ml/}" out="$SAGEMAKER_BASE_DIR/${4#/opt/ml/}"
+lines=$(find "$in" -type f -exec cat {} + | wc -l | tr -d ' ')
+echo "{\\"passed\\": $([ $lines -ge $6 ] && echo true || echo false), \\"lines\\": $lines}" > "$out/gate.json"
+echo "counted $lines for $TEAM" > "$out/said.txt"
 """
 PROGRAM = """
 import os, json, argparse

@@ -1,7 +1,8 @@
 """Processing and training jobs, run as processes on this machine: a folder stands for /opt/ml, S3 is really used.
 
 What is left out: images, instances, roles, networks, encryption, time limits. A job sees nothing of this process's
-environment but PATH and HOME, so what it needs must stand in its request.
+environment but PATH and HOME, so what it needs must stand in its request. Programs are told by SAGEMAKER_BASE_DIR
+where /opt/ml lies, as the image's own toolkit is.
 """
 
 import json
@@ -45,7 +46,7 @@ class Container:
         return self.ml / inside.removeprefix(ML).lstrip("/")
 
     def mapped(self, text: str) -> str:
-        """A text with /opt/ml replaced, wherever it stands in it."""
+        """A text with /opt/ml replaced, wherever it stands in it: for what the image itself reads, not the program."""
         return re.sub(rf"{ML}(?![\w-])", str(self.ml), text)
 
     def write(self, inside: str, value: Any) -> None:
@@ -65,11 +66,11 @@ class Container:
             "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_REGION": self.region,
             ROOT: str(self.ml),
-            **{name: self.mapped(value) for name, value in environment.items()},
+            **environment,
         }
         with log.open("wb") as said:
             done = subprocess.run(
-                list(map(self.mapped, command)),
+                command,
                 env=surroundings,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -115,8 +116,8 @@ def processing(request: Mapping[str, Any], container: Container) -> dict[str, An
     container.write(f"{ML}/config/processingjobconfig.json", request)
     container.write(f"{ML}/config/resourceconfig.json", HOST)
     app = request["AppSpecification"]
-    command = [*app.get("ContainerEntrypoint", ()), *app.get("ContainerArguments", ())]
-    container.run(command, request.get("Environment", {}))
+    entrypoint = [container.mapped(word) for word in app.get("ContainerEntrypoint", ())]
+    container.run([*entrypoint, *app.get("ContainerArguments", ())], request.get("Environment", {}))
     for each in outputs:
         if not (
             folders[each["OutputName"]].is_dir()
@@ -160,7 +161,10 @@ def write_settings(request: Mapping[str, Any], container: Container) -> None:
     """The files below /opt/ml/input/config, and the folders a training container finds."""
     for folder in ("model", "output/data", "code"):
         container.path(f"{ML}/{folder}").mkdir(parents=True, exist_ok=True)
-    hyperparameters = {name: container.mapped(value) for name, value in request.get("HyperParameters", {}).items()}
+    hyperparameters = {
+        name: container.mapped(value) if name.startswith("sagemaker_") else value
+        for name, value in request.get("HyperParameters", {}).items()
+    }
     container.write(f"{ML}/input/config/hyperparameters.json", hyperparameters)
     channels = {
         channel["ChannelName"]: {

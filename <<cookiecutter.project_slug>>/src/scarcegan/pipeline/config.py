@@ -18,6 +18,9 @@ Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]+$", max_length=128)]
+TagValue = Annotated[str, Field(pattern=r"^[\w .:/=+@-]*$", max_length=256)]
 RESERVED = ("unknown", "unlabelled", "generated")
 
 
@@ -244,6 +247,56 @@ class Local(Settings):
     retries: Annotated[int, Field(ge=0, le=10)] = 1
 
 
+class Instances(Settings):
+    """The machine each step has in the cloud. https://aws.amazon.com/sagemaker/ai/pricing/"""
+
+    features: Instance = "ml.m5.2xlarge"
+    split: Instance = "ml.m5.xlarge"
+    train: Instance = "ml.m5.2xlarge"
+    baseline: Instance = "ml.m5.xlarge"
+    evaluate: Instance = "ml.m5.xlarge"
+    score: Instance = "ml.m5.2xlarge"
+    monitor: Instance = "ml.m5.xlarge"
+
+
+class Cloud(Settings):
+    """How pipelines run on SageMaker; nothing here matters on this machine.
+
+    subnets, security_groups: of the VPC jobs run in; none means SageMaker's own network. volume_key: what encrypts the
+    jobs' disks. spot_wait_hours: how long a spot training may wait for a machine on top of its max_hours.
+    """
+
+    instances: Instances = Instances()
+    volume_gb: Annotated[int, Field(ge=1, le=16384)] = 30
+    volume_key: Annotated[str, Field(pattern=r"^(project|none|arn:aws[a-z-]*:kms:.+)$")] = "project"
+    max_hours: Annotated[int, Field(ge=1, le=120)] = 12
+    spot: bool = False
+    spot_wait_hours: Annotated[int, Field(ge=0, le=120)] = 12
+    cache_days: Annotated[int, Field(ge=0, le=365)] = 30
+    approval: Literal["PendingManualApproval", "Approved"] = "PendingManualApproval"
+    network_isolation: bool = True
+    subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = Field(default=[], max_length=16)
+    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
+    mlflow_app: Annotated[str, Field(pattern=r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-\S+)?$")] = ""
+    tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
+
+    @field_validator("tags")
+    @classmethod
+    def tags_are_ours(cls, value: dict[str, str]) -> dict[str, str]:
+        taken = [key for key in value if key.lower().startswith(("aws:", "sagemaker:"))]
+        if taken:
+            raise ValueError(f"AWS keeps tags such as '{taken[0]}' for itself; choose another name")
+        return value
+
+    @model_validator(mode="after")
+    def the_network_fits(self) -> "Cloud":
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("a VPC needs subnets and security_groups; give both or neither")
+        if self.mlflow_app and self.network_isolation:
+            raise ValueError("with network_isolation no job reaches mlflow_app; set one of them to false or to empty")
+        return self
+
+
 class Config(Settings):
     """All of config.yaml. Paths are relative to the folder it lies in."""
 
@@ -259,6 +312,7 @@ class Config(Settings):
     monitor: Monitor = Monitor()
     serve: Serve = Serve()
     local: Local = Local()
+    cloud: Cloud = Cloud()
 
     @model_validator(mode="after")
     def sections_agree(self) -> "Config":

@@ -13,6 +13,15 @@ from scarcegan.pipeline.config import Config, definitions_argument
 
 Value = str | int | float | bool
 RUN_ID = "{run_id}"  # an argument every reader replaces by the id of the execution; no part of a cache key
+DATA = ("telemetry", "labels")  # the training pipeline's sources that are data; the fingerprint of a run is theirs
+DATA_FINGERPRINT = "{data_fingerprint}"  # for readers that do not see the data: they put in what they are told at start
+FIGURES = (  # what the train step prints at each look, as `Iteration=…; Name=value;`
+    "Discriminator_Supervised_Loss",
+    "Discriminator_UnSupervised_Loss",
+    "Generator_Loss",
+    "Accuracy_Supervised",
+)
+FEATURES_PARAMETERS = ("start", "days", "bad-rows")  # what else it does must be the same when training and scoring
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class Step:
 
     inputs: channel -> "step.output", or the name of one of the pipeline's sources.
     kind: what the step is in the cloud; training steps have hyperparameters and a folder for checkpoints.
+    parameters: names of the arguments that may change from one execution to the next without a new definition.
+    figures: names of the metrics it prints, one `Name=value;` each.
     """
 
     name: str
@@ -32,6 +43,8 @@ class Step:
     retries: int = 0
     kind: Literal["processing", "training", "lambda"] = "processing"
     after: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
 
     @property
     def checkpoints(self) -> bool:
@@ -100,6 +113,9 @@ def check(pipeline: Pipeline) -> None:
                     f"{pipeline.name}: step '{step.name}' reads '{reference}', which no earlier step writes "
                     f"(there are: {', '.join(sorted(outputs))})."
                 )
+        for parameter in getattr(step, "parameters", ()):
+            if parameter not in step.arguments:
+                raise ValueError(f"{pipeline.name}: step '{step.name}' has no argument '{parameter}' to be a parameter.")
         for parent in step.after:
             if parent not in names:
                 raise ValueError(f"{pipeline.name}: step '{step.name}' comes after '{parent}', which is not above it.")
@@ -111,9 +127,12 @@ def check(pipeline: Pipeline) -> None:
 def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
     """Telemetry and weak labels -> one model set, registered when the gate opens."""
     classes = ",".join(config.labels.classes)
+    hyperparameters = {name.replace("_", "-"): plain(value) for name, value in config.train.model_dump().items()}
+    gate = {f"gate-{name}": value for name, value in config.gate.model_dump().items()}
+    thresholds = config.evaluate.model_dump() | gate
     return Pipeline(
         "training",
-        sources=("telemetry", "labels", "champion"),
+        sources=(*DATA, "champion"),
         optional=("labels", "champion"),
         steps=(
             Step(
@@ -122,8 +141,9 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 inputs={"telemetry": "telemetry", "labels": "labels"},
                 outputs=("features",),
                 arguments=features_arguments(config, as_of_weeks=(config.split.test_weeks, 0)),
-                instance="ml.m5.2xlarge",
+                instance=config.cloud.instances.features,
                 retries=config.local.retries,
+                parameters=FEATURES_PARAMETERS,
             ),
             Step(
                 "split",
@@ -137,8 +157,9 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "folds": config.split.folds,
                     "seed": config.split.seed,
                 },
-                instance="ml.m5.xlarge",
+                instance=config.cloud.instances.split,
                 retries=config.local.retries,
+                parameters=("test-share", "validation-share", "folds", "seed"),
             ),
             Step(
                 "train",
@@ -148,11 +169,13 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 arguments={
                     "classes": classes,
                     "definitions": definitions_argument(config),
-                    **{name.replace("_", "-"): plain(value) for name, value in config.train.model_dump().items()},
+                    **hyperparameters,
                 },
-                instance="ml.m5.2xlarge",
+                instance=config.cloud.instances.train,
                 retries=config.local.retries,
                 kind="training",
+                parameters=tuple(hyperparameters),
+                figures=FIGURES,
             ),
             Step(
                 "baseline",
@@ -160,7 +183,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 inputs={"models": "train.models", "labelled": "split.labelled", "unlabelled": "split.unlabelled"},
                 outputs=("baseline",),
                 arguments={"classes": classes},
-                instance="ml.m5.xlarge",
+                instance=config.cloud.instances.baseline,
                 retries=config.local.retries,
             ),
             Step(
@@ -177,11 +200,11 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 outputs=("evaluation", "gate"),
                 arguments={
                     "classes": classes,
-                    **config.evaluate.model_dump(),
-                    **{f"gate-{name}": value for name, value in config.gate.model_dump().items()},
+                    **thresholds,
                 },
-                instance="ml.m5.xlarge",
+                instance=config.cloud.instances.evaluate,
                 retries=config.local.retries,
+                parameters=tuple(thresholds),
             ),
             Gate("gate", on="evaluate.gate"),
             Step(
@@ -200,7 +223,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "run": RUN_ID,
                     "data-fingerprint": data_fingerprint,
                     "code-version": code_version,
-                    "config": config.model_dump_json(exclude={"local", "serve"}),
+                    "config": config.model_dump_json(exclude={"local", "serve", "cloud"}),
                 },
                 retries=config.local.retries,
                 kind="lambda",
@@ -222,8 +245,9 @@ def scoring(config: Config) -> Pipeline:
                 inputs={"telemetry": "telemetry"},
                 outputs=("features",),
                 arguments=features_arguments(config, as_of_weeks=(0,)),
-                instance="ml.m5.2xlarge",
+                instance=config.cloud.instances.features,
                 retries=config.local.retries,
+                parameters=FEATURES_PARAMETERS,
             ),
             Step(
                 "score",
@@ -231,7 +255,7 @@ def scoring(config: Config) -> Pipeline:
                 inputs={"features": "features.features", "model": "model"},
                 outputs=("scored",),
                 arguments={"classes": ",".join(config.labels.classes)},
-                instance="ml.m5.xlarge",
+                instance=config.cloud.instances.score,
                 retries=config.local.retries,
             ),
         ),
@@ -254,8 +278,9 @@ def monitoring(config: Config) -> Pipeline:
                     "classes": ",".join(config.labels.classes),
                     **{name.replace("_", "-"): value for name, value in config.monitor.model_dump().items()},
                 },
-                instance="ml.m5.xlarge",
+                instance=config.cloud.instances.monitor,
                 retries=config.local.retries,
+                parameters=("drift-threshold", "minimum-rows"),
             ),
         ),
     )

@@ -1,0 +1,163 @@
+"""Pipeline parameters: what may change from one execution in the cloud to the next, by name, type and default.
+
+Derived from the definition; nothing here knows the SDK. An argument of a step becomes `<Step><Argument>`
+(TrainIterations), its machine `<Step>InstanceType`, a source `<Source>Uri` and `<Source>Fingerprint`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from scarcegan.errors import UserError
+from scarcegan.pipeline.cache import value_text
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value
+from scarcegan.pipeline.job import EMPTY
+from scarcegan.pipeline.names import Names
+
+APPROVAL = "ApprovalStatus"
+NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
+MOST = 200  # parameters of a pipeline; https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
+LONGEST = 1024  # characters of a value
+APPROVALS = ("PendingManualApproval", "Approved", "Rejected")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """type: String, Integer or Float. choices: the only values a String may have, or none for any.
+
+    origin: what it stands for in the definition: "train.iterations", "train.instance", or a source's name.
+    """
+
+    name: str
+    type: str
+    default: str | int | float
+    choices: tuple[str, ...] = ()
+    origin: str = ""
+
+
+def pascal(*words: str) -> str:
+    """Words joined in PascalCase: train, learning-rate -> TrainLearningRate."""
+    return "".join(part[:1].upper() + part[1:] for word in words for part in word.replace("_", "-").split("-"))
+
+
+def uri_name(source: str) -> str:
+    return pascal(source, "uri")
+
+
+def fingerprint_name(source: str) -> str:
+    return pascal(source, "fingerprint")
+
+
+def instance_name(step: str) -> str:
+    return pascal(step, "instance-type")
+
+
+def argument_name(step: str, argument: str) -> str:
+    return pascal(step, argument)
+
+
+def of(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]:
+    """Every parameter of a pipeline, by name, in a fixed order. ValueError when SageMaker would refuse them."""
+    found: dict[str, Parameter] = {}
+    for parameter in [*of_sources(pipeline, names), *of_steps(pipeline), *of_approval(pipeline, config)]:
+        if parameter.name in found:
+            raise ValueError(
+                f"{pipeline.name}: the parameters of {found[parameter.name].origin} and {parameter.origin} would both "
+                f"be called {parameter.name}. Rename one."
+            )
+        if len(str(parameter.default)) > LONGEST:
+            raise ValueError(
+                f"{pipeline.name}: {parameter.origin} has {len(str(parameter.default))} characters, a pipeline "
+                f"parameter takes {LONGEST}. Shorten it."
+            )
+        found[parameter.name] = parameter
+    if len(found) > MOST:
+        raise ValueError(f"{pipeline.name}: {len(found)} parameters, SageMaker takes {MOST}. Declare fewer in the steps.")
+    return found
+
+
+def of_sources(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
+    for source in pipeline.sources:
+        yield Parameter(uri_name(source), "String", default_uri(source, pipeline, names), origin=source)
+        yield Parameter(fingerprint_name(source), "String", NO_FINGERPRINT, origin=source)
+
+
+def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
+    """Where a source lies unless an execution says otherwise. A slash ends a folder: 'data/labels' is not 'data/labels2'."""
+    if source in ("telemetry", "labels"):
+        return names.uri("data", source, "")
+    if source in ("champion", "model"):
+        return names.uri("champion", "")
+    return names.uri("empty", "") if source in pipeline.optional else names.uri("data", source, "")
+
+
+def of_steps(pipeline: Pipeline) -> Iterator[Parameter]:
+    for step in pipeline.steps:
+        if isinstance(step, Gate):
+            continue
+        if step.kind != "lambda":
+            yield Parameter(instance_name(step.name), "String", step.instance, origin=f"{step.name}.instance")
+        for argument in step.parameters:
+            yield of_argument(step, argument)
+
+
+def of_argument(step: Step, argument: str) -> Parameter:
+    """Whole numbers and fractions are typed; true and false are words, as the steps read them; nothing is empty."""
+    value, name, origin = step.arguments[argument], argument_name(step.name, argument), f"{step.name}.{argument}"
+    if isinstance(value, bool):
+        return Parameter(name, "String", value_text(value), ("true", "false"), origin)
+    if isinstance(value, int):
+        return Parameter(name, "Integer", value, origin=origin)
+    if isinstance(value, float):
+        return Parameter(name, "Float", value, origin=origin)
+    return Parameter(name, "String", value or EMPTY, origin=origin)
+
+
+def of_approval(pipeline: Pipeline, config: Config) -> Iterator[Parameter]:
+    if any(isinstance(step, Step) and step.kind == "lambda" for step in pipeline.steps):
+        yield Parameter(APPROVAL, "String", config.cloud.approval, APPROVALS, "cloud.approval")
+
+
+def changed(
+    before: tuple[Pipeline, Config], after: tuple[Pipeline, Config], names: Names
+) -> dict[str, str | int | float]:
+    """Parameters for an execution of `after` on the definition of `before`: those whose value differs.
+
+    UserError for a difference that no parameter carries; then the definition itself must be brought up to date.
+    """
+    fixed = sorted(set(fixed_values(*before).items()) ^ set(fixed_values(*after).items()))
+    if fixed:
+        keys = ", ".join(sorted({key for key, _ in fixed}))
+        raise UserError(
+            f"fixed in the {before[0].name} pipeline, so it cannot change for one execution: {keys}. "
+            "Write the value into config.yaml, then type: scarcegan upsert"
+        )
+    old, new = of(*before, names), of(*after, names)
+    return {name: parameter.default for name, parameter in new.items() if parameter.default != old[name].default}
+
+
+def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
+    """What only a new definition changes: arguments that are no parameters, and how jobs run."""
+    found = {
+        f"{step.name}.{argument}": value_text(value)
+        for step in pipeline.steps
+        if isinstance(step, Step)
+        for argument, value in step.arguments.items()
+        if argument not in step.parameters and not about_the_run(step, argument, value)
+    }
+    jobs = config.cloud.model_dump(exclude={"instances", "approval"})
+    return found | {f"cloud.{key}": value_text(value) for key, value in jobs.items()} | retries(pipeline)
+
+
+def about_the_run(step: Step, argument: str, value: Value) -> bool:
+    """Whether an argument of a lambda step only says where its packages come from."""
+    return step.kind == "lambda" and (argument in ("config", "code-version") or value == DATA_FINGERPRINT)
+
+
+def retries(pipeline: Pipeline) -> dict[str, str]:
+    return {f"{step.name}.retries": str(step.retries) for step in pipeline.steps if isinstance(step, Step)}
+
+
+def as_json(parameters: Mapping[str, Parameter]) -> list[dict]:
+    """For plans and machines."""
+    return [asdict(parameter) for parameter in parameters.values()]

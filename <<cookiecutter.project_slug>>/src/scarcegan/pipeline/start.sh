@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every job in the cloud begins here: unpack the code, install the pinned wheels from their channel, hand over to job.py.
+# Nothing is downloaded, so a job needs no network. Processing jobs give the step's words; training jobs none that count.
+set -euo pipefail
+
+fail() {
+  echo "error: $1" >&2
+  mkdir -p "$root/output" && printf '%s\n' "$1" > "$root/output/message" || true
+  exit 2
+}
+
+root="${SAGEMAKER_BASE_DIR:-/opt/ml}"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+python="$(command -v python || command -v python3)" || fail "no python in this image. Use a TensorFlow training image."
+channels="$root/processing/input"
+[ -f "$root/input/config/hyperparameters.json" ] && channels="$root/input/data"
+wheels="$channels/wheels"
+[ -f "$here/source.tar.gz" ] || fail "$here: no source.tar.gz beside start.sh. Upload the code again: scarcegan upsert"
+[ -d "$wheels" ] || fail "$wheels: no such channel. Upload the wheels again: scarcegan upsert"
+
+work="$(mktemp -d "${TMPDIR:-/tmp}/scarcegan-XXXXXXXX")"
+"$python" -m tarfile -e "$here/source.tar.gz" "$work/code"
+# --no-deps: the list is whole; --target: the image's own packages stay as they are, ours come first on the path.
+if ! "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --no-compile \
+    --find-links "$wheels" --target "$work/libraries" --requirement "$work/code/requirements-jobs.txt" 2> "$work/pip.log"; then
+  cat "$work/pip.log" >&2
+  wanted="$(sed -n 's/.*No matching distribution found for //p' "$work/pip.log" | tail -n 1)"
+  fail "the wheels in $wheels cannot be installed${wanted:+: $wanted is missing}. Upload them again: scarcegan upsert"
+fi
+mkdir -p "$work/libraries"
+export PYTHONPATH="$work/code/src:$work/libraries${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1 PYTHONUTF8=1 PYTHONSAFEPATH=1
+exec "$python" -m scarcegan.pipeline.job "$@"

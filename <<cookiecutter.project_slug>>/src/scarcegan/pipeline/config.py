@@ -259,6 +259,29 @@ class Instances(Settings):
     monitor: Instance = "ml.m5.xlarge"
 
 
+class Endpoint(Settings):
+    """The endpoint in the cloud. Staging has one instance; a shift of traffic in steps needs two at least."""
+
+    instance: Instance = "ml.m5.large"
+    min_instances: Count = 2
+    max_instances: Count = 4
+    invocations_per_instance: Count = 3000
+    traffic: Literal["canary", "linear", "all_at_once"] = "canary"
+    wait_minutes: Annotated[int, Field(ge=1, le=30)] = 10
+    latency_ms: Count = 500
+    capture_percentage: Annotated[int, Field(ge=0, le=100)] = 100
+    serverless_staging: bool = False
+    serverless_memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 3072
+
+    @model_validator(mode="after")
+    def there_are_enough_instances(self) -> "Endpoint":
+        if self.max_instances < self.min_instances:
+            raise ValueError(f"max_instances {self.max_instances} is less than min_instances {self.min_instances}")
+        if self.traffic != "all_at_once" and self.min_instances < 2:
+            raise ValueError(f"traffic: {self.traffic} moves in steps, so min_instances must be 2 (or all_at_once)")
+        return self
+
+
 class Cloud(Settings):
     """How pipelines run on SageMaker; nothing here matters on this machine.
 
@@ -279,6 +302,7 @@ class Cloud(Settings):
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
     mlflow_app: Annotated[str, Field(pattern=r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-\S+)?$")] = ""
     tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
+    endpoint: Endpoint = Endpoint()
 
     @field_validator("tags")
     @classmethod

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from scarcegan import cli_cloud
+from scarcegan import cli_cloud, cli_release
 from scarcegan.console import AsJson, Changes, emit, example, table, workspace
 from scarcegan.errors import USER_ERROR, UserError, sentence
 
@@ -241,6 +241,7 @@ def monitor(
 
 
 app.add_typer(cli_cloud.app)
+app.add_typer(cli_release.app, name="release")
 
 
 @app.command(epilog=example("scarcegan demo"))

@@ -1,0 +1,344 @@
+"""Release: an approved model package -> parameters of infra/endpoint.yaml for both stages, promotion, and the way back.
+
+What is to be done is built as data first; the verbs print it or do it. Whether an endpoint answers is smoke.py's.
+"""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scarcegan.errors import UserError
+from scarcegan.jsonfile import read_json, write_json
+from scarcegan.pipeline.aws import Aws
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.names import Names
+from scarcegan.registry.base import APPROVED, ModelPackage, Registry
+
+if TYPE_CHECKING:
+    from scarcegan.registry.sagemaker import SageMakerRegistry
+
+STAGES = ("staging", "production")
+NEWEST = "newest"
+DEPLOY = "deploy"  # the CodePipeline, and its variable VERSION
+WIDER = 2.0  # how much more, or less, than in the evaluation the flagged share may be
+SIGMAS = 3.0  # what chance may add to that in the fewest rows that are judged
+HEADLINE = ("pr_auc", "recall", "precision")
+SUMMARY_CHARACTERS = 800  # the approval's text has 1,000: https://docs.aws.amazon.com/codepipeline/latest/APIReference/
+AGAIN = "Register the model again: scarcegan start."
+
+
+# -- which version --------------------------------------------------------------------------------------------------
+
+
+def choose(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
+    """The package approved last, or version `wanted`; UserError for an unknown one, or one that is not approved."""
+    if wanted == NEWEST:
+        approved = [package for package in registry.packages() if package.status == APPROVED]
+        if not approved:
+            raise UserError("no model is approved, so nothing is released. Type: scarcegan approve VERSION --cloud")
+        return max(approved, key=lambda package: (package.decided_at or package.created, package.version))
+    if not (wanted.isascii() and wanted.isdigit()):
+        raise UserError(f"'{plain(wanted, 40)}' is no version. Give a number that 'scarcegan models --cloud' lists.")
+    package = registry.package(int(wanted))
+    if package.status != APPROVED:
+        raise UserError(
+            f"version {package.version} ({package.definition}) is {package.status}, and only approved ones are "
+            f"released. Type: scarcegan approve {package.version} --cloud"
+        )
+    return package
+
+
+# -- the band: how many flagged rows are still as evaluated ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Band:
+    """Shares of flagged rows that no release is rolled back for. used: whose share it was made of, in words."""
+
+    low: float
+    high: float
+    used: str
+
+
+def band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band:
+    """The band around the share of test users that the model flagged. minimum_rows: the fewest that are judged.
+
+    Whom an endpoint is asked about is nearest to the test users whom nobody has labelled: labelled ones were often
+    looked at because something was odd. But the split draws both alike from the user base, so that all of them
+    together are a fair guess too; the band holds the 95 % intervals (Wilson) of both. A table without unlabelled users
+    leaves the labelled ones, who may hold far more of the rare class than traffic does. Traffic is never quite the
+    test split: the ends are doubled and halved, and three standard deviations of chance are added.
+    """
+    import numpy as np
+
+    from scarcegan.model.metrics import wilson
+
+    shares = flagged(evaluation)
+    hits, rows = (np.array(column, float) for column in zip(*shares.values(), strict=True))
+    low, high = wilson(hits, rows)
+    ends = float(low.min()) / WIDER, min(1.0, float(high.max()) * WIDER)
+    chance = [SIGMAS * math.sqrt(end * (1 - end) / minimum_rows) for end in ends]
+    bottom, top = max(0.0, ends[0] - chance[0]), min(1.0, ends[1] + chance[1])
+    used = " and ".join(f"{hit / n:.1%} of {n:,} {whose}" for whose, (hit, n) in shares.items())
+    return Band(math.floor(bottom * 1e4) / 1e4, math.ceil(top * 1e4) / 1e4, used)
+
+
+def flagged(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Whose -> (how many flagged, of how many), out of an evaluation.json."""
+    try:
+        rows = evaluation["scarcegan"]["test_rows"]
+        matrix = evaluation["binary_classification_metrics"]["confusion_matrix"]
+        labelled = matrix["0"]["1"] + matrix["1"]["1"], rows["labelled"]
+        share = evaluation["scarcegan"]["share_flagged_unlabelled"]
+    except (LookupError, TypeError) as error:
+        raise UserError(f"evaluation.json lacks {error}, so nobody knows how many it should flag. {AGAIN}") from None
+    if not rows["unlabelled"] or share is None:
+        return {"labelled test users": labelled}
+    unlabelled = round(share * rows["unlabelled"]), rows["unlabelled"]
+    everybody = labelled[0] + unlabelled[0], labelled[1] + unlabelled[1]
+    return {"unlabelled test users": unlabelled, "test users in all": everybody}
+
+
+# -- the parameters of endpoint.yaml --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A release as data. stages: stage -> CloudFormation TemplateConfiguration; variables: what CodePipeline is told.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
+    """
+
+    stages: Mapping[str, Mapping[str, Any]]
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a release needs that neither config.yaml nor the package says. release: another one each time."""
+
+    package_arn: str
+    key_arn: str
+    code_key: str
+    release: str
+    project_id: str = ""
+
+
+def prepare(
+    config: Config, package: ModelPackage, folder: Path, champion: ModelPackage | None, around: Surroundings
+) -> Prepared:
+    """The release of a package, exported to `folder`. UserError for a package that says too little."""
+    evaluation = read_json(folder / "evaluation" / "evaluation.json", AGAIN)
+    classes = read_json(folder / "model" / "model.json", AGAIN).get("classes") or []
+    if len(classes) < 2:
+        raise UserError(f"version {package.version}: model.json names no classes. {AGAIN}")
+    width = band(evaluation, config.monitor.minimum_rows)
+    shared = {
+        "SageMakerProjectName": config.project.name,
+        "ModelPackageArn": around.package_arn,
+        "Version": package.version,
+        "Release": around.release,
+        "KmsKeyArn": around.key_arn,
+        "RareLabel": len(classes) - 1,
+        "LowestRareShare": width.low,
+        "HighestRareShare": width.high,
+        "MinimumRows": config.monitor.minimum_rows,
+        "RareShareCodeKey": around.code_key,
+        "Subnets": ",".join(config.cloud.subnets),
+        "SecurityGroups": ",".join(config.cloud.security_groups),
+    }
+    tags = {"sagemaker:project-name": config.project.name, "version": str(package.version), **config.cloud.tags}
+    tags |= {"sagemaker:project-id": around.project_id} if around.project_id else {}
+    stages = {
+        stage: {"Parameters": as_text(shared | {"Stage": stage} | served(config, stage)), "Tags": tags}
+        for stage in STAGES
+    }
+    variables = {
+        "VERSION": str(package.version),
+        "DEFINITION": plain(package.definition, 63),
+        "SUMMARY": summary(package, champion, evaluation, width),
+    }
+    return Prepared(stages, variables)
+
+
+def served(config: Config, stage: str) -> dict[str, Any]:
+    """Machines and traffic of a stage. Staging has one instance, so that traffic cannot move in steps there."""
+    it, production = config.cloud.endpoint, stage == "production"
+    return {
+        "InstanceType": it.instance,
+        "MinInstances": it.min_instances if production else 1,
+        "MaxInstances": it.max_instances if production else 1,
+        "InvocationsPerInstance": it.invocations_per_instance,
+        "Traffic": it.traffic.upper() if production else "ALL_AT_ONCE",
+        "WaitSeconds": 60 * it.wait_minutes if production else 60,
+        "LatencyMicroseconds": 1000 * it.latency_ms,
+        "CapturePercentage": it.capture_percentage,
+        "Serverless": it.serverless_staging and not production,
+        "ServerlessMemory": it.serverless_memory_mb,
+    }
+
+
+def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """CloudFormation takes every parameter as text."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in sorted(parameters.items())
+    }
+
+
+def summary(package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band) -> str:
+    """What the person who approves production reads: model, figures, difference to the champion, the gate's words."""
+    ours = evaluation["scarcegan"]
+    figures = ", ".join(figure(name, ours.get("metrics", {}).get(name)) for name in HEADLINE)
+    words = [
+        f"Version {package.version} ({package.definition}) of {package.group}: {figures}"
+        f" on {ours['test_rows']['labelled']:,} labelled test users.",
+        f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
+        against(package, champion),
+        str(package.gate.get("reason") or ""),
+    ]
+    return plain(" ".join(word for word in words if word), SUMMARY_CHARACTERS)
+
+
+def figure(name: str, entry: Any) -> str:
+    """`pr_auc 0.53 (0.44 to 0.61)`."""
+    value, low, high = ((entry or {}).get(end) for end in ("value", "low", "high"))
+    if value is None:
+        return f"{name} unknown"
+    return f"{name} {value:.3f}" + (f" ({low:.3f} to {high:.3f})" if None not in (low, high) else "")
+
+
+def against(package: ModelPackage, champion: ModelPackage | None) -> str:
+    """The difference to the champion; each was measured when it was registered."""
+    if champion is None:
+        return "There is no champion yet."
+    if champion.version == package.version:
+        return "It is the champion already."
+    both = [name for name in HEADLINE if name in package.metrics and name in champion.metrics]
+    gaps = ", ".join(f"{name} {package.metrics[name] - champion.metrics[name]:+.3f}" for name in both)
+    words = f"Against the champion, version {champion.version} ({champion.definition}): {gaps or 'nothing in common'}"
+    return f"{words}; each on the test users of its own run."
+
+
+def plain(words: str, most: int) -> str:
+    """One line of printable ASCII for CodePipeline and shells: no control characters, quotes, or `#{` of a variable."""
+    line = " ".join(words.replace('"', "'").replace("#{", "# {").split()).encode("ascii", "replace").decode()
+    line = "".join(character for character in line if character.isprintable())
+    return line if len(line) <= most else line[: most - 3].rstrip() + "..."
+
+
+def write(prepared: Prepared, folder: Path) -> list[Path]:
+    """Write <stage>.json, and variables/<NAME> each: a file per variable, so that no shell has to take text apart."""
+    for stage, template in prepared.stages.items():
+        write_json(folder / f"{stage}.json", template)
+    (folder / "variables").mkdir(parents=True, exist_ok=True)
+    for name, value in prepared.variables.items():
+        (folder / "variables" / name).write_text(value, encoding="utf-8")
+    return [*(folder / f"{stage}.json" for stage in prepared.stages), folder / "variables"]
+
+
+# -- in AWS ---------------------------------------------------------------------------------------------------------
+
+
+def gather(
+    door: Aws,
+    registry: "SageMakerRegistry",
+    config: Config,
+    root: Path,
+    wanted: str,
+    release: str,
+    project_id: str = "",
+) -> Prepared:
+    """Choose a version and prepare its release; the rare-share function's code is uploaded unless it is there."""
+    package = choose(registry, wanted)
+    around = Surroundings(
+        package_arn=registry.arn(package.version),
+        key_arn=key_arn(door),
+        code_key=upload_function(door, root),
+        release=release,
+        project_id=project_id,
+    )
+    with tempfile.TemporaryDirectory() as place:
+        folder = registry.export(package.version, Path(place) / "package")
+        return prepare(config, package, folder, registry.champion(), around)
+
+
+def key_arn(door: Aws) -> str:
+    """The project's KMS key: CloudFormation takes no alias for logs and functions."""
+    return door.client("kms").describe_key(KeyId=door.names.key_alias_arn)["KeyMetadata"]["Arn"]
+
+
+def upload_function(door: Aws, root: Path) -> str:
+    """Where the rare-share function's code lies in the bucket."""
+    from scarcegan.pipeline import bundle, upsert
+
+    objects = bundle.code_bundle(root).objects
+    key = next(key for key in objects if key.startswith("lambda/rare-share-"))
+    upsert.put_if_absent(door, key, objects[key], lambda line: None)
+    return key
+
+
+def promote(door: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False) -> ModelPackage:
+    """Make the version that production serves the champion. UserError when production serves another one."""
+    package = choose(registry, str(version))
+    served_now = look_up(door, "production/version")
+    if served_now != str(version):
+        raise UserError(
+            f"production serves version {served_now or 'none'}, not {version}, so the champion stays. "
+            f"Release it first: scarcegan release --rollback {version}"
+        )
+    return package if dry_run else registry.promote(version)
+
+
+def roll_back(registry: Registry, names: Names, version: int) -> dict[str, Any]:
+    """What StartPipelineExecution is asked for, so that the deploy pipeline releases this approved version again."""
+    package = choose(registry, str(version))
+    return {"name": names.pipeline(DEPLOY), "variables": [{"name": "VERSION", "value": str(package.version)}]}
+
+
+def start_deploy(door: Aws, request: Mapping[str, Any]) -> str:
+    """Start the deploy pipeline; the id of its execution."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return door.client("codepipeline").start_pipeline_execution(**request)["pipelineExecutionId"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "PipelineNotFoundException":
+            raise
+        raise UserError(
+            f"there is no CodePipeline '{request['name']}' in {door.names.region}: the toolchain makes it. "
+            f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
+        ) from error
+
+
+def look_up(door: Aws, name: str) -> str:
+    """An SSM parameter of the project, "" while there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return door.client("ssm").get_parameter(Name=door.names.parameter(name))["Parameter"]["Value"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ParameterNotFound":
+            return ""
+        raise
+
+
+def status(door: Aws) -> list[dict[str, Any]]:
+    """A row per stage: the version it should serve, its endpoint, and whether that runs as its stack wants."""
+    return [{"stage": stage, **stage_status(door, stage)} for stage in STAGES]
+
+
+def stage_status(door: Aws, stage: str) -> dict[str, Any]:
+    from scarcegan.pipeline import smoke
+
+    found: dict[str, Any] = {name: look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
+    if not found["endpoint"]:
+        return {**found, "state": "nothing released yet"}
+    try:
+        smoke.verify(door, stage)
+        return {**found, "state": "in service"}
+    except UserError as error:
+        return {**found, "state": str(error)}

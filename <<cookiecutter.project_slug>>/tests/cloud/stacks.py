@@ -1,0 +1,163 @@
+"""A CloudFormation template as the plain data it comes to: intrinsic functions worked out, conditions decided.
+
+Just enough for the templates in infra/; a function that is not known is an error, never passed over.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+ACCOUNT, REGION = "111122223333", "eu-west-1"
+NO_VALUE = object()
+OWN_NAME = {
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::SageMaker::ModelPackageGroup": "ModelPackageGroupName",
+}
+
+
+class Loader(yaml.SafeLoader):
+    """YAML whose tags become {"Fn::Name": argument}."""
+
+
+def function(loader: Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", function)
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class Stack:
+    """A template with values for its parameters. `resources`: name -> Properties of those whose condition holds."""
+
+    def __init__(self, template: str, parameters: Mapping[str, Any]) -> None:
+        self.body = yaml.load((INFRA / template).read_text(encoding="utf-8"), Loader)
+        declared = self.body["Parameters"]
+        unknown = set(parameters) - set(declared)
+        assert not unknown, f"{template} has no parameter {sorted(unknown)}"
+        given = {name: parameters.get(name, about.get("Default")) for name, about in declared.items()}
+        missing = [name for name, value in given.items() if value is None]
+        assert not missing, f"{template} needs {missing}"
+        lists = {name for name, about in declared.items() if "List" in about["Type"]}
+        self.values: dict[str, Any] = {
+            name: value.split(",") if name in lists and isinstance(value, str) else value
+            for name, value in given.items()
+        } | {
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Region": REGION,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::StackName": "stack",
+            "AWS::NoValue": NO_VALUE,
+        }
+
+    @property
+    def resources(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: self.resolve(about.get("Properties", {}))
+            for name, about in self.body["Resources"].items()
+            if "Condition" not in about or self.holds(about["Condition"])
+        }
+
+    def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Properties of the resources of one type."""
+        names = {name for name, about in self.body["Resources"].items() if about["Type"] == kind}
+        return {name: properties for name, properties in self.resources.items() if name in names}
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.resolve(self.body["Conditions"][condition]))
+
+    def resolve(self, value: Any) -> Any:
+        """The value with every intrinsic function worked out; entries that come to NoValue are left out."""
+        if isinstance(value, dict):
+            if is_function(value):
+                return self.call(*next(iter(value.items())))
+            found = {key: self.resolve(part) for key, part in value.items()}
+            return {key: part for key, part in found.items() if part is not NO_VALUE}
+        if isinstance(value, list):
+            return [part for part in map(self.resolve, value) if part is not NO_VALUE]
+        return value
+
+    def call(self, name: str, argument: Any) -> Any:
+        """One intrinsic function."""
+        match name:
+            case "Ref":
+                return self.reference(argument)
+            case "Condition":
+                return self.holds(argument)
+            case "Fn::GetAtt":
+                return self.attribute(*argument)
+            case "Fn::Sub":
+                return self.substitute(*(argument if isinstance(argument, list) else [argument, {}]))
+            case "Fn::If":
+                return self.resolve(argument[1] if self.holds(argument[0]) else argument[2])
+            case "Fn::Join":
+                return argument[0].join(self.resolve(argument[1]))
+            case "Fn::Split":
+                return self.resolve(argument[1]).split(argument[0])
+            case "Fn::Select":
+                return self.resolve(argument[1])[int(argument[0])]
+            case "Fn::Equals":
+                left, right = map(self.resolve, argument)
+                return str(left) == str(right)
+            case "Fn::Not":
+                return not self.resolve(argument[0])
+            case "Fn::And":
+                return all(map(self.resolve, argument))
+            case "Fn::Or":
+                return any(map(self.resolve, argument))
+        raise NotImplementedError(name)
+
+    def reference(self, name: str) -> Any:
+        if name in self.values:
+            return self.values[name]
+        about = self.body["Resources"][name]
+        named = about.get("Properties", {}).get(OWN_NAME.get(about["Type"], ""))
+        return self.resolve(named) if named else f"made-{name.lower()}"
+
+    def attribute(self, resource: str, attribute: str) -> str:
+        """Stands for what AWS would answer; ARNs of buckets and keys are as AWS writes them."""
+        kind = self.body["Resources"][resource]["Type"]
+        if attribute == "Arn" and kind == "AWS::S3::Bucket":
+            return f"arn:aws:s3:::{self.reference(resource)}"
+        if attribute == "Arn" and kind == "AWS::KMS::Key":
+            return f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{resource}"
+        if attribute == "Arn" and kind == "AWS::IAM::Role":
+            return f"arn:aws:iam::{ACCOUNT}:role/{self.reference(resource)}"
+        return f"made-{resource.lower()}.{attribute.lower()}"
+
+    def substitute(self, text: str, more: Mapping[str, Any]) -> str:
+        def one(found: re.Match[str]) -> str:
+            name = found[1]
+            if name.startswith("!"):
+                return f"${{{name[1:]}}}"
+            if name in more:
+                return str(self.resolve(more[name]))
+            return str(self.attribute(*name.split(".", 1)) if "." in name else self.reference(name))
+
+        return re.sub(r"\$\{([^}]+)\}", one, text)
+
+
+def is_function(value: Mapping[str, Any]) -> bool:
+    """Whether a mapping is a call. {"Condition": …} is one with a name in it; in a policy it holds a mapping."""
+    if len(value) != 1:
+        return False
+    [(name, argument)] = value.items()
+    return name == "Ref" or name.startswith("Fn::") or (name == "Condition" and isinstance(argument, str))

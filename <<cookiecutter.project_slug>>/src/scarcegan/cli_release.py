@@ -88,6 +88,7 @@ def prepare(
 def smoke(
     context: typer.Context,
     stage: Annotated[str, typer.Argument(help="staging or production; not looked at with --url.")] = "staging",
+    version: Annotated[int | None, typer.Option(min=1, help="Fail unless the stage serves this version.")] = None,
     url: Annotated[str, typer.Option(help="Ask a server instead, such as `scarcegan serve`.")] = "",
     package: Annotated[
         Path | None, typer.Option(help="Folder of the package that answers at --url; default: the champion's.")
@@ -101,11 +102,11 @@ def smoke(
         folder = place.path(package) if package else place.exported(place.package(None))
         lines = smoking.smoke(smoking.server(url), smoking.sample_of(folder))
     else:
-        lines = smoke_stage(context, stage)
+        lines = smoke_stage(context, stage, version)
     print("\n".join(lines))
 
 
-def smoke_stage(context: typer.Context, stage: str) -> list[str]:
+def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
     """The smoke test of a stage in AWS: as its stack wants it, then real requests."""
     import tempfile
 
@@ -115,7 +116,7 @@ def smoke_stage(context: typer.Context, stage: str) -> list[str]:
     if stage not in releasing.STAGES:
         raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
     with door_and_registry(context) as (door, registry), tempfile.TemporaryDirectory() as place:
-        wanted = smoking.verify(door, stage)
+        wanted = smoking.verify(door, stage, version)
         folder = registry.export(int(wanted["Version"]), Path(place) / "package")
         lines = smoking.smoke(smoking.endpoint(door, stage), smoking.sample_of(folder))
     return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as wanted", *lines]

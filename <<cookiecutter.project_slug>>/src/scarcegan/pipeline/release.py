@@ -122,6 +122,7 @@ class Surroundings:
 
     package_arn: str
     key_arn: str
+    topic_arn: str
     code_key: str
     release: str
     project_id: str = ""
@@ -142,6 +143,7 @@ def prepare(
         "Version": package.version,
         "Release": around.release,
         "KmsKeyArn": around.key_arn,
+        "TopicArn": around.topic_arn,
         "RareLabel": len(classes) - 1,
         "LowestRareShare": width.low,
         "HighestRareShare": width.high,
@@ -190,12 +192,11 @@ def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def summary(package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band) -> str:
-    """What the person who approves production reads: model, figures, difference to the champion, the gate's words."""
+    """What the person reads who lets it into production: figures, difference to the champion, the gate's words."""
     ours = evaluation["scarcegan"]
     figures = ", ".join(figure(name, ours.get("metrics", {}).get(name)) for name in HEADLINE)
     words = [
-        f"Version {package.version} ({package.definition}) of {package.group}: {figures}"
-        f" on {ours['test_rows']['labelled']:,} labelled test users.",
+        f"{figures} on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         against(package, champion),
         str(package.gate.get("reason") or ""),
@@ -256,7 +257,8 @@ def gather(
     package = choose(registry, wanted)
     around = Surroundings(
         package_arn=registry.arn(package.version),
-        key_arn=key_arn(door),
+        key_arn=published(door, "key"),
+        topic_arn=published(door, "topic"),
         code_key=upload_function(door, root),
         release=release,
         project_id=project_id,
@@ -266,9 +268,15 @@ def gather(
         return prepare(config, package, folder, registry.champion(), around)
 
 
-def key_arn(door: Aws) -> str:
-    """The project's KMS key: CloudFormation takes no alias for logs and functions."""
-    return door.client("kms").describe_key(KeyId=door.names.key_alias_arn)["KeyMetadata"]["Arn"]
+def published(door: Aws, name: str) -> str:
+    """An SSM parameter that the toolchain publishes; UserError while it does not."""
+    found = look_up(door, name)
+    if not found:
+        raise UserError(
+            f"there is no SSM parameter {door.names.parameter(name)} in {door.names.region}: the toolchain makes it. "
+            f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
+        )
+    return found
 
 
 def upload_function(door: Aws, root: Path) -> str:

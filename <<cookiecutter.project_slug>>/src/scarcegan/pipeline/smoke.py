@@ -175,12 +175,16 @@ def refusal(ask: Ask, words: str, body: str) -> str:
 # -- is it the wanted one? ------------------------------------------------------------------------------------------
 
 
-def verify(door: Aws, stage: str) -> dict[str, str]:
+def verify(door: Aws, stage: str, version: int | None = None) -> dict[str, str]:
     """The outputs of a stage's stack, once its endpoint is seen to run the config they name. UserError otherwise.
+
+    version: which the stack must be of.
 
     CloudFormation can report success after SageMaker has rolled the endpoint back because an alarm rang.
     """
     wanted = outputs(door, stage)
+    if version is not None and wanted["Version"] != str(version):
+        raise UserError(f"{stage} is of version {wanted['Version']}, not {version}: another release came between.")
     found = door.client("sagemaker").describe_endpoint(EndpointName=wanted["EndpointName"])
     name, state, runs = wanted["EndpointName"], found["EndpointStatus"], found["EndpointConfigName"]
     if state != "InService":

@@ -81,10 +81,11 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start a pipeline in AWS. Returns at once; --set also takes a pipeline parameter: TelemetryUri=s3://…"""
+    from scarcegan.pipeline import aws
     from scarcegan.pipeline import start as starting
 
     place = workspace(context)
-    plan = starting.plan_start(context.obj, pipeline, changes or [])
+    plan = starting.make_plan(context.obj, pipeline, changes or [], aws.planned_names(place.config))
     if dry_run:
         lines = [f"{name}={value}" for name, value in plan.parameters.items()] or [
             "every parameter as the pipeline has it"

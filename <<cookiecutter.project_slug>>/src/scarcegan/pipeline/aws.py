@@ -1,6 +1,7 @@
 """The door to AWS: clients in the project's region, the account, and every refusal as a sentence with its next move.
 
-boto3 is imported inside functions: nothing on this machine needs it until a verb of the cloud is typed.
+boto3 is imported inside functions: nothing on this machine needs it until a verb of the cloud is typed. The Lambda
+function of the register step uses this file too, so it needs nothing but Python's own library.
 """
 
 import os
@@ -9,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.names import UNKNOWN_ACCOUNT, Names
+
+if TYPE_CHECKING:
+    from scarcegan.pipeline.config import Config
 
 LOG_IN = "Log in: 'aws sso login' (or 'aws configure'), or name a profile in AWS_PROFILE. Then type the command again."
 GONE = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NotFound", "404")
@@ -67,7 +70,7 @@ class Aws:
         return self.clients[service]
 
 
-def connect(config: Config) -> Aws:
+def connect(config: "Config") -> Aws:
     """A session in the project's region; the account by AWS_ACCOUNT_ID or by STS. Use it inside `plainly`."""
     if not config.project.region:
         raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
@@ -84,7 +87,7 @@ def known_account() -> str:
     return account
 
 
-def planned_names(config: Config) -> Names:
+def planned_names(config: "Config") -> Names:
     """Names for a plan made without AWS: 000000000000 stands for an account that nobody has named."""
     return Names(config.project.name, known_account() or UNKNOWN_ACCOUNT, config.project.region)
 
@@ -105,7 +108,7 @@ def library(name: str) -> Any:
 
 
 @contextmanager
-def plainly(config: Config) -> Iterator[None]:
+def plainly(config: "Config") -> Iterator[None]:
     """Turn what AWS refuses into a UserError: the fact, what was there, the next move. Bugs pass through."""
     try:
         from botocore import exceptions as refused

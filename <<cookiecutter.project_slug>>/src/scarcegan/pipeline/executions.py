@@ -1,5 +1,8 @@
 """Executions of the SageMaker pipelines: look, read logs, stop, fetch what a step wrote. See start.py, upsert.py."""
 
+import shutil
+import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -229,13 +232,45 @@ def stop(door: Aws, arn: str) -> None:
     door.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
 
 
+def changed_parameters(door: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters an execution was given that differ from the pipeline's defaults; fingerprints of data left out."""
+    pages = door.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
+    given = [item for page in pages.paginate(PipelineExecutionArn=arn) for item in page["PipelineParameters"]]
+    return {
+        item["Name"]: item["Value"]
+        for item in given
+        if str(defaults.get(item["Name"], "")) != item["Value"] and not item["Name"].endswith("Fingerprint")
+    }
+
+
 def fetch(door: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
-    """Copy one output of a step into a folder, also when it came from the cache of an earlier execution."""
-    for found in raw_steps(door, arn):
-        if found["StepName"] != step:
-            continue
-        if source := found.get("CacheHitResult", {}).get("SourcePipelineExecutionArn"):
-            return fetch(door, source, step, output, folder)
-        execution = arn.rsplit("/", 1)[1]
-        return aws.fetch_folder(door, door.names.uri("runs", execution, step, output), folder)
-    raise UserError(f"step '{step}' has not run in execution {arn.rsplit('/', 1)[1]}. Look at: scarcegan status")
+    """Copy one output of a step into a folder, also when it came from the cache of an earlier execution.
+
+    UserError when the step has not succeeded in this execution, or has no such output.
+    """
+    found = next((s for s in raw_steps(door, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
+    if found is None:
+        raise UserError(f"step '{step}' has not succeeded in execution {arn.rsplit('/', 1)[1]}. See: scarcegan status")
+    if not job(found) and "CacheHitResult" in found:
+        return fetch(door, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
+    kind, _, name = job(found).rsplit(":", 1)[1].partition("/")
+    if kind == "training-job":
+        return fetch_from_model(door, name, output, folder)
+    about = door.client("sagemaker").describe_processing_job(ProcessingJobName=name)
+    outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
+    if output not in outputs:
+        raise UserError(f"step '{step}' has no output '{output}'. It has: {', '.join(outputs)}.")
+    return aws.fetch_folder(door, outputs[output], folder)
+
+
+def fetch_from_model(door: Aws, training_job: str, output: str, folder: Path) -> Path:
+    """One output of a training job: a folder of its model.tar.gz."""
+    about = door.client("sagemaker").describe_training_job(TrainingJobName=training_job)
+    bucket, key = aws.location(about["ModelArtifacts"]["S3ModelArtifacts"])
+    with tempfile.TemporaryDirectory() as place:
+        archive = Path(place) / "model.tar.gz"
+        door.client("s3").download_file(bucket, key, str(archive))
+        with tarfile.open(archive) as packed:
+            packed.extractall(place, filter="data")
+        shutil.copytree(Path(place) / output, folder, dirs_exist_ok=True)
+    return folder

@@ -95,10 +95,15 @@ def wheels_prefix(root: Path) -> str:
 
 
 def template_configuration(config: Config, objects: Mapping[str, bytes]) -> dict[str, Any]:
-    """Parameters of infra/pipeline.yaml that only the bundle knows: the keys of the Lambda functions' code."""
-    keys = {"RegisterCodeKey": "lambda/register-", "RareShareCodeKey": "lambda/rare-share-"}
-    found = {name: next((k for k in sorted(objects) if k.startswith(start)), "") for name, start in keys.items()}
-    return {"Parameters": {name: key for name, key in found.items() if key}}
+    """What infra/pipeline.yaml cannot know by itself: where the register function's code lies, when to score, tags.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
+    """
+    code = next((key for key in sorted(objects) if key.startswith("lambda/register-")), "")
+    return {
+        "Parameters": {"RegisterCodeKey": code, "ScoringSchedule": config.cloud.scoring_schedule},
+        "Tags": {"sagemaker:project-name": config.project.name, **config.cloud.tags},
+    }
 
 
 def steps(definition: Mapping[str, Any]) -> list[dict[str, str]]:

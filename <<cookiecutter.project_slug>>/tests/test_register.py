@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from registry_contract import CONTENT, DEFINITIONS
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.base import ModelPackage, PackageRequest, check_set
 from scarcegan.registry.database import tracking_uri
 from scarcegan.registry.local import LocalRegistry
 from scarcegan.steps.register import Lineage, main, metrics_of, read_gate, register
-from test_registry import CONTENT, DEFINITIONS, empty_database  # noqa: F401  (a fixture)
+from test_registry import empty_database  # noqa: F401  (a fixture)
 
 CLASSES = ("dormant", "normal", "risky")
 EVALUATION = {

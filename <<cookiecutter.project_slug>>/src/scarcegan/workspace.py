@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from scarcegan.pipeline.local import RunResult
     from scarcegan.registry.base import ModelPackage, Registry
+    from scarcegan.registry.sagemaker import SageMakerRegistry
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,26 @@ class Workspace:
                 "Name another folder with --out, or delete it first."
             )
 
-    def registry(self) -> "Registry":
-        """The registry on this machine; UserError while nothing has been registered or logged here."""
+    def registry(self, cloud: bool = False) -> "Registry":
+        """The registry on this machine; UserError while nothing has been registered or logged here.
+
+        cloud: the model package group in SageMaker instead; use it inside `pipeline.aws.plainly`.
+        """
+        if cloud:
+            return self.cloud_registry()
         if not self.database.exists():
             raise UserError(f"no models in {self.show(self.runs_folder)} yet. Type: scarcegan run")
         from scarcegan.registry.local import LocalRegistry
 
-        return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
+        group = self.config.project.model_package_group.rsplit("/", 1)[-1]  # of an ARN the name
+        return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], group)
+
+    def cloud_registry(self) -> "SageMakerRegistry":
+        from scarcegan.pipeline.aws import connect
+        from scarcegan.registry.sagemaker import SageMakerRegistry
+
+        door = connect(self.config)
+        return SageMakerRegistry(door.names, self.config.project.model_package_group, door.session)
 
     def champion(self) -> "ModelPackage | None":
         return self.registry().champion() if self.database.exists() else None
@@ -298,9 +312,9 @@ class Workspace:
 
         return clean(self.runs_folder, keep)
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self, cloud: bool = False) -> list[dict[str, Any]]:
         """Every registered package, oldest first, its figures beside its other facts."""
-        packages = self.registry().packages() if self.database.exists() else []
+        packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
         return [{**asdict(package), **package.metrics} for package in packages]
 
     def draw(self, name: str, form: str) -> str:

@@ -7,8 +7,12 @@ registered as one model set under a `set_id`: all of them or none.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,6 +23,7 @@ PENDING: Status = "PendingManualApproval"
 APPROVED: Status = "Approved"
 REJECTED: Status = "Rejected"
 
+HEADLINE = ("pr_auc", "recall", "precision", "f_beta", "share_unknown")  # the metrics people ask for first
 REQUIRED_FILES = (
     "model/1/saved_model.pb",
     "model/model.json",
@@ -82,6 +87,8 @@ class Event:
 class Registry(Protocol):
     """One model package group. Methods raise UserError for a mistake of the user's, an unknown version included."""
 
+    group: str
+
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
         """Register the packages as one set, pending approval; in the order of the requests.
 
@@ -101,7 +108,10 @@ class Registry(Protocol):
         ...
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package and make it the champion; for an earlier one that is a roll back."""
+        """Approve a package and make it the champion; for an earlier one that is a roll back.
+
+        Where a deployment follows (SageMaker), it is the deployment that makes it the champion.
+        """
         ...
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
@@ -146,6 +156,31 @@ def check_set(requests: Sequence[PackageRequest]) -> None:
             raise UserError(
                 f"package '{request.definition}' lacks {', '.join(missing)}. Run the pipeline from train on again."
             )
+
+
+def unknown_version(group: str, version: int, there: Sequence[int], see: str) -> UserError:
+    """What to say of a version that is not there. see: the command that lists those that are."""
+    known = f"there are: {', '.join(map(str, there))}" if there else "there is none yet; run the pipeline first"
+    return UserError(f"{group} has no version {version} ({known}). See: {see}.")
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the other's place when the block ends well; else nothing has happened."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        yield unfinished
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def package_json(package: ModelPackage, config: Mapping[str, Any]) -> str:

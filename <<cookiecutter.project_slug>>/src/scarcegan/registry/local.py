@@ -9,7 +9,6 @@ MLflow takes seconds to import, so it is imported when the first method is calle
 
 import getpass
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,10 @@ from scarcegan.registry.base import (
     PackageRequest,
     Status,
     check_set,
+    iso,
     package_json,
+    unknown_version,
+    whole,
 )
 from scarcegan.registry.database import artifacts_folder, database_of, locked, open_database, open_experiment, spoken
 
@@ -99,18 +101,10 @@ class LocalRegistry:
             raise UserError(
                 f"{source}: the files of version {version} are gone. Run its pipeline again to restore them."
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
+        with whole(folder) as unfinished:
             shutil.copytree(source, unfinished)
             config = json.loads((source / "package.json").read_text(encoding="utf-8"))["config"]
             (unfinished / "package.json").write_text(package_json(package, config), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
     # -- deciding ---------------------------------------------------------------------------------------------------
@@ -283,8 +277,7 @@ class LocalRegistry:
     def _version(self, version: int) -> "tuple[ModelVersion, RegisteredModel]":
         found = {str(each.version): (each, model) for each, model in self._registered()}
         if str(version) not in found:
-            there = f"there are: {', '.join(found)}" if found else "there is none yet; run the pipeline first"
-            raise UserError(f"{self.group} has no version {version} ({there}). See: scarcegan models.")
+            raise unknown_version(self.group, version, [int(each) for each in found], "scarcegan models")
         return found[str(version)]
 
     def _package(self, version: "ModelVersion", model: "RegisteredModel | None") -> ModelPackage:
@@ -340,10 +333,6 @@ def copy_files(files: Mapping[str, Path], folder: Path) -> None:
         except OSError as error:
             error.filename = error.filename2 or error.filename  # a full disk is the target's, not the source's
             raise
-
-
-def iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def whoami() -> str:

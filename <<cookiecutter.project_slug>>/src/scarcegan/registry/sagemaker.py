@@ -1,0 +1,508 @@
+"""The registry in AWS: a model package group of SageMaker's Model Registry; files and records in the project's bucket.
+
+How a set is registered whole or not at all: files and packages are made first, then one object in S3, the record of
+the set, is replaced on the condition that nobody has touched it (see record.py). A package that no record names does
+not exist for anybody who asks here; packages registered by hand are such. What a killed registration left is
+withdrawn by the next one. Nothing that somebody has approved or rejected is ever deleted.
+
+The champion is what the deploy pipeline has promoted: champion/package.tar.gz and an SSM parameter with its ARN.
+boto3 is imported when the first method is called.
+"""
+
+import json
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from scarcegan.errors import UserError
+from scarcegan.pipeline.aws import is_missing, refusal
+from scarcegan.pipeline.names import Names
+from scarcegan.registry.archive import pack, unpack
+from scarcegan.registry.base import (
+    APPROVED,
+    PENDING,
+    REJECTED,
+    Event,
+    ModelPackage,
+    PackageRequest,
+    Status,
+    check_set,
+    iso,
+    package_json,
+    unknown_version,
+    whole,
+)
+from scarcegan.registry.metadata import decisions, with_decision
+from scarcegan.registry.record import READERS, ROOT, Claimed, Records, take
+from scarcegan.registry.request import MODEL, create_request, ending
+from scarcegan.registry.storage import Bucket, Changed, bucket_of, fetch, key_of
+
+CHAMPION = "champion/package.tar.gz"
+FACTS = ("definition", "metrics", "gate", "run", "data_fingerprint", "code_version", "description")
+NOTE_LENGTH = 1024
+SETTLED_AFTER = 60  # looks at a package that SageMaker is still making, two seconds apart
+GROUP = re.compile(r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>\d{12}):model-package-group/(?P<name>[\w-]+)")
+
+Seen = Mapping[str, Any]  # a model package as DescribeModelPackage or ListModelPackages shows it
+
+
+class SageMakerRegistry:
+    """base.Registry on SageMaker. group: a name, or the ARN of a group that another account shares with this one.
+
+    made_by: ARN of the execution that registers. clock, user: who decides when. patience_seconds: how long to wait
+    for somebody else who registers the same set.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        group: str,
+        session: Any = None,
+        *,
+        made_by: str = "",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        user: Callable[[], str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        patience_seconds: float = 300,
+    ) -> None:
+        self.names, self._asked, self._session, self._made_by = names, group, session, made_by
+        self._clock, self._user, self._sleep, self._patience = clock, user or self._caller, sleep, patience_seconds
+        self._clients: dict[str, Any] = {}
+        shared = GROUP.fullmatch(group)
+        self.group = shared["name"] if shared else group
+        self._account = shared["account"] if shared else names.account
+        if shared and shared["region"] != names.region:
+            raise UserError(
+                f"{group} lies in another region than the project ({names.region}). Name one of this region."
+            )
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def packages(self) -> list[ModelPackage]:
+        """Every package of every complete set, oldest version first."""
+        with self.spoken():
+            champion = self._champion()
+            found = [self._package(set_id, facts, seen, champion) for set_id, facts, seen in self._registered()]
+            return sorted(found, key=lambda package: package.version)
+
+    def package(self, version: int) -> ModelPackage:
+        found = self.packages()
+        for package in found:
+            if package.version == version:
+                return package
+        raise unknown_version(self.group, version, [each.version for each in found], "scarcegan models --cloud")
+
+    def champion(self) -> ModelPackage | None:
+        """The package that was promoted last."""
+        return next((package for package in self.packages() if package.champion), None)
+
+    def history(self) -> list[Event]:
+        """Approvals and rejections, oldest first; those made in Studio too."""
+        with self.spoken():
+            events = [event for _, _, seen in self._registered() for event in events_of(seen)]
+            return sorted(events, key=lambda event: event.at)
+
+    def export(self, version: int, folder: Path) -> Path:
+        """Write the package's folder; it replaces what is there, and appears whole or not at all."""
+        package = self.package(version)
+        with self.spoken(), whole(folder) as unfinished:
+            self._fetch(package, unfinished)
+        return folder
+
+    def uri(self, package: ModelPackage, path: str) -> str:
+        """Where a file of the package lies: model.tar.gz, evaluation/…, baseline/…, package.json."""
+        return self._bucket.uri(place(package.set_id, package.definition, path))
+
+    def arn(self, version: int) -> str:
+        """The ARN of a version; UserError for one that is not there."""
+        self.package(version)
+        with self.spoken():
+            return next(s["ModelPackageArn"] for _, _, s in self._registered() if version_of(s) == version)
+
+    def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
+        """Bring a channel from S3 into a folder; see storage.fetch."""
+        return fetch(self.client("s3"), uri, folder, below, only)
+
+    def put(self, path: Path, uri: str) -> None:
+        """Put a file into a folder in S3."""
+        Bucket(self.client("s3"), bucket_of(uri)).put(f"{key_of(uri).rstrip('/')}/{path.name}", path)
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def approve(self, version: int, note: str = "") -> ModelPackage:
+        """Approve a package; the deploy pipeline follows. Approving the champion again changes nothing."""
+        found = self.package(version)
+        if found.champion and found.status == APPROVED:
+            return found
+        return self._decide(found, APPROVED, note)
+
+    def reject(self, version: int, note: str = "") -> ModelPackage:
+        """Reject a package; nothing else changes. The present champion cannot be rejected."""
+        found = self.package(version)
+        if found.champion:
+            raise UserError(
+                f"version {version} ({found.definition}) is the champion. Approve another version first, "
+                "then reject this one."
+            )
+        return found if found.status == REJECTED else self._decide(found, REJECTED, note)
+
+    def promote(self, version: int) -> ModelPackage:
+        """Make an approved package the champion: the next training is held against it, scoring uses it.
+
+        The archive is one object and so replaced in one step; the same package gives the same bytes.
+        """
+        package = self.package(version)
+        if package.status != APPROVED:
+            raise UserError(
+                f"version {version} ({package.definition}) is {package.status}, only an approved one becomes the "
+                f"champion. Type: scarcegan approve {version} --cloud"
+            )
+        promoted, arn = replace(package, champion=True), self.arn(version)
+        with self.spoken(), TemporaryDirectory() as scratch:
+            folder = Path(scratch, "package")
+            self._fetch(promoted, folder)
+            files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+            self._bucket.put(CHAMPION, pack(files, Path(scratch, "package.tar.gz")))
+            self.client("ssm").put_parameter(
+                Name=self.names.parameter("champion"), Value=arn, Type="String", Overwrite=True
+            )
+        return promoted
+
+    def _decide(self, package: ModelPackage, status: Status, note: str) -> ModelPackage:
+        """Status, note and the line for the history in one call: an edit of metadata alone would send the event of
+        an approval again (https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html)."""
+        if len(note) > NOTE_LENGTH:
+            raise UserError(f"the note has {len(note)} characters, SageMaker keeps {NOTE_LENGTH}. Shorten it.")
+        arn = self.arn(package.version)
+        with self.spoken():
+            seen = self._describe(arn)
+            event = Event(iso(self._clock()), package.version, cast(Any, status.lower()), self._user(), note)
+            properties, gone = with_decision(seen.get("CustomerMetadataProperties", {}), event)
+            self.client("sagemaker").update_model_package(
+                ModelPackageArn=arn,
+                ModelApprovalStatus=status,
+                ApprovalDescription=" ".join(note.splitlines()),
+                CustomerMetadataProperties=properties,
+                **({"CustomerMetadataPropertiesToRemove": gone} if gone else {}),
+            )
+        return self.package(package.version)
+
+    # -- registering ------------------------------------------------------------------------------------------------
+
+    def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
+        """Register the packages as one set: all or none, and once, however often and by how many it is tried."""
+        check_set(requests)
+        with self.spoken():
+            self._sweep()
+            if not self._is_whole(set_id, requests):
+                self._register(set_id, requests)
+            return self._of_set(set_id, requests)
+
+    def _register(self, set_id: str, requests: Sequence[PackageRequest]) -> None:
+        token = secrets.token_hex(8)
+        claimed = take(self._records, set_id, token, self._clock, self._sleep, self._patience)
+        try:
+            self._withdraw(claimed)
+            self._complete(claimed, requests)
+        except BaseException:
+            self._back_out(claimed)
+            raise
+
+    def _complete(self, claimed: Claimed, requests: Sequence[PackageRequest]) -> None:
+        """Write what is missing of the set, then the record that makes it visible."""
+        there = {facts["definition"]: facts for facts in claimed.record.packages if self._exists(facts["arn"])}
+        self._store(claimed, requests)
+        for request in requests:
+            if request.definition not in there:
+                there[request.definition] = self._create(claimed, request)
+        for request in requests:
+            self._write_facts(claimed.set_id, there[request.definition], request)
+        claimed.publish(list(there.values()))
+
+    def _store(self, claimed: Claimed, requests: Sequence[PackageRequest]) -> None:
+        """Put every file of the set that is not there yet."""
+        there = set(self._bucket.keys(f"{ROOT}{claimed.set_id}/")) if claimed.record.packages else set()
+        with TemporaryDirectory() as scratch:
+            for request in requests:
+                files = stored(request)
+                if missing := {path for path in [MODEL, *files] if key_in(claimed, request, path) not in there}:
+                    claimed.renew()
+                if MODEL in missing:
+                    archive = pack(below(request, "model"), Path(scratch, MODEL))
+                    self._bucket.put(key_in(claimed, request, MODEL), archive)
+                for path in sorted(missing - {MODEL}):
+                    self._bucket.put(key_in(claimed, request, path), files[path])
+
+    def _create(self, claimed: Claimed, request: PackageRequest) -> dict[str, Any]:
+        """A model package, pending, which nobody sees here yet; what the record will say of it."""
+        asked = create_request(
+            self._asked,
+            claimed.set_id,
+            request,
+            lambda path: self._bucket.uri(key_in(claimed, request, path)),
+            self.names.image("inference"),
+            claimed.token,
+            self._made_by,
+        )
+        arn = str(self.client("sagemaker").create_model_package(**asked)["ModelPackageArn"])
+        claimed.renew(created=arn)
+        self._settle(arn, request.definition)
+        return {"arn": arn, **{name: getattr(request, name) for name in FACTS}}
+
+    def _settle(self, arn: str, definition: str) -> None:
+        """Wait until SageMaker has made the package; UserError when it cannot."""
+        for _ in range(SETTLED_AFTER):
+            seen = self._describe(arn)
+            if seen["ModelPackageStatus"] not in ("Pending", "InProgress"):
+                break
+            self._sleep(2)
+        if seen["ModelPackageStatus"] != "Completed":
+            details = json.dumps(seen.get("ModelPackageStatusDetails", {}), default=str)
+            raise UserError(
+                f"SageMaker has not completed the package '{definition}' ({seen['ModelPackageStatus']}: {details}). "
+                "Nothing was registered; start the execution again."
+            )
+
+    def _write_facts(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
+        """package.json beside the model, with what has no room in SageMaker."""
+        package = self._package(set_id, facts, self._describe(facts["arn"]), "")
+        with TemporaryDirectory() as scratch:
+            path = Path(scratch, "package.json")
+            path.write_text(package_json(package, request.config), encoding="utf-8")
+            self._bucket.put(place(set_id, request.definition, path.name), path)
+
+    def _is_whole(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
+        """Whether nothing is left to do: every package is registered and has its files, and nobody is at it."""
+        record = self._records.read(set_id)
+        if record is None or record.claim:
+            return False
+        there = {facts["definition"]: facts["arn"] for facts in record.packages}
+        if not all(r.definition in there and self._exists(there[r.definition]) for r in requests):
+            return False
+        wanted = {place(set_id, r.definition, path) for r in requests for path in [MODEL, "package.json", *stored(r)]}
+        return wanted <= set(self._bucket.keys(f"{ROOT}{set_id}/"))
+
+    def _of_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
+        """The set as it stands; each package looked up by itself, as a listing may lag behind."""
+        record, champion = self._records.read(set_id), self._champion()
+        found = {facts["definition"]: facts for facts in record.packages} if record else {}
+        wanted = [found[request.definition] for request in requests]
+        return [self._package(set_id, facts, self._describe(facts["arn"]), champion) for facts in wanted]
+
+    # -- withdrawing ------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Withdraw what registrations left that were killed; of any set, as theirs may never be tried again."""
+        for set_id, record in self._records.all().items():
+            if record.abandoned(self._clock()):
+                self._back_out(take(self._records, set_id, secrets.token_hex(8), self._clock, self._sleep, 0))
+
+    def _back_out(self, claimed: Claimed) -> None:
+        """Leave the set as it was before. What cannot be withdrawn now is withdrawn by the next registration."""
+        try:
+            if claimed.look_again():
+                self._withdraw(claimed)
+                if not claimed.record.packages:
+                    self._remove_files(claimed.set_id)
+                claimed.give_up()
+            else:  # somebody took us for dead, and cares for files and record
+                self._delete(claimed.set_id, set(claimed.created) - arns(claimed.record.packages))
+        except Exception as error:
+            say(f"model set {claimed.set_id}: not all could be withdrawn ({error}); the next registration tries again")
+
+    def _withdraw(self, claimed: Claimed) -> None:
+        """Delete every package of a claimed set that its record does not name; ours and those of the dead."""
+        end = ending(claimed.set_id)
+        pending = self._listed(ModelApprovalStatus=PENDING).items()
+        listed = {arn for arn, seen in pending if seen.get("ModelPackageDescription", "").endswith(end)}
+        found = {*claimed.left, *claimed.created, *listed}
+        self._delete(claimed.set_id, found - arns(claimed.record.packages))
+
+    def _delete(self, set_id: str, found: set[str]) -> None:
+        """Delete packages of a set, but for those that somebody has decided about."""
+        for arn in sorted(found):
+            if self._exists(arn):
+                seen = self._describe(arn)
+                properties = seen.get("CustomerMetadataProperties", {})
+                if seen.get("ModelApprovalStatus") == PENDING and properties.get("set_id") == set_id:
+                    self.client("sagemaker").delete_model_package(ModelPackageName=arn)
+
+    def _remove_files(self, set_id: str) -> None:
+        """Remove the files of a set, unless a group beside this one has registered it too."""
+        keys = list(self._bucket.keys(f"{ROOT}{set_id}/"))
+        records = {key for key in keys if re.fullmatch(r"set\.[^/]*\.json", key.removeprefix(f"{ROOT}{set_id}/"))}
+        if records <= {self._records.key(set_id)}:
+            for key in sorted(set(keys) - records):
+                self._bucket.remove(key)
+
+    # -- SageMaker's side -------------------------------------------------------------------------------------------
+
+    def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Seen]]:
+        """(set_id, facts, package) of each package that a record names; those decided about in full."""
+        records, listed = self._records.all(), self._listed()
+        named = [(set_id, facts) for set_id, record in records.items() for facts in record.packages]
+        there = [(set_id, facts) for set_id, facts in named if facts["arn"] in listed]
+        with ThreadPoolExecutor(READERS) as pool:
+            seen = pool.map(lambda each: self._look(listed[each[1]["arn"]]), there)
+            for (set_id, facts), package in zip(there, seen, strict=True):
+                yield set_id, facts, package
+
+    def _look(self, summary: Seen) -> Seen:
+        """A listed package; in full when somebody has decided about it, for who and when are not in the listing."""
+        return summary if summary.get("ModelApprovalStatus") == PENDING else self._describe(summary["ModelPackageArn"])
+
+    def _listed(self, **filters: str) -> dict[str, Seen]:
+        pages = self.client("sagemaker").get_paginator("list_model_packages")
+        found: dict[str, Seen] = {}
+        for page in pages.paginate(ModelPackageGroupName=self._asked, PaginationConfig={"PageSize": 100}, **filters):
+            found.update({seen["ModelPackageArn"]: seen for seen in page["ModelPackageSummaryList"]})
+        return found
+
+    def _describe(self, arn: str) -> Seen:
+        return self.client("sagemaker").describe_model_package(ModelPackageName=arn)
+
+    def _exists(self, arn: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._describe(arn)["ModelPackageStatus"] != "Deleting"
+        except ClientError as error:
+            if is_missing(error):
+                return False
+            raise
+
+    def _package(self, set_id: str, facts: Mapping[str, Any], seen: Seen, champion: str) -> ModelPackage:
+        status = cast(Status, seen.get("ModelApprovalStatus", PENDING))
+        decided = next((event for event in reversed(events_of(seen)) if event.decision == status.lower()), None)
+        return ModelPackage(
+            version=version_of(seen),
+            group=self.group,
+            set_id=set_id,
+            status=status,
+            champion=bool(champion) and seen["ModelPackageArn"] == champion,
+            created=iso(seen["CreationTime"]),
+            decided_at=decided.at if decided else "",
+            decided_by=decided.by if decided else "",
+            note=seen.get("ApprovalDescription", "") if decided else "",
+            **{name: facts[name] for name in FACTS},
+        )
+
+    def _fetch(self, package: ModelPackage, folder: Path) -> None:
+        """Bring the files of a package from S3, and say in package.json what is so now."""
+        start = place(package.set_id, package.definition, "")
+        keys = list(self._bucket.keys(start))
+        if not {start + MODEL, f"{start}package.json"} <= set(keys):
+            raise UserError(
+                f"{self._bucket.uri(start)}: the files of version {package.version} are gone. "
+                "Run its pipeline again to restore them."
+            )
+        for key in keys:
+            self._bucket.get(key, folder / key.removeprefix(start))
+        unpack(folder / MODEL, folder / "model")
+        (folder / MODEL).unlink()
+        described = folder / "package.json"
+        config = json.loads(described.read_text(encoding="utf-8"))["config"]
+        described.write_text(package_json(package, config), encoding="utf-8")
+
+    def _champion(self) -> str:
+        """The ARN of the champion, or ""."""
+        ssm = self.client("ssm")
+        try:
+            return str(ssm.get_parameter(Name=self.names.parameter("champion"))["Parameter"]["Value"])
+        except ssm.exceptions.ParameterNotFound:
+            return ""
+
+    def _caller(self) -> str:
+        """Who is asking: `user/ada`, `assumed-role/Admin/ada`."""
+        return str(self.client("sts").get_caller_identity()["Arn"]).split(":", 5)[5]
+
+    @property
+    def _bucket(self) -> Bucket:
+        return Bucket(self.client("s3"), self.names.bucket)
+
+    @property
+    def _records(self) -> Records:
+        return Records(self._bucket, f"{self._account}.{self.group}")
+
+    def client(self, service: str) -> Any:
+        """A client that tries again when AWS is busy."""
+        if service not in self._clients:
+            import boto3
+            from botocore.config import Config
+
+            session = self._session or boto3.Session(region_name=self.names.region)
+            options = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=READERS + 2)
+            self._clients[service] = session.client(service, region_name=self.names.region, config=options)
+        return self._clients[service]
+
+    @contextmanager
+    def spoken(self) -> Iterator[None]:
+        """Turn what AWS refuses into one sentence."""
+        from botocore.exceptions import ClientError
+
+        try:
+            yield
+        except Changed as error:
+            raise UserError(
+                f"somebody else registers the same set in {self.group} now. Nothing was registered here; "
+                "start this again in a few minutes."
+            ) from error
+        except ClientError as error:
+            if error.operation_name in ("CreateModelPackage", "ListModelPackages") and is_missing(error):
+                raise UserError(
+                    f"there is no model package group '{self._asked}' in {self.names.region}. Deploy "
+                    "infra/toolchain.yaml, which makes it, or set project.model_package_group to one that exists."
+                ) from error
+            raise UserError(refusal(error, self.names)) from error
+
+
+def place(set_id: str, definition: str, path: str) -> str:
+    """The key of a package's file."""
+    return f"{ROOT}{set_id}/{definition}/{path}"
+
+
+def key_in(claimed: Claimed, request: PackageRequest, path: str) -> str:
+    return place(claimed.set_id, request.definition, path)
+
+
+def below(request: PackageRequest, part: str) -> dict[str, Path]:
+    """The files of one part of a package, by their path inside it."""
+    return {name.removeprefix(f"{part}/"): path for name, path in request.files.items() if name.startswith(f"{part}/")}
+
+
+def stored(request: PackageRequest) -> dict[str, Path]:
+    """The files that lie in S3 each for itself: all but the model's, which are one archive."""
+    return {name: path for name, path in request.files.items() if not name.startswith("model/")}
+
+
+def arns(packages: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {facts["arn"] for facts in packages}
+
+
+def version_of(seen: Seen) -> int:
+    return int(seen["ModelPackageArn"].rsplit("/", 1)[1])
+
+
+def events_of(seen: Seen) -> list[Event]:
+    """The decisions about a package, oldest first; one that was made elsewhere, as in Studio, comes last."""
+    events = decisions(seen.get("CustomerMetadataProperties", {}), version_of(seen))
+    decision = str(seen.get("ModelApprovalStatus", PENDING)).lower()
+    if decision in ("approved", "rejected") and (not events or events[-1].decision != decision):
+        who = seen.get("LastModifiedBy", {})
+        by = who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn", "unknown")
+        at = iso(seen.get("LastModifiedTime", seen["CreationTime"]))
+        events.append(Event(at, version_of(seen), cast(Any, decision), by, seen.get("ApprovalDescription", "")))
+    return events
+
+
+def say(words: str) -> None:
+    print(f"register: {words}", file=sys.stderr, flush=True)

@@ -301,6 +301,7 @@ class Cloud(Settings):
     subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = Field(default=[], max_length=16)
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
     mlflow_app: Annotated[str, Field(pattern=r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-\S+)?$")] = ""
+    scoring_schedule: Annotated[str, Field(pattern=r"^((rate|cron)\([A-Za-z0-9 ?*,/#-]+\))?$")] = ""
     tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
     endpoint: Endpoint = Endpoint()
 

@@ -39,7 +39,7 @@ SAGEMAKER = {  # operation -> kind of resource, parameter that names it
     "ListTags": ("", "ResourceArn"),
     "AddTags": ("", "ResourceArn"),
 }
-S3_SAID_OTHERWISE = {"HeadObject": "GetObject", "ListObjects": "ListBucket", "ListObjectsV2": "ListBucket"}
+S3_SAID_OTHERWISE = {"HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
 TAKES_A_ROLE = ("CreatePipeline", "UpdatePipeline", "CreateProcessingJob", "CreateTrainingJob")
 
 
@@ -174,7 +174,8 @@ def decide(request: IAMRequestBase, resource: str) -> None:
         if not allowed(statements, action, about, context):
             if request._service == "s3":
                 request._raise_access_denied()
-            raise JsonRESTError("AccessDeniedException", f"not authorized to perform: {action} on resource: {about}")
+            who = f"User: {request._access_key.arn} is not authorized to perform: {action} on resource: {about}"
+            raise JsonRESTError("AccessDeniedException", who)
 
 
 def needs(request: IAMRequestBase, resource: str) -> list[Need]:

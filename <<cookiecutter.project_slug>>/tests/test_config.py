@@ -124,3 +124,10 @@ def test_the_train_step_takes_every_hyperparameter_and_has_the_same_defaults():
 
 def test_class_weights_are_one_per_class_or_none(file):
     assert "3 numbers, there are 4 classes" in refusal(file, "train.class_weights=[1.0, 2.0, 3.0]")
+
+
+def test_a_category_is_a_column_of_a_ready_table_and_nothing_else(file):
+    assert "telemetry has counters only" in refusal(file, "data.categories=[country]")
+    for change in ("data.columns=[country]", "data.user_column=country"):
+        with pytest.raises(UserError, match="the category 'country' is named twice"):
+            settings.load(file, ["data.kind=features", "data.categories=[country]", change])

@@ -22,7 +22,10 @@ DROP = "Correct it, or set data.bad_rows to drop."
 
 @dataclass(frozen=True)
 class Layout:
-    """What the user calls things, and the days of interest. start empty: the last `days` days found."""
+    """What the user calls things, and the days of interest. start empty: the last `days` days found.
+
+    categories: the columns of a ready table that hold names instead of numbers.
+    """
 
     classes: tuple[str, ...]
     user: str = "user_id"
@@ -31,6 +34,7 @@ class Layout:
     counters: tuple[str, ...] = ()
     start: str = ""
     days: int = 60
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def need_columns(source: Source, layout: Layout, expected: Sequence[str]) -> Non
         if column not in source.columns:
             near = [other for other in source.columns if other.casefold() == column.casefold()]
             near = near or difflib.get_close_matches(column, source.columns, n=1)
-            key = keys.get(column, "data.counters" if column in layout.counters else "data.columns")
+            rest = {"data.counters": layout.counters, "data.categories": layout.categories}
+            key = keys.get(column) or next((key for key, own in rest.items() if column in own), "data.columns")
             raise UserError(
                 f"{source.files[0]}: no column '{column}' (found: {', '.join(source.columns)}). "
                 + (f"Did you mean '{near[0]}'? " if near else "")

@@ -1,4 +1,7 @@
-"""Ready feature tables: a row per user, made elsewhere, with the label beside it or in a file of its own."""
+"""Ready feature tables: a row per user, made elsewhere, with the label beside it or in a file of its own.
+
+Columns are numbers, or names where data.categories says so; a name is handed on as its code (categories.py).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,8 +11,10 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scarcegan.data import files
+from scarcegan.data.categories import MOST_TEXTS, Categories, code, places, with_codes
 from scarcegan.data.checks import (
     DROP,
     Layout,
@@ -37,7 +42,7 @@ def open_ready(path: Path, layout: Layout, columns: Sequence[str]) -> list[Sourc
     """The files of the table; UserError if there are none or a named column is missing. Without a user column rows are
     numbered.
     """
-    expected = (*([layout.user] if layout.user else []), *columns)
+    expected = (*([layout.user] if layout.user else []), *columns, *layout.categories)
     folders = class_folders(Path(path), layout.classes)
     groups = [(folder.name, files.find(folder)) for folder in folders] if folders else [(None, files.find(path))]
     opened = [source for class_name, inside in groups for source in files.sources(inside, expected, class_name)]
@@ -49,15 +54,22 @@ def open_ready(path: Path, layout: Layout, columns: Sequence[str]) -> list[Sourc
 def feature_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[str, ...]:
-    """The chosen columns, or every one that holds nothing but numbers. UserError if none is left or files disagree."""
-    taken = sorted(set(columns) & set(KEYS))
+    """The chosen columns, or every one that holds nothing but numbers; then the categories.
+
+    UserError if none is left or files disagree.
+    """
+    taken = sorted({*columns, *layout.categories} & set(KEYS))
     if taken:
-        raise UserError(f"data.columns: '{taken[0]}' has a meaning of its own in feature tables. Rename that column.")
-    if columns:
-        return tuple(columns)
-    keys = {layout.user, layout.time, layout.label, *KEYS}
+        key = "data.columns" if taken[0] in columns else "data.categories"
+        raise UserError(f"{key}: '{taken[0]}' has a meaning of its own in feature tables. Rename that column.")
+    return (*(columns or numbers(connection, sources, layout)), *layout.categories)
+
+
+def numbers(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> tuple[str, ...]:
+    """Every column that holds nothing but numbers and is no category; UserError if files disagree."""
+    keys = {layout.user, layout.time, layout.label, *KEYS, *layout.categories}
     found = [numeric_columns(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
-    if not found[0]:
+    if not found[0] and not layout.categories:
         raise UserError(
             f"{sources[0].files[0]}: no numeric column (found: {', '.join(sources[0].columns)}). Check the file."
         )
@@ -90,13 +102,47 @@ def rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
         bad = f"{day(source, layout.time)} IS NULL"
         found.append(Rule(layout.time, bad, "is no date", f"Write dates as 2026-01-31. {DROP}"))
     for column in columns:
-        value, words = number(source, column), text(column)
-        found += [
-            Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", DROP),
-            Rule(column, f"abs({value}) > {LARGEST} AND NOT isnan({value})", "is infinite or far too large", DROP),
-        ]
+        found += category_rules(source, column) if column in layout.categories else number_rules(source, column)
     if source.class_name is None and layout.label in source.columns:
         found.append(unknown_label(source, layout))
+    return found
+
+
+def number_rules(source: Source, column: str) -> list[Rule]:
+    value, words = number(source, column), text(column)
+    return [
+        Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", DROP),
+        Rule(column, f"abs({value}) > {LARGEST} AND NOT isnan({value})", "is infinite or far too large", DROP),
+    ]
+
+
+def category_rules(source: Source, column: str) -> list[Rule]:
+    """Any text is a category, and so is a whole number; other numbers are something else."""
+    if source.columns[column] != "number":
+        return []
+    value = number(source, column)
+    test = f"{value} != trunc({value}) AND NOT isnan({value})"
+    return [Rule(column, test, "is no whole number", f"Categories are text or whole numbers. {DROP}")]
+
+
+def category(source: Source, column: str) -> str:
+    """SQL: a category as text. In Parquet 6.0 is the number 6; in CSV it is what the file says."""
+    words = text(column)
+    return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
+
+
+def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:
+    """The most frequent texts of each category, with their codes."""
+    found = {}
+    for column in layout.categories:
+        parts = [f"SELECT {category(source, column)} AS said FROM {source.table}" for source in sources]
+        union = " UNION ALL ".join(parts)
+        with files.reading(sources):
+            rows = connection.execute(
+                f"SELECT said FROM ({union}) WHERE said IS NOT NULL GROUP BY said "
+                f"ORDER BY count(*) DESC, said LIMIT {MOST_TEXTS}"
+            ).fetchall()
+        found[column] = with_codes(said for (said,) in rows)
     return found
 
 
@@ -142,12 +188,13 @@ def tables(
     batch_rows: int,
 ) -> Iterator[FeatureTable]:
     """The good rows in pieces, in the order of the files."""
+    categories = known_texts(connection, sources, layout)
     connection.execute("SET preserve_insertion_order = true")
     numbered = 0
     for source in sources:
         bad = " OR ".join(f"({rule.test})" for rule in rules(source, layout, columns)) or "false"
         who = text(layout.user) if layout.user else f"CAST(row_number() OVER () + {numbered} AS VARCHAR)"
-        values = [f"CAST({number(source, column)} AS FLOAT) AS {name(f'f{i}')}" for i, column in enumerate(columns)]
+        values = [f"{value(source, column, layout)} AS {name(f'f{i}')}" for i, column in enumerate(columns)]
         selected = [
             f"{who} AS user",
             f"{as_of(source, layout)} AS as_of",
@@ -158,14 +205,31 @@ def tables(
         with files.reading([source]):
             for batch in connection.sql(query).to_arrow_reader(batch_rows):
                 numbered += batch.num_rows
-                yield table(batch, columns)
+                yield table(batch, columns, categories)
 
 
-def table(batch: pa.RecordBatch, columns: Sequence[str]) -> FeatureTable:
+def value(source: Source, column: str, layout: Layout) -> str:
+    """SQL: a feature as it is read, a category as text."""
+    if column in layout.categories:
+        return category(source, column)
+    return f"CAST({number(source, column)} AS FLOAT)"
+
+
+def table(batch: pa.RecordBatch, columns: Sequence[str], categories: Categories) -> FeatureTable:
     """A piece as a feature table."""
     user_id = batch.column("user").to_numpy(zero_copy_only=False).astype(object)
-    values = [batch.column(f"f{i}").to_numpy(zero_copy_only=False) for i in range(len(columns))]
+    texts = places(columns, categories)
+    values = [
+        codes(batch.column(f"f{i}")) if i in texts else batch.column(f"f{i}").to_numpy(zero_copy_only=False)
+        for i in range(len(columns))
+    ]
     as_of = batch.column("as_of").to_numpy(zero_copy_only=False).astype("datetime64[D]")
-    return FeatureTable(
-        user_id, as_of, batch.column("label").to_numpy(), tuple(columns), np.stack(values, axis=1).astype(np.float32)
-    )
+    rows = np.stack(values, axis=1).astype(np.float32)
+    return FeatureTable(user_id, as_of, batch.column("label").to_numpy(), tuple(columns), rows, categories)
+
+
+def codes(column: pa.Array) -> np.ndarray:
+    """A column of texts [n] as codes, float [n], NaN where there is none; every text is hashed once."""
+    told = pc.dictionary_encode(column)
+    known = np.array([*(code(text) for text in told.dictionary.to_pylist()), np.nan])
+    return known[pc.fill_null(told.indices, len(known) - 1).to_numpy(zero_copy_only=False)]

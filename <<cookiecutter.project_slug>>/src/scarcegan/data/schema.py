@@ -2,36 +2,44 @@
 
 A feature table is a folder of `part-*.parquet` with the same columns in the same order in every part: `user_id` (text),
 `as_of` (the last day the row knows about), `label` (position in the class list, or UNLABELLED), then one float32 column
-per feature, where NaN means missing.
+per feature, where NaN means missing. A category is such a column too (see categories.py): the column's own metadata in
+the Parquet file says so, and names its most frequent texts.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.categories import Categories
 from scarcegan.errors import UserError
 
 UNLABELLED = -1
 UNLABELLED_NAME = "unlabelled"
 RESERVED = ("unknown", UNLABELLED_NAME, "generated")
 KEYS = ("user_id", "as_of", "label")
+CATEGORY = b"category"  # key of a column's metadata: its texts and codes, as JSON
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """n rows of d features: user_id str [n], as_of datetime64[D] [n], label int8 [n], values float32 [n, d]."""
+    """n rows of d features: user_id str [n], as_of datetime64[D] [n], label int8 [n], values float32 [n, d].
+
+    categories: which of the columns hold codes of categories, with the texts that are known of each.
+    """
 
     user_id: np.ndarray
     as_of: np.ndarray
     label: np.ndarray
     names: tuple[str, ...]
     values: np.ndarray
+    categories: Categories = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {len(self.user_id), len(self.as_of), len(self.label), len(self.values)}
@@ -45,7 +53,8 @@ class FeatureTable:
 
     def take(self, rows: np.ndarray) -> "FeatureTable":
         """The rows of a boolean mask or of positions, in the order given."""
-        return FeatureTable(self.user_id[rows], self.as_of[rows], self.label[rows], self.names, self.values[rows])
+        keys = {key: getattr(self, key)[rows] for key in KEYS}
+        return replace(self, **keys, values=self.values[rows])
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
@@ -81,18 +90,26 @@ def to_arrow(table: FeatureTable) -> pa.Table:
     }
     values = np.asarray(table.values, np.float32)
     features = {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(table.names)}
-    return pa.table(columns | features)
+    plain = pa.table(columns | features)
+    fields = [described(one, table.categories) for one in plain.schema]
+    return plain.cast(pa.schema(fields)) if table.categories else plain
+
+
+def described(column: pa.Field, categories: Categories) -> pa.Field:
+    """A column's field, which says whether it is a category."""
+    if column.name not in categories:
+        return column
+    return column.with_metadata({CATEGORY: json.dumps(categories[column.name], ensure_ascii=False)})
 
 
 def read_features(folder: Path) -> FeatureTable:
     """The whole table in memory, parts in name order. UserError if it is absent, empty or damaged."""
-    names = feature_names(folder)
-    return concatenate(list(iter_features(folder)), names)
+    return concatenate(list(iter_features(folder)), feature_names(folder), feature_categories(folder))
 
 
 def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTable]:
     """The table in pieces of at most `batch_rows` rows, so that memory does not grow with the number of users."""
-    names = feature_names(folder)
+    names, categories = feature_names(folder), feature_categories(folder)
     for path in parts(folder):
         with open_part(path) as file:
             found = feature_columns(file, path)
@@ -102,7 +119,7 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
                 )
             try:
                 for batch in file.iter_batches(batch_size=batch_rows):
-                    yield from_arrow(batch, names)
+                    yield from_arrow(batch, names, categories)
             except (pa.ArrowException, OSError) as error:
                 raise UserError(
                     f"{path}: damaged Parquet ({first_line(error)}). Run the step that wrote it again."
@@ -127,13 +144,23 @@ def feature_names(folder: Path) -> tuple[str, ...]:
         return feature_columns(file, path)
 
 
-def concatenate(tables: Sequence[FeatureTable], names: tuple[str, ...]) -> FeatureTable:
+def feature_categories(folder: Path) -> dict[str, dict[str, int]]:
+    """The columns that are categories, each with its most frequent texts and their codes."""
+    with open_part(parts(folder)[0]) as file:
+        columns = [column for column in file.schema_arrow if CATEGORY in (column.metadata or {})]
+    return {column.name: json.loads(column.metadata[CATEGORY]) for column in columns}
+
+
+def concatenate(
+    tables: Sequence[FeatureTable], names: tuple[str, ...], categories: Categories | None = None
+) -> FeatureTable:
     """One table under another; no tables give a table of no rows."""
     if not tables:
         none = np.empty(0, object), np.empty(0, "datetime64[D]"), np.empty(0, np.int8)
-        return FeatureTable(*none, names, np.empty((0, len(names)), np.float32))
+        return FeatureTable(*none, names, np.empty((0, len(names)), np.float32), categories or {})
     user_id, as_of, label = (np.concatenate([getattr(table, key) for table in tables]) for key in KEYS)
-    return FeatureTable(user_id, as_of, label, names, np.concatenate([table.values for table in tables]))
+    values = np.concatenate([table.values for table in tables])
+    return FeatureTable(user_id, as_of, label, names, values, categories or {})
 
 
 def parts(folder: Path) -> list[Path]:
@@ -167,13 +194,16 @@ def feature_columns(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
     return columns[len(KEYS) :]
 
 
-def from_arrow(batch: pa.RecordBatch | pa.Table, names: tuple[str, ...]) -> FeatureTable:
+def from_arrow(
+    batch: pa.RecordBatch | pa.Table, names: tuple[str, ...], categories: Categories | None = None
+) -> FeatureTable:
     """Arrow columns (keys first) as numpy arrays."""
     values = np.empty((batch.num_rows, len(names)), np.float32)
     for i in range(len(names)):
         values[:, i] = batch.column(len(KEYS) + i).to_numpy(zero_copy_only=False)
     user_id, as_of, label = (batch.column(i).to_numpy(zero_copy_only=False) for i in range(len(KEYS)))
-    return FeatureTable(user_id.astype(object), as_of.astype("datetime64[D]"), label.astype(np.int8), names, values)
+    keys = user_id.astype(object), as_of.astype("datetime64[D]"), label.astype(np.int8)
+    return FeatureTable(*keys, names, values, categories or {})
 
 
 def first_line(error: Exception) -> str:

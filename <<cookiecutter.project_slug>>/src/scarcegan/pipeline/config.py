@@ -93,6 +93,7 @@ class Data(Settings):
     label_column: str = "label"
     counters: list[str] = ["sessions", "minutes", "deposits", "wagers", "night_minutes"]
     columns: list[str] = []
+    categories: list[str] = []
     start: str = ""
     days: Count = 60
     bad_rows: Literal["refuse", "drop"] = "refuse"
@@ -110,6 +111,18 @@ class Data(Settings):
     def telemetry_has_counters(self) -> "Data":
         if self.kind == "telemetry" and not self.counters:
             raise ValueError("telemetry needs at least one counter under data.counters")
+        return self
+
+    @model_validator(mode="after")
+    def a_category_is_nothing_else(self) -> "Data":
+        taken = [*self.columns, self.user_column, self.time_column, self.label_column]
+        twice = [name for name in self.categories if name in taken or self.categories.count(name) > 1]
+        if twice:
+            raise ValueError(
+                f"the category '{twice[0]}' is named twice: a column is a category, or a number, or user, time or label"
+            )
+        if self.categories and self.kind == "telemetry":
+            raise ValueError("categories are columns of a ready table (kind: features); telemetry has counters only")
         return self
 
 

@@ -302,6 +302,7 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str
         "label-column": data.label_column,
         "counters": ",".join(data.counters),
         "columns": ",".join(data.columns),
+        "categories": ",".join(data.categories),
         "start": data.start,
         "days": data.days,
         "window-days": features.window_days,

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -95,12 +95,24 @@ def from_table(
     connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, ledger: Ledger
 ) -> Iterator[FeatureTable]:
     """Rows of a ready feature table, checked before the first is given."""
+    refuse_two_meanings(args, layout)
     sources = ready.open_ready(args.telemetry, layout, args.columns)
     columns = ready.feature_columns(connection, sources, layout, args.columns)
     ledger.enter(ready.survey(connection, sources, layout, columns)[1])
     known = known_labels(connection, args.labels, sources, layout, ledger)
     for table in ready.tables(connection, sources, layout, columns, args.batch_users):
         yield table if known is None else relabelled(table, known)
+
+
+def refuse_two_meanings(args: argparse.Namespace, layout: Layout) -> None:
+    """UserError for a category that is something else as well."""
+    taken = {*args.columns, layout.user, layout.time, layout.label}
+    twice = [name for name in layout.categories if name in taken or layout.categories.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"data.categories: '{twice[0]}' is named twice in config.yaml: a column is a category, or a number, "
+            "or user, time or label. Name it once."
+        )
 
 
 def known_labels(
@@ -123,7 +135,7 @@ def known_labels(
 
 def relabelled(table: FeatureTable, known: Labels) -> FeatureTable:
     """The table with the labels of the labels channel."""
-    return FeatureTable(table.user_id, table.as_of, lookup(known, table.user_id), table.names, table.values)
+    return replace(table, label=lookup(known, table.user_id))
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
@@ -197,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     add("--label-column", default="label")
     add("--counters", type=names, default=())
     add("--columns", type=names, default=(), help="feature columns of a ready table; empty: every numeric one")
+    add("--categories", type=names, default=(), help="further columns of a ready table, which hold names")
     add("--start", type=a_day, default="", help="first day; empty: the last --days days found")
     add("--days", type=int, default=60)
     add("--window-days", type=int, default=46)
@@ -210,7 +223,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     layout = Layout(
-        args.classes, args.user_column, args.time_column, args.label_column, args.counters, args.start, args.days
+        args.classes,
+        args.user_column,
+        args.time_column,
+        args.label_column,
+        args.counters,
+        args.start,
+        args.days,
+        args.categories,
     )
     ledger = Ledger(drop=args.bad_rows == "drop")
     args.features_out.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from scarcegan.data.schema import (
     UNLABELLED,
     UNLABELLED_NAME,
     concatenate,
+    feature_categories,
     feature_names,
     iter_features,
     parse_classes,
@@ -161,7 +162,7 @@ def write_splits(features: Path, row_to: np.ndarray, outputs: Sequence[Path]) ->
             if (its == number).any():
                 write_features(table.take(its == number), folder, parts[number])
                 parts[number] += 1
-    nothing = concatenate([], feature_names(features))
+    nothing = concatenate([], feature_names(features), feature_categories(features))
     for number, folder in enumerate(outputs):
         if not parts[number]:
             write_features(nothing, folder)

@@ -44,7 +44,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def plan(definition: str) -> upsert.Plan:
     made = Compiled(NAMES.pipeline("training"), definition, {})
-    return upsert.Plan(NAMES, Path(), CODE, "wheels/abc/", {"training": made}, {})
+    tags = {"sagemaker:project-name": NAMES.project}
+    return upsert.Plan(NAMES, Path(), CODE, "wheels/abc/", {"training": made}, {}, tags)
 
 
 def denied(call) -> bool:

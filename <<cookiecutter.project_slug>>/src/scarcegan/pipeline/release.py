@@ -283,9 +283,8 @@ def upload_function(door: Aws, root: Path) -> str:
     """Where the rare-share function's code lies in the bucket."""
     from scarcegan.pipeline import bundle, upsert
 
-    objects = bundle.code_bundle(root).objects
-    key = next(key for key in objects if key.startswith("lambda/rare-share-"))
-    upsert.put_if_absent(door, key, objects[key], lambda line: None)
+    [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
+    upsert.put_if_absent(door, key, code, lambda line: None)
     return key
 
 

@@ -1,0 +1,99 @@
+"""Model packages to release: a registered set in moto whose files say what release and smoke test read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import boto3
+from registry_in_moto import NAMES, open_registry
+
+from registry_contract import requests
+from scarcegan.pipeline.aws import Aws
+from scarcegan.registry.base import ModelPackage, PackageRequest
+from scarcegan.registry.sagemaker import SageMakerRegistry
+
+KEY = f"arn:aws:kms:{NAMES.region}:{NAMES.account}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+TOPIC = f"arn:aws:sns:{NAMES.region}:{NAMES.account}:{NAMES.project}-notifications"
+CLASSES, FEATURES = ("calm", "keen", "risky"), ("deposits", "visits", "nights")
+CONFIG = f"""\
+project: {{name: {NAMES.project}, region: {NAMES.region}, model_package_group: risky-players}}
+labels: {{rare_class: risky, negative_classes: [calm, keen]}}
+"""
+
+
+def evaluation(flagged_labelled: int = 20, flagged_unlabelled: int = 80) -> dict:
+    """evaluation.json of 400 labelled and 2,000 unlabelled test users, so far as a release reads it."""
+    return {
+        "binary_classification_metrics": {
+            "confusion_matrix": {"0": {"0": 370, "1": flagged_labelled - 15}, "1": {"0": 10, "1": 15}}
+        },
+        "scarcegan": {
+            "test_rows": {"labelled": 400, "rare": 25, "unlabelled": 2000},
+            "share_flagged_unlabelled": flagged_unlabelled / 2000,
+            "metrics": {
+                "pr_auc": {"value": 0.531, "low": 0.44, "high": 0.61},
+                "recall": {"value": 0.6, "low": None, "high": None},
+                "precision": {"value": None, "low": None, "high": None},
+            },
+        },
+    }
+
+
+def statistics() -> dict:
+    """statistics.json of the baseline: deposits were never missing, nights always."""
+    numbers = {"deposits": {"mean": 2.5, "min": 0.0, "max": 9.0}, "visits": {"mean": 1e-7, "min": -3.0, "max": 4e9}}
+    return {"features": [{"name": name, "numerical_statistics": numbers.get(name, {})} for name in FEATURES]}
+
+
+def package_files(folder: Path) -> dict[str, Path]:
+    """Files that a release reads, by their path in the package."""
+    contents = {
+        "model/model.json": {"classes": CLASSES, "features": FEATURES},
+        "evaluation/evaluation.json": evaluation(),
+        "baseline/statistics.json": statistics(),
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    return {name: folder / name for name in contents}
+
+
+def request_set(folder: Path, mark: str = "first", **facts: object) -> list[PackageRequest]:
+    """Four packages of one run."""
+    read = package_files(folder / mark)
+    return [replace(r, files={**r.files, **read}, **facts) for r in requests(folder, mark)]  # type: ignore[arg-type]
+
+
+def four(session: boto3.Session, folder: Path) -> SageMakerRegistry:
+    """A registry with versions 1 to 4, pending."""
+    registry = open_registry(session)
+    registry.register_set("set-1", request_set(folder))
+    return registry
+
+
+def door(session: boto3.Session) -> Aws:
+    """The door to an account in which the toolchain is deployed."""
+    for name, value in (("key", KEY), ("topic", TOPIC)):
+        put(session, name, value)
+    return Aws(NAMES, session)
+
+
+def put(session: boto3.Session, name: str, value: str) -> None:
+    session.client("ssm").put_parameter(Name=NAMES.parameter(name), Value=value, Type="String", Overwrite=True)
+
+
+def package(**facts: object) -> ModelPackage:
+    """A package that was approved."""
+    known = {"version": 5, "group": "risky-players", "set_id": "s", "definition": "best_ranking", "status": "Approved"}
+    figures = {"pr_auc": 0.531, "recall": 0.6}
+    return ModelPackage(**{**known, "champion": False, "created": "", "metrics": figures, **facts})  # type: ignore[arg-type]
+
+
+def stubbed(**clients: object) -> Aws:
+    """A door whose clients are Stubber's."""
+    return Aws(NAMES, SimpleNamespace(client=lambda service, **_: clients[service.replace("-", "_")]))
+
+
+def client(service: str) -> object:
+    return boto3.client(service, region_name=NAMES.region, aws_access_key_id="x", aws_secret_access_key="x")

@@ -1,0 +1,333 @@
+"""Release: which model goes out, how many flagged rows are as evaluated, what the approver reads, and the way back."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from botocore.stub import Stubber
+from registry_in_moto import NAMES, aws
+from released import CONFIG, KEY, TOPIC, client, door, evaluation, four, package, package_files, put, stubbed
+from scipy.stats import binom
+from typer.testing import CliRunner
+
+from scarcegan import cli
+from scarcegan.errors import UserError
+from scarcegan.pipeline import aws as door_to_aws
+from scarcegan.pipeline import release
+from scarcegan.pipeline.config import Config, load
+from scarcegan.pipeline.release import Band, Surroundings
+
+PROJECT = Path(__file__).parents[2]
+AROUND = Surroundings("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
+APPROVAL = 1000  # characters, of the text that CodePipeline shows
+
+
+@pytest.fixture
+def session(monkeypatch):
+    with aws(monkeypatch) as session:
+        yield session
+
+
+@pytest.fixture
+def registry(session, tmp_path):
+    return four(session, tmp_path)
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return load(tmp_path / "config.yaml")
+
+
+# -- which version --------------------------------------------------------------------------------------------------
+
+
+def test_the_package_approved_last_is_released_not_the_one_registered_last_in_moto(registry):
+    for version in (3, 4, 1):
+        registry.approve(version)
+    assert release.choose(registry).version == 1
+    registry.reject(1)
+    assert release.choose(registry).version == 4
+
+
+def test_an_earlier_approved_version_can_be_named_in_moto(registry):
+    for version in (2, 3):
+        registry.approve(version)
+    assert release.choose(registry, "2").definition == "few_unknown"
+
+
+def test_nothing_is_released_while_nothing_is_approved_in_moto(registry):
+    with pytest.raises(UserError, match="no model is approved, so nothing is released"):
+        release.choose(registry)
+
+
+def test_a_version_that_was_not_approved_is_refused_in_moto(registry):
+    registry.approve(2)
+    registry.reject(2)
+    with pytest.raises(UserError, match=r"version 2 \(few_unknown\) is Rejected, and only approved ones"):
+        release.choose(registry, "2")
+    with pytest.raises(UserError, match=r"version 1 \(best_ranking\) is PendingManualApproval"):
+        release.choose(registry, "1")
+    with pytest.raises(UserError, match="no version 9"):
+        release.choose(registry, "9")
+
+
+@pytest.mark.parametrize("version", ["", "-1", "5; rm -rf /", "$(id)", "5\n", "٣", "1e3", "newest ", "arn:aws:x/5"])
+def test_what_is_no_version_is_refused_before_anybody_is_asked(version):
+    with pytest.raises(UserError, match="is no version"):
+        release.choose(None, version)
+
+
+# -- the band -------------------------------------------------------------------------------------------------------
+
+
+def test_the_band_is_the_interval_of_the_flagged_share_doubled_and_halved():
+    """Wilson's interval of 80 in 2,000 is 3.2 to 5.0 %, of 100 in 2,400 it is 3.4 to 5.0 %; chance is nothing here."""
+    band = release.band(evaluation(20, 80), minimum_rows=10**12)
+    assert band == Band(0.0161, 0.1009, "4.0% of 2,000 unlabelled test users and 4.2% of 2,400 test users in all")
+
+
+def test_few_rows_widen_the_band():
+    wide, narrow = (release.band(evaluation(), rows) for rows in (100, 10_000))
+    assert wide.low < narrow.low
+    assert wide.high > narrow.high
+    assert wide.low == 0  # in a hundred rows, none flagged out of four is no wonder
+
+
+def test_labelled_users_count_where_they_are_flagged_more_often():
+    """A quarter of the labelled users is flagged: traffic may hold as many of them as the test users in all do."""
+    assert release.band(evaluation(100, 80), 1000).high > release.band(evaluation(20, 80), 1000).high
+
+
+def test_without_unlabelled_users_the_labelled_ones_are_used():
+    document = evaluation(20)
+    document["scarcegan"] |= {"test_rows": {"labelled": 400, "unlabelled": 0}, "share_flagged_unlabelled": None}
+    assert release.band(document, 1000).used == "5.0% of 400 labelled test users"
+
+
+@pytest.mark.parametrize("share", [0, 1, 5, 20, 80, 300, 1000, 2000])
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_a_model_that_flags_as_evaluated_is_hardly_ever_rolled_back(share, rows):
+    """Once in a thousand five-minute periods at most, and the alarms want two in a row."""
+    band = release.band(evaluation(20, share), rows)
+    wrong = binom.cdf(band.low * rows - 1e-9, rows, share / 2000) + binom.sf(band.high * rows, rows, share / 2000)
+    assert wrong < 1e-3
+
+
+def test_a_model_that_flags_everybody_or_nobody_is_rolled_back():
+    band = release.band(evaluation(20, 80), 1000)
+    assert 0 < band.low < band.high < 1
+
+
+@pytest.mark.parametrize("document", [{}, {"scarcegan": {}}, {"scarcegan": None}, []])
+def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(document):
+    with pytest.raises(UserError, match="nobody knows how many it should flag"):
+        release.band(document, 100)
+
+
+# -- what is written ------------------------------------------------------------------------------------------------
+
+
+def prepared(config, folder, **facts):
+    package_files(folder)
+    return release.prepare(config, package(**facts), folder, facts.get("against"), AROUND)
+
+
+def test_staging_has_one_instance_and_production_what_config_says(config, tmp_path):
+    stages = prepared(config, tmp_path / "p").stages
+    staging, production = (stages[stage]["Parameters"] for stage in release.STAGES)
+    told = ("Stage", "Traffic", "MinInstances", "MaxInstances", "WaitSeconds", "Serverless")
+    assert [staging[name] for name in told] == ["staging", "ALL_AT_ONCE", "1", "1", "60", "false"]
+    assert [production[name] for name in told] == ["production", "CANARY", "2", "4", "600", "false"]
+    assert staging["Version"] == production["Version"] == "5"
+    assert staging["RareLabel"] == "2"
+    assert all(isinstance(value, str) for value in (staging | production).values())
+
+
+def test_only_staging_is_ever_serverless(tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    config = load(tmp_path / "config.yaml", ["cloud.endpoint.serverless_staging=true"])
+    stages = prepared(config, tmp_path / "p").stages
+    assert [stages[stage]["Parameters"]["Serverless"] for stage in release.STAGES] == ["true", "false"]
+
+
+def test_every_resource_is_tagged_with_the_project(config, tmp_path):
+    tags = prepared(config, tmp_path / "p").stages["staging"]["Tags"]
+    assert tags == {"sagemaker:project-name": "risky", "sagemaker:project-id": "p-1", "version": "5"}
+
+
+def test_the_approver_reads_figures_band_difference_and_gate():
+    champion = package(version=3, definition="high_recall", metrics={"pr_auc": 0.5, "recall": 0.7})
+    new = package(gate={"reason": "The gate opens for best_ranking."})
+    assert release.summary(new, champion, evaluation(), Band(0.0, 0.12, "4.0% of 2,000 unlabelled test users")) == (
+        "pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision unknown on 400 labelled test users. "
+        "It flags 4.0% of 2,000 unlabelled test users; in production 0.0% to 12.0% is taken for the same. "
+        "Against the champion, version 3 (high_recall): pr_auc +0.031, recall -0.100; each on the test users of its "
+        "own run. The gate opens for best_ranking."
+    )
+
+
+def test_the_first_release_says_that_there_is_no_champion():
+    assert "There is no champion yet." in release.summary(package(), None, evaluation(), Band(0, 1, "-"))
+
+
+HOSTILE = "x\"'; rm -rf ~ #{variables.VERSION} `id` $(id) $HOME\n\r\x00\x1b[31m\u202e\U0001f600 " * 100
+
+
+def test_a_hostile_summary_stays_one_short_line_without_variables_of_codepipeline():
+    new = package(gate={"reason": HOSTILE})
+    found = release.summary(new, None, evaluation(), Band(0, 1, "-"))
+    assert found.isascii() and found.isprintable()
+    assert '"' not in found and "#{" not in found
+    assert len(f"Version 999999, {'d' * 40}: {found}") <= APPROVAL
+
+
+def test_a_short_text_is_left_as_it_is_and_a_long_one_ends_in_dots():
+    assert release.plain("a  b\nc", 5) == "a b c"
+    assert release.plain("abcdef", 5) == "ab..."
+    assert release.plain("#{#{x}}", 99) == "# {# {x}}"
+
+
+def test_the_shell_of_the_buildspec_reads_variables_whole_and_runs_nothing(config, tmp_path):
+    """The commands of prepare.buildspec.yml that follow `scarcegan release prepare`, in a real bash."""
+    found = prepared(config, tmp_path / "p", gate={"reason": HOSTILE})
+    release.write(found, tmp_path / "build")
+    steps = yaml.safe_load((PROJECT / "infra/prepare.buildspec.yml").read_text())["phases"]["build"]["commands"]
+    commands = [step for step in steps if "build/variables" in step]
+    script = "\n".join([*commands, 'python3 -c "import json, os; print(json.dumps(dict(os.environ)))"'])
+    said = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    seen = json.loads(said.stdout)
+    assert {name: seen[name] for name in found.variables} == dict(found.variables)
+    assert "rm -rf" in seen["SUMMARY"]
+
+
+def test_what_is_written_is_what_cloudformation_takes_as_a_template_configuration(config, tmp_path):
+    written = release.write(prepared(config, tmp_path / "p"), tmp_path / "build")
+    assert [path.name for path in written] == ["staging.json", "production.json", "variables"]
+    for stage in release.STAGES:
+        template = json.loads((tmp_path / "build" / f"{stage}.json").read_text())
+        assert set(template) == {"Parameters", "Tags"}
+        assert template["Parameters"]["Stage"] == stage
+
+
+def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
+    package_files(tmp_path / "p")["model/model.json"].write_text("{}")
+    with pytest.raises(UserError, match="names no classes"):
+        release.prepare(config, package(), tmp_path / "p", None, AROUND)
+
+
+# -- in AWS ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(session, registry, config):
+    registry.approve(3)
+    gathered = release.gather(door(session), registry, config, PROJECT, "newest", "r1")
+    found = gathered.stages["production"]["Parameters"]
+    assert found["ModelPackageArn"].endswith(":model-package/risky-players/3")
+    assert (found["KmsKeyArn"], found["TopicArn"]) == (KEY, TOPIC)
+    assert gathered.variables["VERSION"] == "3"
+    assert gathered.variables["DEFINITION"] == "high_precision"
+    uploaded = session.client("s3").get_object(Bucket=NAMES.bucket, Key=found["RareShareCodeKey"])
+    assert uploaded["Body"].read().startswith(b"PK")
+
+
+def test_without_a_toolchain_the_next_move_is_said_in_moto(session, registry, config):
+    registry.approve(3)
+    put(session, "key", KEY)
+    with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain makes it"):
+        release.gather(door_to_aws.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
+
+
+def test_only_what_production_serves_becomes_the_champion_in_moto(session, registry):
+    for version in (2, 3):
+        registry.approve(version)
+    with pytest.raises(UserError, match="production serves version none, not 3"):
+        release.promote(door(session), registry, 3)
+    put(session, "production/version", "2")
+    with pytest.raises(UserError, match="production serves version 2, not 3, so the champion stays"):
+        release.promote(door(session), registry, 3)
+    put(session, "production/version", "3")
+    release.promote(door(session), registry, 3, dry_run=True)
+    assert registry.champion() is None
+    release.promote(door(session), registry, 3)
+    assert registry.champion().version == 3
+
+
+def test_rolling_back_starts_the_deploy_pipeline_with_that_version_stubbed(registry):
+    registry.approve(2)
+    request = release.roll_back(registry, NAMES, 2)
+    codepipeline = client("codepipeline")
+    with Stubber(codepipeline) as stub:
+        variables = [{"name": "VERSION", "value": "2"}]
+        stub.add_response(
+            "start_pipeline_execution", {"pipelineExecutionId": "e-1"}, {"name": "risky-deploy", "variables": variables}
+        )
+        assert release.start_deploy(stubbed(codepipeline=codepipeline), request) == "e-1"
+
+
+def test_without_a_deploy_pipeline_the_next_move_is_said_stubbed():
+    codepipeline = client("codepipeline")
+    request = {"name": "risky-deploy", "variables": [{"name": "VERSION", "value": "2"}]}
+    with Stubber(codepipeline) as stub:
+        stub.add_client_error("start_pipeline_execution", "PipelineNotFoundException")
+        with pytest.raises(UserError, match=r"no CodePipeline 'risky-deploy' .* Deploy infra/toolchain\.yaml"):
+            release.start_deploy(stubbed(codepipeline=codepipeline), request)
+
+
+def test_the_toolchain_calls_the_pipeline_and_its_variable_as_a_roll_back_does(registry):
+    registry.approve(2)
+    template = (PROJECT / "infra/toolchain.yaml").read_text()
+    assert release.roll_back(registry, NAMES, 2)["name"] == NAMES.pipeline("deploy")
+    assert "Name: !Sub ${SageMakerProjectName}-deploy\n      PipelineType: V2" in template
+    assert f"{{Name: VERSION, DefaultValue: {release.NEWEST}," in template
+
+
+# -- the verb -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def type_(session, registry, config, tmp_path, monkeypatch):
+    """Type a verb in a project's folder, with moto for AWS; stages other than moto's are stubbed at the client."""
+    monkeypatch.setenv("AWS_ACCOUNT_ID", NAMES.account)
+    door(session)
+    (tmp_path / "infra").symlink_to(PROJECT / "infra")
+
+    def run(*words: str):
+        return CliRunner().invoke(cli.app, ["--config", str(tmp_path / "config.yaml"), "release", *words])
+
+    return run
+
+
+def test_prepare_writes_the_parameters_and_says_the_variables_in_moto(type_, registry, tmp_path):
+    registry.approve(4)
+    said = type_("prepare", "--version", "newest")
+    assert said.exit_code == 0, said.output
+    assert "VERSION=4\nDEFINITION=high_recall\nSUMMARY=pr_auc 0.531" in said.stdout
+    assert json.loads((tmp_path / "build/production.json").read_text())["Parameters"]["Version"] == "4"
+
+
+def test_a_dry_run_writes_and_starts_nothing_in_moto(type_, registry, tmp_path, monkeypatch):
+    registry.approve(4)
+    monkeypatch.setattr(release, "start_deploy", lambda *_: pytest.fail("started"))
+    assert "version 4 (high_recall) would be released" in type_("prepare", "--dry-run").stdout
+    assert not (tmp_path / "build").exists()
+    assert "risky-deploy would be started: version 4 goes to staging" in type_("--rollback", "4", "--dry-run").stdout
+
+
+def test_a_version_nobody_approved_is_not_rolled_back_to_in_moto(type_, monkeypatch):
+    monkeypatch.setattr(release, "start_deploy", lambda *_: pytest.fail("started"))
+    assert isinstance(type_("--rollback", "4").exception, UserError)
+
+
+def test_status_says_that_nothing_is_released_yet_in_moto(type_):
+    said = json.loads(type_("status", "--json").stdout)
+    assert [(row["stage"], row["state"]) for row in said] == [
+        ("staging", "nothing released yet"),
+        ("production", "nothing released yet"),
+    ]
+
+
+def test_release_alone_shows_its_verbs(type_):
+    assert "--rollback VERSION" in type_().stdout

@@ -297,6 +297,7 @@ class Workspace:
             tuple(data.counters),
             data.start,
             data.days,
+            tuple(data.categories),
         )
         return check(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
 

@@ -1,4 +1,4 @@
-"""The Lambda that counts flagged rows: what it makes of captured requests, and that it needs nothing but its runtime."""
+"""The Lambda that counts flagged rows: what it makes of captured requests, and what it needs."""
 
 import ast
 import base64

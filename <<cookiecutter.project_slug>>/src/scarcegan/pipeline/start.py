@@ -65,7 +65,11 @@ def difference(name: str, base: Config, wanted: Config, names: Names) -> dict[st
     for key, source in DATA_KEYS.items():
         place = getattr(wanted.data, key)
         if place != getattr(base.data, key) and source in before[0].sources:
-            aws.location(place)
+            if not place.startswith("s3://"):
+                raise UserError(
+                    f"--set data.{key}={place}: in the cloud, data is read from S3. Copy it there "
+                    "(aws s3 sync …), then name the folder: s3://bucket/folder/"
+                )
             changed[parameters.uri_name(source)] = place
     return changed
 

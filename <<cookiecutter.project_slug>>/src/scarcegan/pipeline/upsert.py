@@ -5,35 +5,29 @@ own digest, so a second walk uploads nothing, and the cache of unchanged steps o
 """
 
 import json
-import subprocess
-import sys
+import os
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws
+from scarcegan.pipeline import aws, bundle
 from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.names import UNKNOWN_ACCOUNT, Names
 
-REQUIREMENTS = "requirements-jobs.txt"
-MARKERS = ("champion/.empty", "empty/.empty")  # folders that steps may be pointed at from the first run on
 COMPLETE = ".complete"  # written after the last wheel
-# The jobs' image: Amazon Linux 2023 (glibc 2.34), Python 3.12.
-# https://docs.aws.amazon.com/linux/al2023/ug/compare-with-al2.html
-PLATFORMS = tuple(f"manylinux{glibc}_x86_64" for glibc in ("_2_34", "_2_28", "_2_26", "_2_24", "_2_17", "2014"))
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """objects: key in the bucket -> bytes. pipelines: training, scoring -> what compiling gave. wheels: prefix.
+    """objects: key in the bucket -> bytes. wheels: prefix. pipelines: training, scoring -> what compiling gave.
 
-    template: the CloudFormation TemplateConfiguration of infra/pipeline.yaml.
+    template: the TemplateConfiguration of infra/pipeline.yaml. tags: of the pipelines.
     """
 
     names: Names
@@ -42,6 +36,7 @@ class Plan:
     wheels: str
     pipelines: Mapping[str, Any]
     template: Mapping[str, Any]
+    tags: Mapping[str, str]
 
     @property
     def files(self) -> dict[str, str]:
@@ -56,7 +51,7 @@ class Plan:
             "region": self.names.region,
             "bucket": self.names.bucket,
             "uploads": [{"key": key, "bytes": len(body)} for key, body in sorted(self.objects.items())],
-            "wheels": {"prefix": self.wheels, "requirements": REQUIREMENTS},
+            "wheels": {"prefix": self.wheels, "requirements": bundle.REQUIREMENTS},
             "pipelines": [
                 {
                     "pipeline": made.name,
@@ -72,38 +67,38 @@ class Plan:
 
 def make_plan(root: Path, config: Config, names: Names) -> Plan:
     """Bundle the code and compile both pipelines. UserError when the SageMaker SDK is not installed."""
-    aws.library("sagemaker")
-    from scarcegan.pipeline import bundle, cloud
+    aws.library("sagemaker.core")
+    from scarcegan.pipeline import cloud
 
     code = bundle.code_bundle(root)
+    functions = {name: bundle.lambda_bundle(root, name).objects for name in bundle.lambda_names(root)}
+    zips = {key: body for objects in functions.values() for key, body in objects.items()}
+    tags = project_tags(config, names)
     return Plan(
         names,
         root,
-        {**code.objects, **dict.fromkeys(MARKERS, b"")},
-        wheels_prefix(root),
+        {**code.objects, **zips, **bundle.markers()},
+        f"{code.wheels_prefix}/",
         cloud.compile_all(config, names, code),
-        template_configuration(config, code.objects),
+        template_configuration(config, next(iter(functions["register"])), tags),
+        tags,
     )
 
 
-def wheels_prefix(root: Path) -> str:
-    """Where the jobs' wheels lie: under the digest of their requirements."""
-    path = root / REQUIREMENTS
-    if not path.is_file():
-        raise UserError(f"{REQUIREMENTS}: not there. It pins what the jobs install; take it from the template again.")
-    return f"wheels/{sha256(path.read_bytes()).hexdigest()[:16]}/"
+def project_tags(config: Config, names: Names) -> dict[str, str]:
+    """What Studio shows a project's pipelines by, and the tags of config.yaml."""
+    project_id = os.environ.get("SAGEMAKER_PROJECT_ID", "")
+    born = {"sagemaker:project-id": project_id} if project_id else {}
+    return {"sagemaker:project-name": names.project, **born, **config.cloud.tags}
 
 
-def template_configuration(config: Config, objects: Mapping[str, bytes]) -> dict[str, Any]:
-    """What infra/pipeline.yaml cannot know by itself: where the register function's code lies, when to score, tags.
+def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters of infra/pipeline.yaml that the toolchain does not know.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
-    code = next((key for key in sorted(objects) if key.startswith("lambda/register-")), "")
-    return {
-        "Parameters": {"RegisterCodeKey": code, "ScoringSchedule": config.cloud.scoring_schedule},
-        "Tags": {"sagemaker:project-name": config.project.name, **config.cloud.tags},
-    }
+    parameters = {"RegisterCodeKey": register_code, "ScoringSchedule": config.cloud.scoring_schedule}
+    return {"Parameters": parameters, "Tags": dict(tags)}
 
 
 def steps(definition: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -154,12 +149,15 @@ def lines(plan: Plan) -> list[str]:
     found = [f"{UNKNOWN_ACCOUNT} stands for your account; set AWS_ACCOUNT_ID to see its names"] if unknown else []
     found += [f"bucket    {names.bucket}"]
     found += [f"upload    {item['key']}  {item['bytes']:,} bytes" for item in about["uploads"]]
-    found += [f"wheels    {plan.wheels}  of {REQUIREMENTS}; downloaded and uploaded unless they are complete there"]
+    found += [
+        f"wheels    {plan.wheels}  of {bundle.REQUIREMENTS}; downloaded and uploaded unless they are complete there"
+    ]
     for item in about["pipelines"]:
         found += ["", f"pipeline  {item['pipeline']}  (role {names.role('pipeline')}, {item['bytes']:,} bytes)"]
         width = max(len(step["step"]) for step in item["steps"])
         found += [f"  {s['step']:<{width}}  {s['type']:<11}{s['instance']}".rstrip() for s in item["steps"]]
-        found += ["  parameters: " + ", ".join(f"{key}={value}" for key, value in item["parameters"].items())]
+        said = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
+        found += textwrap.wrap(f"parameters: {said}", 118, initial_indent="  ", subsequent_indent="    ")
     return found
 
 
@@ -216,30 +214,14 @@ def upload_wheels(plan: Plan, door: Aws, say: Say) -> int:
     if exists(door, plan.wheels + COMPLETE):
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        say(f"download the wheels of {REQUIREMENTS}")
-        download(plan.root / REQUIREMENTS, Path(folder))
-        wheels = sorted(Path(folder).glob("*.whl"))
+        say(f"download the wheels of {bundle.REQUIREMENTS}")
+        wheels = bundle.download_wheels(plan.root / bundle.REQUIREMENTS, Path(folder))
         for wheel in wheels:
             say(f"upload {plan.wheels}{wheel.name}")
             with wheel.open("rb") as body:
                 put(door, plan.wheels + wheel.name, body)
-    put(door, plan.wheels + COMPLETE, b"")
+    put(door, plan.wheels + COMPLETE, bundle.PLACEHOLDER)
     return len(wheels)
-
-
-def download(requirements: Path, folder: Path) -> None:
-    """Fetch the pinned wheels for the jobs' image, whatever this machine is. UserError with pip's last words."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp", "--abi=cp312", "--abi=abi3"]
-    command += ["--abi=none", *(f"--platform={platform}" for platform in PLATFORMS)]
-    command += ["--requirement", str(requirements), "--dest", str(folder)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()][-3:]
-        raise UserError(
-            f"pip could not download the wheels of {requirements.name} ({' '.join(said) or 'it said nothing'}). "
-            "Look at the network and the package registry, then type the command again."
-        )
 
 
 def put_pipeline(plan: Plan, door: Aws, made: Any, say: Say) -> str:
@@ -252,7 +234,8 @@ def put_pipeline(plan: Plan, door: Aws, made: Any, say: Say) -> str:
     present = described(door, made.name)
     if present is None:
         say(f"create {made.name}")
-        client.create_pipeline(PipelineName=made.name, Tags=tags(plan.names), **wanted)
+        tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
+        client.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
         return "created"
     if {key: present.get(key) for key in wanted} == wanted:
         return "unchanged"
@@ -271,8 +254,3 @@ def described(door: Aws, name: str) -> dict[str, Any] | None:
         if aws.is_missing(error):
             return None
         raise
-
-
-def tags(names: Names) -> list[dict[str, str]]:
-    """What Studio shows a project's pipelines by."""
-    return [{"Key": "sagemaker:project-name", "Value": names.project}]

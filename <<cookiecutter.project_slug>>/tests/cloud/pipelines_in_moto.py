@@ -1,0 +1,55 @@
+"""What the tests of the cloud's verbs share: a project, moto in place of AWS, and pipelines small enough to read."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import boto3
+
+from scarcegan.pipeline import parameters, upsert
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.executions import pipeline_of
+from scarcegan.pipeline.names import Names
+
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+NAMES = Names("rare-players", ACCOUNT, REGION)
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ACCOUNT_ID": ACCOUNT}
+BEGUN = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+JOB = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}"
+
+
+class Compiled:
+    """A pipeline without steps, but with the parameters of the real one."""
+
+    def __init__(self, name, config=None):
+        config = config or Config()
+        found = parameters.of(pipeline_of(name, config), config, NAMES)
+        listed = [{"Name": p.name, "Type": p.type, "DefaultValue": p.default} for p in found.values()]
+        self.name = NAMES.pipeline(name)
+        self.definition = json.dumps({"Version": "2020-12-01", "Parameters": listed, "Steps": []})
+
+
+def make_plan(root, config, names):
+    """A plan as upsert makes it, of two small objects."""
+    objects = {"code/1a/source.tar.gz": b"code", "lambda/register-1a.zip": b"zip", "champion/.empty": b"empty"}
+    pipelines = {name: Compiled(name, config) for name in ("training", "scoring")}
+    return upsert.Plan(names, root, objects, "wheels/2b/", pipelines, {"Parameters": {}}, {"owner": "us"})
+
+
+def make_bucket():
+    s3 = boto3.client("s3", region_name=REGION)
+    s3.create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return s3
+
+
+def keys(s3):
+    """Every key in the project's bucket."""
+    return {item["Key"] for item in s3.list_objects_v2(Bucket=NAMES.bucket).get("Contents", [])}
+
+
+def step(name, kind="ProcessingJob", status="Succeeded", start=0, minutes=3.0, **more):
+    """A step as ListPipelineExecutionSteps gives it, begun so many minutes after BEGUN."""
+    job = {"ProcessingJob": "processing-job", "TrainingJob": "training-job"}.get(kind)
+    about = {kind: {"Arn": f"{JOB}:{job}/pipelines-x-{name}"} if job else {}}
+    begun = BEGUN + timedelta(minutes=start)
+    times = {"StartTime": begun, **({"EndTime": begun + timedelta(minutes=minutes)} if minutes else {})}
+    return {"StepName": name, "StepStatus": status, **times, "Metadata": about, **more}

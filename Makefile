@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 INSTALL := PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python
 # Where a mirror of the package registry is known to pip alone, uv fails and pip does the work.
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
-ALL := -r requirements.txt -r "$(PROJECT)/requirements.txt"
+ALL := -r requirements.txt -r "$(PROJECT)/requirements-cloud.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -47,7 +47,7 @@ $(VENV)/.tools-ready: requirements.txt
 	@touch $@
 
 # The project's own requirements too: its tests run from this environment.
-$(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements.txt)
+$(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements-cloud.txt)
 	@$(INSTALL) $(ALL) || $(PIP) $(ALL)
 	@touch $@
 
@@ -70,10 +70,11 @@ bench-features: $(VENV)/.all-ready  ## users per second against Prophet
 tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a project is made of
 	"$(RUN)/python" tests/tree.py
 
-lock: $(VENV)/.all-ready  ## compiles both requirements.txt anew
+lock: $(VENV)/.all-ready  ## compiles every requirements.txt anew: the project's three, then the template's own
 	rm -rf $(VENV)/lock && "$(RUN)/python" bake.py $(VENV)/lock > /dev/null
-	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) --extra dev $(VENV)/lock/rare-players/pyproject.toml -o "$(PROJECT)/requirements.txt"
-	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements.txt" -o requirements.txt
+	PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(VENV)/lock/rare-players lock VENV=../..
+	cp $(VENV)/lock/rare-players/requirements*.txt "$(PROJECT)/"
+	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements-cloud.txt" -o requirements.txt
 
 clean:  ## removes the environment, the demo and its runs
 	rm -rf $(VENV) demo

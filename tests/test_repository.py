@@ -46,15 +46,25 @@ def test_files_the_readme_links_to_exist():
 def test_the_template_and_the_project_pin_the_same_versions():
     """Both are installed into one environment for the tests."""
     ours = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    theirs = pins((ROOT / PROJECT / "requirements.txt").read_text(encoding="utf-8"))
+    theirs = pins((ROOT / PROJECT / "requirements-cloud.txt").read_text(encoding="utf-8"))
     assert "cookiecutter" in ours and "tensorflow" in theirs
     assert {
         name: (ours[name], theirs[name]) for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]
     } == {}
 
 
+def test_a_laptop_and_a_job_have_the_versions_the_whole_list_names():
+    whole, laptop, job = (
+        pins((ROOT / PROJECT / f"requirements{kind}.txt").read_text(encoding="utf-8")) for kind in ("-cloud", "", "-jobs")
+    )
+    assert {name: versions for name, versions in laptop.items() if versions != whole.get(name)} == {}
+    assert {name: versions for name, versions in job.items() if not versions <= whole.get(name, set())} == {}
+    assert "sagemaker" in whole and "sagemaker" not in laptop and "sagemaker" not in job
+    assert "tensorflow" not in job, "the image of a job brings its own"
+
+
 def test_requirements_name_no_host_and_no_path_of_a_machine():
-    for path in (ROOT / "requirements.txt", ROOT / PROJECT / "requirements.txt"):
+    for path in (ROOT / "requirements.txt", *(ROOT / PROJECT).glob("requirements*.txt")):
         assert not re.search(r"https?:|file:|^--|/", path.read_text(encoding="utf-8"), re.MULTILINE), path
 
 

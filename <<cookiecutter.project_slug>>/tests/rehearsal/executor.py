@@ -33,6 +33,7 @@ CACHED_BY = {
     "Training": ("AlgorithmSpecification", "CheckpointConfig", "Environment", "HyperParameters", "InputDataConfig"),
 }
 PARAMETER_TYPES: dict[str, Any] = {"String": str, "Integer": int, "Float": (int, float), "Boolean": bool}
+LAMBDA_MS = 600_000  # a Lambda step may take ten minutes
 EXPIRY = re.compile(r"P?(\d+[YyMmWwDd])*(T(\d+[HhMmSs])+)?")
 
 
@@ -321,7 +322,9 @@ class Run:
         if arn not in self.functions:
             raise Refused(f"there is no function {arn} (there are: {', '.join(self.functions)})")
         event = json.loads(json.dumps(resolve(step.body["Arguments"], self.scope)))
-        context = SimpleNamespace(aws_request_id=secrets.token_hex(16), invoked_function_arn=arn)
+        context = SimpleNamespace(
+            aws_request_id=secrets.token_hex(16), invoked_function_arn=arn, get_remaining_time_in_millis=lambda: LAMBDA_MS
+        )
         try:
             answer = json.loads(json.dumps(self.functions[arn](event, context)))
         except Exception as error:  # as Lambda does: whatever the handler raises is the step's failure

@@ -63,7 +63,6 @@ class Container:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "HOME": os.environ.get("HOME", str(self.folder)),
             "TMPDIR": str(temporary),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_REGION": self.region,
             ROOT: str(self.ml),
             **environment,

@@ -17,7 +17,19 @@ from scarcegan.registry.base import ModelPackage
 from scarcegan.workspace import Outcome, Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("tensorflow", "mlflow", "duckdb", "numpy", "pandas", "pyarrow", "matplotlib", "sklearn", "scipy")
+HEAVY = (
+    "tensorflow",
+    "mlflow",
+    "duckdb",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "boto3",
+    "sagemaker",
+)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scarcegan.registry.sagemaker import SageMakerRegistry
 
 app = typer.Typer(
-    help="Bring an approved model to staging and production, or an earlier one back.", rich_markup_mode=None
+    help="Bring an approved model to staging and production. Or an earlier one back.", rich_markup_mode=None
 )
 
 

@@ -1,0 +1,263 @@
+"""The cloud's verbs as they are typed: what they print, where, and how they end. moto plays AWS where it can."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from moto import mock_aws
+from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
+
+from scarcegan import cli
+from scarcegan.pipeline import bundle, executions, upsert
+from scarcegan.pipeline import config as settings
+from scarcegan.pipeline.executions import Status, StepStatus
+
+ROOT = Path(__file__).resolve().parents[2]
+ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs): raise SystemExit("a dry run asked the network")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from scarcegan import cli
+sys.argv = ["scarcegan", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's folder, and the present one; nobody is logged in to AWS."""
+    for name in ("src", "infra", bundle.REQUIREMENTS):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def scarcegan(project, monkeypatch, capsys):
+    """Type a command; get its exit code, stdout and stderr."""
+
+    def type_in(*words):
+        monkeypatch.setattr(sys, "argv", ["scarcegan", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return type_in
+
+
+@pytest.fixture
+def in_moto(project, monkeypatch):
+    """AWS as moto plays it, with the project's bucket; plans are small, and pip is not asked."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(upsert, "make_plan", make_plan)
+    monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
+    with mock_aws():
+        yield make_bucket()
+
+
+# -- upsert ---------------------------------------------------------------------------------------------------------
+
+
+def dry_run(project, seed):
+    """`scarcegan upsert --dry-run` in a process of its own, without network and credentials; what it wrote and said."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONHASHSEED": seed,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", NO_NETWORK, "upsert", "--dry-run"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path.read_bytes() for path in (project / "build").iterdir()}
+    for name in written:
+        (project / "build" / name).unlink()
+    return written, done.stdout
+
+
+def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_same_bytes(project):
+    written, said = dry_run(project, "1")
+    assert dry_run(project, "2") == (written, said)
+    assert sorted(written) == ["pipeline.json", "scoring.json", "training.json"]
+    training = json.loads(written["training.json"])
+    assert [step["Name"] for step in training["Steps"]] == [
+        "features",
+        "split",
+        "train",
+        "baseline",
+        "evaluate",
+        "gate",
+    ]
+    assert "000000000000 stands for your account" in said
+    assert "pipeline  rare-players-training" in said and "pipeline  rare-players-scoring" in said
+    assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
+    assert "source.tar.gz" in said and "Nothing in AWS was looked at or changed." in said
+    given = json.loads(written["pipeline.json"])
+    assert given["Parameters"]["RegisterCodeKey"] in said
+
+
+def test_the_stack_of_functions_is_given_parameters_that_it_declares_checked_statically(project):
+    config = settings.load(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
+    given = upsert.template_configuration(config, "lambda/register-1a.zip", upsert.project_tags(config, NAMES))
+    template = (ROOT / "infra" / "pipeline.yaml").read_text(encoding="utf-8")
+    declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nConditions:")[0], re.M)
+    assert given["Parameters"].keys() <= set(declared)
+    assert given["Parameters"]["ScoringSchedule"] == "rate(7 days)"
+    assert given["Tags"] == {"sagemaker:project-name": "rare-players"}
+
+
+def test_without_the_sdk_an_upsert_names_the_command_that_installs_it(scarcegan, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "sagemaker"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sagemaker", None)
+    code, out, err = scarcegan("upsert", "--dry-run")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: sagemaker is not installed") and "pip install -r requirements-cloud.txt" in err
+
+
+def test_an_upsert_says_what_it_did_and_what_comes_next_in_moto(scarcegan, in_moto):
+    code, out, err = scarcegan("upsert")
+    assert code == 0
+    assert "3 objects and 0 wheels uploaded" in out and "rare-players-training: created" in out
+    assert out.endswith("Next: scarcegan start\n")
+    assert "upload code/1a/source.tar.gz" in err
+    code, out, err = scarcegan("upsert", "--json")
+    assert json.loads(out)["pipelines"] == {"rare-players-training": "unchanged", "rare-players-scoring": "unchanged"}
+    assert "champion/.empty" in keys(in_moto)
+
+
+# -- without what it takes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["upsert --upload-only", "start", "status", "logs", "stop --dry-run"])
+def test_without_credentials_every_verb_says_how_to_log_in(scarcegan, monkeypatch, verb):
+    monkeypatch.setattr(upsert, "make_plan", make_plan)
+    code, out, err = scarcegan(*verb.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no AWS credentials") and "aws sso login" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["start", "status", "logs", "stop --dry-run"])
+def test_before_the_first_upsert_every_verb_asks_for_it_in_moto(scarcegan, in_moto, verb):
+    code, out, err = scarcegan(*verb.split())
+    assert (code, out) == (2, "")
+    assert "there is no pipeline 'rare-players-training'" in err and err.endswith("Type: scarcegan upsert\n")
+
+
+def test_without_a_region_the_settings_are_named(scarcegan, project):
+    (project / "config.yaml").write_text("project: {region: ''}\n", encoding="utf-8")
+    code, _, err = scarcegan("status")
+    assert code == 2 and "project.region" in err and "eu-west-1" in err
+
+
+# -- start and status -------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_start_shows_the_parameters_and_asks_nobody(scarcegan):
+    code, out, _ = scarcegan("start", "--set", "train.iterations=2000", "--dry-run")
+    assert code == 0
+    assert out.splitlines()[:2] == ["start rare-players-training", "TrainIterations=2000"]
+    code, out, _ = scarcegan("start", "--set", "train.iterations=2000", "--dry-run", "--json")
+    assert json.loads(out)["parameters"] == {"TrainIterations": "2000"}
+
+
+@pytest.mark.parametrize("pipeline", ["trainig", "monitoring"])
+def test_a_pipeline_that_does_not_run_in_the_cloud_is_refused(scarcegan, pipeline):
+    code, _, err = scarcegan("start", "--pipeline", pipeline, "--dry-run")
+    assert (code, err) == (2, f"error: no pipeline '{pipeline}' in the cloud. There are: training, scoring.\n")
+
+
+def test_a_start_names_the_execution_and_the_next_move_in_moto(scarcegan, in_moto):
+    scarcegan("upsert")
+    in_moto.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
+    code, out, _ = scarcegan("start", "--set", "train.iterations=2000")
+    assert code == 0 and "TrainIterations=2000" in out and "TelemetryFingerprint=" in out
+    execution = out.split()[1]
+    assert out.endswith(f"Next: scarcegan status {execution} --watch\n")
+
+
+TRAIN = StepStatus("train", "Succeeded", "TrainingJob", 12.5, job="arn:x", metrics={"Generator_Loss": 0.123456})
+CLOSED = StepStatus("gate-closed", "Failed", "Fail", 0.0, reason="pr_auc 0.2 is below 0.3")
+BUG = StepStatus("evaluate", "Failed", "ProcessingJob", 1.0, reason="ClientError: exit code 1")
+
+
+def execution(status, *steps):
+    return Status("abc123", "rare-players-training", status, "2026-11-21T09:00:00+00:00", 20.0, ARN, "", steps)
+
+
+@pytest.fixture
+def looks(monkeypatch, project):
+    """looks(*statuses): what the verbs see of the execution at each look; the last one stays."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+    def seen(*statuses):
+        left = list(statuses)
+        monkeypatch.setattr(executions, "status", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    return seen
+
+
+def test_a_status_is_a_line_per_step_with_figures_and_reasons_with_looks_stubbed(scarcegan, looks):
+    looks(execution("Failed", TRAIN, CLOSED))
+    code, out, _ = scarcegan("status", ARN)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "execution abc123 of rare-players-training: Failed, 20 min, began 2026-11-21T09:00:00+00:00"
+    assert lines[2].split() == ["train", "Succeeded", "12.5", "1", "arn:x"]
+    assert "train: Generator_Loss 0.1235" in lines and "gate-closed: pr_auc 0.2 is below 0.3" in lines
+    found = json.loads(scarcegan("status", ARN, "--json")[1])
+    assert found["gate_closed"] is True and found["steps"][0]["metrics"] == {"Generator_Loss": 0.123456}
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (execution("Succeeded", TRAIN), 0),
+        (execution("Failed", TRAIN, CLOSED), 3),
+        (execution("Failed", TRAIN, BUG), 1),
+        (execution("Stopped", TRAIN), 1),
+    ],
+    ids=["succeeded", "gate closed", "failed", "stopped"],
+)
+def test_watching_ends_as_a_run_here_would_with_looks_stubbed(scarcegan, looks, end, code):
+    running = execution("Executing", StepStatus("train", "Executing", "TrainingJob"))
+    looks(running, running, end)
+    ended, out, err = scarcegan("status", ARN, "--watch")
+    assert ended == code
+    assert err == "train: Executing\n"
+    assert ("Next: scarcegan logs --execution abc123" in out) == (code == 1 and end.status == "Failed")
+
+
+# -- logs and stop ----------------------------------------------------------------------------------------------------
+
+
+def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, looks, monkeypatch):
+    looks(execution("Executing"))
+    monkeypatch.setattr(executions, "log_lines", lambda door, arn, step: iter([f"{step} one", "two"]))
+    assert scarcegan("logs", "train", "--execution", ARN) == (0, "train one\ntwo\n", "")
+
+
+def test_stopping_can_be_tried_and_repeated_with_looks_stubbed(scarcegan, looks, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(executions, "stop", lambda door, arn: stopped.append(arn))
+    looks(execution("Executing"))
+    assert "would be stopped" in scarcegan("stop", ARN, "--dry-run")[1] and stopped == []
+    assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]
+    looks(execution("Stopped"))
+    assert "has ended already: Stopped" in scarcegan("stop", ARN)[1] and stopped == [ARN]

@@ -77,6 +77,9 @@ def start(
     context: typer.Context,
     changes: Changes = None,
     pipeline: Annotated[str, typer.Option(help="training or scoring.")] = "training",
+    if_data: Annotated[
+        bool, typer.Option("--if-data", help="Where no data lies yet, start nothing and succeed.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +97,13 @@ def start(
         emit(asdict(plan), as_json, [f"start {place.config.project.name}-{pipeline}", *lines, more])
         return
     with aws_door(context) as door:
-        plan = starting.complete(plan, door, place.config)
+        try:
+            plan = starting.complete(plan, door, place.config)
+        except starting.NoData as error:
+            if not if_data:
+                raise
+            emit({"execution": "", "arn": ""}, as_json, [f"Nothing was started. {error}"])
+            return
         for note in plan.notes:
             say(note)
         arn = starting.start(plan, door)

@@ -74,6 +74,12 @@ def connect(config: "Config") -> Aws:
     """A session in the project's region; the account by AWS_ACCOUNT_ID or by STS. Use it inside `plainly`."""
     if not config.project.region:
         raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
+    built = os.environ.get("SAGEMAKER_PROJECT_NAME", config.project.name)
+    if built != config.project.name:
+        raise UserError(
+            f"config.yaml: project.name is '{config.project.name}', but this toolchain is that of '{built}', and may "
+            "touch nothing else. Set project.name to it, or deploy a toolchain of the other name."
+        )
     session = library("boto3").Session(region_name=config.project.region)
     account = known_account() or session.client("sts").get_caller_identity()["Account"]
     return Aws(Names(config.project.name, account, config.project.region), session)

@@ -141,13 +141,17 @@ def data_parameters(door: Aws, name: str, known: Mapping[str, str]) -> dict[str,
     return found
 
 
-def nothing_there(source: str, key: str, uri: str) -> UserError:
+class NoData(UserError):
+    """A source that must hold something is empty."""
+
+
+def nothing_there(source: str, key: str, uri: str) -> NoData:
     move = (
         "Approve a model and let it be deployed"
         if source == "model"
         else f"Copy it there: aws s3 sync data/{source} {uri}"
     )
-    return UserError(f"{uri}: no {source} there. {move}; or name another place: --set {key}=s3://…")
+    return NoData(f"{uri}: no {source} there. {move}; or name another place: --set {key}=s3://…")
 
 
 def listing(door: Aws, uri: str) -> tuple[bool, str]:

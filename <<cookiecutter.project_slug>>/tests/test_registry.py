@@ -66,6 +66,15 @@ def test_a_set_is_the_same_set_when_only_its_evaluation_has_changed(tmp_path):
     assert fingerprint(here) == fingerprint(there)
 
 
+def test_a_set_is_the_same_set_when_tensorflow_has_saved_the_same_weights_again(tmp_path):
+    here, there = requests(tmp_path / "a"), requests(tmp_path / "b")
+    for request, drawn in ((here[0], "1234"), (there[0], "5678")):
+        path = request.files["model/model.json"].with_name("fingerprint.pb")
+        path.write_text(drawn)
+        request.files["model/1/fingerprint.pb"] = path
+    assert fingerprint(here) == fingerprint(there)
+
+
 # -- the local one --------------------------------------------------------------------------------------------------
 
 

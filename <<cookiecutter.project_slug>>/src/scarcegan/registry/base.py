@@ -131,11 +131,12 @@ def fingerprint(requests: Sequence[PackageRequest]) -> str:
     """A set_id out of the content of every file but the evaluation's: the same models and baselines, the same id.
 
     An evaluation also speaks of the champion, so it changes when the champion does; the models are still the same set.
+    So they are when TensorFlow saves them again, though it draws a new id for its own fingerprint.pb each time.
     """
     digest = hashlib.sha256()
     for request in sorted(requests, key=lambda r: r.definition):
         for name, path in sorted(request.files.items()):
-            if name.startswith("evaluation/"):
+            if name.startswith("evaluation/") or name.endswith("/fingerprint.pb"):
                 continue
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()

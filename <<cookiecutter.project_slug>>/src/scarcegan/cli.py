@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from scarcegan import cli_cloud, cli_release
-from scarcegan.console import AsJson, Changes, emit, example, table, workspace
+from scarcegan.console import AsJson, Changes, Cloud, emit, example, table, workspace
 from scarcegan.errors import USER_ERROR, UserError, sentence
 
 INTERRUPTED = 130
@@ -145,11 +145,17 @@ def ui(
 
 
 @app.command(epilog=example("scarcegan models --json"))
-def models(context: typer.Context, as_json: AsJson = False) -> None:
+def models(context: typer.Context, as_json: AsJson = False, cloud: Cloud = False) -> None:
     """List the registered models; a star marks the champion."""
-    found = workspace(context).models()
+    place = workspace(context)
+    with cli_cloud.plainly(place, cloud):
+        found = place.models(cloud=True) if cloud else place.models()
     columns = ("version", "champion", "definition", "status", "pr_auc", "recall", "precision", "share_unknown", "run")
-    emit(found, as_json, table(found, columns) if found else ["No models yet. Type: scarcegan run"])
+    emit(
+        found,
+        as_json,
+        table(found, columns) if found else [f"No models yet. Type: scarcegan {'start' if cloud else 'run'}"],
+    )
 
 
 @app.command(epilog=example("scarcegan approve 3 --note 'reviewed with the care team'"))
@@ -158,10 +164,16 @@ def approve(
     version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
     note: Annotated[str, typer.Option(help="Why; kept with the model.")] = "",
     as_json: AsJson = False,
+    cloud: Cloud = False,
 ) -> None:
-    """Make a version the champion. Approving an earlier one again rolls back to it."""
-    package = workspace(context).registry().approve(version, note)
-    emit(asdict(package), as_json, [f"version {version} ({package.definition}) is the champion. Next: scarcegan serve"])
+    """Make a version the champion. Approving an earlier one again rolls back to it; with --cloud it is deployed."""
+    place = workspace(context)
+    with cli_cloud.plainly(place, cloud):
+        registry = place.registry(cloud=True) if cloud else place.registry()
+        package = registry.approve(version, note)
+    here = "is the champion. Next: scarcegan serve"
+    there = "is approved, and the deploy pipeline takes it to staging. Next: scarcegan release status"
+    emit(asdict(package), as_json, [f"version {version} ({package.definition}) {there if cloud else here}"])
 
 
 @app.command(epilog=example("scarcegan reject 2 --note 'too many false alarms'"))
@@ -170,9 +182,13 @@ def reject(
     version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
     note: Annotated[str, typer.Option(help="Why; kept with the model.")] = "",
     as_json: AsJson = False,
+    cloud: Cloud = False,
 ) -> None:
     """Reject a version. Nothing else changes."""
-    package = workspace(context).registry().reject(version, note)
+    place = workspace(context)
+    with cli_cloud.plainly(place, cloud):
+        registry = place.registry(cloud=True) if cloud else place.registry()
+        package = registry.reject(version, note)
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) is rejected"])
 
 

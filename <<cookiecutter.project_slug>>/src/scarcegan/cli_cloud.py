@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from scarcegan.console import AsJson, Changes, DryRun, emit, example, table, wor
 if TYPE_CHECKING:
     from scarcegan.pipeline.aws import Aws
     from scarcegan.pipeline.executions import Status
+    from scarcegan.workspace import Workspace
 
 POLL_SECONDS = 20
 FAILED, GATE_CLOSED = 1, 3  # as `scarcegan run` ends
@@ -32,6 +33,16 @@ def aws_door(context: typer.Context) -> "Iterator[Aws]":
     config = workspace(context).config
     with aws.plainly(config):
         yield aws.connect(config)
+
+
+def plainly(place: "Workspace", cloud: bool) -> AbstractContextManager[None]:
+    """For verbs that go either way: with --cloud, what AWS refuses becomes a sentence."""
+    if not cloud:
+        return nullcontext()
+    from scarcegan.pipeline import aws
+
+    aws.library("boto3")
+    return aws.plainly(place.config)
 
 
 def say(line: str) -> None:

@@ -8,14 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
 
+from registry_contract import requests
 from scarcegan import cli
 from scarcegan.pipeline import bundle, executions, upsert
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.executions import Status, StepStatus
+from scarcegan.registry.sagemaker import SageMakerRegistry
 
 ROOT = Path(__file__).resolve().parents[2]
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
@@ -261,3 +264,39 @@ def test_stopping_can_be_tried_and_repeated_with_looks_stubbed(scarcegan, looks,
     assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]
     looks(execution("Stopped"))
     assert "has ended already: Stopped" in scarcegan("stop", ARN)[1] and stopped == [ARN]
+
+
+# -- models, approve, reject ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group(in_moto, tmp_path):
+    """Four packages, versions 1 to 4, in the project's model package group in moto."""
+    session = boto3.Session(region_name=NAMES.region)
+    session.client("sagemaker").create_model_package_group(ModelPackageGroupName="rare-players")
+    registry = SageMakerRegistry(NAMES, "rare-players", session)
+    registry.register_set("set-1", requests(tmp_path / "made"))
+    return registry
+
+
+def test_models_in_the_cloud_are_listed_and_decided_about_in_moto(scarcegan, group, project):
+    code, out, _ = scarcegan("models", "--cloud")
+    assert code == 0
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["PendingManualApproval"] * 4
+    code, out, _ = scarcegan("approve", "1", "--note", "seen", "--cloud")
+    assert code == 0 and "is approved, and the deploy pipeline takes it to staging" in out
+    code, out, _ = scarcegan("reject", "2", "--cloud", "--json")
+    assert code == 0
+    assert [(p.status, p.note) for p in group.packages()][:2] == [("Approved", "seen"), ("Rejected", "")]
+    assert not (project / "runs").exists()
+
+
+def test_a_version_that_is_not_there_is_a_sentence_in_moto(scarcegan, group):
+    code, out, err = scarcegan("approve", "9", "--cloud")
+    assert (code, out) == (2, "") and err.startswith("error: ") and "9" in err
+
+
+@pytest.mark.parametrize("verb", ["models --cloud", "approve 1 --cloud", "reject 1 --cloud"])
+def test_without_credentials_deciding_in_the_cloud_says_how_to_log_in(scarcegan, verb):
+    code, out, err = scarcegan(*verb.split())
+    assert (code, out) == (2, "") and "no AWS credentials" in err

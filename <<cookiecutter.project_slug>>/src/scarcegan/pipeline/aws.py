@@ -109,7 +109,7 @@ def library(name: str) -> Any:
             raise
         raise UserError(
             f"{name.split('.')[0]} is not installed: the cloud's libraries are a group of their own. "
-            "Type: pip install -r requirements-cloud.txt"
+            "Type: make cloud (or: pip install -r requirements-cloud.txt)"
         ) from None
 
 

@@ -1,25 +1,45 @@
 """Model packages to release: a registered set in moto whose files say what release and smoke test read."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
-from registry_in_moto import NAMES, open_registry
+import pytest
+from moto import mock_aws
 
-from registry_contract import requests
+from registry_contract import clock, requests
 from scarcegan.pipeline.aws import Aws
+from scarcegan.pipeline.names import Names
 from scarcegan.registry.base import ModelPackage, PackageRequest
 from scarcegan.registry.sagemaker import SageMakerRegistry
 
+NAMES = Names("risky", "123456789012", "eu-west-1")
+GROUP = "risky-players"
 KEY = f"arn:aws:kms:{NAMES.region}:{NAMES.account}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 TOPIC = f"arn:aws:sns:{NAMES.region}:{NAMES.account}:{NAMES.project}-notifications"
 CLASSES, FEATURES = ("calm", "keen", "risky"), ("deposits", "visits", "nights")
 CONFIG = f"""\
-project: {{name: {NAMES.project}, region: {NAMES.region}, model_package_group: risky-players}}
+project: {{name: {NAMES.project}, region: {NAMES.region}, model_package_group: {GROUP}}}
 labels: {{rare_class: risky, negative_classes: [calm, keen]}}
 """
+
+
+@contextmanager
+def account(patch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
+    """An account in moto with the project's bucket and model package group; a verb that is typed finds it too."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        patch.setenv(name, "testing")
+    patch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        session = boto3.Session(region_name=NAMES.region)
+        place = {"LocationConstraint": NAMES.region}
+        session.client("s3").create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration=place)
+        session.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)
+        yield session
 
 
 def evaluation(flagged_labelled: int = 20, flagged_unlabelled: int = 80) -> dict:
@@ -67,7 +87,7 @@ def request_set(folder: Path, mark: str = "first", **facts: object) -> list[Pack
 
 def four(session: boto3.Session, folder: Path) -> SageMakerRegistry:
     """A registry with versions 1 to 4, pending."""
-    registry = open_registry(session)
+    registry = SageMakerRegistry(NAMES, GROUP, session, clock=clock(), user=lambda: "ada", sleep=lambda _: None)
     registry.register_set("set-1", request_set(folder))
     return registry
 
@@ -85,7 +105,7 @@ def put(session: boto3.Session, name: str, value: str) -> None:
 
 def package(**facts: object) -> ModelPackage:
     """A package that was approved."""
-    known = {"version": 5, "group": "risky-players", "set_id": "s", "definition": "best_ranking", "status": "Approved"}
+    known = {"version": 5, "group": GROUP, "set_id": "s", "definition": "best_ranking", "status": "Approved"}
     figures = {"pr_auc": 0.531, "recall": 0.6}
     return ModelPackage(**{**known, "champion": False, "created": "", "metrics": figures, **facts})  # type: ignore[arg-type]
 

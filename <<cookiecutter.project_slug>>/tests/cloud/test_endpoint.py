@@ -12,8 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.validate import ParamValidator
-from registry_in_moto import NAMES
-from released import CONFIG, KEY, TOPIC, package, package_files
+from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
 from stacks import INFRA, Stack
 
 from scarcegan.pipeline import release

@@ -2,13 +2,29 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
+import buildspec
 import pytest
 import yaml
 from botocore.stub import Stubber
-from registry_in_moto import NAMES, aws
-from released import CONFIG, KEY, TOPIC, client, door, evaluation, four, package, package_files, put, stubbed
+from moto.server import ThreadedMotoServer
+from released import (
+    CONFIG,
+    KEY,
+    NAMES,
+    TOPIC,
+    account,
+    client,
+    door,
+    evaluation,
+    four,
+    package,
+    package_files,
+    put,
+    stubbed,
+)
 from scipy.stats import binom
 from typer.testing import CliRunner
 
@@ -26,7 +42,7 @@ APPROVAL = 1000  # characters, of the text that CodePipeline shows
 
 @pytest.fixture
 def session(monkeypatch):
-    with aws(monkeypatch) as session:
+    with account(monkeypatch) as session:
         yield session
 
 
@@ -331,3 +347,63 @@ def test_status_says_that_nothing_is_released_yet_in_moto(type_):
 
 def test_release_alone_shows_its_verbs(type_):
     assert "--rollback VERSION" in type_().stdout
+
+
+# -- the deploy pipeline's builds -----------------------------------------------------------------------------------
+
+STAND_IN = '#!/usr/bin/env bash\n[ "$2" = pip ] || exec "$REAL" "$@"\n'  # python, but nothing is installed
+
+
+@pytest.fixture
+def build(session, config, tmp_path, monkeypatch):
+    """Run a buildspec's commands in a project's folder, with moto's server for AWS."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/python").write_text(STAND_IN)
+    (tmp_path / "tools/python").chmod(0o755)
+    for name in ("infra", "src"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    environment = {
+        "REAL": sys.executable,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "SAGEMAKER_PROJECT_NAME": NAMES.project,
+        "SAGEMAKER_PROJECT_ID": "p-1",
+    }
+
+    def run_(name: str, **variables: str) -> buildspec.Build:
+        spec = PROJECT / f"infra/{name}.buildspec.yml"
+        path = str(tmp_path / "tools")
+        return buildspec.run(spec, tmp_path, tmp_path / f"{name}-scratch", environment | variables, path)
+
+    yield run_
+    server.stop()
+
+
+def test_the_builds_prepare_and_promote_with_the_real_scarcegan_against_moto(session, registry, build):
+    registry.approve(3)
+    door(session)
+    prepared = build("prepare", VERSION="newest")
+    assert prepared.succeeded, prepared.log
+    assert prepared.exported["VERSION"] == "3"
+    assert prepared.exported["DEFINITION"] == "high_precision"
+    assert prepared.exported["SUMMARY"].startswith("pr_auc 0.531")
+    production = json.loads(prepared.artifacts["build/production.json"].read_text())
+    assert production["Parameters"]["Version"] == "3"
+    assert production["Tags"]["sagemaker:project-id"] == "p-1"
+
+    put(session, "production/version", prepared.exported["VERSION"])
+    promoted = build("promote", VERSION=prepared.exported["VERSION"])
+    assert promoted.succeeded, promoted.log
+    assert registry.champion().version == 3
+
+
+def test_a_build_fails_with_one_sentence_for_a_version_nobody_approved_against_moto(registry, build):
+    prepared = build("prepare", VERSION="2")
+    assert not prepared.succeeded
+    assert "error: version 2 (few_unknown) is PendingManualApproval" in prepared.log
+    assert "Traceback" not in prepared.log

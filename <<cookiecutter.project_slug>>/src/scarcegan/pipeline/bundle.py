@@ -28,7 +28,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip file can tell
 
 @dataclass(frozen=True)
 class Bundle:
-    """Objects of the project's bucket, by key. wheels: digest of the list of libraries; they lie in wheels/<digest>/."""
+    """Objects of the project's bucket, by key. wheels: digest of the list of libraries, below wheels/<digest>/."""
 
     digest: str
     objects: Mapping[str, bytes]
@@ -137,5 +137,7 @@ def download_wheels(requirements: Path, folder: Path) -> list[Path]:
     """The wheels of the list, in a folder. UserError when one is not to be had; pip has said why."""
     folder.mkdir(parents=True, exist_ok=True)
     if subprocess.run(wheel_command(requirements, folder)).returncode:
-        raise UserError(f"{requirements}: a wheel of the list cannot be fetched, see above. Is the package index in reach?")
+        raise UserError(
+            f"{requirements}: a wheel of the list cannot be fetched, see above. Is the package index in reach?"
+        )
     return sorted(folder.glob("*.whl"))

@@ -37,7 +37,9 @@ def check(pipeline: Json, size: int = 0) -> None:
 def find(pipeline: Json) -> Iterator[str]:
     """Every problem, in the order of the steps."""
     declared = [parameter["Name"] for parameter in pipeline["Parameters"]]
-    yield from (f"two parameters are called '{name}'" for name in sorted({n for n in declared if declared.count(n) > 1}))
+    yield from (
+        f"two parameters are called '{name}'" for name in sorted({n for n in declared if declared.count(n) > 1})
+    )
     if len(declared) > MOST_PARAMETERS:
         yield f"{len(declared)} parameters, SageMaker takes {MOST_PARAMETERS}"
     read = set()

@@ -247,7 +247,7 @@ class Writer:
             output_data_config=to.OutputDataConfig(
                 s3_output_path=self.run_uri(step.name), kms_key_id=self.names.key_alias_arn
             ),
-            # No execution in this URI: it is part of the cache key. A checkpoint of other data is not taken up (train.py).
+            # No execution in this URI, which is part of the cache key. A checkpoint of other data is not taken up.
             checkpoint_config=to.CheckpointConfig(
                 s3_uri=self.names.uri("checkpoints", step.name), local_path=f"{job.ROOT}/checkpoints"
             )
@@ -260,15 +260,13 @@ class Writer:
         trainer._metric_definitions = [
             to.MetricDefinition(name=name, regex=f"{name}=([0-9.eE+-]+|nan|inf);") for name in step.figures
         ]
-        channels = [
-            to.InputData(channel_name=name, data_source=where) for name, where in self.channels(step).items()
-        ]
+        channels = [to.InputData(channel_name=name, data_source=where) for name, where in self.channels(step).items()]
         # What lies inside its decorator, which would report to AWS that somebody compiles.
         arguments = to.ModelTrainer.train.__wrapped__(trainer, input_data_config=channels, logs=False)
         return to.TrainingStep(step.name, step_args=arguments, **self.common(step))
 
     def function(self, step: Step) -> Any:
-        """A call of the project's function with a flat event. It acts on the registry, so it is never taken from a cache."""
+        """A call of the project's function with a flat event. It acts on the registry: never taken from a cache."""
         to = sdk()
         event: dict[str, Any] = {}
         for channel, origin in step.inputs.items():
@@ -313,7 +311,7 @@ class Writer:
         return {"cache_config": cache, "retry_policies": retry_policies(step.retries), "depends_on": self.after(step)}
 
     def after(self, step: Step) -> list[str] | None:
-        """Steps it must wait for though it reads nothing of theirs. A gate holds back what stands behind it by itself."""
+        """Steps it must wait for though it reads nothing of theirs; a gate holds back by itself what stands behind."""
         gates = {gate.name for gate in self.source.steps if isinstance(gate, Gate)}
         return [name for name in step.after if name not in gates] or None
 
@@ -360,7 +358,7 @@ class Writer:
         return words
 
     def hyperparameters(self, step: Step) -> dict[str, Any]:
-        """The toolkit's, ours, then the step's own; whole numbers and fractions become text when an execution starts."""
+        """The toolkit's, ours, then the step's own. Numbers that are parameters become text at the start."""
         fixed = {
             "sagemaker_program": START,
             "sagemaker_submit_directory": f"{job.ROOT}/input/data/code",
@@ -428,9 +426,7 @@ class Writer:
     def run_uri(self, *parts: str) -> Any:
         """A place below runs/<execution>/."""
         to = sdk()
-        return to.Join(
-            on="/", values=[self.names.uri("runs"), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts]
-        )
+        return to.Join(on="/", values=[self.names.uri("runs"), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
 
     def network(self) -> Any:
         cloud = self.config.cloud
@@ -492,8 +488,8 @@ def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
     beside = [name for name in gates if name != last and name not in ancestors(pipeline, pipeline.step(last))]
     if beside:
         raise ValueError(
-            f"{pipeline.name}: step '{step.name}' stands behind the gates '{last}' and '{beside[0]}', which stand side by "
-            "side; SageMaker nests conditions. Put one gate after the other."
+            f"{pipeline.name}: step '{step.name}' stands behind the gates '{last}' and '{beside[0]}', which stand side "
+            "by side; SageMaker nests conditions. Put one gate after the other."
         )
     return last
 

@@ -158,6 +158,8 @@ class Train(Settings):
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
     known_share: Share = 0.05
+    patience: Annotated[int, Field(ge=0, le=20)] = 0
+    scaling: Literal["standard", "robust"] = "standard"
     seed: Seed = 7
     trunk: list[Count] = Field(default=[64, 32], min_length=1)
     bins: Annotated[int, Field(ge=0, le=64)] = 8

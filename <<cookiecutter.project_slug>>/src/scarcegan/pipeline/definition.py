@@ -115,7 +115,9 @@ def check(pipeline: Pipeline) -> None:
                 )
         for parameter in getattr(step, "parameters", ()):
             if parameter not in step.arguments:
-                raise ValueError(f"{pipeline.name}: step '{step.name}' has no argument '{parameter}' to be a parameter.")
+                raise ValueError(
+                    f"{pipeline.name}: step '{step.name}' has no argument '{parameter}' to be a parameter."
+                )
         for parent in step.after:
             if parent not in names:
                 raise ValueError(f"{pipeline.name}: step '{step.name}' comes after '{parent}', which is not above it.")

@@ -48,7 +48,9 @@ def joined(words: Iterable[str]) -> list[str]:
             found[-1] += word.removeprefix(PIECE)
         else:
             found.append(word)
-    return [word.removesuffix(EMPTY) if word.startswith("--") and word.endswith(f"={EMPTY}") else word for word in found]
+    return [
+        word.removesuffix(EMPTY) if word.startswith("--") and word.endswith(f"={EMPTY}") else word for word in found
+    ]
 
 
 def training_words(root: Path) -> list[str]:

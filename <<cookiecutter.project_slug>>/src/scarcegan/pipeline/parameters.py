@@ -72,7 +72,9 @@ def of(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]
             )
         found[parameter.name] = parameter
     if len(found) > MOST:
-        raise ValueError(f"{pipeline.name}: {len(found)} parameters, SageMaker takes {MOST}. Declare fewer in the steps.")
+        raise ValueError(
+            f"{pipeline.name}: {len(found)} parameters, SageMaker takes {MOST}. Declare fewer in the steps."
+        )
     return found
 
 
@@ -83,7 +85,7 @@ def of_sources(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
 
 
 def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
-    """Where a source lies unless an execution says otherwise. A slash ends a folder: 'data/labels' is not 'data/labels2'."""
+    """Where a source lies unless an execution says otherwise. The slash keeps data/labels-old out of data/labels/."""
     if source in ("telemetry", "labels"):
         return names.uri("data", source, "")
     if source in ("champion", "model"):

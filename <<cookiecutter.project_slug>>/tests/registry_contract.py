@@ -131,9 +131,7 @@ class Contract:
 
     def test_the_champion_cannot_be_rejected(self, four: Registry) -> None:
         four.approve(1)
-        with pytest.raises(
-            UserError, match=r"version 1 \(best_ranking\) is the champion\. Approve another"
-        ):
+        with pytest.raises(UserError, match=r"version 1 \(best_ranking\) is the champion\. Approve another"):
             four.reject(1)
         four.approve(2)
         assert four.reject(1).status == "Rejected"

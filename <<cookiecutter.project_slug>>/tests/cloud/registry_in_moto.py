@@ -5,10 +5,11 @@ Also the breaking of a call: at a registry's nth call to AWS it fails, once or f
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import pytest
@@ -26,19 +27,28 @@ from scarcegan.registry.sagemaker import SageMakerRegistry
 
 NAMES = Names("risky", "123456789012", "eu-west-1")
 GROUP = "risky-players"
+SERVICES = ("s3", "sagemaker", "ssm", "sts")
 SHARED = "arn:aws:sagemaker:eu-west-1:210987654321:model-package-group/risky-players"
 
 
+class Session:
+    """A boto3 session whose clients are made once for all tests; to make one takes longer than most tests do."""
+
+    clients: ClassVar[dict[str, Any]] = {}
+
+    def client(self, service: str, **_: Any) -> Any:
+        if service not in self.clients:
+            session = boto3.Session("testing", "testing", region_name=NAMES.region)
+            self.clients[service] = session.client(service)
+        return self.clients[service]
+
+
 @contextmanager
-def aws(patch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
+def aws(patch: pytest.MonkeyPatch) -> Iterator[Session]:
     """An account with the project's bucket and model package group."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        patch.setenv(name, "testing")
-    patch.setenv("AWS_DEFAULT_REGION", NAMES.region)
-    patch.delenv("AWS_PROFILE", raising=False)
     complete_moto(patch)
     with mock_aws():
-        session = boto3.Session(region_name=NAMES.region)
+        session = Session()
         place = {"LocationConstraint": NAMES.region}
         session.client("s3").create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration=place)
         session.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)
@@ -85,22 +95,29 @@ class Deployed(SageMakerRegistry):
         return self.package(version)
 
 
-def open_registry(
-    session: boto3.Session, group: str = GROUP, now: Callable[[], Any] | None = None
-) -> SageMakerRegistry:
-    """A registry as another process would open it."""
-    return SageMakerRegistry(NAMES, group, session, clock=now or clock(), user=lambda: "ada", sleep=lambda _: None)
+def open_registry(group: str = GROUP, *, later: float = 0, patience_seconds: float = 300) -> SageMakerRegistry:
+    """A registry as another process would open it. later: by how many seconds its clock is ahead."""
+    tick = clock()
+    return SageMakerRegistry(
+        NAMES,
+        group,
+        Session(),
+        clock=lambda: tick() + timedelta(seconds=later),
+        user=lambda: "ada",
+        sleep=lambda _: None,
+        patience_seconds=patience_seconds,
+    )
 
 
-def keys(session: boto3.Session, prefix: str = "") -> set[str]:
+def keys(prefix: str = "") -> set[str]:
     """Every key of the bucket below a prefix."""
-    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=NAMES.bucket, Prefix=prefix)
+    pages = Session().client("s3").get_paginator("list_objects_v2").paginate(Bucket=NAMES.bucket, Prefix=prefix)
     return {item["Key"] for page in pages for item in page.get("Contents", [])}
 
 
-def versions(session: boto3.Session) -> list[int]:
+def versions() -> list[int]:
     """Every version in the group, whoever registered it."""
-    pages = session.client("sagemaker").get_paginator("list_model_packages").paginate(ModelPackageGroupName=GROUP)
+    pages = Session().client("sagemaker").get_paginator("list_model_packages").paginate(ModelPackageGroupName=GROUP)
     return sorted(seen["ModelPackageVersion"] for page in pages for seen in page["ModelPackageSummaryList"])
 
 
@@ -109,43 +126,88 @@ class Broken(Exception):
 
 
 class Breaker:
-    """Breaks calls to AWS by their number. how: `once` before the nth, `answer` after it was done, `dead` from it on."""
+    """While it is entered, calls to AWS break by their number.
 
-    def __init__(self, registry: SageMakerRegistry, nth: int, how: str) -> None:
-        self.nth, self.how, self.calls = nth, how, 0
-        self.seen: list[str] = []
-        for service in ("s3", "sagemaker", "ssm", "sts"):
-            events = registry.client(service).meta.events
-            events.register(f"before-call.{service}", self.before)
-            events.register(f"after-call.{service}", self.after)
+    how: `once` before the nth is done, `answer` after it was done, `dead` from the nth on. operation: count only these.
+    """
+
+    def __init__(self, nth: int, how: str, operation: str = "") -> None:
+        self.nth, self.how, self.operation, self.calls, self.broke = nth, how, operation, 0, False
+
+    def __enter__(self) -> "Breaker":
+        self.hook("register")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hook("unregister")
+
+    def hook(self, verb: str) -> None:
+        for service in SERVICES:
+            events = Session().client(service).meta.events
+            getattr(events, verb)(f"before-call.{service}", self.before)
+            getattr(events, verb)(f"after-call.{service}", self.after)
 
     def before(self, model: Any, **_: Any) -> None:
-        self.calls += 1
-        self.seen.append(model.name)
-        if (self.how == "once" and self.calls == self.nth) or (self.how == "dead" and self.calls >= self.nth):
+        self.calls += self.operation in ("", model.name)
+        if (self.how == "once" and self.calls == self.nth and not self.broke) or self.is_dead:
+            self.broke = True
             raise Broken(model.name)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.how == "dead" and self.calls >= self.nth
 
     def after(self, model: Any, **_: Any) -> None:
-        if self.how == "answer" and self.calls == self.nth:
-            self.calls += 1  # once
+        if self.how == "answer" and self.calls == self.nth and not self.broke:
+            self.broke = True
             raise Broken(model.name)
 
 
-def refusing(registry: SageMakerRegistry, service: str, operation: str, code: str, message: str = "no") -> None:
-    """Let AWS refuse an operation with this code."""
+@contextmanager
+def at_call(nth: int, act: Callable[[], None]) -> Iterator[None]:
+    """While it is entered: before the nth call to AWS is done, something else happens; once."""
+    calls = count(1)
+
+    def before(**_: Any) -> None:
+        if next(calls) == nth:
+            act()
+
+    with hooked([f"before-call.{service}" for service in SERVICES], before):
+        yield
+
+
+@contextmanager
+def refused(service: str, operation: str, code: str, message: str = "no") -> Iterator[None]:
+    """While it is entered, AWS refuses an operation with this code."""
 
     def refuse(**_: Any) -> None:
         raise ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
-    registry.client(service).meta.events.register(f"before-call.{service}.{operation}", refuse)
+    with hooked([f"before-call.{service}.{operation}"], refuse):
+        yield
 
 
-def asked(registry: SageMakerRegistry, service: str, operation: str) -> list[dict[str, Any]]:
-    """A list that grows with the parameters of every such call."""
+@contextmanager
+def asked(service: str, operation: str) -> Iterator[list[dict[str, Any]]]:
+    """A list that grows with the parameters of every such call, while it is entered."""
     found: list[dict[str, Any]] = []
-    events = registry.client(service).meta.events
-    events.register(f"provide-client-params.{service}.{operation}", lambda params, **_: found.append(params))
-    return found
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        found.append(params)
+
+    with hooked([f"before-parameter-build.{service}.{operation}"], note):
+        yield found
+
+
+@contextmanager
+def hooked(events: list[str], act: Callable[..., None]) -> Iterator[None]:
+    for event in events:
+        Session().client(event.split(".")[1]).meta.events.register(event, act)
+    try:
+        yield
+    finally:
+        for event in events:
+            Session().client(event.split(".")[1]).meta.events.unregister(event, act)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

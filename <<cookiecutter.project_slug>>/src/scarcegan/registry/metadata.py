@@ -14,6 +14,7 @@ from scarcegan.registry.base import HEADLINE, Event, PackageRequest
 
 ENTRIES, LENGTH = 50, 256
 DECISIONS = 16  # the newest of them are kept
+FACTS = ENTRIES - DECISIONS - 1  # one is the claim's
 DECISION = "decision."  # + number
 GATE = ("passed", "definition", "metric", "challenger", "minimum", "champion")
 
@@ -32,7 +33,7 @@ def facts(set_id: str, request: PackageRequest) -> dict[str, str]:
         **{f"metric_{name}": value for name, value in sorted(request.metrics.items())},
     }
     found = {plain(name)[:128]: plain(text(value))[:LENGTH] for name, value in lines.items()}
-    return dict([(name, value) for name, value in found.items() if value][: ENTRIES - DECISIONS])
+    return dict([(name, value) for name, value in found.items() if value][:FACTS])
 
 
 def text(value: Any) -> str:

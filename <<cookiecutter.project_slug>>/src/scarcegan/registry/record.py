@@ -2,7 +2,8 @@
 
 This object is what makes a set whole: a package that no record names does not exist for the registry. Registering
 begins with a claim in it (for LEASE seconds, renewed with every step) and ends by replacing claim and packages at
-once. Whoever was taken for dead and wakes up finds the record changed, and can publish nothing.
+once. Whoever was taken for dead and wakes up finds the record changed, and can publish nothing. A package carries the
+token of the claim it was made under, so that nobody withdraws what the living have made.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,13 @@ class Records:
         """Replace the record that was read; Changed when it is another by now."""
         claim = record.claim and {**vars(record.claim), "created": list(record.claim.created)}
         value = {"packages": [dict(package) for package in record.packages], "claim": claim}
-        return replace(record, etag=self.bucket.write_json(self.key(set_id), value, record.etag))
+        try:
+            return replace(record, etag=self.bucket.write_json(self.key(set_id), value, record.etag))
+        except Exception:  # perhaps it was written, and only the answer was lost: then a second try finds it Changed
+            there = self.read(set_id)
+            if there is None or (there.packages, there.claim) != (record.packages, record.claim):
+                raise
+            return there
 
     def remove(self, set_id: str, record: Record) -> None:
         self.bucket.remove_unchanged(self.key(set_id), record.etag)
@@ -79,14 +86,14 @@ class Records:
 
 @dataclass
 class Claimed:
-    """A set while we hold the claim on it. created: ARNs of ours; left: those of a dead holder before us."""
+    """A set while we hold the claim on it. created: ARNs of ours; dead: the claim of a dead holder before us."""
 
     records: Records
     set_id: str
     token: str
     record: Record
     clock: Callable[[], datetime]
-    left: tuple[str, ...] = ()
+    dead: Claim | None = None
     created: list[str] = field(default_factory=list)
 
     def renew(self, created: str = "") -> None:
@@ -97,12 +104,7 @@ class Claimed:
 
     def publish(self, packages: Sequence[Mapping[str, Any]]) -> None:
         """Make the set visible and let go of it, in one step. Changed when we were taken for dead."""
-        try:
-            self.records.write(self.set_id, Record(tuple(packages), None, self.record.etag))
-        except Exception:  # perhaps only the answer was lost
-            there = self.records.read(self.set_id)
-            if there is None or [each["arn"] for each in there.packages] != [each["arn"] for each in packages]:
-                raise
+        self.records.write(self.set_id, Record(tuple(packages), None, self.record.etag))
 
     def look_again(self) -> bool:
         """Read the record anew, after something went wrong: is the claim in it still ours?"""
@@ -150,4 +152,4 @@ def try_to_take(
         mine = records.write(set_id, replace(before, claim=Claim(token, iso(clock() + LEASE))))
     except Changed:
         return None
-    return Claimed(records, set_id, token, mine, clock, before.claim.created if before.claim else ())
+    return Claimed(records, set_id, token, mine, clock, before.claim)

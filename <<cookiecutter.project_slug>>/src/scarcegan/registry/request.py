@@ -22,7 +22,7 @@ def create_request(
 ) -> dict[str, Any]:
     """The arguments of CreateModelPackage, pending approval. uri: path inside the package -> where it lies in S3.
 
-    token: of this attempt; made_by: ARN of the execution.
+    token: of the claim it is made under; made_by: ARN of the execution.
     """
 
     def source(path: str) -> dict[str, str]:
@@ -40,7 +40,7 @@ def create_request(
         "ModelMetrics": {"ModelQuality": quality, "ModelDataQuality": data_quality},
         "DriftCheckBaselines": {"ModelQuality": quality, "ModelDataQuality": data_quality},
         "MetadataProperties": {name: value for name, value in lineage.items() if value},
-        "CustomerMetadataProperties": facts(set_id, request),
+        "CustomerMetadataProperties": {**facts(set_id, request), "attempt": token},
         "ClientToken": hashlib.sha256(f"{token} {request.definition}".encode()).hexdigest()[:36],
     }
 

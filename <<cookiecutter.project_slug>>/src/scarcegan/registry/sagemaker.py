@@ -42,7 +42,7 @@ from scarcegan.registry.base import (
     whole,
 )
 from scarcegan.registry.metadata import decisions, with_decision
-from scarcegan.registry.record import READERS, ROOT, Claimed, Records, take
+from scarcegan.registry.record import READERS, ROOT, Claim, Claimed, Records, take
 from scarcegan.registry.request import MODEL, create_request, ending
 from scarcegan.registry.storage import Bucket, Changed, bucket_of, fetch, key_of
 
@@ -211,7 +211,7 @@ class SageMakerRegistry:
         token = secrets.token_hex(8)
         claimed = take(self._records, set_id, token, self._clock, self._sleep, self._patience)
         try:
-            self._withdraw(claimed)
+            self._withdraw(claimed, claimed.dead)
             self._complete(claimed, requests)
         except BaseException:
             self._back_out(claimed)
@@ -309,32 +309,29 @@ class SageMakerRegistry:
     def _back_out(self, claimed: Claimed) -> None:
         """Leave the set as it was before. What cannot be withdrawn now is withdrawn by the next registration."""
         try:
-            if claimed.look_again():
-                self._withdraw(claimed)
+            ours = claimed.look_again()
+            self._withdraw(claimed, Claim(claimed.token, "", tuple(claimed.created)))
+            if ours:
+                self._withdraw(claimed, claimed.dead)
                 if not claimed.record.packages:
                     self._remove_files(claimed.set_id)
                 claimed.give_up()
-            else:  # somebody took us for dead, and cares for files and record
-                self._delete(claimed.set_id, set(claimed.created) - arns(claimed.record.packages))
         except Exception as error:
             say(f"model set {claimed.set_id}: not all could be withdrawn ({error}); the next registration tries again")
 
-    def _withdraw(self, claimed: Claimed) -> None:
-        """Delete every package of a claimed set that its record does not name; ours and those of the dead."""
+    def _withdraw(self, claimed: Claimed, claim: Claim | None) -> None:
+        """Delete the packages made under a claim that the record of the set does not name.
+
+        Found by what the claim says and by a listing: the answer of a creation may have been lost.
+        """
+        if claim is None:
+            return
         end = ending(claimed.set_id)
         pending = self._listed(ModelApprovalStatus=PENDING).items()
         listed = {arn for arn, seen in pending if seen.get("ModelPackageDescription", "").endswith(end)}
-        found = {*claimed.left, *claimed.created, *listed}
-        self._delete(claimed.set_id, found - arns(claimed.record.packages))
-
-    def _delete(self, set_id: str, found: set[str]) -> None:
-        """Delete packages of a set, but for those that somebody has decided about."""
-        for arn in sorted(found):
-            if self._exists(arn):
-                seen = self._describe(arn)
-                properties = seen.get("CustomerMetadataProperties", {})
-                if seen.get("ModelApprovalStatus") == PENDING and properties.get("set_id") == set_id:
-                    self.client("sagemaker").delete_model_package(ModelPackageName=arn)
+        for arn in sorted({*claim.created, *listed} - arns(claimed.record.packages)):
+            if self._exists(arn) and is_undecided(self._describe(arn), claimed.set_id, claim.token):
+                self.client("sagemaker").delete_model_package(ModelPackageName=arn)
 
     def _remove_files(self, set_id: str) -> None:
         """Remove the files of a set, unless a group beside this one has registered it too."""
@@ -462,6 +459,10 @@ class SageMakerRegistry:
                     f"there is no model package group '{self._asked}' in {self.names.region}. Deploy "
                     "infra/toolchain.yaml, which makes it, or set project.model_package_group to one that exists."
                 ) from error
+            if error.operation_name == "DescribeModelPackage" and is_missing(error):
+                raise UserError(
+                    f"a package of {self.group} was deleted while it was being looked at. Start this again."
+                ) from error
             raise UserError(refusal(error, self.names)) from error
 
 
@@ -490,6 +491,13 @@ def arns(packages: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def version_of(seen: Seen) -> int:
     return int(seen["ModelPackageArn"].rsplit("/", 1)[1])
+
+
+def is_undecided(seen: Seen, set_id: str, token: str) -> bool:
+    """Whether a package was made for a set under this claim, and nobody has approved or rejected it."""
+    properties = seen.get("CustomerMetadataProperties", {})
+    ours = (properties.get("set_id"), properties.get("attempt")) == (set_id, token)
+    return ours and seen.get("ModelApprovalStatus") == PENDING
 
 
 def events_of(seen: Seen) -> list[Event]:

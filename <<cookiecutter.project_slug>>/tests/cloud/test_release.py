@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import buildspec
+import numpy as np
 import pytest
 import yaml
 from botocore.stub import Stubber
@@ -32,8 +34,11 @@ from scarcegan import cli
 from scarcegan.errors import UserError
 from scarcegan.pipeline import aws as door_to_aws
 from scarcegan.pipeline import release
+from scarcegan.pipeline.band import Band, band, flagged
 from scarcegan.pipeline.config import Config, load
-from scarcegan.pipeline.release import Band, Surroundings
+from scarcegan.pipeline.release import Surroundings
+from scarcegan.report.evaluation import Said
+from scarcegan.steps.evaluate import document
 
 PROJECT = Path(__file__).parents[2]
 AROUND = Surroundings("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
@@ -101,12 +106,12 @@ def test_what_is_no_version_is_refused_before_anybody_is_asked(version):
 
 def test_the_band_is_the_interval_of_the_flagged_share_doubled_and_halved():
     """Wilson's interval of 80 in 2,000 is 3.2 to 5.0 %, of 100 in 2,400 it is 3.4 to 5.0 %; chance is nothing here."""
-    band = release.band(evaluation(20, 80), minimum_rows=10**12)
-    assert band == Band(0.0161, 0.1009, "4.0% of 2,000 unlabelled test users and 4.2% of 2,400 test users in all")
+    found = band(evaluation(20, 80), minimum_rows=10**12)
+    assert found == Band(0.0161, 0.1009, "4.0% of 2,000 unlabelled test users and 4.2% of 2,400 test users in all")
 
 
 def test_few_rows_widen_the_band():
-    wide, narrow = (release.band(evaluation(), rows) for rows in (100, 10_000))
+    wide, narrow = (band(evaluation(), rows) for rows in (100, 10_000))
     assert wide.low < narrow.low
     assert wide.high > narrow.high
     assert wide.low == 0  # in a hundred rows, none flagged out of four is no wonder
@@ -114,33 +119,51 @@ def test_few_rows_widen_the_band():
 
 def test_labelled_users_count_where_they_are_flagged_more_often():
     """A quarter of the labelled users is flagged: traffic may hold as many of them as the test users in all do."""
-    assert release.band(evaluation(100, 80), 1000).high > release.band(evaluation(20, 80), 1000).high
+    assert band(evaluation(100, 80), 1000).high > band(evaluation(20, 80), 1000).high
 
 
 def test_without_unlabelled_users_the_labelled_ones_are_used():
-    document = evaluation(20)
-    document["scarcegan"] |= {"test_rows": {"labelled": 400, "unlabelled": 0}, "share_flagged_unlabelled": None}
-    assert release.band(document, 1000).used == "5.0% of 400 labelled test users"
+    written = evaluation(20)
+    written["scarcegan"] |= {"test_rows": {"labelled": 400, "unlabelled": 0}, "share_flagged_unlabelled": None}
+    assert band(written, 1000).used == "5.0% of 400 labelled test users"
 
 
 @pytest.mark.parametrize("share", [0, 1, 5, 20, 80, 300, 1000, 2000])
 @pytest.mark.parametrize("rows", [100, 1000])
 def test_a_model_that_flags_as_evaluated_is_hardly_ever_rolled_back(share, rows):
     """Once in a thousand five-minute periods at most, and the alarms want two in a row."""
-    band = release.band(evaluation(20, share), rows)
-    wrong = binom.cdf(band.low * rows - 1e-9, rows, share / 2000) + binom.sf(band.high * rows, rows, share / 2000)
+    found = band(evaluation(20, share), rows)
+    wrong = binom.cdf(found.low * rows - 1e-9, rows, share / 2000) + binom.sf(found.high * rows, rows, share / 2000)
     assert wrong < 1e-3
 
 
 def test_a_model_that_flags_everybody_or_nobody_is_rolled_back():
-    band = release.band(evaluation(20, 80), 1000)
-    assert 0 < band.low < band.high < 1
+    found = band(evaluation(20, 80), 1000)
+    assert 0 < found.low < found.high < 1
 
 
-@pytest.mark.parametrize("document", [{}, {"scarcegan": {}}, {"scarcegan": None}, []])
-def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(document):
+def test_the_evaluation_steps_own_document_is_read():
+    """Four of six labelled users and one of four unlabelled ones are flagged."""
+    label, said = np.array([2, 2, 0, 1, 0, 1, -1, -1, -1, -1]), np.array([2, 2, 2, 2, 3, 0, 2, 3, 0, 1])
+    known, rarity = label >= 0, np.linspace(0, 1, 10)
+    found = SimpleNamespace(
+        models={"best_ranking": Said(rarity, rarity, said)},
+        test=SimpleNamespace(label=label),
+        known=known,
+        positive=label[known] == 2,
+        cards={"best_ranking": {}},
+        samples={"best_ranking": {}},
+        preference=SimpleNamespace(sentence=""),
+        **{"classes": ("calm", "keen", "risky"), "rare": "risky", "beta": 2.0, "baselines": {}, "definition": ""},
+    )
+    shares = flagged(document(found, "best_ranking", count=10, seed=0))
+    assert shares == {"unlabelled test users": (1, 4), "test users in all": (5, 10)}
+
+
+@pytest.mark.parametrize("written", [{}, {"scarcegan": {}}, {"scarcegan": None}, []])
+def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(written):
     with pytest.raises(UserError, match="nobody knows how many it should flag"):
-        release.band(document, 100)
+        band(written, 100)
 
 
 # -- what is written ------------------------------------------------------------------------------------------------
@@ -171,7 +194,7 @@ def test_only_staging_is_ever_serverless(tmp_path):
 
 def test_every_resource_is_tagged_with_the_project(config, tmp_path):
     tags = prepared(config, tmp_path / "p").stages["staging"]["Tags"]
-    assert tags == {"sagemaker:project-name": "risky", "sagemaker:project-id": "p-1", "version": "5"}
+    assert tags == {"sagemaker:project-name": "risky", "sagemaker:project-id": "p-1"}
 
 
 def test_the_approver_reads_figures_band_difference_and_gate():

@@ -6,6 +6,7 @@ missed values in training gets an indicator. A constant column says nothing and 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from scarcegan.errors import UserError
 
+Scaling = Literal["standard", "robust"]
+NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 CLIP = 4.0
 MOST_CODES = 640  # features x bins; beyond it training is slow and codes gained nothing (95 features)
 
@@ -46,17 +49,17 @@ class Preprocessing(keras.layers.Layer):
         return tf.concat([scaled, tf.cast(tf.gather(missing, self.indicators, axis=1), scaled.dtype)], axis=1)
 
 
-def learn(rows: NDArray, names: Sequence[str], logarithms: bool = True) -> Preprocessing:
+def learn(rows: NDArray, names: Sequence[str], logarithms: bool = True, scaling: Scaling = "standard") -> Preprocessing:
     """The layer for these training rows [n, columns]. UserError for an infinite value or no rows.
 
-    logarithms: bend heavy-tailed columns; without, all are scaled as they are.
+    logarithms: bend heavy-tailed columns; without, all are scaled as they are. scaling: see centre_and_scale.
     """
     if not len(rows):
         raise UserError("no training rows to learn the scaling from. Look at the split step's counts.")
     refuse_infinite(rows, names)
     missing = np.isnan(rows)
     layer = Preprocessing(rows.shape[1], np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)).tolist())
-    learnt = np.stack([_column(rows[:, j], logarithms) for j in range(rows.shape[1])], axis=1)
+    learnt = np.stack([_column(rows[:, j], logarithms, scaling) for j in range(rows.shape[1])], axis=1)
     for weight, value in zip((layer.logarithmic, layer.median, layer.centre, layer.inverse_scale), learnt, strict=True):
         weight.assign(value.astype(np.float32))
     return layer
@@ -74,7 +77,7 @@ def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
         )
 
 
-def _column(values: NDArray, logarithms: bool) -> NDArray:
+def _column(values: NDArray, logarithms: bool, scaling: Scaling) -> NDArray:
     """(whether logarithmic, median, centre, one over scale) of one column; all zeros if it has no value at all."""
     present = values[~np.isnan(values)].astype(np.float64)
     if not len(present):
@@ -83,8 +86,19 @@ def _column(values: NDArray, logarithms: bool) -> NDArray:
     bent = signed_log(present)
     logarithmic = logarithms and abs(skewness(bent)) < abs(skewness(present))
     seen = bent if logarithmic else present
-    spread = scale(seen)
-    return np.array([logarithmic, median, seen.mean(), 1 / spread if spread > 0 else 0.0])
+    centre, spread = centre_and_scale(seen, scaling)
+    return np.array([logarithmic, median, centre, 1 / spread if spread > 0 else 0.0])
+
+
+def centre_and_scale(values: NDArray, scaling: Scaling) -> tuple[float, float]:
+    """standard: mean and standard deviation. robust: median, and interquartile range / 1.349, which is the standard
+    deviation of a normal column and is moved by no outlier; a column whose IQR is 0 (a counter that most users leave
+    at 0) is scaled as by standard. The scale is 0 for a constant column."""
+    if scaling == "robust":
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+        if high - low > 1e-6 * np.abs(values).max():
+            return float(middle), float(high - low) / NORMAL_IQR
+    return float(values.mean()), scale(values)
 
 
 def signed_log(values: NDArray) -> NDArray:
@@ -108,11 +122,11 @@ def scale(values: NDArray) -> float:
 def edges(scaled: NDArray, bins: int) -> NDArray | None:
     """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Codes.
 
-    None for 0 bins, and for a table so wide that the codes would be more than MOST_CODES.
+    None for 0 bins or features, and for a table so wide that the codes would be more than MOST_CODES.
 
     Quantiles of its distinct values: quantiles of the rows would all lie where nearly everybody is. Labels unseen.
     """
-    if not bins or bins * scaled.shape[1] > MOST_CODES:
+    if not bins or not 0 < bins * scaled.shape[1] <= MOST_CODES:
         return None
     return np.stack([_edges(np.unique(column), bins) for column in scaled.T])
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -202,6 +204,52 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(done, t
         rows = table([0, 1, 2, -1], 300).values
         assert (whole.score(rows).rarity == resumed.score(rows).rarity).all()
         assert whole.thresholds == resumed.thresholds
+
+
+def flat_from_the_second_look(monkeypatch):
+    """Looks whose PR-AUC is 0.2, then 0.5 for ever; says at which iterations the program was called."""
+    called = []
+    look, call = training.Looker.__call__, gan.Program.__call__
+
+    def judged(self, iteration, figures):
+        return replace(look(self, iteration, figures), pr_auc=np.full(2, 0.2 if iteration == 10 else 0.5))
+
+    monkeypatch.setattr(training.Looker, "__call__", judged)
+    monkeypatch.setattr(gan.Program, "__call__", lambda self, at: called.append(at) or call(self, at))
+    return called
+
+
+def test_training_ends_when_validation_stops_rising_and_says_where(done, tmp_path, monkeypatch, capsys):
+    folder, _ = done
+    called = flat_from_the_second_look(monkeypatch)
+    words = [*command(folder, "early"), "--reports", "6", "--patience", "2", "--checkpoints", str(tmp_path)]
+    train.main(words)
+    assert called == [0, 10, 20, 30]  # the best look is the second; two more bring nothing
+    assert "stopped at iteration 40 of 60: validation PR-AUC has not risen for 2 reports" in capsys.readouterr().err
+    facts = json.loads((folder / "early" / "models" / "best_ranking" / "model.json").read_text())
+    assert facts["stopped_at"] == 40 and facts["stopped_early"]
+    curve = (folder / "early" / "curves" / "curves.csv").read_text().splitlines()
+    assert curve[-1].startswith("40,")
+    train.main(words)  # a training that was killed after it had stopped
+    assert called == [0, 10, 20, 30]
+    again = json.loads((folder / "early" / "models" / "best_ranking" / "model.json").read_text())
+    assert again == facts
+
+
+def test_patience_of_0_and_one_that_is_not_used_up_train_to_the_end(done):
+    folder, _ = done
+    facts = json.loads((folder / "out" / "models" / "best_ranking" / "model.json").read_text())
+    assert facts["stopped_at"] == 60 and not facts["stopped_early"]
+
+
+@pytest.mark.parametrize(
+    ("course", "patience", "ends"),
+    [([0.1, 0.2, 0.3], 1, False), ([0.3, 0.3], 1, True), ([0.3, 0.2, 0.4], 2, False), ([0.3, 0.2, 0.1], 2, True)],
+)
+def test_a_training_is_stalled_when_its_best_look_is_as_old_as_its_patience(course, patience, ends):
+    looks = [SimpleNamespace(pr_auc=np.array([value - 0.05, value + 0.05, np.nan])) for value in course]
+    assert training.stalled(looks, patience) is ends
+    assert not training.stalled(looks, 0)
 
 
 def test_a_checkpoint_of_another_training_or_a_torn_one_is_not_taken_up(tmp_path):

@@ -54,6 +54,11 @@ def places(names: Sequence[str], categories: Iterable[str]) -> list[int]:
     return [place for place, name in enumerate(names) if name in known]
 
 
+def texts_of(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """The categories that a model.json tells of, each with its texts; none in one of a model without any."""
+    return {name: dict(entry["texts"]) for name, entry in model.get("categories", {}).items()}
+
+
 def text_of(value: float, texts: Texts) -> str:
     """What to call a code: its text where it is known (the most frequent, should two share it), else the code."""
     if math.isnan(value):

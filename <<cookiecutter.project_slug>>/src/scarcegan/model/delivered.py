@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from scarcegan.model.categories import Inputs
 from scarcegan.model.distance import Distance
 from scarcegan.model.networks import Discriminator, rare_log_odds, unknown_log_odds
-from scarcegan.model.preprocessing import Preprocessing
 
 QUANTILES = 201
 FLAT = 1e-3  # least slope of a calibration: it may doubt the scores, not reverse their order
@@ -90,7 +90,7 @@ class Delivered(tf.Module):
 
     def __init__(
         self,
-        preprocessing: Preprocessing,
+        preprocessing: Inputs,
         discriminator: Discriminator,
         distance: Distance | None,
         calibration: Calibration,

@@ -29,24 +29,30 @@ class Distance(keras.layers.Layer):
         return tf.math.log1p(tf.reduce_min(tf.stack(squares), axis=0))
 
 
-def learn(rows: NDArray, label: NDArray) -> Distance:
-    """From labelled rows [n, features]: class means, and the covariance within classes, shrunk towards a sphere."""
+def learn(rows: NDArray, label: NDArray, numbers: int = 0) -> Distance:
+    """From labelled rows [n, features]: class means, and the covariance within classes, shrunk towards a sphere.
+
+    numbers: how many features, the first, are numbers; 0 is all. The sphere has their size, not that of the 0 and 1 of
+    categories, of which many are nearly constant: a category that no labelled row has then counts like a number some
+    three standard deviations away, and not more the more categories there are.
+    """
     labels = np.unique(label)
     means = np.stack([rows[label == k].mean(axis=0) for k in labels]).astype(np.float64)
     residuals = rows - means[np.searchsorted(labels, label)]
     covariance = residuals.T @ residuals / len(rows)
     width = len(covariance)
-    sphere = max(np.trace(covariance) / width, 1e-6)
+    size = numbers or width
+    sphere = max(np.trace(covariance[:size, :size]) / size, 1e-6)
     values, vectors = np.linalg.eigh((1 - SHRINK) * covariance + SHRINK * sphere * np.eye(width))
     return Distance(means, vectors / np.sqrt(values))
 
 
-def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray) -> NDArray:
+def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numbers: int = 0) -> NDArray:
     """[n]: the distance of each row to the classes as rows of the other folds show them (one fold: its own)."""
     folds = np.unique(fold)
     found = np.empty(len(rows), np.float32)
     for one in folds:
         inside = fold == one
         others = ~inside if len(folds) > 1 else inside
-        found[inside] = learn(rows[others], label[others])(rows[inside]).numpy()
+        found[inside] = learn(rows[others], label[others], numbers)(rows[inside]).numpy()
     return found

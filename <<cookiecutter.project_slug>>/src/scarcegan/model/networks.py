@@ -110,7 +110,8 @@ class Codes(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
-        codes = tf.clip_by_value((rows[..., None] - self.low) * self.per_width, 0.0, 1.0)
+        numbers = rows[..., : self.low.shape[0], None]  # columns of categories, which come last, have no codes
+        codes = tf.clip_by_value((numbers - self.low) * self.per_width, 0.0, 1.0)
         return tf.reshape(codes, tf.concat([tf.shape(rows)[:-1], [np.prod(self.low.shape)]], axis=0))
 
 

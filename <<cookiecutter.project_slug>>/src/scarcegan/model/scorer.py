@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scarcegan.data.categories import Categories, texts_of
 from scarcegan.errors import UserError
 
 ROWS_AT_ONCE = 50_000
@@ -34,6 +35,7 @@ class Scorer:
         self.classes: tuple[str, ...] = tuple(facts["classes"])
         self.features: tuple[str, ...] = tuple(facts["features"])
         self.thresholds: dict[str, float] = dict(facts["thresholds"])
+        self.categories: Categories = texts_of(facts)
 
     def score(self, values: NDArray, names: Sequence[str] | None = None) -> Scores:
         """Scores of raw rows [n, d], NaN for missing; UserError for another width or other names than trained on."""

@@ -49,17 +49,27 @@ def train(
     intervals: int,
     report: Callable[[Look], None],
     checkpoint: "Checkpoint | None" = None,
+    patience: int = 0,
 ) -> list[Look]:
-    """Run `intervals` intervals and return a look after each. A checkpoint is taken up where it stands."""
+    """Run `intervals` intervals, or until `stalled`, and return a look after each.
+
+    A checkpoint is taken up where it stands.
+    """
     looks = checkpoint.load(program.model) if checkpoint else []
     look = Looker(program.model, unseen)
-    while len(looks) < intervals:
+    while len(looks) < intervals and not stalled(looks, patience):
         figures = program(len(looks) * program.iterations)
         looks.append(look((len(looks) + 1) * program.iterations, figures))
         report(looks[-1])
         if checkpoint:
             checkpoint.save(program.model, looks)
     return looks
+
+
+def stalled(looks: list[Look], patience: int) -> bool:
+    """Whether the best PR-AUC on unseen rows, averaged over members, is `patience` looks old. 0: never."""
+    means = [np.nanmean(look.pr_auc) for look in looks]
+    return 0 < patience < len(looks) and int(np.argmax(means)) < len(looks) - patience
 
 
 @dataclass

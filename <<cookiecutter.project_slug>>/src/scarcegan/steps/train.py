@@ -28,9 +28,9 @@ from scarcegan.errors import UserError, run_step
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
+    from scarcegan.model.categories import Inputs
     from scarcegan.model.delivered import Calibration
     from scarcegan.model.gan import Settings
-    from scarcegan.model.preprocessing import Preprocessing
     from scarcegan.model.selection import Choice
     from scarcegan.model.training import Look, Unseen
 
@@ -141,7 +141,7 @@ class Trained:
 
     looks: "list[Look]"
     unseen: "Unseen"
-    preprocessing: "Preprocessing"
+    preprocessing: "Inputs"
     discriminator: Any
     distance: Any
     members: int
@@ -149,10 +149,10 @@ class Trained:
 
 def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
     """Scale, train and look; progress on stdout and in MLflow."""
-    from scarcegan.model import distance, gan, preprocessing, training
+    from scarcegan.model import categories, distance, gan, preprocessing, training
 
     rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
-    scaling = preprocessing.learn(rows, splits.labelled.names)
+    scaling = categories.learn(rows, splits.labelled.names, splits.labelled.categories, args.scaling)
     preprocessing.refuse_infinite(splits.validation.values, splits.labelled.names)
     labelled, unlabelled, validation = (
         scaling(table.values).numpy() for table in (splits.labelled, splits.unlabelled, splits.validation)
@@ -160,20 +160,30 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
     seen = seen_by(splits.fold, splits.labelled.label, args.seeds)
     seeds = gan.member_seeds(args.seed, args.seeds, len(seen) // args.seeds)
     unseen = unseen_rows(splits, seen, labelled, validation)
-    edges = preprocessing.edges(np.concatenate([labelled, unlabelled]), settings.bins)
+    numbers = np.concatenate([labelled, unlabelled])[:, : scaling.numeric_width]
+    edges = preprocessing.edges(numbers, settings.bins)
     model = gan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations, edges)
-    pool = gan.pool(labelled, splits.labelled.label, unlabelled, seen, len(splits.classes))
+    drawn = scaling.forgetful(labelled, args.seed), scaling.forgetful(unlabelled, args.seed + 1)
+    pool = gan.pool(drawn[0], splits.labelled.label, drawn[1], seen, len(splits.classes))
     each = -(-args.iterations // args.reports)
     checkpoint = None
     if args.checkpoints:
         checkpoint = training.Checkpoint(args.checkpoints, fingerprint(splits, settings, args))
     program = gan.Program(model, pool, each)
-    looks = training.train(program, unseen, -(-args.iterations // each), reporter(tracker), checkpoint)
+    intervals = -(-args.iterations // each)
+    looks = training.train(program, unseen, intervals, reporter(tracker), checkpoint, args.patience)
+    if len(looks) < intervals:
+        print(
+            f"train: stopped at iteration {looks[-1].iteration} of {args.iterations}: validation PR-AUC has not risen "
+            f"for {args.patience} reports",
+            file=sys.stderr,
+        )
     far = None
     if args.unknown_by == "distance":
-        far = distance.learn(labelled, splits.labelled.label)
-        out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold)[~seen.all(axis=0)]
-        strangeness = np.concatenate([out_of_fold, far(validation).numpy()])
+        size = scaling.numeric_width
+        far = distance.learn(labelled, splits.labelled.label, size)
+        out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold, size)
+        strangeness = np.concatenate([out_of_fold[~seen.all(axis=0)], far(validation).numpy()])
         looks = [replace(look, unknown=strangeness) for look in looks]
     return Trained(looks, unseen, scaling, model.discriminator, far, len(seeds))
 
@@ -199,7 +209,8 @@ def fingerprint(splits: Splits, settings: "Settings", args: argparse.Namespace) 
             digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(splits.fold.tobytes())
     words = [asdict(settings), splits.classes, splits.labelled.names, args.iterations, args.reports]
-    digest.update(json.dumps([*words, args.seeds, args.seed]).encode())
+    more = [args.seeds, args.seed, args.scaling, args.patience, sorted(splits.labelled.categories)]
+    digest.update(json.dumps([*words, *more]).encode())
     return digest.hexdigest()
 
 
@@ -222,7 +233,7 @@ def choose_and_save(
     for name, definition in definitions.items():
         choice = selection.choose(definition, candidates, label, splits.rare, args.known_share)
         export(trained, choice, calibrations[choice.candidate], args.models_out / name, splits.labelled.values.shape[1])
-        chosen = describe(name, definition, choice, trained, args.seeds) | dict(facts)
+        chosen = describe(name, definition, choice, trained, args) | dict(facts)
         (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
         judges = splits.validation.user_id[splits.validation.label != UNLABELLED]
         learnt.record(args.models_out / name, [*splits.labelled.user_id, *judges])
@@ -246,7 +257,7 @@ def export(trained: Trained, choice: "Choice", calibration: "Calibration", folde
 
 
 def describe(
-    name: str, definition: Mapping[str, Any], choice: "Choice", trained: Trained, seeds: int
+    name: str, definition: Mapping[str, Any], choice: "Choice", trained: Trained, args: argparse.Namespace
 ) -> dict[str, Any]:
     """What model.json says of a choice."""
     look = trained.looks[choice.candidate]
@@ -256,9 +267,11 @@ def describe(
         "floor_met": choice.floor_met,
         "thresholds": {"rare": choice.rare, "unknown": choice.unknown},
         "validation": choice.validation,
-        "seeds": seeds,
+        "seeds": args.seeds,
         "members": trained.members,
         "iterations": look.iteration,
+        "stopped_at": trained.looks[-1].iteration,
+        "stopped_early": trained.looks[-1].iteration < args.iterations,
         "spread": {"pr_auc": {"mean": float(np.nanmean(look.pr_auc)), "sd": float(np.nanstd(look.pr_auc))}},
     }
 
@@ -288,7 +301,9 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--seeds", type=positive, default=2, help="members per fold")
     parse.add_argument("--seed", type=int, default=7)
     parse.add_argument("--reports", type=positive, default=20, help="looks at unseen rows, and lines of progress")
+    parse.add_argument("--patience", type=int, default=0, help="reports without a better PR-AUC until it ends; 0: off")
     parse.add_argument("--known-share", type=float, default=0.05, help="of the labelled users, sent to unknown")
+    parse.add_argument("--scaling", choices=("standard", "robust"), default="standard", help="mean or median")
     parse.add_argument("--unknown-by", choices=("distance", "source"), default="distance", help="what unknown follows")
     parse.add_argument("--most-unlabelled", type=positive, default=100_000, help="unlabelled rows read at most")
     return parse
@@ -347,6 +362,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     hyperparameters = asdict(settings) | {
         "known_share": args.known_share,
         "unknown_by": args.unknown_by,
+        "scaling": args.scaling,
+        "patience": args.patience,
         "seed": args.seed,
         "reports": args.reports,
     }
@@ -355,6 +372,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = {
         "classes": splits.classes,
         "features": splits.labelled.names,
+        "categories": trained.preprocessing.facts(splits.labelled.names, splits.labelled.categories),
         "hyperparameters": hyperparameters,
     }
     choose_and_save(trained, splits, definitions, facts, args)

@@ -1,0 +1,128 @@
+"""Categories inside the model: codes of names in, a column per name out, beside numbers as preprocessing.py has them.
+
+What is learnt on training rows, labels unseen, is which codes get a column of their own: those of at least FEWEST rows,
+at most MOST of them, the most frequent first. All others, and codes never seen, share the column "other"; a missing
+category has its own where training rows missed it, and else is "other". The columns are 0 or 1 and stay so: no
+logarithm, no scaling, no clipping, no codes of numbers (networks.Codes). What a code is: data/categories.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from scarcegan.data.categories import Categories, places
+from scarcegan.model import preprocessing
+from scarcegan.model.preprocessing import Preprocessing, Scaling
+
+MOST = 50
+FEWEST = 5
+FORGOTTEN = 0.02
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Which codes of one category have a column; missing: whether a missing one has. "other" always has."""
+
+    codes: tuple[int, ...]
+    missing: bool
+
+    @property
+    def width(self) -> int:
+        return len(self.codes) + 1 + self.missing
+
+    def columns(self, values: NDArray) -> NDArray:
+        """Codes [n], NaN = missing -> float32 [n, width]: a column per code, "other", and maybe "missing"."""
+        own = values[:, None] == np.array(self.codes, np.float32)
+        gone = np.isnan(values)[:, None] & self.missing
+        other = ~(own.any(axis=1, keepdims=True) | gone)
+        return np.concatenate([own, other, *([gone] if self.missing else [])], axis=1).astype(np.float32)
+
+
+def learn_lookup(values: NDArray) -> Lookup:
+    """From training rows [n]. Codes that are equally frequent stand as they are first met, not by their numbers, which
+    are chance: other names for the same categories give the same model."""
+    present = values[~np.isnan(values)]
+    codes, first, rows = np.unique(present, return_index=True, return_counts=True)
+    order = np.lexsort((first, -rows))
+    kept = [int(codes[i]) for i in order if rows[i] >= FEWEST][:MOST]
+    return Lookup(tuple(kept), bool(0 < len(present) < len(values)))
+
+
+def expand(values: NDArray, numbers: Sequence[int], lookups: Sequence[tuple[int, Lookup]]) -> NDArray:
+    """Rows [n, d] with every category [its place, its lookup] as columns behind the numbers [their places]."""
+    return np.concatenate([values[:, list(numbers)], *(one.columns(values[:, j]) for j, one in lookups)], axis=1)
+
+
+class Inputs(keras.layers.Layer):
+    """Raw rows [n, columns] -> [n, width]: the numbers scaled, with their indicators; then the categories' columns.
+
+    Make one with `learn`. places: where the categories stand among the raw columns, lookups: one for each of them.
+    """
+
+    def __init__(self, numbers: Preprocessing | None, columns: int, lookups: Sequence[tuple[int, Lookup]]) -> None:
+        super().__init__(name="inputs", trainable=False)
+        self.scaling = numbers
+        self.lookups = list(lookups)
+        categories = {place for place, _ in lookups}
+        self.numbers = [place for place in range(columns) if place not in categories]
+        self.built = True
+
+    @property
+    def numeric_width(self) -> int:
+        """How many of the columns that come out are numbers and their indicators; they come first."""
+        return self.scaling.width if self.scaling else 0
+
+    @property
+    def width(self) -> int:
+        """Columns that come out."""
+        return self.numeric_width + sum(one.width for _, one in self.lookups)
+
+    def call(self, raw: tf.Tensor) -> tf.Tensor:
+        if self.scaling and not self.lookups:
+            return self.scaling(raw)
+        parts = [self.scaling(tf.gather(raw, self.numbers, axis=1))] if self.scaling else []
+        return tf.concat([*parts, *(_columns(raw[:, place], one) for place, one in self.lookups)], axis=1)
+
+    def facts(self, names: Sequence[str], texts: Categories) -> dict[str, dict]:
+        """What model.json says of the categories: which codes have a column, and what the known codes are called."""
+        return {
+            names[place]: {"columns": list(one.codes), "missing": one.missing, "texts": dict(texts[names[place]])}
+            for place, one in self.lookups
+        }
+
+    def forgetful(self, rows: NDArray, seed: int) -> NDArray:
+        """Rows [n, width] as they come out, of which one in fifty forgets a category: its name becomes "other".
+
+        For training only. Without it a model could be told names that all have a column, and would answer a new one by
+        weights that were never trained.
+        """
+        rng, rows, first = np.random.default_rng([seed, 11]), rows.copy(), self.numeric_width
+        for _, one in self.lookups:
+            forgets = np.flatnonzero(rng.random(len(rows)) < FORGOTTEN)
+            told = forgets[rows[forgets, first : first + len(one.codes)].any(axis=1)]
+            rows[told, first : first + one.width] = np.eye(one.width, dtype=np.float32)[len(one.codes)]
+            first += one.width
+        return rows
+
+
+def _columns(values: tf.Tensor, one: Lookup) -> tf.Tensor:
+    """Lookup.columns as a graph."""
+    own = tf.equal(values[:, None], tf.constant([one.codes or ()], tf.float32, shape=(1, len(one.codes))))
+    gone = tf.math.is_nan(values)[:, None]
+    gone = gone if one.missing else tf.zeros_like(gone)
+    other = tf.logical_not(tf.reduce_any(own, axis=1, keepdims=True) | gone)
+    return tf.cast(tf.concat([own, other, *([gone] if one.missing else [])], axis=1), tf.float32)
+
+
+def learn(rows: NDArray, names: Sequence[str], categories: Categories, scaling: Scaling = "standard") -> Inputs:
+    """The layer for these training rows [n, columns], of which `categories` are names. UserError as preprocessing's."""
+    where = places(names, categories)
+    numbers = [place for place in range(len(names)) if place not in where]
+    scaled = None
+    if numbers:
+        scaled = preprocessing.learn(rows[:, numbers], [names[place] for place in numbers], scaling=scaling)
+    return Inputs(scaled, len(names), [(place, learn_lookup(rows[:, place])) for place in where])

@@ -97,8 +97,7 @@ def references(value: Any) -> Iterator[str]:
 def unresolved(reference: str, declared: set[str], seen: Mapping[str, Json]) -> str:
     """Why a reference leads nowhere; "" when it leads somewhere."""
     if reference.startswith("Parameters."):
-        known = reference.removeprefix("Parameters.") in declared
-        return "" if known else "no such parameter"
+        return "" if reference.removeprefix("Parameters.") in declared else "no such parameter"
     if reference.startswith("Execution."):
         return "" if reference.removeprefix("Execution.") in EXECUTION else "executions have no such variable"
     found = REFERENCE.fullmatch(reference)

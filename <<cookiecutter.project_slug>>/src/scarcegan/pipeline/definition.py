@@ -113,16 +113,16 @@ def check(pipeline: Pipeline) -> None:
                     f"{pipeline.name}: step '{step.name}' reads '{reference}', which no earlier step writes "
                     f"(there are: {', '.join(sorted(outputs))})."
                 )
-        for parameter in getattr(step, "parameters", ()):
-            if parameter not in step.arguments:
-                raise ValueError(
-                    f"{pipeline.name}: step '{step.name}' has no argument '{parameter}' to be a parameter."
-                )
         for parent in step.after:
             if parent not in names:
                 raise ValueError(f"{pipeline.name}: step '{step.name}' comes after '{parent}', which is not above it.")
         names.add(step.name)
         if isinstance(step, Step):
+            unknown = [name for name in step.parameters if name not in step.arguments]
+            if unknown:
+                raise ValueError(
+                    f"{pipeline.name}: step '{step.name}' has no argument '{unknown[0]}' to be a parameter."
+                )
             outputs.update(f"{step.name}.{output}" for output in step.outputs)
 
 

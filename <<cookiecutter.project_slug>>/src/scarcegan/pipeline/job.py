@@ -93,20 +93,25 @@ class Folders:
 
     def channel(self, name: str) -> Path:
         """A channel without marker, its archives unpacked: itself when there is neither."""
-        folder = self.channels / name
-        entries = sorted(folder.iterdir()) if folder.is_dir() else []
-        plain = [entry for entry in entries if entry.name != MARKER and entry.name not in ARCHIVES]
-        if plain == entries and folder.is_dir():
+        folder, view = self.channels / name, self.work / name
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else {MARKER}
+        if not there & {MARKER, *ARCHIVES}:
             return folder
-        view = self.work / name
         if not view.exists():
-            view.mkdir(parents=True)
-            for entry in plain:
-                (view / entry.name).symlink_to(entry)
-            for entry in entries:
-                if entry.name in ARCHIVES:
-                    unpack(entry, view)
+            mirror(folder, view)
+            for archive in sorted(there.intersection(ARCHIVES)):
+                unpack(folder / archive, view)
         return view
+
+
+def mirror(folder: Path, view: Path) -> None:
+    """Folders of its own with links to the files: a linked folder is passed over by those who look for files below."""
+    view.mkdir(parents=True)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir():
+            mirror(path, view / path.name)
+        elif path.name not in (MARKER, *ARCHIVES):
+            (view / path.name).symlink_to(path)
 
 
 def unpack(archive: Path, folder: Path) -> None:

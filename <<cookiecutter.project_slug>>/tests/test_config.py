@@ -131,3 +131,10 @@ def test_a_category_is_a_column_of_a_ready_table_and_nothing_else(file):
     for change in ("data.columns=[country]", "data.user_column=country"):
         with pytest.raises(UserError, match="the category 'country' is named twice"):
             settings.load(file, ["data.kind=features", "data.categories=[country]", change])
+
+
+def test_a_model_package_group_is_a_name_or_the_arn_of_one_that_another_account_shares(file):
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:model-package-group/risky"
+    assert settings.load(file, [f"project.model_package_group={arn}"]).project.model_package_group == arn
+    for wrong in ("-risky", "team/risky", arn.replace("123456789012", "me"), "g" * 64):
+        assert "model_package_group" in refusal(file, f"project.model_package_group={wrong}")

@@ -290,6 +290,12 @@ def test_mlflow_shows_metrics_settings_and_files_of_a_package(database: Path, tm
     }
 
 
+def test_of_a_groups_arn_the_name_counts_on_this_machine(database: Path, tmp_path: Path) -> None:
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:model-package-group/risky-players"
+    LocalRegistry(tracking_uri(database), arn).register_set("set-1", requests(tmp_path))
+    assert len(local(database).packages()) == 4
+
+
 def test_the_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     with locked(database), open(f"{database}.lock") as other, pytest.raises(BlockingIOError):

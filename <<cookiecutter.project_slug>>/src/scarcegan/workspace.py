@@ -96,8 +96,7 @@ class Workspace:
             raise UserError(f"no models in {self.show(self.runs_folder)} yet. Type: scarcegan run")
         from scarcegan.registry.local import LocalRegistry
 
-        group = self.config.project.model_package_group.rsplit("/", 1)[-1]  # of an ARN the name
-        return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], group)
+        return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
 
     def cloud_registry(self) -> "SageMakerRegistry":
         from scarcegan.pipeline.aws import connect

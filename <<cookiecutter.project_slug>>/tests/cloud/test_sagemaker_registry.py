@@ -94,8 +94,8 @@ def start_afresh() -> None:
     client = Session().client("sagemaker")
     for package in client.list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"]:
         client.delete_model_package(ModelPackageName=package["ModelPackageArn"])
-    for key in keys():
-        Session().client("s3").delete_object(Bucket=NAMES.bucket, Key=key)
+    gone = {"Objects": [{"Key": key} for key in keys()]}
+    Session().client("s3").delete_objects(Bucket=NAMES.bucket, Delete=gone)
 
 
 @pytest.mark.parametrize("how", ["once", "answer"])

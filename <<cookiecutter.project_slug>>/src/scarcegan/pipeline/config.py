@@ -21,6 +21,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]+$", max_length=128)]
 TagValue = Annotated[str, Field(pattern=r"^[\w .:/=+@-]*$", max_length=256)]
+# A model package group's name, or its ARN where another account shares it.
+GROUP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
 RESERVED = ("unknown", "unlabelled", "generated")
 
 
@@ -58,7 +60,7 @@ class Project(Settings):
     description: str = ""
     team: str = "data-science"
     region: str = "eu-west-1"
-    model_package_group: str = Field(default="rare-players", pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", max_length=63)
+    model_package_group: str = Field(default="rare-players", pattern=GROUP)
 
 
 class Labels(Settings):

@@ -51,6 +51,7 @@ DESCRIPTION = "Rare-class models, one per business definition. The alias `champi
 class LocalRegistry:
     """base.Registry on MLflow and SQLite. One MLflow registered model per group, its alias `champion`.
 
+    group: a name; of an ARN (a group in AWS that another account shares) the name in it.
     clock, user: who decides when; handed in by tests.
     """
 
@@ -61,7 +62,7 @@ class LocalRegistry:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         user: Callable[[], str] | None = None,
     ) -> None:
-        self.uri, self.group = tracking_uri, group
+        self.uri, self.group = tracking_uri, group.rsplit("/", 1)[-1]
         self.database = database_of(tracking_uri)
         self.folder = artifacts_folder(self.database)
         self._clock, self._user = clock, user or whoami

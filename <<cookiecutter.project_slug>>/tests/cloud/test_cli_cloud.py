@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,8 +36,9 @@ cli.main()
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project's folder, and the present one; nobody is logged in to AWS."""
-    for name in ("src", "infra", bundle.REQUIREMENTS):
-        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("src", "infra"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / bundle.REQUIREMENTS, tmp_path)
     (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -1,22 +1,27 @@
 """The notebook, executed as a data scientist would: on this machine's runner, with tiny data; AWS is not asked."""
 
+import csv
 import os
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
+import tiny_models
 from scarcegan import retraining
-from scarcegan.data import synthetic
 from scarcegan.errors import UserError
+from scarcegan.registry.base import PackageRequest
+from scarcegan.registry.local import LocalRegistry
 from scarcegan.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "retrain.ipynb"
 CONFIG = """
+labels: {rare_class: risky, negative_classes: [calm, keen]}
+data: {kind: features, path: users.csv, labels: inside}
 split: {folds: 2}
 train: {iterations: 20, seeds: 1}
 business_definitions:
@@ -26,17 +31,30 @@ gate: {minimum: 0.0, champion: report}
 """
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A project with a champion: 900 players, one quick run, its model approved."""
-    root = tmp_path_factory.mktemp("project")
-    (root / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    place = Workspace.open(root / "config.yaml")
-    synthetic.generate(root / "data", users=900, days=60, seed=7, classes=place.config.labels.classes)
-    made = place.train()
-    assert made.status == "finished", made.reason
-    place.registry().approve(made.suggested, "first")
-    return root
+@pytest.fixture
+def project(tmp_path):
+    """A project with a ready table of 360 users and a champion."""
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    users = tiny_models.users({0: 120, 1: 80, 2: 40, -1: 120})
+    with open(tmp_path / "users.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["user_id", "label", *users.names])
+        for user, label, values in zip(users.user_id, users.label, users.values, strict=True):
+            table.writerow([user, "" if label < 0 else tiny_models.CLASSES[label], *values.round(3)])
+    place = Workspace.open(tmp_path / "config.yaml")
+    registry = LocalRegistry(place.environment["MLFLOW_TRACKING_URI"], place.config.project.model_package_group)
+    registry.approve(registry.register_set("first", [champion(tmp_path / "champion")])[0].version)
+    return tmp_path
+
+
+def champion(folder):
+    """A package of a model that looks at deposits alone."""
+    tiny_models.save(folder / "model")
+    for name in ("evaluation/evaluation.json", "baseline/statistics.json", "baseline/constraints.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}", encoding="utf-8")
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return PackageRequest("best_ranking", files)
 
 
 @pytest.fixture
@@ -72,19 +90,29 @@ def test_a_notebook_run_is_trained_watched_and_compared_with_the_champion_here(p
     (project / "notebooks").mkdir()
     done = execute(project / "notebooks", 'CHANGES = {"train.iterations": 30, "train.batch_size": 32}')
     assert "image/svg+xml" in said(done, "open")
-    assert "split: finished (cached)" in said(done, "watch") and "train: finished," in said(done, "watch")
-    assert "pr_auc" in said(done, "verdict") and "champion" in said(done, "verdict")
-    assert "nothing" in said(done, "compare")
+    assert "features: finished," in said(done, "watch") and "train: finished," in said(done, "watch")
+    assert "logistic_regression" in said(done, "verdict") and "champion" in said(done, "verdict")
     assert "train.iterations=30, train.batch_size=32" in said(done, "compare")
     for plot in ("precision-recall", "training-curves", "compare-plot"):
         assert "image/png" in said(done, plot), plot
-    assert len(Workspace.open(project / "config.yaml").runs()) == 2
+    (row,) = retraining.comparison(retraining.open_project(start=project))
+    assert row["gate"] == "open" and row["champion"] > 0.5
+    assert len(Workspace.open(project / "config.yaml").models()) == 2
 
 
-def test_a_mistyped_key_stops_the_notebook_with_one_sentence(project, execute):
-    with pytest.raises(CellExecutionError) as stopped:
-        execute(project, 'CHANGES = {"train.iteration": 30}')
-    assert "Did you mean 'iterations'?" in str(stopped.value)
+def test_a_mistyped_key_fails_its_cell_with_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shell = InteractiveShell.instance()
+    try:
+        shell.run_cell("from scarcegan import retraining; project = retraining.open_project()")
+        capsys.readouterr()
+        assert not shell.run_cell("project.start({'train.iteration': 5})").success
+        said = capsys.readouterr()
+    finally:
+        InteractiveShell.clear_instance()
+    assert said.err.startswith("error: --set train.iteration=5") and said.err.endswith("Did you mean 'iterations'?\n")
+    assert "Traceback" not in said.out + said.err
 
 
 def test_the_notebook_is_kept_without_outputs_and_begins_on_this_machine():

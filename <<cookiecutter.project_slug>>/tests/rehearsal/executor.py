@@ -323,7 +323,9 @@ class Run:
             raise Refused(f"there is no function {arn} (there are: {', '.join(self.functions)})")
         event = json.loads(json.dumps(resolve(step.body["Arguments"], self.scope)))
         context = SimpleNamespace(
-            aws_request_id=secrets.token_hex(16), invoked_function_arn=arn, get_remaining_time_in_millis=lambda: LAMBDA_MS
+            aws_request_id=secrets.token_hex(16),
+            invoked_function_arn=arn,
+            get_remaining_time_in_millis=lambda: LAMBDA_MS,
         )
         try:
             answer = json.loads(json.dumps(self.functions[arn](event, context)))

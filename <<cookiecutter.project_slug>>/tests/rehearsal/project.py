@@ -10,16 +10,17 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from stacks import ACCOUNT, REGION, Stack
+
 from rehearsal.executor import Cache, Execution, Handler, execute
 from scarcegan.data import synthetic
-from scarcegan.pipeline import start as starting
 from scarcegan.pipeline import bundle, upsert
+from scarcegan.pipeline import start as starting
 from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.names import Names
 from scarcegan.workspace import Workspace
 
 HERE = Path(__file__).resolve().parents[2]
-ACCOUNT = "111122223333"
 USERS, DAYS = 1500, 60
 SETTINGS = """
 labels: {rare_class: risky}
@@ -53,21 +54,30 @@ class Rehearsal:
         self.door = Aws(self.names, boto3.Session(region_name=self.names.region))
         self.cache: Cache = {}
         self.functions: dict[str, Handler] = {}
-        self.executions: list[Execution] = []
+        self.started: list[dict[str, str]] = []  # the parameters of each execution
+        project = place.config.project
+        given = {"SageMakerProjectName": project.name, "ModelPackageGroupName": project.model_package_group}
+        self.toolchain = Stack("toolchain.yaml", {**given, "Repository": project.name})
 
     def found(self) -> None:
-        """What infra/toolchain.yaml makes and this rehearsal needs: bucket, key, group; and the data in the bucket."""
+        """What deploying infra/toolchain.yaml makes, as far as needed: bucket, group, SSM parameters; then the data."""
         from scarcegan.steps.register import handler
 
         region = {"LocationConstraint": self.names.region}
-        self.door.client("s3").create_bucket(Bucket=self.names.bucket, CreateBucketConfiguration=region)
-        key = self.door.client("kms").create_key()["KeyMetadata"]["KeyId"]
-        alias = self.names.key_alias_arn.rsplit(":", 1)[1]
-        self.door.client("kms").create_alias(AliasName=alias, TargetKeyId=key)
-        group = self.place.config.project.model_package_group
-        self.door.client("sagemaker").create_model_package_group(ModelPackageGroupName=group)
+        bucket = self.toolchain.resources["Bucket"]["BucketName"]
+        self.door.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=region)
+        for group in self.toolchain.of_type("AWS::SageMaker::ModelPackageGroup").values():
+            name = group["ModelPackageGroupName"]
+            self.door.client("sagemaker").create_model_package_group(ModelPackageGroupName=name)
+        self.publish(self.toolchain)
         self.functions[self.names.register_function_arn] = handler
         self.upload_data()
+
+    def publish(self, stack: Stack) -> None:
+        """Put the SSM parameters of a stack, as deploying it would."""
+        for made in stack.of_type("AWS::SSM::Parameter").values():
+            about = {"Name": made["Name"], "Value": str(made["Value"]), "Type": "String"}
+            self.door.client("ssm").put_parameter(**about, Overwrite=True)
 
     def upload_data(self) -> None:
         for source, path in self.place.data_sources().items():
@@ -83,6 +93,11 @@ class Rehearsal:
         upsert.walk(plan, self.door, False, lambda line: None)
         return plan
 
+    def read(self, uri: str) -> bytes:
+        """An object of the bucket."""
+        bucket, key = uri.removeprefix("s3://").split("/", 1)
+        return self.door.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+
     def definition(self, pipeline: str) -> dict:
         """The definition as the service holds it."""
         found = self.door.client("sagemaker").describe_pipeline(PipelineName=self.names.pipeline(pipeline))
@@ -93,24 +108,28 @@ class Rehearsal:
         plan = starting.make_plan(self.place.root / "config.yaml", pipeline, list(changes), self.names)
         return dict(starting.complete(plan, self.door, self.place.config).parameters)
 
-    def run(self, pipeline: str = "training", changes: Sequence[str] = (), definition: dict | None = None) -> Execution:
+    def run(self, pipeline: str = "training", changes: Sequence[str] = ()) -> Execution:
         """Start and execute to the end: `scarcegan start` and what SageMaker does then."""
-        execution = execute(
-            definition or self.definition(pipeline),
-            self.parameters(pipeline, changes),
-            self.folder / f"{pipeline}-{len(self.executions) + 1}",
+        return self.execute(pipeline, self.definition(pipeline), self.parameters(pipeline, changes), self.cache)
+
+    def execute(self, pipeline: str, definition: dict, parameters: dict[str, str], cache: Cache) -> Execution:
+        """Execute a definition in place of the one that the service holds."""
+        self.started.append(parameters)
+        return execute(
+            definition,
+            parameters,
+            self.folder / f"{pipeline}-{len(self.started)}",
             self.functions,
-            cache=self.cache,
+            cache=cache,
             pipeline=self.names.pipeline(pipeline),
             region=self.names.region,
             account=self.names.account,
         )
-        self.executions.append(execution)
-        return execution
 
 
-def nobodys_credentials() -> dict[str, str]:
-    """The environment in which boto3 speaks to moto, and to nobody else should moto not be there."""
+def surroundings() -> dict[str, str]:
+    """The environment of a rehearsal: boto3 speaks to moto, and to nobody should moto not be there; TensorFlow is quiet."""
     words = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_SESSION_TOKEN": "testing"}
     account = {"AWS_ACCOUNT_ID": ACCOUNT, "MOTO_ACCOUNT_ID": ACCOUNT}
-    return {**words, **account, "AWS_DEFAULT_REGION": "eu-west-1", "AWS_CONFIG_FILE": os.devnull}
+    place = {"AWS_DEFAULT_REGION": REGION, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    return {**words, **account, **place, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}

@@ -3,7 +3,7 @@
 import pytest
 
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import Gate, Pipeline, Step, monitoring, scoring, training
+from scarcegan.pipeline.definition import Gate, Pipeline, Step, monitoring, plain, scoring, training
 
 
 def step(name, outputs=("out",), **inputs):
@@ -46,3 +46,12 @@ def test_a_cycle_a_misspelt_channel_and_a_name_used_twice_cannot_be_written(step
 def test_an_unknown_step_is_answered_with_the_nearest_name():
     with pytest.raises(KeyError, match="did you mean 'train'"):
         training(Config()).step("trian")
+
+
+def test_every_parameter_names_the_key_of_config_yaml_its_value_comes_from():
+    config = Config.model_validate({"train": {"iterations": 123}, "gate": {"minimum": 0.42}, "split": {"seed": 99}})
+    for pipeline in (training(config), scoring(config), monitoring(config)):
+        for found in (found for found in pipeline.steps if isinstance(found, Step)):
+            for argument, key in found.parameters.items():
+                section, name = key.split(".")
+                assert plain(getattr(getattr(config, section), name)) == found.arguments[argument], key

@@ -10,7 +10,19 @@ import re
 from pathlib import Path
 
 import pytest
-from compiled import BUNDLE, NAMES, SOURCE, compiled, compiled_alone, compiled_training, defaults, jobs, problems, step
+from compiled import (
+    BUNDLE,
+    NAMES,
+    SOURCE,
+    compiled,
+    compiled_alone,
+    compiled_training,
+    defaults,
+    jobs,
+    problems,
+    sample,
+    step,
+)
 
 from scarcegan.errors import UserError
 from scarcegan.pipeline import check, cloud, definition, job, parameters
@@ -225,11 +237,28 @@ def test_registration_calls_the_projects_function_with_a_flat_event(pipelines):
     assert event["run"] == {"Get": "Execution.PipelineExecutionId"}
     assert event["approval_status"] == {"Get": "Parameters.ApprovalStatus"}
     assert event["code_version"] == BUNDLE.digest
-    assert json.loads(event["config"])["gate"]["minimum"] == 0.3
     assert {"models", "evaluation", "gate", "baseline", "packages_out", "group", "classes", "data_fingerprint"} < set(
         event
     )
     assert [output["OutputName"] for output in register["OutputParameters"]] == ["set_id", "versions", "group"]
+
+
+def test_the_settings_a_model_is_registered_with_are_those_of_its_execution(pipelines):
+    training = pipelines["training"]
+    text = step(training, "register")["Arguments"]["config"]
+    compiled_with = json.loads(Config().model_dump_json(exclude={"local", "serve", "cloud"}))
+    assert json.loads(sample(text, defaults(training))) == compiled_with
+    other = {"TrainIterations": 2000, "TrainTrunk": "8,4", "TrainExpert": "false", "EvaluateGateMetric": "recall"}
+    found = json.loads(sample(text, defaults(training) | other))
+    assert (found["train"]["iterations"], found["train"]["trunk"], found["train"]["expert"]) == (2000, [8, 4], False)
+    assert found["gate"]["metric"] == "recall"
+
+
+def test_words_from_a_list_are_refused_by_sagemaker_itself_when_they_are_not_in_it(pipelines):
+    choices = {found["Name"]: found.get("EnumValues") for found in pipelines["training"]["Parameters"]}
+    assert choices["EvaluateGateChampion"] == ["not_worse", "better", "report"]
+    assert choices["TrainExpert"] == ["true", "false"]
+    assert choices["TrainTrunk"] is None
 
 
 def test_the_metric_expressions_read_the_lines_the_train_step_prints(pipelines):
@@ -332,10 +361,10 @@ def test_gates_that_stand_side_by_side_are_refused_for_sagemaker_nests_them():
 
 def test_a_parameter_must_be_an_argument_and_two_must_not_share_a_name():
     with pytest.raises(ValueError, match="step 'a' has no argument 'iterations' to be a parameter"):
-        Pipeline("toy", (), (Step("a", "toy.a", {}, ("out",), parameters=("iterations",)),))
+        Pipeline("toy", (), (Step("a", "toy.a", {}, ("out",), parameters={"iterations": "train.iterations"}),))
     steps = (
-        Step("a", "toy.a", {}, ("out",), {"b-c": 1}, parameters=("b-c",)),
-        Step("a-b", "toy.b", {}, ("out",), {"c": 1}, parameters=("c",)),
+        Step("a", "toy.a", {}, ("out",), {"b-c": 1}, parameters={"b-c": "train.seeds"}),
+        Step("a-b", "toy.b", {}, ("out",), {"c": 1}, parameters={"c": "train.seed"}),
     )
     with pytest.raises(ValueError, match="would both be called ABC"):
         parameters.of(Pipeline("toy", (), steps), Config(), NAMES)
@@ -348,6 +377,7 @@ def changed(**settings):
 
 def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
     assert changed() == {}
+    assert changed(cloud={"endpoint": {"wait_minutes": 7}}) == {}, "no part of a pipeline"
     assert changed(train={"iterations": 2000}, gate={"minimum": 0.4}) == {
         "TrainIterations": 2000,
         "EvaluateGateMinimum": 0.4,
@@ -365,6 +395,7 @@ def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
         ({"features": {"window_days": 40}}, "features.window-days"),
         ({"labels": {"rare_class": "fraud"}}, "evaluate.classes"),
         ({"cloud": {"spot": True}}, "cloud.spot"),
+        ({"cloud": {"tags": {"a": "b"}}}, "cloud.tags"),
         ({"local": {"retries": 3}}, "train.retries"),
     ],
 )

@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -274,7 +275,7 @@ class Writer:
             if "." in origin and self.is_training(origin):
                 event[f"{channel}_folder"] = origin.split(".")[1]
         event |= {f"{output}_out": self.run_uri(step.name, output) for output in step.outputs}
-        event |= {name.replace("-", "_"): self.event_value(value) for name, value in step.arguments.items()}
+        event |= {name.replace("-", "_"): self.event_value(name, value) for name, value in step.arguments.items()}
         event["approval_status"] = self.variables[parameters.APPROVAL]
         event["execution_arn"] = to.ExecutionVariables.PIPELINE_EXECUTION_ARN
         return to.LambdaStep(
@@ -376,13 +377,36 @@ class Writer:
     def variable(self, step: Step, argument: str) -> Any:
         return self.variables[parameters.argument_name(step.name, argument)]
 
-    def event_value(self, value: definition.Value) -> Any:
+    def event_value(self, name: str, value: definition.Value) -> Any:
+        if name == "config":
+            return self.settings(str(value))
         if value == definition.RUN_ID:
             return sdk().ExecutionVariables.PIPELINE_EXECUTION_ID
         if value == definition.DATA_FINGERPRINT:
             prints = [self.variables[parameters.fingerprint_name(source)] for source in definition.DATA]
             return sdk().Join(on="-", values=prints)
         return value_text(value)
+
+    def settings(self, text: str) -> Any:
+        """config.yaml as the execution has it: JSON with the parameters' values in their places.
+
+        What is empty stays as it is: a parameter cannot be, and its stand-in is no JSON.
+        """
+        settings = json.loads(text)
+        marked: dict[str, list[Any]] = {}
+        for name, parameter in self.declared.items():
+            section, _, key = parameter.origin.partition(".")
+            value = settings.get(section, {}).get(key, "")
+            if value not in ("", []):
+                mark = f"<{name}>"
+                left, right = (
+                    ("[", "]") if isinstance(value, list) else ('"', '"') if isinstance(value, str) else ("", "")
+                )
+                marked[json.dumps(mark)] = [left, self.variables[name], right]
+                settings[section][key] = mark
+        parts = re.split("(" + "|".join(map(re.escape, marked)) + ")", json.dumps(settings)) if marked else [text]
+        words = [word for part in parts for word in marked.get(part, [part]) if word != ""]
+        return sdk().Join(on="", values=words)
 
     def environment(self, step: Step) -> dict[str, Any]:
         """As on a laptop (workspace.py), and the fingerprints of the sources it reads: part of the cache key."""

@@ -5,7 +5,7 @@ here imports TensorFlow, pandas or an SDK.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +21,8 @@ FIGURES = (  # what the train step prints at each look, as `Iteration=…; Name=
     "Generator_Loss",
     "Accuracy_Supervised",
 )
-FEATURES_PARAMETERS = ("start", "days", "bad-rows")  # what else it does must be the same when training and scoring
+# What else the features step does must be the same when training and when scoring.
+FEATURES_PARAMETERS = {"start": "data.start", "days": "data.days", "bad-rows": "data.bad_rows"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Step:
 
     inputs: channel -> "step.output", or the name of one of the pipeline's sources.
     kind: what the step is in the cloud; training steps have hyperparameters and a folder for checkpoints.
-    parameters: names of the arguments that may change from one execution to the next without a new definition.
+    parameters: arguments that may change from one execution to the next without a new definition, and the keys of
+    config.yaml they stand for.
     figures: names of the metrics it prints, one `Name=value;` each.
     """
 
@@ -43,7 +45,7 @@ class Step:
     retries: int = 0
     kind: Literal["processing", "training", "lambda"] = "processing"
     after: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
 
     @property
@@ -131,7 +133,6 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
     classes = ",".join(config.labels.classes)
     hyperparameters = {name.replace("_", "-"): plain(value) for name, value in config.train.model_dump().items()}
     gate = {f"gate-{name}": value for name, value in config.gate.model_dump().items()}
-    thresholds = config.evaluate.model_dump() | gate
     return Pipeline(
         "training",
         sources=(*DATA, "champion"),
@@ -161,7 +162,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 },
                 instance=config.cloud.instances.split,
                 retries=config.local.retries,
-                parameters=("test-share", "validation-share", "folds", "seed"),
+                parameters=keyed("split", ("test-share", "validation-share", "folds", "seed")),
             ),
             Step(
                 "train",
@@ -176,7 +177,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 instance=config.cloud.instances.train,
                 retries=config.local.retries,
                 kind="training",
-                parameters=tuple(hyperparameters),
+                parameters=keyed("train", hyperparameters),
                 figures=FIGURES,
             ),
             Step(
@@ -200,13 +201,10 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "champion": "champion",
                 },
                 outputs=("evaluation", "gate"),
-                arguments={
-                    "classes": classes,
-                    **thresholds,
-                },
+                arguments={"classes": classes, **config.evaluate.model_dump(), **gate},
                 instance=config.cloud.instances.evaluate,
                 retries=config.local.retries,
-                parameters=tuple(thresholds),
+                parameters=keyed("evaluate", config.evaluate.model_dump()) | keyed("gate", gate, "gate-"),
             ),
             Gate("gate", on="evaluate.gate"),
             Step(
@@ -282,10 +280,15 @@ def monitoring(config: Config) -> Pipeline:
                 },
                 instance=config.cloud.instances.monitor,
                 retries=config.local.retries,
-                parameters=("drift-threshold", "minimum-rows"),
+                parameters=keyed("monitor", ("drift-threshold", "minimum-rows")),
             ),
         ),
     )
+
+
+def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str, str]:
+    """Argument -> its key in a section of config.yaml: test-share -> split.test_share."""
+    return {name: f"{section}.{name.removeprefix(prefix).replace('-', '_')}" for name in arguments}
 
 
 def plain(value: Value | list) -> Value:

@@ -6,6 +6,7 @@ Derived from the definition; nothing here knows the SDK. An argument of a step b
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.errors import UserError
 from scarcegan.pipeline.cache import value_text
@@ -18,14 +19,26 @@ APPROVAL = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
 MOST = 200  # parameters of a pipeline; https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
 LONGEST = 1024  # characters of a value
-APPROVALS = ("PendingManualApproval", "Approved", "Rejected")
+ABOUT_JOBS = (  # settings of the cloud section that are part of the definition, beside instances and approval
+    "volume_gb",
+    "volume_key",
+    "max_hours",
+    "spot",
+    "spot_wait_hours",
+    "cache_days",
+    "network_isolation",
+    "subnets",
+    "security_groups",
+    "mlflow_app",
+    "tags",
+)
 
 
 @dataclass(frozen=True)
 class Parameter:
     """type: String, Integer or Float. choices: the only values a String may have, or none for any.
 
-    origin: what it stands for in the definition: "train.iterations", "train.instance", or a source's name.
+    origin: what it stands for: a key of config.yaml such as train.iterations, or a source's name.
     """
 
     name: str
@@ -98,26 +111,34 @@ def of_steps(pipeline: Pipeline) -> Iterator[Parameter]:
         if isinstance(step, Gate):
             continue
         if step.kind != "lambda":
-            yield Parameter(instance_name(step.name), "String", step.instance, origin=f"{step.name}.instance")
+            yield Parameter(instance_name(step.name), "String", step.instance, origin=f"cloud.instances.{step.name}")
         for argument in step.parameters:
             yield of_argument(step, argument)
 
 
 def of_argument(step: Step, argument: str) -> Parameter:
     """Whole numbers and fractions are typed; true and false are words, as the steps read them; nothing is empty."""
-    value, name, origin = step.arguments[argument], argument_name(step.name, argument), f"{step.name}.{argument}"
+    value, name, key = step.arguments[argument], argument_name(step.name, argument), step.parameters[argument]
     if isinstance(value, bool):
-        return Parameter(name, "String", value_text(value), ("true", "false"), origin)
+        return Parameter(name, "String", value_text(value), ("true", "false"), key)
     if isinstance(value, int):
-        return Parameter(name, "Integer", value, origin=origin)
+        return Parameter(name, "Integer", value, origin=key)
     if isinstance(value, float):
-        return Parameter(name, "Float", value, origin=origin)
-    return Parameter(name, "String", value or EMPTY, origin=origin)
+        return Parameter(name, "Float", value, origin=key)
+    return Parameter(name, "String", value or EMPTY, choices(key), key)
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """The values a key of config.yaml may have, when they are a list of words; SageMaker then refuses any other."""
+    model: Any = Config
+    for part in key.split("."):
+        model = model.model_fields[part].annotation
+    return tuple(get_args(model)) if get_origin(model) is Literal else ()
 
 
 def of_approval(pipeline: Pipeline, config: Config) -> Iterator[Parameter]:
     if any(isinstance(step, Step) and step.kind == "lambda" for step in pipeline.steps):
-        yield Parameter(APPROVAL, "String", config.cloud.approval, APPROVALS, "cloud.approval")
+        yield Parameter(APPROVAL, "String", config.cloud.approval, choices("cloud.approval"), "cloud.approval")
 
 
 def changed(
@@ -147,7 +168,7 @@ def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
         for argument, value in step.arguments.items()
         if argument not in step.parameters and not about_the_run(step, argument, value)
     }
-    jobs = config.cloud.model_dump(exclude={"instances", "approval"})
+    jobs = config.cloud.model_dump(include=set(ABOUT_JOBS))
     return found | {f"cloud.{key}": value_text(value) for key, value in jobs.items()} | retries(pipeline)
 
 

@@ -128,11 +128,12 @@ class Broken(Exception):
 class Breaker:
     """While it is entered, calls to AWS break by their number.
 
-    how: `once` before the nth is done, `answer` after it was done, `dead` from the nth on. operation: count only these.
+    how: `once` before the nth is done, `answer` after it was done, `dead` from the nth on.
+    only: the operations that count; none: all.
     """
 
-    def __init__(self, nth: int, how: str, operation: str = "") -> None:
-        self.nth, self.how, self.operation, self.calls, self.broke = nth, how, operation, 0, False
+    def __init__(self, nth: int, how: str, *only: str) -> None:
+        self.nth, self.how, self.only, self.calls, self.broke = nth, how, only, 0, False
 
     def __enter__(self) -> "Breaker":
         self.hook("register")
@@ -148,7 +149,8 @@ class Breaker:
             getattr(events, verb)(f"after-call.{service}", self.after)
 
     def before(self, model: Any, **_: Any) -> None:
-        self.calls += self.operation in ("", model.name)
+        self.counts = not self.only or model.name in self.only
+        self.calls += self.counts
         if (self.how == "once" and self.calls == self.nth and not self.broke) or self.is_dead:
             self.broke = True
             raise Broken(model.name)
@@ -158,7 +160,7 @@ class Breaker:
         return self.how == "dead" and self.calls >= self.nth
 
     def after(self, model: Any, **_: Any) -> None:
-        if self.how == "answer" and self.calls == self.nth and not self.broke:
+        if self.how == "answer" and self.counts and self.calls == self.nth and not self.broke:
             self.broke = True
             raise Broken(model.name)
 

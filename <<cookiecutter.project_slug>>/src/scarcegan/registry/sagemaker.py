@@ -90,16 +90,14 @@ class SageMakerRegistry:
     def packages(self) -> list[ModelPackage]:
         """Every package of every complete set, oldest version first."""
         with self.spoken():
-            champion = self._champion()
-            found = [self._package(set_id, facts, seen, champion) for set_id, facts, seen in self._registered()]
-            return sorted(found, key=lambda package: package.version)
+            return list(self._packages().values())
 
     def package(self, version: int) -> ModelPackage:
-        found = self.packages()
-        for package in found:
-            if package.version == version:
-                return package
-        raise unknown_version(self.group, version, [each.version for each in found], "scarcegan models --cloud")
+        return self._find(version)[1]
+
+    def arn(self, version: int) -> str:
+        """The ARN of a version; UserError for one that is not there."""
+        return self._find(version)[0]
 
     def champion(self) -> ModelPackage | None:
         """The package that was promoted last."""
@@ -122,12 +120,6 @@ class SageMakerRegistry:
         """Where a file of the package lies: model.tar.gz, evaluation/…, baseline/…, package.json."""
         return self._bucket.uri(place(package.set_id, package.definition, path))
 
-    def arn(self, version: int) -> str:
-        """The ARN of a version; UserError for one that is not there."""
-        self.package(version)
-        with self.spoken():
-            return next(s["ModelPackageArn"] for _, _, s in self._registered() if version_of(s) == version)
-
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
         """Bring a channel from S3 into a folder; see storage.fetch."""
         return fetch(self.client("s3"), uri, folder, below, only)
@@ -140,33 +132,31 @@ class SageMakerRegistry:
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
         """Approve a package; the deploy pipeline follows. Approving the champion again changes nothing."""
-        found = self.package(version)
-        if found.champion and found.status == APPROVED:
-            return found
-        return self._decide(found, APPROVED, note)
+        arn, found = self._find(version)
+        return found if found.champion and found.status == APPROVED else self._decide(arn, found, APPROVED, note)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
         """Reject a package; nothing else changes. The present champion cannot be rejected."""
-        found = self.package(version)
+        arn, found = self._find(version)
         if found.champion:
             raise UserError(
                 f"version {version} ({found.definition}) is the champion. Approve another version first, "
                 "then reject this one."
             )
-        return found if found.status == REJECTED else self._decide(found, REJECTED, note)
+        return found if found.status == REJECTED else self._decide(arn, found, REJECTED, note)
 
     def promote(self, version: int) -> ModelPackage:
         """Make an approved package the champion: the next training is held against it, scoring uses it.
 
         The archive is one object and so replaced in one step; the same package gives the same bytes.
         """
-        package = self.package(version)
+        arn, package = self._find(version)
         if package.status != APPROVED:
             raise UserError(
                 f"version {version} ({package.definition}) is {package.status}, only an approved one becomes the "
                 f"champion. Type: scarcegan approve {version} --cloud"
             )
-        promoted, arn = replace(package, champion=True), self.arn(version)
+        promoted = replace(package, champion=True)
         with self.spoken(), TemporaryDirectory() as scratch:
             folder = Path(scratch, "package")
             self._fetch(promoted, folder)
@@ -177,15 +167,14 @@ class SageMakerRegistry:
             )
         return promoted
 
-    def _decide(self, package: ModelPackage, status: Status, note: str) -> ModelPackage:
+    def _decide(self, arn: str, found: ModelPackage, status: Status, note: str) -> ModelPackage:
         """Status, note and the line for the history in one call: an edit of metadata alone would send the event of
         an approval again (https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html)."""
         if len(note) > NOTE_LENGTH:
             raise UserError(f"the note has {len(note)} characters, SageMaker keeps {NOTE_LENGTH}. Shorten it.")
-        arn = self.arn(package.version)
         with self.spoken():
             seen = self._describe(arn)
-            event = Event(iso(self._clock()), package.version, cast(Any, status.lower()), self._user(), note)
+            event = Event(iso(self._clock()), found.version, cast(Any, status.lower()), self._user(), note)
             properties, gone = with_decision(seen.get("CustomerMetadataProperties", {}), event)
             self.client("sagemaker").update_model_package(
                 ModelPackageArn=arn,
@@ -194,7 +183,7 @@ class SageMakerRegistry:
                 CustomerMetadataProperties=properties,
                 **({"CustomerMetadataPropertiesToRemove": gone} if gone else {}),
             )
-        return self.package(package.version)
+            return self._package(found.set_id, vars(found), self._describe(arn), arn if found.champion else "")
 
     # -- registering ------------------------------------------------------------------------------------------------
 
@@ -342,6 +331,25 @@ class SageMakerRegistry:
                 self._bucket.remove(key)
 
     # -- SageMaker's side -------------------------------------------------------------------------------------------
+
+    def _packages(self) -> dict[str, ModelPackage]:
+        """ARN -> package, oldest version first."""
+        champion = self._champion()
+        found = {
+            seen["ModelPackageArn"]: self._package(set_id, facts, seen, champion)
+            for set_id, facts, seen in self._registered()
+        }
+        return dict(sorted(found.items(), key=lambda item: item[1].version))
+
+    def _find(self, version: int) -> tuple[str, ModelPackage]:
+        """A version's ARN and package; UserError with the versions that are there."""
+        with self.spoken():
+            found = self._packages()
+        for arn, package in found.items():
+            if package.version == version:
+                return arn, package
+        there = [package.version for package in found.values()]
+        raise unknown_version(self.group, version, there, "scarcegan models --cloud")
 
     def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Seen]]:
         """(set_id, facts, package) of each package that a record names; those decided about in full."""

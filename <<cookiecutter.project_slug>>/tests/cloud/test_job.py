@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,30 @@ def test_a_training_job_reads_its_hyperparameters_as_they_were_written_not_as_th
         "--checkpoints",
         str(here.root / "checkpoints"),
     ]
+
+
+def test_an_output_without_files_is_marked_for_sagemaker_uploads_no_empty_folder(here):
+    for name in ("none", "some"):
+        (here.root / "processing/output" / name / "deep").mkdir(parents=True)
+    (here.root / "processing/output/some/deep/file").write_text("x")
+    seen(here.start("probe", "--none-out", f"{OUTPUT}/none"))
+    assert (here.root / "processing/output/none/.empty").read_text()
+    assert not (here.root / "processing/output/some/.empty").exists()
+
+
+def test_a_job_that_is_stopped_stops_its_step(here, tmp_path):
+    """SageMaker sends SIGTERM to the first process of the container, which start.sh has become."""
+    sleeper = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    (tmp_path / "sleeper.py").write_text(sleeper, encoding="utf-8")
+    command = [sys.executable, "-m", "scarcegan.pipeline.job", "sleeper", str(tmp_path / "pid")]
+    with subprocess.Popen(command, env={"PYTHONPATH": f"{SOURCE}{os.pathsep}{tmp_path}"}) as process:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_job_needs_pythons_own_library_alone():

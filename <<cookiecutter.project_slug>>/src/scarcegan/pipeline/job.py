@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-contai
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -76,10 +77,11 @@ class Folders:
     Channels may be read-only, so nothing is written into them.
     """
 
-    def __init__(self, root: Path, work: Path) -> None:
+    def __init__(self, root: Path, work: Path, training: bool) -> None:
         self.root = root
         self.work = work
-        self.channels = root / "input/data" if (root / "input/config").is_dir() else root / "processing/input"
+        self.channels = root / ("input/data" if training else "processing/input")
+        self.outputs = root / ("model" if training else "processing/output")
 
     def real(self, word: str) -> str:
         """A word, or the real path of the folder it names."""
@@ -102,6 +104,12 @@ class Folders:
             for archive in sorted(there.intersection(ARCHIVES)):
                 unpack(folder / archive, view)
         return view
+
+    def mark_empty_outputs(self) -> None:
+        """Put a marker into outputs without files: SageMaker would upload nothing, and the next step find no object."""
+        for folder in self.outputs.iterdir() if self.outputs.is_dir() else ():
+            if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+                (folder / MARKER).write_text("This object stands for an empty folder.\n", encoding="utf-8")
 
 
 def mirror(folder: Path, view: Path) -> None:
@@ -126,6 +134,7 @@ def run(module: str, words: Sequence[str], message: Path) -> int:
     last: deque[str] = deque(maxlen=20)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as process:
         assert process.stderr is not None
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # SageMaker stops a job by asking this process
         for line in process.stderr:
             print(line, end="", file=sys.stderr, flush=True)
             last.append(line.strip())
@@ -141,9 +150,12 @@ def main(argv: Sequence[str]) -> int:
     training = (root / "input/config/hyperparameters.json").exists()
     module, *words = training_words(root) if training else joined(argv)
     with tempfile.TemporaryDirectory(prefix="scarcegan-channels-") as work:
-        folders = Folders(root, Path(work))
+        folders = Folders(root, Path(work), training)
         found = [folders.real(word) for word in words]
-        return run(module, found, root / "output" / ("failure" if training else "message"))
+        code = run(module, found, root / "output" / ("failure" if training else "message"))
+        if code == 0:
+            folders.mark_empty_outputs()
+        return code
 
 
 if __name__ == "__main__":

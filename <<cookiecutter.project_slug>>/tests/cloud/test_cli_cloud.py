@@ -11,6 +11,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore import xform_name
 from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
 
@@ -167,6 +168,20 @@ def test_without_a_region_the_settings_are_named(scarcegan, project):
     (project / "config.yaml").write_text("project: {region: ''}\n", encoding="utf-8")
     code, _, err = scarcegan("status")
     assert code == 2 and "project.region" in err and "eu-west-1" in err
+
+
+def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    needed = set()
+    for module in ("aws", "executions", "start", "upsert"):
+        text = (ROOT / "src" / "scarcegan" / "pipeline" / f"{module}.py").read_text(encoding="utf-8")
+        called = set(re.findall(r"\.(\w+_\w+)\(", text)) | set(re.findall(r'get_paginator\("(\w+)"\)', text))
+        for service in ("sagemaker", "logs"):
+            names = boto3.Session().client(service, region_name=NAMES.region).meta.method_to_api_mapping
+            listed = {xform_name(operation): operation for operation in names.values()}
+            needed |= {f"{service}:{listed[method]}" for method in called & listed.keys()}
+    assert {"sagemaker:StartPipelineExecution", "logs:FilterLogEvents", "sagemaker:UpdatePipeline"} <= needed
+    assert [action for action in sorted(needed) if f"`{action}`" not in readme] == []
 
 
 # -- start and status -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,13 +40,13 @@ def place(saved, tmp_path):
     return tiny.split(tmp_path)
 
 
-def run(place, *more, definition="good", minimum=0.3, bootstrap=60, report=False):
+def run(place, *more, definition="good", minimum=0.3, bootstrap=60, report=False, fit=FIT):
     """Run the step and return gate.json; without `report` no page is drawn, which takes most of the time."""
     channels = [f"--{channel}={place / channel}" for channel in ("models", "labelled", "test", "curves", "champion")]
     outputs = [f"--{output}-out={place / output}" for output in ("evaluation", "gate")]
     rules = [f"--gate-definition={definition}", f"--gate-minimum={minimum}", f"--bootstrap={bootstrap}"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate.baselines, "fit", functools.partial(FIT, seeds=1))
+        patch.setattr(evaluate.baselines, "fit", functools.partial(fit, seeds=1))
         if not report:
             patch.setattr(evaluate.page, "write", lambda path, found: path.write_text("not drawn"))
         evaluate.main([*channels, *outputs, *rules, f"--classes={','.join(tiny.CLASSES)}", *more])
@@ -254,3 +255,37 @@ def test_a_folder_without_models_is_refused(place):
     shutil.rmtree(place / "models")
     with pytest.raises(UserError, match="Run train first"):
         run(place)
+
+
+def with_a_category(table):
+    """The table with the name of a bank in the place of its nights: two banks, by turns."""
+    values = table.values.copy()
+    values[:, 2] = [25681, 9][: len(values)] * (len(values) // 2)
+    texts = {"bank": {"tcp": 25681}}
+    return replace(table, values=values, names=("deposits", "visits", "bank"), categories=texts)
+
+
+def test_baselines_get_the_columns_that_the_model_makes_of_a_category_and_reports_name_it(tmp_path):
+    told = {"bank": {"columns": [25681], "missing": False, "texts": {"tcp": 25681}}}
+    tiny.save(tmp_path / "told" / "good", GOOD, names=("deposits", "visits", "bank"), categories=told)
+    test, labelled = tiny.users({0: 90, 1: 60, 2: 30}, seed=1), tiny.users({0: 60, 1: 40, 2: 20})
+    tiny.split(tmp_path / "banks", with_a_category(test), with_a_category(labelled))
+    shutil.copytree(tmp_path / "told", tmp_path / "banks" / "models")
+    seen = []
+
+    def fit(values, *more, **named):
+        seen.append(values)
+        return FIT(values, *more, **named)
+
+    run(tmp_path / "banks", report=True, fit=fit)
+    assert seen[0].shape == (120, 4) and seen[0][:2, 2:].tolist() == [[1, 0], [0, 1]]
+    page = (tmp_path / "banks" / "evaluation" / "report.html").read_text()
+    assert ">tcp<" in page and "25681" not in page
+
+
+def test_a_champion_for_which_a_column_was_no_category_is_not_compared():
+    why = evaluate.refusal({"features": ["a"], "classes": ["x", "risky"]}, ("a",), ("x", "risky"), ["a"])
+    assert why == "it was trained when 'a' was no category"
+    card = {"features": ["a"], "classes": ["x", "risky"], "categories": {"a": {}}}
+    assert evaluate.refusal(card, ("a",), ("x", "risky"), ["a"]) == ""
+    assert "was a category" in evaluate.refusal(card, ("a",), ("x", "risky"))

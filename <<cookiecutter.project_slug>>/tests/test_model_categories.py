@@ -7,8 +7,10 @@ import pytest
 
 from scarcegan.data.categories import code
 from scarcegan.data.schema import FeatureTable, write_features
-from scarcegan.model import categories, delivered, distance, gan, scorer
-from scarcegan.model.categories import Lookup, learn, learn_lookup
+from scarcegan.model import delivered, distance, gan, lookups, scorer
+from scarcegan.model.categories import learn
+from scarcegan.model.explain import reference
+from scarcegan.model.lookups import Lookup
 from scarcegan.steps import train
 from test_train import CLASSES, DEFINITIONS, Untracked, write
 
@@ -55,9 +57,9 @@ def model(tmp_path_factory):
 
 
 def test_the_frequent_codes_get_a_column_and_the_rare_ones_share_one(monkeypatch):
-    monkeypatch.setattr(categories, "MOST", 2)
+    monkeypatch.setattr(lookups, "MOST", 2)
     values = np.array([7] * 5 + [3] * 6 + [9] * 5 + [1] * 4 + [NAN], np.float32)
-    found = learn_lookup(values)
+    found = lookups.learn(values)
     assert found == Lookup(codes=(3, 7), missing=True)  # 9 is as frequent as 7 and comes later, 1 has fewer than 5 rows
     assert found.columns(np.array([3, 9, 1, NAN, 12345], np.float32)).tolist() == [
         [1, 0, 0, 0],
@@ -69,7 +71,7 @@ def test_the_frequent_codes_get_a_column_and_the_rare_ones_share_one(monkeypatch
 
 
 def test_a_category_missing_only_when_scoring_is_other():
-    found = learn_lookup(np.array([7] * 5, np.float32))
+    found = lookups.learn(np.array([7] * 5, np.float32))
     assert found.columns(np.array([NAN], np.float32)).tolist() == [[0, 1]]
 
 
@@ -82,9 +84,21 @@ def test_the_graph_does_what_numpy_does_and_leaves_numbers_alone():
     assert layer.width == out.shape[1] == layer.numeric_width + 4
     np.testing.assert_array_equal(out[:, : layer.numeric_width], plain(asked[:, [0, 2]]).numpy())
     np.testing.assert_array_equal(out[:, layer.numeric_width :], layer.lookups[0][1].columns(asked[:, 1]))
-    np.testing.assert_array_equal(
-        out[:, layer.numeric_width :], categories.expand(asked, [], [(1, layer.lookups[0][1])])
-    )
+
+
+def test_other_methods_get_the_columns_of_the_model_from_its_model_json():
+    names, texts = ("a", "kind", "b"), {"kind": {"tcp": 7}}
+    found = lookups.facts([(1, Lookup((7, 3), missing=True))], names, texts)
+    assert found == {"kind": {"columns": [7, 3], "missing": True, "texts": {"tcp": 7}}}
+    expand = lookups.expander(json.loads(json.dumps({"categories": found})), names)
+    rows = np.array([[1.5, 3, 2], [NAN, NAN, 4]], np.float32)
+    np.testing.assert_array_equal(expand(rows), [[1.5, 2, 0, 1, 0, 0], [NAN, 4, 0, 0, 0, 1]])
+    assert lookups.expander({}, names)(rows) is rows
+
+
+def test_the_usual_category_is_the_most_frequent_one():
+    values = np.array([[1, 9, NAN], [3, 2, NAN], [8, 9, 5]], np.float32)
+    np.testing.assert_array_equal(reference(values, [1, 2]), [3, 9, NAN])
 
 
 def test_a_table_of_categories_alone_is_learnt():

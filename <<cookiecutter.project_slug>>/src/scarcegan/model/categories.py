@@ -1,13 +1,10 @@
-"""Categories inside the model: codes of names in, a column per name out, beside numbers as preprocessing.py has them.
+"""Categories inside the model: a layer that is saved in it, codes of names in, a column per name out, beside numbers.
 
-What is learnt on training rows, labels unseen, is which codes get a column of their own: those of at least FEWEST rows,
-at most MOST of them, the most frequent first. All others, and codes never seen, share the column "other"; a missing
-category has its own where training rows missed it, and else is "other". The columns are 0 or 1 and stay so: no
-logarithm, no scaling, no clipping, no codes of numbers (networks.Codes). What a code is: data/categories.py.
+Which columns there are: lookups.py. They are 0 or 1 and stay so: no logarithm, no scaling, no clipping, no codes of
+numbers (networks.Codes). What becomes of numbers: preprocessing.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -15,46 +12,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from scarcegan.data.categories import Categories, places
-from scarcegan.model import preprocessing
+from scarcegan.model import lookups, preprocessing
+from scarcegan.model.lookups import Lookup
 from scarcegan.model.preprocessing import Preprocessing, Scaling
 
-MOST = 50
-FEWEST = 5
 FORGOTTEN = 0.02
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """Which codes of one category have a column; missing: whether a missing one has. "other" always has."""
-
-    codes: tuple[int, ...]
-    missing: bool
-
-    @property
-    def width(self) -> int:
-        return len(self.codes) + 1 + self.missing
-
-    def columns(self, values: NDArray) -> NDArray:
-        """Codes [n], NaN = missing -> float32 [n, width]: a column per code, "other", and maybe "missing"."""
-        own = values[:, None] == np.array(self.codes, np.float32)
-        gone = np.isnan(values)[:, None] & self.missing
-        other = ~(own.any(axis=1, keepdims=True) | gone)
-        return np.concatenate([own, other, *([gone] if self.missing else [])], axis=1).astype(np.float32)
-
-
-def learn_lookup(values: NDArray) -> Lookup:
-    """From training rows [n]. Codes that are equally frequent stand as they are first met, not by their numbers, which
-    are chance: other names for the same categories give the same model."""
-    present = values[~np.isnan(values)]
-    codes, first, rows = np.unique(present, return_index=True, return_counts=True)
-    order = np.lexsort((first, -rows))
-    kept = [int(codes[i]) for i in order if rows[i] >= FEWEST][:MOST]
-    return Lookup(tuple(kept), bool(0 < len(present) < len(values)))
-
-
-def expand(values: NDArray, numbers: Sequence[int], lookups: Sequence[tuple[int, Lookup]]) -> NDArray:
-    """Rows [n, d] with every category [its place, its lookup] as columns behind the numbers [their places]."""
-    return np.concatenate([values[:, list(numbers)], *(one.columns(values[:, j]) for j, one in lookups)], axis=1)
 
 
 class Inputs(keras.layers.Layer):
@@ -87,13 +49,6 @@ class Inputs(keras.layers.Layer):
         parts = [self.scaling(tf.gather(raw, self.numbers, axis=1))] if self.scaling else []
         return tf.concat([*parts, *(_columns(raw[:, place], one) for place, one in self.lookups)], axis=1)
 
-    def facts(self, names: Sequence[str], texts: Categories) -> dict[str, dict]:
-        """What model.json says of the categories: which codes have a column, and what the known codes are called."""
-        return {
-            names[place]: {"columns": list(one.codes), "missing": one.missing, "texts": dict(texts[names[place]])}
-            for place, one in self.lookups
-        }
-
     def forgetful(self, rows: NDArray, seed: int) -> NDArray:
         """Rows [n, width] as they come out, of which one in fifty forgets a category: its name becomes "other".
 
@@ -125,4 +80,4 @@ def learn(rows: NDArray, names: Sequence[str], categories: Categories, scaling: 
     scaled = None
     if numbers:
         scaled = preprocessing.learn(rows[:, numbers], [names[place] for place in numbers], scaling=scaling)
-    return Inputs(scaled, len(names), [(place, learn_lookup(rows[:, place])) for place in where])
+    return Inputs(scaled, len(names), [(place, lookups.learn(rows[:, place])) for place in where])

@@ -5,7 +5,7 @@ one after another, in random orders and their reverses; a feature's attribution 
 turn. The attributions of a row add up exactly to its rarity less the reference's, for any model and for missing values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -49,10 +49,16 @@ def _along(scorer: Scorer, row: NDArray, baseline: NDArray, order: NDArray) -> N
     return np.concatenate(parts).astype(np.float64)
 
 
-def reference(values: NDArray) -> NDArray:
-    """The median row [d] of training rows [n, d]; NaN where a feature is missing more often than not."""
+def reference(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
+    """The median row [d] of training rows [n, d]; NaN where a feature is missing more often than not.
+
+    categories: which columns hold codes of names; of these it is the most frequent one.
+    """
     mostly_missing = np.isnan(values).mean(axis=0) > 0.5
     median = np.nanmedian(np.where(mostly_missing, 0.0, values), axis=0)
+    for place in categories:
+        codes, rows = np.unique(values[~np.isnan(values[:, place]), place], return_counts=True)
+        median[place] = codes[np.argmax(rows)] if len(codes) else np.nan
     return np.where(mostly_missing, np.nan, median).astype(np.float32)
 
 

@@ -76,12 +76,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class Explained:
-    """Why one user is flagged. reasons: (feature, own value, usual value, what it adds to rarity), strongest first."""
+    """Why one user is flagged. reasons: (feature, own value, usual value, what it adds to rarity), strongest first.
+
+    The value of a category is its text.
+    """
 
     user: str
     rarity: float
     usual: float
-    reasons: Sequence[tuple[str, float, float, float]]
+    reasons: Sequence[tuple[str, float | str, float | str, float]]
 
 
 def write(path: Path, found: Findings) -> Path:
@@ -447,6 +450,9 @@ def training(found: Findings) -> Section:
             body.append(training_figure(steps, group, caption))
     count = len(np.unique(members)) if members is not None else 1
     words = f"Means over {count} models of different seeds and folds; the band is from the lowest to the highest."
+    card = found.cards[found.definition]
+    if card.get("stopped_early"):
+        words += f" Training ended early, at iteration {card['stopped_at']:,}: PR-AUC on unseen users rose no more."
     return Section("Training", words, [*body, *seeds(found)])
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scarcegan.data.categories import places, shown
 from scarcegan.data.learnt import learnt_from
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
-from scarcegan.model import baselines, comparison, metrics
+from scarcegan.model import baselines, comparison, lookups, metrics
 from scarcegan.model.comparison import CHAMPION, Answers, Rival, Rules
 from scarcegan.model.explain import explain, importance, reference
 from scarcegan.report import evaluation as page
@@ -82,7 +83,7 @@ def ask_champion(folder: Path | None, test: FeatureTable, classes: Sequence[str]
     card = read_card(model / "model.json")
     package = folder / "package.json"
     card |= {"version": read_card(package).get("version")} if package.is_file() else {}
-    refused = refusal(card, test.names, classes)
+    refused = refusal(card, test.names, classes, test.categories)
     if refused:
         return None, card, refused
     from scarcegan.model.scorer import load
@@ -92,12 +93,17 @@ def ask_champion(folder: Path | None, test: FeatureTable, classes: Sequence[str]
     return Said(said.rarity, said.unknown, translate(said.label, card["classes"], classes)), card, ""
 
 
-def refusal(card: Mapping[str, Any], names: Sequence[str], classes: Sequence[str]) -> str:
+def refusal(
+    card: Mapping[str, Any], names: Sequence[str], classes: Sequence[str], categories: Iterable[str] = ()
+) -> str:
     """Why a champion with this model.json cannot be compared on rows with these features, or ""."""
     absent = [name for name in card.get("features", ()) if name not in names]
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         return f"it needs features that the test rows lack ({', '.join(absent[:3])}{more})"
+    changed = [n for n in card.get("features", ()) if (n in card.get("categories", ())) != (n in tuple(categories))]
+    if changed:
+        return f"it was trained when '{changed[0]}' was {'no' if changed[0] in tuple(categories) else 'a'} category"
     rare = (card.get("classes") or [""])[-1]
     if rare != classes[-1]:
         return f"its rare class is '{rare}', not '{classes[-1]}'"
@@ -133,14 +139,24 @@ def check_test(test: FeatureTable, classes: Sequence[str]) -> None:
 
 
 def train_baselines(
-    labelled: FeatureTable, unlabelled: Path | None, names: Sequence[str], classes: Sequence[str], seed: int
+    labelled: FeatureTable,
+    unlabelled: Path | None,
+    names: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+    expand: Callable[[NDArray], NDArray],
 ) -> list[baselines.Baseline]:
-    """The baselines on the labelled training rows; UserError if those cannot train any."""
+    """The baselines on the labelled training rows; UserError if those cannot train any.
+
+    expand: gives them the columns that the model makes of categories (see lookups.expander).
+    """
     if labelled.names != tuple(names):
         raise UserError("the labelled rows and the test rows have different features. Run split again.")
     if not (labelled.label == len(classes) - 1).any():
         raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some, then run again.")
-    return baselines.fit(labelled.values, labelled.label, seed, unlabelled=some_rows(unlabelled), say=say)
+    rows = some_rows(unlabelled)
+    others = None if rows is None else expand(rows)
+    return baselines.fit(expand(labelled.values), labelled.label, seed, unlabelled=others, say=say)
 
 
 def some_rows(folder: Path | None) -> NDArray | None:
@@ -185,7 +201,12 @@ def reasons(scorer: "Scorer", said: Said, table: FeatureTable, usual: NDArray, r
     explained = []
     for i, row in enumerate(top):
         most = np.argsort(-np.abs(added[i]), kind="stable")[:REASONS]
-        why = [(table.names[j], float(table.values[row, j]), float(usual[j]), float(added[i, j])) for j in most]
+        own, typical = (
+            [shown(float(values[j]), table.names[j], table.categories) for j in most]
+            for values in (table.values[row], usual)
+        )
+        names = [table.names[j] for j in most]
+        why = list(zip(names, own, typical, added[i, most].tolist(), strict=True))
         explained.append(Explained(str(table.user_id[row]), float(said.rarity[row]), start, why))
     return explained
 
@@ -312,8 +333,10 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
     say(f"scoring {len(test):,} test rows with {len(scorers)} models")
     models = {name: ask(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
     champion, champion_card, refused = ask_champion(args.champion, test, classes)
-    fitted = train_baselines(labelled, args.unlabelled, test.names, classes, args.seed)
-    simple = {baseline.name: baseline.score(test.values) for baseline in fitted}
+    cards = {name: read_card(folder / "model.json") for name, folder in folders.items()}
+    expand = lookups.expander(cards[rules.definition], test.names)
+    fitted = train_baselines(labelled, args.unlabelled, test.names, classes, args.seed, expand)
+    simple = {baseline.name: baseline.score(expand(test.values)) for baseline in fitted}
 
     say(f"measuring on {args.bootstrap:,} resamples")
     known = test.label >= 0
@@ -328,13 +351,14 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
     titles |= {baseline.name: baseline.title for baseline in fitted}
     ranked = {name: samples[name]["pr_auc"] for name in (*simple, ours)}
     say("explaining what the model looks at")
+    usual = reference(labelled.values, places(labelled.names, labelled.categories))
     return Findings(
         classes=classes,
         beta=args.beta,
         test=test,
         definition=ours,
         models=models,
-        cards={name: read_card(folder / "model.json") for name, folder in folders.items()},
+        cards=cards,
         baselines=simple,
         titles=titles,
         samples=samples,
@@ -345,7 +369,7 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
         champion_refused=refused,
         curves=find_curves(args.curves),
         importance=influence(scorers[ours], test, rare, args.seed),
-        explained=reasons(scorers[ours], models[ours], test, reference(labelled.values), rare, args.seed),
+        explained=reasons(scorers[ours], models[ours], test, usual, rare, args.seed),
     )
 
 

@@ -353,6 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parse = parser()
     add_settings(parse)
     args = parse.parse_args(argv)
+    from scarcegan.model import lookups
     from scarcegan.model.gan import Settings
     from scarcegan.model.tracking import Tracker
 
@@ -372,7 +373,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = {
         "classes": splits.classes,
         "features": splits.labelled.names,
-        "categories": trained.preprocessing.facts(splits.labelled.names, splits.labelled.categories),
+        "categories": lookups.facts(trained.preprocessing.lookups, splits.labelled.names, splits.labelled.categories),
         "hyperparameters": hyperparameters,
     }
     choose_and_save(trained, splits, definitions, facts, args)

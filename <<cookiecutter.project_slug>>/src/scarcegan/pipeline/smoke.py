@@ -104,7 +104,7 @@ def smoke(ask: Ask, sample: Sample) -> list[str]:
         "JSON columns": answers(ask, "JSON columns", as_columns, sample, key="outputs"),
         "CSV": answers(ask, "CSV", as_csv, sample, CSV),
     }
-    answers(ask, "a row with missing values", missing, sample)
+    answers(ask, "a row with missing values", missing, sample, rows=1)
     refused = [refusal(ask, "a word in a number's place", word), refusal(ask, "half a request", as_rows[:-2])]
     alike["the same request a second time"] = answers(ask, "the same request a second time", as_rows, sample)
     for words, found in alike.items():
@@ -119,9 +119,15 @@ def smoke(ask: Ask, sample: Sample) -> list[str]:
 
 
 def answers(
-    ask: Ask, words: str, body: str, sample: Sample, kind: str = JSON, key: str = "predictions"
+    ask: Ask,
+    words: str,
+    body: str,
+    sample: Sample,
+    kind: str = JSON,
+    key: str = "predictions",
+    rows: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The answer to a good request, a mapping per row; UserError when it is none of this model's."""
+    """The answer to a good request, a mapping per row (all of the sample's, or `rows`); UserError for any other."""
     status, said = ask(body, kind)
     if status != 200:
         raise UserError(f"{words}: answered with {status} ({said[:200]!r}), expected 200. {STOPPED}")
@@ -129,6 +135,8 @@ def answers(
         answer = json.loads(said)[key]
         found = by_row(answer) if key == "outputs" else answer
         fault = next((fault for fault in (fault_of(row, sample) for row in found) if fault), "")
+        if len(found) != (rows or len(sample.rows)):
+            fault = f"{len(found)} rows answered"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         fault = f"{type(error).__name__}: {error}"
     if fault:
@@ -158,7 +166,7 @@ def fault_of(row: Mapping[str, Any], sample: Sample) -> str:
 
 def same(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str, Any]]) -> bool:
     """Whether two answers agree, but for the last digit."""
-    return len(these) == len(those) and all(
+    return all(
         a["label"] == b["label"] and math.isclose(a["rarity"], b["rarity"], rel_tol=NEAR, abs_tol=NEAR)
         for a, b in zip(these, those, strict=True)
     )

@@ -21,6 +21,8 @@ from rehearsal.references import Refused
 ML = "/opt/ml"
 ROOT = "SAGEMAKER_BASE_DIR"  # the toolkit's own name for the folder that stands for /opt/ml
 TAIL = 1500  # characters of a job's output that go into the reason of its failure
+# The image's toolkit. It would import TensorFlow to know the names of its errors; the step imports its own.
+TOOLKIT = "import sys; sys.modules['tensorflow'] = None; from sagemaker_training.cli import train; train.main()"
 HOST = {"current_host": "localhost", "hosts": ["localhost"]}
 
 
@@ -141,7 +143,7 @@ def training(request: Mapping[str, Any], container: Container) -> dict[str, Any]
     name = request["TrainingJobName"]
     try:
         said = container.run(
-            [sys.executable, "-m", "sagemaker_training.cli.train"],
+            [sys.executable, "-c", TOOLKIT],
             {"TRAINING_JOB_NAME": name, **request.get("Environment", {})},
         )
     finally:

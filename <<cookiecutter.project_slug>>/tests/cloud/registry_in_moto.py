@@ -166,15 +166,16 @@ class Breaker:
 
 
 @contextmanager
-def at_call(nth: int, act: Callable[[], None]) -> Iterator[None]:
-    """While it is entered: before the nth call to AWS is done, something else happens; once."""
+def at_call(nth: int, act: Callable[[], None], operation: str = "") -> Iterator[None]:
+    """While it is entered: before the nth call to AWS (of an operation of SageMaker's) is done, something else happens."""
     calls = count(1)
 
     def before(**_: Any) -> None:
         if next(calls) == nth:
             act()
 
-    with hooked([f"before-call.{service}" for service in SERVICES], before):
+    everything = [f"before-call.{service}" for service in SERVICES]
+    with hooked([f"before-call.sagemaker.{operation}"] if operation else everything, before):
         yield
 
 

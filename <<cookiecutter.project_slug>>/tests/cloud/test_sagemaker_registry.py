@@ -161,6 +161,42 @@ def test_whoever_was_taken_for_dead_and_wakes_up_at_any_moment_changes_nothing(
     assert nth > 25
 
 
+def test_who_withdraws_what_a_dead_one_left_spares_what_the_living_have_made_since(
+    registry: SageMakerRegistry, tmp_path: Path
+) -> None:
+    asked_for = requests(tmp_path)[:2]
+    with Breaker(2, "dead", "CreateModelPackage"), suppress(Broken):
+        registry.register_set("set-1", asked_for)
+    finished = []
+
+    def overtake() -> None:
+        finished.extend(open_registry(later=1200).register_set("set-1", asked_for))
+
+    with at_call(1, overtake, "ListModelPackages"), suppress(UserError):
+        open_registry(later=600).register_set("set-1", asked_for)
+    assert [package.version for package in finished] == [2, 3]
+    assert registry.packages() == finished
+    assert_exactly("set-1")
+
+
+def test_who_wakes_up_while_another_is_at_it_withdraws_only_its_own(
+    registry: SageMakerRegistry, tmp_path: Path
+) -> None:
+    asked_for, at_work = requests(tmp_path)[:2], []
+
+    def overtake() -> None:
+        with Breaker(2, "dead", "CreateModelPackage"), suppress(Broken):
+            open_registry(later=600).register_set("set-1", asked_for)
+        at_work.extend([keys(), versions()])
+
+    with at_call(2, overtake, "CreateModelPackage"), pytest.raises(UserError, match="somebody else registers"):
+        open_registry().register_set("set-1", asked_for)
+    assert at_work == [keys(), [1, 2]]
+    assert versions() == [2]
+    open_registry(later=1200).register_set("set-1", asked_for)
+    assert_exactly("set-1")
+
+
 def test_nothing_that_somebody_has_decided_about_is_withdrawn(registry: SageMakerRegistry, tmp_path: Path) -> None:
     with Breaker(2, "dead", "CreateModelPackage"), suppress(Broken):
         registry.register_set("set-1", requests(tmp_path)[:2])

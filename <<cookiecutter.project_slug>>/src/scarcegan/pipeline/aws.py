@@ -131,8 +131,8 @@ def plainly(config: "Config") -> Iterator[None]:
         raise UserError(f"{flat(error)}. Name one of ~/.aws/config in AWS_PROFILE, or unset it.") from error
     except (refused.SSOError, refused.TokenRetrievalError) as error:
         raise UserError(f"the AWS session has expired ({flat(error)}). {LOG_IN}") from error
-    except refused.NoRegionError as error:
-        raise UserError("no AWS region. Name one under project.region in config.yaml, e.g. eu-west-1.") from error
+    except (refused.NoRegionError, refused.InvalidRegionError) as error:
+        raise UserError(f"{flat(error)}. Name a region under project.region in config.yaml, e.g. eu-west-1.") from error
     except (refused.HTTPClientError, refused.ConnectionError) as error:
         raise UserError(
             f"AWS cannot be reached in '{config.project.region}' ({flat(error)}). "
@@ -149,6 +149,11 @@ def refusal(error: Any, names: Names) -> str:
         return denied(error.operation_name, message, names)
     if code == "NoSuchBucket":
         return no_bucket(names)
+    if code in ("ValidationException", "ValidationError"):
+        return (
+            f"AWS refuses {error.operation_name}: {message}. Mend what it names; "
+            "if the pipeline in AWS is older than the code, type: scarcegan upsert"
+        )
     if code in ("ResourceLimitExceeded", "ServiceQuotaExceededException"):
         return f"a limit of the AWS account is reached: {message}. Ask for more under Service Quotas, or wait."
     if code in ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"):

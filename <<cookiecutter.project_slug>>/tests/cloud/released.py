@@ -1,6 +1,7 @@
 """Model packages to release: a registered set in moto whose files say what release and smoke test read."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from moto import mock_aws
 from registry_contract import clock, requests
 from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.names import Names
+from scarcegan.pipeline.smoke import CSV, by_row
 from scarcegan.registry.base import ModelPackage, PackageRequest
 from scarcegan.registry.sagemaker import SageMakerRegistry
 
@@ -117,3 +119,25 @@ def stubbed(**clients: object) -> Aws:
 
 def client(service: str) -> object:
     return boto3.client(service, region_name=NAMES.region, aws_access_key_id="x", aws_secret_access_key="x")
+
+
+def image(body: str, kind: str) -> tuple[int, str]:
+    """TensorFlow Serving behind the image's front: CSV lines in brackets are JSON rows; answers are printed wide."""
+    if kind == CSV:
+        body = '{"instances":[' + ",".join(f"[{line}]" for line in body.strip().split("\n")) + "]}"
+    try:
+        asked = json.loads(body)
+        rows = asked.get("instances") or asked["inputs"]
+        rarities = [1 / (1 + math.exp(-float(row[0]))) for row in rows if all(type(cell) is float for cell in row)]
+        assert len(rarities) == len(rows)
+    except (ValueError, AssertionError):
+        return 400, '{\n    "error": "JSON Value not of expected type: float"\n}'
+    columns = {
+        "label": [2 if rarity > 0.5 else 0 for rarity in rarities],
+        "rarity": rarities,
+        "probabilities": [[1 - rarity, 0.0, rarity] for rarity in rarities],
+        "unknown": [0.0] * len(rows),
+    }
+    if "inputs" in asked:
+        return 200, json.dumps({"outputs": columns}, indent=4)
+    return 200, json.dumps({"predictions": by_row(columns)}, indent=4)

@@ -22,6 +22,7 @@ from released import (
     door,
     evaluation,
     four,
+    image,
     package,
     package_files,
     put,
@@ -33,7 +34,7 @@ from typer.testing import CliRunner
 from scarcegan import cli
 from scarcegan.errors import UserError
 from scarcegan.pipeline import aws as door_to_aws
-from scarcegan.pipeline import release
+from scarcegan.pipeline import release, smoke
 from scarcegan.pipeline.band import Band, band, flagged
 from scarcegan.pipeline.config import Config, load
 from scarcegan.pipeline.release import Surroundings
@@ -366,6 +367,55 @@ def test_status_says_that_nothing_is_released_yet_in_moto(type_):
         ("staging", "nothing released yet"),
         ("production", "nothing released yet"),
     ]
+
+
+WANTED = {"EndpointName": "risky-staging", "EndpointConfigName": "new", "Version": "3"}
+
+
+@pytest.fixture
+def staged(session, registry, monkeypatch):
+    """Staging serves version 3; called with "old", it was rolled back behind CloudFormation's back."""
+    monkeypatch.setattr(smoke, "endpoint", lambda *_: image)
+    monkeypatch.setattr(smoke, "outputs", lambda *_: WANTED)
+    registry.approve(3)
+    put(session, "staging/version", "3")
+    put(session, "staging/endpoint", "risky-staging")
+
+    def serve(config: str) -> None:
+        sagemaker = session.client("sagemaker")
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": "m",
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.m5.large",
+        }
+        role = NAMES.role_arn("endpoint")
+        sagemaker.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer={"Image": "i"})
+        sagemaker.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant])
+        sagemaker.create_endpoint(EndpointName="risky-staging", EndpointConfigName=config)
+
+    return serve
+
+
+def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto_but_for_the_stack(type_, staged):
+    staged("new")
+    said = type_("smoke", "staging", "--version", "3")
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines()[:2] == [
+        "risky-staging serves version 3, as wanted",
+        "3 users answered as JSON rows, JSON columns and CSV, alike each time; missing values are taken",
+    ]
+    assert json.loads(type_("status", "--json").stdout)[0]["state"] == "in service"
+
+
+def test_a_stage_that_was_rolled_back_fails_its_smoke_test_in_moto_but_for_the_stack(type_, staged):
+    staged("old")
+    assert "risky-staging was rolled back: it runs old, wanted was new" in str(type_("smoke", "staging").exception)
+    assert "was rolled back" in json.loads(type_("status", "--json").stdout)[0]["state"]
+
+
+def test_a_stage_that_is_none_is_refused(type_):
+    assert str(type_("smoke", "prod").exception) == "no stage 'prod'. There are: staging, production."
 
 
 def test_release_alone_shows_its_verbs(type_):

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
-from released import CLASSES, FEATURES, client, package_files, stubbed
+from released import CLASSES, FEATURES, client, image, package_files, stubbed
 from typer.testing import CliRunner
 
 from scarcegan import cli
@@ -90,28 +90,6 @@ def test_a_server_that_is_not_there_is_said(url, words):
 
 
 # -- against the image's own answers --------------------------------------------------------------------------------
-
-
-def image(body: str, kind: str) -> tuple[int, str]:
-    """TensorFlow Serving behind the image's front: CSV lines in brackets are JSON rows; answers are printed wide."""
-    if kind == CSV:
-        body = '{"instances":[' + ",".join(f"[{line}]" for line in body.strip().split("\n")) + "]}"
-    try:
-        asked = json.loads(body)
-        rows = asked.get("instances") or asked["inputs"]
-        rarities = [1 / (1 + math.exp(-float(row[0]))) for row in rows if all(type(cell) is float for cell in row)]
-        assert len(rarities) == len(rows)
-    except (ValueError, AssertionError):
-        return 400, '{\n    "error": "JSON Value not of expected type: float"\n}'
-    columns = {
-        "label": [2 if rarity > 0.5 else 0 for rarity in rarities],
-        "rarity": rarities,
-        "probabilities": [[1 - rarity, 0.0, rarity] for rarity in rarities],
-        "unknown": [0.0] * len(rows),
-    }
-    if "inputs" in asked:
-        return 200, json.dumps({"outputs": columns}, indent=4)
-    return 200, json.dumps({"predictions": smoke.by_row(columns)}, indent=4)
 
 
 def test_the_images_answers_pass():

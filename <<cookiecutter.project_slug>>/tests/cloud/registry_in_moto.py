@@ -167,7 +167,7 @@ class Breaker:
 
 @contextmanager
 def at_call(nth: int, act: Callable[[], None], operation: str = "") -> Iterator[None]:
-    """While it is entered: before the nth call to AWS (of an operation of SageMaker's) is done, something else happens."""
+    """While it is entered: before the nth call to AWS (or of SageMaker's operation) is done, something else happens."""
     calls = count(1)
 
     def before(**_: Any) -> None:

@@ -15,7 +15,7 @@ ALL := -r requirements.txt -r "$(PROJECT)/requirements-cloud.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check lint types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
+.PHONY: help demo test check lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -26,13 +26,16 @@ demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole
 	@PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
 	@echo "These paths begin in $(DEMO): cd $(DEMO)"
 
-test: check  ## lint and types, then all tests, those of a generated project included
+test: check lint-infra  ## lint and types, then all tests, those of a generated project included
 	"$(RUN)/python" -m pytest
 
 check: lint types  ## lint and types of the template's own Python, in seconds
 
 lint: $(VENV)/.all-ready
 	"$(RUN)/python" -m ruff check . && "$(RUN)/python" -m ruff format --check .
+
+lint-infra: $(VENV)/.all-ready  ## cfn-lint and checkov over the project's CloudFormation templates
+	@$(MAKE) --no-print-directory -C "$(PROJECT)" lint-infra VENV="$(CURDIR)/$(VENV)"
 
 types: $(VENV)/.all-ready
 	"$(RUN)/python" -m mypy
@@ -74,6 +77,7 @@ lock: $(VENV)/.all-ready  ## compiles every requirements.txt anew: the project's
 	rm -rf $(VENV)/lock && "$(RUN)/python" bake.py $(VENV)/lock > /dev/null
 	PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(VENV)/lock/rare-players lock VENV=../..
 	cp $(VENV)/lock/rare-players/requirements*.txt "$(PROJECT)/"
+	cp $(VENV)/lock/rare-players/infra/requirements*.txt "$(PROJECT)/infra/"
 	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements-cloud.txt" -o requirements.txt
 
 clean:  ## removes the environment, the demo and its runs

@@ -69,7 +69,7 @@ class Machine:
 
     def build(self, buildspec: Path, **variables: str) -> Build:
         shared = {"CALLS": str(self.tools / "calls"), "SAYS": "said", "REAL": "", "FAIL": ""}
-        own = {"VENV": str(self.tools / buildspec.name), "LINT_VENV": str(self.tools / "lint")}
+        own = {"VENV": str(self.tools / buildspec.name)}
         scratch = self.tools / f"{buildspec.name}-steps"
         return run(buildspec, self.source, scratch, {**VALUES, **shared, **own, **variables}, path=str(self.tools))
 
@@ -170,7 +170,7 @@ def test_every_buildspec_is_an_action_of_a_codepipeline_and_the_other_way_round(
 
 
 def test_a_buildspec_reads_no_variable_that_nobody_sets() -> None:
-    ours = {"VENV", "LINT_VENV", "CODEBUILD_SRC_DIR"}
+    ours = {"VENV", "CODEBUILD_SRC_DIR"}
     for name, action in actions():
         spec = load(ROOT / "infra" / name)
         commands = [command for phase in spec["phases"].values() for command in phase["commands"]]

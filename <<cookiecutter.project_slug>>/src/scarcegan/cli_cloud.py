@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +70,7 @@ def upsert(
             *upserting.lines(plan),
             "",
             f"wrote     {', '.join(written)}",
-            "Nothing in AWS was looked at or changed.",
+            "Nothing in AWS was looked at or changed; what lies there already is not uploaded again.",
         ]
         emit({**plan.describe(), "written": written}, as_json, lines)
         return
@@ -101,11 +101,9 @@ def start(
     place = workspace(context)
     plan = starting.make_plan(context.obj, pipeline, changes or [], aws.planned_names(place.config))
     if dry_run:
-        lines = [f"{name}={value}" for name, value in plan.parameters.items()] or [
-            "every parameter as the pipeline has it"
-        ]
-        more = "With fingerprints of the data in S3. Nothing was started."
-        emit(asdict(plan), as_json, [f"start {place.config.project.name}-{pipeline}", *lines, more])
+        head = f"start {place.config.project.name}-{pipeline}"
+        more = "All else as config.yaml has it, with fingerprints of the data in S3. Nothing was started."
+        emit(asdict(plan), as_json, [head, *shown_parameters(plan.parameters), more])
         return
     with aws_door(context) as door:
         try:
@@ -119,13 +117,13 @@ def start(
             say(note)
         arn = starting.start(plan, door)
     execution = arn.rsplit("/", 1)[1]
-    lines = [f"execution {execution} of {door.names.pipeline(pipeline)} has started"]
-    lines += [f"  {name}={value}" for name, value in sorted(plan.parameters.items())]
-    emit(
-        {"execution": execution, "arn": arn, **asdict(plan)},
-        as_json,
-        [*lines, f"Next: scarcegan status {execution} --watch"],
-    )
+    head = f"execution {execution} of {door.names.pipeline(pipeline)} has started"
+    found = {"execution": execution, "arn": arn, **asdict(plan)}
+    emit(found, as_json, [head, *shown_parameters(plan.parameters), f"Next: scarcegan status {execution} --watch"])
+
+
+def shown_parameters(parameters: Mapping[str, str]) -> list[str]:
+    return [f"  {name}={value}" for name, value in sorted(parameters.items())]
 
 
 @app.command(epilog=example("scarcegan status --watch"))

@@ -111,7 +111,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     assert "000000000000 stands for your account" in said
     assert "pipeline  rare-players-training" in said and "pipeline  rare-players-scoring" in said
     assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
-    assert "source.tar.gz" in said and "Nothing in AWS was looked at or changed." in said
+    assert "source.tar.gz" in said and "Nothing in AWS was looked at or changed" in said
     given = json.loads(written["pipeline.json"])
     assert given["Parameters"]["RegisterCodeKey"] in said
 
@@ -190,7 +190,7 @@ def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
 def test_a_dry_start_shows_the_parameters_and_asks_nobody(scarcegan):
     code, out, _ = scarcegan("start", "--set", "train.iterations=2000", "--dry-run")
     assert code == 0
-    assert out.splitlines()[:2] == ["start rare-players-training", "TrainIterations=2000"]
+    assert out.splitlines()[:2] == ["start rare-players-training", "  TrainIterations=2000"]
     code, out, _ = scarcegan("start", "--set", "train.iterations=2000", "--dry-run", "--json")
     assert json.loads(out)["parameters"] == {"TrainIterations": "2000"}
 
@@ -208,6 +208,14 @@ def test_a_start_names_the_execution_and_the_next_move_in_moto(scarcegan, in_mot
     assert code == 0 and "TrainIterations=2000" in out and "TelemetryFingerprint=" in out
     execution = out.split()[1]
     assert out.endswith(f"Next: scarcegan status {execution} --watch\n")
+
+
+def test_before_the_first_data_a_start_may_do_nothing_and_succeed_in_moto(scarcegan, in_moto):
+    scarcegan("upsert")
+    code, out, err = scarcegan("start")
+    assert (code, out) == (2, "") and "no telemetry there" in err
+    code, out, _ = scarcegan("start", "--if-data")
+    assert code == 0 and out.startswith("Nothing was started.") and "aws s3 sync" in out
 
 
 TRAIN = StepStatus("train", "Succeeded", "TrainingJob", 12.5, job="arn:x", metrics={"Generator_Loss": 0.123456})

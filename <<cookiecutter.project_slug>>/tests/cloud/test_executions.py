@@ -6,7 +6,7 @@ import tarfile
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, InvalidRegionError, NoCredentialsError
 from botocore.stub import Stubber
 from moto import mock_aws
 from pipelines_in_moto import (
@@ -122,6 +122,15 @@ def test_the_present_champion_survives_an_upsert_in_moto(door, tmp_path, config,
 def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(door, tmp_path, config):
     with pytest.raises(UserError, match=r"there is no bucket .* aws cloudformation deploy --stack-name .*-toolchain"):
         walk(door, tmp_path, config)
+
+
+def test_a_bucket_of_that_name_in_another_account_is_not_written_to_stubbed(config, tmp_path):
+    door = aws.connect(config)
+    with Stubber(door.client("s3")) as stub:
+        owner = {"Bucket": NAMES.bucket, "ExpectedBucketOwner": ACCOUNT}
+        stub.add_client_error("head_bucket", service_error_code="403", http_status_code=403, expected_params=owner)
+        with pytest.raises(UserError, match="it is another account's, or you lack s3:ListBucket"):
+            walk(door, tmp_path, config)
 
 
 def test_a_plan_shows_steps_behind_the_gate_and_the_machine_a_parameter_stands_for():
@@ -486,6 +495,11 @@ DENIED = (
         (refused("403", "Forbidden", "PutObject"), "may not s3:PutObject.*README, 'Permissions'"),
         (refused("AccessDenied", "Access Denied", "ListObjectsV2"), "may not s3:ListBucket"),
         (refused("NoSuchBucket", "no"), "aws cloudformation deploy"),
+        (
+            refused("ValidationException", "TrainIterations: not an Integer", "StartX"),
+            "refuses StartX: TrainIterations",
+        ),
+        (InvalidRegionError(region_name="eu west"), "eu west.*project.region"),
         (refused("ResourceLimitExceeded", "ml.p4d"), "Service Quotas"),
         (refused("ThrottlingException", "slow down"), "Wait a minute"),
         (EndpointConnectionError(endpoint_url="https://x"), "AWS cannot be reached in 'eu-west-1'"),

@@ -179,6 +179,11 @@ def require_bucket(door: Aws) -> None:
     except ClientError as error:
         if aws.is_missing(error):
             raise UserError(aws.no_bucket(door.names)) from error
+        if error.response["Error"].get("Code") in aws.DENIED:
+            raise UserError(
+                f"bucket {door.names.bucket} is closed to you: it is another account's, or you lack s3:ListBucket "
+                f"there (README, 'Permissions'). This project's account is {door.names.account}."
+            ) from error
         raise
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 from released import CLASSES, FEATURES, client, image, package_files, stubbed
@@ -191,6 +192,23 @@ def test_what_the_container_refuses_comes_with_its_own_status_stubbed():
         assert smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON) == (400, "no rows")
 
 
+@pytest.mark.parametrize(("code", "status"), [("ServiceUnavailable", 503), ("ModelNotReadyException", 429)])
+def test_an_endpoint_that_cannot_answer_fails_the_smoke_test_stubbed(code, status):
+    runtime = client("sagemaker-runtime")
+    with Stubber(runtime) as stub:
+        stub.add_client_error("invoke_endpoint", code, "not now", http_status_code=status)
+        with pytest.raises(UserError, match=rf"JSON rows: answered with {status} \('not now'\), expected 200"):
+            smoke.smoke(smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging"), SAMPLE)
+
+
+def test_a_role_that_may_not_ask_is_no_fault_of_the_endpoint_stubbed():
+    runtime = client("sagemaker-runtime")
+    with Stubber(runtime) as stub:
+        stub.add_client_error("invoke_endpoint", "AccessDeniedException", http_status_code=403)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON)
+
+
 STACK = {
     "StackName": "risky-production",
     "CreationTime": "2026-11-21T10:00:00Z",
@@ -228,6 +246,14 @@ def test_a_silent_roll_back_fails_stubbed():
 def test_an_endpoint_that_is_not_in_service_fails_with_its_reason_stubbed():
     with pytest.raises(UserError, match=r"is Failed \(no capacity\), not InService"):
         verified(state="Failed", FailureReason="no capacity")
+
+
+def test_an_endpoint_that_somebody_has_deleted_is_said_stubbed():
+    sagemaker = client("sagemaker")
+    with Stubber(sagemaker) as stub:
+        stub.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "risky-staging".')
+        with pytest.raises(UserError, match="endpoint risky-staging is gone"):
+            smoke.describe(stubbed(sagemaker=sagemaker), "risky-staging")
 
 
 def test_another_release_that_came_between_fails_stubbed():

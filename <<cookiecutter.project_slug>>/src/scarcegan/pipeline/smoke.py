@@ -16,12 +16,13 @@ from typing import Any
 
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
-from scarcegan.pipeline.aws import Aws
+from scarcegan.pipeline.aws import Aws, is_missing
 
 JSON, CSV = "application/json", "text/csv"
 AGAIN = "Export the package again."
 SECONDS = 60  # a serverless endpoint may have to start first
 STOPPED = "The release stops here; look at the endpoint's log in CloudWatch."
+BUSY = (429, 500, 503, 530)  # what SageMaker says instead of the container
 NEAR = 1e-5  # CSV and JSON of one row give one answer, but for the last digit
 Ask = Callable[[str, str], tuple[int, str]]  # (body, content type) -> (HTTP status, body)
 
@@ -56,13 +57,20 @@ def sample_of(package: Path) -> Sample:
 
 def endpoint(door: Aws, stage: str) -> Ask:
     """Asks a stage's endpoint in AWS. https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html"""
+    from botocore.exceptions import ClientError
+
     runtime, name = door.client("sagemaker-runtime"), door.names.endpoint(stage)
 
     def ask(body: str, kind: str) -> tuple[int, str]:
         try:
             answer = runtime.invoke_endpoint(EndpointName=name, Body=body.encode(), ContentType=kind, Accept=JSON)
-        except runtime.exceptions.ModelError as error:  # what the container answered, if not 2xx
-            return int(error.response.get("OriginalStatusCode", 500)), str(error.response.get("OriginalMessage", ""))
+        except ClientError as error:
+            found = error.response
+            if found["Error"]["Code"] == "ModelError":  # what the container answered, if not 2xx
+                return int(found.get("OriginalStatusCode", 500)), str(found.get("OriginalMessage", ""))
+            if found["ResponseMetadata"]["HTTPStatusCode"] not in BUSY:
+                raise
+            return found["ResponseMetadata"]["HTTPStatusCode"], found["Error"]["Message"]
         return 200, answer["Body"].read().decode("utf-8")
 
     return ask
@@ -192,7 +200,7 @@ def verify(door: Aws, stage: str, version: int | None = None) -> dict[str, str]:
     wanted = outputs(door, stage)
     if version is not None and wanted["Version"] != str(version):
         raise UserError(f"{stage} is of version {wanted['Version']}, not {version}: another release came between.")
-    found = door.client("sagemaker").describe_endpoint(EndpointName=wanted["EndpointName"])
+    found = describe(door, wanted["EndpointName"])
     name, state, runs = wanted["EndpointName"], found["EndpointStatus"], found["EndpointConfigName"]
     if state != "InService":
         reason = f" ({found['FailureReason']})" if found.get("FailureReason") else ""
@@ -203,6 +211,20 @@ def verify(door: Aws, stage: str, version: int | None = None) -> dict[str, str]:
             f"{wanted['Version']}. Look which alarm {door.names.stack(stage)}-… rang in CloudWatch, then release again."
         )
     return wanted
+
+
+def describe(door: Aws, name: str) -> dict[str, Any]:
+    """DescribeEndpoint; UserError when somebody has deleted it."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return door.client("sagemaker").describe_endpoint(EndpointName=name)
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        raise UserError(
+            f"endpoint {name} is gone, though its stack is there. Delete the stack, then release."
+        ) from error
 
 
 def outputs(door: Aws, stage: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pytest
 from populations import CLASSES, NAMES, Model, request, users
 from scarcegan import wire
 from scarcegan.data.capture import read_captured
+from scarcegan.data.categories import code
 from scarcegan.data.rows import Tally
 from scarcegan.errors import UserError
 from scarcegan.serving import Capture
@@ -128,6 +129,29 @@ def test_what_the_endpoint_on_this_machine_captures_is_read_back(tmp_path, shape
     assert rows.label.tolist() == [(*CLASSES, "unknown")[label] for label in scores.label]
     assert rows.id[0] == "team-7/0"
     assert tally.unreadable == 0
+
+
+@pytest.mark.parametrize("kind", [wire.JSON, wire.CSV])
+def test_a_category_is_read_back_as_the_endpoint_read_it(tmp_path, kind):
+    """Text is text in JSON; in CSV, as for the endpoint, what reads as a number is a code."""
+    rows = [[1, "tcp", 3], [1, 25681, 3], [1, "", 3], [1, "none", 3], [1, "1_0", 3]]
+    rows += [[1, "6", 3]] if kind == wire.JSON else []
+    csv_body = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    body = csv_body if kind == wire.CSV else json.dumps({"instances": rows})
+    names = (NAMES[0], "protocol", NAMES[2])
+    asked = wire.read_request(body, kind, names, ["protocol"])
+    Capture(tmp_path).record((kind, body), (wire.JSON, '{"predictions": []}'))
+    (found,) = read_captured(tmp_path, names, CLASSES, Tally(), categories=["protocol"])
+    np.testing.assert_array_equal(found.values, asked.values)
+    assert not found.text.any() and asked.values[3, 1] == code("none")
+
+
+def test_a_scored_table_may_hold_categories_as_text(tmp_path):
+    table = pa.table({"deposits": [1.0, 2.0, 3.0], "protocol": ["tcp", None, "25681"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    names = ("deposits", "protocol")
+    (found,) = read_captured(tmp_path, names, CLASSES, Tally(), categories=["protocol"])
+    np.testing.assert_array_equal(found.values[:, 1], np.array([25681, np.nan, code("25681")], np.float32))
 
 
 def test_an_answer_in_csv_is_read(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -267,6 +268,46 @@ def test_the_front_page_tells_the_model_the_features_and_an_example_that_works(c
     body = re.search(r"-d '(.*)'", facts["example"])
     assert body is not None
     assert ask(client, body[1]).status_code == 200
+
+
+def test_a_category_is_taken_as_text_or_as_its_code() -> None:
+    texts = {"l'eau": 7, "tcp": 25681}
+    endpoint = Endpoint(Facts("3", "", "it", CLASSES, ("a", "protocol", "b"), (0.5, "l'eau", 0.0), {"protocol": texts}))
+    asked: list[np.ndarray] = []
+
+    class Listening(Model):
+        def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> Any:
+            asked.append(values)
+            return super().score(values)
+
+    endpoint.model = Listening()
+    client = Client(endpoint)
+    rows = [[0.5, "tcp", 1], [0.5, 25681, 1], [0.5, " tcp ", 1], [0.5, "", 1], [0.5, float("nan"), 1], [0.5, "new", 1]]
+    answers = [
+        ask(client, {"instances": rows}),
+        ask(client, {"instances": [{"features": row} for row in rows]}),
+        ask(client, {"inputs": {"features": rows}}),
+        ask(client, '.5,tcp,1\n.5,25681,1\n.5," tcp ",1\n.5,,1\n.5,nan,1\n.5,new,1', "text/csv"),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    for values in asked:
+        np.testing.assert_array_equal(values[:5, 1], np.array([25681, 25681, 25681, np.nan, np.nan], np.float32))
+        assert 0 <= values[5, 1] < 2**24
+    refused = ask(client, {"instances": [["tcp", "tcp", 1]]})
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("Row 1, feature 'a': \"tcp\" is no number.")
+    assert "null. A missing value is written NaN" in ask(client, {"instances": [[1, None, 1]]}).text
+
+
+def test_the_front_page_names_categories_and_its_example_sends_one() -> None:
+    texts = {"l'eau": 7, "tcp": 25681}
+    endpoint = Endpoint(Facts("3", "", "it", CLASSES, ("a", "protocol", "b"), (0.5, "l'eau", 0.0), {"protocol": texts}))
+    endpoint.model = Model()
+    told = Client(endpoint).get("/").json()
+    assert told["categories"] == {"protocol": texts}
+    body = shlex.split(told["example"])[-1]
+    assert json.loads(body) == {"instances": [[0.5, "l'eau", 0]]}
+    assert ask(Client(endpoint), body).status_code == 200
 
 
 def test_the_front_page_is_a_page_for_a_browser(client: Client) -> None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +28,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from scarcegan.data.categories import Categories, texts_of
+from scarcegan.data.statistics import category_buckets
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.wire import CSV, JSON, Refused, accepted_kind, content_kind, media_type, read_request, render
@@ -49,14 +51,15 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is served. typical: a usual value per feature, for the example request."""
+    """What is served. typical: a usual value per feature, for the example request; categories: which are names."""
 
     version: str
     group: str
     definition: str
     classes: tuple[str, ...]
     features: tuple[str, ...]
-    typical: tuple[float, ...]
+    typical: tuple[float | str, ...]
+    categories: Categories = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -197,7 +200,7 @@ class Endpoint:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise Refused("The body is not UTF-8 text. Send JSON or CSV, encoded in UTF-8.") from None
-        asked = read_request(text, kind, self.facts.features)
+        asked = read_request(text, kind, self.facts.features, self.facts.categories)
         answer = render(self.model.score(asked.values), asked, wanted)
         self.record((headers.get("content-type", kind), text), (wanted, answer), headers.get(INFERENCE_ID, ""))
         return answer
@@ -219,6 +222,7 @@ class Endpoint:
             **{name: getattr(self.facts, name) for name in ("group", "version", "definition")},
             "labels": dict(enumerate((*self.facts.classes, "unknown"))),
             "features": self.facts.features,
+            **({"categories": self.facts.categories} if self.facts.categories else {}),
             "csv_answer": ["label", "rarity", "unknown", *(f"probability_{name}" for name in self.facts.classes)],
             "example": example(self.facts, self.url or str(request.base_url).rstrip("/")),
         }
@@ -274,7 +278,8 @@ def items_of(value: Any) -> list[Any]:
 
 def example(facts: Facts, url: str) -> str:
     """A request to copy and paste: the typical user."""
-    row = ", ".join(f"{value:.4g}" for value in facts.typical)
+    cells = (json.dumps(value) if isinstance(value, str) else f"{value:.4g}" for value in facts.typical)
+    row = ", ".join(cells).replace("'", "'\\''")  # as a shell takes it
     return f"curl -s {url}/invocations -H 'Content-Type: {JSON}' -d '{{\"instances\": [[{row}]]}}'"
 
 
@@ -291,18 +296,23 @@ def read_facts(package: Path) -> Facts:
         raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
     facts = read_json(package / "package.json", AGAIN) if (package / "package.json").is_file() else {}
     baseline = package / "baseline" / "statistics.json"
-    means = {
-        column["name"]: column.get("numerical_statistics", {}).get("mean") or 0.0
-        for column in (read_json(baseline, AGAIN).get("features", []) if baseline.is_file() else [])
-    }
+    columns = read_json(baseline, AGAIN).get("features", []) if baseline.is_file() else []
+    usual = {column["name"]: usual_value(column) for column in columns}
     return Facts(
         version=str(facts.get("version", "0")),
         group=str(facts.get("group", "")),
         definition=str(facts.get("definition", model.get("definition", "model"))),
         classes=tuple(model["classes"]),
         features=tuple(model["features"]),
-        typical=tuple(float(means.get(name, 0.0)) for name in model["features"]),
+        typical=tuple(usual.get(name, 0.0) for name in model["features"]),
+        categories=texts_of(model),
     )
+
+
+def usual_value(column: Mapping[str, Any]) -> float | str:
+    """The mean of a column of statistics.json, or the most frequent text of a category."""
+    names = category_buckets(column)
+    return names[0]["value"] if names else float(column.get("numerical_statistics", {}).get("mean") or 0.0)
 
 
 def bind(host: str, port: int) -> socket.socket:

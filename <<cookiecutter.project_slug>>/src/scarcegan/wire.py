@@ -1,18 +1,21 @@
 """What goes over the wire: rows and scores as TensorFlow Serving's JSON, or CSV. Nothing here knows HTTP or a model.
 
 Rows: `{"instances": [[…], …]}` -> `{"predictions": [{…}, …]}`; columns: `{"inputs": …}` -> `{"outputs": {…}}`. An
-instance may be a list of numbers or {"features": [numbers]}. CSV: a line per row, no header.
+instance may be a list of numbers or {"features": [numbers]}. CSV: a line per row, no header. A category (see
+data/categories.py) may be sent as its text or as its code; a number in its place is a code.
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from scarcegan.data.categories import coded, places
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scores
@@ -38,12 +41,16 @@ class Asked:
     columns: bool = False
 
 
-def read_request(text: str, kind: str, features: Sequence[str]) -> Asked:
-    """The rows of a request of content type `kind`. Refused for what cannot be read."""
-    return Asked(read_csv(text, features)) if kind == CSV else read_json(text, features)
+def read_request(text: str, kind: str, features: Sequence[str], categories: Collection[str] = ()) -> Asked:
+    """The rows of a request of content type `kind`. categories: those of the features that may be sent as text.
+
+    Refused for what cannot be read.
+    """
+    read = read_csv if kind == CSV else read_json
+    return read(text, features, categories)
 
 
-def read_json(text: str, features: Sequence[str]) -> Asked:
+def read_json(text: str, features: Sequence[str], categories: Collection[str] = ()) -> Asked:
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
         body = json.loads(text)
@@ -61,7 +68,7 @@ def read_json(text: str, features: Sequence[str]) -> Asked:
         rows = [named(row, example) if isinstance(row, dict) else row for row in rows]
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise Refused(f"Rows must be lists of numbers, one list per user. {example}")
-    return Asked(to_numbers(rows, features), columns)
+    return Asked(to_numbers(rows, features, categories), columns)
 
 
 def named(tensors: Mapping[str, Any], example: str) -> Any:
@@ -72,7 +79,7 @@ def named(tensors: Mapping[str, Any], example: str) -> Any:
     return tensors[INPUT]
 
 
-def read_csv(text: str, features: Sequence[str]) -> np.ndarray:
+def read_csv(text: str, features: Sequence[str], categories: Collection[str] = ()) -> Asked:
     """One row a line, no header; an empty field or NaN is a missing value."""
     try:
         rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
@@ -82,11 +89,11 @@ def read_csv(text: str, features: Sequence[str]) -> np.ndarray:
         ) from None
     if rows and [cell.strip() for cell in rows[0]] == list(features):
         raise Refused("The first line is a header. Leave it out: rows only, in the order that GET / tells.")
-    return to_numbers([[number(cell) for cell in row] for row in rows], features)
+    return Asked(to_numbers([[number(cell) for cell in row] for row in rows], features, categories))
 
 
 def number(cell: str) -> float | str:
-    """A CSV cell as a number, NaN if empty; text stays text, to be refused with its place."""
+    """A CSV cell as a number, NaN if empty; text stays text: a category, or to be refused with its place."""
     if not cell.strip():
         return math.nan
     try:
@@ -95,8 +102,9 @@ def number(cell: str) -> float | str:
         return cell
 
 
-def to_numbers(rows: Sequence[Sequence[Any]], features: Sequence[str]) -> np.ndarray:
+def to_numbers(rows: Sequence[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
     """Rows of cells -> float32 [n, d]; Refused names the row and the feature of the first fault."""
+    where = places(features, categories)
     if not rows:
         raise Refused(f"No rows. Send at least one list of {len(features)} numbers.")
     for i, row in enumerate(rows, 1):
@@ -105,6 +113,8 @@ def to_numbers(rows: Sequence[Sequence[Any]], features: Sequence[str]) -> np.nda
                 f"Row {i} has {len(row)} values, the model has {len(features)} features. "
                 "Send one number per feature, in the order that GET / tells; NaN where one is missing."
             )
+    rows = [coded(row, where) for row in rows] if where else rows
+    for i, row in enumerate(rows, 1):
         if not {int, float}.issuperset(map(type, row)):
             j = next(j for j, cell in enumerate(row) if type(cell) not in (int, float))
             raise Refused(f"Row {i}, feature '{features[j]}': {fault(row[j])}")

@@ -1,13 +1,14 @@
 """Baseline: statistics.json and constraints.json read back, as what later rows are compared with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scarcegan.data.statistics import LABEL, SCORES
+from scarcegan.data.categories import Categories
+from scarcegan.data.statistics import CATEGORY, LABEL, SCORES, category_buckets, category_counts
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 
@@ -18,9 +19,9 @@ MOVE = "Give the baseline folder of a model package, or run the baseline step."
 class Baseline:
     """A baseline as read back: what `drift.py` compares with.
 
-    names: numeric columns (features, then the scores); counts: per column int64 [len(edges) + 1]; labels: how often
+    names: columns (features, then the scores); counts: per column int64 [len(edges) + 1]; labels: how often
     each class name was predicted, or nothing; columns, types: numerical_statistics and inferred_type of each; rows: of
-    the population; constraints: the file.
+    the population; constraints: the file; categories: of the columns that are names, what the counted codes are called.
     """
 
     names: tuple[str, ...]
@@ -31,6 +32,7 @@ class Baseline:
     types: tuple[str, ...]
     rows: int
     constraints: Mapping[str, Any]
+    categories: Categories = field(default_factory=dict)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -44,6 +46,11 @@ class Baseline:
     def column(self, name: str) -> Mapping[str, Any]:
         """The statistics of a numeric column."""
         return self.columns[self.names.index(name)]
+
+    def by_name(self, name: str, counts: Sequence[np.ndarray]) -> dict[str, int]:
+        """How often each text of a category stood, out of all columns' counts (these or later rows')."""
+        i = self.names.index(name)
+        return category_counts(counts[i], self.edges[i], self.categories[name])
 
     def constraint(self, name: str) -> Mapping[str, Any]:
         """The constraints on a column; empty if a person has taken them out."""
@@ -65,6 +72,11 @@ def read_baseline(folder: Path) -> Baseline:
             types=tuple(feature["inferred_type"] for feature in numeric),
             rows=int(found["dataset"]["item_count"]),
             constraints=rules | {"features": list(rules["features"])},
+            categories={
+                feature["name"]: {bucket["value"]: int(bucket["code"]) for bucket in category_buckets(feature)}
+                for feature in numeric
+                if CATEGORY in feature
+            },
         )
     except (KeyError, TypeError, AttributeError) as error:
         what = f"{folder}: not a baseline ({type(error).__name__}: {error})"

@@ -4,13 +4,14 @@ Two kinds of file, mixed and nested as they come: data capture of an endpoint (`
 users (`*.parquet`, see steps/score.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.categories import as_code, places
 from scarcegan.data.files import visible_files
 from scarcegan.data.requests import read_jsonl
 from scarcegan.data.rows import MISSING_ID, Rows, Tally, days, plural, read_column, words
@@ -22,17 +23,23 @@ PROBABILITY = "probability_"
 
 
 def read_captured(
-    folder: Path, features: Sequence[str], classes: Sequence[str], tally: Tally, batch_rows: int = 10_000
+    folder: Path,
+    features: Sequence[str],
+    classes: Sequence[str],
+    tally: Tally,
+    batch_rows: int = 10_000,
+    categories: Collection[str] = (),
 ) -> Iterator[Rows]:
-    """Batches of the rows below a folder. features: the baseline's, in order; classes: names by label position.
+    """Batches of the rows below a folder. features: the baseline's, in order; classes: names by label position;
+    categories: those of the features that are names.
 
     UserError if there is no file, no row, a damaged Parquet file, or nothing in common with the baseline.
     """
-    files = captured_files(folder)
+    files, where = captured_files(folder), places(features, categories)
     for path in files:
         tally.files += 1
         read = read_parquet if path.suffix == ".parquet" else read_jsonl
-        for rows in read(path, features, classes, tally, batch_rows):
+        for rows in read(path, features, classes, tally, batch_rows, where):
             tally.rows += len(rows)
             yield rows
     if not tally.rows:
@@ -68,7 +75,12 @@ def no_rows(folder: Path, features: Sequence[str], tally: Tally) -> str:
 
 
 def read_parquet(
-    path: Path, features: Sequence[str], classes: Sequence[str], tally: Tally, batch_rows: int
+    path: Path,
+    features: Sequence[str],
+    classes: Sequence[str],
+    tally: Tally,
+    batch_rows: int,
+    categories: Sequence[int] = (),
 ) -> Iterator[Rows]:
     """Batches of a scored table; columns that the baseline lacks are counted, those that it alone has are NaN."""
     try:
@@ -85,21 +97,24 @@ def read_parquet(
             tally.extra.update({name: file.metadata.num_rows for name in columns if name not in known})
             wanted = [*dict.fromkeys([*common, *(n for n in (*KEYS[:2], *SCORE_COLUMNS) if n in columns)])]
             for batch in file.iter_batches(batch_size=batch_rows, columns=wanted):
-                yield scored_rows(batch, features)
+                yield scored_rows(batch, features, categories)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path}: damaged Parquet ({first_line(error)}). Score again, or move the file away."
         ) from error
 
 
-def scored_rows(batch: pa.RecordBatch, features: Sequence[str]) -> Rows:
-    """One batch of a scored table."""
+def scored_rows(batch: pa.RecordBatch, features: Sequence[str], categories: Sequence[int] = ()) -> Rows:
+    """One batch of a scored table; a category may be there as its code or as text."""
     n = batch.num_rows
     columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
     values, text = np.full((n, len(features)), np.nan, np.float32), np.zeros((n, len(features)), bool)
     for i, name in enumerate(features):
         if name in columns:
-            values[:, i], text[:, i] = read_column(columns[name])
+            column = columns[name]
+            if i in categories and column.dtype == object:
+                column = np.array([as_code(cell) for cell in column], object)
+            values[:, i], text[:, i] = read_column(column)
     return Rows(
         id=words(columns["user_id"]) if "user_id" in columns else np.full(n, MISSING_ID),
         day=days(columns["as_of"]) if "as_of" in columns else np.full(n, "NaT", "datetime64[D]"),

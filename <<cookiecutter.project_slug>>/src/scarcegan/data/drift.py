@@ -1,8 +1,9 @@
 """Drift: which constraints later rows break against a baseline, and how far each column has moved. No files here.
 
-Distances are Kolmogorov-Smirnov's over the baseline's buckets, less what chance alone explains at the number of rows at
-hand, so that a few hundred rows of the same population raise no alarm (the `Robust` comparison of Model Monitor, as its
-library Deequ computes it). Shares and gaps are held against the binomial distribution for the same reason.
+Distances are Kolmogorov-Smirnov's over the baseline's buckets (for a category the largest gap between two shares of a
+name), less what chance alone explains at the number of rows at hand, so that a few hundred rows of the same population
+raise no alarm (the `Robust` comparison of Model Monitor, as its library Deequ computes it). Shares and gaps are held
+against the binomial distribution for the same reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,12 +78,19 @@ def distances(baseline: Baseline, numbers: Numbers) -> dict[str, Distance]:
     """Every numeric column's distance. A column that was empty has moved by the share of rows that now fill it."""
     found = {}
     for i, name in enumerate(baseline.names):
-        if len(baseline.edges[i]):
+        if len(baseline.edges[i]) and name in baseline.categories:
+            found[name] = label_distance(*by_name(baseline, numbers, name))
+        elif len(baseline.edges[i]):
             found[name] = distance(baseline.counts[i], numbers.counts[i])
         else:
             share = float(numbers.finite[i] / max(numbers.rows, 1))
             found[name] = Distance(share, max(0.0, share - chance(max(numbers.rows, 1), max(baseline.rows, 1))), 0.0)
     return found
+
+
+def by_name(baseline: Baseline, numbers: Numbers, name: str) -> tuple[dict[str, int], dict[str, int]]:
+    """How often each text of a category stood, in the baseline and now."""
+    return baseline.by_name(name, baseline.counts), baseline.by_name(name, numbers.counts)
 
 
 def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> Distance:
@@ -136,7 +144,7 @@ def violations(
     if config.get("distribution_constraints", {}).get("perform_comparison", "Enabled") != "Enabled":
         return rules
     farthest = sorted(compared, key=lambda name: -found[name].robust)
-    drifted = [v for name in farthest for v in moved(baseline, name, found[name], threshold)]
+    drifted = [v for name in farthest for v in moved(baseline, current.numbers, name, found[name], threshold)]
     return [*rules, *moved_labels(baseline, current, threshold, rare), *drifted]
 
 
@@ -187,12 +195,16 @@ def gaps(baseline: Baseline, numbers: Numbers, name: str) -> list[Violation]:
     return [Violation(name, COMPLETENESS, words)]
 
 
-def moved(baseline: Baseline, name: str, found: Distance, threshold: float) -> list[Violation]:
+def moved(baseline: Baseline, numbers: Numbers, name: str, found: Distance, threshold: float) -> list[Violation]:
     """A column farther from its baseline than allowed."""
     allowed = limit(baseline, name, threshold)
     if found.robust <= allowed:
         return []
     words = f"distance {found.robust:.3f} beyond chance, at most {allowed:g} allowed (PSI {found.psi:.2f})"
+    if name in baseline.categories and len(baseline.edges[baseline.names.index(name)]):
+        before, now = by_name(baseline, numbers, name)
+        text = max(now, key=lambda text: abs(share_of(now, text) - share_of(before, text)))
+        words = f"share of '{text}' {share_of(now, text):.1%}, {share_of(before, text):.1%} in the baseline: {words}"
     return [Violation(name, DRIFT, words)]
 
 

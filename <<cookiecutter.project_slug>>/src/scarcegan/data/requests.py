@@ -14,29 +14,39 @@ from typing import Any
 
 import numpy as np
 
+from scarcegan.data.categories import as_code
 from scarcegan.data.rows import MISSING_ID, Rows, Tally, day_of, read_cells
 from scarcegan.data.schema import first_line
 from scarcegan.data.statistics import UNKNOWN
+from scarcegan.wire import number
 
 INPUT_NAME = "features"
 
 
 def read_jsonl(
-    path: Path, features: Sequence[str], classes: Sequence[str], tally: Tally, batch_rows: int
+    path: Path,
+    features: Sequence[str],
+    classes: Sequence[str],
+    tally: Tally,
+    batch_rows: int,
+    categories: Sequence[int] = (),
 ) -> Iterator[Rows]:
-    """Batches of data capture. A last line without its end (the endpoint is writing, or was killed) is left out."""
+    """Batches of data capture. A last line without its end (the endpoint is writing, or was killed) is left out.
+
+    categories: their places among the features.
+    """
     batch: list[tuple] = []
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        for place, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                batch += read_record(json.loads(line), features, classes, tally)
+                batch += read_record(json.loads(line), features, classes, tally, categories)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     tally.partial += 1
                 else:
-                    tally.complain(f"{path.name} line {number}: {first_line(error)}")
+                    tally.complain(f"{path.name} line {place}: {first_line(error)}")
             if len(batch) >= batch_rows:
                 yield captured_rows(batch, features)
                 batch = []
@@ -55,13 +65,18 @@ def captured_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
 
 
 def read_record(
-    record: Mapping[str, Any], features: Sequence[str], classes: Sequence[str], tally: Tally
+    record: Mapping[str, Any],
+    features: Sequence[str],
+    classes: Sequence[str],
+    tally: Tally,
+    categories: Sequence[int] = (),
 ) -> list[tuple]:
     """The rows of one request: (id, day, cells, rarity, unknown, label) each.
 
     Row i of a request of several is called `<id>/<i>`; the id is the caller's inferenceId, or else the eventId.
     """
-    inputs = input_rows(*payload(record["captureData"]["endpointInput"]), features)
+    kind, data = payload(record["captureData"]["endpointInput"])
+    inputs = input_rows(kind, data, features)
     answer = record["captureData"].get("endpointOutput")
     outputs = output_rows(*payload(answer), classes) if answer and answer.get("data") else []
     if len(outputs) != len(inputs):
@@ -70,7 +85,7 @@ def read_record(
     name, day = str(meta.get("inferenceId") or meta.get("eventId") or MISSING_ID), day_of(meta.get("inferenceTime"))
     names = [name] if len(inputs) == 1 else [f"{name}/{i}" for i in range(len(inputs))]
     rows = [
-        (row_name, day, cells_of(row, features, tally), *output)
+        (row_name, day, as_sent(cells_of(row, features, tally), categories, kind), *output)
         for row_name, row, output in zip(names, inputs, outputs, strict=True)
     ]
     return [row for row in rows if row[2] is not None]
@@ -123,6 +138,17 @@ def cells_of(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | Non
     if len(tally.seen) < len(features):
         tally.seen.update(features)
     return row
+
+
+def as_sent(cells: list[Any] | None, categories: Sequence[int], kind: str) -> list[Any] | None:
+    """A row's cells with its categories as codes, read as the endpoint reads them (see wire.py)."""
+    if cells is None or not categories:
+        return cells
+    found = list(cells)
+    for place in categories:
+        cell = found[place]
+        found[place] = as_code(number(cell) if kind == "CSV" and isinstance(cell, str) else cell)
+    return found
 
 
 def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any, Any, str]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from scarcegan.data.categories import CODES, MOST_TEXTS, Categories, Texts, text_of
+
 SCORES = ("rarity", "unknown")
 LABEL = "label"
 UNKNOWN = "unknown"
@@ -20,6 +22,8 @@ SCORE_CUTS = np.arange(1, 20) / 20
 ROUNDING = 1e-6
 SLACK = 0.05
 QUALITY_SHARE = 0.8
+REST = "(all others)"  # of a category's texts
+CATEGORY = "category_statistics"  # ours; Model Monitor sees a column of whole numbers
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,36 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
         [(distinct[own - 1] + distinct[own]) / 2, [c for c in cuts if distinct[0] < c < distinct[-1]]]
     )
     return np.concatenate([distinct[:1], np.unique(inner), distinct[-1:]])
+
+
+def category_edges(column: np.ndarray) -> np.ndarray:
+    """Edges of buckets for the codes of a category [n]: one bucket for each of the most frequent codes, others between.
+
+    They add up, and are written, like those of a number; what they hold is counted by name, see category_counts().
+    """
+    present = column[np.isfinite(column)]
+    if not len(present):
+        return np.empty(0)
+    codes = frequent(present).astype(np.float64)
+    return np.unique(np.concatenate([[-0.5, CODES - 0.5], codes - 0.5, codes + 0.5]))
+
+
+def frequent(codes: np.ndarray) -> np.ndarray:
+    """The codes that have a bucket of their own, the most frequent first."""
+    found, rows = np.unique(codes[(codes >= 0) & (codes < CODES) & (codes == np.trunc(codes))], return_counts=True)
+    return found[np.argsort(-rows, kind="stable")][:MOST_TEXTS]
+
+
+def named_codes(column: np.ndarray, texts: Texts) -> dict[str, int]:
+    """Text -> code of the codes that category_edges gives a bucket; an unnamed one is called by its number."""
+    codes = frequent(column[np.isfinite(column)])
+    return {text_of(float(code), texts): int(code) for code in codes}
+
+
+def category_counts(counts: np.ndarray, edges: np.ndarray, texts: Texts) -> dict[str, int]:
+    """Text -> rows, out of a column's counts over its buckets; REST holds all other codes."""
+    found = {text: int(counts[np.searchsorted(edges, code, side="right")]) for text, code in texts.items()}
+    return found | {REST: int(counts.sum()) - sum(found.values())}
 
 
 def summarise(values: np.ndarray, edges: Sequence[np.ndarray], text: np.ndarray | None = None) -> Numbers:
@@ -147,10 +181,23 @@ def beside(a: Numbers, b: Numbers) -> Numbers:
 
 
 def statistics(
-    names: Sequence[str], numbers: Numbers, edges: Sequence[np.ndarray], labels: Mapping[str, int] | None = None
+    names: Sequence[str],
+    numbers: Numbers,
+    edges: Sequence[np.ndarray],
+    labels: Mapping[str, int] | None = None,
+    categories: Categories | None = None,
 ) -> dict[str, Any]:
-    """statistics.json: the numeric columns, then `label` with how often each class name was given."""
-    features = [numeric_feature(name, numbers, i, edges[i]) for i, name in enumerate(names)]
+    """statistics.json: the columns, then `label` with how often each class name was given.
+
+    categories: of the columns that are names, what the codes with a bucket of their own are called.
+    """
+    known = categories or {}
+    features = [
+        category_feature(name, numbers, i, edges[i], known[name])
+        if name in known
+        else numeric_feature(name, numbers, i, edges[i])
+        for i, name in enumerate(names)
+    ]
     if labels is not None:
         features.append(string_feature(LABEL, labels))
     return {"version": 0, "dataset": {"item_count": numbers.rows}, "features": features}
@@ -173,6 +220,24 @@ def numeric_feature(name: str, numbers: Numbers, i: int, edges: np.ndarray) -> d
         }
     found["distribution"] = {"kll": {"buckets": buckets(numbers, i, edges)}}
     return {"name": name, "inferred_type": inferred_type(numbers, i), "numerical_statistics": found}
+
+
+def category_feature(name: str, numbers: Numbers, i: int, edges: np.ndarray, texts: Texts) -> dict[str, Any]:
+    """A category's entry: that of its codes, which are whole numbers of no size, and beside it how often each name."""
+    entry = numeric_feature(name, numbers, i, edges)
+    for figure in ("mean", "sum", "std_dev"):
+        entry["numerical_statistics"].pop(figure, None)
+    counts = category_counts(numbers.counts[i], edges, texts) if len(edges) else {}
+    rest = [{"value": REST, "count": counts.pop(REST, 0)}]
+    named = [{"value": text, "code": texts[text], "count": count} for text, count in counts.items()]
+    entry[CATEGORY] = {"distribution": {"categorical": {"buckets": named + rest}}}
+    return entry
+
+
+def category_buckets(feature: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The named buckets (value, code, count) of a category's entry, the most frequent first; none of a number's."""
+    found = feature.get(CATEGORY, {}).get("distribution", {}).get("categorical", {}).get("buckets", [])
+    return [bucket for bucket in found if "code" in bucket]
 
 
 def buckets(numbers: Numbers, i: int, edges: np.ndarray) -> list[dict[str, float]]:

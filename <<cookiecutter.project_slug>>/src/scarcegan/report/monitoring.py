@@ -12,12 +12,13 @@ from scarcegan.data.baseline import Baseline
 from scarcegan.data.drift import UNKNOWN, Violation, label_band, limit, share_of
 from scarcegan.data.quality import LESS, Truth
 from scarcegan.data.rows import Tally
-from scarcegan.data.statistics import SCORES, Numbers
+from scarcegan.data.statistics import REST, SCORES, Numbers
 from scarcegan.data.windows import Rules, Window
 from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
 from scarcegan.report import write as write_page
 
 PICTURES = 6
+TICKS = 6  # and the most texts of a category that are drawn side by side
 TABLE_ROWS = 25
 HEAT_ROWS = 20
 FEWEST_ROWS = 5
@@ -169,9 +170,9 @@ def columns_section(baseline: Baseline, now: Window, rules: Rules) -> Section:
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
     shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))
     rows = [column_row(baseline, now, name, rules) for name in names[:shown]]
-    header = ("column", "distance", "allowed", "PSI", "mean before", "mean now", "missing before", "missing now")
+    header = ("column", "distance", "allowed", "PSI", "usual before", "usual now", "missing before", "missing now")
     rest = names[shown:]
-    words = "The latest window against the baseline, sorted by distance."
+    words = "The latest window against the baseline, sorted by distance. Usual: the mean, or the most frequent name."
     if rest:
         most = now.drift[rest[0]].robust
         words += (
@@ -185,19 +186,31 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: Rules) -> tupl
     common, found = before["common"], now.drift[name]
     gap = common["num_missing"] / max(common["num_missing"] + common["num_present"], 1)
     if name in now.current.absent:
-        return (name, "–", "–", "–", float(before.get("mean", np.nan)), "–", f"{gap:.1%}", "not captured")
-    mean = float(numbers.mean[i]) if numbers.finite[i] else float("nan")
+        return (name, "–", "–", "–", usual(baseline, None, name), "–", f"{gap:.1%}", "not captured")
     missing = numbers.missing[i] / max(numbers.rows, 1)
     return (
         name,
         found.robust,
         limit(baseline, name, rules.threshold),
         round(found.psi, 3),
-        float(before.get("mean", np.nan)),
-        mean,
+        usual(baseline, None, name),
+        usual(baseline, numbers, name),
         f"{gap:.1%}",
         f"{missing:.1%}",
     )
+
+
+def usual(baseline: Baseline, numbers: Numbers | None, name: str) -> float | str:
+    """The mean of a column, in the baseline or in these rows; of a category the most frequent text and its share."""
+    i = baseline.names.index(name)
+    if name in baseline.categories:
+        here = numbers.counts if numbers else baseline.counts
+        counts = baseline.by_name(name, here) if len(baseline.edges[i]) else {}
+        text = max(counts, key=lambda text: counts[text], default="")
+        return f"{text} {share_of(counts, text):.0%}" if text else "–"
+    if numbers is None:
+        return float(baseline.column(name).get("mean", np.nan))
+    return float(numbers.mean[i]) if numbers.finite[i] else float("nan")
 
 
 def pictures_section(baseline: Baseline, now: Window) -> Section:
@@ -219,24 +232,44 @@ def pictures_section(baseline: Baseline, now: Window) -> Section:
 
 def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
     """One column's shares per bucket, before as bars and now as a line of steps."""
-    i = baseline.names.index(name)
-    before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
-    keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
-    before, now = before[keep], now[keep]
-    bounds = bucket_bounds(baseline.edges[i], baseline.types[i] == "Integral")[keep]
+    before, now, bounds = (named_bars if name in baseline.categories else bars)(baseline, numbers, name)
     fig, ax = new_figure(420, 250)
     at = np.arange(len(now))
     ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")
     ax.stairs(now, np.arange(len(now) + 1) - 0.5, color=NOW, linewidth=1.8, label="now")
-    ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), 6)).round().astype(int))
+    ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), TICKS)).round().astype(int))
     ax.set_xticks(ticks, [bounds[k] for k in ticks])
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     ax.grid(visible=False, axis="x")
     ax.set_title(name, loc="left")
     ax.legend(fontsize=9, loc="best")
-    mean = baseline.column(name)["mean"]
-    return figure(fig, f"{name}: mean {short(mean)} in the baseline, {short(float(numbers.mean[i]))} now.")
+    if name in baseline.categories:
+        most = usual(baseline, None, name), usual(baseline, numbers, name)
+        return figure(fig, f"{name}: most often {most[0]} in the baseline, {most[1]} now.")
+    mean, its = baseline.column(name)["mean"], float(numbers.mean[baseline.names.index(name)])
+    return figure(fig, f"{name}: mean {short(mean)} in the baseline, {short(its)} now.")
+
+
+Bars = tuple[np.ndarray, np.ndarray, Sequence[str]]
+
+
+def bars(baseline: Baseline, numbers: Numbers, name: str) -> Bars:
+    """Shares per bucket before and now, and where each bucket begins."""
+    i = baseline.names.index(name)
+    before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
+    keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
+    return before[keep], now[keep], bucket_bounds(baseline.edges[i], baseline.types[i] == "Integral")[keep]
+
+
+def named_bars(baseline: Baseline, numbers: Numbers, name: str) -> Bars:
+    """Shares before and now of a category's most frequent texts, of either time; the others together come last."""
+    both = [baseline.by_name(name, counts) for counts in (baseline.counts, numbers.counts)]
+    own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
+    shown = own[: TICKS - 1]
+    found = [np.array([share_of(counts, text) for text in shown]) for counts in both]
+    before, now = (np.append(each, max(0.0, 1 - each.sum())) for each in found)
+    return before, now, [*(text if len(text) <= 9 else f"{text[:8]}…" for text in shown), "others"]
 
 
 def shares(counts: np.ndarray) -> np.ndarray:

@@ -24,8 +24,10 @@ from scarcegan.data.statistics import (
     Numbers,
     beside,
     bucket_edges,
+    category_edges,
     constraints,
     fold,
+    named_codes,
     sample_rows,
     statistics,
     summarise,
@@ -46,11 +48,15 @@ def describe(
     tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """statistics.json of each definition. Rows are read twice: a sample for the buckets' edges, all for the counts."""
-    names = next((table.names for table in tables()), ())
+    names, categories = next(((table.names, table.categories) for table in tables()), ((), {}))
     sample = sample_rows((table.values for table in tables()), SAMPLE_ROWS, np.random.default_rng(0))
     if not len(sample):
         raise UserError("no training row to take a baseline of. Run the split step again and look at its counts.")
-    edges = [bucket_edges(column) for column in sample.T]
+    edges = [
+        category_edges(column) if name in categories else bucket_edges(column)
+        for name, column in zip(names, sample.T, strict=True)
+    ]
+    named = {name: named_codes(sample[:, names.index(name)], texts) for name, texts in categories.items()}
     given = {name: score_columns(scorer.score(sample, names)) for name, scorer in scorers.items()}
     score_edges = {name: [bucket_edges(column, SCORE_CUTS) for column in found.T] for name, found in given.items()}
     features: list[Numbers] = []
@@ -69,7 +75,7 @@ def describe(
     found = {}
     for name in scorers:
         numbers, own = fold(beside(plain, total(scores[name], score_edges[name])), [*edges, *score_edges[name]])
-        found[name] = statistics((*names, *SCORES), numbers, own, labels[name])
+        found[name] = statistics((*names, *SCORES), numbers, own, labels[name], named)
     return found
 
 

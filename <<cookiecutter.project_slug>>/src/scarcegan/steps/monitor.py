@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = read_truth(args.truth, args.classes) if args.truth else None
     matches = Matches(truth, args.classes) if truth else None
     tally = Tally()
-    batches = read_captured(args.captured, baseline.features, args.classes, tally)
+    batches = read_captured(args.captured, baseline.features, args.classes, tally, categories=baseline.categories)
     days = count_days(matches.watch(batches) if matches else batches, baseline)
     print(tally.words(), file=sys.stderr)
     windows = judge(days, baseline, tally, rules, rare)
@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = verdict(windows, broken, rules, rare)
 
     out = args.monitoring_out
-    write_json(
-        out / "statistics.json", statistics(baseline.names, now.current.numbers, baseline.edges, now.current.labels)
-    )
+    current, labels = now.current.numbers, now.current.labels
+    described = statistics(baseline.names, current, baseline.edges, labels, baseline.categories)
+    write_json(out / "statistics.json", described)
     write_json(out / "constraints.json", applied(baseline, rules.threshold))
     write_json(out / "constraint_violations.json", document([*now.violations, *broken]))
     if quality:

@@ -19,7 +19,7 @@ wheels="$channels/wheels"
 [ -d "$wheels" ] || fail "$wheels: no such channel. Upload the wheels again: scarcegan upsert"
 
 work="$(mktemp -d "${TMPDIR:-/tmp}/scarcegan-XXXXXXXX")"
-"$python" -m tarfile -e "$here/source.tar.gz" "$work/code"
+"$python" -m tarfile --filter data -e "$here/source.tar.gz" "$work/code"
 # --no-deps: the list is whole; --target: the image's own packages stay as they are, ours come first on the path.
 if ! "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --no-compile \
     --find-links "$wheels" --target "$work/libraries" --requirement "$work/code/requirements-jobs.txt" 2> "$work/pip.log"; then

@@ -21,6 +21,7 @@ class Model:
     """Rarity grows with deposits, unknown with the trend's size; a user of more than 5 visits is heavy."""
 
     classes, features, thresholds = CLASSES, NAMES, {"rare": 0.5, "unknown": 0.9}
+    categories: dict[str, dict[str, int]] = {}  # noqa: RUF012
 
     def score(self, values: np.ndarray, names: tuple[str, ...] | None = None) -> SimpleNamespace:
         known = np.nan_to_num(values)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -101,3 +102,9 @@ def test_a_feature_named_like_a_score_is_refused(tmp_path):
     renamed = FeatureTable(table.user_id, table.as_of, table.label, ("deposits", "visits", "rarity"), table.values)
     with pytest.raises(UserError, match="a feature is called 'rarity'"):
         score.score_all([renamed], Model(), tmp_path)
+
+
+def test_a_column_that_was_no_category_in_training_is_refused(tmp_path, door):
+    table = replace(three_users(), categories={"visits": {}})
+    with pytest.raises(UserError, match=r"feature 'visits' was a number when the model was trained"):
+        score.main(arguments(tmp_path, table))

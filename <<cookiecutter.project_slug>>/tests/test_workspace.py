@@ -94,7 +94,7 @@ def test_a_package_is_exported_once(place, monkeypatch):
 class Sum:
     """A scorer whose rarity is the sum of two features."""
 
-    classes, features = ("normal", "risky"), ("a", "b")
+    classes, features, categories = ("normal", "risky"), ("a", "b"), {}
 
     def score(self, values, names=None):
         rarity = values.sum(axis=1)
@@ -122,6 +122,14 @@ def test_a_user_is_explained_by_what_moves_it_from_the_median_user_strongest_fir
     assert [item["feature"] for item in found["features"]] == ["a", "b"]
     assert [item["moves_rarity_by"] for item in found["features"]] == pytest.approx([0.6, -0.1])
     json.dumps(found)
+
+
+def test_a_category_is_explained_by_its_text_next_to_the_most_frequent_one(scored, monkeypatch):
+    monkeypatch.setattr(Sum, "categories", {"b": {"tcp": 3, "udp": 5}})
+    rows = {"user_id": ["u1", "u2", "u3"], "a": [0.0, 0.1, 0.7], "b": [3.0, 3.0, 9.0]}
+    pq.write_table(pa.table(rows), scored.runs_folder / "r1" / "score" / "scored" / "part-00000.parquet")
+    (first, _) = scored.explain("u3")["features"]
+    assert (first["feature"], first["value"], first["median_user"]) == ("b", "code 9", "tcp")
 
 
 def test_a_user_nobody_has_scored_is_told_so(scored, monkeypatch):

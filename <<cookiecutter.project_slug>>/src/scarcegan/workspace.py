@@ -182,7 +182,8 @@ class Workspace:
 
     def explain(self, user: str, orders: int = 8) -> dict[str, Any]:
         """Why the champion ranks a user where it does: rarity, and by how much each feature moves it from that of the
-        median user it scored, strongest first. UserError for a user it has not scored."""
+        median user it scored, strongest first. A category goes by its text, the median user has the most frequent one.
+        UserError for a user it has not scored."""
         import numpy as np
 
         package = self.package(None)
@@ -190,6 +191,7 @@ class Workspace:
         if folder is None:
             raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
         os.environ.update(self.environment)  # before TensorFlow is loaded: it is quiet, as in a step
+        from scarcegan.data.categories import places, shown
         from scarcegan.model import scorer
         from scarcegan.model.explain import explain, reference
 
@@ -200,15 +202,15 @@ class Workspace:
             raise UserError(
                 f"user '{user}' is not among the {len(users):,} users in {self.show(folder)}. Score them first."
             )
-        row, median = values[place[-1:]], reference(values)
+        row, median = values[place[-1:]], reference(values, places(model.features, model.categories))
         moves = explain(model, row, median, orders)[0]
         found = model.score(row)
         order = np.argsort(-np.abs(moves))
         features = [
             {
                 "feature": model.features[i],
-                "value": float(row[0, i]),
-                "median_user": float(median[i]),
+                "value": shown(float(row[0, i]), model.features[i], model.categories),
+                "median_user": shown(float(median[i]), model.features[i], model.categories),
                 "moves_rarity_by": float(moves[i]),
             }
             for i in order

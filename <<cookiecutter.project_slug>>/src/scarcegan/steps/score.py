@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scarcegan.data.capture import PROBABILITY
-from scarcegan.data.schema import FeatureTable, iter_features, parse_classes
+from scarcegan.data.schema import FeatureTable, feature_categories, iter_features, parse_classes
 from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
@@ -109,6 +109,17 @@ def summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequenc
     }
 
 
+def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
+    """UserError for a column that was a category in training and is a number now, or the other way round."""
+    changed = sorted(set(found) ^ set(model.categories))
+    if changed:
+        before = "a category" if changed[0] in model.categories else "a number"
+        raise UserError(
+            f"feature '{changed[0]}' was {before} when the model was trained. Set data.categories as it was then, or "
+            "train again."
+        )
+
+
 def model_of(package: Path) -> Path:
     """The folder of the SavedModel in a model package; UserError if this is no package."""
     found = [folder for folder in (package / "model", package) if (folder / "model.json").is_file()]
@@ -145,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{args.model}: the model knows the classes {', '.join(model.classes)}, config.yaml says "
             f"{', '.join(args.classes)}. Set labels as they were when it was trained, or train again."
         )
+    refuse_other_categories(feature_categories(args.features), model)
     found = score_all(iter_features(args.features, args.batch_rows), model, args.scored_out)
     found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}
     write_json(args.scored_out / "summary.json", found)

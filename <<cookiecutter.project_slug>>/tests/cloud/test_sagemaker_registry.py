@@ -34,6 +34,7 @@ from rehearsal.shapes import problems
 from scarcegan.errors import UserError
 from scarcegan.registry.archive import unpack
 from scarcegan.registry.base import PackageRequest
+from scarcegan.registry.group import Group
 from scarcegan.registry.metadata import plain, read_out, spelled
 from scarcegan.registry.sagemaker import SageMakerRegistry
 
@@ -215,13 +216,13 @@ def test_nothing_that_somebody_has_decided_about_is_withdrawn(registry: SageMake
 def test_a_package_that_sagemaker_cannot_complete_withdraws_the_set(
     registry: SageMakerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = SageMakerRegistry._describe
+    real = Group.describe
 
-    def describe(self: SageMakerRegistry, arn: str) -> dict[str, Any]:
+    def describe(self: Group, arn: str) -> dict[str, Any]:
         return {**real(self, arn), **({"ModelPackageStatus": "Failed"} if arn.endswith("/2") else {})}
 
-    monkeypatch.setattr(SageMakerRegistry, "_describe", describe)
-    with pytest.raises(UserError, match=r"has not completed the package 'few_unknown' \(Failed"):
+    monkeypatch.setattr(Group, "describe", describe)
+    with pytest.raises(UserError, match=r"has not completed the package \S+/2 \(Failed"):
         registry.register_set("set-1", requests(tmp_path)[:2])
     assert_exactly()
 
@@ -523,8 +524,8 @@ def test_what_cannot_be_withdrawn_for_lack_of_a_right_is_said_and_withdrawn_when
     assert_exactly("set-1")
 
 
-def test_a_bug_is_no_sentence(registry: SageMakerRegistry, tmp_path: Path) -> None:
-    broken = refused("sagemaker", "CreateModelPackage", "ValidationException", "1 validation error detected")
+def test_a_failure_of_aws_itself_is_handed_on_and_nothing_is_left(registry: SageMakerRegistry, tmp_path: Path) -> None:
+    broken = refused("sagemaker", "CreateModelPackage", "InternalFailure")
     with broken, pytest.raises(ClientError):
         registry.register_set("set-1", requests(tmp_path))
     assert keys() == set()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scarcegan.registry.base import ModelPackage
+from scarcegan.registry.registering import say
 from scarcegan.registry.request import MODEL
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ ASSOCIATIONS = {"models": "DerivedFrom", "evaluation": "ContributedTo", "baselin
 
 def tell(registry: "SageMakerRegistry", packages: Sequence[ModelPackage], sources: Mapping[str, str]) -> None:
     """Link each source (channel -> URI) to the model of each package."""
-    from scarcegan.registry.sagemaker import say
-
     try:
         client = registry.client("sagemaker")
         origins = {channel: artifact(client, uri, TYPES[channel]) for channel, uri in sources.items()}

@@ -1,20 +1,15 @@
 """The registry in AWS: a model package group of SageMaker's Model Registry; files and records in the project's bucket.
 
-How a set is registered whole or not at all: files and packages are made first, then one object in S3, the record of
-the set, is replaced on the condition that nobody has touched it (see record.py). A package that no record names does
-not exist for anybody who asks here; packages registered by hand are such. What a killed registration left is
-withdrawn by the next one. Nothing that somebody has approved or rejected is ever deleted.
+A package exists for who asks here when the record of a set names it (see registering.py); packages registered by hand
+are left alone. Decisions are kept with the package, in SageMaker, so that those made in Studio count as well.
 
 The champion is what the deploy pipeline has promoted: champion/package.tar.gz and an SSM parameter with its ARN.
 boto3 is imported when the first method is called.
 """
 
 import json
-import re
-import secrets
-import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,18 +36,15 @@ from scarcegan.registry.base import (
     unknown_version,
     whole,
 )
-from scarcegan.registry.metadata import decisions, with_decision
-from scarcegan.registry.record import READERS, ROOT, Claim, Claimed, Records, take
-from scarcegan.registry.request import MODEL, create_request, ending
+from scarcegan.registry.group import GROUP, Group, Seen, events_of, model_package
+from scarcegan.registry.metadata import with_decision
+from scarcegan.registry.record import READERS, Records
+from scarcegan.registry.registering import Registration, place
+from scarcegan.registry.request import MODEL
 from scarcegan.registry.storage import Bucket, Changed, bucket_of, fetch, key_of
 
 CHAMPION = "champion/package.tar.gz"
-FACTS = ("definition", "metrics", "gate", "run", "data_fingerprint", "code_version", "description")
 NOTE_LENGTH = 1024
-SETTLED_AFTER = 60  # looks at a package that SageMaker is still making, two seconds apart
-GROUP = re.compile(r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>\d{12}):model-package-group/(?P<name>[\w-]+)")
-
-Seen = Mapping[str, Any]  # a model package as DescribeModelPackage or ListModelPackages shows it
 
 
 class SageMakerRegistry:
@@ -173,7 +165,7 @@ class SageMakerRegistry:
         if len(note) > NOTE_LENGTH:
             raise UserError(f"the note has {len(note)} characters, SageMaker keeps {NOTE_LENGTH}. Shorten it.")
         with self.spoken():
-            seen = self._describe(arn)
+            seen = self._group.describe(arn)
             event = Event(iso(self._clock()), found.version, cast(Any, status.lower()), self._user(), note)
             properties, gone = with_decision(seen.get("CustomerMetadataProperties", {}), event)
             self.client("sagemaker").update_model_package(
@@ -183,7 +175,7 @@ class SageMakerRegistry:
                 CustomerMetadataProperties=properties,
                 **({"CustomerMetadataPropertiesToRemove": gone} if gone else {}),
             )
-            return self._package(found.set_id, vars(found), self._describe(arn), arn if found.champion else "")
+            return self._package(found.set_id, vars(found), self._group.describe(arn), arn if found.champion else "")
 
     # -- registering ------------------------------------------------------------------------------------------------
 
@@ -191,144 +183,28 @@ class SageMakerRegistry:
         """Register the packages as one set: all or none, and once, however often and by how many it is tried."""
         check_set(requests)
         with self.spoken():
-            self._sweep()
-            if not self._is_whole(set_id, requests):
-                self._register(set_id, requests)
+            self._registration().register(set_id, requests)
             return self._of_set(set_id, requests)
 
-    def _register(self, set_id: str, requests: Sequence[PackageRequest]) -> None:
-        token = secrets.token_hex(8)
-        claimed = take(self._records, set_id, token, self._clock, self._sleep, self._patience)
-        try:
-            self._withdraw(claimed, claimed.dead)
-            self._complete(claimed, requests)
-        except BaseException:
-            self._back_out(claimed)
-            raise
-
-    def _complete(self, claimed: Claimed, requests: Sequence[PackageRequest]) -> None:
-        """Write what is missing of the set, then the record that makes it visible."""
-        there = {facts["definition"]: facts for facts in claimed.record.packages if self._exists(facts["arn"])}
-        self._store(claimed, requests)
-        for request in requests:
-            if request.definition not in there:
-                there[request.definition] = self._create(claimed, request)
-        for request in requests:
-            self._write_facts(claimed.set_id, there[request.definition], request)
-        claimed.publish(list(there.values()))
-
-    def _store(self, claimed: Claimed, requests: Sequence[PackageRequest]) -> None:
-        """Put every file of the set that is not there yet."""
-        there = set(self._bucket.keys(f"{ROOT}{claimed.set_id}/")) if claimed.record.packages else set()
-        with TemporaryDirectory() as scratch:
-            for request in requests:
-                files = stored(request)
-                if missing := {path for path in [MODEL, *files] if key_in(claimed, request, path) not in there}:
-                    claimed.renew()
-                if MODEL in missing:
-                    archive = pack(below(request, "model"), Path(scratch, MODEL))
-                    self._bucket.put(key_in(claimed, request, MODEL), archive)
-                for path in sorted(missing - {MODEL}):
-                    self._bucket.put(key_in(claimed, request, path), files[path])
-
-    def _create(self, claimed: Claimed, request: PackageRequest) -> dict[str, Any]:
-        """A model package, pending, which nobody sees here yet; what the record will say of it."""
-        asked = create_request(
-            self._asked,
-            claimed.set_id,
-            request,
-            lambda path: self._bucket.uri(key_in(claimed, request, path)),
+    def _registration(self) -> Registration:
+        return Registration(
+            self.group,
+            self._group,
+            self._bucket,
+            self._records,
             self.names.image("inference"),
-            claimed.token,
             self._made_by,
+            self._clock,
+            self._sleep,
+            self._patience,
         )
-        arn = str(self.client("sagemaker").create_model_package(**asked)["ModelPackageArn"])
-        claimed.renew(created=arn)
-        self._settle(arn, request.definition)
-        return {"arn": arn, **{name: getattr(request, name) for name in FACTS}}
-
-    def _settle(self, arn: str, definition: str) -> None:
-        """Wait until SageMaker has made the package; UserError when it cannot."""
-        for _ in range(SETTLED_AFTER):
-            seen = self._describe(arn)
-            if seen["ModelPackageStatus"] not in ("Pending", "InProgress"):
-                break
-            self._sleep(2)
-        if seen["ModelPackageStatus"] != "Completed":
-            details = json.dumps(seen.get("ModelPackageStatusDetails", {}), default=str)
-            raise UserError(
-                f"SageMaker has not completed the package '{definition}' ({seen['ModelPackageStatus']}: {details}). "
-                "Nothing was registered; start the execution again."
-            )
-
-    def _write_facts(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
-        """package.json beside the model, with what has no room in SageMaker."""
-        package = self._package(set_id, facts, self._describe(facts["arn"]), "")
-        with TemporaryDirectory() as scratch:
-            path = Path(scratch, "package.json")
-            path.write_text(package_json(package, request.config), encoding="utf-8")
-            self._bucket.put(place(set_id, request.definition, path.name), path)
-
-    def _is_whole(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
-        """Whether nothing is left to do: every package is registered and has its files, and nobody is at it."""
-        record = self._records.read(set_id)
-        if record is None or record.claim:
-            return False
-        there = {facts["definition"]: facts["arn"] for facts in record.packages}
-        if not all(r.definition in there and self._exists(there[r.definition]) for r in requests):
-            return False
-        wanted = {place(set_id, r.definition, path) for r in requests for path in [MODEL, "package.json", *stored(r)]}
-        return wanted <= set(self._bucket.keys(f"{ROOT}{set_id}/"))
 
     def _of_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
         """The set as it stands; each package looked up by itself, as a listing may lag behind."""
         record, champion = self._records.read(set_id), self._champion()
         found = {facts["definition"]: facts for facts in record.packages} if record else {}
         wanted = [found[request.definition] for request in requests]
-        return [self._package(set_id, facts, self._describe(facts["arn"]), champion) for facts in wanted]
-
-    # -- withdrawing ------------------------------------------------------------------------------------------------
-
-    def _sweep(self) -> None:
-        """Withdraw what registrations left that were killed; of any set, as theirs may never be tried again."""
-        for set_id, record in self._records.all().items():
-            if record.abandoned(self._clock()):
-                self._back_out(take(self._records, set_id, secrets.token_hex(8), self._clock, self._sleep, 0))
-
-    def _back_out(self, claimed: Claimed) -> None:
-        """Leave the set as it was before. What cannot be withdrawn now is withdrawn by the next registration."""
-        try:
-            ours = claimed.look_again()
-            self._withdraw(claimed, Claim(claimed.token, "", tuple(claimed.created)))
-            if ours:
-                self._withdraw(claimed, claimed.dead)
-                if not claimed.record.packages:
-                    self._remove_files(claimed.set_id)
-                claimed.give_up()
-        except Exception as error:
-            say(f"model set {claimed.set_id}: not all could be withdrawn ({error}); the next registration tries again")
-
-    def _withdraw(self, claimed: Claimed, claim: Claim | None) -> None:
-        """Delete the packages made under a claim that the record of the set does not name.
-
-        Found by what the claim says and by a listing: the answer of a creation may have been lost.
-        """
-        if claim is None:
-            return
-        end = ending(claimed.set_id)
-        pending = self._listed(ModelApprovalStatus=PENDING).items()
-        listed = {arn for arn, seen in pending if seen.get("ModelPackageDescription", "").endswith(end)}
-        for arn in sorted({*claim.created, *listed} - arns(claimed.record.packages)):
-            if self._exists(arn) and is_undecided(self._describe(arn), claimed.set_id, claim.token):
-                self.client("sagemaker").delete_model_package(ModelPackageName=arn)
-
-    def _remove_files(self, set_id: str) -> None:
-        """Remove the files of a set, unless a group beside this one has registered it too."""
-        keys = list(self._bucket.keys(f"{ROOT}{set_id}/"))
-        records = {key for key in keys if re.fullmatch(r"set\.[^/]*\.json", key.removeprefix(f"{ROOT}{set_id}/"))}
-        if records <= {self._records.key(set_id)}:
-            for key in sorted(set(keys) - records):
-                self._bucket.remove(key)
+        return [self._package(set_id, facts, self._group.describe(facts["arn"]), champion) for facts in wanted]
 
     # -- SageMaker's side -------------------------------------------------------------------------------------------
 
@@ -353,7 +229,7 @@ class SageMakerRegistry:
 
     def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Seen]]:
         """(set_id, facts, package) of each package that a record names; those decided about in full."""
-        records, listed = self._records.all(), self._listed()
+        records, listed = self._records.all(), self._group.listed()
         named = [(set_id, facts) for set_id, record in records.items() for facts in record.packages]
         there = [(set_id, facts) for set_id, facts in named if facts["arn"] in listed]
         with ThreadPoolExecutor(READERS) as pool:
@@ -363,43 +239,14 @@ class SageMakerRegistry:
 
     def _look(self, summary: Seen) -> Seen:
         """A listed package; in full when somebody has decided about it, for who and when are not in the listing."""
-        return summary if summary.get("ModelApprovalStatus") == PENDING else self._describe(summary["ModelPackageArn"])
-
-    def _listed(self, **filters: str) -> dict[str, Seen]:
-        pages = self.client("sagemaker").get_paginator("list_model_packages")
-        found: dict[str, Seen] = {}
-        for page in pages.paginate(ModelPackageGroupName=self._asked, PaginationConfig={"PageSize": 100}, **filters):
-            found.update({seen["ModelPackageArn"]: seen for seen in page["ModelPackageSummaryList"]})
-        return found
-
-    def _describe(self, arn: str) -> Seen:
-        return self.client("sagemaker").describe_model_package(ModelPackageName=arn)
-
-    def _exists(self, arn: str) -> bool:
-        from botocore.exceptions import ClientError
-
-        try:
-            return self._describe(arn)["ModelPackageStatus"] != "Deleting"
-        except ClientError as error:
-            if is_missing(error):
-                return False
-            raise
+        return (
+            summary
+            if summary.get("ModelApprovalStatus") == PENDING
+            else self._group.describe(summary["ModelPackageArn"])
+        )
 
     def _package(self, set_id: str, facts: Mapping[str, Any], seen: Seen, champion: str) -> ModelPackage:
-        status = cast(Status, seen.get("ModelApprovalStatus", PENDING))
-        decided = next((event for event in reversed(events_of(seen)) if event.decision == status.lower()), None)
-        return ModelPackage(
-            version=version_of(seen),
-            group=self.group,
-            set_id=set_id,
-            status=status,
-            champion=bool(champion) and seen["ModelPackageArn"] == champion,
-            created=iso(seen["CreationTime"]),
-            decided_at=decided.at if decided else "",
-            decided_by=decided.by if decided else "",
-            note=seen.get("ApprovalDescription", "") if decided else "",
-            **{name: facts[name] for name in FACTS},
-        )
+        return model_package(self.group, set_id, facts, seen, champion)
 
     def _fetch(self, package: ModelPackage, folder: Path) -> None:
         """Bring the files of a package from S3, and say in package.json what is so now."""
@@ -433,6 +280,10 @@ class SageMakerRegistry:
     @property
     def _bucket(self) -> Bucket:
         return Bucket(self.client("s3"), self.names.bucket)
+
+    @property
+    def _group(self) -> Group:
+        return Group(self.client("sagemaker"), self._asked)
 
     @property
     def _records(self) -> Records:
@@ -472,53 +323,3 @@ class SageMakerRegistry:
                     f"a package of {self.group} was deleted while it was being looked at. Start this again."
                 ) from error
             raise UserError(refusal(error, self.names)) from error
-
-
-def place(set_id: str, definition: str, path: str) -> str:
-    """The key of a package's file."""
-    return f"{ROOT}{set_id}/{definition}/{path}"
-
-
-def key_in(claimed: Claimed, request: PackageRequest, path: str) -> str:
-    return place(claimed.set_id, request.definition, path)
-
-
-def below(request: PackageRequest, part: str) -> dict[str, Path]:
-    """The files of one part of a package, by their path inside it."""
-    return {name.removeprefix(f"{part}/"): path for name, path in request.files.items() if name.startswith(f"{part}/")}
-
-
-def stored(request: PackageRequest) -> dict[str, Path]:
-    """The files that lie in S3 each for itself: all but the model's, which are one archive."""
-    return {name: path for name, path in request.files.items() if not name.startswith("model/")}
-
-
-def arns(packages: Iterable[Mapping[str, Any]]) -> set[str]:
-    return {facts["arn"] for facts in packages}
-
-
-def version_of(seen: Seen) -> int:
-    return int(seen["ModelPackageArn"].rsplit("/", 1)[1])
-
-
-def is_undecided(seen: Seen, set_id: str, token: str) -> bool:
-    """Whether a package was made for a set under this claim, and nobody has approved or rejected it."""
-    properties = seen.get("CustomerMetadataProperties", {})
-    ours = (properties.get("set_id"), properties.get("attempt")) == (set_id, token)
-    return ours and seen.get("ModelApprovalStatus") == PENDING
-
-
-def events_of(seen: Seen) -> list[Event]:
-    """The decisions about a package, oldest first; one that was made elsewhere, as in Studio, comes last."""
-    events = decisions(seen.get("CustomerMetadataProperties", {}), version_of(seen))
-    decision = str(seen.get("ModelApprovalStatus", PENDING)).lower()
-    if decision in ("approved", "rejected") and (not events or events[-1].decision != decision):
-        who = seen.get("LastModifiedBy", {})
-        by = who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn", "unknown")
-        at = iso(seen.get("LastModifiedTime", seen["CreationTime"]))
-        events.append(Event(at, version_of(seen), cast(Any, decision), by, seen.get("ApprovalDescription", "")))
-    return events
-
-
-def say(words: str) -> None:
-    print(f"register: {words}", file=sys.stderr, flush=True)

@@ -196,11 +196,11 @@ def replaced(value, old: str, new: str):
     return json.loads(json.dumps(value).replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1]))
 
 
-def faulty(both: Both, fault, step: str = "") -> Execution:
-    """The first execution once more, with a fault in its definition; steps come from the cache, but for one."""
+def faulty(both: Both, fault, again: str = "") -> Execution:
+    """The first execution once more, with a fault in its definition. again: a step that is not taken from the cache."""
     definition = copy.deepcopy(both.it.definition("training"))
     fault(definition)
-    cache = {key: found for key, found in both.it.cache.items() if json.loads(key)[0] != step}
+    cache = {key: found for key, found in both.it.cache.items() if json.loads(key)[0] != again}
     return both.it.execute("training", definition, both.it.started[0], cache)
 
 
@@ -210,8 +210,9 @@ def misspelt_channel(definition):
 
 
 def misspelt_output_folder(definition):
-    arguments = step_of(definition, "split")["Arguments"]
-    arguments["ProcessingOutputConfig"] = replaced(arguments["ProcessingOutputConfig"], "output/folds", "output/fold")
+    arguments = step_of(definition, "features")["Arguments"]
+    outputs = arguments["ProcessingOutputConfig"]
+    arguments["ProcessingOutputConfig"] = replaced(outputs, "output/features", "output/feature")
 
 
 def wrong_module(definition):
@@ -249,21 +250,21 @@ def lambda_output_misspelt(definition):
 
 
 @pytest.mark.parametrize(
-    ("fault", "step", "words"),
+    ("fault", "again", "step", "words"),
     [
-        (misspelt_channel, "split", "features: no feature table"),
-        (misspelt_output_folder, "split", "left nothing in /opt/ml/processing/output/fold for output folds"),
-        (wrong_module, "split", "No module named scarcegan.steps.spilt"),
-        (unknown_argument, "split", "unrecognized arguments: --colour=red"),
-        (code_not_uploaded, "split", "no S3 objects found under s3://"),
-        (missing_property_file, "gate", "gate/verdict.json"),
-        (wrong_metric_path, "gate", "no 'pased' (there are: passed"),
-        (lambda_channel_misspelt, "register", "the event lacks evaluation"),
-        (lambda_output_misspelt, "register", "no output 'setid'"),
+        (misspelt_channel, "split", "split", "features: no feature table"),
+        (misspelt_output_folder, "features", "split", "features: no feature table"),
+        (wrong_module, "split", "split", "No module named scarcegan.steps.spilt"),
+        (unknown_argument, "split", "split", "unrecognized arguments: --colour=red"),
+        (code_not_uploaded, "split", "split", "no S3 objects found under s3://"),
+        (missing_property_file, "", "gate", "gate/verdict.json"),
+        (wrong_metric_path, "", "gate", "no 'pased' (there are: passed"),
+        (lambda_channel_misspelt, "", "register", "the event lacks evaluation"),
+        (lambda_output_misspelt, "", "register", "no output 'setid'"),
     ],
 )
-def test_a_fault_in_the_definition_fails_its_step_in_moto(both, fault, step, words):
-    execution = faulty(both, fault, step)
+def test_a_fault_in_the_definition_fails_its_step_in_moto(both, fault, again, step, words):
+    execution = faulty(both, fault, again)
     assert execution.status == "Failed"
     assert execution.steps[step].status == "Failed", execution.reason
     assert words in execution.steps[step].reason

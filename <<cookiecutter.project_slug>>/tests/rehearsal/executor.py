@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -327,8 +328,11 @@ class Run:
             invoked_function_arn=arn,
             get_remaining_time_in_millis=lambda: LAMBDA_MS,
         )
+        log = self.folder / step.name / "log.txt"  # as CloudWatch keeps it
+        log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            answer = json.loads(json.dumps(self.functions[arn](event, context)))
+            with log.open("w", encoding="utf-8") as said, redirect_stdout(said), redirect_stderr(said):
+                answer = json.loads(json.dumps(self.functions[arn](event, context)))
         except Exception as error:  # as Lambda does: whatever the handler raises is the step's failure
             raise jobs.Failed(f"ClientError: {type(error).__name__}: {error}") from error
         outputs = {each["OutputName"]: answered(answer, each) for each in step.body.get("OutputParameters", ())}

@@ -34,8 +34,10 @@ from scarcegan.pipeline.bundle import Bundle
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.names import Names
 done = cloud.compile_all(Config(), Names(*sys.argv[1:4]), Bundle(sys.argv[4], {}, sys.argv[5]))
+import boto3, logging
+kept = (dict(os.environ), boto3.DEFAULT_SESSION, logging.root.handlers) == (before, None, [])
 told = {name: compiled.definition for name, compiled in done.items()}
-print(json.dumps({"definitions": told, "tried": tried, "environment_kept": before == dict(os.environ)}))
+print(json.dumps({"definitions": told, "tried": tried, "kept": kept}))
 """
 
 

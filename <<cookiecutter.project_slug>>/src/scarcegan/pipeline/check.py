@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from scarcegan.errors import UserError
 from scarcegan.pipeline.job import MODULE, OURS, OUTPUTS, ROOT
 
 Json = dict[str, Any]
@@ -19,19 +20,28 @@ LIMITS = {  # characters of each, and how many
     "environment variable": (256, 100),
     "hyperparameter": (2500, 100),
 }
-MOST_PARAMETERS = 200
+MOST_PARAMETERS = 200  # https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
+LONGEST_PARAMETER = 1024
 MOST_CHANNELS = {"Processing": 10, "Training": 20}
 LONGEST_DEFINITION = 1_048_576
 EXECUTION = ("PipelineExecutionId", "PipelineExecutionArn", "PipelineName", "PipelineArn", "StartDateTime")
 
 
+class Refused(UserError, ValueError):
+    """A pipeline that SageMaker would not take, or that no execution would survive."""
+
+
 def check(pipeline: Json, size: int = 0) -> None:
-    """Raise ValueError naming every problem, a line each. size: characters of the definition."""
+    """Raise Refused naming every problem, a line each. size: characters of the definition."""
     problems = list(find(pipeline))
     if size > LONGEST_DEFINITION:
         problems.append(f"the definition has {size:,} characters, SageMaker takes {LONGEST_DEFINITION:,}")
     if problems:
-        raise ValueError("this pipeline would not run:\n" + "\n".join(f"- {problem}" for problem in problems))
+        told = "\n".join(f"- {problem}" for problem in problems)
+        raise Refused(
+            f"SageMaker would not run this pipeline:\n{told}\n"
+            "Mend pipeline/definition.py, or the values of config.yaml that stand in it."
+        )
 
 
 def find(pipeline: Json) -> Iterator[str]:

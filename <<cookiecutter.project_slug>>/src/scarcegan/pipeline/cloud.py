@@ -77,7 +77,7 @@ class Compiled:
 
 
 def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str = "") -> dict[str, Compiled]:
-    """The training and the scoring pipeline. ValueError names what SageMaker would refuse."""
+    """The training and the scoring pipeline. Refused names what SageMaker would not take."""
     return {
         pipeline.name: compile_pipeline(pipeline, config, names, bundle)
         for pipeline in pipelines(config, code_version or bundle.digest)
@@ -94,13 +94,15 @@ def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: B
     with quiet(names.region):
         writer = Writer(pipeline, config, names, bundle)
         text = json.dumps(json.loads(writer.pipeline().definition()), indent=1, ensure_ascii=True) + "\n"
-    check.check(json.loads(text))
+    check.check(json.loads(text), len(text))
     return Compiled(names.pipeline(pipeline.name), text, writer.declared)
 
 
 @contextmanager
 def quiet(region: str) -> Iterator[None]:
-    """The SDK with nobody's defaults and nobody's credentials, silent; the environment is put back."""
+    """The SDK with nobody's defaults and nobody's credentials, silent; what it leaves behind is put back."""
+    import boto3
+
     nothing = os.devnull
     fixed = {
         "AWS_DEFAULT_REGION": region,
@@ -114,7 +116,7 @@ def quiet(region: str) -> Iterator[None]:
         "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": nothing,
         "SAGEMAKER_VALIDATE_ROLE": "false",  # else it asks IAM
     }
-    disabled = logging.root.manager.disable
+    disabled, handlers, session = logging.root.manager.disable, logging.root.handlers[:], boto3.DEFAULT_SESSION
     before = {key: os.environ.get(key) for key in fixed}
     set_environment(fixed)
     logging.disable(logging.WARNING)
@@ -124,6 +126,7 @@ def quiet(region: str) -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        logging.root.handlers[:], boto3.DEFAULT_SESSION = handlers, session
         set_environment(before)
 
 
@@ -503,7 +506,7 @@ def retry_policies(retries: int) -> list[Any]:
 
 
 def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
-    """The last gate that must have opened before a step. ValueError when two gates hold it back side by side."""
+    """The last gate that must have opened before a step. Refused when two gates hold it back side by side."""
     before = ancestors(pipeline, step)
     gates = [name for name in before if isinstance(pipeline.step(name), Gate)]
     if not gates:
@@ -511,7 +514,7 @@ def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
     last = max(gates, key=lambda name: len(ancestors(pipeline, pipeline.step(name))))
     beside = [name for name in gates if name != last and name not in ancestors(pipeline, pipeline.step(last))]
     if beside:
-        raise ValueError(
+        raise check.Refused(
             f"{pipeline.name}: step '{step.name}' stands behind the gates '{last}' and '{beside[0]}', which stand side "
             "by side; SageMaker nests conditions. Put one gate after the other."
         )

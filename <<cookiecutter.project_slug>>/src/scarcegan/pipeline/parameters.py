@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.errors import UserError
 from scarcegan.pipeline.cache import value_text
+from scarcegan.pipeline.check import LONGEST_PARAMETER, MOST_PARAMETERS, Refused
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value
 from scarcegan.pipeline.job import EMPTY
@@ -17,8 +18,7 @@ from scarcegan.pipeline.names import Names
 
 APPROVAL = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
-MOST = 200  # parameters of a pipeline; https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
-LONGEST = 1024  # characters of a value
+LONGEST = LONGEST_PARAMETER
 ABOUT_JOBS = (  # settings of the cloud section that are part of the definition, beside instances and approval
     "volume_gb",
     "volume_key",
@@ -70,23 +70,23 @@ def argument_name(step: str, argument: str) -> str:
 
 
 def of(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]:
-    """Every parameter of a pipeline, by name, in a fixed order. ValueError when SageMaker would refuse them."""
+    """Every parameter of a pipeline, by name, in a fixed order. Refused when SageMaker would not take them."""
     found: dict[str, Parameter] = {}
     for parameter in [*of_sources(pipeline, names), *of_steps(pipeline), *of_approval(pipeline, config)]:
         if parameter.name in found:
-            raise ValueError(
+            raise Refused(
                 f"{pipeline.name}: the parameters of {found[parameter.name].origin} and {parameter.origin} would both "
                 f"be called {parameter.name}. Rename one."
             )
         if len(str(parameter.default)) > LONGEST:
-            raise ValueError(
+            raise Refused(
                 f"{pipeline.name}: {parameter.origin} has {len(str(parameter.default))} characters, a pipeline "
                 f"parameter takes {LONGEST}. Shorten it."
             )
         found[parameter.name] = parameter
-    if len(found) > MOST:
-        raise ValueError(
-            f"{pipeline.name}: {len(found)} parameters, SageMaker takes {MOST}. Declare fewer in the steps."
+    if len(found) > MOST_PARAMETERS:
+        raise Refused(
+            f"{pipeline.name}: {len(found)} parameters, SageMaker takes {MOST_PARAMETERS}. Declare fewer in the steps."
         )
     return found
 

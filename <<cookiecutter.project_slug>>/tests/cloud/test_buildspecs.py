@@ -190,7 +190,7 @@ def test_what_the_templates_are_configured_by_is_what_the_buildspecs_hand_over()
 def test_what_the_approval_shows_is_what_prepare_exports() -> None:
     used = set(re.findall(r"#\{Prepare\.(\w+)\}", (ROOT / "infra/toolchain.yaml").read_text()))
     exported = load(ROOT / "infra/prepare.buildspec.yml")["env"]["exported-variables"]
-    assert used == set(exported) == {"VERSION", "DEFINITION", "SUMMARY"}
+    assert used == {"VERSION", "SUMMARY"} <= set(exported)
 
 
 @pytest.mark.parametrize("buildspec", BUILDSPECS, ids=lambda path: path.name)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import sys
 import tarfile
 from pathlib import Path
 
@@ -208,6 +209,7 @@ def run(definition: dict, folder: Path, handler=lambda event, context: {"set_id"
     return execute(definition, parameters, folder, {REGISTER: handler}, cache=given.get("cache"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the training image's toolkit is for Linux only")
 def test_steps_run_in_the_order_of_their_references_and_hand_over_files_through_s3_in_moto(trained, s3, tmp_path):
     events = []
 

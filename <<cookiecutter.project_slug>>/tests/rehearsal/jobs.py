@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,8 @@ def processing(request: Mapping[str, Any], container: Container) -> dict[str, An
 
 def training(request: Mapping[str, Any], container: Container) -> dict[str, Any]:
     """Run a training job through the image's own toolkit and return what DescribeTrainingJob would say of it."""
+    if find_spec("sagemaker_training") is None:
+        raise Refused("sagemaker-training, the image's toolkit, is not installed: it is for Linux only")
     for channel in request.get("InputDataConfig", ()):
         fetch(channel["DataSource"]["S3DataSource"], container.path(f"{ML}/input/data/{channel['ChannelName']}"))
     checkpoints = request.get("CheckpointConfig")

@@ -139,11 +139,12 @@ def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def summary(package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band) -> str:
-    """What the person reads who lets it into production: figures, difference to the champion, the gate's words."""
+    """What the person reads who lets it into production: model, figures, difference to the champion, the gate."""
     ours = evaluation["scarcegan"]
     figures = ", ".join(figure(name, ours.get("metrics", {}).get(name)) for name in HEADLINE)
     words = [
-        f"{figures} on {ours['test_rows']['labelled']:,} labelled test users.",
+        f"Version {package.version} ({package.definition}): {figures}"
+        f" on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         against(package, champion),
         str(package.gate.get("reason") or ""),

@@ -23,7 +23,7 @@ help:  ## what can be made
 demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole loop
 	@test -d $(DEMO) && echo "$(DEMO) stands already and is kept (make clean removes it)." || "$(RUN)/python" bake.py demo > /dev/null
 	@echo "$(DEMO) is the generated project; its own 'make local' follows."
-	@PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
+	@PATH="$$PATH:$(CURDIR)/$(RUN)" env -u PYTHONDONTWRITEBYTECODE $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
 	@echo "These paths begin in $(DEMO): cd $(DEMO)"
 
 test: check lint-infra  ## lint and types, then all tests, those of a generated project included
@@ -49,9 +49,10 @@ $(VENV)/.tools-ready: requirements.txt
 	@$(INSTALL) -r requirements.txt || $(PIP) -r requirements.txt
 	@touch $@
 
-# The project's own requirements too: its tests run from this environment.
+# The project's own requirements too: its tests run from this environment. Compiled here, for no test writes bytecode,
+# and TensorFlow is imported by many of them.
 $(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements-cloud.txt)
-	@$(INSTALL) $(ALL) || $(PIP) $(ALL)
+	@$(INSTALL) --compile-bytecode $(ALL) || $(PIP) $(ALL)
 	@touch $@
 
 bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and against baselines: DATA=/folder/with/the/gzip/files

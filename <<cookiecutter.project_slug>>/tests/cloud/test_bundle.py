@@ -47,6 +47,8 @@ def test_the_same_tree_gives_the_same_objects_whenever_and_wherever_it_lies(proj
     (elsewhere / "src/scarcegan/__pycache__").mkdir()
     (elsewhere / "src/scarcegan/__pycache__/cli.cpython-312.pyc").write_bytes(b"cache")
     assert bundle.code_bundle(elsewhere) == before
+    archive = before.objects[f"code/{before.digest}/source.tar.gz"]
+    assert archive[4:8] == bytes(4), "the time in the head of a gzip file"
     assert set(before.objects) == {f"code/{before.digest}/source.tar.gz", f"code/{before.digest}/start.sh"}
 
 

@@ -40,11 +40,18 @@ def archive(files: dict[str, str], link: str = "") -> bytes:
     return out.getvalue()
 
 
-def test_a_job_installs_the_wheels_of_its_channel_and_asks_no_index(here):
-    found = seen(
-        here.start("probe", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_EXTRA_INDEX_URL="http://127.0.0.1:9")
-    )
-    assert "/libraries/probe.py" in found["file"]
+def test_a_job_installs_the_wheels_of_its_channel(here):
+    assert "/libraries/probe.py" in seen(here.start("probe"))["file"]
+
+
+def test_a_job_takes_no_wheel_from_an_index_even_where_there_is_one(here):
+    index = here.root / "simple/probe"
+    index.mkdir(parents=True)
+    [wheel] = here.channels.glob("wheels/*.whl")
+    wheel.rename(index / wheel.name)
+    (index / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>', encoding="utf-8")
+    done = here.start("probe", PIP_INDEX_URL=index.parent.as_uri())
+    assert done.returncode == 2 and "is missing" in here.message
 
 
 def test_a_missing_wheel_ends_the_job_with_a_sentence_that_names_it(here):

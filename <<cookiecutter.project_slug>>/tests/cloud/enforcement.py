@@ -110,6 +110,10 @@ class Roles:
         self.properties = {
             role["RoleName"].removeprefix(start): role for role in stack.of_type("AWS::IAM::Role").values()
         }
+        for policy in stack.of_type("AWS::IAM::Policy").values():
+            for role in self.properties.values():
+                if role["RoleName"] in policy["Roles"]:
+                    role["Policies"] = [*role["Policies"], policy]
 
     def statements(self, actor: str) -> list[dict[str, Any]]:
         policies = self.properties[actor]["Policies"]
@@ -198,12 +202,18 @@ def sagemaker_needs(operation: str, parameters: Mapping[str, Any]) -> list[Need]
     kind, name = SAGEMAKER[operation]
     given = parameters.get(name, "*")
     about = given if given.startswith("arn:") or not kind else arn("sagemaker", f"{kind}/{given}")
-    found: list[Need] = [(f"sagemaker:{operation}", about, {})]
+    found: list[Need] = [(f"sagemaker:{operation}", about, machine(parameters))]
     if parameters.get("Tags") and operation.startswith("Create"):
         found.append(("sagemaker:AddTags", about, {}))
     if operation in TAKES_A_ROLE and "RoleArn" in parameters:
         found.append(("iam:PassRole", parameters["RoleArn"], {"iam:PassedToService": "sagemaker.amazonaws.com"}))
     return found
+
+
+def machine(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The instance type that a new job asks for, as IAM is told of it."""
+    place = parameters.get("ProcessingResources", {}).get("ClusterConfig") or parameters.get("ResourceConfig") or {}
+    return {"sagemaker:InstanceTypes": place["InstanceType"]} if "InstanceType" in place else {}
 
 
 def parameters_of(request: IAMRequestBase) -> dict[str, Any]:

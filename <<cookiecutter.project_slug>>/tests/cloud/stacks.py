@@ -110,6 +110,9 @@ class Stack:
                 return self.substitute(*(argument if isinstance(argument, list) else [argument, {}]))
             case "Fn::If":
                 return self.resolve(argument[1] if self.holds(argument[0]) else argument[2])
+            case "Fn::FindInMap":
+                found, row, column = map(self.resolve, argument)
+                return self.body["Mappings"][found][row][column]
             case "Fn::Join":
                 return argument[0].join(self.resolve(argument[1]))
             case "Fn::Split":

@@ -104,6 +104,14 @@ def test_an_approval_in_another_service_or_of_another_kind_deploys_nothing_by_mo
         assert not matches(APPROVAL, package_event() | {key: value})
 
 
+def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys_nothing_by_motos_matcher() -> None:
+    elsewhere = {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": "999988887777"}
+    theirs = rules("toolchain.yaml", TOOLCHAIN | elsewhere)["ApprovalRule"]
+    for rule, owner in ((APPROVAL, ACCOUNT), (theirs, "999988887777")):
+        for account in (ACCOUNT, "999988887777", "555566667777"):
+            assert matches(rule, package_event() | {"account": account}) == (account == owner)
+
+
 def test_the_approved_version_itself_is_deployed() -> None:
     """The transformer is worked out as EventBridge does it: each <name> is replaced by what its path finds."""
     said = transformed(APPROVAL["Targets"][0]["InputTransformer"], package_event())

@@ -6,11 +6,15 @@ import pytest
 from enforcement import Roles, arn
 from stacks import ACCOUNT, REGION, Stack
 
+from scarcegan.pipeline.config import Instances
+from scarcegan.pipeline.names import IMAGE_ACCOUNTS
+
 PROJECT, GROUP = "rare-players", "rare-group"
 PARAMETERS = {"SageMakerProjectName": PROJECT, "Repository": "acme/rare-players", "ModelPackageGroupName": GROUP}
 STACK = Stack("toolchain.yaml", PARAMETERS)
 ROLES = Roles(STACK)
 BUCKET = f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}"
+ARTIFACTS = STACK.attribute("Artifacts", "Arn")
 KEY = STACK.attribute("Key", "Arn")
 
 
@@ -23,6 +27,9 @@ def sagemaker(resource: str) -> str:
 
 
 TO_SAGEMAKER = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+SMALL = {"sagemaker:InstanceTypes": "ml.m5.2xlarge"}
+TAGGED = {"aws:ResourceTag/sagemaker:project-name": PROJECT}
+OF_ANOTHER = {"aws:ResourceTag/sagemaker:project-name": "another"}
 METRICS = {"cloudwatch:namespace": "/aws/sagemaker/TrainingJobs"}
 
 MUST = {
@@ -32,6 +39,8 @@ MUST = {
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
         ("s3:GetObject", f"{BUCKET}/champion/package.tar.gz"),
         ("s3:PutObject", f"{BUCKET}/runs/e1/features/features/part-0.parquet"),
+        ("s3:PutObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
+        ("s3:GetObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
         ("s3:ListBucket", BUCKET),
         ("kms:Decrypt", KEY),
         ("kms:GenerateDataKey", KEY),
@@ -41,8 +50,9 @@ MUST = {
         ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:763104351884:repository/tensorflow-training"),
     ],
     "pipeline": [
-        ("sagemaker:CreateProcessingJob", sagemaker("processing-job/pipelines-abc-features-1")),
-        ("sagemaker:CreateTrainingJob", sagemaker("training-job/pipelines-abc-train-1")),
+        ("sagemaker:CreateProcessingJob", sagemaker("processing-job/pipelines-abc-features-1"), SMALL),
+        ("sagemaker:CreateTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), SMALL),
+        ("sagemaker:StopTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), TAGGED),
         ("sagemaker:AddTags", sagemaker("training-job/pipelines-abc-train-1")),
         ("iam:PassRole", role("job"), TO_SAGEMAKER),
         ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
@@ -75,8 +85,12 @@ MUST = {
         ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
         ("sagemaker:StartPipelineExecution", sagemaker(f"pipeline/{PROJECT}-training")),
         ("iam:PassRole", role("pipeline"), TO_SAGEMAKER),
+        ("s3:GetObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
     ],
     "deploy": [
+        ("s3:GetObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
         ("sagemaker:DescribeModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("s3:GetObject", f"{BUCKET}/packages/set/best_ranking/package.json"),
         ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
@@ -115,10 +129,17 @@ MUST_NOT = {
         ("s3:DeleteObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
         ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}")),
         ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/secrets"),
+        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-training"),
         ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/Billing"}),
     ],
     "pipeline": [
-        ("sagemaker:CreateProcessingJob", sagemaker("processing-job/by-hand")),
+        ("sagemaker:CreateProcessingJob", sagemaker("processing-job/by-hand"), SMALL),
+        (
+            "sagemaker:CreateTrainingJob",
+            sagemaker("training-job/pipelines-abc-train-1"),
+            {"sagemaker:InstanceTypes": "ml.p5.48xlarge"},
+        ),
+        ("sagemaker:StopTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), OF_ANOTHER),
         ("iam:PassRole", role("job"), {"iam:PassedToService": "ec2.amazonaws.com"}),
         ("lambda:InvokeFunction", arn("lambda", "function:somebody-elses")),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
@@ -134,6 +155,7 @@ MUST_NOT = {
     "endpoint": [
         ("s3:PutObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-inference"),
     ],
     "rare-share": [
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
@@ -141,6 +163,9 @@ MUST_NOT = {
         ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "another/endpoint"}),
     ],
     "build": [
+        # What a build could write there, CloudFormation's role would deploy: into production, past the person.
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
         ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
@@ -149,6 +174,8 @@ MUST_NOT = {
         ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
     ],
     "deploy": [
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("sagemaker:DeleteEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
@@ -171,6 +198,7 @@ MUST_NOT = {
         ("sagemaker:DeleteModel", sagemaker("model/made"), {"aws:ResourceTag/sagemaker:project-name": "another"}),
         ("sagemaker:DeleteModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+        ("events:PutRule", arn("events", f"rule/{PROJECT}-model-package-approved")),  # which says what deploys
     ],
     "events": [
         ("codepipeline:StartPipelineExecution", arn("codepipeline", "somebody-elses")),
@@ -217,6 +245,27 @@ def calls(table: Mapping[str, list]) -> list:
     ]
 
 
+def test_the_machines_of_config_yaml_are_among_those_that_jobs_may_have() -> None:
+    for machine in Instances().model_dump().values():
+        job = sagemaker("training-job/pipelines-abc-train-1")
+        assert ROLES.may("pipeline", "sagemaker:CreateTrainingJob", job, {"sagemaker:InstanceTypes": machine})
+
+
+def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:
+    images = STACK.body["Mappings"]["Images"]
+    assert {region: about["Account"] for region, about in images.items()} == IMAGE_ACCOUNTS
+
+
+def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> None:
+    roles = Roles(Stack("toolchain.yaml", PARAMETERS | {"VpcId": "vpc-1", "SubnetIds": "s", "SecurityGroupIds": "g"}))
+    of = f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/"
+    for actor in MUST:
+        assert [call for call in NOBODY_MAY if roles.may(actor, *call[:2], dict(*call[2:]))] == []
+        there = ("ec2:CreateNetworkInterface", arn("ec2", "subnet/subnet-1"))
+        assert roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-1"}) == (actor in ("job", "endpoint", "build", "deploy"))
+        assert not roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-2"})
+
+
 def test_every_actor_has_a_role_and_every_role_an_actor() -> None:
     assert sorted(ROLES.properties) == sorted(MUST) == sorted(MUST_NOT)
 
@@ -242,6 +291,17 @@ def test_a_project_whose_name_begins_like_another_cannot_reach_into_it_checked_s
         for key in ("data/x", "packages/x", "champion/package.tar.gz"):
             assert not ROLES.may(actor, "s3:GetObject", f"{bucket}/{key}", {})
         assert not ROLES.may(actor, "iam:PassRole", role("job", f"{PROJECT}-two"), TO_SAGEMAKER)
+    for action, resource in (
+        ("events:PutRule", arn("events", f"rule/{PROJECT}-two-model-package-approved")),
+        ("cloudwatch:DeleteAlarms", arn("cloudwatch", f"alarm:{PROJECT}-two-production-ErrorAlarm")),
+        ("sqs:DeleteQueue", arn("sqs", f"{PROJECT}-two-production-rare-share")),
+        ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-two-production-rare-share")),
+        ("logs:DeleteLogGroup", arn("logs", f"log-group:/aws/lambda/{PROJECT}-two-register")),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}-two/champion")),
+    ):
+        there = resource.replace("-two", "")
+        assert not ROLES.may("cloudformation", action, resource, {}), resource
+        assert "model-package-approved" in there or ROLES.may("cloudformation", action, there, {}), there
 
 
 TOLD = {"sagemaker.amazonaws.com", "codebuild.amazonaws.com", "codepipeline.amazonaws.com", "scheduler.amazonaws.com"}

@@ -293,6 +293,14 @@ def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
+def test_a_service_uses_the_key_for_this_project_only() -> None:
+    account, *services = TOOLCHAIN.resources["Key"]["KeyPolicy"]["Statement"]
+    assert account["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    for statement in services:
+        asked = json.dumps(statement["Condition"])
+        assert ACCOUNT in asked and LONGEST in asked, statement["Sid"]
+
+
 def test_what_holds_models_or_their_key_outlives_the_stack() -> None:
     for name in ("Bucket", "Key", "ModelPackageGroup"):
         about = TOOLCHAIN.body["Resources"][name]
@@ -309,6 +317,8 @@ def test_a_given_group_is_not_made_and_policies_speak_of_its_account() -> None:
 def test_a_group_is_shared_only_with_accounts_that_are_named() -> None:
     assert "ModelPackageGroupPolicy" not in TOOLCHAIN.resources["ModelPackageGroup"]
     shared = stack("toolchain.yaml", ModelPackageGroupReaders="999988887777").resources["ModelPackageGroup"]
+    pattern = TOOLCHAIN.body["Parameters"]["ModelPackageGroupReaders"]["AllowedPattern"]
+    assert re.fullmatch(pattern, "999988887777") and not re.fullmatch(pattern, "*"), "a star is everybody"
     for statement in shared["ModelPackageGroupPolicy"]["Statement"]:
         assert statement["Principal"] == {"AWS": ["999988887777"]}
         assert "UpdateModelPackage" not in json.dumps(statement), "another account does not approve"

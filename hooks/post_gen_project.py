@@ -26,5 +26,5 @@ def next_commands(folder: str) -> str:
 
 
 if __name__ == "__main__":
-    here = Path.cwd()
+    here = Path(os.environ.get("BAKED_INTO", Path.cwd().parent), Path.cwd().name)
     print(next_commands(as_typed(here, Path(os.environ.get("PWD", here.parent)))))

@@ -1,6 +1,7 @@
 """What a bake makes, from ordinary and from hostile answers, and what it refuses."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -140,6 +141,20 @@ def test_caches_and_environments_in_the_checkout_are_not_baked(tmp_path):
     found = {part for path in copy.rglob("*") for part in path.relative_to(copy).parts}
     assert not found & {"__pycache__", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", "runs"}
     assert not [name for name in found if name.endswith(".pyc")]
+
+
+def test_a_bake_of_the_checkout_says_where_the_project_stands(tmp_path):
+    command = [sys.executable, "-B", str(ROOT / "bake.py"), "my projects"]
+    said = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PWD": str(tmp_path)}, capture_output=True, text=True)
+    assert "    cd 'my projects/rare-players'\n" in said.stdout
+    assert said.stdout.endswith("\nmy projects/rare-players\n") and (tmp_path / "my projects/rare-players").is_dir()
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["one", "two"]])
+def test_a_bake_of_the_checkout_into_no_folder_is_refused(tmp_path, words):
+    command = [sys.executable, "-B", str(ROOT / "bake.py"), *words]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode and said.stderr.startswith("usage: python bake.py FOLDER") and not list(tmp_path.iterdir())
 
 
 def test_two_projects_live_side_by_side_in_one_folder(bake, tmp_path):

@@ -195,6 +195,20 @@ def test_a_dry_start_shows_the_parameters_and_asks_nobody(scarcegan):
     assert json.loads(out)["parameters"] == {"TrainIterations": "2000"}
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("TelemetryUrl=s3://bucket/folder/", "has no parameter TelemetryUrl (it has: TelemetryUri, "),
+        ("TelemetryUrl=s3://bucket/folder/", "Did you mean 'TelemetryUri'?"),
+        ("Colour=red", "a new one is known after: scarcegan upsert"),
+        ("TelemetryUri=data/telemetry", "'data/telemetry' is no place in S3. Give one such as s3://"),
+    ],
+)
+def test_a_dry_start_refuses_what_no_execution_would_be_given(scarcegan, change, words):
+    code, out, err = scarcegan("start", "--set", change, "--dry-run")
+    assert (code, out, err.count("\n")) == (2, "", 1) and words in err
+
+
 @pytest.mark.parametrize("pipeline", ["trainig", "monitoring"])
 def test_a_pipeline_that_does_not_run_in_the_cloud_is_refused(scarcegan, pipeline):
     code, _, err = scarcegan("start", "--pipeline", pipeline, "--dry-run")

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def make_plan(path: Path, name: str, changes: Sequence[str], names: Names) -> St
     typed = [change.partition("=") for change in changes if is_parameter(change)]
     keys = [change for change in changes if not is_parameter(change)]
     base = settings.load(path)
+    refuse_what_is_no_parameter(name, base, {parameter: value for parameter, _, value in typed}, names)
     for key in keys:
         refuse_what_changes_nothing(path, name, base, key, names)
     found = difference(name, base, settings.load(path, keys), names)
@@ -51,6 +53,20 @@ def make_plan(path: Path, name: str, changes: Sequence[str], names: Names) -> St
                 f"{parameter} has {len(value)} characters, SageMaker takes 1 to {parameters.LONGEST}. Mend the value."
             )
     return StartPlan(name, found)
+
+
+def refuse_what_is_no_parameter(name: str, config: Config, typed: Mapping[str, str], names: Names) -> None:
+    """UserError for a pipeline parameter that this pipeline has not, or for data that does not lie in S3."""
+    known = list(parameters.of(pipeline_of(name, config), config, names))
+    for parameter, value in typed.items():
+        if parameter not in known:
+            near = get_close_matches(parameter, known, 1)
+            move = f"Did you mean '{near[0]}'?" if near else "Mend the name; a new one is known after: scarcegan upsert"
+            raise UserError(
+                f"the pipeline {names.pipeline(name)} has no parameter {parameter} (it has: {', '.join(known)}). {move}"
+            )
+        if value and parameter.endswith("Uri"):
+            aws.location(value)
 
 
 def is_parameter(change: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.sagemaker.models import sagemaker_backends
 from registry_in_moto import (
     GROUP,
     NAMES,
@@ -480,6 +481,48 @@ def test_packages_registered_by_hand_are_left_alone(four: SageMakerRegistry, tmp
     assert four.history() == []
     with pytest.raises(UserError, match="has no version 5"):
         four.approve(5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ModelDataUrl": f"s3://{NAMES.bucket}/packages/set-1/few_unknown/model.tar.gz"},
+        {"Image": NAMES.image("inference").replace("763104351884", "999988887777")},
+    ],
+    ids=["model", "image"],
+)
+def test_a_package_that_was_pointed_at_another_model_or_image_is_not_released(
+    four: SageMakerRegistry, tmp_path: Path, change: dict[str, str]
+) -> None:
+    four.approve(1)
+    package = sagemaker_backends[NAMES.account][NAMES.region].model_packages[four.arn(1)]
+    package.inference_specification["Containers"][0].update(change)
+    for release in (lambda: four.export(1, tmp_path / "package"), lambda: four.promote(1)):
+        with pytest.raises(UserError, match="version 1: an endpoint would serve"):
+            release()
+    assert four.champion() is None and not (tmp_path / "package").exists()
+
+
+@pytest.mark.parametrize("name", ["/escaped", "../../../escaped", "model/../../../escaped"])
+def test_an_object_whose_name_leads_out_of_the_folder_is_written_nowhere(
+    four: SageMakerRegistry, tmp_path: Path, name: str
+) -> None:
+    outside = f"{tmp_path}/escaped" if name == "/escaped" else name
+    prefix = "packages/set-1/best_ranking/"
+    Session().client("s3").put_object(Bucket=NAMES.bucket, Key=prefix + outside, Body=b"hostile")
+    folder = tmp_path / "a" / "b" / "package"
+    with pytest.raises(UserError, match="leads out of the folder"):
+        four.export(1, folder)
+    with pytest.raises(UserError, match="leads out of the folder"):
+        four.fetch(f"s3://{NAMES.bucket}/{prefix}", folder)
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_entries_that_look_like_decisions_and_are_none_stop_nobody(four: SageMakerRegistry) -> None:
+    odd = {"decision.²": "x", "decision.": "x", "decision.999x": "2026 approved by nobody"}
+    Session().client("sagemaker").update_model_package(ModelPackageArn=four.arn(1), CustomerMetadataProperties=odd)
+    assert four.approve(1, "looks right").note == "looks right"
+    assert [event.note for event in four.history()] == ["looks right"]
 
 
 def test_more_than_a_hundred_packages_are_listed(four: SageMakerRegistry, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Executions of the SageMaker pipelines: look, read logs, stop, fetch what a step wrote. See start.py, upsert.py."""
 
-import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from scarcegan.pipeline import definition as pipelines
 from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline
+from scarcegan.registry.archive import unpack
 
 PIPELINES = ("training", "scoring")
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
@@ -270,7 +269,4 @@ def fetch_from_model(door: Aws, training_job: str, output: str, folder: Path) ->
     with tempfile.TemporaryDirectory() as place:
         archive = Path(place) / "model.tar.gz"
         door.client("s3").download_file(bucket, key, str(archive))
-        with tarfile.open(archive) as packed:
-            packed.extractall(place, filter="data")
-        shutil.copytree(Path(place) / output, folder, dirs_exist_ok=True)
-    return folder
+        return unpack(archive, folder, output)

@@ -123,9 +123,16 @@ def mirror(folder: Path, view: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack into a folder; links and paths that lead out of it are refused."""
+    """Unpack into a folder; paths that lead out of it and links of any kind are refused: a model needs none."""
     with tarfile.open(archive) as file:
-        file.extractall(folder, filter="data")
+        file.extractall(folder, filter=plain_files)
+
+
+def plain_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """The filter "data", without the links it lets through."""
+    if not (member.isreg() or member.isdir()):
+        raise tarfile.SpecialFileError(member)
+    return tarfile.data_filter(member, folder)
 
 
 def run(module: str, words: Sequence[str], message: Path) -> int:

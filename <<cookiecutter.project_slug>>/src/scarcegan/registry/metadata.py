@@ -94,4 +94,4 @@ def with_decision(properties: Mapping[str, str], event: Event) -> tuple[dict[str
 
 
 def numbers(names: Iterable[str]) -> list[str]:
-    return [name.removeprefix(DECISION) for name in names if name.removeprefix(DECISION).isdigit()]
+    return [name.removeprefix(DECISION) for name in names if name.removeprefix(DECISION).isdecimal()]

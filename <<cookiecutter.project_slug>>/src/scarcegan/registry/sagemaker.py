@@ -8,6 +8,7 @@ boto3 is imported when the first method is called.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ from scarcegan.registry.metadata import with_decision
 from scarcegan.registry.record import READERS, Records
 from scarcegan.registry.registering import Registration, place
 from scarcegan.registry.request import MODEL
-from scarcegan.registry.storage import Bucket, Changed, bucket_of, fetch, key_of
+from scarcegan.registry.storage import Bucket, Changed, bucket_of, fetch, inside, key_of
 
 CHAMPION = "champion/package.tar.gz"
 NOTE_LENGTH = 1024
@@ -103,9 +104,9 @@ class SageMakerRegistry:
 
     def export(self, version: int, folder: Path) -> Path:
         """Write the package's folder; it replaces what is there, and appears whole or not at all."""
-        package = self.package(version)
+        arn, package = self._find(version)
         with self.spoken(), whole(folder) as unfinished:
-            self._fetch(package, unfinished)
+            self._fetch(arn, package, unfinished)
         return folder
 
     def uri(self, package: ModelPackage, path: str) -> str:
@@ -151,7 +152,7 @@ class SageMakerRegistry:
         promoted = replace(package, champion=True)
         with self.spoken(), TemporaryDirectory() as scratch:
             folder = Path(scratch, "package")
-            self._fetch(promoted, folder)
+            self._fetch(arn, promoted, folder)
             files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
             self._bucket.put(CHAMPION, pack(files, Path(scratch, "package.tar.gz")))
             self.client("ssm").put_parameter(
@@ -248,8 +249,9 @@ class SageMakerRegistry:
     def _package(self, set_id: str, facts: Mapping[str, Any], seen: Seen, champion: str) -> ModelPackage:
         return model_package(self.group, set_id, facts, seen, champion)
 
-    def _fetch(self, package: ModelPackage, folder: Path) -> None:
+    def _fetch(self, arn: str, package: ModelPackage, folder: Path) -> None:
         """Bring the files of a package from S3, and say in package.json what is so now."""
+        self._check_served(arn, package)
         start = place(package.set_id, package.definition, "")
         keys = list(self._bucket.keys(start))
         if not {start + MODEL, f"{start}package.json"} <= set(keys):
@@ -258,12 +260,26 @@ class SageMakerRegistry:
                 "Run its pipeline again to restore them."
             )
         for key in keys:
-            self._bucket.get(key, folder / key.removeprefix(start))
+            self._bucket.get(key, inside(folder, key.removeprefix(start)))
         unpack(folder / MODEL, folder / "model")
         (folder / MODEL).unlink()
         described = folder / "package.json"
         config = json.loads(described.read_text(encoding="utf-8"))["config"]
         described.write_text(package_json(package, config), encoding="utf-8")
+
+    def _check_served(self, arn: str, package: ModelPackage) -> None:
+        """UserError when an endpoint would serve another model than was evaluated, or serve it with another image.
+
+        Whoever may approve a package may also point it elsewhere (UpdateModelPackage). Tags of the image may be older.
+        """
+        containers = self._group.describe(arn).get("InferenceSpecification", {}).get("Containers", [])
+        found = [(c.get("ModelDataUrl", ""), re.split("[:@]", c["Image"])[0]) for c in containers]
+        wanted = (self.uri(package, MODEL), self.names.image("inference").partition(":")[0])
+        if found != [wanted]:
+            raise UserError(
+                f"version {package.version}: an endpoint would serve {found}, but evaluated was {wanted}. Somebody has "
+                "changed the package; find out who, and register the model again: scarcegan start"
+            )
 
     def _champion(self) -> str:
         """The ARN of the champion, or ""."""

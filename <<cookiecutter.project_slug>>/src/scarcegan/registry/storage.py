@@ -112,12 +112,23 @@ def fetch(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str
         archive.unlink()
     else:
         for key in bucket.keys(f"{prefix}/"):
-            path = PurePosixPath(key.removeprefix(f"{prefix}/"))
-            if not key.endswith("/") and (not only or path.parts[0] in only) and ".." not in path.parts:
-                bucket.get(key, folder / path)
+            name = key.removeprefix(f"{prefix}/")
+            if not key.endswith("/") and (not only or name.partition("/")[0] in only):
+                bucket.get(key, inside(folder, name))
     if not folder.is_dir():
         raise UserError(f"{uri}: nothing there. Look at the step that writes it, then start the execution again.")
     return folder
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Where an object lies below a folder; UserError for a name that leads out of it, as S3 takes any."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"'{name}' in S3 leads out of the folder it is fetched into, so nothing more was fetched. This project "
+            "writes no such name: find out who did, then delete the object."
+        )
+    return folder / path
 
 
 def bucket_of(uri: str) -> str:

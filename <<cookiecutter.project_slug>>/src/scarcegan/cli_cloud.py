@@ -75,7 +75,7 @@ def upsert(
         emit({**plan.describe(), "written": written}, as_json, lines)
         return
     with aws_door(context) as door:
-        plan = upserting.make_plan(place.root, place.config, door.names)
+        plan = upserting.make_plan(place.root, upserting.with_volume_key(place.config, door), door.names)
         upserting.write(plan)
         done = upserting.walk(plan, door, upload_only, say)
     lines = [f"{len(done['uploaded'])} objects and {done['wheels']} wheels uploaded to {door.names.bucket}"]

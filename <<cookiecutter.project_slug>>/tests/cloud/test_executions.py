@@ -67,6 +67,16 @@ def walk(door, tmp_path, config, upload_only=False):
 # -- upsert ---------------------------------------------------------------------------------------------------------
 
 
+def test_volumes_are_encrypted_with_the_arn_of_the_projects_key_as_the_toolchain_publishes_it_in_moto(door, config):
+    with pytest.raises(UserError, match=r"no SSM parameter /rare-players/key .* Deploy infra/toolchain\.yaml"):
+        upsert.with_volume_key(config, door)
+    arn = NAMES.arn("kms", "key/1234")
+    door.client("ssm").put_parameter(Name="/rare-players/key", Value=arn, Type="String")
+    assert upsert.with_volume_key(config, door).cloud.volume_key == arn
+    chosen = config.model_copy(update={"cloud": config.cloud.model_copy(update={"volume_key": "none"})})
+    assert upsert.with_volume_key(chosen, door) == chosen
+
+
 def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(door, tmp_path, config, wheels):
     s3 = make_bucket()
     done = walk(door, tmp_path, config)

@@ -88,7 +88,7 @@ class Rehearsal:
 
     def upsert(self) -> upsert.Plan:
         """Compile, upload, create the pipelines: `scarcegan upsert`. The wheels are taken to be there already."""
-        plan = upsert.make_plan(self.place.root, self.place.config, self.names)
+        plan = upsert.make_plan(self.place.root, upsert.with_volume_key(self.place.config, self.door), self.names)
         upsert.put(self.door, plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
         upsert.walk(plan, self.door, False, lambda line: None)
         return plan

@@ -201,6 +201,29 @@ def location(uri: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def look_up(door: Aws, name: str) -> str:
+    """An SSM parameter of the project, "" while there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return door.client("ssm").get_parameter(Name=door.names.parameter(name))["Parameter"]["Value"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ParameterNotFound":
+            return ""
+        raise
+
+
+def published(door: Aws, name: str) -> str:
+    """An SSM parameter that the toolchain publishes; UserError while it does not."""
+    found = look_up(door, name)
+    if not found:
+        raise UserError(
+            f"there is no SSM parameter {door.names.parameter(name)} in {door.names.region}: the toolchain makes it. "
+            f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
+        )
+    return found
+
+
 def fetch_folder(aws: Aws, uri: str, folder: Path) -> Path:
     """Copy every object below a URI into a folder; names that would leave it are refused by raising ValueError."""
     s3, (bucket, prefix) = aws.client("s3"), location(uri)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
+from scarcegan.pipeline import aws
 from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.band import Band, band
 from scarcegan.pipeline.config import Config
@@ -205,8 +206,8 @@ def gather(
     package = choose(registry, wanted)
     around = Surroundings(
         package_arn=registry.arn(package.version),
-        key_arn=published(door, "key"),
-        topic_arn=published(door, "topic"),
+        key_arn=aws.published(door, "key"),
+        topic_arn=aws.published(door, "topic"),
         code_key=upload_function(door, root),
         release=release,
         project_id=project_id,
@@ -214,17 +215,6 @@ def gather(
     with tempfile.TemporaryDirectory() as place:
         folder = registry.export(package.version, Path(place) / "package")
         return prepare(config, package, folder, registry.champion(), around)
-
-
-def published(door: Aws, name: str) -> str:
-    """An SSM parameter that the toolchain publishes; UserError while it does not."""
-    found = look_up(door, name)
-    if not found:
-        raise UserError(
-            f"there is no SSM parameter {door.names.parameter(name)} in {door.names.region}: the toolchain makes it. "
-            f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
-        )
-    return found
 
 
 def upload_function(door: Aws, root: Path) -> str:
@@ -239,7 +229,7 @@ def upload_function(door: Aws, root: Path) -> str:
 def promote(door: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False) -> ModelPackage:
     """Make the version that production serves the champion. UserError when production serves another one."""
     package = choose(registry, str(version))
-    served_now = look_up(door, "production/version")
+    served_now = aws.look_up(door, "production/version")
     if served_now != str(version):
         raise UserError(
             f"production serves version {served_now or 'none'}, not {version}, so the champion stays. "
@@ -269,18 +259,6 @@ def start_deploy(door: Aws, request: Mapping[str, Any]) -> str:
         ) from error
 
 
-def look_up(door: Aws, name: str) -> str:
-    """An SSM parameter of the project, "" while there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return door.client("ssm").get_parameter(Name=door.names.parameter(name))["Parameter"]["Value"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ParameterNotFound":
-            return ""
-        raise
-
-
 def status(door: Aws) -> list[dict[str, Any]]:
     """A row per stage: the version it should serve, its endpoint, and whether that runs as its stack wants."""
     return [{"stage": stage, **stage_status(door, stage)} for stage in STAGES]
@@ -289,7 +267,7 @@ def status(door: Aws) -> list[dict[str, Any]]:
 def stage_status(door: Aws, stage: str) -> dict[str, Any]:
     from scarcegan.pipeline import smoke
 
-    found: dict[str, Any] = {name: look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
+    found: dict[str, Any] = {name: aws.look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
     if not found["endpoint"]:
         return {**found, "state": "nothing released yet"}
     try:

@@ -92,6 +92,17 @@ def project_tags(config: Config, names: Names) -> dict[str, str]:
     return {"sagemaker:project-name": names.project, **born, **config.cloud.tags}
 
 
+def with_volume_key(config: Config, door: Aws) -> Config:
+    """The settings with the ARN of the project's key, which the toolchain publishes: volumes take no alias.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
+    """
+    if config.cloud.volume_key != "project":
+        return config
+    cloud = config.cloud.model_copy(update={"volume_key": aws.published(door, "key")})
+    return config.model_copy(update={"cloud": cloud})
+
+
 def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:
     """Parameters of infra/pipeline.yaml that the toolchain does not know.
 

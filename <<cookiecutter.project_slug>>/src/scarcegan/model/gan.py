@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model import losses, networks
+from scarcegan.model import evenness, losses, networks
 
 REPORTED = (
     "Discriminator_Supervised_Loss",
@@ -34,6 +34,9 @@ class Settings:
     bins: piecewise-linear codes of each feature, which every other member sees; 0 is none. unlabelled_weight: how much
     it counts, in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's. unsupervised_weight: of
     the source head's losses beside the supervised one; 1 is the paper's.
+    even: 1 draws kinds of the rare class alike, however many labelled rows each has; 0 draws rows alike.
+    caution: bounds the log odds of a member, so that none outvotes the rest; 0 is no bound. forest: trees per fold
+    beside the networks, 0 is none; forest_weight: of their log odds beside the networks' own.
     decay: what is left of the learning rate at the end. class_weights: one per class; empty means all 1.
     """
 
@@ -55,6 +58,10 @@ class Settings:
     generator_trains_trunk: bool = False
     anchor: bool = True
     expert: bool = True
+    even: float = 1.0
+    caution: float = 0.01
+    forest: int = 100
+    forest_weight: float = 2.0
     class_weights: tuple[float, ...] = ()
 
 
@@ -73,14 +80,25 @@ class Pool:
     count: NDArray
 
 
-def pool(labelled: NDArray, label: NDArray, unlabelled: NDArray, seen: NDArray, classes: int) -> Pool:
-    """A Pool from labels [n] and seen [members, n] bool. Every member must see a row of every class (ValueError)."""
+def pool(
+    labelled: NDArray, label: NDArray, unlabelled: NDArray, seen: NDArray, classes: int, even: float = 0.0
+) -> Pool:
+    """A Pool from labels [n] and seen [members, n] bool. Every member must see a row of every class (ValueError).
+
+    even: see Settings; rows of the rare class (the last) stand in `order` as often as evenness.weights says.
+    """
     count = np.stack([(seen & (label == k)).sum(axis=1) for k in range(classes)], axis=1)
     if (count == 0).any():
         raise ValueError("a member sees no row of some class")
     sort_key = np.where(seen, label, classes)
     order = np.argsort(sort_key, axis=1, kind="stable")
     first = np.cumsum(count, axis=1) - count
+    if even:
+        weight = np.ones(len(label))
+        weight[label == classes - 1] = evenness.weights(labelled[label == classes - 1], even)
+        for own, begin, many in zip(order, first[:, -1], count[:, -1], strict=True):
+            rare = own[begin : begin + many]
+            own[begin : begin + many] = evenness.resampled(rare, weight[rare])
     return Pool(labelled, unlabelled, order.astype(np.int32), first.astype(np.int32), count.astype(np.int32))
 
 

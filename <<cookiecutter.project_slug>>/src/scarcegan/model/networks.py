@@ -180,6 +180,16 @@ def rare_log_odds(class_logits: tf.Tensor) -> tf.Tensor:
     return class_logits[..., -2] - tf.reduce_logsumexp(class_logits[..., :-2], axis=-1)
 
 
+def bounded(log_odds: tf.Tensor, caution: float) -> tf.Tensor:
+    """Log odds that stay within about log(1 / caution): log((p + caution) / (1 - p + caution)) of probability p.
+
+    So that among members one that is very sure of itself does not outvote the rest. caution 0: as they are.
+    """
+    if not caution:
+        return log_odds
+    return tf.math.log(tf.sigmoid(log_odds) + caution) - tf.math.log(tf.sigmoid(-log_odds) + caution)
+
+
 def unknown_log_odds(source_logits: tf.Tensor) -> tf.Tensor:
     """[members, n, 3] -> [members, n]: log odds of unknown against healthy in the source head."""
     return source_logits[..., UNKNOWN] - source_logits[..., HEALTHY]

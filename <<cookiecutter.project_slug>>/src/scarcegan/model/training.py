@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scarcegan.model import metrics
 from scarcegan.model.gan import Program, ScarceGAN
-from scarcegan.model.networks import rare_log_odds, unknown_log_odds
+from scarcegan.model.networks import bounded, rare_log_odds, unknown_log_odds
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Looker:
         @tf.function
         def score(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             class_logits, source_logits = self.model(rows[None])
-            return rare_log_odds(class_logits), unknown_log_odds(source_logits)
+            rare = bounded(rare_log_odds(class_logits), self.model.settings.caution)
+            return rare, unknown_log_odds(source_logits)
 
         self._score = score
 

@@ -144,12 +144,14 @@ class Trained:
     preprocessing: "Inputs"
     discriminator: Any
     distance: Any
+    forest: Any
+    settings: "Settings"
     members: int
 
 
 def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
     """Scale, train and look; progress on stdout and in MLflow."""
-    from scarcegan.model import categories, distance, gan, preprocessing, training
+    from scarcegan.model import categories, distance, forest, gan, preprocessing, training
 
     rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
     scaling = categories.learn(rows, splits.labelled.names, splits.labelled.categories, args.scaling)
@@ -164,7 +166,7 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
     edges = preprocessing.edges(numbers, settings.bins)
     model = gan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations, edges)
     drawn = scaling.forgetful(labelled, args.seed), scaling.forgetful(unlabelled, args.seed + 1)
-    pool = gan.pool(drawn[0], splits.labelled.label, drawn[1], seen, len(splits.classes))
+    pool = gan.pool(drawn[0], splits.labelled.label, drawn[1], seen, len(splits.classes), settings.even)
     each = -(-args.iterations // args.reports)
     checkpoint = None
     if args.checkpoints:
@@ -185,7 +187,14 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
         out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold, size)
         strangeness = np.concatenate([out_of_fold[~seen.all(axis=0)], far(validation).numpy()])
         looks = [replace(look, unknown=strangeness) for look in looks]
-    return Trained(looks, unseen, scaling, model.discriminator, far, len(seeds))
+    folds = seen[: len(seen) // args.seeds]
+    trees = forest.learn(
+        drawn[0], splits.labelled.label == splits.rare, folds, settings.forest, args.seed, settings.even
+    )
+    if trees is not None:
+        odds = trees.unseen_log_odds(unseen.values, unseen.by[: len(folds)], settings.caution)
+        looks = [replace(look, rare=look.rare + settings.forest_weight * odds) for look in looks]
+    return Trained(looks, unseen, scaling, model.discriminator, far, trees, settings, len(seeds))
 
 
 def reporter(tracker: Any) -> Any:
@@ -249,7 +258,15 @@ def export(trained: Trained, choice: "Choice", calibration: "Calibration", folde
     for variable, weight in zip(trained.discriminator.trainable_variables, weights, strict=True):
         variable.assign(weight)
     whole = delivered.Delivered(
-        trained.preprocessing, trained.discriminator, trained.distance, calibration, choice.rare, choice.unknown
+        trained.preprocessing,
+        trained.discriminator,
+        trained.distance,
+        calibration,
+        choice.rare,
+        choice.unknown,
+        trained.forest,
+        trained.settings.forest_weight,
+        trained.settings.caution,
     )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -174,6 +174,10 @@ class Train(Settings):
     unlabelled_weight: Weight = 1.0
     unsupervised_weight: Weight = 1.0
     expert: bool = True
+    even: Annotated[float, Field(ge=0, le=1)] = 1.0
+    caution: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    forest: Annotated[int, Field(ge=0, le=1000)] = 100
+    forest_weight: Weight = 2.0
     anchor: bool = True
     bad_generator: bool = True
     pull_away: Literal["rows", "matrix"] = "rows"

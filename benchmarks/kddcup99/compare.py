@@ -1,7 +1,8 @@
 """The same treatment for every method: five cross-fitted members, a threshold from training rows, figures.
 
-Each of five members leaves one fold of the labelled rows out; rows asked about get the mean over members. The
-threshold is where F1 is highest over training rows, each rated by members that did not see its label.
+Each of five members leaves one fold of the labelled rows out; rows asked about get the mean over members. Labelled
+rare rows count by evenness (scarcegan.model.evenness), in the fit and behind the threshold. The threshold is where F1
+is highest over training rows, each rated by members that did not see its label.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from kddcup99.baselines import balance
 from kddcup99.protocol import Draw
 from kddcup99.scores import best_threshold, figures
 
@@ -17,17 +19,18 @@ MEMBERS = 5
 LOOKED_AT = 20_000  # of the unlabelled rows, behind the threshold
 
 Scorer = Callable[[np.ndarray], np.ndarray]
-Method = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Scorer]
+Method = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], Scorer]
 
 
 @dataclass(frozen=True)
 class Rated:
     """What a method says: rarity of the rows asked about, of labelled rows by the member that did not see them (with
-    their truth), and of some unlabelled rows, which stand for `population` of them."""
+    their truth and weights), and of some unlabelled rows, which stand for `population` of them."""
 
     asked: np.ndarray
     own: np.ndarray
     own_rare: np.ndarray
+    own_weights: np.ndarray
     unlabelled: np.ndarray
     population: int
 
@@ -41,7 +44,7 @@ class Rated:
         """
         normal = float((~self.own_rare).sum())
         count = np.sqrt(normal * self.population)
-        weights = np.concatenate([np.ones(len(self.own)), np.full(len(self.unlabelled), count / len(self.unlabelled))])
+        weights = np.concatenate([self.own_weights, np.full(len(self.unlabelled), count / len(self.unlabelled))])
         truth = np.concatenate([self.own_rare, np.zeros(len(self.unlabelled), bool)])
         return best_threshold(np.concatenate([self.own, self.unlabelled]), truth, weights)
 
@@ -56,6 +59,15 @@ def folds(values: np.ndarray, rare: np.ndarray, seed: int, count: int = MEMBERS)
     return fold[same]
 
 
+def even_weights(labelled: np.ndarray, rare: np.ndarray) -> np.ndarray:
+    """Weights [n] of scaled labelled rows: 1, and of rare rows by how many there are around each, 1 on average."""
+    from scarcegan.model import evenness
+
+    weights = np.ones(len(rare))
+    weights[rare] = evenness.weights(np.clip(labelled[rare], -4, 4), 1.0)
+    return weights
+
+
 def preprocessing(labelled: np.ndarray, unlabelled: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """log1p (all features are counts or rates, none below 0), then mean 0 and variance 1 over the training rows."""
     scaler = StandardScaler().fit(np.log1p(np.concatenate([labelled, unlabelled])))
@@ -67,17 +79,21 @@ def cross_fitted(method: Method, draw: Draw, members: int = MEMBERS) -> Rated:
     prepare = preprocessing(draw.labelled.values, draw.unlabelled)
     labelled, unlabelled, asked = (prepare(rows) for rows in (draw.labelled.values, draw.unlabelled, draw.test.values))
     rare, fold = draw.labelled.rare, folds(draw.labelled.values, draw.labelled.rare, draw.seed)
+    weights = even_weights(labelled, rare)
     distinct, place = np.unique(asked, axis=0, return_inverse=True)
-    own, truth, some, answers = [], [], [], []
+    own, truth, counts, some, answers = [], [], [], [], []
     for number in range(members):
         seen = fold != number
-        score = method(labelled[seen], rare[seen], unlabelled, draw.seed * 100 + number)
+        balanced = balance(rare[seen], weights[seen])
+        score = method(labelled[seen], rare[seen], balanced, unlabelled, draw.seed * 100 + number)
         own.append(score(labelled[~seen]))
         truth.append(rare[~seen])
+        counts.append(weights[~seen])
         some.append(score(unlabelled[:LOOKED_AT]))
         answers.append(score(distinct)[place])
     mean_some, mean_answers = np.mean(some, axis=0), np.mean(answers, axis=0)
-    return Rated(mean_answers, np.concatenate(own), np.concatenate(truth), mean_some, len(unlabelled))
+    seen_by_others = (np.concatenate(parts) for parts in (own, truth, counts))
+    return Rated(mean_answers, *seen_by_others, mean_some, len(unlabelled))
 
 
 def judge(rated: Rated, draw: Draw) -> dict[str, float]:

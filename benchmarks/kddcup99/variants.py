@@ -5,13 +5,15 @@ Five cross-fitted members per draw, like every other method. The compiled loop o
 
 import os
 import sys
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kddcup99.compare import LOOKED_AT, MEMBERS, Rated, folds
+from kddcup99.compare import LOOKED_AT, MEMBERS, Rated, even_weights, folds
 from kddcup99.protocol import Draw
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,35 +29,30 @@ CHOSEN = {"bins": 16, "learning_rate": 3e-3, "unsupervised_weight": 0.2}
 
 @dataclass(frozen=True)
 class Variant:
-    """A change of the default: settings of gan.Settings, or how rows are prepared, or how many members there are."""
+    """A change of the default: settings of gan.Settings, or how many members there are, or leaving the networks out."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    logarithms: bool = True
+    network: bool = True
     members: int = MEMBERS
     iterations: int = 1_500
 
 
 DEFAULT = "ScarceGAN"
+ALONE = {"forest": 0, "even": 0.0, "caution": 0.0}
+VANILLA = ALONE | {"alpha": 1.0, "bad_generator": False, "unlabelled_weight": 0.0, "anchor": False}
 VARIANTS = {
     DEFAULT: Variant(),
+    "  no forest": Variant({"forest": 0}),
+    "  forest alone": Variant(network=False),
+    "  no caution": Variant({"caution": 0.0}),
     "  no leeway": Variant({"alpha": 1.0}),
     "  ordinary generator": Variant({"bad_generator": False}),
-    "  vanilla SSGAN": Variant(
-        {
-            "alpha": 1.0,
-            "bad_generator": False,
-            "unlabelled_weight": 0.0,
-            "unsupervised_weight": 1.0,
-            "anchor": False,
-        }
-    ),
-    "  class head alone (no GAN)": Variant({"alpha": 1.0, "unlabelled_weight": 0.0, "unsupervised_weight": 0.0}),
-    "  unlabelled rows not in class head": Variant({"unlabelled_weight": 0.0}),
-    "  no codes (bins 0)": Variant({"bins": 0}),
-    "  no log1p": Variant(logarithms=False),
-    "  one member": Variant(members=1),
+    "  unlabelled_weight 0": Variant({"unlabelled_weight": 0.0}),
+    "  no expert": Variant({"expert": False}),
+    "  vanilla SSGAN": Variant(VANILLA | {"unsupervised_weight": 1.0}),
     "  authors' behaviour": Variant(
-        {
+        ALONE
+        | {
             "trunk": (15, 21, 8),
             "bins": 0,
             "expert": False,
@@ -69,7 +66,59 @@ VARIANTS = {
         },
         members=1,
     ),
+    "  not evened out": Variant({"even": 0.0}),
+    "  class head alone (no GAN)": Variant({"alpha": 1.0, "unlabelled_weight": 0.0, "unsupervised_weight": 0.0}),
+    "  no codes (bins 0)": Variant({"bins": 0}),
 }
+Scores = dict[str, np.ndarray]  # of rows "asked" about, "own" labelled ones, "unlabelled" ones: [members, n]
+
+
+@dataclass
+class Kept:
+    """Scores of one task's draws, for variants that differ in what is made of them only."""
+
+    task: str = ""
+    scores: dict[Any, Scores] = field(default_factory=dict)
+
+    def get(self, draw: Draw, what: Any, compute: Callable[[], Scores]) -> Scores:
+        if draw.task.name != self.task:
+            self.task, self.scores = draw.task.name, {}
+        key = (draw.seed, zlib.crc32(draw.test.values.tobytes()), what)
+        if key not in self.scores:
+            self.scores[key] = compute()
+        return self.scores[key]
+
+
+KEPT = Kept()
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A draw as networks and trees see it, and which rows each member does."""
+
+    rows: dict[str, np.ndarray]
+    rare: np.ndarray
+    unlabelled: np.ndarray
+    fold: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, draw: Draw, members: int) -> "Scaled":
+        from scarcegan.model import preprocessing
+
+        unlabelled = draw.unlabelled[: len(draw.unlabelled) // 1_000 * 1_000]  # the same number for every draw
+        scaling = preprocessing.learn(np.concatenate([draw.labelled.values, unlabelled]), draw.task.features)
+        labelled, unlabelled, asked = (scaling(v).numpy() for v in (draw.labelled.values, unlabelled, draw.test.values))
+        fold = folds(draw.labelled.values, draw.labelled.rare, draw.seed)
+        rows = {"asked": asked, "own": labelled, "unlabelled": unlabelled[:LOOKED_AT]}
+        return cls(rows, draw.labelled.rare, unlabelled, fold, fold[None] != np.arange(members)[:, None])
+
+    def scores(self, score: Callable[[np.ndarray], np.ndarray]) -> Scores:
+        """Equal rows are asked about once."""
+        asked, place = np.unique(self.rows["asked"], axis=0, return_inverse=True)
+        return {name: score(rows) for name, rows in self.rows.items() if name != "asked"} | {
+            "asked": score(asked)[:, place.ravel()]
+        }
 
 
 @dataclass
@@ -80,32 +129,56 @@ class Runner:
     _program: Any = None
 
     def __call__(self, draw: Draw) -> Rated:
-        from scarcegan.model import gan, preprocessing
+        import tensorflow as tf
+        from scarcegan.model import forest, gan
+        from scarcegan.model.networks import bounded
 
         settings = replace(gan.Settings(), **CHOSEN | self.variant.settings)
-        unlabelled = draw.unlabelled[: len(draw.unlabelled) // 1_000 * 1_000]  # the same number for every draw
-        raw = np.concatenate([draw.labelled.values, unlabelled])
-        scaling = preprocessing.learn(raw, draw.task.features, self.variant.logarithms)
-        labelled, unlabelled = scaling(draw.labelled.values).numpy(), scaling(unlabelled).numpy()
-        rare = draw.labelled.rare
-        fold = folds(draw.labelled.values, rare, draw.seed)
-        seen = fold[None] != np.arange(self.variant.members)[:, None]
-        edges = preprocessing.edges(np.concatenate([labelled, unlabelled]), settings.bins)
-        seeds = gan.member_seeds(draw.seed, 1, self.variant.members)
-        model = gan.ScarceGAN(labelled.shape[1], 2, seeds, settings, self.variant.iterations, edges)
-        model = self._train(model, gan.pool(labelled, rare.astype(int), unlabelled, seen, 2))
-
-        def score(rows: np.ndarray) -> np.ndarray:
-            return log_odds(model, rows)
-
-        own = score(labelled)
+        scaled = Scaled.of(draw, self.variant.members)
+        odds: list[Scores] = []
+        if self.variant.network:
+            same = replace(settings, forest=0, caution=0.0)  # neither changes what networks are trained on
+            found = KEPT.get(draw, (same, self.variant.members), lambda: self._networks(draw, scaled, settings))
+            odds.append({name: bounded(tf.constant(each), settings.caution).numpy() for name, each in found.items()})
+        if settings.forest:
+            found = KEPT.get(draw, ("forest", settings.even), lambda: self._forest(draw, scaled, settings))
+            means = {name: each if name == "own" else each.mean(axis=0)[None] for name, each in found.items()}
+            odds.append(
+                {
+                    n: settings.forest_weight * forest.log_odds(each, settings.caution).numpy()
+                    for n, each in means.items()
+                }
+            )
+        whole = {name: sum(part[name] for part in odds) for name in scaled.rows}
+        own = [np.flatnonzero(~seen) for seen in scaled.seen]
+        place = np.concatenate(own)
         return Rated(
-            asked=score(scaling(draw.test.values).numpy()).mean(axis=0),
-            own=np.concatenate([own[k][fold == k] for k in range(self.variant.members)]),
-            own_rare=np.concatenate([rare[fold == k] for k in range(self.variant.members)]),
-            unlabelled=score(unlabelled[:LOOKED_AT]).mean(axis=0),
-            population=len(unlabelled),
+            asked=whole["asked"].mean(axis=0),
+            own=np.concatenate([member[rows] for member, rows in zip(whole["own"], own, strict=True)]),
+            own_rare=scaled.rare[place],
+            own_weights=even_weights(scaled.rows["own"], scaled.rare)[place],
+            unlabelled=whole["unlabelled"].mean(axis=0),
+            population=len(scaled.unlabelled),
         )
+
+    def _networks(self, draw: Draw, scaled: Scaled, settings: Any) -> Scores:
+        """Log odds of the rare class by the networks."""
+        from scarcegan.model import gan, preprocessing
+
+        labelled, members = scaled.rows["own"], len(scaled.seen)
+        edges = preprocessing.edges(np.concatenate([labelled, scaled.unlabelled]), settings.bins)
+        seeds = gan.member_seeds(draw.seed, 1, members)
+        model = gan.ScarceGAN(labelled.shape[1], 2, seeds, settings, self.variant.iterations, edges)
+        pool = gan.pool(labelled, scaled.rare.astype(int), scaled.unlabelled, scaled.seen, 2, settings.even)
+        model = self._train(model, pool)
+        return scaled.scores(lambda rows: log_odds(model, rows))
+
+    def _forest(self, draw: Draw, scaled: Scaled, settings: Any) -> Scores:
+        """Shares of the rare class by the trees."""
+        from scarcegan.model import forest
+
+        trees = forest.learn(scaled.rows["own"], scaled.rare, scaled.seen, settings.forest, draw.seed, settings.even)
+        return scaled.scores(trees.shares)
 
     def _train(self, model: Any, pool: Any) -> Any:
         """Train; the weights of later draws are put into the first draw's model, whose loop is compiled already."""

@@ -58,5 +58,5 @@ def bake(out: Path) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         raise SystemExit("usage: python bake.py FOLDER (the project becomes a folder of it)")
-    os.environ["BAKED_INTO"] = str(Path(sys.argv[1]).resolve())  # hooks/post_gen_project.py says where the project stands
+    os.environ["BAKED_INTO"] = str(Path(sys.argv[1]).resolve())  # the last hook names this place
     print(bake(Path(sys.argv[1])))

@@ -145,7 +145,8 @@ def test_caches_and_environments_in_the_checkout_are_not_baked(tmp_path):
 
 def test_a_bake_of_the_checkout_says_where_the_project_stands(tmp_path):
     command = [sys.executable, "-B", str(ROOT / "bake.py"), "my projects"]
-    said = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PWD": str(tmp_path)}, capture_output=True, text=True)
+    environment = os.environ | {"PWD": str(tmp_path)}
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "    cd 'my projects/rare-players'\n" in said.stdout
     assert said.stdout.endswith("\nmy projects/rare-players\n") and (tmp_path / "my projects/rare-players").is_dir()
 

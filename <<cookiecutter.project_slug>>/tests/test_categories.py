@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data.categories import CODES, code, coded, shown
+from scarcegan.data.check import check
+from scarcegan.data.checks import Layout
 from scarcegan.data.schema import feature_categories, read_features, write_features
 from scarcegan.errors import UserError
 from telemetry_samples import run_features, write
@@ -85,6 +87,17 @@ def test_only_the_most_frequent_texts_are_kept_by_name(tmp_path):
 def test_a_column_has_one_meaning(tmp_path, arguments):
     with pytest.raises(UserError, match=r"is named twice in config\.yaml"):
         ready(tmp_path, "protocol,a,label", "tcp,1,calm", **arguments)
+
+
+def test_text_that_is_no_category_is_named_with_its_place(tmp_path):
+    write(tmp_path / "in.csv", "user_id,protocol,a,empty,label", "u1,tcp,1,,calm", "u2,udp,2,,risky")
+    layout = Layout(("calm", "risky"))
+    problems, summary = check(tmp_path / "in.csv", None, layout, "features")
+    assert problems == []
+    assert summary["columns_left_out"].startswith("protocol, empty (text or empty). A column of names belongs under")
+    problems, _ = check(tmp_path / "in.csv", None, layout, "features", ["a", "protocol"])
+    assert "'tcp' is not a number (2 such rows). A column of names belongs under data.categories." in problems[0]
+    assert "columns_left_out" not in check(tmp_path / "in.csv", None, layout, "features", ["a"])[1]
 
 
 def test_a_category_that_is_not_there_is_refused(tmp_path):

@@ -79,7 +79,7 @@ def check_table(
 ) -> None:
     """Fill `problems` and `summary` from a ready feature table."""
     sources = ready.open_ready(path, layout, columns)
-    columns = ready.feature_columns(connection, sources, layout, columns)
+    chosen, columns = columns, ready.feature_columns(connection, sources, layout, columns)
     rows, found = ready.survey(connection, sources, layout, columns)
     problems += [problem.message for problem in found]
     known = check_labels(connection, labels, sources, layout, problems)
@@ -89,6 +89,9 @@ def check_table(
     if known is None and set(per_class) != {UNLABELLED}:
         problems += [problem.message for problem in empty_classes(per_class, path, layout)]
     summary |= {"files": sum(len(source.files) for source in sources), "rows": rows, "features": len(columns)}
+    unused = [] if chosen else ready.unused_columns(sources, layout, columns)
+    if unused:
+        summary["columns_left_out"] = f"{', '.join(unused)} (text or empty). {ready.NAMES}"
     summary |= {"rows_per_class": by_name(per_class, layout)}
 
 

@@ -34,6 +34,7 @@ from scarcegan.data.files import Source, literal, name
 from scarcegan.data.schema import KEYS, FeatureTable
 from scarcegan.errors import UserError
 
+NAMES = "A column of names belongs under data.categories."
 NO_DAY = date(1970, 1, 1)  # a table without a time column knows none
 LARGEST = 1e38  # of a 32-bit number, about
 
@@ -83,6 +84,12 @@ def numbers(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], la
     return tuple(found[0])
 
 
+def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
+    """Columns that are neither a feature nor a key, in the order of the first file that has them."""
+    used = {layout.user, layout.time, layout.label, *KEYS, *columns}
+    return list(dict.fromkeys(column for source in sources for column in source.columns if column not in used))
+
+
 def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candidates: Sequence[str]) -> list[str]:
     """Those candidates without any text; an entirely empty one is left out."""
     if not candidates:
@@ -111,7 +118,7 @@ def rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
 def number_rules(source: Source, column: str) -> list[Rule]:
     value, words = number(source, column), text(column)
     return [
-        Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", DROP),
+        Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{NAMES} {DROP}"),
         Rule(column, f"abs({value}) > {LARGEST} AND NOT isnan({value})", "is infinite or far too large", DROP),
     ]
 

@@ -184,6 +184,20 @@ def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
     assert [action for action in sorted(needed) if f"`{action}`" not in readme] == []
 
 
+def test_the_readme_takes_every_stack_down_and_the_toolchain_last_checked_statically():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    down = readme.partition("### Take it down")[2].partition("\n## ")[0]
+    assert "for stack in production staging pipeline; do" in down
+    places = [down.find(words) for words in ("-$stack", "wait stack-delete-complete", "-training", "-toolchain\n")]
+    assert places == sorted(places) and min(places) > 0
+
+
+def test_the_readme_says_who_may_let_a_model_into_production_checked_statically():
+    toolchain = (ROOT / "infra" / "toolchain.yaml").read_text(encoding="utf-8")
+    assert "{Category: Approval, Owner: AWS, Provider: Manual," in toolchain
+    assert "`codepipeline:PutApprovalResult`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 # -- start and status -------------------------------------------------------------------------------------------------
 
 

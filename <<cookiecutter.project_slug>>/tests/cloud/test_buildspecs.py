@@ -1,6 +1,6 @@
 """Every phase of every buildspec is run by bash, in a copy of the project; see buildspec.py for CodeBuild's part.
 
-Tools that install or test (pip, uv, make) are recorded by a stand-in on PATH. `python -m scarcegan` is recorded too,
+Tools that install or test (pip, make) are recorded by a stand-in on PATH. `python -m scarcegan` is recorded too,
 except where a test's name says that the real one ran.
 """
 
@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,7 @@ CALLS = {
 # Records its name and arguments; makes what later commands need; fails when it is called as $FAIL says.
 STAND_IN = r"""#!/usr/bin/env bash
 { printf '%s\037' "${0##*/}" "$@"; printf '\036'; } >> "$CALLS"
-case "${0##*/} $1" in
-  "uv venv") mkdir -p "${@: -1}/bin" && ln -s "$0" "${@: -1}/bin/python" ;;
-esac
+if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && ln -s "$0" "$3/bin/python"; fi
 if [ "$1 $2" = "-m scarcegan" ]; then
   [ -z "$REAL" ] || exec "$REAL" "$@"
   mkdir -p build/variables
@@ -91,7 +90,7 @@ def machine(tmp_path: Path) -> Machine:
     source, tools = tmp_path / "source with space", tmp_path / "tools"
     source.mkdir()
     tools.mkdir()
-    for name in ("pip", "uv", "make", "python"):
+    for name in ("make", "python"):
         (tools / name).write_text(STAND_IN)
         (tools / name).chmod(0o755)
     return Machine(source, tools)
@@ -194,25 +193,36 @@ def test_what_the_approval_shows_is_what_prepare_exports() -> None:
 
 
 @pytest.mark.parametrize("buildspec", BUILDSPECS, ids=lambda path: path.name)
-def test_every_tool_and_library_is_pinned(buildspec: Path) -> None:
-    pinned = set(re.findall(r"(?m)^([a-z0-9-]+)==", (ROOT / "requirements-cloud.txt").read_text()))
+def test_what_a_build_downloads_is_known_by_its_hash(buildspec: Path) -> None:
+    """Builds act as roles: whoever tampers with a package index must not."""
     for command in (c for phase in load(buildspec)["phases"].values() for c in phase["commands"]):
-        found = re.search(r"pip install (.*)", command)
-        if not found:
-            assert not re.search(r"\b(curl|wget|npm|npx|uvx|dnf|yum|apt-get)\b", command), command
-            continue
-        words = found[1].split()
-        values = {"-r", "--constraint", "--python", "-e"}
-        names = [w for before, w in zip(["", *words], words, strict=False) if w[0] != "-" and before not in values]
-        if "--constraint requirements-cloud.txt" in command:
-            names = [name for name in names if name not in pinned]
-        assert all("==" in name for name in names), command
+        assert not re.search(r"\b(curl|wget|npm|npx|uv|uvx|dnf|yum|apt-get)\b", command), command
+        words = command.strip("'").partition("pip install ")[2].split()
+        if words:
+            of_a_list = re.fullmatch(r"--quiet --require-hashes -r (infra/requirements-\w+\.txt)", " ".join(words))
+            assert of_a_list or words == ["--quiet", "--no-deps", "--no-build-isolation", "-e", "."], command
+            assert not of_a_list or (ROOT / of_a_list[1]).is_file()
     assert load(buildspec)["phases"]["install"]["runtime-versions"] == {"python": "3.12"}
 
 
-def test_uv_is_the_one_the_makefile_pins() -> None:
-    versions = set(re.findall(r"uv==([0-9.]+)", "".join(path.read_text() for path in BUILDSPECS)))
-    assert versions == set(re.findall(r"uv==([0-9.]+)", (ROOT / "Makefile").read_text()))
+@pytest.mark.parametrize("name", ["build", "release", "lint"])
+def test_every_library_of_a_build_has_a_hash_and_the_version_of_the_whole_list(name: str) -> None:
+    entries = re.split(r"\n(?=\S)", (ROOT / f"infra/requirements-{name}.txt").read_text().strip())
+    hashed = r"([\w.-]+==[^\\]+?) \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+\n?"
+    found = [re.fullmatch(hashed, entry) for entry in entries]
+    assert all(found), [entry for entry, match in zip(entries, found, strict=True) if not match]
+    pinned = (ROOT / "requirements-cloud.txt").read_text().splitlines()
+    listed = [match[1] for match in found if match]
+    if name == "build":
+        assert listed == pinned
+    if name == "release":
+        assert set(listed) <= {line.partition(" ;")[0] for line in pinned}
+
+
+def test_the_list_of_releases_holds_what_pyproject_names_for_them() -> None:
+    groups = tomllib.loads(re.sub(r"<< .*? >>", "x", (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    listed = set(re.findall(r"(?m)^([\w.-]+)==", (ROOT / "infra/requirements-release.txt").read_text()))
+    assert set(groups["dependency-groups"]["release"]) <= listed
 
 
 def test_the_runner_stops_where_codebuild_stops(machine: Machine) -> None:
@@ -260,6 +270,8 @@ def test_a_push_publishes_writes_and_starts_with_the_real_scarcegan_against_moto
     bucket = f"{PROJECT}-{aws['AWS_ACCOUNT_ID']}-{REGION}"
     s3, sagemaker = boto3.client("s3", REGION), boto3.client("sagemaker", REGION)
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    key = f"arn:aws:kms:{REGION}:{aws['AWS_ACCOUNT_ID']}:key/1234abcd"
+    boto3.client("ssm", REGION).put_parameter(Name=f"/{PROJECT}/key", Value=key, Type="String")
     real = {**aws, "REAL": sys.executable, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
 
     pretend_wheels_are_there(s3, bucket, machine.source)

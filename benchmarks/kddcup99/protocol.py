@@ -1,4 +1,4 @@
-"""The KDD Cup 99 protocol: two gzip files in, labelled, unlabelled and test rows out. No model here; see methods.py.
+"""The KDD Cup 99 protocol: two gzip files in, labelled, unlabelled and test rows out. No model here; see variants.py.
 
 Train is the 10 % file, test is `corrected`. A task is one attack family against normal traffic; the test keeps rows
 that are normal or of an attack name seen in training, because the new R2L attacks are nearly all identical to normal
@@ -169,6 +169,27 @@ def held_out(folder: Path, task: Task, seed: int, left_out: Sequence[str] = ()) 
     wanted = list(left_out) or np.unique(rows.attack[rows.rare])
     test = rows.take(asked & (~rows.rare | np.isin(rows.attack, wanted)))
     labelled, unlabelled = sample(rows.take(~asked), task, seed)
+    return Draw(task, seed, labelled, unlabelled, test, by_name(test.attack, rows.rare.sum() / (~rows.rare).sum()))
+
+
+def later(folder: Path, task: Task, seed: int) -> Draw:
+    """As held_out, but every attack name is cut in two by its place in the file: one half trains, the other is asked.
+
+    Rows of one attack stand together, so this half is of other attacks under the same name. Even seeds train on the
+    first half, odd ones on the second.
+    """
+    rows = training_rows(folder, task)
+    rng = np.random.default_rng([seed, 99])
+    _, same = np.unique(rows.values, axis=0, return_inverse=True)
+    asked = np.zeros(len(rows.attack), bool)
+    for name in np.unique(rows.attack[rows.rare]):
+        first, second = np.array_split(np.flatnonzero(rows.attack == name), 2)
+        asked[first if seed % 2 else second] = True
+    asked &= ~np.isin(same, same[~asked & rows.rare])
+    stretch = np.arange(len(rows.attack)) * 30 // len(rows.attack)
+    asked = np.where(rows.rare, asked, np.isin(stretch, rng.choice(30, 10, replace=False)))
+    labelled, unlabelled = sample(rows.take(~asked), task, seed)
+    test = rows.take(asked)
     return Draw(task, seed, labelled, unlabelled, test, by_name(test.attack, rows.rare.sum() / (~rows.rare).sum()))
 
 

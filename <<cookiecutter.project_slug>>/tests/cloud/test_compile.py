@@ -143,6 +143,17 @@ def test_steps_read_what_earlier_steps_wrote_by_reference_so_that_a_cached_step_
     assert words[words.index("--champion") + 1] == "/opt/ml/processing/input/champion"
 
 
+def test_a_new_step_is_an_entry_and_nothing_more_in_the_cloud_too():
+    config = Config()
+    pipeline = cloud.pipelines(config, "v1")[0]
+    entry = Step("headcount", "scarcegan.steps.headcount", {"features": "features.features"}, ("count",))
+    steps = (*pipeline.steps[:1], entry, *pipeline.steps[1:])
+    longer = Pipeline(pipeline.name, pipeline.sources, steps, pipeline.optional)
+    found = json.loads(cloud.compile_pipeline(longer, config, NAMES, BUNDLE).definition)
+    assert defaults(found)["HeadcountInstanceType"] == "ml.m5.xlarge"
+    assert problems(step(found, "headcount"), found) == []
+
+
 def test_new_data_behind_an_unchanged_place_is_a_cache_miss_for_the_steps_that_read_it_and_for_no_other(pipelines):
     training = pipelines["training"]
     prints = {

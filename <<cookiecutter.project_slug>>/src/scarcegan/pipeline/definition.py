@@ -30,6 +30,7 @@ class Step:
     """One process or job: `python -m <module> --<channel> DIR … --<output>-out DIR … --<argument> VALUE …`.
 
     inputs: channel -> "step.output", or the name of one of the pipeline's sources.
+    instance: its machine in the cloud, for a start; `--set <Step>InstanceType=…` names another.
     kind: what the step is in the cloud; training steps have hyperparameters and a folder for checkpoints.
     parameters: arguments that may change from one execution to the next without a new definition, and the keys of
     config.yaml they stand for.
@@ -41,7 +42,7 @@ class Step:
     inputs: Mapping[str, str]
     outputs: tuple[str, ...]
     arguments: Mapping[str, Value] = field(default_factory=dict)
-    instance: str = ""
+    instance: str = "ml.m5.xlarge"
     retries: int = 0
     kind: Literal["processing", "training", "lambda"] = "processing"
     after: tuple[str, ...] = ()

@@ -53,7 +53,9 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
             "takes precision_floor (found: precision_floor, recall_floor)",
         ),
         ("train=3", "train: a section: indented 'key: value' lines"),
-        ("project.name=Bad Name", "should match pattern"),
+        ("project.name=Bad Name", "*$', as does rare-players (found: 'Bad Name')"),
+        ("cloud.instances.train=p3", "+$', as does ml.m5.xlarge (found: 'p3')"),
+        ("cloud.scoring_schedule=weekly", ", as does rate(7 days) (found: 'weekly')"),
     ],
 )
 def test_a_value_no_step_could_use_is_refused_before_anything_runs(file, change, words):

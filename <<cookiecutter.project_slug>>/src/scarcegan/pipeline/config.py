@@ -23,6 +23,16 @@ TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]+$", max_length=128)]
 TagValue = Annotated[str, Field(pattern=r"^[\w .:/=+@-]*$", max_length=256)]
 # A model package group's name, or its ARN where another account shares it.
 GROUP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+# An example for people, by the beginning of the pattern a value does not match.
+EXAMPLES = {
+    r"^ml\.": "ml.m5.xlarge",
+    "^subnet-": "subnet-0a1b2c3d",
+    "^sg-": "sg-0a1b2c3d",
+    "^((rate|cron)": "rate(7 days)",
+    "^(project|none|": "project, none, or a key's ARN",
+    "^[a-z](-?": "rare-players",
+    "^[a-z][a-z0-9_]*": "heavy_user",
+}
 RESERVED = ("unknown", "unlabelled", "generated")
 
 
@@ -446,6 +456,9 @@ def explain(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str])
     message = re.sub(r"^Value error, ", "", problem["msg"]).rstrip(".")
     if problem["type"] in ("model_type", "dict_type"):
         message = "a section: indented 'key: value' lines below it, or leave the section out"
+    if problem["type"] == "string_pattern_mismatch":
+        pattern = problem["ctx"]["pattern"]
+        message += next((f", as does {like}" for start, like in EXAMPLES.items() if pattern.startswith(start)), "")
     given = problem.get("input")
     found = f" (found: {given!r})" if isinstance(given, str | int | float | list | None) else ""
     return f"{where}: {key + ': ' if key else ''}{message}{found}."

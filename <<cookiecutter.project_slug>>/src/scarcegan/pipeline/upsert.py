@@ -168,7 +168,8 @@ def lines(plan: Plan) -> list[str]:
         width = max(len(step["step"]) for step in item["steps"])
         found += [f"  {s['step']:<{width}}  {s['type']:<11}{s['instance']}".rstrip() for s in item["steps"]]
         said = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
-        found += textwrap.wrap(f"parameters: {said}", 118, initial_indent="  ", subsequent_indent="    ")
+        wrapped = textwrap.TextWrapper(118, "  ", "    ", break_on_hyphens=False, break_long_words=False)
+        found += wrapped.wrap(f"parameters: {said}")
     return found
 
 

@@ -74,6 +74,12 @@ def test_every_parameter_is_written_and_accepted_checked_statically(parameters, 
         assert len(value) <= int(rule.get("MaxLength", 4096)), name
 
 
+def test_the_function_beside_an_endpoint_runs_no_other_functions_code_checked_statically(parameters):
+    pattern = Stack("endpoint.yaml", parameters("as it comes", "staging")).body["Parameters"]["RareShareCodeKey"]
+    for key, fits in (("lambda/rare-share-0a1b.zip", True), ("lambda/register-0a1b.zip", False), ("code/x.zip", False)):
+        assert bool(re.fullmatch(pattern["AllowedPattern"], key)) == fits
+
+
 def test_every_choice_of_config_yaml_lies_within_the_template_checked_statically(parameters):
     body = Stack("endpoint.yaml", parameters("as it comes", "staging")).body["Parameters"]
     assert {"CANARY", "LINEAR", "ALL_AT_ONCE"} == set(body["Traffic"]["AllowedValues"])

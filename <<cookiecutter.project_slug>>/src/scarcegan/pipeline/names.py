@@ -10,7 +10,8 @@ from scarcegan.errors import UserError
 
 UNKNOWN_ACCOUNT = "000000000000"  # stands for the account while none is known: plans and rehearsals
 
-# AWS's TensorFlow images: jobs run in the first, endpoints serve with the second. In patch until 2027-07.
+# AWS's TensorFlow images: jobs run in the first, endpoints serve with the second. In patch until 2027-07. Tags and not
+# digests: AWS mends what lies under them. Roles may pull from AWS's accounts only (Images in infra/toolchain.yaml).
 # https://docs.aws.amazon.com/deep-learning-containers/latest/devguide/what-is-dlc.html
 IMAGES = {
     "training": "tensorflow-training:2.21-cpu-py312-amzn2023-sagemaker",

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scarcegan.model import evenness
 from scarcegan.model.networks import bounded
 
+STRIDE = 6  # steps between two looks at who has arrived
+
 
 @dataclass(frozen=True)
 class Trees:
@@ -38,12 +40,11 @@ class Forest(keras.layers.Layer):
     """Scaled rows [n, features] -> [groups, n]: mean over a group's trees of the share of rare rows in the leaf.
 
     A node is feature, threshold and the place of its first child; the second one stands beside it. A leaf is its own
-    child whatever the row (its threshold is infinite), so that all rows walk `depth` steps.
+    child whatever the row: its threshold is infinite.
     """
 
     def __init__(self, trees: Trees) -> None:
         super().__init__(name="forest", trainable=False)
-        self.depth = max(tree.max_depth for group in trees.groups for tree in group)
         packed = [_packed(group) for group in trees.groups]
         self.roots = [roots for roots, _, _ in packed]
         self.nodes = [tf.Variable(nodes, trainable=False) for _, nodes, _ in packed]
@@ -54,17 +55,30 @@ class Forest(keras.layers.Layer):
         return tf.stack([self._group(rows, *one) for one in zip(self.roots, self.nodes, self.share, strict=True)])
 
     def _group(self, rows: tf.Tensor, roots: NDArray, nodes: tf.Variable, share: tf.Variable) -> tf.Tensor:
+        """Each row walks each tree, STRIDE steps at a time; walks that reached a leaf stay behind."""
         count, flat = tf.shape(rows)[0], tf.reshape(rows, [-1])
-        begin = (tf.range(count) * rows.shape[1])[:, None]
+        begin = tf.repeat(tf.range(count) * rows.shape[1], len(roots))
 
-        def step(place: tf.Tensor) -> list[tf.Tensor]:
-            feature, threshold, child = tf.unstack(tf.gather(nodes, place), axis=-1)
-            value = tf.gather(flat, begin + tf.cast(feature, tf.int32))
-            return [tf.cast(child, tf.int32) + tf.cast(value > threshold, tf.int32)]
+        def stride(ended: tf.Tensor, walk: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            first = tf.gather(begin, walk)
+            for _ in range(STRIDE):
+                feature, threshold, child = tf.unstack(tf.gather(nodes, place), axis=-1)
+                value = tf.gather(flat, first + tf.cast(feature, tf.int32))
+                place = tf.cast(child, tf.int32) + tf.cast(value > threshold, tf.int32)
+            ended = tf.tensor_scatter_nd_update(ended, walk[:, None], place)
+            goes_on = tf.where(tf.gather(nodes, place)[:, 1] < np.inf)[:, 0]
+            return ended, tf.gather(walk, goes_on), tf.gather(place, goes_on)
 
-        start = tf.tile(tf.constant(roots)[None], [count, 1])
-        (place,) = tf.while_loop(lambda _: True, step, [start], maximum_iterations=self.depth)
-        return tf.reduce_mean(tf.gather(share, place), axis=1)
+        start = tf.tile(tf.constant(roots), [count])
+        some = tf.TensorShape([None])
+        ended, _, _ = tf.while_loop(
+            lambda ended, walk, place: tf.size(walk) > 0,
+            stride,
+            (start, tf.range(tf.size(start)), start),
+            (some, some, some),
+            parallel_iterations=1,
+        )
+        return tf.reduce_mean(tf.reshape(tf.gather(share, ended), [-1, len(roots)]), axis=1)
 
 
 def _share(value: NDArray) -> NDArray:

@@ -130,7 +130,10 @@ def test_the_present_champion_survives_an_upsert_in_moto(door, tmp_path, config,
 
 
 def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(door, tmp_path, config):
-    with pytest.raises(UserError, match=r"there is no bucket .* aws cloudformation deploy --stack-name .*-toolchain"):
+    with pytest.raises(
+        UserError,
+        match=r"there is no bucket .* \(account 123456789012\) .* aws cloudformation deploy --stack-name .*-toolchain",
+    ):
         walk(door, tmp_path, config)
 
 
@@ -268,8 +271,11 @@ def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(d
 
 
 def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(door, deployed, tmp_path):
-    with pytest.raises(UserError, match=r"has no parameter ModelColour \(it has: .*scarcegan upsert"):
-        completed(door, tmp_path, "ModelColour=red")
+    newer = start.StartPlan("training", {"ModelColour": "red"})
+    with pytest.raises(
+        UserError, match=r"has no parameter ModelColour \(it has: .*the code is newer .*scarcegan upsert"
+    ):
+        start.complete(newer, door, settings.load(tmp_path / "config.yaml"))
     door.client("sagemaker").delete_pipeline(PipelineName="rare-players-training")
     with pytest.raises(UserError, match=r"no pipeline 'rare-players-training' in eu-west-1 .* Type: scarcegan upsert"):
         completed(door, tmp_path)

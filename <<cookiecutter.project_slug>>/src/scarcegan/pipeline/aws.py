@@ -176,8 +176,8 @@ def denied(operation: str, message: str, names: Names) -> str:
 def no_bucket(names: Names) -> str:
     """There is no bucket: the toolchain makes it."""
     return (
-        f"there is no bucket for '{names.project}' in {names.region} (account {names.account}) yet: the toolchain makes "
-        "it. Another account: log in there, or name it in AWS_ACCOUNT_ID. "
+        f"there is no bucket for '{names.project}' in {names.region} (account {names.account}) yet: the toolchain "
+        "makes it. Another account: log in there, or name it in AWS_ACCOUNT_ID. "
         f"Type: aws cloudformation deploy --stack-name {names.stack('toolchain')} --template-file infra/toolchain.yaml "
         "… (README, 'In AWS')"
     )

@@ -107,7 +107,7 @@ class Life:
             self.it.door, self.registry, self.config, self.it.place.root, str(version), release=f"r{version}"
         )
         stacks = {stage: Stack("endpoint.yaml", about["Parameters"]) for stage, about in prepared.stages.items()}
-        self.say("prepare", f"version {prepared.variables['VERSION']}: {prepared.variables['SUMMARY']}")
+        self.say("prepare", prepared.variables["SUMMARY"])
         self.it.publish(stacks["staging"])
         with tempfile.TemporaryDirectory() as folder, served(self.served_by(version, Path(folder))) as url:
             said = smoke.smoke(smoke.server(url), smoke.sample_of(Path(folder) / "package"))

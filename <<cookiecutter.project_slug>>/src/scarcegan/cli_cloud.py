@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from scarcegan.workspace import Workspace
 
 POLL_SECONDS = 20
+FOUND = (
+    "sagemaker:ListPipelineExecutions",
+    "sagemaker:DescribePipelineExecution",
+    "sagemaker:ListPipelineExecutionSteps",
+)
+STATUS_CALLS = (*FOUND, "sagemaker:DescribeTrainingJob")
+LOGS_CALLS = (*FOUND, "logs:FilterLogEvents")
 FAILED, GATE_CLOSED = 1, 3  # as `scarcegan run` ends
 
 app = typer.Typer()
@@ -134,11 +141,15 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Wait for the end; exit code 0 succeeded, 3 gate closed, 1 failed.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of an execution in AWS. Status, minutes, metrics of the training, reasons."""
     from scarcegan.pipeline import executions
 
+    if dry_run:
+        would_ask(context, execution, pipeline, STATUS_CALLS)
+        return
     with aws_door(context) as door:
         arn = executions.find(door, execution, pipeline)
         found = executions.status(door, arn)
@@ -159,10 +170,14 @@ def logs(
     step: Annotated[str | None, typer.Argument(help="Default: the step that failed, else the latest.")] = None,
     execution: Annotated[str | None, typer.Option(help="Id or ARN; default: the newest.")] = None,
     pipeline: OfPipeline = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Print what a step in AWS has logged."""
     from scarcegan.pipeline import executions
 
+    if dry_run:
+        would_ask(context, execution, pipeline, LOGS_CALLS)
+        return
     with aws_door(context) as door:
         for line in executions.log_lines(door, executions.find(door, execution, pipeline), step):
             print(line)
@@ -198,6 +213,15 @@ def news(found: "Status", said: set[str]) -> Iterator[str]:
         if line not in said:
             said.add(line)
             yield line
+
+
+def would_ask(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
+    """What a verb that only reads would ask AWS, without asking."""
+    from scarcegan.pipeline import aws
+
+    names = aws.planned_names(workspace(context).config)
+    which = execution or f"the newest execution of {names.pipeline(pipeline or 'training')}"
+    print(f"would ask {names.region}, account {names.account}, about {which}: {', '.join(calls)}")
 
 
 def status_lines(found: "Status") -> list[str]:

@@ -151,6 +151,18 @@ def test_an_upsert_says_what_it_did_and_what_comes_next_in_moto(scarcegan, in_mo
 # -- without what it takes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("verb", "call"), [("status", "sagemaker:DescribeTrainingJob"), ("logs", "logs:FilterLogEvents")]
+)
+def test_a_verb_that_only_reads_says_what_it_would_ask_without_an_account(scarcegan, verb, call):
+    code, out, err = scarcegan(verb, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        "would ask eu-west-1, account 000000000000, about the newest execution of rare-players-training"
+    )
+    assert call in out
+
+
 @pytest.mark.parametrize("verb", ["upsert --upload-only", "start", "status", "logs", "stop --dry-run"])
 def test_without_credentials_every_verb_says_how_to_log_in(scarcegan, monkeypatch, verb):
     monkeypatch.setattr(upsert, "make_plan", make_plan)

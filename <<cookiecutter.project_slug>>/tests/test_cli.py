@@ -40,20 +40,6 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def scarcegan(project, monkeypatch, capsys):
-    """Type a command; get its exit code, stdout and stderr."""
-
-    def type_in(*words):
-        monkeypatch.setattr(sys, "argv", ["scarcegan", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return type_in
-
-
 def verbs(group=None, prefix=()):
     """Every verb with its click command: (("data", "make"), command)."""
     group = group or typer.main.get_command(cli.app)

@@ -166,3 +166,14 @@ def is_function(value: Mapping[str, Any]) -> bool:
         return False
     [(name, argument)] = value.items()
     return name == "Ref" or name.startswith("Fn::") or (name == "Condition" and isinstance(argument, str))
+
+
+def transformed(transformer: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
+    """An input transformer's text for an event; paths are of the form $.detail.name."""
+    text = transformer["InputTemplate"]
+    for name, path in transformer["InputPathsMap"].items():
+        value: Any = sent
+        for key in path.removeprefix("$.").split("."):
+            value = value[key]
+        text = text.replace(f"<{name}>", str(value))
+    return text

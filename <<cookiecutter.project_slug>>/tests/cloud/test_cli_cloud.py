@@ -16,7 +16,6 @@ from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
 
 from registry_contract import requests
-from scarcegan import cli
 from scarcegan.pipeline import bundle, executions, upsert
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.executions import Status, StepStatus
@@ -48,20 +47,6 @@ def project(tmp_path, monkeypatch):
         monkeypatch.setenv(name, os.devnull)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def scarcegan(project, monkeypatch, capsys):
-    """Type a command; get its exit code, stdout and stderr."""
-
-    def type_in(*words):
-        monkeypatch.setattr(sys, "argv", ["scarcegan", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return type_in
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from moto.events.models import EventPattern
-from stacks import ACCOUNT, REGION, Stack
+from stacks import ACCOUNT, REGION, Stack, transformed
 
 PROJECT, GROUP, BRANCH = "rare-players", "rare-group", "main"
 TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
@@ -224,14 +224,3 @@ def execution_event(pipeline: str, status: str) -> dict[str, Any]:
         "executionStartTime": "2026-11-21T09:00:00Z",
     }
     return event("aws.sagemaker", "SageMaker Model Building Pipeline Execution Status Change", detail, (arn,))
-
-
-def transformed(transformer: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
-    """An input transformer's text for an event; paths are of the form $.detail.name."""
-    text = transformer["InputTemplate"]
-    for name, path in transformer["InputPathsMap"].items():
-        value: Any = sent
-        for key in path.removeprefix("$.").split("."):
-            value = value[key]
-        text = text.replace(f"<{name}>", str(value))
-    return text

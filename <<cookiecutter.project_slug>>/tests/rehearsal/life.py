@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stacks import Stack
+from stacks import Stack, transformed
 
 from rehearsal.executor import Execution
 from rehearsal.project import Rehearsal, make, surroundings
@@ -183,13 +183,7 @@ class Deploys:
     def version(self, event: Mapping[str, Any]) -> int:
         """VERSION as the rule's transformer hands it to the pipeline."""
         (target,) = self.rule["Targets"]
-        transformer = target["InputTransformer"]
-        text = transformer["InputTemplate"]
-        for name, path in transformer["InputPathsMap"].items():
-            value: Any = event
-            for key in path.removeprefix("$.").split("."):
-                value = value[key]
-            text = text.replace(f"<{name}>", str(value))
+        text = transformed(target["InputTransformer"], event)
         (variable,) = json.loads(text)["variables"]
         return int(variable["value"])
 

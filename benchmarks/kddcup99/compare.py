@@ -63,9 +63,7 @@ def even_weights(labelled: np.ndarray, rare: np.ndarray) -> np.ndarray:
     """Weights [n] of scaled labelled rows: 1, and of rare rows by how many there are around each, 1 on average."""
     from scarcegan.model import evenness
 
-    weights = np.ones(len(rare))
-    weights[rare] = evenness.weights(np.clip(labelled[rare], -4, 4), 1.0)
-    return weights
+    return evenness.among_all(np.clip(labelled, -4, 4), rare, 1.0)
 
 
 def preprocessing(labelled: np.ndarray, unlabelled: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

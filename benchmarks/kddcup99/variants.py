@@ -38,12 +38,13 @@ class Variant:
 
 
 DEFAULT = "ScarceGAN"
-ALONE = {"forest": 0, "even": 0.0, "caution": 0.0}
+ALONE = {"boosting": 0, "even": 0.0, "caution": 0.0}
 VANILLA = ALONE | {"alpha": 1.0, "bad_generator": False, "unlabelled_weight": 0.0, "anchor": False}
 VARIANTS = {
     DEFAULT: Variant(),
-    "  no forest": Variant({"forest": 0}),
-    "  forest alone": Variant(network=False),
+    "  no trees": Variant({"boosting": 0}),
+    "  trees alone": Variant(network=False),
+    "  no neighbours": Variant({"neighbours": 0}),
     "  no caution": Variant({"caution": 0.0}),
     "  no leeway": Variant({"alpha": 1.0}),
     "  ordinary generator": Variant({"bad_generator": False}),
@@ -94,9 +95,10 @@ KEPT = Kept()
 
 @dataclass(frozen=True)
 class Scaled:
-    """A draw as networks and trees see it, and which rows each member does."""
+    """A draw as networks see it, `wide`: before its values are clipped, and which rows each member sees."""
 
     rows: dict[str, np.ndarray]
+    wide: dict[str, np.ndarray]
     rare: np.ndarray
     unlabelled: np.ndarray
     fold: np.ndarray
@@ -108,17 +110,28 @@ class Scaled:
 
         unlabelled = draw.unlabelled[: len(draw.unlabelled) // 1_000 * 1_000]  # the same number for every draw
         scaling = preprocessing.learn(np.concatenate([draw.labelled.values, unlabelled]), draw.task.features)
-        labelled, unlabelled, asked = (scaling(v).numpy() for v in (draw.labelled.values, unlabelled, draw.test.values))
+        raw = {"asked": draw.test.values, "own": draw.labelled.values, "unlabelled": unlabelled[:LOOKED_AT]}
+        rows, wide = (
+            {name: scaling(values, bound=bound).numpy() for name, values in raw.items()}
+            for bound in (preprocessing.CLIP, preprocessing.WIDE)
+        )
         fold = folds(draw.labelled.values, draw.labelled.rare, draw.seed)
-        rows = {"asked": asked, "own": labelled, "unlabelled": unlabelled[:LOOKED_AT]}
-        return cls(rows, draw.labelled.rare, unlabelled, fold, fold[None] != np.arange(members)[:, None])
+        seen = fold[None] != np.arange(members)[:, None]
+        return cls(rows, wide, draw.labelled.rare, scaling(unlabelled).numpy(), fold, seen)
 
-    def scores(self, score: Callable[[np.ndarray], np.ndarray]) -> Scores:
-        """Equal rows are asked about once."""
-        asked, place = np.unique(self.rows["asked"], axis=0, return_inverse=True)
-        return {name: score(rows) for name, rows in self.rows.items() if name != "asked"} | {
-            "asked": score(asked)[:, place.ravel()]
-        }
+    def read_by_trees(self, settings: Any, seed: int) -> dict[str, np.ndarray]:
+        """The rows with their distance to some of the unlabelled ones."""
+        from scarcegan.model import boosting, neighbours
+
+        near = neighbours.learn(self.wide["unlabelled"], settings.neighbours, seed)
+        return {name: boosting.inputs(rows, self.wide[name], near).numpy() for name, rows in self.rows.items()}
+
+
+def scores(rows: dict[str, np.ndarray], score: Callable[[np.ndarray], np.ndarray]) -> Scores:
+    """What `score` says of all rows; equal ones are asked about once."""
+    asked, place = np.unique(rows["asked"], axis=0, return_inverse=True)
+    others = {name: score(each) for name, each in rows.items() if name != "asked"}
+    return others | {"asked": score(asked)[:, place.ravel()]}
 
 
 @dataclass
@@ -129,26 +142,19 @@ class Runner:
     _program: Any = None
 
     def __call__(self, draw: Draw) -> Rated:
-        import tensorflow as tf
-        from scarcegan.model import forest, gan
-        from scarcegan.model.networks import bounded
+        from scarcegan.model import gan
 
         settings = replace(gan.Settings(), **CHOSEN | self.variant.settings)
         scaled = Scaled.of(draw, self.variant.members)
         odds: list[Scores] = []
         if self.variant.network:
-            same = replace(settings, forest=0, caution=0.0)  # neither changes what networks are trained on
+            same = replace(settings, boosting=0, neighbours=0, caution=0.0)  # networks are trained without these
             found = KEPT.get(draw, (same, self.variant.members), lambda: self._networks(draw, scaled, settings))
-            odds.append({name: bounded(tf.constant(each), settings.caution).numpy() for name, each in found.items()})
-        if settings.forest:
-            found = KEPT.get(draw, ("forest", settings.even), lambda: self._forest(draw, scaled, settings))
-            means = {name: each if name == "own" else each.mean(axis=0)[None] for name, each in found.items()}
-            odds.append(
-                {
-                    n: settings.forest_weight * forest.log_odds(each, settings.caution).numpy()
-                    for n, each in means.items()
-                }
-            )
+            odds.append(cautious(found, 1.0, settings.caution))
+        if settings.boosting:
+            what = (settings.boosting, settings.neighbours, settings.even)
+            found = KEPT.get(draw, what, lambda: self._trees(draw, scaled, settings))
+            odds.append(cautious(found, settings.boosting_weight, settings.caution))
         whole = {name: sum(part[name] for part in odds) for name in scaled.rows}
         own = [np.flatnonzero(~seen) for seen in scaled.seen]
         place = np.concatenate(own)
@@ -171,14 +177,16 @@ class Runner:
         model = gan.ScarceGAN(labelled.shape[1], 2, seeds, settings, self.variant.iterations, edges)
         pool = gan.pool(labelled, scaled.rare.astype(int), scaled.unlabelled, scaled.seen, 2, settings.even)
         model = self._train(model, pool)
-        return scaled.scores(lambda rows: log_odds(model, rows))
+        return scores(scaled.rows, lambda rows: log_odds(model, rows))
 
-    def _forest(self, draw: Draw, scaled: Scaled, settings: Any) -> Scores:
-        """Shares of the rare class by the trees."""
-        from scarcegan.model import forest
+    def _trees(self, draw: Draw, scaled: Scaled, settings: Any) -> Scores:
+        """Log odds of the rare class by the trees."""
+        from scarcegan.model import boosting, evenness
 
-        trees = forest.learn(scaled.rows["own"], scaled.rare, scaled.seen, settings.forest, draw.seed, settings.even)
-        return scaled.scores(trees.shares)
+        rows = scaled.read_by_trees(settings, draw.seed)
+        weight = evenness.among_all(scaled.rows["own"], scaled.rare, settings.even)
+        trees = boosting.learn(rows["own"], scaled.rare, weight, scaled.seen, settings.boosting, draw.seed)
+        return scores(rows, trees.log_odds)
 
     def _train(self, model: Any, pool: Any) -> Any:
         """Train; the weights of later draws are put into the first draw's model, whose loop is compiled already."""
@@ -193,6 +201,14 @@ class Runner:
         for part in range(PARTS):
             self._program(part * self._program.iterations)
         return self._program.model
+
+
+def cautious(found: Scores, weight: float, caution: float) -> Scores:
+    """Log odds as they count: bounded, times their weight."""
+    import tensorflow as tf
+    from scarcegan.model.networks import bounded
+
+    return {name: weight * bounded(tf.constant(each, tf.float32), caution).numpy() for name, each in found.items()}
 
 
 def variables(model: Any) -> list:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scarcegan.data.categories import Categories, places
 from scarcegan.model import lookups, preprocessing
 from scarcegan.model.lookups import Lookup
-from scarcegan.model.preprocessing import Preprocessing, Scaling
+from scarcegan.model.preprocessing import CLIP, Preprocessing, Scaling
 
 FORGOTTEN = 0.02
 
@@ -23,6 +23,7 @@ class Inputs(keras.layers.Layer):
     """Raw rows [n, columns] -> [n, width]: the numbers scaled, with their indicators; then the categories' columns.
 
     Make one with `learn`. places: where the categories stand among the raw columns, lookups: one for each of them.
+    bound: where scaled numbers end (see Preprocessing).
     """
 
     def __init__(self, numbers: Preprocessing | None, columns: int, lookups: Sequence[tuple[int, Lookup]]) -> None:
@@ -43,10 +44,10 @@ class Inputs(keras.layers.Layer):
         """Columns that come out."""
         return self.numeric_width + sum(one.width for _, one in self.lookups)
 
-    def call(self, raw: tf.Tensor) -> tf.Tensor:
+    def call(self, raw: tf.Tensor, bound: float = CLIP) -> tf.Tensor:
         if self.scaling and not self.lookups:
-            return self.scaling(raw)
-        parts = [self.scaling(tf.gather(raw, self.numbers, axis=1))] if self.scaling else []
+            return self.scaling(raw, bound=bound)
+        parts = [self.scaling(tf.gather(raw, self.numbers, axis=1), bound=bound)] if self.scaling else []
         return tf.concat([*parts, *(_columns(raw[:, place], one) for place, one in self.lookups)], axis=1)
 
     def forgetful(self, rows: NDArray, seed: int) -> NDArray:

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model import forest
+from scarcegan.model.boosting import Boosting, Trees
 from scarcegan.model.categories import Inputs
 from scarcegan.model.distance import Distance
-from scarcegan.model.forest import Forest, Trees
 from scarcegan.model.networks import Discriminator, bounded, rare_log_odds, unknown_log_odds
+from scarcegan.model.preprocessing import WIDE
 
 QUANTILES = 201
 FLAT = 1e-3  # least slope of a calibration: it may doubt the scores, not reverse their order
@@ -99,12 +99,12 @@ class Delivered(tf.Module):
         rare_threshold: float,
         unknown_threshold: float,
         trees: Trees | None = None,
-        forest_weight: float = 1.0,
+        boosting_weight: float = 1.0,
         caution: float = 0.0,
     ) -> None:
         super().__init__(name="scarcegan_delivered")
         self.preprocessing, self.discriminator, self.distance = preprocessing, discriminator, distance
-        self.forest, self.forest_weight, self.caution = Forest(trees) if trees else None, forest_weight, caution
+        self.boosting, self.boosting_weight, self.caution = Boosting(trees) if trees else None, boosting_weight, caution
         self.slope = tf.constant(calibration.slope, tf.float32)
         self.shift = tf.constant(calibration.shift, tf.float32)
         self.knots = tf.constant(calibration.knots, tf.float32)
@@ -115,7 +115,7 @@ class Delivered(tf.Module):
         rows = self.preprocessing(features)
         class_logits, source_logits = self.discriminator(rows[None])
         strangeness = self.distance(rows) if self.distance else tf.reduce_mean(unknown_log_odds(source_logits), axis=0)
-        rarity = tf.sigmoid(self.slope * self.rare_odds(rows, class_logits) + self.shift)
+        rarity = tf.sigmoid(self.slope * self.rare_odds(features, rows, class_logits) + self.shift)
         unknown = interpolate_unknown(strangeness, self.knots)
         negatives = tf.nn.softmax(tf.reduce_mean(class_logits[..., :-2], axis=0))
         probabilities = tf.concat([negatives * (1 - rarity[:, None]), rarity[:, None]], axis=1)
@@ -126,12 +126,13 @@ class Delivered(tf.Module):
             "label": self.label(negatives, rarity, unknown),
         }
 
-    def rare_odds(self, rows: tf.Tensor, class_logits: tf.Tensor) -> tf.Tensor:
-        """Log odds [n] of the rare class: mean over members, and the forest's beside them."""
+    def rare_odds(self, features: tf.Tensor, rows: tf.Tensor, class_logits: tf.Tensor) -> tf.Tensor:
+        """Log odds [n] of the rare class: mean over members, and the trees' mean over folds beside it."""
         odds = tf.reduce_mean(bounded(rare_log_odds(class_logits), self.caution), axis=0)
-        if self.forest is None:
+        if self.boosting is None:
             return odds
-        return odds + self.forest_weight * forest.log_odds(tf.reduce_mean(self.forest(rows), axis=0), self.caution)
+        trees = self.boosting(rows, wide=self.preprocessing(features, bound=WIDE))
+        return odds + self.boosting_weight * tf.reduce_mean(bounded(trees, self.caution), axis=0)
 
     def label(self, negatives: tf.Tensor, rarity: tf.Tensor, unknown: tf.Tensor) -> tf.Tensor:
         """Rare where rarity reaches its threshold, else unknown likewise, else the likeliest negative."""

@@ -1,7 +1,7 @@
 """Evenness: how often rows of the rare class are drawn, so that its rarest kinds count beside its commonest one.
 
 Labelled rare rows are what somebody happened to find, often one kind many times over. A model that is right on that
-kind looks good and misses the others. Who draws by these weights: gan.pool, forest.learn.
+kind looks good and misses the others. Who draws by these weights: gan.pool, boosting.learn.
 """
 
 import numpy as np
@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 NEAR = 0.3  # of a standard deviation, per feature: how near rows are of one kind
 MOST_CENTRES = 2_000
 ROWS_AT_ONCE = 2_000
+
+
+def among_all(rows: NDArray, rare: NDArray, power: float) -> NDArray:
+    """Weights [n] of rows [n, features]: those of the rare ones (bool [n]) by `weights`, 1 of all others."""
+    each = np.ones(len(rare))
+    each[rare] = weights(rows[rare], power)
+    return each
 
 
 def weights(rows: NDArray, power: float) -> NDArray:

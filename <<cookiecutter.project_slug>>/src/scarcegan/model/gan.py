@@ -35,8 +35,9 @@ class Settings:
     it counts, in the class head, that unlabelled rows are hardly ever rare; 0 is the paper's. unsupervised_weight: of
     the source head's losses beside the supervised one; 1 is the paper's.
     even: 1 draws kinds of the rare class alike, however many labelled rows each has; 0 draws rows alike.
-    caution: bounds the log odds of a member, so that none outvotes the rest; 0 is no bound. forest: trees per fold
-    beside the networks, 0 is none; forest_weight: of their log odds beside the networks' own.
+    caution: bounds the log odds of a member, so that none outvotes the rest; 0 is no bound. boosting: boosted trees per
+    fold beside the networks, 0 is none; boosting_weight: of their log odds beside the networks' own; neighbours: how
+    many unlabelled rows the trees are told the distance to, 0 is none.
     decay: what is left of the learning rate at the end. class_weights: one per class; empty means all 1.
     """
 
@@ -60,8 +61,9 @@ class Settings:
     expert: bool = True
     even: float = 1.0
     caution: float = 0.01
-    forest: int = 100
-    forest_weight: float = 2.0
+    boosting: int = 100
+    boosting_weight: float = 1.0
+    neighbours: int = 2000
     class_weights: tuple[float, ...] = ()
 
 
@@ -94,8 +96,7 @@ def pool(
     order = np.argsort(sort_key, axis=1, kind="stable")
     first = np.cumsum(count, axis=1) - count
     if even:
-        weight = np.ones(len(label))
-        weight[label == classes - 1] = evenness.weights(labelled[label == classes - 1], even)
+        weight = evenness.among_all(labelled, label == classes - 1, even)
         for own, begin, many in zip(order, first[:, -1], count[:, -1], strict=True):
             rare = own[begin : begin + many]
             own[begin : begin + many] = evenness.resampled(rare, weight[rare])

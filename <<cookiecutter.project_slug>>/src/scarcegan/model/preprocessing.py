@@ -18,6 +18,7 @@ from scarcegan.errors import UserError
 Scaling = Literal["standard", "robust"]
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 CLIP = 4.0
+WIDE = 1_000.0  # where a bound is wanted only so that nothing is infinite
 MOST_CODES = 640  # features x bins; beyond it training is slow and codes gained nothing (95 features)
 
 
@@ -38,12 +39,12 @@ class Preprocessing(keras.layers.Layer):
         """Columns that come out."""
         return self.median.shape[0] + len(self.indicators)
 
-    def call(self, raw: tf.Tensor) -> tf.Tensor:
+    def call(self, raw: tf.Tensor, bound: float = CLIP) -> tf.Tensor:
         missing = tf.math.is_nan(raw)
         filled = tf.where(missing, self.median, raw)
         bent = tf.where(self.logarithmic > 0, tf.sign(filled) * tf.math.log1p(tf.abs(filled)), filled)
         scaled = tf.where(self.inverse_scale > 0, (bent - self.centre) * self.inverse_scale, 0.0)
-        scaled = tf.clip_by_value(scaled, -CLIP, CLIP)
+        scaled = tf.clip_by_value(scaled, -bound, bound)
         if not self.indicators:
             return scaled
         return tf.concat([scaled, tf.cast(tf.gather(missing, self.indicators, axis=1), scaled.dtype)], axis=1)

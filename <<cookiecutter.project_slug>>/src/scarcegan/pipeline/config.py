@@ -186,8 +186,9 @@ class Train(Settings):
     expert: bool = True
     even: Annotated[float, Field(ge=0, le=1)] = 1.0
     caution: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    forest: Annotated[int, Field(ge=0, le=1000)] = 100
-    forest_weight: Weight = 2.0
+    boosting: Annotated[int, Field(ge=0, le=1000)] = 100
+    boosting_weight: Weight = 1.0
+    neighbours: Annotated[int, Field(ge=0, le=10_000)] = 2000
     anchor: bool = True
     bad_generator: bool = True
     pull_away: Literal["rows", "matrix"] = "rows"

@@ -144,14 +144,14 @@ class Trained:
     preprocessing: "Inputs"
     discriminator: Any
     distance: Any
-    forest: Any
+    trees: Any
     settings: "Settings"
     members: int
 
 
 def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
     """Scale, train and look; progress on stdout and in MLflow."""
-    from scarcegan.model import categories, distance, forest, gan, preprocessing, training
+    from scarcegan.model import boosting, categories, distance, evenness, gan, neighbours, preprocessing, training
 
     rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
     scaling = categories.learn(rows, splits.labelled.names, splits.labelled.categories, args.scaling)
@@ -187,13 +187,21 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
         out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold, size)
         strangeness = np.concatenate([out_of_fold[~seen.all(axis=0)], far(validation).numpy()])
         looks = [replace(look, unknown=strangeness) for look in looks]
-    folds = seen[: len(seen) // args.seeds]
-    trees = forest.learn(
-        drawn[0], splits.labelled.label == splits.rare, folds, settings.forest, args.seed, settings.even
-    )
+    crowd = scaling(splits.unlabelled.values, bound=preprocessing.WIDE).numpy()
+    near = neighbours.learn(crowd, settings.neighbours, args.seed)
+
+    def read_by_trees(rows: NDArray, table: FeatureTable) -> NDArray:
+        return boosting.inputs(rows, scaling(table.values, bound=preprocessing.WIDE), near).numpy()
+
+    folds, rare = seen[: len(seen) // args.seeds], splits.labelled.label == splits.rare
+    weight = evenness.among_all(drawn[0], rare, settings.even)
+    known = read_by_trees(drawn[0], splits.labelled)
+    trees = boosting.learn(known, rare, weight, folds, settings.boosting, args.seed, near)
     if trees is not None:
-        odds = trees.unseen_log_odds(unseen.values, unseen.by[: len(folds)], settings.caution)
-        looks = [replace(look, rare=look.rare + settings.forest_weight * odds) for look in looks]
+        own = read_by_trees(labelled, splits.labelled)[~seen.all(axis=0)]
+        asked = np.concatenate([own, read_by_trees(validation, splits.validation)])
+        odds = trees.unseen_log_odds(asked, unseen.by[: len(folds)], settings.caution)
+        looks = [replace(look, rare=look.rare + settings.boosting_weight * odds) for look in looks]
     return Trained(looks, unseen, scaling, model.discriminator, far, trees, settings, len(seeds))
 
 
@@ -264,8 +272,8 @@ def export(trained: Trained, choice: "Choice", calibration: "Calibration", folde
         calibration,
         choice.rare,
         choice.unknown,
-        trained.forest,
-        trained.settings.forest_weight,
+        trained.trees,
+        trained.settings.boosting_weight,
         trained.settings.caution,
     )
     shutil.rmtree(folder, ignore_errors=True)

@@ -93,6 +93,17 @@ def test_the_threshold_of_highest_f1_lies_between_two_scores():
     assert scores.best_threshold(np.array([0.9, 0.6, 0.2]), np.array([True, True, False])) == pytest.approx(0.4)
 
 
+def test_the_unlabelled_rows_raise_the_threshold_and_the_labelled_rule_leaves_them_out():
+    """Rare rows at 0.9 and 0.4, labelled normal ones at 0.1 and 0.2, and a crowd of unlabelled ones at 0.5."""
+    own, rare = np.array([0.9, 0.4, 0.2, 0.1]), np.array([True, True, False, False])
+    rated = compare.Rated(np.array([0.45, 0.95, 0.0]), own, rare, np.ones(4), np.full(100, 0.5), population=100)
+    assert rated.labelled_threshold == pytest.approx(0.3)
+    assert rated.threshold == pytest.approx(0.7)
+    asked = protocol.Rows(np.zeros((3, 8), np.float32), np.array(["phf", "phf", "normal"]))
+    found = compare.judge(rated, protocol.Draw(TASK, 0, asked, asked.values, asked, np.ones(3)))
+    assert (found["recall"], found["recall_labelled"], found["f1_labelled"]) == (0.5, 1.0, 1.0)
+
+
 def test_equal_rows_share_a_fold():
     values = np.repeat(np.arange(20.0), 3)[:, None]
     fold = compare.folds(values, np.repeat(np.arange(20) % 2 == 0, 3), seed=0)

@@ -48,6 +48,14 @@ class Rated:
         truth = np.concatenate([self.own_rare, np.zeros(len(self.unlabelled), bool)])
         return best_threshold(np.concatenate([self.own, self.unlabelled]), truth, weights)
 
+    @property
+    def labelled_threshold(self) -> float:
+        """Highest F1 over the labelled rows as they are: right where the class is as frequent as among them.
+
+        The project's own rule: its labelled users are drawn from the population.
+        """
+        return best_threshold(self.own, self.own_rare)
+
 
 def folds(values: np.ndarray, rare: np.ndarray, seed: int, count: int = MEMBERS) -> np.ndarray:
     """Fold int [n] of every labelled row, by class; equal rows (drawn with replacement) share a fold."""
@@ -95,5 +103,9 @@ def cross_fitted(method: Method, draw: Draw, members: int = MEMBERS) -> Rated:
 
 
 def judge(rated: Rated, draw: Draw) -> dict[str, float]:
-    """Figures on the rows asked about."""
-    return figures(rated.asked, draw.test.rare, rated.threshold, draw.weights)
+    """Figures on the rows asked about; those at the labelled rows' own threshold end in _labelled."""
+    found, by_labelled = (
+        figures(rated.asked, draw.test.rare, threshold, draw.weights)
+        for threshold in (rated.threshold, rated.labelled_threshold)
+    )
+    return found | {f"{name}_labelled": by_labelled[name] for name in ("f1", "recall")}

@@ -12,6 +12,8 @@ COLUMNS = {
     "PR-AUC": "pr_auc",
     "F1": "f1",
     "recall": "recall",
+    "F1, labelled": "f1_labelled",
+    "recall, lab.": "recall_labelled",
     "at 0.1 %": "recall_at_0.001",
     "at 1 %": "recall_at_0.01",
     "at 5 %": "recall_at_0.05",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from scarcegan.model import losses
+from scarcegan.model import losses, networks
 
 EVEN = tf.zeros([2, 3])  # two rows, three outputs, all as likely: every log probability is -log 3
 
@@ -92,3 +92,40 @@ def test_an_unlabelled_row_costs_little_unless_the_class_head_calls_it_rare():
     assert float(losses.not_rare(EVEN)) == pytest.approx(np.log(1.5))
     assert float(losses.not_rare(tf.constant([[0.0, -30.0, 0.0]]))) == pytest.approx(0.0, abs=1e-6)
     assert float(losses.not_rare(tf.constant([[0.0, 30.0, 0.0]]))) > 20
+
+
+def test_rows_in_another_order_lose_the_same():
+    rng = np.random.default_rng(1)
+    order = rng.permutation(9)
+    logits, rows, other = (rng.normal(size=(2, 9, 5)).astype(np.float32) for _ in range(3))
+    targets, weights = softmax(rng.normal(size=(9, 5))).astype(np.float32), rng.uniform(1, 2, 9).astype(np.float32)
+
+    def lost(by):
+        return [
+            losses.supervised(tf.constant(logits[:, by]), tf.constant(targets[by]), tf.constant(weights[by])),
+            losses.unlabelled_source(tf.constant(logits[:, by, :3]), 0.7),
+            losses.not_rare(tf.constant(logits[:, by])),
+            losses.feature_matching(tf.constant(rows[:, by]), tf.constant(other[:, by])),
+            losses.pull_away(tf.constant(rows[:, by])),
+        ]
+
+    for shuffled, straight in zip(lost(order), lost(np.arange(9)), strict=True):
+        assert shuffled.numpy() == pytest.approx(straight.numpy(), rel=1e-5)
+
+
+def test_negative_classes_in_another_order_lose_the_same_and_are_as_rarely_rare():
+    """Four negatives, the rare class, unknown: only the negatives change places."""
+    rng = np.random.default_rng(2)
+    order = np.array([2, 0, 3, 1, 4, 5])
+    logits = rng.normal(size=(2, 9, 6)).astype(np.float32)
+    label = rng.integers(0, 5, 9)
+    targets = losses.class_targets(5, 0.7).numpy()
+    straight = losses.supervised(tf.constant(logits), tf.constant(targets[label]))
+    shuffled = losses.supervised(tf.constant(logits[..., order]), tf.constant(targets[np.argsort(order)[label]]))
+    assert shuffled.numpy() == pytest.approx(straight.numpy(), rel=1e-5)
+    assert losses.not_rare(tf.constant(logits[..., order])).numpy() == pytest.approx(
+        losses.not_rare(tf.constant(logits)).numpy(), rel=1e-5
+    )
+    assert networks.rare_log_odds(tf.constant(logits[..., order])).numpy() == pytest.approx(
+        networks.rare_log_odds(tf.constant(logits)).numpy(), abs=1e-5
+    )

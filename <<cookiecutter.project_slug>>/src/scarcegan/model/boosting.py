@@ -19,6 +19,7 @@ from scarcegan.model.networks import bounded
 
 STRIDE = 6  # steps between two looks at who has arrived
 LEAVES = 31
+ROWS_A_TREE = 20_000  # a tree reads so many rows at most, other ones each time
 MOST_IN_A_LEAF = 20  # a leaf holds at least so many rows, or a quarter of the rare ones if these are fewer
 
 
@@ -160,6 +161,7 @@ def learn(
             max_leaf_nodes=LEAVES,
             min_samples_leaf=int(np.clip((own & rare).sum() // 4, 1, MOST_IN_A_LEAF)),
             max_features=0.5,
+            subsample=min(1.0, ROWS_A_TREE / own.sum()),
             random_state=np.random.RandomState([seed, number]),
         )
         groups.append(model.fit(rows[own], rare[own], weight[own] / half * own.sum() / 2))

@@ -1,6 +1,6 @@
 """Synthetic telemetry: ScarceGAN against every baseline on several populations, and what unknown catches.
 
-python benchmarks/bench_telemetry.py [--populations 5] [--users 20000] [--set train.alpha=1 …]
+python benchmarks/bench_telemetry.py [--populations 16] [--users 20000] [--set train.alpha=1 …]
 Each population is made from its own seed, split, trained on and tested by the project's own steps.
 """
 
@@ -73,7 +73,7 @@ def ahead(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--populations", type=int, default=5)
+    arguments.add_argument("--populations", type=int, default=16)
     arguments.add_argument("--users", type=int, default=20_000)
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of config.yaml")
     arguments.add_argument("--keep", type=Path, help="where data and runs are left, and found again")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from scarcegan.data import learnt
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
-from scarcegan.model import gan, scorer, training
+from scarcegan.model import delivered, gan, scorer, training
 from scarcegan.steps import train
 
 CLASSES = ("calm", "busy", "risky")
@@ -167,6 +167,31 @@ def test_the_saved_model_equals_the_keras_model(tmp_path):
     negatives = tf.nn.softmax(tf.reduce_mean(logits[..., :2], axis=0)).numpy()
     rest = found.probabilities[:, :2] / (1 - found.rarity[:, None])
     assert rest == pytest.approx(negatives, abs=1e-5)
+
+
+def test_the_saved_model_is_as_sure_as_the_scores_it_was_chosen_by(tmp_path):
+    """Networks and trees in the saved graph, against what training saw of the validation users.
+
+    Rare users and some busy ones lie so far out that, clipped, they are alike: only the trees' neighbours tell them.
+    """
+    crowd, far = table([0] * 300 + [1] * 200 + [2] * 6), table([0] * 8 + [1] * 6 + [2] * 4, 200)
+    for users, busy in ((crowd, 494), (far, 8)):
+        users.values[busy:, 0] = 3.0
+        users.values[busy:, 1] = np.where(users.label[busy:] == 2, 1e6, 1e4)
+    words = write(tmp_path, labelled=crowd, validation=far)
+    parse = train.parser()
+    train.add_settings(parse)
+    args = parse.parse_args(words)
+    splits = train.read_splits(args)
+    trained = train.fit(splits, gan.Settings(trunk=(6, 4), bins=2, batch_size=12), args, Untracked())
+    train.choose_and_save(trained, splits, {"best_ranking": DEFINITIONS["best_ranking"]}, facts(), args)
+    model = scorer.load(tmp_path / "out" / "models" / "best_ranking")
+    (look,) = (look for look in trained.looks if look.iteration == model.facts["iterations"])
+    known = trained.unseen.label >= 0
+    odds = look.rare[known], trained.unseen.label[known] == splits.rare
+    expected = delivered.calibrate(*odds, look.unknown[known]).rarity(look.rare[-len(far) :])
+    assert np.ptp(expected) > 0.5
+    assert model.score(far.values).rarity == pytest.approx(expected, abs=1e-5)
 
 
 def facts():

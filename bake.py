@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -44,14 +45,15 @@ def walked(parts: tuple[str, ...]) -> list[str]:
     return names
 
 
-def bake(out: Path) -> Path:
-    """Bake with the default answers into a folder of `out`; it appears there whole or not at all."""
+def bake(out: Path, answers: Mapping[str, str] | None = None) -> Path:
+    """Bake into a folder of `out`; it appears there whole or not at all. answers: those that are not the default."""
     from cookiecutter.main import cookiecutter
 
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".baking-") as scratch:
         template = copy_template(Path(scratch) / "template")
-        baked = Path(cookiecutter(str(template), no_input=True, output_dir=scratch, default_config=True))
+        given = {"extra_context": dict(answers or {}), "output_dir": scratch}
+        baked = Path(cookiecutter(str(template), no_input=True, default_config=True, **given))
         return baked.rename(out / baked.name)
 
 

@@ -15,6 +15,7 @@ from cookiecutter.main import cookiecutter
 from tree import tree
 
 from bake import PARTS, copy_template
+from bake import bake as bake_checkout
 
 RENDERED = {"README.md", "pyproject.toml", "Makefile", "config.yaml"}
 TAG = re.compile(r"<<\s*cookiecutter|<%|%>|<#|#>|\{\{\s*cookiecutter")
@@ -149,6 +150,12 @@ def test_a_bake_of_the_checkout_says_where_the_project_stands(tmp_path):
     said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "    cd 'my projects/rare-players'\n" in said.stdout
     assert said.stdout.endswith("\nmy projects/rare-players\n") and (tmp_path / "my projects/rare-players").is_dir()
+
+
+def test_a_bake_of_the_checkout_takes_answers_and_no_cache(tmp_path):
+    project = bake_checkout(tmp_path, {"project_slug": "fraud", "rare_class": "fraudster"})
+    assert project == tmp_path / "fraud" and 'rare_class: "fraudster"' in (project / "config.yaml").read_text()
+    assert not [path for path in project.rglob("*") if path.name.endswith(("_cache", "__pycache__"))]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["one", "two"]])

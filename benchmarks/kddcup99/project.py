@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cookiecutter.main import cookiecutter
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from bake import bake
 from kddcup99.protocol import FAMILIES, NUMERIC, TRAIN_FILE, read
 
-TEMPLATE = Path(__file__).resolve().parents[2]
 LABELLED_NORMAL = 5_000
 ANSWERS = {
     "project_name": "KDD Cup 99",
@@ -45,11 +46,6 @@ def ready_table(folder: Path, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def bake(folder: Path) -> Path:
-    """A project from this template, in a folder."""
-    return Path(cookiecutter(str(TEMPLATE), no_input=True, extra_context=ANSWERS, output_dir=str(folder)))
-
-
 def scarcegan(project: Path, *words: str) -> dict:
     """Run the project's command line and return its JSON; its progress goes to our stderr. SystemExit if it fails."""
     command = [sys.executable, "-m", "scarcegan", *words, "--json"]
@@ -63,7 +59,7 @@ def scarcegan(project: Path, *words: str) -> dict:
 
 def run(data: Path, folder: Path) -> None:
     """Bake, run, and print where the report lies and what the registered models can do."""
-    project = bake(folder)
+    project = bake(folder, ANSWERS)
     table = ready_table(data)
     (project / "data").mkdir(exist_ok=True)
     path = project / "data" / "connections.parquet"

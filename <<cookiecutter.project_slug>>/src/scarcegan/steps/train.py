@@ -196,6 +196,7 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
     folds, rare = seen[: len(seen) // args.seeds], splits.labelled.label == splits.rare
     weight = evenness.among_all(drawn[0], rare, settings.even)
     known = read_by_trees(drawn[0], splits.labelled)
+    print(f"train: growing {settings.boosting} trees for each of {len(folds)} folds", file=sys.stderr)
     trees = boosting.learn(known, rare, weight, folds, settings.boosting, args.seed, near)
     if trees is not None:
         own = read_by_trees(labelled, splits.labelled)[~seen.all(axis=0)]

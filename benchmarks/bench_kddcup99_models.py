@@ -49,14 +49,15 @@ def names() -> list[str]:
 
 
 def draws(folder: Path, task: Task, seeds: int, choose: bool) -> Iterator[Draw]:
-    """The protocol's draws; or, to choose settings by, held-out training rows: half a name's rows, whole names, and
-    the later or earlier half of every name."""
+    """The protocol's draws; or, to choose settings by, held-out training rows: half a name's rows, whole names, the
+    later or earlier half of every name, and the same with normal traffic of another time."""
     if not choose:
         yield from (protocol.draw(folder, task, seed) for seed in range(seeds))
         return
     yield from (protocol.held_out(folder, task, seed) for seed in range(len(LEFT_OUT[task.family])))
     yield from (protocol.held_out(folder, task, seed, (name,)) for seed, name in enumerate(LEFT_OUT[task.family]))
     yield from (protocol.later(folder, task, seed) for seed in range(4))
+    yield from (protocol.later(folder, task, seed, normal=True) for seed in range(4))
 
 
 def run(folder: Path, task: Task, name: str, seeds: int, choose: bool) -> list[Figures]:

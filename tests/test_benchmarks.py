@@ -66,6 +66,16 @@ def test_an_attack_name_left_out_is_only_asked_about(folder):
     assert set(held.labelled.attack) == {"normal", "spy"} and set(held.test.attack) == {"normal", "phf"}
 
 
+def test_held_out_rows_of_another_time_are_one_half_of_every_name_normal_included(folder):
+    count = protocol.EIGHT.index("count")
+    early, late = (set(range(first, last)) for first, last in ((0, 30), (30, 60)))
+    for seed, normal, spy, phf in ((0, late, {63, 64, 65}, {68, 69}), (1, early, {60, 61, 62}, {66, 67})):
+        held = protocol.later(folder, TASK, seed, normal=True)
+        assert set(held.test.values[:, count]) == normal | spy | phf
+        trained = set(held.labelled.values[:, count]) | set(held.unlabelled[:, count])
+        assert trained == set(range(70)) - (normal | spy | phf)
+
+
 def test_attack_names_weigh_alike_when_held_out():
     weights = protocol.by_name(np.array(["normal", "normal", "phf", "spy", "spy"]), odds=0.5)
     assert weights.tolist() == [1.0, 1.0, 0.5, 0.25, 0.25]

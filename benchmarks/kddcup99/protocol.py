@@ -172,22 +172,23 @@ def held_out(folder: Path, task: Task, seed: int, left_out: Sequence[str] = ()) 
     return Draw(task, seed, labelled, unlabelled, test, by_name(test.attack, rows.rare.sum() / (~rows.rare).sum()))
 
 
-def later(folder: Path, task: Task, seed: int) -> Draw:
+def later(folder: Path, task: Task, seed: int, normal: bool = False) -> Draw:
     """As held_out, but every attack name is cut in two by its place in the file: one half trains, the other is asked.
 
     Rows of one attack stand together, so this half is of other attacks under the same name. Even seeds train on the
-    first half, odd ones on the second.
+    first half, odd ones on the second. normal: normal traffic is cut the same way, so it is of another time too.
     """
     rows = training_rows(folder, task)
     rng = np.random.default_rng([seed, 99])
     _, same = np.unique(rows.values, axis=0, return_inverse=True)
     asked = np.zeros(len(rows.attack), bool)
-    for name in np.unique(rows.attack[rows.rare]):
+    for name in np.unique(rows.attack if normal else rows.attack[rows.rare]):
         first, second = np.array_split(np.flatnonzero(rows.attack == name), 2)
         asked[first if seed % 2 else second] = True
-    asked &= ~np.isin(same, same[~asked & rows.rare])
-    stretch = np.arange(len(rows.attack)) * 30 // len(rows.attack)
-    asked = np.where(rows.rare, asked, np.isin(stretch, rng.choice(30, 10, replace=False)))
+    if not normal:
+        stretch = np.arange(len(rows.attack)) * 30 // len(rows.attack)
+        asked |= ~rows.rare & np.isin(stretch, rng.choice(30, 10, replace=False))
+    asked &= ~(rows.rare & np.isin(same, same[~asked & rows.rare]))
     labelled, unlabelled = sample(rows.take(~asked), task, seed)
     test = rows.take(asked)
     return Draw(task, seed, labelled, unlabelled, test, by_name(test.attack, rows.rare.sum() / (~rows.rare).sum()))

@@ -26,6 +26,7 @@ from kddcup99 import baselines, compare, protocol, table, variants  # noqa: E402
 from kddcup99.protocol import TASKS, Draw, Task  # noqa: E402
 
 SEEDS, QUICK_SEEDS = 10, 2
+HALVES = 4  # draws of the views that cut the file in two
 ONE_MLP = "MLP, one member"
 LEFT_OUT = {
     "r2l": ["guess_passwd", "warezmaster", "imap", "ftp_write", "multihop", "warezclient"],
@@ -49,15 +50,22 @@ def names() -> list[str]:
 
 
 def draws(folder: Path, task: Task, seeds: int, choose: bool) -> Iterator[Draw]:
-    """The protocol's draws; or, to choose settings by, held-out training rows: half a name's rows, whole names, the
-    later or earlier half of every name, and the same with normal traffic of another time."""
+    """The protocol's draws; or, to choose settings by, held-out training rows (`views`)."""
     if not choose:
         yield from (protocol.draw(folder, task, seed) for seed in range(seeds))
         return
-    yield from (protocol.held_out(folder, task, seed) for seed in range(len(LEFT_OUT[task.family])))
-    yield from (protocol.held_out(folder, task, seed, (name,)) for seed, name in enumerate(LEFT_OUT[task.family]))
-    yield from (protocol.later(folder, task, seed) for seed in range(4))
-    yield from (protocol.later(folder, task, seed, normal=True) for seed in range(4))
+    names = LEFT_OUT[task.family]
+    yield from (protocol.held_out(folder, task, seed) for seed in range(len(names)))
+    yield from (protocol.held_out(folder, task, seed, (name,)) for seed, name in enumerate(names))
+    yield from (protocol.later(folder, task, seed) for seed in range(HALVES))
+    yield from (protocol.later(folder, task, seed, normal=True) for seed in range(HALVES))
+
+
+def views(task: Task) -> list[str]:
+    """What each draw of held-out training rows asks about: half of a name's rows, a whole name, the later or earlier
+    half of every name, or that with normal traffic of another time."""
+    names = len(LEFT_OUT[task.family])
+    return ["half"] * names + ["whole names"] * names + ["later"] * HALVES + ["another time"] * HALVES
 
 
 def run(folder: Path, task: Task, name: str, seeds: int, choose: bool) -> list[Figures]:
@@ -105,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for task in tasks:
         results = {name: known[task.name][name] for name in wanted}
         print("\n".join(table.lines(task.name, results, variants.DEFAULT)) + "\n")
+        if args.choose:
+            print("\n".join(table.by_view(results, views(task))) + "\n")
     print(f"{time.monotonic() - started:.0f} s")
 
 

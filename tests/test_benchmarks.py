@@ -129,3 +129,9 @@ def test_the_table_stars_the_best_and_shows_what_ours_wins():
     seed = dict.fromkeys([*table.COLUMNS.values(), "alarms_per_hit"], 0.5)
     lines = table.lines("r2l-8", {"ours": [seed], "theirs": [seed | {"pr_auc": 0.6}]}, "ours")
     assert "theirs *" in lines[3] and "0/1  -0.100" in lines[3]
+
+
+def test_views_count_alike_however_many_draws_each_has():
+    figures = [{"pr_auc": value} for value in (0.1, 0.2, 0.3, 0.8)]
+    head, line = table.by_view({"ours": figures}, ["half", "half", "half", "later"])
+    assert head.split()[-2:] == ["half", "later"] and line.split() == ["ours", "0.500", "0.200", "0.800"]

@@ -33,6 +33,16 @@ def lines(task: str, results: Results, ours: str) -> list[str]:
     return rows
 
 
+def by_view(results: Results, views: Sequence[str]) -> list[str]:
+    """PR-AUC of every method: the mean of the views, then each; views: of every draw in order."""
+    names = list(dict.fromkeys(views))
+    rows = [f"{'PR-AUC by view':<36}" + "".join(f"{name:>15}" for name in ("mean of views", *names))]
+    for method, draws in results.items():
+        each = [mean([one for one, view in zip(draws, views, strict=True) if view == name], "pr_auc") for name in names]
+        rows.append(f"{method:<36}" + "".join(f"{value:>15.3f}" for value in (np.mean(each), *each)))
+    return rows
+
+
 def cell(seeds: Sequence[Mapping[str, float]], figure: str) -> str:
     average, deviation = spread([seed[figure] for seed in seeds])
     return f"{average:.3f} ± {deviation:.3f}"

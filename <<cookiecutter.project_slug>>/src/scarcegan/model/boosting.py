@@ -19,7 +19,7 @@ from scarcegan.model.networks import bounded
 
 STRIDE = 6  # steps between two looks at who has arrived
 LEAVES = 31
-ROWS_A_TREE = 20_000  # a tree reads so many rows at most, other ones each time
+MOST_OF_A_SIDE = 20_000  # rare rows, or others, that a group reads at most
 MOST_IN_A_LEAF = 20  # a leaf holds at least so many rows, or a quarter of the rare ones if these are fewer
 
 
@@ -142,27 +142,33 @@ def learn(
     trees: int,
     seed: int,
     near: Neighbours | None = None,
-) -> Trees | None:
-    """A group of `trees` trees per row of seen [groups, n] bool; None for 0 trees.
+) -> Trees:
+    """A group of `trees` trees, at least 1, per row of seen [groups, n] bool.
 
     rows [n, inputs], rare [n] bool, weight [n] of one row against another of its side. Rare rows weigh as much as the
-    others together.
+    others together. Where there are very many of a side, a group reads some of them.
     """
-    if not trees:
-        return None
     from sklearn.ensemble import GradientBoostingClassifier
 
     groups = []
     for number, own in enumerate(seen):
-        half = np.where(rare[own], weight[own & rare].sum(), weight[own & ~rare].sum())
+        read = _read(own, rare, np.random.default_rng([seed, number]))
+        target, each = rare[read], weight[read]
+        half = np.where(target, each[target].sum(), each[~target].sum())
         model = GradientBoostingClassifier(
             n_estimators=trees,
             max_depth=None,
             max_leaf_nodes=LEAVES,
-            min_samples_leaf=int(np.clip((own & rare).sum() // 4, 1, MOST_IN_A_LEAF)),
+            min_samples_leaf=int(np.clip(target.sum() // 4, 1, MOST_IN_A_LEAF)),
             max_features=0.5,
-            subsample=min(1.0, ROWS_A_TREE / own.sum()),
             random_state=np.random.RandomState([seed, number]),
         )
-        groups.append(model.fit(rows[own], rare[own], weight[own] / half * own.sum() / 2))
+        groups.append(model.fit(rows[read], target, each / half * len(read) / 2))
     return Trees(groups, near)
+
+
+def _read(own: NDArray, rare: NDArray, rng: np.random.Generator) -> NDArray:
+    """Positions of rows of own [n] bool, in order: all, or MOST_OF_A_SIDE rare ones or others where there are more."""
+    sides = [np.flatnonzero(own & rare), np.flatnonzero(own & ~rare)]
+    some = [rng.choice(side, MOST_OF_A_SIDE, replace=False) if len(side) > MOST_OF_A_SIDE else side for side in sides]
+    return np.sort(np.concatenate(some))

@@ -71,8 +71,8 @@ class Settings:
 class Pool:
     """Scaled rows to draw from, and which of them each member may see.
 
-    labelled [n, features]; unlabelled [u, features]; order [members, n] positions in `labelled`, class by class;
-    first, count [members, K]: where each class begins in `order` and how many rows of it the member sees.
+    labelled [n, features]; unlabelled [u, features]; order [members, m] positions in `labelled`, class by class;
+    first, count [members, K]: where each class begins in `order` and how many places it has there.
     """
 
     labelled: NDArray
@@ -87,7 +87,7 @@ def pool(
 ) -> Pool:
     """A Pool from labels [n] and seen [members, n] bool. Every member must see a row of every class (ValueError).
 
-    even: see Settings; rows of the rare class (the last) stand in `order` as often as evenness.weights says.
+    even: see Settings; rows of the rare class (the last) have as many places in `order` as evenness.weights says.
     """
     count = np.stack([(seen & (label == k)).sum(axis=1) for k in range(classes)], axis=1)
     if (count == 0).any():
@@ -97,9 +97,14 @@ def pool(
     first = np.cumsum(count, axis=1) - count
     if even:
         weight = evenness.among_all(labelled, label == classes - 1, even)
-        for own, begin, many in zip(order, first[:, -1], count[:, -1], strict=True):
-            rare = own[begin : begin + many]
-            own[begin : begin + many] = evenness.resampled(rare, weight[rare])
+        ends = zip(order, first[:, -1], count[:, -1], strict=True)
+        rare = [own[begin : begin + many] for own, begin, many in ends]
+        drawn = [evenness.resampled(own, weight[own]) for own in rare]
+        count[:, -1] = [len(own) for own in drawn]
+        wide = np.zeros((len(order), (first + count).max()), int)
+        for place, own, begin, rows in zip(wide, order, first[:, -1], drawn, strict=True):
+            place[:begin], place[begin : begin + len(rows)] = own[:begin], rows
+        order = wide
     return Pool(labelled, unlabelled, order.astype(np.int32), first.astype(np.int32), count.astype(np.int32))
 
 

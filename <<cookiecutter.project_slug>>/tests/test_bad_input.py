@@ -220,6 +220,8 @@ def test_a_ready_table_is_checked_too(tmp_path):
     assert "'u1' has more than one row" in said("user_id,a", "u1,1", "u1,2")
     assert "no column 'user_id'" in said("a,b", "1,2")
     assert "'rosky' is none of the classes" in said("user_id,a,label", "u1,1,rosky")
+    dated = "user_id,date,a,label", "u1,2026-01-05,1,calm", "u1,2026-01-06,1,risky", "u2,2026-01-05,1,calm"
+    assert "user 'u1' is labelled 'calm' and 'risky'. Keep one label" in said(*dated)
     assert "'label' has a meaning of its own" in said(
         "a,label", "1,2", user_column="", label_column="", columns="label"
     )

@@ -1,5 +1,6 @@
 """Split: by user and by time, stratified, the same whatever the order, and refused when a class is too small."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,15 @@ def test_a_row_keeps_its_values_and_label(tmp_path):
     for part in run_split(features, tmp_path).values():
         assert [f"user {number:.0f}" for number in part.values[:, 0]] == part.user_id.tolist()
         assert [label[user] for user in part.user_id] == part.label.tolist()
+
+
+def test_a_label_that_stands_in_one_row_of_a_user_is_the_users(tmp_path):
+    whole = table()
+    torn = replace(whole, label=np.where(whole.as_of == EARLY, np.int8(UNLABELLED), whole.label))
+    found, expected = run_split(torn, tmp_path / "torn"), run_split(whole, tmp_path / "whole")
+    for name in OUTPUTS:
+        assert found[name].label.tolist() == expected[name].label.tolist(), name
+    assert sorted(found["labelled"].label)[0] >= 0
 
 
 def test_the_order_of_rows_does_not_matter_and_the_seed_does(tmp_path):

@@ -31,7 +31,7 @@ from scarcegan.data.checks import (
     unknown_label,
 )
 from scarcegan.data.files import Source, literal, name
-from scarcegan.data.schema import KEYS, FeatureTable
+from scarcegan.data.schema import KEYS, UNLABELLED, FeatureTable
 from scarcegan.errors import UserError
 
 NAMES = "A column of names belongs under data.categories."
@@ -164,7 +164,9 @@ def survey(
         rows, problems = rows + own, problems + bad
     if rows == 0:
         raise UserError(f"{sources[0].files[0]}: a header and no rows. Export it again.")
-    return rows, problems + (repeated(connection, sources, layout) if layout.user else [])
+    if layout.user:
+        problems += repeated(connection, sources, layout) + torn(connection, sources, layout)
+    return rows, problems
 
 
 def repeated(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> list[Problem]:
@@ -180,6 +182,24 @@ def repeated(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], l
     rule = Rule(layout.user, test, "has more than one row", "Keep one row per user.")
     owner = next(s for s in sources if connection.execute(f"SELECT 1 FROM {s.table} WHERE {test} LIMIT 1").fetchone())
     return [replace(describe(connection, owner, rule, found[1]), droppable=False)]
+
+
+def torn(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> list[Problem]:
+    """A problem if a user's rows carry two labels."""
+    who, file = text(layout.user), name(files.FILE)
+    parts = [f"SELECT {who} AS u, {label_code(one, layout)} AS l, {file} AS f FROM {one.table}" for one in sources]
+    union = " UNION ALL ".join(parts)
+    with files.reading(sources):
+        found = connection.execute(
+            f"SELECT u, min(l), max(l), arg_max(f, l), count(*) OVER () FROM ({union}) "
+            f"WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u HAVING min(l) < max(l) ORDER BY u LIMIT 1"
+        ).fetchone()
+    if not found:
+        return []
+    user, low, high, where, count = found
+    names = " and ".join(f"'{layout.classes[place]}'" for place in (low, high))
+    more = f" ({count:,} such users)" if count > 1 else ""
+    return [Problem(f"{where}: user '{user}' is labelled {names}{more}. Keep one label per user.", count)]
 
 
 def as_of(source: Source, layout: Layout) -> str:

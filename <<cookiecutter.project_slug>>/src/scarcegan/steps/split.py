@@ -9,7 +9,7 @@ users their last one.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -108,15 +108,17 @@ def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shar
 
 def destinations(
     user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Where each row goes, int8 [n], and the folds (user_id, fold) of the labelled training users.
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Where each row goes, and the label of its user, int8 [n] each; folds (user_id, fold) of labelled training users.
 
-    A user who is seen on the last day only, where there are several, is left out: training on it would look ahead.
+    A label may stand in one of several rows of a user only; it is the user's. A user who is seen on the last day only,
+    where there are several, is left out: training on it would look ahead.
     """
     users, user = np.unique(user_id, return_inverse=True)
     first, last = choose_rows(user, as_of)
-    its_label = np.full(len(users), UNLABELLED)
+    its_label = np.full(len(users), UNLABELLED, np.int8)
     np.maximum.at(its_label, user, label)
+    row_label = its_label[user]
     several_days = as_of.min() < as_of.max()
     usable = np.flatnonzero((as_of[first] < as_of.max()) | (not several_days))
     say_days(as_of, len(users) - len(usable))
@@ -132,7 +134,11 @@ def destinations(
     row_to[last[place == TEST]] = TEST_OUT
     say_counts(its_label, place, classes)
     dealt = users[training & labelled]
-    return row_to, {"user_id": dealt, "fold": deal(dealt, its_label[training & labelled], shares.folds, seed)}
+    return (
+        row_to,
+        row_label,
+        {"user_id": dealt, "fold": deal(dealt, its_label[training & labelled], shares.folds, seed)},
+    )
 
 
 def say_days(as_of: np.ndarray, left_out: int) -> None:
@@ -152,11 +158,12 @@ def say_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -> 
         print(f"split: {name}: {training:,} training, {validation:,} validation, {test:,} test users", file=sys.stderr)
 
 
-def write_splits(features: Path, row_to: np.ndarray, outputs: Sequence[Path]) -> None:
-    """Copy each row to the output it belongs to, in pieces; an output without rows gets an empty part."""
+def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs: Sequence[Path]) -> None:
+    """Copy each row, so labelled, to the output it belongs to, in pieces; an output without rows gets an empty part."""
     parts, begin = [0] * len(outputs), 0
     for table in iter_features(features, BATCH_ROWS):
         its = row_to[begin : begin + len(table)]
+        table = replace(table, label=label[begin : begin + len(table)])
         begin += len(table)
         for number, folder in enumerate(outputs):
             if (its == number).any():
@@ -191,9 +198,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "below 1, or nothing is left for training. Correct split in config.yaml."
         )
     shares = Shares(args.test_share, args.validation_share, args.folds)
-    row_to, folds = destinations(*read_keys(args.features), args.classes, shares, args.seed)
+    row_to, label, folds = destinations(*read_keys(args.features), args.classes, shares, args.seed)
     outputs = (args.labelled_out, args.unlabelled_out, args.validation_out, args.test_out)
-    write_splits(args.features, row_to, outputs)
+    write_splits(args.features, row_to, label, outputs)
     args.folds_out.mkdir(parents=True, exist_ok=True)
     table = pa.table({"user_id": pa.array(folds["user_id"], pa.string()), "fold": pa.array(folds["fold"], pa.int8())})
     pq.write_table(table, args.folds_out / "folds.parquet")

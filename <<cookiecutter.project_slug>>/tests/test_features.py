@@ -1,6 +1,7 @@
 """Features: numbers that can be worked out by hand, whatever the files look like; as of the right day; flat memory."""
 
 import gzip
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -137,6 +138,13 @@ def test_rows_are_taken_as_of_each_week_asked_for_and_look_at_nothing_later(tmp_
     assert cell(found, "ann", "sessions_mean", "2026-01-18") == 1
     assert cell(found, "ann", "sessions_mean", "2026-02-01") == 100
     assert found.user_id.tolist().count("bob") == 1, "bob was not there two weeks before"
+
+
+def test_telemetry_shorter_than_the_weeks_asked_for_has_rows_of_the_last_day_only(tmp_path):
+    lines = [f"ann,2026-01-{day:02},1,1" for day in range(5, 10)]
+    path = write(tmp_path / "in.csv", HEADER, *lines)
+    found = run_features(path, tmp_path / "out", days=28, window_days=14, as_of_weeks="2,0", start="")
+    assert found.as_of.tolist() == [date(2026, 1, 9)]
 
 
 def test_a_history_that_does_not_fit_into_the_days_is_refused(tmp_path):

@@ -62,6 +62,8 @@ def rows_of(users: telemetry.Users, window: telemetry.Window, history: History, 
         last = np.datetime64(window.last, "D") - 7 * weeks
         weekend = is_weekend(last - history.days + 1, history.days)
         known = np.flatnonzero(users.records[:, days].any(axis=1))
+        if not len(known):
+            continue
         chunks = np.split(known, range(CHUNK_USERS, len(known), CHUNK_USERS))
         values = [
             user_features(users.counts[chunk, days], users.records[chunk, days] > 0, weekend, history.windows)

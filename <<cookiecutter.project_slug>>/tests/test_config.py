@@ -128,6 +128,10 @@ def test_class_weights_are_one_per_class_or_none(file):
     assert "3 numbers, there are 4 classes" in refusal(file, "train.class_weights=[1.0, 2.0, 3.0]")
 
 
+def test_a_batch_holds_a_row_of_each_class(file):
+    assert "batch_size is 3, there are 4 classes" in refusal(file, "train.batch_size=3")
+
+
 def test_a_category_is_a_column_of_a_ready_table_and_nothing_else(file):
     assert "telemetry has counters only" in refusal(file, "data.categories=[country]")
     for change in ("data.columns=[country]", "data.user_column=country"):

@@ -38,7 +38,7 @@ def table(label, first=0):
     rng = np.random.default_rng(first)
     values = np.stack([3.0 * np.maximum(label, 0) + rng.normal(size=len(label)), rng.normal(size=len(label))], axis=1)
     values = np.concatenate([values, np.ones((len(label), 1))], axis=1).astype(np.float32)
-    values[0, 1] = np.nan
+    values[:1, 1] = np.nan
     users = np.array([f"u{first + i}" for i in range(len(label))], object)
     return FeatureTable(users, np.full(len(label), "2026-01-01", "datetime64[D]"), label, NAMES, values)
 
@@ -229,6 +229,38 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(done, t
         rows = table([0, 1, 2, -1], 300).values
         assert (whole.score(rows).rarity == resumed.score(rows).rarity).all()
         assert whole.thresholds == resumed.thresholds
+
+
+def test_a_checkpoint_of_other_code_begins_anew(done, tmp_path, monkeypatch):
+    folder, _ = done
+    words = [*command(folder, "older"), "--checkpoints", str(tmp_path)]
+    train.main(words)
+    calls = []
+    call = gan.Program.__call__
+    monkeypatch.setattr(gan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
+    train.main(words)
+    assert calls == []
+    monkeypatch.setattr(train, "code_digest", lambda: "of a model that was mended since")
+    train.main(words)
+    assert calls == [0, 20, 40]
+
+
+def test_without_unlabelled_rows_labelled_ones_stand_in_and_nothing_is_learnt_of_a_crowd(tmp_path, capsys):
+    words = write(tmp_path)
+    write_features(table([], 100), tmp_path / "unlabelled")
+    train.main(words)
+    assert "no unlabelled rows; the labelled ones stand in" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "out" / "models" / "best_ranking" / "model.json").read_text())
+    assert (facts["hyperparameters"]["unlabelled_weight"], facts["hyperparameters"]["neighbours"]) == (0, 0)
+
+
+def test_trees_that_nobody_wants_are_not_grown(done, capsys):
+    folder, _ = done
+    train.main([*command(folder, "bare"), "--boosting", "0"])
+    assert "growing" not in capsys.readouterr().err
+    assert np.isfinite(
+        scorer.load(folder / "bare" / "models" / "best_ranking").score(table([0, 2]).values).rarity
+    ).all()
 
 
 def flat_from_the_second_look(monkeypatch):

@@ -378,6 +378,11 @@ class Config(Settings):
                 f"train.class_weights has {len(self.train.class_weights)} numbers, there are "
                 f"{len(self.labels.classes)} classes ({', '.join(self.labels.classes)}). Give one per class, or none."
             )
+        if self.train.batch_size < len(self.labels.classes):
+            raise ValueError(
+                f"train.batch_size is {self.train.batch_size}, there are {len(self.labels.classes)} classes. "
+                "A batch holds at least one row of each."
+            )
         if self.gate.definition not in self.business_definitions:
             known = ", ".join(self.business_definitions)
             raise ValueError(f"gate.definition '{self.gate.definition}' is no business definition (there are: {known})")

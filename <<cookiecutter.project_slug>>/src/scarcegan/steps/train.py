@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Splits:
-    """What training reads. fold [n] of the labelled rows; unlabelled never empty."""
+    """What training reads. fold [n] of the labelled rows. stand_in: unlabelled rows are the labelled ones once more."""
 
     labelled: FeatureTable
     unlabelled: FeatureTable
     validation: FeatureTable
     fold: NDArray
     classes: tuple[str, ...]
+    stand_in: bool = False
 
     @property
     def rare(self) -> int:
@@ -60,12 +61,13 @@ def read_splits(args: argparse.Namespace) -> Splits:
         if table.names != labelled.names:
             raise UserError(f"{folder}: its features differ from those of {args.labelled}. Run split again.")
     refuse_missing_class(labelled.label, classes, args.labelled)
-    if not len(unlabelled):
-        print("train: no unlabelled rows; the labelled ones stand in for them", file=sys.stderr)
+    stand_in = not len(unlabelled)
+    if stand_in:
         unlabelled = labelled
     unlabelled = some(unlabelled, args.most_unlabelled, args.seed)
     validation = some(validation, args.most_unlabelled, args.seed, keep=validation.label != UNLABELLED)
-    return Splits(labelled, unlabelled, validation, read_folds(args.folds, labelled.user_id), classes)
+    fold = read_folds(args.folds, labelled.user_id)
+    return Splits(labelled, unlabelled, validation, fold, classes, stand_in)
 
 
 def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -> None:
@@ -187,18 +189,19 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
         out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold, size)
         strangeness = np.concatenate([out_of_fold[~seen.all(axis=0)], far(validation).numpy()])
         looks = [replace(look, unknown=strangeness) for look in looks]
-    crowd = scaling(splits.unlabelled.values, bound=preprocessing.WIDE).numpy()
-    near = neighbours.learn(crowd, settings.neighbours, args.seed)
+    trees = None
+    if settings.boosting:
+        crowd = scaling(splits.unlabelled.values, bound=preprocessing.WIDE).numpy()
+        near = neighbours.learn(crowd, settings.neighbours, args.seed)
 
-    def read_by_trees(rows: NDArray, table: FeatureTable) -> NDArray:
-        return boosting.inputs(rows, scaling(table.values, bound=preprocessing.WIDE), near).numpy()
+        def read_by_trees(rows: NDArray, table: FeatureTable) -> NDArray:
+            return boosting.inputs(rows, scaling(table.values, bound=preprocessing.WIDE), near).numpy()
 
-    folds, rare = seen[: len(seen) // args.seeds], splits.labelled.label == splits.rare
-    weight = evenness.among_all(drawn[0], rare, settings.even)
-    known = read_by_trees(drawn[0], splits.labelled)
-    print(f"train: growing {settings.boosting} trees for each of {len(folds)} folds", file=sys.stderr)
-    trees = boosting.learn(known, rare, weight, folds, settings.boosting, args.seed, near)
-    if trees is not None:
+        folds, rare = seen[: len(seen) // args.seeds], splits.labelled.label == splits.rare
+        weight = evenness.among_all(drawn[0], rare, settings.even)
+        known = read_by_trees(drawn[0], splits.labelled)
+        print(f"train: growing {settings.boosting} trees for each of {len(folds)} folds", file=sys.stderr)
+        trees = boosting.learn(known, rare, weight, folds, settings.boosting, args.seed, near)
         own = read_by_trees(labelled, splits.labelled)[~seen.all(axis=0)]
         asked = np.concatenate([own, read_by_trees(validation, splits.validation)])
         odds = trees.unseen_log_odds(asked, unseen.by[: len(folds)], settings.caution)
@@ -220,8 +223,8 @@ def reporter(tracker: Any) -> Any:
 
 
 def fingerprint(splits: Splits, settings: "Settings", args: argparse.Namespace) -> str:
-    """Of the data and settings that a checkpoint belongs to."""
-    digest = hashlib.sha256()
+    """Of the data, the settings and the code that a checkpoint belongs to."""
+    digest = hashlib.sha256(code_digest().encode())
     for table in (splits.labelled, splits.unlabelled, splits.validation):
         for array in (table.values, table.label):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -229,6 +232,19 @@ def fingerprint(splits: Splits, settings: "Settings", args: argparse.Namespace) 
     words = [asdict(settings), splits.classes, splits.labelled.names, args.iterations, args.reports]
     more = [args.seeds, args.seed, args.scaling, args.patience, sorted(splits.labelled.categories)]
     digest.update(json.dumps([*words, *more]).encode())
+    return digest.hexdigest()
+
+
+def code_digest() -> str:
+    """Digest of the model's code and of the libraries that run it."""
+    import keras
+    import tensorflow as tf
+
+    from scarcegan import model
+
+    digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
+    for file in [Path(__file__), *sorted(Path(model.__file__).parent.glob("*.py"))]:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -386,6 +402,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
     definitions = json.loads(args.definitions)
     splits = read_splits(args)
+    if splits.stand_in:
+        settings = replace(settings, unlabelled_weight=0.0, neighbours=0)
+        print(
+            "train: no unlabelled rows; the labelled ones stand in for them, without unlabelled_weight and neighbours",
+            file=sys.stderr,
+        )
     hyperparameters = asdict(settings) | {
         "known_share": args.known_share,
         "unknown_by": args.unknown_by,

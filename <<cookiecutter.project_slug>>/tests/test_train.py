@@ -258,9 +258,8 @@ def test_trees_that_nobody_wants_are_not_grown(done, capsys):
     folder, _ = done
     train.main([*command(folder, "bare"), "--boosting", "0"])
     assert "growing" not in capsys.readouterr().err
-    assert np.isfinite(
-        scorer.load(folder / "bare" / "models" / "best_ranking").score(table([0, 2]).values).rarity
-    ).all()
+    bare = scorer.load(folder / "bare" / "models" / "best_ranking")
+    assert np.isfinite(bare.score(table([0, 2]).values).rarity).all()
 
 
 def flat_from_the_second_look(monkeypatch):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 NEAR = 0.3  # of a standard deviation, per feature: how near rows are of one kind
 MOST_CENTRES = 2_000
 ROWS_AT_ONCE = 2_000
-FINE = 16
+FINE = 16  # places a row has on average, so that a seldom one still has one
 
 
 def among_all(rows: NDArray, rare: NDArray, power: float) -> NDArray:

@@ -12,7 +12,7 @@ import typer
 from scarcegan.console import AsJson, Changes, DryRun, emit, example, table, workspace
 
 if TYPE_CHECKING:
-    from scarcegan.pipeline.aws import Aws
+    from scarcegan.aws.client import Aws
     from scarcegan.pipeline.executions import Status
     from scarcegan.workspace import Workspace
 
@@ -35,21 +35,21 @@ OfPipeline = Annotated[str | None, typer.Option("--pipeline", help="training or 
 @contextmanager
 def aws_door(context: typer.Context) -> "Iterator[Aws]":
     """The project's door to AWS; what AWS refuses becomes a sentence."""
-    from scarcegan.pipeline import aws
+    from scarcegan.aws import client
 
     config = workspace(context).config
-    with aws.plainly(config):
-        yield aws.connect(config)
+    with client.plainly(config):
+        yield client.connect(config)
 
 
 def plainly(place: "Workspace", cloud: bool) -> AbstractContextManager[None]:
     """For verbs that go either way: with --cloud, what AWS refuses becomes a sentence."""
     if not cloud:
         return nullcontext()
-    from scarcegan.pipeline import aws
+    from scarcegan.aws import client
 
-    aws.library("boto3")
-    return aws.plainly(place.config)
+    client.library("boto3")
+    return client.plainly(place.config)
 
 
 def say(line: str) -> None:
@@ -66,12 +66,12 @@ def upsert(
     as_json: AsJson = False,
 ) -> None:
     """Put code and pipelines into AWS. Writes build/*.json; a dry run needs no account and no network."""
-    from scarcegan.pipeline import aws
+    from scarcegan.aws import client
     from scarcegan.pipeline import upsert as upserting
 
     place = workspace(context)
     if dry_run:
-        plan = upserting.make_plan(place.root, place.config, aws.planned_names(place.config))
+        plan = upserting.make_plan(place.root, place.config, client.planned_names(place.config))
         written = [place.show(path) for path in upserting.write(plan)]
         lines = [
             *upserting.lines(plan),
@@ -102,11 +102,11 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start a pipeline in AWS. Returns at once; --set also takes a pipeline parameter: TelemetryUri=s3://…"""
-    from scarcegan.pipeline import aws
+    from scarcegan.aws import client
     from scarcegan.pipeline import start as starting
 
     place = workspace(context)
-    plan = starting.make_plan(context.obj, pipeline, changes or [], aws.planned_names(place.config))
+    plan = starting.make_plan(context.obj, pipeline, changes or [], client.planned_names(place.config))
     if dry_run:
         head = f"start {place.config.project.name}-{pipeline}"
         more = "All else as config.yaml has it, with fingerprints of the data in S3. Nothing was started."
@@ -217,9 +217,9 @@ def news(found: "Status", said: set[str]) -> Iterator[str]:
 
 def would_ask(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
     """What a verb that only reads would ask AWS, without asking."""
-    from scarcegan.pipeline import aws
+    from scarcegan.aws import client
 
-    names = aws.planned_names(workspace(context).config)
+    names = client.planned_names(workspace(context).config)
     which = execution or f"the newest execution of {names.pipeline(pipeline or 'training')}"
     print(f"would ask {names.region}, account {names.account}, about {which}: {', '.join(calls)}")
 

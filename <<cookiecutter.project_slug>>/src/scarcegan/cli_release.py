@@ -15,7 +15,7 @@ from scarcegan.console import AsJson, DryRun, emit, example, table, workspace
 from scarcegan.errors import UserError
 
 if TYPE_CHECKING:
-    from scarcegan.pipeline.aws import Aws
+    from scarcegan.aws.client import Aws
     from scarcegan.registry.sagemaker import SageMakerRegistry
 
 app = typer.Typer(
@@ -26,13 +26,13 @@ app = typer.Typer(
 @contextmanager
 def door_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRegistry]]":
     """The project's door to AWS and its model package group; what AWS refuses becomes a sentence."""
-    from scarcegan.pipeline import aws
+    from scarcegan.aws import client
 
     config = workspace(context).config
-    with aws.plainly(config):
+    with client.plainly(config):
         from scarcegan.registry.sagemaker import SageMakerRegistry
 
-        door = aws.connect(config)
+        door = client.connect(config)
         yield door, SageMakerRegistry(door.names, config.project.model_package_group, door.session)
 
 

@@ -20,7 +20,7 @@ from scarcegan.errors import UserError
 from scarcegan.workspace import Workspace
 
 if TYPE_CHECKING:
-    from scarcegan.pipeline.aws import Aws
+    from scarcegan.aws.client import Aws
     from scarcegan.pipeline.executions import Status
 
 Changes = Mapping[str, Any]
@@ -170,10 +170,10 @@ class Executions:
 
     @contextmanager
     def door(self) -> "Iterator[Aws]":
-        from scarcegan.pipeline import aws
+        from scarcegan.aws import client
 
-        with aws.plainly(self.place.config):
-            yield aws.connect(self.place.config)
+        with client.plainly(self.place.config):
+            yield client.connect(self.place.config)
 
     def start(self, changes: Changes) -> str:
         from scarcegan.pipeline import start as starting

@@ -99,7 +99,7 @@ class Workspace:
         return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
 
     def cloud_registry(self) -> "SageMakerRegistry":
-        from scarcegan.pipeline.aws import connect
+        from scarcegan.aws.client import connect
         from scarcegan.registry.sagemaker import SageMakerRegistry
 
         door = connect(self.config)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal import shapes
+from scarcegan.aws.names import Names
 from scarcegan.pipeline import cloud
 from scarcegan.pipeline.bundle import Bundle
 from scarcegan.pipeline.check import all_steps
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.names import Names
 
 SOURCE = Path(cloud.__file__).parents[2]
 NAMES = Names("rare-players", "111122223333", "eu-west-1")
@@ -32,7 +32,7 @@ before = dict(os.environ)
 from scarcegan.pipeline import cloud
 from scarcegan.pipeline.bundle import Bundle
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.names import Names
+from scarcegan.aws.names import Names
 done = cloud.compile_all(Config(), Names(*sys.argv[1:4]), Bundle(sys.argv[4], {}, sys.argv[5]))
 import boto3, logging
 kept = (dict(os.environ), boto3.DEFAULT_SESSION, logging.root.handlers) == (before, None, [])

@@ -21,7 +21,7 @@ from moto.sagemaker.models import SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
 from registry_contract import clock
-from scarcegan.pipeline.names import Names
+from scarcegan.aws.names import Names
 from scarcegan.registry.base import ModelPackage
 from scarcegan.registry.sagemaker import SageMakerRegistry
 

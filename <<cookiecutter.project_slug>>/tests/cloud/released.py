@@ -13,8 +13,8 @@ import pytest
 from moto import mock_aws
 
 from registry_contract import clock, requests
-from scarcegan.pipeline.aws import Aws
-from scarcegan.pipeline.names import Names
+from scarcegan.aws.client import Aws
+from scarcegan.aws.names import Names
 from scarcegan.pipeline.smoke import CSV, by_row
 from scarcegan.registry.base import ModelPackage, PackageRequest
 from scarcegan.registry.sagemaker import SageMakerRegistry

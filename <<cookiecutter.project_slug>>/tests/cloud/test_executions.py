@@ -22,8 +22,9 @@ from pipelines_in_moto import (
     step,
 )
 
+from scarcegan.aws import client as aws
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws, bundle, executions, start, upsert
+from scarcegan.pipeline import bundle, executions, start, upsert
 from scarcegan.pipeline import config as settings
 
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scarcegan.aws.names import IMAGE_ACCOUNTS, IMAGES, Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline.names import IMAGE_ACCOUNTS, IMAGES, Names
 
 NAMES = Names("rare-players", "123456789012", "eu-west-1")
 

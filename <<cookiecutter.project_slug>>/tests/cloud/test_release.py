@@ -34,8 +34,8 @@ from stacks import Stack
 from typer.testing import CliRunner
 
 from scarcegan import cli
+from scarcegan.aws import client as door_to_aws
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws as door_to_aws
 from scarcegan.pipeline import release, smoke
 from scarcegan.pipeline.band import Band, band, flagged
 from scarcegan.pipeline.config import Config, load

@@ -6,8 +6,8 @@ import pytest
 from enforcement import Roles, arn
 from stacks import ACCOUNT, REGION, Stack
 
+from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.pipeline.config import Instances
-from scarcegan.pipeline.names import IMAGE_ACCOUNTS
 
 PROJECT, GROUP = "rare-players", "rare-group"
 PARAMETERS = {"SageMakerProjectName": PROJECT, "Repository": "acme/rare-players", "ModelPackageGroupName": GROUP}

@@ -11,10 +11,11 @@ from moto import mock_aws
 from stacks import ACCOUNT, REGION, Stack
 
 from registry_contract import requests
+from scarcegan.aws import client
+from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws, release, start, upsert
+from scarcegan.pipeline import release, start, upsert
 from scarcegan.pipeline.cloud import Compiled
-from scarcegan.pipeline.names import Names
 from scarcegan.registry.base import APPROVED
 from scarcegan.registry.sagemaker import SageMakerRegistry
 
@@ -53,7 +54,7 @@ def denied(call) -> bool:
     try:
         call()
     except ClientError as error:
-        return error.response["Error"]["Code"] in aws.DENIED
+        return error.response["Error"]["Code"] in client.DENIED
     except UserError as error:
         return str(error).startswith("access denied")
     return False
@@ -63,7 +64,7 @@ def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto() -> None
     s3 = boto3.client("s3")
     s3.put_object(Bucket=NAMES.bucket, Key="wheels/abc/.complete", Body=b"")
     with ROLES.acting("build") as session:
-        door = aws.Aws(NAMES, session)
+        door = client.Aws(NAMES, session)
         first = upsert.walk(plan('{"Steps": []}'), door, upload_only=False, say=print)
         again = upsert.walk(plan('{"Steps": [], "Version": "2020-12-01"}'), door, upload_only=False, say=print)
         started = start.start(start.StartPlan("training", {}), door)
@@ -110,7 +111,7 @@ def test_deploy_prepares_and_promotes_an_approved_package_and_decides_nothing_in
     assert registry.approve(version).status == APPROVED
     boto3.client("ssm").put_parameter(Name=NAMES.parameter("production/version"), Value=str(version), Type="String")
     with ROLES.acting("deploy") as session:
-        door, registry = aws.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
+        door, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
         assert release.choose(registry).version == version
         assert (registry.export(version, tmp_path / "package") / "package.json").is_file()
         assert release.upload_function(door, Path(release.__file__).parents[3]).startswith("lambda/rare-share-")

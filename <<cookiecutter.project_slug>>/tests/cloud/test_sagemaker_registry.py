@@ -32,8 +32,8 @@ from registry_in_moto import (
 
 from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, requests
 from rehearsal.shapes import problems
+from scarcegan.aws.archive import unpack
 from scarcegan.errors import UserError
-from scarcegan.registry.archive import unpack
 from scarcegan.registry.base import PackageRequest
 from scarcegan.registry.group import Group
 from scarcegan.registry.metadata import plain, read_out, spelled

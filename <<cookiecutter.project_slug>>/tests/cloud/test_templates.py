@@ -14,10 +14,11 @@ import yaml
 from cfnlint.api import ManualArgs, lint
 from stacks import ACCOUNT, INFRA, Loader, Stack
 
-from scarcegan.pipeline import aws, parameters, upsert
+from scarcegan.aws import client
+from scarcegan.aws.names import IMAGE_ACCOUNTS, Names
+from scarcegan.pipeline import parameters, upsert
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
-from scarcegan.pipeline.names import IMAGE_ACCOUNTS, Names
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
@@ -353,4 +354,4 @@ def test_builds_enter_the_vpc_only_where_one_is_given() -> None:
 
 
 def test_the_error_of_a_missing_bucket_names_the_toolchain_template() -> None:
-    assert "infra/toolchain.yaml" in aws.no_bucket(NAMES)
+    assert "infra/toolchain.yaml" in client.no_bucket(NAMES)

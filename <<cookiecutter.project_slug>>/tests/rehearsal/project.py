@@ -13,11 +13,11 @@ from pathlib import Path
 from stacks import ACCOUNT, REGION, Stack
 
 from rehearsal.executor import Cache, Execution, Handler, execute
+from scarcegan.aws.client import Aws
+from scarcegan.aws.names import Names
 from scarcegan.data import synthetic
 from scarcegan.pipeline import bundle, upsert
 from scarcegan.pipeline import start as starting
-from scarcegan.pipeline.aws import Aws
-from scarcegan.pipeline.names import Names
 from scarcegan.workspace import Workspace
 
 HERE = Path(__file__).resolve().parents[2]

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from scarcegan.aws.names import Names
 from scarcegan.pipeline import check, definition, job, parameters
 from scarcegan.pipeline.bundle import Bundle
 from scarcegan.pipeline.cache import value_text
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
-from scarcegan.pipeline.names import Names
 from scarcegan.pipeline.parameters import Parameter
 
 START = "start.sh"

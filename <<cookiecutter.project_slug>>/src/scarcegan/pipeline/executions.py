@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scarcegan.aws import client
+from scarcegan.aws.archive import unpack
+from scarcegan.aws.client import Aws
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws
 from scarcegan.pipeline import definition as pipelines
-from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline
-from scarcegan.registry.archive import unpack
 
 PIPELINES = ("training", "scoring")
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
@@ -98,7 +98,7 @@ def by_id(door: Aws, execution: str, pipeline: str | None) -> str:
             door.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
             return arn
         except ClientError as error:
-            if not aws.is_missing(error):
+            if not client.is_missing(error):
                 raise
     raise UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
 
@@ -113,7 +113,7 @@ def executions(door: Aws, name: str, newest: int) -> list[dict[str, Any]]:
             PipelineName=door.names.pipeline(name), SortBy="CreationTime", SortOrder="Descending", MaxResults=newest
         )["PipelineExecutionSummaries"]
     except ClientError as error:
-        if aws.is_missing(error):
+        if client.is_missing(error):
             raise not_there(door, name) from error
         raise
 
@@ -176,7 +176,7 @@ def training_metrics(door: Aws, arn: str) -> dict[str, float]:
     try:
         about = door.client("sagemaker").describe_training_job(TrainingJobName=arn.rsplit("/", 1)[1])
     except ClientError as error:
-        if aws.is_missing(error):
+        if client.is_missing(error):
             return {}
         raise
     return {metric["MetricName"]: metric["Value"] for metric in about.get("FinalMetricDataList", [])}
@@ -194,7 +194,7 @@ def log_lines(door: Aws, arn: str, step: str | None = None) -> Iterator[str]:
         pages = door.client("logs").get_paginator("filter_log_events").paginate(**place)
         yield from (event["message"].rstrip("\n") for page in pages for event in page["events"])
     except ClientError as error:
-        if aws.is_missing(error):
+        if client.is_missing(error):
             raise UserError("nothing is logged yet: the job is being prepared. Type the command again later.") from None
         raise
 
@@ -259,13 +259,13 @@ def fetch(door: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
     if output not in outputs:
         raise UserError(f"step '{step}' has no output '{output}'. It has: {', '.join(outputs)}.")
-    return aws.fetch_folder(door, outputs[output], folder)
+    return client.fetch_folder(door, outputs[output], folder)
 
 
 def fetch_from_model(door: Aws, training_job: str, output: str, folder: Path) -> Path:
     """One output of a training job: a folder of its model.tar.gz."""
     about = door.client("sagemaker").describe_training_job(TrainingJobName=training_job)
-    bucket, key = aws.location(about["ModelArtifacts"]["S3ModelArtifacts"])
+    bucket, key = client.location(about["ModelArtifacts"]["S3ModelArtifacts"])
     with tempfile.TemporaryDirectory() as place:
         archive = Path(place) / "model.tar.gz"
         door.client("s3").download_file(bucket, key, str(archive))

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin
 
+from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.pipeline.cache import value_text
 from scarcegan.pipeline.check import LONGEST_PARAMETER, MOST_PARAMETERS, Refused
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value
 from scarcegan.pipeline.job import EMPTY
-from scarcegan.pipeline.names import Names
 
 APPROVAL = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scarcegan.aws import client
+from scarcegan.aws.client import Aws
+from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
-from scarcegan.pipeline import aws
-from scarcegan.pipeline.aws import Aws
 from scarcegan.pipeline.band import Band, band
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.names import Names
 from scarcegan.registry.base import APPROVED, ModelPackage, Registry
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ def gather(
     package = choose(registry, wanted)
     around = Surroundings(
         package_arn=registry.arn(package.version),
-        key_arn=aws.published(door, "key"),
-        topic_arn=aws.published(door, "topic"),
+        key_arn=client.published(door, "key"),
+        topic_arn=client.published(door, "topic"),
         code_key=upload_function(door, root),
         release=release,
         project_id=project_id,
@@ -229,7 +229,7 @@ def upload_function(door: Aws, root: Path) -> str:
 def promote(door: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False) -> ModelPackage:
     """Make the version that production serves the champion. UserError when production serves another one."""
     package = choose(registry, str(version))
-    served_now = aws.look_up(door, "production/version")
+    served_now = client.look_up(door, "production/version")
     if served_now != str(version):
         raise UserError(
             f"production serves version {served_now or 'none'}, not {version}, so the champion stays. "
@@ -267,7 +267,7 @@ def status(door: Aws) -> list[dict[str, Any]]:
 def stage_status(door: Aws, stage: str) -> dict[str, Any]:
     from scarcegan.pipeline import smoke
 
-    found: dict[str, Any] = {name: aws.look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
+    found: dict[str, Any] = {name: client.look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
     if not found["endpoint"]:
         return {**found, "state": "nothing released yet"}
     try:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scarcegan.aws.client import Aws, is_missing
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
-from scarcegan.pipeline.aws import Aws, is_missing
 
 JSON, CSV = "application/json", "text/csv"
 AGAIN = "Export the package again."

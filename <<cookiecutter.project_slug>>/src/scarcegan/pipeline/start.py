@@ -12,14 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from scarcegan.aws import client
+from scarcegan.aws.client import Aws
+from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws, executions, parameters
 from scarcegan.pipeline import config as settings
-from scarcegan.pipeline.aws import Aws
+from scarcegan.pipeline import executions, parameters
 from scarcegan.pipeline.cache import value_text
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.executions import pipeline_of
-from scarcegan.pipeline.names import Names
 from scarcegan.pipeline.upsert import defaults, described
 
 DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of data: in config.yaml -> source of the pipelines
@@ -66,7 +67,7 @@ def refuse_what_is_no_parameter(name: str, config: Config, typed: Mapping[str, s
                 f"the pipeline {names.pipeline(name)} has no parameter {parameter} (it has: {', '.join(known)}). {move}"
             )
         if value and parameter.endswith("Uri"):
-            aws.location(value)
+            client.location(value)
 
 
 def is_parameter(change: str) -> bool:
@@ -173,7 +174,7 @@ def nothing_there(source: str, key: str, uri: str) -> NoData:
 def listing(door: Aws, uri: str) -> tuple[bool, str]:
     """Whether anything lies below a URI, and a digest of names, sizes and ETags; "" when there are but marks and
     empty folders."""
-    bucket, prefix = aws.location(uri)
+    bucket, prefix = client.location(uri)
     digest, there, some = sha256(), False, False
     pages = door.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for item in (item for page in pages for item in page.get("Contents", [])):

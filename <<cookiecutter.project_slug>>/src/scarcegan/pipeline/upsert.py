@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scarcegan.aws import client as aws
+from scarcegan.aws.client import Aws
+from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline import aws, bundle
-from scarcegan.pipeline.aws import Aws
+from scarcegan.pipeline import bundle
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.names import UNKNOWN_ACCOUNT, Names
 
 COMPLETE = ".complete"  # written after the last wheel
 Say = Callable[[str], None]

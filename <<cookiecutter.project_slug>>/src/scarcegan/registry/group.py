@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from scarcegan.aws.client import is_missing
 from scarcegan.errors import UserError
-from scarcegan.pipeline.aws import is_missing
 from scarcegan.registry.base import PENDING, Event, ModelPackage, Status, iso
 from scarcegan.registry.metadata import decisions
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from scarcegan.aws.storage import Bucket, Changed
 from scarcegan.errors import UserError
 from scarcegan.registry.base import iso
-from scarcegan.registry.storage import Bucket, Changed
 
 ROOT = "packages/"
 LEASE = timedelta(seconds=120)

@@ -15,12 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scarcegan.registry.archive import pack
+from scarcegan.aws.archive import pack
+from scarcegan.aws.storage import Bucket
 from scarcegan.registry.base import PENDING, PackageRequest, package_json
 from scarcegan.registry.group import FACTS, Group, Seen, model_package
 from scarcegan.registry.record import ROOT, Claim, Claimed, Records, take, try_to_take
 from scarcegan.registry.request import MODEL, create_request, ending
-from scarcegan.registry.storage import Bucket
 
 
 @dataclass(frozen=True)

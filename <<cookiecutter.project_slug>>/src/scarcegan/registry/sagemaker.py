@@ -19,10 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from scarcegan.aws.archive import pack, unpack
+from scarcegan.aws.client import is_missing, refusal
+from scarcegan.aws.names import Names
+from scarcegan.aws.storage import Bucket, Changed, bucket_of, fetch, inside, key_of
 from scarcegan.errors import UserError
-from scarcegan.pipeline.aws import is_missing, refusal
-from scarcegan.pipeline.names import Names
-from scarcegan.registry.archive import pack, unpack
 from scarcegan.registry.base import (
     APPROVED,
     PENDING,
@@ -42,7 +43,6 @@ from scarcegan.registry.metadata import with_decision
 from scarcegan.registry.record import READERS, Records
 from scarcegan.registry.registering import Registration, place
 from scarcegan.registry.request import MODEL
-from scarcegan.registry.storage import Bucket, Changed, bucket_of, fetch, inside, key_of
 
 CHAMPION = "champion/package.tar.gz"
 NOTE_LENGTH = 1024

@@ -175,9 +175,9 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
     """
     check_event(event)
-    from scarcegan.pipeline.names import Names
+    from scarcegan.aws.names import Names
+    from scarcegan.aws.storage import bucket_of
     from scarcegan.registry.sagemaker import SageMakerRegistry
-    from scarcegan.registry.storage import bucket_of
 
     names = Names.of_bucket(bucket_of(event["packages_out"]))
     registry = SageMakerRegistry(

@@ -96,7 +96,7 @@ class Names:
         if account is None:
             raise UserError(
                 f"no TensorFlow image of AWS is known in '{self.region}' (known: {', '.join(sorted(IMAGE_ACCOUNTS))}). "
-                "Choose one of these regions, or add its account to IMAGE_ACCOUNTS in pipeline/names.py."
+                "Choose one of these regions, or add its account to IMAGE_ACCOUNTS in aws/names.py."
             )
         suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
         return f"{account}.dkr.ecr.{self.region}.{suffix}/{IMAGES[kind]}"

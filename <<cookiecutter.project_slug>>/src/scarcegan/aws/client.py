@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline.names import UNKNOWN_ACCOUNT, Names
 
 if TYPE_CHECKING:
     from scarcegan.pipeline.config import Config

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from scarcegan.aws.archive import unpack
 from scarcegan.errors import UserError
-from scarcegan.registry.archive import unpack
 
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
 ABSENT = ("NoSuchKey", "404")

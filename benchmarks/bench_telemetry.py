@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from kddcup99.scores import paired
 from scarcegan.data import synthetic
-from scarcegan.pipeline import config, live, local
+from scarcegan.local import live, runner
+from scarcegan.pipeline import config
 from scarcegan.pipeline.definition import Gate, Pipeline, training
 from sklearn.metrics import average_precision_score
 
@@ -35,7 +36,7 @@ def evaluated(place: Path, seed: int, users: int, changes: Sequence[str]) -> dic
     pipeline = Pipeline("telemetry", whole.sources, steps, whole.optional)
     sources = {"telemetry": data / "telemetry", "labels": data / "labels.csv"}
     with live.watching(pipeline) as observer:
-        result = local.run(
+        result = runner.run(
             pipeline, sources, place / "runs", observer=observer, environment={"TF_CPP_MIN_LOG_LEVEL": "3"}
         )
     if not result.finished:

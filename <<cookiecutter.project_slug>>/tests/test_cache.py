@@ -5,7 +5,8 @@ import os
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline import cache, fingerprint, local, plan
+from scarcegan.local import cache, fingerprint, plan, runner
+from scarcegan.pipeline import code
 from scarcegan.pipeline.definition import Pipeline
 from toy_runs import Toys, line, pipeline, step
 
@@ -29,13 +30,13 @@ def ran(toys):
 
 
 def entry_of(toys, step):
-    [run, *_] = local.list_runs(toys.root)
-    return toys.root / ".cache" / "outputs" / local.read_run(toys.root, run.run)["steps"][step]["key"]
+    [run, *_] = runner.list_runs(toys.root)
+    return toys.root / ".cache" / "outputs" / runner.read_run(toys.root, run.run)["steps"][step]["key"]
 
 
 def test_when_nothing_has_changed_nothing_runs_and_the_outputs_are_there(toys, ran):
     assert ran() == []
-    [new, old] = local.list_runs(toys.root)
+    [new, old] = runner.list_runs(toys.root)
     files = [toys.root / run.run / "three" / "out" / "whole.txt" for run in (new, old)]
     assert files[0].read_text() == "three(two(one(data)))"
     assert files[0].samefile(files[1])
@@ -86,17 +87,17 @@ def test_imports_are_followed_through_functions_relative_names_and_packages(tmp_
     }.items():
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text(text)
-    files = fingerprint.code_files("pack.a", (tmp_path,))
+    files = code.code_files("pack.a", (tmp_path,))
     names = {file.relative_to(tmp_path / "pack").as_posix() for file in files}
     assert names == {"__init__.py", "a.py", "deep/__init__.py", "deep/b.py", "deep/c.py", "d.py"}
-    assert fingerprint.imported_libraries(tmp_path / "pack/deep/b.py", (tmp_path,)) >= {"numpy"}
+    assert code.imported_libraries(tmp_path / "pack/deep/b.py", (tmp_path,)) >= {"numpy"}
 
 
 def test_another_version_of_a_library_is_other_code(tmp_path, monkeypatch):
     (tmp_path / "one.py").write_text("import numpy\n")
-    before = fingerprint.code_digest("one", (tmp_path,))
-    monkeypatch.setattr(fingerprint, "library_version", lambda name: "0.0.1")
-    assert fingerprint.code_digest("one", (tmp_path,)) != before
+    before = code.code_digest("one", (tmp_path,))
+    monkeypatch.setattr(code, "library_version", lambda name: "0.0.1")
+    assert code.code_digest("one", (tmp_path,)) != before
 
 
 def test_the_environment_counts_for_a_lambda_step_only(toys):
@@ -121,7 +122,7 @@ def test_from_a_step_whose_predecessors_have_no_outputs_is_refused_before_anythi
         toys.run(line("one", "two"), from_step="two")
     with pytest.raises(UserError, match=r"no step 'tow' .* did you mean 'two'\? There are: one, two\."):
         toys.run(line("one", "two"), from_step="tow")
-    assert local.list_runs(toys.root) == []
+    assert runner.list_runs(toys.root) == []
 
 
 def test_a_failed_run_without_cache_keeps_what_it_had_finished(toys):
@@ -163,7 +164,7 @@ def test_where_the_disk_has_no_hard_links_outputs_are_copied(toys, ran, monkeypa
 
     monkeypatch.setattr(cache.os, "link", refuse)
     assert ran() == []
-    [new, old] = local.list_runs(toys.root)
+    [new, old] = runner.list_runs(toys.root)
     one, other = (toys.root / run.run / "one" / "out" / "whole.txt" for run in (new, old))
     assert one.read_text() == other.read_text()
     assert not one.samefile(other)

@@ -3,8 +3,8 @@
 import io
 import re
 
-from scarcegan.pipeline.events import Event
-from scarcegan.pipeline.live import Lines, final_line, seconds_text, sentence, watching
+from scarcegan.local.events import Event
+from scarcegan.local.live import Lines, final_line, seconds_text, sentence, watching
 from toy_runs import Toys, gated, line, pipeline, step
 
 

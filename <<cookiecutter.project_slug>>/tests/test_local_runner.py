@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline import cache as cache_module
-from scarcegan.pipeline import execution, local
+from scarcegan.local import cache as cache_module
+from scarcegan.local import execution
+from scarcegan.local import runner as local
 from scarcegan.pipeline.definition import Pipeline, Step
 from toy_runs import Toys, alive, gated, kill, line, pipeline, step, two_of_which_hangs, until
 

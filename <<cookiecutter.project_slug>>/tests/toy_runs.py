@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from scarcegan.pipeline import local
+from scarcegan.local import runner
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
 
 WORK = """
@@ -123,7 +123,7 @@ class Toys:
         self.events = []
         environment = {"PYTHONPATH": str(self.package.parent), "DIARY": str(self.diary), **options.pop("env", {})}
         options = {"observer": self.events.append, "backoff": 0.01, "workers": 2, **options}
-        return local.run(pipeline, {"source": self.source}, self.root, environment=environment, **options)
+        return runner.run(pipeline, {"source": self.source}, self.root, environment=environment, **options)
 
     def ran(self):
         """The steps whose processes have started since the last call."""
@@ -187,7 +187,7 @@ def pipeline_of_one(release, retries):
 
 def orphan(release):
     """A runner whose step outlives it, as on a system without a death signal."""
-    from scarcegan.pipeline import process
+    from scarcegan.local import process
 
     process.LIBC = None
     return line("one", act="hang", release=release)
@@ -195,7 +195,7 @@ def orphan(release):
 
 def killed_at(where):
     """A runner that is killed just before an entry is added, before outputs are handed out, or after."""
-    from scarcegan.pipeline.cache import Cache
+    from scarcegan.local.cache import Cache
 
     name = "add" if where == "add" else "hand_out"
     before = getattr(Cache, name)

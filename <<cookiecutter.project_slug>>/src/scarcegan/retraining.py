@@ -137,7 +137,7 @@ class Runs:
         return Workspace.open(self.place.root / "config.yaml", words(changes)).train().run
 
     def watch(self, run: str) -> str:
-        from scarcegan.pipeline.local import read_run
+        from scarcegan.local.runner import read_run
 
         about = read_run(self.place.runs_folder, run)
         for step, state in about["steps"].items():
@@ -146,7 +146,7 @@ class Runs:
         return about["status"]
 
     def runs(self, newest: int) -> list[dict[str, Any]]:
-        from scarcegan.pipeline.local import list_runs, read_run
+        from scarcegan.local.runner import list_runs, read_run
 
         found = [run for run in list_runs(self.place.runs_folder) if run.pipeline == "training"][:newest]
         present = self.place.config.model_dump()
@@ -221,8 +221,8 @@ class Executions:
             ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
+        from scarcegan.local.durable import remove
         from scarcegan.pipeline import executions
-        from scarcegan.pipeline.durable import remove
 
         folder = self.place.runs_folder / ".cloud" / run / step / output
         if not folder.exists():

@@ -18,7 +18,7 @@ from scarcegan.registry.database import tracking_uri
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scarcegan.pipeline.local import RunResult
+    from scarcegan.local.runner import RunResult
     from scarcegan.registry.base import ModelPackage, Registry
     from scarcegan.registry.sagemaker import SageMakerRegistry
 
@@ -144,7 +144,7 @@ class Workspace:
 
     def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
         """Run the training pipeline against the present champion."""
-        from scarcegan.pipeline.plan import code_version, fingerprint
+        from scarcegan.local.plan import code_version, fingerprint
 
         sources = self.data_sources()
         pipeline = definition.training(self.config, fingerprint(sources.values(), self.runs_folder), code_version())
@@ -248,7 +248,7 @@ class Workspace:
 
     def seen_by(self, package: "ModelPackage") -> list[Path]:
         """Folders of rows this version scored (finished runs) or answered (data capture)."""
-        from scarcegan.pipeline.local import list_runs, read_run
+        from scarcegan.local.runner import list_runs, read_run
 
         runs = [r.run for r in list_runs(self.runs_folder) if r.pipeline == "scoring" and r.status == "finished"]
         scored = [run for run in runs if read_run(self.runs_folder, run)["settings"].get("version") == package.version]
@@ -304,13 +304,13 @@ class Workspace:
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, newest first."""
-        from scarcegan.pipeline.local import list_runs
+        from scarcegan.local.runner import list_runs
 
         return [asdict(run) for run in list_runs(self.runs_folder)]
 
     def clean(self, keep: int) -> list[str]:
         """Delete all but the newest runs, and what only they needed of the cache. Registered models stay."""
-        from scarcegan.pipeline.local import clean
+        from scarcegan.local.runner import clean
 
         return clean(self.runs_folder, keep)
 
@@ -353,10 +353,10 @@ class Workspace:
         cache: bool,
         settings: Mapping[str, Any] | None = None,
     ) -> "RunResult":
-        from scarcegan.pipeline import live, local
+        from scarcegan.local import live, runner
 
         with live.watching(pipeline) as observer:
-            return local.run(
+            return runner.run(
                 pipeline,
                 sources,
                 self.runs_folder,

@@ -15,7 +15,7 @@ import pytest
 from job_folders import SOURCE
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline import bundle, fingerprint
+from scarcegan.pipeline import bundle, code
 
 ROOT = SOURCE.parent
 
@@ -88,7 +88,7 @@ def test_whatever_a_bundled_file_imports_of_the_package_is_bundled(project):
     for name in sorted(bundled):
         if name.endswith(".py"):
             module = name.removeprefix("src/").removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-            for needed in fingerprint.code_files(module, (project / "src",)):
+            for needed in code.code_files(module, (project / "src",)):
                 assert needed.relative_to(project).as_posix() in bundled
 
 
@@ -101,7 +101,7 @@ def test_every_library_a_job_imports_is_in_its_list_or_comes_with_the_image():
         name
         for path in files.values()
         if path.suffix == ".py"
-        for name in fingerprint.imported_libraries(path, (SOURCE,))
+        for name in code.imported_libraries(path, (SOURCE,))
     }
     local_only = {"sqlalchemy"}  # registry/database.py, for a database file: jobs log to a server
     assert {called.get(name, name) for name in imported} - listed - {"tensorflow"} == local_only

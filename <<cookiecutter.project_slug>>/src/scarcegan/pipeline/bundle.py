@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline.fingerprint import code_files, digest_of
+from scarcegan.pipeline.code import code_files, digest_of
 
 REQUIREMENTS = "requirements-jobs.txt"
 PYTHON = "3.12"  # of the TensorFlow 2.21 image

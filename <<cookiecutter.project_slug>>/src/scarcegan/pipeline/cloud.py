@@ -21,9 +21,8 @@ from typing import Any
 from scarcegan.aws.names import Names
 from scarcegan.pipeline import check, definition, job, parameters
 from scarcegan.pipeline.bundle import Bundle
-from scarcegan.pipeline.cache import value_text
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import Gate, Pipeline, Step
+from scarcegan.pipeline.definition import Gate, Pipeline, Step, value_text
 from scarcegan.pipeline.parameters import Parameter
 
 START = "start.sh"

@@ -1,4 +1,4 @@
-"""The pipelines, written once as data. Readers (local.py, a cloud reader) turn them into something that runs.
+"""The pipelines, written once as data. Engines (local/, sagemaker/) turn them into something that runs.
 
 A step knows folders; the pipeline knows names and channels. They meet by step name and folder only, so nothing
 here imports TensorFlow, pandas or an SDK.
@@ -317,3 +317,8 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str
         "batch-users": features.batch_users,
         "bad-rows": data.bad_rows,
     }
+
+
+def value_text(value: object) -> str:
+    """An argument as the command line has it: booleans as true and false."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

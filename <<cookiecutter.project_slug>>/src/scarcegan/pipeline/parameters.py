@@ -10,10 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline.cache import value_text
 from scarcegan.pipeline.check import LONGEST_PARAMETER, MOST_PARAMETERS, Refused
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value
+from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value, value_text
 from scarcegan.pipeline.job import EMPTY
 
 APPROVAL = "ApprovalStatus"

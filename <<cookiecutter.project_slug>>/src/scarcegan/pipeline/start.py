@@ -18,8 +18,8 @@ from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import executions, parameters
-from scarcegan.pipeline.cache import value_text
 from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import value_text
 from scarcegan.pipeline.executions import pipeline_of
 from scarcegan.pipeline.upsert import defaults, described
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scarcegan.pipeline.state import FINISHED, StepState
+from scarcegan.local.state import FINISHED, StepState
 
 
 @dataclass(frozen=True)

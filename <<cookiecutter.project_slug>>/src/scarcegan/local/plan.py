@@ -12,10 +12,10 @@ from typing import Any
 
 import scarcegan
 from scarcegan.errors import UserError
-from scarcegan.pipeline.cache import value_text
-from scarcegan.pipeline.definition import RUN_ID, Gate, Pipeline, Step
-from scarcegan.pipeline.fingerprint import Fingerprint, code_digest, digest_of, fingerprint_of
-from scarcegan.pipeline.state import Places
+from scarcegan.local.fingerprint import Fingerprint, fingerprint_of
+from scarcegan.local.state import Places
+from scarcegan.pipeline.code import code_digest, digest_of
+from scarcegan.pipeline.definition import RUN_ID, Gate, Pipeline, Step, value_text
 
 SOURCE_FOLDER = Path(scarcegan.__file__).resolve().parents[1]
 EMPTY = digest_of([])  # of a folder that holds nothing

@@ -12,14 +12,14 @@ from typing import Any
 
 from scarcegan.errors import USER_ERROR
 from scarcegan.jsonfile import find_json, write_json
-from scarcegan.pipeline.cache import LOG, Manifest, intact, read_manifest, seal, value_text
-from scarcegan.pipeline.definition import Gate, Step
-from scarcegan.pipeline.durable import Lock, is_held, remove
-from scarcegan.pipeline.events import Event, Observer, RunResult
-from scarcegan.pipeline.fingerprint import looks_of
-from scarcegan.pipeline.plan import Plan, code_version
-from scarcegan.pipeline.process import Process, kill_group, owner_of
-from scarcegan.pipeline.state import CLOSED, FAILED, FINISHED, INTERRUPTED, RUNNING, Places, StepState, now
+from scarcegan.local.cache import LOG, Manifest, intact, read_manifest, seal
+from scarcegan.local.durable import Lock, is_held, remove
+from scarcegan.local.events import Event, Observer, RunResult
+from scarcegan.local.fingerprint import looks_of
+from scarcegan.local.plan import Plan, code_version
+from scarcegan.local.process import Process, kill_group, owner_of
+from scarcegan.local.state import CLOSED, FAILED, FINISHED, INTERRUPTED, RUNNING, Places, StepState, now
+from scarcegan.pipeline.definition import Gate, Step, value_text
 
 GRACE_SECONDS = 5.0
 TAIL_LINES = 12

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from scarcegan.local.events import Event, Observer
+from scarcegan.local.state import StepState
 from scarcegan.pipeline.definition import Gate, Pipeline
-from scarcegan.pipeline.events import Event, Observer
-from scarcegan.pipeline.state import StepState
 
 if TYPE_CHECKING:
     from rich.console import Console

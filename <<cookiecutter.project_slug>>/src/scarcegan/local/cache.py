@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from scarcegan.jsonfile import find_json, write_json
-from scarcegan.pipeline.durable import remove, sync
-from scarcegan.pipeline.fingerprint import digest_of, entries, hash_file
+from scarcegan.local.durable import remove, sync
+from scarcegan.local.fingerprint import entries
+from scarcegan.pipeline.code import digest_of, hash_file
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
@@ -154,8 +154,3 @@ def link(source: Path, target: Path) -> None:
         if error.errno not in NO_LINKS:
             raise
         shutil.copy2(source, target)
-
-
-def value_text(value: Any) -> str:
-    """An argument as the command line has it: booleans as true and false."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

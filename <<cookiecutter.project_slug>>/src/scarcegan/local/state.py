@@ -13,8 +13,8 @@ from typing import Any
 
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import find_json, write_json
-from scarcegan.pipeline.cache import Cache
-from scarcegan.pipeline.durable import Lock, held, is_held, remove
+from scarcegan.local.cache import Cache
+from scarcegan.local.durable import Lock, held, is_held, remove
 
 CACHE = ".cache"
 FINISHED, FAILED, CLOSED, INTERRUPTED, RUNNING = "finished", "failed", "gate closed", "interrupted", "running"

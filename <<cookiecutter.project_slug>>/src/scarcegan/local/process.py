@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from scarcegan.pipeline.durable import Lock
+from scarcegan.local.durable import Lock
 
 TAIL_BYTES = 8192
 PR_SET_PDEATHSIG = 1

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.errors import REFUSALS, UserError, sentence
+from scarcegan.local.events import Event, Observer, RunResult
+from scarcegan.local.execution import Execution
+from scarcegan.local.plan import default_workers, fingerprint, make_plan, refuse_what_is_missing
+from scarcegan.local.state import Places, RunSummary, claim_run, clean, list_runs, read_run
 from scarcegan.pipeline.definition import Pipeline
-from scarcegan.pipeline.events import Event, Observer, RunResult
-from scarcegan.pipeline.execution import Execution
-from scarcegan.pipeline.plan import default_workers, fingerprint, make_plan, refuse_what_is_missing
-from scarcegan.pipeline.state import Places, RunSummary, claim_run, clean, list_runs, read_run
 
 __all__ = ["Event", "RunResult", "RunSummary", "clean", "fingerprint", "list_runs", "read_run", "run"]
 

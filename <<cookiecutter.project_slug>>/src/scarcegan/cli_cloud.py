@@ -13,7 +13,7 @@ from scarcegan.console import AsJson, Changes, DryRun, emit, example, table, wor
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
-    from scarcegan.pipeline.executions import Status
+    from scarcegan.sagemaker.executions import Status
     from scarcegan.workspace import Workspace
 
 POLL_SECONDS = 20
@@ -67,7 +67,7 @@ def upsert(
 ) -> None:
     """Put code and pipelines into AWS. Writes build/*.json; a dry run needs no account and no network."""
     from scarcegan.aws import client
-    from scarcegan.pipeline import upsert as upserting
+    from scarcegan.sagemaker import upsert as upserting
 
     place = workspace(context)
     if dry_run:
@@ -103,7 +103,7 @@ def start(
 ) -> None:
     """Start a pipeline in AWS. Returns at once; --set also takes a pipeline parameter: TelemetryUri=s3://…"""
     from scarcegan.aws import client
-    from scarcegan.pipeline import start as starting
+    from scarcegan.sagemaker import start as starting
 
     place = workspace(context)
     plan = starting.make_plan(context.obj, pipeline, changes or [], client.planned_names(place.config))
@@ -145,7 +145,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of an execution in AWS. Status, minutes, metrics of the training, reasons."""
-    from scarcegan.pipeline import executions
+    from scarcegan.sagemaker import executions
 
     if dry_run:
         would_ask(context, execution, pipeline, STATUS_CALLS)
@@ -173,7 +173,7 @@ def logs(
     dry_run: DryRun = False,
 ) -> None:
     """Print what a step in AWS has logged."""
-    from scarcegan.pipeline import executions
+    from scarcegan.sagemaker import executions
 
     if dry_run:
         would_ask(context, execution, pipeline, LOGS_CALLS)
@@ -191,7 +191,7 @@ def stop(
     dry_run: DryRun = False,
 ) -> None:
     """Stop an execution in AWS. Finished steps stay; the next start takes them from the cache."""
-    from scarcegan.pipeline import executions
+    from scarcegan.sagemaker import executions
 
     with aws_door(context) as door:
         arn = executions.find(door, execution, pipeline)

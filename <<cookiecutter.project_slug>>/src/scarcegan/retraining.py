@@ -21,7 +21,7 @@ from scarcegan.workspace import Workspace
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
-    from scarcegan.pipeline.executions import Status
+    from scarcegan.sagemaker.executions import Status
 
 Changes = Mapping[str, Any]
 POLL_SECONDS = 30
@@ -176,14 +176,14 @@ class Executions:
             yield client.connect(self.place.config)
 
     def start(self, changes: Changes) -> str:
-        from scarcegan.pipeline import start as starting
+        from scarcegan.sagemaker import start as starting
 
         with self.door() as door:
             plan = starting.make_plan(self.place.root / "config.yaml", "training", words(changes), door.names)
             return starting.start(starting.complete(plan, door, self.place.config), door).rsplit("/", 1)[1]
 
     def watch(self, run: str) -> str:
-        from scarcegan.pipeline import executions
+        from scarcegan.sagemaker import executions
 
         with self.door() as door:
             arn = executions.find(door, run, "training")
@@ -205,8 +205,8 @@ class Executions:
                 print(line, flush=True)
 
     def runs(self, newest: int) -> list[dict[str, Any]]:
-        from scarcegan.pipeline import executions
-        from scarcegan.pipeline.start import deployed_parameters
+        from scarcegan.sagemaker import executions
+        from scarcegan.sagemaker.start import deployed_parameters
 
         with self.door() as door:
             defaults = deployed_parameters(door, "training")
@@ -222,7 +222,7 @@ class Executions:
 
     def folder(self, run: str, step: str, output: str) -> Path:
         from scarcegan.local.durable import remove
-        from scarcegan.pipeline import executions
+        from scarcegan.sagemaker import executions
 
         folder = self.place.runs_folder / ".cloud" / run / step / output
         if not folder.exists():

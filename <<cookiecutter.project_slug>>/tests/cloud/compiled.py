@@ -9,12 +9,12 @@ from typing import Any
 
 from rehearsal import shapes
 from scarcegan.aws.names import Names
-from scarcegan.pipeline import cloud
-from scarcegan.pipeline.bundle import Bundle
-from scarcegan.pipeline.check import all_steps
 from scarcegan.pipeline.config import Config
+from scarcegan.sagemaker import compiler
+from scarcegan.sagemaker.bundle import Bundle
+from scarcegan.sagemaker.refusals import all_steps
 
-SOURCE = Path(cloud.__file__).parents[2]
+SOURCE = Path(compiler.__file__).parents[2]
 NAMES = Names("rare-players", "111122223333", "eu-west-1")
 BUNDLE = Bundle("c0de" * 8, {}, "3d0e" * 8)
 CALLS = {
@@ -29,11 +29,11 @@ def refuse(*call, **more):
     raise OSError("no network here")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
 before = dict(os.environ)
-from scarcegan.pipeline import cloud
-from scarcegan.pipeline.bundle import Bundle
+from scarcegan.sagemaker import compiler
+from scarcegan.sagemaker.bundle import Bundle
 from scarcegan.pipeline.config import Config
 from scarcegan.aws.names import Names
-done = cloud.compile_all(Config(), Names(*sys.argv[1:4]), Bundle(sys.argv[4], {}, sys.argv[5]))
+done = compiler.compile_all(Config(), Names(*sys.argv[1:4]), Bundle(sys.argv[4], {}, sys.argv[5]))
 import boto3, logging
 kept = (dict(os.environ), boto3.DEFAULT_SESSION, logging.root.handlers) == (before, None, [])
 told = {name: compiled.definition for name, compiled in done.items()}
@@ -44,14 +44,14 @@ print(json.dumps({"definitions": told, "tried": tried, "kept": kept}))
 def compiled(**settings) -> dict[str, dict]:
     """Pipeline -> its definition as SageMaker would read it. settings: sections of config.yaml."""
     config = Config.model_validate(settings)
-    return {name: json.loads(c.definition) for name, c in cloud.compile_all(config, NAMES, BUNDLE).items()}
+    return {name: json.loads(c.definition) for name, c in compiler.compile_all(config, NAMES, BUNDLE).items()}
 
 
 def compiled_training(**settings) -> dict:
     """The training pipeline alone, for half the time."""
     config = Config.model_validate(settings)
-    pipeline = cloud.pipelines(config, "v1")[0]
-    return json.loads(cloud.compile_pipeline(pipeline, config, NAMES, BUNDLE).definition)
+    pipeline = compiler.pipelines(config, "v1")[0]
+    return json.loads(compiler.compile_pipeline(pipeline, config, NAMES, BUNDLE).definition)
 
 
 def compiled_alone(home: Path, seed: int) -> subprocess.CompletedProcess:

@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scarcegan.pipeline import bundle, job
+from scarcegan.sagemaker import bundle, job
 
 SOURCE = Path(job.__file__).parents[2]
 PROBE = """
@@ -63,8 +63,8 @@ class Job:
         return self.channels / channel
 
     def start(self, *words: str, at: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-        """Run start.sh as a job would, in an environment of nothing but what an image has."""
-        script = (at or self.channels / "code") / "start.sh"
+        """Run job.sh as a job would, in an environment of nothing but what an image has."""
+        script = (at or self.channels / "code") / "job.sh"
         given = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}", "HOME": str(self.root)}
         given |= {"SAGEMAKER_BASE_DIR": str(self.root), "TMPDIR": str(self.root / "tmp"), "TF_CPP_MIN_LOG_LEVEL": "3"}
         (self.root / "tmp").mkdir(exist_ok=True)

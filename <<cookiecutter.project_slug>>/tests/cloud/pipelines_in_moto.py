@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 
 from scarcegan.aws.names import Names
-from scarcegan.pipeline import parameters, upsert
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.executions import pipeline_of
+from scarcegan.sagemaker import parameters, upsert
+from scarcegan.sagemaker.executions import pipeline_of
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 NAMES = Names("rare-players", ACCOUNT, REGION)

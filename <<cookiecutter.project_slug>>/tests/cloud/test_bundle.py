@@ -15,7 +15,8 @@ import pytest
 from job_folders import SOURCE
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline import bundle, code
+from scarcegan.pipeline import code
+from scarcegan.sagemaker import bundle
 
 ROOT = SOURCE.parent
 
@@ -49,11 +50,11 @@ def test_the_same_tree_gives_the_same_objects_whenever_and_wherever_it_lies(proj
     assert bundle.code_bundle(elsewhere) == before
     archive = before.objects[f"code/{before.digest}/source.tar.gz"]
     assert archive[4:8] == bytes(4), "the time in the head of a gzip file"
-    assert set(before.objects) == {f"code/{before.digest}/source.tar.gz", f"code/{before.digest}/start.sh"}
+    assert set(before.objects) == {f"code/{before.digest}/source.tar.gz", f"code/{before.digest}/job.sh"}
 
 
 @pytest.mark.parametrize(
-    "name", ["steps/split.py", "data/windows.py", "report/style.css", "pipeline/job.py", "pipeline/start.sh"]
+    "name", ["steps/split.py", "data/windows.py", "report/style.css", "sagemaker/job.py", "sagemaker/job.sh"]
 )
 def test_what_a_job_reads_changes_the_key(project, name):
     before = bundle.code_bundle(project)
@@ -62,7 +63,7 @@ def test_what_a_job_reads_changes_the_key(project, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cli.py", "workspace.py", "pipeline/cloud.py", "pipeline/config.py", "steps/register.py"]
+    "name", ["cli.py", "workspace.py", "sagemaker/compiler.py", "pipeline/config.py", "steps/register.py"]
 )
 def test_what_no_job_reads_leaves_every_steps_cache_as_it_was(project, name):
     before = bundle.code_bundle(project)
@@ -98,10 +99,7 @@ def test_every_library_a_job_imports_is_in_its_list_or_comes_with_the_image():
     called = {"sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
     files = bundle.job_files(SOURCE)
     imported = {
-        name
-        for path in files.values()
-        if path.suffix == ".py"
-        for name in code.imported_libraries(path, (SOURCE,))
+        name for path in files.values() if path.suffix == ".py" for name in code.imported_libraries(path, (SOURCE,))
     }
     local_only = {"sqlalchemy"}  # registry/database.py, for a database file: jobs log to a server
     assert {called.get(name, name) for name in imported} - listed - {"tensorflow"} == local_only
@@ -133,8 +131,9 @@ def test_the_register_functions_zip_needs_nothing_but_python_and_itself(tmp_path
     assert re.fullmatch(r"lambda/register-[0-9a-f]{32}\.zip", key)
     assert bundle.lambda_bundle(ROOT, "register") == found
     (tmp_path / "function.zip").write_bytes(data)
-    told = "import sys; sys.path.insert(0, sys.argv[1]); from scarcegan.steps.register import handler; print('stands')"
-    command = [sys.executable, "-I", "-S", "-c", told, str(tmp_path / "function.zip")]
+    told = "from scarcegan.sagemaker.register_function import handler; print('stands')"
+    program = f"import sys; sys.path.insert(0, sys.argv[1]); {told}"
+    command = [sys.executable, "-I", "-S", "-c", program, str(tmp_path / "function.zip")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout == "stands\n", done.stderr
 

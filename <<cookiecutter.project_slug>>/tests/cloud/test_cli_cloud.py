@@ -16,10 +16,10 @@ from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
 
 from registry_contract import requests
-from scarcegan.pipeline import bundle, executions, upsert
 from scarcegan.pipeline import config as settings
-from scarcegan.pipeline.executions import Status, StepStatus
 from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.sagemaker import bundle, executions, upsert
+from scarcegan.sagemaker.executions import Status, StepStatus
 
 ROOT = Path(__file__).resolve().parents[2]
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")

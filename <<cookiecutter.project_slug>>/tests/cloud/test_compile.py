@@ -25,9 +25,10 @@ from compiled import (
 )
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline import check, cloud, definition, job, parameters
+from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
+from scarcegan.sagemaker import compiler, job, parameters, refusals
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +146,11 @@ def test_steps_read_what_earlier_steps_wrote_by_reference_so_that_a_cached_step_
 
 def test_a_new_step_is_an_entry_and_nothing_more_in_the_cloud_too():
     config = Config()
-    pipeline = cloud.pipelines(config, "v1")[0]
+    pipeline = compiler.pipelines(config, "v1")[0]
     entry = Step("headcount", "scarcegan.steps.headcount", {"features": "features.features"}, ("count",))
     steps = (*pipeline.steps[:1], entry, *pipeline.steps[1:])
     longer = Pipeline(pipeline.name, pipeline.sources, steps, pipeline.optional)
-    found = json.loads(cloud.compile_pipeline(longer, config, NAMES, BUNDLE).definition)
+    found = json.loads(compiler.compile_pipeline(longer, config, NAMES, BUNDLE).definition)
     assert defaults(found)["HeadcountInstanceType"] == "ml.m5.xlarge"
     assert problems(step(found, "headcount"), found) == []
 
@@ -357,9 +358,9 @@ def swap(pipeline: dict) -> dict:
     ],
 )
 def test_what_the_sdk_lets_pass_and_no_execution_survives_is_refused_and_named(training, seed, words):
-    check.check(training)
+    refusals.check(training)
     with pytest.raises(ValueError, match=words):
-        check.check(seed(training))
+        refusals.check(seed(training))
 
 
 def test_gates_that_stand_side_by_side_are_refused_for_sagemaker_nests_them():
@@ -367,7 +368,7 @@ def test_gates_that_stand_side_by_side_are_refused_for_sagemaker_nests_them():
     both = Step("b", "toy.b", {"x": "x"}, ("out",), after=("first", "second"))
     toy = Pipeline("toy", ("x",), (source, Gate("first", "a.one"), Gate("second", "a.two"), both))
     with pytest.raises(ValueError, match=r"stands behind the gates .* side by side"):
-        cloud.gate_of(toy, both)
+        compiler.gate_of(toy, both)
 
 
 def test_a_parameter_must_be_an_argument_and_two_must_not_share_a_name():

@@ -24,8 +24,8 @@ from pipelines_in_moto import (
 
 from scarcegan.aws import client as aws
 from scarcegan.errors import UserError
-from scarcegan.pipeline import bundle, executions, start, upsert
 from scarcegan.pipeline import config as settings
+from scarcegan.sagemaker import bundle, executions, start, upsert
 
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
 

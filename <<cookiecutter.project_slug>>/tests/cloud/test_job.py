@@ -1,4 +1,4 @@
-"""A job, proved on this machine: start.sh and job.py run for real in folders laid out as SageMaker lays them out."""
+"""A job, proved on this machine: job.sh and job.py run for real in folders laid out as SageMaker lays them out."""
 
 import io
 import json
@@ -14,8 +14,8 @@ import pytest
 from job_folders import SOURCE, Job, make_job, seen
 
 from scarcegan.data.schema import FeatureTable, write_features
-from scarcegan.pipeline import job
-from scarcegan.pipeline.job import joined, pieces
+from scarcegan.sagemaker import job
+from scarcegan.sagemaker.job import joined, pieces
 
 INPUT, OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
 
@@ -128,7 +128,7 @@ def table(users: int = 60) -> FeatureTable:
 
 
 def test_a_real_step_writes_in_a_job_what_it_writes_on_a_laptop(here, tmp_path):
-    """The split step, through start.sh with the wheels really installed, against the same step run directly."""
+    """The split step, through job.sh with the wheels really installed, against the same step run directly."""
     write_features(table(), here.channels / "features")
     outputs = ("labelled", "unlabelled", "validation", "test", "folds")
     values = [
@@ -166,7 +166,7 @@ def test_a_training_job_reads_its_hyperparameters_as_they_were_written_not_as_th
     here.put("labelled", {"part-0.parquet": b"rows"})
     here.put("folds", {".empty": b""})
     hyperparameters = {
-        "sagemaker_program": "start.sh",
+        "sagemaker_program": "job.sh",
         job.MODULE: "probe",
         job.OUTPUTS: "models,curves",
         "expert": "true",
@@ -179,7 +179,7 @@ def test_a_training_job_reads_its_hyperparameters_as_they_were_written_not_as_th
     (config / "hyperparameters.json").write_text(json.dumps(hyperparameters), encoding="utf-8")
     channels = {name: {"TrainingInputMode": "File"} for name in ("code", "wheels", "labelled", "folds")}
     (config / "inputdataconfig.json").write_text(json.dumps(channels), encoding="utf-8")
-    copied = here.root / "code"  # where the toolkit copies the channel `code` before it runs start.sh
+    copied = here.root / "code"  # where the toolkit copies the channel `code` before it runs job.sh
     (here.channels / "code").rename(copied)
     found = seen(here.start("--expert", "True", "--definitions", "a={'keep': 'x'}", at=copied))
     given = dict(zip(found["words"][:-6:2], found["words"][1:-6:2], strict=False))
@@ -206,10 +206,10 @@ def test_an_output_without_files_is_marked_for_sagemaker_uploads_no_empty_folder
 
 
 def test_a_job_that_is_stopped_stops_its_step(here, tmp_path):
-    """SageMaker sends SIGTERM to the first process of the container, which start.sh has become."""
+    """SageMaker sends SIGTERM to the first process of the container, which job.sh has become."""
     sleeper = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
     (tmp_path / "sleeper.py").write_text(sleeper, encoding="utf-8")
-    command = [sys.executable, "-m", "scarcegan.pipeline.job", "sleeper", str(tmp_path / "pid")]
+    command = [sys.executable, "-m", "scarcegan.sagemaker.job", "sleeper", str(tmp_path / "pid")]
     with subprocess.Popen(command, env={"PYTHONPATH": f"{SOURCE}{os.pathsep}{tmp_path}"}) as process:
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             assert process.poll() is None
@@ -222,5 +222,5 @@ def test_a_job_that_is_stopped_stops_its_step(here, tmp_path):
 
 def test_job_needs_pythons_own_library_alone():
     """It runs before anything is known to work, and says what is wrong."""
-    told = "import sys; sys.path.insert(0, sys.argv[1]); import scarcegan.pipeline.job"
+    told = "import sys; sys.path.insert(0, sys.argv[1]); import scarcegan.sagemaker.job"
     subprocess.run([sys.executable, "-I", "-S", "-c", told, str(SOURCE)], check=True)

@@ -17,11 +17,12 @@ from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, asked, aws,
 
 from registry_contract import CONTENT, DEFINITIONS
 from scarcegan.errors import UserError
-from scarcegan.pipeline.bundle import lambda_bundle
 from scarcegan.registry import lineage, record, sagemaker
 from scarcegan.registry.base import fingerprint
-from scarcegan.steps import register as step
-from scarcegan.steps.register import handler
+from scarcegan.sagemaker import register_function as step
+from scarcegan.sagemaker.bundle import lambda_bundle
+from scarcegan.sagemaker.register_function import handler
+from scarcegan.steps.register import Lineage, requests_of
 
 ROOT = Path(__file__).parents[2]
 RUN = "runs/abc123"
@@ -115,7 +116,7 @@ def test_a_set_has_the_same_id_as_on_the_laptop_in_moto(event: dict[str, str], t
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content(name, definition))
     folders = [tmp_path / name for name in ("models", "evaluation", "baseline")]
-    here = fingerprint(step.requests_of(*folders, step.Lineage(), CLASSES))
+    here = fingerprint(requests_of(*folders, Lineage(), CLASSES))
     assert handler(event)["set_id"] == here
 
 
@@ -283,7 +284,7 @@ class Only:
             raise ImportError(f"the function imports {name}")
 ALLOWED = {"scarcegan", "boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3", "certifi"}
 sys.meta_path.insert(0, Only())
-from scarcegan.steps.register import handler
+from scarcegan.sagemaker.register_function import handler
 from scarcegan.registry import lineage, record, sagemaker
 print(handler.__module__, sys.modules["scarcegan"].__file__)
 try:
@@ -299,6 +300,6 @@ except Exception as error:
         cwd=tmp_path,
         env={"PATH": ""},
     )
-    assert f"scarcegan.steps.register {tmp_path}/function.zip/" in done.stdout
+    assert f"scarcegan.sagemaker.register_function {tmp_path}/function.zip/" in done.stdout
     assert "UserError the event lacks models, evaluation, gate" in done.stdout
     assert len(archive) < 200_000  # bytes

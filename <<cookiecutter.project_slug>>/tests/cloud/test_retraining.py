@@ -9,8 +9,8 @@ from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan
 
 from scarcegan import retraining
 from scarcegan.errors import UserError
-from scarcegan.pipeline import bundle, executions, upsert
-from scarcegan.pipeline.executions import Status, StepStatus
+from scarcegan.sagemaker import bundle, executions, upsert
+from scarcegan.sagemaker.executions import Status, StepStatus
 
 SCORES = """model,metric,value,low,high
 best_ranking,pr_auc,0.5,0.4,0.6

@@ -14,10 +14,11 @@ from registry_contract import requests
 from scarcegan.aws import client
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline import release, start, upsert
-from scarcegan.pipeline.cloud import Compiled
+from scarcegan.pipeline import release
 from scarcegan.registry.base import APPROVED
 from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.sagemaker import start, upsert
+from scarcegan.sagemaker.compiler import Compiled
 
 NAMES, GROUP = Names("rare-players", ACCOUNT, REGION), "rare-group"
 PARAMETERS = {"SageMakerProjectName": NAMES.project, "Repository": "acme/rare", "ModelPackageGroupName": GROUP}

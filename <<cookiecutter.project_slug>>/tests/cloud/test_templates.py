@@ -16,9 +16,9 @@ from stacks import ACCOUNT, INFRA, Loader, Stack
 
 from scarcegan.aws import client
 from scarcegan.aws.names import IMAGE_ACCOUNTS, Names
-from scarcegan.pipeline import parameters, upsert
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
+from scarcegan.sagemaker import parameters, upsert
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters

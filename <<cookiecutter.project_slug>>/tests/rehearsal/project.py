@@ -1,6 +1,6 @@
 """A small project for a rehearsal: settings, sample telemetry, and what the toolchain would have made in AWS.
 
-Its jobs install no wheels: the list of libraries is empty, so they run on those of this environment. That start.sh
+Its jobs install no wheels: the list of libraries is empty, so they run on those of this environment. That job.sh
 installs a list from the wheels channel is tested beside the compiler.
 """
 
@@ -16,8 +16,8 @@ from rehearsal.executor import Cache, Execution, Handler, execute
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
 from scarcegan.data import synthetic
-from scarcegan.pipeline import bundle, upsert
-from scarcegan.pipeline import start as starting
+from scarcegan.sagemaker import bundle, upsert
+from scarcegan.sagemaker import start as starting
 from scarcegan.workspace import Workspace
 
 HERE = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ class Rehearsal:
 
     def found(self) -> None:
         """What deploying infra/toolchain.yaml makes, as far as needed: bucket, group, SSM parameters; then the data."""
-        from scarcegan.steps.register import handler
+        from scarcegan.sagemaker.register_function import handler
 
         region = {"LocationConstraint": self.names.region}
         bucket = self.toolchain.resources["Bucket"]["BucketName"]

@@ -219,7 +219,7 @@ def gather(
 
 def upload_function(door: Aws, root: Path) -> str:
     """Where the rare-share function's code lies in the bucket."""
-    from scarcegan.pipeline import bundle, upsert
+    from scarcegan.sagemaker import bundle, upsert
 
     [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
     upsert.put_if_absent(door, key, code, lambda line: None)

@@ -17,11 +17,11 @@ from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
-from scarcegan.pipeline import executions, parameters
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import value_text
-from scarcegan.pipeline.executions import pipeline_of
-from scarcegan.pipeline.upsert import defaults, described
+from scarcegan.sagemaker import executions, parameters
+from scarcegan.sagemaker.executions import pipeline_of
+from scarcegan.sagemaker.upsert import defaults, described
 
 DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of data: in config.yaml -> source of the pipelines
 

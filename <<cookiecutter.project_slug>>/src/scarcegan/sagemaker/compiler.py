@@ -19,13 +19,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from scarcegan.aws.names import Names
-from scarcegan.pipeline import check, definition, job, parameters
-from scarcegan.pipeline.bundle import Bundle
+from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step, value_text
-from scarcegan.pipeline.parameters import Parameter
+from scarcegan.sagemaker import job, parameters, refusals
+from scarcegan.sagemaker.bundle import Bundle
+from scarcegan.sagemaker.parameters import Parameter
 
-START = "start.sh"
+JOB_SCRIPT = "job.sh"
 HOUR = 3600
 SECONDS_TO_RETRY = 60
 LAMBDA_OUTPUTS = ("set_id", "versions", "group")
@@ -93,7 +94,7 @@ def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: B
     with quiet(names.region):
         writer = Writer(pipeline, config, names, bundle)
         text = json.dumps(json.loads(writer.pipeline().definition()), indent=1, ensure_ascii=True) + "\n"
-    check.check(json.loads(text), len(text))
+    refusals.check(json.loads(text), len(text))
     return Compiled(names.pipeline(pipeline.name), text, writer.declared)
 
 
@@ -200,7 +201,7 @@ class Writer:
         processor = sdk().Processor(
             role=self.names.role_arn("job"),
             image_uri=self.names.image("training"),
-            entrypoint=["bash", f"{job.ROOT}/processing/input/code/{START}"],
+            entrypoint=["bash", f"{job.ROOT}/processing/input/code/{JOB_SCRIPT}"],
             instance_count=1,
             instance_type=self.variables[parameters.instance_name(step.name)],
             volume_size_in_gb=cloud.volume_gb,
@@ -224,7 +225,7 @@ class Writer:
         )
 
     def training(self, step: Step) -> Any:
-        """Script mode: the image's own toolkit runs start.sh from the code channel, so nothing is fetched."""
+        """Script mode: the image's own toolkit runs job.sh from the code channel, so nothing is fetched."""
         cloud, to = self.config.cloud, sdk()
         trainer = to.ModelTrainer(
             sagemaker_session=self.session,
@@ -363,7 +364,7 @@ class Writer:
     def hyperparameters(self, step: Step) -> dict[str, Any]:
         """The toolkit's, ours, then the step's own. Numbers that are parameters become text at the start."""
         fixed = {
-            "sagemaker_program": START,
+            "sagemaker_program": JOB_SCRIPT,
             "sagemaker_submit_directory": f"{job.ROOT}/input/data/code",
             "sagemaker_region": self.names.region,
             "sagemaker_container_log_level": "20",
@@ -513,7 +514,7 @@ def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
     last = max(gates, key=lambda name: len(ancestors(pipeline, pipeline.step(name))))
     beside = [name for name in gates if name != last and name not in ancestors(pipeline, pipeline.step(last))]
     if beside:
-        raise check.Refused(
+        raise refusals.Refused(
             f"{pipeline.name}: step '{step.name}' stands behind the gates '{last}' and '{beside[0]}', which stand side "
             "by side; SageMaker nests conditions. Put one gate after the other."
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scarcegan.errors import UserError
-from scarcegan.pipeline.job import MODULE, OURS, OUTPUTS, ROOT
+from scarcegan.sagemaker.job import MODULE, OURS, OUTPUTS, ROOT
 
 Json = dict[str, Any]
 STEP_NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,63}")

@@ -17,8 +17,8 @@ from scarcegan.aws import client as aws
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline import bundle
 from scarcegan.pipeline.config import Config
+from scarcegan.sagemaker import bundle
 
 COMPLETE = ".complete"  # written after the last wheel
 Say = Callable[[str], None]
@@ -69,7 +69,7 @@ class Plan:
 def make_plan(root: Path, config: Config, names: Names) -> Plan:
     """Bundle the code and compile both pipelines. UserError when the SageMaker SDK is not installed."""
     aws.library("sagemaker.core")
-    from scarcegan.pipeline import cloud
+    from scarcegan.sagemaker import compiler
 
     code = bundle.code_bundle(root)
     functions = {name: bundle.lambda_bundle(root, name).objects for name in bundle.lambda_names(root)}
@@ -80,7 +80,7 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
         root,
         {**code.objects, **zips, **bundle.markers()},
         f"{code.wheels_prefix}/",
-        cloud.compile_all(config, names, code),
+        compiler.compile_all(config, names, code),
         template_configuration(config, next(iter(functions["register"])), tags),
         tags,
     )
@@ -100,8 +100,8 @@ def with_volume_key(config: Config, door: Aws) -> Config:
     """
     if config.cloud.volume_key != "project":
         return config
-    cloud = config.cloud.model_copy(update={"volume_key": aws.published(door, "key")})
-    return config.model_copy(update={"cloud": cloud})
+    compiler = config.cloud.model_copy(update={"volume_key": aws.published(door, "key")})
+    return config.model_copy(update={"cloud": compiler})
 
 
 def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Between SageMaker and a step: gives the step folders and arguments as it has them on a laptop, then runs it.
 
-Processing jobs: `python -m scarcegan.pipeline.job MODULE --<channel> /opt/ml/processing/input/<channel> …`.
+Processing jobs: `python -m scarcegan.sagemaker.job MODULE --<channel> /opt/ml/processing/input/<channel> …`.
 Training jobs: module, outputs and hyperparameters come from /opt/ml/input/config. Python's own library only.
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = "/opt/ml"  # as the words of a job have it; SAGEMAKER_BASE_DIR says where it really lies
 MARKER = ".empty"  # S3 has no empty folders: an object of this name stands for one
 ARCHIVES = ("model.tar.gz", "package.tar.gz")  # unpacked in the place of the channel they come in
-OURS = ("code", "wheels")  # channels that are start.sh's, not the step's
+OURS = ("code", "wheels")  # channels that are job.sh's, not the step's
 EMPTY = "(empty)"  # SageMaker refuses empty parameters
 PIECE = "+:"  # begins a word that continues the one before: an argument has at most 256 characters
 LONGEST = 256

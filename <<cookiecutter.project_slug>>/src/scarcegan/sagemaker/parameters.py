@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline.check import LONGEST_PARAMETER, MOST_PARAMETERS, Refused
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value, value_text
-from scarcegan.pipeline.job import EMPTY
+from scarcegan.sagemaker.job import EMPTY
+from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, MOST_PARAMETERS, Refused
 
 APPROVAL = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter

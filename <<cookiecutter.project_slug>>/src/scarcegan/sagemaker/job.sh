@@ -15,7 +15,7 @@ python="$(command -v python || command -v python3)" || fail "no python in this i
 channels="$root/processing/input"
 [ -f "$root/input/config/hyperparameters.json" ] && channels="$root/input/data"
 wheels="$channels/wheels"
-[ -f "$here/source.tar.gz" ] || fail "$here: no source.tar.gz beside start.sh. Upload the code again: scarcegan upsert"
+[ -f "$here/source.tar.gz" ] || fail "$here: no source.tar.gz beside job.sh. Upload the code again: scarcegan upsert"
 [ -d "$wheels" ] || fail "$wheels: no such channel. Upload the wheels again: scarcegan upsert"
 
 work="$(mktemp -d "${TMPDIR:-/tmp}/scarcegan-XXXXXXXX")"
@@ -30,4 +30,4 @@ fi
 mkdir -p "$work/libraries"
 export PYTHONPATH="$work/code/src:$work/libraries${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 PYTHONUTF8=1 PYTHONSAFEPATH=1
-exec "$python" -m scarcegan.pipeline.job "$@"
+exec "$python" -m scarcegan.sagemaker.job "$@"

@@ -22,7 +22,7 @@ PYTHON = "3.12"  # of the TensorFlow 2.21 image
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
 PLACEHOLDER = b"This object stands for an empty folder.\n"
 MARKERS = ("empty/.empty", "champion/.empty", "data/telemetry/.empty", "data/labels/.empty")
-LAMBDAS = {"register": "scarcegan.steps.register"}  # function -> module whose `handler` it calls
+LAMBDAS = {"register": "scarcegan.sagemaker.register_function"}  # function -> module whose `handler` it calls
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip file can tell
 
 
@@ -44,7 +44,7 @@ class Bundle:
 
 
 def code_bundle(root: Path) -> Bundle:
-    """The code of every job of a project: `source.tar.gz` and `start.sh` below code/<digest>/.
+    """The code of every job of a project: `source.tar.gz` and `job.sh` below code/<digest>/.
 
     The digest is of names and contents, not of the archive: another zlib packs otherwise. UserError without the list of
     libraries.
@@ -54,16 +54,16 @@ def code_bundle(root: Path) -> Bundle:
         raise UserError(f"{requirements}: not there, and jobs in the cloud install what it lists. Type: make lock")
     files = {f"src/{name}": path for name, path in job_files(root / "src").items()} | {REQUIREMENTS: requirements}
     contents = {name: path.read_bytes() for name, path in sorted(files.items())}
-    start = (root / "src/scarcegan/pipeline/start.sh").read_bytes()
-    digest = content_digest(contents | {"start.sh": start})
-    objects = {f"code/{digest}/source.tar.gz": tar(contents), f"code/{digest}/start.sh": start}
+    start = (root / "src/scarcegan/sagemaker/job.sh").read_bytes()
+    digest = content_digest(contents | {"job.sh": start})
+    objects = {f"code/{digest}/source.tar.gz": tar(contents), f"code/{digest}/job.sh": start}
     return Bundle(digest, objects, content_digest({REQUIREMENTS: contents[REQUIREMENTS]}))
 
 
 def job_files(source: Path) -> dict[str, Path]:
     """Files that a job may read, by path below `source`: every step's, and those of job.py."""
     steps = sorted(path.stem for path in (source / "scarcegan/steps").glob("[!_]*.py"))
-    modules = [f"scarcegan.steps.{step}" for step in steps if step not in LAMBDAS] + ["scarcegan.pipeline.job"]
+    modules = [f"scarcegan.steps.{step}" for step in steps if step not in LAMBDAS] + ["scarcegan.sagemaker.job"]
     search = (source.absolute(),)
     found = {path for module in modules for path in code_files(module, search)}
     return {path.relative_to(source.absolute()).as_posix(): path for path in sorted(found)}

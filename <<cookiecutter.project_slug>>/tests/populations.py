@@ -7,10 +7,10 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from scarcegan.data.baseline import Baseline, read_baseline
 from scarcegan.data.schema import UNLABELLED, FeatureTable
-from scarcegan.data.statistics import constraints
 from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.baseline import Baseline, read_baseline
+from scarcegan.monitoring.statistics import constraints
 from scarcegan.steps.baseline import describe
 
 CLASSES = ("normal", "heavy", "risky")

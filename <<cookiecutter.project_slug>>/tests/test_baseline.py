@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, NAMES, Model, stand_in, users
-from scarcegan.data.baseline import read_baseline
-from scarcegan.data.drift import distance
 from scarcegan.data.schema import write_features
-from scarcegan.data.statistics import bucket_counts, constraints
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.baseline import read_baseline
+from scarcegan.monitoring.drift import distance
+from scarcegan.monitoring.statistics import bucket_counts, constraints
 from scarcegan.steps import baseline
 
 

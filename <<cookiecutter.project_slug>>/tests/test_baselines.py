@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.model import baselines, metrics
+from scarcegan.evaluation import metrics
+from scarcegan.model import baselines
 from tiny_models import users
 
 TRAINED = users({0: 120, 1: 80, 2: 20}, seed=2)

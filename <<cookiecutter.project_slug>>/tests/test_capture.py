@@ -10,11 +10,11 @@ import pytest
 
 from populations import CLASSES, NAMES, Model, request, users
 from scarcegan import wire
-from scarcegan.data.capture import read_captured
 from scarcegan.data.categories import code
-from scarcegan.data.rows import Tally
 from scarcegan.errors import UserError
-from scarcegan.serving import Capture
+from scarcegan.monitoring.captured import read_captured
+from scarcegan.monitoring.data_capture import Capture
+from scarcegan.monitoring.rows import Tally
 from scarcegan.steps.score import scored
 
 ANSWER = {"probabilities": [0.1, 0.2, 0.7], "rarity": 0.7, "unknown": 0.2, "label": 2}

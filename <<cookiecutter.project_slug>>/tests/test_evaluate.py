@@ -14,7 +14,8 @@ import tiny_models as tiny
 from scarcegan.data import learnt
 from scarcegan.data.schema import read_features
 from scarcegan.errors import UserError
-from scarcegan.model import baselines, metrics
+from scarcegan.evaluation import metrics
+from scarcegan.model import baselines
 from scarcegan.model.scorer import load
 from scarcegan.steps import evaluate
 

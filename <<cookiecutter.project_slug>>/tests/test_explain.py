@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scarcegan.model.explain import explain, importance, reference
+from scarcegan.evaluation.explain import explain, importance, reference
 
 
 class Model:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.model.comparison import Rival, Rules, judge, prefer
+from scarcegan.evaluation.comparison import Rival, Rules, judge, prefer
 
 
 def samples(value: float, sd: float = 0.02, seed: int = 0) -> np.ndarray:

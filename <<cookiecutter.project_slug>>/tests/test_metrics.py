@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from scarcegan.model import metrics
+from scarcegan.evaluation import metrics
 
 # Five rows, two of them rare, from the highest score down: rare, not, rare, not, not.
 POSITIVE = np.array([True, False, True, False, False])

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, Model, a_baseline, request, users
-from scarcegan.data.drift import Violation
-from scarcegan.data.quality import (
+from scarcegan.errors import UserError
+from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.drift import Violation
+from scarcegan.monitoring.quality import (
     Matches,
     Truth,
     interval,
@@ -15,10 +17,8 @@ from scarcegan.data.quality import (
     quality_violations,
     read_truth,
 )
-from scarcegan.data.rows import Rows, Tally
-from scarcegan.data.windows import Rules, count_days, judge, spans, verdict
-from scarcegan.errors import UserError
-from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.rows import Rows, Tally
+from scarcegan.monitoring.windows import Rules, count_days, judge, spans, verdict
 from scarcegan.steps import monitor
 from scarcegan.steps.score import score_all
 
@@ -207,7 +207,7 @@ def test_a_column_that_was_never_captured_is_a_violation(tmp_path):
 def test_a_baseline_of_constant_and_empty_columns_is_reported_on(tmp_path):
     still = users(2000)
     still.values[:, 0], still.values[:, 2] = 3, np.nan
-    from scarcegan.data.statistics import constraints
+    from scarcegan.monitoring.statistics import constraints
     from scarcegan.steps.baseline import describe
 
     found = describe(lambda: iter([still]), {"it": Model()}, CLASSES)["it"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scarcegan.model.selection import Candidate, choose, unknown_threshold
+from scarcegan.evaluation.selection import Candidate, choose, unknown_threshold
 
 RARE = 1
 LABEL = np.array([1, 0, 1, 0, 0, 1, 0, 0])

@@ -24,7 +24,8 @@ import numpy as np
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.serving import Capture, Endpoint, Facts, bind, example, load_model, read_facts, serve
+from scarcegan.monitoring.data_capture import Capture
+from scarcegan.serving import Endpoint, Facts, bind, example, load_model, read_facts, serve
 
 FEATURES = ("sessions", "minutes", "deposits")
 CLASSES = ("dormant", "normal", "risky")

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, NAMES, Model, a_baseline, users
-from scarcegan.data.baseline import read_baseline
-from scarcegan.data.drift import (
+from scarcegan.errors import UserError
+from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.baseline import read_baseline
+from scarcegan.monitoring.drift import (
     Current,
     band,
     chance,
@@ -15,7 +17,7 @@ from scarcegan.data.drift import (
     label_distance,
     violations,
 )
-from scarcegan.data.statistics import (
+from scarcegan.monitoring.statistics import (
     bucket_edges,
     combine,
     constraints,
@@ -25,8 +27,6 @@ from scarcegan.data.statistics import (
     summarise,
     total,
 )
-from scarcegan.errors import UserError
-from scarcegan.jsonfile import write_json
 
 
 def column(*values):

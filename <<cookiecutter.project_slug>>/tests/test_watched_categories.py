@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from populations import CLASSES, Model, request, users
-from scarcegan.data.baseline import read_baseline
 from scarcegan.data.categories import CODES, code
-from scarcegan.data.drift import Current, distances, violations
-from scarcegan.data.statistics import REST, category_counts, category_edges, constraints, named_codes, summarise
 from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.baseline import read_baseline
+from scarcegan.monitoring.drift import Current, distances, violations
+from scarcegan.monitoring.statistics import REST, category_counts, category_edges, constraints, named_codes, summarise
 from scarcegan.serving import usual_value
 from scarcegan.steps import baseline, monitor
 from scarcegan.steps.score import score_all

@@ -8,15 +8,12 @@ import html
 import json
 import logging
 import os
-import random
 import signal
 import socket
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,10 +26,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from scarcegan.data.categories import Categories, texts_of
-from scarcegan.data.statistics import category_buckets
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
-from scarcegan.wire import CSV, JSON, Refused, accepted_kind, content_kind, media_type, read_request, render
+from scarcegan.monitoring.data_capture import Capture
+from scarcegan.monitoring.statistics import category_buckets
+from scarcegan.wire import JSON, Refused, accepted_kind, content_kind, read_request, render
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scores
@@ -64,80 +62,6 @@ class Facts:
     @property
     def name(self) -> str:
         return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
-
-
-# -- data capture ---------------------------------------------------------------------------------------------------
-
-
-class Capture:
-    """Requests and answers as JSON lines in SageMaker's data capture format: <folder>/yyyy/mm/dd/hh/<name>.jsonl.
-
-    A record is appended by a single write to a file that no other process writes, so a kill leaves at worst one
-    unfinished line, the last of its file. percentage: share of requests that is recorded.
-    https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        percentage: float = 100,
-        rng: random.Random | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self.folder, self.percentage = folder, percentage
-        self._rng, self._clock, self._lock = rng or random.Random(), clock, threading.Lock()
-        self._hour, self._file = "", -1
-
-    def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
-        """Append one exchange: (content type, body) each way. OSError when the disk will not take it."""
-        if self._rng.random() * 100 >= self.percentage:
-            return
-        now = self._clock()
-        event = {"eventId": str(uuid.uuid4()), "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        record = {
-            "captureData": {
-                "endpointInput": captured("INPUT", *asked),
-                "endpointOutput": captured("OUTPUT", *answered),
-            },
-            "eventMetadata": event | ({"inferenceId": inference_id} if inference_id else {}),
-            "eventVersion": "0",
-        }
-        self._append(now, json.dumps(record).encode() + b"\n")
-
-    def _append(self, now: datetime, line: bytes) -> None:
-        with self._lock:
-            try:
-                written = os.write(self._file_of(now), line)
-                if written < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-            except OSError:
-                self._close()  # the next record goes to a new file, not behind an unfinished line
-                raise
-
-    def _file_of(self, now: datetime) -> int:
-        hour = now.strftime("%Y/%m/%d/%H")
-        if hour != self._hour:
-            self._close()
-            folder = self.folder / hour
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{now:%M-%S}-{now.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            self._hour = hour
-        return self._file
-
-    def _close(self) -> None:
-        if self._hour:
-            os.close(self._file)
-        self._hour = ""
-
-
-def captured(mode: str, content_type: str, body: str) -> dict[str, str]:
-    """One side of an exchange."""
-    encoding = "CSV" if media_type(content_type) == CSV else "JSON"
-    return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}
-
-
-# -- the endpoint ---------------------------------------------------------------------------------------------------
 
 
 class Endpoint:

@@ -192,8 +192,8 @@ class Workspace:
             raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
         os.environ.update(self.environment)  # before TensorFlow is loaded: it is quiet, as in a step
         from scarcegan.data.categories import places, shown
+        from scarcegan.evaluation.explain import explain, reference
         from scarcegan.model import scorer
-        from scarcegan.model.explain import explain, reference
 
         model = scorer.load(self.exported(package) / "model")
         users, values = scored_rows(folder, model.features)

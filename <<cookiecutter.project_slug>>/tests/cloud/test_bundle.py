@@ -54,7 +54,7 @@ def test_the_same_tree_gives_the_same_objects_whenever_and_wherever_it_lies(proj
 
 
 @pytest.mark.parametrize(
-    "name", ["steps/split.py", "data/windows.py", "report/style.css", "sagemaker/job.py", "sagemaker/job.sh"]
+    "name", ["steps/split.py", "monitoring/windows.py", "report/style.css", "sagemaker/job.py", "sagemaker/job.sh"]
 )
 def test_what_a_job_reads_changes_the_key(project, name):
     before = bundle.code_bundle(project)

@@ -15,9 +15,9 @@ from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
 from scarcegan import wire
-from scarcegan.data.capture import read_captured
-from scarcegan.data.rows import Tally
-from scarcegan.serving import Capture
+from scarcegan.monitoring.captured import read_captured
+from scarcegan.monitoring.data_capture import Capture
+from scarcegan.monitoring.rows import Tally
 
 PATH = Path(__file__).parents[2] / "infra/lambdas/rare_share.py"
 FEATURES, CLASSES, RARE = ("deposits", "visits"), ("calm", "keen", "risky"), 2

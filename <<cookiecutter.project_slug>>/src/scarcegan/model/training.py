@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model import metrics
+from scarcegan.evaluation import metrics
 from scarcegan.model.gan import Program, ScarceGAN
 from scarcegan.model.networks import bounded, rare_log_odds, unknown_log_odds
 

@@ -32,7 +32,7 @@ def band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band:
     """
     import numpy as np
 
-    from scarcegan.model.metrics import wilson
+    from scarcegan.evaluation.metrics import wilson
 
     shares = flagged(evaluation)
     hits, rows = (np.array(column, float) for column in zip(*shares.values(), strict=True))

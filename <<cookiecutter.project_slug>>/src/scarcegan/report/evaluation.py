@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from scarcegan import report
 from scarcegan.data.schema import FeatureTable
-from scarcegan.model import comparison, metrics
-from scarcegan.model.comparison import Preference, Samples
+from scarcegan.evaluation import comparison, metrics
+from scarcegan.evaluation.comparison import Preference, Samples
 from scarcegan.report import Cell, Section
 
 STEPS = 80  # positions of the threshold slider

@@ -8,12 +8,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from scarcegan.data.baseline import Baseline
-from scarcegan.data.drift import UNKNOWN, Violation, label_band, limit, share_of
-from scarcegan.data.quality import LESS, Truth
-from scarcegan.data.rows import Tally
-from scarcegan.data.statistics import REST, SCORES, Numbers
-from scarcegan.data.windows import Rules, Window
+from scarcegan.monitoring.baseline import Baseline
+from scarcegan.monitoring.drift import UNKNOWN, Violation, label_band, limit, share_of
+from scarcegan.monitoring.quality import LESS, Truth
+from scarcegan.monitoring.rows import Tally
+from scarcegan.monitoring.statistics import REST, SCORES, Numbers
+from scarcegan.monitoring.windows import Rules, Window
 from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
 from scarcegan.report import write as write_page
 

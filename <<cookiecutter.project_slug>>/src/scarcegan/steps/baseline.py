@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scarcegan.data.schema import FeatureTable, feature_names, iter_features, parse_classes
-from scarcegan.data.statistics import (
+from scarcegan.errors import UserError, run_step
+from scarcegan.jsonfile import read_json, write_json
+from scarcegan.monitoring.statistics import (
     SCORE_CUTS,
     SCORES,
     UNKNOWN,
@@ -33,8 +35,6 @@ from scarcegan.data.statistics import (
     summarise,
     total,
 )
-from scarcegan.errors import UserError, run_step
-from scarcegan.jsonfile import read_json, write_json
 from scarcegan.progress import Progress
 
 if TYPE_CHECKING:

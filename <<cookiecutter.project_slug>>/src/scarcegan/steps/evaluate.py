@@ -1,7 +1,7 @@
 """Evaluate: models on the untouched test users, next to simple baselines and the champion. Out come figures and a gate.
 
-Test rows without a label only count for the share that is flagged or sent to unknown. Metrics are in model/metrics.py,
-the comparison and the gate's rule in model/comparison.py, the page in report/evaluation.py.
+Test rows without a label only count for the share that is flagged or sent to unknown. Metrics are in
+evaluation/metrics.py, the comparison and the gate's rule in evaluation/comparison.py, the page in report/evaluation.py.
 """
 
 import argparse
@@ -23,9 +23,10 @@ from scarcegan.data.categories import places, shown
 from scarcegan.data.learnt import learnt_from
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
-from scarcegan.model import baselines, comparison, lookups, metrics
-from scarcegan.model.comparison import CHAMPION, Answers, Rival, Rules
-from scarcegan.model.explain import explain, importance, reference
+from scarcegan.evaluation import comparison, metrics
+from scarcegan.evaluation.comparison import CHAMPION, Answers, Rival, Rules
+from scarcegan.evaluation.explain import explain, importance, reference
+from scarcegan.model import baselines, lookups
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import Explained, Findings, Said
 

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scarcegan.data.baseline import Baseline, read_baseline
-from scarcegan.data.capture import read_captured
-from scarcegan.data.drift import document
-from scarcegan.data.quality import Matches, quality_violations, read_truth
-from scarcegan.data.rows import Tally
 from scarcegan.data.schema import parse_classes
-from scarcegan.data.statistics import statistics
-from scarcegan.data.windows import Rules, count_days, judge, verdict
 from scarcegan.errors import run_step
 from scarcegan.jsonfile import write_json
+from scarcegan.monitoring.baseline import Baseline, read_baseline
+from scarcegan.monitoring.captured import read_captured
+from scarcegan.monitoring.drift import document
+from scarcegan.monitoring.quality import Matches, quality_violations, read_truth
+from scarcegan.monitoring.rows import Tally
+from scarcegan.monitoring.statistics import statistics
+from scarcegan.monitoring.windows import Rules, count_days, judge, verdict
 
 
 def applied(baseline: Baseline, threshold: float) -> dict[str, Any]:

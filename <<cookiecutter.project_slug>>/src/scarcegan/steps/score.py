@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scarcegan.data.capture import PROBABILITY
 from scarcegan.data.schema import FeatureTable, feature_categories, iter_features, parse_classes
-from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
+from scarcegan.monitoring.captured import PROBABILITY
+from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ from scarcegan.errors import UserError, run_step
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
+    from scarcegan.evaluation.selection import Choice
     from scarcegan.model.categories import Inputs
     from scarcegan.model.delivered import Calibration
     from scarcegan.model.gan import Settings
-    from scarcegan.model.selection import Choice
     from scarcegan.model.training import Look, Unseen
 
 
@@ -252,7 +252,8 @@ def choose_and_save(
     trained: Trained, splits: Splits, definitions: Mapping[str, Any], facts: Mapping[str, Any], args: argparse.Namespace
 ) -> None:
     """A model folder per business definition: SavedModel and model.json."""
-    from scarcegan.model import delivered, selection
+    from scarcegan.evaluation import selection
+    from scarcegan.model import delivered
 
     label = trained.unseen.label
     labelled = label != UNLABELLED

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scarcegan.data.baseline import Baseline
-from scarcegan.data.drift import DRIFT, Current, Distance, Violation, distances, share_of, violations
-from scarcegan.data.rows import Rows, Tally
-from scarcegan.data.statistics import SCORES, UNKNOWN, Numbers, combine, summarise
 from scarcegan.errors import UserError
+from scarcegan.monitoring.baseline import Baseline
+from scarcegan.monitoring.drift import DRIFT, Current, Distance, Violation, distances, share_of, violations
+from scarcegan.monitoring.rows import Rows, Tally
+from scarcegan.monitoring.statistics import SCORES, UNKNOWN, Numbers, combine, summarise
 from scarcegan.progress import Progress
 
 UNDATED = "NaT"

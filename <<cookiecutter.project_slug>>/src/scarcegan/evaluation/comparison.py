@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scarcegan.errors import UserError
-from scarcegan.model import metrics
-from scarcegan.model.metrics import Estimate
+from scarcegan.evaluation import metrics
+from scarcegan.evaluation.metrics import Estimate
 
 Samples = NDArray[np.floating]
 CHAMPION = "champion"  # its place among the methods

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from scarcegan.data.categories import as_code, places
 from scarcegan.data.files import visible_files
-from scarcegan.data.requests import read_jsonl
-from scarcegan.data.rows import MISSING_ID, Rows, Tally, days, plural, read_column, words
 from scarcegan.data.schema import KEYS, first_line
 from scarcegan.errors import UserError
+from scarcegan.monitoring.data_capture import read_jsonl
+from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, days, plural, read_column, words
 
 SCORE_COLUMNS = ("predicted", "rarity", "unknown")
 PROBABILITY = "probability_"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scarcegan.model import metrics
+from scarcegan.evaluation import metrics
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from scarcegan.data.categories import Categories
-from scarcegan.data.statistics import CATEGORY, LABEL, SCORES, category_buckets, category_counts
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
+from scarcegan.monitoring.statistics import CATEGORY, LABEL, SCORES, category_buckets, category_counts
 
 MOVE = "Give the baseline folder of a model package, or run the baseline step."
 

@@ -1,4 +1,4 @@
-"""Requests: data capture of an endpoint (SageMaker's JSON lines) as rows. Which files there are: capture.py.
+"""Data capture of an endpoint, SageMaker's JSON lines: written by `Capture`, read as rows. captured.py finds the files.
 
 A record holds a request and its answer, each as JSON (TensorFlow Serving's, in rows or columns), CSV or base64.
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
@@ -7,18 +7,24 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
 import base64
 import binascii
 import csv
+import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import random
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scarcegan.data.categories import as_code
-from scarcegan.data.rows import MISSING_ID, Rows, Tally, day_of, read_cells
 from scarcegan.data.schema import first_line
-from scarcegan.data.statistics import UNKNOWN
-from scarcegan.wire import number
+from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_of, read_cells
+from scarcegan.monitoring.statistics import UNKNOWN
+from scarcegan.wire import CSV, media_type, number
 
 INPUT_NAME = "features"
 
@@ -181,3 +187,71 @@ def class_name(label: Any, classes: Sequence[str]) -> str:
     if label is None or isinstance(label, str):
         return label or ""
     return names[int(label)] if 0 <= int(label) < len(names) else str(label)
+
+
+class Capture:
+    """Requests and answers as JSON lines in SageMaker's data capture format: <folder>/yyyy/mm/dd/hh/<name>.jsonl.
+
+    A record is appended by a single write to a file that no other process writes, so a kill leaves at worst one
+    unfinished line, the last of its file. percentage: share of requests that is recorded.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        percentage: float = 100,
+        rng: random.Random | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.folder, self.percentage = folder, percentage
+        self._rng, self._clock, self._lock = rng or random.Random(), clock, threading.Lock()
+        self._hour, self._file = "", -1
+
+    def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
+        """Append one exchange: (content type, body) each way. OSError when the disk will not take it."""
+        if self._rng.random() * 100 >= self.percentage:
+            return
+        now = self._clock()
+        event = {"eventId": str(uuid.uuid4()), "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        record = {
+            "captureData": {
+                "endpointInput": captured("INPUT", *asked),
+                "endpointOutput": captured("OUTPUT", *answered),
+            },
+            "eventMetadata": event | ({"inferenceId": inference_id} if inference_id else {}),
+            "eventVersion": "0",
+        }
+        self._append(now, json.dumps(record).encode() + b"\n")
+
+    def _append(self, now: datetime, line: bytes) -> None:
+        with self._lock:
+            try:
+                written = os.write(self._file_of(now), line)
+                if written < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+            except OSError:
+                self._close()  # the next record goes to a new file, not behind an unfinished line
+                raise
+
+    def _file_of(self, now: datetime) -> int:
+        hour = now.strftime("%Y/%m/%d/%H")
+        if hour != self._hour:
+            self._close()
+            folder = self.folder / hour
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{now:%M-%S}-{now.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._hour = hour
+        return self._file
+
+    def _close(self) -> None:
+        if self._hour:
+            os.close(self._file)
+        self._hour = ""
+
+
+def captured(mode: str, content_type: str, body: str) -> dict[str, str]:
+    """One side of an exchange."""
+    encoding = "CSV" if media_type(content_type) == CSV else "JSON"
+    return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}

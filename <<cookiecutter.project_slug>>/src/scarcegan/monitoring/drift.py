@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtrc, bdtrik
 
-from scarcegan.data.baseline import Baseline
-from scarcegan.data.statistics import LABEL, SCORES, UNKNOWN, Numbers
+from scarcegan.monitoring.baseline import Baseline
+from scarcegan.monitoring.statistics import LABEL, SCORES, UNKNOWN, Numbers
 
 # sqrt((n + m) / nm) times this is exceeded by two samples of one population about three times in a thousand.
 CHANCE = 1.8

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scarcegan.data.drift import Violation
 from scarcegan.data.files import visible_files
-from scarcegan.data.rows import Rows
 from scarcegan.data.schema import first_line
-from scarcegan.data.statistics import UNKNOWN
 from scarcegan.errors import UserError
-from scarcegan.model import metrics
+from scarcegan.evaluation import metrics
+from scarcegan.monitoring.drift import Violation
+from scarcegan.monitoring.rows import Rows
+from scarcegan.monitoring.statistics import UNKNOWN
 
 IDS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
 LABELS = ("label", "behaviour")

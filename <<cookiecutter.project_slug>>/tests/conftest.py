@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from scarcegan import cli
+from scarcegan.cli import main as cli
 
 
 @pytest.fixture

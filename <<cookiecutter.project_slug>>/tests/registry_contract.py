@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.registry.base import PackageRequest, Registry
+from scarcegan.registry.contract import PackageRequest, Registry
 
 DEFINITIONS = ("best_ranking", "few_unknown", "high_precision", "high_recall")
 CONTENT = {

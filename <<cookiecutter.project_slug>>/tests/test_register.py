@@ -9,7 +9,7 @@ import pytest
 
 from registry_contract import CONTENT, DEFINITIONS
 from scarcegan.errors import UserError, run_step
-from scarcegan.registry.base import ModelPackage, PackageRequest, check_set
+from scarcegan.registry.contract import ModelPackage, PackageRequest, check_set
 from scarcegan.registry.database import tracking_uri
 from scarcegan.registry.local import LocalRegistry
 from scarcegan.steps.register import Lineage, main, metrics_of, read_gate, register

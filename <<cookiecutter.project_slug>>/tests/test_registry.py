@@ -18,7 +18,7 @@ import pytest
 
 from registry_contract import DEFINITIONS, Contract, clock, requests
 from scarcegan.errors import UserError, run_step
-from scarcegan.registry.base import fingerprint
+from scarcegan.registry.contract import fingerprint
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
 

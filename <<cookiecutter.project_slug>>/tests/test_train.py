@@ -367,7 +367,7 @@ def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypa
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tiny")
     from mlflow.tracking import MlflowClient
 
-    from scarcegan.model.tracking import Tracker
+    from scarcegan.registry.tracking import Tracker
 
     tracker = Tracker({"alpha": 0.7})
     tracker.log({"Generator_Loss": 0.5}, 20)

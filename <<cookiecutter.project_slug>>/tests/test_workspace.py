@@ -9,7 +9,7 @@ import pytest
 
 from scarcegan.errors import UserError
 from scarcegan.model import scorer
-from scarcegan.registry.base import ModelPackage
+from scarcegan.registry.contract import ModelPackage
 from scarcegan.workspace import Workspace
 
 PACKAGE = ModelPackage(3, "rare-players", "set1", "best_ranking", "Approved", True, "2026-01-01")

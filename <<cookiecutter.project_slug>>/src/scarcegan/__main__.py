@@ -1,3 +1,3 @@
-from scarcegan.cli import main
+from scarcegan.cli.main import main
 
 main()

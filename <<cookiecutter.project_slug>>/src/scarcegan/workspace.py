@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scarcegan.local.runner import RunResult
-    from scarcegan.registry.base import ModelPackage, Registry
-    from scarcegan.registry.sagemaker import SageMakerRegistry
+    from scarcegan.registry.contract import ModelPackage, Registry
+    from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Workspace:
 
     def cloud_registry(self) -> "SageMakerRegistry":
         from scarcegan.aws.client import connect
-        from scarcegan.registry.sagemaker import SageMakerRegistry
+        from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
         door = connect(self.config)
         return SageMakerRegistry(door.names, self.config.project.model_package_group, door.session)

@@ -22,8 +22,8 @@ from moto.sagemaker.responses import SageMakerResponse
 
 from registry_contract import clock
 from scarcegan.aws.names import Names
-from scarcegan.registry.base import ModelPackage
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.contract import ModelPackage
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 NAMES = Names("risky", "123456789012", "eu-west-1")
 GROUP = "risky-players"

@@ -15,9 +15,9 @@ from moto import mock_aws
 from registry_contract import clock, requests
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
-from scarcegan.pipeline.smoke import CSV, by_row
-from scarcegan.registry.base import ModelPackage, PackageRequest
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.contract import ModelPackage, PackageRequest
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.release.smoke import CSV, by_row
 
 NAMES = Names("risky", "123456789012", "eu-west-1")
 GROUP = "risky-players"

@@ -63,7 +63,7 @@ def test_what_a_job_reads_changes_the_key(project, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cli.py", "workspace.py", "sagemaker/compiler.py", "pipeline/config.py", "steps/register.py"]
+    "name", ["cli/main.py", "workspace.py", "sagemaker/compiler.py", "pipeline/config.py", "steps/register.py"]
 )
 def test_what_no_job_reads_leaves_every_steps_cache_as_it_was(project, name):
     before = bundle.code_bundle(project)

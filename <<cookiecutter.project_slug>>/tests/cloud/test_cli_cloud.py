@@ -17,7 +17,7 @@ from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
 
 from registry_contract import requests
 from scarcegan.pipeline import config as settings
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.sagemaker import bundle, executions, upsert
 from scarcegan.sagemaker.executions import Status, StepStatus
 
@@ -27,7 +27,7 @@ NO_NETWORK = """
 import socket, sys
 def refuse(*args, **kwargs): raise SystemExit("a dry run asked the network")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-from scarcegan import cli
+from scarcegan.cli import main as cli
 sys.argv = ["scarcegan", *sys.argv[1:]]
 cli.main()
 """

@@ -16,9 +16,9 @@ from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
 from stacks import INFRA, Stack
 
 from scarcegan.aws.names import Names
-from scarcegan.pipeline import release
 from scarcegan.pipeline.config import load
-from scarcegan.pipeline.release import Surroundings
+from scarcegan.release import release
+from scarcegan.release.release import Surroundings
 
 HERE = Names(NAMES.project, "111122223333", "eu-west-1")  # stacks.py's account
 GIVEN = {

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 import tiny_models
 from scarcegan import retraining
 from scarcegan.errors import UserError
-from scarcegan.registry.base import PackageRequest
+from scarcegan.registry.contract import PackageRequest
 from scarcegan.registry.local import LocalRegistry
 from scarcegan.workspace import Workspace
 

@@ -17,8 +17,9 @@ from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, asked, aws,
 
 from registry_contract import CONTENT, DEFINITIONS
 from scarcegan.errors import UserError
-from scarcegan.registry import lineage, record, sagemaker
-from scarcegan.registry.base import fingerprint
+from scarcegan.registry.contract import fingerprint
+from scarcegan.registry.sagemaker import lineage, set_record
+from scarcegan.registry.sagemaker import registry as sagemaker
 from scarcegan.sagemaker import register_function as step
 from scarcegan.sagemaker.bundle import lambda_bundle
 from scarcegan.sagemaker.register_function import handler
@@ -140,7 +141,7 @@ def test_a_retried_function_registers_nothing_twice_in_moto(event: dict[str, str
 def test_a_function_killed_at_any_stage_is_completed_by_its_retry_in_moto(
     event: dict[str, str], monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    monkeypatch.setattr(record, "LEASE", timedelta(0))  # a killed one is believed dead at once
+    monkeypatch.setattr(set_record, "LEASE", timedelta(0))  # a killed one is believed dead at once
     with Breaker(3, "dead", operation), pytest.raises(Broken):
         handler(event)
     assert open_registry().packages() == []
@@ -285,7 +286,7 @@ class Only:
 ALLOWED = {"scarcegan", "boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3", "certifi"}
 sys.meta_path.insert(0, Only())
 from scarcegan.sagemaker.register_function import handler
-from scarcegan.registry import lineage, record, sagemaker
+from scarcegan.registry.sagemaker import lineage, set_record, registry
 print(handler.__module__, sys.modules["scarcegan"].__file__)
 try:
     handler({})

@@ -19,7 +19,7 @@ from moto import mock_aws
 from rehearsal.executor import Execution, Refused
 from rehearsal.life import SECOND, Life
 from rehearsal.project import Rehearsal, make, surroundings
-from scarcegan.registry.base import ModelPackage
+from scarcegan.registry.contract import ModelPackage
 from scarcegan.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the training image's toolkit is for Linux only")

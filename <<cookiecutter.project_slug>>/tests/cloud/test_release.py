@@ -33,13 +33,13 @@ from scipy.stats import binom
 from stacks import Stack
 from typer.testing import CliRunner
 
-from scarcegan import cli
 from scarcegan.aws import client as door_to_aws
+from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
-from scarcegan.pipeline import release, smoke
-from scarcegan.pipeline.band import Band, band, flagged
 from scarcegan.pipeline.config import Config, load
-from scarcegan.pipeline.release import Surroundings
+from scarcegan.release import release, smoke
+from scarcegan.release.flagged_share import Band, band, flagged
+from scarcegan.release.release import Surroundings
 from scarcegan.report.evaluation import Said
 from scarcegan.steps.evaluate import document
 

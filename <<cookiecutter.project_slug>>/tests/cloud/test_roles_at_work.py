@@ -14,9 +14,9 @@ from registry_contract import requests
 from scarcegan.aws import client
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline import release
-from scarcegan.registry.base import APPROVED
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.contract import APPROVED
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.release import release
 from scarcegan.sagemaker import start, upsert
 from scarcegan.sagemaker.compiler import Compiled
 

@@ -34,10 +34,10 @@ from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, re
 from rehearsal.shapes import problems
 from scarcegan.aws.archive import unpack
 from scarcegan.errors import UserError
-from scarcegan.registry.base import PackageRequest
-from scarcegan.registry.group import Group
-from scarcegan.registry.metadata import plain, read_out, spelled
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.contract import PackageRequest
+from scarcegan.registry.sagemaker.package_facts import plain, read_out, spelled
+from scarcegan.registry.sagemaker.package_group import Group
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 FILES = {"model.tar.gz", "package.json", *(name for name in CONTENT if not name.startswith("model/"))}
 

@@ -15,10 +15,10 @@ from botocore.stub import ANY, Stubber
 from released import CLASSES, FEATURES, client, image, package_files, stubbed
 from typer.testing import CliRunner
 
-from scarcegan import cli
+from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
-from scarcegan.pipeline import smoke
-from scarcegan.pipeline.smoke import CSV, JSON, Sample
+from scarcegan.release import smoke
+from scarcegan.release.smoke import CSV, JSON, Sample
 from scarcegan.serving import Endpoint, bind, load_model, read_facts, url_of
 from tiny_models import save
 

@@ -21,9 +21,9 @@ from stacks import Stack, transformed
 
 from rehearsal.executor import Execution
 from rehearsal.project import Rehearsal, make, surroundings
-from scarcegan.pipeline import release, smoke
-from scarcegan.registry.base import APPROVED, REJECTED, ModelPackage
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.contract import APPROVED, REJECTED, ModelPackage
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.release import release, smoke
 
 Say = Callable[[str], None]
 SECOND = "train.seed=8"  # what the second training changes

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from scarcegan.errors import UserError
-from scarcegan.registry.base import (
+from scarcegan.registry.contract import (
     APPROVED,
     PENDING,
     REJECTED,

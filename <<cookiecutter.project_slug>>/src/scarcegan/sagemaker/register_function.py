@@ -16,9 +16,9 @@ from scarcegan.aws.names import Names
 from scarcegan.aws.storage import bucket_of
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
-from scarcegan.registry import lineage
-from scarcegan.registry.base import APPROVED, PENDING, ModelPackage, Registry
-from scarcegan.registry.sagemaker import SageMakerRegistry
+from scarcegan.registry.contract import APPROVED, PENDING, ModelPackage, Registry
+from scarcegan.registry.sagemaker import lineage
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.steps.register import Lineage, parse_config, read_gate, register
 
 EVENT = ("models", "evaluation", "gate", "baseline", "packages_out", "group")

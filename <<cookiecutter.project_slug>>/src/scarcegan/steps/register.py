@@ -16,7 +16,7 @@ from typing import Any
 
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
-from scarcegan.registry.base import (
+from scarcegan.registry.contract import (
     HEADLINE,
     ModelPackage,
     PackageRequest,

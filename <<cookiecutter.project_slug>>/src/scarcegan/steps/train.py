@@ -398,7 +398,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse.parse_args(argv)
     from scarcegan.model import lookups
     from scarcegan.model.gan import Settings
-    from scarcegan.model.tracking import Tracker
+    from scarcegan.registry.tracking import Tracker
 
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
     definitions = json.loads(args.definitions)

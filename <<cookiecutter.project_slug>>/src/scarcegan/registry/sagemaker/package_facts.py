@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from scarcegan.registry.base import HEADLINE, Event, PackageRequest
+from scarcegan.registry.contract import HEADLINE, Event, PackageRequest
 
 ENTRIES, LENGTH = 50, 256
 DECISIONS = 16  # the newest of them are kept

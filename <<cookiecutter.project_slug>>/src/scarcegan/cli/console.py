@@ -1,4 +1,4 @@
-"""What the verbs share: how a result is printed, and the options that mean the same everywhere. See cli.py."""
+"""What the verbs share: how a result is printed, and the options that mean the same everywhere. See main.py."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any

@@ -24,7 +24,7 @@ from scarcegan.aws.client import is_missing, refusal
 from scarcegan.aws.names import Names
 from scarcegan.aws.storage import Bucket, Changed, bucket_of, fetch, inside, key_of
 from scarcegan.errors import UserError
-from scarcegan.registry.base import (
+from scarcegan.registry.contract import (
     APPROVED,
     PENDING,
     REJECTED,
@@ -38,11 +38,11 @@ from scarcegan.registry.base import (
     unknown_version,
     whole,
 )
-from scarcegan.registry.group import GROUP, Group, Seen, events_of, model_package
-from scarcegan.registry.metadata import with_decision
-from scarcegan.registry.record import READERS, Records
-from scarcegan.registry.registering import Registration, place
-from scarcegan.registry.request import MODEL
+from scarcegan.registry.sagemaker.package_facts import with_decision
+from scarcegan.registry.sagemaker.package_group import GROUP, Group, Seen, events_of, model_package
+from scarcegan.registry.sagemaker.package_request import MODEL
+from scarcegan.registry.sagemaker.register_set import Registration, place
+from scarcegan.registry.sagemaker.set_record import READERS, Records
 
 CHAMPION = "champion/package.tar.gz"
 NOTE_LENGTH = 1024

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from scarcegan.registry.base import PENDING, PackageRequest
-from scarcegan.registry.metadata import facts
+from scarcegan.registry.contract import PENDING, PackageRequest
+from scarcegan.registry.sagemaker.package_facts import facts
 
 INSTANCES = ["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.large", "ml.c5.xlarge", "ml.c5.2xlarge"]
 TRANSFORM_INSTANCES = ["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.xlarge", "ml.c5.2xlarge"]

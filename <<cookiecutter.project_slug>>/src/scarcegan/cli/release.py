@@ -1,4 +1,4 @@
-"""The verb `release`: prepare, smoke, promote, status, and the way back. Part of cli.py; see pipeline/release.py."""
+"""The verb `release`: prepare, smoke, promote, status, and the way back. Part of main.py; see release/release.py."""
 
 import os
 import sys
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scarcegan.console import AsJson, DryRun, emit, example, table, workspace
+from scarcegan.cli.console import AsJson, DryRun, emit, example, table, workspace
 from scarcegan.errors import UserError
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
-    from scarcegan.registry.sagemaker import SageMakerRegistry
+    from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 app = typer.Typer(
     help="Bring an approved model to staging and production. Or an earlier one back.", rich_markup_mode=None
@@ -30,7 +30,7 @@ def door_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerR
 
     config = workspace(context).config
     with client.plainly(config):
-        from scarcegan.registry.sagemaker import SageMakerRegistry
+        from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
         door = client.connect(config)
         yield door, SageMakerRegistry(door.names, config.project.model_package_group, door.session)
@@ -50,7 +50,7 @@ def release(
     if rollback is None:
         print(context.get_help())
         return
-    from scarcegan.pipeline import release as releasing
+    from scarcegan.release import release as releasing
 
     with door_and_registry(context) as (door, registry):
         request = releasing.roll_back(registry, door.names, rollback)
@@ -67,7 +67,7 @@ def prepare(
     dry_run: DryRun = False,
 ) -> None:
     """Write the parameters of both stages for an approved model. Used by the deploy pipeline."""
-    from scarcegan.pipeline import release as releasing
+    from scarcegan.release import release as releasing
 
     place = workspace(context)
     with door_and_registry(context) as (door, registry):
@@ -95,7 +95,7 @@ def smoke(
     ] = None,
 ) -> None:
     """Send real requests to an endpoint. Fails unless it answers well and runs the model that was wanted."""
-    from scarcegan.pipeline import smoke as smoking
+    from scarcegan.release import smoke as smoking
 
     if url:
         place = workspace(context)
@@ -110,8 +110,8 @@ def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list
     """The smoke test of a stage in AWS: as its stack wants it, then real requests."""
     import tempfile
 
-    from scarcegan.pipeline import release as releasing
-    from scarcegan.pipeline import smoke as smoking
+    from scarcegan.release import release as releasing
+    from scarcegan.release import smoke as smoking
 
     if stage not in releasing.STAGES:
         raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
@@ -130,7 +130,7 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make the model in production the champion. Scoring uses it, new models are compared with it."""
-    from scarcegan.pipeline import release as releasing
+    from scarcegan.release import release as releasing
 
     with door_and_registry(context) as (door, registry):
         package = releasing.promote(door, registry, version, dry_run)
@@ -141,7 +141,7 @@ def promote(
 @app.command(epilog=example("scarcegan release status --json"))
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Show which version each stage serves, and whether it runs as wanted."""
-    from scarcegan.pipeline import release as releasing
+    from scarcegan.release import release as releasing
 
     with door_and_registry(context) as (door, _):
         found = releasing.status(door)

@@ -17,10 +17,10 @@ from typing import Any
 
 from scarcegan.aws.archive import pack
 from scarcegan.aws.storage import Bucket
-from scarcegan.registry.base import PENDING, PackageRequest, package_json
-from scarcegan.registry.group import FACTS, Group, Seen, model_package
-from scarcegan.registry.record import ROOT, Claim, Claimed, Records, take, try_to_take
-from scarcegan.registry.request import MODEL, create_request, ending
+from scarcegan.registry.contract import PENDING, PackageRequest, package_json
+from scarcegan.registry.sagemaker.package_group import FACTS, Group, Seen, model_package
+from scarcegan.registry.sagemaker.package_request import MODEL, create_request, ending
+from scarcegan.registry.sagemaker.set_record import ROOT, Claim, Claimed, Records, take, try_to_take
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The verbs of the cloud: upsert, start, status, logs, stop. Part of cli.py; imports neither boto3 nor the SDK."""
+"""The verbs of the cloud: upsert, start, status, logs, stop. Part of main.py; imports neither boto3 nor the SDK."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scarcegan.console import AsJson, Changes, DryRun, emit, example, table, workspace
+from scarcegan.cli.console import AsJson, Changes, DryRun, emit, example, table, workspace
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws

@@ -14,7 +14,7 @@ from typing import Any
 
 from scarcegan.aws.storage import Bucket, Changed
 from scarcegan.errors import UserError
-from scarcegan.registry.base import iso
+from scarcegan.registry.contract import iso
 
 ROOT = "packages/"
 LEASE = timedelta(seconds=120)

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from scarcegan import cli_cloud, cli_release
-from scarcegan.console import AsJson, Changes, Cloud, emit, example, table, workspace
+from scarcegan.cli import cloud as cloud_verbs
+from scarcegan.cli import release as release_verbs
+from scarcegan.cli.console import AsJson, Changes, Cloud, emit, example, table, workspace
 from scarcegan.errors import USER_ERROR, UserError, sentence
 
 INTERRUPTED = 130
@@ -148,7 +149,7 @@ def ui(
 def models(context: typer.Context, as_json: AsJson = False, cloud: Cloud = False) -> None:
     """List the registered models; a star marks the champion."""
     place = workspace(context)
-    with cli_cloud.plainly(place, cloud):
+    with cloud_verbs.plainly(place, cloud):
         found = place.models(cloud=True) if cloud else place.models()
     columns = ("version", "champion", "definition", "status", "pr_auc", "recall", "precision", "share_unknown", "run")
     emit(
@@ -168,7 +169,7 @@ def approve(
 ) -> None:
     """Make a version the champion. Approving an earlier one again rolls back to it; with --cloud it is deployed."""
     place = workspace(context)
-    with cli_cloud.plainly(place, cloud):
+    with cloud_verbs.plainly(place, cloud):
         registry = place.registry(cloud=True) if cloud else place.registry()
         package = registry.approve(version, note)
     here = "is the champion. Next: scarcegan serve"
@@ -186,7 +187,7 @@ def reject(
 ) -> None:
     """Reject a version. Nothing else changes."""
     place = workspace(context)
-    with cli_cloud.plainly(place, cloud):
+    with cloud_verbs.plainly(place, cloud):
         registry = place.registry(cloud=True) if cloud else place.registry()
         package = registry.reject(version, note)
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) is rejected"])
@@ -256,14 +257,14 @@ def monitor(
     raise typer.Exit(result.exit_code)
 
 
-app.add_typer(cli_cloud.app)
-app.add_typer(cli_release.app, name="release")
+app.add_typer(cloud_verbs.app)
+app.add_typer(release_verbs.app, name="release")
 
 
 @app.command(epilog=example("scarcegan demo"))
 def demo(context: typer.Context) -> None:
     """Everything once, in a few minutes. Telemetry, run, approve, a request answered, all scored, a drift report."""
-    from scarcegan.demo import play
+    from scarcegan.cli.demo import play
 
     play(context.obj)
 

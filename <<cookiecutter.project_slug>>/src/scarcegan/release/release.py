@@ -14,12 +14,12 @@ from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
-from scarcegan.pipeline.band import Band, band
 from scarcegan.pipeline.config import Config
-from scarcegan.registry.base import APPROVED, ModelPackage, Registry
+from scarcegan.registry.contract import APPROVED, ModelPackage, Registry
+from scarcegan.release.flagged_share import Band, band
 
 if TYPE_CHECKING:
-    from scarcegan.registry.sagemaker import SageMakerRegistry
+    from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 STAGES = ("staging", "production")
 NEWEST = "newest"
@@ -265,7 +265,7 @@ def status(door: Aws) -> list[dict[str, Any]]:
 
 
 def stage_status(door: Aws, stage: str) -> dict[str, Any]:
-    from scarcegan.pipeline import smoke
+    from scarcegan.release import smoke
 
     found: dict[str, Any] = {name: client.look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
     if not found["endpoint"]:

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from scarcegan.aws.client import is_missing
 from scarcegan.errors import UserError
-from scarcegan.registry.base import PENDING, Event, ModelPackage, Status, iso
-from scarcegan.registry.metadata import decisions
+from scarcegan.registry.contract import PENDING, Event, ModelPackage, Status, iso
+from scarcegan.registry.sagemaker.package_facts import decisions
 
 FACTS = ("definition", "metrics", "gate", "run", "data_fingerprint", "code_version", "description")
 LOOKS = 60  # at a package that SageMaker is still making, two seconds apart

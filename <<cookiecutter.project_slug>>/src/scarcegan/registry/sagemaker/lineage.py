@@ -10,12 +10,12 @@ A picture for people: whatever goes wrong here is said in the log, and the regis
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scarcegan.registry.base import ModelPackage
-from scarcegan.registry.registering import say
-from scarcegan.registry.request import MODEL
+from scarcegan.registry.contract import ModelPackage
+from scarcegan.registry.sagemaker.package_request import MODEL
+from scarcegan.registry.sagemaker.register_set import say
 
 if TYPE_CHECKING:
-    from scarcegan.registry.sagemaker import SageMakerRegistry
+    from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 # https://docs.aws.amazon.com/sagemaker/latest/dg/lineage-tracking-entities.html
 TYPES = {"models": "Model", "evaluation": "DataSet", "baseline": "DataSet"}

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import measure
 import numpy as np
-from scarcegan.data import synthetic, trend
-from scarcegan.data.user_features import feature_names, is_weekend, user_features
+from scarcegan.data import synthetic
+from scarcegan.data.telemetry import is_weekend
+from scarcegan.features import trend
+from scarcegan.features.user_features import feature_names, user_features
 
 DAYS, BATCH, WINDOWS = 60, 5_000, (7, 14, 28)
 START = np.datetime64("2026-01-05")

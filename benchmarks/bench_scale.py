@@ -15,7 +15,7 @@ from pathlib import Path
 
 import measure
 from scarcegan.data import synthetic
-from scarcegan.data.user_features import feature_names
+from scarcegan.features.user_features import feature_names
 
 CLASSES = ",".join(synthetic.CLASSES)
 NAMES = feature_names(synthetic.COUNTERS, (7, 14, 28))

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-
 from scarcegan.cli import main as cli
 
 

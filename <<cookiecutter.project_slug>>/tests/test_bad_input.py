@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from scarcegan.data import files
 from scarcegan.data.check import check
 from scarcegan.data.checks import Layout

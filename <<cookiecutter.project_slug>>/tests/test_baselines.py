@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.model import baselines

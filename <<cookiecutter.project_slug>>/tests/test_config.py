@@ -1,7 +1,6 @@
 """config.yaml: what is refused, in which words, and that every value reaches a step."""
 
 import pytest
-
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
 import tiny_models as tiny
 from scarcegan.data import learnt
 from scarcegan.data.schema import read_features

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from scarcegan.data import telemetry
 from scarcegan.data.schema import UNLABELLED, FeatureTable
-from scarcegan.data.user_features import feature_names, is_weekend, user_features
+from scarcegan.data.telemetry import is_weekend
 from scarcegan.errors import UserError
+from scarcegan.features.user_features import feature_names, user_features
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from scarcegan.model import gan
 
 TINY = gan.Settings(trunk=(4, 3), generator=(5,), latent=2, batch_size=8)

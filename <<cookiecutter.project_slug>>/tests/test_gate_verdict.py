@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from scarcegan.errors import UserError
 from scarcegan.evaluation.comparison import Rival, Rules, judge, prefer
 

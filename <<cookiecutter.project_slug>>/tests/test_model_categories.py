@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from scarcegan.data.categories import code
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.evaluation.explain import reference

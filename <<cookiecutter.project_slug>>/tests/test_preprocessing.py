@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scarcegan.errors import UserError
 from scarcegan.model import preprocessing
 from scarcegan.model.preprocessing import CLIP, learn

@@ -4,7 +4,6 @@ import re
 
 import pytest
 from markupsafe import Markup
-
 from scarcegan import report
 
 

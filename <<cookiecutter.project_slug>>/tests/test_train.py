@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-
 from scarcegan.data import learnt
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
@@ -366,7 +365,6 @@ def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tiny")
     from mlflow.tracking import MlflowClient
-
     from scarcegan.registry.tracking import Tracker
 
     tracker = Tracker({"alpha": 0.7})

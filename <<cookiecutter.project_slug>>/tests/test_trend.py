@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from scarcegan.data import trend
+from scarcegan.features import trend
 
 DAYS = 42
 TIME = np.arange(DAYS) / (DAYS - 1)

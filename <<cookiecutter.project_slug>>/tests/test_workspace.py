@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from scarcegan.errors import UserError
 from scarcegan.model import scorer
 from scarcegan.registry.contract import ModelPackage

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-
 from scarcegan.data.schema import FeatureTable, write_features
 
 CLASSES = ("calm", "keen", "risky")

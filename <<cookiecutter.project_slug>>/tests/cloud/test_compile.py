@@ -23,7 +23,6 @@ from compiled import (
     sample,
     step,
 )
-
 from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config

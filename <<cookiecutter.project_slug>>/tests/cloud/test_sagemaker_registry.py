@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
+from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, requests
 from registry_in_moto import (
     GROUP,
     NAMES,
@@ -29,8 +30,6 @@ from registry_in_moto import (
     refused,
     versions,
 )
-
-from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, requests
 from rehearsal.shapes import problems
 from scarcegan.aws.archive import unpack
 from scarcegan.errors import UserError

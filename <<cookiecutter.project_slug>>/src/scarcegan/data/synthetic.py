@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from scarcegan.data.user_features import is_weekend
+from scarcegan.data.telemetry import is_weekend
 
 CLASSES = ("dormant", "normal", "heavy", "risky")
 UNSEEN = ("bot", "bonus_hunter")

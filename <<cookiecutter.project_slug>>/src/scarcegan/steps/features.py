@@ -1,6 +1,6 @@
 """Features: telemetry (or a ready table) in, one row of numbers per user and day of observation out.
 
-Reads and checks through data/, computes through data/user_features.py, a batch of users at a time. Who belongs to which
+Reads and checks through data/, computes through features/history.py, a batch of users at a time. Who belongs to which
 split is not decided here; see split.py.
 """
 
@@ -15,26 +15,15 @@ from datetime import date
 from pathlib import Path
 
 import duckdb
-import numpy as np
 
 from scarcegan.data import files, ready, telemetry
 from scarcegan.data.checks import Layout, Problem
 from scarcegan.data.labels import Labels, lookup, read_labels, strangers
-from scarcegan.data.schema import FeatureTable, concatenate, parse_classes, write_features
-from scarcegan.data.user_features import feature_names, is_weekend, user_features
+from scarcegan.data.schema import FeatureTable, parse_classes, write_features
 from scarcegan.errors import UserError, run_step
+from scarcegan.features.history import History, rows_of
+from scarcegan.features.user_features import feature_names
 from scarcegan.progress import Progress
-
-CHUNK_USERS = 500  # small enough for the processor's cache
-
-
-@dataclass(frozen=True)
-class History:
-    """Which days a row looks at: `days` of them, ending `weeks` before the last day; windows: the shorter looks."""
-
-    days: int
-    windows: tuple[int, ...]
-    weeks: tuple[int, ...]
 
 
 @dataclass
@@ -51,28 +40,6 @@ class Ledger:
             others = f"\n(and {len(blocking) - 1} more: scarcegan data check lists all)" if len(blocking) > 1 else ""
             raise UserError(blocking[0].message + others)
         self.dropped += problems
-
-
-def rows_of(users: telemetry.Users, window: telemetry.Window, history: History, names: tuple[str, ...]) -> FeatureTable:
-    """A row per user and day of observation; none for a user without a record in the history of that day."""
-    tables = []
-    for weeks in history.weeks:
-        stop = window.days - 7 * weeks
-        days = slice(stop - history.days, stop)
-        last = np.datetime64(window.last, "D") - 7 * weeks
-        weekend = is_weekend(last - history.days + 1, history.days)
-        known = np.flatnonzero(users.records[:, days].any(axis=1))
-        if not len(known):
-            continue
-        chunks = np.split(known, range(CHUNK_USERS, len(known), CHUNK_USERS))
-        values = [
-            user_features(users.counts[chunk, days], users.records[chunk, days] > 0, weekend, history.windows)
-            for chunk in chunks
-        ]
-        as_of = np.full(len(known), last)
-        label = users.label[known].astype(np.int8)
-        tables.append(FeatureTable(users.user_id[known], as_of, label, names, np.concatenate(values)))
-    return concatenate(tables, names)
 
 
 def from_telemetry(

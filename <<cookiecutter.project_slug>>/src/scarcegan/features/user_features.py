@@ -1,13 +1,13 @@
 """One row of features per user from daily counters: a pure function of a batch of users, the same under any scheduler.
 
-Under Spark it is called by `applyInPandas` per bucket of users; here by steps/features.py.
+Under Spark it is called by `applyInPandas` per bucket of users; here by history.py.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from scarcegan.data import trend
+from scarcegan.features import trend
 
 
 def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, windows: Sequence[int]) -> np.ndarray:
@@ -100,8 +100,3 @@ def per_first(daily: np.ndarray) -> np.ndarray:
     total = daily.sum(axis=2)
     first = total[:, :1]
     return np.where(first > 0, total[:, 1:] / np.maximum(first, 1e-12), 0.0)
-
-
-def is_weekend(start: np.datetime64, days: int) -> np.ndarray:
-    """Saturday or Sunday, bool [days]. Day 0 of the calendar, 1970-01-01, was a Thursday."""
-    return (start.astype("datetime64[D]").astype(int) + np.arange(days) + 3) % 7 >= 5

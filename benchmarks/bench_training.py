@@ -28,17 +28,17 @@ SECONDS = 3.0  # of measuring, after warming up; of the processor's time, so tha
 
 def program(members: int = 1, features: int = FEATURES, rows: int = ROWS, iterations: int = 250, **change) -> Callable:
     """A call that runs `iterations` iterations of `members` members on random rows."""
-    from scarcegan.model import gan
+    from scarcegan.model.gan import scarcegan
 
     rng = np.random.default_rng(0)
     labelled = rng.normal(size=(6000, features)).astype(np.float32)
     unlabelled = rng.normal(size=(rows, features)).astype(np.float32)
     label = np.repeat([0, 1], [5000, 1000])
-    settings = gan.Settings(**(PUBLISHED | {"batch_size": BATCH, "latent": LATENT} | change))
+    settings = scarcegan.Settings(**(PUBLISHED | {"batch_size": BATCH, "latent": LATENT} | change))
     edges = np.tile(np.linspace(-2, 2, settings.bins + 1), (features, 1)) if settings.bins else None
-    model = gan.ScarceGAN(features, CLASSES, gan.member_seeds(0, members, 1), settings, edges=edges)
-    pool = gan.pool(labelled, label, unlabelled, np.ones((members, 6000), bool), CLASSES)
-    return gan.Program(model, pool, iterations)
+    model = scarcegan.ScarceGAN(features, CLASSES, scarcegan.member_seeds(0, members, 1), settings, edges=edges)
+    pool = scarcegan.pool(labelled, label, unlabelled, np.ones((members, 6000), bool), CLASSES)
+    return scarcegan.Program(model, pool, iterations)
 
 
 def plain(predicting: bool) -> Callable[[], None]:
@@ -46,7 +46,7 @@ def plain(predicting: bool) -> Callable[[], None]:
     import keras
     import tensorflow as tf
     from keras import layers
-    from scarcegan.model import losses
+    from scarcegan.model.gan import losses
 
     def dense(sizes: tuple[int, ...]) -> list:
         return [layer for size in sizes for layer in (layers.Dense(size), layers.LeakyReLU(negative_slope=0.2))]
@@ -146,7 +146,7 @@ def default_settings() -> dict:
     """gan.Settings as they are, in place of the published ones."""
     from dataclasses import asdict
 
-    from scarcegan.model.gan import Settings
+    from scarcegan.model.gan.scarcegan import Settings
 
     return asdict(Settings())
 

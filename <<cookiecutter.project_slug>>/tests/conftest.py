@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from scarcegan.cli import main as cli
 
 

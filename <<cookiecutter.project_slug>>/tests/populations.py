@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+
 from scarcegan.data.schema import UNLABELLED, FeatureTable
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import Baseline, read_baseline

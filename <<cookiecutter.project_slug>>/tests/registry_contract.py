@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest, Registry
 

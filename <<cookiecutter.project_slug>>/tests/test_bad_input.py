@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.data import files
 from scarcegan.data.check import check
 from scarcegan.data.checks import Layout

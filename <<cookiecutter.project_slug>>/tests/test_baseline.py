@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from populations import CLASSES, NAMES, Model, stand_in, users
 from scarcegan.data.schema import write_features
 from scarcegan.errors import UserError

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
-from scarcegan.model import baselines
+from scarcegan.model.simple import simple_models
 from tiny_models import users
 
 TRAINED = users({0: 120, 1: 80, 2: 20}, seed=2)
@@ -13,7 +14,7 @@ POSITIVE = FRESH.label == 2
 
 
 def fitted(table=TRAINED, **more):
-    return baselines.fit(table.values, table.label, seed=7, seeds=2, **more)
+    return simple_models.fit(table.values, table.label, seed=7, seeds=2, **more)
 
 
 def pr_auc(score):
@@ -44,7 +45,7 @@ def test_a_column_without_values_and_one_that_never_varies_are_not_learnt_from()
     odd = [np.full((len(t), 1), x) for t in (TRAINED, FRESH) for x in (np.nan, 1.0)]
     trained = np.hstack([TRAINED.values, *odd[:2]])
     usual, strange = (np.hstack([FRESH.values, odd[2], times * odd[3]]) for times in (1, 1e9))
-    for baseline in baselines.fit(trained, TRAINED.label, seed=7, seeds=1):
+    for baseline in simple_models.fit(trained, TRAINED.label, seed=7, seeds=1):
         assert baseline.score(strange) == pytest.approx(baseline.score(usual)), baseline.name
         assert pr_auc(baseline.score(strange)) > 0.6, baseline.name
 
@@ -57,8 +58,8 @@ def test_two_rare_users_are_enough_to_train_on():
 def test_one_class_alone_is_refused(counts):
     table = users(counts or {0: 1})
     with pytest.raises(UserError, match="one class only"):
-        baselines.fit(table.values[: sum(counts.values())], table.label[: sum(counts.values())], seed=7)
+        simple_models.fit(table.values[: sum(counts.values())], table.label[: sum(counts.values())], seed=7)
 
 
 def test_signed_log_keeps_sign_and_zero():
-    assert baselines.signed_log(np.array([-np.e + 1, 0, np.e - 1])) == pytest.approx([-1, 0, 1])
+    assert simple_models.signed_log(np.array([-np.e + 1, 0, np.e - 1])) == pytest.approx([-1, 0, 1])

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from scarcegan.model import boosting, evenness, neighbours, networks
 from sklearn.metrics import average_precision_score
+
+from scarcegan.model import evenness
+from scarcegan.model.gan import networks
+from scarcegan.model.trees import boosting, neighbours
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 3)).astype(np.float32)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.local import cache, fingerprint, plan, runner
 from scarcegan.pipeline import code

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from populations import CLASSES, NAMES, Model, request, users
 from scarcegan import wire
 from scarcegan.data.categories import code

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.data.categories import CODES, code, coded, shown
 from scarcegan.data.check import check
 from scarcegan.data.checks import Layout

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import ModelPackage

@@ -1,6 +1,7 @@
 """config.yaml: what is refused, in which words, and that every value reaches a step."""
 
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
@@ -106,7 +107,7 @@ def test_a_folder_in_the_place_of_the_file_is_refused_in_a_sentence(tmp_path):
 def test_the_train_step_takes_every_hyperparameter_and_has_the_same_defaults():
     from dataclasses import asdict
 
-    from scarcegan.model.gan import Settings
+    from scarcegan.model.gan.scarcegan import Settings
     from scarcegan.steps import train
 
     parse = train.parser()

@@ -1,6 +1,7 @@
 """The pipelines as data: order, channels, and what cannot be written."""
 
 import pytest
+
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step, monitoring, plain, scoring, training
 

@@ -9,16 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 import tiny_models as tiny
-from scarcegan.data import learnt
 from scarcegan.data.schema import read_features
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
-from scarcegan.model import baselines
+from scarcegan.model import learnt_from
 from scarcegan.model.scorer import load
+from scarcegan.model.simple import simple_models
 from scarcegan.steps import evaluate
 
-FIT = baselines.fit
+FIT = simple_models.fit
 GOOD, POOR = (1.5, 0.0, 0.0), (0.0, 0.0, 1.0)  # rarity from deposits, which tell; from nights, which do not
 
 
@@ -154,7 +155,7 @@ def test_a_class_the_champion_knows_and_we_do_not_counts_as_unknown():
 def test_users_whose_labels_the_champion_learnt_from_are_no_test_users_for_anybody(place, saved):
     crown(place, saved)
     users = [str(user) for user in read_features(place / "test").user_id]
-    learnt.record(place / "champion" / "model", [*users[:25], "somebody else"])
+    learnt_from.record(place / "champion" / "model", [*users[:25], "somebody else"])
     run(place)
     judged = pq.read_table(place / "evaluation" / "predictions.parquet")["user_id"].to_pylist()
     assert sorted(judged) == sorted(users[25:])

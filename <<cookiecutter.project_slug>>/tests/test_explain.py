@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from scarcegan.evaluation.explain import explain, importance, reference
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.data import telemetry
 from scarcegan.data.schema import UNLABELLED, FeatureTable
 from scarcegan.data.telemetry import is_weekend

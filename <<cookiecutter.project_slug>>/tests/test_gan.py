@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from scarcegan.model import gan
 
-TINY = gan.Settings(trunk=(4, 3), generator=(5,), latent=2, batch_size=8)
+from scarcegan.model.gan import scarcegan
+
+TINY = scarcegan.Settings(trunk=(4, 3), generator=(5,), latent=2, batch_size=8)
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 1, 2], [12, 6, 3]).astype(np.int8)
 LABELLED = (RNG.normal(size=(21, 4)) + LABEL[:, None]).astype(np.float32)
@@ -18,8 +19,8 @@ SEEN[1, [1, 12, 19]] = False
 
 
 def trained(seeds, seen, settings=TINY, calls=2, compiled=True):
-    model = gan.ScarceGAN(4, 3, seeds, settings, 10)
-    program = gan.Program(model, gan.pool(LABELLED, LABEL, UNLABELLED, seen, 3), 5, compiled)
+    model = scarcegan.ScarceGAN(4, 3, seeds, settings, 10)
+    program = scarcegan.Program(model, scarcegan.pool(LABELLED, LABEL, UNLABELLED, seen, 3), 5, compiled)
     for call in range(calls):
         figures = program(call * 5)
     return model, figures
@@ -49,8 +50,8 @@ def test_the_compiled_program_equals_the_plain_one():
 
 
 def test_draws_are_class_by_class_in_turn_and_only_of_rows_the_member_sees():
-    model = gan.ScarceGAN(4, 3, [3, 4], TINY)
-    program = gan.Program(model, gan.pool(LABELLED, LABEL, UNLABELLED, SEEN, 3), 50)
+    model = scarcegan.ScarceGAN(4, 3, [3, 4], TINY)
+    program = scarcegan.Program(model, scarcegan.pool(LABELLED, LABEL, UNLABELLED, SEEN, 3), 50)
     rows, others, latent = (a.numpy() for a in program._draw(*program._places, tf.constant(30), tf.constant(0)))
     assert (LABEL[rows] == np.arange(8) % 3).all()
     for member in range(2):
@@ -62,12 +63,12 @@ def test_draws_are_class_by_class_in_turn_and_only_of_rows_the_member_sees():
 
 def test_a_member_without_a_class_is_refused():
     with pytest.raises(ValueError, match="no row of some class"):
-        gan.pool(LABELLED, LABEL, UNLABELLED, (LABEL < 2)[None], 3)
+        scarcegan.pool(LABELLED, LABEL, UNLABELLED, (LABEL < 2)[None], 3)
 
 
 def changed_by_the_generator_step(settings):
     """Whether the trunk moves when the discriminator's own step is left out."""
-    model = gan.ScarceGAN(4, 3, [1], settings)
+    model = scarcegan.ScarceGAN(4, 3, [1], settings)
     object.__setattr__(model.discriminator_optimiser, "apply", lambda *_: None)
     before = [np.asarray(v) for v in model.discriminator.trunk.weights]
     labelled = tf.constant(LABELLED[None, :8])
@@ -95,14 +96,14 @@ def test_every_variant_trains_to_finite_numbers(change):
 
 
 def test_training_tells_the_classes_apart():
-    model = gan.ScarceGAN(4, 3, [1], replace(TINY, learning_rate=0.02), 300)
+    model = scarcegan.ScarceGAN(4, 3, [1], replace(TINY, learning_rate=0.02), 300)
     apart = (LABELLED + 4 * LABEL[:, None]).astype(np.float32)
-    program = gan.Program(model, gan.pool(apart, LABEL, UNLABELLED, SEEN[:1], 3), 300)
+    program = scarcegan.Program(model, scarcegan.pool(apart, LABEL, UNLABELLED, SEEN[:1], 3), 300)
     assert program(0)[3, 0] > 0.7
     logits, _ = model(tf.constant(apart)[None])
     assert (logits.numpy()[0, :, :3].argmax(axis=1) == LABEL).mean() > 0.9
 
 
 def test_more_members_begin_with_the_same_seeds():
-    assert gan.member_seeds(7, 1, 3) == gan.member_seeds(7, 2, 3)[:3]
-    assert len(set(gan.member_seeds(7, 5, 3))) == 15
+    assert scarcegan.member_seeds(7, 1, 3) == scarcegan.member_seeds(7, 2, 3)[:3]
+    assert len(set(scarcegan.member_seeds(7, 5, 3))) == 15

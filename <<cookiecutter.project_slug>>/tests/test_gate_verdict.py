@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.evaluation.comparison import Rival, Rules, judge, prefer
 

@@ -5,6 +5,7 @@ from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
+
 from scarcegan.pipeline import graph
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import monitoring, scoring, training

@@ -5,6 +5,7 @@ import os
 import stat
 
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import find_json, read_json, write_json
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.local import cache as cache_module
 from scarcegan.local import execution

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scarcegan.model import losses, networks
+
+from scarcegan.model.gan import losses, networks
 
 EVEN = tf.zeros([2, 3])  # two rows, three outputs, all as likely: every log probability is -log 3
 

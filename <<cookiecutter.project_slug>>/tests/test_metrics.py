@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from scarcegan.evaluation import metrics
 from sklearn import metrics as reference
+
+from scarcegan.evaluation import metrics
 
 # Five rows, two of them rare, from the highest score down: rare, not, rare, not, not.
 POSITIVE = np.array([True, False, True, False, False])

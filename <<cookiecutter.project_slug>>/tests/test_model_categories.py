@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+
 from scarcegan.data.categories import code
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.evaluation.explain import reference
 from scarcegan.model import delivered, distance, lookups, scorer
-from scarcegan.model.categories import learn
+from scarcegan.model.inputs import learn
 from scarcegan.model.lookups import Lookup
 from scarcegan.steps import train
 from test_train import DEFINITIONS, write

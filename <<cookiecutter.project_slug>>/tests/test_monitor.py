@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from populations import CLASSES, Model, a_baseline, request, users
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json

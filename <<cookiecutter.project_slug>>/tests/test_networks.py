@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scarcegan.model import networks
+
+from scarcegan.model.gan import networks
 
 
 def test_a_member_starts_alike_whoever_is_beside_it():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.model import preprocessing
 from scarcegan.model.preprocessing import CLIP, learn

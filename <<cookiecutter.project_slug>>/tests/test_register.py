@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from registry_contract import CONTENT, DEFINITIONS
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.contract import ModelPackage, PackageRequest, check_set

@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
 from registry_contract import DEFINITIONS, Contract, clock, requests
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.contract import fingerprint

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from markupsafe import Markup
+
 from scarcegan import report
 
 

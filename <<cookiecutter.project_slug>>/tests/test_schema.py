@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.data.schema import (
     FeatureTable,
     concatenate,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from populations import CLASSES, NAMES, Model, stand_in, users
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from scarcegan.evaluation.selection import Candidate, choose, unknown_threshold
 
 RARE = 1

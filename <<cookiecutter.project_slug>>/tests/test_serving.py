@@ -22,6 +22,7 @@ import anyio
 import httpx
 import numpy as np
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.serving import Endpoint, Facts, bind, example, load_model, read_facts, serve

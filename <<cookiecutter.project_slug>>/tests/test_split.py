@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.data.schema import UNLABELLED, FeatureTable, read_features, write_features
 from scarcegan.errors import UserError
 from scarcegan.steps import split

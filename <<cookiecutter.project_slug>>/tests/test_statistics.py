@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from populations import CLASSES, NAMES, Model, a_baseline, users
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.data import synthetic
 from scarcegan.data.check import check
 from scarcegan.data.checks import Layout

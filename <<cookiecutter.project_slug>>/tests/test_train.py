@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from scarcegan.data import learnt
+
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
-from scarcegan.model import delivered, gan, scorer, training
+from scarcegan.model import delivered, learnt_from, scorer
+from scarcegan.model.gan import scarcegan, training
 from scarcegan.steps import train
 
 CLASSES = ("calm", "busy", "risky")
@@ -82,7 +83,7 @@ def done(tmp_path_factory):
 def test_a_model_remembers_whose_labels_it_saw_and_nobody_else(done):
     folder, _ = done
     users = np.array(["u0", "u23", "u200", "u217", "u100", "u218"], object)
-    seen = learnt.learnt_from(folder / "out" / "models" / "best_ranking", users)
+    seen = learnt_from.learnt_from(folder / "out" / "models" / "best_ranking", users)
     assert seen.tolist() == [True, True, True, True, False, False]
 
 
@@ -157,7 +158,7 @@ def test_the_saved_model_equals_the_keras_model(tmp_path):
     train.add_settings(parse)
     args = parse.parse_args(words)
     splits = train.read_splits(args)
-    settings = gan.Settings(trunk=(6, 4), bins=2, batch_size=12)
+    settings = scarcegan.Settings(trunk=(6, 4), bins=2, batch_size=12)
     trained = train.fit(splits, settings, args, Untracked())
     train.choose_and_save(trained, splits, {"best_ranking": DEFINITIONS["best_ranking"]}, facts(), args)
     rows = splits.validation.values
@@ -182,7 +183,7 @@ def test_the_saved_model_is_as_sure_as_the_scores_it_was_chosen_by(tmp_path):
     train.add_settings(parse)
     args = parse.parse_args(words)
     splits = train.read_splits(args)
-    trained = train.fit(splits, gan.Settings(trunk=(6, 4), bins=2, batch_size=12), args, Untracked())
+    trained = train.fit(splits, scarcegan.Settings(trunk=(6, 4), bins=2, batch_size=12), args, Untracked())
     train.choose_and_save(trained, splits, {"best_ranking": DEFINITIONS["best_ranking"]}, facts(), args)
     model = scorer.load(tmp_path / "out" / "models" / "best_ranking")
     (look,) = (look for look in trained.looks if look.iteration == model.facts["iterations"])
@@ -219,8 +220,8 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(done, t
         train.main([*command(folder, "again"), "--checkpoints", kept])
     monkeypatch.setattr(training.Checkpoint, "save", save)
     calls = []
-    call = gan.Program.__call__
-    monkeypatch.setattr(gan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
+    call = scarcegan.Program.__call__
+    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
     train.main([*command(folder, "again"), "--checkpoints", kept])
     assert calls == [40]
     for name in DEFINITIONS:
@@ -235,8 +236,8 @@ def test_a_checkpoint_of_other_code_begins_anew(done, tmp_path, monkeypatch):
     words = [*command(folder, "older"), "--checkpoints", str(tmp_path)]
     train.main(words)
     calls = []
-    call = gan.Program.__call__
-    monkeypatch.setattr(gan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
+    call = scarcegan.Program.__call__
+    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
     train.main(words)
     assert calls == []
     monkeypatch.setattr(train, "code_digest", lambda: "of a model that was mended since")
@@ -264,13 +265,13 @@ def test_trees_that_nobody_wants_are_not_grown(done, capsys):
 def flat_from_the_second_look(monkeypatch):
     """Looks whose PR-AUC is 0.2, then 0.5 for ever; says at which iterations the program was called."""
     called = []
-    look, call = training.Looker.__call__, gan.Program.__call__
+    look, call = training.Looker.__call__, scarcegan.Program.__call__
 
     def judged(self, iteration, figures):
         return replace(look(self, iteration, figures), pr_auc=np.full(2, 0.2 if iteration == 10 else 0.5))
 
     monkeypatch.setattr(training.Looker, "__call__", judged)
-    monkeypatch.setattr(gan.Program, "__call__", lambda self, at: called.append(at) or call(self, at))
+    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: called.append(at) or call(self, at))
     return called
 
 
@@ -308,7 +309,7 @@ def test_a_training_is_stalled_when_its_best_look_is_as_old_as_its_patience(cour
 
 
 def test_a_checkpoint_of_another_training_or_a_torn_one_is_not_taken_up(tmp_path):
-    model = gan.ScarceGAN(3, 3, [1], gan.Settings(trunk=(4,), bins=0))
+    model = scarcegan.ScarceGAN(3, 3, [1], scarcegan.Settings(trunk=(4,), bins=0))
     training.Checkpoint(tmp_path, "mine").save(model, [])
     assert training.Checkpoint(tmp_path, "mine").path.is_file()
     assert training.Checkpoint(tmp_path, "other").load(model) == []
@@ -365,6 +366,7 @@ def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tiny")
     from mlflow.tracking import MlflowClient
+
     from scarcegan.registry.tracking import Tracker
 
     tracker = Tracker({"alpha": 0.7})

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from scarcegan.features import trend
 
 DAYS = 42

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from populations import CLASSES, Model, request, users
 from scarcegan.data.categories import CODES, code
 from scarcegan.jsonfile import write_json

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from scarcegan.errors import UserError
 from scarcegan.model import scorer
 from scarcegan.registry.contract import ModelPackage

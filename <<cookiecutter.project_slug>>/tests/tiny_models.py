@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from scarcegan.data.schema import FeatureTable, write_features
 
 CLASSES = ("calm", "keen", "risky")

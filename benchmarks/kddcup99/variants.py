@@ -121,7 +121,7 @@ class Scaled:
 
     def read_by_trees(self, settings: Any, seed: int) -> dict[str, np.ndarray]:
         """The rows with their distance to some of the unlabelled ones."""
-        from scarcegan.model import boosting, neighbours
+        from scarcegan.model.trees import boosting, neighbours
 
         near = neighbours.learn(self.wide["unlabelled"], settings.neighbours, seed)
         return {name: boosting.inputs(rows, self.wide[name], near).numpy() for name, rows in self.rows.items()}
@@ -142,9 +142,9 @@ class Runner:
     _program: Any = None
 
     def __call__(self, draw: Draw) -> Rated:
-        from scarcegan.model import gan
+        from scarcegan.model.gan import scarcegan
 
-        settings = replace(gan.Settings(), **CHOSEN | self.variant.settings)
+        settings = replace(scarcegan.Settings(), **CHOSEN | self.variant.settings)
         scaled = Scaled.of(draw, self.variant.members)
         odds: list[Scores] = []
         if self.variant.network:
@@ -169,19 +169,21 @@ class Runner:
 
     def _networks(self, draw: Draw, scaled: Scaled, settings: Any) -> Scores:
         """Log odds of the rare class by the networks."""
-        from scarcegan.model import gan, preprocessing
+        from scarcegan.model import preprocessing
+        from scarcegan.model.gan import scarcegan
 
         labelled, members = scaled.rows["own"], len(scaled.seen)
         edges = preprocessing.edges(np.concatenate([labelled, scaled.unlabelled]), settings.bins)
-        seeds = gan.member_seeds(draw.seed, 1, members)
-        model = gan.ScarceGAN(labelled.shape[1], 2, seeds, settings, self.variant.iterations, edges)
-        pool = gan.pool(labelled, scaled.rare.astype(int), scaled.unlabelled, scaled.seen, 2, settings.even)
+        seeds = scarcegan.member_seeds(draw.seed, 1, members)
+        model = scarcegan.ScarceGAN(labelled.shape[1], 2, seeds, settings, self.variant.iterations, edges)
+        pool = scarcegan.pool(labelled, scaled.rare.astype(int), scaled.unlabelled, scaled.seen, 2, settings.even)
         model = self._train(model, pool)
         return scores(scaled.rows, lambda rows: log_odds(model, rows))
 
     def _trees(self, draw: Draw, scaled: Scaled, settings: Any) -> Scores:
         """Log odds of the rare class by the trees."""
-        from scarcegan.model import boosting, evenness
+        from scarcegan.model import evenness
+        from scarcegan.model.trees import boosting
 
         rows = scaled.read_by_trees(settings, draw.seed)
         weight = evenness.among_all(scaled.rows["own"], scaled.rare, settings.even)
@@ -190,10 +192,10 @@ class Runner:
 
     def _train(self, model: Any, pool: Any) -> Any:
         """Train; the weights of later draws are put into the first draw's model, whose loop is compiled already."""
-        from scarcegan.model import gan
+        from scarcegan.model.gan import scarcegan
 
         if self._program is None:
-            self._program = gan.Program(model, pool, self.variant.iterations // PARTS)
+            self._program = scarcegan.Program(model, pool, self.variant.iterations // PARTS)
         else:
             for mine, fresh in zip(variables(self._program.model), variables(model), strict=True):
                 mine.assign(fresh)
@@ -206,7 +208,7 @@ class Runner:
 def cautious(found: Scores, weight: float, caution: float) -> Scores:
     """Log odds as they count: bounded, times their weight."""
     import tensorflow as tf
-    from scarcegan.model.networks import bounded
+    from scarcegan.model.gan.networks import bounded
 
     return {name: weight * bounded(tf.constant(each, tf.float32), caution).numpy() for name, each in found.items()}
 
@@ -218,7 +220,7 @@ def variables(model: Any) -> list:
 
 def log_odds(model: Any, rows: np.ndarray) -> np.ndarray:
     """Log odds of the rare class [members, n] of scaled rows [n, d]."""
-    from scarcegan.model.networks import rare_log_odds
+    from scarcegan.model.gan.networks import rare_log_odds
 
     parts = [rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE)]
     return np.concatenate([rare_log_odds(model(part[None])[0]).numpy() for part in parts], axis=1)

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import boto3
+
 from scarcegan.aws.names import Names
 from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker import parameters, upsert

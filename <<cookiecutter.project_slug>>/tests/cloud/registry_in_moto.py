@@ -19,6 +19,7 @@ from moto.core.responses import ActionResult
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
+
 from registry_contract import clock
 from scarcegan.aws.names import Names
 from scarcegan.registry.contract import ModelPackage

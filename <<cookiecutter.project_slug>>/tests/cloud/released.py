@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import boto3
 import pytest
 from moto import mock_aws
+
 from registry_contract import clock, requests
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names

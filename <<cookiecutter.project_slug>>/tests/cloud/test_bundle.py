@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from job_folders import SOURCE
+
 from scarcegan.errors import UserError
 from scarcegan.pipeline import code
 from scarcegan.sagemaker import bundle

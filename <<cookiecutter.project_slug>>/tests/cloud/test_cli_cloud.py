@@ -14,6 +14,7 @@ import pytest
 from botocore import xform_name
 from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
+
 from registry_contract import requests
 from scarcegan.pipeline import config as settings
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry

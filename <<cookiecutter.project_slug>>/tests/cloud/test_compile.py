@@ -23,6 +23,7 @@ from compiled import (
     sample,
     step,
 )
+
 from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
@@ -273,7 +274,7 @@ def test_words_from_a_list_are_refused_by_sagemaker_itself_when_they_are_not_in_
 
 
 def test_the_metric_expressions_read_the_lines_the_train_step_prints(pipelines):
-    source = (SOURCE / "scarcegan/model/gan.py").read_text(encoding="utf-8")
+    source = (SOURCE / "scarcegan/model/gan/scarcegan.py").read_text(encoding="utf-8")
     [reported] = [
         ast.literal_eval(node.value)
         for node in ast.parse(source).body

@@ -13,11 +13,12 @@ import boto3
 import pytest
 from botocore.validate import ParamValidator
 from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
+from stacks import INFRA, Stack
+
 from scarcegan.aws.names import Names
 from scarcegan.pipeline.config import load
 from scarcegan.release import release
 from scarcegan.release.release import Surroundings
-from stacks import INFRA, Stack
 
 HERE = Names(NAMES.project, "111122223333", "eu-west-1")  # stacks.py's account
 GIVEN = {

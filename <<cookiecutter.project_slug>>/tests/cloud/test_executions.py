@@ -21,6 +21,7 @@ from pipelines_in_moto import (
     make_plan,
     step,
 )
+
 from scarcegan.aws import client as aws
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from job_folders import SOURCE, Job, make_job, seen
+
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.sagemaker import job
 from scarcegan.sagemaker.job import joined, pieces

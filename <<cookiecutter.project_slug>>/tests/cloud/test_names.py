@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from scarcegan.aws.names import IMAGE_ACCOUNTS, IMAGES, Names
 from scarcegan.errors import UserError
 

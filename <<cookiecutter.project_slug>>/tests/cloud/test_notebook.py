@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import tiny_models
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
+
+import tiny_models
 from scarcegan import retraining
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
+
 from scarcegan import wire
 from scarcegan.monitoring.captured import read_captured
 from scarcegan.monitoring.data_capture import Capture

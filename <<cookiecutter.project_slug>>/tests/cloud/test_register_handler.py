@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
-from registry_contract import CONTENT, DEFINITIONS
 from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, asked, aws, keys, open_registry, refused, versions
+
+from registry_contract import CONTENT, DEFINITIONS
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import fingerprint
 from scarcegan.registry.sagemaker import lineage, set_record

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from moto import mock_aws
+
 from rehearsal.executor import Execution, Refused
 from rehearsal.life import SECOND, Life
 from rehearsal.project import Rehearsal, make, surroundings

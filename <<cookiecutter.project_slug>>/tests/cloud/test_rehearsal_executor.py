@@ -9,6 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 from moto import mock_aws
+
 from rehearsal.executor import Refused, execute
 
 REGISTER = "arn:aws:lambda:eu-west-1:123456789012:function:toy-register"

@@ -29,6 +29,10 @@ from released import (
     put,
     stubbed,
 )
+from scipy.stats import binom
+from stacks import Stack
+from typer.testing import CliRunner
+
 from scarcegan.aws import client as door_to_aws
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
@@ -38,9 +42,6 @@ from scarcegan.release.flagged_share import Band, band, flagged
 from scarcegan.release.release import Surroundings
 from scarcegan.report.evaluation import Said
 from scarcegan.steps.evaluate import document
-from scipy.stats import binom
-from stacks import Stack
-from typer.testing import CliRunner
 
 PROJECT = Path(__file__).parents[2]
 AROUND = Surroundings("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")

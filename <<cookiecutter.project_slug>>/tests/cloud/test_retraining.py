@@ -6,6 +6,7 @@ import os
 import pytest
 from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan
+
 from scarcegan import retraining
 from scarcegan.errors import UserError
 from scarcegan.sagemaker import bundle, executions, upsert

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 from enforcement import Roles, arn
+from stacks import ACCOUNT, REGION, Stack
+
 from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.pipeline.config import Instances
-from stacks import ACCOUNT, REGION, Stack
 
 PROJECT, GROUP = "rare-players", "rare-group"
 PARAMETERS = {"SageMakerProjectName": PROJECT, "Repository": "acme/rare-players", "ModelPackageGroupName": GROUP}

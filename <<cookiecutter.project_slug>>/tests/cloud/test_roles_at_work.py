@@ -8,6 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 from enforcement import Roles
 from moto import mock_aws
+from stacks import ACCOUNT, REGION, Stack
+
 from registry_contract import requests
 from scarcegan.aws import client
 from scarcegan.aws.names import Names
@@ -17,7 +19,6 @@ from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.release import release
 from scarcegan.sagemaker import start, upsert
 from scarcegan.sagemaker.compiler import Compiled
-from stacks import ACCOUNT, REGION, Stack
 
 NAMES, GROUP = Names("rare-players", ACCOUNT, REGION), "rare-group"
 PARAMETERS = {"SageMakerProjectName": NAMES.project, "Repository": "acme/rare", "ModelPackageGroupName": GROUP}

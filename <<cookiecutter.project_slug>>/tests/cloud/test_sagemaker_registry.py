@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
-from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, requests
 from registry_in_moto import (
     GROUP,
     NAMES,
@@ -30,6 +29,8 @@ from registry_in_moto import (
     refused,
     versions,
 )
+
+from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, requests
 from rehearsal.shapes import problems
 from scarcegan.aws.archive import unpack
 from scarcegan.errors import UserError

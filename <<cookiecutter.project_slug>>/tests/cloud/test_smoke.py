@@ -13,13 +13,14 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 from released import CLASSES, FEATURES, client, image, package_files, stubbed
+from typer.testing import CliRunner
+
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.release import smoke
 from scarcegan.release.smoke import CSV, JSON, Sample
 from scarcegan.serving import Endpoint, bind, load_model, read_facts, url_of
 from tiny_models import save
-from typer.testing import CliRunner
 
 ROWS = ((2.5, 1e-7, 0.0), (0.0, -3.0, 0.0), (9.0, 4e9, 0.0))
 SAMPLE = Sample(FEATURES, CLASSES, ROWS)

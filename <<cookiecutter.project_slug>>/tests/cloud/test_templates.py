@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
+from stacks import ACCOUNT, INFRA, Loader, Stack
+
 from scarcegan.aws import client
 from scarcegan.aws.names import IMAGE_ACCOUNTS, Names
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
 from scarcegan.sagemaker import parameters, upsert
-from stacks import ACCOUNT, INFRA, Loader, Stack
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scarcegan.registry.contract import APPROVED, REJECTED, ModelPackage
-from scarcegan.registry.sagemaker.registry import SageMakerRegistry
-from scarcegan.release import release, smoke
 from stacks import Stack, transformed
 
 from rehearsal.executor import Execution
 from rehearsal.project import Rehearsal, make, surroundings
+from scarcegan.registry.contract import APPROVED, REJECTED, ModelPackage
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.release import release, smoke
 
 Say = Callable[[str], None]
 SECOND = "train.seed=8"  # what the second training changes
@@ -196,6 +196,7 @@ def changed(event: Mapping[str, Any], **detail: Any) -> dict[str, Any]:
 def served(package: Path) -> Iterator[str]:
     """The local endpoint with a package, in a thread; its URL."""
     import uvicorn
+
     from scarcegan import serving
 
     endpoint = serving.Endpoint(serving.read_facts(package))

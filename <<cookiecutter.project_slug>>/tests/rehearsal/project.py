@@ -10,15 +10,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from stacks import ACCOUNT, REGION, Stack
+
+from rehearsal.executor import Cache, Execution, Handler, execute
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
 from scarcegan.data import synthetic
 from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker import start as starting
 from scarcegan.workspace import Workspace
-from stacks import ACCOUNT, REGION, Stack
-
-from rehearsal.executor import Cache, Execution, Handler, execute
 
 HERE = Path(__file__).resolve().parents[2]
 USERS, DAYS = 1500, 60

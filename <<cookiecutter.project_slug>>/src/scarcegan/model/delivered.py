@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model.boosting import Boosting, Trees
-from scarcegan.model.categories import Inputs
 from scarcegan.model.distance import Distance
-from scarcegan.model.networks import Discriminator, bounded, rare_log_odds, unknown_log_odds
+from scarcegan.model.gan.networks import Discriminator, bounded, rare_log_odds, unknown_log_odds
+from scarcegan.model.inputs import Inputs
 from scarcegan.model.preprocessing import WIDE
+from scarcegan.model.trees.boosting import Boosting, Trees
 
 QUANTILES = 201
 FLAT = 1e-3  # least slope of a calibration: it may doubt the scores, not reverse their order

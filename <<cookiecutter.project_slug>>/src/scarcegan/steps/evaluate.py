@@ -20,13 +20,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scarcegan.data.categories import places, shown
-from scarcegan.data.learnt import learnt_from
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.evaluation import comparison, metrics
 from scarcegan.evaluation.comparison import CHAMPION, Answers, Rival, Rules
 from scarcegan.evaluation.explain import explain, importance, reference
-from scarcegan.model import baselines, lookups
+from scarcegan.model import lookups
+from scarcegan.model.learnt_from import learnt_from
+from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import Explained, Findings, Said
 
@@ -146,7 +147,7 @@ def train_baselines(
     classes: Sequence[str],
     seed: int,
     expand: Callable[[NDArray], NDArray],
-) -> list[baselines.Baseline]:
+) -> list[simple_models.Baseline]:
     """The baselines on the labelled training rows; UserError if those cannot train any.
 
     expand: gives them the columns that the model makes of categories (see lookups.expander).
@@ -157,7 +158,7 @@ def train_baselines(
         raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some, then run again.")
     rows = some_rows(unlabelled)
     others = None if rows is None else expand(rows)
-    return baselines.fit(expand(labelled.values), labelled.label, seed, unlabelled=others, say=say)
+    return simple_models.fit(expand(labelled.values), labelled.label, seed, unlabelled=others, say=say)
 
 
 def some_rows(folder: Path | None) -> NDArray | None:

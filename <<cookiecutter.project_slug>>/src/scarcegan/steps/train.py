@@ -21,18 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scarcegan.data import learnt
 from scarcegan.data.schema import UNLABELLED, FeatureTable, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
+from scarcegan.model import learnt_from
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
     from scarcegan.evaluation.selection import Choice
-    from scarcegan.model.categories import Inputs
     from scarcegan.model.delivered import Calibration
-    from scarcegan.model.gan import Settings
-    from scarcegan.model.training import Look, Unseen
+    from scarcegan.model.gan.scarcegan import Settings
+    from scarcegan.model.gan.training import Look, Unseen
+    from scarcegan.model.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def seen_by(fold: NDArray, label: NDArray, seeds: int) -> NDArray:
 
 def unseen_rows(splits: Splits, seen: NDArray, labelled: NDArray, validation: NDArray) -> "Unseen":
     """Labelled rows that some member never saw, then all validation rows. UserError if none of them is rare."""
-    from scarcegan.model.training import Unseen
+    from scarcegan.model.gan.training import Unseen
 
     left_out = ~seen.all(axis=0)
     by = np.concatenate([~seen[:, left_out], np.ones((len(seen), len(validation)), bool)], axis=1)
@@ -153,27 +153,29 @@ class Trained:
 
 def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
     """Scale, train and look; progress on stdout and in MLflow."""
-    from scarcegan.model import boosting, categories, distance, evenness, gan, neighbours, preprocessing, training
+    from scarcegan.model import distance, evenness, inputs, preprocessing
+    from scarcegan.model.gan import scarcegan, training
+    from scarcegan.model.trees import boosting, neighbours
 
     rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
-    scaling = categories.learn(rows, splits.labelled.names, splits.labelled.categories, args.scaling)
+    scaling = inputs.learn(rows, splits.labelled.names, splits.labelled.categories, args.scaling)
     preprocessing.refuse_infinite(splits.validation.values, splits.labelled.names)
     labelled, unlabelled, validation = (
         scaling(table.values).numpy() for table in (splits.labelled, splits.unlabelled, splits.validation)
     )
     seen = seen_by(splits.fold, splits.labelled.label, args.seeds)
-    seeds = gan.member_seeds(args.seed, args.seeds, len(seen) // args.seeds)
+    seeds = scarcegan.member_seeds(args.seed, args.seeds, len(seen) // args.seeds)
     unseen = unseen_rows(splits, seen, labelled, validation)
     numbers = np.concatenate([labelled, unlabelled])[:, : scaling.numeric_width]
     edges = preprocessing.edges(numbers, settings.bins)
-    model = gan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations, edges)
+    model = scarcegan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations, edges)
     drawn = scaling.forgetful(labelled, args.seed), scaling.forgetful(unlabelled, args.seed + 1)
-    pool = gan.pool(drawn[0], splits.labelled.label, drawn[1], seen, len(splits.classes), settings.even)
+    pool = scarcegan.pool(drawn[0], splits.labelled.label, drawn[1], seen, len(splits.classes), settings.even)
     each = -(-args.iterations // args.reports)
     checkpoint = None
     if args.checkpoints:
         checkpoint = training.Checkpoint(args.checkpoints, fingerprint(splits, settings, args))
-    program = gan.Program(model, pool, each)
+    program = scarcegan.Program(model, pool, each)
     intervals = -(-args.iterations // each)
     looks = training.train(program, unseen, intervals, reporter(tracker), checkpoint, args.patience)
     if len(looks) < intervals:
@@ -211,7 +213,7 @@ def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker:
 
 def reporter(tracker: Any) -> Any:
     """Prints a line per look, in the form the cloud's metric expressions read, and logs it."""
-    from scarcegan.model.gan import REPORTED
+    from scarcegan.model.gan.scarcegan import REPORTED
 
     def report(look: "Look") -> None:
         figures = dict(zip(REPORTED, look.figures.mean(axis=1).tolist(), strict=True))
@@ -241,9 +243,11 @@ def code_digest() -> str:
     import tensorflow as tf
 
     from scarcegan import model
+    from scarcegan.evaluation import selection
 
     digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
-    for file in [Path(__file__), *sorted(Path(model.__file__).parent.glob("*.py"))]:
+    code = sorted(Path(model.__file__).parent.rglob("*.py"))
+    for file in [Path(__file__), *code, Path(selection.__file__)]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -271,7 +275,7 @@ def choose_and_save(
         chosen = describe(name, definition, choice, trained, args) | dict(facts)
         (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
         judges = splits.validation.user_id[splits.validation.label != UNLABELLED]
-        learnt.record(args.models_out / name, [*splits.labelled.user_id, *judges])
+        learnt_from.record(args.models_out / name, [*splits.labelled.user_id, *judges])
         said = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in choice.validation.items())
         print(f"train: {name}: iteration {chosen['iterations']}, {said}", file=sys.stderr)
 
@@ -321,7 +325,7 @@ def describe(
 
 def write_curves(looks: "list[Look]", folder: Path) -> None:
     """curves.csv: a row per look and member."""
-    from scarcegan.model.gan import REPORTED
+    from scarcegan.model.gan.scarcegan import REPORTED
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as file:
@@ -362,7 +366,7 @@ def positive(text: str) -> int:
 
 def add_settings(parse: argparse.ArgumentParser) -> None:
     """An argument per field of gan.Settings: numbers and words as they are, tuples comma separated, true or false."""
-    from scarcegan.model.gan import Settings
+    from scarcegan.model.gan.scarcegan import Settings
 
     for one in fields(Settings):
         default = one.default
@@ -397,7 +401,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_settings(parse)
     args = parse.parse_args(argv)
     from scarcegan.model import lookups
-    from scarcegan.model.gan import Settings
+    from scarcegan.model.gan.scarcegan import Settings
     from scarcegan.registry.tracking import Tracker
 
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})

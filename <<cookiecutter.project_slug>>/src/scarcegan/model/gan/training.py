@@ -14,8 +14,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from scarcegan.evaluation import metrics
-from scarcegan.model.gan import Program, ScarceGAN
-from scarcegan.model.networks import bounded, rare_log_odds, unknown_log_odds
+from scarcegan.model.gan.networks import bounded, rare_log_odds, unknown_log_odds
+from scarcegan.model.gan.scarcegan import Program, ScarceGAN
 
 
 @dataclass(frozen=True)

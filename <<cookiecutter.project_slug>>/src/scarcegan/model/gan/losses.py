@@ -7,7 +7,7 @@ two terms are older: feature matching is from Salimans et al. 2016, pull-away fr
 
 import tensorflow as tf
 
-from scarcegan.model.networks import GENERATED, HEALTHY, UNKNOWN
+from scarcegan.model.gan.networks import GENERATED, HEALTHY, UNKNOWN
 
 TINY = 1e-8
 

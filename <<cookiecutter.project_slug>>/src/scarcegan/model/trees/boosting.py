@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model.neighbours import Neighbours
-from scarcegan.model.networks import bounded
+from scarcegan.model.gan.networks import bounded
+from scarcegan.model.trees.neighbours import Neighbours
 
 STRIDE = 6  # steps between two looks at who has arrived
 LEAVES = 31

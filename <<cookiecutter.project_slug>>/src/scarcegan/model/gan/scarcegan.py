@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model import evenness, losses, networks
+from scarcegan.model import evenness
+from scarcegan.model.gan import losses, networks
 
 REPORTED = (
     "Discriminator_Supervised_Loss",

@@ -17,7 +17,7 @@ import pytest
 
 from scarcegan.data import files
 from scarcegan.data.check import check
-from scarcegan.data.checks import Layout
+from scarcegan.data.rules import Layout
 from scarcegan.errors import UserError
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
 

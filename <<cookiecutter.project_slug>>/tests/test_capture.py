@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from populations import CLASSES, NAMES, Model, request, users
-from scarcegan import wire
+from scarcegan.data import wire
 from scarcegan.data.categories import code
 from scarcegan.errors import UserError
 from scarcegan.monitoring.captured import read_captured

@@ -10,7 +10,7 @@ import pytest
 
 from scarcegan.data.categories import CODES, code, coded, shown
 from scarcegan.data.check import check
-from scarcegan.data.checks import Layout
+from scarcegan.data.rules import Layout
 from scarcegan.data.schema import feature_categories, read_features, write_features
 from scarcegan.errors import UserError
 from telemetry_samples import run_features, write

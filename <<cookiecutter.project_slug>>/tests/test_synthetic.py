@@ -10,7 +10,7 @@ import pytest
 
 from scarcegan.data import synthetic
 from scarcegan.data.check import check
-from scarcegan.data.checks import Layout
+from scarcegan.data.rules import Layout
 
 
 def column(path: Path, name: str) -> list[str]:

@@ -26,11 +26,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from scarcegan.data.categories import Categories, texts_of
+from scarcegan.data.wire import JSON, Refused, accepted_kind, content_kind, read_request, render
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.monitoring.statistics import category_buckets
-from scarcegan.wire import JSON, Refused, accepted_kind, content_kind, read_request, render
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scores

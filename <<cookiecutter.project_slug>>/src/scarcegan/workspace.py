@@ -287,7 +287,7 @@ class Workspace:
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
         """Every problem of the data that config.yaml names, a sentence each, and a summary of what is there."""
         from scarcegan.data.check import check
-        from scarcegan.data.checks import Layout
+        from scarcegan.data.rules import Layout
 
         data, sources = self.config.data, self.data_sources()
         layout = Layout(

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
 import tiny_models
-from scarcegan import retraining
+from scarcegan import notebook
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest
 from scarcegan.registry.local import LocalRegistry
@@ -64,21 +64,21 @@ def execute(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
     def executed(folder, settings):
-        notebook = nbformat.read(NOTEBOOK, as_version=4)
-        (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        document = nbformat.read(NOTEBOOK, as_version=4)
+        (cell,) = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
         cell.source += f"\n{settings}"
-        client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+        client = NotebookClient(document, timeout=300, resources={"metadata": {"path": str(folder)}})
         client.create_kernel_manager()
         client.km.kernel_spec.argv[0] = sys.executable  # this environment, whatever kernels are installed
         client.execute()
-        return notebook
+        return document
 
     return executed
 
 
-def said(notebook, cell):
+def said(document, cell):
     """All that one cell printed or showed, as text; pictures count as their kind."""
-    (found,) = [c for c in notebook.cells if c.id == cell]
+    (found,) = [c for c in document.cells if c.id == cell]
     words = []
     for output in found.outputs:
         data = output.get("data", {})
@@ -95,7 +95,7 @@ def test_a_notebook_run_is_trained_watched_and_compared_with_the_champion_here(p
     assert "train.iterations=30, train.batch_size=32" in said(done, "compare")
     for plot in ("precision-recall", "training-curves", "compare-plot"):
         assert "image/png" in said(done, plot), plot
-    (row,) = retraining.comparison(retraining.open_project(start=project))
+    (row,) = notebook.comparison(notebook.open_project(start=project))
     assert row["gate"] == "open" and row["champion"] > 0.5
     assert len(Workspace.open(project / "config.yaml").models()) == 2
 
@@ -105,7 +105,7 @@ def test_a_mistyped_key_fails_its_cell_with_one_sentence(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     shell = InteractiveShell.instance()
     try:
-        shell.run_cell("from scarcegan import retraining; project = retraining.open_project()")
+        shell.run_cell("from scarcegan import notebook; project = notebook.open_project()")
         capsys.readouterr()
         assert not shell.run_cell("project.start({'train.iteration': 5})").success
         said = capsys.readouterr()
@@ -116,9 +116,9 @@ def test_a_mistyped_key_fails_its_cell_with_one_sentence(tmp_path, monkeypatch, 
 
 
 def test_the_notebook_is_kept_without_outputs_and_begins_on_this_machine():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    document = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(document)
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
     assert [cell.outputs for cell in code] == [[]] * len(code)
     assert {cell.execution_count for cell in code} == {None}
     assert "CLOUD = False" in code[0].source
@@ -126,10 +126,10 @@ def test_the_notebook_is_kept_without_outputs_and_begins_on_this_machine():
 
 def test_a_notebook_outside_any_project_is_told_where_to_be_opened(tmp_path):
     with pytest.raises(UserError, match=r"no config\.yaml here or above"):
-        retraining.open_project(start=tmp_path)
+        notebook.open_project(start=tmp_path)
 
 
 def test_what_was_changed_is_named_by_its_key():
     before = {"train": {"iterations": 5, "trunk": [1]}, "seed": 1}
     after = {"train": {"iterations": 6, "trunk": [1]}, "seed": 2}
-    assert dict(retraining.differences(before, after)) == {"train.iterations": 6, "seed": 2}
+    assert dict(notebook.differences(before, after)) == {"train.iterations": 6, "seed": 2}

@@ -14,7 +14,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
-from scarcegan import wire
+from scarcegan.data import wire
 from scarcegan.monitoring.captured import read_captured
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.monitoring.rows import Tally

@@ -9,9 +9,9 @@ from typing import Literal
 
 import duckdb
 
-from scarcegan.data import files, ready, telemetry
-from scarcegan.data.checks import Layout
+from scarcegan.data import files, ready_tables, telemetry
 from scarcegan.data.labels import Labels, empty_classes, lookup, read_labels, strangers
+from scarcegan.data.rules import Layout
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
 
@@ -78,20 +78,20 @@ def check_table(
     summary: Summary,
 ) -> None:
     """Fill `problems` and `summary` from a ready feature table."""
-    sources = ready.open_ready(path, layout, columns)
-    chosen, columns = columns, ready.feature_columns(connection, sources, layout, columns)
-    rows, found = ready.survey(connection, sources, layout, columns)
+    sources = ready_tables.open_ready(path, layout, columns)
+    chosen, columns = columns, ready_tables.feature_columns(connection, sources, layout, columns)
+    rows, found = ready_tables.survey(connection, sources, layout, columns)
     problems += [problem.message for problem in found]
     known = check_labels(connection, labels, sources, layout, problems)
     per_class: Counter[int] = Counter()
-    for table in ready.tables(connection, sources, layout, columns, 50_000):
+    for table in ready_tables.tables(connection, sources, layout, columns, 50_000):
         per_class.update((table.label if known is None else lookup(known, table.user_id)).tolist())
     if known is None and set(per_class) != {UNLABELLED}:
         problems += [problem.message for problem in empty_classes(per_class, path, layout)]
     summary |= {"files": sum(len(source.files) for source in sources), "rows": rows, "features": len(columns)}
-    unused = [] if chosen else ready.unused_columns(sources, layout, columns)
+    unused = [] if chosen else ready_tables.unused_columns(sources, layout, columns)
     if unused:
-        summary["columns_left_out"] = f"{', '.join(unused)} (text or empty). {ready.NAMES}"
+        summary["columns_left_out"] = f"{', '.join(unused)} (text or empty). {ready_tables.NAMES}"
     summary |= {"rows_per_class": by_name(per_class, layout)}
 
 

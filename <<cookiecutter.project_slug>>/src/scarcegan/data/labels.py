@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from scarcegan.data import files
-from scarcegan.data.checks import Layout, Problem, Rule, label_code, need_columns, tally, text, unknown_label
 from scarcegan.data.files import Source
+from scarcegan.data.rules import Layout, Problem, Rule, label_code, need_columns, tally, text, unknown_label
 from scarcegan.data.schema import UNLABELLED
 
 Labels = dict[str, int]

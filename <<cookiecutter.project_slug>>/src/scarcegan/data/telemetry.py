@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from scarcegan.data import files
-from scarcegan.data.checks import (
+from scarcegan.data.files import Source, literal, name
+from scarcegan.data.rules import (
     DROP,
     LARGEST,
     Layout,
@@ -30,7 +31,6 @@ from scarcegan.data.checks import (
     text,
     unknown_label,
 )
-from scarcegan.data.files import Source, literal, name
 from scarcegan.data.schema import UNLABELLED
 from scarcegan.errors import UserError
 

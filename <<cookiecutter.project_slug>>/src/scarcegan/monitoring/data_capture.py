@@ -22,9 +22,9 @@ import numpy as np
 
 from scarcegan.data.categories import as_code
 from scarcegan.data.schema import first_line
+from scarcegan.data.wire import CSV, media_type, number
 from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
-from scarcegan.wire import CSV, media_type, number
 
 INPUT_NAME = "features"
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import duckdb
 
-from scarcegan.data import files, ready, telemetry
-from scarcegan.data.checks import Layout, Problem
+from scarcegan.data import files, ready_tables, telemetry
 from scarcegan.data.labels import Labels, lookup, read_labels, strangers
+from scarcegan.data.rules import Layout, Problem
 from scarcegan.data.schema import FeatureTable, parse_classes, write_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.features.history import History, rows_of
@@ -65,11 +65,11 @@ def from_table(
 ) -> Iterator[FeatureTable]:
     """Rows of a ready feature table, checked before the first is given."""
     refuse_two_meanings(args, layout)
-    sources = ready.open_ready(args.telemetry, layout, args.columns)
-    columns = ready.feature_columns(connection, sources, layout, args.columns)
-    ledger.enter(ready.survey(connection, sources, layout, columns)[1])
+    sources = ready_tables.open_ready(args.telemetry, layout, args.columns)
+    columns = ready_tables.feature_columns(connection, sources, layout, args.columns)
+    ledger.enter(ready_tables.survey(connection, sources, layout, columns)[1])
     known = known_labels(connection, args.labels, sources, layout, ledger)
-    for table in ready.tables(connection, sources, layout, columns, args.batch_users):
+    for table in ready_tables.tables(connection, sources, layout, columns, args.batch_users):
         yield table if known is None else relabelled(table, known)
 
 

@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan
 
-from scarcegan import retraining
+from scarcegan import notebook
 from scarcegan.errors import UserError
 from scarcegan.sagemaker import bundle, executions, upsert
 from scarcegan.sagemaker.executions import Status, StepStatus
@@ -29,7 +29,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
     with mock_aws():
         make_bucket().put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
-        found = retraining.open_project(cloud=True, start=tmp_path)
+        found = notebook.open_project(cloud=True, start=tmp_path)
         with found.door() as door:
             upsert.walk(make_plan(tmp_path, found.place.config, NAMES), door, False, lambda line: None)
         yield found
@@ -64,11 +64,11 @@ def test_executions_are_started_with_changes_and_listed_with_them_in_moto(projec
 
 def test_what_an_execution_wrote_is_compared_with_the_champion_and_fetched_once_with_outputs_stubbed(project, outputs):
     run = project.start({"train.iterations": 2000})
-    (row,) = retraining.comparison(project)
+    (row,) = notebook.comparison(project)
     assert (row["run"], row["value"], row["champion"], row["gate"]) == (run, 0.5, 0.3, "open")
     assert "TrainIterations=2000" in row["changed"]
-    assert retraining.scores(project, run)[2]["value"] is None
-    assert retraining.verdict(project, run)["reason"] == "0.5 is over 0.3"
+    assert notebook.scores(project, run)[2]["value"] is None
+    assert notebook.verdict(project, run)["reason"] == "0.5 is over 0.3"
     assert sorted(outputs) == [("evaluate", "evaluation"), ("evaluate", "gate")]
 
 
@@ -89,7 +89,7 @@ def test_watching_tells_each_change_once_and_waits_for_the_end_with_looks_stubbe
         return Status(run, "training", "Executing" if looks else "Succeeded", "", 1.0, arn, "", steps)
 
     monkeypatch.setattr(executions, "status", status)
-    watching = retraining.Executions(project.place, seconds=0)
+    watching = notebook.Executions(project.place, seconds=0)
     assert watching.watch(run) == "Succeeded"
     assert capsys.readouterr().out.splitlines() == ["train: Executing", "train: Succeeded", "Succeeded"]
 

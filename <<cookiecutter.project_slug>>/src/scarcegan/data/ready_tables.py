@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from scarcegan.data import files
 from scarcegan.data.categories import MOST_TEXTS, Categories, code, places, with_codes
-from scarcegan.data.checks import (
+from scarcegan.data.files import Source, literal, name
+from scarcegan.data.rules import (
     DROP,
     Layout,
     Problem,
@@ -30,7 +31,6 @@ from scarcegan.data.checks import (
     text,
     unknown_label,
 )
-from scarcegan.data.files import Source, literal, name
 from scarcegan.data.schema import KEYS, UNLABELLED, FeatureTable
 from scarcegan.errors import UserError
 

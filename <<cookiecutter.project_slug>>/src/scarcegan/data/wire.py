@@ -11,18 +11,29 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scarcegan.data.categories import coded, places
-
-if TYPE_CHECKING:
-    from scarcegan.model.scorer import Scores
 
 JSON, CSV = "application/json", "text/csv"
 SIGNATURE = "serving_default"
 INPUT = "features"
+
+
+class RowScores(Protocol):
+    """What a model says of n rows: probabilities [n, K]; rarity, unknown [n]; label int32 [n], where K means unknown."""
+
+    @property
+    def probabilities(self) -> NDArray: ...
+    @property
+    def rarity(self) -> NDArray: ...
+    @property
+    def unknown(self) -> NDArray: ...
+    @property
+    def label(self) -> NDArray: ...
 
 
 class Refused(Exception):
@@ -139,7 +150,7 @@ def fault(cell: Any) -> str:
     return f"{said[:40]}{'…' if len(said) > 40 else ''} is no number. Send a number, or NaN if it is missing."
 
 
-def render(scores: "Scores", asked: Asked, kind: str) -> str:
+def render(scores: RowScores, asked: Asked, kind: str) -> str:
     """The answer's body. CSV: label, rarity, unknown, then a probability per class; a line a row, no header."""
     columns: dict[str, list[Any]] = {
         "probabilities": shortest(scores.probabilities),

@@ -1,6 +1,7 @@
-"""What tests of the command line share; each file brings its own `project`."""
+"""Fixtures that several rooms use. What is no fixture lies in helpers/."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from scarcegan.cli import main as cli
 
 @pytest.fixture
 def scarcegan(project, monkeypatch, capsys):
-    """Type a command; get its exit code, stdout and stderr."""
+    """Type a command; get its exit code, stdout and stderr. A test file brings the `project` it is typed in."""
 
     def type_in(*words):
         monkeypatch.setattr(sys, "argv", ["scarcegan", *words])
@@ -19,3 +20,13 @@ def scarcegan(project, monkeypatch, capsys):
         return ended.value.code, said.out, said.err
 
     return type_in
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to create a database, so tests get copies of one."""
+    from scarcegan.registry.database import open_database, tracking_uri
+
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    open_database(tracking_uri(database))
+    return database

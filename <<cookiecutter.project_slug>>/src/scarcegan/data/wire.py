@@ -24,7 +24,7 @@ INPUT = "features"
 
 
 class RowScores(Protocol):
-    """What a model says of n rows: probabilities [n, K]; rarity, unknown [n]; label int32 [n], where K means unknown."""
+    """A model's scores of n rows: probabilities [n, K]; rarity, unknown [n]; label int32 [n], where K means unknown."""
 
     @property
     def probabilities(self) -> NDArray: ...

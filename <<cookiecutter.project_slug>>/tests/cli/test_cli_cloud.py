@@ -1,0 +1,354 @@
+"""The cloud's verbs as they are typed: what they print, where, and how they end. moto plays AWS where it can."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore import xform_name
+from moto import mock_aws
+
+from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
+from registry_contract import requests
+from scarcegan.pipeline import config as settings
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.sagemaker import bundle, executions, upsert
+from scarcegan.sagemaker.executions import Status, StepStatus
+
+ROOT = Path(__file__).resolve().parents[2]
+ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs): raise SystemExit("a dry run asked the network")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from scarcegan.cli import main as cli
+sys.argv = ["scarcegan", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's folder, and the present one; nobody is logged in to AWS."""
+    for name in ("src", "infra"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / bundle.REQUIREMENTS, tmp_path)
+    (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def in_moto(project, monkeypatch):
+    """AWS as moto plays it, with the project's bucket; plans are small, and pip is not asked."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(upsert, "make_plan", make_plan)
+    monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
+    with mock_aws():
+        yield make_bucket()
+
+
+# -- upsert ---------------------------------------------------------------------------------------------------------
+
+
+def dry_run(project, seed):
+    """`scarcegan upsert --dry-run` in a process of its own, without network and credentials; what it wrote and said."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONHASHSEED": seed,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", NO_NETWORK, "upsert", "--dry-run"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path.read_bytes() for path in (project / "build").iterdir()}
+    for name in written:
+        (project / "build" / name).unlink()
+    return written, done.stdout
+
+
+def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_same_bytes(project):
+    written, said = dry_run(project, "1")
+    assert dry_run(project, "2") == (written, said)
+    assert sorted(written) == ["pipeline.json", "scoring.json", "training.json"]
+    training = json.loads(written["training.json"])
+    assert [step["Name"] for step in training["Steps"]] == [
+        "features",
+        "split",
+        "train",
+        "baseline",
+        "evaluate",
+        "gate",
+    ]
+    assert "000000000000 stands for your account" in said
+    assert "pipeline  rare-players-training" in said and "pipeline  rare-players-scoring" in said
+    for uri in ("TelemetryUri", "LabelsUri", "ChampionUri", "ModelUri"):  # a value is never cut in two
+        assert re.search(rf"\b{uri}=s3://rare-players-000000000000-eu-west-1/[a-z/]+/,", said)
+    assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
+    assert "source.tar.gz" in said and "Nothing in AWS was looked at or changed" in said
+    given = json.loads(written["pipeline.json"])
+    assert given["Parameters"]["RegisterCodeKey"] in said
+
+
+def test_the_stack_of_functions_is_given_parameters_that_it_declares_checked_statically(project):
+    config = settings.load(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
+    given = upsert.template_configuration(config, "lambda/register-1a.zip", upsert.project_tags(config, NAMES))
+    template = (ROOT / "infra" / "pipeline.yaml").read_text(encoding="utf-8")
+    declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nConditions:")[0], re.M)
+    assert given["Parameters"].keys() <= set(declared)
+    assert given["Parameters"]["ScoringSchedule"] == "rate(7 days)"
+    assert given["Tags"] == {"sagemaker:project-name": "rare-players"}
+
+
+def test_without_the_sdk_an_upsert_names_the_command_that_installs_it(scarcegan, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "sagemaker"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sagemaker", None)
+    code, out, err = scarcegan("upsert", "--dry-run")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: sagemaker is not installed") and "pip install -r requirements-cloud.txt" in err
+
+
+def test_an_upsert_says_what_it_did_and_what_comes_next_in_moto(scarcegan, in_moto):
+    code, out, err = scarcegan("upsert")
+    assert code == 0
+    assert "3 objects and 0 wheels uploaded" in out and "rare-players-training: created" in out
+    assert out.endswith("Next: scarcegan start\n")
+    assert "upload code/1a/source.tar.gz" in err
+    code, out, err = scarcegan("upsert", "--json")
+    assert json.loads(out)["pipelines"] == {"rare-players-training": "unchanged", "rare-players-scoring": "unchanged"}
+    assert "champion/.empty" in keys(in_moto)
+
+
+# -- without what it takes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "call"), [("status", "sagemaker:DescribeTrainingJob"), ("logs", "logs:FilterLogEvents")]
+)
+def test_a_verb_that_only_reads_says_what_it_would_ask_without_an_account(scarcegan, verb, call):
+    code, out, err = scarcegan(verb, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        "would ask eu-west-1, account 000000000000, about the newest execution of rare-players-training"
+    )
+    assert call in out
+
+
+@pytest.mark.parametrize("verb", ["upsert --upload-only", "start", "status", "logs", "stop --dry-run"])
+def test_without_credentials_every_verb_says_how_to_log_in(scarcegan, monkeypatch, verb):
+    monkeypatch.setattr(upsert, "make_plan", make_plan)
+    code, out, err = scarcegan(*verb.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no AWS credentials") and "aws sso login" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["start", "status", "logs", "stop --dry-run"])
+def test_before_the_first_upsert_every_verb_asks_for_it_in_moto(scarcegan, in_moto, verb):
+    code, out, err = scarcegan(*verb.split())
+    assert (code, out) == (2, "")
+    assert "there is no pipeline 'rare-players-training'" in err and err.endswith("Type: scarcegan upsert\n")
+
+
+def test_without_a_region_the_settings_are_named(scarcegan, project):
+    (project / "config.yaml").write_text("project: {region: ''}\n", encoding="utf-8")
+    code, _, err = scarcegan("status")
+    assert code == 2 and "project.region" in err and "eu-west-1" in err
+
+
+def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    needed = set()
+    for module in ("aws", "executions", "start", "upsert"):
+        text = (ROOT / "src" / "scarcegan" / "pipeline" / f"{module}.py").read_text(encoding="utf-8")
+        called = set(re.findall(r"\.(\w+_\w+)\(", text)) | set(re.findall(r'get_paginator\("(\w+)"\)', text))
+        for service in ("sagemaker", "logs"):
+            names = boto3.Session().client(service, region_name=NAMES.region).meta.method_to_api_mapping
+            listed = {xform_name(operation): operation for operation in names.values()}
+            needed |= {f"{service}:{listed[method]}" for method in called & listed.keys()}
+    assert {"sagemaker:StartPipelineExecution", "logs:FilterLogEvents", "sagemaker:UpdatePipeline"} <= needed
+    assert [action for action in sorted(needed) if f"`{action}`" not in readme] == []
+
+
+def test_the_readme_takes_every_stack_down_and_the_toolchain_last_checked_statically():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    down = readme.partition("### Take it down")[2].partition("\n## ")[0]
+    assert "for stack in production staging pipeline; do" in down
+    places = [down.find(words) for words in ("-$stack", "wait stack-delete-complete", "-training", "-toolchain\n")]
+    assert places == sorted(places) and min(places) > 0
+
+
+def test_the_readme_says_who_may_let_a_model_into_production_checked_statically():
+    toolchain = (ROOT / "infra" / "toolchain.yaml").read_text(encoding="utf-8")
+    assert "{Category: Approval, Owner: AWS, Provider: Manual," in toolchain
+    assert "`codepipeline:PutApprovalResult`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# -- start and status -------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_start_shows_the_parameters_and_asks_nobody(scarcegan):
+    code, out, _ = scarcegan("start", "--set", "train.iterations=2000", "--dry-run")
+    assert code == 0
+    assert out.splitlines()[:2] == ["start rare-players-training", "  TrainIterations=2000"]
+    code, out, _ = scarcegan("start", "--set", "train.iterations=2000", "--dry-run", "--json")
+    assert json.loads(out)["parameters"] == {"TrainIterations": "2000"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("TelemetryUrl=s3://bucket/folder/", "has no parameter TelemetryUrl (it has: TelemetryUri, "),
+        ("TelemetryUrl=s3://bucket/folder/", "Did you mean 'TelemetryUri'?"),
+        ("Colour=red", "a new one is known after: scarcegan upsert"),
+        ("TelemetryUri=data/telemetry", "'data/telemetry' is no place in S3. Give one such as s3://"),
+    ],
+)
+def test_a_dry_start_refuses_what_no_execution_would_be_given(scarcegan, change, words):
+    code, out, err = scarcegan("start", "--set", change, "--dry-run")
+    assert (code, out, err.count("\n")) == (2, "", 1) and words in err
+
+
+@pytest.mark.parametrize("pipeline", ["trainig", "monitoring"])
+def test_a_pipeline_that_does_not_run_in_the_cloud_is_refused(scarcegan, pipeline):
+    code, _, err = scarcegan("start", "--pipeline", pipeline, "--dry-run")
+    assert (code, err) == (2, f"error: no pipeline '{pipeline}' in the cloud. There are: training, scoring.\n")
+
+
+def test_a_start_names_the_execution_and_the_next_move_in_moto(scarcegan, in_moto):
+    scarcegan("upsert")
+    in_moto.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
+    code, out, _ = scarcegan("start", "--set", "train.iterations=2000")
+    assert code == 0 and "TrainIterations=2000" in out and "TelemetryFingerprint=" in out
+    execution = out.split()[1]
+    assert out.endswith(f"Next: scarcegan status {execution} --watch\n")
+
+
+def test_before_the_first_data_a_start_may_do_nothing_and_succeed_in_moto(scarcegan, in_moto):
+    scarcegan("upsert")
+    code, out, err = scarcegan("start")
+    assert (code, out) == (2, "") and "no telemetry there" in err
+    code, out, _ = scarcegan("start", "--if-data")
+    assert code == 0 and out.startswith("Nothing was started.") and "aws s3 sync" in out
+
+
+TRAIN = StepStatus("train", "Succeeded", "TrainingJob", 12.5, job="arn:x", metrics={"Generator_Loss": 0.123456})
+CLOSED = StepStatus("gate-closed", "Failed", "Fail", 0.0, reason="pr_auc 0.2 is below 0.3")
+BUG = StepStatus("evaluate", "Failed", "ProcessingJob", 1.0, reason="ClientError: exit code 1")
+
+
+def execution(status, *steps):
+    return Status("abc123", "rare-players-training", status, "2026-11-21T09:00:00+00:00", 20.0, ARN, "", steps)
+
+
+@pytest.fixture
+def looks(monkeypatch, project):
+    """looks(*statuses): what the verbs see of the execution at each look; the last one stays."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+    def seen(*statuses):
+        left = list(statuses)
+        monkeypatch.setattr(executions, "status", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    return seen
+
+
+def test_a_status_is_a_line_per_step_with_figures_and_reasons_with_looks_stubbed(scarcegan, looks):
+    looks(execution("Failed", TRAIN, CLOSED))
+    code, out, _ = scarcegan("status", ARN)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "execution abc123 of rare-players-training: Failed, 20 min, began 2026-11-21T09:00:00+00:00"
+    assert lines[2].split() == ["train", "Succeeded", "12.5", "1", "arn:x"]
+    assert "train: Generator_Loss 0.1235" in lines and "gate-closed: pr_auc 0.2 is below 0.3" in lines
+    found = json.loads(scarcegan("status", ARN, "--json")[1])
+    assert found["gate_closed"] is True and found["steps"][0]["metrics"] == {"Generator_Loss": 0.123456}
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (execution("Succeeded", TRAIN), 0),
+        (execution("Failed", TRAIN, CLOSED), 3),
+        (execution("Failed", TRAIN, BUG), 1),
+        (execution("Stopped", TRAIN), 1),
+    ],
+    ids=["succeeded", "gate closed", "failed", "stopped"],
+)
+def test_watching_ends_as_a_run_here_would_with_looks_stubbed(scarcegan, looks, end, code):
+    running = execution("Executing", StepStatus("train", "Executing", "TrainingJob"))
+    looks(running, running, end)
+    ended, out, err = scarcegan("status", ARN, "--watch")
+    assert ended == code
+    assert err == "train: Executing\n"
+    assert ("Next: scarcegan logs --execution abc123" in out) == (code == 1 and end.status == "Failed")
+
+
+# -- logs and stop ----------------------------------------------------------------------------------------------------
+
+
+def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, looks, monkeypatch):
+    looks(execution("Executing"))
+    monkeypatch.setattr(executions, "log_lines", lambda door, arn, step: iter([f"{step} one", "two"]))
+    assert scarcegan("logs", "train", "--execution", ARN) == (0, "train one\ntwo\n", "")
+
+
+def test_stopping_can_be_tried_and_repeated_with_looks_stubbed(scarcegan, looks, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(executions, "stop", lambda door, arn: stopped.append(arn))
+    looks(execution("Executing"))
+    assert "would be stopped" in scarcegan("stop", ARN, "--dry-run")[1] and stopped == []
+    assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]
+    looks(execution("Stopped"))
+    assert "has ended already: Stopped" in scarcegan("stop", ARN)[1] and stopped == [ARN]
+
+
+# -- models, approve, reject ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group(in_moto, tmp_path):
+    """Four packages, versions 1 to 4, in the project's model package group in moto."""
+    session = boto3.Session(region_name=NAMES.region)
+    session.client("sagemaker").create_model_package_group(ModelPackageGroupName="rare-players")
+    registry = SageMakerRegistry(NAMES, "rare-players", session)
+    registry.register_set("set-1", requests(tmp_path / "made"))
+    return registry
+
+
+def test_models_in_the_cloud_are_listed_and_decided_about_in_moto(scarcegan, group, project):
+    code, out, _ = scarcegan("models", "--cloud")
+    assert code == 0
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["PendingManualApproval"] * 4
+    code, out, _ = scarcegan("approve", "1", "--note", "seen", "--cloud")
+    assert code == 0 and "is approved, and the deploy pipeline takes it to staging" in out
+    code, out, _ = scarcegan("reject", "2", "--cloud", "--json")
+    assert code == 0
+    assert [(p.status, p.note) for p in group.packages()][:2] == [("Approved", "seen"), ("Rejected", "")]
+    assert not (project / "runs").exists()
+
+
+def test_a_version_that_is_not_there_is_a_sentence_in_moto(scarcegan, group):
+    code, out, err = scarcegan("approve", "9", "--cloud")
+    assert (code, out) == (2, "") and err.startswith("error: ") and "9" in err
+
+
+@pytest.mark.parametrize("verb", ["models --cloud", "approve 1 --cloud", "reject 1 --cloud"])
+def test_without_credentials_deciding_in_the_cloud_says_how_to_log_in(scarcegan, verb):
+    code, out, err = scarcegan(*verb.split())
+    assert (code, out) == (2, "") and "no AWS credentials" in err

@@ -1,0 +1,268 @@
+"""Bad input ends with one sentence: the file, the row, the column, and what to do. Good rows beside it can be kept."""
+
+import errno
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scarcegan.data import files
+from scarcegan.data.check import check
+from scarcegan.data.rules import Layout
+from scarcegan.errors import UserError
+from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
+
+LAYOUT = Layout(("calm", "risky"), counters=("sessions", "wagers"), start="2026-01-05", days=3)
+
+BAD_ROWS = {
+    "text in a counter": ("ann,2026-01-06,many,0", "row 3, column 'sessions': 'many' is not a number"),
+    "decimal comma": ('ann,2026-01-06,0,"1,5"', "row 3, column 'wagers': '1,5' is not a number"),
+    "infinite": ("ann,2026-01-06,0,inf", "row 3, column 'wagers': 'inf' is infinite"),
+    "not a number": ("ann,2026-01-06,0,nan", "row 3, column 'wagers': 'nan' is empty"),
+    "huge": ("ann,2026-01-06,0,1e300", "row 3, column 'wagers': '1e300' is infinite or far too large"),
+    "negative": ("ann,2026-01-06,-1,0", "row 3, column 'sessions': '-1' is negative"),
+    "empty counter": ("ann,2026-01-06,,0", "row 3, column 'sessions' is empty"),
+    "empty user": (",2026-01-06,0,0", "row 3, column 'user_id' is empty"),
+    "no date": ("ann,06/01/2026,0,0", "row 3, column 'date': '06/01/2026' is no date"),
+    "end of time": ("ann,9999-12-31,0,0", "row 3, column 'date': '9999-12-31' is no date"),
+    "before the window": ("ann,2026-01-04,0,0", "'2026-01-04' is before the window (2026-01-05 to 2026-01-07)"),
+    "after the window": ("ann,2026-02-06,0,0", "'2026-02-06' is after the window (2026-01-05 to 2026-01-07)"),
+}
+
+
+def refusal(telemetry: Path, out: Path, labels: Path | None = None, **arguments: Any) -> str:
+    """What the features step says instead of working."""
+    with pytest.raises(UserError) as refused:
+        run_features(telemetry, out, labels, **arguments)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_a_bad_row_is_refused_with_its_place(tmp_path, case):
+    row, expected = BAD_ROWS[case]
+    path = write(tmp_path / "in.csv", GOOD[0], GOOD[1], row, *GOOD[3:])
+    said = refusal(path, tmp_path / "out")
+    assert said.startswith(str(path)) and expected in said
+    assert "data.bad_rows to drop" in said
+    assert not list((tmp_path / "out").iterdir()), "nothing half-written is left"
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_a_bad_row_can_be_dropped_and_is_counted(tmp_path, case, capsys):
+    without = write(tmp_path / "good.csv", GOOD[0], GOOD[1], *GOOD[3:])
+    path = write(tmp_path / "in.csv", GOOD[0], GOOD[1], BAD_ROWS[case][0], *GOOD[3:])
+    kept = run_features(path, tmp_path / "out", bad_rows="drop")
+    np.testing.assert_array_equal(kept.values, run_features(without, tmp_path / "expected").values)
+    assert [entry["rows"] for entry in json.loads((tmp_path / "out/dropped.json").read_text())] == [1]
+    assert "dropped: " in capsys.readouterr().err
+
+
+def test_the_row_number_is_the_line_an_editor_shows(tmp_path):
+    path = write(tmp_path / "in.csv", HEADER, "", '"an\nn",2026-01-05,1,1', "", "bob,2026-01-05,x,1")
+    assert f"{path} row 6, " in refusal(path, tmp_path / "out")
+
+
+def test_many_bad_rows_are_counted_and_the_first_is_shown(tmp_path):
+    path = write(tmp_path / "in.csv", *GOOD, *(f"ann,2026-01-06,{word},0" for word in ("one", "two", "three")))
+    assert "row 7, column 'sessions': 'one' is not a number (3 such rows)" in refusal(path, tmp_path / "out")
+
+
+def test_the_first_bad_file_among_many_is_named(tmp_path):
+    for number in range(30):
+        bad = number in (17, 23)
+        write(tmp_path / f"in/{number:02}.csv", HEADER, f"u{number},2026-01-05,{'x' if bad else 1},1")
+    assert refusal(tmp_path / "in", tmp_path / "out").startswith(f"{tmp_path / 'in/17.csv'} row 2")
+
+
+def test_a_bad_row_in_parquet_has_its_record_number(tmp_path):
+    table = pa.table({"user_id": ["a", "b"], "date": ["2026-01-05"] * 2, "sessions": [1, 2], "wagers": [1.0, -2.0]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert "in.parquet row 2, column 'wagers': '-2.0' is negative" in refusal(tmp_path / "in.parquet", tmp_path / "out")
+
+
+def test_two_records_of_one_user_and_day_are_both_named(tmp_path):
+    one = write(tmp_path / "in/1.csv", *GOOD)
+    two = write(tmp_path / "in/2.csv", HEADER, "bob,2026-01-07,5,5")
+    said = refusal(tmp_path / "in", tmp_path / "out")
+    assert f"{one} row 6 and {two} row 2: two records of user 'bob' on 2026-01-07" in said
+
+
+def test_a_mistake_found_late_leaves_no_part_behind(tmp_path):
+    rows = [f"u{number:03},2026-01-05,1,1" for number in range(300)]
+    path = write(tmp_path / "in.csv", HEADER, *rows, rows[150])
+    assert "two records of user 'u150'" in refusal(path, tmp_path / "out", batch_users=10)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_of_two_records_of_one_day_the_larger_is_kept_whatever_the_order(tmp_path):
+    forth = write(tmp_path / "1.csv", *GOOD, "bob,2026-01-07,5,5")
+    back = write(tmp_path / "2.csv", HEADER, "bob,2026-01-07,5,5", *GOOD[1:])
+    tables = [run_features(path, tmp_path / path.stem, bad_rows="drop") for path in (forth, back)]
+    np.testing.assert_array_equal(tables[0].values, tables[1].values)
+    row, column = tables[0].user_id.tolist().index("bob"), tables[0].names.index("sessions_mean")
+    assert tables[0].values[row, column] == (3 + 5) / 2
+
+
+def test_a_missing_column_is_refused_with_the_nearest_one(tmp_path):
+    path = write(tmp_path / "in.csv", "user_id,date,session,wagers", "ann,2026-01-05,1,1")
+    said = refusal(path, tmp_path / "out")
+    assert "no column 'sessions' (found: user_id, date, session, wagers). Did you mean 'session'?" in said
+    assert "data.counters" in said
+    path = write(tmp_path / "in.csv", "User_ID,date,sessions,wagers", "ann,2026-01-05,1,1")
+    assert "Did you mean 'User_ID'?" in refusal(path, tmp_path / "out")
+    path = write(tmp_path / "in.csv", "user_id,date,sessions,wagers,sessions", "ann,2026-01-05,1,1,2")
+    assert "two columns are called 'sessions'" in refusal(path, tmp_path / "out")
+
+
+def test_odd_names_do_no_harm(tmp_path):
+    strange = 'user id,"da""te",sess\'ions,Sess\'ions,,filename,wagers'
+    rows = [f"ann,2026-01-0{day},1,x,y,z,2" for day in (5, 6, 7)]
+    path = write(tmp_path / "o'brien [1]*; ü.csv", strange, *rows)
+    names: dict[str, Any] = {"user_column": "user id", "time_column": 'da"te', "counters": "sess'ions,wagers"}
+    assert run_features(path, tmp_path / "out", **names).user_id.tolist() == ["ann"]
+
+
+def test_a_column_that_only_one_file_lacks_is_found(tmp_path):
+    write(tmp_path / "in/1.csv", *GOOD)
+    lacking = write(tmp_path / "in/2.csv", "user_id,day,sessions,wagers", "cyd,2026-01-05,1,1")
+    assert f"{lacking}: no column 'date'" in refusal(tmp_path / "in", tmp_path / "out")
+
+
+def test_places_without_data_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no such file or folder" in refusal(tmp_path / "nowhere", tmp_path / "out")
+    assert "no Parquet or CSV file in it" in refusal(tmp_path / "empty", tmp_path / "out")
+    assert "a header and no rows" in refusal(write(tmp_path / "header.csv", HEADER), tmp_path / "out")
+    (tmp_path / "nothing.csv").touch()
+    assert "nothing.csv: empty" in refusal(tmp_path / "nothing.csv", tmp_path / "out")
+
+
+def test_damaged_files_are_named(tmp_path):
+    text = "\n".join([HEADER, *(f"u{n},2026-01-05,1,1" for n in range(5000))]).encode()
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(text)[:-50])
+    pq.write_table(pa.table({"user_id": ["a"] * 999}), tmp_path / "cut.parquet")
+    os.truncate(tmp_path / "cut.parquet", 300)
+    (tmp_path / "latin.csv").write_bytes(f"{HEADER}\nJosé,2026-01-05,1,1\n".encode("latin-1"))
+    for name in ("cut.csv.gz", "cut.parquet", "latin.csv"):
+        assert str(tmp_path / name) in refusal(tmp_path / name, tmp_path / "out")
+
+
+def test_a_row_with_too_few_or_too_many_values_is_refused(tmp_path):
+    for row in ("ann,2026-01-06,1", "ann,2026-01-06,1,1,1"):
+        said = refusal(write(tmp_path / "in.csv", GOOD[0], GOOD[1], row), tmp_path / "out")
+        assert f"{tmp_path / 'in.csv'} row 3: expected number of columns: 4" in said
+
+
+BAD_LABELS = {
+    "unknown label": (("ann,calm", "bob,risk"), "row 3, column 'label': 'risk' is none of the classes (calm, risky)"),
+    "empty class": (("ann,calm", "bob,calm"), "nobody is labelled 'risky' (found: calm 2, risky 0)"),
+    "two labels": (("ann,calm", "bob,risky", "ann,risky"), "user 'ann' is labelled 'calm' and 'risky'"),
+    "stranger": (("ann,calm", "bob,risky", "cyd,calm"), "user 'cyd' is labelled, but is not in the data"),
+    "empty user": (("ann,calm", ",risky"), "row 3, column 'user_id' is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_bad_labels_are_refused(tmp_path, case):
+    rows, expected = BAD_LABELS[case]
+    labels = write(tmp_path / "labels.csv", LABELS[0], *rows)
+    said = refusal(write(tmp_path / "in.csv", *GOOD), tmp_path / "out", labels)
+    assert said.startswith(str(labels)) and expected in said
+
+
+def test_a_class_folder_with_a_strange_name_is_refused(tmp_path):
+    write(tmp_path / "in/calm/1.csv", *GOOD[:3])
+    write(tmp_path / "in/riski/1.csv", HEADER, *GOOD[4:])
+    assert "'riski' is none of the classes (calm, risky). Did you mean 'risky'?" in refusal(
+        tmp_path / "in", tmp_path / "out"
+    )
+
+
+def test_a_user_in_two_class_folders_is_refused(tmp_path):
+    write(tmp_path / "in/calm/1.csv", *GOOD[:3])
+    write(tmp_path / "in/risky/1.csv", HEADER, "ann,2026-01-07,1,1")
+    assert "user 'ann' is labelled 'calm' and 'risky'" in refusal(tmp_path / "in", tmp_path / "out")
+
+
+def test_dropping_a_bad_row_keeps_rows_without_a_label(tmp_path):
+    lines = [f"{HEADER},label", "ann,2026-01-05,1,1,calm", "bob,2026-01-05,1,1,", "cyd,2026-01-05,x,1,risky"]
+    kept = run_features(write(tmp_path / "in.csv", *lines), tmp_path / "out", bad_rows="drop")
+    assert dict(zip(kept.user_id, kept.label.tolist(), strict=True)) == {"ann": 0, "bob": -1}
+
+
+def test_dropping_everything_is_refused(tmp_path):
+    path = write(tmp_path / "in.csv", HEADER, "ann,2026-01-05,x,1")
+    assert "no row is left" in refusal(path, tmp_path / "out", bad_rows="drop")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_file():
+    with pytest.raises(OSError) as refused, files.reading([]):
+        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+    assert refused.value.errno == errno.ENOSPC
+
+
+def test_a_ready_table_is_checked_too(tmp_path):
+    def said(*lines: str, **arguments: Any) -> str:
+        return refusal(write(tmp_path / "in.csv", *lines), tmp_path / "out", kind="features", **arguments)
+
+    assert "row 3, column 'a': 'x' is not a number" in said("user_id,a", "u1,1", "u2,x", columns="a")
+    assert "row 3, column 'a': 'inf' is infinite" in said("user_id,a", "u1,1", "u2,inf")
+    assert "'1e39' is infinite or far too large" in said("user_id,a", "u1,1", "u2,1e39")
+    assert "'u1' has more than one row" in said("user_id,a", "u1,1", "u1,2")
+    assert "no column 'user_id'" in said("a,b", "1,2")
+    assert "'rosky' is none of the classes" in said("user_id,a,label", "u1,1,rosky")
+    dated = "user_id,date,a,label", "u1,2026-01-05,1,calm", "u1,2026-01-06,1,risky", "u2,2026-01-05,1,calm"
+    assert "user 'u1' is labelled 'calm' and 'risky'. Keep one label" in said(*dated)
+    assert "'label' has a meaning of its own" in said(
+        "a,label", "1,2", user_column="", label_column="", columns="label"
+    )
+    assert "no numeric column" in said("user_id,a", "u1,x")
+
+
+def test_check_lists_every_problem_and_sums_up(tmp_path):
+    path = write(tmp_path / "in.csv", *GOOD, "cyd,2026-01-06,x,-1", "cyd,2026-03-01,1,1", "bob,2026-01-07,9,9")
+    labels = write(tmp_path / "labels.csv", *LABELS, "dan,calm")
+    problems, summary = check(path, labels, LAYOUT)
+    found = ["is not a number", "is negative", "is after the window", "is labelled, but", "two records of user 'bob'"]
+    assert len(problems) == len(found)
+    assert all(any(words in problem for problem in problems) for words in found)
+    assert summary["rows"] == 8 and summary["users_per_class"] == {"calm": 1, "risky": 1, "unlabelled": 0}
+
+
+def test_check_finds_a_class_folder_without_users(tmp_path):
+    write(tmp_path / "in/calm/1.csv", *GOOD)
+    assert "nobody is labelled 'risky'" in check(tmp_path / "in", None, LAYOUT)[0][0]
+
+
+def test_check_has_nothing_to_say_of_good_data(tmp_path):
+    problems, summary = check(write(tmp_path / "in.csv", *GOOD), write(tmp_path / "labels.csv", *LABELS), LAYOUT)
+    assert not problems
+    assert summary["users"] == 2 and summary["days"] == "2026-01-05 to 2026-01-07"
+
+
+def test_the_step_ends_with_code_2_and_no_traceback(tmp_path):
+    path = write(tmp_path / "with space" / "in.csv", GOOD[0], "ann,2026-01-06,many,0")
+    command = [sys.executable, "-m", "scarcegan.steps.features", "--telemetry", str(path), "--classes", "calm,risky"]
+    command += ["--features-out", str(tmp_path / "out"), "--counters", "sessions", "--days", "60"]
+    source = Path(__file__).resolve().parents[2] / "src"
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(source)})
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {path} row 2") and "Traceback" not in ended.stderr
+
+
+def test_a_linked_folder_is_read_once_and_hidden_files_are_not(tmp_path):
+    for name in ("real/day.csv", "real/_SUCCESS.csv", "real/.old/day.csv"):
+        write(tmp_path / name, *GOOD)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "given")
+    assert files.find(tmp_path / "given") == [tmp_path / "given" / "linked" / "day.csv"]

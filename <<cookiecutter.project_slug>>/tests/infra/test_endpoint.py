@@ -1,0 +1,319 @@
+"""endpoint.yaml: what `scarcegan release prepare` writes fits it, and what it comes to is what AWS's services take.
+
+Nothing is deployed: the template is worked out (stacks.py) and held against botocore's own descriptions of the calls.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import boto3
+import pytest
+from botocore.validate import ParamValidator
+
+from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
+from scarcegan.aws.names import Names
+from scarcegan.pipeline.config import load
+from scarcegan.release import release
+from scarcegan.release.release import Surroundings
+from stacks import INFRA, Stack
+
+HERE = Names(NAMES.project, "111122223333", "eu-west-1")  # stacks.py's account
+GIVEN = {
+    "as it comes": (),
+    "linear": ("cloud.endpoint.traffic=linear",),
+    "all at once": ("cloud.endpoint.traffic=all_at_once", "cloud.endpoint.min_instances=1"),
+    "serverless staging": ("cloud.endpoint.serverless_staging=true", "cloud.endpoint.capture_percentage=0"),
+    "vpc": ("cloud.subnets=[subnet-1a, subnet-2b]", "cloud.security_groups=[sg-1]", "cloud.tags={owner: care team}"),
+}
+CASES = [(given, stage) for given in GIVEN for stage in release.STAGES]
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    """The parameters of a stage for some of config.yaml's choices."""
+
+    def of(given: str, stage: str) -> dict[str, str]:
+        (tmp_path / "config.yaml").write_text(CONFIG)
+        config = load(tmp_path / "config.yaml", GIVEN[given])
+        package_files(tmp_path / "package")
+        arn = HERE.arn("sagemaker", "model-package/risky-players/5")
+        around = Surroundings(arn, KEY, TOPIC, "lambda/rare-share-0a1b.zip", "20261121T100000Z")
+        found = release.prepare(config, package(), tmp_path / "package", None, around)
+        return dict(found.stages[stage]["Parameters"])
+
+    return of
+
+
+@pytest.fixture
+def stack(parameters):
+    return lambda given="as it comes", stage="production": Stack("endpoint.yaml", parameters(given, stage))
+
+
+def one(stack: Stack, kind: str) -> dict[str, Any]:
+    [found] = stack.of_type(kind).values()
+    return found
+
+
+# -- parameters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "stage"), CASES)
+def test_every_parameter_is_written_and_accepted_checked_statically(parameters, given, stage):
+    declared = Stack("endpoint.yaml", parameters(given, stage)).body["Parameters"]
+    written = parameters(given, stage)
+    assert set(written) == set(declared)
+    for name, value in written.items():
+        rule = declared[name]
+        assert re.fullmatch(rule.get("AllowedPattern", "(?s).*"), value), name
+        assert value in [str(known) for known in rule.get("AllowedValues", [value])], name
+        if rule["Type"] == "Number":
+            assert float(rule.get("MinValue", "-inf")) <= float(value) <= float(rule.get("MaxValue", "inf")), name
+        assert len(value) <= int(rule.get("MaxLength", 4096)), name
+
+
+def test_the_function_beside_an_endpoint_runs_no_other_functions_code_checked_statically(parameters):
+    pattern = Stack("endpoint.yaml", parameters("as it comes", "staging")).body["Parameters"]["RareShareCodeKey"]
+    for key, fits in (("lambda/rare-share-0a1b.zip", True), ("lambda/register-0a1b.zip", False), ("code/x.zip", False)):
+        assert bool(re.fullmatch(pattern["AllowedPattern"], key)) == fits
+
+
+def test_every_choice_of_config_yaml_lies_within_the_template_checked_statically(parameters):
+    body = Stack("endpoint.yaml", parameters("as it comes", "staging")).body["Parameters"]
+    assert {"CANARY", "LINEAR", "ALL_AT_ONCE"} == set(body["Traffic"]["AllowedValues"])
+    assert (body["WaitSeconds"]["MinValue"], body["WaitSeconds"]["MaxValue"]) == (60, 30 * 60)
+    assert body["ServerlessMemory"]["AllowedValues"] == [1024, 2048, 3072, 4096, 5120, 6144]
+
+
+# -- what it comes to -----------------------------------------------------------------------------------------------
+
+# Resource -> service, operation, and what CloudFormation adds to the properties by itself.
+CALLS = {
+    "AWS::SageMaker::Model": ("sagemaker", "CreateModel", {"ModelName": "m"}),
+    "AWS::SageMaker::EndpointConfig": ("sagemaker", "CreateEndpointConfig", {"EndpointConfigName": "c"}),
+    "AWS::SageMaker::Endpoint": ("sagemaker", "UpdateEndpoint", {}),
+    "AWS::CloudWatch::Alarm": ("cloudwatch", "PutMetricAlarm", {"AlarmName": "a"}),
+    "AWS::Lambda::Function": ("lambda", "CreateFunction", {}),
+}
+CALLED = {"AWS::Lambda::Function": {"KmsKeyArn": "KMSKeyArn"}}  # otherwise than CloudFormation calls it
+NUMBERS = ("integer", "long", "float", "double")
+
+
+def as_called(value: Any, shape: Any) -> Any:
+    """The value as CloudFormation hands it on: text becomes a number where the service wants one."""
+    if shape.type_name == "structure" and isinstance(value, dict):
+        return {name: as_called(v, shape.members[name]) if name in shape.members else v for name, v in value.items()}
+    if shape.type_name == "list" and isinstance(value, list):
+        return [as_called(item, shape.member) for item in value]
+    if shape.type_name in NUMBERS and isinstance(value, str):
+        return float(value) if shape.type_name in ("float", "double") else int(value)
+    return value
+
+
+def problems(kind: str, properties: dict[str, Any]) -> str:
+    """What botocore's description of the call has against the properties of a resource; "" for nothing."""
+    service, operation, named = CALLS[kind]
+    shape = boto3.client(service, "eu-west-1").meta.service_model.operation_model(operation).input_shape
+    renamed = {CALLED.get(kind, {}).get(name, name): value for name, value in properties.items()}
+    asked = as_called({**named, **renamed}, shape)
+    unknown = set(asked) - set(shape.members)
+    report = ParamValidator().validate({k: v for k, v in asked.items() if k not in unknown}, shape)
+    return report.generate_report() + "".join(f"unknown: {name}" for name in sorted(unknown))
+
+
+@pytest.mark.parametrize(("given", "stage"), CASES)
+def test_what_the_template_comes_to_fits_the_services_own_models_checked_statically(stack, given, stage):
+    made = stack(given, stage)
+    for kind in CALLS:
+        for name, properties in made.of_type(kind).items():
+            assert problems(kind, properties) == "", name
+
+
+def test_a_wrong_property_would_be_seen(stack):
+    properties = one(stack(), "AWS::SageMaker::EndpointConfig")
+    properties["ProductionVariants"][0]["InstanceCount"] = 1
+    assert "InstanceCount" in problems("AWS::SageMaker::EndpointConfig", properties)
+
+
+def test_names_are_those_of_names_py_checked_statically(stack):
+    for stage in release.STAGES:
+        made = stack(stage=stage)
+        assert one(made, "AWS::SageMaker::Endpoint")["EndpointName"] == HERE.endpoint(stage)
+        assert one(made, "AWS::SageMaker::Model")["ExecutionRoleArn"] == HERE.role_arn("endpoint")
+        function = one(made, "AWS::Lambda::Function")
+        assert function["Role"] == HERE.role_arn("rare-share")
+        assert function["Code"] == {"S3Bucket": HERE.bucket, "S3Key": "lambda/rare-share-0a1b.zip"}
+        names = {parameter["Name"] for parameter in made.of_type("AWS::SSM::Parameter").values()}
+        assert names == {HERE.parameter(f"{stage}/endpoint"), HERE.parameter(f"{stage}/version")}
+
+
+def test_the_longest_project_name_stays_within_the_limits(parameters):
+    written = parameters("as it comes", "production") | {"SageMakerProjectName": "p" * 32}
+    made = Stack("endpoint.yaml", written)
+    assert len(one(made, "AWS::SageMaker::Endpoint")["EndpointName"]) <= 63
+    assert len(one(made, "AWS::Lambda::Function")["FunctionName"]) <= 64
+    assert len(one(made, "AWS::SQS::Queue")["QueueName"]) <= 80
+
+
+# -- traffic --------------------------------------------------------------------------------------------------------
+
+
+def shift(stack: Stack) -> dict[str, Any]:
+    return one(stack, "AWS::SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+
+
+def test_traffic_moves_as_config_says_and_at_once_in_staging_checked_statically(stack):
+    routing = {g: shift(stack(g))["TrafficRoutingConfiguration"] for g in ("as it comes", "linear", "all at once")}
+    assert routing["as it comes"] == {
+        "Type": "CANARY",
+        "WaitIntervalInSeconds": "600",
+        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1},
+    }
+    assert routing["linear"] == {
+        "Type": "LINEAR",
+        "WaitIntervalInSeconds": "600",
+        "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": 25},
+    }
+    assert routing["all at once"] == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": "600"}
+    assert shift(stack(stage="staging"))["TrafficRoutingConfiguration"]["Type"] == "ALL_AT_ONCE"
+
+
+def test_the_longest_shift_ends_before_its_deadline(stack):
+    """Four steps of a linear shift and the wait before the old instances go."""
+    longest = 5 * int(stack().body["Parameters"]["WaitSeconds"]["MaxValue"])
+    assert longest < shift(stack())["MaximumExecutionTimeoutInSeconds"]
+
+
+def test_a_canary_is_never_more_than_half_of_the_instances(stack):
+    [variant] = one(stack(), "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    assert int(variant["InitialInstanceCount"]) >= 2
+    [rule] = stack().body["Rules"].values()
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "MinInstances"}, "1"]}]}
+
+
+def test_a_release_keeps_the_number_of_instances_but_takes_the_new_data_capture(stack):
+    endpoint = one(stack(), "AWS::SageMaker::Endpoint")
+    assert endpoint["RetainAllVariantProperties"] is True
+    dropped = {item["VariantPropertyType"] for item in endpoint["ExcludeRetainedVariantProperties"]}
+    assert dropped == {"DataCaptureConfig", "DesiredWeight"}
+
+
+# -- roll back ------------------------------------------------------------------------------------------------------
+
+
+def test_errors_latency_and_the_share_of_flagged_rows_roll_back_checked_statically(stack):
+    made = stack()
+    alarms = one(made, "AWS::SageMaker::Endpoint")["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert {a["AlarmName"] for a in alarms} == {made.reference(name) for name in made.of_type("AWS::CloudWatch::Alarm")}
+    assert len(alarms) == 4 <= 10
+    assert all(alarm["AlarmActions"] == [TOPIC] for alarm in made.of_type("AWS::CloudWatch::Alarm").values())
+
+
+def breaches(alarm: dict[str, Any], rows: int, flagged: int) -> bool:
+    """Whether one period of so many rows is over an alarm's threshold: CloudWatch's IF(a, b, c), worked out."""
+    expression = next(metric["Expression"] for metric in alarm["Metrics"] if "Expression" in metric)
+    condition, then, otherwise = re.fullmatch(r"IF\((.+), (.+), (.+)\)", expression).groups()
+    values = {"rows": rows, "flagged": flagged}
+    value = eval(then if eval(condition, {}, values) else otherwise, {}, values)
+    over = alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    return value > float(alarm["Threshold"]) if over else value < float(alarm["Threshold"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "flagged", "rings"),
+    [(1000, 40, set()), (1000, 300, {"Many"}), (1000, 0, {"Few"}), (999, 999, set()), (10, 0, set()), (0, 0, set())],
+)
+def test_the_share_alarms_ring_outside_the_band_and_only_for_enough_rows(parameters, rows, flagged, rings):
+    written = parameters("as it comes", "production")
+    written |= {"LowestRareShare": "0.005", "HighestRareShare": "0.15", "MinimumRows": "1000"}
+    alarms = Stack("endpoint.yaml", written).of_type("AWS::CloudWatch::Alarm")
+    assert {name for name in ("Many", "Few") if breaches(alarms[f"{name}FlaggedAlarm"], rows, flagged)} == rings
+
+
+def test_alarms_look_at_the_metrics_that_the_function_and_sagemaker_publish(stack):
+    made = stack()
+    function = one(made, "AWS::Lambda::Function")["Environment"]["Variables"]
+    alarms = made.of_type("AWS::CloudWatch::Alarm")
+    for name in ("ManyFlaggedAlarm", "FewFlaggedAlarm"):
+        metrics = [m["MetricStat"]["Metric"] for m in alarms[name]["Metrics"] if "MetricStat" in m]
+        assert {m["MetricName"] for m in metrics} == {"Rows", "FlaggedRows"}
+        assert {m["Namespace"] for m in metrics} == {function["NAMESPACE"]}
+        assert all(m["Dimensions"] == [{"Name": "EndpointName", "Value": function["ENDPOINT"]}] for m in metrics)
+    [variant] = one(made, "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    for name in ("ErrorAlarm", "LatencyAlarm"):
+        dimensions = {d["Name"]: d["Value"] for d in alarms[name]["Dimensions"]}
+        assert dimensions == {"EndpointName": "risky-production", "VariantName": variant["VariantName"]}
+
+
+def test_captured_files_reach_the_function_and_nothing_else_does(stack):
+    for stage in release.STAGES:
+        made = stack(stage=stage)
+        place = one(made, "AWS::SageMaker::EndpointConfig")["DataCaptureConfig"]["DestinationS3Uri"]
+        detail = one(made, "AWS::Events::Rule")["EventPattern"]["detail"]
+        assert place == HERE.uri("capture", stage)
+        assert detail["bucket"]["name"] == [HERE.bucket]
+        assert detail["object"]["key"] == [{"prefix": f"capture/{stage}/"}]
+        permission = one(made, "AWS::Lambda::Permission")
+        assert permission["Principal"] == "events.amazonaws.com"
+        assert permission["SourceArn"] == made.attribute("CapturedRule", "Arn")
+
+
+# -- serverless -----------------------------------------------------------------------------------------------------
+
+
+def test_a_serverless_endpoint_has_nothing_that_sagemaker_refuses_there(stack):
+    """https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html, "Feature exclusions"."""
+    made = stack("serverless staging", "staging")
+    assert one(made, "AWS::SageMaker::Model")["EnableNetworkIsolation"] is False
+    config = one(made, "AWS::SageMaker::EndpointConfig")
+    assert {"DataCaptureConfig", "KmsKeyId"}.isdisjoint(config)
+    [variant] = config["ProductionVariants"]
+    assert variant["ServerlessConfig"]["MemorySizeInMB"] == "3072"
+    assert {"InstanceType", "InitialInstanceCount"}.isdisjoint(variant)
+    kinds = {made.body["Resources"][name]["Type"] for name in made.resources}
+    assert not [kind for kind in kinds if "AutoScaling" in kind or "Lambda" in kind or "SQS" in kind]
+    alarms = one(made, "AWS::SageMaker::Endpoint")["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert len(alarms) == 2
+
+
+def test_a_serverless_endpoint_is_in_no_vpc(parameters):
+    written = parameters("vpc", "staging") | {"Serverless": "true"}
+    assert "VpcConfig" not in one(Stack("endpoint.yaml", written), "AWS::SageMaker::Model")
+    assert one(Stack("endpoint.yaml", written | {"Serverless": "false"}), "AWS::SageMaker::Model")["VpcConfig"] == {
+        "Subnets": ["subnet-1a", "subnet-2b"],
+        "SecurityGroupIds": ["sg-1"],
+    }
+
+
+# -- secure ---------------------------------------------------------------------------------------------------------
+
+
+def test_everything_at_rest_has_the_projects_key_and_the_model_no_network(stack):
+    made = stack()
+    config = one(made, "AWS::SageMaker::EndpointConfig")
+    assert config["KmsKeyId"] == config["DataCaptureConfig"]["KmsKeyId"] == KEY
+    assert one(made, "AWS::Lambda::Function")["KmsKeyArn"] == one(made, "AWS::Logs::LogGroup")["KmsKeyId"] == KEY
+    assert one(made, "AWS::SageMaker::Model")["EnableNetworkIsolation"] is True
+
+
+def test_the_template_makes_no_role(stack):
+    assert not [r for r in stack().body["Resources"].values() if r["Type"].startswith("AWS::IAM")]
+
+
+def test_what_a_silent_roll_back_still_runs_on_is_not_deleted(stack):
+    for name in ("Model", "EndpointConfig"):
+        assert stack().body["Resources"][name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_every_release_makes_a_new_model_so_that_a_rolled_back_version_can_be_tried_again(parameters):
+    written = parameters("as it comes", "production")
+    first, second = (one(Stack("endpoint.yaml", written | {"Release": r}), "AWS::SageMaker::Model") for r in "ab")
+    assert first != second
+
+
+def test_cfn_lint_has_nothing_to_say():
+    command = [sys.executable, "-m", "cfnlint", "--format", "json", str(INFRA / "endpoint.yaml")]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(said.stdout or "[]") == [], said.stderr

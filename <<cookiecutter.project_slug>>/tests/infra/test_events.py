@@ -1,0 +1,227 @@
+"""Which events start what, by the patterns as the templates have them; moto's matcher stands for EventBridge's."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from moto.events.models import EventPattern
+
+from stacks import ACCOUNT, REGION, Stack, transformed
+
+PROJECT, GROUP, BRANCH = "rare-players", "rare-group", "main"
+TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
+PIPELINE = {
+    "SageMakerProjectName": PROJECT,
+    "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k",
+    "TopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-notifications",
+    "RegisterCodeKey": "lambda/register-0.zip",
+}
+
+
+def event(source: str, kind: str, detail: Mapping[str, Any], resources: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The envelope every event has. https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html"""
+    return {
+        "version": "0",
+        "id": "844e2571-85d4-695f-b930-0153b71dcb42",
+        "detail-type": kind,
+        "source": source,
+        "account": ACCOUNT,
+        "time": "2026-11-21T10:00:00Z",
+        "region": REGION,
+        "resources": list(resources),
+        "detail": dict(detail),
+    }
+
+
+def package_event(**changes: Any) -> dict[str, Any]:
+    """What SageMaker sends when a package changes; as it comes, an approval.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+    """
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/{GROUP}/7"
+    detail = {
+        "ModelPackageGroupName": GROUP,
+        "ModelPackageVersion": 7,
+        "ModelPackageArn": arn,
+        "CreationTime": 1795000000000,
+        "InferenceSpecification": {"Containers": [{"Image": "image", "ModelDataUrl": "s3://bucket/model.tar.gz"}]},
+        "ModelPackageStatus": "Completed",
+        "ModelApprovalStatus": "Approved",
+        "UpdatedModelPackageFields": ["ModelApprovalStatus"],
+        "ApprovalDescription": "looks right",
+        "CustomerMetadataProperties": {"set_id": "s1"},
+    } | changes
+    kept = {key: value for key, value in detail.items() if value is not None}
+    return event("aws.sagemaker", "SageMaker Model Package State Change", kept, (arn,))
+
+
+def matches(rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    pattern = rule["EventPattern"]
+    return EventPattern(json.dumps(pattern), pattern).matches_event(json.loads(json.dumps(sent)))
+
+
+def rules(template: str, parameters: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    return Stack(template, parameters).of_type("AWS::Events::Rule")
+
+
+APPROVAL = rules("toolchain.yaml", TOOLCHAIN)["ApprovalRule"]
+
+
+def test_an_approval_starts_the_deploy_pipeline_by_motos_matcher() -> None:
+    assert matches(APPROVAL, package_event())
+    assert APPROVAL["Targets"][0]["Arn"].endswith(f":{PROJECT}-deploy")
+
+
+def test_an_approval_that_changes_other_fields_too_starts_it_by_motos_matcher() -> None:
+    both = ["ModelApprovalStatus", "CustomerMetadataProperties"]
+    assert matches(APPROVAL, package_event(UpdatedModelPackageFields=both))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"ModelApprovalStatus": "Rejected"}, id="rejection"),
+        pytest.param({"ModelApprovalStatus": "PendingManualApproval"}, id="back to pending"),
+        pytest.param(
+            {"ModelApprovalStatus": "PendingManualApproval", "UpdatedModelPackageFields": None}, id="registration"
+        ),
+        pytest.param({"UpdatedModelPackageFields": ["CustomerMetadataProperties"]}, id="metadata edit"),
+        pytest.param({"UpdatedModelPackageFields": ["ModelLifeCycle"]}, id="stage edit"),
+        pytest.param({"UpdatedModelPackageFields": []}, id="sent again, approved as before"),
+        pytest.param({"UpdatedModelPackageFields": None}, id="approved, fields unsaid"),
+        pytest.param({"ModelPackageGroupName": "another-group"}, id="another group"),
+        pytest.param({"ModelPackageGroupName": f"{GROUP}-2"}, id="a group whose name begins alike"),
+        pytest.param({"ModelPackageGroupName": None}, id="a package without a group"),
+    ],
+)
+def test_nothing_else_deploys_by_motos_matcher(changes: dict[str, Any]) -> None:
+    assert not matches(APPROVAL, package_event(**changes))
+
+
+def test_an_approval_in_another_service_or_of_another_kind_deploys_nothing_by_motos_matcher() -> None:
+    for key, value in (("source", "my.own"), ("detail-type", "SageMaker Training Job State Change")):
+        assert not matches(APPROVAL, package_event() | {key: value})
+
+
+def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys_nothing_by_motos_matcher() -> None:
+    elsewhere = {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": "999988887777"}
+    theirs = rules("toolchain.yaml", TOOLCHAIN | elsewhere)["ApprovalRule"]
+    for rule, owner in ((APPROVAL, ACCOUNT), (theirs, "999988887777")):
+        for account in (ACCOUNT, "999988887777", "555566667777"):
+            assert matches(rule, package_event() | {"account": account}) == (account == owner)
+
+
+def test_the_approved_version_itself_is_deployed() -> None:
+    """The transformer is worked out as EventBridge does it: each <name> is replaced by what its path finds."""
+    said = transformed(APPROVAL["Targets"][0]["InputTransformer"], package_event())
+    assert json.loads(said) == {"variables": [{"name": "VERSION", "value": "7"}]}
+
+
+def test_a_deploy_pipeline_that_is_given_no_version_skips_every_stage() -> None:
+    """CodePipeline starts a pipeline once when it is made; VariableCheck is worked out by re here."""
+    pipeline = Stack("toolchain.yaml", TOOLCHAIN).resources["DeployPipeline"]
+    [variable] = pipeline["Variables"]
+    source, *others = pipeline["Stages"]
+    assert "BeforeEntry" not in source
+    for stage in others:
+        [condition] = stage["BeforeEntry"]["Conditions"]
+        [rule] = condition["Rules"]
+        asked = rule["Configuration"]
+        assert (condition["Result"], asked["Variable"], asked["Operator"]) == (
+            "SKIP",
+            "#{variables.VERSION}",
+            "MATCHES",
+        )
+        assert not re.search(asked["Value"], variable["DefaultValue"])
+        assert all(re.search(asked["Value"], version) for version in ("7", "120", "newest"))
+        assert not any(re.search(asked["Value"], text) for text in ("7; rm -rf", "$(id)", "0", "newest x"))
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "STOPPED"])
+def test_the_end_of_either_codepipeline_is_told_by_motos_matcher(state: str) -> None:
+    rule = rules("toolchain.yaml", TOOLCHAIN)["OutcomeRule"]
+    for pipeline in ("build", "deploy"):
+        assert matches(rule, codepipeline_event(f"{PROJECT}-{pipeline}", state))
+
+
+def test_the_start_of_a_codepipeline_and_another_projects_end_are_not_told_by_motos_matcher() -> None:
+    rule = rules("toolchain.yaml", TOOLCHAIN)["OutcomeRule"]
+    assert not matches(rule, codepipeline_event(f"{PROJECT}-build", "STARTED"))
+    assert not matches(rule, codepipeline_event("another-build", "FAILED"))
+
+
+def test_the_message_names_pipeline_and_outcome_and_leads_to_the_console() -> None:
+    rule = rules("toolchain.yaml", TOOLCHAIN)["OutcomeRule"]
+    said = transformed(rule["Targets"][0]["InputTransformer"], codepipeline_event(f"{PROJECT}-deploy", "FAILED"))
+    assert json.loads(said).startswith(f"{PROJECT}-deploy: FAILED. https://{REGION}.console.aws.amazon.com/")
+    assert "<" not in said
+
+
+def test_a_push_to_the_branch_builds_and_one_elsewhere_does_not_by_motos_matcher() -> None:
+    rule = rules("toolchain.yaml", TOOLCHAIN)["PushRule"]
+    assert matches(rule, push_event("rare-players", BRANCH))
+    assert not matches(rule, push_event("rare-players", "topic"))
+    assert not matches(rule, push_event("another", BRANCH))
+
+
+def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
+    connection = f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/0a1b"
+    stack = Stack("toolchain.yaml", {**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection})
+    assert "PushRule" not in stack.resources
+    build = stack.resources["BuildPipeline"]
+    assert build["Triggers"] == [
+        {
+            "ProviderType": "CodeStarSourceConnection",
+            "GitConfiguration": {"SourceActionName": "Source", "Push": [{"Branches": {"Includes": [BRANCH]}}]},
+        }
+    ]
+    assert "Triggers" not in stack.resources["DeployPipeline"], "a push must not deploy"
+
+
+@pytest.mark.parametrize("status", ["Succeeded", "Failed", "Stopped"])
+def test_the_end_of_an_execution_is_told_by_motos_matcher(status: str) -> None:
+    rule = rules("pipeline.yaml", PIPELINE)["ExecutionRule"]
+    for pipeline in ("training", "scoring"):
+        sent = execution_event(f"{PROJECT}-{pipeline}", status)
+        assert matches(rule, sent)
+        assert f"{status}. scarcegan status arn:aws" in transformed(rule["Targets"][0]["InputTransformer"], sent)
+
+
+def test_running_executions_and_other_pipelines_are_not_told_by_motos_matcher() -> None:
+    rule = rules("pipeline.yaml", PIPELINE)["ExecutionRule"]
+    assert not matches(rule, execution_event(f"{PROJECT}-training", "Executing"))
+    assert not matches(rule, execution_event(f"{PROJECT}-training-2", "Failed"))
+
+
+def codepipeline_event(pipeline: str, state: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/codepipeline/latest/userguide/detect-state-changes-cloudwatch-events.html"""
+    detail = {"pipeline": pipeline, "execution-id": "e-1", "state": state, "version": 3.0}
+    return event("aws.codepipeline", "CodePipeline Pipeline Execution State Change", detail)
+
+
+def push_event(repository: str, branch: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/codecommit/latest/userguide/monitoring-events.html"""
+    detail = {
+        "event": "referenceUpdated",
+        "repositoryName": repository,
+        "referenceType": "branch",
+        "referenceName": branch,
+        "commitId": "c0ffee",
+    }
+    arn = f"arn:aws:codecommit:{REGION}:{ACCOUNT}:{repository}"
+    return event("aws.codecommit", "CodeCommit Repository State Change", detail, (arn,))
+
+
+def execution_event(pipeline: str, status: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{pipeline}"
+    detail = {
+        "pipelineArn": arn,
+        "pipelineExecutionArn": f"{arn}/execution/abc",
+        "currentPipelineExecutionStatus": status,
+        "previousPipelineExecutionStatus": "Executing",
+        "executionStartTime": "2026-11-21T09:00:00Z",
+    }
+    return event("aws.sagemaker", "SageMaker Model Building Pipeline Execution Status Change", detail, (arn,))

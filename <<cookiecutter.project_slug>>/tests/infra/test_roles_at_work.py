@@ -1,0 +1,148 @@
+"""The product's own code at work in moto under each role's policies: it can do its work, and not the others'."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from enforcement import Roles
+from registry_contract import requests
+from scarcegan.aws import client
+from scarcegan.aws.names import Names
+from scarcegan.errors import UserError
+from scarcegan.registry.contract import APPROVED
+from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.release import release
+from scarcegan.sagemaker import start, upsert
+from scarcegan.sagemaker.compiler import Compiled
+from stacks import ACCOUNT, REGION, Stack
+
+NAMES, GROUP = Names("rare-players", ACCOUNT, REGION), "rare-group"
+PARAMETERS = {"SageMakerProjectName": NAMES.project, "Repository": "acme/rare", "ModelPackageGroupName": GROUP}
+ROLES = Roles(Stack("toolchain.yaml", PARAMETERS))
+CODE = {"code/abc/source.tar.gz": b"code", "lambda/register-abc.zip": b"zip", "champion/.empty": b""}
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An account with the toolchain's bucket, group and published names in it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
+    with mock_aws():
+        s3, ssm = boto3.client("s3"), boto3.client("ssm")
+        s3.create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
+        s3.put_object(Bucket=NAMES.bucket, Key="data/labels/labels.csv", Body=b"user_id,label")
+        for name in ("key", "topic"):
+            ssm.put_parameter(Name=NAMES.parameter(name), Value=f"arn:of:{name}", Type="String")
+        boto3.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)
+        yield
+
+
+def plan(definition: str) -> upsert.Plan:
+    made = Compiled(NAMES.pipeline("training"), definition, {})
+    tags = {"sagemaker:project-name": NAMES.project}
+    return upsert.Plan(NAMES, Path(), CODE, "wheels/abc/", {"training": made}, {}, tags)
+
+
+def denied(call) -> bool:
+    """Whether a call ends with AWS's refusal, plain or as our sentence."""
+    try:
+        call()
+    except ClientError as error:
+        return error.response["Error"]["Code"] in client.DENIED
+    except UserError as error:
+        return str(error).startswith("access denied")
+    return False
+
+
+def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto() -> None:
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=NAMES.bucket, Key="wheels/abc/.complete", Body=b"")
+    with ROLES.acting("build") as session:
+        door = client.Aws(NAMES, session)
+        first = upsert.walk(plan('{"Steps": []}'), door, upload_only=False, say=print)
+        again = upsert.walk(plan('{"Steps": [], "Version": "2020-12-01"}'), door, upload_only=False, say=print)
+        started = start.start(start.StartPlan("training", {}), door)
+        assert start.listing(door, NAMES.uri("data", "telemetry", ""))[1]
+    assert first["uploaded"] == sorted(CODE) and again["uploaded"] == []
+    assert [*first["pipelines"].values(), *again["pipelines"].values()] == ["created", "changed"]
+    assert f":pipeline/{NAMES.pipeline('training')}/execution/" in started
+
+
+def test_build_may_neither_read_the_data_nor_touch_models_nor_take_another_role_in_moto(tmp_path) -> None:
+    with ROLES.acting("build") as session:
+        s3, sagemaker = session.client("s3"), session.client("sagemaker")
+        stranger = {"PipelineName": NAMES.pipeline("training"), "PipelineDefinition": "{}"}
+        assert denied(lambda: s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))
+        assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"mine"))
+        assert denied(lambda: sagemaker.create_pipeline(**stranger, RoleArn=NAMES.role_arn("deploy")))
+        assert denied(lambda: sagemaker.create_pipeline(**{**stranger, "PipelineName": "another"}, RoleArn="x" * 20))
+        assert denied(lambda: sagemaker.create_model_package(ModelPackageGroupName=GROUP))
+
+
+def test_register_registers_a_set_and_withdraws_what_it_must_in_moto(tmp_path) -> None:
+    with ROLES.acting("register") as session:
+        registry = SageMakerRegistry(NAMES, GROUP, session, user=lambda: "run")
+        registered = registry.register_set("set-1", requests(tmp_path))
+        assert registry.register_set("set-1", requests(tmp_path)) == registered
+        found = session.client("sagemaker").list_model_packages(ModelPackageGroupName=GROUP)["ModelPackageSummaryList"]
+    assert len(found) == len(registered) == 4
+
+
+def test_register_may_neither_promote_nor_serve_nor_write_elsewhere_in_moto(tmp_path) -> None:
+    with ROLES.acting("register") as session:
+        registry = SageMakerRegistry(NAMES, GROUP, session, user=lambda: "run")
+        registry.register_set("set-1", requests(tmp_path))
+        s3, ssm, sagemaker = (session.client(service) for service in ("s3", "ssm", "sagemaker"))
+        assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"mine"))
+        assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key="code/abc/source.tar.gz", Body=b"mine"))
+        assert denied(lambda: ssm.put_parameter(Name=NAMES.parameter("champion"), Value="1", Type="String"))
+        assert denied(lambda: sagemaker.create_model_package(ModelPackageGroupName="another"))
+
+
+def test_deploy_prepares_and_promotes_an_approved_package_and_decides_nothing_in_moto(tmp_path) -> None:
+    registry = SageMakerRegistry(NAMES, GROUP, user=lambda: "ada")
+    version = registry.register_set("set-1", requests(tmp_path))[0].version
+    assert registry.approve(version).status == APPROVED
+    boto3.client("ssm").put_parameter(Name=NAMES.parameter("production/version"), Value=str(version), Type="String")
+    with ROLES.acting("deploy") as session:
+        door, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
+        assert release.choose(registry).version == version
+        assert (registry.export(version, tmp_path / "package") / "package.json").is_file()
+        assert release.upload_function(door, Path(release.__file__).parents[3]).startswith("lambda/rare-share-")
+        assert release.promote(door, registry, version).champion
+        s3, sagemaker = session.client("s3"), session.client("sagemaker")
+        assert denied(lambda: registry.reject(version + 1))
+        assert denied(lambda: s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))
+        assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key="code/abc/source.tar.gz", Body=b"mine"))
+        assert denied(lambda: sagemaker.create_model_package(ModelPackageGroupName=GROUP))
+
+
+def test_a_job_reads_its_inputs_and_writes_its_outputs_and_nothing_else_in_moto() -> None:
+    with ROLES.acting("job") as session:
+        s3 = session.client("s3")
+        assert s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet")["Body"].read() == b"rows"
+        s3.put_object(Bucket=NAMES.bucket, Key="runs/e1/features/features/part-0.parquet", Body=b"rows")
+        for key in ("code/abc/source.tar.gz", "packages/s/model.tar.gz", "champion/package.tar.gz", "data/labels/x"):
+            assert denied(lambda key=key: s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"mine"))
+        assert denied(lambda: s3.delete_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))
+
+
+def test_the_pipeline_makes_its_jobs_with_the_jobs_role_only_in_moto() -> None:
+    job = {
+        "AppSpecification": {"ImageUri": "image"},
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}
+        },
+    }
+    with ROLES.acting("pipeline") as session:
+        make = session.client("sagemaker").create_processing_job
+        assert make(ProcessingJobName="pipelines-e1-features-x", RoleArn=NAMES.role_arn("job"), **job)
+        assert denied(lambda: make(ProcessingJobName="pipelines-e1-x", RoleArn=NAMES.role_arn("deploy"), **job))
+        assert denied(lambda: make(ProcessingJobName="by-hand", RoleArn=NAMES.role_arn("job"), **job))

@@ -1,0 +1,357 @@
+"""The CloudFormation templates: valid, named as names.py names, every star with its reason. Nothing is deployed here.
+
+checkov pins another boto3, so it has an environment of its own: `make lint-infra`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cfnlint.api import ManualArgs, lint
+
+from scarcegan.aws import client
+from scarcegan.aws.names import IMAGE_ACCOUNTS, Names
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import scoring
+from scarcegan.sagemaker import parameters, upsert
+from stacks import ACCOUNT, INFRA, Loader, Stack
+
+TEMPLATES = sorted(INFRA.glob("*.yaml"))
+LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
+REGION = max([*IMAGE_ACCOUNTS, "ap-southeast-1"], key=len)
+NAMES = Names(LONGEST, ACCOUNT, REGION)
+ACTORS = {
+    *("job", "pipeline", "register", "endpoint", "rare-share"),
+    *("build", "deploy", "codepipeline", "cloudformation", "events", "schedule"),
+}
+# Characters that AWS gives each name; https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html
+BUDGETS = {
+    "AWS::S3::Bucket": ("BucketName", 63),
+    "AWS::IAM::Role": ("RoleName", 64),
+    "AWS::Lambda::Function": ("FunctionName", 64),
+    "AWS::Events::Rule": ("Name", 64),
+    "AWS::Scheduler::Schedule": ("Name", 64),
+    "AWS::Scheduler::ScheduleGroup": ("Name", 64),
+    "AWS::SageMaker::Endpoint": ("EndpointName", 63),
+    "AWS::SageMaker::ModelPackageGroup": ("ModelPackageGroupName", 63),
+    "AWS::CodeBuild::Project": ("Name", 150),
+    "AWS::CodePipeline::Pipeline": ("Name", 100),
+    "AWS::SNS::Topic": ("TopicName", 256),
+    "AWS::SQS::Queue": ("QueueName", 80),
+    "AWS::KMS::Alias": ("AliasName", 256),
+    "AWS::Logs::LogGroup": ("LogGroupName", 512),
+    "AWS::SSM::Parameter": ("Name", 1011),
+    "AWS::ApplicationAutoScaling::ScalingPolicy": ("PolicyName", 256),
+    "AWS::CloudWatch::Alarm": ("AlarmName", 255),
+    "AWS::SageMaker::Model": ("ModelName", 63),
+    "AWS::SageMaker::EndpointConfig": ("EndpointConfigName", 63),
+}
+
+
+EXAMPLE = {
+    "SageMakerProjectName": LONGEST,
+    "Repository": "acme/rare-players",
+    "ModelPackageGroupName": "g" * 63,
+    "KmsKeyArn": NAMES.arn("kms", "key/k"),
+    "TopicArn": NAMES.arn("sns", f"{LONGEST}-notifications"),
+    "RegisterCodeKey": "lambda/register-0a.zip",
+    "ScoringSchedule": "rate(7 days)",
+}
+
+
+def body(template: Path) -> dict[str, Any]:
+    return yaml.load(template.read_text(encoding="utf-8"), Loader)
+
+
+def stack(template: str, **values: Any) -> Stack:
+    """A template with the longest names there can be, in the region with the longest one."""
+    declared = body(INFRA / template)["Parameters"]
+    given = {name: EXAMPLE.get(name, guess(about)) for name, about in declared.items() if "Default" not in about}
+    known = {name: value for name, value in EXAMPLE.items() if name in declared}
+    made = Stack(template, {**given, **known, **values})
+    made.values |= {"AWS::Region": REGION}
+    return made
+
+
+def guess(about: Mapping[str, Any]) -> Any:
+    """Some value of a parameter's kind."""
+    return about["AllowedValues"][-1] if "AllowedValues" in about else about.get("MaxValue", about.get("MinValue", "x"))
+
+
+TOOLCHAIN = stack("toolchain.yaml")
+
+
+def lines(template: Path) -> Iterator[tuple[int, str]]:
+    yield from enumerate(template.read_text(encoding="utf-8").splitlines(), start=1)
+
+
+# -- valid ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_cfn_lint_has_nothing_to_say(template: Path) -> None:
+    found = lint(template.read_text(encoding="utf-8"), config=ManualArgs(regions=["eu-west-1"]))
+    assert not found, "\n".join(f"{match.rule.id} line {match.linenumber}: {match.message}" for match in found)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_star_has_its_reason_at_the_line(template: Path) -> None:
+    star = re.compile(r'"\*"|Action: (\[.*)?[a-z0-9]+:\*')
+    silent = [f"{number}: {line.strip()}" for number, line in lines(template) if star.search(line) and "#" not in line]
+    denials = [number for number, line in lines(template) if "Action: s3:*" in line or "Action: sqs:*" in line]
+    assert not [line for line in silent if int(line.split(":")[0]) not in denials]
+    text = template.read_text(encoding="utf-8").splitlines()
+    assert all("deni" in text[number - 2] for number in denials), "such an action stands in a denial only"
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_exception_from_a_linter_has_its_reason(template: Path) -> None:
+    for about in body(template)["Resources"].values():
+        for skip in about.get("Metadata", {}).get("checkov", {}).get("skip", []):
+            assert len(skip["comment"]) > 30, skip
+    for number, line in lines(template):
+        assert "ignore_checks" not in line or "#" in line, f"{template.name}:{number}"
+        assert "checkov:skip" not in line
+
+
+def test_a_policy_fits_into_a_role() -> None:
+    """10,240 characters of inline policies, blanks not counted. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
+    vpc = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
+    data = {"DataBucketName": "b" * 63, "DataKeyArn": NAMES.arn("kms", "key/k")}
+    full = stack("toolchain.yaml", **vpc, **data, MlflowAppArn=NAMES.arn("sagemaker", "mlflow-app/app"))
+    shared = [policy["PolicyDocument"] for policy in full.of_type("AWS::IAM::Policy").values()]
+    for name, role in full.of_type("AWS::IAM::Role").items():
+        documents = [policy["PolicyDocument"] for policy in role["Policies"]] + shared
+        size = sum(len(re.sub(r"\s", "", json.dumps(document))) for document in documents)
+        assert size <= 10240, f"{name}: {size}"
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_toolchain_names_as_names_py_does() -> None:
+    resources = TOOLCHAIN.resources
+    assert resources["Bucket"]["BucketName"] == NAMES.bucket
+    assert NAMES.key_alias_arn == NAMES.arn("kms", resources["KeyAlias"]["AliasName"])
+    assert {role["RoleName"] for role in TOOLCHAIN.of_type("AWS::IAM::Role").values()} == {
+        NAMES.role(actor) for actor in ACTORS
+    }
+    actions = [
+        action["Configuration"]
+        for pipeline in TOOLCHAIN.of_type("AWS::CodePipeline::Pipeline").values()
+        for stage in pipeline["Stages"]
+        for action in stage["Actions"]
+    ]
+    stacks = {action["StackName"] for action in actions if "StackName" in action}
+    assert stacks == {NAMES.stack("pipeline"), NAMES.stack("staging"), NAMES.stack("production")}
+
+
+def test_the_other_stacks_look_for_what_the_toolchain_made() -> None:
+    pipeline = stack("pipeline.yaml").resources
+    assert pipeline["RegisterFunction"]["FunctionName"] == NAMES.register_function
+    assert pipeline["RegisterFunction"]["Role"] == NAMES.role_arn("register")
+    assert pipeline["RegisterFunction"]["Code"]["S3Bucket"] == NAMES.bucket
+    assert pipeline["ScoringScheduled"]["GroupName"] == TOOLCHAIN.resources["ScheduleGroup"]["Name"]
+    assert pipeline["ScoringScheduled"]["Target"]["RoleArn"] == NAMES.role_arn("schedule")
+    for stage in ("staging", "production"):
+        endpoint = stack("endpoint.yaml", Stage=stage).resources
+        assert endpoint["Endpoint"]["EndpointName"] == NAMES.endpoint(stage)
+        assert endpoint["Model"]["ExecutionRoleArn"] == NAMES.role_arn("endpoint")
+
+
+def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
+    said = json.dumps([role["Policies"] for role in TOOLCHAIN.of_type("AWS::IAM::Role").values()])
+    for arn in (
+        NAMES.register_function_arn,
+        NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('training')}"),
+        NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('scoring')}"),
+        NAMES.arn("sagemaker", f"endpoint/{NAMES.endpoint('production')}"),
+        NAMES.arn("ssm", f"parameter{NAMES.parameter('champion')}"),
+        *(NAMES.role_arn(actor) for actor in ("job", "pipeline", "register", "endpoint", "rare-share", "schedule")),
+    ):
+        assert f'"{arn}"' in said, arn
+
+
+def test_the_published_roles_are_all_roles() -> None:
+    published = json.loads(TOOLCHAIN.resources["RolesParameter"]["Value"])
+    assert set(published) == ACTORS
+    assert {arn.rsplit("/", 1)[1] for arn in published.values()} == {NAMES.role(actor) for actor in ACTORS}
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_name_fits_with_the_longest_project_in_the_longest_region(template: Path) -> None:
+    made = stack(template.name)
+    assert len(LONGEST) == 32
+    for kind, (key, most) in BUDGETS.items():
+        for name, about in made.of_type(kind).items():
+            assert len(str(about.get(key, ""))) <= most, f"{name}: {about[key]}"
+
+
+# -- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_optional_parameters_say_so_and_studio_knows() -> None:
+    declared, listed = TOOLCHAIN.body["Parameters"], TOOLCHAIN.body["Metadata"]["SagemakerTemplateParameterRules"]
+    optional = {name for name, about in declared.items() if "Default" in about}
+    assert optional - {"Branch"} == set(listed["Optional"]) - {"Branch"}
+    for name, about in declared.items():
+        assert about["Description"].startswith("Optional. ") == (name in optional), name
+    groups = TOOLCHAIN.body["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(declared)
+
+
+def test_what_a_sagemaker_project_template_must_declare_is_there() -> None:
+    declared = TOOLCHAIN.body["Parameters"]
+    assert declared["SageMakerProjectName"]["MaxLength"] == 32
+    assert "SageMakerProjectId" in declared
+
+
+HOSTILE = ["", "-a", "a-", "A", "a--b", "aws-x", "ssm", "a b", "a;b", "$(id)", "a'b", 'a"b', "a\nb", "${x}", "#{x}"]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("parameter", ["SageMakerProjectName", "Repository", "Branch", "ConnectionArn"])
+def test_no_parameter_takes_what_a_shell_would_read(parameter: str, value: str) -> None:
+    """CloudFormation asks for a match of the whole text."""
+    pattern = TOOLCHAIN.body["Parameters"][parameter]["AllowedPattern"]
+    harmless = {"Repository": HOSTILE[1:7], "Branch": HOSTILE[1:7], "ConnectionArn": [""], "SageMakerProjectName": []}
+    assert bool(re.fullmatch(pattern, value)) == (value in harmless[parameter])
+
+
+def test_commands_hold_no_text_of_parameters_or_commits() -> None:
+    """Buildspecs are files; CodePipeline puts a version and a stage into variables, and words into the approval."""
+    for project in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values():
+        assert re.fullmatch(r"infra/[a-z]+\.buildspec\.yml", project["Source"]["BuildSpec"])
+    for pipeline in TOOLCHAIN.of_type("AWS::CodePipeline::Pipeline").values():
+        for action in (action for stage in pipeline["Stages"] for action in stage["Actions"]):
+            asked = action["Configuration"]
+            assert action["ActionTypeId"]["Provider"] in (
+                ("CodeBuild", "CloudFormation", "Manual", "CodeCommit", "CodeStarSourceConnection")
+            )
+            inserted = re.findall(r"#\{([^}]*)\}", json.dumps({k: v for k, v in asked.items() if k != "CustomData"}))
+            assert set(inserted) <= {"variables.VERSION", "Prepare.VERSION"}, "only numbers"
+
+
+def test_the_pipeline_stack_is_given_every_parameter_it_has() -> None:
+    functions = next(
+        action["Configuration"]
+        for stage in TOOLCHAIN.resources["BuildPipeline"]["Stages"]
+        for action in stage["Actions"]
+        if action["Name"] == "Functions"
+    )
+    overrides = json.loads(functions["ParameterOverrides"])
+    assert len(functions["ParameterOverrides"]) <= 1000
+    tags = upsert.project_tags(Config(), NAMES)
+    written = upsert.template_configuration(Config(), "lambda/register-0a.zip", tags)["Parameters"]
+    assert not set(overrides) & set(written)
+    declared = body(INFRA / "pipeline.yaml")["Parameters"]
+    assert {*overrides, *written} == set(declared)
+    for name, value in {**overrides, **written}.items():
+        pattern = declared[name]["AllowedPattern"]
+        assert name in ("KmsKeyArn", "TopicArn") or re.fullmatch(pattern, value), f"{name}: {value}"
+
+
+def test_outputs_are_kept_longer_than_the_cache_points_at_them() -> None:
+    assert TOOLCHAIN.body["Parameters"]["KeepRunsDays"]["Default"] > Config().cloud.cache_days
+
+
+# -- the schedule -----------------------------------------------------------------------------------------------------
+
+
+def test_the_schedule_starts_scoring_with_parameters_it_has_and_a_fresh_fingerprint() -> None:
+    target = stack("pipeline.yaml").resources["ScoringScheduled"]["Target"]
+    sent = json.loads(target["Input"].replace("<aws.scheduler.scheduled-time>", "2026-11-21T10:00:00Z"))
+    assert sent["PipelineName"] == NAMES.pipeline("scoring")
+    assert 32 <= len(sent["ClientRequestToken"]) <= 128
+    known = parameters.of(scoring(Config()), Config(), NAMES)
+    fingerprints = {name for name in known if name.endswith("Fingerprint")}
+    assert {item["Name"] for item in sent["PipelineParameters"]} == fingerprints
+    assert all(item["Value"] == "2026-11-21T10:00:00Z" for item in sent["PipelineParameters"])
+
+
+def test_without_a_schedule_nobody_is_scored_by_itself() -> None:
+    assert "ScoringScheduled" not in stack("pipeline.yaml", ScoringSchedule="").resources
+
+
+# -- what is kept, what is closed -------------------------------------------------------------------------------------
+
+
+def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
+    buckets = TOOLCHAIN.of_type("AWS::S3::Bucket")
+    policies = TOOLCHAIN.of_type("AWS::S3::BucketPolicy")
+    assert len(buckets) == len(policies) == 2
+    for about in buckets.values():
+        assert all(about["PublicAccessBlockConfiguration"].values())
+        assert about["VersioningConfiguration"] == {"Status": "Enabled"}
+        [rule] = about["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+    for about in policies.values():
+        [statement] = about["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_a_service_uses_the_key_for_this_project_only() -> None:
+    account, *services = TOOLCHAIN.resources["Key"]["KeyPolicy"]["Statement"]
+    assert account["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    for statement in services:
+        asked = json.dumps(statement["Condition"])
+        assert ACCOUNT in asked and LONGEST in asked, statement["Sid"]
+
+
+def test_what_holds_models_or_their_key_outlives_the_stack() -> None:
+    for name in ("Bucket", "Key", "ModelPackageGroup"):
+        about = TOOLCHAIN.body["Resources"][name]
+        assert (about["DeletionPolicy"], about["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+
+def test_a_given_group_is_not_made_and_policies_speak_of_its_account() -> None:
+    given = stack("toolchain.yaml", CreateModelPackageGroup="no", ModelPackageGroupAccount="999988887777")
+    assert not given.of_type("AWS::SageMaker::ModelPackageGroup")
+    said = json.dumps(given.resources["RegisterRole"]["Policies"])
+    assert f"arn:aws:sagemaker:{REGION}:999988887777:model-package/{'g' * 63}/*" in said
+
+
+def test_a_group_is_shared_only_with_accounts_that_are_named() -> None:
+    assert "ModelPackageGroupPolicy" not in TOOLCHAIN.resources["ModelPackageGroup"]
+    shared = stack("toolchain.yaml", ModelPackageGroupReaders="999988887777").resources["ModelPackageGroup"]
+    pattern = TOOLCHAIN.body["Parameters"]["ModelPackageGroupReaders"]["AllowedPattern"]
+    assert re.fullmatch(pattern, "999988887777") and not re.fullmatch(pattern, "*"), "a star is everybody"
+    for statement in shared["ModelPackageGroupPolicy"]["Statement"]:
+        assert statement["Principal"] == {"AWS": ["999988887777"]}
+        assert "UpdateModelPackage" not in json.dumps(statement), "another account does not approve"
+
+
+def test_every_role_takes_the_permissions_boundary() -> None:
+    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
+    bounded = stack("toolchain.yaml", PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
+    assert {about["PermissionsBoundary"] for about in bounded.values()} == {boundary}
+    assert not any("PermissionsBoundary" in about for about in TOOLCHAIN.of_type("AWS::IAM::Role").values())
+
+
+def test_builds_are_logged_limited_encrypted_and_of_a_named_python() -> None:
+    for project in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values():
+        assert project["Environment"]["Image"] == "aws/codebuild/amazonlinux-x86_64-standard:5.0"
+        assert project["TimeoutInMinutes"] <= 60 and project["ConcurrentBuildLimit"] == 1 and project["EncryptionKey"]
+        assert "PrivilegedMode" not in project["Environment"]
+    for group in TOOLCHAIN.of_type("AWS::Logs::LogGroup").values():
+        assert group["RetentionInDays"] and group["KmsKeyId"]
+
+
+def test_builds_enter_the_vpc_only_where_one_is_given() -> None:
+    assert not any("VpcConfig" in about for about in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values())
+    assert "VpcPolicy" not in TOOLCHAIN.resources
+    inside = stack("toolchain.yaml", VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1")
+    for project in inside.of_type("AWS::CodeBuild::Project").values():
+        assert project["VpcConfig"] == {
+            "VpcId": "vpc-1",
+            "Subnets": ["subnet-1", "subnet-2"],
+            "SecurityGroupIds": ["sg-1"],
+        }
+
+
+def test_the_error_of_a_missing_bucket_names_the_toolchain_template() -> None:
+    assert "infra/toolchain.yaml" in client.no_bucket(NAMES)

@@ -1,0 +1,489 @@
+"""Release: which model goes out, how many flagged rows are as evaluated, what the approver reads, and the way back."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from botocore.stub import Stubber
+from moto.server import ThreadedMotoServer
+from scipy.stats import binom
+from typer.testing import CliRunner
+
+import buildspec
+from released import (
+    CONFIG,
+    KEY,
+    NAMES,
+    TOPIC,
+    account,
+    client,
+    door,
+    evaluation,
+    four,
+    image,
+    package,
+    package_files,
+    put,
+    stubbed,
+)
+from scarcegan.aws import client as door_to_aws
+from scarcegan.cli import main as cli
+from scarcegan.errors import UserError
+from scarcegan.pipeline.config import Config, load
+from scarcegan.release import release, smoke
+from scarcegan.release.flagged_share import Band, band, flagged
+from scarcegan.release.release import Surroundings
+from scarcegan.report.evaluation import Said
+from scarcegan.steps.evaluate import document
+from stacks import Stack
+
+PROJECT = Path(__file__).parents[2]
+AROUND = Surroundings("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
+APPROVAL = 1000  # characters, of the text that CodePipeline shows
+
+
+@pytest.fixture
+def session(monkeypatch):
+    with account(monkeypatch) as session:
+        yield session
+
+
+@pytest.fixture
+def registry(session, tmp_path):
+    return four(session, tmp_path)
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return load(tmp_path / "config.yaml")
+
+
+# -- which version --------------------------------------------------------------------------------------------------
+
+
+def test_the_package_approved_last_is_released_not_the_one_registered_last_in_moto(registry):
+    for version in (3, 4, 1):
+        registry.approve(version)
+    assert release.choose(registry).version == 1
+    registry.reject(1)
+    assert release.choose(registry).version == 4
+
+
+def test_an_earlier_approved_version_can_be_named_in_moto(registry):
+    for version in (2, 3):
+        registry.approve(version)
+    assert release.choose(registry, "2").definition == "few_unknown"
+
+
+def test_nothing_is_released_while_nothing_is_approved_in_moto(registry):
+    with pytest.raises(UserError, match="no model is approved, so nothing is released"):
+        release.choose(registry)
+
+
+def test_a_version_that_was_not_approved_is_refused_in_moto(registry):
+    registry.approve(2)
+    registry.reject(2)
+    with pytest.raises(UserError, match=r"version 2 \(few_unknown\) is Rejected, and only approved ones"):
+        release.choose(registry, "2")
+    with pytest.raises(UserError, match=r"version 1 \(best_ranking\) is PendingManualApproval"):
+        release.choose(registry, "1")
+    with pytest.raises(UserError, match="no version 9"):
+        release.choose(registry, "9")
+
+
+@pytest.mark.parametrize("version", ["", "-1", "5; rm -rf /", "$(id)", "5\n", "٣", "1e3", "newest ", "arn:aws:x/5"])
+def test_what_is_no_version_is_refused_before_anybody_is_asked(version):
+    with pytest.raises(UserError, match="is no version"):
+        release.choose(None, version)
+
+
+# -- the band -------------------------------------------------------------------------------------------------------
+
+
+def test_the_band_is_the_interval_of_the_flagged_share_doubled_and_halved():
+    """Wilson's interval of 80 in 2,000 is 3.2 to 5.0 %, of 100 in 2,400 it is 3.4 to 5.0 %; chance is nothing here."""
+    found = band(evaluation(20, 80), minimum_rows=10**12)
+    assert found == Band(0.0161, 0.1009, "4.0% of 2,000 unlabelled test users and 4.2% of 2,400 test users in all")
+
+
+def test_few_rows_widen_the_band():
+    wide, narrow = (band(evaluation(), rows) for rows in (100, 10_000))
+    assert wide.low < narrow.low
+    assert wide.high > narrow.high
+    assert wide.low == 0  # in a hundred rows, none flagged out of four is no wonder
+
+
+def test_labelled_users_count_where_they_are_flagged_more_often():
+    """A quarter of the labelled users is flagged: traffic may hold as many of them as the test users in all do."""
+    assert band(evaluation(100, 80), 1000).high > band(evaluation(20, 80), 1000).high
+
+
+def test_without_unlabelled_users_the_labelled_ones_are_used():
+    written = evaluation(20)
+    written["scarcegan"] |= {"test_rows": {"labelled": 400, "unlabelled": 0}, "share_flagged_unlabelled": None}
+    assert band(written, 1000).used == "5.0% of 400 labelled test users"
+
+
+@pytest.mark.parametrize("share", [0, 1, 5, 20, 80, 300, 1000, 2000])
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_a_model_that_flags_as_evaluated_is_hardly_ever_rolled_back(share, rows):
+    """Once in a thousand five-minute periods at most, and the alarms want two in a row."""
+    found = band(evaluation(20, share), rows)
+    wrong = binom.cdf(found.low * rows - 1e-9, rows, share / 2000) + binom.sf(found.high * rows, rows, share / 2000)
+    assert wrong < 1e-3
+
+
+def test_a_model_that_flags_everybody_or_nobody_is_rolled_back():
+    found = band(evaluation(20, 80), 1000)
+    assert 0 < found.low < found.high < 1
+
+
+def test_the_evaluation_steps_own_document_is_read():
+    """Four of six labelled users and one of four unlabelled ones are flagged."""
+    label, said = np.array([2, 2, 0, 1, 0, 1, -1, -1, -1, -1]), np.array([2, 2, 2, 2, 3, 0, 2, 3, 0, 1])
+    known, rarity = label >= 0, np.linspace(0, 1, 10)
+    found = SimpleNamespace(
+        models={"best_ranking": Said(rarity, rarity, said)},
+        test=SimpleNamespace(label=label),
+        known=known,
+        positive=label[known] == 2,
+        cards={"best_ranking": {}},
+        samples={"best_ranking": {}},
+        preference=SimpleNamespace(sentence=""),
+        **{"classes": ("calm", "keen", "risky"), "rare": "risky", "beta": 2.0, "baselines": {}, "definition": ""},
+    )
+    shares = flagged(document(found, "best_ranking", count=10, seed=0))
+    assert shares == {"unlabelled test users": (1, 4), "test users in all": (5, 10)}
+
+
+@pytest.mark.parametrize("written", [{}, {"scarcegan": {}}, {"scarcegan": None}, []])
+def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(written):
+    with pytest.raises(UserError, match="nobody knows how many it should flag"):
+        band(written, 100)
+
+
+# -- what is written ------------------------------------------------------------------------------------------------
+
+
+def prepared(config, folder, **facts):
+    package_files(folder)
+    return release.prepare(config, package(**facts), folder, facts.get("against"), AROUND)
+
+
+def test_staging_has_one_instance_and_production_what_config_says(config, tmp_path):
+    stages = prepared(config, tmp_path / "p").stages
+    staging, production = (stages[stage]["Parameters"] for stage in release.STAGES)
+    told = ("Stage", "Traffic", "MinInstances", "MaxInstances", "WaitSeconds", "Serverless")
+    assert [staging[name] for name in told] == ["staging", "ALL_AT_ONCE", "1", "1", "60", "false"]
+    assert [production[name] for name in told] == ["production", "CANARY", "2", "4", "600", "false"]
+    assert staging["Version"] == production["Version"] == "5"
+    assert staging["RareLabel"] == "2"
+    assert all(isinstance(value, str) for value in (staging | production).values())
+
+
+def test_only_staging_is_ever_serverless(tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    config = load(tmp_path / "config.yaml", ["cloud.endpoint.serverless_staging=true"])
+    stages = prepared(config, tmp_path / "p").stages
+    assert [stages[stage]["Parameters"]["Serverless"] for stage in release.STAGES] == ["true", "false"]
+
+
+def test_every_resource_is_tagged_with_the_project(config, tmp_path):
+    tags = prepared(config, tmp_path / "p").stages["staging"]["Tags"]
+    assert tags == {"sagemaker:project-name": "risky", "sagemaker:project-id": "p-1"}
+
+
+def test_the_approver_reads_figures_band_difference_and_gate():
+    champion = package(version=3, definition="high_recall", metrics={"pr_auc": 0.5, "recall": 0.7})
+    new = package(gate={"reason": "The gate opens for best_ranking."})
+    assert release.summary(new, champion, evaluation(), Band(0.0, 0.12, "4.0% of 2,000 unlabelled test users")) == (
+        "Version 5 (best_ranking): pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision unknown on 400 labelled test "
+        "users. "
+        "It flags 4.0% of 2,000 unlabelled test users; in production 0.0% to 12.0% is taken for the same. "
+        "Against the champion, version 3 (high_recall): pr_auc +0.031, recall -0.100; each on the test users of its "
+        "own run. The gate opens for best_ranking."
+    )
+
+
+def test_the_first_release_says_that_there_is_no_champion():
+    assert "There is no champion yet." in release.summary(package(), None, evaluation(), Band(0, 1, "-"))
+
+
+HOSTILE = "x\"'; rm -rf ~ #{variables.VERSION} `id` $(id) $HOME\n\r\x00\x1b[31m\u202e\U0001f600 " * 100
+
+
+def test_a_hostile_summary_stays_one_short_line_without_variables_of_codepipeline():
+    new = package(gate={"reason": HOSTILE})
+    found = release.summary(new, None, evaluation(), Band(0, 1, "-"))
+    assert found.isascii() and found.isprintable()
+    assert '"' not in found and "#{" not in found
+    assert len(found) <= APPROVAL
+
+
+def test_a_short_text_is_left_as_it_is_and_a_long_one_ends_in_dots():
+    assert release.plain("a  b\nc", 5) == "a b c"
+    assert release.plain("abcdef", 5) == "ab..."
+    assert release.plain("#{#{x}}", 99) == "# {# {x}}"
+
+
+def test_the_shell_of_the_buildspec_reads_variables_whole_and_runs_nothing(config, tmp_path):
+    """The commands of prepare.buildspec.yml that follow `scarcegan release prepare`, in a real bash."""
+    found = prepared(config, tmp_path / "p", gate={"reason": HOSTILE})
+    release.write(found, tmp_path / "build")
+    steps = yaml.safe_load((PROJECT / "infra/prepare.buildspec.yml").read_text())["phases"]["build"]["commands"]
+    commands = [step for step in steps if "build/variables" in step]
+    script = "\n".join([*commands, 'python3 -c "import json, os; print(json.dumps(dict(os.environ)))"'])
+    said = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    seen = json.loads(said.stdout)
+    assert {name: seen[name] for name in found.variables} == dict(found.variables)
+    assert "rm -rf" in seen["SUMMARY"]
+
+
+def test_what_is_written_is_what_cloudformation_takes_as_a_template_configuration(config, tmp_path):
+    written = release.write(prepared(config, tmp_path / "p"), tmp_path / "build")
+    assert [path.name for path in written] == ["staging.json", "production.json", "variables"]
+    for stage in release.STAGES:
+        template = json.loads((tmp_path / "build" / f"{stage}.json").read_text())
+        assert set(template) == {"Parameters", "Tags"}
+        assert template["Parameters"]["Stage"] == stage
+
+
+def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
+    package_files(tmp_path / "p")["model/model.json"].write_text("{}")
+    with pytest.raises(UserError, match="names no classes"):
+        release.prepare(config, package(), tmp_path / "p", None, AROUND)
+
+
+# -- in AWS ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(session, registry, config):
+    registry.approve(3)
+    gathered = release.gather(door(session), registry, config, PROJECT, "newest", "r1")
+    found = gathered.stages["production"]["Parameters"]
+    assert found["ModelPackageArn"].endswith(":model-package/risky-players/3")
+    assert (found["KmsKeyArn"], found["TopicArn"]) == (KEY, TOPIC)
+    assert gathered.variables["VERSION"] == "3"
+    assert gathered.variables["DEFINITION"] == "high_precision"
+    uploaded = session.client("s3").get_object(Bucket=NAMES.bucket, Key=found["RareShareCodeKey"])
+    assert uploaded["Body"].read().startswith(b"PK")
+
+
+def test_without_a_toolchain_the_next_move_is_said_in_moto(session, registry, config):
+    registry.approve(3)
+    put(session, "key", KEY)
+    with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain makes it"):
+        release.gather(door_to_aws.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
+
+
+def test_only_what_production_serves_becomes_the_champion_in_moto(session, registry):
+    for version in (2, 3):
+        registry.approve(version)
+    with pytest.raises(UserError, match="production serves version none, not 3"):
+        release.promote(door(session), registry, 3)
+    put(session, "production/version", "2")
+    with pytest.raises(UserError, match="production serves version 2, not 3, so the champion stays"):
+        release.promote(door(session), registry, 3)
+    put(session, "production/version", "3")
+    release.promote(door(session), registry, 3, dry_run=True)
+    assert registry.champion() is None
+    release.promote(door(session), registry, 3)
+    assert registry.champion().version == 3
+
+
+def test_rolling_back_starts_the_deploy_pipeline_with_that_version_stubbed(registry):
+    registry.approve(2)
+    request = release.roll_back(registry, NAMES, 2)
+    codepipeline = client("codepipeline")
+    with Stubber(codepipeline) as stub:
+        variables = [{"name": "VERSION", "value": "2"}]
+        stub.add_response(
+            "start_pipeline_execution", {"pipelineExecutionId": "e-1"}, {"name": "risky-deploy", "variables": variables}
+        )
+        assert release.start_deploy(stubbed(codepipeline=codepipeline), request) == "e-1"
+
+
+def test_without_a_deploy_pipeline_the_next_move_is_said_stubbed():
+    codepipeline = client("codepipeline")
+    request = {"name": "risky-deploy", "variables": [{"name": "VERSION", "value": "2"}]}
+    with Stubber(codepipeline) as stub:
+        stub.add_client_error("start_pipeline_execution", "PipelineNotFoundException")
+        with pytest.raises(UserError, match=r"no CodePipeline 'risky-deploy' .* Deploy infra/toolchain\.yaml"):
+            release.start_deploy(stubbed(codepipeline=codepipeline), request)
+
+
+def test_the_toolchain_calls_the_pipeline_and_its_variable_as_a_roll_back_does(registry):
+    registry.approve(2)
+    request = release.roll_back(registry, NAMES, 2)
+    given = {"SageMakerProjectName": NAMES.project, "Repository": "r", "ModelPackageGroupName": "g"}
+    pipelines = Stack("toolchain.yaml", given).of_type("AWS::CodePipeline::Pipeline").values()
+    [variables] = [it["Variables"] for it in pipelines if it["Name"] == request["name"]]
+    assert [variable["Name"] for variable in variables] == [item["name"] for item in request["variables"]]
+    template = (PROJECT / "infra/toolchain.yaml").read_text()
+    patterns = set(re.findall(r'Variable: "#\{variables.VERSION\}", Operator: MATCHES, Value: "(.+)"', template))
+    assert patterns and all(re.search(p, value) for p in patterns for value in ("2", release.NEWEST))
+
+
+# -- the verb -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def type_(session, registry, config, tmp_path, monkeypatch):
+    """Type a verb in a project's folder, with moto for AWS; stages other than moto's are stubbed at the client."""
+    monkeypatch.setenv("AWS_ACCOUNT_ID", NAMES.account)
+    door(session)
+    (tmp_path / "infra").symlink_to(PROJECT / "infra")
+
+    def run(*words: str):
+        return CliRunner().invoke(cli.app, ["--config", str(tmp_path / "config.yaml"), "release", *words])
+
+    return run
+
+
+def test_prepare_writes_the_parameters_and_says_the_variables_in_moto(type_, registry, tmp_path):
+    registry.approve(4)
+    said = type_("prepare", "--version", "newest")
+    assert said.exit_code == 0, said.output
+    assert "VERSION=4\nDEFINITION=high_recall\nSUMMARY=Version 4 (high_recall): pr_auc 0.531" in said.stdout
+    assert json.loads((tmp_path / "build/production.json").read_text())["Parameters"]["Version"] == "4"
+
+
+def test_a_dry_run_writes_and_starts_nothing_in_moto(type_, registry, tmp_path, monkeypatch):
+    registry.approve(4)
+    monkeypatch.setattr(release, "start_deploy", lambda *_: pytest.fail("started"))
+    assert "version 4 (high_recall) would be released" in type_("prepare", "--dry-run").stdout
+    assert not (tmp_path / "build").exists()
+    assert "risky-deploy would be started: version 4 goes to staging" in type_("--rollback", "4", "--dry-run").stdout
+
+
+def test_a_version_nobody_approved_is_not_rolled_back_to_in_moto(type_, monkeypatch):
+    monkeypatch.setattr(release, "start_deploy", lambda *_: pytest.fail("started"))
+    assert isinstance(type_("--rollback", "4").exception, UserError)
+
+
+def test_status_says_that_nothing_is_released_yet_in_moto(type_):
+    said = json.loads(type_("status", "--json").stdout)
+    assert [(row["stage"], row["state"]) for row in said] == [
+        ("staging", "nothing released yet"),
+        ("production", "nothing released yet"),
+    ]
+
+
+WANTED = {"EndpointName": "risky-staging", "EndpointConfigName": "new", "Version": "3"}
+
+
+@pytest.fixture
+def staged(session, registry, monkeypatch):
+    """Staging serves version 3; called with "old", it was rolled back behind CloudFormation's back."""
+    monkeypatch.setattr(smoke, "endpoint", lambda *_: image)
+    monkeypatch.setattr(smoke, "outputs", lambda *_: WANTED)
+    registry.approve(3)
+    put(session, "staging/version", "3")
+    put(session, "staging/endpoint", "risky-staging")
+
+    def serve(config: str) -> None:
+        sagemaker = session.client("sagemaker")
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": "m",
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.m5.large",
+        }
+        role = NAMES.role_arn("endpoint")
+        sagemaker.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer={"Image": "i"})
+        sagemaker.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant])
+        sagemaker.create_endpoint(EndpointName="risky-staging", EndpointConfigName=config)
+
+    return serve
+
+
+def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto_but_for_the_stack(type_, staged):
+    staged("new")
+    said = type_("smoke", "staging", "--version", "3")
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines()[:2] == [
+        "risky-staging serves version 3, as wanted",
+        "3 users answered as JSON rows, JSON columns and CSV, alike each time; missing values are taken",
+    ]
+    assert json.loads(type_("status", "--json").stdout)[0]["state"] == "in service"
+
+
+def test_a_stage_that_was_rolled_back_fails_its_smoke_test_in_moto_but_for_the_stack(type_, staged):
+    staged("old")
+    assert "risky-staging was rolled back: it runs old, wanted was new" in str(type_("smoke", "staging").exception)
+    assert "was rolled back" in json.loads(type_("status", "--json").stdout)[0]["state"]
+
+
+def test_a_stage_that_is_none_is_refused(type_):
+    assert str(type_("smoke", "prod").exception) == "no stage 'prod'. There are: staging, production."
+
+
+def test_release_alone_shows_its_verbs(type_):
+    assert "--rollback VERSION" in type_().stdout
+
+
+# -- the deploy pipeline's builds -----------------------------------------------------------------------------------
+
+STAND_IN = '#!/usr/bin/env bash\n[ "$2" = pip ] || exec "$REAL" "$@"\n'  # python, but nothing is installed
+
+
+@pytest.fixture
+def build(session, config, tmp_path, monkeypatch):
+    """Run a buildspec's commands in a project's folder, with moto's server for AWS."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/python").write_text(STAND_IN)
+    (tmp_path / "tools/python").chmod(0o755)
+    for name in ("infra", "src"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    environment = {
+        "REAL": sys.executable,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "SAGEMAKER_PROJECT_NAME": NAMES.project,
+        "SAGEMAKER_PROJECT_ID": "p-1",
+    }
+
+    def run_(name: str, **variables: str) -> buildspec.Build:
+        spec = PROJECT / f"infra/{name}.buildspec.yml"
+        path = str(tmp_path / "tools")
+        return buildspec.run(spec, tmp_path, tmp_path / f"{name}-scratch", environment | variables, path)
+
+    yield run_
+    server.stop()
+
+
+def test_the_builds_prepare_and_promote_with_the_real_scarcegan_against_moto(session, registry, build):
+    registry.approve(3)
+    door(session)
+    prepared = build("prepare", VERSION="newest")
+    assert prepared.succeeded, prepared.log
+    assert prepared.exported["VERSION"] == "3"
+    assert prepared.exported["DEFINITION"] == "high_precision"
+    assert prepared.exported["SUMMARY"].startswith("Version 3 (high_precision): pr_auc")
+    production = json.loads(prepared.artifacts["build/production.json"].read_text())
+    assert production["Parameters"]["Version"] == "3"
+    assert production["Tags"]["sagemaker:project-id"] == "p-1"
+
+    put(session, "production/version", prepared.exported["VERSION"])
+    promoted = build("promote", VERSION=prepared.exported["VERSION"])
+    assert promoted.succeeded, promoted.log
+    assert registry.champion().version == 3
+
+
+def test_a_build_fails_with_one_sentence_for_a_version_nobody_approved_against_moto(registry, build):
+    prepared = build("prepare", VERSION="2")
+    assert not prepared.succeeded
+    assert "error: version 2 (few_unknown) is PendingManualApproval" in prepared.log
+    assert "Traceback" not in prepared.log

@@ -1,0 +1,434 @@
+"""The compiled pipelines: made without AWS, the same twice, what SageMaker would take, and what we refuse ourselves.
+
+Nothing here runs a pipeline (test_rehearsal.py does); shapes are held against botocore's own service model.
+"""
+
+import ast
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from compiled import (
+    BUNDLE,
+    NAMES,
+    SOURCE,
+    compiled,
+    compiled_alone,
+    compiled_training,
+    defaults,
+    jobs,
+    problems,
+    sample,
+    step,
+)
+from scarcegan.errors import UserError
+from scarcegan.pipeline import definition
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import Gate, Pipeline, Step
+from scarcegan.sagemaker import compiler, job, parameters, refusals
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> dict[str, dict]:
+    return compiled()
+
+
+@pytest.fixture
+def training(pipelines) -> dict:
+    """The training pipeline, to be changed at will."""
+    return copy.deepcopy(pipelines["training"])
+
+
+ALL_ON = {
+    "cloud": {
+        "spot": True,
+        "network_isolation": False,
+        "subnets": ["subnet-0a1b2c3d"],
+        "security_groups": ["sg-0a1b2c3d"],
+        "mlflow_app": "arn:aws:sagemaker:eu-west-1:111122223333:mlflow-app/app-ABC",
+        "tags": {"cost-centre": "42"},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def all_on() -> dict[str, dict]:
+    """The pipelines with every option of the cloud section."""
+    return compiled(**ALL_ON)
+
+
+def test_a_compile_needs_no_network_no_credentials_no_home_and_gives_the_same_bytes_twice(tmp_path):
+    first, second = (compiled_alone(tmp_path, seed) for seed in (1, 2))
+    assert first.returncode == 0, first.stderr[-3000:]
+    told = json.loads(first.stdout)
+    assert told["tried"] == []
+    assert told["kept"], "environment, boto3's default session and log handlers"
+    assert first.stderr == ""
+    assert json.loads(second.stdout)["definitions"] == told["definitions"]
+    assert set(told["definitions"]) == {"training", "scoring"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", ["pipelines", "all_on"])
+def test_every_jobs_arguments_pass_the_service_model_of_the_call_they_become(options, request):
+    for pipeline in request.getfixturevalue(options).values():
+        for found in jobs(pipeline):
+            assert problems(found, pipeline) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a.update(Extra=1), "unknown member Extra"),
+        (lambda a: a.pop("RoleArn"), "RoleArn is missing"),
+        (
+            lambda a: a["ProcessingResources"]["ClusterConfig"].update(InstanceType="ml.none.large"),
+            "is none of the service's values",
+        ),
+        (lambda a: a["ProcessingResources"]["ClusterConfig"].update(InstanceCount="1"), "is no integer"),
+        (lambda a: a["AppSpecification"]["ContainerArguments"].append("x" * 257), "is above the most, 256"),
+        (lambda a: a["ProcessingInputs"][0]["S3Input"].update(S3Uri="bucket/key"), "does not fit"),
+    ],
+)
+def test_the_service_model_notices_what_sagemaker_would_refuse(training, change, words):
+    split = step(training, "split")
+    change(split["Arguments"])
+    assert any(words in problem for problem in problems(split, training))
+
+
+def test_code_and_wheels_lie_under_their_hashes_and_nothing_in_a_job_is_a_time_or_a_name_of_the_moment(pipelines):
+    for pipeline in pipelines.values():
+        for found in jobs(pipeline):
+            arguments = found["Arguments"]
+            places = [i["S3Input"]["S3Uri"] for i in arguments.get("ProcessingInputs", ())]
+            places += [c["DataSource"]["S3DataSource"]["S3Uri"] for c in arguments.get("InputDataConfig", ())]
+            assert places[:2] == [NAMES.uri("code", BUNDLE.digest, ""), NAMES.uri("wheels", BUNDLE.wheels, "")]
+            assert not re.search(r"20\d\d-\d\d-\d\d|-20\d{6,}", json.dumps(found).replace(NAMES.image("training"), ""))
+            assert not {"ProcessingJobName", "TrainingJobName"} & set(arguments)
+
+
+def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter(pipelines):
+    found = defaults(pipelines["training"])
+    config = Config()
+    for name, value in config.train.model_dump().items():
+        given = found[parameters.argument_name("train", name.replace("_", "-"))]
+        expected = definition.plain(value)
+        assert given == (
+            str(expected).lower()
+            if isinstance(expected, bool)
+            else expected or job.EMPTY
+            if expected == ""
+            else expected
+        )
+    for name, value in config.gate.model_dump().items():
+        assert found[parameters.argument_name("evaluate", f"gate-{name}")] == value
+    for name in ("features", "split", "train", "baseline", "evaluate"):
+        assert found[parameters.instance_name(name)] == getattr(config.cloud.instances, name)
+    assert found["TelemetryUri"] == NAMES.uri("data", "telemetry", "")
+    assert found["ChampionUri"] == NAMES.uri("champion", "")
+    assert found["ApprovalStatus"] == "PendingManualApproval"
+    assert "" not in found.values(), "SageMaker refuses an empty parameter"
+
+
+def test_steps_read_what_earlier_steps_wrote_by_reference_so_that_a_cached_step_leads_to_its_old_output(pipelines):
+    evaluate = step(pipelines["training"], "evaluate")["Arguments"]
+    read = {i["InputName"]: i["S3Input"]["S3Uri"] for i in evaluate["ProcessingInputs"]}
+    assert read["test"] == {"Get": "Steps.split.ProcessingOutputConfig.Outputs['test'].S3Output.S3Uri"}
+    assert read["models"] == {"Get": "Steps.train.ModelArtifacts.S3ModelArtifacts"}
+    assert read["champion"] == {"Get": "Parameters.ChampionUri"}
+    words = evaluate["AppSpecification"]["ContainerArguments"]
+    assert words[words.index("--models") + 1] == "/opt/ml/processing/input/models/models"
+    assert words[words.index("--champion") + 1] == "/opt/ml/processing/input/champion"
+
+
+def test_a_new_step_is_an_entry_and_nothing_more_in_the_cloud_too():
+    config = Config()
+    pipeline = compiler.pipelines(config, "v1")[0]
+    entry = Step("headcount", "scarcegan.steps.headcount", {"features": "features.features"}, ("count",))
+    steps = (*pipeline.steps[:1], entry, *pipeline.steps[1:])
+    longer = Pipeline(pipeline.name, pipeline.sources, steps, pipeline.optional)
+    found = json.loads(compiler.compile_pipeline(longer, config, NAMES, BUNDLE).definition)
+    assert defaults(found)["HeadcountInstanceType"] == "ml.m5.xlarge"
+    assert problems(step(found, "headcount"), found) == []
+
+
+def test_new_data_behind_an_unchanged_place_is_a_cache_miss_for_the_steps_that_read_it_and_for_no_other(pipelines):
+    training = pipelines["training"]
+    prints = {
+        found["Name"]: sorted(k for k in found["Arguments"]["Environment"] if k.endswith("FINGERPRINT"))
+        for found in jobs(training)
+    }
+    assert prints == {
+        "features": ["LABELS_FINGERPRINT", "TELEMETRY_FINGERPRINT"],
+        "split": [],
+        "train": [],
+        "baseline": [],
+        "evaluate": ["CHAMPION_FINGERPRINT"],
+    }
+
+
+def test_the_cache_and_retries_are_on_every_job_and_never_on_the_registration(pipelines):
+    for pipeline in pipelines.values():
+        for found in jobs(pipeline):
+            assert found["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
+            assert {policy["MaxAttempts"] for policy in found["RetryPolicies"]} == {Config().local.retries}
+    assert "CacheConfig" not in step(pipelines["training"], "register")
+
+
+def test_no_retries_and_no_cache_when_none_are_wanted():
+    for found in jobs(compiled_training(local={"retries": 0}, cloud={"cache_days": 0})):
+        assert "RetryPolicies" not in found and "CacheConfig" not in found
+
+
+def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_key_and_it_reaches_no_network(pipelines):
+    for found in [found for pipeline in pipelines.values() for found in jobs(pipeline)]:
+        arguments = found["Arguments"]
+        output = arguments.get("ProcessingOutputConfig") or arguments["OutputDataConfig"]
+        machine = (
+            arguments["ProcessingResources"]["ClusterConfig"]
+            if "ProcessingResources" in arguments
+            else arguments["ResourceConfig"]
+        )
+        assert output["KmsKeyId"] == machine["VolumeKmsKeyId"] == NAMES.key_alias_arn
+        assert arguments.get("NetworkConfig", arguments)["EnableNetworkIsolation"] is True
+        assert arguments["RoleArn"] == NAMES.role_arn("job")
+        assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] == 12 * 3600
+        assert {"Key": "sagemaker:project-name", "Value": NAMES.project} in arguments["Tags"]
+
+
+def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
+    train = step(all_on["training"], "train")["Arguments"]
+    assert train["EnableManagedSpotTraining"] is True
+    assert train["StoppingCondition"]["MaxWaitTimeInSeconds"] == 24 * 3600
+    assert train["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
+    assert train["CheckpointConfig"]["S3Uri"] == NAMES.uri("checkpoints", "train"), (
+        "part of the cache key: no execution"
+    )
+    assert train["VpcConfig"] == {"SecurityGroupIds": ["sg-0a1b2c3d"], "Subnets": ["subnet-0a1b2c3d"]}
+    assert train["Environment"]["MLFLOW_TRACKING_URI"] == ALL_ON["cloud"]["mlflow_app"]
+    split = step(all_on["training"], "split")["Arguments"]
+    assert split["NetworkConfig"]["VpcConfig"] == train["VpcConfig"]
+    assert split["NetworkConfig"]["EnableNetworkIsolation"] is False
+    assert "MLFLOW_TRACKING_URI" not in split["Environment"]
+    assert {"Key": "cost-centre", "Value": "42"} in split["Tags"]
+
+
+def test_a_key_of_ones_own_or_none_for_machines_with_local_disks():
+    own = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    for chosen, expected in ((own, own), ("none", None)):
+        split = step(compiled_training(cloud={"volume_key": chosen}), "split")["Arguments"]
+        assert split["ProcessingResources"]["ClusterConfig"].get("VolumeKmsKeyId") == expected
+
+
+def test_nothing_is_registered_unless_gate_json_says_so_and_the_failure_says_its_reason(pipelines):
+    gate = step(pipelines["training"], "gate")
+    evaluate = step(pipelines["training"], "evaluate")
+    assert evaluate["PropertyFiles"] == [{"PropertyFileName": "gate", "OutputName": "gate", "FilePath": "gate.json"}]
+    read = {"Get": "Steps.evaluate.PropertyFiles.gate"}
+    [condition] = gate["Arguments"]["Conditions"]
+    assert condition == {
+        "Type": "Equals",
+        "LeftValue": {"Std:JsonGet": {"PropertyFile": read, "Path": "passed"}},
+        "RightValue": True,
+    }
+    assert [found["Name"] for found in gate["Arguments"]["IfSteps"]] == ["register"]
+    [closed] = gate["Arguments"]["ElseSteps"]
+    assert {"Std:JsonGet": {"PropertyFile": read, "Path": "reason"}} in closed["Arguments"]["ErrorMessage"]["Std:Join"][
+        "Values"
+    ]
+
+
+def test_registration_calls_the_projects_function_with_a_flat_event(pipelines):
+    register = step(pipelines["training"], "register")
+    assert register["FunctionArn"] == NAMES.register_function_arn
+    event = register["Arguments"]
+    assert event["models_folder"] == "models"
+    assert event["run"] == {"Get": "Execution.PipelineExecutionId"}
+    assert event["approval_status"] == {"Get": "Parameters.ApprovalStatus"}
+    assert event["code_version"] == BUNDLE.digest
+    assert {"models", "evaluation", "gate", "baseline", "packages_out", "group", "classes", "data_fingerprint"} < set(
+        event
+    )
+    assert [output["OutputName"] for output in register["OutputParameters"]] == ["set_id", "versions", "group"]
+
+
+def test_the_settings_a_model_is_registered_with_are_those_of_its_execution(pipelines):
+    training = pipelines["training"]
+    text = step(training, "register")["Arguments"]["config"]
+    compiled_with = json.loads(Config().model_dump_json(exclude={"local", "serve", "cloud"}))
+    assert json.loads(sample(text, defaults(training))) == compiled_with
+    other = {"TrainIterations": 2000, "TrainTrunk": "8,4", "TrainExpert": "false", "EvaluateGateMetric": "recall"}
+    found = json.loads(sample(text, defaults(training) | other))
+    assert (found["train"]["iterations"], found["train"]["trunk"], found["train"]["expert"]) == (2000, [8, 4], False)
+    assert found["gate"]["metric"] == "recall"
+
+
+def test_words_from_a_list_are_refused_by_sagemaker_itself_when_they_are_not_in_it(pipelines):
+    choices = {found["Name"]: found.get("EnumValues") for found in pipelines["training"]["Parameters"]}
+    assert choices["EvaluateGateChampion"] == ["not_worse", "better", "report"]
+    assert choices["TrainExpert"] == ["true", "false"]
+    assert choices["TrainTrunk"] is None
+
+
+def test_the_metric_expressions_read_the_lines_the_train_step_prints(pipelines):
+    source = (SOURCE / "scarcegan/model/gan/scarcegan.py").read_text(encoding="utf-8")
+    [reported] = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REPORTED"
+    ]
+    line = "Iteration=50;" + "".join(
+        f" {name}={value:.6f};" for name, value in zip(reported, (0.5, -1.25, 1e-7, 3e9), strict=True)
+    )
+    metrics = step(pipelines["training"], "train")["Arguments"]["AlgorithmSpecification"]["MetricDefinitions"]
+    found = {metric["Name"]: float(re.search(metric["Regex"], line)[1]) for metric in metrics}
+    assert found == dict(zip(reported, (0.5, -1.25, 0.0, 3e9), strict=True))
+
+
+def test_a_long_value_travels_in_pieces_that_the_job_joins_again():
+    columns = [f"feature_number_{number}" for number in range(60)]
+    words = step(compiled_training(data={"columns": columns}), "features")["Arguments"]["AppSpecification"][
+        "ContainerArguments"
+    ]
+    fixed = [word for word in words if isinstance(word, str)]
+    assert max(map(len, fixed)) <= 256
+    assert f"--columns={','.join(columns)}" in job.joined(fixed)
+
+
+def test_more_than_sagemaker_takes_is_refused_before_it_is_sent():
+    columns = [f"feature_number_{number}" for number in range(3000)]
+    with pytest.raises(ValueError, match=r"step 'features': \d+ container arguments, SageMaker takes 100"):
+        compiled_training(data={"columns": columns})
+
+
+def replace(pipeline: dict, old: str, new: str) -> dict:
+    return json.loads(json.dumps(pipeline).replace(old, new))
+
+
+def rename_output(pipeline: dict) -> dict:
+    step(pipeline, "split")["Arguments"]["ProcessingOutputConfig"]["Outputs"][3]["OutputName"] = "tset"
+    return pipeline
+
+
+def rename_file(pipeline: dict) -> dict:
+    step(pipeline, "evaluate")["PropertyFiles"][0]["OutputName"] = "gaet"
+    return pipeline
+
+
+def drop_file(pipeline: dict) -> dict:
+    del step(pipeline, "evaluate")["PropertyFiles"]
+    return pipeline
+
+
+def rename_channel(pipeline: dict) -> dict:
+    channel = step(pipeline, "split")["Arguments"]["ProcessingInputs"][2]["S3Input"]
+    channel["LocalPath"] = "/opt/ml/processing/input/feature"
+    return pipeline
+
+
+def swap(pipeline: dict) -> dict:
+    pipeline["Steps"][0], pipeline["Steps"][1] = pipeline["Steps"][1], pipeline["Steps"][0]
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (rename_output, r"refers to Steps\.split\.\S+'test'\S+: it has"),
+        (rename_file, "property file 'gate' lies in output 'gaet', which is not there"),
+        (drop_file, r"step 'gate' refers to Steps\.evaluate\.PropertyFiles\.gate: it has"),
+        (rename_channel, "the words name /opt/ml/processing/input/features, which no channel brings"),
+        (rename_channel, "'features' lies at /opt/ml/processing/input/feature, which the words of the job do not name"),
+        (swap, "step 'split' refers to .*: no step 'features' above it"),
+        (lambda p: replace(p, "Parameters.TrainIterations", "Parameters.TrainIteration"), "no such parameter"),
+        (
+            lambda p: replace(p, "Parameters.TrainIterations", "Parameters.TrainSeeds"),
+            "'TrainIterations' is read by no step",
+        ),
+        (lambda p: replace(p, "Execution.PipelineExecutionId", "Execution.Id"), "executions have no such variable"),
+        (lambda p: replace(p, '"Name": "baseline"', '"Name": "split"'), "two steps are called 'split'"),
+        (lambda p: replace(p, '"OutputName": "folds"', '"OutputName": "test2"'), "output 'test' begins output 'test2'"),
+        (
+            lambda p: replace(p, '"ChannelName": "wheels"', '"ChannelName": "weels"'),
+            "step 'train': no channel 'wheels'",
+        ),
+    ],
+)
+def test_what_the_sdk_lets_pass_and_no_execution_survives_is_refused_and_named(training, seed, words):
+    refusals.check(training)
+    with pytest.raises(ValueError, match=words):
+        refusals.check(seed(training))
+
+
+def test_gates_that_stand_side_by_side_are_refused_for_sagemaker_nests_them():
+    source = Step("a", "toy.a", {"x": "x"}, ("one", "two"))
+    both = Step("b", "toy.b", {"x": "x"}, ("out",), after=("first", "second"))
+    toy = Pipeline("toy", ("x",), (source, Gate("first", "a.one"), Gate("second", "a.two"), both))
+    with pytest.raises(ValueError, match=r"stands behind the gates .* side by side"):
+        compiler.gate_of(toy, both)
+
+
+def test_a_parameter_must_be_an_argument_and_two_must_not_share_a_name():
+    with pytest.raises(ValueError, match="step 'a' has no argument 'iterations' to be a parameter"):
+        Pipeline("toy", (), (Step("a", "toy.a", {}, ("out",), parameters={"iterations": "train.iterations"}),))
+    steps = (
+        Step("a", "toy.a", {}, ("out",), {"b-c": 1}, parameters={"b-c": "train.seeds"}),
+        Step("a-b", "toy.b", {}, ("out",), {"c": 1}, parameters={"c": "train.seed"}),
+    )
+    with pytest.raises(ValueError, match="would both be called ABC"):
+        parameters.of(Pipeline("toy", (), steps), Config(), NAMES)
+
+
+def changed(**settings):
+    before, after = Config(), Config.model_validate(settings)
+    return parameters.changed((definition.training(before), before), (definition.training(after), after), NAMES)
+
+
+def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
+    assert changed() == {}
+    assert changed(cloud={"endpoint": {"wait_minutes": 7}}) == {}, "no part of a pipeline"
+    assert changed(train={"iterations": 2000}, gate={"minimum": 0.4}) == {
+        "TrainIterations": 2000,
+        "EvaluateGateMinimum": 0.4,
+    }
+    assert changed(cloud={"instances": {"train": "ml.c5.4xlarge"}}) == {"TrainInstanceType": "ml.c5.4xlarge"}
+    assert changed(train={"expert": False, "class_weights": [1.0, 1.0, 1.0, 2.0]}) == {
+        "TrainExpert": "false",
+        "TrainClassWeights": "1.0,1.0,1.0,2.0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"features": {"window_days": 40}}, "features.window-days"),
+        ({"labels": {"rare_class": "fraud"}}, "evaluate.classes"),
+        ({"cloud": {"spot": True}}, "cloud.spot"),
+        ({"cloud": {"tags": {"a": "b"}}}, "cloud.tags"),
+        ({"local": {"retries": 3}}, "train.retries"),
+    ],
+)
+def test_what_only_a_new_definition_can_change_is_refused_for_one_execution(settings, key):
+    with pytest.raises(UserError, match=f"cannot change for one execution: .*{key}.*scarcegan upsert"):
+        changed(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"subnets": ["subnet-1"]}, "give both or neither"),
+        ({"mlflow_app": ALL_ON["cloud"]["mlflow_app"]}, "no job reaches mlflow_app"),
+        ({"tags": {"aws:mine": "1"}}, "AWS keeps tags"),
+        ({"instances": {"train": "m5.large"}}, "should match pattern"),
+    ],
+)
+def test_a_cloud_section_that_would_fail_is_refused_when_it_is_read(tmp_path: Path, settings, words):
+    from scarcegan.pipeline.config import load
+
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"cloud": settings}), encoding="utf-8")
+    with pytest.raises(UserError, match=words):
+        load(path)

@@ -1,0 +1,561 @@
+"""Upsert, start, status, logs and stop below the command line. moto plays AWS where it can, else the Stubber."""
+
+import io
+import json
+import tarfile
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, InvalidRegionError, NoCredentialsError
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from pipelines_in_moto import (
+    ACCOUNT,
+    BEGUN,
+    CREDENTIALS,
+    JOB,
+    NAMES,
+    Compiled,
+    keys,
+    make_bucket,
+    make_plan,
+    step,
+)
+from scarcegan.aws import client as aws
+from scarcegan.errors import UserError
+from scarcegan.pipeline import config as settings
+from scarcegan.sagemaker import bundle, executions, start, upsert
+
+ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A project's settings with the defaults; credentials that only moto takes."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
+    return settings.load(tmp_path / "config.yaml")
+
+
+@pytest.fixture
+def door(config):
+    """AWS as moto plays it, with nothing in it."""
+    with mock_aws():
+        yield aws.connect(config)
+
+
+@pytest.fixture
+def wheels(monkeypatch):
+    """Stands in for pip: two wheels; the list it returns fills when they are asked for."""
+    asked = []
+
+    def download(requirements, folder):
+        asked.append(requirements.name)
+        for name in ("a-1-py3-none-any.whl", "b-2-py3-none-any.whl"):
+            (folder / name).write_bytes(b"wheel")
+        return sorted(folder.glob("*.whl"))
+
+    monkeypatch.setattr(bundle, "download_wheels", download)
+    return asked
+
+
+def walk(door, tmp_path, config, upload_only=False):
+    return upsert.walk(make_plan(tmp_path, config, NAMES), door, upload_only, lambda line: None)
+
+
+# -- upsert ---------------------------------------------------------------------------------------------------------
+
+
+def test_volumes_are_encrypted_with_the_arn_of_the_projects_key_as_the_toolchain_publishes_it_in_moto(door, config):
+    with pytest.raises(UserError, match=r"no SSM parameter /rare-players/key .* Deploy infra/toolchain\.yaml"):
+        upsert.with_volume_key(config, door)
+    arn = NAMES.arn("kms", "key/1234")
+    door.client("ssm").put_parameter(Name="/rare-players/key", Value=arn, Type="String")
+    assert upsert.with_volume_key(config, door).cloud.volume_key == arn
+    chosen = config.model_copy(update={"cloud": config.cloud.model_copy(update={"volume_key": "none"})})
+    assert upsert.with_volume_key(chosen, door) == chosen
+
+
+def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(door, tmp_path, config, wheels):
+    s3 = make_bucket()
+    done = walk(door, tmp_path, config)
+    assert done["pipelines"] == {"rare-players-training": "created", "rare-players-scoring": "created"}
+    assert keys(s3) == {
+        "champion/.empty",
+        "code/1a/source.tar.gz",
+        "lambda/register-1a.zip",
+        "wheels/2b/.complete",
+        "wheels/2b/a-1-py3-none-any.whl",
+        "wheels/2b/b-2-py3-none-any.whl",
+    }
+    made = door.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
+    assert made["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/rare-players-eu-west-1-pipeline"
+    tags = door.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
+    assert tags == [{"Key": "owner", "Value": "us"}]
+
+
+def test_a_second_upsert_does_nothing_and_a_changed_definition_is_changed_in_moto(door, tmp_path, config, wheels):
+    make_bucket()
+    walk(door, tmp_path, config)
+    assert walk(door, tmp_path, config) == {
+        "uploaded": [],
+        "wheels": 0,
+        "pipelines": {"rare-players-training": "unchanged", "rare-players-scoring": "unchanged"},
+    }
+    assert wheels == ["requirements-jobs.txt"]
+    other = settings.load(tmp_path / "config.yaml", ["train.iterations=5"])
+    done = walk(door, tmp_path, other)
+    assert done["pipelines"] == {"rare-players-training": "changed", "rare-players-scoring": "unchanged"}
+
+
+def test_uploading_only_touches_no_pipeline_in_moto(door, tmp_path, config, wheels):
+    make_bucket()
+    assert walk(door, tmp_path, config, upload_only=True)["pipelines"] == {}
+    assert door.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
+
+
+def test_an_upload_of_wheels_that_was_broken_off_is_begun_again_in_moto(door, tmp_path, config, wheels):
+    s3 = make_bucket()
+    s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/a-1-py3-none-any.whl", Body=b"")
+    assert walk(door, tmp_path, config)["wheels"] == 2
+    assert "wheels/2b/.complete" in keys(s3)
+
+
+def test_the_present_champion_survives_an_upsert_in_moto(door, tmp_path, config, wheels):
+    s3 = make_bucket()
+    s3.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"champion")
+    walk(door, tmp_path, config)
+    assert s3.get_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz")["Body"].read() == b"champion"
+
+
+def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(door, tmp_path, config):
+    with pytest.raises(
+        UserError,
+        match=r"there is no bucket .* \(account 123456789012\) .* aws cloudformation deploy --stack-name .*-toolchain",
+    ):
+        walk(door, tmp_path, config)
+
+
+def test_a_bucket_of_that_name_in_another_account_is_not_written_to_stubbed(config, tmp_path):
+    door = aws.connect(config)
+    with Stubber(door.client("s3")) as stub:
+        owner = {"Bucket": NAMES.bucket, "ExpectedBucketOwner": ACCOUNT}
+        stub.add_client_error("head_bucket", service_error_code="403", http_status_code=403, expected_params=owner)
+        with pytest.raises(UserError, match="it is another account's, or you lack s3:ListBucket"):
+            walk(door, tmp_path, config)
+
+
+def test_a_plan_shows_steps_behind_the_gate_and_the_machine_a_parameter_stands_for():
+    definition = {
+        "Parameters": [{"Name": "TrainInstanceType", "DefaultValue": "ml.m5.large"}],
+        "Steps": [
+            {
+                "Name": "train",
+                "Type": "Training",
+                "Arguments": {"ResourceConfig": {"InstanceType": {"Get": "Parameters.TrainInstanceType"}}},
+            },
+            {
+                "Name": "gate",
+                "Type": "Condition",
+                "Arguments": {"IfSteps": [{"Name": "register", "Type": "Lambda"}], "ElseSteps": []},
+            },
+        ],
+    }
+    found = [tuple(step.values()) for step in upsert.steps(definition)]
+    assert found == [("train", "Training", "ml.m5.large"), ("gate", "Condition", ""), ("register", "Lambda", "")]
+
+
+# -- start ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deployed(door, config, tmp_path, wheels):
+    """Both pipelines in moto, and telemetry in the bucket."""
+    s3 = make_bucket()
+    walk(door, tmp_path, config)
+    s3.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
+    return s3
+
+
+def plan_of(tmp_path, *changes, pipeline="training"):
+    return start.make_plan(tmp_path / "config.yaml", pipeline, changes, NAMES)
+
+
+def completed(door, tmp_path, *changes, pipeline="training"):
+    config = settings.load(tmp_path / "config.yaml")
+    return start.complete(plan_of(tmp_path, *changes, pipeline=pipeline), door, config)
+
+
+def test_what_an_execution_may_change_becomes_parameters(tmp_path, config):
+    changes = ["train.iterations=2000", "gate.minimum=0.4", "cloud.instances.train=ml.c5.4xlarge", "train.expert=false"]
+    assert plan_of(tmp_path, *changes).parameters == {
+        "TrainIterations": "2000",
+        "EvaluateGateMinimum": "0.4",
+        "TrainInstanceType": "ml.c5.4xlarge",
+        "TrainExpert": "false",
+    }
+
+
+def test_a_value_as_it_is_changes_nothing_and_is_no_mistake(tmp_path, config):
+    assert plan_of(tmp_path, "train.iterations=1000").parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("labels.rare_class=odd", "train.classes.*scarcegan upsert"),
+        ("cloud.max_hours=3", "cloud.max_hours.*scarcegan upsert"),
+        ("serve.port=1", "changes nothing of the training pipeline"),
+        ("data.path=elsewhere", "read from S3"),
+        ("train.iteration=1", "Did you mean 'iterations'"),
+        ("TelemetryUri=", "TelemetryUri has 0 characters"),
+        ("TelemetryUri=s3://" + "x" * 1020, "takes 1 to 1024"),
+    ],
+)
+def test_what_an_execution_cannot_change_is_refused_with_the_next_move(tmp_path, config, change, words):
+    with pytest.raises(UserError, match=words):
+        plan_of(tmp_path, change)
+
+
+def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(door, deployed, tmp_path):
+    plan = completed(door, tmp_path, "train.iterations=2000")
+    assert plan.parameters == {
+        "TrainIterations": "2000",
+        "TelemetryFingerprint": plan.parameters["TelemetryFingerprint"],
+        "LabelsUri": f"s3://{NAMES.bucket}/empty/",
+        "LabelsFingerprint": "none",
+        "ChampionFingerprint": "none",
+    }
+    arn = start.start(plan, door)
+    given = door.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
+    assert {item["Name"]: item["Value"] for item in given["PipelineParameters"]} == plan.parameters
+    assert executions.find(door) == arn
+    changed = executions.changed_parameters(door, arn, start.deployed_parameters(door, "training"))
+    assert changed == {"TrainIterations": "2000", "LabelsUri": f"s3://{NAMES.bucket}/empty/"}
+
+
+def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(door, deployed, tmp_path):
+    mark = "TelemetryFingerprint"
+    before = completed(door, tmp_path).parameters[mark]
+    assert completed(door, tmp_path).parameters[mark] == before
+    deployed.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"ROWS")
+    mended = completed(door, tmp_path).parameters[mark]
+    deployed.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-1.parquet", Body=b"more")
+    assert len({before, mended, completed(door, tmp_path).parameters[mark]}) == 3
+    elsewhere = "data/telemetry2/part-0.parquet"  # shares the beginning of its name, not the folder
+    now = completed(door, tmp_path).parameters[mark]
+    deployed.put_object(Bucket=NAMES.bucket, Key=elsewhere, Body=b"other")
+    assert completed(door, tmp_path).parameters[mark] == now
+
+
+def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(door, deployed, tmp_path):
+    deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")
+    given = completed(door, tmp_path).parameters
+    assert given["ChampionFingerprint"] != "none" and "ChampionUri" not in given
+
+
+def test_config_yaml_has_the_last_word_over_an_older_pipeline_and_says_so_in_moto(door, deployed, tmp_path):
+    (tmp_path / "config.yaml").write_text("train: {iterations: 3000}\n", encoding="utf-8")
+    plan = completed(door, tmp_path)
+    assert plan.parameters["TrainIterations"] == "3000"
+    assert plan.notes == ("config.yaml says TrainIterations=3000, the pipeline's default is 1000: passed",)
+
+
+def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(door, deployed, tmp_path):
+    with pytest.raises(UserError, match="no model there"):
+        completed(door, tmp_path, pipeline="scoring")
+    with pytest.raises(UserError, match=r"s3://elsewhere/: no telemetry there. Copy it there: aws s3 sync"):
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
+        completed(door, tmp_path, "TelemetryUri=s3://elsewhere/")
+
+
+def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(door, deployed, tmp_path):
+    newer = start.StartPlan("training", {"ModelColour": "red"})
+    with pytest.raises(
+        UserError, match=r"has no parameter ModelColour \(it has: .*the code is newer .*scarcegan upsert"
+    ):
+        start.complete(newer, door, settings.load(tmp_path / "config.yaml"))
+    door.client("sagemaker").delete_pipeline(PipelineName="rare-players-training")
+    with pytest.raises(UserError, match=r"no pipeline 'rare-players-training' in eu-west-1 .* Type: scarcegan upsert"):
+        completed(door, tmp_path)
+
+
+# -- look -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answers(config):
+    """answers(service, operation, answer, **expected): what AWS will say next to the door, in order."""
+    door = aws.connect(config)
+    stubs = {}
+
+    def answer(service, operation, response, **expected):
+        stub = stubs.setdefault(service, Stubber(door.client(service)))
+        stub.add_response(operation, response, expected or None)
+        stub.activate()
+        return door
+
+    yield answer
+    for stub in stubs.values():
+        stub.assert_no_pending_responses()
+
+
+def describe(answers, status="Executing", **more):
+    about = {"PipelineExecutionStatus": status, "CreationTime": BEGUN, "LastModifiedTime": BEGUN, **more}
+    return answers("sagemaker", "describe_pipeline_execution", about, PipelineExecutionArn=ARN)
+
+
+def list_steps(answers, *steps):
+    listed = {"PipelineExecutionSteps": list(steps)}
+    return answers(
+        "sagemaker", "list_pipeline_execution_steps", listed, PipelineExecutionArn=ARN, SortOrder="Ascending"
+    )
+
+
+def test_an_execution_tells_its_steps_minutes_and_the_trainings_metrics_stubbed(answers):
+    describe(answers)
+    cached = {"SourcePipelineExecutionArn": ARN}
+    door = list_steps(
+        answers,
+        step("features", CacheHitResult=cached),
+        step("train", "TrainingJob", status="Executing", minutes=None, AttemptCount=2),
+    )
+    metric = {"MetricName": "Generator_Loss", "Value": 0.5, "Timestamp": BEGUN}
+    about = {"FinalMetricDataList": [metric]}
+    answers("sagemaker", "describe_training_job", about_training(**about), TrainingJobName="pipelines-x-train")
+    found = executions.status(door, ARN)
+    assert (found.execution, found.pipeline, found.status) == ("abc123", "rare-players-training", "Executing")
+    first, second = found.steps
+    assert (first.cached, first.minutes, first.job) == (True, 3.0, f"{JOB}:processing-job/pipelines-x-features")
+    assert (second.attempts, second.metrics) == (2, {"Generator_Loss": 0.5})
+    assert not found.ended
+
+
+def about_training(**more):
+    """The least that DescribeTrainingJob answers."""
+    return {
+        "TrainingJobName": "x",
+        "TrainingJobArn": f"{JOB}:training-job/x",
+        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{NAMES.bucket}/runs/abc123/train/model.tar.gz"},
+        "TrainingJobStatus": "Completed",
+        "SecondaryStatus": "Completed",
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        "ResourceConfig": {"VolumeSizeInGB": 1},
+        "StoppingCondition": {},
+        "CreationTime": BEGUN,
+        **more,
+    }
+
+
+@pytest.mark.parametrize(("failed", "closed"), [("Fail", True), ("ProcessingJob", False)])
+def test_a_closed_gate_is_told_from_a_failure_stubbed(answers, failed, closed):
+    describe(answers, "Failed", FailureReason="a step failed")
+    about = step("gate-closed", failed, status="Failed", FailureReason="pr_auc 0.2 is below 0.3")
+    found = executions.status(list_steps(answers, step("evaluate"), about), ARN)
+    assert found.ended and found.gate_closed is closed
+    assert found.steps[-1].reason == "pr_auc 0.2 is below 0.3"
+
+
+def test_an_execution_is_found_by_its_id_in_either_pipeline_stubbed(config):
+    door = aws.connect(config)
+    scoring = ARN.replace("training", "scoring")
+    with Stubber(door.client("sagemaker")) as stub:
+        missing = {"service_error_code": "ResourceNotFound", "http_status_code": 400}
+        stub.add_client_error("describe_pipeline_execution", expected_params={"PipelineExecutionArn": ARN}, **missing)
+        stub.add_response("describe_pipeline_execution", {}, {"PipelineExecutionArn": scoring})
+        assert executions.find(door, "abc123") == scoring
+        stub.add_client_error("describe_pipeline_execution", **missing)
+        stub.add_client_error("describe_pipeline_execution", **missing)
+        with pytest.raises(UserError, match="no execution 'abc124' of this project"):
+            executions.find(door, "abc124")
+
+
+def test_a_pipeline_that_never_ran_or_is_not_there_says_what_comes_first_in_moto(door, config, tmp_path, wheels):
+    make_bucket()
+    with pytest.raises(UserError, match="Type: scarcegan upsert"):
+        executions.find(door)
+    walk(door, tmp_path, config)
+    with pytest.raises(UserError, match="has never run"):
+        executions.find(door)
+
+
+# -- logs -----------------------------------------------------------------------------------------------------------
+
+
+def log(answers, lines, **expected):
+    events = [{"message": f"{line}\n"} for line in lines]
+    return answers("logs", "filter_log_events", {"events": events}, **expected)
+
+
+def test_logs_are_those_of_the_step_that_failed_stubbed(answers):
+    list_steps(answers, step("features", status="Failed"), step("split", status="Succeeded"))
+    group = {"logGroupName": "/aws/sagemaker/ProcessingJobs", "logStreamNamePrefix": "pipelines-x-features/"}
+    door = log(answers, ["one", "two"], **group)
+    assert list(executions.log_lines(door, ARN)) == ["one", "two"]
+
+
+def test_logs_of_a_training_and_of_a_function_lie_elsewhere_stubbed(answers):
+    function = step("register", "Lambda")
+    function["Metadata"]["Lambda"] = {"Arn": NAMES.register_function_arn}
+    group = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": "pipelines-x-train/"}
+    list_steps(answers, step("train", "TrainingJob"), function)
+    door = log(answers, ["loss"], **group)
+    assert list(executions.log_lines(door, ARN, "train")) == ["loss"]
+    list_steps(answers, step("train", "TrainingJob"), function)
+    begun = int(BEGUN.timestamp() * 1000)
+    log(
+        answers,
+        ["four packages"],
+        logGroupName="/aws/lambda/rare-players-register",
+        startTime=begun,
+        endTime=begun + 180_000,
+    )
+    assert list(executions.log_lines(door, ARN)) == ["four packages"]
+
+
+def test_a_step_without_logs_names_those_that_have_some_stubbed(answers):
+    door = list_steps(answers, step("features"), step("gate", "Condition"))
+    with pytest.raises(UserError, match=r"no log of step 'gate' .* Steps with a log: features"):
+        list(executions.log_lines(door, ARN, "gate"))
+
+
+# -- stop and fetch -------------------------------------------------------------------------------------------------
+
+
+def test_stopping_asks_for_that_execution_stubbed(config):
+    door = aws.connect(config)
+    asked = []
+    with Stubber(door.client("sagemaker")) as stub:
+        stub.add_response("stop_pipeline_execution", {"PipelineExecutionArn": ARN})
+        events = door.client("sagemaker").meta.events
+        events.register(
+            "before-parameter-build.*.StopPipelineExecution", lambda params, **_: asked.append(dict(params))
+        )
+        executions.stop(door, ARN)
+    assert [params["PipelineExecutionArn"] for params in asked] == [ARN]
+
+
+def archive(**files):
+    """A tar.gz of these files: path with __ for / -> text."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as packed:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.size = len(text)
+            packed.addfile(info, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+@pytest.fixture
+def finished(door, monkeypatch):
+    """An execution whose jobs are told by the test, its outputs in moto's S3."""
+    s3 = make_bucket()
+    uri = f"s3://{NAMES.bucket}/runs/first/evaluate/gate"
+    outputs = {"Outputs": [{"OutputName": "gate", "S3Output": {"S3Uri": uri}}]}
+    s3.put_object(Bucket=NAMES.bucket, Key="runs/first/evaluate/gate/gate.json", Body=b"{}")
+    model = archive(models__a="model", curves__curves="curve")
+    s3.put_object(Bucket=NAMES.bucket, Key="runs/abc123/train/model.tar.gz", Body=model)
+    client = door.client("sagemaker")
+    monkeypatch.setattr(client, "describe_processing_job", lambda **_: {"ProcessingOutputConfig": outputs})
+    monkeypatch.setattr(client, "describe_training_job", lambda **_: about_training())
+    listed = {
+        "abc123": [step("evaluate", CacheHitResult={}), step("train", "TrainingJob"), step("split", status="Failed")]
+    }
+    monkeypatch.setattr(executions, "raw_steps", lambda _, arn: listed[arn.rsplit("/", 1)[1]])
+    return listed
+
+
+def test_an_output_is_fetched_from_where_its_job_wrote_it_with_jobs_stubbed(door, finished, tmp_path):
+    assert (executions.fetch(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").read_text() == "{}"
+    curves = executions.fetch(door, ARN, "train", "curves", tmp_path / "curves")
+    assert [path.name for path in curves.iterdir()] == ["curves"]
+    with pytest.raises(UserError, match="step 'split' has not succeeded"):
+        executions.fetch(door, ARN, "split", "test", tmp_path / "x")
+    with pytest.raises(UserError, match=r"no output 'gates'. It has: gate"):
+        executions.fetch(door, ARN, "evaluate", "gates", tmp_path / "x")
+
+
+def test_a_step_from_the_cache_is_fetched_from_the_execution_it_ran_in_with_jobs_stubbed(door, finished, tmp_path):
+    finished["first"] = [step("evaluate")]
+    cached = step("evaluate", CacheHitResult={"SourcePipelineExecutionArn": ARN.replace("abc123", "first")})
+    finished["abc123"] = [cached | {"Metadata": {}}]
+    assert (executions.fetch(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").exists()
+
+
+def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(door, tmp_path):
+    s3 = make_bucket()
+    s3.put_object(Bucket=NAMES.bucket, Key="runs/../../x", Body=b"")
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        aws.fetch_folder(door, f"s3://{NAMES.bucket}/runs", tmp_path / "in")
+    assert not (tmp_path / "x").exists()
+
+
+# -- refusals -------------------------------------------------------------------------------------------------------
+
+
+def refused(code, message, operation="CreatePipeline"):
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+DENIED = (
+    "User: arn:aws:sts::123456789012:assumed-role/Dev/me is not authorized to perform: sagemaker:CreatePipeline on "
+    "resource: arn:aws:sagemaker:eu-west-1:123456789012:pipeline/x because no identity-based policy allows it"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NoCredentialsError(), "no AWS credentials .*aws sso login"),
+        (refused("ExpiredTokenException", "The security token included in the request is expired"), "aws sso login"),
+        (refused("AccessDeniedException", DENIED), "role/Dev/me may not sagemaker:CreatePipeline on .*-build has it"),
+        (refused("403", "Forbidden", "PutObject"), "may not s3:PutObject.*README, 'Permissions'"),
+        (refused("AccessDenied", "Access Denied", "ListObjectsV2"), "may not s3:ListBucket"),
+        (refused("NoSuchBucket", "no"), "aws cloudformation deploy"),
+        (
+            refused("ValidationException", "TrainIterations: not an Integer", "StartX"),
+            "refuses StartX: TrainIterations",
+        ),
+        (InvalidRegionError(region_name="eu west"), "eu west.*project.region"),
+        (refused("ResourceLimitExceeded", "ml.p4d"), "Service Quotas"),
+        (refused("ThrottlingException", "slow down"), "Wait a minute"),
+        (EndpointConnectionError(endpoint_url="https://x"), "AWS cannot be reached in 'eu-west-1'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_aws_refuses_is_a_sentence_with_the_next_move(config, error, words):
+    with pytest.raises(UserError, match=words), aws.plainly(config):
+        raise error
+
+
+def test_what_is_nobodys_mistake_stays_a_bug(config):
+    with pytest.raises(ClientError), aws.plainly(config):
+        raise refused("InternalFailure", "oops")
+
+
+def test_an_account_that_is_none_is_refused(config, monkeypatch):
+    monkeypatch.setenv("AWS_ACCOUNT_ID", "12")
+    with pytest.raises(UserError, match="an account has 12 digits"):
+        aws.connect(config)
+
+
+def test_without_a_named_account_aws_is_asked_for_it_in_moto(config, monkeypatch):
+    monkeypatch.delenv("AWS_ACCOUNT_ID")
+    with mock_aws():
+        assert aws.connect(config).names.account == ACCOUNT
+
+
+def test_a_library_that_is_not_installed_names_the_command_and_a_broken_one_is_a_bug(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"nosuchsdk is not installed.*pip install -r requirements-cloud.txt"):
+        aws.library("nosuchsdk.core")
+    (tmp_path / "brokensdk.py").write_text("import nosuchmodule\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nosuchmodule"):
+        aws.library("brokensdk")
+
+
+def test_the_toy_pipeline_of_these_tests_has_the_parameters_of_the_real_one(config):
+    found = [item["Name"] for item in json.loads(Compiled("training", config).definition)["Parameters"]]
+    assert {"TrainIterations", "TelemetryFingerprint", "ApprovalStatus", "TrainInstanceType"} <= set(found)

@@ -1,0 +1,306 @@
+"""The register step as a Lambda function: S3 in, one set in the registry out. AWS is moto's, the lineage stubbed."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from registry_contract import CONTENT, DEFINITIONS
+from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, asked, aws, keys, open_registry, refused, versions
+from scarcegan.errors import UserError
+from scarcegan.registry.contract import fingerprint
+from scarcegan.registry.sagemaker import lineage, set_record
+from scarcegan.registry.sagemaker import registry as sagemaker
+from scarcegan.sagemaker import register_function as step
+from scarcegan.sagemaker.bundle import lambda_bundle
+from scarcegan.sagemaker.register_function import handler
+from scarcegan.steps.register import Lineage, requests_of
+
+ROOT = Path(__file__).parents[2]
+RUN = "runs/abc123"
+CLASSES = ["dormant", "normal", "risky"]
+EVALUATION = {"scarcegan": {"metrics": {"pr_auc": {"value": 0.75}, "recall": {"value": 0.5}}}}
+GATE = {"passed": True, "reason": "0.75 is over 0.3", "definition": "high_precision", "metric": "pr_auc"}
+EXECUTION = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/risky-training/execution/abc123"
+
+
+def content(name: str, definition: str) -> bytes:
+    if name == "model/model.json":
+        return json.dumps({"definition": definition, "keep": "highest_pr_auc", "classes": CLASSES}).encode()
+    value = EVALUATION if name == "evaluation/evaluation.json" else {"about": definition}
+    return json.dumps(value).encode()
+
+
+def put(key: str, body: bytes) -> None:
+    Session().client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=body)
+
+
+def trained(start: str = "") -> bytes:
+    """What SageMaker writes after training: one archive, a folder per output."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        files = {f"curves/{number}.csv": b"1,2" for number in range(3)}
+        for definition in DEFINITIONS:
+            parts = [name for name in CONTENT if name.startswith("model/")]
+            files |= {f"models/{definition}/{name[6:]}": content(name, definition) for name in parts}
+        for name, body in files.items():
+            entry = tarfile.TarInfo(start + name)
+            entry.size = len(body)
+            archive.addfile(entry, io.BytesIO(body))
+    return out.getvalue()
+
+
+@pytest.fixture
+def event(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The event SageMaker would send, after an execution that has put its outputs into the bucket."""
+    with aws(monkeypatch) as session:
+        monkeypatch.setattr(sagemaker.SageMakerRegistry, "client", lambda self, service: session.client(service))
+        put(f"{RUN}/train/model.tar.gz", trained())
+        for definition in DEFINITIONS:
+            for name in CONTENT:
+                part, rest = name.split("/", 1)
+                step = {"evaluation": "evaluate", "baseline": "baseline"}.get(part)
+                if step:
+                    put(f"{RUN}/{step}/{part}/{definition}/{rest}", content(name, definition))
+        put(f"{RUN}/evaluate/evaluation/predictions.parquet", b"large, and no part of a package")
+        put(f"{RUN}/evaluate/gate/gate.json", json.dumps(GATE).encode())
+        yield {
+            "models": NAMES.uri(RUN, "train", "model.tar.gz"),
+            "models_folder": "models",
+            "evaluation": NAMES.uri(RUN, "evaluate", "evaluation"),
+            "gate": NAMES.uri(RUN, "evaluate", "gate"),
+            "baseline": NAMES.uri(RUN, "baseline", "baseline"),
+            "packages_out": NAMES.uri(RUN, "register", "packages"),
+            "group": GROUP,
+            "classes": ",".join(CLASSES),
+            "run": "abc123",
+            "data_fingerprint": "d4t4-1ab3l",
+            "code_version": "c0de",
+            "config": '{"train": {"seed": 7}}',
+            "approval_status": "PendingManualApproval",
+            "execution_arn": EXECUTION,
+        }
+
+
+def written() -> list[dict[str, Any]]:
+    """packages.json as the function wrote it."""
+    key = f"{RUN}/register/packages/packages.json"
+    return json.loads(Session().client("s3").get_object(Bucket=NAMES.bucket, Key=key)["Body"].read())
+
+
+def test_the_function_registers_four_packages_as_one_set_in_moto(event: dict[str, str]) -> None:
+    answer = handler(event)
+    packages = open_registry().packages()
+    assert answer == {"set_id": packages[0].set_id, "versions": "1,2,3,4", "group": GROUP}
+    assert [package.definition for package in packages] == list(DEFINITIONS)
+    assert {package.status for package in packages} == {"PendingManualApproval"}
+    assert packages[0].metrics == {"pr_auc": 0.75, "recall": 0.5}
+    assert packages[0].gate == GATE
+    assert (packages[0].run, packages[0].data_fingerprint, packages[0].code_version) == ("abc123", "d4t4-1ab3l", "c0de")
+    assert [each["version"] for each in written()] == [1, 2, 3, 4]
+
+
+def test_a_set_has_the_same_id_as_on_the_laptop_in_moto(event: dict[str, str], tmp_path: Path) -> None:
+    for definition in DEFINITIONS:
+        for name in CONTENT:
+            part, rest = name.split("/", 1)
+            path = tmp_path / {"model": "models"}.get(part, part) / definition / rest
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content(name, definition))
+    folders = [tmp_path / name for name in ("models", "evaluation", "baseline")]
+    here = fingerprint(requests_of(*folders, Lineage(), CLASSES))
+    assert handler(event)["set_id"] == here
+
+
+def test_the_packages_hold_what_the_steps_wrote_and_nothing_more_in_moto(event: dict[str, str], tmp_path: Path) -> None:
+    handler(event)
+    folder = open_registry().export(3, tmp_path / "out")
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert set(files) == {*CONTENT, "package.json"}
+    assert {name: files[name].read_bytes() for name in CONTENT} == {n: content(n, "high_precision") for n in CONTENT}
+    assert json.loads(files["package.json"].read_text())["config"] == {"train": {"seed": 7}}
+
+
+def test_a_retried_function_registers_nothing_twice_in_moto(event: dict[str, str]) -> None:
+    first, before = handler(event), keys()
+    assert handler(event) == first
+    assert keys() == before
+    assert versions() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("operation", ["CreateModelPackage", "PutObject", "DescribeModelPackage"])
+def test_a_function_killed_at_any_stage_is_completed_by_its_retry_in_moto(
+    event: dict[str, str], monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setattr(set_record, "LEASE", timedelta(0))  # a killed one is believed dead at once
+    with Breaker(3, "dead", operation), pytest.raises(Broken):
+        handler(event)
+    assert open_registry().packages() == []
+    answer = handler(event)
+    assert len(versions()) == len(written()) == 4
+    assert answer["versions"] == ",".join(str(version) for version in versions())
+
+
+def test_without_fingerprints_of_the_data_none_is_claimed_in_moto(event: dict[str, str]) -> None:
+    handler(event | {"data_fingerprint": "-"})
+    assert {package.data_fingerprint for package in open_registry().packages()} == {""}
+
+
+@pytest.mark.parametrize("start", ["", "./"])
+def test_of_the_trainings_archive_only_the_models_are_unpacked(tmp_path: Path, start: str) -> None:
+    from scarcegan.aws.archive import unpack
+
+    (tmp_path / "model.tar.gz").write_bytes(trained(start))
+    unpack(tmp_path / "model.tar.gz", tmp_path / "out", "models")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(DEFINITIONS)
+
+
+def test_a_file_that_would_leave_its_folder_is_refused(tmp_path: Path) -> None:
+    from scarcegan.aws.archive import unpack
+
+    with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("models/../../escaped"), io.BytesIO())
+    unpack(tmp_path / "bad.tar.gz", tmp_path / "deep" / "out", "models")  # not below models: left out
+    with pytest.raises(tarfile.OutsideDestinationError):
+        unpack(tmp_path / "bad.tar.gz", tmp_path / "deep" / "out")
+    assert not (tmp_path / "deep" / "escaped").exists()
+
+
+# -- approval -------------------------------------------------------------------------------------------------------
+
+
+def test_approved_approves_the_model_that_the_gate_judged_and_no_other_in_moto(event: dict[str, str]) -> None:
+    with asked("sagemaker", "CreateModelPackage") as created:
+        handler(event | {"approval_status": "Approved"})
+    assert {sent["ModelApprovalStatus"] for sent in created} == {"PendingManualApproval"}  # nothing half is approved
+    status = {package.definition: package.status for package in open_registry().packages()}
+    assert status == dict.fromkeys(DEFINITIONS, "PendingManualApproval") | {"high_precision": "Approved"}
+    assert [each["status"] for each in written()] == list(status.values())
+
+
+def test_a_rejection_is_not_undone_by_running_again_in_moto(event: dict[str, str]) -> None:
+    handler(event)
+    open_registry().reject(3, "no")
+    handler(event | {"approval_status": "Approved"})
+    assert open_registry().package(3).status == "Rejected"
+
+
+def test_another_approval_status_is_refused() -> None:
+    event = dict.fromkeys(step.EVENT, "x")
+    with pytest.raises(UserError, match="approval_status is 'Rejected', a new model is PendingManualApproval or App"):
+        handler(event | {"approval_status": "Rejected"})
+
+
+# -- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_lacks_something_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the event lacks gate, group \(it has: baseline"):
+        handler({name: "x" for name in step.EVENT if name not in ("gate", "group")})
+
+
+def test_a_closed_gate_registers_nothing_in_moto(event: dict[str, str]) -> None:
+    put(f"{RUN}/evaluate/gate/gate.json", b'{"passed": false, "reason": "0.2 is under 0.3"}')
+    with pytest.raises(UserError, match=r"the gate is closed, nothing was registered: 0\.2 is under 0\.3"):
+        handler(event)
+    assert versions() == []
+
+
+def test_a_channel_with_nothing_in_it_is_named_in_moto(event: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=rf"{RUN}/nowhere: nothing there\. Look at the step that writes it"):
+        handler(event | {"baseline": NAMES.uri(RUN, "nowhere")})
+    assert versions() == []
+
+
+def test_what_aws_refuses_the_function_is_one_sentence_in_moto(event: dict[str, str]) -> None:
+    with refused("s3", "GetObject", "AccessDenied"), pytest.raises(UserError, match="access denied: your role may not"):
+        handler(event)
+
+
+def test_the_function_waits_for_another_no_longer_than_its_own_time_allows() -> None:
+    assert step.patience(None) == 300
+    assert step.patience(SimpleNamespace(get_remaining_time_in_millis=lambda: 600_000)) == 540
+    assert step.patience(SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)) == 0
+
+
+# -- lineage --------------------------------------------------------------------------------------------------------
+
+
+def test_each_model_derives_from_the_training_and_its_evaluation_and_baseline_contribute_stubbed(
+    event: dict[str, str],
+) -> None:
+    handler(event)
+    registry, client = open_registry(), Session().client("sagemaker")
+    [package] = registry.packages()[:1]
+    model = registry.uri(package, "model.tar.gz")
+    artifact = "arn:aws:sagemaker:eu-west-1:123456789012:artifact/{}".format
+    with Stubber(client) as stub:
+        stub.add_response("list_artifacts", {"ArtifactSummaries": []}, {"SourceUri": event["models"]})
+        asked_for = {"Source": {"SourceUri": event["models"]}, "ArtifactType": "Model"}
+        stub.add_response("create_artifact", {"ArtifactArn": artifact("models")}, asked_for)
+        for name, uri in (("evaluation", event["evaluation"]), ("model", model)):
+            there = {"ArtifactSummaries": [{"ArtifactArn": artifact(name)}]}
+            stub.add_response("list_artifacts", there, {"SourceUri": uri})
+        for name, kind in (("models", "DerivedFrom"), ("evaluation", "ContributedTo")):
+            ends = {"SourceArn": artifact(name), "DestinationArn": artifact("model")}
+            there = [{"SourceArn": artifact(name)}] if name == "evaluation" else []
+            stub.add_response("list_associations", {"AssociationSummaries": there}, ends)
+            if not there:
+                stub.add_response("add_association", {}, {**ends, "AssociationType": kind})
+        lineage.tell(registry, [package], {name: event[name] for name in ("models", "evaluation")})
+        stub.assert_no_pending_responses()
+
+
+def test_a_lineage_that_cannot_be_told_is_no_failure_in_moto(
+    event: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler(event)  # moto knows no lineage
+    assert "the lineage was not told" in capsys.readouterr().err
+
+
+# -- what is deployed -----------------------------------------------------------------------------------------------
+
+
+def test_the_deployed_function_needs_nothing_but_python_and_boto3_checked_in_a_process_of_its_own(
+    tmp_path: Path,
+) -> None:
+    [archive] = lambda_bundle(ROOT, "register").objects.values()
+    (tmp_path / "function.zip").write_bytes(archive)
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in ALLOWED:
+            raise ImportError(f"the function imports {name}")
+ALLOWED = {"scarcegan", "boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3", "certifi"}
+sys.meta_path.insert(0, Only())
+from scarcegan.sagemaker.register_function import handler
+from scarcegan.registry.sagemaker import lineage, set_record, registry
+print(handler.__module__, sys.modules["scarcegan"].__file__)
+try:
+    handler({})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program, str(tmp_path / "function.zip")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PATH": ""},
+    )
+    assert f"scarcegan.sagemaker.register_function {tmp_path}/function.zip/" in done.stdout
+    assert "UserError the event lacks models, evaluation, gate" in done.stdout
+    assert len(archive) < 200_000  # bytes

@@ -1,0 +1,111 @@
+"""The structure of src/scarcegan as data: which room imports which, how large each is, which names stand twice.
+
+`python tests/helpers/house.py` prints it. A room is a folder of the package or a single file beside the folders.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "scarcegan"
+# From top to bottom: a room may import rooms below its own line, and no other.
+FLOORS = (
+    ("__main__",),
+    ("cli", "notebook"),
+    ("release",),
+    ("sagemaker",),
+    ("steps", "workspace"),
+    ("serving", "report"),
+    ("registry", "features", "monitoring"),
+    ("model", "local"),
+    ("aws", "evaluation"),
+    ("data", "pipeline"),
+    ("jsonfile", "progress"),
+    ("errors",),
+)
+LARGEST = 0.12  # of all lines, for one room
+
+
+def files() -> list[Path]:
+    """Every Python file of the package, without the empty ones that only make a folder a package."""
+    return [path for path in sorted(SOURCE.rglob("*.py")) if path.read_text(encoding="utf-8").strip()]
+
+
+def room_of(path: Path) -> str:
+    """The folder below src/scarcegan that a file lies in, or the file's own name when it lies in none."""
+    first, *rest = path.relative_to(SOURCE).parts
+    return first if rest else path.stem
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Rooms that a file imports, at any depth: those for type checkers and those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "scarcegan":
+            inner = node.module.split(".")[1:]
+            yield from [inner[0]] if inner else [alias.name for alias in node.names]
+
+
+def room_imports() -> dict[str, dict[str, list[str]]]:
+    """Room -> room that it imports -> the files that do."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for path in files():
+        for other in dict.fromkeys(imports(path)):
+            if other != room_of(path):
+                found[room_of(path)][other].append(path.relative_to(SOURCE).as_posix())
+    return {room: dict(others) for room, others in found.items()}
+
+
+def floor_of(room: str) -> int:
+    """The line of FLOORS that a room stands in, counted from the top. Raises KeyError for a room that stands in none."""
+    for number, rooms in enumerate(FLOORS):
+        if room in rooms:
+            return number
+    raise KeyError(f"src/scarcegan/{room} stands in no line of FLOORS in tests/helpers/house.py. Add it there.")
+
+
+def forbidden() -> list[str]:
+    """Imports that go sideways or up, as "file imports room"."""
+    return [
+        f"{name} imports {other}"
+        for room, others in room_imports().items()
+        for other, names in others.items()
+        if floor_of(other) <= floor_of(room)
+        for name in names
+    ]
+
+
+def shares() -> dict[str, float]:
+    """Room -> its share of the lines of all files, templates and style sheets included."""
+    lines: dict[str, int] = defaultdict(int)
+    for path in SOURCE.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            lines[room_of(path)] += len(path.read_text(encoding="utf-8").splitlines())
+    return {room: count / sum(lines.values()) for room, count in lines.items()}
+
+
+def repeated_names() -> dict[str, list[str]]:
+    """Name of a top-level function, class or constant -> the files that define it, when there are two or more."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in files():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names: list[str] = []
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                names = [node.target.id]
+            for name in names:
+                found[name].append(path.relative_to(SOURCE).as_posix())
+    return {name: places for name, places in sorted(found.items()) if len(places) > 1}
+
+
+if __name__ == "__main__":
+    for wrong in forbidden():
+        print(f"forbidden: {wrong}")
+    for room, share in sorted(shares().items(), key=lambda entry: -entry[1]):
+        print(f"{share:6.1%}  {room}")
+    for name, places in repeated_names().items():
+        print(f"{name}: {', '.join(places)}")
+    print(f"{len(repeated_names())} names are defined in more than one file")

@@ -57,7 +57,10 @@ def room_imports() -> dict[str, dict[str, list[str]]]:
 
 
 def floor_of(room: str) -> int:
-    """The line of FLOORS that a room stands in, counted from the top. Raises KeyError for a room that stands in none."""
+    """The line of FLOORS that names a room, counted from the top.
+
+    Raises KeyError for a room that no line names.
+    """
     for number, rooms in enumerate(FLOORS):
         if room in rooms:
             return number

@@ -22,6 +22,7 @@ from scarcegan.sagemaker import bundle, executions, upsert
 from scarcegan.sagemaker.executions import Status, StepStatus
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "scarcegan"
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
 NO_NETWORK = """
 import socket, sys
@@ -172,8 +173,8 @@ def test_without_a_region_the_settings_are_named(scarcegan, project):
 def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     needed = set()
-    for module in ("aws", "executions", "start", "upsert"):
-        text = (ROOT / "src" / "scarcegan" / "pipeline" / f"{module}.py").read_text(encoding="utf-8")
+    for path in [*(SOURCE / "aws").glob("*.py"), *(SOURCE / "sagemaker").glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
         called = set(re.findall(r"\.(\w+_\w+)\(", text)) | set(re.findall(r'get_paginator\("(\w+)"\)', text))
         for service in ("sagemaker", "logs"):
             names = boto3.Session().client(service, region_name=NAMES.region).meta.method_to_api_mapping

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from registry_contract import DEFINITIONS, Contract, clock, requests
+from registry_contract import DEFINITIONS, Contract, requests
+from registry_processes import local, register_and_report, register_in_another_process
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.contract import fingerprint
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
@@ -30,10 +31,6 @@ def database(empty_database: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "the runs"
     folder.mkdir()
     return Path(shutil.copy(empty_database, folder / "mlflow.db"))
-
-
-def local(database: Path) -> LocalRegistry:
-    return LocalRegistry(tracking_uri(database), "risky-players", clock=clock(), user=lambda: "ada")
 
 
 @pytest.fixture
@@ -144,13 +141,6 @@ def test_a_full_disk_while_files_are_copied_leaves_nothing(
     assert_exactly(registry, 4)
 
 
-def register_in_another_process(database: Path, folder: Path, begun: "multiprocessing.synchronize.Event") -> None:
-    registry, asked = local(database), requests(folder)
-    assert registry.packages() == []
-    begun.set()
-    registry.register_set("set-1", asked)
-
-
 def test_killed_at_random_moments_a_retry_gives_exactly_one_set(database: Path, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOAD)
@@ -175,10 +165,6 @@ def test_killed_at_random_moments_a_retry_gives_exactly_one_set(database: Path, 
         registry.register_set("set-1", requests(tmp_path))
         assert_exactly(registry, 4)
     assert killed
-
-
-def register_and_report(database: Path, folder: Path, mark: str) -> None:
-    local(database).register_set(f"set-{mark}", requests(folder, mark))
 
 
 def test_two_processes_may_create_the_database_and_register_at_once(tmp_path: Path) -> None:

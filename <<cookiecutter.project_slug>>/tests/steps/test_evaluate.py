@@ -47,7 +47,7 @@ def run(place, *more, definition="good", minimum=0.3, bootstrap=60, report=False
     outputs = [f"--{output}-out={place / output}" for output in ("evaluation", "gate")]
     rules = [f"--gate-definition={definition}", f"--gate-minimum={minimum}", f"--bootstrap={bootstrap}"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate.baselines, "fit", functools.partial(fit, seeds=1))
+        patch.setattr(evaluate.simple_models, "fit", functools.partial(fit, seeds=1))
         if not report:
             patch.setattr(evaluate.page, "write", lambda path, found: path.write_text("not drawn"))
         evaluate.main([*channels, *outputs, *rules, f"--classes={','.join(tiny.CLASSES)}", *more])

@@ -206,7 +206,7 @@ class Executions:
 
     def runs(self, newest: int) -> list[dict[str, Any]]:
         from scarcegan.sagemaker import executions
-        from scarcegan.sagemaker.start import deployed_parameters
+        from scarcegan.sagemaker.pipelines import deployed_parameters
 
         with self.door() as door:
             defaults = deployed_parameters(door, "training")

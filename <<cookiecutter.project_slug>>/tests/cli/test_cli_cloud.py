@@ -215,7 +215,7 @@ def test_a_dry_start_shows_the_parameters_and_asks_nobody(scarcegan):
         ("TelemetryUrl=s3://bucket/folder/", "has no parameter TelemetryUrl (it has: TelemetryUri, "),
         ("TelemetryUrl=s3://bucket/folder/", "Did you mean 'TelemetryUri'?"),
         ("Colour=red", "a new one is known after: scarcegan upsert"),
-        ("TelemetryUri=data/telemetry", "'data/telemetry' is no place in S3. Give one such as s3://"),
+        ("TelemetryUri=data/telemetry", "'data/telemetry' is not an address in S3. Give one such as s3://"),
     ],
 )
 def test_a_dry_start_refuses_what_no_execution_would_be_given(scarcegan, change, words):
@@ -226,7 +226,7 @@ def test_a_dry_start_refuses_what_no_execution_would_be_given(scarcegan, change,
 @pytest.mark.parametrize("pipeline", ["trainig", "monitoring"])
 def test_a_pipeline_that_does_not_run_in_the_cloud_is_refused(scarcegan, pipeline):
     code, _, err = scarcegan("start", "--pipeline", pipeline, "--dry-run")
-    assert (code, err) == (2, f"error: no pipeline '{pipeline}' in the cloud. There are: training, scoring.\n")
+    assert (code, err) == (2, f"error: no pipeline '{pipeline}' in AWS. There are: training, scoring.\n")
 
 
 def test_a_start_names_the_execution_and_the_next_move_in_moto(scarcegan, in_moto):

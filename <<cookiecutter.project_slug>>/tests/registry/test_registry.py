@@ -23,7 +23,11 @@ from scarcegan.registry.contract import fingerprint
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
 
-PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", __name__]
+PRELOAD = [
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "registry_processes",
+]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from pipelines_in_moto import (
     step,
 )
 from scarcegan.aws import client as aws
+from scarcegan.aws import storage
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.sagemaker import bundle, executions, start, upsert
@@ -487,8 +488,8 @@ def test_a_step_from_the_cache_is_fetched_from_the_execution_it_ran_in_with_jobs
 def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(door, tmp_path):
     s3 = make_bucket()
     s3.put_object(Bucket=NAMES.bucket, Key="runs/../../x", Body=b"")
-    with pytest.raises(ValueError, match="leads out of the folder"):
-        aws.fetch_folder(door, f"s3://{NAMES.bucket}/runs", tmp_path / "in")
+    with pytest.raises(UserError, match="leads out of the folder"):
+        storage.fetch(s3, f"s3://{NAMES.bucket}/runs", tmp_path / "in")
     assert not (tmp_path / "x").exists()
 
 

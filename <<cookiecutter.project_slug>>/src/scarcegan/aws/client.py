@@ -6,11 +6,10 @@ function of the register step uses this file too, so it needs nothing but Python
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names
 from scarcegan.errors import UserError
@@ -18,9 +17,19 @@ from scarcegan.errors import UserError
 if TYPE_CHECKING:
     from scarcegan.pipeline.config import Config
 
+T = TypeVar("T")
 LOG_IN = "Log in: 'aws sso login' (or 'aws configure'), or name a profile in AWS_PROFILE. Then type the command again."
-GONE = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NotFound", "404")
+GONE = (
+    "ResourceNotFound",
+    "ResourceNotFoundException",
+    "ParameterNotFound",
+    "NoSuchKey",
+    "NotFound",
+    "404",
+)
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden")
+ATTEMPTS = 8  # of a call that AWS throttles, the first included
+CONNECTIONS = 10  # at once to one service: the registry reads records on several threads
 EXPIRED = (
     "ExpiredToken",
     "ExpiredTokenException",
@@ -55,18 +64,26 @@ BUILD_ACTIONS = (
 
 @dataclass(frozen=True)
 class Aws:
-    """A session and the names of one project in it. Clients are made once and try again when throttled."""
+    """The door to AWS: the names of one project, and clients that are made once and retry when throttled.
+
+    session: a boto3 session; None: one in the project's region, made with the first client.
+    """
 
     names: Names
-    session: Any
+    session: Any = None
     clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
         if service not in self.clients:
             from botocore.config import Config as ClientConfig
 
-            options = ClientConfig(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10)
-            self.clients[service] = self.session.client(service, config=options)
+            options = ClientConfig(
+                retries={"mode": "standard", "max_attempts": ATTEMPTS},
+                connect_timeout=10,
+                max_pool_connections=CONNECTIONS,
+            )
+            session = self.session or library("boto3").Session(region_name=self.names.region)
+            self.clients[service] = session.client(service, region_name=self.names.region, config=options)
         return self.clients[service]
 
 
@@ -183,35 +200,33 @@ def no_bucket(names: Names) -> str:
     )
 
 
+def known(call: Callable[[], T]) -> T | None:
+    """What a call to AWS answers, or None when AWS does not know the name that it asks for."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return call()
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+
+
 def is_missing(error: Any) -> bool:
-    """Whether a ClientError says that the thing asked for is not there."""
+    """Whether a botocore ClientError says that AWS does not know the name it was asked for."""
     code, message = str(error.response["Error"].get("Code", "")), str(error.response["Error"].get("Message", ""))
     absent = re.search(r"could not find|does not exist|not found", message, re.IGNORECASE)
-    return code in GONE or (code == "ValidationException" and bool(absent))
+    return code in GONE or (code in ("ValidationException", "ValidationError") and bool(absent))
 
 
 def flat(words: object) -> str:
     return " ".join(str(words).split()).rstrip(".")
 
 
-def location(uri: str) -> tuple[str, str]:
-    """s3://bucket/some/key -> (bucket, key); UserError for anything else."""
-    found = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
-    if not found:
-        raise UserError(f"'{uri}' is no place in S3. Give one such as s3://bucket/folder.")
-    return found[1], found[2]
-
-
 def look_up(door: Aws, name: str) -> str:
-    """An SSM parameter of the project, "" while there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return door.client("ssm").get_parameter(Name=door.names.parameter(name))["Parameter"]["Value"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ParameterNotFound":
-            return ""
-        raise
+    """The value of an SSM parameter of the project, "" while there is none."""
+    found = known(lambda: door.client("ssm").get_parameter(Name=door.names.parameter(name)))
+    return str(found["Parameter"]["Value"]) if found else ""
 
 
 def published(door: Aws, name: str) -> str:
@@ -223,18 +238,3 @@ def published(door: Aws, name: str) -> str:
             f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
         )
     return found
-
-
-def fetch_folder(aws: Aws, uri: str, folder: Path) -> Path:
-    """Copy every object below a URI into a folder; names that would leave it are refused by raising ValueError."""
-    s3, (bucket, prefix) = aws.client("s3"), location(uri)
-    prefix = prefix.rstrip("/") + "/" if prefix else ""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for item in page.get("Contents", []):
-            target = (folder / item["Key"].removeprefix(prefix)).resolve()
-            if not target.is_relative_to(folder.resolve()):
-                raise ValueError(f"{item['Key']}: leads out of the folder")
-            if not item["Key"].endswith("/"):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                s3.download_file(bucket, item["Key"], str(target))
-    return folder

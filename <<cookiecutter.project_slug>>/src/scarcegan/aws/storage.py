@@ -1,19 +1,21 @@
-"""Objects in S3 as the registry uses them: read, written only if unchanged, fetched into folders. One bucket's worth.
+"""Objects in S3: listed, read, written (also only if absent or unchanged), fetched into folders.
 
-boto3 is handed in; this file needs nothing but Python's own library.
+The S3 client is handed in, so this file needs nothing but Python's own library.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scarcegan.aws.archive import unpack
+from scarcegan.aws.client import Aws, known
 from scarcegan.errors import UserError
 
 CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
-ABSENT = ("NoSuchKey", "404")
+OTHER = "application/octet-stream"
 
 
 class Changed(Exception):
@@ -22,18 +24,36 @@ class Changed(Exception):
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket through one S3 client. Keys are without a leading slash."""
+    """A bucket through one S3 client. Keys are without a leading slash.
+
+    owner: the account it must belong to: S3 refuses a bucket of the same name in another account. Empty: any account.
+    """
 
     s3: Any
     name: str
+    owner: str = ""
+
+    @property
+    def _owned(self) -> dict[str, str]:
+        return {"ExpectedBucketOwner": self.owner} if self.owner else {}
 
     def uri(self, key: str) -> str:
+        """The s3:// address of a key."""
         return f"s3://{self.name}/{key}"
 
-    def keys(self, prefix: str) -> Iterator[str]:
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of exactly this key."""
+        return known(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
+
+    def listing(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """S3's entry (Key, Size, ETag, …) of every object below a prefix."""
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield item["Key"]
+            yield from page.get("Contents", [])
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The key of every object below a prefix."""
+        for item in self.listing(prefix):
+            yield item["Key"]
 
     def folders(self, prefix: str) -> Iterator[str]:
         """The names of the folders below a prefix that ends in a slash."""
@@ -44,14 +64,9 @@ class Bucket:
 
     def read_json(self, key: str) -> tuple[Any, str] | None:
         """The value and its ETag, or None where there is no such object."""
-        from botocore.exceptions import ClientError
-
-        try:
-            found = self.s3.get_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ABSENT:
-                return None
-            raise
+        found = known(lambda: self.s3.get_object(Bucket=self.name, Key=key))
+        if found is None:
+            return None
         return json.loads(found["Body"].read()), found["ETag"]
 
     def write_json(self, key: str, value: Any, etag: str = "") -> str:
@@ -73,19 +88,31 @@ class Bucket:
             self.s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag)
 
     def put(self, key: str, path: Path) -> None:
-        kind = {".json": "application/json", ".gz": "application/gzip"}.get(path.suffix, "application/octet-stream")
+        """Upload a file; its ending says the content type. The bucket's default encryption applies."""
         with path.open("rb") as file:
-            self.s3.put_object(Bucket=self.name, Key=key, Body=file, ContentType=kind)
+            self.put_bytes(key, file)
+
+    def put_bytes(self, key: str, body: Any) -> None:
+        """Upload bytes, or an open binary file."""
+        kind = {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, OTHER)
+        self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=kind, **self._owned)
 
     def remove(self, key: str) -> None:
+        """Delete the object; nothing happens when there is none."""
         self.s3.delete_object(Bucket=self.name, Key=key)
 
     def get(self, key: str, target: Path) -> Path:
+        """Download an object into a file, making its folder; returns the file."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:  # in pieces, so that a model of any size fits into a small function
             for piece in self.s3.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(1 << 20):
                 file.write(piece)
         return target
+
+
+def project_bucket(door: Aws) -> Bucket:
+    """The project's bucket; one of that name in another account is refused."""
+    return Bucket(door.client("s3"), door.names.bucket, door.names.account)
 
 
 class unchanged:
@@ -101,18 +128,24 @@ class unchanged:
 
 
 def fetch(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-    """Bring a .tar.gz (what lies below a folder of it) or a prefix into a folder.
+    """Download a .tar.gz (unpacked) or every object below a prefix into a folder; returns the folder.
 
-    only: names of top folders or files to bring; empty: all. UserError when nothing is there.
+    - uri: s3://bucket/key.tar.gz, or s3://bucket/prefix.
+    - below: of an archive, the folder inside it whose content is wanted; empty: all of it.
+    - only: of a prefix, the names of the top folders or files that are wanted; empty: all.
+
+    Raises UserError when nothing is there, or when a name would lead out of the folder.
     """
-    bucket, prefix = Bucket(s3, bucket_of(uri)), key_of(uri).rstrip("/")
+    name, prefix = location(uri)
+    bucket, prefix = Bucket(s3, name), prefix.rstrip("/")
     if prefix.endswith(".tar.gz"):
         archive = bucket.get(prefix, folder.with_name(f"{folder.name}.tar.gz"))
         unpack(archive, folder, below)
         archive.unlink()
     else:
-        for key in bucket.keys(f"{prefix}/"):
-            name = key.removeprefix(f"{prefix}/")
+        start = f"{prefix}/" if prefix else ""
+        for key in bucket.keys(start):
+            name = key.removeprefix(start)
             if not key.endswith("/") and (not only or name.partition("/")[0] in only):
                 bucket.get(key, inside(folder, name))
     if not folder.is_dir():
@@ -131,12 +164,12 @@ def inside(folder: Path, name: str) -> Path:
     return folder / path
 
 
-def bucket_of(uri: str) -> str:
-    """The bucket of s3://bucket/key; UserError for anything else."""
-    if not uri.startswith("s3://") or "/" not in uri[5:]:
-        raise UserError(f"'{uri}' is no place in S3. Give one such as s3://bucket/folder.")
-    return uri[5:].partition("/")[0]
+def location(uri: str) -> tuple[str, str]:
+    """The bucket and the key of an S3 address: s3://bucket/some/key -> ("bucket", "some/key").
 
-
-def key_of(uri: str) -> str:
-    return uri.removeprefix("s3://").partition("/")[2]
+    Raises UserError for anything else.
+    """
+    found = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
+    if not found:
+        raise UserError(f"'{uri}' is not an address in S3. Give one such as s3://bucket/folder.")
+    return found[1], found[2]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
+from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.pipeline.config import Config
@@ -222,7 +223,7 @@ def upload_function(door: Aws, root: Path) -> str:
     from scarcegan.sagemaker import bundle, upsert
 
     [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
-    upsert.put_if_absent(door, key, code, lambda line: None)
+    upsert.upload_if_absent(project_bucket(door), key, code, lambda line: None)
     return key
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scarcegan.aws.client import Aws, is_missing
+from scarcegan.aws.client import Aws, known
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 
@@ -214,30 +214,20 @@ def verify(door: Aws, stage: str, version: int | None = None) -> dict[str, str]:
 
 
 def describe(door: Aws, name: str) -> dict[str, Any]:
-    """DescribeEndpoint; UserError when somebody has deleted it."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return door.client("sagemaker").describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if not is_missing(error):
-            raise
-        raise UserError(
-            f"endpoint {name} is gone, though its stack is there. Delete the stack, then release."
-        ) from error
+    """SageMaker's description of an endpoint. Raises UserError when somebody has deleted it."""
+    found = known(lambda: door.client("sagemaker").describe_endpoint(EndpointName=name))
+    if found is None:
+        raise UserError(f"endpoint {name} is gone, though its stack is there. Delete the stack, then release.")
+    return found
 
 
 def outputs(door: Aws, stage: str) -> dict[str, str]:
     """The outputs of a stage's stack; UserError while there is none."""
-    from botocore.exceptions import ClientError
-
     stack = door.names.stack(stage)
-    try:
-        found = door.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationError":
-            raise
-        raise UserError(f"there is no stack '{stack}': nothing was released to {stage} yet.") from error
+    answer = known(lambda: door.client("cloudformation").describe_stacks(StackName=stack))
+    if answer is None:
+        raise UserError(f"there is no stack '{stack}': nothing was released to {stage} yet.")
+    found = answer["Stacks"][0]
     there = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if not {"EndpointName", "EndpointConfigName", "Version"} <= set(there):
         raise UserError(f"stack '{stack}' is {found['StackStatus']} and has no endpoint. Look at its events.")

@@ -4,16 +4,15 @@ A change of code is a new key, so SageMaker's cache misses; an upsert of unchang
 may read are in the code's bundle: a change of the command line leaves every step's cache as it was.
 """
 
-import gzip
 import io
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scarcegan.aws.archive import pack_into
 from scarcegan.errors import UserError
 from scarcegan.pipeline.code import code_files, digest_of
 
@@ -103,13 +102,9 @@ def content_digest(contents: Mapping[str, bytes]) -> str:
 
 
 def tar(contents: Mapping[str, bytes]) -> bytes:
-    """A tar.gz of these files without times and owners."""
+    """The bytes of a .tar.gz of these files."""
     out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as file:
-        for name, data in sorted(contents.items()):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            file.addfile(info, io.BytesIO(data))
+    pack_into(out, contents)
     return out.getvalue()
 
 

@@ -1,21 +1,19 @@
 """Executions of the SageMaker pipelines: look, read logs, stop, fetch what a step wrote. See start.py, upsert.py."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from scarcegan.aws import client
-from scarcegan.aws.archive import unpack
-from scarcegan.aws.client import Aws
+from scarcegan.aws import storage
+from scarcegan.aws.client import Aws, known
 from scarcegan.errors import UserError
-from scarcegan.pipeline import definition as pipelines
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import Pipeline
+from scarcegan.sagemaker.pipelines import PIPELINES, not_there, pipeline_of
 
-PIPELINES = ("training", "scoring")
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"
 LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "/aws/sagemaker/ProcessingJobs"}
@@ -61,20 +59,6 @@ class Status:
         return {step.kind for step in self.steps if step.status == "Failed"} == {"Fail"}
 
 
-def pipeline_of(name: str, config: Config) -> Pipeline:
-    """The definition of a pipeline that runs in the cloud; UserError for another name."""
-    if name not in PIPELINES:
-        raise UserError(f"no pipeline '{name}' in the cloud. There are: {', '.join(PIPELINES)}.")
-    return pipelines.training(config) if name == "training" else pipelines.scoring(config)
-
-
-def not_there(door: Aws, name: str) -> UserError:
-    return UserError(
-        f"there is no pipeline '{door.names.pipeline(name)}' in {door.names.region} (account {door.names.account}) "
-        "yet. Type: scarcegan upsert"
-    )
-
-
 def find(door: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
     """ARN of an execution: given as ARN, by its id, or the newest of a pipeline (training unless named)."""
     if execution and execution.startswith("arn:"):
@@ -90,32 +74,22 @@ def find(door: Aws, execution: str | None = None, pipeline: str | None = None) -
 
 def by_id(door: Aws, execution: str, pipeline: str | None) -> str:
     """ARN of the execution of that id, in the named pipeline or in any; UserError when there is none."""
-    from botocore.exceptions import ClientError
-
+    sagemaker = door.client("sagemaker")
     for name in [pipeline] if pipeline else PIPELINES:
         arn = door.names.arn("sagemaker", f"pipeline/{door.names.pipeline(name)}/execution/{execution}")
-        try:
-            door.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+        if known(partial(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)) is not None:
             return arn
-        except ClientError as error:
-            if not client.is_missing(error):
-                raise
     raise UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
 
 
 def executions(door: Aws, name: str, newest: int) -> list[dict[str, Any]]:
     """Summaries of the newest executions of a pipeline, newest first; UserError when there is no such pipeline."""
-    from botocore.exceptions import ClientError
-
     pipeline_of(name, Config())
-    try:
-        return door.client("sagemaker").list_pipeline_executions(
-            PipelineName=door.names.pipeline(name), SortBy="CreationTime", SortOrder="Descending", MaxResults=newest
-        )["PipelineExecutionSummaries"]
-    except ClientError as error:
-        if client.is_missing(error):
-            raise not_there(door, name) from error
-        raise
+    asked = {"PipelineName": door.names.pipeline(name), "SortBy": "CreationTime", "SortOrder": "Descending"}
+    found = known(lambda: door.client("sagemaker").list_pipeline_executions(**asked, MaxResults=newest))
+    if found is None:
+        raise not_there(door, name)
+    return found["PipelineExecutionSummaries"]
 
 
 def status(door: Aws, arn: str) -> Status:
@@ -171,14 +145,8 @@ def minutes(begun: datetime | None, ended: datetime | None) -> float | None:
 
 def training_metrics(door: Aws, arn: str) -> dict[str, float]:
     """The last value of each metric that the training job's log lines told."""
-    from botocore.exceptions import ClientError
-
-    try:
-        about = door.client("sagemaker").describe_training_job(TrainingJobName=arn.rsplit("/", 1)[1])
-    except ClientError as error:
-        if client.is_missing(error):
-            return {}
-        raise
+    name = arn.rsplit("/", 1)[1]
+    about = known(lambda: door.client("sagemaker").describe_training_job(TrainingJobName=name)) or {}
     return {metric["MetricName"]: metric["Value"] for metric in about.get("FinalMetricDataList", [])}
 
 
@@ -187,16 +155,12 @@ def log_lines(door: Aws, arn: str, step: str | None = None) -> Iterator[str]:
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
     """
-    from botocore.exceptions import ClientError
-
     place = log_place(choose(raw_steps(door, arn), step))
-    try:
-        pages = door.client("logs").get_paginator("filter_log_events").paginate(**place)
-        yield from (event["message"].rstrip("\n") for page in pages for event in page["events"])
-    except ClientError as error:
-        if client.is_missing(error):
-            raise UserError("nothing is logged yet: the job is being prepared. Type the command again later.") from None
-        raise
+    pages = iter(door.client("logs").get_paginator("filter_log_events").paginate(**place))
+    first: Mapping[str, Any] | None = known(lambda: next(pages, {"events": []}))
+    if first is None:
+        raise UserError("nothing is logged yet: the job is being prepared. Type the command again later.")
+    yield from (event["message"].rstrip("\n") for page in chain([first], pages) for event in page["events"])
 
 
 def choose(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
@@ -259,14 +223,10 @@ def fetch(door: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
     if output not in outputs:
         raise UserError(f"step '{step}' has no output '{output}'. It has: {', '.join(outputs)}.")
-    return client.fetch_folder(door, outputs[output], folder)
+    return storage.fetch(door.client("s3"), outputs[output], folder)
 
 
 def fetch_from_model(door: Aws, training_job: str, output: str, folder: Path) -> Path:
     """One output of a training job: a folder of its model.tar.gz."""
     about = door.client("sagemaker").describe_training_job(TrainingJobName=training_job)
-    bucket, key = client.location(about["ModelArtifacts"]["S3ModelArtifacts"])
-    with tempfile.TemporaryDirectory() as place:
-        archive = Path(place) / "model.tar.gz"
-        door.client("s3").download_file(bucket, key, str(archive))
-        return unpack(archive, folder, output)
+    return storage.fetch(door.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)

@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from scarcegan.aws.archive import unpack
 
 ROOT = "/opt/ml"  # as the words of a job have it; SAGEMAKER_BASE_DIR says where it really lies
 MARKER = ".empty"  # S3 has no empty folders: an object of this name stands for one
@@ -120,19 +121,6 @@ def mirror(folder: Path, view: Path) -> None:
             mirror(path, view / path.name)
         elif path.name not in (MARKER, *ARCHIVES):
             (view / path.name).symlink_to(path)
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack into a folder; paths that lead out of it and links of any kind are refused: a model needs none."""
-    with tarfile.open(archive) as file:
-        file.extractall(folder, filter=plain_files)
-
-
-def plain_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """The filter "data", without the links it lets through."""
-    if not (member.isreg() or member.isdir()):
-        raise tarfile.SpecialFileError(member)
-    return tarfile.data_filter(member, folder)
 
 
 def run(module: str, words: Sequence[str], message: Path) -> int:

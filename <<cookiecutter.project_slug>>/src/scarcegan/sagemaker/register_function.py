@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scarcegan.aws.names import Names
-from scarcegan.aws.storage import bucket_of
+from scarcegan.aws.storage import location
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
 from scarcegan.registry.contract import APPROVED, PENDING, ModelPackage, Registry
@@ -37,7 +37,7 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     Raises UserError for an event that lacks something, a closed gate, a model without evaluation or baseline.
     """
     check_event(event)
-    names = Names.of_bucket(bucket_of(event["packages_out"]))
+    names = Names.of_bucket(location(event["packages_out"])[0])
     registry = SageMakerRegistry(
         names, event["group"], made_by=event.get("execution_arn", ""), patience_seconds=patience(context)
     )

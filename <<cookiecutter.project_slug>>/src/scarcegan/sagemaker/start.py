@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from scarcegan.aws import client
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
+from scarcegan.aws.storage import Bucket, location
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import value_text
-from scarcegan.sagemaker import executions, parameters
-from scarcegan.sagemaker.executions import pipeline_of
-from scarcegan.sagemaker.upsert import defaults, described
+from scarcegan.sagemaker import parameters
+from scarcegan.sagemaker.pipelines import deployed_parameters, pipeline_of
 
 DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of data: in config.yaml -> source of the pipelines
 
@@ -67,7 +65,7 @@ def refuse_what_is_no_parameter(name: str, config: Config, typed: Mapping[str, s
                 f"the pipeline {names.pipeline(name)} has no parameter {parameter} (it has: {', '.join(known)}). {move}"
             )
         if value and parameter.endswith("Uri"):
-            client.location(value)
+            location(value)
 
 
 def is_parameter(change: str) -> bool:
@@ -133,14 +131,6 @@ def of_config(name: str, config: Config, names: Names) -> dict[str, str]:
     return {key: value for key, value in {**found, **named}.items() if key not in others or key in named}
 
 
-def deployed_parameters(door: Aws, name: str) -> dict[str, Any]:
-    """Parameter -> default of the pipeline as it is in AWS; UserError when it is not there yet."""
-    found = described(door, door.names.pipeline(name))
-    if found is None:
-        raise executions.not_there(door, name)
-    return defaults(json.loads(found["PipelineDefinition"]))
-
-
 def data_parameters(door: Aws, name: str, known: Mapping[str, str]) -> dict[str, str]:
     """A fingerprint per source, since SageMaker's cache does not see new data behind an unchanged URI; the empty
     folder for an optional source that is not there. UserError for a source that must hold something and does not."""
@@ -174,10 +164,9 @@ def nothing_there(source: str, key: str, uri: str) -> NoData:
 def listing(door: Aws, uri: str) -> tuple[bool, str]:
     """Whether anything lies below a URI, and a digest of names, sizes and ETags; "" when there are but marks and
     empty folders."""
-    bucket, prefix = client.location(uri)
+    bucket, prefix = location(uri)
     digest, there, some = sha256(), False, False
-    pages = door.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    for item in (item for page in pages for item in page.get("Contents", [])):
+    for item in Bucket(door.client("s3"), bucket).listing(prefix):
         there = True
         if item["Key"].rsplit("/", 1)[-1][:1] not in ("", "."):
             some = True

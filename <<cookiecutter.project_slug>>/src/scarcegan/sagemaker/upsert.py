@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scarcegan.aws import client as aws
+from scarcegan.aws import client
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names
+from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker import bundle
+from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
 
 COMPLETE = ".complete"  # written after the last wheel
 Say = Callable[[str], None]
@@ -59,7 +61,7 @@ class Plan:
                     "role": self.names.role_arn("pipeline"),
                     "bytes": len(made.definition),
                     "steps": steps(json.loads(made.definition)),
-                    "parameters": defaults(json.loads(made.definition)),
+                    "parameters": parameter_defaults(json.loads(made.definition)),
                 }
                 for made in self.pipelines.values()
             ],
@@ -68,7 +70,7 @@ class Plan:
 
 def make_plan(root: Path, config: Config, names: Names) -> Plan:
     """Bundle the code and compile both pipelines. UserError when the SageMaker SDK is not installed."""
-    aws.library("sagemaker.core")
+    client.library("sagemaker.core")
     from scarcegan.sagemaker import compiler
 
     code = bundle.code_bundle(root)
@@ -100,7 +102,7 @@ def with_volume_key(config: Config, door: Aws) -> Config:
     """
     if config.cloud.volume_key != "project":
         return config
-    compiler = config.cloud.model_copy(update={"volume_key": aws.published(door, "key")})
+    compiler = config.cloud.model_copy(update={"volume_key": client.published(door, "key")})
     return config.model_copy(update={"cloud": compiler})
 
 
@@ -113,9 +115,9 @@ def template_configuration(config: Config, register_code: str, tags: Mapping[str
     return {"Parameters": parameters, "Tags": dict(tags)}
 
 
-def steps(definition: Mapping[str, Any]) -> list[dict[str, str]]:
+def steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
     """Name, type and instance type of every step, those behind a condition included, in order."""
-    parameters = defaults(definition)
+    parameters = parameter_defaults(compiled)
 
     def walk(level: list[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
         for step in level:
@@ -124,7 +126,7 @@ def steps(definition: Mapping[str, Any]) -> list[dict[str, str]]:
             for branch in ("IfSteps", "ElseSteps"):
                 yield from walk(arguments.get(branch, []))
 
-    return list(walk(definition["Steps"]))
+    return list(walk(compiled["Steps"]))
 
 
 def instance(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
@@ -133,11 +135,6 @@ def instance(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     place = arguments.get("ProcessingResources", {}).get("ClusterConfig") or arguments.get("ResourceConfig") or {}
     found = place.get("InstanceType", "")
     return str(parameters.get(found["Get"].split(".")[-1], "")) if isinstance(found, Mapping) else found
-
-
-def defaults(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Pipeline parameter -> default value."""
-    return {item["Name"]: item.get("DefaultValue", "") for item in definition.get("Parameters", [])}
 
 
 def pretty(value: Any) -> str:
@@ -177,9 +174,12 @@ def lines(plan: Plan) -> list[str]:
 def walk(plan: Plan, door: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
     """Make AWS hold what the plan says. Safe to repeat, and to break off anywhere. Returns what was done."""
     require_bucket(door)
-    uploaded = [key for key, body in sorted(plan.objects.items()) if put_if_absent(door, key, body, say)]
-    wheels = upload_wheels(plan, door, say)
-    made = {} if upload_only else {made.name: put_pipeline(plan, door, made, say) for made in plan.pipelines.values()}
+    bucket = project_bucket(door)
+    uploaded = [key for key, body in sorted(plan.objects.items()) if upload_if_absent(bucket, key, body, say)]
+    wheels = upload_wheels(plan, bucket, say)
+    made = (
+        {} if upload_only else {made.name: put_pipeline(plan, door, name, say) for name, made in plan.pipelines.items()}
+    )
     return {"uploaded": uploaded, "wheels": wheels, "pipelines": made}
 
 
@@ -190,9 +190,9 @@ def require_bucket(door: Aws) -> None:
     try:
         door.client("s3").head_bucket(Bucket=door.names.bucket, ExpectedBucketOwner=door.names.account)
     except ClientError as error:
-        if aws.is_missing(error):
-            raise UserError(aws.no_bucket(door.names)) from error
-        if error.response["Error"].get("Code") in aws.DENIED:
+        if client.is_missing(error):
+            raise UserError(client.no_bucket(door.names)) from error
+        if error.response["Error"].get("Code") in client.DENIED:
             raise UserError(
                 f"bucket {door.names.bucket} is closed to you: it is another account's, or you lack s3:ListBucket "
                 f"there (README, 'Permissions'). This project's account is {door.names.account}."
@@ -200,75 +200,51 @@ def require_bucket(door: Aws) -> None:
         raise
 
 
-def exists(door: Aws, key: str) -> bool:
-    from botocore.exceptions import ClientError
+def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
+    """Upload an object unless its key is there: a key names its content, or marks an empty folder.
 
-    try:
-        door.client("s3").head_object(Bucket=door.names.bucket, Key=key, ExpectedBucketOwner=door.names.account)
-    except ClientError as error:
-        if aws.is_missing(error):
-            return False
-        raise
-    return True
-
-
-def put(door: Aws, key: str, body: Any) -> None:
-    """One object. The bucket's own default encrypts it; another account's bucket of that name is refused."""
-    account = door.names.account
-    door.client("s3").put_object(Bucket=door.names.bucket, Key=key, Body=body, ExpectedBucketOwner=account)
-
-
-def put_if_absent(door: Aws, key: str, body: bytes, say: Say) -> bool:
-    """Upload unless the key is there: it is named by its content, or it is a marker. Whether it was uploaded."""
-    if exists(door, key):
+    Returns whether it was uploaded.
+    """
+    if bucket.exists(key):
         return False
     say(f"upload {key}")
-    put(door, key, body)
+    bucket.put_bytes(key, body)
     return True
 
 
-def upload_wheels(plan: Plan, door: Aws, say: Say) -> int:
-    """Download the jobs' wheels for their image and upload them, the mark of completeness last. How many."""
-    if exists(door, plan.wheels + COMPLETE):
+def upload_wheels(plan: Plan, bucket: Bucket, say: Say) -> int:
+    """Download the jobs' wheels for their image and upload them, the mark of completeness last.
+
+    Returns how many; 0 when they are complete there already.
+    """
+    if bucket.exists(plan.wheels + COMPLETE):
         return 0
     with tempfile.TemporaryDirectory() as folder:
         say(f"download the wheels of {bundle.REQUIREMENTS}")
         wheels = bundle.download_wheels(plan.root / bundle.REQUIREMENTS, Path(folder))
         for wheel in wheels:
             say(f"upload {plan.wheels}{wheel.name}")
-            with wheel.open("rb") as body:
-                put(door, plan.wheels + wheel.name, body)
-    put(door, plan.wheels + COMPLETE, bundle.PLACEHOLDER)
+            bucket.put(plan.wheels + wheel.name, wheel)
+    bucket.put_bytes(plan.wheels + COMPLETE, bundle.PLACEHOLDER)
     return len(wheels)
 
 
-def put_pipeline(plan: Plan, door: Aws, made: Any, say: Say) -> str:
+def put_pipeline(plan: Plan, door: Aws, name: str, say: Say) -> str:
     """Create or update one SageMaker pipeline: created, changed or unchanged.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
     """
-    client, role = door.client("sagemaker"), plan.names.role_arn("pipeline")
+    sagemaker, role = door.client("sagemaker"), plan.names.role_arn("pipeline")
+    made = plan.pipelines[name]
     wanted = {"PipelineDefinition": made.definition, "RoleArn": role}
-    present = described(door, made.name)
+    present = find_pipeline(door, name)
     if present is None:
         say(f"create {made.name}")
         tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
-        client.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
+        sagemaker.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
         return "created"
     if {key: present.get(key) for key in wanted} == wanted:
         return "unchanged"
     say(f"change {made.name}")
-    client.update_pipeline(PipelineName=made.name, **wanted)
+    sagemaker.update_pipeline(PipelineName=made.name, **wanted)
     return "changed"
-
-
-def described(door: Aws, name: str) -> dict[str, Any] | None:
-    """DescribePipeline, or None when there is no such pipeline."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return door.client("sagemaker").describe_pipeline(PipelineName=name)
-    except ClientError as error:
-        if aws.is_missing(error):
-            return None
-        raise

@@ -13,6 +13,7 @@ from pathlib import Path
 from rehearsal.executor import Cache, Execution, Handler, execute
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
+from scarcegan.aws.storage import project_bucket
 from scarcegan.data import synthetic
 from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker import start as starting
@@ -88,7 +89,7 @@ class Rehearsal:
     def upsert(self) -> upsert.Plan:
         """Compile, upload, create the pipelines: `scarcegan upsert`. The wheels are taken to be there already."""
         plan = upsert.make_plan(self.place.root, upsert.with_volume_key(self.place.config, self.door), self.names)
-        upsert.put(self.door, plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
+        project_bucket(self.door).put_bytes(plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
         upsert.walk(plan, self.door, False, lambda line: None)
         return plan
 

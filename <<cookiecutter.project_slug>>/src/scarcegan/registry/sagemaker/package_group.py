@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from scarcegan.aws.client import is_missing
+from scarcegan.aws.client import known
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, Event, ModelPackage, Status, iso
 from scarcegan.registry.sagemaker.package_facts import decisions
@@ -38,15 +38,8 @@ class Group:
 
     def find(self, arn: str) -> Seen | None:
         """A package, or None when it is not there (any more)."""
-        from botocore.exceptions import ClientError
-
-        try:
-            seen = self.describe(arn)
-        except ClientError as error:
-            if is_missing(error):
-                return None
-            raise
-        return None if seen["ModelPackageStatus"] == "Deleting" else seen
+        seen = known(lambda: self.describe(arn))
+        return None if seen is None or seen["ModelPackageStatus"] == "Deleting" else seen
 
     def create(self, request: Mapping[str, Any]) -> str:
         return str(self.client.create_model_package(**request)["ModelPackageArn"])

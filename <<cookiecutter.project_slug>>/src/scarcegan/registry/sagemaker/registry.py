@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from scarcegan.aws.archive import pack, unpack
-from scarcegan.aws.client import is_missing, refusal
+from scarcegan.aws.client import Aws, is_missing, known, refusal
 from scarcegan.aws.names import Names
-from scarcegan.aws.storage import Bucket, Changed, bucket_of, fetch, inside, key_of
+from scarcegan.aws.storage import Bucket, Changed, fetch, inside, location
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import (
     APPROVED,
@@ -67,9 +67,8 @@ class SageMakerRegistry:
         sleep: Callable[[float], None] = time.sleep,
         patience_seconds: float = 300,
     ) -> None:
-        self.names, self._asked, self._session, self._made_by = names, group, session, made_by
+        self.names, self._asked, self._door, self._made_by = names, group, Aws(names, session), made_by
         self._clock, self._user, self._sleep, self._patience = clock, user or self._caller, sleep, patience_seconds
-        self._clients: dict[str, Any] = {}
         shared = GROUP.fullmatch(group)
         self.group = shared["name"] if shared else group
         self._account = shared["account"] if shared else names.account
@@ -119,7 +118,8 @@ class SageMakerRegistry:
 
     def put(self, path: Path, uri: str) -> None:
         """Put a file into a folder in S3."""
-        Bucket(self.client("s3"), bucket_of(uri)).put(f"{key_of(uri).rstrip('/')}/{path.name}", path)
+        bucket, folder = location(uri)
+        Bucket(self.client("s3"), bucket).put(f"{folder.rstrip('/')}/{path.name}", path)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -283,11 +283,8 @@ class SageMakerRegistry:
 
     def _champion(self) -> str:
         """The ARN of the champion, or ""."""
-        ssm = self.client("ssm")
-        try:
-            return str(ssm.get_parameter(Name=self.names.parameter("champion"))["Parameter"]["Value"])
-        except ssm.exceptions.ParameterNotFound:
-            return ""
+        found = known(lambda: self.client("ssm").get_parameter(Name=self.names.parameter("champion")))
+        return str(found["Parameter"]["Value"]) if found else ""
 
     def _caller(self) -> str:
         """Who is asking: `user/ada`, `assumed-role/Admin/ada`."""
@@ -306,15 +303,8 @@ class SageMakerRegistry:
         return Records(self._bucket, f"{self._account}.{self.group}")
 
     def client(self, service: str) -> Any:
-        """A client that tries again when AWS is busy."""
-        if service not in self._clients:
-            import boto3
-            from botocore.config import Config
-
-            session = self._session or boto3.Session(region_name=self.names.region)
-            options = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=READERS + 2)
-            self._clients[service] = session.client(service, region_name=self.names.region, config=options)
-        return self._clients[service]
+        """A boto3 client of the project's region."""
+        return self._door.client(service)
 
     @contextmanager
     def spoken(self) -> Iterator[None]:

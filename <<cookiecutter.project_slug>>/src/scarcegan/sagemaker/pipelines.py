@@ -1,0 +1,49 @@
+"""The pipelines of the definition as SageMaker knows them: their names, whether they are there, their parameters."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from scarcegan.aws.client import Aws, known
+from scarcegan.errors import UserError
+from scarcegan.pipeline import definition
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import Pipeline
+
+PIPELINES = ("training", "scoring")
+
+
+def pipeline_of(name: str, config: Config) -> Pipeline:
+    """The definition of a pipeline that runs in AWS: training or scoring. Raises UserError for another name."""
+    if name not in PIPELINES:
+        raise UserError(f"no pipeline '{name}' in AWS. There are: {', '.join(PIPELINES)}.")
+    return definition.training(config) if name == "training" else definition.scoring(config)
+
+
+def find_pipeline(door: Aws, name: str) -> dict[str, Any] | None:
+    """SageMaker's description of a pipeline of the project, or None before the first `scarcegan upsert`.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
+    """
+    return known(lambda: door.client("sagemaker").describe_pipeline(PipelineName=door.names.pipeline(name)))
+
+
+def not_there(door: Aws, name: str) -> UserError:
+    """The error for a pipeline that SageMaker does not know yet."""
+    return UserError(
+        f"there is no pipeline '{door.names.pipeline(name)}' in {door.names.region} (account {door.names.account}) "
+        "yet. Type: scarcegan upsert"
+    )
+
+
+def deployed_parameters(door: Aws, name: str) -> dict[str, Any]:
+    """Parameter -> default of a pipeline as it is in AWS. Raises UserError when it is not there yet."""
+    found = find_pipeline(door, name)
+    if found is None:
+        raise not_there(door, name)
+    return parameter_defaults(json.loads(found["PipelineDefinition"]))
+
+
+def parameter_defaults(compiled: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameter -> default value of a compiled pipeline; "" where it has none."""
+    return {item["Name"]: item.get("DefaultValue", "") for item in compiled.get("Parameters", [])}

@@ -177,10 +177,12 @@ class Executions:
 
     def start(self, changes: Changes) -> str:
         from scarcegan.sagemaker import start as starting
+        from scarcegan.sagemaker.pipelines import configured
 
         with self.door() as door:
-            plan = starting.make_plan(self.place.root / "config.yaml", "training", words(changes), door.names)
-            return starting.start(starting.complete(plan, door, self.place.config), door).rsplit("/", 1)[1]
+            base = configured("training", self.place.config, door.names)
+            plan = starting.make_plan(base, self.place.root / "config.yaml", words(changes))
+            return starting.start(starting.complete(plan, base, door), door).rsplit("/", 1)[1]
 
     def watch(self, run: str) -> str:
         from scarcegan.sagemaker import executions

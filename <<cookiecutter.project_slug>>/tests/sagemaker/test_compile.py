@@ -28,7 +28,8 @@ from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
-from scarcegan.sagemaker import compiler, job, parameters, refusals
+from scarcegan.sagemaker import compiler, job, parameters, refusals, start
+from scarcegan.sagemaker.pipelines import configured
 
 
 @pytest.fixture(scope="module")
@@ -383,16 +384,15 @@ def test_a_parameter_must_be_an_argument_and_two_must_not_share_a_name():
 
 
 def changed(**settings):
-    before, after = Config(), Config.model_validate(settings)
-    return parameters.changed((definition.training(before), before), (definition.training(after), after), NAMES)
+    return start.difference(configured("training", Config(), NAMES), Config.model_validate(settings))
 
 
 def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
     assert changed() == {}
     assert changed(cloud={"endpoint": {"wait_minutes": 7}}) == {}, "no part of a pipeline"
     assert changed(train={"iterations": 2000}, gate={"minimum": 0.4}) == {
-        "TrainIterations": 2000,
-        "EvaluateGateMinimum": 0.4,
+        "TrainIterations": "2000",
+        "EvaluateGateMinimum": "0.4",
     }
     assert changed(cloud={"instances": {"train": "ml.c5.4xlarge"}}) == {"TrainInstanceType": "ml.c5.4xlarge"}
     assert changed(train={"expert": False, "class_weights": [1.0, 1.0, 1.0, 2.0]}) == {

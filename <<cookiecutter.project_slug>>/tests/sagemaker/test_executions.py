@@ -26,7 +26,9 @@ from scarcegan.aws import client as aws
 from scarcegan.aws import storage
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
+from scarcegan.pipeline import definition
 from scarcegan.sagemaker import bundle, executions, start, upsert
+from scarcegan.sagemaker.pipelines import configured
 
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
 
@@ -180,13 +182,35 @@ def deployed(door, config, tmp_path, wheels):
     return s3
 
 
+def base_of(tmp_path, pipeline="training"):
+    return configured(pipeline, settings.load(tmp_path / "config.yaml"), NAMES)
+
+
 def plan_of(tmp_path, *changes, pipeline="training"):
-    return start.make_plan(tmp_path / "config.yaml", pipeline, changes, NAMES)
+    return start.make_plan(base_of(tmp_path, pipeline), tmp_path / "config.yaml", changes)
 
 
 def completed(door, tmp_path, *changes, pipeline="training"):
-    config = settings.load(tmp_path / "config.yaml")
-    return start.complete(plan_of(tmp_path, *changes, pipeline=pipeline), door, config)
+    base = base_of(tmp_path, pipeline)
+    return start.complete(start.make_plan(base, tmp_path / "config.yaml", changes), base, door)
+
+
+def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_moto(
+    door, deployed, tmp_path, monkeypatch
+):
+    done = {"load": 0, "build": 0}
+
+    def counted(what, real):
+        def call(*words, **more):
+            done[what] += 1
+            return real(*words, **more)
+
+        return call
+
+    monkeypatch.setattr(settings, "load", counted("load", settings.load))
+    monkeypatch.setattr(definition, "training", counted("build", definition.training))
+    completed(door, tmp_path, "train.iterations=30")
+    assert done == {"load": 2, "build": 2}, "as config.yaml has it, and with the change"
 
 
 def test_what_an_execution_may_change_becomes_parameters(tmp_path, config):
@@ -277,7 +301,7 @@ def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(doo
     with pytest.raises(
         UserError, match=r"has no parameter ModelColour \(it has: .*the code is newer .*scarcegan upsert"
     ):
-        start.complete(newer, door, settings.load(tmp_path / "config.yaml"))
+        start.complete(newer, base_of(tmp_path), door)
     door.client("sagemaker").delete_pipeline(PipelineName="rare-players-training")
     with pytest.raises(UserError, match=r"no pipeline 'rare-players-training' in eu-west-1 .* Type: scarcegan upsert"):
         completed(door, tmp_path)

@@ -104,9 +104,11 @@ def start(
     """Start a pipeline in AWS. Returns at once; --set also takes a pipeline parameter: TelemetryUri=s3://…"""
     from scarcegan.aws import client
     from scarcegan.sagemaker import start as starting
+    from scarcegan.sagemaker.pipelines import configured
 
     place = workspace(context)
-    plan = starting.make_plan(context.obj, pipeline, changes or [], client.planned_names(place.config))
+    base = configured(pipeline, place.config, client.planned_names(place.config))
+    plan = starting.make_plan(base, context.obj, changes or [])
     if dry_run:
         head = f"start {place.config.project.name}-{pipeline}"
         more = "All else as config.yaml has it, with fingerprints of the data in S3. Nothing was started."
@@ -114,7 +116,7 @@ def start(
         return
     with aws_door(context) as door:
         try:
-            plan = starting.complete(plan, door, place.config)
+            plan = starting.complete(plan, base, door)
         except starting.NoData as error:
             if not if_data:
                 raise

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.aws.names import Names
-from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value, value_text
 from scarcegan.sagemaker.job import EMPTY
@@ -138,24 +137,6 @@ def choices(key: str) -> tuple[str, ...]:
 def of_approval(pipeline: Pipeline, config: Config) -> Iterator[Parameter]:
     if any(isinstance(step, Step) and step.kind == "lambda" for step in pipeline.steps):
         yield Parameter(APPROVAL, "String", config.cloud.approval, choices("cloud.approval"), "cloud.approval")
-
-
-def changed(
-    before: tuple[Pipeline, Config], after: tuple[Pipeline, Config], names: Names
-) -> dict[str, str | int | float]:
-    """Parameters for an execution of `after` on the definition of `before`: those whose value differs.
-
-    UserError for a difference that no parameter carries; then the definition itself must be brought up to date.
-    """
-    fixed = sorted(set(fixed_values(*before).items()) ^ set(fixed_values(*after).items()))
-    if fixed:
-        keys = ", ".join(sorted({key for key, _ in fixed}))
-        raise UserError(
-            f"fixed in the {before[0].name} pipeline, so it cannot change for one execution: {keys}. "
-            "Write the value into config.yaml, then type: scarcegan upsert"
-        )
-    old, new = of(*before, names), of(*after, names)
-    return {name: parameter.default for name, parameter in new.items() if parameter.default != old[name].default}
 
 
 def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:

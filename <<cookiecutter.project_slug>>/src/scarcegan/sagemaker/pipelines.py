@@ -2,15 +2,43 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from scarcegan.aws.client import Aws, known
+from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline
+from scarcegan.sagemaker import parameters
+from scarcegan.sagemaker.parameters import Parameter
 
 PIPELINES = ("training", "scoring")
+
+
+@dataclass(frozen=True)
+class ConfiguredPipeline:
+    """A pipeline as one config.yaml makes it, and the parameters that an execution in SageMaker may be given.
+
+    It is made once per command and handed on.
+    """
+
+    pipeline: Pipeline
+    config: Config
+    names: Names
+    parameters: Mapping[str, Parameter]
+
+    @property
+    def name(self) -> str:
+        """training or scoring."""
+        return self.pipeline.name
+
+
+def configured(name: str, config: Config, names: Names) -> ConfiguredPipeline:
+    """The training or the scoring pipeline with these settings. Raises UserError for another name."""
+    pipeline = pipeline_of(name, config)
+    return ConfiguredPipeline(pipeline, config, names, parameters.of(pipeline, config, names))
 
 
 def pipeline_of(name: str, config: Config) -> Pipeline:

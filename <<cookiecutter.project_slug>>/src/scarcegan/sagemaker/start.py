@@ -12,14 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import Names
 from scarcegan.aws.storage import Bucket, location
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import value_text
+from scarcegan.pipeline.definition import Pipeline, value_text
 from scarcegan.sagemaker import parameters
-from scarcegan.sagemaker.pipelines import deployed_parameters, pipeline_of
+from scarcegan.sagemaker.pipelines import ConfiguredPipeline, configured, deployed_parameters
 
 DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of data: in config.yaml -> source of the pipelines
 
@@ -33,36 +32,46 @@ class StartPlan:
     notes: tuple[str, ...] = ()
 
 
-def make_plan(path: Path, name: str, changes: Sequence[str], names: Names) -> StartPlan:
-    """What `start --set …` would pass, without a look at AWS. UserError for what an execution cannot change.
+def make_plan(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> StartPlan:
+    """What `scarcegan start --set …` would pass, without asking AWS.
 
-    path: config.yaml. changes: KEY=VALUE, the key one of config.yaml or a pipeline parameter, such as TelemetryUri.
+    - base: the pipeline as config.yaml has it.
+    - path: that config.yaml, read again with the changes.
+    - changes: KEY=VALUE each; the key is one of config.yaml, or a pipeline parameter such as TelemetryUri.
+
+    Raises UserError for what no execution can change, and for a change that this pipeline would not notice.
     """
-    typed = [change.partition("=") for change in changes if is_parameter(change)]
+    typed = {key: value for key, _, value in (change.partition("=") for change in changes if is_parameter(change))}
     keys = [change for change in changes if not is_parameter(change)]
-    base = settings.load(path)
-    refuse_what_is_no_parameter(name, base, {parameter: value for parameter, _, value in typed}, names)
-    for key in keys:
-        refuse_what_changes_nothing(path, name, base, key, names)
-    found = difference(name, base, settings.load(path, keys), names)
-    found |= {parameter: value for parameter, _, value in typed}
+    refuse_what_is_no_parameter(base, typed)
+    if len(keys) > 1:
+        for key in keys:
+            refuse_what_changes_nothing(base, path, key)
+    wanted = settings.load(path, keys) if keys else base.config
+    found = difference(base, wanted) if keys else {}
+    if len(keys) == 1 and not found and wanted != base.config:
+        raise changes_nothing(base, keys[0])
+    found |= typed
     for parameter, value in found.items():
         if not 0 < len(value) <= parameters.LONGEST:
             raise UserError(
                 f"{parameter} has {len(value)} characters, SageMaker takes 1 to {parameters.LONGEST}. Mend the value."
             )
-    return StartPlan(name, found)
+    return StartPlan(base.name, found)
 
 
-def refuse_what_is_no_parameter(name: str, config: Config, typed: Mapping[str, str], names: Names) -> None:
-    """UserError for a pipeline parameter that this pipeline has not, or for data that does not lie in S3."""
-    known = list(parameters.of(pipeline_of(name, config), config, names))
+def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
+    """Raise UserError for a parameter that this pipeline does not have, or for data that does not lie in S3.
+
+    - typed: pipeline parameter -> value, as given on the command line.
+    """
     for parameter, value in typed.items():
-        if parameter not in known:
-            near = get_close_matches(parameter, known, 1)
+        if parameter not in base.parameters:
+            near = get_close_matches(parameter, list(base.parameters), 1)
             move = f"Did you mean '{near[0]}'?" if near else "Mend the name; a new one is known after: scarcegan upsert"
             raise UserError(
-                f"the pipeline {names.pipeline(name)} has no parameter {parameter} (it has: {', '.join(known)}). {move}"
+                f"the pipeline {base.names.pipeline(base.name)} has no parameter {parameter} "
+                f"(it has: {', '.join(base.parameters)}). {move}"
             )
         if value and parameter.endswith("Uri"):
             location(value)
@@ -73,37 +82,67 @@ def is_parameter(change: str) -> bool:
     return bool(re.match(r"[A-Z]\w*=", change))
 
 
-def difference(name: str, base: Config, wanted: Config, names: Names) -> dict[str, str]:
-    """Parameters that turn an execution by `base` into one by `wanted`; UserError for what is fixed by an upsert."""
-    before, after = (pipeline_of(name, base), base), (pipeline_of(name, wanted), wanted)
-    changed = {key: value_text(value) for key, value in parameters.changed(before, after, names).items()}
+def difference(base: ConfiguredPipeline, config: Config) -> dict[str, str]:
+    """Pipeline parameters that make an execution of `base` run as `config` says: those whose value differs.
+
+    Raises UserError for a difference that no parameter carries (the definition itself must be updated), and for data
+    that does not lie in S3.
+    """
+    wanted = configured(base.name, config, base.names)
+    refuse_what_is_fixed(base, wanted)
+    changed = {
+        name: value_text(parameter.default)
+        for name, parameter in wanted.parameters.items()
+        if parameter.default != base.parameters[name].default
+    }
     for key, source in DATA_KEYS.items():
-        place = getattr(wanted.data, key)
-        if place != getattr(base.data, key) and source in before[0].sources:
+        place = getattr(config.data, key)
+        if place != getattr(base.config.data, key) and source in base.pipeline.sources:
             if not place.startswith("s3://"):
                 raise UserError(
-                    f"--set data.{key}={place}: in the cloud, data is read from S3. Copy it there "
+                    f"--set data.{key}={place}: in AWS, data is read from S3. Copy it there "
                     "(aws s3 sync …), then name the folder: s3://bucket/folder/"
                 )
             changed[parameters.uri_name(source)] = place
     return changed
 
 
-def refuse_what_changes_nothing(path: Path, name: str, base: Config, change: str, names: Names) -> None:
-    """UserError for one --set that no part of this pipeline would notice."""
-    try:
-        alone = settings.load(path, [change])
-    except UserError:
-        return  # it needs its companions; they are looked at together
-    if alone != base and not difference(name, base, alone, names):
+def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
+    """Raise UserError, naming the keys, when the two differ in what only a new definition changes."""
+    before, after = (parameters.fixed_values(one.pipeline, one.config) for one in (base, wanted))
+    fixed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    if fixed:
         raise UserError(
-            f"--set {change}: changes nothing of the {name} pipeline in the cloud. Leave it out, or name the key of a "
-            "step, such as train.iterations or gate.minimum."
+            f"fixed in the {base.name} pipeline, so it cannot change for one execution: {', '.join(sorted(fixed))}. "
+            "Write the value into config.yaml, then type: scarcegan upsert"
         )
 
 
-def complete(plan: StartPlan, door: Aws, config: Config) -> StartPlan:
-    """Look at AWS: is the pipeline there, does it know the parameters, which data lies there. Reads only."""
+def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: str) -> None:
+    """Raise UserError for one --set of several that no part of this pipeline would notice."""
+    try:
+        alone = settings.load(path, [change])
+    except UserError:
+        return  # it is valid only together with the others, and they are looked at together
+    if alone != base.config and not difference(base, alone):
+        raise changes_nothing(base, change)
+
+
+def changes_nothing(base: ConfiguredPipeline, change: str) -> UserError:
+    """The error for a --set that this pipeline would not notice."""
+    return UserError(
+        f"--set {change}: changes nothing of the {base.name} pipeline in AWS. Leave it out, or name the key of a "
+        "step, such as train.iterations or gate.minimum."
+    )
+
+
+def complete(plan: StartPlan, base: ConfiguredPipeline, door: Aws) -> StartPlan:
+    """The plan with what AWS knows: newer values of config.yaml, and which data lies in S3. Only reads.
+
+    - base: the pipeline as config.yaml has it.
+
+    Raises UserError when the pipeline is not in AWS yet, lacks a parameter of the plan, or has no data to read.
+    """
     known = {name: value_text(value) for name, value in deployed_parameters(door, plan.pipeline).items()}
     unknown = sorted(plan.parameters.keys() - known.keys())
     if unknown:
@@ -111,30 +150,34 @@ def complete(plan: StartPlan, door: Aws, config: Config) -> StartPlan:
             f"the pipeline {door.names.pipeline(plan.pipeline)} has no parameter {', '.join(unknown)} "
             f"(it has: {', '.join(known)}). If config.yaml or the code is newer than it, type: scarcegan upsert"
         )
-    present = of_config(plan.pipeline, config, door.names)
+    present = of_config(base)
     newer = {k: v for k, v in present.items() if k not in plan.parameters and known.get(k, v) != v}
     notes = [f"config.yaml says {k}={v}, the pipeline's default is {known[k]}: passed" for k, v in newer.items()]
     given = {**newer, **plan.parameters}
-    given |= data_parameters(door, plan.pipeline, {**known, **given})
+    given |= data_parameters(door, base.pipeline, {**known, **given})
     return StartPlan(plan.pipeline, given, tuple(notes))
 
 
-def of_config(name: str, config: Config, names: Names) -> dict[str, str]:
-    """Every parameter that config.yaml has a value for; of sources, those it names in S3."""
-    pipeline = pipeline_of(name, config)
-    places = {parameters.uri_name(source): getattr(config.data, key) for key, source in DATA_KEYS.items()}
+def of_config(base: ConfiguredPipeline) -> dict[str, str]:
+    """Parameter -> value for every parameter that config.yaml has a value for; of sources, those it names in S3."""
+    places = {parameters.uri_name(source): getattr(base.config.data, key) for key, source in DATA_KEYS.items()}
     named = {key: place for key, place in places.items() if place.startswith("s3://")}
     others = {
-        make(source) for source in pipeline.sources for make in (parameters.uri_name, parameters.fingerprint_name)
+        make(source) for source in base.pipeline.sources for make in (parameters.uri_name, parameters.fingerprint_name)
     }
-    found = {key: value_text(p.default) for key, p in parameters.of(pipeline, config, names).items()}
+    found = {key: value_text(parameter.default) for key, parameter in base.parameters.items()}
     return {key: value for key, value in {**found, **named}.items() if key not in others or key in named}
 
 
-def data_parameters(door: Aws, name: str, known: Mapping[str, str]) -> dict[str, str]:
-    """A fingerprint per source, since SageMaker's cache does not see new data behind an unchanged URI; the empty
-    folder for an optional source that is not there. UserError for a source that must hold something and does not."""
-    pipeline, found = pipeline_of(name, Config()), {}
+def data_parameters(door: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
+    """A fingerprint parameter per source, since SageMaker's cache does not see new data behind an unchanged address;
+    and the address of the empty folder for an optional source that is not there.
+
+    - known: the parameters that the execution is given so far, with the pipeline's defaults.
+
+    Raises NoData for a source that must hold something and does not.
+    """
+    found = {}
     for source in pipeline.sources:
         key, mark = parameters.uri_name(source), parameters.fingerprint_name(source)
         if key not in known:

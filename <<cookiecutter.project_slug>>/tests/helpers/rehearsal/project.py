@@ -17,6 +17,7 @@ from scarcegan.aws.storage import project_bucket
 from scarcegan.data import synthetic
 from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker import start as starting
+from scarcegan.sagemaker.pipelines import configured
 from scarcegan.workspace import Workspace
 from stacks import ACCOUNT, REGION, Stack
 
@@ -105,8 +106,9 @@ class Rehearsal:
 
     def parameters(self, pipeline: str = "training", changes: Sequence[str] = ()) -> dict[str, str]:
         """What `scarcegan start --set …` passes: changes, and fingerprints of the data in S3."""
-        plan = starting.make_plan(self.place.root / "config.yaml", pipeline, list(changes), self.names)
-        return dict(starting.complete(plan, self.door, self.place.config).parameters)
+        base = configured(pipeline, self.place.config, self.names)
+        plan = starting.make_plan(base, self.place.root / "config.yaml", list(changes))
+        return dict(starting.complete(plan, base, self.door).parameters)
 
     def run(self, pipeline: str = "training", changes: Sequence[str] = ()) -> Execution:
         """Start and execute to the end: `scarcegan start` and what SageMaker does then."""

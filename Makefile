@@ -15,7 +15,7 @@ ALL := -r requirements.txt -r "$(PROJECT)/requirements-cloud.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
+.PHONY: help demo test check quick lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,9 @@ demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole
 
 test: check lint-infra  ## lint and types, then all tests, those of a generated project included
 	"$(RUN)/python" -m pytest
+
+quick: check  ## lint, types and the tests of the project's rooms that changed since the last commit, under a minute
+	@$(MAKE) --no-print-directory -C "$(PROJECT)" quick VENV="$(CURDIR)/$(VENV)"
 
 check: lint types  ## lint and types of the template's own Python, in seconds
 

@@ -1,0 +1,50 @@
+"""What every engine offers. An engine runs a pipeline of the definition: here (local/) or in AWS (sagemaker/)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from scarcegan.pipeline.definition import Pipeline
+
+Report = Callable[[str], None]
+
+
+class Engine(Protocol):
+    """Runs the training pipeline and lets others look at its runs.
+
+    A run is named by its id. Every method raises UserError for a mistake of the user's.
+    """
+
+    @property
+    def name(self) -> str:
+        """The engine's name for people: local, sagemaker."""
+        ...
+
+    def cannot_run(self, pipeline: Pipeline) -> list[str]:
+        """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it runs all of it."""
+        ...
+
+    def start(self, changes: Sequence[str]) -> str:
+        """Start the training pipeline; returns the run's id.
+
+        - changes: KEY=VALUE each, with a key of config.yaml, for this run only.
+        """
+        ...
+
+    def watch(self, run: str, report: Report) -> str:
+        """Wait until a run has ended and report each step whose status changes; returns the run's last status."""
+        ...
+
+    def runs(self, newest: int) -> list[Mapping[str, Any]]:
+        """The newest training runs, newest first.
+
+        - run: its id.
+        - status: as the engine says it.
+        - started: ISO 8601.
+        - changed: key or parameter -> value, where it differs from config.yaml.
+        """
+        ...
+
+    def folder(self, run: str, step: str, output: str) -> Path:
+        """A folder on this machine that holds one output of a step; it is fetched if it lies elsewhere."""
+        ...

@@ -1,0 +1,53 @@
+"""The tests of the rooms that changed since the last commit, or in it when nothing has changed since: for `make quick`.
+
+`python tests/helpers/changed.py` prints their paths, a line each.
+"""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ALWAYS = "tests/test_house.py"  # a second, and it sees every room
+BESIDE = {"notebooks": "tests/test_notebook.py", "infra": "tests/infra", "config.yaml": "tests/pipeline"}
+
+
+def changed_files() -> list[str]:
+    """Paths from the project's folder of files that differ from the last commit, new ones included.
+
+    When none does: the files of the last commit. Outside a git repository: every file below src.
+    """
+    now = git("diff", "--name-only", "--relative", "HEAD") + git("ls-files", "--others", "--exclude-standard")
+    found = now or git("diff", "--name-only", "--relative", "HEAD~1", "HEAD")
+    return found or [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "src").rglob("*.py"))]
+
+
+def git(*words: str) -> list[str]:
+    """The lines that a git command prints; none when it fails."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def tests_of(file: str) -> str:
+    """The test file or folder of a changed file, "" when it has none.
+
+    A room's tests lie in tests/<room>, those of a file beside the rooms in tests/test_<file>.py.
+    """
+    first, *rest = file.split("/")
+    if first == "tests":
+        return file if Path(file).name.startswith("test_") and file.endswith(".py") else ""
+    if first == "src" and len(rest) > 2:
+        return f"tests/{rest[1]}"
+    if first == "src" and len(rest) == 2:
+        return f"tests/test_{rest[1]}"
+    return BESIDE.get(first, "")
+
+
+def tests(files: list[str]) -> list[str]:
+    """What pytest is given for these files: each path once, and no file of a folder that is given whole."""
+    found = {ALWAYS, *(tests_of(file) for file in files)} - {""}
+    there = {path for path in found if (ROOT / path).exists()}
+    return sorted(path for path in there if not there & {str(above) for above in Path(path).parents})
+
+
+if __name__ == "__main__":
+    print("\n".join(tests(changed_files())))

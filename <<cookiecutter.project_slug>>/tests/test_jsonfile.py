@@ -49,7 +49,9 @@ def test_a_private_folder_stays_private(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize(("content", "fact"), [(None, "no such file"), (b"{", "damaged JSON"), (b"\xff", "damaged")])
+@pytest.mark.parametrize(
+    ("content", "fact"), [(None, "no such file"), (b"{", "not valid JSON"), (b"\xff", "not valid")]
+)
 def test_what_cannot_be_read_is_refused_with_the_next_move(tmp_path, content, fact):
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)

@@ -1,37 +1,45 @@
-"""The line between a user's mistake (one clear sentence, exit code 2) and a bug (a traceback, exit code 1)."""
+"""Two kinds of error: a user's mistake is shown as one sentence (exit code 2), a bug as a traceback (exit code 1)."""
 
 import errno
 import sys
 from collections.abc import Callable
 
 USER_ERROR = 2
+# System errors that a user can correct: error number -> the cause and what to do.
 REFUSALS = {
     errno.ENOSPC: "the disk is full. Free some space",
     errno.EDQUOT: "the disk quota is used up. Free some space",
-    errno.EACCES: "permission denied. Give yourself the right to it",
+    errno.EACCES: "permission denied. Give your user account access to it",
     errno.EROFS: "the file system is read-only. Choose a folder you can write to",
 }
 
 
 class UserError(Exception):
-    """A mistake the user can mend. The message gives the fact, what was there, and the next move."""
+    """A mistake that the user can correct. The message says what is wrong, what was found, and what to do next."""
 
 
 def run_step(main: Callable[[], object]) -> int:
-    """Run a step's main; return 0, or 2 after printing the sentence of a user's mistake. Bugs pass through."""
+    """Call a step's main and return the exit code of its process: 0, or 2 after an error message on stderr.
+
+    Code 2 is for a UserError and for a system error that the user can correct (REFUSALS: a full disk, no permission).
+    Raises every other exception of `main` unchanged.
+    """
     try:
         main()
     except (UserError, OSError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {as_sentence(error)}", file=sys.stderr)
         return USER_ERROR
     return 0
 
 
-def sentence(error: UserError | OSError) -> str:
-    """What to tell the user. An operating system error that is nobody's mistake but ours is raised again."""
+def as_sentence(error: UserError | OSError) -> str:
+    """The sentence to show to the user: a UserError's own message, or what a system error means and what to do next.
+
+    Raises the error itself when it is a system error that REFUSALS does not list, as that is a bug.
+    """
     if isinstance(error, UserError):
         return str(error)
     if error.errno not in REFUSALS:
         raise error
-    place = error.filename or "a write failed"
-    return f"{place}: {REFUSALS[error.errno]}, then run the same command again; finished steps are kept."
+    subject = error.filename or "a write failed"
+    return f"{subject}: {REFUSALS[error.errno]}, then run the same command again; finished steps are kept."

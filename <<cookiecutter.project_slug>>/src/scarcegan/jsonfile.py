@@ -1,4 +1,4 @@
-"""JSON files: written whole or not at all, and read with one sentence for what is wrong. Requests are wire.py's."""
+"""JSON files: written completely or not at all; one sentence for a file that is no JSON. HTTP requests: data/wire.py."""
 
 import json
 import os
@@ -11,9 +11,10 @@ from scarcegan.errors import UserError
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file in one step; readers and a power cut see the old text or the new one. ValueError for NaN.
+    """Write a value as JSON. The file is replaced in one step: a reader gets the old or the new text, also after a crash.
 
-    Names stand as typed, but for the bytes of a file name that are no UTF-8: JSON has an escape for these.
+    Missing parent folders are made. Text is written as UTF-8 without escapes, except for bytes of a file name that are
+    not UTF-8. Raises ValueError for NaN or infinity, and TypeError for a value that JSON cannot hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -30,18 +31,21 @@ def write_json(path: Path, value: Any) -> None:
         raise
 
 
-def read_json(path: Path, move: str) -> Any:
-    """The value; UserError that ends with the next move when the file is missing or is no JSON."""
+def read_json(path: Path, next_move: str) -> Any:
+    """Read a JSON file and return its value. next_move: a sentence that tells the user what to do when that fails.
+
+    Raises UserError, which ends with that sentence, when the file is missing or is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. {move}") from None
+        raise UserError(f"{path}: no such file. {next_move}") from None
     except ValueError as error:
-        raise UserError(f"{path}: damaged JSON ({error}). {move}") from None
+        raise UserError(f"{path}: not valid JSON ({error}). {next_move}") from None
 
 
 def find_json(path: Path) -> Any:
-    """The value, or None when the file is missing or is no JSON."""
+    """Read a JSON file and return its value, or None when the file is missing, cannot be read, or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -324,7 +324,7 @@ class Workspace:
         from scarcegan.pipeline import graph
 
         pipelines = {make.__name__: make for make in (definition.training, definition.scoring, definition.monitoring)}
-        forms = {"text": graph.text, "mermaid": graph.mermaid, "svg": graph.svg}
+        forms = {"text": graph.as_text, "mermaid": graph.as_mermaid, "svg": graph.as_svg}
         for what, given, known in (("pipeline", name, pipelines), ("format", form, forms)):
             if given not in known:
                 raise UserError(f"no {what} '{given}'. There are: {', '.join(known)}.")

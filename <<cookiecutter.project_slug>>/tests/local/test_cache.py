@@ -95,9 +95,9 @@ def test_imports_are_followed_through_functions_relative_names_and_packages(tmp_
 
 def test_another_version_of_a_library_is_other_code(tmp_path, monkeypatch):
     (tmp_path / "one.py").write_text("import numpy\n")
-    before = code.code_digest("one", (tmp_path,))
+    before = code.step_code_digest("one", (tmp_path,))
     monkeypatch.setattr(code, "library_version", lambda name: "0.0.1")
-    assert code.code_digest("one", (tmp_path,)) != before
+    assert code.step_code_digest("one", (tmp_path,)) != before
 
 
 def test_the_environment_counts_for_a_lambda_step_only(toys):

@@ -4,7 +4,7 @@ import io
 import re
 
 from scarcegan.local.events import Event
-from scarcegan.local.live import Lines, final_line, seconds_text, sentence, watching
+from scarcegan.local.live import Lines, event_line, final_line, seconds_text, watching
 from toy_runs import Toys, gated, line, pipeline, step
 
 
@@ -81,4 +81,4 @@ def test_times_are_written_as_people_say_them():
 
 def test_a_step_that_names_itself_is_named_once():
     event = Event("line", "train", "train: iteration 5")
-    assert sentence(event, {}, 0.0) == "train: iteration 5"
+    assert event_line(event, {}, 0.0) == "train: iteration 5"

@@ -118,7 +118,7 @@ def test_a_folder_without_models_is_refused(channels: dict[str, Path], tmp_path:
 
 def test_a_damaged_evaluation_is_refused(channels: dict[str, Path]) -> None:
     (channels["evaluation"] / "high_recall" / "evaluation.json").write_text('{"half')
-    with pytest.raises(UserError, match=r"high_recall/evaluation\.json: damaged JSON"):
+    with pytest.raises(UserError, match=r"high_recall/evaluation\.json: not valid JSON"):
         register(**channels, lineage=Lineage(), registry=Notes())
 
 

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from scarcegan.cli import cloud as cloud_verbs
 from scarcegan.cli import release as release_verbs
 from scarcegan.cli.console import AsJson, Changes, Cloud, emit, example, table, workspace
-from scarcegan.errors import USER_ERROR, UserError, sentence
+from scarcegan.errors import USER_ERROR, UserError, as_sentence
 
 INTERRUPTED = 130
 
@@ -281,7 +281,7 @@ def main() -> None:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
             raise SystemExit(0) from None
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {as_sentence(error)}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
         print("stopped. Type the same command again to go on.", file=sys.stderr)

@@ -59,7 +59,7 @@ class Lines:
         self.said[event.step] = time.monotonic()
         if event.step and event.kind != "line":
             self.steps[event.step] = event.kind
-        words = sentence(event, self.steps, time.monotonic() - self.begun)
+        words = event_line(event, self.steps, time.monotonic() - self.begun)
         if words:
             print(words, file=self.stream, flush=True)
 
@@ -79,13 +79,13 @@ class Board:
         if event.step:
             self.note(event)
         elif event.kind == "begin":
-            self.console.print(sentence(event, {}, 0), style="dim")
+            self.console.print(event_line(event, {}, 0), style="dim")
         if event.kind == "end" or time.monotonic() - self.drawn > REFRESH_SECONDS:
             self.drawn = time.monotonic()
             self.live.update(self.table(), refresh=True)
         if event.kind == "end":
             self.live.stop()
-            self.console.print(sentence(event, self.steps, time.monotonic() - self.begun), markup=False)
+            self.console.print(event_line(event, self.steps, time.monotonic() - self.begun), markup=False)
 
     def note(self, event: Event) -> None:
         if event.state:
@@ -121,7 +121,7 @@ class Board:
         return seconds_text(state.seconds) if state and word in ("done", "failed") else ""
 
 
-def sentence(event: Event, steps: dict[str, str], seconds: float) -> str:
+def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
     """An event as a line of a log; "" for one that says nothing new."""
     state = event.state
     used = f" in {seconds_text(state.seconds)}" if state else ""

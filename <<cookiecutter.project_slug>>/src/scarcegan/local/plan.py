@@ -14,7 +14,7 @@ import scarcegan
 from scarcegan.errors import UserError
 from scarcegan.local.fingerprint import Fingerprint, fingerprint_of
 from scarcegan.local.state import Places
-from scarcegan.pipeline.code import code_digest, digest_of
+from scarcegan.pipeline.code import digest_of, step_code_digest
 from scarcegan.pipeline.definition import RUN_ID, Gate, Pipeline, Step, value_text
 
 SOURCE_FOLDER = Path(scarcegan.__file__).resolve().parents[1]
@@ -146,7 +146,7 @@ def make_plan(
     paths = {name: Path(os.path.abspath(path)) for name, path in sources.items()}
     prints = {name: fingerprint_source(path, places, f" (source '{name}')") for name, path in paths.items()}
     modules = {step.module for step in pipeline.steps if isinstance(step, Step)}
-    code = {module: code_digest(module, search_folders(given)) for module in sorted(modules)}
+    code = {module: step_code_digest(module, search_folders(given)) for module in sorted(modules)}
     return Plan(pipeline, paths, prints, code, dict(given), from_step, cache)
 
 

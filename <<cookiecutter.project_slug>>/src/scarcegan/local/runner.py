@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scarcegan.errors import REFUSALS, UserError, sentence
+from scarcegan.errors import REFUSALS, UserError, as_sentence
 from scarcegan.local.events import Event, Observer, RunResult
 from scarcegan.local.execution import Execution
 from scarcegan.local.plan import default_workers, fingerprint, make_plan, refuse_what_is_missing
@@ -72,7 +72,7 @@ def said_plainly(root: Path) -> Iterator[None]:
             raise
         if error.filename is None:
             error.filename = str(root)
-        raise UserError(sentence(error)) from error
+        raise UserError(as_sentence(error)) from error
 
 
 def prepare(places: Places) -> None:

@@ -72,7 +72,7 @@ def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
             found = Day(summarise(values[there], baseline.edges, text[there]), labels)
             days[str(day)] = days[str(day)] + found if str(day) in days else found
         progress.add(len(rows))
-    progress.say()
+    progress.write()
     return dict(sorted(days.items(), key=lambda item: (item[0] != UNDATED, item[0])))
 
 

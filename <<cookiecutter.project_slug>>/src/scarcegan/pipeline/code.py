@@ -1,7 +1,7 @@
-"""Which code a step depends on: its module, all that it imports inside its package, and the libraries they name.
+"""Which code a step depends on: its module, all that this imports inside its package, and the libraries they import.
 
-Nothing is imported to find out; files are read and hashed. Every engine asks: here for the key of the cache, in AWS for
-what a job is given.
+Files are read and hashed; no module is imported for it. Both engines use this file: the local one for its cache keys,
+the one in AWS for the code that each job gets.
 """
 
 import ast
@@ -14,17 +14,22 @@ from pathlib import Path
 
 
 def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(parts: Iterable[object]) -> str:
+    """SHA-256, in hexadecimal, of the text of all parts joined by line breaks; their order counts."""
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def code_digest(module: str, search: tuple[Path, ...]) -> str:
-    """Digest of a step's own code: the module, all it imports inside its package, their data files, and the versions
-    of Python and of the libraries they name."""
+def step_code_digest(module: str, search: tuple[Path, ...]) -> str:
+    """A digest that changes with the code of a step. search: the folders in which packages are looked for.
+
+    It covers the module, all that it imports inside its package, the data files of these packages, and the versions of
+    Python and of the libraries they import. Raises FileNotFoundError for an unknown module.
+    """
     files = code_files(module, search)
     libraries = sorted({name for file in files if file.suffix == ".py" for name in imported_libraries(file, search)})
     versions = [f"{name} {library_version(name)}" for name in libraries]
@@ -32,7 +37,10 @@ def code_digest(module: str, search: tuple[Path, ...]) -> str:
 
 
 def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
-    """Files of its own package that running a module may read, sorted. FileNotFoundError for an unknown module."""
+    """The files of a module's own package that running the module may read, sorted by path. search: as sys.path.
+
+    Raises FileNotFoundError for a module that is in none of the search folders.
+    """
     if not module_files(module, search):
         raise FileNotFoundError(f"no module '{module}' in {', '.join(map(str, search))}")
     waiting, seen = [module], set()
@@ -46,21 +54,25 @@ def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
             found.add(file)
             if file.name == "__init__.py":
                 found.update(data_files(file.parent))
-            waiting += [near for near in imports(file, package_of(name, file)) if inside(near, module)]
+            waiting += [near for near in imports(file, package_of(name, file)) if in_same_package(near, module)]
     return sorted(found)
 
 
-def inside(name: str, module: str) -> bool:
+def in_same_package(name: str, module: str) -> bool:
+    """Whether two modules, by full name, belong to the same top-level package."""
     return name.split(".")[0] == module.split(".")[0]
 
 
 def package_of(module: str, file: Path) -> str:
-    """The package that relative imports in this file are relative to."""
+    """The full name of the package that relative imports in a module's file start from."""
     return module if file.name == "__init__.py" else module.rpartition(".")[0]
 
 
 def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
-    """The module's file and the __init__.py of every package above it, which Python runs first."""
+    """The files that Python runs to import a module: the __init__.py of each package above it, then its own file.
+
+    Empty when no search folder has the module.
+    """
     words = module.split(".")
     for folder in search:
         place = folder.joinpath(*words)
@@ -72,7 +84,10 @@ def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
 
 
 def data_files(package: Path) -> Iterator[Path]:
-    """Templates, style sheets and the like of one package; sub-packages and caches are left out."""
+    """The files of one package folder that are not Python, such as templates and style sheets.
+
+    Folders without an __init__.py are included; sub-packages, caches and hidden files are not.
+    """
     for path in sorted(package.iterdir()):
         if path.name.startswith((".", "__pycache__")) or path.suffix in (".py", ".pyc"):
             continue
@@ -83,20 +98,26 @@ def data_files(package: Path) -> Iterator[Path]:
 
 
 def imports(file: Path, package: str) -> list[str]:
-    """Full names of what a file imports at any depth; `from a import b` gives a and a.b, one of which is a module."""
+    """The full names of all that a file imports, also inside functions. package: where its relative imports start from.
+
+    `from a import b` gives both a and a.b, because b may be a module.
+    """
     status = file.stat()
     return [resolve(name, level, package) for name, level in import_names(file, status.st_mtime_ns, status.st_size)]
 
 
 def resolve(name: str, level: int, package: str) -> str:
-    """A relative name (level: its leading dots) seen from a package, as a full one."""
+    """The full name of an import. level: how many dots it begins with; package: what these dots are relative to."""
     words = package.split(".")
     return ".".join([*words[: len(words) - level + 1], *([name] if name else [])]) if level else name
 
 
 @cache
 def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int], ...]:
-    """(name, leading dots) of every import in a file."""
+    """(name without leading dots, number of leading dots) of every import in a file.
+
+    The time of the file's last change and its size are arguments so that the cache reads a changed file again.
+    """
     found = []
     for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
         if isinstance(node, ast.Import):
@@ -108,7 +129,7 @@ def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int]
 
 
 def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
-    """Top-level names of what a file imports that are neither Python's own nor found in the search folders."""
+    """Top-level names of the third-party libraries that a file imports: not Python's own, not in the search folders."""
     status = file.stat()
     found = import_names(file, status.st_mtime_ns, status.st_size)
     names = {name.split(".")[0] for name, level in found if not level}
@@ -117,6 +138,10 @@ def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
 
 @cache
 def library_version(name: str) -> str:
+    """The installed version of a library, by the name it is imported under.
+
+    Where distributions of other names provide it, each with its version; "" when none is installed.
+    """
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -125,4 +150,5 @@ def library_version(name: str) -> str:
 
 @cache
 def distributions() -> dict[str, list[str]]:
+    """Name that is imported -> names of the installed distributions that provide it."""
     return dict(importlib.metadata.packages_distributions())

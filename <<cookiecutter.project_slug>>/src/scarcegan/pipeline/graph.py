@@ -1,4 +1,4 @@
-"""A pipeline as text, Mermaid or SVG. Pure functions of the definition; svg.py lays the picture out."""
+"""A pipeline as text, Mermaid or SVG. Pure functions of the definition; svg.py computes the layout of the picture."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,11 @@ from scarcegan.pipeline.definition import Gate, Pipeline
 from scarcegan.pipeline.svg import Arrow, Box, draw
 
 
-def text(pipeline: Pipeline) -> str:
-    """Sources, then each step with what it writes and reads; steps with one number may run side by side."""
+def as_text(pipeline: Pipeline) -> str:
+    """A pipeline as lines of text: its name and sources, then each step with a number, its outputs and its inputs.
+
+    Steps with the same number do not depend on each other and may run at the same time.
+    """
     depth = levels(pipeline)
     width = max(len(step.name) for step in pipeline.steps)
     optional = [f"{name} (optional)" if name in pipeline.optional else name for name in pipeline.sources]
@@ -15,7 +18,7 @@ def text(pipeline: Pipeline) -> str:
     for step in sorted(pipeline.steps, key=lambda step: depth[step.name]):
         level = f"{depth[step.name] + 1:>3}  "
         if isinstance(step, Gate):
-            lines.append(f"{level}{step.name:<{width}}  goes on when {step.field} of {step.on} is true")
+            lines.append(f"{level}{step.name:<{width}}  continues when {step.field} of {step.on} is true")
             continue
         reads = [*step.inputs.values(), *(f"after {name}" for name in step.after)]
         lines.append(f"{level}{step.name:<{width}}  {', '.join(step.outputs)}")
@@ -24,7 +27,10 @@ def text(pipeline: Pipeline) -> str:
 
 
 def by_origin(references: list[str]) -> Iterator[str]:
-    """split.labelled, split.test -> split (labelled, test)."""
+    """Group references by the step they name: ["split.labelled", "split.test"] gives "split (labelled, test)".
+
+    A reference without a dot (a source, or "after train") stays as it is.
+    """
     found: dict[str, list[str]] = {}
     for reference in references:
         step, _, output = reference.partition(".")
@@ -33,15 +39,15 @@ def by_origin(references: list[str]) -> Iterator[str]:
 
 
 def levels(pipeline: Pipeline) -> dict[str, int]:
-    """Step -> how many steps must end before it, one after the other."""
+    """Name of each step -> its level: 0 for a step without parents, else one more than its highest parent's."""
     found: dict[str, int] = {}
     for step in pipeline.steps:
         found[step.name] = max((found[parent] + 1 for parent in pipeline.parents(step)), default=0)
     return found
 
 
-def mermaid(pipeline: Pipeline) -> str:
-    """The pipeline in Mermaid's language, as GitHub and GitLab draw it inside a README."""
+def as_mermaid(pipeline: Pipeline) -> str:
+    """A pipeline as a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
     lines = ["flowchart TD"]
     for box in boxes(pipeline):
         left, right = {"source": ("[/", "/]"), "gate": ("{", "}")}.get(box.kind, ("(", ")"))
@@ -53,17 +59,20 @@ def mermaid(pipeline: Pipeline) -> str:
 
 
 def mermaid_name(name: str) -> str:
-    """Mermaid's own words (end, graph) cannot be names."""
+    """A box's name as a Mermaid identifier. The prefix n_ keeps it apart from Mermaid's keywords (end, graph)."""
     return "n_" + name.replace("-", "_").replace(":", "_")
 
 
-def svg(pipeline: Pipeline) -> str:
-    """The pipeline as a picture of its own, in light and dark."""
+def as_svg(pipeline: Pipeline) -> str:
+    """A pipeline as an SVG document. Its colours follow the reader's light or dark theme."""
     return draw(f"The {pipeline.name} pipeline", boxes(pipeline), arrows(pipeline))
 
 
 def boxes(pipeline: Pipeline) -> list[Box]:
-    """What there is to draw. Sources come first; their names have a prefix, for a step may be called the same."""
+    """The boxes of a pipeline: its sources, then its steps in order.
+
+    The name of a source's box begins with "source:", because a step may have the same name as a source.
+    """
     sources = [
         Box(f"source:{name}", name, "optional source" if name in pipeline.optional else "source", "source")
         for name in pipeline.sources
@@ -78,7 +87,10 @@ def boxes(pipeline: Pipeline) -> list[Box]:
 
 
 def arrows(pipeline: Pipeline) -> list[Arrow]:
-    """One arrow from a step to each that reads from it, labelled with the outputs it hands on."""
+    """The arrows of a pipeline: one from each source or step to each step that reads from it or runs after it.
+
+    An arrow's labels are the outputs that are read, none for a source or for mere order.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for step in pipeline.steps:
         for origin in [step.on] if isinstance(step, Gate) else [*step.inputs.values(), *step.after]:

@@ -1,8 +1,8 @@
-"""A small layered drawing: boxes and labelled arrows -> SVG. Knows nothing of pipelines.
+"""A layered drawing of a graph: boxes and labelled arrows in, an SVG document out. It knows nothing of pipelines.
 
-The classic way (Sugiyama): each box gets a row below all it comes from; an arrow becomes a chain of invisible points,
-one per row it crosses, and its label is one of them, so that no label lies on another; rows are ordered by the mean
-place of their neighbours; then every point moves towards its neighbours as far as the row lets it.
+The method is Sugiyama's. Each box gets a row below all boxes that lead to it. An arrow becomes a chain of invisible
+points, one per row that it crosses; its label is one of them, so that labels do not overlap. Each row is sorted by the
+mean position of its points' neighbours. Then every point moves towards its neighbours as far as its row leaves room.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,13 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Box:
-    """kind: step, gate or source; note: a small line below the title."""
+    """A box of the drawing.
+
+    name: what arrows refer to.
+    title: the text in the box.
+    note: a smaller line below the title, "" for none.
+    kind: "step", "gate" (drawn as a diamond) or "source" (drawn dashed).
+    """
 
     name: str
     title: str
@@ -38,6 +44,8 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
+    """An arrow between two boxes. start, end: names of boxes; labels: lines of text written beside it."""
+
     start: str
     end: str
     labels: tuple[str, ...] = ()
@@ -45,7 +53,12 @@ class Arrow:
 
 @dataclass
 class Point:
-    """A place in a row: a box, a label, or where an arrow passes. x: its middle."""
+    """A point of a row: a box, a label, or where an arrow crosses the row. Lengths are in pixels.
+
+    x: its middle.
+    lines: the label's text, empty for a box.
+    above, below: the points of other rows that an arrow connects it with.
+    """
 
     row: int
     width: float
@@ -58,18 +71,24 @@ class Point:
 
 
 def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
-    """The picture as SVG text. Arrows must lead from earlier boxes to later ones."""
-    points = {box.name: box_point(box, row) for box, row in zip(boxes, rows_of(boxes, arrows), strict=True)}
+    """Draw boxes and arrows and return the SVG document. title: its name for screen readers.
+
+    Arrows must lead from boxes earlier in `boxes` to later ones.
+    """
+    points = {box.name: box_point(box, row) for box, row in zip(boxes, assign_rows(boxes, arrows), strict=True)}
     chains = [chain(points[arrow.start], points[arrow.end], arrow) for arrow in arrows]
     every = [*points.values(), *(point for line in chains for point in line[1:-1])]
     rows = [[point for point in every if point.row == row] for row in range(1 + max(point.row for point in every))]
-    order(rows)
-    place(rows)
-    return render(title, rows, chains)
+    sort_rows(rows)
+    assign_positions(rows)
+    return svg_document(title, rows, chains)
 
 
-def rows_of(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
-    """Even rows for boxes, odd ones for labels. A source stands just above the first that reads it."""
+def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
+    """The row of each box, from the top; always even, as labels take the odd rows between.
+
+    A source is placed just above the first box that it leads to.
+    """
     row: dict[str, int] = {}
     for box in boxes:
         row[box.name] = max((row[arrow.start] + 2 for arrow in arrows if arrow.end == box.name), default=0)
@@ -80,6 +99,7 @@ def rows_of(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
 
 
 def box_point(box: Box, row: int) -> Point:
+    """The point of a box, wide enough for its text. A gate's is wider and higher, as text in a diamond needs room."""
     width = max(len(box.title) * CHARACTER, len(box.note) * SMALL_CHARACTER) + 36
     if box.kind == "gate":
         return Point(row, width * 1.6, DIAMOND_HEIGHT, box)
@@ -87,7 +107,10 @@ def box_point(box: Box, row: int) -> Point:
 
 
 def chain(start: Point, end: Point, arrow: Arrow) -> list[Point]:
-    """The points an arrow goes through; its label stands in the first row below the start."""
+    """The points of an arrow from its first box to its last, each linked with the next by `above` and `below`.
+
+    The arrow's label is the point in the first row below the start.
+    """
     passing = [Point(row, 8.0) for row in range(start.row + 1, end.row)]
     if passing and arrow.labels:
         passing[0].lines = arrow.labels
@@ -100,13 +123,16 @@ def chain(start: Point, end: Point, arrow: Arrow) -> list[Point]:
     return line
 
 
-def order(rows: list[list[Point]]) -> None:
-    """Sort each row by the mean place of its neighbours, down and up again; keep the order with fewest crossings."""
+def sort_rows(rows: list[list[Point]]) -> None:
+    """Sort each row in place by the mean position of its points' neighbours, to make few arrows cross.
+
+    Sweeps go down and up in turn, and the order with the fewest crossings is kept.
+    """
     best, fewest = [list(row) for row in rows], crossings(rows)
     for sweep in range(24):
         down = sweep % 2 == 0
         for row in rows[1:] if down else rows[-2::-1]:
-            at = {id(point): place for other in rows for place, point in enumerate(other)}
+            at = {id(point): index for other in rows for index, point in enumerate(other)}
             mean = {
                 id(point): sum(at[id(near)] for near in nears) / len(nears) if nears else at[id(point)]
                 for point in row
@@ -120,38 +146,44 @@ def order(rows: list[list[Point]]) -> None:
 
 
 def crossings(rows: list[list[Point]]) -> int:
-    """How many pairs of lines cross."""
-    at = {id(point): place for row in rows for place, point in enumerate(row)}
+    """How many pairs of arrow segments cross each other."""
+    at = {id(point): index for row in rows for index, point in enumerate(row)}
     lines = [(point.row, at[id(point)], at[id(low)]) for row in rows for point in row for low in point.below]
     return sum(a[0] == b[0] and (a[1] - b[1]) * (a[2] - b[2]) < 0 for i, a in enumerate(lines) for b in lines[i + 1 :])
 
 
-def place(rows: list[list[Point]]) -> None:
-    """Give each point its x: towards the mean of its neighbours, in order and never closer than the gap."""
+def assign_positions(rows: list[list[Point]]) -> None:
+    """Set the x of every point: near the mean of its neighbours, in the row's order, never closer than COLUMN_GAP."""
     for row in rows:
-        settle(row, [0.0] * len(row))
+        space_out(row, [0.0] * len(row))
     for sweep in range(300):
         for row in rows if sweep % 2 == 0 else rows[::-1]:
             wishes = []
             for point in row:
                 nears = point.above + point.below if sweep > 20 else (point.above if sweep % 2 == 0 else point.below)
-                wishes.append(pull(point, nears))
-            settle(row, wishes)
+                wishes.append(wished_x(point, nears))
+            space_out(row, wishes)
     left = min(point.x - point.width / 2 for row in rows for point in row)
     for row in rows:
         for point in row:
             point.x += MARGIN - left
 
 
-def pull(point: Point, nears: list[Point]) -> float:
-    """Where its neighbours draw a point; an arrow on its way pulls most, so that long arrows run straight."""
+def wished_x(point: Point, nears: list[Point]) -> float:
+    """The x at which a point would best lie: the weighted mean of its neighbours' x, or its own x without neighbours.
+
+    Two points of the same arrow weigh most, so that long arrows run straight.
+    """
     weights = [8.0 if point.box is None and near.box is None else 1.0 for near in nears]
     return sum(w * near.x for w, near in zip(weights, nears, strict=True)) / sum(weights) if nears else point.x
 
 
-def settle(row: list[Point], wishes: list[float]) -> None:
-    """Nearest places to the wishes that keep the gaps: groups that would overlap are merged around their mean."""
-    groups: list[tuple[list[Point], list[float]]] = []  # points, and where each wants the group to begin
+def space_out(row: list[Point], wishes: list[float]) -> None:
+    """Set the x of a row's points as near to the wished ones as the gaps between them allow.
+
+    Points that would overlap form a group, which is placed at the mean of what its points wish.
+    """
+    groups: list[tuple[list[Point], list[float]]] = []  # points, and the left edge that each wishes for the group
     for point, wish in zip(row, wishes, strict=True):
         groups.append(([point], [wish - point.width / 2]))
         while len(groups) > 1 and end_of(groups[-2]) > begin_of(groups[-1]):
@@ -167,26 +199,30 @@ def settle(row: list[Point], wishes: list[float]) -> None:
 
 
 def begin_of(group: tuple[list[Point], list[float]]) -> float:
+    """The left edge of a group: the mean of the left edges that its points wish for it."""
     return sum(group[1]) / len(group[1])
 
 
 def width_of(points: list[Point]) -> float:
+    """The width of points side by side, with the gaps between them."""
     return sum(point.width for point in points) + COLUMN_GAP * (len(points) - 1)
 
 
 def end_of(group: tuple[list[Point], list[float]]) -> float:
+    """Where the next group may begin: the right edge of this group and a gap."""
     return begin_of(group) + width_of(group[0]) + COLUMN_GAP
 
 
-def render(title: str, rows: list[list[Point]], chains: list[list[Point]]) -> str:
+def svg_document(title: str, rows: list[list[Point]], chains: list[list[Point]]) -> str:
+    """The SVG document of points whose x is known. chains: the points of each arrow, first box to last."""
     heights = [max(point.height for point in row) if row else 0.0 for row in rows]
     middles = [MARGIN + sum(heights[:row]) + ROW_GAP * row + heights[row] / 2 for row in range(len(rows))]
     width = max(point.x + point.width / 2 for row in rows for point in row) + MARGIN
     height = middles[-1] + heights[-1] / 2 + MARGIN
     starts, ends = ports(chains, 0), ports(chains, -1)
-    body = [curve(line, middles, start, end) for line, start, end in zip(chains, starts, ends, strict=True)]
-    body += [label(point, middles[point.row]) for row in rows for point in row if point.lines]
-    body += [shape(point, point.box, middles[point.row]) for row in rows for point in row if point.box]
+    body = [arrow_path(line, middles, start, end) for line, start, end in zip(chains, starts, ends, strict=True)]
+    body += [label_text(point, middles[point.row]) for row in rows for point in row if point.lines]
+    body += [box_shape(point, point.box, middles[point.row]) for row in rows for point in row if point.box]
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     head = (
         '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
@@ -200,7 +236,10 @@ def render(title: str, rows: list[list[Point]], chains: list[list[Point]]) -> st
 
 
 def ports(chains: list[list[Point]], tip: int) -> list[float]:
-    """x at which each arrow leaves (tip 0) or meets (tip -1) its box: side by side, in the order they come from."""
+    """The x at which each arrow leaves its first box (tip=0) or reaches its last (tip=-1).
+
+    Arrows at one box are spread side by side, sorted by where they lead to or come from, so that they do not cross.
+    """
     beside = 1 if tip == 0 else -2
     found = []
     for line in chains:
@@ -211,8 +250,11 @@ def ports(chains: list[list[Point]], tip: int) -> list[float]:
     return found
 
 
-def curve(line: list[Point], middles: list[float], leaves: float, meets: float) -> str:
-    """A smooth way through the points, from the foot of the first box to the head of the last."""
+def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: float) -> str:
+    """The SVG path of an arrow: a smooth curve through its points, from the first box's bottom to the last's top.
+
+    middles: y of the middle of each row; leaves, meets: x of the arrow's two ends.
+    """
     start, end = line[0], line[-1]
     way = [(leaves, middles[start.row] + start.height / 2)]
     way += [(point.x, middles[point.row]) for point in line[1:-1]]
@@ -224,7 +266,8 @@ def curve(line: list[Point], middles: list[float], leaves: float, meets: float) 
     return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
 
 
-def label(point: Point, middle: float) -> str:
+def label_text(point: Point, middle: float) -> str:
+    """The SVG text of a label, one element per line. middle: y of the middle of its row."""
     first = middle - LABEL_HEIGHT * (len(point.lines) - 1) / 2 + 4
     return "".join(
         f'<text class="label" x="{point.x:.1f}" y="{first + LABEL_HEIGHT * number:.1f}">{escape(line)}</text>'
@@ -232,7 +275,8 @@ def label(point: Point, middle: float) -> str:
     )
 
 
-def shape(point: Point, box: Box, middle: float) -> str:
+def box_shape(point: Point, box: Box, middle: float) -> str:
+    """The SVG of a box with its title and note: a rectangle, or a diamond for a gate. middle: y of its middle."""
     x, wide, high = point.x, point.width / 2, point.height / 2
     outline = f'<rect class="{"source" if box.kind == "source" else "box"}" x="{x - wide:.1f}" y="{middle - high:.1f}"'
     outline += f' width="{2 * wide:.1f}" height="{2 * high:.1f}" rx="{4 if box.kind == "source" else 10}"/>'

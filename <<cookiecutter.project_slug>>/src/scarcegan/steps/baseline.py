@@ -70,7 +70,7 @@ def describe(
             scores[name].append(summarise(score_columns(answer), score_edges[name]))
             labels[name].update(count_labels(answer.label, classes))
         progress.add(len(table))
-    progress.say()
+    progress.write()
     plain = total(features, edges)
     found = {}
     for name in scorers:

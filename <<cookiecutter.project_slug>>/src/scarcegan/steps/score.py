@@ -43,7 +43,7 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
         days.update(str(day) for day in table.as_of)
         flagged.append(rare_rows(table, scores, len(scorer.classes) - 1))
         progress.add(len(table))
-    progress.say()
+    progress.write()
     if not labels.total():
         raise UserError(
             "the feature table has no rows, so there is nobody to score. Look at the features step's counts."

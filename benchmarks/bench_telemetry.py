@@ -36,7 +36,7 @@ def evaluated(place: Path, seed: int, users: int, changes: Sequence[str]) -> dic
     pipeline = Pipeline("telemetry", whole.sources, steps, whole.optional)
     sources = {"telemetry": data / "telemetry", "labels": data / "labels.csv"}
     with live.watching(pipeline) as observer:
-        result = runner.run(
+        result = runner.run_pipeline(
             pipeline, sources, place / "runs", observer=observer, environment={"TF_CPP_MIN_LOG_LEVEL": "3"}
         )
     if not result.finished:

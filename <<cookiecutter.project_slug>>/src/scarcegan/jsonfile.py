@@ -1,4 +1,4 @@
-"""JSON files: written completely or not at all; one sentence for a file that is no JSON. HTTP requests: data/wire.py."""
+"""JSON files: written completely or not at all; one sentence for a file that is no JSON. HTTP: data/wire.py."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from scarcegan.errors import UserError
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON. The file is replaced in one step: a reader gets the old or the new text, also after a crash.
+    """Write a value as JSON. The file is replaced in one step: readers get the old or the new text, also after a crash.
 
     Missing parent folders are made. Text is written as UTF-8 without escapes, except for bytes of a file name that are
     not UTF-8. Raises ValueError for NaN or infinity, and TypeError for a value that JSON cannot hold.

@@ -144,10 +144,11 @@ class Workspace:
 
     def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
         """Run the training pipeline against the present champion."""
-        from scarcegan.local.plan import code_version, fingerprint
+        from scarcegan.local.plan import code_version, fingerprint_data
 
         sources = self.data_sources()
-        pipeline = definition.training(self.config, fingerprint(sources.values(), self.runs_folder), code_version())
+        data_fingerprint = fingerprint_data(sources.values(), self.runs_folder)
+        pipeline = definition.training(self.config, data_fingerprint, code_version())
         champion = self.champion()
         if champion is not None:
             sources["champion"] = self.exported(champion)
@@ -356,7 +357,7 @@ class Workspace:
         from scarcegan.local import live, runner
 
         with live.watching(pipeline) as observer:
-            return runner.run(
+            return runner.run_pipeline(
                 pipeline,
                 sources,
                 self.runs_folder,

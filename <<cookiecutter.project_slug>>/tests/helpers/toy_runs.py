@@ -123,7 +123,7 @@ class Toys:
         self.events = []
         environment = {"PYTHONPATH": str(self.package.parent), "DIARY": str(self.diary), **options.pop("env", {})}
         options = {"observer": self.events.append, "backoff": 0.01, "workers": 2, **options}
-        return runner.run(pipeline, {"source": self.source}, self.root, environment=environment, **options)
+        return runner.run_pipeline(pipeline, {"source": self.source}, self.root, environment=environment, **options)
 
     def ran(self):
         """The steps whose processes have started since the last call."""
@@ -197,7 +197,7 @@ def killed_at(where):
     """A runner that is killed just before an entry is added, before outputs are handed out, or after."""
     from scarcegan.local.cache import Cache
 
-    name = "add" if where == "add" else "hand_out"
+    name = "add" if where == "add" else "link_outputs"
     before = getattr(Cache, name)
 
     def trap(*arguments):

@@ -172,10 +172,10 @@ def test_where_the_disk_has_no_hard_links_outputs_are_copied(toys, ran, monkeypa
 
 def test_empty_folders_are_part_of_an_output(tmp_path):
     (tmp_path / "attempt" / "out" / "assets").mkdir(parents=True)
-    manifest = cache.seal(tmp_path / "attempt", ["out"], "key", "run", 0.0)
+    manifest = cache.finalise_outputs(tmp_path / "attempt", ["out"], "key", "run", 0.0)
     store = cache.Cache(tmp_path / "cache")
     store.add(tmp_path / "attempt", "key")
-    store.hand_out(manifest, tmp_path / "run")
+    store.link_outputs(manifest, tmp_path / "run")
     assert (tmp_path / "run" / "out" / "assets").is_dir()
 
 
@@ -183,7 +183,7 @@ def test_a_link_in_an_output_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "away").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="away, a link or a special file"):
-        cache.seal(tmp_path, ["out"], "key", "run", 0.0)
+        cache.finalise_outputs(tmp_path, ["out"], "key", "run", 0.0)
 
 
 def test_a_big_source_is_read_once_and_again_when_it_is_written_to(tmp_path, monkeypatch):
@@ -206,16 +206,16 @@ def test_a_big_source_is_read_once_and_again_when_it_is_written_to(tmp_path, mon
 def test_a_folder_that_links_to_itself_has_an_end(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "a").write_text("a")
-    assert [name for name, _ in fingerprint.walk(tmp_path)].count("a") == 1
+    assert [name for name, _ in fingerprint.files_and_folders(tmp_path)].count("a") == 1
 
 
 def test_one_digest_for_several_sources(tmp_path):
     (tmp_path / "labels.csv").write_text("user_id,label\n")
     (tmp_path / "telemetry").mkdir()
     sources = [tmp_path / "labels.csv", tmp_path / "telemetry"]
-    assert plan.fingerprint(sources, tmp_path / "runs") == plan.fingerprint(sources, tmp_path / "other")
+    assert plan.fingerprint_data(sources, tmp_path / "runs") == plan.fingerprint_data(sources, tmp_path / "other")
     with pytest.raises(UserError, match=r"gone: No such file"):
-        plan.fingerprint([tmp_path / "gone"], tmp_path / "runs")
+        plan.fingerprint_data([tmp_path / "gone"], tmp_path / "runs")
 
 
 def test_a_pipelines_name_and_step_names_do_not_decide_what_is_reused(toys, ran):

@@ -187,7 +187,7 @@ def test_half_written_output_is_never_taken_for_a_finished_one(toys):
     assert sorted(path.name for path in result.output("one", "out").iterdir()) == ["whole.txt"]
 
 
-@pytest.mark.parametrize("where", ["add", "hand_out", "after"])
+@pytest.mark.parametrize("where", ["add", "link_outputs", "after"])
 def test_a_runner_killed_while_it_puts_outputs_in_place_does_nothing_twice(toys, where):
     runner = toys.in_background(f"killed_at({where!r})")
     runner.wait()
@@ -284,15 +284,15 @@ def test_a_full_disk_explains_a_step_that_could_not_even_say_so(toys, monkeypatc
 
 def test_a_runs_folder_that_cannot_be_one_is_refused(toys):
     (toys.folder / "runs").write_text("a file")
-    with pytest.raises(UserError, match=r"runs.*Name another folder"):
+    with pytest.raises(UserError, match=r"runs.*Set local\.folder"):
         toys.run(line("one"))
 
 
 def test_a_source_that_is_missing_or_not_known_is_refused(toys):
     with pytest.raises(UserError, match=r"nowhere.*\(source 'source'\): No such file"):
-        local.run(line("one"), {"source": toys.folder / "nowhere"}, toys.root)
-    with pytest.raises(UserError, match="not given: source; not known: sauce"):
-        local.run(line("one"), {"sauce": toys.source}, toys.root)
+        local.run_pipeline(line("one"), {"source": toys.folder / "nowhere"}, toys.root)
+    with pytest.raises(UserError, match="missing: source; unknown: sauce"):
+        local.run_pipeline(line("one"), {"sauce": toys.source}, toys.root)
 
 
 def test_a_source_that_changes_while_a_step_reads_it_fails_the_step(toys):
@@ -302,7 +302,7 @@ def test_a_source_that_changes_while_a_step_reads_it_fails_the_step(toys):
             toys.release.touch()
 
     result = toys.run(hang(toys, "one"), observer=spoil)
-    assert "changed while 'one' was reading it" in result.reason
+    assert "changed while step 'one' was reading it" in result.reason
 
 
 def test_an_odd_locale_changes_nothing(toys):

@@ -1,8 +1,8 @@
-"""The cache: finished outputs by key. An entry appears in one rename, whole and on disk, or not at all.
+"""The cache of the local engine: the outputs of finished steps by cache key (see RunPlan.key in plan.py).
 
-`<folder>/<key>/` holds a folder per output and `manifest.json`: names, sizes, times and hashes of every file. A run
-gets its own names for these files (hard links, or copies where the disk has none), so an entry may be deleted at any
-time.
+An entry is the folder `<cache>/<key>/` with a folder per output and `manifest.json`: names, sizes, times and hashes of
+every file. It is renamed into place, so it is complete or not there. A run gets hard links to its files (copies where
+the disk has no hard links), so an entry may be deleted at any time.
 """
 
 import errno
@@ -20,12 +20,19 @@ from scarcegan.pipeline.code import digest_of, hash_file
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
-NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES)
+NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished step wrote. outputs: name -> (path, bytes, hash, mtime in ns) per file; folders end in '/'."""
+    """What a finished step has written.
+
+    key: the cache key of the step.
+    run: the id of the run that computed it.
+    seconds: how long that took.
+    outputs: name of an output -> (path below its folder, bytes, SHA-256, time of change in ns) of each file; the path
+    of a folder ends with "/", its other values are 0, "" and 0.
+    """
 
     key: str
     run: str
@@ -38,7 +45,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest in a folder, or None when there is none or it cannot be understood."""
+    """The manifest.json of a folder, or None when it is missing or is not a valid manifest."""
     try:
         found = find_json(folder / MANIFEST)
         outputs = {name: [tuple(file) for file in files] for name, files in found["outputs"].items()}
@@ -47,21 +54,26 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def seal(folder: Path, outputs: Iterable[str], key: str, run: str, seconds: float) -> Manifest:
-    """Make the outputs in a folder read-only, have them on disk, and write their manifest beside them.
+def finalise_outputs(folder: Path, outputs: Iterable[str], key: str, run: str, seconds: float) -> Manifest:
+    """Make a step's outputs read-only, flush them to disk, write manifest.json beside them, and return the manifest.
 
-    Raises ValueError for an output that is missing or holds anything but plain files and folders.
+    folder: holds a folder per output. key, run, seconds: as in Manifest.
+    Raises ValueError for an output that is missing or holds a link or a special file.
     """
-    listed = {output: seal_output(folder / output, output) for output in outputs}
+    listed = {output: finalise_output(folder / output, output) for output in outputs}
     manifest = Manifest(key, run, seconds, listed)
     write_json(folder / MANIFEST, asdict(manifest))
     sync(folder)
     return manifest
 
 
-def seal_output(folder: Path, output: str) -> list[tuple[str, int, str, int]]:
+def finalise_output(folder: Path, output: str) -> list[tuple[str, int, str, int]]:
+    """Make one output read-only, flush it to disk, and return its files as Manifest.outputs lists them.
+
+    Raises ValueError when it is missing or holds a link or a special file.
+    """
     if not folder.is_dir():
-        raise ValueError(f"the step ended well but wrote no output '{output}'")
+        raise ValueError(f"the step ended with exit code 0 but wrote no output '{output}'")
     for path in [folder, *sorted(folder.rglob("*"))]:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise ValueError(f"output '{output}' holds {path.name}, a link or a special file; write plain files")
@@ -74,16 +86,23 @@ def seal_output(folder: Path, output: str) -> list[tuple[str, int, str, int]]:
     ]
 
 
-def intact(folder: Path, manifest: Manifest) -> bool:
-    """Whether every file of the manifest is there as it was. A file whose time has changed is read again."""
+def is_intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether every file that a manifest lists is below the folder, unchanged.
+
+    A file with the listed size and time of change counts as unchanged; one with another time is hashed again.
+    """
     return all(
-        same(folder / output / name, size, content, changed)
+        is_unchanged(folder / output / name, size, content, changed)
         for output, files in manifest.outputs.items()
         for name, size, content, changed in [("", 0, "", 0), *files]
     )
 
 
-def same(path: Path, size: int, content: str, changed: int) -> bool:
+def is_unchanged(path: Path, size: int, content: str, changed: int) -> bool:
+    """Whether a file still has this size and SHA-256. An empty hash asks whether the path is a folder.
+
+    changed: the file's time of change in ns when it was hashed; with the same time it is not hashed again.
+    """
     try:
         if not content:
             return path.is_dir()
@@ -94,18 +113,18 @@ def same(path: Path, size: int, content: str, changed: int) -> bool:
 
 
 class Cache:
-    """The entries of one runs folder. Several processes may use it at once; see local.py for the lock of each key."""
+    """The cache in one folder of runs. Several processes may use it: whoever adds an entry holds its key's lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def look_up(self, key: str) -> Manifest | None:
-        """The entry's manifest when all of its files are intact; a damaged entry counts as none."""
+    def find(self, key: str) -> Manifest | None:
+        """The manifest of the entry of a key, or None when there is none or one of its files is missing or changed."""
         manifest = read_manifest(self.folder / key)
-        return manifest if manifest and manifest.key == key and intact(self.folder / key, manifest) else None
+        return manifest if manifest and manifest.key == key and is_intact(self.folder / key, manifest) else None
 
     def add(self, attempt: Path, key: str) -> None:
-        """Move a sealed attempt in as the entry of this key, in the place of an older one."""
+        """Move a folder of finalised outputs into the cache as the entry of a key. It replaces an older entry."""
         self.folder.mkdir(parents=True, exist_ok=True)
         old = self.folder / f".old-{key}"
         remove(old)
@@ -115,8 +134,12 @@ class Cache:
         sync(self.folder)
         remove(old)
 
-    def hand_out(self, manifest: Manifest, folder: Path) -> None:
-        """Give a run's step folder its outputs. OSError when the entry disappears meanwhile; look again then."""
+    def link_outputs(self, manifest: Manifest, folder: Path) -> None:
+        """Link the outputs of an entry, its log and its manifest into a run's folder of the step.
+
+        Each output replaces an older one in one rename; a log that is there already is kept.
+        Raises FileNotFoundError when another process deletes or replaces the entry meanwhile.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         entry = self.folder / manifest.key
         for output, files in manifest.outputs.items():
@@ -124,33 +147,34 @@ class Cache:
             remove(new)
             new.mkdir()
             for name, *_ in files:
-                link(entry / output / name, new / name)
+                link_or_copy(entry / output / name, new / name)
             remove(folder / output)
             os.rename(new, folder / output)
         for name in (LOG, MANIFEST):
             if (entry / name).exists() and not (name == LOG and (folder / LOG).exists()):
-                hand_out_text(entry / name, folder / name)
+                copy_completely(entry / name, folder / name)
         sync(folder)
 
     def keys(self) -> list[str]:
+        """The keys of all entries, sorted."""
         return sorted(path.name for path in self.folder.glob("[!.]*")) if self.folder.exists() else []
 
 
-def hand_out_text(source: Path, target: Path) -> None:
-    """Copy a small file whole or not at all (never a link: a later attempt may write to it)."""
+def copy_completely(source: Path, target: Path) -> None:
+    """Copy a file completely or not at all. Used for files that a later attempt may write to, so never a link."""
     new = target.with_name(f".new-{target.name}")
     shutil.copyfile(source, new)
     os.replace(new, target)
 
 
-def link(source: Path, target: Path) -> None:
-    """Another name for the file, or a copy where the disk cannot; a folder is made."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link to a file, or a copy where the disk has no hard links. For a folder, make an empty folder."""
     if source.is_dir():
         target.mkdir()
         return
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in NO_LINKS:
+        if error.errno not in NO_HARD_LINKS:
             raise
         shutil.copy2(source, target)

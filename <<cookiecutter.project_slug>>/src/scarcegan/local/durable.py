@@ -1,4 +1,4 @@
-"""Folders that survive a kill: names on disk, removal, and locks that die with their owner. JSON: jsonfile.py."""
+"""Files and folders that stay consistent when a process is killed: flush to disk, removal, locks. JSON: jsonfile.py."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file's bytes or a folder's names before we go on."""
+    """Wait until the content of a file, or the names in a folder, are on the disk and would survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -20,7 +20,10 @@ def sync(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder that may not be there and may hold folders without the right to write."""
+    """Delete a file or a folder with all it holds. A missing one is fine; read-only folders are made writable first.
+
+    Raises OSError when something cannot be deleted.
+    """
 
     def unlock_and_retry(function: Any, path: str, _error: Any) -> None:
         with suppress(OSError):
@@ -36,9 +39,9 @@ def remove(folder: Path) -> None:
 
 
 class Lock:
-    """A file lock (flock). It is free as soon as every process that holds its descriptor is gone, by kill -9 too.
+    """A lock on a file (flock). It is released when every process that holds its descriptor has ended, also by kill -9.
 
-    handle: the descriptor, to be inherited by a child that shall keep the lock held while it lives.
+    handle: the descriptor, -1 while the lock is not held. A child process that inherits it keeps the lock held.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +49,7 @@ class Lock:
         self.handle = -1
 
     def take(self) -> bool:
-        """Take it unless somebody has it; never waits."""
+        """Take the lock and return True, or return False at once when another process holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -60,12 +63,12 @@ class Lock:
         return False
 
     def note(self, text: str) -> None:
-        """Write into the lock's file who holds it."""
+        """Replace the content of the lock's file, which tells other processes who holds it."""
         os.ftruncate(self.handle, 0)
         os.pwrite(self.handle, text.encode(), 0)
 
     def free(self) -> None:
-        """Give it back, also for children that inherited it."""
+        """Release the lock, also for child processes that inherited it. Does nothing when it is not held."""
         if self.handle >= 0:
             fcntl.flock(self.handle, fcntl.LOCK_UN)
             os.close(self.handle)
@@ -73,7 +76,7 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process has the lock."""
+    """Whether a process holds the lock on this file. False for a file that is missing."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -88,8 +91,8 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Try to take a lock for the length of a block; gives whether it was taken."""
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Context manager: try to take a lock for the length of the block. Yields whether it was taken; it never waits."""
     lock = Lock(path)
     try:
         yield lock.take()

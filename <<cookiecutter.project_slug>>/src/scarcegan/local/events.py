@@ -1,4 +1,4 @@
-"""What a runner tells whoever watches, and how it says that a run ended."""
+"""What the local engine reports: an event for each change while a run goes on, and the result when it has ended."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,17 @@ from scarcegan.local.state import FINISHED, StepState
 
 @dataclass(frozen=True)
 class Event:
-    """Something an observer may show.
+    """A change in a run, given to its observer.
 
-    kind: begin, waiting, started, line, retry, finished, cached, kept, failed, skipped, opened, closed, interrupted,
-    tick (nothing new, some time has passed) or end. text: a line of the log, a reason, or at the begin the run's id.
+    kind: what has happened.
+    - begin: the run starts; text is its id. end: it has ended; text is the reason, or "".
+    - waiting: another run computes the same step. started: the step's process runs. line: it wrote text to its log.
+    - retry: the process failed and will be started again. failed: it will not be. skipped: a gate before it is closed.
+    - finished: the outputs are stored. cached: they come from the cache. kept: this run had finished it earlier.
+    - opened, closed: a gate, with the reason as text. interrupted: the step was stopped.
+    - tick: nothing has changed, but time has passed.
+    step: the name of the step, "" for an event of the whole run.
+    state: the step's state, None for an event of the whole run.
     """
 
     kind: str
@@ -26,7 +33,16 @@ Observer = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. status: finished, gate closed, failed or interrupted; seconds: of this command alone."""
+    """How a run ended.
+
+    run: its id.
+    folder: the run's folder.
+    status: "finished", "gate closed", "failed" or "interrupted".
+    reason: why it did not finish, "" when it did.
+    exit_code: 0 finished, 3 gate closed, 2 a mistake of the user, 1 another failure, 128 + signal when interrupted.
+    seconds: how long this command took, without earlier commands that the run continues.
+    steps: name of a step -> its state.
+    """
 
     run: str
     folder: Path
@@ -38,8 +54,9 @@ class RunResult:
 
     @property
     def finished(self) -> bool:
+        """Whether every step has finished and every gate was open."""
         return self.status == FINISHED
 
     def output(self, step: str, output: str) -> Path:
-        """The folder of an output, whether it was written or not."""
+        """The folder of a step's output. It is not there when the step did not finish."""
         return self.folder / step / output

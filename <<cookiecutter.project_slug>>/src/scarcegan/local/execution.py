@@ -1,4 +1,7 @@
-"""One run on its way: begins what is ready, watches what runs, until all is settled. See local.py for the rules."""
+"""One run of a pipeline: starts the steps that are ready and checks those that run, until all have an outcome.
+
+runner.py states the rules that this file follows.
+"""
 
 import shutil
 import signal
@@ -12,29 +15,37 @@ from typing import Any
 
 from scarcegan.errors import USER_ERROR
 from scarcegan.jsonfile import find_json, write_json
-from scarcegan.local.cache import LOG, Manifest, intact, read_manifest, seal
+from scarcegan.local.cache import LOG, Manifest, finalise_outputs, is_intact, read_manifest
 from scarcegan.local.durable import Lock, is_held, remove
 from scarcegan.local.events import Event, Observer, RunResult
-from scarcegan.local.fingerprint import looks_of
-from scarcegan.local.plan import Plan, code_version
-from scarcegan.local.process import Process, kill_group, owner_of
-from scarcegan.local.state import CLOSED, FAILED, FINISHED, INTERRUPTED, RUNNING, Places, StepState, now
+from scarcegan.local.fingerprint import stat_digest_of
+from scarcegan.local.plan import RunPlan, code_version
+from scarcegan.local.process import Process, kill_group, lock_owner
+from scarcegan.local.state import CLOSED, FAILED, FINISHED, INTERRUPTED, RUNNING, RunsFolder, StepState, now
 from scarcegan.pipeline.definition import Gate, Step, value_text
 
-GRACE_SECONDS = 5.0
-TAIL_LINES = 12
-FULL_DISK_BYTES = 1 << 20
+GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
+TAIL_LINES = 12  # of a failed step's log, shown to the user
+FULL_DISK_BYTES = 1 << 20  # a disk with less free space counts as full
 GATE_CLOSED_CODE = 3
 
 
 @dataclass
 class Attempt:
-    """A step in hand: its lock is ours; process is None while it waits to be tried again."""
+    """A step that this run is computing, and whose lock it holds.
+
+    key: the step's cache key.
+    stat_digests: name of each source that the step reads -> the source's stat digest when the plan was made.
+    tries: how many processes this command has started for it.
+    folder: where the present process writes its outputs.
+    process: the present process, None while the step waits for its next try.
+    again_at: the time of the next try (time.monotonic).
+    """
 
     step: Step
     key: str
     lock: Lock
-    looks: Mapping[str, str]
+    stat_digests: Mapping[str, str]
     tries: int = 0
     folder: Path = Path()
     process: Process | None = None
@@ -42,24 +53,34 @@ class Attempt:
 
 
 class Execution:
-    """One run, in one thread: begin what is ready, watch what runs, until all is settled."""
+    """One run of a pipeline, in one thread: starts steps that are ready and checks those that run.
 
-    def __init__(self, plan: Plan, places: Places, run: str, workers: int, observer: Observer, backoff: float) -> None:
-        self.plan, self.places, self.run = plan, places, run
+    run: the run's id, whose lock the caller holds. workers: how many steps may run at once. backoff: seconds before the
+    first retry of a failed step, doubled for each further one. A step is settled when its outcome is known: finished,
+    failed, skipped, or the gate is open or closed.
+    """
+
+    def __init__(
+        self, plan: RunPlan, runs_folder: RunsFolder, run: str, workers: int, observer: Observer, backoff: float
+    ) -> None:
+        self.plan, self.runs_folder, self.run = plan, runs_folder, run
         self.workers, self.observer, self.backoff = workers, observer, backoff
-        self.folder = places.root / run
-        self.states = {step.name: places.state(run, step.name) for step in plan.pipeline.steps}
-        self.digests = {name: print_.digest for name, print_ in plan.prints.items()}
+        self.folder = runs_folder.root / run
+        self.states = {step.name: runs_folder.read_state(run, step.name) for step in plan.pipeline.steps}
+        self.digests = {name: found.digest for name, found in plan.fingerprints.items()}
         self.settled: set[str] = set()
         self.attempts: dict[str, Attempt] = {}
-        self.waiting_said: set[str] = set()
+        self.waiting_reported: set[str] = set()
         self.signals: list[int] = []
         self.begun = time.monotonic()
 
     # The run as a whole
 
-    def go(self, about: Mapping[str, Any], settings: Mapping[str, Any]) -> RunResult:
-        """Run to the end. about: what run.json said, when an earlier run is continued."""
+    def run_all(self, about: Mapping[str, Any], settings: Mapping[str, Any]) -> RunResult:
+        """Run until every step has an outcome, a step has failed or a signal has come; return how it ended.
+
+        about: the content of run.json when an earlier run is continued, else empty. settings: stored in run.json.
+        """
         about = {
             "run": self.run,
             "started": about.get("started", now()),
@@ -71,45 +92,48 @@ class Execution:
             "status": RUNNING,
         }
         write_json(self.folder / "run.json", about)
-        self.say("begin", text=self.run)
-        with self.listening_to_signals():
+        self.report("begin", text=self.run)
+        with self.collecting_signals():
             try:
-                while not self.over():
+                while not self.is_over():
                     moved = [self.begin(step) for step in self.plan.pipeline.steps if step.name not in self.settled]
-                    moved += [self.watch(attempt) for attempt in list(self.attempts.values())]
-                    self.say("tick")
+                    moved += [self.check(attempt) for attempt in list(self.attempts.values())]
+                    self.report("tick")
                     if not any(moved):
-                        time.sleep(self.pause())
+                        time.sleep(self.poll_seconds())
             finally:
-                self.stop()
+                self.stop_processes()
         result = self.result()
         seconds = about["seconds"] + result.seconds
         write_json(
             self.folder / "run.json",
             {**about, "status": result.status, "reason": result.reason, "seconds": seconds, "ended": now()},
         )
-        self.say("end", text=result.reason)
+        self.report("end", text=result.reason)
         return result
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether nothing is left to do: a signal has come, or no step runs and none can start."""
         if self.signals:
             return True
         return not self.attempts and (bool(self.failed()) or len(self.settled) == len(self.states))
 
     def failed(self) -> list[StepState]:
+        """The states of the steps that have failed in this command."""
         return [state for state in self.states.values() if state.status == FAILED and state.step in self.settled]
 
-    def pause(self) -> float:
-        """Look often while steps are young, seldom when they have run for long."""
+    def poll_seconds(self) -> float:
+        """Seconds until processes are checked again: 0.005 when one has just started, 0.1 when all are older."""
         ages = [attempt.process.seconds for attempt in self.attempts.values() if attempt.process]
         return min(0.1, max(0.005, min(ages, default=1.0) / 20))
 
     def result(self) -> RunResult:
+        """How the run has ended, from the outcomes of its steps."""
         failed, closed = self.failed(), [s for s in self.states.values() if s.status == "closed"]
         status, reason, code = FINISHED, "", 0
         if self.signals:
             status, code = INTERRUPTED, 128 + self.signals[0]
-            reason = "stopped; finished steps are kept. Run the same command again to go on."
+            reason = "stopped; finished steps are kept. Run the same command again to continue."
         elif failed:
             status, reason = FAILED, "\n".join(state.reason for state in failed)
             code = USER_ERROR if all(state.exit_code == USER_ERROR for state in failed) else 1
@@ -117,10 +141,13 @@ class Execution:
             status, reason, code = CLOSED, closed[0].reason, GATE_CLOSED_CODE
         return RunResult(self.run, self.folder, status, reason, code, time.monotonic() - self.begun, self.states)
 
-    # A step's beginning
+    # The start of a step
 
     def begin(self, step: Step | Gate) -> bool:
-        """Bring a step on its way if it can go; whether something has changed."""
+        """Start a step, pass a gate, or skip either, when all steps before it are settled.
+
+        Returns whether something has changed. Nothing starts after a failure or a signal.
+        """
         if step.name in self.attempts or self.failed() or self.signals:
             return False
         parents = self.plan.pipeline.parents(step)
@@ -132,66 +159,76 @@ class Execution:
         return self.pass_gate(step) if isinstance(step, Gate) else self.begin_step(step)
 
     def begin_step(self, step: Step) -> bool:
+        """Take a step's outputs from this run or the cache, or start it if a worker is free and its lock can be taken.
+
+        Returns whether something has changed.
+        """
         key = self.plan.key(step, self.digests)
-        if self.keep(step, key) or self.reuse(step, key):
+        if self.keep_finished(step, key) or self.use_cached(step, key):
             return True
         if len(self.attempts) >= self.workers:
             return False
-        lock = Lock(self.places.lock(key))
+        lock = Lock(self.runs_folder.lock(key))
         if not lock.take():
-            self.wait_for(step, key)
+            self.handle_held_lock(step, key)
             return False
-        if self.reuse(step, key):  # another run may have finished it before we had the lock
+        if self.use_cached(step, key):  # another run may have finished it before the lock was free
             lock.free()
             return True
         self.prepare_step(step, key, lock)
         return True
 
-    def keep(self, step: Step, key: str) -> bool:
-        """Whether this very run has finished the step before it was cut short, and its outputs are still whole."""
+    def keep_finished(self, step: Step, key: str) -> bool:
+        """Settle a step that this run finished before it was interrupted, if its outputs are unchanged; say whether."""
         state, folder = self.states[step.name], self.folder / step.name
         manifest = read_manifest(folder) if (state.status, state.key) == (FINISHED, key) else None
-        if manifest is None or not intact(folder, manifest):
+        if manifest is None or not is_intact(folder, manifest):
             return False
         self.finish(step, manifest, "kept")
         return True
 
-    def reuse(self, step: Step, key: str) -> bool:
-        """Take the outputs from the cache: another run's unless the step is forced, this run's always."""
-        manifest = self.places.cache.look_up(key)
+    def use_cached(self, step: Step, key: str) -> bool:
+        """Settle a step whose outputs are in the cache, and return whether they were.
+
+        For a forced step only outputs that this very run has computed count.
+        """
+        manifest = self.runs_folder.cache.find(key)
         if manifest is None or (step.name in self.plan.forced and manifest.run != self.run):
             return False
         try:
-            self.places.cache.hand_out(manifest, self.folder / step.name)
+            self.runs_folder.cache.link_outputs(manifest, self.folder / step.name)
         except FileNotFoundError:
             return False  # replaced or cleaned away meanwhile
         self.finish(step, manifest, "cached")
         return True
 
-    def wait_for(self, step: Step, key: str) -> None:
-        """Somebody has the lock: a living run, for which we wait, or an orphan of a dead one, which we end."""
+    def handle_held_lock(self, step: Step, key: str) -> None:
+        """Handle a lock that is held: report once that a living run computes the same, or kill a dead run's step."""
         if any(attempt.key == key for attempt in self.attempts.values()):
             return
-        owner, group = owner_of(self.places.lock(key))
-        if owner.get("run") == self.run or (owner and not is_held(self.places.run_lock(owner.get("run", "")))):
+        owner, group = lock_owner(self.runs_folder.lock(key))
+        if owner.get("run") == self.run or (owner and not is_held(self.runs_folder.run_lock(owner.get("run", "")))):
             kill_group(group)
-        elif step.name not in self.waiting_said:
-            self.waiting_said.add(step.name)
-            self.say("waiting", step.name, f"run {owner.get('run', '')} is computing the same")
+        elif step.name not in self.waiting_reported:
+            self.waiting_reported.add(step.name)
+            self.report("waiting", step.name, f"run {owner.get('run', '')} is computing the same")
 
     def prepare_step(self, step: Step, key: str, lock: Lock) -> None:
+        """Begin an attempt at a step whose lock is held, and start its first process."""
         state = self.states[step.name]
         if step.name in self.plan.forced and state.key != key:
-            remove(self.places.checkpoints(key))  # from scratch means from scratch, but only the first time
+            remove(
+                self.runs_folder.checkpoints(key)
+            )  # a forced step starts without them, but keeps them when this run is continued
         paths = {name: self.plan.paths[name] for name in step.inputs.values() if name in self.plan.paths}
-        looks = {name: self.plan.prints[name].looks for name in paths}
+        digests = {name: self.plan.fingerprints[name].stat_digest for name in paths}
         self.states[step.name] = StepState(step.name, key=key, attempts=state.attempts if state.key == key else 0)
-        attempt = Attempt(step, key, lock, looks)
+        attempt = Attempt(step, key, lock, digests)
         self.attempts[step.name] = attempt
         self.start(attempt)
 
     def start(self, attempt: Attempt) -> None:
-        """Start a process that writes into a folder of its own, which nobody takes for an output."""
+        """Start a process for an attempt. It writes into a new folder .attempt-N, which is no output yet."""
         step, state = attempt.step, self.states[attempt.step.name]
         folder = self.folder / step.name
         for stale in folder.glob(".attempt-*"):
@@ -202,78 +239,91 @@ class Execution:
         attempt.folder = folder / f".attempt-{state.attempts}"
         attempt.folder.mkdir(parents=True)
         if step.checkpoints:
-            self.places.checkpoints(attempt.key).mkdir(parents=True, exist_ok=True)
-        self.places.write_state(self.run, state)
+            self.runs_folder.checkpoints(attempt.key).mkdir(parents=True, exist_ok=True)
+        self.runs_folder.write_state(self.run, state)
         attempt.process = Process(
-            self.plan.command(step, self.places, self.run, attempt.folder, attempt.key),
-            self.plan.environment(),
+            self.plan.command(step, self.runs_folder, self.run, attempt.folder, attempt.key),
+            self.plan.step_environment(),
             folder / LOG,
             attempt.lock,
             {"run": self.run, "step": step.name},
         )
-        self.say("started", step.name)
+        self.report("started", step.name)
 
-    # A step's end
+    # The end of a step
 
-    def watch(self, attempt: Attempt) -> bool:
-        """See how a step in hand is doing; whether something has changed."""
+    def check(self, attempt: Attempt) -> bool:
+        """Check a running attempt: report a new line of its log, handle its end, or start its next try when it is time.
+
+        Returns whether the attempt has ended or started again.
+        """
         if attempt.process is None:
             if self.failed():
-                self.give_up(attempt, "not tried again, as another step has failed")
+                self.fail(attempt, "not started again, because another step has failed")
             elif time.monotonic() >= attempt.again_at:
                 self.start(attempt)
             return attempt.process is not None
         ended = attempt.process.poll()
         if line := attempt.process.new_line():
-            self.say("line", attempt.step.name, line)
+            self.report("line", attempt.step.name, line)
         if ended:
             self.end(attempt, attempt.process)
         return ended
 
     def end(self, attempt: Attempt, process: Process) -> None:
+        """Handle the end of a process: store its outputs after exit code 0, else plan a retry or fail the step."""
         step, state = attempt.step, self.states[attempt.step.name]
         state.exit_code, state.seconds = process.exit_code, round(process.seconds, 3)
         state.max_rss_bytes = max(state.max_rss_bytes, process.max_rss_bytes)
         if process.exit_code == 0:
-            self.promote(attempt)
+            self.store_outputs(attempt)
             return
-        full = self.disk_is_full()  # asked before the half-written output goes and leaves room again
-        reason = self.why(attempt, process, full)
+        full = self.disk_is_full()  # asked before the half-written output is deleted, which frees space
+        reason = self.failure_message(attempt, process, full)
         remove(attempt.folder)
         if full:
             state.exit_code = USER_ERROR
         final = state.exit_code == USER_ERROR or bool(self.failed())
         if final or attempt.tries > step.retries:
-            self.give_up(attempt, reason)
+            self.fail(attempt, reason)
             return
         wait = self.backoff * 2 ** (attempt.tries - 1)
         attempt.process, attempt.again_at = None, time.monotonic() + wait
-        self.say("retry", step.name, f"exit code {process.exit_code}; trying again in {wait:g} s")
+        self.report("retry", step.name, f"exit code {process.exit_code}; next try in {wait:g} s")
 
-    def promote(self, attempt: Attempt) -> None:
-        """Exit code 0: make the attempt the cache's entry, then the run's output. One rename decides."""
+    def store_outputs(self, attempt: Attempt) -> None:
+        """Move the outputs of a successful attempt into the cache, link them into the run, and settle the step.
+
+        The step fails when a source has changed while it ran, or when an output is missing or holds links.
+        """
         step, state = attempt.step, self.states[attempt.step.name]
-        changed = [name for name, looks in attempt.looks.items() if looks_of(self.plan.paths[name]) != looks]
+        changed = [
+            name for name, digest in attempt.stat_digests.items() if stat_digest_of(self.plan.paths[name]) != digest
+        ]
         if changed:
             state.exit_code = USER_ERROR
-            self.give_up(
-                attempt, f"{self.plan.paths[changed[0]]}: changed while '{step.name}' was reading it. Run again."
+            self.fail(
+                attempt,
+                f"{self.plan.paths[changed[0]]}: changed while step '{step.name}' was reading it. Run again.",
             )
             return
         try:
-            manifest = seal(attempt.folder, step.outputs, attempt.key, self.run, state.seconds)
+            manifest = finalise_outputs(attempt.folder, step.outputs, attempt.key, self.run, state.seconds)
         except ValueError as error:
-            self.give_up(attempt, f"step '{step.name}': {error}. Its log: {self.folder / step.name / LOG}")
+            self.fail(attempt, f"step '{step.name}': {error}. Its log: {self.folder / step.name / LOG}")
             return
         shutil.copyfile(self.folder / step.name / LOG, attempt.folder / LOG)
-        self.places.cache.add(attempt.folder, attempt.key)
-        self.places.cache.hand_out(manifest, self.folder / step.name)
+        self.runs_folder.cache.add(attempt.folder, attempt.key)
+        self.runs_folder.cache.link_outputs(manifest, self.folder / step.name)
         self.finish(step, manifest, "finished")
-        remove(self.places.checkpoints(attempt.key))
-        self.let_go(attempt)
+        remove(self.runs_folder.checkpoints(attempt.key))
+        self.close_attempt(attempt)
 
     def finish(self, step: Step, manifest: Manifest, kind: str) -> None:
-        """kind: finished (just now), cached, or kept from before this run was cut short."""
+        """Settle a step whose outputs are in the run's folder.
+
+        kind: "finished" when its process has just ended, "cached", or "kept" when this run had finished it earlier.
+        """
         self.digests.update({f"{step.name}.{output}": manifest.digest(output) for output in step.outputs})
         if kind == "cached":
             tried = self.states[step.name].attempts
@@ -284,41 +334,51 @@ class Execution:
         self.settle(step.name, FINISHED, kind)
 
     def settle(self, name: str, status: str, kind: str, reason: str = "") -> None:
+        """Record the outcome of a step in its state.json, and report it as an event of this kind."""
         state = self.states[name]
         state.status, state.reason = status, reason
         if kind != "kept":
-            self.places.write_state(self.run, state)
+            self.runs_folder.write_state(self.run, state)
         self.settled.add(name)
-        self.say(kind, name, reason)
+        self.report(kind, name, reason)
 
-    def give_up(self, attempt: Attempt, reason: str) -> None:
+    def fail(self, attempt: Attempt, reason: str) -> None:
+        """Fail a step, delete what it has written, and release its lock."""
         remove(attempt.folder)
         self.settle(attempt.step.name, FAILED, "failed", reason)
-        self.let_go(attempt)
+        self.close_attempt(attempt)
 
-    def let_go(self, attempt: Attempt) -> None:
+    def close_attempt(self, attempt: Attempt) -> None:
+        """End an attempt: release its lock, which frees its worker."""
         attempt.lock.free()
         del self.attempts[attempt.step.name]
 
-    def why(self, attempt: Attempt, process: Process, full: bool) -> str:
-        """What to tell the user: the step's own sentence, or how it ended, its last lines and where the rest is."""
-        said, name, code = process.tail(), attempt.step.name, process.exit_code or 0
+    def failure_message(self, attempt: Attempt, process: Process, full: bool) -> str:
+        """The error message for a failed process: the sentence of a full disk, or the step's own for a user's mistake.
+
+        Otherwise the exit code or signal, the path of the log and its last lines. full: whether the disk is full.
+        """
+        tail, name, code = process.tail(), attempt.step.name, process.exit_code or 0
         if full:
-            return f"{self.places.root}: the disk is full. Free some space, then run the same command again."
-        if code == USER_ERROR and (at := max(said.rfind("\nerror: "), 0 if said.startswith("error: ") else -1)) >= 0:
-            return said[at:].strip().removeprefix("error: ")
+            return f"{self.runs_folder.root}: the disk is full. Free some space, then run the same command again."
+        if code == USER_ERROR and (at := max(tail.rfind("\nerror: "), 0 if tail.startswith("error: ") else -1)) >= 0:
+            return tail[at:].strip().removeprefix("error: ")
         how = f"exit code {code}"
         if code < 0:
             memory = "; memory may have run out" if code == -signal.SIGKILL else ""
             how = f"killed by {signal.Signals(-code).name}{memory}"
-        lines = "\n".join(f"  {line}" for line in said.splitlines()[-TAIL_LINES:])
+        lines = "\n".join(f"  {line}" for line in tail.splitlines()[-TAIL_LINES:])
         return f"step '{name}' failed ({how}). Its log: {self.folder / name / LOG}" + (f"\n{lines}" if lines else "")
 
     def disk_is_full(self) -> bool:
-        return shutil.disk_usage(self.places.root).free < FULL_DISK_BYTES
+        """Whether the disk of the runs has less free space than FULL_DISK_BYTES."""
+        return shutil.disk_usage(self.runs_folder.root).free < FULL_DISK_BYTES
 
     def pass_gate(self, gate: Gate) -> bool:
-        """Read the gate's file. Open: go on; closed: what comes after is skipped; unreadable: the run fails."""
+        """Settle a gate by the true or false in its file: open, or closed, so that the steps after it are skipped.
+
+        The gate fails when the file is missing or holds neither. Always returns True: something has changed.
+        """
         step, output = gate.on.split(".", 1)
         path = self.folder / step / output / f"{output}.json"
         found = find_json(path)
@@ -331,14 +391,19 @@ class Execution:
         self.settle(gate.name, FINISHED if value else "closed", "opened" if value else "closed", reason)
         return True
 
-    # The outside
+    # Observer and signals
 
-    def say(self, kind: str, step: str = "", text: str = "") -> None:
+    def report(self, kind: str, step: str = "", text: str = "") -> None:
+        """Give the observer an event, with the state of its step."""
         self.observer(Event(kind, step, text, self.states.get(step)))
 
     @contextmanager
-    def listening_to_signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and a closed terminal ask for a stop; twice, for one without grace."""
+    def collecting_signals(self) -> Iterator[None]:
+        """Context manager: collect SIGINT, SIGTERM and SIGHUP in self.signals instead of dying by them.
+
+        One signal stops the run; a second one kills its processes without waiting. Does nothing outside the main
+        thread.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -350,8 +415,11 @@ class Execution:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def stop(self) -> None:
-        """End whatever still runs: politely, then not. A step that ends well meanwhile is kept."""
+    def stop_processes(self) -> None:
+        """Stop all processes: SIGTERM, then SIGKILL after GRACE_SECONDS or at a second signal.
+
+        A step that ends with exit code 0 meanwhile is stored; the others are marked as interrupted.
+        """
         left = [attempt.process for attempt in self.attempts.values() if attempt.process]
         for process in left:
             process.send(signal.SIGTERM)
@@ -362,12 +430,12 @@ class Execution:
                     process.send(signal.SIGKILL)
             time.sleep(0.01)
         for attempt in list(self.attempts.values()):
-            with suppress(OSError):  # a full disk must not hide the error that brought us here
+            with suppress(OSError):  # an error while stopping, such as a full disk, must not hide the first one
                 if attempt.process and attempt.process.exit_code == 0:
                     self.end(attempt, attempt.process)
                     continue
                 remove(attempt.folder)
                 self.states[attempt.step.name].status = INTERRUPTED
-                self.places.write_state(self.run, self.states[attempt.step.name])
-                self.say("interrupted", attempt.step.name)
+                self.runs_folder.write_state(self.run, self.states[attempt.step.name])
+                self.report("interrupted", attempt.step.name)
             attempt.lock.free()

@@ -1,6 +1,6 @@
-"""Fingerprints of folders: short digests of their content. What code a step depends on is pipeline/code.py's question.
+"""Fingerprints of folders: digests of their content. The digest of a step's code is in pipeline/code.py.
 
-Hashes of big files are remembered by path, size, times and inode, so that a second look costs a stat.
+Hashes of files are stored with their path, size, times and inode, so that an unchanged file is not read again.
 """
 
 import os
@@ -13,26 +13,35 @@ from pathlib import Path
 from scarcegan.jsonfile import find_json, write_json
 from scarcegan.pipeline.code import digest_of, hash_file
 
-SETTLED_NS = 2_000_000_000  # a file touched this recently may change again within the clock's grain: not remembered
+SETTLED_NS = 2_000_000_000  # a file changed this recently may change again with the same time: its hash is not stored
 Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a folder)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """digest: of names and contents; files and size (bytes) for people to read; looks: of names, sizes and times."""
+    """The content of a folder or file, shortened.
+
+    digest: of names and contents.
+    files: how many files there are.
+    size: their bytes together.
+    stat_digest: a digest of names, sizes and times, which is quick to compute again and shows whether somebody wrote.
+    """
 
     digest: str
     files: int
     size: int
-    looks: str
+    stat_digest: str
 
 
-def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file and folder below, as (path with '/', stat), links followed, sorted by path; loops are cut."""
+def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file and folder below a folder, as (path below it, stat), sorted by path.
+
+    Links are followed, but a link to a folder that contains it is not entered. For a file: the file's name and stat.
+    """
     found: dict[str, os.stat_result] = {}
 
-    def visit(place: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        for entry in os.scandir(place):
+    def visit(path: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+        for entry in os.scandir(path):
             known = entry.stat()
             found[prefix + entry.name] = known
             here = (known.st_dev, known.st_ino)
@@ -47,10 +56,13 @@ def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
-    """Content of a folder or a file, hashed on two threads. known: signature -> hash, from an earlier look."""
+    """Every file and folder below a folder, with bytes and SHA-256, sorted by path; files are hashed on two threads.
+
+    known: signature of a file -> its hash; such a file is not read again.
+    """
     base = folder if folder.is_dir() else folder.parent
     known = {} if known is None else known
-    listed = list(walk(folder))
+    listed = list(files_and_folders(folder))
 
     def entry(item: tuple[str, os.stat_result]) -> Entry:
         name, status = item
@@ -63,20 +75,23 @@ def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
 
 
 def signature(name: str, status: os.stat_result) -> str:
-    """Changes whenever the file is written to, replaced or has its times put back (ctime cannot be)."""
+    """A text that changes when a file is written to or replaced, also when its times are set back afterwards."""
     return f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
-def looks_of(folder: Path) -> str:
-    """Digest of names, sizes and times only: equal before and after means that nobody wrote meanwhile."""
-    return digest_of(signature(name, status) for name, status in walk(folder))
+def stat_digest_of(folder: Path) -> str:
+    """A digest of the names, sizes and times below a folder. Equal before and after a step: nobody wrote meanwhile."""
+    return digest_of(signature(name, status) for name, status in files_and_folders(folder))
 
 
-def fingerprint_of(folder: Path, memory: Path) -> Fingerprint:
-    """Fingerprint of a source. memory: folder with the hashes of earlier looks. OSError when it cannot be read."""
-    remembered = memory / f"{digest_of([folder])[:32]}.json"
-    known = find_json(remembered) or {}
-    listed = list(walk(folder))
+def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
+    """The fingerprint of a folder or file. hashes: the folder in which hashes are stored for the next call.
+
+    Raises OSError when a file cannot be read.
+    """
+    stored = hashes / f"{digest_of([folder])[:32]}.json"
+    known = find_json(stored) or {}
+    listed = list(files_and_folders(folder))
     found = entries(folder, known)
     settled = time.time_ns() - SETTLED_NS
     fresh = {
@@ -85,8 +100,8 @@ def fingerprint_of(folder: Path, memory: Path) -> Fingerprint:
         if content and max(status.st_mtime_ns, status.st_ctime_ns) < settled
     }
     if fresh != known:
-        memory.mkdir(parents=True, exist_ok=True)
-        write_json(remembered, fresh)
-    looks = digest_of(signature(name, status) for name, status in listed)
+        hashes.mkdir(parents=True, exist_ok=True)
+        write_json(stored, fresh)
+    stat_digest = digest_of(signature(name, status) for name, status in listed)
     files = [entry for entry in found if entry[2]]
-    return Fingerprint(digest_of(found), len(files), sum(size for _, size, _ in files), looks)
+    return Fingerprint(digest_of(found), len(files), sum(size for _, size, _ in files), stat_digest)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live table of its steps on a terminal, plain lines in a log. All on stderr."""
+"""The progress of a run on stderr: a table of its steps that is redrawn on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 10.0  # between two progress lines of a step in a log
 MEGABYTE = 1_000_000
-WORDS = {"finished": "done", "cached": "cached", "kept": "kept", "opened": "open", "retry": "will retry"}
+STATUS_WORDS = {"finished": "done", "cached": "cached", "kept": "kept", "opened": "open", "retry": "will retry"}
 COLOURS = {"done": "green", "open": "green", "cached": "cyan", "kept": "cyan", "running": "bold", "failed": "red"}
 COLOURS |= {"closed": "yellow", "interrupted": "yellow", "will retry": "yellow", "queued": "yellow"}
 
 
 @contextmanager
 def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Observer]:
-    """An observer for `local.run`: `with watching(pipeline) as observer: run(..., observer=observer)`.
+    """Context manager that yields an observer for `run_pipeline`, which shows the progress of a run of this pipeline.
 
-    A live table when the stream (stderr) is a terminal that can move its cursor, plain lines otherwise; heeds NO_COLOR.
+    It writes a table that is redrawn when `stream` (default: stderr) is a terminal that can move its cursor, and plain
+    lines otherwise. The environment variable NO_COLOR is respected.
     """
     stream = stream or sys.stderr
     if not stream.isatty():
@@ -41,22 +42,25 @@ def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Obser
         yield Lines(stream)
         return
     with Live(console=console, auto_refresh=False) as live:
-        yield Board(pipeline, console, live)
+        yield StepTable(pipeline, console, live)
 
 
 class Lines:
-    """A line when a step changes, and its progress now and then."""
+    """An observer that writes a line to a stream when a step changes.
+
+    Of the lines that a step writes to its log, it shows one per LINE_SECONDS at most.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.begun = time.monotonic()
-        self.said: dict[str, float] = {}
+        self.shown_at: dict[str, float] = {}
         self.steps: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "line" and time.monotonic() - self.said.get(event.step, self.begun) < LINE_SECONDS:
+        if event.kind == "line" and time.monotonic() - self.shown_at.get(event.step, self.begun) < LINE_SECONDS:
             return
-        self.said[event.step] = time.monotonic()
+        self.shown_at[event.step] = time.monotonic()
         if event.step and event.kind != "line":
             self.steps[event.step] = event.kind
         words = event_line(event, self.steps, time.monotonic() - self.begun)
@@ -64,8 +68,8 @@ class Lines:
             print(words, file=self.stream, flush=True)
 
 
-class Board:
-    """A table of steps that is drawn again as they change."""
+class StepTable:
+    """An observer that shows a table of the steps on a terminal and redraws it as they change."""
 
     def __init__(self, pipeline: Pipeline, console: "Console", live: "Live") -> None:
         self.pipeline, self.console, self.live = pipeline, console, live
@@ -77,7 +81,7 @@ class Board:
 
     def __call__(self, event: Event) -> None:
         if event.step:
-            self.note(event)
+            self.store(event)
         elif event.kind == "begin":
             self.console.print(event_line(event, {}, 0), style="dim")
         if event.kind == "end" or time.monotonic() - self.drawn > REFRESH_SECONDS:
@@ -87,7 +91,8 @@ class Board:
             self.live.stop()
             self.console.print(event_line(event, self.steps, time.monotonic() - self.begun), markup=False)
 
-    def note(self, event: Event) -> None:
+    def store(self, event: Event) -> None:
+        """Store what an event says about its step, for the next drawing."""
         if event.state:
             self.states[event.step] = event.state
         if event.kind != "line":
@@ -97,6 +102,7 @@ class Board:
         self.texts[event.step] = event.text.partition("\n")[0]
 
     def table(self) -> "Table":
+        """A row per step: name, status, time, and the last line of its log or the reason of its status."""
         from rich.table import Table
         from rich.text import Text
 
@@ -106,7 +112,7 @@ class Board:
         table.add_column(no_wrap=True, justify="right", min_width=7)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
         for step in self.pipeline.steps:
-            word = WORDS.get(self.steps.get(step.name, ""), self.steps.get(step.name, "waiting"))
+            word = STATUS_WORDS.get(self.steps.get(step.name, ""), self.steps.get(step.name, "waiting"))
             colour = COLOURS.get(word, "dim")
             name = step.name + (" (gate)" if isinstance(step, Gate) and step.name != "gate" else "")
             table.add_row(
@@ -115,6 +121,7 @@ class Board:
         return table
 
     def clock(self, name: str, word: str) -> str:
+        """The time of a step as text: so far while it runs, in all when it has ended, "" otherwise."""
         if word == "running":
             return seconds_text(time.monotonic() - self.started[name])
         state = self.states.get(name)
@@ -122,18 +129,21 @@ class Board:
 
 
 def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
-    """An event as a line of a log; "" for one that says nothing new."""
+    """An event as a line of a log, "" for one that has nothing to show.
+
+    steps: name of each step -> the kind of its last event, and seconds: since the start, both for the final line.
+    """
     state = event.state
     used = f" in {seconds_text(state.seconds)}" if state else ""
     memory = f", {state.max_rss_bytes / MEGABYTE:.0f} MB" if state and state.max_rss_bytes else ""
     text = f": {event.text}" if event.text else ""
-    said = {
+    texts = {
         "begin": f"run {event.text}",
         "started": "started",
         "line": event.text.removeprefix(f"{event.step}: "),
         "finished": f"done{used}{memory}",
         "cached": "cached (nothing it depends on has changed)",
-        "kept": "kept from before",
+        "kept": "done earlier in this run",
         "opened": f"open{text}",
         "closed": f"closed{text}",
         "waiting": f"waiting{text}",
@@ -142,21 +152,22 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
         "skipped": f"skipped{text}",
         "interrupted": "stopped",
         "end": final_line(steps, seconds),
-    }.get(event.kind, "")
-    return f"{event.step}: {said}" if event.step and said else said
+    }
+    line = texts.get(event.kind, "")
+    return f"{event.step}: {line}" if event.step and line else line
 
 
 def final_line(steps: dict[str, str], seconds: float) -> str:
-    """How many steps there were of each kind, and how long it took."""
+    """The last line of a run: how many steps had each outcome, and the time. steps: name -> kind of its last event."""
     counts: dict[str, int] = {}
     for kind in steps.values():
-        word = WORDS.get(kind, kind)
+        word = STATUS_WORDS.get(kind, kind)
         counts[word] = counts.get(word, 0) + 1
     return f"{', '.join(f'{count} {word}' for word, count in counts.items())} in {seconds_text(seconds)}"
 
 
 def seconds_text(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 05 s, 2 h 07 min."""
+    """A duration as text: 0.4 s, 12 s, 3 min 05 s or 2 h 07 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

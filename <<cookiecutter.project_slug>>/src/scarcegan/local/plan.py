@@ -1,4 +1,4 @@
-"""What one run of a pipeline would do: its sources, code and keys, and the command of each step. Nothing runs here."""
+"""The plan of a run: fingerprints of its sources and code, the cache key and the command of each step. Runs nothing."""
 
 import json
 import os
@@ -13,36 +13,44 @@ from typing import Any
 import scarcegan
 from scarcegan.errors import UserError
 from scarcegan.local.fingerprint import Fingerprint, fingerprint_of
-from scarcegan.local.state import Places
+from scarcegan.local.state import RunsFolder
 from scarcegan.pipeline.code import digest_of, step_code_digest
 from scarcegan.pipeline.definition import RUN_ID, Gate, Pipeline, Step, value_text
 
 SOURCE_FOLDER = Path(scarcegan.__file__).resolve().parents[1]
-EMPTY = digest_of([])  # of a folder that holds nothing
-BYTES_PER_WORKER = 2 << 30  # TensorFlow with a sample of users
+EMPTY_FOLDER_DIGEST = digest_of([])  # the digest of an output or source without files
+BYTES_PER_WORKER = 2 << 30  # memory of a step that loads TensorFlow and a sample of users
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A pipeline bound to its sources. from_step, cache: which steps run even if their result is in the cache."""
+class RunPlan:
+    """A pipeline with its sources, and all that decides which of its steps have to run.
+
+    paths: name of a source -> its absolute path.
+    fingerprints: name of a source -> its fingerprint.
+    code: module of a step -> the digest of its code.
+    extra_environment: variables that are added to the environment of each step.
+    from_step: this step and all after it run even if their outputs are cached; None: no step is forced.
+    cache: False forces every step.
+    """
 
     pipeline: Pipeline
     paths: Mapping[str, Path]
-    prints: Mapping[str, Fingerprint]
+    fingerprints: Mapping[str, Fingerprint]
     code: Mapping[str, str]
-    given: Mapping[str, str]
+    extra_environment: Mapping[str, str]
     from_step: str | None = None
     cache: bool = True
 
     @cached_property
     def forced(self) -> frozenset[str]:
-        """Steps that run again whatever the cache holds."""
+        """The names of the steps that run even if their outputs are cached."""
         if not self.cache:
             return frozenset(step.name for step in self.pipeline.steps)
         return frozenset([self.from_step, *self.after(self.from_step)]) if self.from_step else frozenset()
 
     def after(self, name: str) -> list[str]:
-        """Every step that needs this one, at first or second hand."""
+        """The names of all steps that depend on a step, directly or through others, in the pipeline's order."""
         found: list[str] = []
         for step in self.pipeline.steps:
             if {name, *found} & set(self.pipeline.parents(step)):
@@ -50,66 +58,85 @@ class Plan:
         return found
 
     def before(self, name: str) -> list[str]:
-        """Every step that this one needs, in order."""
+        """The names of all steps that a step depends on, directly or through others, in the pipeline's order."""
         return [step.name for step in self.pipeline.steps if name in self.after(step.name)]
 
     @cached_property
     def digest(self) -> str:
-        """Equal for two runs that would do the same work; a run cut short is continued by a run of the same digest."""
+        """A digest of the plan. A run that was interrupted is continued by the next command with the same digest."""
         steps = [json.dumps(asdict(step), sort_keys=True) for step in self.pipeline.steps]
-        prints = sorted((name, print_.digest) for name, print_ in self.prints.items())
+        fingerprints = sorted((name, found.digest) for name, found in self.fingerprints.items())
         acting = any(getattr(step, "kind", "") == "lambda" for step in self.pipeline.steps)
-        given = sorted(self.given.items()) if acting else []
-        return digest_of([self.pipeline.name, *steps, prints, sorted(self.code.items()), given, sorted(self.forced)])
+        extra_environment = sorted(self.extra_environment.items()) if acting else []
+        return digest_of(
+            [
+                self.pipeline.name,
+                *steps,
+                fingerprints,
+                sorted(self.code.items()),
+                extra_environment,
+                sorted(self.forced),
+            ]
+        )
 
     def key(self, step: Step, digests: Mapping[str, str]) -> str:
-        """Cache key: content of the inputs, arguments, code. digests: of sources and of 'step.output'.
+        """The cache key of a step: a digest of its inputs, arguments, code and names of outputs.
 
-        A lambda step acts on something outside its folders, which the given environment names, so that counts too.
+        digests: name of a source, or "step.output" -> the digest of its content.
+        For a step of the kind "lambda" `extra_environment` counts too: it names what the step changes outside its
+        folders, such as the registry.
         """
         about = {
             "module": step.module,
             "code": self.code[step.module],
             "arguments": dict(step.arguments),
-            "inputs": {channel: digests.get(origin, EMPTY) for channel, origin in step.inputs.items()},
+            "inputs": {channel: digests.get(origin, EMPTY_FOLDER_DIGEST) for channel, origin in step.inputs.items()},
             "outputs": step.outputs,
-            "environment": dict(self.given) if step.kind == "lambda" else {},
+            "step_environment": dict(self.extra_environment) if step.kind == "lambda" else {},
         }
         return digest_of([json.dumps(about, sort_keys=True)])[:40]
 
-    def command(self, step: Step, places: Places, run: str, outputs: Path, key: str) -> list[str]:
-        """The step's process: `python -m module --channel DIR … --output-out DIR … --argument VALUE …`."""
-        words = [sys.executable, "-m", step.module]
-        for channel, origin in step.inputs.items():
-            words += [f"--{channel}", str(self.folder(origin, places, run))]
-        for output in step.outputs:
-            words += [f"--{output}-out", str(outputs / output)]
-        for name, value in step.arguments.items():
-            said = run if value == RUN_ID else value_text(value)
-            # argparse would take a value that begins with a dash for the next option.
-            words += [f"--{name}={said}"] if said.startswith("-") else [f"--{name}", said]
-        return [*words, "--checkpoints", str(places.checkpoints(key))] if step.checkpoints else words
+    def command(self, step: Step, runs_folder: RunsFolder, run: str, outputs: Path, key: str) -> list[str]:
+        """The command line of a step: `python -m module --channel DIR … --output-out DIR … --argument VALUE …`.
 
-    def folder(self, origin: str, places: Places, run: str) -> Path:
-        """Where a channel's files lie: an output of a step, a source, or an empty folder."""
-        if "." in origin:
-            return places.root.joinpath(run, *origin.split(".", 1))
-        return self.paths.get(origin, places.empty)
-
-    def environment(self) -> dict[str, str]:
-        """A step's environment: the caller's own, what was given, and this package first on the path.
-
-        UTF-8 whatever the locale; no module of the present folder is taken for a library.
+        run: the id of the run, which also replaces the value RUN_ID; outputs: the folder for its outputs; key: its
+        cache key, which names the folder of its checkpoints.
         """
-        paths = [*map(str, search_folders(self.given)), *filter(None, [os.environ.get("PYTHONPATH")])]
+        command = [sys.executable, "-m", step.module]
+        for channel, origin in step.inputs.items():
+            command += [f"--{channel}", str(self.folder(origin, runs_folder, run))]
+        for output in step.outputs:
+            command += [f"--{output}-out", str(outputs / output)]
+        for name, value in step.arguments.items():
+            text = run if value == RUN_ID else value_text(value)
+            # argparse would take a value that begins with a dash for the next option.
+            command += [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
+        return [*command, "--checkpoints", str(runs_folder.checkpoints(key))] if step.checkpoints else command
+
+    def folder(self, origin: str, runs_folder: RunsFolder, run: str) -> Path:
+        """The folder of an input. origin: "step.output", or the name of a source.
+
+        It is an empty folder for an optional source that was not given.
+        """
+        if "." in origin:
+            return runs_folder.root.joinpath(run, *origin.split(".", 1))
+        return self.paths.get(origin, runs_folder.empty_folder)
+
+    def step_environment(self) -> dict[str, str]:
+        """The environment variables of a step: those of this process, `extra_environment`, and settings of Python.
+
+        These put this package first on PYTHONPATH, use UTF-8 in every locale, and keep Python from importing modules of
+        the present folder.
+        """
+        paths = [*map(str, search_folders(self.extra_environment)), *filter(None, [os.environ.get("PYTHONPATH")])]
         fixed = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
-        return {**os.environ, **self.given, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
+        return {**os.environ, **self.extra_environment, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
 
     def describe(self) -> dict[str, Any]:
-        """The plan as run.json tells it."""
+        """The plan as run.json holds it: pipeline, plan_digest, sources, steps, plan and forced."""
         sources = {
             name: {"path": str(self.paths[name]), "digest": p.digest, "files": p.files, "bytes": p.size}
-            for name, p in self.prints.items()
+            for name, p in self.fingerprints.items()
         }
         return {
             "pipeline": self.pipeline.name,
@@ -121,62 +148,79 @@ class Plan:
         }
 
 
-def make_plan(
+def make_run_plan(
     pipeline: Pipeline,
     sources: Mapping[str, Path],
-    places: Places,
-    given: Mapping[str, str],
+    runs_folder: RunsFolder,
+    extra_environment: Mapping[str, str],
     from_step: str | None = None,
     cache: bool = True,
-) -> Plan:
-    """Look at sources and code. UserError for a source that is missing and a step that is not there."""
+) -> RunPlan:
+    """Make the plan of a run: read the sources and the code, and compute their digests.
+
+    sources: name -> path. extra_environment: variables for the environment of each step. from_step, cache: as in the
+    plan.
+    Raises UserError for a source that is unknown, missing or cannot be read, and for an unknown step.
+    """
     if from_step is not None:
         try:
             pipeline.step(from_step)
         except KeyError as error:
-            said = error.args[0] if error.args[0].endswith("?") else f"{error.args[0]}."
-            raise UserError(f"{said} There are: {', '.join(s.name for s in pipeline.steps)}.") from None
+            fact = error.args[0] if error.args[0].endswith("?") else f"{error.args[0]}."
+            raise UserError(f"{fact} There are: {', '.join(s.name for s in pipeline.steps)}.") from None
     unknown = [name for name in sources if name not in pipeline.sources]
     missing = [name for name in pipeline.sources if name not in sources and name not in pipeline.optional]
     if unknown or missing:
         raise UserError(
             f"the {pipeline.name} pipeline reads {', '.join(pipeline.sources)}; "
-            f"not given: {', '.join(missing) or 'none'}; not known: {', '.join(unknown) or 'none'}."
+            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
         )
     paths = {name: Path(os.path.abspath(path)) for name, path in sources.items()}
-    prints = {name: fingerprint_source(path, places, f" (source '{name}')") for name, path in paths.items()}
+    fingerprints = {name: fingerprint_source(path, runs_folder, f" (source '{name}')") for name, path in paths.items()}
     modules = {step.module for step in pipeline.steps if isinstance(step, Step)}
-    code = {module: step_code_digest(module, search_folders(given)) for module in sorted(modules)}
-    return Plan(pipeline, paths, prints, code, dict(given), from_step, cache)
+    code = {module: step_code_digest(module, search_folders(extra_environment)) for module in sorted(modules)}
+    return RunPlan(pipeline, paths, fingerprints, code, dict(extra_environment), from_step, cache)
 
 
-def fingerprint_source(path: Path, places: Places, words: str = "") -> Fingerprint:
+def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> Fingerprint:
+    """The fingerprint of a file or folder. role: added to the path in the error message, as " (source 'labels')".
+
+    Raises UserError when it is missing or cannot be read.
+    """
     try:
-        return fingerprint_of(path, places.memory)
+        return fingerprint_of(path, runs_folder.hashes)
     except OSError as error:
-        place = f"{error.filename or path}{words}"
-        raise UserError(f"{place}: {error.strerror}. Name a folder that can be read.") from error
+        raise UserError(
+            f"{error.filename or path}{role}: {error.strerror}. Name a file or folder that can be read."
+        ) from error
 
 
-def fingerprint(paths: Iterable[Path], root: Path) -> str:
-    """One digest of the content of files or folders, remembered below the runs folder. UserError if one is missing."""
-    places = Places(Path(os.path.abspath(root)))
-    return digest_of(fingerprint_source(Path(os.path.abspath(path)), places).digest for path in paths)[:16]
+def fingerprint_data(paths: Iterable[Path], root: Path) -> str:
+    """One digest, of 16 hexadecimal digits, of the content of several files or folders.
+
+    root: the folder of runs, where hashes are stored so that the next call is quick.
+    Raises UserError when one of the paths is missing or cannot be read.
+    """
+    runs_folder = RunsFolder(Path(os.path.abspath(root)))
+    return digest_of(fingerprint_source(Path(os.path.abspath(path)), runs_folder).digest for path in paths)[:16]
 
 
-def search_folders(given: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where a step's own code is looked for: the running package's folder, then the PYTHONPATH that was given."""
-    return (SOURCE_FOLDER, *(Path(path) for path in given.get("PYTHONPATH", "").split(os.pathsep) if path))
+def search_folders(extra_environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """The folders in which the code of steps is searched: this package's, then PYTHONPATH of `extra_environment`."""
+    return (SOURCE_FOLDER, *(Path(path) for path in extra_environment.get("PYTHONPATH", "").split(os.pathsep) if path))
 
 
-def refuse_what_is_missing(plan: Plan, places: Places) -> None:
-    """UserError when --from names a step whose predecessors are not in the cache as they would be now."""
-    digests = {name: print_.digest for name, print_ in plan.prints.items()}
+def check_from_step(plan: RunPlan, runs_folder: RunsFolder) -> None:
+    """Check that the option --from can be followed: the outputs of all steps before it must be cached.
+
+    Raises UserError, which names the first step whose outputs are not cached for this data, arguments and code.
+    """
+    digests = {name: found.digest for name, found in plan.fingerprints.items()}
     for name in plan.before(plan.from_step) if plan.from_step else ():
         step = plan.pipeline.step(name)
         if isinstance(step, Gate):
             continue
-        manifest = places.cache.look_up(plan.key(step, digests))
+        manifest = runs_folder.cache.find(plan.key(step, digests))
         if manifest is None:
             raise UserError(
                 f"--from {plan.from_step} needs the outputs of '{name}', and there are none for this data, these "
@@ -186,14 +230,14 @@ def refuse_what_is_missing(plan: Plan, places: Places) -> None:
 
 
 def default_workers() -> int:
-    """A step per core, as far as memory allows."""
+    """How many steps run at once by default: one per core, but no more than one per BYTES_PER_WORKER of memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores, memory // BYTES_PER_WORKER))
 
 
 def code_version() -> str:
-    """The commit this package lies in, with -dirty when files differ from it; "" outside a repository."""
+    """The git commit of this package's repository, with "-dirty" when files differ from it; "" outside a repository."""
     command = ["git", "-C", str(SOURCE_FOLDER), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""One process of a step: started in its own session, watched, stopped with all it started, and measured."""
+"""The process of a step: it starts in a session of its own, and is stopped together with all processes it started."""
 
 import ctypes
 import json
@@ -19,7 +19,11 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class Process:
-    """A running attempt. The child inherits the lock, so the lock is held while any of its processes lives."""
+    """A started process of a step, with its log, exit code and largest memory.
+
+    The process inherits the lock, so the lock is held as long as it or one of its children lives.
+    owner: what is written into the lock's file: {"run": …, "step": …}.
+    """
 
     def __init__(
         self, command: list[str], environment: Mapping[str, str], log: Path, lock: Lock, owner: Mapping[str, str]
@@ -42,19 +46,20 @@ class Process:
                 env=dict(environment),
                 start_new_session=True,
                 pass_fds=(lock.handle,),
-                preexec_fn=lambda: in_child(lock.handle, parent),
+                preexec_fn=lambda: prepare_child(lock.handle, parent),
             )
 
     @property
     def seconds(self) -> float:
+        """The seconds since the process was started."""
         return time.monotonic() - self.begun
 
     def poll(self) -> bool:
-        """Whether it has ended; then nothing it started is left, and exit_code and max_rss_bytes are known."""
+        """Whether the process has ended. If so, all it started is killed, and exit_code and max_rss_bytes are set."""
         if self.exit_code is not None:
             return True
         if hasattr(os, "waitid"):
-            # Look without reaping: while the leader is a zombie, its group's number cannot be given to strangers.
+            # WNOWAIT leaves the process a zombie, so that no other process gets its group's number before the kill.
             if os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return False
             self.send(signal.SIGKILL)
@@ -66,37 +71,45 @@ class Process:
         return True
 
     def send(self, number: int) -> None:
-        """Signal the whole group; a group that is gone is fine."""
+        """Send a signal to the process and all it has started. Does nothing when they have ended."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.popen.pid, number)
 
     def new_line(self) -> str:
-        """The last line written since the last call, or ""; a progress bar's carriage return ends a line too."""
+        """The last line that the step has written since the last call of this method, or "".
+
+        A carriage return also ends a line, as progress bars use it.
+        """
         with suppress(OSError), open(self.log, "rb") as file:
             end = file.seek(0, os.SEEK_END)
             if end > self.read_to:
                 file.seek(max(self.read_to, end - TAIL_BYTES))
-                lines = [line for line in text(file.read()).splitlines() if line.strip()]
+                lines = [line for line in decoded(file.read()).splitlines() if line.strip()]
                 self.read_to = end
                 self.last_line = lines[-1].strip() if lines else self.last_line
                 return self.last_line if lines else ""
         return ""
 
     def tail(self) -> str:
-        """The end of what this attempt wrote."""
+        """The last TAIL_BYTES of what this process wrote to the log, as text."""
         with suppress(OSError), open(self.log, "rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(self.offset, end - TAIL_BYTES))
-            return text(file.read()).strip()
+            return decoded(file.read()).strip()
         return ""
 
 
-def text(data: bytes) -> str:
+def decoded(data: bytes) -> str:
+    """Bytes of a log as text; bytes that are not UTF-8 become replacement characters."""
     return data.decode("utf-8", "replace")
 
 
-def in_child(handle: int, parent: int) -> None:
-    """Between fork and exec: say who holds the lock, and (Linux) die with the runner."""
+def prepare_child(handle: int, parent: int) -> None:
+    """Prepare the child process, between fork and exec: write its process id into the lock's file, line 2.
+
+    On Linux also ask the kernel to kill it when the runner dies. handle: the lock's descriptor; parent: the runner's
+    id.
+    """
     os.lseek(handle, 0, os.SEEK_END)
     os.write(handle, b"%d\n" % os.getpid())
     if LIBC is not None:
@@ -105,8 +118,11 @@ def in_child(handle: int, parent: int) -> None:
             os._exit(1)
 
 
-def owner_of(lock: Path) -> tuple[dict, int]:
-    """Who wrote into a held lock, and the process group of its step (0: not known, or on another machine)."""
+def lock_owner(lock: Path) -> tuple[dict, int]:
+    """Who holds a lock: {"run": …, "step": …, "host": …} from its file, and the process group of that step.
+
+    The owner is empty when the file cannot be read; the group is 0 when it is unknown or on another machine.
+    """
     try:
         first, *rest = lock.read_text(encoding="utf-8").splitlines()
         owner = json.loads(first)
@@ -117,7 +133,7 @@ def owner_of(lock: Path) -> tuple[dict, int]:
 
 
 def kill_group(group: int) -> None:
-    """Kill what a dead runner left behind; its group's number is its own as long as one of it lives."""
+    """Kill all processes of a group that a dead runner left behind. Does nothing for 0, 1 or a group that has ended."""
     if group > 1:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)

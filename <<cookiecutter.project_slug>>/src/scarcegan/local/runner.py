@@ -1,12 +1,12 @@
-"""The local runner: a process per step, parallel where the graph allows, cached by content, resumable after any kill.
+"""The local engine: runs a pipeline here, one process per step, in parallel, with a cache; a killed run can continue.
 
-It knows nothing of the model. What is finished is told by files that appear in one rename: an attempt's outputs
-become an entry of the cache, the run gets its own names for them, and only then does state.json say "finished".
-Each cache key has a lock, inherited by the step's process: two runs never compute the same thing at once, and a step
-whose runner was killed is found (its lock is held though its run is not), killed, and begun again.
+It knows nothing of the model. A step is finished in this order: its outputs are renamed into the cache, linked into the
+run's folder, and then state.json says "finished". A kill between two of these leaves nothing half-written.
+Each cache key has a lock, which the step's process inherits. So two runs never compute the same step at once, and when
+a runner was killed but its step lives on (the step's lock is held, the run's is not), the step is killed and run again.
 
-When a step fails, those already running finish (their results are kept) and no other begins. When a gate closes,
-what comes after it is skipped.
+When a step fails, steps that are running may finish, their results are kept, and no other step starts. When a gate is
+closed, the steps after it are skipped.
 """
 
 import os
@@ -19,14 +19,14 @@ from typing import Any
 from scarcegan.errors import REFUSALS, UserError, as_sentence
 from scarcegan.local.events import Event, Observer, RunResult
 from scarcegan.local.execution import Execution
-from scarcegan.local.plan import default_workers, fingerprint, make_plan, refuse_what_is_missing
-from scarcegan.local.state import Places, RunSummary, claim_run, clean, list_runs, read_run
+from scarcegan.local.plan import check_from_step, default_workers, make_run_plan
+from scarcegan.local.state import RunsFolder, RunSummary, claim_run, clean, list_runs, read_run
 from scarcegan.pipeline.definition import Pipeline
 
-__all__ = ["Event", "RunResult", "RunSummary", "clean", "fingerprint", "list_runs", "read_run", "run"]
+__all__ = ["Event", "RunResult", "RunSummary", "clean", "list_runs", "read_run", "run_pipeline"]
 
 
-def run(
+def run_pipeline(
     pipeline: Pipeline,
     sources: Mapping[str, Path],
     root: Path,
@@ -39,32 +39,46 @@ def run(
     observer: Observer | None = None,
     backoff: float = 1.0,
 ) -> RunResult:
-    """Run a pipeline in the runs folder `root`; go on with the same plan's last run if it was cut short or failed.
+    """Run a pipeline on this machine until it has ended, and return how it ended.
 
-    settings: saved in run.json; from_step: it and all after it run again; cache=False: every step runs;
-    environment: added to each step's; backoff: seconds before the first retry, doubled each time.
-    Raises UserError for what must be mended first: a missing source, a folder that cannot be written, a full disk.
+    A run of the same plan that was interrupted or failed is continued instead of starting a new one.
+
+    sources: name of each source -> its file or folder.
+    root: the folder of runs; it is made when it is missing.
+    settings: saved in run.json under "settings".
+    from_step: this step and all after it run again, even if their outputs are cached.
+    cache: False runs every step again.
+    workers: how many steps may run at once; default: one per core, as far as memory allows.
+    environment: variables added to the environment of each step.
+    observer: is called with each Event; default: nothing is shown.
+    backoff: seconds before the first retry of a failed step, doubled for each further one.
+    Raises UserError for a missing source, an unknown step, a folder that cannot be written, or a full disk.
     """
-    places = Places(Path(os.path.abspath(root)))
-    with said_plainly(places.root):
-        prepare(places)
-        plan = make_plan(pipeline, sources, places, environment or {}, from_step, cache)
-        refuse_what_is_missing(plan, places)
-        name, lock, about = claim_run(places, plan.digest)
+    runs_folder = RunsFolder(Path(os.path.abspath(root)))
+    with errors_as_sentences(runs_folder.root):
+        make_runs_folder(runs_folder)
+        plan = make_run_plan(pipeline, sources, runs_folder, environment or {}, from_step, cache)
+        check_from_step(plan, runs_folder)
+        name, lock, about = claim_run(runs_folder, plan.digest)
         try:
-            execution = Execution(plan, places, name, workers or default_workers(), observer or ignore, backoff)
-            return execution.go(about, settings or {})
+            execution = Execution(
+                plan, runs_folder, name, workers or default_workers(), observer or show_nothing, backoff
+            )
+            return execution.run_all(about, settings or {})
         finally:
             lock.free()
 
 
-def ignore(_event: Event) -> None:
-    """The observer that shows nothing."""
+def show_nothing(_event: Event) -> None:
+    """The observer that ignores every event."""
 
 
 @contextmanager
-def said_plainly(root: Path) -> Iterator[None]:
-    """A full disk or a missing right becomes a UserError with the next move; other system errors stay bugs."""
+def errors_as_sentences(root: Path) -> Iterator[None]:
+    """Context manager: turn a full disk or a missing permission into a UserError that says what to do.
+
+    root: named in the message when the system error names no file. Raises other system errors unchanged.
+    """
     try:
         yield
     except OSError as error:
@@ -75,13 +89,19 @@ def said_plainly(root: Path) -> Iterator[None]:
         raise UserError(as_sentence(error)) from error
 
 
-def prepare(places: Places) -> None:
-    """Make the runs folder and see that it can be written to."""
+def make_runs_folder(runs_folder: RunsFolder) -> None:
+    """Make the folder of runs, and check that files can be written to it.
+
+    Raises UserError when they cannot, and OSError for a full disk or a missing permission.
+    """
     try:
-        places.empty.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=places.root):
+        runs_folder.empty_folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_folder.root):
             pass
     except OSError as error:
         if error.errno in REFUSALS:
             raise
-        raise UserError(f"{places.root}: cannot hold runs ({error.strerror}). Name another folder.") from error
+        raise UserError(
+            f"{runs_folder.root}: runs cannot be stored here ({error.strerror}). "
+            "Set local.folder in config.yaml to another folder."
+        ) from error

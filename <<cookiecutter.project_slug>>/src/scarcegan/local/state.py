@@ -1,6 +1,6 @@
-"""What is known of runs, on disk: a folder per run with run.json, and a folder per step with state.json.
+"""The state of runs on disk: a folder per run with run.json, and in it a folder per step with state.json.
 
-Whether a run is alive is told by its lock, never by a process id, so a kill at any moment leaves the truth behind.
+A run is alive while its lock is held. Process ids are not used for this, so the state is right after any kill.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import find_json, write_json
 from scarcegan.local.cache import Cache
-from scarcegan.local.durable import Lock, held, is_held, remove
+from scarcegan.local.durable import Lock, is_held, lock_if_free, remove
 
 CACHE = ".cache"
 FINISHED, FAILED, CLOSED, INTERRUPTED, RUNNING = "finished", "failed", "gate closed", "interrupted", "running"
@@ -23,9 +23,17 @@ ENDED_WELL = (FINISHED, CLOSED)
 
 @dataclass
 class StepState:
-    """One step of one run. status: waiting, running, finished, failed, skipped or interrupted.
+    """The state of one step of one run, as state.json holds it.
 
-    cached: taken from the cache; attempts: processes started; max_rss_bytes: the largest of them; log: path in the run.
+    status: "waiting", "running", "finished", "failed", "skipped" or "interrupted"; a closed gate has "closed".
+    key: its cache key.
+    attempts: how many processes were started for it.
+    started: local time, ISO 8601.
+    seconds: how long the last process ran; for a cached step, how long it once took.
+    cached: whether the outputs were taken from the cache.
+    exit_code: of the last process, None before it ends.
+    max_rss_bytes: the largest memory of its processes.
+    reason: why it failed or was skipped, what a gate decided, or "".
     """
 
     step: str
@@ -42,7 +50,16 @@ class StepState:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A line of the list of runs. started: local time, ISO 8601; seconds: from start to end, pauses left out."""
+    """A run in the list of runs.
+
+    run: its id.
+    pipeline: "training", "scoring" or "monitoring".
+    status: "running", "finished", "failed", "gate closed" or "interrupted".
+    started: local time, ISO 8601.
+    seconds: how long it ran, without the time between an interruption and its continuation.
+    reason: why it did not finish, or "".
+    steps: name of a step -> its status.
+    """
 
     run: str
     pipeline: str
@@ -54,91 +71,110 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where things lie below the runs folder."""
+class RunsFolder:
+    """The folder of runs: the paths below it, and the states of steps. root: its absolute path."""
 
     root: Path
 
     @property
     def cache(self) -> Cache:
+        """The cache of finished steps."""
         return Cache(self.root / CACHE / "outputs")
 
     @property
-    def memory(self) -> Path:
+    def hashes(self) -> Path:
+        """The folder with the stored hashes of source files."""
         return self.root / CACHE / "fingerprints"
 
     @property
-    def empty(self) -> Path:
+    def empty_folder(self) -> Path:
+        """An empty folder, given to a step for an optional source that is not there."""
         return self.root / CACHE / "empty"
 
     def checkpoints(self, key: str) -> Path:
+        """The folder in which the step of this cache key saves its checkpoints."""
         return self.root / CACHE / "checkpoints" / key
 
     def lock(self, key: str) -> Path:
+        """The lock file of a cache key."""
         return self.root / CACHE / "locks" / key
 
     def run_lock(self, run: str) -> Path:
+        """The lock file of a run, held while the run is alive."""
         return self.root / run / ".lock"
 
-    def state(self, run: str, step: str) -> StepState:
-        """The step's state; that of a step never begun when there is none."""
+    def read_state(self, run: str, step: str) -> StepState:
+        """The state of a step in a run, from its state.json; a new state ("waiting") when there is no such file."""
         known = {item.name for item in fields(StepState)}
         found = find_json(self.root / run / step / "state.json") or {}
         return StepState(**{"step": step, **{name: value for name, value in found.items() if name in known}})
 
     def write_state(self, run: str, state: StepState) -> None:
+        """Write the state.json of a step in a run."""
         folder = self.root / run / state.step
         folder.mkdir(exist_ok=True)
         write_json(folder / "state.json", asdict(state))
 
 
 def now() -> str:
+    """The local time with its offset from UTC, ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def new_run_id() -> str:
-    """Sorts by time (UTC, to 1/256 s) and names a folder anywhere: 2026-11-21T08-15-03-ab12."""
+    """A new id of a run: time in UTC and four hexadecimal digits, as in 2026-11-21T08-15-03-ab12.
+
+    Ids sort by time, to 1/256 s, and are valid folder names on every system.
+    """
     seconds = time.time()
     day_and_time = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(seconds))
     return f"{day_and_time}-{int(seconds % 1 * 256):02x}{secrets.token_hex(1)}"
 
 
-def claim_run(places: Places, plan: str) -> tuple[str, Lock, dict[str, Any]]:
-    """The newest run of this plan when it was cut short or failed, else a new one; its lock; what its run.json says."""
-    for run in reversed(run_ids(places.root)):
-        about = find_json(places.root / run / "run.json")
-        if not about or about.get("plan_digest") != plan or is_held(places.run_lock(run)):
+def claim_run(runs_folder: RunsFolder, plan: str) -> tuple[str, Lock, dict[str, Any]]:
+    """Choose the run that a command continues or starts, and take its lock. plan: RunPlan.digest.
+
+    Returns its id, the lock, and the content of its run.json: the newest run of this plan when it was interrupted or
+    has failed; otherwise a new run with an empty content.
+    """
+    for run in reversed(run_ids(runs_folder.root)):
+        about = find_json(runs_folder.root / run / "run.json")
+        if not about or about.get("plan_digest") != plan or is_held(runs_folder.run_lock(run)):
             continue
         if about["status"] in ENDED_WELL:
             break
-        lock = Lock(places.run_lock(run))
+        lock = Lock(runs_folder.run_lock(run))
         if lock.take():
             return run, lock, about
     while True:
         run = new_run_id()
         try:
-            (places.root / run).mkdir()
+            (runs_folder.root / run).mkdir()
         except FileExistsError:
             continue
-        lock = Lock(places.run_lock(run))
+        lock = Lock(runs_folder.run_lock(run))
         lock.take()
         return run, lock, {}
 
 
 def run_ids(root: Path) -> list[str]:
-    """Ids of the runs in a folder, oldest first."""
+    """The ids of the runs in a folder, oldest first; empty when the folder is missing."""
     return sorted(path.parent.name for path in root.glob("*/run.json")) if root.is_dir() else []
 
 
 def read_run(root: Path, run: str) -> dict[str, Any]:
-    """run.json with `steps`: each step's state. UserError when there is no such run."""
+    """The content of a run's run.json, with "steps": name of each step -> its state as a dictionary.
+
+    A run or step that is recorded as running although no process is alive has the status "interrupted".
+    Raises UserError when there is no such run.
+    """
     about = find_json(root / run / "run.json")
     if about is None:
         newest = ", ".join(run_ids(root)[-3:]) or "none"
         raise UserError(f"{root}: no run '{run}' (newest: {newest}). List them all with: scarcegan runs")
-    places = Places(root)
-    alive = is_held(places.run_lock(run))
-    states = {step: asdict(places.state(run, step)) for step in about["steps"]}
+    runs_folder = RunsFolder(root)
+    alive = is_held(runs_folder.run_lock(run))
+    states = {step: asdict(runs_folder.read_state(run, step)) for step in about["steps"]}
     for state in states.values():
         if state["status"] == RUNNING and not alive:
             state["status"] = INTERRUPTED
@@ -148,50 +184,54 @@ def read_run(root: Path, run: str) -> dict[str, Any]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """Every run in a runs folder, newest first."""
-    return [summarise(read_run(root, run)) for run in reversed(run_ids(root))]
+    """A summary of every run in the folder of runs, newest first."""
+    return [run_summary(read_run(root, run)) for run in reversed(run_ids(root))]
 
 
-def summarise(about: Mapping[str, Any]) -> RunSummary:
-    words = {step: state["status"] for step, state in about["steps"].items()}
+def run_summary(about: Mapping[str, Any]) -> RunSummary:
+    """The summary of a run. about: what `read_run` returns."""
+    statuses = {step: state["status"] for step, state in about["steps"].items()}
     return RunSummary(
-        about["run"], about["pipeline"], about["status"], about["started"], about["seconds"], about["reason"], words
+        about["run"], about["pipeline"], about["status"], about["started"], about["seconds"], about["reason"], statuses
     )
 
 
 def clean(root: Path, keep: int = 5) -> list[str]:
-    """Delete all but the newest `keep` runs, and what only they needed of the cache. Returns the runs deleted.
+    """Delete all but the newest `keep` runs, and the cache entries that no remaining run uses.
 
-    A run that is alive stays, and so does whatever a living step has locked.
+    Runs that are alive and cache entries that are locked stay. Returns the ids of the deleted runs.
     """
-    places = Places(root)
+    runs_folder = RunsFolder(root)
     ids = run_ids(root)
-    deleted = [run for run in ids[: max(0, len(ids) - keep)] if delete_run(places, run)]
+    deleted = [run for run in ids[: max(0, len(ids) - keep)] if delete_run(runs_folder, run)]
     needed = {state["key"] for run in run_ids(root) for state in read_run(root, run)["steps"].values()}
-    for key in cached_keys(places):
+    for key in cached_keys(runs_folder):
         if key not in needed:
-            with held(places.lock(key)) as mine:
+            with lock_if_free(runs_folder.lock(key)) as mine:
                 if mine:
-                    remove(places.cache.folder / key)
-                    remove(places.checkpoints(key))
-                    places.lock(key).unlink(missing_ok=True)
+                    remove(runs_folder.cache.folder / key)
+                    remove(runs_folder.checkpoints(key))
+                    runs_folder.lock(key).unlink(missing_ok=True)
     for rest in (root / CACHE).glob(".deleted-*"):
         remove(rest)
     return deleted
 
 
-def cached_keys(places: Places) -> Iterator[str]:
-    """Keys of all entries, checkpoints and locks in the cache."""
-    folders = (places.cache.folder, places.checkpoints(""), places.lock(""))
+def cached_keys(runs_folder: RunsFolder) -> Iterator[str]:
+    """The cache keys of all entries, checkpoints and lock files, sorted."""
+    folders = (runs_folder.cache.folder, runs_folder.checkpoints(""), runs_folder.lock(""))
     yield from sorted({path.name for folder in folders if folder.is_dir() for path in folder.iterdir()})
 
 
-def delete_run(places: Places, run: str) -> bool:
-    """Delete a run unless it is alive. It leaves the list in one rename, then its files go."""
-    with held(places.run_lock(run)) as mine:
+def delete_run(runs_folder: RunsFolder, run: str) -> bool:
+    """Delete a run unless it is alive, and return whether it was deleted.
+
+    Its folder is renamed first, so that a kill in between leaves no half-deleted run in the list.
+    """
+    with lock_if_free(runs_folder.run_lock(run)) as mine:
         if mine:
-            gone = places.root / CACHE / f".deleted-{run}"
+            gone = runs_folder.root / CACHE / f".deleted-{run}"
             gone.parent.mkdir(exist_ok=True)
-            os.rename(places.root / run, gone)
+            os.rename(runs_folder.root / run, gone)
             remove(gone)
     return mine

@@ -23,7 +23,7 @@ def test_no_room_holds_more_than_its_share_of_the_lines():
     [
         ("data/synthetic.py", "from scarcegan.model import preprocessing"),
         ("data/wire.py", "from scarcegan.model.scorer import Scores"),
-        ("pipeline/definition.py", "from scarcegan.registry.contract import HEADLINE"),
+        ("pipeline/definition.py", "from scarcegan.registry.contract import HEADLINE_METRICS"),
         ("registry/local.py", "from scarcegan.sagemaker import compiler"),
     ],
 )

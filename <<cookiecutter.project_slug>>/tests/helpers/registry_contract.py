@@ -177,5 +177,5 @@ class Contract:
             registry.register_set("set-1", [])
 
     def test_a_definition_that_stands_twice_is_refused(self, registry: Registry, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="stands twice"):
+        with pytest.raises(UserError, match="occurs twice"):
             registry.register_set("set-1", [*requests(tmp_path), *requests(tmp_path)])

@@ -19,7 +19,7 @@ import pytest
 from registry_contract import DEFINITIONS, Contract, requests
 from registry_processes import local, register_and_report, register_in_another_process
 from scarcegan.errors import UserError, run_step
-from scarcegan.registry.contract import fingerprint
+from scarcegan.registry.contract import set_id_of
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
 
@@ -48,15 +48,15 @@ class TestLocalRegistry(Contract):
 
 def test_the_set_id_depends_on_content_alone(tmp_path: Path) -> None:
     here, there = requests(tmp_path / "here"), requests(tmp_path / "there")
-    assert fingerprint(here) == fingerprint(list(reversed(there)))
+    assert set_id_of(here) == set_id_of(list(reversed(there)))
     there[0].files["baseline/statistics.json"].write_text("other")
-    assert fingerprint(here) != fingerprint(there)
+    assert set_id_of(here) != set_id_of(there)
 
 
 def test_a_set_is_the_same_set_when_only_its_evaluation_has_changed(tmp_path):
     here, there = requests(tmp_path / "a"), requests(tmp_path / "b")
     there[0].files["evaluation/evaluation.json"].write_text('{"against": "another champion"}')
-    assert fingerprint(here) == fingerprint(there)
+    assert set_id_of(here) == set_id_of(there)
 
 
 def test_a_set_is_the_same_set_when_tensorflow_has_saved_the_same_weights_again(tmp_path):
@@ -65,7 +65,7 @@ def test_a_set_is_the_same_set_when_tensorflow_has_saved_the_same_weights_again(
         path = request.files["model/model.json"].with_name("fingerprint.pb")
         path.write_text(drawn)
         request.files["model/1/fingerprint.pb"] = path
-    assert fingerprint(here) == fingerprint(there)
+    assert set_id_of(here) == set_id_of(there)
 
 
 # -- the local one --------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_database_is_created_whole_and_without_chatter(tmp_path: Path, capfd: 
 def test_a_database_that_mlflow_was_killed_while_making_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.execute("CREATE TABLE webhooks (webhook_id TEXT)")
-    with pytest.raises(UserError, match=r"left it half-made\. Move the file away"):
+    with pytest.raises(UserError, match=r"so it is incomplete\. Move the file away"):
         local(tmp_path / "mlflow.db").packages()
 
 
@@ -218,7 +218,7 @@ def test_an_experiment_that_was_deleted_or_is_just_being_made_is_found(database:
 def test_asking_a_registry_that_does_not_exist_creates_nothing(tmp_path: Path) -> None:
     registry = local(tmp_path / "mlflow.db")
     assert registry.packages() == []
-    with pytest.raises(UserError, match="has no version 1 \\(there is none yet; run the pipeline first\\)"):
+    with pytest.raises(UserError, match="has no version 1 \\(there are none yet; run the pipeline first\\)"):
         registry.package(1)
     assert list(tmp_path.iterdir()) == []
 
@@ -235,7 +235,7 @@ def test_files_that_somebody_deleted_are_restored_by_the_next_run(database: Path
     registry = local(database)
     registry.register_set("set-1", requests(tmp_path))
     shutil.rmtree(registry._files(registry._versions()[0]))
-    with pytest.raises(UserError, match="the files of version 1 are gone"):
+    with pytest.raises(UserError, match="the files of version 1 were deleted"):
         registry.export(1, tmp_path / "out")
     registry.register_set("set-1", requests(tmp_path))
     assert (registry.export(1, tmp_path / "out") / "model/model.json").is_file()
@@ -298,5 +298,5 @@ def test_a_tracking_uri_leads_back_to_its_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is a letter to my aunt, and quite a long one at that")
-    with pytest.raises(UserError, match="no SQLite database"):
+    with pytest.raises(UserError, match="not a SQLite database"):
         local(tmp_path / "mlflow.db").packages()

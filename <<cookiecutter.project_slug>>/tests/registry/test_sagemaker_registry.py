@@ -35,7 +35,7 @@ from rehearsal.shapes import problems
 from scarcegan.aws.archive import unpack
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest
-from scarcegan.registry.sagemaker.package_facts import plain, read_out, spelled
+from scarcegan.registry.sagemaker.package_facts import escaped, unescaped, without_refused
 from scarcegan.registry.sagemaker.package_group import Group
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
@@ -133,7 +133,7 @@ def test_while_one_registers_a_set_another_waits_and_gives_up_politely(
     said = []
 
     def meanwhile() -> None:
-        with pytest.raises(UserError, match="is being registered by somebody else, who is alive") as raised:
+        with pytest.raises(UserError, match="is being registered by another process") as raised:
             open_registry(patience_seconds=5).register_set("set-1", requests(tmp_path))
         said.append(raised.value)
 
@@ -191,7 +191,7 @@ def test_who_wakes_up_while_another_is_at_it_withdraws_only_its_own(
             open_registry(later=600).register_set("set-1", asked_for)
         at_work.extend([keys(), versions()])
 
-    with at_call(2, overtake, "CreateModelPackage"), pytest.raises(UserError, match="somebody else registers"):
+    with at_call(2, overtake, "CreateModelPackage"), pytest.raises(UserError, match="another process is registering"):
         open_registry().register_set("set-1", asked_for)
     assert at_work == [keys(), [2]]
     assert versions() == [2]
@@ -242,7 +242,7 @@ def test_a_registered_set_is_only_looked_at_the_next_time(four: SageMakerRegistr
 def test_files_that_somebody_deleted_are_restored_by_the_next_run(four: SageMakerRegistry, tmp_path: Path) -> None:
     for key in keys("packages/set-1/few_unknown/"):
         Session().client("s3").delete_object(Bucket=NAMES.bucket, Key=key)
-    with pytest.raises(UserError, match="the files of version 2 are gone"):
+    with pytest.raises(UserError, match="the files of version 2 were deleted"):
         four.export(2, tmp_path / "out")
     four.register_set("set-1", requests(tmp_path))
     assert (four.export(2, tmp_path / "out") / "model/model.json").is_file()
@@ -296,7 +296,7 @@ def test_every_request_fits_sagemakers_own_model(
     assert problems("CreateModelPackage", created[0]) + problems("UpdateModelPackage", updated[0]) == []
     for sent in (created[0], updated[0]):  # the pattern of these is Java's, so it is read here
         entries = sent["CustomerMetadataProperties"].items()
-        assert [entry for entry in entries if plain("".join(entry)) != " ".join("".join(entry).split())] == []
+        assert [entry for entry in entries if without_refused("".join(entry)) != " ".join("".join(entry).split())] == []
     assert not re.search(r"[\x00-\x1f]", created[0]["ModelPackageDescription"])
 
 
@@ -358,7 +358,7 @@ def test_another_accounts_group_is_asked_by_its_arn(registry: SageMakerRegistry,
 
 
 def test_a_group_of_another_region_is_refused() -> None:
-    with pytest.raises(UserError, match=r"lies in another region than the project \(eu-west-1\)"):
+    with pytest.raises(UserError, match=r"is in another region than the project \(eu-west-1\)"):
         open_registry(SHARED.replace("eu-west-1", "us-east-1"))
 
 
@@ -393,14 +393,14 @@ def test_notes_are_kept_to_the_letter_and_only_long_ones_are_cut_in_the_history(
     assert (first.note, first.decision, first.by) == (note, "rejected", "ada")
     assert long.startswith(second.note.removesuffix("..."))
     assert len(second.note) > 100
-    with pytest.raises(UserError, match="has 1100 characters, SageMaker keeps 1024"):
+    with pytest.raises(UserError, match="has 1100 characters, SageMaker allows 1024"):
         four.reject(2, "sehr lang, " * 100)
 
 
-@pytest.mark.parametrize("words", ["", "plain", "a=b", "=2C", "„ü“, (%) #\n🙂", "=" * 5])
+@pytest.mark.parametrize("words", ["", "without_refused", "a=b", "=2C", "„ü“, (%) #\n🙂", "=" * 5])
 def test_words_spelled_out_are_read_as_they_were(words: str) -> None:
-    assert read_out(spelled(words)) == words
-    assert plain(spelled(words)) == " ".join(spelled(words).split())
+    assert unescaped(escaped(words)) == words
+    assert without_refused(escaped(words)) == " ".join(escaped(words).split())
 
 
 def test_a_package_decided_about_very_often_keeps_its_newest_decisions(four: SageMakerRegistry) -> None:
@@ -561,7 +561,7 @@ def test_what_cannot_be_withdrawn_for_lack_of_a_right_is_said_and_withdrawn_when
     mine = refused("sagemaker", "DeleteModelPackage", "AccessDeniedException")
     with mine, Breaker(2, "once", "CreateModelPackage"), pytest.raises(Broken):
         registry.register_set("set-1", requests(tmp_path)[:2])
-    assert "model set set-1: not all could be withdrawn" in capsys.readouterr().err
+    assert "model set set-1: cleaning up failed" in capsys.readouterr().err
     assert (registry.packages(), versions()) == ([], [1])
     open_registry(later=600).register_set("set-1", requests(tmp_path)[:2])
     assert_exactly("set-1")

@@ -17,7 +17,7 @@ from botocore.stub import Stubber
 from registry_contract import CONTENT, DEFINITIONS
 from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, asked, aws, keys, open_registry, refused, versions
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import fingerprint
+from scarcegan.registry.contract import set_id_of
 from scarcegan.registry.sagemaker import lineage, set_record
 from scarcegan.registry.sagemaker import registry as sagemaker
 from scarcegan.sagemaker import register_function as step
@@ -117,7 +117,7 @@ def test_a_set_has_the_same_id_as_on_the_laptop_in_moto(event: dict[str, str], t
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content(name, definition))
     folders = [tmp_path / name for name in ("models", "evaluation", "baseline")]
-    here = fingerprint(requests_of(*folders, Lineage(), CLASSES))
+    here = set_id_of(requests_of(*folders, Lineage(), CLASSES))
     assert handler(event)["set_id"] == here
 
 
@@ -256,7 +256,7 @@ def test_each_model_derives_from_the_training_and_its_evaluation_and_baseline_co
             stub.add_response("list_associations", {"AssociationSummaries": there}, ends)
             if not there:
                 stub.add_response("add_association", {}, {**ends, "AssociationType": kind})
-        lineage.tell(registry, [package], {name: event[name] for name in ("models", "evaluation")})
+        lineage.record_lineage(registry, [package], {name: event[name] for name in ("models", "evaluation")})
         stub.assert_no_pending_responses()
 
 
@@ -264,7 +264,7 @@ def test_a_lineage_that_cannot_be_told_is_no_failure_in_moto(
     event: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler(event)  # moto knows no lineage
-    assert "the lineage was not told" in capsys.readouterr().err
+    assert "the lineage was not recorded" in capsys.readouterr().err
 
 
 # -- what is deployed -----------------------------------------------------------------------------------------------

@@ -217,9 +217,8 @@ class Execution:
         """Begin an attempt at a step whose lock is held, and start its first process."""
         state = self.states[step.name]
         if step.name in self.plan.forced and state.key != key:
-            remove(
-                self.runs_folder.checkpoints(key)
-            )  # a forced step starts without them, but keeps them when this run is continued
+            # A forced step starts without old checkpoints, but keeps its own when this run is continued.
+            remove(self.runs_folder.checkpoints(key))
         paths = {name: self.plan.paths[name] for name in step.inputs.values() if name in self.plan.paths}
         digests = {name: self.plan.fingerprints[name].stat_digest for name in paths}
         self.states[step.name] = StepState(step.name, key=key, attempts=state.attempts if state.key == key else 0)

@@ -1,8 +1,8 @@
-"""The model registry as the rest of the house sees it: packages, one champion, decisions. No storage; see local.py.
+"""The interface of the model registry: model packages, the champion, decisions. local.py and sagemaker/ implement it.
 
 A model package is a folder: `model/` (SavedModel under `1/`, model.json), `evaluation/evaluation.json`,
-`baseline/statistics.json`, `baseline/constraints.json`, and package.json with the facts below. Packages of one run are
-registered as one model set under a `set_id`: all of them or none.
+`baseline/statistics.json`, `baseline/constraints.json`, and package.json, which holds a ModelPackage and the run's
+config. The packages of one run are registered as one model set under a `set_id`: all of them or none.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from typing import Any, Literal, Protocol
 
 from scarcegan.errors import UserError
 
-Status = Literal["PendingManualApproval", "Approved", "Rejected"]
-PENDING: Status = "PendingManualApproval"
-APPROVED: Status = "Approved"
-REJECTED: Status = "Rejected"
+ApprovalStatus = Literal["PendingManualApproval", "Approved", "Rejected"]
+PENDING: ApprovalStatus = "PendingManualApproval"
+APPROVED: ApprovalStatus = "Approved"
+REJECTED: ApprovalStatus = "Rejected"
 
-HEADLINE = ("pr_auc", "recall", "precision", "f_beta", "share_unknown")  # the metrics people ask for first
+HEADLINE_METRICS = ("pr_auc", "recall", "precision", "f_beta", "share_unknown")  # the metrics shown first
 REQUIRED_FILES = (
     "model/1/saved_model.pb",
     "model/model.json",
@@ -35,9 +35,17 @@ REQUIRED_FILES = (
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """One package to register. files: path inside the package -> the file to copy there (see REQUIRED_FILES).
+    """What is given to register one model package.
 
-    config, gate: as JSON would hold them. metrics: name -> value on the untouched test split.
+    definition: the business definition that the model was chosen by.
+    files: path inside the package -> the file to copy there; REQUIRED_FILES must be among them.
+    metrics: name -> value on the test split, which was not used in training.
+    gate: the content of gate.json.
+    config: the settings of the run, as read from config.yaml.
+    run: the id of the run or execution.
+    data_fingerprint: a digest of the training data.
+    code_version: the git commit.
+    description: one sentence for people.
     """
 
     definition: str
@@ -53,13 +61,23 @@ class PackageRequest:
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """A registered package. Times are ISO 8601 in UTC; decided_*: who last approved or rejected it, when and why."""
+    """A registered model package. Times are ISO 8601 in UTC.
+
+    version: its number in the group.
+    group: the name of its model package group.
+    set_id: the model set it belongs to.
+    status: PendingManualApproval, Approved or Rejected.
+    champion: whether it is the model in production.
+    created: when it was registered.
+    decided_at, decided_by, note: the last approval or rejection: when, by whom, and why; "" before the first.
+    The other fields are those of the PackageRequest.
+    """
 
     version: int
     group: str
     set_id: str
     definition: str
-    status: Status
+    status: ApprovalStatus
     champion: bool
     created: str
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -74,8 +92,8 @@ class ModelPackage:
 
 
 @dataclass(frozen=True)
-class Event:
-    """One decision about a package. at: ISO 8601 in UTC."""
+class Decision:
+    """One approval or rejection of a model package. at: the time, ISO 8601 in UTC; by: who; note: why."""
 
     at: str
     version: int
@@ -85,15 +103,18 @@ class Event:
 
 
 class Registry(Protocol):
-    """One model package group. Methods raise UserError for a mistake of the user's, an unknown version included."""
+    """The registry of one model package group. group: its name.
+
+    Every method raises UserError for a mistake of the user's, such as an unknown version.
+    """
 
     group: str
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register the packages as one set, pending approval; in the order of the requests.
+        """Register packages as one set, pending approval, and return them in the order of the requests.
 
-        All or none: a set that was broken off is never listed, and the next call withdraws what was left of it.
-        Idempotent: a set_id that is registered already is returned as it stands.
+        All or none: a set whose registration was interrupted is never listed, and the next call deletes its remains.
+        For a set_id that is registered already, its packages are returned unchanged.
         """
         ...
 
@@ -101,37 +122,45 @@ class Registry(Protocol):
         """Every package of every complete set, oldest version first."""
         ...
 
-    def package(self, version: int) -> ModelPackage: ...
+    def package(self, version: int) -> ModelPackage:
+        """The package with this version number."""
+        ...
 
     def champion(self) -> ModelPackage | None:
-        """The package now in production."""
+        """The package that is in production, or None."""
         ...
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package and make it the champion; for an earlier one that is a roll back.
+        """Approve a package, make it the champion, and return it. Approving an earlier package is a rollback.
 
-        Where a deployment follows (SageMaker), it is the deployment that makes it the champion.
+        In SageMaker a deployment follows, and only the deployment makes the package the champion. note: why.
         """
         ...
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject a package; nothing else changes. The present champion cannot be rejected."""
+        """Reject a package and return it; nothing else changes. note: why.
+
+        Raises UserError for the champion.
+        """
         ...
 
-    def history(self) -> list[Event]:
-        """Approvals and rejections, oldest first."""
+    def history(self) -> list[Decision]:
+        """All approvals and rejections, oldest first."""
         ...
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write the package's folder, package.json with its present status included. Never half: it appears whole."""
+        """Write a package to a folder, with its present status in package.json, and return the folder.
+
+        An existing folder is replaced. After an interruption it is complete or absent, never half-written.
+        """
         ...
 
 
-def fingerprint(requests: Sequence[PackageRequest]) -> str:
-    """A set_id out of the content of every file but the evaluation's: the same models and baselines, the same id.
+def set_id_of(requests: Sequence[PackageRequest]) -> str:
+    """The set_id of a model set: 16 hexadecimal digits, the same for the same models and baselines.
 
-    An evaluation also speaks of the champion, so it changes when the champion does; the models are still the same set.
-    So they are when TensorFlow saves them again, though it draws a new id for its own fingerprint.pb each time.
+    It is a digest of all files except those of the evaluation, which changes with the champion, and fingerprint.pb,
+    which TensorFlow writes with a new random id each time a model is saved.
     """
     digest = hashlib.sha256()
     for request in sorted(requests, key=lambda r: r.definition):
@@ -145,29 +174,36 @@ def fingerprint(requests: Sequence[PackageRequest]) -> str:
 
 
 def check_set(requests: Sequence[PackageRequest]) -> None:
-    """Raise UserError for an empty set, a business definition named twice, or a package that lacks a file."""
+    """Check that a model set can be registered.
+
+    Raises UserError for an empty set, a business definition that occurs twice, or a package without a required file.
+    """
     if not requests:
         raise UserError("no model package to register. Train first: a model set has one per business definition.")
     names = [request.definition for request in requests]
     if len(set(names)) < len(names):
-        raise UserError(f"a business definition stands twice in one set ({', '.join(names)}). Register each once.")
+        raise UserError(f"a business definition occurs twice in one set ({', '.join(names)}). Register each once.")
     for request in requests:
         missing = [name for name in REQUIRED_FILES if not (name in request.files and request.files[name].is_file())]
         if missing:
             raise UserError(
-                f"package '{request.definition}' lacks {', '.join(missing)}. Run the pipeline from train on again."
+                f"package '{request.definition}' lacks {', '.join(missing)}. "
+                "Run the training pipeline again from the step train."
             )
 
 
 def unknown_version(group: str, version: int, there: Sequence[int], see: str) -> UserError:
-    """What to say of a version that is not there. see: the command that lists those that are."""
-    known = f"there are: {', '.join(map(str, there))}" if there else "there is none yet; run the pipeline first"
+    """The error for a version that does not exist. there: the existing versions; see: the command that lists them."""
+    known = f"there are: {', '.join(map(str, there))}" if there else "there are none yet; run the pipeline first"
     return UserError(f"{group} has no version {version} ({known}). See: {see}.")
 
 
 @contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the other's place when the block ends well; else nothing has happened."""
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Context manager: yield a path to write a folder to, which replaces `folder` when the block ends without an error.
+
+    After an error `folder` is as it was before, and what was written is deleted.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -181,9 +217,10 @@ def whole(folder: Path) -> Iterator[Path]:
 
 
 def iso(moment: datetime) -> str:
+    """A time with a time zone as ISO 8601 text in UTC: 2026-03-01T12:00:00.000000Z."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def package_json(package: ModelPackage, config: Mapping[str, Any]) -> str:
-    """The text of package.json."""
+    """The text of package.json: the fields of a package, and the config of its run."""
     return json.dumps({**asdict(package), "config": dict(config)}, indent=2, sort_keys=True) + "\n"

@@ -1,6 +1,6 @@
-"""MLflow's database on this machine: created whole, one writer at a time, its complaints in one sentence.
+"""MLflow's SQLite database on this machine: created in one step, one writer at a time, errors in one sentence.
 
-Everybody who logs to MLflow comes through `open_database`. MLflow takes seconds to import, so it is imported there.
+All code that logs to MLflow calls `open_database`. MLflow takes seconds to import, so it is imported there.
 """
 
 import fcntl
@@ -21,27 +21,34 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SCHEME = "sqlite:///"
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 2.0  # of waiting for the lock without a message
 
 
 def tracking_uri(database: Path) -> str:
-    """The tracking URI of a database file. SQLAlchemy unquotes it, so `%` and `?` in a path must be quoted."""
+    """The MLflow tracking URI of a database file. `%` and `?` in its path are quoted, as SQLAlchemy unquotes them."""
     return SCHEME + quote(str(database.absolute()), safe="".join(chr(c) for c in range(32, 127) if chr(c) not in "%?"))
 
 
 def database_of(uri: str) -> Path:
-    """The database file behind a tracking URI; UserError for one that is no SQLite file."""
+    """The database file that a tracking URI names.
+
+    Raises UserError for a URI that does not name a SQLite file.
+    """
     path = unquote(uri.removeprefix(SCHEME).split("?")[0])
     if not uri.startswith(SCHEME) or not path or path == ":memory:":
         raise UserError(
-            f"MLFLOW_TRACKING_URI is '{uri}', the local registry needs a SQLite file. Set it to sqlite:////<folder>/mlflow.db."
+            f"MLFLOW_TRACKING_URI is '{uri}', the registry on this machine needs a SQLite file. "
+            "Set it to sqlite:////<folder>/mlflow.db."
         )
     return Path(path).absolute()
 
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Hold the lock beside the database; the operating system lets go of it when the process dies."""
+    """Context manager: hold the lock file beside a database; wait until no other process holds it.
+
+    The operating system releases the lock when the process dies.
+    """
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{database}.lock", "a") as file:
         begun, told = time.monotonic(), False
@@ -58,9 +65,10 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def open_database(uri: str) -> "MlflowClient":
-    """MLflow at a tracking URI. Whoever logs goes through here: MLflow itself leaves half a database when killed.
+    """An MLflow client for a tracking URI.
 
-    A SQLite file is created whole or not at all; a server, which keeps its own database, is taken as it is.
+    A missing SQLite file is created completely or not at all; MLflow itself leaves a half-made database when killed.
+    Nothing is created for the URI of a server. Raises UserError for a database that cannot be used.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow.tracking import MlflowClient
@@ -70,7 +78,7 @@ def open_database(uri: str) -> "MlflowClient":
     if not uri.startswith(SCHEME):
         return MlflowClient(tracking_uri=uri)
     database = database_of(uri)
-    with spoken(database):
+    with errors_as_sentences(database):
         if not database.exists():
             with locked(database):
                 create_database(database)
@@ -80,7 +88,10 @@ def open_database(uri: str) -> "MlflowClient":
 
 
 def create_database(database: Path) -> None:
-    """Build the tables in a file of another name and move it into place: a kill leaves no half-made database."""
+    """Create MLflow's tables in a temporary file and rename it, so that a kill leaves no half-made database.
+
+    Does nothing when the database exists. The caller holds the lock.
+    """
     if database.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -98,7 +109,10 @@ def create_database(database: Path) -> None:
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:
-    """The id of an experiment, created or restored if need be, also while another process does the same."""
+    """The id of an experiment. It is created when it is missing and restored when it was deleted.
+
+    artifacts: where its files are stored, as a URI; None: where MLflow puts them. Safe while another process does it.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -115,32 +129,38 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = N
 
 
 def artifacts_folder(database: Path) -> Path:
+    """The folder beside a database in which MLflow stores files."""
     return database.parent / "mlartifacts"
 
 
 @contextmanager
-def spoken(database: Path) -> Iterator[None]:
-    """Turn what MLflow and SQLite say about a full disk, a locked, foreign or outdated file into one sentence."""
+def errors_as_sentences(database: Path) -> Iterator[None]:
+    """Context manager: turn errors of MLflow and SQLite about a database file into a UserError of one sentence.
+
+    These are the SYMPTOMS: a full disk, or a file that is locked, damaged, outdated or no database. Raises others
+    unchanged.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import DBAPIError
 
     try:
         yield
     except (MlflowException, DBAPIError, sqlite3.Error) as error:
-        for symptom, words in SYMPTOMS.items():
+        for symptom, sentence in SYMPTOMS.items():
             if symptom in str(error):
-                raise UserError(f"{database}: {words}") from error
+                raise UserError(f"{database}: {sentence}") from error
         raise
 
 
+# Part of an error message of MLflow or SQLite -> what is wrong and what to do.
 SYMPTOMS = {
     "database or disk is full": "the disk is full. Free some space, then run the same command again.",
-    "disk I/O error": "the disk cannot be read or written (full, or a network folder?). Mend it, then try again.",
-    "readonly database": "the file may not be written. Give yourself the right to it, then run the same command again.",
-    "unable to open database file": "cannot be opened. Give yourself the right to its folder, then try again.",
-    "database is locked": "another program holds it. Close that program, then run the same command again.",
-    "file is not a database": "this is no SQLite database. Move the file away, then run the same command again.",
+    "disk I/O error": "the disk cannot be read or written (full, or a network folder?). Repair it, then try again.",
+    "readonly database": "the file is read-only. Give your user account write access, then run the same command again.",
+    "unable to open database file": "cannot be opened. Give your user account access to its folder, then try again.",
+    "database is locked": "another program is using it. Close that program, then run the same command again.",
+    "file is not a database": "this is not a SQLite database. Move the file away, then run the same command again.",
     "malformed": "the database is damaged. Move it away (runs and models in it are lost) or restore a copy.",
-    "CREATE TABLE": "a killed program left it half-made. Move the file away, then run the same command again.",
-    "out-of-date database schema": "made by an older MLflow. Copy it, then run: mlflow db upgrade 'sqlite:///<path>'.",
+    "CREATE TABLE": "its program was killed, so it is incomplete. Move the file away, then run the same command again.",
+    "out-of-date database schema": "written by an older MLflow. Copy it, then run: mlflow db upgrade 'sqlite:///<path>'.",
 }

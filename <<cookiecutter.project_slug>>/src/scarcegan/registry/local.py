@@ -1,8 +1,8 @@
 """The registry on this machine: MLflow with SQLite (`runs/mlflow.db`), packages as files beside it (`mlartifacts/`).
 
-How a set is registered whole or not at all: runs, files and model versions are written first, then one tag on the
-registered model names the versions of the set. That tag is a single SQLite transaction, and a version that no such tag
-names does not exist for anybody who asks here. What a killed registration left is withdrawn by the next one.
+A model set is registered completely or not at all: runs, files and model versions are written first, then one tag of
+the registered model lists the versions of the set. The tag is written in one SQLite transaction, and versions that no
+such tag lists are ignored. The next registration deletes what a killed one has left.
 
 MLflow takes seconds to import, so it is imported when the first method is called.
 """
@@ -24,35 +24,45 @@ from scarcegan.registry.contract import (
     APPROVED,
     PENDING,
     REJECTED,
-    Event,
+    ApprovalStatus,
+    Decision,
     ModelPackage,
     PackageRequest,
-    Status,
     check_set,
     iso,
     package_json,
+    replace_folder,
     unknown_version,
-    whole,
 )
-from scarcegan.registry.database import artifacts_folder, database_of, locked, open_database, open_experiment, spoken
+from scarcegan.registry.database import (
+    artifacts_folder,
+    database_of,
+    errors_as_sentences,
+    locked,
+    open_database,
+    open_experiment,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.tracking import MlflowClient
 
-CHAMPION = "champion"
-SET = "set."  # + set_id: tag of the registered model; JSON list of the set's versions, written last
-EVENT = "event."  # + time: tag of a model version; one decision as JSON
-FACTS = ("run", "data_fingerprint", "code_version", "metrics", "gate")  # one tag of a model version, as JSON
-DECISION = ("decided_at", "decided_by", "note")  # a tag each
+CHAMPION_ALIAS = "champion"
+SET_TAG = "set."  # + set_id: tag of the registered model; JSON list of the set's versions, written last
+DECISION_TAG = "event."  # + time: tag of a model version; one decision as JSON
+# The keys of the tag `facts` of a model version, which is JSON.
+FACTS_IN_TAG = ("run", "data_fingerprint", "code_version", "metrics", "gate")
+LAST_DECISION_TAGS = ("decided_at", "decided_by", "note")
 DESCRIPTION = "Rare-class models, one per business definition. The alias `champion` marks the one in production."
 
 
 class LocalRegistry:
-    """base.Registry on MLflow and SQLite. One MLflow registered model per group, its alias `champion`.
+    """The Registry (contract.py) on MLflow and SQLite: one MLflow registered model per group, with an alias `champion`.
 
-    group: a name; of an ARN (a group in AWS that another account shares) the name in it.
-    clock, user: who decides when; handed in by tests.
+    tracking_uri: of a SQLite file.
+    group: the name of the model package group; of an ARN, the name in it.
+    clock, user: the time and the user's name of a decision; tests give their own.
+    Raises UserError for a tracking URI that does not name a SQLite file.
     """
 
     def __init__(
@@ -69,7 +79,7 @@ class LocalRegistry:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """The door to MLflow; everything that is written to the database goes through it."""
+        """The MLflow client through which everything is written to the database."""
         return open_database(self.uri)
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -79,30 +89,35 @@ class LocalRegistry:
         return [self._package(version, model) for version, model in self._registered()]
 
     def package(self, version: int) -> ModelPackage:
+        """The package with this version number. Raises UserError when there is none."""
         return self._package(*self._version(version))
 
     def champion(self) -> ModelPackage | None:
+        """The package that was approved last and is in production, or None."""
         return next((package for package in self.packages() if package.champion), None)
 
-    def history(self) -> list[Event]:
-        """Approvals and rejections, oldest first."""
+    def history(self) -> list[Decision]:
+        """All approvals and rejections, oldest first."""
         events = [
-            Event(**json.loads(value))
+            Decision(**json.loads(value))
             for version, _ in self._registered()
             for key, value in version.tags.items()
-            if key.startswith(EVENT)
+            if key.startswith(DECISION_TAG)
         ]
         return sorted(events, key=lambda event: event.at)
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write the package's folder; it replaces what is there, and appears whole or not at all."""
+        """Write a package to a folder and return the folder. It replaces an existing one, completely or not at all.
+
+        Raises UserError for an unknown version, or when its files have been deleted.
+        """
         record, model = self._version(version)
         package, source = self._package(record, model), self._files(record)
         if not (source / "package.json").is_file():
             raise UserError(
-                f"{source}: the files of version {version} are gone. Run its pipeline again to restore them."
+                f"{source}: the files of version {version} were deleted. Run its pipeline again to restore them."
             )
-        with whole(folder) as unfinished:
+        with replace_folder(folder) as unfinished:
             shutil.copytree(source, unfinished)
             config = json.loads((source / "package.json").read_text(encoding="utf-8"))["config"]
             (unfinished / "package.json").write_text(package_json(package, config), encoding="utf-8")
@@ -111,16 +126,22 @@ class LocalRegistry:
     # -- deciding ---------------------------------------------------------------------------------------------------
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package and make it the champion. Approving the champion again changes nothing."""
+        """Approve a package, make it the champion, and return it. Nothing changes when it is the champion already.
+
+        Raises UserError for an unknown version.
+        """
         with self._writing():
             found = self.package(version)
             if not (found.champion and found.status == APPROVED):
                 self._decide(found.version, APPROVED, note)
-                self.client.set_registered_model_alias(self.group, CHAMPION, str(found.version))
+                self.client.set_registered_model_alias(self.group, CHAMPION_ALIAS, str(found.version))
             return self.package(found.version)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject a package; nothing else changes. The present champion cannot be rejected."""
+        """Reject a package and return it. Nothing changes when it is rejected already.
+
+        Raises UserError for the champion and for an unknown version.
+        """
         with self._writing():
             found = self.package(version)
             if found.champion:
@@ -132,18 +153,23 @@ class LocalRegistry:
                 self._decide(found.version, REJECTED, note)
             return self.package(found.version)
 
-    def _decide(self, version: int, status: Status, note: str) -> None:
+    def _decide(self, version: int, status: ApprovalStatus, note: str) -> None:
+        """Write a decision into the tags of a version: status, when, by whom and why, and an entry for the history."""
         at = self._now()
-        decision = cast(Any, status.lower())
-        event = Event(at=at, version=version, decision=decision, by=self._user(), note=note)
-        tags = {f"{EVENT}{at}": json.dumps(asdict(event)), "decided_at": at, "decided_by": event.by, "note": note}
+        decision = Decision(at, version, cast(Any, status.lower()), self._user(), note)
+        entry = {f"{DECISION_TAG}{at}": json.dumps(asdict(decision))}
+        tags = {**entry, "decided_at": at, "decided_by": decision.by, "note": note}
         for key, value in {**tags, "status": status}.items():
             self.client.set_model_version_tag(self.group, str(version), key, value)
 
     # -- registering ------------------------------------------------------------------------------------------------
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register the packages as one set: all or none, and once, however often it is tried."""
+        """Register packages as one model set, all or none, and return them in the order of the requests.
+
+        A set that is registered already is not registered again; its missing packages and files are added.
+        Raises UserError for a set that `check_set` refuses.
+        """
         check_set(requests)
         with self._writing():
             experiment = self._experiment()
@@ -159,24 +185,25 @@ class LocalRegistry:
             return [found[request.definition] for request in requests]
 
     def _add(self, experiment: str, set_id: str, new: Sequence[PackageRequest], there: Sequence[int]) -> None:
-        """Write what is missing of the set, then the tag that makes it visible."""
+        """Write new packages of a set, then the tag that makes the set visible. there: its versions so far."""
         runs = [self._write_run(experiment, set_id, request) for request in new]
         versions = [self._write_version(set_id, request, run) for request, run in zip(new, runs, strict=True)]
-        self.client.set_registered_model_tag(self.group, SET + set_id, json.dumps(sorted([*there, *versions])))
+        self.client.set_registered_model_tag(self.group, SET_TAG + set_id, json.dumps(sorted([*there, *versions])))
 
     def _restore_files(self, version: "ModelVersion", request: PackageRequest) -> None:
-        """Write the files of a registered package again if somebody has deleted them."""
-        place = self._files(version)
-        if not (place / "package.json").is_file():
-            copy_files(request.files, place)
+        """Write the files of a registered package again when they have been deleted."""
+        folder = self._files(version)
+        if not (folder / "package.json").is_file():
+            copy_files(request.files, folder)
             self._describe(version, request)
 
     def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:
+        """Write the package.json of a version."""
         text = package_json(self._package(version, None), request.config)
         (self._files(version) / "package.json").write_text(text, encoding="utf-8")
 
     def _write_run(self, experiment: str, set_id: str, request: PackageRequest) -> str:
-        """An MLflow run with the package's metrics, settings and files, so that MLflow's pages show them."""
+        """Write an MLflow run with the package's metrics, config and files, for MLflow's pages, and return its id."""
         from mlflow.entities import Metric, Param, RunTag
 
         tags = {"set_id": set_id, "definition": request.definition, "mlflow.note.content": request.description}
@@ -184,8 +211,8 @@ class LocalRegistry:
         now = int(self._clock().timestamp() * 1000)
         self.client.log_batch(
             run,
-            metrics=[Metric(plain(name), value, now, 0) for name, value in request.metrics.items()],
-            params=[Param(name, text) for name, text in settings(request)[:100]],
+            metrics=[Metric(mlflow_name(name), value, now, 0) for name, value in request.metrics.items()],
+            params=[Param(name, text) for name, text in flat_config(request)[:100]],
             tags=[RunTag("data_fingerprint", request.data_fingerprint), RunTag("code_version", request.code_version)],
         )
         copy_files(request.files, self._place(run))
@@ -193,8 +220,8 @@ class LocalRegistry:
         return run
 
     def _write_version(self, set_id: str, request: PackageRequest, run: str) -> int:
-        """A model version whose source is the package's folder; nobody sees it yet."""
-        facts = json.dumps({name: getattr(request, name) for name in FACTS})
+        """Create a model version whose source is the package's folder, and return its number. It is not visible yet."""
+        facts = json.dumps({name: getattr(request, name) for name in FACTS_IN_TAG})
         tags = {"definition": request.definition, "status": PENDING, "set_id": set_id, "facts": facts}
         source = self._place(run).as_uri()
         version = self.client.create_model_version(self.group, source, run, tags=tags, description=request.description)
@@ -202,7 +229,7 @@ class LocalRegistry:
         return int(version.version)
 
     def _withdraw_leftovers(self, experiment: str) -> None:
-        """Remove the versions, runs and files of sets that were never completed."""
+        """Delete the versions, runs and files of sets whose registration was interrupted."""
         model = self._model()
         complete = set_versions(model) if model else set()
         for version in self._versions():
@@ -215,7 +242,7 @@ class LocalRegistry:
                 self.client.delete_run(run)
 
     def _experiment(self) -> str:
-        """The experiment and the registered model of this group, created if they are not there yet."""
+        """The id of this group's experiment. The experiment and the registered model are created when missing."""
         if self._model() is None:
             self.client.create_registered_model(self.group, description=DESCRIPTION)
         return open_experiment(self.client, f"{self.group} packages", self._root().as_uri())
@@ -224,22 +251,25 @@ class LocalRegistry:
 
     @contextmanager
     def _writing(self) -> "Iterator[MlflowClient]":
-        """One process at a time."""
+        """Context manager: hold the database's lock, so that one process writes at a time. Yields the client."""
         client = self.client  # before the lock is taken: to create the database takes the same lock
-        with spoken(self.database), locked(self.database):
+        with errors_as_sentences(self.database), locked(self.database):
             yield client
 
     def _root(self) -> Path:
+        """The folder with the files of this group's packages."""
         return self.folder / f"{self.group}-packages"
 
     def _place(self, run: str) -> Path:
-        """The files of a run. Found from where the database lies now, so the folder of runs may be moved."""
+        """The folder with the files of an MLflow run. It follows from the database's path, so the runs can be moved."""
         return self._root() / run / "artifacts"
 
     def _files(self, version: "ModelVersion") -> Path:
+        """The folder with the files of a version."""
         return self._place(str(version.run_id))
 
     def _model(self) -> "RegisteredModel | None":
+        """The registered model of this group, or None before the first registration."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -250,6 +280,7 @@ class LocalRegistry:
             raise
 
     def _versions(self) -> "list[ModelVersion]":
+        """All versions of the registered model, oldest first; also those of incomplete sets."""
         found: list[ModelVersion] = []
         token = None
         while token != "":
@@ -258,6 +289,7 @@ class LocalRegistry:
         return sorted(found, key=lambda version: int(version.version))
 
     def _runs(self, experiment: str) -> list[str]:
+        """The ids of all MLflow runs in an experiment."""
         found: list[str] = []
         token = None
         while token != "":
@@ -266,7 +298,7 @@ class LocalRegistry:
         return found
 
     def _registered(self) -> "list[tuple[ModelVersion, RegisteredModel]]":
-        """Versions of complete sets, each with the registered model."""
+        """The versions of complete sets, oldest first, each with the registered model."""
         if not self.database.exists():
             return []
         model = self._model()
@@ -276,22 +308,24 @@ class LocalRegistry:
         return [(version, model) for version in self._versions() if int(version.version) in complete]
 
     def _version(self, version: int) -> "tuple[ModelVersion, RegisteredModel]":
+        """A version of a complete set, with the registered model. Raises UserError when there is none."""
         found = {str(each.version): (each, model) for each, model in self._registered()}
         if str(version) not in found:
             raise unknown_version(self.group, version, [int(each) for each in found], "scarcegan models")
         return found[str(version)]
 
     def _package(self, version: "ModelVersion", model: "RegisteredModel | None") -> ModelPackage:
+        """The package of a version. model: tells whether it is the champion; None: it is not."""
         tags = version.tags
-        facts: dict[str, Any] = json.loads(tags["facts"]) | {name: tags.get(name, "") for name in DECISION}
+        facts: dict[str, Any] = json.loads(tags["facts"]) | {name: tags.get(name, "") for name in LAST_DECISION_TAGS}
         created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
         return ModelPackage(
             version=int(version.version),
             group=self.group,
             set_id=tags["set_id"],
             definition=tags["definition"],
-            status=cast(Status, tags["status"]),
-            champion=model is not None and str(model.aliases.get(CHAMPION, "")) == str(version.version),
+            status=cast(ApprovalStatus, tags["status"]),
+            champion=model is not None and str(model.aliases.get(CHAMPION_ALIAS, "")) == str(version.version),
             created=iso(created),
             description=version.description or "",
             **facts,
@@ -302,37 +336,40 @@ class LocalRegistry:
 
 
 def set_versions(model: "RegisteredModel") -> set[int]:
-    """The versions that belong to a complete set."""
-    return {number for key, value in model.tags.items() if key.startswith(SET) for number in json.loads(value)}
+    """The numbers of the versions that belong to a complete set."""
+    return {number for key, value in model.tags.items() if key.startswith(SET_TAG) for number in json.loads(value)}
 
 
-def settings(request: PackageRequest) -> list[tuple[str, str]]:
-    """The request's config as flat (name, text) pairs: `train.seed`, `7`."""
+def flat_config(request: PackageRequest) -> list[tuple[str, str]]:
+    """The config of a request as (dotted key, value as text) pairs, such as ("train.seed", "7")."""
 
     def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             for key, inner in value.items():
                 yield from flat(inner, f"{name}.{key}" if name else str(key))
         else:
-            yield plain(name), value if isinstance(value, str) else json.dumps(value)
+            yield mlflow_name(name), value if isinstance(value, str) else json.dumps(value)
 
     return list(flat(request.config, "")) if request.config else []
 
 
-def plain(name: str) -> str:
-    """A name as MLflow takes it for a metric or a parameter."""
+def mlflow_name(name: str) -> str:
+    """The name of a metric or parameter with "_" for characters that MLflow refuses, cut to 250 characters."""
     return re.sub(r"[^\w.\-/ ]", "_", name)[:250]
 
 
 def copy_files(files: Mapping[str, Path], folder: Path) -> None:
-    """Copy each file to its path below the folder."""
+    """Copy files into a folder. files: path below the folder -> the file to copy there.
+
+    Raises OSError that names the target, as a full disk is the target's.
+    """
     for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copyfile(path, target)
         except OSError as error:
-            error.filename = error.filename2 or error.filename  # a full disk is the target's, not the source's
+            error.filename = error.filename2 or error.filename
             raise
 
 

@@ -1,7 +1,7 @@
-"""Tracking: the figures of a training in MLflow, if the environment names a tracking server; nothing otherwise.
+"""Tracking: writes the parameters and metrics of a training to MLflow, when the environment names a tracking server.
 
-MLFLOW_TRACKING_URI turns it on. MLFLOW_RUN_ID, set by who runs the step, names a run to write into; without it a run is
-made in the experiment MLFLOW_EXPERIMENT_NAME (or `scarcegan`). Models are not logged: the registry keeps them.
+MLFLOW_TRACKING_URI turns it on. MLFLOW_RUN_ID names an existing run to write to; without it a new run is created in the
+experiment MLFLOW_EXPERIMENT_NAME (default: scarcegan). Models are not logged, as the registry stores them.
 """
 
 import os
@@ -9,11 +9,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST = 500  # characters MLflow keeps of a parameter
+PARAMETER_LENGTH = 500  # characters that MLflow stores of a parameter
 
 
 class Tracker:
-    """Writes parameters and metrics of one run. Without a tracking server it does nothing."""
+    """Writes the parameters and metrics of one MLflow run. It does nothing when MLFLOW_TRACKING_URI is not set.
+
+    parameters: name -> value, written at once, as text.
+    """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._client: Any = None
@@ -22,6 +25,7 @@ class Tracker:
             self._open(parameters)
 
     def _open(self, parameters: Mapping[str, Any]) -> None:
+        """Find or create the run, and write its parameters."""
         from mlflow.entities import Param
 
         from scarcegan.registry.database import open_database
@@ -30,11 +34,12 @@ class Tracker:
         self._run = os.environ.get("MLFLOW_RUN_ID") or self._new_run()
         # A retried step writes the same values again, which MLflow accepts; other values it would refuse.
         known = self._client.get_run(self._run).data.params
-        wanted = {key: str(value)[:LONGEST] for key, value in parameters.items()}
+        wanted = {key: str(value)[:PARAMETER_LENGTH] for key, value in parameters.items()}
         new = [Param(key, value) for key, value in wanted.items() if key not in known]
         self._client.log_batch(self._run, params=new)
 
     def _new_run(self) -> str:
+        """Create a run, which `close` will end, and return its id."""
         from scarcegan.registry.database import open_experiment
 
         experiment = open_experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan"))
@@ -42,7 +47,7 @@ class Tracker:
         return self._client.create_run(experiment, run_name="train").info.run_id
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Metrics at an iteration."""
+        """Write metrics. figures: name -> value; step: the training iteration they belong to."""
         if self._client is None:
             return
         from mlflow.entities import Metric
@@ -51,6 +56,6 @@ class Tracker:
         self._client.log_batch(self._run, metrics=[Metric(key, value, now, step) for key, value in figures.items()])
 
     def close(self) -> None:
-        """End a run that we began; one that was handed to us is its owner's to end."""
+        """Mark the run as finished when this tracker created it. A run from MLFLOW_RUN_ID is left open."""
         if self._ours:
             self._client.set_terminated(self._run)

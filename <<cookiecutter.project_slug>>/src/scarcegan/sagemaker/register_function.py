@@ -41,7 +41,7 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     registry = SageMakerRegistry(
         names, event["group"], made_by=event.get("execution_arn", ""), patience_seconds=patience(context)
     )
-    with registry.spoken():
+    with registry.errors_as_sentences():
         packages = register_event(event, registry)
     versions = ",".join(str(package.version) for package in packages)
     print(f"registered in {event['group']} as one set: {versions}", file=sys.stderr)
@@ -83,7 +83,7 @@ def register_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> lis
             packages = approve_judged(packages, facts.gate, registry)
         write_json(Path(scratch) / "packages.json", [asdict(package) for package in packages])
         registry.put(Path(scratch) / "packages.json", event["packages_out"])
-    lineage.tell(registry, packages, {name: event[name] for name in ("models", "evaluation", "baseline")})
+    lineage.record_lineage(registry, packages, {name: event[name] for name in ("models", "evaluation", "baseline")})
     return packages
 
 

@@ -17,11 +17,11 @@ from typing import Any
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.registry.contract import (
-    HEADLINE,
+    HEADLINE_METRICS,
     ModelPackage,
     PackageRequest,
     Registry,
-    fingerprint,
+    set_id_of,
 )
 
 AGAIN = "Run the step that writes it, then register again."
@@ -46,7 +46,7 @@ def register(
     UserError for a model without evaluation or baseline, or one that was trained on other classes.
     """
     requests = requests_of(models, evaluation, baseline, lineage, classes)
-    return registry.register_set(fingerprint(requests), requests)
+    return registry.register_set(set_id_of(requests), requests)
 
 
 def requests_of(
@@ -108,7 +108,7 @@ def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 def describe(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
     """A line for people: what the model was chosen for, and its headline figures on the test users."""
-    figures = [f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in HEADLINE if name in metrics]
+    figures = [f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in HEADLINE_METRICS if name in metrics]
     words = f"Kept for {str(facts.get('keep', facts.get('definition', ''))).replace('_', ' ')}"
     return f"{words}. On the test users: {', '.join(figures)}." if figures else f"{words}."
 

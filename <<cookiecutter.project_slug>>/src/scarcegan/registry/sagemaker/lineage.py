@@ -1,10 +1,10 @@
-"""Lineage in SageMaker: the models of a set derive from the training's output, and from its evaluation and baseline.
+"""Lineage in SageMaker: links from the training's output, the evaluation and the baseline to the models of a set.
 
-SageMaker itself links a training job to its output, and a package to its own model.tar.gz; between the two lies our
-unpacking of one output into four, which only we know of. An artifact is its URI: what exists is used again.
+SageMaker itself links a training job to its output, and a package to its model.tar.gz. The step between, in which one
+output is unpacked into four models, is known only here. An artifact is identified by its URI and created only once.
 https://docs.aws.amazon.com/sagemaker/latest/dg/lineage-tracking-auto-creation.html
 
-A picture for people: whatever goes wrong here is said in the log, and the registration stands.
+The lineage is for people to look at: an error here is logged, and the packages stay registered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scarcegan.registry.contract import ModelPackage
 from scarcegan.registry.sagemaker.package_request import MODEL
-from scarcegan.registry.sagemaker.register_set import say
+from scarcegan.registry.sagemaker.register_set import log
 
 if TYPE_CHECKING:
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
@@ -22,8 +22,11 @@ TYPES = {"models": "Model", "evaluation": "DataSet", "baseline": "DataSet"}
 ASSOCIATIONS = {"models": "DerivedFrom", "evaluation": "ContributedTo", "baseline": "ContributedTo"}
 
 
-def tell(registry: "SageMakerRegistry", packages: Sequence[ModelPackage], sources: Mapping[str, str]) -> None:
-    """Link each source (channel -> URI) to the model of each package."""
+def record_lineage(registry: "SageMakerRegistry", packages: Sequence[ModelPackage], sources: Mapping[str, str]) -> None:
+    """Link sources to the models of registered packages. sources: name of a channel (a key of TYPES) -> its S3 URI.
+
+    An error is written to the log and not raised.
+    """
     try:
         client = registry.client("sagemaker")
         origins = {channel: artifact(client, uri, TYPES[channel]) for channel, uri in sources.items()}
@@ -32,11 +35,11 @@ def tell(registry: "SageMakerRegistry", packages: Sequence[ModelPackage], source
             for channel, origin in origins.items():
                 associate(client, origin, model, ASSOCIATIONS[channel])
     except Exception as error:
-        say(f"the lineage was not told ({type(error).__name__}: {error}); the packages are registered all the same")
+        log(f"the lineage was not recorded ({type(error).__name__}: {error}); the packages are registered nevertheless")
 
 
 def artifact(client: Any, uri: str, kind: str) -> str:
-    """The ARN of a URI's artifact, created if there is none."""
+    """The ARN of the lineage artifact of a URI. It is created when there is none; kind: its type, such as "Model"."""
     found = client.list_artifacts(SourceUri=uri)["ArtifactSummaries"]
     if found:
         return str(found[0]["ArtifactArn"])
@@ -44,7 +47,7 @@ def artifact(client: Any, uri: str, kind: str) -> str:
 
 
 def associate(client: Any, source: str, destination: str, kind: str) -> None:
-    """Link two artifacts, once."""
+    """Link two artifacts, given by ARN, unless they are linked already. kind: the type of the association."""
     there = client.list_associations(SourceArn=source, DestinationArn=destination)["AssociationSummaries"]
     if not there:
         client.add_association(SourceArn=source, DestinationArn=destination, AssociationType=kind)

@@ -1,7 +1,7 @@
-"""What SageMaker keeps with a model package: short facts and decisions as CustomerMetadataProperties. Pure functions.
+"""CustomerMetadataProperties of a model package: short facts and decisions that SageMaker stores. Pure functions.
 
-At most 50 entries of at most 256 characters out of a narrow set
-(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html); longer things are in
+SageMaker allows at most 50 properties of at most 256 characters, and not every character
+(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html). Longer values are in
 package.json beside the model.
 """
 
@@ -10,17 +10,20 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from scarcegan.registry.contract import HEADLINE, Event, PackageRequest
+from scarcegan.registry.contract import HEADLINE_METRICS, Decision, PackageRequest
 
-ENTRIES, LENGTH = 50, 256
-DECISIONS = 16  # the newest of them are kept
-FACTS = ENTRIES - DECISIONS - 1  # one is the claim's
-DECISION = "decision."  # + number
+MOST_PROPERTIES, LONGEST_VALUE = 50, 256
+MOST_DECISIONS = 16  # the newest are kept
+MOST_FACTS = MOST_PROPERTIES - MOST_DECISIONS - 1  # one property is the token of the claim
+DECISION_PREFIX = "decision."  # + number
 GATE = ("passed", "definition", "metric", "challenger", "minimum", "champion")
 
 
-def facts(set_id: str, request: PackageRequest) -> dict[str, str]:
-    """The short facts of a package, for people in Studio and for filters; the registry reads package.json."""
+def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
+    """The facts of a package as properties (name -> text), for people in Studio; the registry reads package.json.
+
+    Empty values are left out, long ones are cut, and at most MOST_FACTS are returned.
+    """
     lines: dict[str, Any] = {
         "set_id": set_id,
         "business_definition": request.definition,
@@ -29,15 +32,18 @@ def facts(set_id: str, request: PackageRequest) -> dict[str, str]:
         "code_version": request.code_version,
         **{f"gate_{name}": request.gate.get(name) for name in GATE},
         "gate_reason": request.gate.get("reason"),
-        **{f"metric_{name}": request.metrics.get(name) for name in HEADLINE},
+        **{f"metric_{name}": request.metrics.get(name) for name in HEADLINE_METRICS},
         **{f"metric_{name}": value for name, value in sorted(request.metrics.items())},
     }
-    found = {plain(name)[:128]: plain(text(value))[:LENGTH] for name, value in lines.items()}
-    return dict([(name, value) for name, value in found.items() if value][:FACTS])
+    found = {
+        without_refused(name)[:128]: without_refused(as_property(value))[:LONGEST_VALUE]
+        for name, value in lines.items()
+    }
+    return dict([(name, value) for name, value in found.items() if value][:MOST_FACTS])
 
 
-def text(value: Any) -> str:
-    """A figure with six digits, a truth in lower case, nothing for nothing."""
+def as_property(value: Any) -> str:
+    """A value as text: a float with six digits, True as "true", None as ""."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -45,53 +51,65 @@ def text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def allowed(character: str) -> bool:
+def is_allowed(character: str) -> bool:
+    """Whether SageMaker allows a character in a property."""
     return character in "_.:/=+-@" or unicodedata.category(character)[0] in "LN" or character == " "
 
 
-def plain(words: str) -> str:
-    """The words without the characters that SageMaker refuses."""
-    return " ".join("".join(c if allowed(c) else " " for c in words).split())
+def without_refused(text: str) -> str:
+    """A text with a space for each run of characters that SageMaker refuses."""
+    return " ".join("".join(c if is_allowed(c) else " " for c in text).split())
 
 
-def spelled(words: str, also: str = "") -> str:
-    """The words with refused characters (and those in `also`) spelled out as =XX, as in quoted-printable."""
-    kept = (c if allowed(c) and c not in f"={also}" else "".join(f"={b:02X}" for b in c.encode()) for c in words)
+def escaped(text: str, also: str = "") -> str:
+    """A text in which each byte of a refused character, or of one in `also`, is written as =XX (quoted-printable)."""
+    kept = (c if is_allowed(c) and c not in f"={also}" else "".join(f"={b:02X}" for b in c.encode()) for c in text)
     return "".join(kept)
 
 
-def read_out(words: str) -> str:
-    """What `spelled` was given."""
+def unescaped(text: str) -> str:
+    """The original of a text that `escaped` has returned."""
     return re.sub(
-        r"(=[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("=", "")).decode(errors="replace"), words
+        r"(=[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("=", "")).decode(errors="replace"), text
     )
 
 
-def decision_of(event: Event) -> str:
-    """A decision as one line: `2026-03-01T12:00:00Z approved by ada: reviewed`. A long note is cut."""
-    line = f"{event.at} {event.decision} by {spelled(event.by, also=':')[:100]}: {spelled(event.note)}".rstrip()
-    return re.sub(r"(=[0-9A-F]?)$", "", line[: LENGTH - 3]) + "..." if len(line) > LENGTH else line
+def decision_line(event: Decision) -> str:
+    """A decision as the text of a property: `2026-03-01T12:00:00Z approved by ada: reviewed`.
+
+    Refused characters are escaped, and a long note is cut and ends with "...".
+    """
+    line = f"{event.at} {event.decision} by {escaped(event.by, also=':')[:100]}: {escaped(event.note)}".rstrip()
+    return re.sub(r"(=[0-9A-F]?)$", "", line[: LONGEST_VALUE - 3]) + "..." if len(line) > LONGEST_VALUE else line
 
 
-def decisions(properties: Mapping[str, str], version: int) -> list[Event]:
-    """The decisions kept with a package, oldest first. Entries that are not ours are left alone."""
+def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
+    """The decisions in the properties of a package, oldest first. version: of the package.
+
+    Properties of another form are ignored.
+    """
     found = []
-    for name in sorted(name for name in properties if name.startswith(DECISION)):
+    for name in sorted(name for name in properties if name.startswith(DECISION_PREFIX)):
         parts = re.fullmatch(r"(\S+) (approved|rejected) by ([^:]*):(?: (.*))?", properties[name])
         if parts:
             at, decision, by, note = parts.groups()
-            found.append(Event(at, version, cast(Any, decision), read_out(by), read_out(note or "")))
+            found.append(Decision(at, version, cast(Any, decision), unescaped(by), unescaped(note or "")))
     return found
 
 
-def with_decision(properties: Mapping[str, str], event: Event) -> tuple[dict[str, str], list[str]]:
-    """The properties with one decision more, and the names of those that must go so that they fit."""
-    names = sorted(name for name in properties if name.startswith(DECISION))
-    number = max((int(n) for n in numbers(names)), default=0) + 1
-    gone = names[: max(0, len(names) - DECISIONS + 1)]
+def with_decision(properties: Mapping[str, str], event: Decision) -> tuple[dict[str, str], list[str]]:
+    """Add a decision to the properties of a package.
+
+    Returns the new properties, and the names of the oldest decisions that are removed to keep MOST_DECISIONS.
+    """
+    names = sorted(name for name in properties if name.startswith(DECISION_PREFIX))
+    number = max((int(n) for n in decision_numbers(names)), default=0) + 1
+    gone = names[: max(0, len(names) - MOST_DECISIONS + 1)]
     kept = {name: value for name, value in properties.items() if name not in gone}
-    return {**kept, f"{DECISION}{number:06d}": decision_of(event)}, gone
+    return {**kept, f"{DECISION_PREFIX}{number:06d}": decision_line(event)}, gone
 
 
-def numbers(names: Iterable[str]) -> list[str]:
-    return [name.removeprefix(DECISION) for name in names if name.removeprefix(DECISION).isdecimal()]
+def decision_numbers(names: Iterable[str]) -> list[str]:
+    """The numbers in names of properties such as decision.000003, as text; other names are ignored."""
+    found = [name.removeprefix(DECISION_PREFIX) for name in names]
+    return [number for number in found if number.isdecimal()]

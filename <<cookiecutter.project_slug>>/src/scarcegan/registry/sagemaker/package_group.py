@@ -1,4 +1,4 @@
-"""A model package group in SageMaker: its packages listed, looked at, made and deleted. Sets are registering.py's."""
+"""A model package group in SageMaker: list, read, create and delete packages. Model sets: register_set.py."""
 
 import json
 import re
@@ -8,89 +8,109 @@ from typing import Any, cast
 
 from scarcegan.aws.client import known
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import PENDING, Event, ModelPackage, Status, iso
-from scarcegan.registry.sagemaker.package_facts import decisions
+from scarcegan.registry.contract import PENDING, ApprovalStatus, Decision, ModelPackage, iso
+from scarcegan.registry.sagemaker.package_facts import decisions_in
 
-FACTS = ("definition", "metrics", "gate", "run", "data_fingerprint", "code_version", "description")
-LOOKS = 60  # at a package that SageMaker is still making, two seconds apart
-GROUP = re.compile(r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>\d{12}):model-package-group/(?P<name>[\w-]+)")
+RECORDED_FIELDS = ("definition", "metrics", "gate", "run", "data_fingerprint", "code_version", "description")
+MOST_CHECKS = 60  # of a package that SageMaker is still creating
+CHECK_SECONDS = 2.0  # between two of them
+GROUP_ARN = re.compile(
+    r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>\d{12}):model-package-group/(?P<name>[\w-]+)"
+)
 
-Seen = Mapping[str, Any]  # a model package as DescribeModelPackage or ListModelPackages shows it
+Response = Mapping[str, Any]  # a model package as DescribeModelPackage or ListModelPackages returns it
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group through one SageMaker client. asked: its name, or its ARN where another account shares it."""
+    """A model package group, read and changed through a SageMaker client.
+
+    name_or_arn: the group's name, or its ARN when another account owns it.
+    """
 
     client: Any
-    asked: str
+    name_or_arn: str
 
-    def listed(self, **filters: str) -> dict[str, Seen]:
-        """ARN -> package, of every package in the group, whoever registered it."""
+    def listed(self, **filters: str) -> dict[str, Response]:
+        """ARN -> package, of every package in the group. filters: further arguments of ListModelPackages."""
         pages = self.client.get_paginator("list_model_packages")
-        found: dict[str, Seen] = {}
-        for page in pages.paginate(ModelPackageGroupName=self.asked, PaginationConfig={"PageSize": 100}, **filters):
-            found.update({seen["ModelPackageArn"]: seen for seen in page["ModelPackageSummaryList"]})
+        found: dict[str, Response] = {}
+        arguments = {"ModelPackageGroupName": self.name_or_arn, "PaginationConfig": {"PageSize": 100}, **filters}
+        for page in pages.paginate(**arguments):
+            found.update({response["ModelPackageArn"]: response for response in page["ModelPackageSummaryList"]})
         return found
 
-    def describe(self, arn: str) -> Seen:
+    def describe(self, arn: str) -> Response:
+        """A package with all its fields. Raises ClientError when there is none."""
         return self.client.describe_model_package(ModelPackageName=arn)
 
-    def find(self, arn: str) -> Seen | None:
-        """A package, or None when it is not there (any more)."""
-        seen = known(lambda: self.describe(arn))
-        return None if seen is None or seen["ModelPackageStatus"] == "Deleting" else seen
+    def find(self, arn: str) -> Response | None:
+        """A package with all its fields, or None when there is none or it is being deleted."""
+        response = known(lambda: self.describe(arn))
+        return None if response is None or response["ModelPackageStatus"] == "Deleting" else response
 
     def create(self, request: Mapping[str, Any]) -> str:
+        """Create a package and return its ARN. request: the arguments of CreateModelPackage."""
         return str(self.client.create_model_package(**request)["ModelPackageArn"])
 
-    def settle(self, arn: str, sleep: Callable[[float], None]) -> None:
-        """Wait until SageMaker has made the package; UserError when it cannot."""
-        for _ in range(LOOKS):
-            seen = self.describe(arn)
-            if seen["ModelPackageStatus"] not in ("Pending", "InProgress"):
+    def wait_until_created(self, arn: str, sleep: Callable[[float], None]) -> None:
+        """Wait until SageMaker has created a package.
+
+        Raises UserError when it fails or takes longer than MOST_CHECKS times CHECK_SECONDS.
+        """
+        for _ in range(MOST_CHECKS):
+            response = self.describe(arn)
+            if response["ModelPackageStatus"] not in ("Pending", "InProgress"):
                 break
-            sleep(2)
-        if seen["ModelPackageStatus"] != "Completed":
-            details = json.dumps(seen.get("ModelPackageStatusDetails", {}), default=str)
+            sleep(CHECK_SECONDS)
+        if response["ModelPackageStatus"] != "Completed":
+            details = json.dumps(response.get("ModelPackageStatusDetails", {}), default=str)
             raise UserError(
-                f"SageMaker has not completed the package {arn} ({seen['ModelPackageStatus']}: {details}). "
+                f"SageMaker has not completed the package {arn} ({response['ModelPackageStatus']}: {details}). "
                 "Nothing was registered; start the execution again."
             )
 
     def delete(self, arn: str) -> None:
+        """Delete a package."""
         self.client.delete_model_package(ModelPackageName=arn)
 
 
-def version_of(seen: Seen) -> int:
-    return int(seen["ModelPackageArn"].rsplit("/", 1)[1])
+def version_of(response: Response) -> int:
+    """The version number of a package: the last part of its ARN."""
+    return int(response["ModelPackageArn"].rsplit("/", 1)[1])
 
 
-def events_of(seen: Seen) -> list[Event]:
-    """The decisions about a package, oldest first; one that was made elsewhere, as in Studio, comes last."""
-    events = decisions(seen.get("CustomerMetadataProperties", {}), version_of(seen))
-    decision = str(seen.get("ModelApprovalStatus", PENDING)).lower()
+def decisions_of(response: Response) -> list[Decision]:
+    """The decisions about a package, oldest first. One made outside this registry, as in Studio, comes last."""
+    events = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
+    decision = str(response.get("ModelApprovalStatus", PENDING)).lower()
     if decision in ("approved", "rejected") and (not events or events[-1].decision != decision):
-        who = seen.get("LastModifiedBy", {})
+        who = response.get("LastModifiedBy", {})
         by = who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn", "unknown")
-        at = iso(seen.get("LastModifiedTime", seen["CreationTime"]))
-        events.append(Event(at, version_of(seen), cast(Any, decision), by, seen.get("ApprovalDescription", "")))
+        at = iso(response.get("LastModifiedTime", response["CreationTime"]))
+        note = response.get("ApprovalDescription", "")
+        events.append(Decision(at, version_of(response), cast(Any, decision), by, note))
     return events
 
 
-def model_package(group: str, set_id: str, facts: Mapping[str, Any], seen: Seen, champion: str = "") -> ModelPackage:
-    """A package out of the set's record and what SageMaker shows. champion: the ARN of the one that is."""
-    status = cast(Status, seen.get("ModelApprovalStatus", PENDING))
-    decided = next((event for event in reversed(events_of(seen)) if event.decision == status.lower()), None)
+def model_package(
+    group: str, set_id: str, facts: Mapping[str, Any], response: Response, champion: str = ""
+) -> ModelPackage:
+    """A ModelPackage from the record of its set and SageMaker's answer.
+
+    facts: the package's entry in the record; champion: the ARN of the champion, "" when there is none.
+    """
+    status = cast(ApprovalStatus, response.get("ModelApprovalStatus", PENDING))
+    decided = next((event for event in reversed(decisions_of(response)) if event.decision == status.lower()), None)
     return ModelPackage(
-        version=version_of(seen),
+        version=version_of(response),
         group=group,
         set_id=set_id,
         status=status,
-        champion=bool(champion) and seen["ModelPackageArn"] == champion,
-        created=iso(seen["CreationTime"]),
+        champion=bool(champion) and response["ModelPackageArn"] == champion,
+        created=iso(response["CreationTime"]),
         decided_at=decided.at if decided else "",
         decided_by=decided.by if decided else "",
-        note=seen.get("ApprovalDescription", "") if decided else "",
-        **{name: facts[name] for name in FACTS},
+        note=response.get("ApprovalDescription", "") if decided else "",
+        **{name: facts[name] for name in RECORDED_FIELDS},
     )

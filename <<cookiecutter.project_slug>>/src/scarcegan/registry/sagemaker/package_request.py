@@ -1,6 +1,6 @@
-"""What SageMaker is asked when a model package is created. Pure: facts and places in, the request out.
+"""The arguments of CreateModelPackage, as a pure function of a package's facts and the S3 URIs of its files.
 
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html; versioned packages take no tags.
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html; versioned packages have no tags.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scarcegan.registry.contract import PENDING, PackageRequest
-from scarcegan.registry.sagemaker.package_facts import facts
+from scarcegan.registry.sagemaker.package_facts import short_facts
 
 INSTANCES = ["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.large", "ml.c5.xlarge", "ml.c5.2xlarge"]
 TRANSFORM_INSTANCES = ["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.xlarge", "ml.c5.2xlarge"]
@@ -20,9 +20,10 @@ DESCRIPTION_LENGTH = 1024
 def create_request(
     group: str, set_id: str, request: PackageRequest, uri: Callable[[str], str], image: str, token: str, made_by: str
 ) -> dict[str, Any]:
-    """The arguments of CreateModelPackage, pending approval. uri: path inside the package -> where it lies in S3.
+    """The arguments of CreateModelPackage for a package that is pending approval.
 
-    token: of the claim it is made under; made_by: ARN of the execution.
+    group: name or ARN of the group. uri: path inside the package -> its S3 URI. image: the serving image. token: of the
+    claim on the set, stored with the package. made_by: ARN of the execution that registers, or "".
     """
 
     def source(path: str) -> dict[str, str]:
@@ -36,17 +37,17 @@ def create_request(
         "ModelPackageGroupName": group,
         "ModelPackageDescription": description(set_id, request),
         "ModelApprovalStatus": PENDING,
-        "InferenceSpecification": inference(image, uri(MODEL)),
+        "InferenceSpecification": inference_specification(image, uri(MODEL)),
         "ModelMetrics": {"ModelQuality": quality, "ModelDataQuality": data_quality},
         "DriftCheckBaselines": {"ModelQuality": quality, "ModelDataQuality": data_quality},
         "MetadataProperties": {name: value for name, value in lineage.items() if value},
-        "CustomerMetadataProperties": {**facts(set_id, request), "attempt": token},
+        "CustomerMetadataProperties": {**short_facts(set_id, request), "attempt": token},
         "ClientToken": hashlib.sha256(f"{token} {request.definition}".encode()).hexdigest()[:36],
     }
 
 
-def inference(image: str, model: str) -> dict[str, Any]:
-    """TensorFlow Serving behind AWS's image: JSON or CSV in, JSON out."""
+def inference_specification(image: str, model: str) -> dict[str, Any]:
+    """The InferenceSpecification: TensorFlow Serving, JSON or CSV in, JSON out. model: the S3 URI of model.tar.gz."""
     version = image.partition(":")[2].partition("-")[0]
     return {
         "Containers": [{"Image": image, "ModelDataUrl": model, "Framework": "TENSORFLOW", "FrameworkVersion": version}],
@@ -58,11 +59,12 @@ def inference(image: str, model: str) -> dict[str, Any]:
 
 
 def description(set_id: str, request: PackageRequest) -> str:
-    """A line for people in Studio. It ends with the set's id, by which a listing finds what belongs together."""
-    end = ending(set_id)
-    words = "".join(c for c in f"{request.definition}: {request.description}" if unicodedata.category(c)[0] != "C")
-    return words[: DESCRIPTION_LENGTH - len(end)] + end
+    """The description of a package, which Studio shows. It ends with the set's id, to find the set in a listing."""
+    end = description_end(set_id)
+    text = "".join(c for c in f"{request.definition}: {request.description}" if unicodedata.category(c)[0] != "C")
+    return text[: DESCRIPTION_LENGTH - len(end)] + end
 
 
-def ending(set_id: str) -> str:
+def description_end(set_id: str) -> str:
+    """The end of the description of every package of a set."""
     return f" (set {set_id})"

@@ -1,8 +1,8 @@
-"""Registering a model set in SageMaker: whole or not at all, once, whoever is killed or doubled meanwhile.
+"""Registering a model set in SageMaker: completely or not at all, and once, also when a registration is killed.
 
-Files and packages are made first, then one object in S3, the record of the set, is replaced on the condition that
-nobody has touched it (see record.py). What a killed registration left is withdrawn by the next one, of whatever set.
-Nothing that somebody has approved or rejected is ever deleted.
+Files and packages are created first. Then one object in S3, the record of the set, is replaced if nobody has changed it
+meanwhile (see set_record.py). The next registration, of any set, deletes what a killed one has left.
+A package that somebody has approved or rejected is never deleted.
 """
 
 import re
@@ -18,14 +18,21 @@ from typing import Any
 from scarcegan.aws.archive import pack
 from scarcegan.aws.storage import Bucket
 from scarcegan.registry.contract import PENDING, PackageRequest, package_json
-from scarcegan.registry.sagemaker.package_group import FACTS, Group, Seen, model_package
-from scarcegan.registry.sagemaker.package_request import MODEL, create_request, ending
-from scarcegan.registry.sagemaker.set_record import ROOT, Claim, Claimed, Records, take, try_to_take
+from scarcegan.registry.sagemaker.package_group import RECORDED_FIELDS, Group, Response, model_package
+from scarcegan.registry.sagemaker.package_request import MODEL, create_request, description_end
+from scarcegan.registry.sagemaker.set_record import PACKAGES_PREFIX, Claim, ClaimedSet, Records, claim_set, try_to_claim
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Whoever registers sets in a group. name: the group's; image: serves the models; made_by: ARN of the execution."""
+    """Registers model sets in one group.
+
+    name: the group's name.
+    image: the image that serves the models.
+    made_by: ARN of the execution that registers, or "".
+    clock, sleep: the time and how to wait; tests give their own.
+    patience_seconds: how long to wait while another process registers the same set.
+    """
 
     name: str
     group: Group
@@ -38,48 +45,55 @@ class Registration:
     patience_seconds: float
 
     def register(self, set_id: str, requests: Sequence[PackageRequest]) -> None:
-        """Register the packages as one set, pending approval; a set that is there already is left as it stands."""
-        self.sweep()
-        if self.is_whole(set_id, requests):
+        """Register packages as one set, pending approval. Nothing changes when the set is registered already.
+
+        Raises UserError when another process registers the set for too long, or SageMaker cannot create a package.
+        """
+        self.clean_up_abandoned()
+        if self.is_complete(set_id, requests):
             return
         token = secrets.token_hex(8)
-        claimed = take(self.records, set_id, token, self.clock, self.sleep, self.patience_seconds)
+        claimed = claim_set(self.records, set_id, token, self.clock, self.sleep, self.patience_seconds)
         try:
-            self.withdraw(claimed, claimed.dead)
+            self.delete_unrecorded(claimed, claimed.expired_claim)
             self.complete(claimed, requests)
         except BaseException:
-            self.back_out(claimed)
+            self.undo(claimed)
             raise
 
-    def is_whole(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
-        """Whether nothing is left to do: every package is registered and has its files, and nobody is at it."""
+    def is_complete(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
+        """Whether every package of a set is registered and has its files, and no process is registering the set."""
         record = self.records.read(set_id)
         if record is None or record.claim:
             return False
         there = {facts["definition"]: facts["arn"] for facts in record.packages}
         if not all(r.definition in there and self.group.find(there[r.definition]) for r in requests):
             return False
-        wanted = {place(set_id, r.definition, path) for r in requests for path in [MODEL, "package.json", *stored(r)]}
-        return wanted <= set(self.bucket.keys(f"{ROOT}{set_id}/"))
+        wanted = {
+            package_key(set_id, r.definition, path)
+            for r in requests
+            for path in [MODEL, "package.json", *single_files(r)]
+        }
+        return wanted <= set(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
 
-    def complete(self, claimed: Claimed, requests: Sequence[PackageRequest]) -> None:
-        """Write what is missing of the set, then the record that makes it visible."""
+    def complete(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
+        """Write the missing files and packages of a claimed set, then the record that makes the set visible."""
         there = {facts["definition"]: facts for facts in claimed.record.packages if self.group.find(facts["arn"])}
-        self.store(claimed, requests)
+        self.put_files(claimed, requests)
         for request in requests:
             if request.definition not in there:
                 there[request.definition] = self.create(claimed, request)
         for request in requests:
-            self.write_facts(claimed.set_id, there[request.definition], request)
+            self.put_package_json(claimed.set_id, there[request.definition], request)
         claimed.publish(list(there.values()))
 
-    def store(self, claimed: Claimed, requests: Sequence[PackageRequest]) -> None:
-        """Put every file of the set that is not there yet."""
-        there = set(self.bucket.keys(f"{ROOT}{claimed.set_id}/")) if claimed.record.packages else set()
+    def put_files(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
+        """Upload every file of a claimed set that is not in S3 yet."""
+        there = set(self.bucket.keys(f"{PACKAGES_PREFIX}{claimed.set_id}/")) if claimed.record.packages else set()
         with TemporaryDirectory() as scratch:
             for request in requests:
-                files = stored(request)
-                wanted = {place(claimed.set_id, request.definition, path): path for path in [MODEL, *files]}
+                files = single_files(request)
+                wanted = {package_key(claimed.set_id, request.definition, path): path for path in [MODEL, *files]}
                 missing = sorted(wanted.keys() - there)
                 if missing:
                     claimed.renew()
@@ -87,98 +101,107 @@ class Registration:
                     path = files.get(wanted[key]) or pack(model_files(request), Path(scratch, MODEL))
                     self.bucket.put(key, path)
 
-    def create(self, claimed: Claimed, request: PackageRequest) -> dict[str, Any]:
-        """A model package, pending, which nobody sees here yet; what the record will say of it."""
+    def create(self, claimed: ClaimedSet, request: PackageRequest) -> dict[str, Any]:
+        """Create a model package that is pending approval, and return its entry for the set's record."""
 
         def uri(path: str) -> str:
-            return self.bucket.uri(place(claimed.set_id, request.definition, path))
+            return self.bucket.uri(package_key(claimed.set_id, request.definition, path))
 
-        asked = create_request(self.group.asked, claimed.set_id, request, uri, self.image, claimed.token, self.made_by)
-        arn = self.group.create(asked)
+        arguments = create_request(
+            self.group.name_or_arn, claimed.set_id, request, uri, self.image, claimed.token, self.made_by
+        )
+        arn = self.group.create(arguments)
         claimed.renew(created=arn)
-        self.group.settle(arn, self.sleep)
-        return {"arn": arn, **{name: getattr(request, name) for name in FACTS}}
+        self.group.wait_until_created(arn, self.sleep)
+        return {"arn": arn, **{name: getattr(request, name) for name in RECORDED_FIELDS}}
 
-    def write_facts(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
-        """package.json beside the model, with what has no room in SageMaker."""
+    def put_package_json(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
+        """Upload the package.json of a package, with what does not fit into SageMaker. facts: of its record."""
         package = model_package(self.name, set_id, facts, self.group.describe(facts["arn"]))
         with TemporaryDirectory() as scratch:
             path = Path(scratch, "package.json")
             path.write_text(package_json(package, request.config), encoding="utf-8")
-            self.bucket.put(place(set_id, request.definition, path.name), path)
+            self.bucket.put(package_key(set_id, request.definition, path.name), path)
 
-    # -- withdrawing ------------------------------------------------------------------------------------------------
+    # -- cleaning up ------------------------------------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        """Withdraw what registrations left that were killed; of any set, as theirs may never be tried again."""
+    def clean_up_abandoned(self) -> None:
+        """Delete what killed registrations have left, of every set of the group."""
         for set_id, record in self.records.all().items():
-            if record.abandoned(self.clock()):
-                claimed = try_to_take(self.records, set_id, record, secrets.token_hex(8), self.clock)
-                if claimed:  # else somebody was faster
-                    self.back_out(claimed)
+            if record.is_abandoned(self.clock()):
+                claimed = try_to_claim(self.records, set_id, record, secrets.token_hex(8), self.clock)
+                if claimed:  # otherwise another process was faster
+                    self.undo(claimed)
 
-    def back_out(self, claimed: Claimed) -> None:
-        """Leave the set as it was before. What cannot be withdrawn now is withdrawn by the next registration."""
+    def undo(self, claimed: ClaimedSet) -> None:
+        """Restore a set to what it was before it was claimed, and release it.
+
+        An error is logged and not raised; the next registration then deletes the rest.
+        """
         try:
-            ours = claimed.look_again()
-            self.withdraw(claimed, Claim(claimed.token, "", tuple(claimed.created)))
+            ours = claimed.read_again()
+            self.delete_unrecorded(claimed, Claim(claimed.token, "", tuple(claimed.created)))
             if ours:
-                self.withdraw(claimed, claimed.dead)
+                self.delete_unrecorded(claimed, claimed.expired_claim)
                 if not claimed.record.packages:
                     self.remove_files(claimed.set_id)
-                claimed.give_up()
+                claimed.release()
         except Exception as error:
-            say(f"model set {claimed.set_id}: not all could be withdrawn ({error}); the next registration tries again")
+            log(f"model set {claimed.set_id}: cleaning up failed ({error}); the next registration tries again")
 
-    def withdraw(self, claimed: Claimed, claim: Claim | None) -> None:
-        """Delete the packages made under a claim that the record of the set does not name.
+    def delete_unrecorded(self, claimed: ClaimedSet, claim: Claim | None) -> None:
+        """Delete the packages that were created under a claim and are not in the set's record. None: nothing to delete.
 
-        Found by what the claim says and by a listing: the answer of a creation may have been lost.
+        They are found in the claim and by listing the group, as a package may exist although its creation failed.
         """
         if claim is None:
             return
-        end = ending(claimed.set_id)
+        end = description_end(claimed.set_id)
         pending = self.group.listed(ModelApprovalStatus=PENDING).items()
-        listed = {arn for arn, seen in pending if seen.get("ModelPackageDescription", "").endswith(end)}
+        listed = {arn for arn, response in pending if response.get("ModelPackageDescription", "").endswith(end)}
         for arn in sorted({*claim.created, *listed} - arns(claimed.record.packages)):
-            seen = self.group.find(arn)
-            if seen and is_undecided(seen, claimed.set_id, claim.token):
+            response = self.group.find(arn)
+            if response and is_undecided(response, claimed.set_id, claim.token):
                 self.group.delete(arn)
 
     def remove_files(self, set_id: str) -> None:
-        """Remove the files of a set, unless a group beside this one has registered it too."""
-        keys = list(self.bucket.keys(f"{ROOT}{set_id}/"))
-        records = {key for key in keys if re.fullmatch(r"set\.[^/]*\.json", key.removeprefix(f"{ROOT}{set_id}/"))}
+        """Delete the files of a set, unless another group that uses the same bucket has registered the set too."""
+        keys = list(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
+        records = {
+            key for key in keys if re.fullmatch(r"set\.[^/]*\.json", key.removeprefix(f"{PACKAGES_PREFIX}{set_id}/"))
+        }
         if records <= {self.records.key(set_id)}:
             for key in sorted(set(keys) - records):
                 self.bucket.remove(key)
 
 
-def place(set_id: str, definition: str, path: str) -> str:
-    """The key of a package's file."""
-    return f"{ROOT}{set_id}/{definition}/{path}"
+def package_key(set_id: str, definition: str, path: str) -> str:
+    """The S3 key of a file of a package. path: inside the package."""
+    return f"{PACKAGES_PREFIX}{set_id}/{definition}/{path}"
 
 
 def model_files(request: PackageRequest) -> dict[str, Path]:
-    """The files of the model, by their path inside its archive."""
+    """The files of a package's model: path inside model.tar.gz -> file."""
     return {name.removeprefix("model/"): path for name, path in request.files.items() if name.startswith("model/")}
 
 
-def stored(request: PackageRequest) -> dict[str, Path]:
-    """The files that lie in S3 each for itself: all but the model's, which are one archive."""
+def single_files(request: PackageRequest) -> dict[str, Path]:
+    """The files of a package that are uploaded one by one: path inside it -> file. The model's go into one archive."""
     return {name: path for name, path in request.files.items() if not name.startswith("model/")}
 
 
 def arns(packages: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The ARNs of the packages in a record."""
     return {facts["arn"] for facts in packages}
 
 
-def is_undecided(seen: Seen, set_id: str, token: str) -> bool:
-    """Whether a package was made for a set under this claim, and nobody has approved or rejected it."""
-    properties = seen.get("CustomerMetadataProperties", {})
+def is_undecided(response: Response, set_id: str, token: str) -> bool:
+    """Whether a package was created for a set under the claim of this token, and nobody has approved or rejected it."""
+    properties = response.get("CustomerMetadataProperties", {})
     ours = (properties.get("set_id"), properties.get("attempt")) == (set_id, token)
-    return ours and seen.get("ModelApprovalStatus") == PENDING
+    return ours and response.get("ModelApprovalStatus") == PENDING
 
 
-def say(words: str) -> None:
-    print(f"register: {words}", file=sys.stderr, flush=True)
+def log(text: str) -> None:
+    """Write a line to stderr, which is the log of the Lambda function."""
+    print(f"register: {text}", file=sys.stderr, flush=True)

@@ -1,9 +1,10 @@
 """The registry in AWS: a model package group of SageMaker's Model Registry; files and records in the project's bucket.
 
-A package exists for who asks here when the record of a set names it (see registering.py); packages registered by hand
-are left alone. Decisions are kept with the package, in SageMaker, so that those made in Studio count as well.
+Only packages that the record of a set lists are shown (see set_record.py); packages registered by hand are ignored.
+Decisions are stored with the package in SageMaker, so that those made in Studio count too.
 
-The champion is what the deploy pipeline has promoted: champion/package.tar.gz and an SSM parameter with its ARN.
+The champion is the package that the deploy pipeline has promoted: champion/package.tar.gz and an SSM parameter with
+its ARN.
 boto3 is imported when the first method is called.
 """
 
@@ -28,31 +29,36 @@ from scarcegan.registry.contract import (
     APPROVED,
     PENDING,
     REJECTED,
-    Event,
+    ApprovalStatus,
+    Decision,
     ModelPackage,
     PackageRequest,
-    Status,
     check_set,
     iso,
     package_json,
+    replace_folder,
     unknown_version,
-    whole,
 )
 from scarcegan.registry.sagemaker.package_facts import with_decision
-from scarcegan.registry.sagemaker.package_group import GROUP, Group, Seen, events_of, model_package
+from scarcegan.registry.sagemaker.package_group import GROUP_ARN, Group, Response, decisions_of, model_package
 from scarcegan.registry.sagemaker.package_request import MODEL
-from scarcegan.registry.sagemaker.register_set import Registration, place
-from scarcegan.registry.sagemaker.set_record import READERS, Records
+from scarcegan.registry.sagemaker.register_set import Registration, package_key
+from scarcegan.registry.sagemaker.set_record import PARALLEL_READS, Records
 
-CHAMPION = "champion/package.tar.gz"
+CHAMPION_KEY = "champion/package.tar.gz"
 NOTE_LENGTH = 1024
 
 
 class SageMakerRegistry:
-    """base.Registry on SageMaker. group: a name, or the ARN of a group that another account shares with this one.
+    """The Registry (contract.py) on SageMaker.
 
-    made_by: ARN of the execution that registers. clock, user: who decides when. patience_seconds: how long to wait
-    for somebody else who registers the same set.
+    names: the names of the project's resources in AWS.
+    group: the name of the model package group, or the ARN of one that another account shares with this one.
+    session: a boto3 session; None makes one.
+    made_by: ARN of the execution that registers, or "".
+    clock, user, sleep: the time, the user's name, and how to wait; tests give their own.
+    patience_seconds: how long to wait while another process registers the same set.
+    Raises UserError for the ARN of a group in another region.
     """
 
     def __init__(
@@ -67,69 +73,81 @@ class SageMakerRegistry:
         sleep: Callable[[float], None] = time.sleep,
         patience_seconds: float = 300,
     ) -> None:
-        self.names, self._asked, self._door, self._made_by = names, group, Aws(names, session), made_by
+        self.names, self._name_or_arn, self._door, self._made_by = names, group, Aws(names, session), made_by
         self._clock, self._user, self._sleep, self._patience = clock, user or self._caller, sleep, patience_seconds
-        shared = GROUP.fullmatch(group)
+        shared = GROUP_ARN.fullmatch(group)
         self.group = shared["name"] if shared else group
         self._account = shared["account"] if shared else names.account
         if shared and shared["region"] != names.region:
             raise UserError(
-                f"{group} lies in another region than the project ({names.region}). Name one of this region."
+                f"{group} is in another region than the project ({names.region}). "
+                "Set project.model_package_group in config.yaml to a group of that region."
             )
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
         """Every package of every complete set, oldest version first."""
-        with self.spoken():
+        with self.errors_as_sentences():
             return list(self._packages().values())
 
     def package(self, version: int) -> ModelPackage:
+        """The package with this version number. Raises UserError when there is none."""
         return self._find(version)[1]
 
     def arn(self, version: int) -> str:
-        """The ARN of a version; UserError for one that is not there."""
+        """The ARN of the package with this version number. Raises UserError when there is none."""
         return self._find(version)[0]
 
     def champion(self) -> ModelPackage | None:
-        """The package that was promoted last."""
+        """The package that was promoted last, or None."""
         return next((package for package in self.packages() if package.champion), None)
 
-    def history(self) -> list[Event]:
-        """Approvals and rejections, oldest first; those made in Studio too."""
-        with self.spoken():
-            events = [event for _, _, seen in self._registered() for event in events_of(seen)]
+    def history(self) -> list[Decision]:
+        """All approvals and rejections, oldest first, including those made in Studio."""
+        with self.errors_as_sentences():
+            events = [event for _, _, response in self._registered() for event in decisions_of(response)]
             return sorted(events, key=lambda event: event.at)
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write the package's folder; it replaces what is there, and appears whole or not at all."""
+        """Write a package to a folder and return the folder. It replaces an existing one, completely or not at all.
+
+        Raises UserError for an unknown version, missing files, or a package that serves another model than was
+        evaluated.
+        """
         arn, package = self._find(version)
-        with self.spoken(), whole(folder) as unfinished:
+        with self.errors_as_sentences(), replace_folder(folder) as unfinished:
             self._fetch(arn, package, unfinished)
         return folder
 
     def uri(self, package: ModelPackage, path: str) -> str:
-        """Where a file of the package lies: model.tar.gz, evaluation/…, baseline/…, package.json."""
-        return self._bucket.uri(place(package.set_id, package.definition, path))
+        """The S3 URI of a file of a package. path: model.tar.gz, evaluation/…, baseline/… or package.json."""
+        return self._bucket.uri(package_key(package.set_id, package.definition, path))
 
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-        """Bring a channel from S3 into a folder; see storage.fetch."""
+        """Download a channel from S3 into a folder, and return it; see aws/storage.py, fetch."""
         return fetch(self.client("s3"), uri, folder, below, only)
 
     def put(self, path: Path, uri: str) -> None:
-        """Put a file into a folder in S3."""
+        """Upload a file under its own name. uri: the S3 folder."""
         bucket, folder = location(uri)
         Bucket(self.client("s3"), bucket).put(f"{folder.rstrip('/')}/{path.name}", path)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package; the deploy pipeline follows. Approving the champion again changes nothing."""
+        """Approve a package and return it; the deploy pipeline then starts. Nothing changes for the champion.
+
+        Raises UserError for an unknown version and a note of more than NOTE_LENGTH characters.
+        """
         arn, found = self._find(version)
         return found if found.champion and found.status == APPROVED else self._decide(arn, found, APPROVED, note)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject a package; nothing else changes. The present champion cannot be rejected."""
+        """Reject a package and return it. Nothing changes when it is rejected already.
+
+        Raises UserError for the champion, an unknown version and a note of more than NOTE_LENGTH characters.
+        """
         arn, found = self._find(version)
         if found.champion:
             raise UserError(
@@ -139,9 +157,10 @@ class SageMakerRegistry:
         return found if found.status == REJECTED else self._decide(arn, found, REJECTED, note)
 
     def promote(self, version: int) -> ModelPackage:
-        """Make an approved package the champion: the next training is held against it, scoring uses it.
+        """Make an approved package the champion and return it: trainings are compared with it, and scoring uses it.
 
-        The archive is one object and so replaced in one step; the same package gives the same bytes.
+        It writes champion/package.tar.gz, which is replaced in one step, and the SSM parameter. The same package gives
+        the same bytes. Raises UserError for an unknown version and for a package that is not approved.
         """
         arn, package = self._find(version)
         if package.status != APPROVED:
@@ -150,25 +169,28 @@ class SageMakerRegistry:
                 f"champion. Type: scarcegan approve {version} --cloud"
             )
         promoted = replace(package, champion=True)
-        with self.spoken(), TemporaryDirectory() as scratch:
+        with self.errors_as_sentences(), TemporaryDirectory() as scratch:
             folder = Path(scratch, "package")
             self._fetch(arn, promoted, folder)
             files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-            self._bucket.put(CHAMPION, pack(files, Path(scratch, "package.tar.gz")))
+            self._bucket.put(CHAMPION_KEY, pack(files, Path(scratch, "package.tar.gz")))
             self.client("ssm").put_parameter(
                 Name=self.names.parameter("champion"), Value=arn, Type="String", Overwrite=True
             )
         return promoted
 
-    def _decide(self, arn: str, found: ModelPackage, status: Status, note: str) -> ModelPackage:
-        """Status, note and the line for the history in one call: an edit of metadata alone would send the event of
-        an approval again (https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html)."""
+    def _decide(self, arn: str, found: ModelPackage, status: ApprovalStatus, note: str) -> ModelPackage:
+        """Write a decision to a package and return the package. Raises UserError for a note that is too long.
+
+        Status, note and history are written in one call, as a change of metadata alone would send the event of an
+        approval again (https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html).
+        """
         if len(note) > NOTE_LENGTH:
-            raise UserError(f"the note has {len(note)} characters, SageMaker keeps {NOTE_LENGTH}. Shorten it.")
-        with self.spoken():
-            seen = self._group.describe(arn)
-            event = Event(iso(self._clock()), found.version, cast(Any, status.lower()), self._user(), note)
-            properties, gone = with_decision(seen.get("CustomerMetadataProperties", {}), event)
+            raise UserError(f"the note has {len(note)} characters, SageMaker allows {NOTE_LENGTH}. Shorten it.")
+        with self.errors_as_sentences():
+            response = self._group.describe(arn)
+            event = Decision(iso(self._clock()), found.version, cast(Any, status.lower()), self._user(), note)
+            properties, gone = with_decision(response.get("CustomerMetadataProperties", {}), event)
             self.client("sagemaker").update_model_package(
                 ModelPackageArn=arn,
                 ModelApprovalStatus=status,
@@ -181,13 +203,18 @@ class SageMakerRegistry:
     # -- registering ------------------------------------------------------------------------------------------------
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register the packages as one set: all or none, and once, however often and by how many it is tried."""
+        """Register packages as one model set, all or none, and return them in the order of the requests.
+
+        Several processes may try at once, and again: the set is registered once. Raises UserError for a set that
+        `check_set` refuses, and when another process registers it for too long.
+        """
         check_set(requests)
-        with self.spoken():
+        with self.errors_as_sentences():
             self._registration().register(set_id, requests)
             return self._of_set(set_id, requests)
 
     def _registration(self) -> Registration:
+        """The object that registers sets in this group."""
         return Registration(
             self.group,
             self._group,
@@ -201,7 +228,7 @@ class SageMakerRegistry:
         )
 
     def _of_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """The set as it stands; each package looked up by itself, as a listing may lag behind."""
+        """The packages of a set in the order of the requests, each read by itself, as a listing may be out of date."""
         record, champion = self._records.read(set_id), self._champion()
         found = {facts["definition"]: facts for facts in record.packages} if record else {}
         wanted = [found[request.definition] for request in requests]
@@ -210,17 +237,17 @@ class SageMakerRegistry:
     # -- SageMaker's side -------------------------------------------------------------------------------------------
 
     def _packages(self) -> dict[str, ModelPackage]:
-        """ARN -> package, oldest version first."""
+        """ARN -> package, for every package of every complete set, oldest version first."""
         champion = self._champion()
         found = {
-            seen["ModelPackageArn"]: self._package(set_id, facts, seen, champion)
-            for set_id, facts, seen in self._registered()
+            response["ModelPackageArn"]: self._package(set_id, facts, response, champion)
+            for set_id, facts, response in self._registered()
         }
         return dict(sorted(found.items(), key=lambda item: item[1].version))
 
     def _find(self, version: int) -> tuple[str, ModelPackage]:
-        """A version's ARN and package; UserError with the versions that are there."""
-        with self.spoken():
+        """The ARN and the package of a version. Raises UserError, which lists the versions, when there is none."""
+        with self.errors_as_sentences():
             found = self._packages()
         for arn, package in found.items():
             if package.version == version:
@@ -228,35 +255,38 @@ class SageMakerRegistry:
         there = [package.version for package in found.values()]
         raise unknown_version(self.group, version, there, "scarcegan models --cloud")
 
-    def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Seen]]:
-        """(set_id, facts, package) of each package that a record names; those decided about in full."""
+    def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Response]]:
+        """(set_id, entry in the record, SageMaker's answer) of each package that a record lists and that exists."""
         records, listed = self._records.all(), self._group.listed()
         named = [(set_id, facts) for set_id, record in records.items() for facts in record.packages]
         there = [(set_id, facts) for set_id, facts in named if facts["arn"] in listed]
-        with ThreadPoolExecutor(READERS) as pool:
-            seen = pool.map(lambda each: self._look(listed[each[1]["arn"]]), there)
-            for (set_id, facts), package in zip(there, seen, strict=True):
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            response = pool.map(lambda each: self._with_decision(listed[each[1]["arn"]]), there)
+            for (set_id, facts), package in zip(there, response, strict=True):
                 yield set_id, facts, package
 
-    def _look(self, summary: Seen) -> Seen:
-        """A listed package; in full when somebody has decided about it, for who and when are not in the listing."""
+    def _with_decision(self, summary: Response) -> Response:
+        """A listed package. One that was decided about is read in full, as a listing does not tell by whom and when."""
         return (
             summary
             if summary.get("ModelApprovalStatus") == PENDING
             else self._group.describe(summary["ModelPackageArn"])
         )
 
-    def _package(self, set_id: str, facts: Mapping[str, Any], seen: Seen, champion: str) -> ModelPackage:
-        return model_package(self.group, set_id, facts, seen, champion)
+    def _package(self, set_id: str, facts: Mapping[str, Any], response: Response, champion: str) -> ModelPackage:
+        return model_package(self.group, set_id, facts, response, champion)
 
     def _fetch(self, arn: str, package: ModelPackage, folder: Path) -> None:
-        """Bring the files of a package from S3, and say in package.json what is so now."""
+        """Download the files of a package into a folder, and write its present status into package.json.
+
+        Raises UserError when files are missing, or when the package serves another model than was evaluated.
+        """
         self._check_served(arn, package)
-        start = place(package.set_id, package.definition, "")
+        start = package_key(package.set_id, package.definition, "")
         keys = list(self._bucket.keys(start))
         if not {start + MODEL, f"{start}package.json"} <= set(keys):
             raise UserError(
-                f"{self._bucket.uri(start)}: the files of version {package.version} are gone. "
+                f"{self._bucket.uri(start)}: the files of version {package.version} were deleted. "
                 "Run its pipeline again to restore them."
             )
         for key in keys:
@@ -268,26 +298,27 @@ class SageMakerRegistry:
         described.write_text(package_json(package, config), encoding="utf-8")
 
     def _check_served(self, arn: str, package: ModelPackage) -> None:
-        """UserError when an endpoint would serve another model than was evaluated, or serve it with another image.
+        """Check that an endpoint of this package would serve the evaluated model, with the project's image.
 
-        Whoever may approve a package may also point it elsewhere (UpdateModelPackage). Tags of the image may be older.
+        UpdateModelPackage can change both after the registration. The tag of the image may differ, as it may be older.
+        Raises UserError when they were changed.
         """
         containers = self._group.describe(arn).get("InferenceSpecification", {}).get("Containers", [])
         found = [(c.get("ModelDataUrl", ""), re.split("[:@]", c["Image"])[0]) for c in containers]
         wanted = (self.uri(package, MODEL), self.names.image("inference").partition(":")[0])
         if found != [wanted]:
             raise UserError(
-                f"version {package.version}: an endpoint would serve {found}, but evaluated was {wanted}. Somebody has "
-                "changed the package; find out who, and register the model again: scarcegan start"
+                f"version {package.version}: an endpoint would serve {found}, but {wanted} was evaluated. Somebody has "
+                "changed the package in SageMaker. Find out who, then register the model again: scarcegan start"
             )
 
     def _champion(self) -> str:
-        """The ARN of the champion, or ""."""
+        """The ARN of the champion, "" when there is none."""
         found = known(lambda: self.client("ssm").get_parameter(Name=self.names.parameter("champion")))
         return str(found["Parameter"]["Value"]) if found else ""
 
     def _caller(self) -> str:
-        """Who is asking: `user/ada`, `assumed-role/Admin/ada`."""
+        """The AWS identity of this process, such as `user/ada` or `assumed-role/Admin/ada`."""
         return str(self.client("sts").get_caller_identity()["Arn"]).split(":", 5)[5]
 
     @property
@@ -296,36 +327,36 @@ class SageMakerRegistry:
 
     @property
     def _group(self) -> Group:
-        return Group(self.client("sagemaker"), self._asked)
+        return Group(self.client("sagemaker"), self._name_or_arn)
 
     @property
     def _records(self) -> Records:
         return Records(self._bucket, f"{self._account}.{self.group}")
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the project's region."""
+        """The boto3 client of a service. It tries again when AWS is busy, and is created once."""
         return self._door.client(service)
 
     @contextmanager
-    def spoken(self) -> Iterator[None]:
-        """Turn what AWS refuses into one sentence."""
+    def errors_as_sentences(self) -> Iterator[None]:
+        """Context manager: turn an error of AWS, or a claim lost to another process, into a one-sentence UserError."""
         from botocore.exceptions import ClientError
 
         try:
             yield
         except Changed as error:
             raise UserError(
-                f"somebody else registers the same set in {self.group} now. Nothing was registered here; "
-                "start this again in a few minutes."
+                f"another process is registering the same model set in {self.group}. Nothing was registered; "
+                "run the same again in a few minutes."
             ) from error
         except ClientError as error:
             if error.operation_name in ("CreateModelPackage", "ListModelPackages") and is_missing(error):
                 raise UserError(
-                    f"there is no model package group '{self._asked}' in {self.names.region}. Deploy "
-                    "infra/toolchain.yaml, which makes it, or set project.model_package_group to one that exists."
+                    f"there is no model package group '{self._name_or_arn}' in {self.names.region}. Deploy "
+                    "infra/toolchain.yaml, which creates it, or set project.model_package_group to one that exists."
                 ) from error
             if error.operation_name == "DescribeModelPackage" and is_missing(error):
                 raise UserError(
-                    f"a package of {self.group} was deleted while it was being looked at. Start this again."
+                    f"a package of {self.group} was deleted while it was being read. Type the same command again."
                 ) from error
             raise UserError(refusal(error, self.names)) from error

@@ -1,9 +1,10 @@
-"""The record of a model set in S3: its packages, and who is registering it. One object, replaced only if unchanged.
+"""The record of a model set in S3: its packages, and which process is registering it.
 
-This object is what makes a set whole: a package that no record names does not exist for the registry. Registering
-begins with a claim in it (for LEASE seconds, renewed with every step) and ends by replacing claim and packages at
-once. Whoever was taken for dead and wakes up finds the record changed, and can publish nothing. A package carries the
-token of the claim it was made under, so that nobody withdraws what the living have made.
+The record is one object, which is replaced only if it is unchanged since it was read. The registry ignores packages
+that no record lists. A registration first writes a claim into the record, which is valid for LEASE and renewed with
+every package; its last step replaces the claim by the packages. A process whose claim has expired finds the record
+changed and cannot publish. Each package stores the token of its claim, so that packages of a valid claim are not
+deleted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +17,20 @@ from scarcegan.aws.storage import Bucket, Changed
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import iso
 
-ROOT = "packages/"
+PACKAGES_PREFIX = "packages/"  # of the S3 keys of all packages and records
 LEASE = timedelta(seconds=120)
-POLL_SECONDS = 2.0
-READERS = 8
+CLAIM_POLL_SECONDS = 2.0
+PARALLEL_READS = 8
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Who registers a set: a name nobody else has, until when it is believed alive, the ARNs it has created."""
+    """The claim of a process that is registering a set.
+
+    token: a random name of this registration.
+    until: when the claim expires, ISO 8601 in UTC.
+    created: the ARNs of the packages it has created so far.
+    """
 
     token: str
     until: str
@@ -33,27 +39,35 @@ class Claim:
 
 @dataclass(frozen=True)
 class Record:
-    """packages: {"arn": …, "definition": …, and the facts of base.ModelPackage}. etag: "" before it is written."""
+    """The record of a set.
+
+    packages: for each package its ARN under "arn", and the values of RECORDED_FIELDS (package_group.py).
+    claim: of the process that is registering the set, or None.
+    etag: of the S3 object that was read, "" when there was none.
+    """
 
     packages: tuple[Mapping[str, Any], ...] = ()
     claim: Claim | None = None
     etag: str = ""
 
-    def abandoned(self, now: datetime) -> bool:
+    def is_abandoned(self, now: datetime) -> bool:
+        """Whether the record has a claim that has expired."""
         return self.claim is not None and self.claim.until < iso(now)
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one model package group. owner: tells groups that share the bucket apart."""
+    """The records of one model package group in a bucket. owner: account and name of the group, a part of each key."""
 
     bucket: Bucket
     owner: str
 
     def key(self, set_id: str) -> str:
-        return f"{ROOT}{set_id}/set.{self.owner}.json"
+        """The S3 key of the record of a set."""
+        return f"{PACKAGES_PREFIX}{set_id}/set.{self.owner}.json"
 
     def read(self, set_id: str) -> Record | None:
+        """The record of a set, or None when there is none."""
         found = self.bucket.read_json(self.key(set_id))
         if found is None:
             return None
@@ -62,94 +76,112 @@ class Records:
         return Record(tuple(value["packages"]), claim, etag)
 
     def all(self) -> dict[str, Record]:
-        """set_id -> record, of every set of this group."""
-        names = list(self.bucket.folders(ROOT))
-        with ThreadPoolExecutor(READERS) as pool:
+        """set_id -> record, for every set of this group."""
+        names = list(self.bucket.folders(PACKAGES_PREFIX))
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
             found = zip(names, pool.map(self.read, names), strict=True)
             return {name: record for name, record in found if record is not None}
 
     def write(self, set_id: str, record: Record) -> Record:
-        """Replace the record that was read; Changed when it is another by now."""
+        """Replace the record of a set and return it with its new etag.
+
+        Raises Changed when the record is no longer the one that was read, as its etag tells.
+        """
         claim = record.claim and {**vars(record.claim), "created": list(record.claim.created)}
         value = {"packages": [dict(package) for package in record.packages], "claim": claim}
         try:
             return replace(record, etag=self.bucket.write_json(self.key(set_id), value, record.etag))
-        except Exception:  # perhaps it was written, and only the answer was lost: then a second try finds it Changed
+        except Exception:  # the write may have succeeded although its answer was lost; a retry then raises Changed
             there = self.read(set_id)
             if there is None or (there.packages, there.claim) != (record.packages, record.claim):
                 raise
             return there
 
     def remove(self, set_id: str, record: Record) -> None:
+        """Delete the record of a set. Raises Changed when it is no longer the one that was read."""
         self.bucket.remove_unchanged(self.key(set_id), record.etag)
 
 
 @dataclass
-class Claimed:
-    """A set while we hold the claim on it. created: ARNs of ours; dead: the claim of a dead holder before us."""
+class ClaimedSet:
+    """A set that this process has claimed.
+
+    record: the set's record as it was read or written last.
+    expired_claim: the expired claim of another process, which this one has replaced, or None.
+    created: the ARNs of the packages this process has created.
+    """
 
     records: Records
     set_id: str
     token: str
     record: Record
     clock: Callable[[], datetime]
-    dead: Claim | None = None
+    expired_claim: Claim | None = None
     created: list[str] = field(default_factory=list)
 
     def renew(self, created: str = "") -> None:
-        """Say that we are alive, and what we have created. Changed when we were taken for dead."""
-        self.created += [created] if created else []  # ours, also when the rest fails
+        """Extend the claim by LEASE, and add a package to what it has created.
+
+        Raises Changed when the claim had expired and another process has replaced it.
+        """
+        self.created += [created] if created else []  # before the write, so that it is known also when the write fails
         claim = Claim(self.token, iso(self.clock() + LEASE), tuple(self.created))
         self.record = self.records.write(self.set_id, replace(self.record, claim=claim))
 
     def publish(self, packages: Sequence[Mapping[str, Any]]) -> None:
-        """Make the set visible and let go of it, in one step. Changed when we were taken for dead."""
+        """Replace the claim by the packages of the set, which makes the set visible.
+
+        Raises Changed when the claim had expired and another process has replaced it.
+        """
         self.records.write(self.set_id, Record(tuple(packages), None, self.record.etag))
 
-    def look_again(self) -> bool:
-        """Read the record anew, after something went wrong: is the claim in it still ours?"""
+    def read_again(self) -> bool:
+        """Read the record again, after an error, and return whether this process still holds the claim."""
         self.record = self.records.read(self.set_id) or Record()
         return self.record.claim is not None and self.record.claim.token == self.token
 
-    def give_up(self) -> None:
-        """Let go of the set as it was before."""
+    def release(self) -> None:
+        """Remove the claim and leave the set as it was; a record without packages is deleted."""
         if self.record.packages:
             self.records.write(self.set_id, replace(self.record, claim=None))
         else:
             self.records.remove(self.set_id, self.record)
 
 
-def take(
+def claim_set(
     records: Records,
     set_id: str,
     token: str,
     clock: Callable[[], datetime],
     sleep: Callable[[float], None],
     patience_seconds: float,
-) -> Claimed:
-    """Claim a set, after whoever registers it now has ended or died. UserError when that takes too long."""
+) -> ClaimedSet:
+    """Claim a set, after waiting for another process that is registering it to end or to let its claim expire.
+
+    token: of the new claim. Raises UserError after patience_seconds.
+    """
     patience = clock() + timedelta(seconds=patience_seconds)
     while True:
         there = records.read(set_id)
-        if there is None or there.claim is None or there.abandoned(clock()):
-            claimed = try_to_take(records, set_id, there, token, clock)
+        if there is None or there.claim is None or there.is_abandoned(clock()):
+            claimed = try_to_claim(records, set_id, there, token, clock)
             if claimed:
                 return claimed
         elif clock() > patience:
             raise UserError(
-                f"model set {set_id} is being registered by somebody else, who is alive (seen until "
-                f"{there.claim.until}). Nothing was registered here; start this again in a few minutes."
+                f"model set {set_id} is being registered by another process (its claim is valid until "
+                f"{there.claim.until}). Nothing was registered; run the same again in a few minutes."
             )
-        sleep(POLL_SECONDS)
+        sleep(CLAIM_POLL_SECONDS)
 
 
-def try_to_take(
+def try_to_claim(
     records: Records, set_id: str, there: Record | None, token: str, clock: Callable[[], datetime]
-) -> Claimed | None:
-    """Claim a set whose record is as it was read; None when somebody was faster."""
+) -> ClaimedSet | None:
+    """Claim a set whose record is unchanged since it was read; None when another process was faster."""
     before = there or Record()
     try:
         mine = records.write(set_id, replace(before, claim=Claim(token, iso(clock() + LEASE))))
     except Changed:
         return None
-    return Claimed(records, set_id, token, mine, clock, before.claim)
+    return ClaimedSet(records, set_id, token, mine, clock, before.claim)

@@ -26,8 +26,8 @@ START = np.datetime64("2026-01-05")
 def players(users: int) -> tuple[np.ndarray, np.ndarray]:
     """Counters [u, c, t] and recorded days [u, t] of the first synthetic users."""
     series, present = [], []
-    for block in range(-(-users // synthetic.BLOCK)):
-        counters, here = synthetic.play(synthetic.behaviours(7, block), DAYS, START, 7, block, 0.0)
+    for block in range(-(-users // synthetic.BLOCK_USERS)):
+        counters, here = synthetic.simulate_block(synthetic.behaviours(7, block), DAYS, START, 7, block, 0.0)
         series.append(np.stack([counters[name] for name in synthetic.COUNTERS], axis=1).astype(float))
         present.append(here)
     return np.concatenate(series)[:users], np.concatenate(present)[:users]
@@ -67,7 +67,7 @@ def strongest_periods(series: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Days of the periods trend.fit chooses: [u * c, 3]."""
     known = np.where(present[:, None], series, 0.0).reshape(-1, series.shape[2])
     scaled = known / np.maximum(known.max(axis=1, keepdims=True), 1e-9)
-    chosen = trend.used_terms(trend.without_line(scaled, np.repeat(present, series.shape[1], axis=0).astype(float)))
+    chosen = trend.select_terms(trend.subtract_line(scaled, np.repeat(present, series.shape[1], axis=0).astype(float)))
     cosines = chosen[:, trend.CHANGES.stop :][:, : trend.PERIODS]
     return series.shape[2] / ((cosines - trend.CHANGES.stop) // 2 + trend.FEWEST_CYCLES)
 
@@ -86,7 +86,7 @@ def against_prophet(users: int) -> None:
     """Users per second, and how alike offset and slope are, on series that are not all zero."""
     series, present = players(BATCH)
     trend_rate = BATCH / seconds_of(
-        lambda: [trend.fit(series[i : i + 500], present[i : i + 500]) for i in range(0, BATCH, 500)]
+        lambda: [trend.fit_trends(series[i : i + 500], present[i : i + 500]) for i in range(0, BATCH, 500)]
     )
     counts, weekend = np.moveaxis(series, 1, 2), is_weekend(START, DAYS)
     row_rate = BATCH / seconds_of(
@@ -95,7 +95,7 @@ def against_prophet(users: int) -> None:
         ]
     )
     offset, slope, seconds = by_prophet(series[:users], present[:users])
-    found, played = trend.fit(series[:users], present[:users]), series[:users].any(axis=2).ravel()
+    found, played = trend.fit_trends(series[:users], present[:users]), series[:users].any(axis=2).ravel()
     prophet_rate = users / seconds
     width = len(feature_names(synthetic.COUNTERS, WINDOWS))
     print(f"\nOne core, {DAYS} days x {len(synthetic.COUNTERS)} counters; Prophet on {users} users, five fits each\n")

@@ -156,10 +156,10 @@ def test_numbers_are_as_short_as_they_can_be(client: Client) -> None:
 REFUSED = [
     ({"instances": [[1, 2]]}, "Row 1 has 2 values, the model has 3 features"),
     ({"instances": [[1, 2, 3], [1, 2, 3, 4]]}, "Row 2 has 4 values, the model has 3 features"),
-    ({"instances": [[1, "two", 3]]}, "Row 1, feature 'minutes': \"two\" is no number"),
-    ({"instances": [[1, 2, 3], [1, 2, True]]}, "Row 2, feature 'deposits': true is no number"),
-    ({"instances": [[1, 2, [3]]]}, "Row 1, feature 'deposits': [3] is no number"),
-    ({"instances": [[1, None, 3]]}, "Row 1, feature 'minutes': null. A missing value is written NaN"),
+    ({"instances": [[1, "two", 3]]}, "Row 1, feature 'minutes': \"two\" is not a number"),
+    ({"instances": [[1, 2, 3], [1, 2, True]]}, "Row 2, feature 'deposits': true is not a number"),
+    ({"instances": [[1, 2, [3]]]}, "Row 1, feature 'deposits': [3] is not a number"),
+    ({"instances": [[1, None, 3]]}, "Row 1, feature 'minutes': null. Write a missing value as NaN"),
     ({"instances": [[1, float("inf"), 3]]}, "Row 1, feature 'minutes': infinite or too large"),
     ('{"instances": [[1, 2, 1e999]]}', "Row 1, feature 'deposits': infinite or too large"),
     ({"instances": [[1, 2, 10**400]]}, "Row 1, feature 'deposits': infinite or too large"),
@@ -195,13 +195,13 @@ def test_a_bad_json_request_is_refused_with_a_sentence(client: Client, body: obj
 
 REFUSED_CSV = [
     ("1,2\n", "Row 1 has 2 values, the model has 3 features"),
-    ("1,2,3\n1,two,3\n", "Row 2, feature 'minutes': \"two\" is no number"),
-    ("1,2,1_000\n", "Row 1, feature 'deposits': \"1_000\" is no number"),
+    ("1,2,3\n1,two,3\n", "Row 2, feature 'minutes': \"two\" is not a number"),
+    ("1,2,1_000\n", "Row 1, feature 'deposits': \"1_000\" is not a number"),
     ("1,2,inf\n", "Row 1, feature 'deposits': infinite"),
     ("sessions,minutes,deposits\n1,2,3\n", "The first line is a header"),
     ("", "No rows"),
     ("\n\n", "No rows"),
-    ("1,2,\x00\n", "is no number"),
+    ("1,2,\x00\n", "is not a number"),
 ]
 
 
@@ -296,8 +296,8 @@ def test_a_category_is_taken_as_text_or_as_its_code() -> None:
         assert 0 <= values[5, 1] < 2**24
     refused = ask(client, {"instances": [["tcp", "tcp", 1]]})
     assert refused.status_code == 400
-    assert refused.json()["error"].startswith("Row 1, feature 'a': \"tcp\" is no number.")
-    assert "null. A missing value is written NaN" in ask(client, {"instances": [[1, None, 1]]}).text
+    assert refused.json()["error"].startswith("Row 1, feature 'a': \"tcp\" is not a number.")
+    assert "null. Write a missing value as NaN" in ask(client, {"instances": [[1, None, 1]]}).text
 
 
 def test_the_front_page_names_categories_and_its_example_sends_one() -> None:

@@ -26,7 +26,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from scarcegan.data.categories import Categories, texts_of
-from scarcegan.data.wire import JSON, Refused, accepted_kind, content_kind, read_request, render
+from scarcegan.data.wire import JSON, RequestError, accepted_kind, content_kind, read_request, render_scores
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.data_capture import Capture
@@ -81,7 +81,7 @@ class Endpoint:
                 Route("/", self.about),
             ],
             exception_handlers={
-                Refused: self.refused,
+                RequestError: self.refused,
                 HTTPException: self.lost,
                 ClientDisconnect: self.gone,
                 Exception: self.failed,
@@ -91,14 +91,14 @@ class Endpoint:
     async def ping(self, request: Request) -> Response:
         """200 once the model is loaded."""
         if self.model is None:
-            raise Refused("The model is still being loaded. Ask again in a few seconds.", 503)
+            raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
         return JSONResponse({"status": "ready", "version": self.facts.version})
 
     async def invocations(self, request: Request) -> Response:
         kind = content_kind(request.headers.get("content-type", ""))
         wanted = accepted_kind(request.headers.get("accept", ""))
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise Refused("A compressed body is not taken. Send it as it is.", 415)
+            raise RequestError("A compressed body is not taken. Send it as it is.", 415)
         body = await self.body(request)
         text = await run_in_threadpool(self.answer, body, kind, wanted, request.headers)
         return Response(text, media_type=wanted)
@@ -113,19 +113,21 @@ class Endpoint:
             elif size > 10 * self.max_bytes:
                 break
         if size > self.max_bytes:
-            raise Refused(f"The body is larger than {self.max_bytes:,} bytes. Send the rows in several requests.", 413)
+            raise RequestError(
+                f"The body is larger than {self.max_bytes:,} bytes. Send the rows in several requests.", 413
+            )
         return bytes(body)
 
     def answer(self, body: bytes, kind: str, wanted: str, headers: Mapping[str, str]) -> str:
         """Score the rows of a body. Runs in a thread, so that /ping answers while a large request is scored."""
         if self.model is None:
-            raise Refused("The model is still being loaded. Ask again in a few seconds.", 503)
+            raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
         try:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise Refused("The body is not UTF-8 text. Send JSON or CSV, encoded in UTF-8.") from None
+            raise RequestError("The body is not UTF-8 text. Send JSON or CSV, encoded in UTF-8.") from None
         asked = read_request(text, kind, self.facts.features, self.facts.categories)
-        answer = render(self.model.score(asked.values), asked, wanted)
+        answer = render_scores(self.model.score(asked.values), asked, wanted)
         self.record((headers.get("content-type", kind), text), (wanted, answer), headers.get(INFERENCE_ID, ""))
         return answer
 
@@ -155,7 +157,7 @@ class Endpoint:
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """What the caller did wrong, as TensorFlow Serving says it: {"error": sentence}."""
-        assert isinstance(error, Refused)
+        assert isinstance(error, RequestError)
         return JSONResponse({"error": error.words}, error.status)
 
     async def lost(self, request: Request, error: Exception) -> Response:

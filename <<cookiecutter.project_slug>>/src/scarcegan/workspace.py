@@ -192,7 +192,7 @@ class Workspace:
         if folder is None:
             raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
         os.environ.update(self.environment)  # before TensorFlow is loaded: it is quiet, as in a step
-        from scarcegan.data.categories import places, shown
+        from scarcegan.data.categories import display_value, places
         from scarcegan.evaluation.explain import explain, reference
         from scarcegan.model import scorer
 
@@ -210,8 +210,8 @@ class Workspace:
         features = [
             {
                 "feature": model.features[i],
-                "value": shown(float(row[0, i]), model.features[i], model.categories),
-                "median_user": shown(float(median[i]), model.features[i], model.categories),
+                "value": display_value(float(row[0, i]), model.features[i], model.categories),
+                "median_user": display_value(float(median[i]), model.features[i], model.categories),
                 "moves_rarity_by": float(moves[i]),
             }
             for i in order
@@ -287,7 +287,7 @@ class Workspace:
 
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
         """Every problem of the data that config.yaml names, a sentence each, and a summary of what is there."""
-        from scarcegan.data.check import check
+        from scarcegan.data.check import check_data
         from scarcegan.data.rules import Layout
 
         data, sources = self.config.data, self.data_sources()
@@ -301,7 +301,7 @@ class Workspace:
             data.days,
             tuple(data.categories),
         )
-        return check(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
+        return check_data(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, newest first."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data import files
-from scarcegan.data.check import check
+from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
 from scarcegan.errors import UserError
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
@@ -32,8 +32,8 @@ BAD_ROWS = {
     "negative": ("ann,2026-01-06,-1,0", "row 3, column 'sessions': '-1' is negative"),
     "empty counter": ("ann,2026-01-06,,0", "row 3, column 'sessions' is empty"),
     "empty user": (",2026-01-06,0,0", "row 3, column 'user_id' is empty"),
-    "no date": ("ann,06/01/2026,0,0", "row 3, column 'date': '06/01/2026' is no date"),
-    "end of time": ("ann,9999-12-31,0,0", "row 3, column 'date': '9999-12-31' is no date"),
+    "no date": ("ann,06/01/2026,0,0", "row 3, column 'date': '06/01/2026' is not a date"),
+    "end of time": ("ann,9999-12-31,0,0", "row 3, column 'date': '9999-12-31' is not a date"),
     "before the window": ("ann,2026-01-04,0,0", "'2026-01-04' is before the window (2026-01-05 to 2026-01-07)"),
     "after the window": ("ann,2026-02-06,0,0", "'2026-02-06' is after the window (2026-01-05 to 2026-01-07)"),
 }
@@ -120,7 +120,7 @@ def test_a_missing_column_is_refused_with_the_nearest_one(tmp_path):
     path = write(tmp_path / "in.csv", "User_ID,date,sessions,wagers", "ann,2026-01-05,1,1")
     assert "Did you mean 'User_ID'?" in refusal(path, tmp_path / "out")
     path = write(tmp_path / "in.csv", "user_id,date,sessions,wagers,sessions", "ann,2026-01-05,1,1,2")
-    assert "two columns are called 'sessions'" in refusal(path, tmp_path / "out")
+    assert "two columns are named 'sessions'" in refusal(path, tmp_path / "out")
 
 
 def test_odd_names_do_no_harm(tmp_path):
@@ -141,7 +141,7 @@ def test_places_without_data_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no such file or folder" in refusal(tmp_path / "nowhere", tmp_path / "out")
     assert "no Parquet or CSV file in it" in refusal(tmp_path / "empty", tmp_path / "out")
-    assert "a header and no rows" in refusal(write(tmp_path / "header.csv", HEADER), tmp_path / "out")
+    assert "a header but no rows" in refusal(write(tmp_path / "header.csv", HEADER), tmp_path / "out")
     (tmp_path / "nothing.csv").touch()
     assert "nothing.csv: empty" in refusal(tmp_path / "nothing.csv", tmp_path / "out")
 
@@ -163,8 +163,11 @@ def test_a_row_with_too_few_or_too_many_values_is_refused(tmp_path):
 
 
 BAD_LABELS = {
-    "unknown label": (("ann,calm", "bob,risk"), "row 3, column 'label': 'risk' is none of the classes (calm, risky)"),
-    "empty class": (("ann,calm", "bob,calm"), "nobody is labelled 'risky' (found: calm 2, risky 0)"),
+    "unknown label": (
+        ("ann,calm", "bob,risk"),
+        "row 3, column 'label': 'risk' is not one of the classes (calm, risky)",
+    ),
+    "empty class": (("ann,calm", "bob,calm"), "no user is labelled 'risky' (found: calm 2, risky 0)"),
     "two labels": (("ann,calm", "bob,risky", "ann,risky"), "user 'ann' is labelled 'calm' and 'risky'"),
     "stranger": (("ann,calm", "bob,risky", "cyd,calm"), "user 'cyd' is labelled, but is not in the data"),
     "empty user": (("ann,calm", ",risky"), "row 3, column 'user_id' is empty"),
@@ -182,7 +185,7 @@ def test_bad_labels_are_refused(tmp_path, case):
 def test_a_class_folder_with_a_strange_name_is_refused(tmp_path):
     write(tmp_path / "in/calm/1.csv", *GOOD[:3])
     write(tmp_path / "in/riski/1.csv", HEADER, *GOOD[4:])
-    assert "'riski' is none of the classes (calm, risky). Did you mean 'risky'?" in refusal(
+    assert "'riski' is not one of the classes (calm, risky). Did you mean 'risky'?" in refusal(
         tmp_path / "in", tmp_path / "out"
     )
 
@@ -205,7 +208,7 @@ def test_dropping_everything_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_not_taken_for_a_damaged_file():
-    with pytest.raises(OSError) as refused, files.reading([]):
+    with pytest.raises(OSError) as refused, files.naming_the_damaged_file([]):
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
     assert refused.value.errno == errno.ENOSPC
 
@@ -219,10 +222,10 @@ def test_a_ready_table_is_checked_too(tmp_path):
     assert "'1e39' is infinite or far too large" in said("user_id,a", "u1,1", "u2,1e39")
     assert "'u1' has more than one row" in said("user_id,a", "u1,1", "u1,2")
     assert "no column 'user_id'" in said("a,b", "1,2")
-    assert "'rosky' is none of the classes" in said("user_id,a,label", "u1,1,rosky")
+    assert "'rosky' is not one of the classes" in said("user_id,a,label", "u1,1,rosky")
     dated = "user_id,date,a,label", "u1,2026-01-05,1,calm", "u1,2026-01-06,1,risky", "u2,2026-01-05,1,calm"
     assert "user 'u1' is labelled 'calm' and 'risky'. Keep one label" in said(*dated)
-    assert "'label' has a meaning of its own" in said(
+    assert "'label' is a reserved column name" in said(
         "a,label", "1,2", user_column="", label_column="", columns="label"
     )
     assert "no numeric column" in said("user_id,a", "u1,x")
@@ -231,7 +234,7 @@ def test_a_ready_table_is_checked_too(tmp_path):
 def test_check_lists_every_problem_and_sums_up(tmp_path):
     path = write(tmp_path / "in.csv", *GOOD, "cyd,2026-01-06,x,-1", "cyd,2026-03-01,1,1", "bob,2026-01-07,9,9")
     labels = write(tmp_path / "labels.csv", *LABELS, "dan,calm")
-    problems, summary = check(path, labels, LAYOUT)
+    problems, summary = check_data(path, labels, LAYOUT)
     found = ["is not a number", "is negative", "is after the window", "is labelled, but", "two records of user 'bob'"]
     assert len(problems) == len(found)
     assert all(any(words in problem for problem in problems) for words in found)
@@ -240,11 +243,11 @@ def test_check_lists_every_problem_and_sums_up(tmp_path):
 
 def test_check_finds_a_class_folder_without_users(tmp_path):
     write(tmp_path / "in/calm/1.csv", *GOOD)
-    assert "nobody is labelled 'risky'" in check(tmp_path / "in", None, LAYOUT)[0][0]
+    assert "no user is labelled 'risky'" in check_data(tmp_path / "in", None, LAYOUT)[0][0]
 
 
 def test_check_has_nothing_to_say_of_good_data(tmp_path):
-    problems, summary = check(write(tmp_path / "in.csv", *GOOD), write(tmp_path / "labels.csv", *LABELS), LAYOUT)
+    problems, summary = check_data(write(tmp_path / "in.csv", *GOOD), write(tmp_path / "labels.csv", *LABELS), LAYOUT)
     assert not problems
     assert summary["users"] == 2 and summary["days"] == "2026-01-05 to 2026-01-07"
 
@@ -265,4 +268,4 @@ def test_a_linked_folder_is_read_once_and_hidden_files_are_not(tmp_path):
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "loop").symlink_to(tmp_path / "given")
-    assert files.find(tmp_path / "given") == [tmp_path / "given" / "linked" / "day.csv"]
+    assert files.find_data_files(tmp_path / "given") == [tmp_path / "given" / "linked" / "day.csv"]

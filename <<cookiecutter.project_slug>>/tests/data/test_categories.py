@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scarcegan.data.categories import CODES, code, coded, shown
-from scarcegan.data.check import check
+from scarcegan.data.categories import CODES, code, display_value, with_codes_at
+from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
-from scarcegan.data.schema import feature_categories, read_features, write_features
+from scarcegan.data.schema import read_feature_categories, read_features, write_features
 from scarcegan.errors import UserError
 from telemetry_samples import run_features, write
 
@@ -40,15 +40,15 @@ def test_blank_text_and_nan_are_missing(blank):
 
 
 def test_text_becomes_a_code_and_a_number_is_one_already():
-    assert coded([1.5, "tcp", 25681], [1, 2]) == [1.5, 25681.0, 25681]
+    assert with_codes_at([1.5, "tcp", 25681], [1, 2]) == [1.5, 25681.0, 25681]
 
 
 def test_a_value_is_shown_by_its_text_where_it_is_known():
     known = {"protocol": {"tcp": 25681}}
-    assert shown(25681.0, "protocol", known) == "tcp"
-    assert shown(7.0, "protocol", known) == "code 7"
-    assert shown(math.nan, "protocol", known) == "missing"
-    assert shown(7.0, "bytes", known) == 7.0
+    assert display_value(25681.0, "protocol", known) == "tcp"
+    assert display_value(7.0, "protocol", known) == "code 7"
+    assert display_value(math.nan, "protocol", known) == "missing"
+    assert display_value(7.0, "bytes", known) == 7.0
 
 
 def test_the_features_step_turns_names_into_codes_after_the_numbers(tmp_path):
@@ -65,7 +65,7 @@ def test_whole_numbers_can_be_categories_and_say_so_as_text(tmp_path):
     found = run_features(tmp_path / "in", tmp_path / "out", kind="features", categories="port", user_column="")
     np.testing.assert_array_equal(found.values[:, 1], np.array([code("80"), np.nan, code("443")], np.float32))
     pq.write_table(pa.table(columns | {"port": [80.0, 0.5, 443.0]}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(UserError, match=r"row 2, column 'port': '0.5' is no whole number. Categories are text"):
+    with pytest.raises(UserError, match=r"row 2, column 'port': '0.5' is not a whole number. Categories are text"):
         run_features(tmp_path / "in", tmp_path / "out", kind="features", categories="port", user_column="")
 
 
@@ -97,12 +97,12 @@ def test_a_column_has_one_meaning(tmp_path, arguments):
 def test_text_that_is_no_category_is_named_with_its_place(tmp_path):
     write(tmp_path / "in.csv", "user_id,protocol,a,empty,label", "u1,tcp,1,,calm", "u2,udp,2,,risky")
     layout = Layout(("calm", "risky"))
-    problems, summary = check(tmp_path / "in.csv", None, layout, "features")
+    problems, summary = check_data(tmp_path / "in.csv", None, layout, "features")
     assert problems == []
-    assert summary["columns_left_out"].startswith("protocol, empty (text or empty). A column of names belongs under")
-    problems, _ = check(tmp_path / "in.csv", None, layout, "features", ["a", "protocol"])
-    assert "'tcp' is not a number (2 such rows). A column of names belongs under data.categories." in problems[0]
-    assert "columns_left_out" not in check(tmp_path / "in.csv", None, layout, "features", ["a"])[1]
+    assert summary["columns_left_out"].startswith("protocol, empty (text or empty). List a column of names under")
+    problems, _ = check_data(tmp_path / "in.csv", None, layout, "features", ["a", "protocol"])
+    assert "'tcp' is not a number (2 such rows). List a column of names under data.categories." in problems[0]
+    assert "columns_left_out" not in check_data(tmp_path / "in.csv", None, layout, "features", ["a"])[1]
 
 
 def test_a_category_that_is_not_there_is_refused(tmp_path):
@@ -115,5 +115,5 @@ def test_a_table_remembers_its_categories_through_files_pieces_and_no_rows(tmp_p
     texts = {"tcp": 25681, "größe": int(code("größe"))}
     for rows, folder in ((table.take(np.array([1])), "one"), (table.take(np.zeros(2, bool)), "none")):
         write_features(rows, tmp_path / folder)
-        assert feature_categories(tmp_path / folder) == {"protocol": texts}
+        assert read_feature_categories(tmp_path / folder) == {"protocol": texts}
         assert read_features(tmp_path / folder).categories == {"protocol": texts}

@@ -8,9 +8,9 @@ import pytest
 from scarcegan.data.schema import (
     FeatureTable,
     concatenate,
-    feature_names,
     iter_features,
     parse_classes,
+    read_feature_names,
     read_features,
     read_keys,
     write_features,
@@ -46,7 +46,7 @@ def test_parts_are_read_in_order_and_in_pieces(tmp_path):
 
 def test_a_table_of_no_rows_keeps_its_names(tmp_path):
     write_features(concatenate([], ("x", "y")), tmp_path)
-    assert feature_names(tmp_path) == ("x", "y")
+    assert read_feature_names(tmp_path) == ("x", "y")
     assert len(read_features(tmp_path)) == 0
 
 
@@ -84,6 +84,10 @@ def test_parts_with_different_features_are_refused(tmp_path):
 
 def test_classes_are_names_with_the_rare_one_last():
     assert parse_classes("normal, heavy,risky") == ("normal", "heavy", "risky")
-    for text, fault in {"risky": "at least one negative", "a,b,a": "'a' stands twice", "a,unknown": "reserved"}.items():
+    for text, fault in {
+        "risky": "at least one negative",
+        "a,b,a": "'a' is named twice",
+        "a,unknown": "reserved",
+    }.items():
         with pytest.raises(UserError, match=fault):
             parse_classes(text)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data import synthetic
-from scarcegan.data.check import check
+from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
 
 
@@ -53,7 +53,7 @@ def test_labels_are_few_partly_wrong_and_never_unseen_behaviour(made):
     truth = dict(zip(column(made / "truth.csv", "user_id"), column(made / "truth.csv", "behaviour"), strict=True))
     users, label = column(made / "labels.csv", "user_id"), column(made / "labels.csv", "label")
     true = [truth[user] for user in users]
-    assert set(label) == set(synthetic.CLASSES) and not set(true) & set(synthetic.UNSEEN)
+    assert set(label) == set(synthetic.CLASSES) and not set(true) & set(synthetic.NEVER_LABELLED)
     wrong = np.mean([given != real for given, real in zip(label, true, strict=True)])
     assert 0.03 < wrong < 0.09
     assert 40 <= true.count("risky") <= 70 and all(300 <= true.count(name) <= 500 for name in synthetic.CLASSES[:3])
@@ -67,14 +67,14 @@ def test_days_are_missing_and_none_is_recorded_twice(made):
 
 def test_the_telemetry_passes_its_own_check(made):
     layout = Layout(synthetic.CLASSES, counters=synthetic.COUNTERS, days=60)
-    problems, summary = check(made / "telemetry", made / "labels.csv", layout)
+    problems, summary = check_data(made / "telemetry", made / "labels.csv", layout)
     assert not problems
     assert summary["days"] == "2026-01-05 to 2026-03-05"
 
 
 def test_habits_overlap_so_that_no_counter_alone_tells_risky_from_heavy():
     behaviour = synthetic.behaviours(seed=7, block=0)
-    counters, _ = synthetic.play(behaviour, 60, np.datetime64("2026-01-05"), 7, 0, 0.0)
+    counters, _ = synthetic.simulate_block(behaviour, 60, np.datetime64("2026-01-05"), 7, 0, 0.0)
     risky, heavy = (behaviour == synthetic.BEHAVIOURS.index(name) for name in ("risky", "heavy"))
     for name, values in counters.items():
         level = values.mean(axis=1)
@@ -84,7 +84,7 @@ def test_habits_overlap_so_that_no_counter_alone_tells_risky_from_heavy():
 
 def test_drift_raises_deposits_and_moves_play_into_the_night():
     def share_and_deposits(drift: float) -> tuple[float, float]:
-        counters, _ = synthetic.play(synthetic.behaviours(7, 0), 30, np.datetime64("2026-01-05"), 7, 0, drift)
+        counters, _ = synthetic.simulate_block(synthetic.behaviours(7, 0), 30, np.datetime64("2026-01-05"), 7, 0, drift)
         return counters["night_minutes"].sum() / counters["minutes"].sum(), counters["deposits"].sum()
 
     (night, deposits), (later_night, later_deposits) = share_and_deposits(0.0), share_and_deposits(1.0)
@@ -94,7 +94,7 @@ def test_drift_raises_deposits_and_moves_play_into_the_night():
 
 def test_weekends_are_livelier_for_normal_players():
     behaviour = synthetic.behaviours(7, 0)
-    counters, _ = synthetic.play(behaviour, 56, np.datetime64("2026-01-05"), 7, 0, 0.0)
+    counters, _ = synthetic.simulate_block(behaviour, 56, np.datetime64("2026-01-05"), 7, 0, 0.0)
     sessions = counters["sessions"][behaviour == synthetic.BEHAVIOURS.index("normal")]
     weekend = np.arange(56) % 7 >= 5  # 2026-01-05 was a Monday
     assert sessions[:, weekend].mean() > 1.3 * sessions[:, ~weekend].mean()
@@ -104,5 +104,5 @@ def test_weekends_are_livelier_for_normal_players():
 def test_the_sample_speaks_of_the_projects_own_classes(tmp_path, classes):
     synthetic.generate(tmp_path, users=2_000, days=2, classes=classes)
     assert set(column(tmp_path / "labels.csv", "label")) == set(classes)
-    assert set(column(tmp_path / "truth.csv", "behaviour")) == {*classes, *synthetic.UNSEEN}
+    assert set(column(tmp_path / "truth.csv", "behaviour")) == {*classes, *synthetic.NEVER_LABELLED}
     assert column(tmp_path / "truth.csv", "behaviour").count(classes[-1]) < 100, "the rare class stays rare"

@@ -199,5 +199,5 @@ def test_a_ready_table_takes_named_columns_users_days_and_labels(tmp_path):
 
 def test_a_bucket_holds_all_records_of_its_users(tmp_path):
     batch = pa.record_batch({"user": ["b", "a", "b"], "bucket": pa.array([1, 0, 1], pa.int32())})
-    split = {bucket: part.column("user").to_pylist() for bucket, part in telemetry.by_bucket(batch, 2)}
+    split = {bucket: part.column("user").to_pylist() for bucket, part in telemetry.split_by_bucket(batch, 2)}
     assert split == {0: ["a"], 1: ["b", "b"]}

@@ -10,10 +10,10 @@ TIME = np.arange(DAYS) / (DAYS - 1)
 NOISE = np.random.default_rng(3).normal(size=DAYS)
 
 
-def fit_one(series: np.ndarray, present: np.ndarray | None = None) -> trend.Trend:
+def fit_one(series: np.ndarray, present: np.ndarray | None = None) -> trend.Trends:
     """The fit of one series of one user."""
     everywhere = np.ones((1, len(series)), bool)
-    return trend.fit(series[None, None], everywhere if present is None else present[None])
+    return trend.fit_trends(series[None, None], everywhere if present is None else present[None])
 
 
 def test_a_straight_line_is_found_in_units_of_its_maximum():
@@ -58,7 +58,7 @@ def test_the_line_is_that_of_the_recorded_days():
     present = np.arange(DAYS) % 3 == 0
     series = np.where(present, NOISE, 0.0)
     line = np.polyval(np.polyfit(TIME[present], series[present], 1), TIME)
-    rest = trend.without_line(series[None], present[None].astype(float))[0]
+    rest = trend.subtract_line(series[None], present[None].astype(float))[0]
     np.testing.assert_allclose(rest, np.where(present, series - line, 0), atol=1e-9)
 
 
@@ -71,8 +71,8 @@ def test_zeros_and_a_single_record_give_finite_numbers():
 def test_a_series_is_fitted_the_same_alone_and_among_others():
     series = np.random.default_rng(0).gamma(1, 1, (20, 3, DAYS))
     present = np.random.default_rng(1).random((20, DAYS)) > 0.1
-    together = trend.fit(series, present)
-    alone = trend.fit(series[7:8], present[7:8])
+    together = trend.fit_trends(series, present)
+    alone = trend.fit_trends(series[7:8], present[7:8])
     np.testing.assert_allclose(together.slope.reshape(20, 3)[7], alone.slope, atol=1e-9)
     np.testing.assert_allclose(together.changes.reshape(20, 3, -1)[7], alone.changes, atol=1e-9)
 
@@ -82,7 +82,7 @@ def test_with_more_refits_the_fit_becomes_the_most_likely_one(monkeypatch):
     series = 3 + NOISE.cumsum() - NOISE.cumsum().min()
     scaled = series / series.max()
     rest = scaled - np.polyval(np.polyfit(TIME, scaled, 1), TIME)
-    chosen = trend.used_terms(rest[None])[0]
+    chosen = trend.select_terms(rest[None])[0]
     x, variance = trend.terms(DAYS).columns[:, chosen], trend.terms(DAYS).variance[chosen]
     change = trend.CHANGES
     for _ in range(200):

@@ -40,7 +40,7 @@ def answer(labels, kind=JSON, columns=False):
     scores = SimpleNamespace(
         probabilities=np.full((n, 3), 1 / 3), rarity=np.full(n, 0.5), unknown=np.zeros(n), label=np.array(labels)
     )
-    return wire.render(scores, wire.Asked(np.zeros((n, 2)), columns), kind)
+    return wire.render_scores(scores, wire.ScoreRequest(np.zeros((n, 2)), columns), kind)
 
 
 def question(n):

@@ -120,7 +120,7 @@ def test_what_the_endpoint_on_this_machine_captures_is_read_back(tmp_path, shape
         kind, body = wire.JSON, json.dumps({shape: table.values.tolist()})
     answer = wire.CSV if shape == "csv" else wire.JSON
     scores = Model().score(table.values)
-    answered = wire.render(scores, wire.read_request(body, kind, NAMES), answer)
+    answered = wire.render_scores(scores, wire.read_request(body, kind, NAMES), answer)
     Capture(tmp_path).record((kind, body), (answer, answered), "team-7")
     rows, tally = one(tmp_path)
     np.testing.assert_array_equal(rows.values, table.values)

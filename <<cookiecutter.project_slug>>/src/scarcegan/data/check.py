@@ -1,4 +1,4 @@
-"""Check: everything that is wrong with the data at once, and a short summary; nothing is written that stays."""
+"""Check: list every problem in the data at once, with a short summary. Only temporary files are written."""
 
 import tempfile
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Literal
 import duckdb
 
 from scarcegan.data import files, ready_tables, telemetry
-from scarcegan.data.labels import Labels, empty_classes, lookup, read_labels, strangers
+from scarcegan.data.labels import UserLabels, classes_without_users, labels_of, labels_without_rows, read_labels
 from scarcegan.data.rules import Layout
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
@@ -19,25 +19,32 @@ BUCKET_USERS = 5_000
 Summary = dict[str, object]
 
 
-def check(
+def check_data(
     path: Path,
     labels: Path | None,
     layout: Layout,
     kind: Literal["telemetry", "features"] = "telemetry",
     columns: Sequence[str] = (),
 ) -> tuple[list[str], Summary]:
-    """Problems, a sentence each (none: the data can be used), and a summary of rows, users, days and users per class.
+    """Check telemetry or a ready feature table, with its labels.
 
-    What keeps the files from being read at all is the only problem that is then found.
+    - path: file or folder of the data
+    - labels: file or folder of labels, None when they are in the data
+    - kind: what `path` holds
+    - columns: feature columns of a ready table; none: every numeric one
+
+    Returns the problems, a sentence each (none: the data can be used), and a summary: files, rows, users, days and
+    users
+    per class. When a file cannot be read, that is the only problem and the summary is incomplete.
     """
     problems: list[str] = []
     summary: Summary = {}
-    with tempfile.TemporaryDirectory() as scratch, closing(files.connect(Path(scratch))) as connection:
+    with tempfile.TemporaryDirectory() as scratch, closing(files.connect_duckdb(Path(scratch))) as connection:
         try:
             if kind == "telemetry":
                 check_telemetry(connection, Path(path), labels, layout, Path(scratch), problems, summary)
             else:
-                check_table(connection, Path(path), labels, layout, columns, problems, summary)
+                check_ready_table(connection, Path(path), labels, layout, columns, problems, summary)
         except UserError as error:
             problems.append(str(error))
     return problems, summary
@@ -52,23 +59,30 @@ def check_telemetry(
     problems: list[str],
     summary: Summary,
 ) -> None:
-    """Fill `problems` and `summary` from telemetry."""
+    """Check telemetry; add what is found to `problems` and `summary`. scratch: folder for temporary files.
+
+    Raises UserError when the data cannot be read at all.
+    """
     sources = telemetry.open_telemetry(path, layout)
-    found = telemetry.survey(connection, sources, layout)
+    found = telemetry.scan_telemetry(connection, sources, layout)
     problems += [problem.message for problem in found.problems]
     known = check_labels(connection, labels, sources, layout, problems)
     per_class: Counter[int] = Counter()
-    for bucket in telemetry.buckets(connection, found, layout, scratch, BUCKET_USERS):
-        users = telemetry.dense(bucket, found.window.days, len(layout.counters))
-        problems += [problem.message for problem in telemetry.mistakes(connection, users, found, layout)]
-        per_class.update((users.label if known is None else lookup(known, users.user_id)).tolist())
+    for bucket in telemetry.write_buckets(connection, found, layout, scratch, BUCKET_USERS):
+        users = telemetry.read_bucket(bucket, found.window.days, len(layout.counters))
+        problems += [problem.message for problem in telemetry.find_conflicts(connection, users, found, layout)]
+        per_class.update((users.label if known is None else labels_of(known, users.user_id)).tolist())
     if known is None and set(per_class) != {UNLABELLED}:
-        problems += [problem.message for problem in empty_classes(per_class, path, layout)]
+        problems += [problem.message for problem in classes_without_users(per_class, path, layout)]
     summary |= {"files": sum(len(source.files) for source in sources), "rows": found.rows}
-    summary |= {"users": per_class.total(), "days": str(found.window), "users_per_class": by_name(per_class, layout)}
+    summary |= {
+        "users": per_class.total(),
+        "days": str(found.window),
+        "users_per_class": users_by_class(per_class, layout),
+    }
 
 
-def check_table(
+def check_ready_table(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     labels: Path | None,
@@ -77,22 +91,25 @@ def check_table(
     problems: list[str],
     summary: Summary,
 ) -> None:
-    """Fill `problems` and `summary` from a ready feature table."""
-    sources = ready_tables.open_ready(path, layout, columns)
-    chosen, columns = columns, ready_tables.feature_columns(connection, sources, layout, columns)
-    rows, found = ready_tables.survey(connection, sources, layout, columns)
+    """Check a ready feature table; add what is found to `problems` and `summary`.
+
+    Raises UserError when the data cannot be read at all.
+    """
+    sources = ready_tables.open_ready_table(path, layout, columns)
+    chosen, columns = columns, ready_tables.select_feature_columns(connection, sources, layout, columns)
+    rows, found = ready_tables.scan_ready_table(connection, sources, layout, columns)
     problems += [problem.message for problem in found]
     known = check_labels(connection, labels, sources, layout, problems)
     per_class: Counter[int] = Counter()
-    for table in ready_tables.tables(connection, sources, layout, columns, 50_000):
-        per_class.update((table.label if known is None else lookup(known, table.user_id)).tolist())
+    for table in ready_tables.read_ready_table(connection, sources, layout, columns, 50_000):
+        per_class.update((table.label if known is None else labels_of(known, table.user_id)).tolist())
     if known is None and set(per_class) != {UNLABELLED}:
-        problems += [problem.message for problem in empty_classes(per_class, path, layout)]
+        problems += [problem.message for problem in classes_without_users(per_class, path, layout)]
     summary |= {"files": sum(len(source.files) for source in sources), "rows": rows, "features": len(columns)}
     unused = [] if chosen else ready_tables.unused_columns(sources, layout, columns)
     if unused:
-        summary["columns_left_out"] = f"{', '.join(unused)} (text or empty). {ready_tables.NAMES}"
-    summary |= {"rows_per_class": by_name(per_class, layout)}
+        summary["columns_left_out"] = f"{', '.join(unused)} (text or empty). {ready_tables.CATEGORY_ADVICE}"
+    summary |= {"rows_per_class": users_by_class(per_class, layout)}
 
 
 def check_labels(
@@ -101,15 +118,20 @@ def check_labels(
     sources: list[files.Source],
     layout: Layout,
     problems: list[str],
-) -> Labels | None:
-    """Labels of the labels file, if there is one, its problems added to `problems`."""
+) -> UserLabels | None:
+    """Read the labels file `path` and add its problems to `problems`. Returns the labels, None without a file.
+
+    sources: the data files, in which every labelled user must occur.
+    """
     if path is None:
         return None
     known, found = read_labels(connection, Path(path), layout)
-    problems += [problem.message for problem in found + strangers(connection, known, sources, layout, Path(path))]
+    problems += [
+        problem.message for problem in found + labels_without_rows(connection, known, sources, layout, Path(path))
+    ]
     return known
 
 
-def by_name(counts: Counter[int], layout: Layout) -> dict[str, int]:
-    """Counts under the names of the classes, the unlabelled last."""
+def users_by_class(counts: Counter[int], layout: Layout) -> dict[str, int]:
+    """Class name -> count, "unlabelled" last. counts: class position -> count."""
     return {name: counts[i] for i, name in enumerate(layout.classes)} | {UNLABELLED_NAME: counts[UNLABELLED]}

@@ -1,6 +1,6 @@
-"""Files of records: find Parquet and CSV files, read their headers, and let DuckDB scan them as one table.
+"""Data files: find Parquet and CSV files, read their headers, and scan them with DuckDB as one table.
 
-What a damaged or odd file says is turned into one sentence here. Nothing here knows what the columns mean.
+Errors of DuckDB and Arrow become one sentence that names the file. What the columns mean is not known here.
 """
 
 import csv
@@ -22,58 +22,70 @@ import pyarrow.parquet as pq
 from scarcegan.data.schema import first_line
 from scarcegan.errors import UserError
 
-PARQUET = (".parquet", ".pq")
-TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
 DELIMITERS = ",;\t|"
-NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
-FILE = "file of the record"  # DuckDB's column for it; no user calls a column so
-MEMORY = "1GB"  # at most, of DuckDB's own; a scan needs far less
+NUMERIC_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+FILE_COLUMN = "file of the record"  # name of the scan's column with each row's file
+DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files that share a header. columns: name -> number, time, text or other; those of CSV files are all text."""
+    """Files that have the same header.
+
+    - files: their paths
+    - columns: column name -> "number", "time", "text" or "other"; every column of a CSV file is "text"
+    - delimiter: of CSV files; "" for Parquet
+    - class_name: the class folder that the files lie in, None when they lie in no class folder
+    """
 
     files: tuple[Path, ...]
     columns: dict[str, str]
-    delimiter: str = ""  # of CSV; Parquet has none
-    class_name: str | None = None  # of the class folder they lie in
+    delimiter: str = ""
+    class_name: str | None = None
 
     @property
     def table(self) -> str:
-        """What stands behind FROM: the columns, and FILE."""
-        files = "[" + ", ".join(literal(glob.escape(str(file))) for file in self.files) + "]"
+        """SQL that follows FROM: all columns of the files as one table, and in FILE_COLUMN each row's file."""
+        files = "[" + ", ".join(sql_literal(glob.escape(str(file))) for file in self.files) + "]"
         if not self.delimiter:
-            return f"read_parquet({files}, filename={literal(FILE)})"
-        columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self.columns) + "}"
+            return f"read_parquet({files}, filename={sql_literal(FILE_COLUMN)})"
+        columns = "{" + ", ".join(f"{sql_literal(name)}: 'VARCHAR'" for name in self.columns) + "}"
         return (
-            f"read_csv({files}, columns={columns}, delim={literal(self.delimiter)}, quote='\"', escape='\"', "
-            f"header=true, auto_detect=false, null_padding=false, filename={literal(FILE)})"
+            f"read_csv({files}, columns={columns}, delim={sql_literal(self.delimiter)}, quote='\"', escape='\"', "
+            f"header=true, auto_detect=false, null_padding=false, filename={sql_literal(FILE_COLUMN)})"
         )
 
     def only(self, file: Path) -> "Source":
-        """The same, of one of the files."""
+        """A Source of one of these files, with the same columns and class."""
         return Source((file,), self.columns, self.delimiter, self.class_name)
 
 
-def literal(text: str) -> str:
-    """Text as an SQL literal."""
+def sql_literal(text: str) -> str:
+    """A text as an SQL literal in single quotes."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def name(column: str) -> str:
-    """A column's name in SQL."""
+def sql_name(column: str) -> str:
+    """A column name as an SQL identifier in double quotes."""
     return '"' + column.replace('"', '""') + '"'
 
 
-def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB of its own, which spills into `scratch`. It loads no extensions, so days are those of UTC."""
+def connect_duckdb(scratch: Path) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB that writes what does not fit into memory to the folder `scratch`.
+
+    It loads no extensions, so days are days in UTC.
+    """
     extensions = {"autoload_known_extensions": False, "autoinstall_known_extensions": False}
-    return duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(scratch), **extensions})
+    return duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(scratch), **extensions})
 
 
-def find(path: Path) -> list[Path]:
-    """The data files of a file or folder, in name order; hidden ones and other kinds are left out."""
+def find_data_files(path: Path) -> list[Path]:
+    """The Parquet and CSV files of `path`, in name order: the file itself, or all below a folder but hidden ones.
+
+    Raises UserError when the path does not exist, or when the folder holds no such file.
+    """
     path = Path(path)
     if path.is_file():
         return [path]
@@ -81,53 +93,66 @@ def find(path: Path) -> list[Path]:
         raise UserError(
             f"{path}: no such file or folder. Correct data.path or data.labels, or make a sample: scarcegan data make."
         )
-    found = sorted(file for file in visible_files(path) if file.name.lower().endswith(PARQUET + TEXT))
+    found = sorted(file for file in visible_files(path) if file.name.lower().endswith(PARQUET_SUFFIXES + TEXT_SUFFIXES))
     if not found:
         raise UserError(f"{path}: no Parquet or CSV file in it. Put the records there, or correct the path.")
     return found
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Files below a folder, linked folders included, each folder once; hidden names are left out."""
-    met = set()
+    """Yield the files below a folder, through linked folders too, each folder once. Hidden names are left out."""
+    visited = set()
     for place, inside, names in os.walk(folder, followlinks=True):
-        inside[:] = [name for name in inside if not hidden(name)]
-        if os.path.realpath(place) in met:
+        inside[:] = [name for name in inside if not is_hidden(name)]
+        if os.path.realpath(place) in visited:
             inside.clear()
             continue
-        met.add(os.path.realpath(place))
-        yield from (path for name in names if not hidden(name) and (path := Path(place, name)).is_file())
+        visited.add(os.path.realpath(place))
+        yield from (path for name in names if not is_hidden(name) and (path := Path(place, name)).is_file())
 
 
-def hidden(name: str) -> bool:
-    """Names that tools leave behind: .crc, _SUCCESS."""
+def is_hidden(name: str) -> bool:
+    """Whether a file name starts with a dot or an underscore, as those do that tools leave behind (.crc, _SUCCESS)."""
     return name.startswith((".", "_"))
 
 
-def sources(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:
-    """Group files by header. `expected`: columns that are looked for, which tell the delimiter of a CSV file."""
+def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:
+    """Group files that have the same columns and delimiter: a Source for each group, in the order of the files.
+
+    expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them.
+
+    Raises UserError for a file that is empty or damaged, or that has an expected column twice.
+    """
     groups: dict[tuple, list[Path]] = {}
     for file in files:
-        columns, delimiter = header(file, expected)
+        columns, delimiter = read_header(file, expected)
         groups.setdefault((tuple(columns.items()), delimiter), []).append(file)
     return [
         Source(tuple(group), dict(columns), delimiter, class_name) for (columns, delimiter), group in groups.items()
     ]
 
 
-def header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
-    """Columns with what they hold, and the delimiter (empty for Parquet)."""
-    if file.name.lower().endswith(PARQUET):
+def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
+    """The columns of a file (name -> "number", "time", "text" or "other") and its delimiter ("" for Parquet).
+
+    expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them.
+
+    Raises UserError for a file that is empty or damaged, or that has an expected column twice.
+    """
+    if file.name.lower().endswith(PARQUET_SUFFIXES):
         return parquet_columns(file), ""
     columns, delimiter = csv_columns(file, expected)
-    twins = [column for column in expected if columns.count(column) > 1]
-    if twins:
-        raise UserError(f"{file}: two columns are called '{twins[0]}'. Rename or remove one.")
-    return dict.fromkeys(distinct(columns, expected), "text"), delimiter
+    repeated = [column for column in expected if columns.count(column) > 1]
+    if repeated:
+        raise UserError(f"{file}: two columns are named '{repeated[0]}'. Rename or remove one.")
+    return dict.fromkeys(unique_names(columns, expected), "text"), delimiter
 
 
-def distinct(columns: list[str], expected: tuple[str, ...]) -> list[str]:
-    """The names, with another one for those that nobody asked for and that SQL would refuse: blank or not the first."""
+def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
+    """The column names of a CSV file, each different from the others even when case is ignored, as SQL wants it.
+
+    Expected names stay. Another name that is blank or occurs before becomes "column <position>", counted from 1.
+    """
     taken, names = {column.casefold() for column in expected if column in columns}, []
     for position, column in enumerate(columns, start=1):
         usable = column in expected or (column and column.casefold() not in taken)
@@ -137,31 +162,37 @@ def distinct(columns: list[str], expected: tuple[str, ...]) -> list[str]:
 
 
 def parquet_columns(file: Path) -> dict[str, str]:
-    """Columns with what they hold, from the file's footer."""
+    """The columns of a Parquet file, name -> "number", "time", "text" or "other", read from the file's footer.
+
+    Raises UserError for a damaged file.
+    """
     try:
         schema = pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{file}: damaged or truncated Parquet ({first_line(error)}). Copy or export it again."
         ) from error
-    return {field.name: kind(field.type) for field in schema}
+    return {field.name: column_kind(field.type) for field in schema}
 
 
-def kind(type_: pa.DataType) -> str:
-    """What an Arrow type can stand for."""
-    if any(test(type_) for test in NUMBERS):
+def column_kind(type_: pa.DataType) -> str:
+    """How the values of an Arrow type are read: "number", "time", "text" or "other"."""
+    if any(test(type_) for test in NUMERIC_TYPES):
         return "number"
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return "time"
     if pa.types.is_dictionary(type_):
-        return kind(type_.value_type)
+        return column_kind(type_.value_type)
     return "text" if pa.types.is_string(type_) or pa.types.is_large_string(type_) else "other"
 
 
 def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
-    """Names in a CSV file's first line, and the delimiter under which most expected names are found."""
+    """The column names in the first line of a CSV file, and the delimiter under which most expected names are found.
+
+    Raises UserError for a file that is empty or is not UTF-8 text.
+    """
     try:
-        with opened(file) as lines:
+        with open_text(file) as lines:
             first = next(lines, "")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(
@@ -174,39 +205,49 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Iterator[str]]:
-    """Lines of a text file, compressed or not."""
+def open_text(file: Path) -> Iterator[Iterator[str]]:
+    """Open a UTF-8 text file, gzipped or not, as an iterator over its lines."""
     open_ = gzip.open if file.name.lower().endswith(".gz") else open
     with open_(file, "rt", encoding="utf-8-sig", newline="") as lines:
         yield lines
 
 
 @contextmanager
-def reading(sources: Sequence[Source]) -> Iterator[None]:
-    """Turn what DuckDB says of a file it cannot scan into a sentence that names the file and, in CSV, the row."""
+def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
+    """Context manager: turn a DuckDB error into a UserError that names the unreadable file and, in CSV, the row.
+
+    sources: the files that are scanned inside. A full disk raises OSError (ENOSPC) instead.
+    """
     try:
         yield
     except duckdb.Error as error:
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "no space left", tempfile.gettempdir()) from error
-        raise UserError(f"{damage(sources, error)}. Mend the file, or export it again.") from error
+        raise UserError(f"{describe_damage(sources, error)}. Repair the file, or export it again.") from error
 
 
-def damage(sources: Sequence[Source], error: duckdb.Error) -> str:
-    """Where the damage is, found by reading each file alone, and what it is."""
+def describe_damage(sources: Sequence[Source], error: duckdb.Error) -> str:
+    """A sentence without full stop that says which of the files cannot be read, in which row, and why.
+
+    Each file is scanned alone to find the one. error: what the scan of all files raised; used when each file alone is
+    fine.
+    """
     for source in sources:
         for file in source.files:
             try:
-                with connect(Path(tempfile.gettempdir())) as connection:
-                    columns = ", ".join(f"max({name(column)})" for column in source.columns)
+                with connect_duckdb(Path(tempfile.gettempdir())) as connection:
+                    columns = ", ".join(f"max({sql_name(column)})" for column in source.columns)
                     connection.execute(f"SELECT {columns} FROM {source.only(file).table}")
-            except duckdb.Error as own:
-                return f"{file}{said(own)}"
-    return said(error).removeprefix(": ")
+            except duckdb.Error as damage:
+                return f"{file}{duckdb_message(damage)}"
+    return duckdb_message(error).removeprefix(": ")
 
 
-def said(error: duckdb.Error) -> str:
-    """DuckDB's message without its advice: ` row 4: expected number of columns: 3 found: 2`."""
+def duckdb_message(error: duckdb.Error) -> str:
+    """DuckDB's error message without its advice, for use behind a file name.
+
+    For CSV ` row 4: expected number of columns: 3 found: 2`, otherwise `: ` and the first line of the message.
+    """
     lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
     place = re.search(r"CSV Error on Line: (\d+)", lines[0])
     if not place:
@@ -215,10 +256,10 @@ def said(error: duckdb.Error) -> str:
     return f" row {place[1]}: {next(known, 'cannot be read')[:200].lower()}"
 
 
-def row_of(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:
-    """Row of the first (or nth further) record in `file` for which `test` holds, as a person counts.
+def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:
+    """The row number of the first record in `file` for which the SQL condition `test` holds; nth: of the nth after it.
 
-    In CSV the header is row 1 and the number is that of the line; in Parquet the first record is row 1.
+    In CSV the header is row 1 and the number is that of the line in an editor; in Parquet the first record is row 1.
     """
     connection.execute("SET preserve_insertion_order = true")
     numbered = f'SELECT *, row_number() OVER () AS "row number" FROM {source.only(file).table}'
@@ -226,12 +267,15 @@ def row_of(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, te
         f'SELECT "row number" FROM ({numbered}) WHERE {test} ORDER BY 1 LIMIT 1 OFFSET {nth}'
     ).fetchone()
     record = found[0] if found else 0
-    return line_of(file, record, source.delimiter) if source.delimiter else record
+    return line_number(file, record, source.delimiter) if source.delimiter else record
 
 
-def line_of(file: Path, record: int, delimiter: str) -> int:
-    """The line on which a CSV record begins; the header is record 0. Blank lines count, as they do in an editor."""
-    with opened(file) as lines:
+def line_number(file: Path, record: int, delimiter: str) -> int:
+    """The line, counted from 1, on which a CSV record begins. record: counted from 1; 0 is the header.
+
+    Blank lines count, and a record may span several lines, as in an editor.
+    """
+    with open_text(file) as lines:
         reader = csv.reader(lines, delimiter=delimiter)
         begins, seen = 1, -1
         for row in reader:

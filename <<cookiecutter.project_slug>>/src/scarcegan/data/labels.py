@@ -1,6 +1,6 @@
-"""Labels: who is known to be what, from a file with a row per labelled user.
+"""Labels: the known class of each labelled user, read from a file with one row per labelled user.
 
-Labels may also stand in class folders or in a column beside the data; checks.py reads those.
+Labels in class folders or in a column of the data are read by telemetry.py and ready_tables.py.
 """
 
 from collections import Counter
@@ -13,33 +13,52 @@ import pyarrow as pa
 
 from scarcegan.data import files
 from scarcegan.data.files import Source
-from scarcegan.data.rules import Layout, Problem, Rule, label_code, need_columns, tally, text, unknown_label
+from scarcegan.data.rules import (
+    Layout,
+    Problem,
+    Rule,
+    count_broken_rules,
+    label_position_sql,
+    require_columns,
+    text_sql,
+    unknown_label_rule,
+)
 from scarcegan.data.schema import UNLABELLED
 
-Labels = dict[str, int]
+UserLabels = dict[str, int]
 
 
-def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[Labels, list[Problem]]:
-    """Label of every labelled user of a file or folder, and what is wrong with it. Blank labels are none."""
-    labels: Labels = {}
+def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[UserLabels, list[Problem]]:
+    """Read a labels file or folder: the class position of every labelled user, and the problems in the files.
+
+    Rows with a blank label, or with "unlabelled", are skipped.
+
+    Raises UserError when a file cannot be read, or lacks the user or label column.
+    """
+    labels: UserLabels = {}
     problems = []
-    for source in files.sources(files.find(path), (layout.user, layout.label)):
-        need_columns(source, layout, (layout.user, layout.label))
-        empty = Rule(layout.user, f"{text(layout.user)} IS NULL", "is empty", "A label needs its user. Correct it.")
-        problems += tally(connection, source, [empty, unknown_label(source, layout)], "NULL")[2]
-        with files.reading([source]):
+    for source in files.group_by_header(files.find_data_files(path), (layout.user, layout.label)):
+        require_columns(source, layout, (layout.user, layout.label))
+        empty = Rule(
+            layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", "Every label needs a user. Correct it."
+        )
+        problems += count_broken_rules(connection, source, [empty, unknown_label_rule(source, layout)], "NULL")[2]
+        with files.naming_the_damaged_file([source]):
             rows = connection.execute(
-                f"SELECT {text(layout.user)}, {label_code(source, layout)} FROM {source.table} "
-                f"WHERE {text(layout.user)} IS NOT NULL AND {label_code(source, layout)} <> {UNLABELLED}"
+                f"SELECT {text_sql(layout.user)}, {label_position_sql(source, layout)} FROM {source.table} "
+                f"WHERE {text_sql(layout.user)} IS NOT NULL AND {label_position_sql(source, layout)} <> {UNLABELLED}"
             ).fetchall()
-        problems += merge(labels, rows, source, layout)
+        problems += add_labels(labels, rows, source, layout)
     if not problems:
-        problems += empty_classes(Counter(labels.values()), path, layout)
+        problems += classes_without_users(Counter(labels.values()), path, layout)
     return labels, problems
 
 
-def merge(labels: Labels, rows: list[tuple[str, int]], source: Source, layout: Layout) -> list[Problem]:
-    """Add rows to `labels`; a user labelled twice differently keeps the first label and is a problem."""
+def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, layout: Layout) -> list[Problem]:
+    """Add (user, class position) rows to `labels`. Returns a problem when users have two different labels.
+
+    Such a user keeps the label that was read first. source: the files the rows come from, named in the problem.
+    """
     twice = [(user, labels[user], label) for user, label in rows if labels.setdefault(user, label) != label]
     if not twice:
         return []
@@ -50,28 +69,31 @@ def merge(labels: Labels, rows: list[tuple[str, int]], source: Source, layout: L
     return [Problem(f"{file}: user '{user}' is labelled {names}{more}. Keep one label per user.", len(twice))]
 
 
-def empty_classes(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
-    """A problem if a class has no user, given the users per label."""
+def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
+    """A problem when some class has no labelled user, otherwise nothing. counts: class position -> users."""
     missing = [name for i, name in enumerate(layout.classes) if not counts[i]]
     if not missing:
         return []
     found = ", ".join(f"{name} {counts[i]:,}" for i, name in enumerate(layout.classes))
     return [
         Problem(
-            f"{path}: nobody is labelled '{missing[0]}' (found: {found}). "
-            "Label some users so, or remove the class under labels in config.yaml."
+            f"{path}: no user is labelled '{missing[0]}' (found: {found}). "
+            "Label some users with it, or remove the class under labels in config.yaml."
         )
     ]
 
 
-def strangers(
-    connection: duckdb.DuckDBPyConnection, labels: Labels, sources: Sequence[Source], layout: Layout, path: Path
+def labels_without_rows(
+    connection: duckdb.DuckDBPyConnection, labels: UserLabels, sources: Sequence[Source], layout: Layout, path: Path
 ) -> list[Problem]:
-    """A problem if a labelled user is not in the data."""
+    """A problem when labelled users have no row in the data, otherwise nothing. It may be dropped.
+
+    sources: the data files; path: the labels file, named in the problem.
+    """
     connection.register("labelled", pa.table({"known": pa.array(labels, pa.string())}))
     seen: set[str] = set()
     for source in sources:
-        who = f"SELECT {text(layout.user)} AS u FROM {source.table}"
+        who = f"SELECT {text_sql(layout.user)} AS u FROM {source.table}"
         found = connection.execute(f"SELECT DISTINCT u FROM ({who}) SEMI JOIN labelled ON u = known").fetchall()
         seen.update(user for (user,) in found)
     missing = [user for user in labels if user not in seen]
@@ -85,6 +107,6 @@ def strangers(
     return [Problem(message, len(missing), droppable=True)]
 
 
-def lookup(labels: Labels, user_id: np.ndarray) -> np.ndarray:
-    """Label of each user, int8 [n]; UNLABELLED where there is none."""
+def labels_of(labels: UserLabels, user_id: np.ndarray) -> np.ndarray:
+    """The class position of each user, int8 [n]; UNLABELLED for a user without a label."""
     return np.fromiter((labels.get(user, UNLABELLED) for user in user_id), np.int8, len(user_id))

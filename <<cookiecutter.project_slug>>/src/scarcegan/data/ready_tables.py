@@ -1,6 +1,6 @@
-"""Ready feature tables: a row per user, made elsewhere, with the label beside it or in a file of its own.
+"""Ready feature tables: features per user that were made elsewhere, with the label in a column or in a file of its own.
 
-Columns are numbers, or names where data.categories says so; a name is handed on as its code (categories.py).
+Columns are numbers, or names when listed under data.categories; a name is replaced by its code (categories.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,59 +15,61 @@ import pyarrow.compute as pc
 
 from scarcegan.data import files
 from scarcegan.data.categories import MOST_TEXTS, Categories, code, places, with_codes
-from scarcegan.data.files import Source, literal, name
+from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
-    DROP,
+    DROP_ADVICE,
     Layout,
     Problem,
     Rule,
-    class_folders,
-    day,
-    describe,
-    label_code,
-    need_columns,
-    number,
-    tally,
-    text,
-    unknown_label,
+    count_broken_rules,
+    day_sql,
+    label_position_sql,
+    number_sql,
+    open_sources,
+    rule_problem,
+    text_sql,
+    unknown_label_rule,
 )
 from scarcegan.data.schema import KEYS, UNLABELLED, FeatureTable
 from scarcegan.errors import UserError
 
-NAMES = "A column of names belongs under data.categories."
-NO_DAY = date(1970, 1, 1)  # a table without a time column knows none
-LARGEST = 1e38  # of a 32-bit number, about
+CATEGORY_ADVICE = "List a column of names under data.categories."
+NO_DAY = date(1970, 1, 1)  # as_of of a table without a time column
+LARGEST_FLOAT32 = 1e38  # a larger number may not fit into 32 bits
 
 
-def open_ready(path: Path, layout: Layout, columns: Sequence[str]) -> list[Source]:
-    """The files of the table; UserError if there are none or a named column is missing. Without a user column rows are
-    numbered.
+def open_ready_table(path: Path, layout: Layout, columns: Sequence[str]) -> list[Source]:
+    """The files of a ready table at `path`, grouped by header and class folder. columns: feature columns, may be empty.
+
+    When `layout.user` is "", the table needs no user column.
+
+    Raises UserError when there are no files, or when one lacks a column that is named.
     """
-    expected = (*([layout.user] if layout.user else []), *columns, *layout.categories)
-    folders = class_folders(Path(path), layout.classes)
-    groups = [(folder.name, files.find(folder)) for folder in folders] if folders else [(None, files.find(path))]
-    opened = [source for class_name, inside in groups for source in files.sources(inside, expected, class_name)]
-    for source in opened:
-        need_columns(source, layout, expected)
-    return opened
+    users = [layout.user] if layout.user else []
+    return open_sources(Path(path), layout, (*users, *columns, *layout.categories))
 
 
-def feature_columns(
+def select_feature_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[str, ...]:
-    """The chosen columns, or every one that holds nothing but numbers; then the categories.
+    """The names of the feature columns: `columns`, or every numeric column when it is empty; then the categories.
 
-    UserError if none is left or files disagree.
+    Raises UserError when no column is left, when files have different numeric columns, or for a reserved name.
     """
     taken = sorted({*columns, *layout.categories} & set(KEYS))
     if taken:
         key = "data.columns" if taken[0] in columns else "data.categories"
-        raise UserError(f"{key}: '{taken[0]}' has a meaning of its own in feature tables. Rename that column.")
-    return (*(columns or numbers(connection, sources, layout)), *layout.categories)
+        raise UserError(f"{key}: '{taken[0]}' is a reserved column name in feature tables. Rename that column.")
+    return (*(columns or common_numeric_columns(connection, sources, layout)), *layout.categories)
 
 
-def numbers(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> tuple[str, ...]:
-    """Every column that holds nothing but numbers and is no category; UserError if files disagree."""
+def common_numeric_columns(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
+) -> tuple[str, ...]:
+    """The columns that hold only numbers in every file and are neither keys nor categories.
+
+    Raises UserError when there are none, or when files differ.
+    """
     keys = {layout.user, layout.time, layout.label, *KEYS, *layout.categories}
     found = [numeric_columns(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
     if not found[0] and not layout.categories:
@@ -85,111 +87,136 @@ def numbers(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], la
 
 
 def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
-    """Columns that are neither a feature nor a key, in the order of the first file that has them."""
+    """The columns of the files that are neither keys nor among `columns`, in the order of the files."""
     used = {layout.user, layout.time, layout.label, *KEYS, *columns}
     return list(dict.fromkeys(column for source in sources for column in source.columns if column not in used))
 
 
 def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candidates: Sequence[str]) -> list[str]:
-    """Those candidates without any text; an entirely empty one is left out."""
+    """Those of the columns `candidates` that hold only numbers and blanks in this source, and at least one number."""
     if not candidates:
         return []
-    tests = [f"count({number(source, c)}) > 0 AND count({text(c)}) = count({number(source, c)})" for c in candidates]
-    with files.reading([source]):
+    tests = [
+        f"count({number_sql(source, c)}) > 0 AND count({text_sql(c)}) = count({number_sql(source, c)})"
+        for c in candidates
+    ]
+    with files.naming_the_damaged_file([source]):
         row = connection.execute(f"SELECT {', '.join(tests)} FROM {source.table}").fetchone() or ()
     return [column for column, numeric in zip(candidates, row, strict=True) if numeric]
 
 
-def rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
-    """Every way in which a row can be bad by itself. An empty feature is a missing value, no mistake."""
+def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
+    """The rules for a single row of a ready table. A blank feature is a missing value and breaks no rule."""
     found = []
     if layout.user:
-        found.append(Rule(layout.user, f"{text(layout.user)} IS NULL", "is empty", f"A row needs its user. {DROP}"))
+        found.append(
+            Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every row needs a user. {DROP_ADVICE}")
+        )
     if layout.time in source.columns:
-        bad = f"{day(source, layout.time)} IS NULL"
-        found.append(Rule(layout.time, bad, "is no date", f"Write dates as 2026-01-31. {DROP}"))
+        bad = f"{day_sql(source, layout.time)} IS NULL"
+        found.append(Rule(layout.time, bad, "is not a date", f"Write dates as 2026-01-31. {DROP_ADVICE}"))
     for column in columns:
         found += category_rules(source, column) if column in layout.categories else number_rules(source, column)
     if source.class_name is None and layout.label in source.columns:
-        found.append(unknown_label(source, layout))
+        found.append(unknown_label_rule(source, layout))
     return found
 
 
 def number_rules(source: Source, column: str) -> list[Rule]:
-    value, words = number(source, column), text(column)
+    """The rules that a value of a numeric feature breaks when it is text, infinite or too large."""
+    value, words = number_sql(source, column), text_sql(column)
     return [
-        Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{NAMES} {DROP}"),
-        Rule(column, f"abs({value}) > {LARGEST} AND NOT isnan({value})", "is infinite or far too large", DROP),
+        Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"),
+        Rule(
+            column,
+            f"abs({value}) > {LARGEST_FLOAT32} AND NOT isnan({value})",
+            "is infinite or far too large",
+            DROP_ADVICE,
+        ),
     ]
 
 
 def category_rules(source: Source, column: str) -> list[Rule]:
-    """Any text is a category, and so is a whole number; other numbers are something else."""
+    """The rules for a category: none for text; in a numeric column a value must be a whole number."""
     if source.columns[column] != "number":
         return []
-    value = number(source, column)
+    value = number_sql(source, column)
     test = f"{value} != trunc({value}) AND NOT isnan({value})"
-    return [Rule(column, test, "is no whole number", f"Categories are text or whole numbers. {DROP}")]
+    return [Rule(column, test, "is not a whole number", f"Categories are text or whole numbers. {DROP_ADVICE}")]
 
 
-def category(source: Source, column: str) -> str:
-    """SQL: a category as text. In Parquet 6.0 is the number 6; in CSV it is what the file says."""
-    words = text(column)
+def category_sql(source: Source, column: str) -> str:
+    """SQL: a category as text, NULL where blank. A number 6.0 of a Parquet file becomes "6"; CSV text stays."""
+    words = text_sql(column)
     return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
 
 
 def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:
-    """The most frequent texts of each category, with their codes."""
+    """Each category's most frequent texts with their codes, at most MOST_TEXTS of them, the most frequent first."""
     found = {}
     for column in layout.categories:
-        parts = [f"SELECT {category(source, column)} AS said FROM {source.table}" for source in sources]
+        parts = [f"SELECT {category_sql(source, column)} AS category FROM {source.table}" for source in sources]
         union = " UNION ALL ".join(parts)
-        with files.reading(sources):
+        with files.naming_the_damaged_file(sources):
             rows = connection.execute(
-                f"SELECT said FROM ({union}) WHERE said IS NOT NULL GROUP BY said "
-                f"ORDER BY count(*) DESC, said LIMIT {MOST_TEXTS}"
+                f"SELECT category FROM ({union}) WHERE category IS NOT NULL GROUP BY category "
+                f"ORDER BY count(*) DESC, category LIMIT {MOST_TEXTS}"
             ).fetchall()
-        found[column] = with_codes(said for (said,) in rows)
+        found[column] = with_codes(category for (category,) in rows)
     return found
 
 
-def survey(
+def scan_ready_table(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[int, list[Problem]]:
-    """Number of rows, and every problem found."""
+    """Count the rows and list every problem in a ready table. columns: the feature columns, categories included.
+
+    Raises UserError when the files hold no row or cannot be read.
+    """
     rows = 0
     problems: list[Problem] = []
     for source in sources:
-        own, _, bad = tally(connection, source, rules(source, layout, columns), "NULL")
+        own, _, bad = count_broken_rules(connection, source, row_rules(source, layout, columns), "NULL")
         rows, problems = rows + own, problems + bad
     if rows == 0:
-        raise UserError(f"{sources[0].files[0]}: a header and no rows. Export it again.")
+        raise UserError(f"{sources[0].files[0]}: it has a header but no rows. Export it again.")
     if layout.user:
-        problems += repeated(connection, sources, layout) + torn(connection, sources, layout)
+        problems += users_with_two_rows(connection, sources, layout) + users_with_two_labels(
+            connection, sources, layout
+        )
     return rows, problems
 
 
-def repeated(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> list[Problem]:
-    """A problem if a user has two rows for one day."""
-    parts = [f"SELECT {text(layout.user)} AS u, {as_of(source, layout)} AS d FROM {source.table}" for source in sources]
+def users_with_two_rows(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
+) -> list[Problem]:
+    """A problem when a user has more than one row for one day, otherwise nothing. It may not be dropped."""
+    parts = [
+        f"SELECT {text_sql(layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table}"
+        for source in sources
+    ]
     union = " UNION ALL ".join(parts)
-    with files.reading(sources):
+    with files.naming_the_damaged_file(sources):
         twice = f"SELECT u FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
         found = connection.execute(f"SELECT u, count(*) OVER () FROM ({twice}) ORDER BY u LIMIT 1").fetchone()
     if not found:
         return []
-    test = f"{text(layout.user)} = {literal(found[0])}"
+    test = f"{text_sql(layout.user)} = {sql_literal(found[0])}"
     rule = Rule(layout.user, test, "has more than one row", "Keep one row per user.")
     owner = next(s for s in sources if connection.execute(f"SELECT 1 FROM {s.table} WHERE {test} LIMIT 1").fetchone())
-    return [replace(describe(connection, owner, rule, found[1]), droppable=False)]
+    return [replace(rule_problem(connection, owner, rule, found[1]), droppable=False)]
 
 
-def torn(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> list[Problem]:
-    """A problem if a user's rows carry two labels."""
-    who, file = text(layout.user), name(files.FILE)
-    parts = [f"SELECT {who} AS u, {label_code(one, layout)} AS l, {file} AS f FROM {one.table}" for one in sources]
+def users_with_two_labels(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
+) -> list[Problem]:
+    """A problem when the rows of one user have different labels, otherwise nothing. It may not be dropped."""
+    who, file = text_sql(layout.user), sql_name(files.FILE_COLUMN)
+    parts = [
+        f"SELECT {who} AS u, {label_position_sql(one, layout)} AS l, {file} AS f FROM {one.table}" for one in sources
+    ]
     union = " UNION ALL ".join(parts)
-    with files.reading(sources):
+    with files.naming_the_damaged_file(sources):
         found = connection.execute(
             f"SELECT u, min(l), max(l), arg_max(f, l), count(*) OVER () FROM ({union}) "
             f"WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u HAVING min(l) < max(l) ORDER BY u LIMIT 1"
@@ -202,52 +229,57 @@ def torn(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layou
     return [Problem(f"{where}: user '{user}' is labelled {names}{more}. Keep one label per user.", count)]
 
 
-def as_of(source: Source, layout: Layout) -> str:
-    """SQL: the day a row knows about."""
-    return day(source, layout.time) if layout.time in source.columns else f"DATE '{layout.start or NO_DAY}'"
+def as_of_sql(source: Source, layout: Layout) -> str:
+    """SQL: the day a row knows about, from the time column; without one `layout.start`, or 1970-01-01."""
+    return day_sql(source, layout.time) if layout.time in source.columns else f"DATE '{layout.start or NO_DAY}'"
 
 
-def tables(
+def read_ready_table(
     connection: duckdb.DuckDBPyConnection,
     sources: Sequence[Source],
     layout: Layout,
     columns: Sequence[str],
     batch_rows: int,
 ) -> Iterator[FeatureTable]:
-    """The good rows in pieces, in the order of the files."""
+    """Yield the rows that break no rule as feature tables of at most `batch_rows` rows, in the order of the files.
+
+    columns: the feature columns, categories included. Without a user column, user_id is the row's number from 1.
+
+    Raises UserError for a file that cannot be read.
+    """
     categories = known_texts(connection, sources, layout)
     connection.execute("SET preserve_insertion_order = true")
     numbered = 0
     for source in sources:
-        bad = " OR ".join(f"({rule.test})" for rule in rules(source, layout, columns)) or "false"
-        who = text(layout.user) if layout.user else f"CAST(row_number() OVER () + {numbered} AS VARCHAR)"
-        values = [f"{value(source, column, layout)} AS {name(f'f{i}')}" for i, column in enumerate(columns)]
+        bad = " OR ".join(f"({rule.test})" for rule in row_rules(source, layout, columns)) or "false"
+        who = text_sql(layout.user) if layout.user else f"CAST(row_number() OVER () + {numbered} AS VARCHAR)"
+        values = [f"{feature_sql(source, column, layout)} AS {sql_name(f'f{i}')}" for i, column in enumerate(columns)]
         selected = [
             f"{who} AS user",
-            f"{as_of(source, layout)} AS as_of",
-            f"{label_code(source, layout)} AS label",
+            f"{as_of_sql(source, layout)} AS as_of",
+            f"{label_position_sql(source, layout)} AS label",
             *values,
         ]
         query = f"SELECT {', '.join(selected)} FROM {source.table} WHERE NOT coalesce({bad}, false)"
-        with files.reading([source]):
+        with files.naming_the_damaged_file([source]):
             for batch in connection.sql(query).to_arrow_reader(batch_rows):
                 numbered += batch.num_rows
-                yield table(batch, columns, categories)
+                yield as_feature_table(batch, columns, categories)
 
 
-def value(source: Source, column: str, layout: Layout) -> str:
-    """SQL: a feature as it is read, a category as text."""
+def feature_sql(source: Source, column: str, layout: Layout) -> str:
+    """SQL: a feature as a 32-bit number, or the text of a category."""
     if column in layout.categories:
-        return category(source, column)
-    return f"CAST({number(source, column)} AS FLOAT)"
+        return category_sql(source, column)
+    return f"CAST({number_sql(source, column)} AS FLOAT)"
 
 
-def table(batch: pa.RecordBatch, columns: Sequence[str], categories: Categories) -> FeatureTable:
-    """A piece as a feature table."""
+def as_feature_table(batch: pa.RecordBatch, columns: Sequence[str], categories: Categories) -> FeatureTable:
+    """A FeatureTable from a batch with the columns user, as_of, label, f0, f1, …; texts of categories become codes."""
     user_id = batch.column("user").to_numpy(zero_copy_only=False).astype(object)
     texts = places(columns, categories)
     values = [
-        codes(batch.column(f"f{i}")) if i in texts else batch.column(f"f{i}").to_numpy(zero_copy_only=False)
+        category_codes(batch.column(f"f{i}")) if i in texts else batch.column(f"f{i}").to_numpy(zero_copy_only=False)
         for i in range(len(columns))
     ]
     as_of = batch.column("as_of").to_numpy(zero_copy_only=False).astype("datetime64[D]")
@@ -255,8 +287,8 @@ def table(batch: pa.RecordBatch, columns: Sequence[str], categories: Categories)
     return FeatureTable(user_id, as_of, batch.column("label").to_numpy(), tuple(columns), rows, categories)
 
 
-def codes(column: pa.Array) -> np.ndarray:
-    """A column of texts [n] as codes, float [n], NaN where there is none; every text is hashed once."""
-    told = pc.dictionary_encode(column)
-    known = np.array([*(code(text) for text in told.dictionary.to_pylist()), np.nan])
-    return known[pc.fill_null(told.indices, len(known) - 1).to_numpy(zero_copy_only=False)]
+def category_codes(column: pa.Array) -> np.ndarray:
+    """Replace a column of category texts [n] by their codes: float [n], NaN where the text is NULL."""
+    encoded = pc.dictionary_encode(column)
+    known = np.array([*(code(text) for text in encoded.dictionary.to_pylist()), np.nan])
+    return known[pc.fill_null(encoded.indices, len(known) - 1).to_numpy(zero_copy_only=False)]

@@ -1,7 +1,7 @@
-"""Checks: what users call their columns, how a column is read, and bad records put into words.
+"""Rules: SQL conditions under which a record is bad, and the sentence for each rule that a file breaks.
 
-A rule is an SQL condition; a broken rule becomes a Problem that names file, row, column and the next move. Which rules
-hold for telemetry, labels and ready tables stands in telemetry.py, labels.py and ready.py.
+A broken rule becomes a Problem that names file, row, column and the next move. The rules themselves are in
+telemetry.py, labels.py and ready_tables.py.
 """
 
 import difflib
@@ -12,19 +12,24 @@ from pathlib import Path
 import duckdb
 
 from scarcegan.data import files
-from scarcegan.data.files import Source, literal, name
+from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
 
-LARGEST = 1e15  # a number beyond it is as good as infinite
-DROP = "Correct it, or set data.bad_rows to drop."
+LARGEST_COUNT = 1e15  # a larger number is refused like an infinite one
+DROP_ADVICE = "Correct it, or set data.bad_rows to drop."
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the user calls things, and the days of interest. start empty: the last `days` days found.
+    """What the user's data calls things, and which days are read.
 
-    categories: the columns of a ready table that hold names instead of numbers.
+    - classes: class names, the rare class last
+    - user, time, label: names of these columns; user "": rows have no user and are numbered
+    - counters: telemetry columns that hold a count per day
+    - start: first day, as 2026-01-31; "": the last `days` days found
+    - days: number of days
+    - categories: columns of a ready table that hold names, not numbers
     """
 
     classes: tuple[str, ...]
@@ -39,7 +44,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of mistake in the data: where it is first met, and how many rows have it."""
+    """One kind of mistake in the data.
+
+    - message: a sentence with file, row and column of the first case, and what to do
+    - rows: how many rows (or users) have it
+    - droppable: whether these rows may be left out when data.bad_rows is "drop"
+    """
 
     message: str
     rows: int = 0
@@ -48,7 +58,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition, in SQL, under which a record is bad."""
+    """A condition under which a record is bad.
+
+    - column: the column to name in the problem
+    - test: the condition, in SQL
+    - fault: what is wrong, for use after the value: "is negative"
+    - advice: the next move, a sentence
+    """
 
     column: str
     test: str
@@ -56,8 +72,11 @@ class Rule:
     advice: str
 
 
-def need_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
-    """UserError for the first expected column that is not there, with the key of config.yaml that names it."""
+def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
+    """Check that a source has all expected columns.
+
+    Raises UserError for the first one that is missing, with the key of config.yaml that names it.
+    """
     keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
     for column in expected:
         if column not in source.columns:
@@ -72,89 +91,115 @@ def need_columns(source: Source, layout: Layout, expected: Sequence[str]) -> Non
             )
 
 
+def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[Source]:
+    """The data files of `path`, grouped by header and class folder. expected: columns that each must have.
+
+    Raises UserError when there are no files, or when one is damaged or lacks an expected column.
+    """
+    folders = class_folders(path, layout.classes)
+    groups: list[tuple[str | None, Path]] = [(folder.name, folder) for folder in folders] or [(None, path)]
+    found = [
+        source
+        for class_name, place in groups
+        for source in files.group_by_header(files.find_data_files(place), tuple(expected), class_name)
+    ]
+    for source in found:
+        require_columns(source, layout, expected)
+    return found
+
+
 def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
-    """The folders of `path` if they are called after classes; else none. UserError for one that is called otherwise."""
+    """The sub-folders of `path` when they are named after classes (or "unlabelled"), in name order; otherwise none.
+
+    Raises UserError when some are named after a class and another is not.
+    """
     inside = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
-    inside = [folder for folder in inside if not files.hidden(folder.name)]
+    inside = [folder for folder in inside if not files.is_hidden(folder.name)]
     if not any(folder.name in classes for folder in inside):
         return []
     for folder in inside:
         if folder.name not in (*classes, UNLABELLED_NAME):
-            raise UserError(f"{folder}: {no_class(folder.name, classes)}")
+            raise UserError(f"{folder}: {unknown_class_text(folder.name, classes)}")
     return inside
 
 
-def no_class(label: str, classes: Sequence[str]) -> str:
-    """What to say of a label that is none."""
+def unknown_class_text(label: str, classes: Sequence[str]) -> str:
+    """Two or three sentences about a label that is not one of the classes, with the nearest class."""
     near = difflib.get_close_matches(label, [*classes, UNLABELLED_NAME], n=1)
     return (
-        f"'{label}' is none of the classes ({', '.join(classes)}). "
+        f"'{label}' is not one of the classes ({', '.join(classes)}). "
         + (f"Did you mean '{near[0]}'? " if near else "")
         + "Correct it, or add the class under labels in config.yaml."
     )
 
 
-def number(source: Source, column: str) -> str:
-    """SQL: the column as a number, NULL where it is none."""
+def number_sql(source: Source, column: str) -> str:
+    """SQL: the column as a number (DOUBLE), NULL where it cannot be read as one."""
     if source.columns[column] == "number":
-        return f"CAST({name(column)} AS DOUBLE)"
-    return f"TRY_CAST(CAST({name(column)} AS VARCHAR) AS DOUBLE)"
+        return f"CAST({sql_name(column)} AS DOUBLE)"
+    return f"TRY_CAST(CAST({sql_name(column)} AS VARCHAR) AS DOUBLE)"
 
 
-def text(column: str) -> str:
-    """SQL: the column as text, NULL where it is blank."""
-    return f"nullif(trim(CAST({name(column)} AS VARCHAR)), '')"
+def text_sql(column: str) -> str:
+    """SQL: the column as text without blanks around it, NULL where it is blank."""
+    return f"nullif(trim(CAST({sql_name(column)} AS VARCHAR)), '')"
 
 
-def day(source: Source, column: str) -> str:
-    """SQL: the column as a day (of UTC), NULL where it is none of this age; 9999-12-31 is none."""
+def day_sql(source: Source, column: str) -> str:
+    """SQL: the column as a day (DATE, UTC), NULL where it is not a day between 1900 and 2199."""
     if source.columns[column] == "time":
-        found = f"CAST({name(column)} AS DATE)"
+        found = f"CAST({sql_name(column)} AS DATE)"
     else:
-        words = f"CAST({name(column)} AS VARCHAR)"
+        words = f"CAST({sql_name(column)} AS VARCHAR)"
         found = f"coalesce(TRY_CAST({words} AS DATE), CAST(TRY_CAST({words} AS TIMESTAMP) AS DATE))"
     return f"(CASE WHEN {found} BETWEEN DATE '1900-01-01' AND DATE '2199-12-31' THEN {found} END)"
 
 
-def label_text(source: Source, layout: Layout) -> str:
-    """SQL: the label a record carries, NULL for none. It may stand in a column or in the name of the class folder."""
+def label_text_sql(source: Source, layout: Layout) -> str:
+    """SQL: the label of a record as text, NULL for none. It is the class folder's name, or else in the label column."""
     if source.class_name is not None:
-        return "NULL" if source.class_name == UNLABELLED_NAME else literal(source.class_name)
+        return "NULL" if source.class_name == UNLABELLED_NAME else sql_literal(source.class_name)
     if layout.label not in source.columns:
         return "NULL"
-    return f"nullif({text(layout.label)}, {literal(UNLABELLED_NAME)})"
+    return f"nullif({text_sql(layout.label)}, {sql_literal(UNLABELLED_NAME)})"
 
 
-def label_code(source: Source, layout: Layout) -> str:
-    """SQL: position of the label in the classes, UNLABELLED for none."""
-    names = "[" + ", ".join(map(literal, layout.classes)) + "]"
-    return f"CAST(coalesce(list_position({names}, {label_text(source, layout)}) - 1, {UNLABELLED}) AS TINYINT)"
+def label_position_sql(source: Source, layout: Layout) -> str:
+    """SQL: the position of the record's label among the classes, UNLABELLED for none."""
+    names = "[" + ", ".join(map(sql_literal, layout.classes)) + "]"
+    return f"CAST(coalesce(list_position({names}, {label_text_sql(source, layout)}) - 1, {UNLABELLED}) AS TINYINT)"
 
 
-def unknown_label(source: Source, layout: Layout) -> Rule:
-    """The rule for labels beside the data."""
-    names = ", ".join(map(literal, layout.classes))
-    fault = f"is none of the classes ({', '.join(layout.classes)})"
+def unknown_label_rule(source: Source, layout: Layout) -> Rule:
+    """The rule that a record breaks when its label is not one of the classes."""
+    names = ", ".join(map(sql_literal, layout.classes))
+    fault = f"is not one of the classes ({', '.join(layout.classes)})"
     advice = "Correct it, add the class under labels in config.yaml, or set data.bad_rows to drop."
-    return Rule(layout.label, f"{label_text(source, layout)} NOT IN ({names})", fault, advice)
+    return Rule(layout.label, f"{label_text_sql(source, layout)} NOT IN ({names})", fault, advice)
 
 
-def tally(
+def count_broken_rules(
     connection: duckdb.DuckDBPyConnection, source: Source, rules: Sequence[Rule], extra: str
 ) -> tuple[int, tuple, list[Problem]]:
-    """Rows of a source, the aggregates `extra`, and a problem for every rule that some row breaks."""
+    """Count the rows of a source, compute further aggregates, and check rules, all in one scan.
+
+    extra: SQL aggregates, separated by commas; "NULL" for none.
+    Returns the number of rows, the values of `extra`, and a problem for each rule that some row breaks.
+
+    Raises UserError for a file that cannot be read.
+    """
     counts = ", ".join(["count(*)", *(f"count_if({rule.test})" for rule in rules)])
-    with files.reading([source]):
+    with files.naming_the_damaged_file([source]):
         row = connection.execute(f"SELECT {counts}, {extra} FROM {source.table}").fetchone() or ()
     broken = [(rule, count) for rule, count in zip(rules, row[1:], strict=False) if count]
-    return row[0], row[1 + len(rules) :], [describe(connection, source, rule, count) for rule, count in broken]
+    return row[0], row[1 + len(rules) :], [rule_problem(connection, source, rule, count) for rule, count in broken]
 
 
-def describe(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int) -> Problem:
-    """A broken rule in words, with the first record that breaks it."""
+def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int) -> Problem:
+    """The Problem for a rule that `count` rows of the source break, with the first such row and its value."""
     file, row = first_row(connection, source, rule.test)
     shown = connection.execute(
-        f"SELECT CAST({name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
+        f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
     ).fetchone()
     value = f": '{shown[0][:60]}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
@@ -162,7 +207,10 @@ def describe(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, 
 
 
 def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) -> tuple[Path, int]:
-    """File and row of the first record for which `test` holds, in the order of file names."""
-    found = connection.execute(f"SELECT min({name(files.FILE)}) FROM {source.table} WHERE {test}").fetchone()
+    """The file, and the row number in it, of the first record for which the SQL condition `test` holds.
+
+    Files are taken in name order.
+    """
+    found = connection.execute(f"SELECT min({sql_name(files.FILE_COLUMN)}) FROM {source.table} WHERE {test}").fetchone()
     file = Path(found[0]) if found and found[0] else source.files[0]
-    return file, files.row_of(connection, source, file, test)
+    return file, files.row_number(connection, source, file, test)

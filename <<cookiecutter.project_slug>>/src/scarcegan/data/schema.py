@@ -1,9 +1,9 @@
-"""Schema: the one table that every step reads, a row per user and day of observation. Raw telemetry: telemetry.py.
+"""Schema: the feature table that every step reads and writes, one row per user and day of observation.
 
 A feature table is a folder of `part-*.parquet` with the same columns in the same order in every part: `user_id` (text),
 `as_of` (the last day the row knows about), `label` (position in the class list, or UNLABELLED), then one float32 column
-per feature, where NaN means missing. A category is such a column too (see categories.py): the column's own metadata in
-the Parquet file says so, and names its most frequent texts.
+per feature, where NaN means missing. A category is such a column too (see categories.py): the metadata of its Parquet
+column says so, and holds its most frequent texts. Raw telemetry is read by telemetry.py.
 """
 
 import json
@@ -22,16 +22,23 @@ from scarcegan.errors import UserError
 
 UNLABELLED = -1
 UNLABELLED_NAME = "unlabelled"
-RESERVED = ("unknown", UNLABELLED_NAME, "generated")
+RESERVED_CLASSES = ("unknown", UNLABELLED_NAME, "generated")
 KEYS = ("user_id", "as_of", "label")
-CATEGORY = b"category"  # key of a column's metadata: its texts and codes, as JSON
+CATEGORY_KEY = b"category"  # key of a column's metadata: its texts and codes, as JSON
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """n rows of d features: user_id str [n], as_of datetime64[D] [n], label int8 [n], values float32 [n, d].
+    """A feature table in memory: n rows of d features.
 
-    categories: which of the columns hold codes of categories, with the texts that are known of each.
+    - user_id: str [n]
+    - as_of: datetime64[D] [n], the last day the row knows about
+    - label: int8 [n], class position or UNLABELLED
+    - names: the d feature names
+    - values: float32 [n, d], NaN for missing
+    - categories: name of each feature that holds category codes -> its most frequent texts -> code
+
+    Raises ValueError when the lengths differ.
     """
 
     user_id: np.ndarray
@@ -52,26 +59,34 @@ class FeatureTable:
         return len(self.user_id)
 
     def take(self, rows: np.ndarray) -> "FeatureTable":
-        """The rows of a boolean mask or of positions, in the order given."""
+        """A table of some of the rows, in the order given. rows: a boolean mask [n], or positions."""
         keys = {key: getattr(self, key)[rows] for key in KEYS}
         return replace(self, **keys, values=self.values[rows])
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
-    """`dormant,normal,risky` -> names in label order, the rare class last. UserError if that is no list of classes."""
+    """Split `dormant,normal,risky` into class names in label order, the rare class last.
+
+    Raises UserError for fewer than two classes, a class named twice, or a reserved name.
+    """
     classes = tuple(name.strip() for name in text.split(",") if name.strip())
     if len(classes) < 2:
         raise UserError(f"classes '{text}': at least one negative class and the rare class (last) are needed.")
     for name in classes:
         if classes.count(name) > 1:
-            raise UserError(f"classes '{text}': '{name}' stands twice. Give every class its own name.")
-        if name in RESERVED:
-            raise UserError(f"classes '{text}': '{name}' is reserved (so are {', '.join(RESERVED)}). Rename the class.")
+            raise UserError(f"classes '{text}': '{name}' is named twice. Give every class its own name.")
+        if name in RESERVED_CLASSES:
+            raise UserError(
+                f"classes '{text}': '{name}' is reserved (so are {', '.join(RESERVED_CLASSES)}). Rename the class."
+            )
     return classes
 
 
 def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:
-    """Write one part and return its path. A part appears whole or not at all."""
+    """Write a table as part number `part` of a feature table and return the file's path.
+
+    The file appears complete or not at all.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"part-{part:05d}.parquet"
@@ -82,7 +97,7 @@ def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:
 
 
 def to_arrow(table: FeatureTable) -> pa.Table:
-    """The table as Arrow columns, keys first."""
+    """The table as Arrow columns: user_id, as_of, label, the features. The column metadata marks categories."""
     columns = {
         "user_id": pa.array(table.user_id, pa.string()),
         "as_of": pa.array(table.as_of.astype("datetime64[D]"), pa.date32()),
@@ -91,31 +106,37 @@ def to_arrow(table: FeatureTable) -> pa.Table:
     values = np.asarray(table.values, np.float32)
     features = {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(table.names)}
     plain = pa.table(columns | features)
-    fields = [described(one, table.categories) for one in plain.schema]
+    fields = [with_category_metadata(one, table.categories) for one in plain.schema]
     return plain.cast(pa.schema(fields)) if table.categories else plain
 
 
-def described(column: pa.Field, categories: Categories) -> pa.Field:
-    """A column's field, which says whether it is a category."""
+def with_category_metadata(column: pa.Field, categories: Categories) -> pa.Field:
+    """The Arrow field, with the texts and codes of the category in its metadata when the column is a category."""
     if column.name not in categories:
         return column
-    return column.with_metadata({CATEGORY: json.dumps(categories[column.name], ensure_ascii=False)})
+    return column.with_metadata({CATEGORY_KEY: json.dumps(categories[column.name], ensure_ascii=False)})
 
 
 def read_features(folder: Path) -> FeatureTable:
-    """The whole table in memory, parts in name order. UserError if it is absent, empty or damaged."""
-    return concatenate(list(iter_features(folder)), feature_names(folder), feature_categories(folder))
+    """Read a whole feature table into memory, parts in name order.
+
+    Raises UserError when it is missing, damaged, or its parts have different features.
+    """
+    return concatenate(list(iter_features(folder)), read_feature_names(folder), read_feature_categories(folder))
 
 
 def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTable]:
-    """The table in pieces of at most `batch_rows` rows, so that memory does not grow with the number of users."""
-    names, categories = feature_names(folder), feature_categories(folder)
-    for path in parts(folder):
+    """Yield a feature table in pieces of at most `batch_rows` rows, so that any number of users fits into memory.
+
+    Raises UserError when it is missing, damaged, or its parts have different features.
+    """
+    names, categories = read_feature_names(folder), read_feature_categories(folder)
+    for path in part_files(folder):
         with open_part(path) as file:
-            found = feature_columns(file, path)
+            found = columns_after_keys(file, path)
             if found != names:
                 raise UserError(
-                    f"{path}: its features differ from those of {parts(folder)[0].name}. Run features again."
+                    f"{path}: its features differ from those of {part_files(folder)[0].name}. Run features again."
                 )
             try:
                 for batch in file.iter_batches(batch_size=batch_rows):
@@ -127,34 +148,46 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
 
 
 def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """user_id [n], as_of [n] and label [n] of the whole table, without its values."""
-    feature_names(folder)
+    """Read user_id [n], as_of [n] and label [n] of a whole feature table, without the feature values.
+
+    Raises UserError when it is missing or damaged.
+    """
+    read_feature_names(folder)
     tables = []
-    for path in parts(folder):
-        with open_part(path) as file, refusing_damage(path):
+    for path in part_files(folder):
+        with open_part(path) as file, naming_the_damaged_part(path):
             tables.append(from_arrow(file.read(columns=list(KEYS)), ()))
     table = concatenate(tables, ())
     return table.user_id, table.as_of, table.label
 
 
-def feature_names(folder: Path) -> tuple[str, ...]:
-    """Names of the features, in column order."""
-    path = parts(folder)[0]
+def read_feature_names(folder: Path) -> tuple[str, ...]:
+    """The feature names of a feature table, in column order.
+
+    Raises UserError when it is missing or damaged.
+    """
+    path = part_files(folder)[0]
     with open_part(path) as file:
-        return feature_columns(file, path)
+        return columns_after_keys(file, path)
 
 
-def feature_categories(folder: Path) -> dict[str, dict[str, int]]:
-    """The columns that are categories, each with its most frequent texts and their codes."""
-    with open_part(parts(folder)[0]) as file:
-        columns = [column for column in file.schema_arrow if CATEGORY in (column.metadata or {})]
-    return {column.name: json.loads(column.metadata[CATEGORY]) for column in columns}
+def read_feature_categories(folder: Path) -> dict[str, dict[str, int]]:
+    """The features that are categories: name -> its most frequent texts -> code. {} when none is.
+
+    Raises UserError when the feature table is missing or damaged.
+    """
+    with open_part(part_files(folder)[0]) as file:
+        columns = [column for column in file.schema_arrow if CATEGORY_KEY in (column.metadata or {})]
+    return {column.name: json.loads(column.metadata[CATEGORY_KEY]) for column in columns}
 
 
 def concatenate(
     tables: Sequence[FeatureTable], names: tuple[str, ...], categories: Categories | None = None
 ) -> FeatureTable:
-    """One table under another; no tables give a table of no rows."""
+    """One table with the rows of all `tables`, one after another; a table without rows when there are none.
+
+    names, categories: those of the result; the tables have the same features.
+    """
     if not tables:
         none = np.empty(0, object), np.empty(0, "datetime64[D]"), np.empty(0, np.int8)
         return FeatureTable(*none, names, np.empty((0, len(names)), np.float32), categories or {})
@@ -163,8 +196,11 @@ def concatenate(
     return FeatureTable(user_id, as_of, label, names, values, categories or {})
 
 
-def parts(folder: Path) -> list[Path]:
-    """The files of a feature table in name order; UserError if there are none."""
+def part_files(folder: Path) -> list[Path]:
+    """The Parquet files of a feature table, in name order.
+
+    Raises UserError when there are none.
+    """
     found = sorted(Path(folder).glob("part-*.parquet"))
     if not found:
         raise UserError(f"{folder}: no feature table (part-*.parquet) in it. Run the step that writes it first.")
@@ -172,32 +208,38 @@ def parts(folder: Path) -> list[Path]:
 
 
 def open_part(path: Path) -> pq.ParquetFile:
-    """Open a part; UserError if it is no whole Parquet file."""
-    with refusing_damage(path):
+    """Open one Parquet file of a feature table.
+
+    Raises UserError when the file is damaged.
+    """
+    with naming_the_damaged_part(path):
         return pq.ParquetFile(path)
 
 
 @contextmanager
-def refusing_damage(path: Path) -> Iterator[None]:
-    """Turn what Arrow says of a damaged file into a UserError."""
+def naming_the_damaged_part(path: Path) -> Iterator[None]:
+    """Context manager: turn an Arrow or operating system error into a UserError that calls the file damaged."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged Parquet ({first_line(error)}). Run the step that wrote it again.") from error
 
 
-def feature_columns(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
-    """What comes after the keys; UserError if the keys are not there."""
+def columns_after_keys(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
+    """The columns after user_id, as_of and label: the feature names.
+
+    Raises UserError when the file does not begin with these three.
+    """
     columns = tuple(file.schema_arrow.names)
     if columns[: len(KEYS)] != KEYS:
-        raise UserError(f"{path}: no feature table: it begins with {', '.join(columns[:3])}, not {', '.join(KEYS)}.")
+        raise UserError(f"{path}: not a feature table: it begins with {', '.join(columns[:3])}, not {', '.join(KEYS)}.")
     return columns[len(KEYS) :]
 
 
 def from_arrow(
     batch: pa.RecordBatch | pa.Table, names: tuple[str, ...], categories: Categories | None = None
 ) -> FeatureTable:
-    """Arrow columns (keys first) as numpy arrays."""
+    """A FeatureTable from Arrow columns: user_id, as_of, label, then one per name in `names`."""
     values = np.empty((batch.num_rows, len(names)), np.float32)
     for i in range(len(names)):
         values[:, i] = batch.column(len(KEYS) + i).to_numpy(zero_copy_only=False)
@@ -207,5 +249,5 @@ def from_arrow(
 
 
 def first_line(error: Exception) -> str:
-    """The first line of another library's message, without its full stop."""
+    """The first line of an exception's message without its full stop; the exception's type when there is no message."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -1,14 +1,14 @@
-"""Synthetic telemetry: deterministic players with a rare risky kind, weak labels and behaviours nobody has labelled.
+"""Synthetic telemetry: reproducible players, a rare risky kind among them, with weak labels and unlabelled behaviours.
 
-Every user depends on the seed and the user's number alone: users are drawn in blocks of fixed size, a block has its own
-random generator, and a block that is only partly wanted is drawn whole and cut. So the first 10,000 of 1,000,000 users
-are the 10,000 users of a smaller call, and memory does not grow with the number of users.
+Every user depends on the seed and the user's number alone: users are drawn in blocks of fixed size, each with its own
+random generator, and a block is always drawn as a whole, even when only some of its users are needed. So the first
+10,000 of 1,000,000 users are the 10,000 users of a smaller call, and memory does not grow with the number of users.
 
-What it makes (means over days; the medians behind them stand in HABITS):
+The behaviours (means over days; HABITS has the medians that they are drawn from):
 
     behaviour     share   days played  minutes  deposits  wagers  at night
-    dormant       36 %    9 %              2       0.2       1     9 %      three in ten fade out on the way
-    normal        43 %    37 %            18         4      23    15 %      a tenth fade out
+    dormant       36 %    9 %              2       0.2       1     9 %      three in ten stop playing over time
+    normal        43 %    37 %            18         4      23    15 %      a tenth stop playing
     heavy         18 %    71 %            79        24     169    22 %
     risky          1 %    65 %            69        33     168    38 %      deposits and nights grow, bursts of both
     bot          0.8 %    96 %           354         2     176    30 %      never labelled
@@ -32,11 +32,11 @@ import pyarrow.parquet as pq
 from scarcegan.data.telemetry import is_weekend
 
 CLASSES = ("dormant", "normal", "heavy", "risky")
-UNSEEN = ("bot", "bonus_hunter")
-BEHAVIOURS = CLASSES + UNSEEN
+NEVER_LABELLED = ("bot", "bonus_hunter")
+BEHAVIOURS = CLASSES + NEVER_LABELLED
 SHARES = (0.36, 0.434, 0.18, 0.010, 0.008, 0.008)
 COUNTERS = ("sessions", "minutes", "deposits", "wagers", "night_minutes")
-BLOCK = 1_000
+BLOCK_USERS = 1_000
 PART_USERS = 5_000
 LABELLED_SHARE = 0.04  # of all users, for each negative class
 WRONG_SHARE = 0.06  # of the labels
@@ -44,7 +44,7 @@ WRONG_SHARE = 0.06  # of the labels
 
 @dataclass(frozen=True)
 class Habits:
-    """How a kind of player plays: medians over its users; each user draws an own level around them."""
+    """How one kind of player plays: medians over its users. Each user draws a level of their own around them."""
 
     active: float  # chance to play on a weekday
     sessions: float  # per active day
@@ -64,7 +64,7 @@ HABITS = {
     "bot": Habits(0.97, 6.0, 50, 0.4, 0.06, 20, 0.26, 0.0),
     "bonus_hunter": Habits(0.40, 1.2, 14, 2.4, 0.80, 11, 0.05, -0.2),
 }
-SPREAD = Habits(0.7, 0.2, 0.35, 0.5, 0.6, 0.45, 0.7, 0.3)  # standard deviation over users, in logs or log-odds
+HABIT_SPREAD = Habits(0.7, 0.2, 0.35, 0.5, 0.6, 0.45, 0.7, 0.3)  # standard deviation over users, in logs or log-odds
 
 
 def generate(
@@ -78,49 +78,61 @@ def generate(
 ) -> None:
     """Write `telemetry/part-*.parquet`, `labels.csv` (weak labels) and `truth.csv` (never read by training) into `out`.
 
-    drift moves the population: at 1.0 deposits are half as large again and a good deal of play moves into the night.
-    classes: what the project calls its classes, rare class last; the players stay the same.
+    - start: first day
+    - drift: how far the population has moved; at 1.0 deposits are half as large again and much more is played at night
+    - classes: what the project calls its classes, the rare class last; the players stay the same
     """
     telemetry = Path(out) / "telemetry"
     telemetry.mkdir(parents=True, exist_ok=True)
     for part, first in enumerate(range(0, users, PART_USERS)):
         last = min(first + PART_USERS, users)
-        tables = list(blocks(first, last, days, seed, start, drift))
+        tables = list(telemetry_tables(first, last, days, seed, start, drift))
         pq.write_table(pa.concat_tables(tables), telemetry / f"part-{part:05d}.parquet")
-    behaviour = np.concatenate([behaviours(seed, block) for block in range(-(-users // BLOCK))])[:users]
+    behaviour = np.concatenate([behaviours(seed, block) for block in range(-(-users // BLOCK_USERS))])[:users]
     names = user_names(0, users)
-    write_csv(Path(out) / "truth.csv", {"user_id": names, "behaviour": called(behaviour, np.arange(users), classes)})
+    write_columns_csv(
+        Path(out) / "truth.csv", {"user_id": names, "behaviour": class_names(behaviour, np.arange(users), classes)}
+    )
     chosen, label = weak_labels(behaviour, seed)
-    write_csv(Path(out) / "labels.csv", {"user_id": names[chosen], "label": called(label, chosen, classes)})
+    write_columns_csv(
+        Path(out) / "labels.csv", {"user_id": names[chosen], "label": class_names(label, chosen, classes)}
+    )
 
 
-def called(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """The project's word for each user's behaviour (positions in BEHAVIOURS): text of the same shape.
+def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The project's class name for each user's behaviour: text [n].
 
-    More negative classes than kinds of players share a kind, user by user; fewer take several kinds each.
+    behaviour: positions in BEHAVIOURS [n]; users: user numbers [n]; classes: class names, the rare class last. With
+    more
+    negative classes than kinds of players, several classes share a kind, user by user; with fewer, one class takes
+    several
+    kinds.
     """
     *negatives, rare = classes
     kinds = len(CLASSES) - 1
-    words = [negatives[kind::kinds] or negatives[-1:] for kind in range(kinds)]
-    words += [[rare], *([name] for name in UNSEEN)]
-    return np.array([words[kind][user % len(words[kind])] for kind, user in zip(behaviour, users, strict=True)])
+    names = [negatives[kind::kinds] or negatives[-1:] for kind in range(kinds)]
+    names += [[rare], *([name] for name in NEVER_LABELLED)]
+    return np.array([names[kind][user % len(names[kind])] for kind, user in zip(behaviour, users, strict=True)])
 
 
 def behaviours(seed: int, block: int) -> np.ndarray:
-    """Position in BEHAVIOURS of every user of a block: int [BLOCK]."""
-    return np.random.default_rng([seed, block, 0]).choice(len(BEHAVIOURS), BLOCK, p=SHARES)
+    """Position in BEHAVIOURS of every user of a block: int [BLOCK_USERS]."""
+    return np.random.default_rng([seed, block, 0]).choice(len(BEHAVIOURS), BLOCK_USERS, p=SHARES)
 
 
 def user_names(first: int, last: int) -> np.ndarray:
-    """`u0000000`, `u0000001`, … as text [last - first]."""
+    """The names `u0000000`, `u0000001`, … of users first … last - 1: text [last - first]."""
     return np.array([f"u{number:07d}" for number in range(first, last)])
 
 
-def blocks(first: int, last: int, days: int, seed: int, start: str, drift: float) -> Iterator[pa.Table]:
-    """The telemetry of users first … last - 1, a table per block."""
-    for block in range(first // BLOCK, -(-last // BLOCK)):
-        counters, present = play(behaviours(seed, block), days, np.datetime64(start), seed, block, drift)
-        numbers = np.arange(block * BLOCK, (block + 1) * BLOCK)
+def telemetry_tables(first: int, last: int, days: int, seed: int, start: str, drift: float) -> Iterator[pa.Table]:
+    """Yield the telemetry of users first … last - 1, a table per block of BLOCK_USERS users.
+
+    Columns: user_id, date, then COUNTERS; one row per user and recorded day.
+    """
+    for block in range(first // BLOCK_USERS, -(-last // BLOCK_USERS)):
+        counters, present = simulate_block(behaviours(seed, block), days, np.datetime64(start), seed, block, drift)
+        numbers = np.arange(block * BLOCK_USERS, (block + 1) * BLOCK_USERS)
         wanted = (numbers >= first) & (numbers < last)
         user, day = np.nonzero(present & wanted[:, None])
         columns = {"user_id": pa.array(user_names(numbers[0], numbers[-1] + 1)[user])}
@@ -128,13 +140,16 @@ def blocks(first: int, last: int, days: int, seed: int, start: str, drift: float
         yield pa.table(columns | {name: pa.array(values[user, day]) for name, values in counters.items()})
 
 
-def play(
+def simulate_block(
     behaviour: np.ndarray, days: int, start: np.datetime64, seed: int, block: int, drift: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """A block of users day by day: counters by name, each [users, days], and which days were recorded [users, days]."""
+    """Simulate a block of users day by day, from its behaviours [users].
+
+    Returns the counters, name -> [users, days], and which days were recorded, bool [users, days].
+    """
     rng = np.random.default_rng([seed, block, 1])
-    habits = own_habits(behaviour, rng)
-    ramp, deposit_growth, night_growth, fade = changes(behaviour, days, rng)
+    habits = user_habits(behaviour, rng)
+    ramp, deposit_growth, night_growth, fade = behaviour_changes(behaviour, days, rng)
     shape = (len(behaviour), days)
     weekend = is_weekend(start, days)
     risky = behaviour == BEHAVIOURS.index("risky")
@@ -158,13 +173,13 @@ def play(
         "wagers": np.round(wagers, 2),
         "night_minutes": np.round(night).astype(np.int32),
     }
-    return counters, recorded(shape, rng)
+    return counters, recorded_days(shape, rng)
 
 
-def own_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
-    """Every user's own level of each habit, arrays [users, 1]; chances and shares as log-odds."""
+def user_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
+    """Draw each user's own level of each habit: arrays [users, 1]; chances and shares as log-odds."""
     medians = np.array([astuple(HABITS[name]) for name in BEHAVIOURS])[behaviour]
-    noise = rng.normal(size=medians.shape) * np.array(astuple(SPREAD))
+    noise = rng.normal(size=medians.shape) * np.array(astuple(HABIT_SPREAD))
     active, sessions, minutes, stake, deposit_chance, deposit, night, weekend = (medians[:, [i]] for i in range(8))
     n = [noise[:, [i]] for i in range(8)]
     return Habits(
@@ -179,10 +194,17 @@ def own_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
     )
 
 
-def changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """How users change: ramp [users, days] from 0 to 1, growth of deposits and of night play [users, 1], and fading
-    [users, days]. Risky players grow in both; a fifth of heavy and normal players grow in one, more strongly, and
-    another fifth in the other: neither alone tells, nor does their sum.
+def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Draw how users change over the days.
+
+    Returns the ramp of each user's change from 0 to 1 [users, days], how much it adds to deposits [users, 1] (in logs)
+    and
+    to night play [users, 1] (in log-odds), and how much fading takes from the chance to play [users, days] (in
+    log-odds).
+
+    Risky players grow in both. A fifth of heavy and normal players grow in deposits alone, and more strongly, another
+    fifth
+    in night play alone: so neither tells a risky player, nor does their sum.
     """
     users = len(behaviour)
     kind = np.array(BEHAVIOURS)[behaviour][:, None]
@@ -195,12 +217,15 @@ def changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple
     shift = rng.uniform(0.8, 2.0, (users, 1))
     night_growth = np.where(kind == "risky", shift, np.where(ordinary & (which > 0.8), 1.7 * shift, 0.0))
     fades = ((kind == "dormant") & (which < 0.3)) | ((kind == "normal") & (which > 0.4) & (which < 0.5))
-    lively = np.where((kind == "dormant") & fades, 2.2, 0.0)
-    return ramp, deposit_growth, night_growth, fades * 3.0 * ramp - lively
+    more_active = np.where((kind == "dormant") & fades, 2.2, 0.0)
+    return ramp, deposit_growth, night_growth, fades * 3.0 * ramp - more_active
 
 
-def recorded(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Which user-days arrived: 3 % are lost singly, every fifth user has an outage of 2-6 days, some join late."""
+def recorded_days(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Draw which days of each user have a record: bool [users, days] for shape (users, days).
+
+    3 % are lost singly, every fifth user has an outage of 2-6 days, one in twenty joins late.
+    """
     users, days = shape
     day = np.arange(days)
     begin = rng.integers(0, days, (users, 1))
@@ -210,7 +235,11 @@ def recorded(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Who is labelled (positions, ascending) and as what (position in CLASSES); some wrongly, none of them unseen."""
+    """Draw who is labelled and as what: user positions [n], ascending, and label [n], a position in CLASSES.
+
+    behaviour: position in BEHAVIOURS of every user. WRONG_SHARE of the labels are wrong; NEVER_LABELLED users have
+    none.
+    """
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(behaviour))
     rare = len(CLASSES) - 1
@@ -227,14 +256,16 @@ def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)): log-odds to a probability."""
     return 1 / (1 + np.exp(-x))
 
 
 def logit(p: np.ndarray) -> np.ndarray:
+    """The log-odds of a probability, the inverse of `sigmoid`."""
     return np.log(p / (1 - p))
 
 
-def write_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """A small table as CSV, text without quotes."""
+def write_columns_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """Write columns (name -> values) as a CSV file with a header, text without quotes."""
     options = pyarrow.csv.WriteOptions(quoting_style="none")
     pyarrow.csv.write_csv(pa.table(columns), path, options)

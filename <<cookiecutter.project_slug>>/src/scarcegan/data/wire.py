@@ -1,8 +1,9 @@
-"""What goes over the wire: rows and scores as TensorFlow Serving's JSON, or CSV. Nothing here knows HTTP or a model.
+"""Wire format: rows of a request and scores of an answer, as TensorFlow Serving's JSON or as CSV.
 
 Rows: `{"instances": [[…], …]}` -> `{"predictions": [{…}, …]}`; columns: `{"inputs": …}` -> `{"outputs": {…}}`. An
 instance may be a list of numbers or {"features": [numbers]}. CSV: a line per row, no header. A category (see
-data/categories.py) may be sent as its text or as its code; a number in its place is a code.
+data/categories.py) may be sent as its text or as its code; a number in its place is a code. HTTP and the model are not
+known here.
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scarcegan.data.categories import coded, places
+from scarcegan.data.categories import places, with_codes_at
 
 JSON, CSV = "application/json", "text/csv"
 SIGNATURE = "serving_default"
@@ -24,7 +25,12 @@ INPUT = "features"
 
 
 class RowScores(Protocol):
-    """A model's scores of n rows: probabilities [n, K]; rarity, unknown [n]; label int32 [n], where K means unknown."""
+    """A model's scores of n rows.
+
+    - probabilities: float [n, K], one per class
+    - rarity, unknown: float [n]
+    - label: int32 [n], class position, K for unknown
+    """
 
     @property
     def probabilities(self) -> NDArray: ...
@@ -36,8 +42,11 @@ class RowScores(Protocol):
     def label(self) -> NDArray: ...
 
 
-class Refused(Exception):
-    """What the caller did wrong and may do instead; status: of HTTP."""
+class RequestError(Exception):
+    """A request that cannot be answered.
+
+    words: what is wrong and what to send instead; status: the HTTP status to answer with.
+    """
 
     def __init__(self, words: str, status: int = 400) -> None:
         super().__init__(words)
@@ -45,66 +54,86 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Rows to score: values float32 [n, d], NaN = missing. columns: asked in TensorFlow Serving's column format."""
+class ScoreRequest:
+    """The rows of a request.
+
+    - values: float32 [n, d], NaN for missing
+    - columns: whether the request was in TensorFlow Serving's column format, so that the answer must be too
+    """
 
     values: np.ndarray
     columns: bool = False
 
 
-def read_request(text: str, kind: str, features: Sequence[str], categories: Collection[str] = ()) -> Asked:
-    """The rows of a request of content type `kind`. categories: those of the features that may be sent as text.
+def read_request(text: str, kind: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
+    """Read the rows of a request body. kind: its content type, JSON or CSV.
 
-    Refused for what cannot be read.
+    features: the model's inputs in order; categories: those of them that may be sent as text.
+
+    Raises RequestError, with row and feature where they are known, for a body that cannot be read.
     """
-    read = read_csv if kind == CSV else read_json
+    read = read_csv_rows if kind == CSV else read_json_rows
     return read(text, features, categories)
 
 
-def read_json(text: str, features: Sequence[str], categories: Collection[str] = ()) -> Asked:
+def read_json_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
+    """Read the rows of a JSON body in row or column format.
+
+    Raises RequestError for anything else.
+    """
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"The body is not JSON ({str(error)[:100]}). {example}") from None
+        raise RequestError(f"The body is not JSON ({str(error)[:100]}). {example}") from None
     if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
-        raise Refused(f'The body must hold either "instances" (rows) or "inputs" (columns). {example}')
+        raise RequestError(f'The body must hold either "instances" (rows) or "inputs" (columns). {example}')
     if body.get("signature_name", SIGNATURE) != SIGNATURE:
-        raise Refused(f'There is one signature, "{SIGNATURE}". Leave "signature_name" out, or name it so.')
+        raise RequestError(f'There is one signature, "{SIGNATURE}". Leave out "signature_name", or set it to this.')
     columns = "inputs" in body
     rows = body["inputs"] if columns else body["instances"]
     if columns and isinstance(rows, dict):
-        rows = named(rows, example)
+        rows = input_tensor(rows, example)
     elif not columns and isinstance(rows, list):
-        rows = [named(row, example) if isinstance(row, dict) else row for row in rows]
+        rows = [input_tensor(row, example) if isinstance(row, dict) else row for row in rows]
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise Refused(f"Rows must be lists of numbers, one list per user. {example}")
-    return Asked(to_numbers(rows, features, categories), columns)
+        raise RequestError(f"Rows must be lists of numbers, one list per user. {example}")
+    return ScoreRequest(to_float32(rows, features, categories), columns)
 
 
-def named(tensors: Mapping[str, Any], example: str) -> Any:
-    """The one input by its name."""
+def input_tensor(tensors: Mapping[str, Any], example: str) -> Any:
+    """The value of the model's only input, from a mapping of input names to values.
+
+    example: a valid request, for the error message.
+
+    Raises RequestError for other input names.
+    """
     if set(tensors) != {INPUT}:
         names = ", ".join(list(tensors)[:3]) or "none"
-        raise Refused(f'The model has one input, "{INPUT}", in the order that GET / tells (got: {names}). {example}')
+        raise RequestError(
+            f'The model has one input, "{INPUT}", in the order that GET / lists (got: {names}). {example}'
+        )
     return tensors[INPUT]
 
 
-def read_csv(text: str, features: Sequence[str], categories: Collection[str] = ()) -> Asked:
-    """One row a line, no header; an empty field or NaN is a missing value."""
+def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
+    """Read the rows of a CSV body: a line per row, no header; an empty field or NaN is a missing value.
+
+    Raises RequestError for text that is not CSV, or whose first line is a header.
+    """
     try:
         rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
     except csv.Error as error:
-        raise Refused(
+        raise RequestError(
             f"The body is not CSV ({error}). Send one row a line: {len(features)} numbers, no header."
         ) from None
     if rows and [cell.strip() for cell in rows[0]] == list(features):
-        raise Refused("The first line is a header. Leave it out: rows only, in the order that GET / tells.")
-    return Asked(to_numbers([[number(cell) for cell in row] for row in rows], features, categories))
+        raise RequestError("The first line is a header. Leave it out: rows only, in the order that GET / lists.")
+    return ScoreRequest(to_float32([[read_number(cell) for cell in row] for row in rows], features, categories))
 
 
-def number(cell: str) -> float | str:
-    """A CSV cell as a number, NaN if empty; text stays text: a category, or to be refused with its place."""
+def read_number(cell: str) -> float | str:
+    """A CSV cell as a number, NaN when blank. Text that is no number is returned unchanged."""
     if not cell.strip():
         return math.nan
     try:
@@ -113,22 +142,25 @@ def number(cell: str) -> float | str:
         return cell
 
 
-def to_numbers(rows: Sequence[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
-    """Rows of cells -> float32 [n, d]; Refused names the row and the feature of the first fault."""
+def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
+    """Rows of cells as float32 [n, d]; the text of a category is replaced by its code.
+
+    Raises RequestError that names the row and the feature of the first cell that is not a finite number or NaN.
+    """
     where = places(features, categories)
     if not rows:
-        raise Refused(f"No rows. Send at least one list of {len(features)} numbers.")
+        raise RequestError(f"No rows. Send at least one list of {len(features)} numbers.")
     for i, row in enumerate(rows, 1):
         if len(row) != len(features):
-            raise Refused(
+            raise RequestError(
                 f"Row {i} has {len(row)} values, the model has {len(features)} features. "
-                "Send one number per feature, in the order that GET / tells; NaN where one is missing."
+                "Send one number per feature, in the order that GET / lists; NaN where one is missing."
             )
-    rows = [coded(row, where) for row in rows] if where else rows
+    rows = [with_codes_at(row, where) for row in rows] if where else rows
     for i, row in enumerate(rows, 1):
         if not {int, float}.issuperset(map(type, row)):
             j = next(j for j, cell in enumerate(row) if type(cell) not in (int, float))
-            raise Refused(f"Row {i}, feature '{features[j]}': {fault(row[j])}")
+            raise RequestError(f"Row {i}, feature '{features[j]}': {cell_error(row[j])}")
     with np.errstate(over="ignore"):
         try:
             values = np.array(rows, np.float64).astype(np.float32)
@@ -136,26 +168,29 @@ def to_numbers(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
             values = np.array([[float(str(cell)) for cell in row] for row in rows]).astype(np.float32)
     if np.isinf(values).any():
         i, j = np.argwhere(np.isinf(values))[0]
-        raise Refused(
+        raise RequestError(
             f"Row {i + 1}, feature '{features[j]}': infinite or too large. Send a finite number, or NaN if missing."
         )
     return values
 
 
-def fault(cell: Any) -> str:
-    """What is wrong with a cell that is no number."""
+def cell_error(cell: Any) -> str:
+    """What is wrong with a cell that is not a number, and what to send instead: two sentences."""
     if cell is None:
-        return "null. A missing value is written NaN."
-    said = json.dumps(cell, default=str, ensure_ascii=False)
-    return f"{said[:40]}{'…' if len(said) > 40 else ''} is no number. Send a number, or NaN if it is missing."
+        return "null. Write a missing value as NaN."
+    text = json.dumps(cell, default=str, ensure_ascii=False)
+    return f"{text[:40]}{'…' if len(text) > 40 else ''} is not a number. Send a number, or NaN if it is missing."
 
 
-def render(scores: RowScores, asked: Asked, kind: str) -> str:
-    """The answer's body. CSV: label, rarity, unknown, then a probability per class; a line a row, no header."""
+def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
+    """The body of the answer, in the format that the request was in. kind: JSON or CSV.
+
+    CSV has a line per row: label, rarity, unknown, then a probability per class; no header.
+    """
     columns: dict[str, list[Any]] = {
-        "probabilities": shortest(scores.probabilities),
-        "rarity": shortest(scores.rarity),
-        "unknown": shortest(scores.unknown),
+        "probabilities": shortest_decimals(scores.probabilities),
+        "rarity": shortest_decimals(scores.rarity),
+        "unknown": shortest_decimals(scores.unknown),
         "label": np.asarray(scores.label).tolist(),
     }
     if kind == CSV:
@@ -167,26 +202,37 @@ def render(scores: RowScores, asked: Asked, kind: str) -> str:
     return json.dumps({"predictions": rows})
 
 
-def shortest(values: np.ndarray) -> list[Any]:
-    """float32 as the shortest decimals that mean the same number: 0.1, not 0.10000000149011612."""
+def shortest_decimals(values: np.ndarray) -> list[Any]:
+    """float32 values as lists of the shortest decimals that give the same value: 0.1, not 0.10000000149011612."""
     return np.asarray(values, np.float32).astype(str).astype(np.float64).tolist()
 
 
 def media_type(header: str) -> str:
+    """The media type of a Content-Type header, in lower case and without parameters."""
     return header.split(";")[0].strip().lower()
 
 
 def content_kind(header: str) -> str:
+    """The content type of a request, JSON or CSV, from its Content-Type header ("" means JSON).
+
+    Raises RequestError (415) for another one.
+    """
     kind = media_type(header) or JSON
     if kind not in (JSON, CSV):
-        raise Refused(f"Content type '{kind}' is not taken. Set the header Content-Type to {JSON} or {CSV}.", 415)
+        raise RequestError(
+            f"Content type '{kind}' is not supported. Set the header Content-Type to {JSON} or {CSV}.", 415
+        )
     return kind
 
 
 def accepted_kind(header: str) -> str:
+    """The content type of the answer, JSON or CSV: the first in the Accept header that can be given ("" means JSON).
+
+    Raises RequestError (406) when none can.
+    """
     for choice in (media_type(part) for part in (header or JSON).split(",")):
         if choice in ("*/*", "application/*", JSON):
             return JSON
         if choice in ("text/*", CSV):
             return CSV
-    raise Refused(f"'{header}' cannot be given. Set the header Accept to {JSON} or {CSV}.", 406)
+    raise RequestError(f"'{header}' is not supported. Set the header Accept to {JSON} or {CSV}.", 406)

@@ -1,4 +1,4 @@
-"""Features of users on several days of observation: which days a row looks at, and the rows of a batch of users."""
+"""Feature rows: one per user and day of observation, from the daily counters of a batch of users."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,25 @@ CHUNK_USERS = 500  # small enough for the processor's cache
 
 @dataclass(frozen=True)
 class History:
-    """Which days a row looks at: `days` of them, ending `weeks` before the last day; windows: the shorter looks."""
+    """The days that a feature row is made of.
+
+    - days: how many days
+    - windows: shorter windows of days at their end, each with features of its own
+    - weeks: one day of observation per entry, so many weeks before the last day
+    """
 
     days: int
     windows: tuple[int, ...]
     weeks: tuple[int, ...]
 
 
-def rows_of(users: telemetry.Users, window: telemetry.Window, history: History, names: tuple[str, ...]) -> FeatureTable:
-    """A row per user and day of observation; none for a user without a record in the history of that day."""
+def feature_rows(
+    users: telemetry.UserRecords, window: telemetry.DayRange, history: History, names: tuple[str, ...]
+) -> FeatureTable:
+    """A row of features per user and day of observation; none where the user has no record in the days before it.
+
+    users: counters of the days in `window`; names: the feature names, in the order of user_features.
+    """
     tables = []
     for weeks in history.weeks:
         stop = window.days - 7 * weeks

@@ -25,11 +25,12 @@ REFITS = 4
 
 
 @dataclass(frozen=True)
-class Trend:
-    """Of s series, each divided by its maximum; time runs from 0 on the first day to 1 on the last.
+class Trends:
+    """Trend and seasonality of s series, each divided by its maximum. Time runs from 0 (first day) to 1 (last day).
 
-    offset and slope [s]: the line at the start. changes [s, CHANGEPOINTS]: what is added to the slope at each
-    changepoint. strength [s]: share of the variance about the trend that the sines and cosines explain, 0 … 1.
+    - offset, slope: float [s], the line at the start
+    - changes: float [s, CHANGEPOINTS], what is added to the slope at each changepoint
+    - strength: float [s], share of the variance about the trend that the sines and cosines explain, 0 … 1
     """
 
     offset: np.ndarray
@@ -40,9 +41,12 @@ class Trend:
 
 @dataclass(frozen=True)
 class Terms:
-    """Every regressor a series of t days may use: columns [t, q], and the prior variances to begin with [q].
+    """All q regressors that a series of t days may use.
 
-    products [t, q (q + 1) / 2]: of each pair of columns, once; pair [q, q]: where a pair is found among them.
+    - columns: float [t, q], their values
+    - variance: float [q], prior variances of their weights before the first fit
+    - products: float [t, q (q + 1) / 2], the product of each pair of columns, once
+    - pair: int [q, q], the column of `products` that holds a pair
     """
 
     columns: np.ndarray
@@ -53,7 +57,10 @@ class Terms:
 
 @lru_cache(maxsize=8)
 def terms(days: int) -> Terms:
-    """1, time, the hinges of the changepoints, then a cosine and a sine for each period the window can hold."""
+    """The regressors for series of that many days.
+
+    They are 1, time, a hinge per changepoint, then a cosine and a sine for each period the days can hold.
+    """
     time = np.arange(days) / max(days - 1, 1)
     knots = 0.8 * np.arange(1, CHANGEPOINTS + 1) / CHANGEPOINTS
     hinges = np.maximum(time[:, None] - knots, 0)
@@ -67,31 +74,31 @@ def terms(days: int) -> Terms:
     return Terms(columns, variance, columns[:, one] * columns[:, other], pair)
 
 
-def fit(series: np.ndarray, present: np.ndarray) -> Trend:
-    """Fit series [u, c, t] of u users with c counters on the days that are present [u, t]; s = u * c in the result.
+def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
+    """Fit the daily series of u users with c counters, float [u, c, t]; the result has s = u * c series.
 
-    Values of absent days are not looked at. A series of zeros gives zeros.
+    present: bool [u, t], the days with a record; values of other days are ignored. A series of zeros gives zeros.
     """
     _, counters, days = series.shape
     known = np.where(present[:, None], series, 0.0)
     scaled = (known / np.maximum(known.max(axis=2, keepdims=True), 1e-9)).reshape(-1, days)
     seen = np.repeat(present.astype(float), counters, axis=0)
-    rest = without_line(scaled, seen)
-    chosen = used_terms(rest)
+    rest = subtract_line(scaled, seen)
+    chosen = select_terms(rest)
     gram, moment = normal_equations(scaled, present, chosen, counters)
     count = np.maximum(seen.sum(axis=1), 1)
     noise, variance = (rest**2).sum(axis=1) / count, terms(days).variance[chosen]
     for _ in range(REFITS):
         weights = ridge(gram, moment, noise, variance)
-        noise = unexplained(scaled, gram, moment, weights) / count
+        noise = residual_squares(scaled, gram, moment, weights) / count
         variance[:, CHANGES] = CHANGE_SCALE * np.maximum(np.abs(weights[:, CHANGES]), LEAST_CHANGE)
-    return summary(weights, chosen, seen, scaled)
+    return as_trends(weights, chosen, seen, scaled)
 
 
-def used_terms(rest: np.ndarray) -> np.ndarray:
-    """Columns of `terms` each series uses: the trend's, then those of its strongest periods. int [s, p].
+def select_terms(rest: np.ndarray) -> np.ndarray:
+    """Columns of `terms` that each series uses: those of the trend, then those of its strongest periods. int [s, p].
 
-    rest [s, t]: the series about their lines.
+    rest: float [s, t], the series less their lines.
     """
     power = np.abs(np.fft.rfft(rest))[:, FEWEST_CYCLES : last_cycle(rest.shape[1]) + 1]
     strongest = np.argsort(-power, axis=1, kind="stable")[:, :PERIODS]
@@ -101,12 +108,12 @@ def used_terms(rest: np.ndarray) -> np.ndarray:
 
 
 def last_cycle(days: int) -> int:
-    """Most cycles whose sine is not zero throughout."""
+    """The largest number of cycles in so many days for which the sine is not zero throughout."""
     return (days - 1) // 2
 
 
-def without_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """What is left of each series after its least-squares line; 0 on absent days."""
+def subtract_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Each series less its least-squares line, float [s, t]; 0 on absent days. scaled, seen: float [s, t]."""
     time = np.arange(scaled.shape[1], dtype=float)
     count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
     centred = (time - (seen * time).sum(axis=1, keepdims=True) / count) * seen
@@ -118,7 +125,12 @@ def without_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def normal_equations(
     scaled: np.ndarray, present: np.ndarray, chosen: np.ndarray, counters: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """X'X [s, p, p] and X'y [s, p] over the days seen. The counters of a user share their days, so X'X is made once."""
+    """X'X [s, p, p] and X'y [s, p] of each series over its present days.
+
+    chosen: int [s, p], the columns each series uses. The counters of a user have the same present days, so X'X is
+    summed
+    once per user.
+    """
     basis = terms(scaled.shape[1])
     every = present.astype(float) @ basis.products
     owner = np.repeat(np.arange(len(present)), counters)
@@ -127,21 +139,21 @@ def normal_equations(
 
 
 def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The most likely weights [s, p], given the variance of the noise [s] and the weights' prior variances [s, p]."""
+    """The most likely weights [s, p], given the noise's variance [s] and the weights' prior variances [s, p]."""
     system = gram.copy()
     diagonal = np.arange(gram.shape[1])
     system[:, diagonal, diagonal] += np.maximum(noise, LEAST_NOISE)[:, None] / variance
     return np.linalg.solve(system, moment[:, :, None])[:, :, 0]
 
 
-def unexplained(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of squares that a fit leaves [s], |y - Xw|² = y'y - 2 w'X'y + w'X'Xw."""
+def residual_squares(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum of squared residuals of a fit [s]: |y - Xw|² = y'y - 2 w'X'y + w'X'Xw."""
     fitted = (gram @ weights[:, :, None])[:, :, 0] - 2 * moment
     return (scaled**2).sum(axis=1) + (weights * fitted).sum(axis=1)
 
 
-def summary(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: np.ndarray) -> Trend:
-    """Read the numbers of a Trend off the weights."""
+def as_trends(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: np.ndarray) -> Trends:
+    """Trends from the fitted weights [s, p] of the chosen columns [s, p]. seen, scaled: float [s, t]."""
     trend = CHANGES.stop
     basis = terms(scaled.shape[1]).columns
     line = weights[:, :trend] @ basis[:, :trend].T
@@ -151,6 +163,6 @@ def summary(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: n
     rest = (scaled - line) * seen
     left = ((rest - season) ** 2).sum(axis=1)
     strength = 1 - left / np.maximum((rest**2).sum(axis=1), 1e-12)
-    return Trend(
+    return Trends(
         weights[:, 0], weights[:, 1], weights[:, CHANGES], np.where(scaled.any(axis=1), strength.clip(0, 1), 0)
     )

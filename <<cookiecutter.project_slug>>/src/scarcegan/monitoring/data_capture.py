@@ -22,7 +22,7 @@ import numpy as np
 
 from scarcegan.data.categories import as_code
 from scarcegan.data.schema import first_line
-from scarcegan.data.wire import CSV, media_type, number
+from scarcegan.data.wire import CSV, media_type, read_number
 from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
 
@@ -153,7 +153,7 @@ def as_sent(cells: list[Any] | None, categories: Sequence[int], kind: str) -> li
     found = list(cells)
     for place in categories:
         cell = found[place]
-        found[place] = as_code(number(cell) if kind == "CSV" and isinstance(cell, str) else cell)
+        found[place] = as_code(read_number(cell) if kind == "CSV" and isinstance(cell, str) else cell)
     return found
 
 

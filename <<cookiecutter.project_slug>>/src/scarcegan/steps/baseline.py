@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scarcegan.data.schema import FeatureTable, feature_names, iter_features, parse_classes
+from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_feature_names
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.monitoring.statistics import (
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def tables() -> Iterator[FeatureTable]:
         return itertools.chain(iter_features(args.labelled, BATCH_ROWS), iter_features(args.unlabelled, BATCH_ROWS))
 
-    if feature_names(args.labelled) != feature_names(args.unlabelled):
+    if read_feature_names(args.labelled) != read_feature_names(args.unlabelled):
         raise UserError(
             f"{args.unlabelled}: its features differ from those of {args.labelled}. Run the split step again."
         )

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scarcegan.data.categories import places, shown
+from scarcegan.data.categories import display_value, places
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.evaluation import comparison, metrics
@@ -204,7 +204,7 @@ def reasons(scorer: "Scorer", said: Said, table: FeatureTable, usual: NDArray, r
     for i, row in enumerate(top):
         most = np.argsort(-np.abs(added[i]), kind="stable")[:REASONS]
         own, typical = (
-            [shown(float(values[j]), table.names[j], table.categories) for j in most]
+            [display_value(float(values[j]), table.names[j], table.categories) for j in most]
             for values in (table.values[row], usual)
         )
         names = [table.names[j] for j in most]

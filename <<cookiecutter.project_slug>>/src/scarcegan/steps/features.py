@@ -17,11 +17,11 @@ from pathlib import Path
 import duckdb
 
 from scarcegan.data import files, ready_tables, telemetry
-from scarcegan.data.labels import Labels, lookup, read_labels, strangers
+from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, read_labels
 from scarcegan.data.rules import Layout, Problem
 from scarcegan.data.schema import FeatureTable, parse_classes, write_features
 from scarcegan.errors import UserError, run_step
-from scarcegan.features.history import History, rows_of
+from scarcegan.features.history import History, feature_rows
 from scarcegan.features.user_features import feature_names
 from scarcegan.progress import Progress
 
@@ -48,15 +48,15 @@ def from_telemetry(
     """Check everything that can be checked before the first row, then features of a bucket of users at a time."""
     history = history_of(args, layout)
     sources = telemetry.open_telemetry(args.telemetry, layout)
-    found = telemetry.survey(connection, sources, layout)
+    found = telemetry.scan_telemetry(connection, sources, layout)
     ledger.enter(found.problems)
     known = known_labels(connection, args.labels, sources, layout, ledger)
     names = feature_names(layout.counters, history.windows)
-    for bucket in telemetry.buckets(connection, found, layout, scratch, args.batch_users):
-        users = telemetry.dense(bucket, found.window.days, len(layout.counters))
+    for bucket in telemetry.write_buckets(connection, found, layout, scratch, args.batch_users):
+        users = telemetry.read_bucket(bucket, found.window.days, len(layout.counters))
         bucket.unlink()
-        ledger.enter(telemetry.mistakes(connection, users, found, layout))
-        table = rows_of(users, found.window, history, names)
+        ledger.enter(telemetry.find_conflicts(connection, users, found, layout))
+        table = feature_rows(users, found.window, history, names)
         yield table if known is None else relabelled(table, known)
 
 
@@ -65,11 +65,11 @@ def from_table(
 ) -> Iterator[FeatureTable]:
     """Rows of a ready feature table, checked before the first is given."""
     refuse_two_meanings(args, layout)
-    sources = ready_tables.open_ready(args.telemetry, layout, args.columns)
-    columns = ready_tables.feature_columns(connection, sources, layout, args.columns)
-    ledger.enter(ready_tables.survey(connection, sources, layout, columns)[1])
+    sources = ready_tables.open_ready_table(args.telemetry, layout, args.columns)
+    columns = ready_tables.select_feature_columns(connection, sources, layout, args.columns)
+    ledger.enter(ready_tables.scan_ready_table(connection, sources, layout, columns)[1])
     known = known_labels(connection, args.labels, sources, layout, ledger)
-    for table in ready_tables.tables(connection, sources, layout, columns, args.batch_users):
+    for table in ready_tables.read_ready_table(connection, sources, layout, columns, args.batch_users):
         yield table if known is None else relabelled(table, known)
 
 
@@ -90,7 +90,7 @@ def known_labels(
     sources: Sequence[files.Source],
     layout: Layout,
     ledger: Ledger,
-) -> Labels | None:
+) -> UserLabels | None:
     """Labels of the labels channel, or None if it is absent or an empty folder."""
     if path is None or (path.is_dir() and not any(path.iterdir())):
         return None
@@ -98,13 +98,13 @@ def known_labels(
         raise UserError(f"{path}: labels need a user column to go by. Name it under data.user_column in config.yaml.")
     known, problems = read_labels(connection, path, layout)
     ledger.enter(problems)
-    ledger.enter(strangers(connection, known, sources, layout, path))
+    ledger.enter(labels_without_rows(connection, known, sources, layout, path))
     return known
 
 
-def relabelled(table: FeatureTable, known: Labels) -> FeatureTable:
+def relabelled(table: FeatureTable, known: UserLabels) -> FeatureTable:
     """The table with the labels of the labels channel."""
-    return replace(table, label=lookup(known, table.user_id))
+    return replace(table, label=labels_of(known, table.user_id))
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.features_out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=args.features_out) as scratch,
-        closing(files.connect(Path(scratch))) as connection,
+        closing(files.connect_duckdb(Path(scratch))) as connection,
     ):
         if args.kind == "telemetry":
             tables = from_telemetry(connection, args, layout, ledger, Path(scratch))

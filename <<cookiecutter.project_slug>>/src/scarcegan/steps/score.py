@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scarcegan.data.schema import FeatureTable, feature_categories, iter_features, parse_classes
+from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_feature_categories
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.monitoring.captured import PROBABILITY
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{args.model}: the model knows the classes {', '.join(model.classes)}, config.yaml says "
             f"{', '.join(args.classes)}. Set labels as they were when it was trained, or train again."
         )
-    refuse_other_categories(feature_categories(args.features), model)
+    refuse_other_categories(read_feature_categories(args.features), model)
     found = score_all(iter_features(args.features, args.batch_rows), model, args.scored_out)
     found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}
     write_json(args.scored_out / "summary.json", found)

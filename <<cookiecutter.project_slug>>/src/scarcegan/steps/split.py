@@ -21,10 +21,10 @@ from scarcegan.data.schema import (
     UNLABELLED,
     UNLABELLED_NAME,
     concatenate,
-    feature_categories,
-    feature_names,
     iter_features,
     parse_classes,
+    read_feature_categories,
+    read_feature_names,
     read_keys,
     write_features,
 )
@@ -169,7 +169,7 @@ def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs:
             if (its == number).any():
                 write_features(table.take(its == number), folder, parts[number])
                 parts[number] += 1
-    nothing = concatenate([], feature_names(features), feature_categories(features))
+    nothing = concatenate([], read_feature_names(features), read_feature_categories(features))
     for number, folder in enumerate(outputs):
         if not parts[number]:
             write_features(nothing, folder)

@@ -1,13 +1,14 @@
 """One home for JSON files: what is written is whole, what is read is sound or refused in a sentence."""
 
 import json
+import math
 import os
 import stat
 
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.jsonfile import find_json, read_json, write_json
+from scarcegan.jsonfile import find_json, read_json, replace_nan, write_json
 
 
 def test_names_stand_as_typed_and_come_back(tmp_path):
@@ -58,3 +59,10 @@ def test_what_cannot_be_read_is_refused_with_the_next_move(tmp_path, content, fa
     with pytest.raises(UserError, match=rf"a\.json: {fact}.* Run the step again\."):
         read_json(tmp_path / "a.json", "Run the step again.")
     assert find_json(tmp_path / "a.json") is None
+
+
+def test_numbers_that_json_does_not_know_become_null_or_a_given_text():
+    value = {"a": math.nan, "b": [1.5, math.inf, {"c": -math.inf}], "d": "nan", "e": 3}
+    assert replace_nan(value) == {"a": None, "b": [1.5, None, {"c": None}], "d": "nan", "e": 3}
+    assert replace_nan(value, "NaN") == {"a": "NaN", "b": [1.5, "NaN", {"c": "NaN"}], "d": "nan", "e": 3}
+    assert math.isnan(value["a"])

@@ -1,6 +1,7 @@
 """JSON files: written completely or not at all; one sentence for a file that is no JSON. HTTP: data/wire.py."""
 
 import json
+import math
 import os
 import secrets
 from contextlib import suppress
@@ -10,14 +11,16 @@ from typing import Any
 from scarcegan.errors import UserError
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, indent: int = 1) -> None:
     """Write a value as JSON. The file is replaced in one step: readers get the old or the new text, also after a crash.
+
+    indent: spaces per level.
 
     Missing parent folders are made. Text is written as UTF-8 without escapes, except for bytes of a file name that are
     not UTF-8. Raises ValueError for NaN or infinity, and TypeError for a value that JSON cannot hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
     try:
         with open(unfinished, "x", encoding="utf-8", errors="backslashreplace") as file:
@@ -50,3 +53,15 @@ def find_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def replace_nan(value: Any, by: str | None = None) -> Any:
+    """A copy of a JSON value in which `by` stands for each number that is not finite; JSON knows only finite ones.
+
+    by: None, which becomes null; or a text, such as the "NaN" that SageMaker writes.
+    """
+    if isinstance(value, dict):
+        return {key: replace_nan(inside, by) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [replace_nan(inside, by) for inside in value]
+    return by if isinstance(value, float) and not math.isfinite(value) else value

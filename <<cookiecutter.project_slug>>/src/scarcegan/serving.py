@@ -30,7 +30,7 @@ from scarcegan.data.wire import JSON, RequestError, accepted_kind, content_kind,
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.data_capture import Capture
-from scarcegan.monitoring.statistics import category_buckets
+from scarcegan.monitoring.statistics import category_buckets, typical_row
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scores
@@ -222,23 +222,25 @@ def read_facts(package: Path) -> Facts:
         raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
     facts = read_json(package / "package.json", AGAIN) if (package / "package.json").is_file() else {}
     baseline = package / "baseline" / "statistics.json"
-    columns = read_json(baseline, AGAIN).get("features", []) if baseline.is_file() else []
-    usual = {column["name"]: usual_value(column) for column in columns}
+    statistics = {"features": []} | (read_json(baseline, AGAIN) if baseline.is_file() else {})
     return Facts(
         version=str(facts.get("version", "0")),
         group=str(facts.get("group", "")),
         definition=str(facts.get("definition", model.get("definition", "model"))),
         classes=tuple(model["classes"]),
         features=tuple(model["features"]),
-        typical=tuple(usual.get(name, 0.0) for name in model["features"]),
+        typical=typical_user(statistics, model["features"]),
         categories=texts_of(model),
     )
 
 
-def usual_value(column: Mapping[str, Any]) -> float | str:
-    """The mean of a column of statistics.json, or the most frequent text of a category."""
-    names = category_buckets(column)
-    return names[0]["value"] if names else float(column.get("numerical_statistics", {}).get("mean") or 0.0)
+def typical_user(statistics: Mapping[str, Any], features: Sequence[str]) -> tuple[float | str, ...]:
+    """One value per feature out of statistics.json: its mean (0 without one), or a category's most frequent text."""
+    buckets = {column["name"]: category_buckets(column) for column in statistics["features"]}
+    means = typical_row(statistics, features)
+    return tuple(
+        buckets[name][0]["value"] if buckets.get(name) else mean for name, mean in zip(features, means, strict=True)
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

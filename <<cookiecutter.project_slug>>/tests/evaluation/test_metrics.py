@@ -26,13 +26,13 @@ def weights(positive, count=50, seed=1):
 
 def test_pr_auc_of_five_rows_is_worked_out_by_hand():
     # The first rare row is found at precision 1/1, the second at 2/3: the mean is 5/6.
-    assert metrics.pr_auc(metrics.curve(POSITIVE, SCORE)) == pytest.approx([5 / 6])
+    assert metrics.pr_auc(metrics.threshold_curve(POSITIVE, SCORE)) == pytest.approx([5 / 6])
 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_pr_auc_is_scikit_learns_average_precision(ties):
     positive, score = many(ties=ties)
-    ours = metrics.pr_auc(metrics.curve(positive, score))
+    ours = metrics.pr_auc(metrics.threshold_curve(positive, score))
     assert ours == pytest.approx([reference.average_precision_score(positive, score)])
 
 
@@ -41,32 +41,34 @@ def test_a_weight_of_three_is_the_row_three_times(ties):
     positive, score = many(ties=ties)
     drawn = weights(positive, count=1)
     again = np.repeat(np.arange(len(positive)), drawn[1])
-    values = metrics.pr_auc(metrics.curve(positive, score, drawn))
+    values = metrics.pr_auc(metrics.threshold_curve(positive, score, drawn))
     assert values[1] == pytest.approx(reference.average_precision_score(positive[again], score[again]))
     assert values[0] != values[1]
 
 
 def test_pr_auc_of_constant_scores_is_the_share_of_the_rare_class():
-    assert metrics.pr_auc(metrics.curve(POSITIVE, np.full(5, 0.5))) == pytest.approx([2 / 5])
+    assert metrics.pr_auc(metrics.threshold_curve(POSITIVE, np.full(5, 0.5))) == pytest.approx([2 / 5])
 
 
 def test_pr_auc_without_a_rare_row_is_undefined():
-    assert np.isnan(metrics.pr_auc(metrics.curve(np.zeros(5, bool), SCORE, weights(np.zeros(5, bool))))).all()
+    assert np.isnan(metrics.pr_auc(metrics.threshold_curve(np.zeros(5, bool), SCORE, weights(np.zeros(5, bool))))).all()
 
 
 def test_a_score_that_is_nan_is_refused():
     with pytest.raises(ValueError, match="1 of 5 scores are NaN"):
-        metrics.curve(POSITIVE, np.array([0.9, np.nan, 0.7, 0.2, 0.1]))
+        metrics.threshold_curve(POSITIVE, np.array([0.9, np.nan, 0.7, 0.2, 0.1]))
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, 0.5), (0.3, 0.5), (1 / 3, 1.0), (1.0, 1.0)])
 def test_recall_at_a_false_positive_rate_is_worked_out_by_hand(rate, expected):
-    assert metrics.recall_at_false_positive_rate(metrics.curve(POSITIVE, SCORE), rate) == pytest.approx([expected])
+    assert metrics.recall_at_false_positive_rate(metrics.threshold_curve(POSITIVE, SCORE), rate) == pytest.approx(
+        [expected]
+    )
 
 
 def test_recall_at_a_false_positive_rate_counts_a_tie_as_flagged():
     # The rare row cannot be flagged without the negative that has the same score.
-    at = metrics.curve(np.array([True, False, False]), np.array([0.5, 0.5, 0.1]))
+    at = metrics.threshold_curve(np.array([True, False, False]), np.array([0.5, 0.5, 0.1]))
     assert metrics.recall_at_false_positive_rate(at, 0.4) == pytest.approx([0.0])
     assert metrics.recall_at_false_positive_rate(at, 0.5) == pytest.approx([1.0])
 
@@ -79,7 +81,7 @@ def test_roc_auc_is_scikit_learns():
 # Three classes, the last one rare; 3 is unknown.
 LABEL = np.array([0, 0, 0, 1, 1, 2, 2, 2])
 PREDICTED = np.array([0, 0, 3, 1, 2, 2, 2, 0])
-MATRIX = metrics.confusion(LABEL, PREDICTED, 3)
+MATRIX = metrics.confusion_matrix(LABEL, PREDICTED, 3)
 
 
 def test_a_confusion_matrix_has_a_column_for_unknown():
@@ -102,14 +104,14 @@ def test_f_beta_is_scikit_learns(beta):
 
 
 def test_nothing_flagged_has_no_precision_and_an_f_beta_of_zero():
-    matrix = metrics.confusion(LABEL, np.zeros(8, int), 3)
+    matrix = metrics.confusion_matrix(LABEL, np.zeros(8, int), 3)
     assert np.isnan(metrics.precision(matrix, 2)[0])
     assert metrics.f_beta(matrix, 2, 2.0)[0] == 0
     assert np.isnan(metrics.false_alarms_per_hit(matrix, 2)[0])
 
 
 def test_a_class_without_rows_has_no_recall():
-    matrix = metrics.confusion(np.array([0, 1]), np.array([0, 1]), 3)
+    matrix = metrics.confusion_matrix(np.array([0, 1]), np.array([0, 1]), 3)
     assert np.isnan(metrics.recall(matrix, 2)[0]) and np.isnan(metrics.f_beta(matrix, 2, 1)[0])
 
 
@@ -143,7 +145,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
     covered = 0
     for seed in range(60):  # recall of 0.7 among 50 rare rows
         label, predicted = np.ones(50, int), (rng.random(50) < 0.7).astype(int)
-        values = metrics.recall(metrics.confusion(label, predicted, 2, weights(label == 1, 200, seed)), 1)
+        values = metrics.recall(metrics.confusion_matrix(label, predicted, 2, weights(label == 1, 200, seed)), 1)
         covered += metrics.estimate(values).low <= 0.7 <= metrics.estimate(values).high
     assert covered >= 52
 
@@ -208,5 +210,5 @@ def test_model_quality_agrees_with_scikit_learn():
 
 
 def test_positions_are_thinned_evenly_and_keep_both_ends():
-    assert metrics.thin(5, 200).tolist() == [0, 1, 2, 3, 4]
-    assert metrics.thin(1001, 3).tolist() == [0, 500, 1000]
+    assert metrics.spread_evenly(5, 200).tolist() == [0, 1, 2, 3, 4]
+    assert metrics.spread_evenly(1001, 3).tolist() == [0, 500, 1000]

@@ -18,7 +18,7 @@ def fitted(table=TRAINED, **more):
 
 
 def pr_auc(score):
-    return float(metrics.pr_auc(metrics.curve(POSITIVE, score))[0])
+    return float(metrics.pr_auc(metrics.threshold_curve(POSITIVE, score))[0])
 
 
 def test_every_baseline_finds_users_that_are_easy_to_find():

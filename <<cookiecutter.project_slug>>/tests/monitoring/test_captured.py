@@ -50,7 +50,7 @@ def test_a_json_request_and_its_answer_become_a_row(tmp_path):
     np.testing.assert_array_equal(rows.values, np.array([[1, 2.5, np.nan]], np.float32))
     assert rows.label.tolist() == ["risky"]
     assert (rows.rarity[0], rows.unknown[0]) == (np.float32(0.7), np.float32(0.2))
-    assert tally.words() == "1 row in 1 file"
+    assert tally.as_sentence() == "1 row in 1 file"
 
 
 def test_rows_of_one_request_are_numbered(tmp_path):
@@ -186,7 +186,7 @@ def test_an_unfinished_last_line_is_left_out_and_counted(tmp_path):
     rows, tally = one(tmp_path)
     assert len(rows) == 1
     assert (tally.partial, tally.unreadable) == (1, 0)
-    assert tally.words() == "1 row in 1 file; 1 unfinished last line left out"
+    assert tally.as_sentence() == "1 row in 1 file; 1 unfinished last line left out"
 
 
 def test_a_line_cut_in_the_middle_is_left_out_and_named(tmp_path):
@@ -195,7 +195,7 @@ def test_a_line_cut_in_the_middle_is_left_out_and_named(tmp_path):
     rows, tally = one(tmp_path)
     assert len(rows) == 2
     assert tally.unreadable == 1
-    assert tally.complaint.startswith("a.jsonl line 2: ")
+    assert tally.first_fault.startswith("a.jsonl line 2: ")
 
 
 def test_rows_of_another_width_are_left_out_and_counted(tmp_path):
@@ -298,7 +298,7 @@ def test_a_table_with_nothing_in_common_is_refused(tmp_path):
         read(tmp_path)
 
 
-def test_files_of_something_else_are_refused_with_the_first_complaint(tmp_path):
+def test_files_of_something_else_are_refused_with_the_first_fault(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"hello": 1}\n' * 3)
     with pytest.raises(UserError, match=r"no row could be read from 1 file \(a\.jsonl line 1: 'captureData'\)"):
         read(tmp_path)

@@ -8,24 +8,24 @@ from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import read_baseline
 from scarcegan.monitoring.drift import (
-    Current,
-    band,
-    chance,
+    CurrentRows,
+    allowed_share,
+    chance_distance,
     distance,
     distances,
-    document,
     label_distance,
     violations,
+    violations_json,
 )
 from scarcegan.monitoring.statistics import (
     bucket_edges,
     combine,
+    combine_all,
     constraints,
-    fold,
     sample_rows,
     statistics,
-    summarise,
-    total,
+    stretch_outer_edges,
+    summarise_columns,
 )
 
 
@@ -35,7 +35,7 @@ def column(*values):
 
 def described(values, names=("a",), labels=None):
     edges = [bucket_edges(c) for c in values.T]
-    return statistics(names, summarise(values, edges), edges, labels)
+    return statistics(names, summarise_columns(values, edges), edges, labels)
 
 
 def written(folder, values, names=("a",), labels=None):
@@ -46,7 +46,7 @@ def written(folder, values, names=("a",), labels=None):
 
 
 def checks(baseline, values, threshold=0.1, **current):
-    found = Current(summarise(values, baseline.edges), current.pop("labels", {}), **current)
+    found = CurrentRows(summarise_columns(values, baseline.edges), current.pop("labels", {}), **current)
     return [(v.feature_name, v.constraint_check_type) for v in violations(baseline, found, threshold, "risky")]
 
 
@@ -66,14 +66,14 @@ def test_a_column_is_described_as_model_monitor_does():
 
 def test_a_value_that_many_users_share_has_a_bucket_of_its_own():
     zeros_and_more = np.concatenate([np.zeros(600), np.linspace(0.01, 1, 400)]).astype(np.float32)
-    counts = summarise(zeros_and_more[:, None], [bucket_edges(zeros_and_more)]).counts[0]
+    counts = summarise_columns(zeros_and_more[:, None], [bucket_edges(zeros_and_more)]).counts[0]
     assert counts[1] == 600
 
 
 def test_a_number_rounded_on_its_way_stays_in_its_bucket():
     thirds = np.repeat([1 / 3, 2 / 3], 50).astype(np.float32)
     edges = [bucket_edges(thirds)]
-    exact, rounded = (summarise(v[:, None], edges).counts[0] for v in (thirds, thirds.round(7)))
+    exact, rounded = (summarise_columns(v[:, None], edges).counts[0] for v in (thirds, thirds.round(7)))
     assert exact.tolist() == rounded.tolist() == [0, 50, 50, 0]
 
 
@@ -81,7 +81,10 @@ def test_batches_add_up_to_the_whole():
     values = np.random.default_rng(0).normal(5, 2, (1000, 3)).astype(np.float32)
     values[::7, 1] = np.nan
     edges = [bucket_edges(c) for c in values.T]
-    whole, parts = summarise(values, edges), total((summarise(v, edges) for v in np.array_split(values, 7)), edges)
+    whole, parts = (
+        summarise_columns(values, edges),
+        combine_all((summarise_columns(v, edges) for v in np.array_split(values, 7)), edges),
+    )
     for key in ("mean", "m2", "minimum", "maximum", "missing", "finite"):
         np.testing.assert_allclose(getattr(parts, key), getattr(whole, key), rtol=1e-9)
     assert all((a == b).all() for a, b in zip(parts.counts, whole.counts, strict=True))
@@ -90,8 +93,8 @@ def test_batches_add_up_to_the_whole():
 def test_a_batch_without_rows_changes_nothing():
     values = column(1, 2, 3)
     edges = [bucket_edges(values[:, 0])]
-    whole = summarise(values, edges)
-    assert combine(whole, summarise(values[:0], edges)).mean.tolist() == whole.mean.tolist() == [2]
+    whole = summarise_columns(values, edges)
+    assert combine(whole, summarise_columns(values[:0], edges)).mean.tolist() == whole.mean.tolist() == [2]
 
 
 def test_the_sample_is_bounded_and_every_row_has_its_chance():
@@ -107,12 +110,12 @@ def test_a_baseline_read_back_counts_as_it_did(tmp_path):
     baseline = written(tmp_path, values, NAMES)
     assert baseline.features == NAMES
     assert not baseline.scored
-    assert all(d.raw == 0 for d in distances(baseline, summarise(values, baseline.edges)).values())
+    assert all(d.raw == 0 for d in distances(baseline, summarise_columns(values, baseline.edges)).values())
 
 
 def test_edges_of_a_sample_stretch_to_the_true_extremes():
     edges = [bucket_edges(np.array([2.0, 3, 4]))]
-    numbers, stretched = fold(summarise(column(0, 2, 3, 4, 9), edges), edges)
+    numbers, stretched = stretch_outer_edges(summarise_columns(column(0, 2, 3, 4, 9), edges), edges)
     assert (stretched[0][0], stretched[0][-1]) == (0, 9)
     assert numbers.counts[0].tolist() == [0, 2, 1, 2, 0]
 
@@ -122,7 +125,7 @@ def test_the_distance_is_the_largest_gap_less_what_chance_explains():
     found = distance(before, now)
     assert found.raw == pytest.approx(0.4)
     assert found.robust == pytest.approx(0.4 - 1.8 * np.sqrt(200 / 10_000))
-    assert chance(100, 100) == pytest.approx(1.8 * np.sqrt(0.02))
+    assert chance_distance(100, 100) == pytest.approx(1.8 * np.sqrt(0.02))
 
 
 def test_the_psi_of_moved_shares_is_worked_out_by_hand():
@@ -193,7 +196,7 @@ def test_infinite_values_are_counted_apart_and_break_the_type(tmp_path):
     baseline = written(tmp_path, values)
     some = values.copy()
     some[:3, 0] = np.inf, -np.inf, np.inf
-    feature = statistics(("a",), summarise(some, baseline.edges), baseline.edges)["features"][0]
+    feature = statistics(("a",), summarise_columns(some, baseline.edges), baseline.edges)["features"][0]
     assert feature["numerical_statistics"]["common"] == {"num_present": 100, "num_missing": 0, "num_infinite": 3}
     assert feature["numerical_statistics"]["max"] == 99
     assert checks(baseline, some) == []
@@ -207,7 +210,7 @@ def test_text_among_numbers_breaks_the_type(tmp_path):
     text = np.zeros((100, 1), bool)
     text[80:] = True
     some = np.where(text, np.nan, values)
-    found = violations(baseline, Current(summarise(some, baseline.edges, text), {}), 0.5, "risky")
+    found = violations(baseline, CurrentRows(summarise_columns(some, baseline.edges, text), {}), 0.5, "risky")
     assert [v.constraint_check_type for v in found] == ["data_type_check"]
     assert found[0].description == "text: 20.0% of 100 values, at most 10% allowed"
 
@@ -235,11 +238,11 @@ def test_comparison_can_be_disabled(tmp_path):
 
 
 def test_the_band_of_a_rare_share_grants_a_factor_of_two_and_chance():
-    low, high = band(100, 10_000, 1_000_000, 0.1)
+    low, high = allowed_share(100, 10_000, 1_000_000, 0.1)
     assert low == pytest.approx(97 / 10_000 / 2, rel=0.06)
     assert high == pytest.approx(2 * 103 / 10_000, rel=0.06)
-    assert band(100, 10_000, 50, 0.1)[0] == 0
-    assert 0.05 < band(100, 10_000, 50, 0.1)[1] < 0.2
+    assert allowed_share(100, 10_000, 50, 0.1)[0] == 0
+    assert 0.05 < allowed_share(100, 10_000, 50, 0.1)[1] < 0.2
 
 
 def test_twice_as_many_flagged_users_is_no_violation_and_five_times_is(tmp_path):
@@ -264,8 +267,8 @@ def test_missing_and_extra_columns_are_named(tmp_path):
 
 def test_violations_have_the_documented_keys(tmp_path):
     baseline = written(tmp_path, users(400).values, NAMES)
-    current = Current(summarise(users(400, 1, more=2).values, baseline.edges), {})
-    entry = document(violations(baseline, current, 0.1, "risky"))["violations"][0]
+    current = CurrentRows(summarise_columns(users(400, 1, more=2).values, baseline.edges), {})
+    entry = violations_json(violations(baseline, current, 0.1, "risky"))["violations"][0]
     assert list(entry) == ["feature_name", "constraint_check_type", "description"]
 
 

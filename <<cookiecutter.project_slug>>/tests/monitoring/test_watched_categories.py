@@ -10,9 +10,16 @@ from populations import CLASSES, Model, request, users
 from scarcegan.data.categories import CODES, code
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import read_baseline
-from scarcegan.monitoring.drift import Current, distances, violations
-from scarcegan.monitoring.statistics import REST, category_counts, category_edges, constraints, named_codes, summarise
-from scarcegan.serving import usual_value
+from scarcegan.monitoring.drift import CurrentRows, distances, violations
+from scarcegan.monitoring.statistics import (
+    REST,
+    category_counts,
+    category_edges,
+    constraints,
+    named_codes,
+    summarise_columns,
+)
+from scarcegan.serving import typical_user
 from scarcegan.steps import baseline, monitor
 from scarcegan.steps.score import score_all
 
@@ -54,14 +61,14 @@ def watched(tmp_path_factory):
 def broken(watched, table):
     found = read_baseline(watched)
     values = np.column_stack([table.values, np.zeros((len(table), 2), np.float32)])
-    current = Current(summarise(values, found.edges), {}, frozenset({"rarity", "unknown"}))
+    current = CurrentRows(summarise_columns(values, found.edges), {}, frozenset({"rarity", "unknown"}))
     return [v for v in violations(found, current, 0.1, "risky") if v.feature_name == "protocol"]
 
 
 def test_codes_are_counted_one_by_one_even_neighbours_and_the_ends():
     column = np.array([0, 0, 5, 5, 5, 6, CODES - 1, 9], np.float32)
     edges = category_edges(column[:-1])
-    counts = summarise(np.append(column, np.nan)[:, None], [edges]).counts[0]
+    counts = summarise_columns(np.append(column, np.nan)[:, None], [edges]).counts[0]
     texts = {"five": 5, "zero": 0, "six": 6, "last": CODES - 1}
     assert category_counts(counts, edges, texts) == {"five": 3, "zero": 2, "six": 1, "last": 1, REST: 1}
 
@@ -71,7 +78,7 @@ def test_only_the_hundred_most_frequent_codes_have_a_count_of_their_own():
     named = named_codes(column, {"seven": 7})
     assert len(named) == 100 and list(named)[:2] == ["code 149", "seven"]
     edges = category_edges(column)
-    assert category_counts(summarise(column[:, None], [edges]).counts[0], edges, named)[REST] == 50
+    assert category_counts(summarise_columns(column[:, None], [edges]).counts[0], edges, named)[REST] == 50
 
 
 def test_the_baseline_says_how_often_each_name_stood(watched):
@@ -80,10 +87,10 @@ def test_the_baseline_says_how_often_each_name_stood(watched):
     buckets = found["category_statistics"]["distribution"]["categorical"]["buckets"]
     assert [b["value"] for b in buckets] == ["tcp", "udp", "icmp", f"code {code('unnamed'):.0f}", REST]
     assert sum(b["count"] for b in buckets) == 4000 and buckets[0]["code"] == 25681
-    assert usual_value(found) == "tcp"
+    assert typical_user({"features": [found]}, ["protocol"]) == ("tcp",)
     back = read_baseline(watched)
     assert list(back.categories) == ["protocol"]
-    assert back.by_name("protocol", back.counts)["tcp"] == buckets[0]["count"]
+    assert back.text_counts("protocol", back.counts)["tcp"] == buckets[0]["count"]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -102,8 +109,8 @@ def test_the_distance_is_the_largest_gap_between_shares_by_hand(watched):
     found, table = read_baseline(watched), told(2000, 1)
     values = np.column_stack([table.values, np.zeros((2000, 2), np.float32)])
     values[:, 2] = KNOWN["icmp"]
-    before = found.by_name("protocol", found.counts)["icmp"] / 4000
-    assert distances(found, summarise(values, found.edges))["protocol"].raw == pytest.approx(1 - before)
+    before = found.text_counts("protocol", found.counts)["icmp"] / 4000
+    assert distances(found, summarise_columns(values, found.edges))["protocol"].raw == pytest.approx(1 - before)
 
 
 def test_names_that_the_baseline_never_saw_are_drift(watched):
@@ -135,6 +142,6 @@ def test_a_category_that_nobody_had_is_described_and_compared(tmp_path):
     found = baseline.describe(lambda: iter([table]), {"it": Blind()}, CLASSES)["it"]
     write_json(tmp_path / "statistics.json", found)
     write_json(tmp_path / "constraints.json", constraints(found, (*CLASSES, "unknown")))
-    assert usual_value(found["features"][2]) == 0.0
+    assert typical_user(found, NAMES)[2] == 0.0
     (violation,) = broken(tmp_path, told(500, 2))
     assert "distance 0.9" in violation.description or "distance 0.8" in violation.description

@@ -122,7 +122,7 @@ def test_the_champion_is_measured_on_the_same_users_with_its_own_columns(place, 
     test = tiny.users({0: 90, 1: 60, 2: 30, -1: 60}, seed=1)
     rarity = load(saved / "champion").score(test.values[:, [1, 0]]).rarity
     known = test.label >= 0
-    expected = metrics.pr_auc(metrics.curve(test.label[known] == 2, rarity[known].astype(float)))[0]
+    expected = metrics.pr_auc(metrics.threshold_curve(test.label[known] == 2, rarity[known].astype(float)))[0]
     assert verdict["champion"] == pytest.approx(expected)
     assert verdict["challenger"] != verdict["champion"]
 

@@ -10,19 +10,19 @@ from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.drift import Violation
 from scarcegan.monitoring.quality import (
-    Matches,
+    MatchedRows,
     Truth,
-    interval,
-    model_quality,
+    monitored_quality,
     quality_violations,
     read_truth,
+    wilson_interval,
 )
 from scarcegan.monitoring.rows import Rows, Tally
-from scarcegan.monitoring.windows import Rules, count_days, judge, spans, verdict
+from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, group_days, retraining_verdict
 from scarcegan.steps import monitor
 from scarcegan.steps.score import score_all
 
-RULES = Rules(threshold=0.1, window_days=7, retrain=2, of=3, minimum_rows=100)
+RULES = MonitoringRules(threshold=0.1, window_days=7, retrain=2, of=3, minimum_rows=100)
 
 
 def rows_of(table):
@@ -35,7 +35,7 @@ def rows_of(table):
 
 def windows_of(baseline, tables, rules=RULES):
     tally = Tally(seen=set(baseline.features))
-    return judge(count_days((rows_of(table) for table in tables), baseline), baseline, tally, rules, "risky")
+    return compare_windows(count_days((rows_of(table) for table in tables), baseline), baseline, tally, rules, "risky")
 
 
 def weeks(*moves, rows=300):
@@ -45,7 +45,7 @@ def weeks(*moves, rows=300):
 
 
 def said(baseline, *moves, rows=300):
-    return verdict(windows_of(baseline, weeks(*moves, rows=rows)), [], RULES, "risky")
+    return retraining_verdict(windows_of(baseline, weeks(*moves, rows=rows)), [], RULES, "risky")
 
 
 def score_weeks(folder, *moves):
@@ -63,7 +63,7 @@ def test_windows_end_on_the_last_day_and_gaps_have_none(tmp_path):
     baseline = a_baseline(tmp_path)
     tables = [users(200, i, day) for i, day in enumerate(["2026-01-01", "2026-01-20", "2026-01-25", "2026-01-26"])]
     days = count_days((rows_of(table) for table in tables), baseline)
-    found = [(start, end, day.numbers.rows) for start, end, day in spans(days, 7)]
+    found = [(start, end, day.numbers.rows) for start, end, day in group_days(days, 7)]
     assert found == [("2025-12-30", "2026-01-05", 200), ("2026-01-20", "2026-01-26", 600)]
 
 
@@ -96,7 +96,7 @@ def test_one_moved_week_of_three_does_not(tmp_path):
 def test_too_few_windows_are_told(tmp_path):
     found = said(a_baseline(tmp_path), 1)
     assert not found["retrain"]
-    assert "only 1 of the 3 windows that a verdict rests on" in found["reason"]
+    assert "only 1 of the 3 windows that a verdict is based on" in found["reason"]
 
 
 def test_two_moved_weeks_suffice_before_there_are_three(tmp_path):
@@ -108,7 +108,7 @@ def test_windows_of_few_rows_are_not_judged(tmp_path):
     tables = [*weeks(0, 0), users(20, 9, "2026-01-26", more=3)]
     windows = windows_of(baseline, tables)
     assert [window.judged for window in windows] == [True, True, False]
-    assert verdict(windows, [], RULES, "risky")["judged_windows"] == 2
+    assert retraining_verdict(windows, [], RULES, "risky")["judged_windows"] == 2
 
 
 def test_small_windows_are_judged_together_when_none_has_enough_rows(tmp_path):
@@ -117,7 +117,7 @@ def test_small_windows_are_judged_together_when_none_has_enough_rows(tmp_path):
 
 
 def test_fewer_rows_than_the_minimum_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"only 99 captured rows, and 100 are wanted.*monitor\.minimum_rows"):
+    with pytest.raises(UserError, match=r"only 99 captured rows, but 100 are needed.*monitor\.minimum_rows"):
         windows_of(a_baseline(tmp_path), weeks(0, rows=99))
 
 
@@ -128,12 +128,12 @@ def test_gaps_alone_are_mended_in_the_data_not_by_retraining(tmp_path):
         table.values[:45, 0] = np.nan
     windows = windows_of(baseline, tables)
     assert {v.constraint_check_type for v in windows[-1].violations} == {"completeness_check"}
-    assert not verdict(windows, [], RULES, "risky")["retrain"]
+    assert not retraining_verdict(windows, [], RULES, "risky")["retrain"]
 
 
 def test_quality_below_its_constraint_suggests_retraining(tmp_path):
     broken = [Violation("recall", "LessThanThreshold", "recall of the rare class is 0.100 (0.050 to 0.190), below 0.4")]
-    found = verdict(windows_of(a_baseline(tmp_path), weeks(0, 0, 0)), broken, RULES, "risky")
+    found = retraining_verdict(windows_of(a_baseline(tmp_path), weeks(0, 0, 0)), broken, RULES, "risky")
     assert found["retrain"]
     assert found["reason"] == "Retrain: recall of the rare class is 0.100 (0.050 to 0.190), below 0.4."
 
@@ -223,7 +223,7 @@ def test_ground_truth_measures_recall_and_precision_of_the_rare_class():
     truth = np.array([2, 2, 2, 2, 0, 0, 1, 3])
     predicted = np.array([2, 2, 2, 0, 0, 2, 1, 3])
     rarity = np.array([0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.1, 0.1])
-    found = model_quality(truth, predicted, rarity, CLASSES)
+    found = monitored_quality(truth, predicted, rarity, CLASSES)
     rare = found["binary_classification_metrics"]
     assert rare["confusion_matrix"] == {"0": {"0": 3, "1": 1}, "1": {"0": 1, "1": 3}}
     assert rare["recall"]["value"] == rare["precision"]["value"] == 0.75
@@ -236,7 +236,7 @@ def test_ground_truth_measures_recall_and_precision_of_the_rare_class():
 
 
 def test_users_of_no_class_have_a_row_of_their_own_in_the_confusion_matrix():
-    found = model_quality(np.array([2, 0, 3, 3]), np.array([2, 0, 3, 0]), np.array([0.9, 0.1, 0.2, 0.2]), CLASSES)
+    found = monitored_quality(np.array([2, 0, 3, 3]), np.array([2, 0, 3, 0]), np.array([0.9, 0.1, 0.2, 0.2]), CLASSES)
     matrix = found["multiclass_classification_metrics"]["confusion_matrix"]
     assert matrix["risky"] == {"normal": 0, "heavy": 0, "risky": 1, "unknown": 0}
     assert matrix["unknown"] == {"normal": 1, "heavy": 0, "risky": 0, "unknown": 1}
@@ -245,7 +245,7 @@ def test_users_of_no_class_have_a_row_of_their_own_in_the_confusion_matrix():
 
 @pytest.mark.parametrize("truth", [[0, 0, 1], [2, 2, 2], [3, 3, 3]])
 def test_what_cannot_be_measured_is_not_a_number(truth):
-    found = model_quality(np.array(truth), np.array([0, 2, 3]), np.array([0.1, 0.9, np.nan]), CLASSES)
+    found = monitored_quality(np.array(truth), np.array([0, 2, 3]), np.array([0.1, 0.9, np.nan]), CLASSES)
     json.dumps(found, allow_nan=False)
     assert found["binary_classification_metrics"]["pr_auc"]["value"] == "NaN"
 
@@ -255,7 +255,7 @@ def test_a_constraint_is_broken_only_when_the_whole_interval_lies_beyond():
         "binary_classification_constraints": {"recall": {"threshold": 0.5, "comparison_operator": "LessThanThreshold"}}
     }
     unsure, sure = (
-        {"binary_classification_metrics": {"recall": {"value": 0.25, **interval(*counts)}}}
+        {"binary_classification_metrics": {"recall": {"value": 0.25, **wilson_interval(*counts)}}}
         for counts in [(1, 4), (100, 400)]
     )
     assert quality_violations(unsure, rules) == []
@@ -265,7 +265,7 @@ def test_a_constraint_is_broken_only_when_the_whole_interval_lies_beyond():
 
 def test_the_latest_prediction_of_a_user_counts():
     truth = Truth(np.array(["ann", "bob"]), np.array([2, 0]))
-    matches = Matches(truth, CLASSES)
+    matches = MatchedRows(truth, CLASSES)
     for day, label, rarity in [("2026-01-02", "risky", 0.9), ("2026-01-01", "normal", 0.1)]:
         one = np.array([rarity], np.float32)
         values, text = np.zeros((1, 3), np.float32), np.zeros((1, 3), bool)
@@ -297,14 +297,14 @@ def test_ground_truth_is_read_in_its_forms(tmp_path, name, content):
     for place in (tmp_path, tmp_path / name):
         truth = read_truth(place, CLASSES)
         assert (truth.id.tolist(), truth.label.tolist()) == (["ann", "bob"], [2, 0])
-    assert truth.of(np.array(["bob", "zoe", "ann", ""])).tolist() == [1, -1, 0, -1]
+    assert truth.positions(np.array(["bob", "zoe", "ann", ""])).tolist() == [1, -1, 0, -1]
 
 
 def test_behaviour_that_is_no_class_counts_as_unknown(tmp_path):
     (tmp_path / "t.csv").write_text("user_id,label\nann,risky\nbob,bonus_hunter\n")
     truth = read_truth(tmp_path, CLASSES)
     assert truth.label.tolist() == [2, 3]
-    assert truth.strange == {"bonus_hunter": 1}
+    assert truth.other_names == {"bonus_hunter": 1}
 
 
 def test_an_empty_folder_is_no_ground_truth(tmp_path):

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from scarcegan.errors import UserError
+from scarcegan.monitoring.statistics import typical_row
 from scarcegan.workspace import Workspace
 
 START_SECONDS = 120
@@ -71,8 +72,7 @@ def example_row(package: Path) -> list[float]:
     """Mean of each feature in the package's baseline: a user like most."""
     statistics = json.loads((package / "baseline" / "statistics.json").read_text(encoding="utf-8"))
     features = json.loads((package / "model" / "model.json").read_text(encoding="utf-8"))["features"]
-    means = {f["name"]: f.get("numerical_statistics", {}).get("mean") or 0.0 for f in statistics["features"]}
-    return [means.get(name, 0.0) for name in features]
+    return list(typical_row(statistics, features))
 
 
 def wait_for_url(server: subprocess.Popen) -> str:

@@ -90,30 +90,34 @@ def read_json_rows(text: str, features: Sequence[str], categories: Collection[st
         raise RequestError(f'The body must hold either "instances" (rows) or "inputs" (columns). {example}')
     if body.get("signature_name", SIGNATURE) != SIGNATURE:
         raise RequestError(f'There is one signature, "{SIGNATURE}". Leave out "signature_name", or set it to this.')
-    columns = "inputs" in body
-    rows = body["inputs"] if columns else body["instances"]
-    if columns and isinstance(rows, dict):
-        rows = input_tensor(rows, example)
-    elif not columns and isinstance(rows, list):
-        rows = [input_tensor(row, example) if isinstance(row, dict) else row for row in rows]
+    rows = rows_in_body(body)
+    for tensor in rows if isinstance(rows, list) else [rows]:
+        if isinstance(tensor, dict) and set(tensor) != {INPUT}:
+            names = ", ".join(list(tensor)[:3]) or "none"
+            words = f'The model has one input, "{INPUT}", in the order that GET / lists (got: {names}).'
+            raise RequestError(f"{words} {example}")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise RequestError(f"Rows must be lists of numbers, one list per user. {example}")
-    return ScoreRequest(to_float32(rows, features, categories), columns)
+    return ScoreRequest(to_float32(rows, features, categories), "inputs" in body)
 
 
-def input_tensor(tensors: Mapping[str, Any], example: str) -> Any:
-    """The value of the model's only input, from a mapping of input names to values.
+def rows_in_body(body: Mapping[str, Any]) -> Any:
+    """The rows in TensorFlow Serving's JSON, in row or column format, without the name of the model's input.
 
-    example: a valid request, for the error message.
+    A mapping of other names is left as it is, so that the caller can read or refuse it.
 
-    Raises RequestError for other input names.
+    Raises KeyError when the body has neither "instances" nor "inputs".
     """
-    if set(tensors) != {INPUT}:
-        names = ", ".join(list(tensors)[:3]) or "none"
-        raise RequestError(
-            f'The model has one input, "{INPUT}", in the order that GET / lists (got: {names}). {example}'
-        )
-    return tensors[INPUT]
+    if "instances" not in body:
+        return without_input_name(body["inputs"])
+    rows = body["instances"]
+    return [without_input_name(row) for row in rows] if isinstance(rows, list) else rows
+
+
+def without_input_name(tensor: Any) -> Any:
+    """The list in {"features": [...]}; anything else is returned unchanged."""
+    named = isinstance(tensor, Mapping) and set(tensor) == {INPUT} and isinstance(tensor[INPUT], list)
+    return tensor[INPUT] if named else tensor
 
 
 def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:

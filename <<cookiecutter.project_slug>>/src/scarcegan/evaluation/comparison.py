@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.evaluation.metrics import Estimate
+from scarcegan.jsonfile import replace_nan
 
 Samples = NDArray[np.floating]
 CHAMPION = "champion"  # its place among the methods
@@ -48,14 +49,14 @@ def sample(
 def figures(label: NDArray, answers: Answers, classes: int, beta: float, weights: NDArray) -> dict[str, Samples]:
     """Every metric of the rare class [b], and with predicted labels those of each class (`recall_0` …)."""
     rare = classes - 1
-    at = metrics.curve(label == rare, answers.rarity, weights)
+    at = metrics.threshold_curve(label == rare, answers.rarity, weights)
     values = {"pr_auc": metrics.pr_auc(at)}
     values |= {f"recall_at_fpr_{rate}": metrics.recall_at_false_positive_rate(at, rate) for rate in RATES}
     if answers.calibrated:
         values["brier"] = metrics.brier(label == rare, answers.rarity, weights)
     if answers.label is None:
         return values
-    matrix = metrics.confusion(label, answers.label, classes, weights)
+    matrix = metrics.confusion_matrix(label, answers.label, classes, weights)
     values |= {
         "recall": metrics.recall(matrix, rare),
         "precision": metrics.precision(matrix, rare),
@@ -174,24 +175,25 @@ def judge(rules: Rules, challenger: Samples, champion: Rival | None, baseline: R
     failed = [words for passed, words in checks if not passed]
     start = f"The gate stays shut for {rules.definition}" if failed else f"The gate opens for {rules.definition}"
     clauses = failed or [words for _, words in checks]
-    return {
+    found = {
         "passed": not failed,
         "reason": f"{start}: {'; '.join(clauses)}.",
         "definition": rules.definition,
         "metric": rules.metric,
-        "challenger": _json(challenger[0]),
+        "challenger": float(challenger[0]),
         "minimum": rules.minimum,
-        "champion": _json(champion.rival[0]) if champion and champion.rival is not None else None,
+        "champion": float(champion.rival[0]) if champion and champion.rival is not None else None,
         "difference": _gap(champion, rules.alpha),
         "best_baseline": baseline
         and {
             "name": baseline.name,
             "metric": "pr_auc",
-            "value": _json(baseline.rival[0]) if baseline.rival is not None else None,
+            "value": float(baseline.rival[0]) if baseline.rival is not None else None,
             "difference": _gap(baseline, rules.alpha),
         },
         "rules": asdict(rules),
     }
+    return replace_nan(found)
 
 
 Check = tuple[bool, str]
@@ -243,11 +245,7 @@ def _gap(rival: Rival | None, alpha: float) -> dict | None:
     if rival is None or rival.challenger is None or rival.rival is None:
         return None
     gap = difference(rival.challenger, rival.rival, alpha)
-    return {"value": _json(gap.value), "low": _json(gap.low), "high": _json(gap.high)}
-
-
-def _json(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return {"value": gap.value, "low": gap.low, "high": gap.high}
 
 
 def best(samples: Mapping[str, Samples], names: Sequence[str]) -> str | None:

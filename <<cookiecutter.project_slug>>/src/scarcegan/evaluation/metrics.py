@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scarcegan.jsonfile import replace_nan
+
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
-Labels = NDArray[np.integer]
+ClassPositions = NDArray[np.integer]
 
 CELLS_AT_ONCE = 30_000_000  # resamples x rows held in memory
 
@@ -75,7 +77,7 @@ class Curve:
     negatives: Floats
 
 
-def curve(positive: Flags, score: Floats, weights: NDArray | None = None) -> Curve:
+def threshold_curve(positive: Flags, score: Floats, weights: NDArray | None = None) -> Curve:
     """The curve over all thresholds at which recall changes. A row is flagged when its score >= the threshold.
 
     positive, score [n]; weights [b, n], or None for the rows as they are. ValueError for a score that is NaN.
@@ -131,7 +133,9 @@ def roc_auc(positive: Flags, score: Floats) -> float:
     return float((below + up_to).mean() / (2 * len(low)))
 
 
-def confusion(label: Labels, predicted: Labels, classes: int, weights: NDArray | None = None) -> Floats:
+def confusion_matrix(
+    label: ClassPositions, predicted: ClassPositions, classes: int, weights: NDArray | None = None
+) -> Floats:
     """Counts [b, K, K + 1]: true class by predicted class, the last column unknown. label in 0..K-1, predicted 0..K."""
     weights = np.ones((1, len(label)), np.uint8) if weights is None else weights
     cell = label.astype(np.int64) * (classes + 1) + predicted
@@ -244,33 +248,46 @@ CURVE_POINTS = 200
 
 
 def model_quality(
-    label: Labels, predicted: Labels, rarity: Floats, classes: tuple[str, ...], count: int = 0, seed: int = 0
+    truth: ClassPositions,
+    predicted: ClassPositions,
+    rarity: Floats,
+    classes: tuple[str, ...],
+    count: int,
+    seed: int = 0,
 ) -> dict[str, dict]:
-    """Both documented blocks: multiclass over all classes, and binary (the rare class against the rest).
+    """SageMaker's model quality blocks: metrics over all classes, and of the rare class against all others.
 
-    label, predicted, rarity [n]; count: bootstrap resamples behind standard_deviation ("NaN" without any). The best
-    constant classifier of a block is, as in AWS's own, one that always gives one answer: the most frequent class,
-    or in the binary block always the rare class.
+    - truth: int [n], class position, K for behaviour that is none of the classes
+    - predicted: int [n], class position, K for unknown
+    - rarity: float [n], not NaN
+    - count: bootstrap resamples behind each standard_deviation; seed: of these
+
+    Rows of truth K count as not of the rare class, are left out of the multiclass metrics, and have their own row in
+    the
+    multiclass confusion matrix. What cannot be measured is the text "NaN". The best constant classifier always gives
+    one
+    answer, as in SageMaker: the most frequent class, or in the binary block the rare class.
     """
-    rare = len(classes) - 1
-    constant = np.full_like(label, np.bincount(label, minlength=len(classes)).argmax())
-    found, fixed, alarms, always = (
-        _over_resamples(label == rare, truth, answer, size, count, seed)
-        for truth, answer, size in (
-            (label, predicted, len(classes)),
-            (label, constant, len(classes)),
-            (label == rare, predicted == rare, 2),
-            (label == rare, np.ones(len(label), bool), 2),
-        )
-    )
-    return {
-        "multiclass_classification_metrics": multiclass(found, fixed, classes),
-        "binary_classification_metrics": binary(alarms, always, label == rare, rarity),
+    positive, known = truth == len(classes) - 1, truth < len(classes)
+    flagged = predicted == len(classes) - 1
+
+    def of_known(answer: NDArray) -> Floats:
+        draws = (weights[:, known] for weights in resamples(positive, count, seed))
+        return np.concatenate([confusion_matrix(truth[known], answer[known], len(classes), w) for w in draws])
+
+    def of_rare(answer: NDArray) -> Floats:
+        return np.concatenate([confusion_matrix(positive, answer, 2, w) for w in resamples(positive, count, seed)])
+
+    most_frequent = np.full_like(truth, np.bincount(truth[known], minlength=1).argmax())
+    blocks = {
+        "multiclass_classification_metrics": multiclass(of_known(predicted), of_known(most_frequent), classes),
+        "binary_classification_metrics": binary(of_rare(flagged), of_rare(np.ones_like(flagged)), positive, rarity),
     }
-
-
-def _over_resamples(positive: Flags, truth: NDArray, answer: NDArray, size: int, count: int, seed: int) -> Floats:
-    return np.concatenate([confusion(truth, answer, size, weights) for weights in resamples(positive, count, seed)])
+    if not known.all():
+        others = np.bincount(predicted[~known], minlength=len(classes) + 1).tolist()
+        row = dict(zip((*classes, "unknown"), others, strict=True))
+        blocks["multiclass_classification_metrics"]["confusion_matrix"]["unknown"] = row
+    return replace_nan(blocks, "NaN")
 
 
 def multiclass(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
@@ -318,7 +335,7 @@ def binary(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> 
         **{f"{name}_best_constant_classifier": value for name, value in _one_class(constant).items()},
         **{name: _measured(value) for name, value in rates.items()},
         "auc": _measured(np.array([roc_auc(positive, score)])),
-        **_curves(curve(positive, score)),
+        **_curves(threshold_curve(positive, score)),
     }
 
 
@@ -329,7 +346,7 @@ def _one_class(matrix: Floats) -> dict[str, dict]:
 
 
 def _curves(at: Curve) -> dict[str, dict]:
-    kept = thin(len(at.thresholds), CURVE_POINTS)
+    kept = spread_evenly(len(at.thresholds), CURVE_POINTS)
     hits, flagged = at.hits[0, kept], at.flagged[0, kept]
     recalls = _over(hits, at.positives)
     false_alarms = _over(flagged - hits, at.negatives)
@@ -342,16 +359,12 @@ def _curves(at: Curve) -> dict[str, dict]:
     }
 
 
-def thin(length: int, most: int) -> NDArray[np.integer]:
+def spread_evenly(length: int, most: int) -> NDArray[np.integer]:
     """At most `most` positions spread evenly over a sequence, its first and last among them."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
-def _measured(values: Floats) -> dict[str, float | str]:
+def _measured(values: Floats) -> dict[str, float]:
     """{value, standard_deviation} as SageMaker writes them: the text "NaN" where there is none."""
     figure = estimate(values)
-    return {"value": _json(figure.value), "standard_deviation": _json(figure.sd)}
-
-
-def _json(value: float) -> float | str:
-    return "NaN" if np.isnan(value) else value
+    return {"value": figure.value, "standard_deviation": figure.sd}

@@ -50,7 +50,7 @@ class Options:
 
 def options(rare: NDArray, rarity: NDArray) -> Options:
     """Options on labelled rows: a threshold between each rare row's score and the next lower one."""
-    at = metrics.curve(rare, rarity)
+    at = metrics.threshold_curve(rare, rarity)
     if not len(at.thresholds):
         raise ValueError("no row of the rare class to choose by")
     recall = at.hits[0] / at.positives[0]

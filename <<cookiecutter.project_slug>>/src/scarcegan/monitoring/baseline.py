@@ -1,4 +1,4 @@
-"""Baseline: statistics.json and constraints.json read back, as what later rows are compared with."""
+"""Baseline: statistics.json and constraints.json, read for the comparison with later rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,18 +10,24 @@ import numpy as np
 from scarcegan.data.categories import Categories
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
-from scarcegan.monitoring.statistics import CATEGORY, LABEL, SCORES, category_buckets, category_counts
+from scarcegan.monitoring.statistics import CATEGORY_STATISTICS, LABEL, SCORES, category_buckets, category_counts
 
-MOVE = "Give the baseline folder of a model package, or run the baseline step."
+NEXT_MOVE = "Give the baseline folder of a model package, or run the baseline step."
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline as read back: what `drift.py` compares with.
+    """A baseline as read from its two files. Its columns are the numeric ones: features, then scores if any.
 
-    names: columns (features, then the scores); counts: per column int64 [len(edges) + 1]; labels: how often
-    each class name was predicted, or nothing; columns, types: numerical_statistics and inferred_type of each; rows: of
-    the population; constraints: the file; categories: of the columns that are names, what the counted codes are called.
+    - names: of the columns
+    - edges: per column float64, the edges of its buckets; empty when the column was empty
+    - counts: per column int64 [len(edges) + 1], rows below, between and above the edges
+    - labels: predicted class -> rows; {} for a baseline without predictions
+    - columns: numerical_statistics of each column
+    - types: inferred_type of each column
+    - rows: number of rows in the baseline
+    - constraints: the content of constraints.json
+    - categories: category column -> its texts -> code
     """
 
     names: tuple[str, ...]
@@ -36,38 +42,42 @@ class Baseline:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The model's inputs, in the order it takes them."""
+        """The names of the model's inputs, in the order it takes them."""
         return self.names[: -len(SCORES)] if self.scored else self.names
 
     @property
     def scored(self) -> bool:
+        """Whether the baseline has the scores of a model."""
         return self.names[-len(SCORES) :] == SCORES
 
     def column(self, name: str) -> Mapping[str, Any]:
-        """The statistics of a numeric column."""
+        """The numerical_statistics of a column."""
         return self.columns[self.names.index(name)]
 
-    def by_name(self, name: str, counts: Sequence[np.ndarray]) -> dict[str, int]:
-        """How often each text of a category stood, out of all columns' counts (these or later rows')."""
+    def text_counts(self, name: str, counts: Sequence[np.ndarray]) -> dict[str, int]:
+        """Text -> rows of a category column. counts: bucket counts of all columns, of the baseline or of later rows."""
         i = self.names.index(name)
         return category_counts(counts[i], self.edges[i], self.categories[name])
 
     def constraint(self, name: str) -> Mapping[str, Any]:
-        """The constraints on a column; empty if a person has taken them out."""
+        """The constraints on a column; {} when constraints.json has none."""
         return next((entry for entry in self.constraints["features"] if entry["name"] == name), {})
 
 
 def read_baseline(folder: Path) -> Baseline:
-    """Read statistics.json and constraints.json; UserError if either is absent, damaged or of another shape."""
-    found, rules = (read_json(folder / name, MOVE) for name in ("statistics.json", "constraints.json"))
+    """Read the baseline in a folder.
+
+    Raises UserError when statistics.json or constraints.json is missing, damaged, or has another structure.
+    """
+    found, rules = (read_json(folder / name, NEXT_MOVE) for name in ("statistics.json", "constraints.json"))
     try:
         numeric = [feature for feature in found["features"] if feature["inferred_type"] != "String"]
-        edges = tuple(edges_of(feature) for feature in numeric)
+        edges = tuple(read_edges(feature) for feature in numeric)
         return Baseline(
             names=tuple(feature["name"] for feature in numeric),
             edges=edges,
-            counts=tuple(counts_of(feature, len(edge)) for feature, edge in zip(numeric, edges, strict=True)),
-            labels=labels_of(found["features"]),
+            counts=tuple(read_counts(feature, len(edge)) for feature, edge in zip(numeric, edges, strict=True)),
+            labels=read_label_counts(found["features"]),
             columns=tuple(feature["numerical_statistics"] for feature in numeric),
             types=tuple(feature["inferred_type"] for feature in numeric),
             rows=int(found["dataset"]["item_count"]),
@@ -75,27 +85,29 @@ def read_baseline(folder: Path) -> Baseline:
             categories={
                 feature["name"]: {bucket["value"]: int(bucket["code"]) for bucket in category_buckets(feature)}
                 for feature in numeric
-                if CATEGORY in feature
+                if CATEGORY_STATISTICS in feature
             },
         )
     except (KeyError, TypeError, AttributeError) as error:
-        what = f"{folder}: not a baseline ({type(error).__name__}: {error})"
+        what = f"{folder}: this is not a baseline ({type(error).__name__}: {error})"
         raise UserError(f"{what}. Use the baseline of a model package.") from error
 
 
-def labels_of(features: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How often each class was predicted; empty for a baseline without predictions."""
+def read_label_counts(features: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Predicted class -> rows, from the columns of statistics.json; {} for a baseline without predictions."""
     found = next((f for f in features if f["name"] == LABEL and f["inferred_type"] == "String"), None)
     if found is None:
         return {}
     return {b["value"]: int(b["count"]) for b in found["string_statistics"]["distribution"]["categorical"]["buckets"]}
 
 
-def edges_of(feature: Mapping[str, Any]) -> np.ndarray:
+def read_edges(feature: Mapping[str, Any]) -> np.ndarray:
+    """The bucket edges of a column of statistics.json, float64; empty when it has no buckets."""
     found = feature["numerical_statistics"]["distribution"]["kll"]["buckets"]
     return np.array([*(b["lower_bound"] for b in found), *(b["upper_bound"] for b in found[-1:])], np.float64)
 
 
-def counts_of(feature: Mapping[str, Any], edges: int) -> np.ndarray:
+def read_counts(feature: Mapping[str, Any], edges: int) -> np.ndarray:
+    """Rows below, between and above the bucket edges of a column of statistics.json, int64 [edges + 1]."""
     found = [b["count"] for b in feature["numerical_statistics"]["distribution"]["kll"]["buckets"]]
     return np.array([0, *found, 0] if edges else [0], np.int64)

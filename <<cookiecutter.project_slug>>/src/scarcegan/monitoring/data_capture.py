@@ -1,4 +1,4 @@
-"""Data capture of an endpoint, SageMaker's JSON lines: written by `Capture`, read as rows. captured.py finds the files.
+"""Data capture of an endpoint in SageMaker's JSON lines: `Capture` writes them, `read_jsonl` reads them as rows.
 
 A record holds a request and its answer, each as JSON (TensorFlow Serving's, in rows or columns), CSV or base64.
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
@@ -22,11 +22,9 @@ import numpy as np
 
 from scarcegan.data.categories import as_code
 from scarcegan.data.schema import first_line
-from scarcegan.data.wire import CSV, media_type, read_number
+from scarcegan.data.wire import CSV, media_type, read_number, rows_in_body
 from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
-
-INPUT_NAME = "features"
 
 
 def read_jsonl(
@@ -37,9 +35,11 @@ def read_jsonl(
     batch_rows: int,
     categories: Sequence[int] = (),
 ) -> Iterator[Rows]:
-    """Batches of data capture. A last line without its end (the endpoint is writing, or was killed) is left out.
+    """Yield the rows of a data capture file, in batches. categories: positions of the categories among the features.
 
-    categories: their places among the features.
+    Lines that cannot be read are counted in the tally and left out; so is an unfinished last line, which an endpoint
+    that
+    is writing, or was killed, leaves.
     """
     batch: list[tuple] = []
     with path.open("rb") as lines:
@@ -52,16 +52,16 @@ def read_jsonl(
                 if not line.endswith(b"\n"):
                     tally.partial += 1
                 else:
-                    tally.complain(f"{path.name} line {place}: {first_line(error)}")
+                    tally.add_unreadable(f"{path.name} line {place}: {first_line(error)}")
             if len(batch) >= batch_rows:
-                yield captured_rows(batch, features)
+                yield to_rows(batch, features)
                 batch = []
     if batch:
-        yield captured_rows(batch, features)
+        yield to_rows(batch, features)
 
 
-def captured_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
-    """Rows out of what read_record gave."""
+def to_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
+    """Rows from the tuples that read_record returns."""
     ids, moments, cells, rarity, unknown, label = zip(*batch, strict=True)
     values, text = read_cells(cells, len(features))
     scores = [read_cells([[cell] for cell in column], 1)[0][:, 0] for column in (rarity, unknown)]
@@ -77,9 +77,15 @@ def read_record(
     tally: Tally,
     categories: Sequence[int] = (),
 ) -> list[tuple]:
-    """The rows of one request: (id, day, cells, rarity, unknown, label) each.
+    """The rows of one captured request, each as (id, day, cells, rarity, unknown, predicted class).
 
-    Row i of a request of several is called `<id>/<i>`; the id is the caller's inferenceId, or else the eventId.
+    The id is the caller's inferenceId, or else the eventId; in a request of several rows, row i is called `<id>/<i>`.
+    Rows
+    that do not fit the features are counted in the tally and left out. Without a readable answer, rarity and unknown
+    are
+    None and the class is "".
+
+    Raises ValueError, LookupError, TypeError or AttributeError for a record that is not in the expected format.
     """
     kind, data = payload(record["captureData"]["endpointInput"])
     inputs = input_rows(kind, data, features)
@@ -91,14 +97,17 @@ def read_record(
     name, day = str(meta.get("inferenceId") or meta.get("eventId") or MISSING_ID), day_of(meta.get("inferenceTime"))
     names = [name] if len(inputs) == 1 else [f"{name}/{i}" for i in range(len(inputs))]
     rows = [
-        (row_name, day, as_sent(cells_of(row, features, tally), categories, kind), *output)
+        (row_name, day, with_category_codes(in_feature_order(row, features, tally), categories, kind), *output)
         for row_name, row, output in zip(names, inputs, outputs, strict=True)
     ]
     return [row for row in rows if row[2] is not None]
 
 
 def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
-    """(JSON or CSV, the content) of one side of a record."""
+    """The format ("JSON" or "CSV") and the content of one side of a record: JSON as Python values, CSV as text.
+
+    Raises ValueError for broken base64 or JSON.
+    """
     kind, data = side.get("encoding", "JSON"), side["data"]
     if kind == "BASE64":
         try:
@@ -110,29 +119,26 @@ def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
-    """The rows of a request's input: lists of cells in order, or mappings from feature names."""
+    """The rows of a request: each a list of cells in the features' order, or a mapping of feature name -> cell."""
     if kind == "CSV":
-        return csv_rows(data, features)
-    if isinstance(data, Mapping):
-        data = data["instances"] if "instances" in data else data["inputs"]
-    if isinstance(data, Mapping):
-        data = data[INPUT_NAME]
-    rows = [
-        row[INPUT_NAME] if isinstance(row, Mapping) and isinstance(row.get(INPUT_NAME), list) else row for row in data
-    ]
+        return csv_input_rows(data, features)
+    rows = rows_in_body(data) if isinstance(data, Mapping) else data
     return rows if rows and isinstance(rows[0], list | Mapping) else [rows]
 
 
-def csv_rows(data: str, features: Sequence[str]) -> list[Any]:
-    """Lines of cells; where the first line names features, mappings from its names."""
+def csv_input_rows(data: str, features: Sequence[str]) -> list[Any]:
+    """The rows of CSV text as lists of cells; as mappings of name -> cell when the first line has names of features."""
     lines = [line for line in csv.reader(data.splitlines()) if line]
     if lines and set(lines[0]) & set(features):
         return [dict(zip(lines[0], line, strict=False)) for line in lines[1:]]
     return lines
 
 
-def cells_of(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | None:
-    """One row's cells in the baseline's order; None (and counted) if it cannot be matched with the features."""
+def in_feature_order(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | None:
+    """One row's cells in the features' order, None for a feature it lacks.
+
+    Returns None, and counts the row in the tally, when it is a list of another length.
+    """
     if isinstance(row, Mapping):
         if not tally.seen.issuperset(row):
             tally.seen.update(name for name in features if name in row)
@@ -146,8 +152,8 @@ def cells_of(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | Non
     return row
 
 
-def as_sent(cells: list[Any] | None, categories: Sequence[int], kind: str) -> list[Any] | None:
-    """A row's cells with its categories as codes, read as the endpoint reads them (see wire.py)."""
+def with_category_codes(cells: list[Any] | None, categories: Sequence[int], kind: str) -> list[Any] | None:
+    """One row's cells, with the texts of categories replaced by their codes, as the endpoint does (data/wire.py)."""
     if cells is None or not categories:
         return cells
     found = list(cells)
@@ -158,7 +164,7 @@ def as_sent(cells: list[Any] | None, categories: Sequence[int], kind: str) -> li
 
 
 def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any, Any, str]]:
-    """(rarity, unknown, predicted class) per row of a request's output; nothing if it has another shape.
+    """(rarity, unknown, predicted class) for each row of an answer; [] when it has another structure.
 
     CSV has a line per row: label, rarity, unknown, then a probability per class.
     """
@@ -171,18 +177,18 @@ def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any,
         columns = {key: [row.get(key) for row in data["predictions"]] for key in ("rarity", "unknown", "label")}
     else:
         columns = {key: data["outputs"][key] for key in ("rarity", "unknown", "label")}
-    scores = [[only(cell) for cell in columns[key]] for key in ("rarity", "unknown")]
-    names = [class_name(only(cell), classes) for cell in columns["label"]]
+    scores = [[unwrap_single(cell) for cell in columns[key]] for key in ("rarity", "unknown")]
+    names = [class_name(unwrap_single(cell), classes) for cell in columns["label"]]
     return list(zip(*scores, names, strict=True))
 
 
-def only(cell: Any) -> Any:
-    """TensorFlow Serving gives a list of one where the graph says [n, 1]."""
+def unwrap_single(cell: Any) -> Any:
+    """The value in a list of one. TensorFlow Serving returns such lists where the graph's output is [n, 1]."""
     return cell[0] if isinstance(cell, list) else cell
 
 
 def class_name(label: Any, classes: Sequence[str]) -> str:
-    """A label as the model gives it (position, or already a name) -> class name; "" for none."""
+    """The class name of a label that is a position or already a name; "" for None."""
     names = [*classes, UNKNOWN]
     if label is None or isinstance(label, str):
         return label or ""
@@ -190,10 +196,12 @@ def class_name(label: Any, classes: Sequence[str]) -> str:
 
 
 class Capture:
-    """Requests and answers as JSON lines in SageMaker's data capture format: <folder>/yyyy/mm/dd/hh/<name>.jsonl.
+    """Writes requests and answers as SageMaker's data capture: JSON lines in <folder>/yyyy/mm/dd/hh/<name>.jsonl.
 
-    A record is appended by a single write to a file that no other process writes, so a kill leaves at worst one
-    unfinished line, the last of its file. percentage: share of requests that is recorded.
+    percentage: how many of a hundred requests are recorded, drawn at random from `rng`; clock: returns the time in UTC.
+    A record is appended by a single write to a file that no other process writes, so a kill leaves at most one
+    unfinished
+    line, the last of its file.
     https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
     """
 
@@ -209,15 +217,18 @@ class Capture:
         self._hour, self._file = "", -1
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
-        """Append one exchange: (content type, body) each way. OSError when the disk will not take it."""
+        """Append a request and its answer, each as (content type, body).
+
+        Raises OSError when the disk is full or cannot be written.
+        """
         if self._rng.random() * 100 >= self.percentage:
             return
         now = self._clock()
         event = {"eventId": str(uuid.uuid4()), "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
         record = {
             "captureData": {
-                "endpointInput": captured("INPUT", *asked),
-                "endpointOutput": captured("OUTPUT", *answered),
+                "endpointInput": captured_side("INPUT", *asked),
+                "endpointOutput": captured_side("OUTPUT", *answered),
             },
             "eventMetadata": event | ({"inferenceId": inference_id} if inference_id else {}),
             "eventVersion": "0",
@@ -251,7 +262,7 @@ class Capture:
         self._hour = ""
 
 
-def captured(mode: str, content_type: str, body: str) -> dict[str, str]:
-    """One side of an exchange."""
+def captured_side(mode: str, content_type: str, body: str) -> dict[str, str]:
+    """The request or the answer of a record. mode: "INPUT" or "OUTPUT"."""
     encoding = "CSV" if media_type(content_type) == CSV else "JSON"
     return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}

@@ -1,9 +1,9 @@
-"""Drift: which constraints later rows break against a baseline, and how far each column has moved. No files here.
+"""Drift: how far each column of later rows has moved from a baseline, and which constraints the rows break.
 
 Distances are Kolmogorov-Smirnov's over the baseline's buckets (for a category the largest gap between two shares of a
 name), less what chance alone explains at the number of rows at hand, so that a few hundred rows of the same population
-raise no alarm (the `Robust` comparison of Model Monitor, as its library Deequ computes it). Shares and gaps are held
-against the binomial distribution for the same reason.
+raise no alarm (the `Robust` comparison of Model Monitor, as its library Deequ computes it). Shares and missing values
+are compared with the binomial distribution for the same reason. No files are read or written here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,24 +14,27 @@ import numpy as np
 from scipy.special import bdtrc, bdtrik
 
 from scarcegan.monitoring.baseline import Baseline
-from scarcegan.monitoring.statistics import LABEL, SCORES, UNKNOWN, Numbers
+from scarcegan.monitoring.statistics import LABEL, SCORES, UNKNOWN, ColumnSummary
 
 # sqrt((n + m) / nm) times this is exceeded by two samples of one population about three times in a thousand.
-CHANCE = 1.8
-ALPHA = 1e-4
-FEW = 3
-DRIFT, TYPE, COMPLETENESS = "baseline_drift_check", "data_type_check", "completeness_check"
-MISSING, EXTRA, VALUES = "missing_column_check", "extra_column_check", "categorical_values_check"
+CHANCE_FACTOR = 1.8
+ALPHA = 1e-4  # chance of a false alarm per check
+SPARE_ROWS = 3  # rows by which a count in the baseline may be off, because it is a sample
+DRIFT, WRONG_TYPE, COMPLETENESS = "baseline_drift_check", "data_type_check", "completeness_check"
+MISSING_COLUMN, EXTRA_COLUMN, UNKNOWN_VALUES = "missing_column_check", "extra_column_check", "categorical_values_check"
 
 
 @dataclass(frozen=True)
-class Current:
-    """Rows to be compared with a baseline. numbers: its numeric columns, in its order; labels: predicted class -> rows.
+class CurrentRows:
+    """Later rows, summarised for the comparison with a baseline.
 
-    absent: columns of the baseline that no row had; extra: columns that the baseline does not know -> rows.
+    - numbers: the summary of the baseline's columns, in its order
+    - labels: predicted class -> rows
+    - absent: columns of the baseline that no row had
+    - extra: columns that the baseline does not have -> rows
     """
 
-    numbers: Numbers
+    numbers: ColumnSummary
     labels: Mapping[str, int]
     absent: frozenset[str] = frozenset()
     extra: Mapping[str, int] = field(default_factory=dict)
@@ -39,7 +42,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken constraint, as constraint_violations.json has it."""
+    """A broken constraint, with the fields of constraint_violations.json."""
 
     feature_name: str
     constraint_check_type: str
@@ -47,87 +50,101 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class Distance:
-    """How far one column moved. raw: the largest gap between the two distribution functions; robust: less chance."""
+class DriftDistance:
+    """How far one column has moved from the baseline.
+
+    - raw: the largest gap between the two distribution functions, 0 … 1
+    - robust: `raw` less what chance explains, at least 0
+    - psi: population stability index less its expected value without drift, at least 0
+    """
 
     raw: float
     robust: float
     psi: float
 
 
-def distance(baseline: np.ndarray, current: np.ndarray) -> Distance:
-    """Between two columns' counts over the same buckets.
+def distance(baseline: np.ndarray, current: np.ndarray) -> DriftDistance:
+    """The distance between two columns' counts over the same buckets, int [buckets] each; 0 when one has no rows.
 
-    psi is the population stability index, less its expectation under no drift, (buckets - 1) (1/n + 1/m).
+    The expected population stability index without drift is (buckets - 1) (1/n + 1/m) for n and m rows.
     """
     m, n = int(baseline.sum()), int(current.sum())
     if not m or not n:
-        return Distance(0.0, 0.0, 0.0)
+        return DriftDistance(0.0, 0.0, 0.0)
     raw = float(np.abs(np.cumsum(baseline) / m - np.cumsum(current) / n).max())
     p, q = ((c + 0.5) / (c.sum() + 0.5 * len(c)) for c in (baseline, current))
     index = float(((q - p) * np.log(q / p)).sum()) - (len(p) - 1) * (1 / n + 1 / m)
-    return Distance(raw, max(0.0, raw - chance(n, m)), max(0.0, index))
+    return DriftDistance(raw, max(0.0, raw - chance_distance(n, m)), max(0.0, index))
 
 
-def chance(n: int, m: int) -> float:
-    """The distance that two samples of one population, of n and m rows, hardly ever exceed."""
-    return CHANCE * float(np.sqrt((n + m) / (n * m)))
+def chance_distance(n: int, m: int) -> float:
+    """The distance that two samples of one population, of n and m rows, almost never exceed."""
+    return CHANCE_FACTOR * float(np.sqrt((n + m) / (n * m)))
 
 
-def distances(baseline: Baseline, numbers: Numbers) -> dict[str, Distance]:
-    """Every numeric column's distance. A column that was empty has moved by the share of rows that now fill it."""
+def distances(baseline: Baseline, numbers: ColumnSummary) -> dict[str, DriftDistance]:
+    """Column -> its distance. A column that was empty in the baseline has moved by the share of rows with a value."""
     found = {}
     for i, name in enumerate(baseline.names):
         if len(baseline.edges[i]) and name in baseline.categories:
-            found[name] = label_distance(*by_name(baseline, numbers, name))
+            found[name] = label_distance(*text_counts(baseline, numbers, name))
         elif len(baseline.edges[i]):
             found[name] = distance(baseline.counts[i], numbers.counts[i])
         else:
             share = float(numbers.finite[i] / max(numbers.rows, 1))
-            found[name] = Distance(share, max(0.0, share - chance(max(numbers.rows, 1), max(baseline.rows, 1))), 0.0)
+            found[name] = DriftDistance(
+                share, max(0.0, share - chance_distance(max(numbers.rows, 1), max(baseline.rows, 1))), 0.0
+            )
     return found
 
 
-def by_name(baseline: Baseline, numbers: Numbers, name: str) -> tuple[dict[str, int], dict[str, int]]:
-    """How often each text of a category stood, in the baseline and now."""
-    return baseline.by_name(name, baseline.counts), baseline.by_name(name, numbers.counts)
+def text_counts(baseline: Baseline, numbers: ColumnSummary, name: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Text -> rows of a category, in the baseline and in the later rows."""
+    return baseline.text_counts(name, baseline.counts), baseline.text_counts(name, numbers.counts)
 
 
-def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> Distance:
-    """Between two counts of class names: the largest gap between two shares (L infinity), less chance."""
+def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> DriftDistance:
+    """The distance between two counts of names: the largest gap between two shares (L infinity), less chance."""
     names = sorted({*baseline, *current})
     b, c = (np.array([counts.get(name, 0) for name in names]) for counts in (baseline, current))
     m, n = int(b.sum()), int(c.sum())
     if not m or not n:
-        return Distance(0.0, 0.0, 0.0)
+        return DriftDistance(0.0, 0.0, 0.0)
     raw = float(np.abs(b / m - c / n).max())
-    return Distance(raw, max(0.0, raw - chance(n, m)), distance(b, c).psi)
+    return DriftDistance(raw, max(0.0, raw - chance_distance(n, m)), distance(b, c).psi)
 
 
-def band(count: int, of: int, rows: int, threshold: float) -> tuple[float, float]:
-    """Between which shares of `rows` a class may lie that had `count` of `of` rows in the baseline.
+def allowed_share(count: int, of: int, rows: int, threshold: float) -> tuple[float, float]:
+    """The smallest and largest share a class may have among `rows` rows, when `count` of `of` baseline rows had it.
 
-    It may halve or double, and move by no more than `threshold`; beyond that come the limits that chance passes once in
-    ten thousand times (1 / ALPHA), with a few users more or less granted to the baseline.
+    It may halve or double, but move by no more than `threshold`. Added to that is what chance exceeds once in ten
+    thousand
+    times (ALPHA), with the baseline's count SPARE_ROWS larger or smaller, because it is a sample too.
     """
-    most, least = min(1.0, (count + FEW) / of), max(0.0, (count - FEW) / of)
+    most, least = min(1.0, (count + SPARE_ROWS) / of), max(0.0, (count - SPARE_ROWS) / of)
     upper, lower = most + min(most, threshold), least - min(least / 2, threshold)
-    high = 1.0 if upper >= 1 else quantile(1 - ALPHA, rows, upper) / rows
-    low = 0.0 if lower <= 0 else quantile(ALPHA, rows, lower) / rows
+    high = 1.0 if upper >= 1 else binomial_quantile(1 - ALPHA, rows, upper) / rows
+    low = 0.0 if lower <= 0 else binomial_quantile(ALPHA, rows, lower) / rows
     return low, high
 
 
-def quantile(level: float, rows: int, share: float) -> int:
-    """The quantile of the binomial distribution: the least count whose cumulative probability reaches `level`."""
+def binomial_quantile(level: float, rows: int, share: float) -> int:
+    """The smallest count of a binomial distribution (rows, share) whose cumulative probability reaches `level`."""
     return max(0, int(np.ceil(np.nan_to_num(bdtrik(level, rows, share)))))
 
 
 def violations(
-    baseline: Baseline, current: Current, threshold: float, rare: str, found: Mapping[str, Distance] | None = None
+    baseline: Baseline,
+    current: CurrentRows,
+    threshold: float,
+    rare: str,
+    found: Mapping[str, DriftDistance] | None = None,
 ) -> list[Violation]:
-    """Every broken constraint: columns first, then types, gaps and drift, the farthest column first.
+    """Every broken constraint: missing and extra columns, types, missing values, drift with the largest first.
 
-    threshold: the largest robust distance allowed, unless constraints.json overrides it for a column.
+    - threshold: largest robust distance allowed, unless constraints.json has another one for a column
+    - rare: name of the rare class
+    - found: the distances, when they are known already
     """
     found = distances(baseline, current.numbers) if found is None else found
     compared = [name for name in baseline.names if name not in current.absent]
@@ -138,33 +155,35 @@ def violations(
             *missing_columns(baseline, current),
             *extra_columns(current),
             *(v for name in compared for v in wrong_types(baseline, current.numbers, name)),
-            *(v for name in compared for v in gaps(baseline, current.numbers, name)),
-            *unknown_values(baseline, current),
+            *(v for name in compared for v in missing_values(baseline, current.numbers, name)),
+            *unknown_classes(baseline, current),
         ]
     if config.get("distribution_constraints", {}).get("perform_comparison", "Enabled") != "Enabled":
         return rules
     farthest = sorted(compared, key=lambda name: -found[name].robust)
-    drifted = [v for name in farthest for v in moved(baseline, current.numbers, name, found[name], threshold)]
-    return [*rules, *moved_labels(baseline, current, threshold, rare), *drifted]
+    drifted = [v for name in farthest for v in drifted_column(baseline, current.numbers, name, found[name], threshold)]
+    return [*rules, *drifted_classes(baseline, current, threshold, rare), *drifted]
 
 
-def missing_columns(baseline: Baseline, current: Current) -> list[Violation]:
+def missing_columns(baseline: Baseline, current: CurrentRows) -> list[Violation]:
+    """A violation for each column of the baseline that no row has; scores may be absent."""
     return [
-        Violation(name, MISSING, "the baseline has this column, the captured rows do not")
+        Violation(name, MISSING_COLUMN, "the baseline has this column, the captured rows do not")
         for name in baseline.names
         if name in current.absent and not (name in SCORES and baseline.scored)
     ]
 
 
-def extra_columns(current: Current) -> list[Violation]:
+def extra_columns(current: CurrentRows) -> list[Violation]:
+    """A violation for each column that the baseline does not have."""
     return [
-        Violation(name, EXTRA, f"{rows:,} captured rows have this column, the baseline does not")
+        Violation(name, EXTRA_COLUMN, f"{rows:,} captured rows have this column, the baseline does not")
         for name, rows in sorted(current.extra.items())
     ]
 
 
-def wrong_types(baseline: Baseline, numbers: Numbers, name: str) -> list[Violation]:
-    """Text or infinity among numbers, fractions among whole numbers, negatives where there were none."""
+def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
+    """Violations of a column with text, infinite values, fractions or negative numbers that its constraint excludes."""
     i, rule = baseline.names.index(name), baseline.constraint(name)
     present = int(numbers.rows - numbers.missing[i])
     if not rule or not present:
@@ -174,53 +193,59 @@ def wrong_types(baseline: Baseline, numbers: Numbers, name: str) -> list[Violati
         odd["fractions"] = numbers.fractional[i]
     if rule.get("num_constraints", {}).get("is_non_negative"):
         odd["negative"] = numbers.negative[i]
-    allowed = setting(baseline, name, "datatype_check_threshold", 0.1)
+    allowed = constraint_setting(baseline, name, "datatype_check_threshold", 0.1)
     return [
-        Violation(name, TYPE, f"{what}: {count / present:.1%} of {present:,} values, at most {allowed:.0%} allowed")
+        Violation(
+            name, WRONG_TYPE, f"{what}: {count / present:.1%} of {present:,} values, at most {allowed:.0%} allowed"
+        )
         for what, count in odd.items()
         if count / present > allowed
     ]
 
 
-def gaps(baseline: Baseline, numbers: Numbers, name: str) -> list[Violation]:
-    """More rows without a value than the constraint and chance allow."""
+def missing_values(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
+    """A violation when more rows have no value in a column than its constraint and chance allow."""
     i, rule = baseline.names.index(name), baseline.constraint(name)
     if "completeness" not in rule or not numbers.rows:
         return []
     before, missing = baseline.column(name)["common"]["num_missing"], int(numbers.missing[i])
-    allowed = max(1 - rule["completeness"], (before + FEW) / max(baseline.rows, 1))
+    allowed = max(1 - rule["completeness"], (before + SPARE_ROWS) / max(baseline.rows, 1))
     if not missing or allowed >= 1 or bdtrc(missing - 1, numbers.rows, allowed) >= ALPHA:
         return []
-    words = f"{1 - missing / numbers.rows:.1%} of {numbers.rows:,} rows have a value, {rule['completeness']:.1%} wanted"
+    words = (
+        f"{1 - missing / numbers.rows:.1%} of {numbers.rows:,} rows have a value, {rule['completeness']:.1%} required"
+    )
     return [Violation(name, COMPLETENESS, words)]
 
 
-def moved(baseline: Baseline, numbers: Numbers, name: str, found: Distance, threshold: float) -> list[Violation]:
-    """A column farther from its baseline than allowed."""
-    allowed = limit(baseline, name, threshold)
+def drifted_column(
+    baseline: Baseline, numbers: ColumnSummary, name: str, found: DriftDistance, threshold: float
+) -> list[Violation]:
+    """A violation when a column's robust distance is larger than allowed. found: its distance."""
+    allowed = distance_limit(baseline, name, threshold)
     if found.robust <= allowed:
         return []
     words = f"distance {found.robust:.3f} beyond chance, at most {allowed:g} allowed (PSI {found.psi:.2f})"
     if name in baseline.categories and len(baseline.edges[baseline.names.index(name)]):
-        before, now = by_name(baseline, numbers, name)
+        before, now = text_counts(baseline, numbers, name)
         text = max(now, key=lambda text: abs(share_of(now, text) - share_of(before, text)))
         words = f"share of '{text}' {share_of(now, text):.1%}, {share_of(before, text):.1%} in the baseline: {words}"
     return [Violation(name, DRIFT, words)]
 
 
-def moved_labels(baseline: Baseline, current: Current, threshold: float, rare: str) -> list[Violation]:
-    """The shares of the classes as a whole, and of the rare class and of unknown against their bands."""
+def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, rare: str) -> list[Violation]:
+    """Violations of the predicted classes: their shares as a whole, then the rare class and unknown each alone."""
     n = sum(current.labels.values())
     if not n or not baseline.labels:
         return []
     found = []
     overall = label_distance(baseline.labels, current.labels)
-    if overall.robust > limit(baseline, LABEL, threshold):
+    if overall.robust > distance_limit(baseline, LABEL, threshold):
         words = f"the share of a class moved by {overall.robust:.3f} beyond chance, at most {threshold:g} allowed"
         found.append(Violation(LABEL, DRIFT, words))
     for name in (rare, UNKNOWN):
         share, before = share_of(current.labels, name), share_of(baseline.labels, name)
-        low, high = label_band(baseline, name, n, threshold)
+        low, high = allowed_class_share(baseline, name, n, threshold)
         if not low <= share <= high:
             words = f"share of '{name}' {share:.2%} of {n:,} rows, {before:.2%} in the baseline"
             words += f", {low:.2%} to {high:.2%} allowed"
@@ -228,42 +253,43 @@ def moved_labels(baseline: Baseline, current: Current, threshold: float, rare: s
     return found
 
 
-def label_band(baseline: Baseline, name: str, rows: int, threshold: float) -> tuple[float, float]:
-    """The band of a predicted class at that many rows."""
-    return band(baseline.labels.get(name, 0), sum(baseline.labels.values()), rows, threshold)
+def allowed_class_share(baseline: Baseline, name: str, rows: int, threshold: float) -> tuple[float, float]:
+    """The smallest and largest share that a predicted class may have among that many rows. See allowed_share."""
+    return allowed_share(baseline.labels.get(name, 0), sum(baseline.labels.values()), rows, threshold)
 
 
 def share_of(labels: Mapping[str, int], name: str) -> float:
+    """The share of a name in counts of names; 0 when they are empty."""
     return labels.get(name, 0) / max(sum(labels.values()), 1)
 
 
-def unknown_values(baseline: Baseline, current: Current) -> list[Violation]:
-    """Class names that the baseline's model does not give."""
+def unknown_classes(baseline: Baseline, current: CurrentRows) -> list[Violation]:
+    """A violation when too many rows have a predicted class that the baseline's model does not give."""
     domain = baseline.constraint(LABEL).get("string_constraints", {}).get("domains")
     n = sum(current.labels.values())
     if domain is None or not n:
         return []
-    strange = {name: count for name, count in current.labels.items() if name not in domain}
-    allowed = setting(baseline, LABEL, "domain_content_threshold", 0.1)
-    share, names = sum(strange.values()) / n, ", ".join(sorted(strange))
+    others = {name: count for name, count in current.labels.items() if name not in domain}
+    allowed = constraint_setting(baseline, LABEL, "domain_content_threshold", 0.1)
+    share, names = sum(others.values()) / n, ", ".join(sorted(others))
     if share <= allowed:
         return []
     words = f"{share:.1%} of {n:,} rows have a class that the baseline lacks ({names}), {allowed:.0%} allowed"
-    return [Violation(LABEL, VALUES, words)]
+    return [Violation(LABEL, UNKNOWN_VALUES, words)]
 
 
-def setting(baseline: Baseline, name: str, key: str, default: float) -> float:
-    """A value of monitoring_config, or of the column's own monitoringConfigOverrides."""
+def constraint_setting(baseline: Baseline, name: str, key: str, default: float) -> float:
+    """A value of monitoring_config in constraints.json; a column's own monitoringConfigOverrides come first."""
     own = baseline.constraint(name).get("monitoringConfigOverrides", {})
     return float({**baseline.constraints.get("monitoring_config", {}), **own}.get(key, default))
 
 
-def limit(baseline: Baseline, name: str, threshold: float) -> float:
-    """The largest distance allowed to a column: `threshold`, or its own override in constraints.json."""
+def distance_limit(baseline: Baseline, name: str, threshold: float) -> float:
+    """The largest distance allowed to a column: its own in constraints.json, or else `threshold`."""
     own = baseline.constraint(name).get("monitoringConfigOverrides", {}).get("distribution_constraints", {})
     return float(own.get("comparison_threshold", threshold))
 
 
-def document(found: Sequence[Violation]) -> dict[str, Any]:
-    """constraint_violations.json (developer guide, "Schema for Violations")."""
+def violations_json(found: Sequence[Violation]) -> dict[str, Any]:
+    """The content of constraint_violations.json (developer guide, "Schema for Violations")."""
     return {"violations": [asdict(violation) for violation in found]}

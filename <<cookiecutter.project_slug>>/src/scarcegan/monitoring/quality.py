@@ -1,7 +1,8 @@
-"""Model quality: predictions against ground truth that came later. The test split is evaluated elsewhere.
+"""Model quality: predictions compared with ground truth that arrived later.
 
-The file has the shape of Model Monitor's model quality statistics (developer guide, "Model quality metrics"): the rare
-class against all others under `binary_classification_metrics`, every class under `multiclass_classification_metrics`.
+model_quality.json has the structure of Model Monitor's model quality statistics (developer guide, "Model quality
+metrics"): the rare class against all others under `binary_classification_metrics`, every class under
+`multiclass_classification_metrics`. The evaluate step measures the test split.
 """
 
 import csv
@@ -20,12 +21,13 @@ from scarcegan.data.files import visible_files
 from scarcegan.data.schema import first_line
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
+from scarcegan.jsonfile import replace_nan
 from scarcegan.monitoring.drift import Violation
 from scarcegan.monitoring.rows import Rows
 from scarcegan.monitoring.statistics import UNKNOWN
 
-IDS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
-LABELS = ("label", "behaviour")
+ID_COLUMNS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
+LABEL_COLUMNS = ("label", "behaviour")
 RESAMPLES = 200
 LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 
@@ -34,26 +36,30 @@ LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 class Truth:
     """What n users turned out to be.
 
-    id: str [n], sorted; label: int [n], class position, or K for behaviour that is none of the classes; strange: names
-    that are no class -> users.
+    - id: str [n], ascending: users, inferences or events
+    - label: int [n], class position, K for behaviour that is none of the classes
+    - other_names: names that are none of the classes -> users
     """
 
     id: np.ndarray
     label: np.ndarray
-    strange: Mapping[str, int] = field(default_factory=dict)
+    other_names: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, ids: np.ndarray) -> np.ndarray:
-        """Position of each id [m] in this table, -1 where it has none."""
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """Position of each id [m] in this table, int [m]; -1 where it is not in it."""
         at = np.searchsorted(self.id, ids)
         found = self.id[np.minimum(at, len(self.id) - 1)] == ids
         return np.where(found, at, -1)
 
 
 def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
-    """Ground truth of a file or of all files of a folder (CSV, Parquet, SageMaker's JSON lines); None if there is none.
+    """Read ground truth from a file or a folder: CSV, Parquet or SageMaker's JSON lines. None for an empty folder.
 
-    A table names a user, inference or event, and its class by name or position. A name that is no class stands for
-    behaviour the model does not know; UserError if no name at all is a class, or if the columns cannot be told.
+    A table has a column for the user, inference or event, and one for its class, as a name or position. A name that is
+    none
+    of the classes is behaviour that the model does not know.
+
+    Raises UserError when no name is a class, when the columns cannot be found, or when a file cannot be read.
     """
     files = truth_files(place)
     if not files:
@@ -62,23 +68,26 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     for path in files:
         names.update(read_pairs(path))
     positions = {text: i for i, name in enumerate(classes) for text in (name, str(i), f"{i}.0")}
-    strange = Counter(label for label in names.values() if label not in positions)
-    if strange.total() == len(names):
-        given = ", ".join(sorted(strange)[:4]) or "no row"
+    other_names = Counter(label for label in names.values() if label not in positions)
+    if other_names.total() == len(names):
+        given = ", ".join(sorted(other_names)[:4]) or "no row"
         raise UserError(
             f"{place}: no label is a class (found: {given}; classes: {', '.join(classes)}). Correct the labels."
         )
     ids = np.array(sorted(names), str)
     labels = np.array([positions.get(names[user], len(classes)) for user in ids.tolist()])
-    return Truth(ids, labels, dict(strange))
+    return Truth(ids, labels, dict(other_names))
 
 
 def truth_files(place: Path) -> list[Path]:
-    """The files of ground truth; UserError for a path that is neither file nor folder, or a folder of other files."""
+    """The ground truth files in a folder, or the file itself. [] for an empty folder.
+
+    Raises UserError when the path does not exist, or when the folder has only other files.
+    """
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise UserError(f"{place}: no such file or folder. Name the ground truth, or leave it out.")
+        raise UserError(f"{place}: no such file or folder. Correct the path to the ground truth, or leave it out.")
     inside = sorted(visible_files(place))
     found = [path for path in inside if path.suffix in (".csv", ".parquet", ".jsonl")]
     if inside and not found:
@@ -87,7 +96,10 @@ def truth_files(place: Path) -> list[Path]:
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """(id, label) of every row of a file."""
+    """Yield (id, label) of every row of a file that has both.
+
+    Raises UserError when the file cannot be read.
+    """
     try:
         if path.suffix == ".jsonl":
             yield from json_pairs(path)
@@ -106,17 +118,26 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
-    """Which column names the user or request, and which the class; two of other names are taken in that order."""
-    user, label = (next((name for name in known if name in names), None) for known in (IDS, LABELS))
+    """The names of the id column and of the label column; in a table of two columns of other names, these two in order.
+
+    Raises UserError when they cannot be found.
+    """
+    user, label = (next((name for name in known if name in names), None) for known in (ID_COLUMNS, LABEL_COLUMNS))
     if user and label:
         return user, label
     if len(names) == 2:
         return names[0], names[1]
-    raise UserError(f"{path}: no columns 'user_id' and 'label' (found: {', '.join(names) or 'none'}). Name them so.")
+    raise UserError(f"{path}: no columns 'user_id' and 'label' (found: {', '.join(names) or 'none'}). Rename them.")
 
 
 def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """SageMaker's ground truth records; a request of several rows has a line of `data` each (capture.read_record)."""
+    """Yield (id, label) from SageMaker's ground truth records.
+
+    A request of several rows has one label per line of `data`; row i is called `<id>/<i>`, as in
+    data_capture.read_record.
+
+    Raises UserError for a line that is not such a record.
+    """
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -132,8 +153,8 @@ def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
                 ) from error
 
 
-class Matches:
-    """The captured rows that ground truth speaks of; of a user's rows the latest counts."""
+class MatchedRows:
+    """The latest captured prediction of each user (or request) with ground truth."""
 
     def __init__(self, truth: Truth, classes: Sequence[str]) -> None:
         self.truth, self.classes = truth, (*classes, UNKNOWN)
@@ -143,23 +164,31 @@ class Matches:
         self.rarity = np.full(n, np.nan)
 
     def add(self, rows: Rows) -> None:
-        at = self.truth.of(rows.id)
+        """Remember the predictions in these rows for users with ground truth, unless a later day's is known."""
+        at = self.truth.positions(rows.id)
         code = {name: i for i, name in enumerate(self.classes)}
         label = np.array([code.get(name, -1) for name in rows.label.tolist()])
         day = rows.day.astype(np.int64)
-        told = np.flatnonzero((at >= 0) & (label >= 0))
-        told = told[np.argsort(day[told], kind="stable")]
-        told = told[day[told] >= self.day[at[told]]]
-        self.day[at[told]], self.predicted[at[told]], self.rarity[at[told]] = day[told], label[told], rows.rarity[told]
+        usable = np.flatnonzero((at >= 0) & (label >= 0))
+        usable = usable[np.argsort(day[usable], kind="stable")]
+        usable = usable[day[usable] >= self.day[at[usable]]]
+        self.day[at[usable]], self.predicted[at[usable]], self.rarity[at[usable]] = (
+            day[usable],
+            label[usable],
+            rows.rarity[usable],
+        )
 
-    def watch(self, batches: Iterable[Rows]) -> Iterator[Rows]:
-        """The same batches, taken note of as they pass."""
+    def add_each(self, batches: Iterable[Rows]) -> Iterator[Rows]:
+        """Yield the same batches, after adding each."""
         for rows in batches:
             self.add(rows)
             yield rows
 
     def quality(self) -> dict[str, Any]:
-        """model_quality.json; UserError if ground truth and captured rows have no user or request in common."""
+        """The content of model_quality.json for the users with a prediction and ground truth.
+
+        Raises UserError when there are none.
+        """
         found = self.predicted >= 0
         if not found.any():
             raise UserError(
@@ -167,72 +196,61 @@ class Matches:
                 "among the captured predictions. Its ids must be the user_id of scored users, or the inferenceId or "
                 "eventId of requests."
             )
-        return model_quality(self.truth.label[found], self.predicted[found], self.rarity[found], self.classes[:-1])
+        return monitored_quality(self.truth.label[found], self.predicted[found], self.rarity[found], self.classes[:-1])
 
 
-def model_quality(
+def monitored_quality(
     truth: np.ndarray, predicted: np.ndarray, rarity: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """model_quality.json of n users. truth, predicted: class positions [n], K for none of the classes; rarity: [n].
+    """The content of model_quality.json for n users.
 
-    Beyond the documented metrics: pr_auc, and low and high of the 95 % interval of recall and precision (Wilson's) and
-    of pr_auc (bootstrap). Users that are none of the classes have a row of their own in the confusion matrix.
+    - truth: int [n], class position, K for behaviour that is none of the classes
+    - predicted: int [n], class position, K for unknown
+    - rarity: float [n], NaN where it was not captured
+
+    Beyond SageMaker's metrics it has pr_auc, and `low` and `high`, the 95 % interval, of recall and precision (Wilson)
+    and
+    of pr_auc (bootstrap). What cannot be measured is the text "NaN".
     """
-    rare, known = len(classes) - 1, truth < len(classes)
-    positive, flagged = truth == rare, predicted == rare
+    positive, flagged = truth == len(classes) - 1, predicted == len(classes) - 1
     score = np.where(np.isnan(rarity), flagged, rarity)
-    draws = list(metrics.resamples(positive, RESAMPLES, 0))
-    alarms, always = (tables(positive, answer, 2, draws) for answer in (flagged, np.ones(len(truth), bool)))
-    found, constant = (
-        tables(truth[known], answer[known], len(classes), [weights[:, known] for weights in draws])
-        for answer in (predicted, np.full(len(truth), np.bincount(truth[known], minlength=1).argmax()))
-    )
-    binary = metrics.binary(alarms, always, positive, score)
-    hits = alarms[0, 1, 1]
-    binary["recall"] |= interval(hits, alarms[0, 1].sum())
-    binary["precision"] |= interval(hits, alarms[0, :, 1].sum())
-    binary["pr_auc"] = ranking(positive, score, draws)
-    multiclass = metrics.multiclass(found, constant, tuple(classes))
-    if not known.all():
-        others = np.bincount(predicted[~known], minlength=len(classes) + 1).tolist()
-        multiclass["confusion_matrix"][UNKNOWN] = dict(zip((*classes, UNKNOWN), others, strict=True))
-    blocks = {"binary_classification_metrics": binary, "multiclass_classification_metrics": multiclass}
-    return spelled({"version": 0, "dataset": {"item_count": len(truth)}, **blocks})
+    found = metrics.model_quality(truth, predicted, score, tuple(classes), RESAMPLES)
+    binary = found["binary_classification_metrics"]
+    hits = int((positive & flagged).sum())
+    binary["recall"] |= wilson_interval(hits, int(positive.sum()))
+    binary["precision"] |= wilson_interval(hits, int(flagged.sum()))
+    binary["pr_auc"] = replace_nan(pr_auc_with_interval(positive, score), "NaN")
+    return {
+        "version": 0,
+        "dataset": {"item_count": len(truth)},
+        "binary_classification_metrics": binary,
+        "multiclass_classification_metrics": found["multiclass_classification_metrics"],
+    }
 
 
-def spelled(value: Any) -> Any:
-    """The same, with "NaN" for what is not a number: JSON has none, and Model Monitor writes it so."""
-    if isinstance(value, dict):
-        return {key: spelled(inside) for key, inside in value.items()}
-    if isinstance(value, list):
-        return [spelled(inside) for inside in value]
-    return "NaN" if isinstance(value, float) and np.isnan(value) else value
-
-
-def tables(truth: np.ndarray, predicted: np.ndarray, classes: int, draws: Sequence[np.ndarray]) -> np.ndarray:
-    """The confusion matrix [b, K, K + 1] of every resample."""
-    return np.concatenate([metrics.confusion(truth, predicted, classes, weights) for weights in draws])
-
-
-def interval(hits: float, rows: float) -> dict[str, float]:
-    """Both ends of a share's interval; nothing for a share of nothing."""
+def wilson_interval(hits: float, rows: float) -> dict[str, float]:
+    """{low, high}: the 95 % interval of the share hits / rows; {} when there are no rows."""
     if not rows:
         return {}
     low, high = metrics.wilson(np.array([hits]), np.array([rows]))
     return {"low": float(low[0]), "high": float(high[0])}
 
 
-def ranking(positive: np.ndarray, score: np.ndarray, draws: Sequence[np.ndarray]) -> dict[str, float]:
-    """pr_auc with its interval; not a number without users of both kinds."""
+def pr_auc_with_interval(positive: np.ndarray, score: np.ndarray) -> dict[str, float]:
+    """{value, standard_deviation, low, high} of PR-AUC; only the first two, as NaN, without users of both kinds."""
     if positive.all() or not positive.any():
         return {"value": np.nan, "standard_deviation": np.nan}
-    values = np.concatenate([metrics.pr_auc(metrics.curve(positive, score, weights)) for weights in draws])
+    draws = metrics.resamples(positive, RESAMPLES, seed=0)
+    values = np.concatenate([metrics.pr_auc(metrics.threshold_curve(positive, score, weights)) for weights in draws])
     found = metrics.estimate(values)
     return {"value": found.value, "standard_deviation": found.sd, "low": found.low, "high": found.high}
 
 
 def quality_violations(found: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[Violation]:
-    """Metrics whose whole interval lies beyond their constraint in constraints.json (binary_classification_...)."""
+    """Metrics whose whole interval lies beyond their limit in constraints.json (binary_classification_constraints).
+
+    found: the content of model_quality.json; constraints: that of constraints.json.
+    """
     broken = []
     for name, rule in constraints.get("binary_classification_constraints", {}).items():
         metric = found["binary_classification_metrics"].get(name, {})

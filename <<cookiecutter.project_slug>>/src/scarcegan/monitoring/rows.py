@@ -1,4 +1,4 @@
-"""Rows: captured rows as batches in the baseline's columns, and a tally of what was met while reading them."""
+"""Rows: captured rows in the baseline's columns, and a tally of what was read and what was left out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
-BLANK = frozenset({"", "na", "nan", "null", "none"})
+BLANK_CELLS = frozenset({"", "na", "nan", "null", "none"})
 MISSING_ID = ""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """n captured rows in the baseline's columns.
+    """A batch of n captured rows in the baseline's d features.
 
-    id: user, inference or event, str [n]; day: datetime64[D] [n], NaT if not told; values: float32 [n, d]; text: bool
-    [n, d], where something unreadable stood; rarity, unknown: float32 [n], NaN where the output was not captured;
-    label: predicted class, str [n], "" where it was not captured.
+    - id: str [n], user, inference or event
+    - day: datetime64[D] [n], NaT when not known
+    - values: float32 [n, d], NaN for missing
+    - text: bool [n, d], where there was text that is not a number
+    - rarity, unknown: float32 [n], NaN where the answer was not captured
+    - label: str [n], predicted class, "" where the answer was not captured
     """
 
     id: np.ndarray
@@ -34,52 +37,61 @@ class Rows:
 
 @dataclass
 class Tally:
-    """What was met while reading: filled by read_captured as it goes."""
+    """Counts of what was read and what was left out; read_captured fills it.
+
+    - files, rows: read
+    - partial: unfinished last lines
+    - unreadable: records that could not be read; first_fault: what was wrong with the first of them
+    - widths: number of values in a row -> rows left out because of it
+    - seen: features that some row had
+    - extra: columns that the baseline does not have -> rows
+    """
 
     files: int = 0
     rows: int = 0
     partial: int = 0
     unreadable: int = 0
-    complaint: str = ""
+    first_fault: str = ""
     widths: Counter[int] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
     extra: Counter[str] = field(default_factory=Counter)
 
-    def complain(self, words: str) -> None:
-        """Count something unreadable; the first of them is remembered."""
+    def add_unreadable(self, words: str) -> None:
+        """Count a record that could not be read. words: what is wrong with it; kept for the first one."""
         self.unreadable += 1
-        self.complaint = self.complaint or words
+        self.first_fault = self.first_fault or words
 
-    def words(self) -> str:
-        """A sentence for the report and for stderr."""
+    def as_sentence(self) -> str:
+        """What was read and left out, as a sentence without full stop."""
         parts = [f"{plural(self.rows, 'row')} in {plural(self.files, 'file')}"]
         if self.partial:
             parts.append(f"{plural(self.partial, 'unfinished last line')} left out")
         if self.unreadable:
-            parts.append(f"{plural(self.unreadable, 'unreadable record')} left out ({self.complaint})")
+            parts.append(f"{plural(self.unreadable, 'unreadable record')} left out ({self.first_fault})")
         if self.widths:
             parts.append(f"{plural(self.widths.total(), 'row')} of another width left out")
         return "; ".join(parts)
 
 
 def plural(count: int, what: str) -> str:
+    """ "1 row", "1,234 rows": a count and a noun."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def words(column: np.ndarray) -> np.ndarray:
-    """A column of names [n] -> str [n], "" where there is none."""
+def text_column(column: np.ndarray) -> np.ndarray:
+    """A column [n] as str [n], "" where it is None."""
     return np.array(["" if cell is None else str(cell) for cell in column.tolist()], str)
 
 
-def days(column: np.ndarray) -> np.ndarray:
-    """A column of dates, times or ISO 8601 text [n] -> datetime64[D] [n], NaT where there is none."""
+def day_column(column: np.ndarray) -> np.ndarray:
+    """A column of dates, times or ISO 8601 text [n] as datetime64[D] [n], NaT where it is none of these."""
     if column.dtype.kind == "M":
         return column.astype("datetime64[D]")
     return np.array([day_of(None if cell is None else str(cell)) for cell in column.tolist()], "datetime64[D]")
 
 
 def day_of(moment: str | None) -> np.datetime64:
-    """The day of an ISO 8601 time in UTC; NaT if there is none."""
+    """The day of an ISO 8601 time; NaT when it is not one."""
     try:
         return np.datetime64((moment or "NaT")[:10], "D")
     except ValueError:
@@ -87,7 +99,7 @@ def day_of(moment: str | None) -> np.datetime64:
 
 
 def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A column of anything [n] -> float32 [n], and where it was text: bool [n]."""
+    """A column of any values [n] as float32 [n], and where it was text that is not a number: bool [n]."""
     if column.dtype.kind in "fiub":
         with np.errstate(over="ignore"):
             return column.astype(np.float32), np.zeros(len(column), bool)
@@ -96,7 +108,10 @@ def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of cells as they came (numbers, text, None) -> float32 [n, width], and where text stood: bool [n, width]."""
+    """Rows of `width` cells (numbers, text, None) as float32 [n, width], and where they were text: bool [n, width].
+
+    Blank cells and words for "missing" such as "NA" are NaN and do not count as text.
+    """
     with np.errstate(over="ignore"):
         try:
             values = np.array(rows, np.float32).reshape(len(rows), width)
@@ -108,8 +123,8 @@ def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, n
 
 
 def read_cell(cell: Any) -> tuple[float, bool]:
-    """One cell -> (its number or NaN, whether it was text)."""
-    if cell is None or (isinstance(cell, str) and cell.strip().lower() in BLANK):
+    """One cell as a number, NaN for a blank one, and whether it was text that is not a number."""
+    if cell is None or (isinstance(cell, str) and cell.strip().lower() in BLANK_CELLS):
         return np.nan, False
     try:
         return float(cell), False

@@ -1,8 +1,8 @@
-"""Statistics: what a population looks like, column by column, and what later rows must satisfy. Comparing: drift.py.
+"""Statistics: a summary of each column of a population, and constraints that later rows must keep. See also drift.py.
 
-The files have the shapes of Amazon SageMaker Model Monitor (developer guide, "Schema for Statistics" and "Schema for
-Constraints"), so that either tool reads them; the KLL sketch is left out, its materialised buckets are written. Rows
-are summarised batch by batch into counts that add up, so memory does not grow with the number of rows.
+The files have the structure of Amazon SageMaker Model Monitor's (developer guide, "Schema for Statistics" and "Schema
+for Constraints"), so that either tool reads them; the KLL sketch is left out, its buckets are written. Rows are
+summarised batch by batch into counts that add up, so memory does not grow with the number of rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,21 +17,23 @@ from scarcegan.data.categories import CODES, MOST_TEXTS, Categories, Texts, text
 SCORES = ("rarity", "unknown")
 LABEL = "label"
 UNKNOWN = "unknown"
-QUANTILES = np.array([0, 0.01, *np.arange(1, 20) / 20, 0.99, 1])
+BUCKET_QUANTILES = np.array([0, 0.01, *np.arange(1, 20) / 20, 0.99, 1])
 SCORE_CUTS = np.arange(1, 20) / 20
-ROUNDING = 1e-6
-SLACK = 0.05
+ROUNDING_TOLERANCE = 1e-6
+COMPLETENESS_SLACK = 0.05
 QUALITY_SHARE = 0.8
 REST = "(all others)"  # of a category's texts
-CATEGORY = "category_statistics"  # ours; Model Monitor sees a column of whole numbers
+CATEGORY_STATISTICS = "category_statistics"  # ours; Model Monitor sees a column of whole numbers
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """n rows of d numeric columns, summarised. Everything adds up, see combine().
+class ColumnSummary:
+    """Summary of d numeric columns over a number of rows. Summaries of different rows add up, see combine.
 
-    missing, text, infinite, negative, fractional, finite: int64 [d]; mean, m2 (sum of squared deviations), minimum,
-    maximum: float64 [d]; counts: per column int64 [len(edges) + 1], what lies below, between and above the edges.
+    - missing, text, infinite, negative, fractional, finite: int64 [d], values of that kind
+    - mean, minimum, maximum: float64 [d], of the finite values
+    - m2: float64 [d], sum of squared deviations from the mean
+    - counts: per column int64 [len(edges) + 1], values below, between and above its bucket edges
     """
 
     rows: int
@@ -49,7 +51,7 @@ class Numbers:
 
 
 def sample_rows(batches: Iterable[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:
-    """At most `size` rows [size, d], every row of every batch [n, d] equally likely."""
+    """Draw at most `size` rows from batches [n, d], each row with the same chance: [size, d], [0, 0] for none."""
     kept, keys = None, np.empty(0)
     for values in batches:
         keys = np.concatenate([keys, rng.random(len(values))])
@@ -61,16 +63,18 @@ def sample_rows(batches: Iterable[np.ndarray], size: int, rng: np.random.Generat
 
 
 def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) -> np.ndarray:
-    """Edges of buckets that hold about a twentieth of the column [n] each; a value that repeats gets its own bucket.
+    """Edges of a numeric column's buckets: about a twentieth of its values [n] in each.
 
-    Inner edges lie half-way between neighbouring values, so that a number rounded on its way stays in its bucket. cuts
-    are further edges. Returns float64, the first the minimum and the last the maximum; empty if nothing is finite.
+    A value that repeats has a bucket of its own. Inner edges are half-way between neighbouring values, so that a number
+    that is rounded later stays in its bucket. cuts: further edges. Returns float64, from the minimum to the maximum;
+    empty
+    when no value is finite.
     """
     finite = column[np.isfinite(column)].astype(np.float64)
     if not len(finite):
         return np.empty(0)
     distinct = np.unique(finite)
-    values, times = np.unique(np.quantile(finite, QUANTILES, method="inverted_cdf"), return_counts=True)
+    values, times = np.unique(np.quantile(finite, BUCKET_QUANTILES, method="inverted_cdf"), return_counts=True)
     at = np.searchsorted(distinct, values)
     starts, stops = at[at > 0], at[(times > 1) & (at < len(distinct) - 1)] + 1
     own = np.concatenate([starts, stops])
@@ -81,44 +85,47 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
 
 
 def category_edges(column: np.ndarray) -> np.ndarray:
-    """Edges of buckets for the codes of a category [n]: one bucket for each of the most frequent codes, others between.
+    """Edges of buckets for a category's codes [n]: one bucket for each of the most frequent codes, others between them.
 
-    They add up, and are written, like those of a number; what they hold is counted by name, see category_counts().
+    The buckets are counted and written like those of a number; category_counts gives the counts by name.
     """
     present = column[np.isfinite(column)]
     if not len(present):
         return np.empty(0)
-    codes = frequent(present).astype(np.float64)
+    codes = frequent_codes(present).astype(np.float64)
     return np.unique(np.concatenate([[-0.5, CODES - 0.5], codes - 0.5, codes + 0.5]))
 
 
-def frequent(codes: np.ndarray) -> np.ndarray:
-    """The codes that have a bucket of their own, the most frequent first."""
+def frequent_codes(codes: np.ndarray) -> np.ndarray:
+    """The most frequent category codes in a column, the most frequent first, at most MOST_TEXTS."""
     found, rows = np.unique(codes[(codes >= 0) & (codes < CODES) & (codes == np.trunc(codes))], return_counts=True)
     return found[np.argsort(-rows, kind="stable")][:MOST_TEXTS]
 
 
 def named_codes(column: np.ndarray, texts: Texts) -> dict[str, int]:
-    """Text -> code of the codes that category_edges gives a bucket; an unnamed one is called by its number."""
-    codes = frequent(column[np.isfinite(column)])
+    """Text -> code for each code in a column [n] that has its own bucket; a code without a text is "code <n>"."""
+    codes = frequent_codes(column[np.isfinite(column)])
     return {text_of(float(code), texts): int(code) for code in codes}
 
 
 def category_counts(counts: np.ndarray, edges: np.ndarray, texts: Texts) -> dict[str, int]:
-    """Text -> rows, out of a column's counts over its buckets; REST holds all other codes."""
+    """Text -> rows, from the counts of a category column over its buckets; REST holds all other codes."""
     found = {text: int(counts[np.searchsorted(edges, code, side="right")]) for text, code in texts.items()}
     return found | {REST: int(counts.sum()) - sum(found.values())}
 
 
-def summarise(values: np.ndarray, edges: Sequence[np.ndarray], text: np.ndarray | None = None) -> Numbers:
-    """Summarise a batch [n, d] of float32. text: bool [n, d], where something unreadable stood (its value is NaN)."""
+def summarise_columns(values: np.ndarray, edges: Sequence[np.ndarray], text: np.ndarray | None = None) -> ColumnSummary:
+    """Summarise rows [n, d]. edges: bucket edges per column.
+
+    text: bool [n, d], where there was text that is not a number (the value is NaN).
+    """
     columns = np.ascontiguousarray(np.asarray(values, np.float32).T)
     written = np.zeros(len(columns), np.int64) if text is None else text.sum(axis=0).astype(np.int64)
     finite = np.isfinite(columns)
     exact = np.where(finite, columns, 0).astype(np.float64)
     size = finite.sum(axis=1)
     mean = exact.sum(axis=1) / np.maximum(size, 1)
-    return Numbers(
+    return ColumnSummary(
         rows=len(values),
         missing=np.isnan(columns).sum(axis=1) - written,
         text=written,
@@ -138,22 +145,22 @@ def bucket_counts(finite: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """How many values lie below the first edge, in each bucket, and above the last edge: int64 [len(edges) + 1]."""
     cuts = edges.astype(np.float64)
     if len(cuts):
-        room = np.abs(cuts) * ROUNDING + np.finfo(np.float32).tiny
+        room = np.abs(cuts) * ROUNDING_TOLERANCE + np.finfo(np.float32).tiny
         cuts = np.concatenate([cuts[:1] - room[:1], cuts[1:-1], np.nextafter(cuts[-1:] + room[-1:], np.inf)])
     return np.bincount(np.searchsorted(cuts, finite, side="right"), minlength=len(edges) + 1)
 
 
-def nothing(edges: Sequence[np.ndarray]) -> Numbers:
-    """The summary of no rows."""
-    return summarise(np.empty((0, len(edges)), np.float32), edges)
+def summarise_nothing(edges: Sequence[np.ndarray]) -> ColumnSummary:
+    """The summary of no rows. edges: bucket edges per column."""
+    return summarise_columns(np.empty((0, len(edges)), np.float32), edges)
 
 
-def combine(a: Numbers, b: Numbers) -> Numbers:
+def combine(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
     """The summary of the rows of both (means and squared deviations after Chan, Golub and LeVeque 1983)."""
     finite = a.finite + b.finite
     weight = b.finite / np.maximum(finite, 1)
     gap = b.mean - a.mean
-    return Numbers(
+    return ColumnSummary(
         rows=a.rows + b.rows,
         missing=a.missing + b.missing,
         text=a.text + b.text,
@@ -169,27 +176,29 @@ def combine(a: Numbers, b: Numbers) -> Numbers:
     )
 
 
-def total(parts: Iterable[Numbers], edges: Sequence[np.ndarray]) -> Numbers:
-    """All the parts in one."""
-    return reduce(combine, parts, nothing(edges))
+def combine_all(parts: Iterable[ColumnSummary], edges: Sequence[np.ndarray]) -> ColumnSummary:
+    """The summary of the rows of all parts. edges: bucket edges per column."""
+    return reduce(combine, parts, summarise_nothing(edges))
 
 
-def beside(a: Numbers, b: Numbers) -> Numbers:
-    """The columns of both, of the same rows."""
+def join_columns(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
+    """The summary of the columns of a and those of b. Both are of the same rows."""
     joined = {key: np.concatenate([x, getattr(b, key)]) for key, x in vars(a).items() if isinstance(x, np.ndarray)}
-    return Numbers(rows=a.rows, counts=a.counts + b.counts, **joined)
+    return ColumnSummary(rows=a.rows, counts=a.counts + b.counts, **joined)
 
 
 def statistics(
     names: Sequence[str],
-    numbers: Numbers,
+    numbers: ColumnSummary,
     edges: Sequence[np.ndarray],
     labels: Mapping[str, int] | None = None,
     categories: Categories | None = None,
 ) -> dict[str, Any]:
-    """statistics.json: the columns, then `label` with how often each class name was given.
+    """The content of statistics.json: an entry per numeric column, then one for the predicted classes.
 
-    categories: of the columns that are names, what the codes with a bucket of their own are called.
+    - names, numbers, edges: names, summary and bucket edges of the columns
+    - labels: predicted class -> rows; None: no entry
+    - categories: category column -> text -> code, for the codes with a bucket of their own
     """
     known = categories or {}
     features = [
@@ -203,8 +212,8 @@ def statistics(
     return {"version": 0, "dataset": {"item_count": numbers.rows}, "features": features}
 
 
-def numeric_feature(name: str, numbers: Numbers, i: int, edges: np.ndarray) -> dict[str, Any]:
-    """A numeric column's entry. Infinite values and text count as present, and apart, where there are any."""
+def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray) -> dict[str, Any]:
+    """The entry of numeric column number i. Infinite values and text count as present, and are counted apart."""
     common = {"num_present": int(numbers.rows - numbers.missing[i]), "num_missing": int(numbers.missing[i])}
     odd = {"num_infinite": int(numbers.infinite[i]), "num_text": int(numbers.text[i])}
     common |= {key: count for key, count in odd.items() if count}
@@ -218,30 +227,36 @@ def numeric_feature(name: str, numbers: Numbers, i: int, edges: np.ndarray) -> d
             "min": float(numbers.minimum[i]),
             "max": float(numbers.maximum[i]),
         }
-    found["distribution"] = {"kll": {"buckets": buckets(numbers, i, edges)}}
+    found["distribution"] = {"kll": {"buckets": bucket_entries(numbers, i, edges)}}
     return {"name": name, "inferred_type": inferred_type(numbers, i), "numerical_statistics": found}
 
 
-def category_feature(name: str, numbers: Numbers, i: int, edges: np.ndarray, texts: Texts) -> dict[str, Any]:
-    """A category's entry: that of its codes, which are whole numbers of no size, and beside it how often each name."""
+def category_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray, texts: Texts) -> dict[str, Any]:
+    """The entry of a category column: that of its codes without mean, sum and deviation, and the rows per text."""
     entry = numeric_feature(name, numbers, i, edges)
     for figure in ("mean", "sum", "std_dev"):
         entry["numerical_statistics"].pop(figure, None)
     counts = category_counts(numbers.counts[i], edges, texts) if len(edges) else {}
     rest = [{"value": REST, "count": counts.pop(REST, 0)}]
     named = [{"value": text, "code": texts[text], "count": count} for text, count in counts.items()]
-    entry[CATEGORY] = {"distribution": {"categorical": {"buckets": named + rest}}}
+    entry[CATEGORY_STATISTICS] = {"distribution": {"categorical": {"buckets": named + rest}}}
     return entry
 
 
 def category_buckets(feature: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The named buckets (value, code, count) of a category's entry, the most frequent first; none of a number's."""
-    found = feature.get(CATEGORY, {}).get("distribution", {}).get("categorical", {}).get("buckets", [])
+    """The buckets (value, code, count) of a category column's entry, most frequent first; [] for a numeric one."""
+    found = feature.get(CATEGORY_STATISTICS, {}).get("distribution", {}).get("categorical", {}).get("buckets", [])
     return [bucket for bucket in found if "code" in bucket]
 
 
-def buckets(numbers: Numbers, i: int, edges: np.ndarray) -> list[dict[str, float]]:
-    """The buckets of a column; those below the first edge and above the last only where something lies in them."""
+def typical_row(found: Mapping[str, Any], features: Sequence[str], figure: str = "mean") -> tuple[float, ...]:
+    """One number per feature out of statistics.json: its mean, or another figure such as "min"; 0 where it has none."""
+    figures = {column["name"]: column.get("numerical_statistics", {}).get(figure) for column in found["features"]}
+    return tuple(float(figures.get(name) or 0.0) for name in features)
+
+
+def bucket_entries(numbers: ColumnSummary, i: int, edges: np.ndarray) -> list[dict[str, float]]:
+    """The buckets of numeric column number i; those outside the outer edges only when they hold values."""
     if not numbers.finite[i]:
         return []
     low, high = float(numbers.minimum[i]), float(numbers.maximum[i])
@@ -256,7 +271,7 @@ def buckets(numbers: Numbers, i: int, edges: np.ndarray) -> list[dict[str, float
 
 
 def string_feature(name: str, counts: Mapping[str, int]) -> dict[str, Any]:
-    """A text column's entry."""
+    """The entry of a text column. counts: text -> rows."""
     return {
         "name": name,
         "inferred_type": "String",
@@ -268,14 +283,18 @@ def string_feature(name: str, counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def inferred_type(numbers: Numbers, i: int) -> str:
+def inferred_type(numbers: ColumnSummary, i: int) -> str:
+    """Model Monitor's type of column number i: "Integral", "Fractional", or "Unknown" when no value is finite."""
     if not numbers.finite[i]:
         return "Unknown"
     return "Fractional" if numbers.fractional[i] else "Integral"
 
 
-def fold(numbers: Numbers, edges: Sequence[np.ndarray]) -> tuple[Numbers, list[np.ndarray]]:
-    """A baseline's own edges may come from a sample: stretch the outer ones to the true minimum and maximum."""
+def stretch_outer_edges(numbers: ColumnSummary, edges: Sequence[np.ndarray]) -> tuple[ColumnSummary, list[np.ndarray]]:
+    """Move the outer edges of each column's buckets to its true minimum and maximum: the summary and the edges.
+
+    The edges may come from a sample. Values below the first and above the last edge are added to the outer buckets.
+    """
     counts, stretched = [], []
     for i, (count, edge) in enumerate(zip(numbers.counts, edges, strict=True)):
         if len(edge):
@@ -285,17 +304,22 @@ def fold(numbers: Numbers, edges: Sequence[np.ndarray]) -> tuple[Numbers, list[n
             count[0] = count[-1] = 0
         counts.append(count)
         stretched.append(edge)
-    return Numbers(**(vars(numbers) | {"counts": tuple(counts)})), stretched
+    return ColumnSummary(**(vars(numbers) | {"counts": tuple(counts)})), stretched
 
 
 def constraints(
     found: Mapping[str, Any], domain: Sequence[str], recall: float | None = None, threshold: float = 0.1
 ) -> dict[str, Any]:
-    """constraints.json suggested by a baseline's statistics; a person may edit it.
+    """The content of constraints.json that a baseline's statistics suggest; a person may edit it.
 
-    A column that was complete must stay so, another may lose SLACK more of its rows. domain: the values that `label`
-    may take. recall: the rare class's recall when the model was chosen; QUALITY_SHARE of it is the least allowed later.
-    Precision depends on how rare the class is among the rows at hand, so no constraint is suggested for it.
+    - found: the content of statistics.json
+    - domain: the classes that may be predicted
+    - recall: the rare class's recall on validation rows; QUALITY_SHARE of it is the least allowed; None: no constraint
+    - threshold: largest distance allowed
+
+    A column that was complete must stay complete; another one may lose COMPLETENESS_SLACK more of its values. There is
+    no
+    constraint on precision, because it depends on how rare the class is among the rows at hand.
     """
     suggested: dict[str, Any] = {
         "version": 0,
@@ -321,11 +345,11 @@ def constraints(
 
 
 def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dict[str, Any]:
-    """What one column must satisfy."""
+    """The constraints on one column, from its entry in statistics.json: type, completeness, and sign or domain."""
     kind = "string_statistics" if feature["inferred_type"] == "String" else "numerical_statistics"
     present, missing = (feature[kind]["common"][key] for key in ("num_present", "num_missing"))
     share = present / max(present + missing, 1)
-    completeness = 1.0 if not missing and present else round(max(share - SLACK, 0.0), 4)
+    completeness = 1.0 if not missing and present else round(max(share - COMPLETENESS_SLACK, 0.0), 4)
     entry = {"name": feature["name"], "inferred_type": feature["inferred_type"], "completeness": completeness}
     if kind == "string_statistics":
         return entry | {"string_constraints": {"domains": list(domain)}}

@@ -1,4 +1,4 @@
-"""Windows: captured rows counted by day, days joined to windows and compared with the baseline, and the verdict."""
+"""Windows: captured rows counted by day, joined to windows, compared with the baseline; and the verdict."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +9,23 @@ import numpy as np
 
 from scarcegan.errors import UserError
 from scarcegan.monitoring.baseline import Baseline
-from scarcegan.monitoring.drift import DRIFT, Current, Distance, Violation, distances, share_of, violations
+from scarcegan.monitoring.drift import DRIFT, CurrentRows, DriftDistance, Violation, distances, share_of, violations
 from scarcegan.monitoring.rows import Rows, Tally
-from scarcegan.monitoring.statistics import SCORES, UNKNOWN, Numbers, combine, summarise
+from scarcegan.monitoring.statistics import SCORES, UNKNOWN, ColumnSummary, combine, summarise_columns
 from scarcegan.progress import Progress
 
 UNDATED = "NaT"
 
 
 @dataclass(frozen=True)
-class Rules:
-    """When moved data is a violation, and when violations suggest retraining: `retrain` of the last `of` windows."""
+class MonitoringRules:
+    """When a window breaks its constraints, and when that suggests retraining.
+
+    - threshold: largest robust distance allowed
+    - window_days: days in a window
+    - retrain, of: retraining is suggested when `retrain` of the last `of` windows have drifted
+    - minimum_rows: a window with fewer rows is not compared
+    """
 
     threshold: float
     window_days: int
@@ -30,9 +36,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Day:
-    """What was captured on a day, or on the days of a window."""
+    """The captured rows of one day or several: the summary of their columns, and predicted class -> rows."""
 
-    numbers: Numbers
+    numbers: ColumnSummary
     labels: Counter[str]
 
     def __add__(self, other: "Day") -> "Day":
@@ -41,12 +47,19 @@ class Day:
 
 @dataclass(frozen=True)
 class Window:
-    """Days from `start` to `end` (ISO; empty if the rows tell no time), compared with the baseline if `judged`."""
+    """A window of days, compared with the baseline.
+
+    - start, end: first and last day, ISO; "" when the rows have no day
+    - current: its rows
+    - drift: column -> distance
+    - violations: broken constraints
+    - judged: whether it has enough rows; without, `violations` is empty
+    """
 
     start: str
     end: str
-    current: Current
-    drift: Mapping[str, Distance]
+    current: CurrentRows
+    drift: Mapping[str, DriftDistance]
     violations: tuple[Violation, ...]
     judged: bool
 
@@ -56,12 +69,12 @@ class Window:
 
     @property
     def drifted(self) -> bool:
-        """Whether a distribution moved. Gaps and wrong types are mended in the data, not by training again."""
+        """Whether a distribution has moved. Missing values and wrong types do not count: retraining cures neither."""
         return any(violation.constraint_check_type == DRIFT for violation in self.violations)
 
 
 def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
-    """Day -> its rows, counted; days in order, the rows without a day first."""
+    """Summarise batches of rows by day: ISO day -> its rows, in order; rows without a day come first, under "NaT"."""
     days: dict[str, Day] = {}
     progress = Progress("monitor")
     for rows in batches:
@@ -69,7 +82,7 @@ def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
         for day in np.unique(rows.day):
             there = np.isnat(rows.day) if np.isnat(day) else rows.day == day
             labels = Counter(label for label in rows.label[there].tolist() if label)
-            found = Day(summarise(values[there], baseline.edges, text[there]), labels)
+            found = Day(summarise_columns(values[there], baseline.edges, text[there]), labels)
             days[str(day)] = days[str(day)] + found if str(day) in days else found
         progress.add(len(rows))
     progress.write()
@@ -77,15 +90,15 @@ def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
 
 
 def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
-    """The baseline's numeric columns of a batch [n, d], and where text stood."""
+    """The baseline's columns of a batch, float32 [n, d], and where they were text that is not a number, bool [n, d]."""
     if not baseline.scored:
         return rows.values, rows.text
     values = np.column_stack([rows.values, *(getattr(rows, name) for name in SCORES)])
     return values, np.pad(rows.text, ((0, 0), (0, len(SCORES))))
 
 
-def spans(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
-    """(first day, last day, rows) of each window that has rows, oldest first; the last one ends on the last day."""
+def group_days(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
+    """(first day, last day, rows) of each window that has rows, oldest first; the last window ends on the last day."""
     dated = [day for day in days if day != UNDATED]
     found: dict[int, list[str]] = {}
     for day in dated:
@@ -95,38 +108,45 @@ def spans(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day
     joined = [("", "", days[UNDATED])] if UNDATED in days else []
     for back, members in sorted(found.items(), reverse=True):
         last = np.datetime64(dated[-1]) - back * window_days
-        joined.append((str(last - (window_days - 1)), str(last), add_up([days[day] for day in members])))
+        joined.append((str(last - (window_days - 1)), str(last), add_days([days[day] for day in members])))
     return joined
 
 
-def add_up(days: Sequence[Day]) -> Day:
+def add_days(days: Sequence[Day]) -> Day:
+    """The rows of all days together."""
     whole = days[0]
     for day in days[1:]:
         whole = whole + day
     return whole
 
 
-def judge(days: Mapping[str, Day], baseline: Baseline, tally: Tally, rules: Rules, rare: str) -> list[Window]:
-    """Windows, oldest first. If none has the rows to be judged, all rows together are one window.
+def compare_windows(
+    days: Mapping[str, Day], baseline: Baseline, tally: Tally, rules: MonitoringRules, rare: str
+) -> list[Window]:
+    """Compare each window with the baseline; all windows, oldest first.
 
-    UserError if even these are too few.
+    When no window has enough rows, all rows together are one window. rare: name of the rare class; tally: of the
+    reading,
+    for columns that are absent or extra.
+
+    Raises UserError when even all rows together are fewer than the minimum.
     """
-    whole = add_up(list(days.values()))
+    whole = add_days(list(days.values()))
     if whole.numbers.rows < rules.minimum_rows:
         raise UserError(
-            f"only {whole.numbers.rows:,} captured rows, and {rules.minimum_rows:,} are wanted before anything is "
-            "said. Capture more, or lower monitor.minimum_rows in config.yaml."
+            f"only {whole.numbers.rows:,} captured rows, but {rules.minimum_rows:,} are needed for a "
+            "comparison. Capture more, or lower monitor.minimum_rows in config.yaml."
         )
     absent = frozenset(baseline.features) - tally.seen
     if baseline.scored:
         absent |= {name for i, name in enumerate(SCORES, len(baseline.features)) if not whole.numbers.finite[i]}
-    parts = spans(days, rules.window_days)
+    parts = group_days(days, rules.window_days)
     if all(day.numbers.rows < rules.minimum_rows for _, _, day in parts):
         dated = [day for day in days if day != UNDATED] or [""]
         parts = [(dated[0], dated[-1], whole)]
     windows = []
     for start, end, day in parts:
-        current = Current(day.numbers, day.labels, absent, dict(tally.extra))
+        current = CurrentRows(day.numbers, day.labels, absent, dict(tally.extra))
         judged = day.numbers.rows >= rules.minimum_rows
         found = distances(baseline, day.numbers)
         broken = violations(baseline, current, rules.threshold, rare, found) if judged else []
@@ -134,14 +154,19 @@ def judge(days: Mapping[str, Day], baseline: Baseline, tally: Tally, rules: Rule
     return windows
 
 
-def verdict(windows: Sequence[Window], quality: Sequence[Violation], rules: Rules, rare: str) -> dict[str, Any]:
-    """verdict.json: retrain or not, a sentence why, and the windows it rests on."""
+def retraining_verdict(
+    windows: Sequence[Window], quality: Sequence[Violation], rules: MonitoringRules, rare: str
+) -> dict[str, Any]:
+    """The content of verdict.json: whether to retrain, why in one sentence, and the windows that this is based on.
+
+    quality: violations of the model quality constraints, each of which suggests retraining.
+    """
     recent = [window for window in windows if window.judged][-rules.of :]
     drifted = [window for window in recent if window.drifted]
     retrain = len(drifted) >= rules.retrain or bool(quality)
     return {
         "retrain": retrain,
-        "reason": reason(recent, drifted, quality, rules),
+        "reason": verdict_sentence(recent, drifted, quality, rules),
         "judged_windows": len(recent),
         "drifted_windows": len(drifted),
         "retrain_windows": rules.retrain,
@@ -151,8 +176,10 @@ def verdict(windows: Sequence[Window], quality: Sequence[Violation], rules: Rule
     }
 
 
-def reason(recent: Sequence[Window], drifted: Sequence[Window], quality: Sequence[Violation], rules: Rules) -> str:
-    """The verdict in one or two sentences with its figures."""
+def verdict_sentence(
+    recent: Sequence[Window], drifted: Sequence[Window], quality: Sequence[Violation], rules: MonitoringRules
+) -> str:
+    """The verdict in one or two sentences. recent: the latest windows; drifted: those of them that have drifted."""
     many = (
         f"{len(drifted)} of the last {len(recent)} window{'s' if len(recent) != 1 else ''} moved away from the baseline"
     )
@@ -162,13 +189,13 @@ def reason(recent: Sequence[Window], drifted: Sequence[Window], quality: Sequenc
     if len(drifted) >= rules.retrain:
         return f"Retrain: {many} (retraining is suggested from {rules.retrain} of {rules.of})."
     if len(recent) < rules.of:
-        few = f"only {len(recent)} of the {rules.of} windows that a verdict rests on"
+        few = f"only {len(recent)} of the {rules.of} windows that a verdict is based on"
         return f"No retraining yet: {few} can be judged so far, and {len(drifted)} moved away from the baseline."
     return f"No retraining: {many} (retraining is suggested from {rules.retrain} of {rules.of})."
 
 
 def window_entry(window: Window, rare: str) -> dict[str, Any]:
-    """A window as verdict.json has it."""
+    """The entry of a window in verdict.json."""
     name, worst = max(window.drift.items(), key=lambda item: item[1].robust)
     scored = bool(window.current.labels)
     return {

@@ -17,6 +17,7 @@ from typing import Any
 from scarcegan.aws.client import Aws, known
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
+from scarcegan.monitoring.statistics import typical_row
 
 JSON, CSV = "application/json", "text/csv"
 AGAIN = "Export the package again."
@@ -41,14 +42,8 @@ def sample_of(package: Path) -> Sample:
     model = read_json(package / "model" / "model.json", AGAIN)
     if not (model.get("features") and model.get("classes")):
         raise UserError(f"{package / 'model' / 'model.json'}: names no features or classes. {AGAIN}")
-    columns = {
-        column["name"]: column.get("numerical_statistics", {})
-        for column in read_json(package / "baseline" / "statistics.json", AGAIN).get("features", [])
-    }
-    rows = tuple(
-        tuple(float(columns.get(name, {}).get(end) or 0.0) for name in model["features"])
-        for end in ("mean", "min", "max")
-    )
+    statistics = {"features": []} | read_json(package / "baseline" / "statistics.json", AGAIN)
+    rows = tuple(typical_row(statistics, model["features"], figure) for figure in ("mean", "min", "max"))
     return Sample(tuple(model["features"]), tuple(model["classes"]), rows)
 
 

@@ -252,8 +252,8 @@ def curves_of(found: Findings, scores: Mapping[str, NDArray], caption: str) -> M
     """Precision over recall, a line per method (different dashes, so that colour is not all that tells)."""
     fig, ax = report.new_figure(500, 350)
     for i, (name, rarity) in enumerate(scores.items()):
-        at = metrics.curve(found.positive, rarity[found.known])
-        kept = metrics.thin(len(at.thresholds), metrics.CURVE_POINTS)
+        at = metrics.threshold_curve(found.positive, rarity[found.known])
+        kept = metrics.spread_evenly(len(at.thresholds), metrics.CURVE_POINTS)
         recalls, precisions = at.hits[0] / at.positives[0], at.hits[0] / at.flagged[0]
         style = ("-", "--", "-.", ":")[i % 4] if i else "-"
         ax.plot(recalls[kept], precisions[kept], style, label=name, linewidth=2.2 if i == 0 else 1.6)
@@ -269,7 +269,7 @@ def thresholds(found: Findings) -> Section:
     own = found.cards[found.definition].get("thresholds", {}).get("rare")
     steps = threshold_steps(found, said.rarity, own)
     header = ["threshold", "flagged", "hits", "recall", "precision", "false alarms per hit", "unlabelled flagged"]
-    some = sorted({*metrics.thin(len(steps), 12).tolist(), *(i for i, s in enumerate(steps) if s["own"])})
+    some = sorted({*metrics.spread_evenly(len(steps), 12).tolist(), *(i for i, s in enumerate(steps) if s["own"])})
     rows = [[mark(steps[i]), *[steps[i][key] for key in list(steps[i])[1:7]]] for i in some]
     words = (
         f"What another threshold would do to “{found.definition}” on the test users. A user is flagged when the rarity "
@@ -349,7 +349,7 @@ def confusion(found: Findings) -> Section:
     columns = [*found.classes, "unknown"]
     body = []
     for name, said in found.models.items():
-        counts = metrics.confusion(found.test.label[found.known], said.label[found.known], len(found.classes))[0]
+        counts = metrics.confusion_matrix(found.test.label[found.known], said.label[found.known], len(found.classes))[0]
         body.append(report.matrix(found.classes, columns, counts.astype(int).tolist(), f"{name}: rows are the labels"))
     words = "Labelled test users by their label (rows) and by what the model says (columns)."
     return Section("Confusion", words, body)
@@ -390,7 +390,7 @@ def rarity_figure(found: Findings) -> Markup:
         if not rows.any():
             continue
         score = np.sort(rarity[rows])
-        kept = metrics.thin(len(score), metrics.CURVE_POINTS)
+        kept = metrics.spread_evenly(len(score), metrics.CURVE_POINTS)
         colour = report.MUTED if name == "unlabelled" else report.SERIES[i % len(report.SERIES)]
         above = 1 - np.arange(len(score)) / len(score)
         ax.step(score[kept], above[kept], where="pre", label=name, color=colour, linewidth=2)

@@ -9,11 +9,11 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from scarcegan.monitoring.baseline import Baseline
-from scarcegan.monitoring.drift import UNKNOWN, Violation, label_band, limit, share_of
+from scarcegan.monitoring.drift import UNKNOWN, Violation, allowed_class_share, distance_limit, share_of
 from scarcegan.monitoring.quality import LESS, Truth
 from scarcegan.monitoring.rows import Tally
-from scarcegan.monitoring.statistics import REST, SCORES, Numbers
-from scarcegan.monitoring.windows import Rules, Window
+from scarcegan.monitoring.statistics import REST, SCORES, ColumnSummary
+from scarcegan.monitoring.windows import MonitoringRules, Window
 from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
 from scarcegan.report import write as write_page
 
@@ -37,7 +37,7 @@ def write(
     quality: Mapping[str, Any] | None,
     truth: Truth | None,
     tally: Tally,
-    rules: Rules,
+    rules: MonitoringRules,
     rare: str,
 ) -> Path:
     """Write report.html. windows: oldest first, the last judged one is what "now" means; broken: of the quality."""
@@ -71,11 +71,13 @@ def key_figures(
     now: Window,
     verdict: Mapping[str, Any],
     quality: Mapping[str, Any] | None,
-    rules: Rules,
+    rules: MonitoringRules,
     rare: str,
 ) -> Markup:
     """The numbers that matter most."""
-    moved = [name for name in baseline.names if now.drift[name].robust > limit(baseline, name, rules.threshold)]
+    moved = [
+        name for name in baseline.names if now.drift[name].robust > distance_limit(baseline, name, rules.threshold)
+    ]
     far = max(now.drift, key=lambda name: now.drift[name].robust)
     found: list[tuple[str, Any, str]] = [
         ("rows judged", now.rows, f"{baseline.rows:,} in the baseline"),
@@ -94,7 +96,7 @@ def key_figures(
     n = sum(now.current.labels.values())
     if n and baseline.labels:
         for name, words in ((rare, f"flagged as {rare}"), (UNKNOWN, "sent to unknown")):
-            low, high = label_band(baseline, name, n, rules.threshold)
+            low, high = allowed_class_share(baseline, name, n, rules.threshold)
             before = share_of(baseline.labels, name)
             remark = f"{before:.2%} in the baseline; {low:.2%} to {high:.2%} allowed"
             found.append((words, f"{share_of(now.current.labels, name):.2%}", remark))
@@ -125,7 +127,7 @@ def check_name(violation: Violation) -> str:
     return violation.constraint_check_type.removesuffix("_check").replace("_", " ")
 
 
-def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Rules) -> Section:
+def windows_section(baseline: Baseline, windows: Sequence[Window], rules: MonitoringRules) -> Section:
     """Distance of the farthest columns in each window."""
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
@@ -142,10 +144,10 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Rules)
     return Section("Window by window", words, [heat_table(head, body)])
 
 
-def heat_cell(baseline: Baseline, window: Window, name: str, rules: Rules) -> Markup:
+def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRules) -> Markup:
     if not window.judged or name in window.current.absent:
         return Markup('<td class="number">–</td>')
-    allowed, found = limit(baseline, name, rules.threshold), window.drift[name].robust
+    allowed, found = distance_limit(baseline, name, rules.threshold), window.drift[name].robust
     colour = "bad" if found > allowed else "accent"
     heat = 12 + 55 * min(1.0, found / (3 * allowed)) if found > 0 else 0
     style = f"background: color-mix(in srgb, var(--{colour}) {heat:.0f}%, transparent)"
@@ -165,7 +167,7 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
     ).format(columns, rows)
 
 
-def columns_section(baseline: Baseline, now: Window, rules: Rules) -> Section:
+def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> Section:
     """Every column, the farthest first; those that hardly moved are only counted."""
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
     shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))
@@ -181,7 +183,7 @@ def columns_section(baseline: Baseline, now: Window, rules: Rules) -> Section:
     return Section("Columns by drift", words, [table(header, rows)])
 
 
-def column_row(baseline: Baseline, now: Window, name: str, rules: Rules) -> tuple[Any, ...]:
+def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRules) -> tuple[Any, ...]:
     i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
     common, found = before["common"], now.drift[name]
     gap = common["num_missing"] / max(common["num_missing"] + common["num_present"], 1)
@@ -191,7 +193,7 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: Rules) -> tupl
     return (
         name,
         found.robust,
-        limit(baseline, name, rules.threshold),
+        distance_limit(baseline, name, rules.threshold),
         round(found.psi, 3),
         usual(baseline, None, name),
         usual(baseline, numbers, name),
@@ -200,12 +202,12 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: Rules) -> tupl
     )
 
 
-def usual(baseline: Baseline, numbers: Numbers | None, name: str) -> float | str:
+def usual(baseline: Baseline, numbers: ColumnSummary | None, name: str) -> float | str:
     """The mean of a column, in the baseline or in these rows; of a category the most frequent text and its share."""
     i = baseline.names.index(name)
     if name in baseline.categories:
         here = numbers.counts if numbers else baseline.counts
-        counts = baseline.by_name(name, here) if len(baseline.edges[i]) else {}
+        counts = baseline.text_counts(name, here) if len(baseline.edges[i]) else {}
         text = max(counts, key=lambda text: counts[text], default="")
         return f"{text} {share_of(counts, text):.0%}" if text else "–"
     if numbers is None:
@@ -230,7 +232,7 @@ def pictures_section(baseline: Baseline, now: Window) -> Section:
     )
 
 
-def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
+def picture(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
     """One column's shares per bucket, before as bars and now as a line of steps."""
     before, now, bounds = (named_bars if name in baseline.categories else bars)(baseline, numbers, name)
     fig, ax = new_figure(420, 250)
@@ -254,7 +256,7 @@ def picture(baseline: Baseline, numbers: Numbers, name: str) -> Markup:
 Bars = tuple[np.ndarray, np.ndarray, Sequence[str]]
 
 
-def bars(baseline: Baseline, numbers: Numbers, name: str) -> Bars:
+def bars(baseline: Baseline, numbers: ColumnSummary, name: str) -> Bars:
     """Shares per bucket before and now, and where each bucket begins."""
     i = baseline.names.index(name)
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
@@ -262,9 +264,9 @@ def bars(baseline: Baseline, numbers: Numbers, name: str) -> Bars:
     return before[keep], now[keep], bucket_bounds(baseline.edges[i], baseline.types[i] == "Integral")[keep]
 
 
-def named_bars(baseline: Baseline, numbers: Numbers, name: str) -> Bars:
+def named_bars(baseline: Baseline, numbers: ColumnSummary, name: str) -> Bars:
     """Shares before and now of a category's most frequent texts, of either time; the others together come last."""
-    both = [baseline.by_name(name, counts) for counts in (baseline.counts, numbers.counts)]
+    both = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
     own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
     shown = own[: TICKS - 1]
     found = [np.array([share_of(counts, text) for text in shown]) for counts in both]
@@ -289,7 +291,7 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 else f"{value:.3g}"
 
 
-def scores_section(baseline: Baseline, now: Window, rules: Rules, rare: str) -> Section:
+def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
     """What the model answers: its scores, and the share of every class."""
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [
@@ -301,7 +303,7 @@ def scores_section(baseline: Baseline, now: Window, rules: Rules, rare: str) -> 
     for name in names:
         allowed = "–"
         if name in (rare, UNKNOWN):
-            low, high = label_band(baseline, name, n, rules.threshold)
+            low, high = allowed_class_share(baseline, name, n, rules.threshold)
             allowed = f"{low:.2%} to {high:.2%}"
         rows.append(
             (name, f"{share_of(baseline.labels, name):.2%}", f"{share_of(now.current.labels, name):.2%}", allowed)
@@ -310,7 +312,7 @@ def scores_section(baseline: Baseline, now: Window, rules: Rules, rare: str) -> 
     return Section("Scores and classes", words, [*drawn, table(header, rows)])
 
 
-def score_picture(baseline: Baseline, numbers: Numbers, name: str, rare: str) -> Markup:
+def score_picture(baseline: Baseline, numbers: ColumnSummary, name: str, rare: str) -> Markup:
     """A score's histogram in twentieths, before and now."""
     i = baseline.names.index(name)
     before, now = (in_twentieths(baseline.edges[i], counts) for counts in (baseline.counts[i], numbers.counts[i]))
@@ -357,9 +359,9 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
     )
     words = f"{quality['dataset']['item_count']:,} users with ground truth, the latest prediction of each."
     words += " The metrics set the rare class against all others."
-    if truth and truth.strange:
-        strange = ", ".join(sorted(truth.strange)[:5])
-        words += f" Behaviour that is none of the classes ({strange}) stands under unknown."
+    if truth and truth.other_names:
+        other_names = ", ".join(sorted(truth.other_names)[:5])
+        words += f" Behaviour that is none of the classes ({other_names}) stands under unknown."
     if "recall" in rules:
         words += (
             " The constraint comes from validation users; where labels are weak, the truth may be harder than these."
@@ -376,9 +378,9 @@ def allowed(rule: Mapping[str, Any] | None) -> str:
     return f"{'at least' if rule['comparison_operator'] == LESS else 'at most'} {rule['threshold']:g}"
 
 
-def measured(tally: Tally, rules: Rules) -> str:
+def measured(tally: Tally, rules: MonitoringRules) -> str:
     return (
-        f"Read: {tally.words()}. The distance is the largest gap between the two distribution functions "
+        f"Read: {tally.as_sentence()}. The distance is the largest gap between the two distribution functions "
         "(Kolmogorov-Smirnov, over the baseline's buckets) less what chance alone explains at so many rows, so few "
         f"rows raise no alarm; more than {rules.threshold:g} is a violation unless constraints.json says otherwise for "
         "a column. The share of flagged users and of unknown may halve or double within that limit. PSI is the "

@@ -23,17 +23,17 @@ from scarcegan.monitoring.statistics import (
     SCORE_CUTS,
     SCORES,
     UNKNOWN,
-    Numbers,
-    beside,
+    ColumnSummary,
     bucket_edges,
     category_edges,
+    combine_all,
     constraints,
-    fold,
+    join_columns,
     named_codes,
     sample_rows,
     statistics,
-    summarise,
-    total,
+    stretch_outer_edges,
+    summarise_columns,
 )
 from scarcegan.progress import Progress
 
@@ -59,22 +59,24 @@ def describe(
     named = {name: named_codes(sample[:, names.index(name)], texts) for name, texts in categories.items()}
     given = {name: score_columns(scorer.score(sample, names)) for name, scorer in scorers.items()}
     score_edges = {name: [bucket_edges(column, SCORE_CUTS) for column in found.T] for name, found in given.items()}
-    features: list[Numbers] = []
-    scores: dict[str, list[Numbers]] = {name: [] for name in scorers}
+    features: list[ColumnSummary] = []
+    scores: dict[str, list[ColumnSummary]] = {name: [] for name in scorers}
     labels: dict[str, Counter[str]] = {name: Counter() for name in scorers}
     progress = Progress("baseline")
     for table in tables():
-        features.append(summarise(table.values, edges))
+        features.append(summarise_columns(table.values, edges))
         for name, scorer in scorers.items():
             answer = scorer.score(table.values, names)
-            scores[name].append(summarise(score_columns(answer), score_edges[name]))
+            scores[name].append(summarise_columns(score_columns(answer), score_edges[name]))
             labels[name].update(count_labels(answer.label, classes))
         progress.add(len(table))
     progress.write()
-    plain = total(features, edges)
+    plain = combine_all(features, edges)
     found = {}
     for name in scorers:
-        numbers, own = fold(beside(plain, total(scores[name], score_edges[name])), [*edges, *score_edges[name]])
+        numbers, own = stretch_outer_edges(
+            join_columns(plain, combine_all(scores[name], score_edges[name])), [*edges, *score_edges[name]]
+        )
         found[name] = statistics((*names, *SCORES), numbers, own, labels[name], named)
     return found
 

@@ -7,7 +7,6 @@ evaluation/metrics.py, the comparison and the gate's rule in evaluation/comparis
 import argparse
 import csv
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from scarcegan.errors import UserError, run_step
 from scarcegan.evaluation import comparison, metrics
 from scarcegan.evaluation.comparison import CHAMPION, Answers, Rival, Rules
 from scarcegan.evaluation.explain import explain, importance, reference
+from scarcegan.jsonfile import replace_nan, write_json
 from scarcegan.model import lookups
 from scarcegan.model.learnt_from import learnt_from
 from scarcegan.model.simple import simple_models
@@ -185,7 +185,7 @@ def influence(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> li
     losses = importance(
         scorer,
         table.values[rows],
-        lambda rarity: float(metrics.pr_auc(metrics.curve(positive[rows], np.asarray(rarity, float)))[0]),
+        lambda rarity: float(metrics.pr_auc(metrics.threshold_curve(positive[rows], np.asarray(rarity, float)))[0]),
         rng,
     )
     most = np.argsort(-losses, kind="stable")[:INFLUENCES]
@@ -257,20 +257,11 @@ def named(found: Findings, method: str) -> dict[str, NDArray]:
 
 def span(values: NDArray) -> dict[str, float | None]:
     figure = metrics.estimate(values)
-    ends = {"value": figure.value, "low": figure.low, "high": figure.high}
-    return {end: None if np.isnan(value) else value for end, value in ends.items()}
+    return replace_nan({"value": figure.value, "low": figure.low, "high": figure.high})
 
 
 def share(rows: NDArray) -> float | None:
     return float(rows.mean()) if len(rows) else None
-
-
-def write_json(path: Path, document: dict) -> None:
-    """Write a JSON file, whole or not at all; no bare NaN, which JSON does not know."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", "utf-8")
-    os.replace(unfinished, path)
 
 
 def write_csv(path: Path, found: Findings) -> None:
@@ -415,11 +406,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     say("writing the report")
     for name in found.models:
-        write_json(out / name / "evaluation.json", document(found, name, args.bootstrap, args.seed))
+        write_json(out / name / "evaluation.json", document(found, name, args.bootstrap, args.seed), indent=2)
     write_csv(out / "evaluation.csv", found)
     write_predictions(out / "predictions.parquet", found)
     page.write(out / "report.html", found)
-    write_json(args.gate_out / "gate.json", found.gate)
+    write_json(args.gate_out / "gate.json", found.gate, indent=2)
     say(found.gate["reason"])
     say(found.preference.sentence)
 

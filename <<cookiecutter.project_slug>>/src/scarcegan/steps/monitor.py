@@ -16,11 +16,11 @@ from scarcegan.errors import run_step
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import Baseline, read_baseline
 from scarcegan.monitoring.captured import read_captured
-from scarcegan.monitoring.drift import document
-from scarcegan.monitoring.quality import Matches, quality_violations, read_truth
+from scarcegan.monitoring.drift import violations_json
+from scarcegan.monitoring.quality import MatchedRows, quality_violations, read_truth
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
-from scarcegan.monitoring.windows import Rules, count_days, judge, verdict
+from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
 
 
 def applied(baseline: Baseline, threshold: float) -> dict[str, Any]:
@@ -48,26 +48,28 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    rules = Rules(args.drift_threshold, args.window_days, args.retrain_windows, args.of_windows, args.minimum_rows)
+    rules = MonitoringRules(
+        args.drift_threshold, args.window_days, args.retrain_windows, args.of_windows, args.minimum_rows
+    )
     baseline, rare = read_baseline(args.baseline), args.classes[-1]
     truth = read_truth(args.truth, args.classes) if args.truth else None
-    matches = Matches(truth, args.classes) if truth else None
+    matches = MatchedRows(truth, args.classes) if truth else None
     tally = Tally()
     batches = read_captured(args.captured, baseline.features, args.classes, tally, categories=baseline.categories)
-    days = count_days(matches.watch(batches) if matches else batches, baseline)
-    print(tally.words(), file=sys.stderr)
-    windows = judge(days, baseline, tally, rules, rare)
+    days = count_days(matches.add_each(batches) if matches else batches, baseline)
+    print(tally.as_sentence(), file=sys.stderr)
+    windows = compare_windows(days, baseline, tally, rules, rare)
     quality = matches.quality() if matches else None
     broken = quality_violations(quality, baseline.constraints) if quality else []
     now = [window for window in windows if window.judged][-1]
-    found = verdict(windows, broken, rules, rare)
+    found = retraining_verdict(windows, broken, rules, rare)
 
     out = args.monitoring_out
     current, labels = now.current.numbers, now.current.labels
     described = statistics(baseline.names, current, baseline.edges, labels, baseline.categories)
     write_json(out / "statistics.json", described)
     write_json(out / "constraints.json", applied(baseline, rules.threshold))
-    write_json(out / "constraint_violations.json", document([*now.violations, *broken]))
+    write_json(out / "constraint_violations.json", violations_json([*now.violations, *broken]))
     if quality:
         write_json(out / "model_quality.json", quality)
     write_json(out / "verdict.json", found)

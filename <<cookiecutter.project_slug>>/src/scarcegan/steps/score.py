@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_feature_categories
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
-from scarcegan.monitoring.captured import PROBABILITY
+from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
 
@@ -62,7 +62,7 @@ def scored(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.
         "unknown": pa.array(scores.unknown, pa.float32()),
     }
     for i, name in enumerate(classes):
-        columns[PROBABILITY + name] = pa.array(np.ascontiguousarray(scores.probabilities[:, i]), pa.float32())
+        columns[PROBABILITY_PREFIX + name] = pa.array(np.ascontiguousarray(scores.probabilities[:, i]), pa.float32())
     taken = sorted(set(columns) & set(table.names))
     if taken:
         raise UserError(

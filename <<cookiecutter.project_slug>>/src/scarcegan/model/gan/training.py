@@ -102,7 +102,7 @@ class Looker:
         """Of one member, on the labelled rows it never saw; NaN if none of them is rare."""
         rows = by & (self.unseen.label >= 0)
         rare = np.asarray(self.unseen.label[rows] == self.model.discriminator.class_head.units - 2)
-        return float(metrics.pr_auc(metrics.curve(rare, odds[rows]))[0]) if rare.any() else float("nan")
+        return float(metrics.pr_auc(metrics.threshold_curve(rare, odds[rows]))[0]) if rare.any() else float("nan")
 
 
 @dataclass(frozen=True)

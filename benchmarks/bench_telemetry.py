@@ -31,7 +31,7 @@ def evaluated(place: Path, seed: int, users: int, changes: Sequence[str]) -> dic
         synthetic.generate(data, users=users, seed=seed)
     settings = place / "config.yaml"
     settings.write_text("{}", encoding="utf-8")
-    whole = training(config.load(settings, [f"train.seed={seed}", f"split.seed={seed}", *changes]))
+    whole = training(config.load_config(settings, [f"train.seed={seed}", f"split.seed={seed}", *changes]))
     steps = tuple(step for step in whole.steps if not isinstance(step, Gate) and step.name != "register")
     pipeline = Pipeline("telemetry", whole.sources, steps, whole.optional)
     sources = {"telemetry": data / "telemetry", "labels": data / "labels.csv"}

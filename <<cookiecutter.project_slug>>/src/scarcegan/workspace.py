@@ -48,7 +48,7 @@ class Workspace:
     @classmethod
     def open(cls, path: Path, changes: Iterable[str] = ()) -> "Workspace":
         """Read the settings; raises UserError for a missing file or a bad value."""
-        return cls(path.resolve().parent, settings.load(path, changes))
+        return cls(path.resolve().parent, settings.load_config(path, changes))
 
     def path(self, path: str | Path) -> Path:
         return (self.root / Path(path).expanduser()).resolve()

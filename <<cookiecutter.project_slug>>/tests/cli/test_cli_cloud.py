@@ -105,7 +105,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
 
 
 def test_the_stack_of_functions_is_given_parameters_that_it_declares_checked_statically(project):
-    config = settings.load(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
+    config = settings.load_config(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
     given = upsert.template_configuration(config, "lambda/register-1a.zip", upsert.project_tags(config, NAMES))
     template = (ROOT / "infra" / "pipeline.yaml").read_text(encoding="utf-8")
     declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nConditions:")[0], re.M)

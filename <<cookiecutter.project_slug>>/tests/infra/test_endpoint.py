@@ -15,7 +15,7 @@ from botocore.validate import ParamValidator
 
 from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
 from scarcegan.aws.names import Names
-from scarcegan.pipeline.config import load
+from scarcegan.pipeline.config import load_config
 from scarcegan.release import release
 from scarcegan.release.release import Surroundings
 from stacks import INFRA, Stack
@@ -37,7 +37,7 @@ def parameters(tmp_path):
 
     def of(given: str, stage: str) -> dict[str, str]:
         (tmp_path / "config.yaml").write_text(CONFIG)
-        config = load(tmp_path / "config.yaml", GIVEN[given])
+        config = load_config(tmp_path / "config.yaml", GIVEN[given])
         package_files(tmp_path / "package")
         arn = HERE.arn("sagemaker", "model-package/risky-players/5")
         around = Surroundings(arn, KEY, TOPIC, "lambda/rare-share-0a1b.zip", "20261121T100000Z")

@@ -6,7 +6,7 @@ import pytest
 
 from enforcement import Roles, arn
 from scarcegan.aws.names import IMAGE_ACCOUNTS
-from scarcegan.pipeline.config import Instances
+from scarcegan.pipeline.config import InstanceTypes
 from stacks import ACCOUNT, REGION, Stack
 
 PROJECT, GROUP = "rare-players", "rare-group"
@@ -247,7 +247,7 @@ def calls(table: Mapping[str, list]) -> list:
 
 
 def test_the_machines_of_config_yaml_are_among_those_that_jobs_may_have() -> None:
-    for machine in Instances().model_dump().values():
+    for machine in InstanceTypes().model_dump().values():
         job = sagemaker("training-job/pipelines-abc-train-1")
         assert ROLES.may("pipeline", "sagemaker:CreateTrainingJob", job, {"sagemaker:InstanceTypes": machine})
 

@@ -16,12 +16,12 @@ def file(tmp_path):
 
 def refusal(path, *changes):
     with pytest.raises(UserError) as error:
-        settings.load(path, changes)
+        settings.load_config(path, changes)
     return str(error.value)
 
 
 def test_what_is_not_written_has_a_default(file):
-    config = settings.load(file)
+    config = settings.load_config(file)
     assert config.labels.classes == ("dormant", "normal", "heavy", "risky")
     assert config.gate.minimum == 0.3
 
@@ -32,7 +32,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one(file)
 
 
 def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file):
-    assert settings.load(file, ["train.iterations=12"]).train.iterations == 12
+    assert settings.load_config(file, ["train.iterations=12"]).train.iterations == 12
     assert refusal(file, "train.iterations=abc").startswith("--set train.iterations=abc: train.iterations: ")
     assert "expected key=value" in refusal(file, "train.iterations")
 
@@ -136,11 +136,11 @@ def test_a_category_is_a_column_of_a_ready_table_and_nothing_else(file):
     assert "telemetry has counters only" in refusal(file, "data.categories=[country]")
     for change in ("data.columns=[country]", "data.user_column=country"):
         with pytest.raises(UserError, match="the category 'country' is named twice"):
-            settings.load(file, ["data.kind=features", "data.categories=[country]", change])
+            settings.load_config(file, ["data.kind=features", "data.categories=[country]", change])
 
 
 def test_a_model_package_group_is_a_name_or_the_arn_of_one_that_another_account_shares(file):
     arn = "arn:aws:sagemaker:eu-west-1:123456789012:model-package-group/risky"
-    assert settings.load(file, [f"project.model_package_group={arn}"]).project.model_package_group == arn
+    assert settings.load_config(file, [f"project.model_package_group={arn}"]).project.model_package_group == arn
     for wrong in ("-risky", "team/risky", arn.replace("123456789012", "me"), "g" * 64):
         assert "model_package_group" in refusal(file, f"project.model_package_group={wrong}")

@@ -3,7 +3,7 @@
 import pytest
 
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import Gate, Pipeline, Step, monitoring, plain, scoring, training
+from scarcegan.pipeline.definition import Gate, Pipeline, Step, argument_value, monitoring, scoring, training
 
 
 def step(name, outputs=("out",), **inputs):
@@ -54,4 +54,4 @@ def test_every_parameter_names_the_key_of_config_yaml_its_value_comes_from():
         for found in (found for found in pipeline.steps if isinstance(found, Step)):
             for argument, key in found.parameters.items():
                 section, name = key.split(".")
-                assert plain(getattr(getattr(config, section), name)) == found.arguments[argument], key
+                assert argument_value(getattr(getattr(config, section), name)) == found.arguments[argument], key

@@ -35,7 +35,7 @@ from released import (
 from scarcegan.aws import client as door_to_aws
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
-from scarcegan.pipeline.config import Config, load
+from scarcegan.pipeline.config import Config, load_config
 from scarcegan.release import release, smoke
 from scarcegan.release.flagged_share import Band, band, flagged
 from scarcegan.release.release import Surroundings
@@ -62,7 +62,7 @@ def registry(session, tmp_path):
 @pytest.fixture
 def config(tmp_path) -> Config:
     (tmp_path / "config.yaml").write_text(CONFIG)
-    return load(tmp_path / "config.yaml")
+    return load_config(tmp_path / "config.yaml")
 
 
 # -- which version --------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_staging_has_one_instance_and_production_what_config_says(config, tmp_pa
 
 def test_only_staging_is_ever_serverless(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
-    config = load(tmp_path / "config.yaml", ["cloud.endpoint.serverless_staging=true"])
+    config = load_config(tmp_path / "config.yaml", ["cloud.endpoint.serverless_staging=true"])
     stages = prepared(config, tmp_path / "p").stages
     assert [stages[stage]["Parameters"]["Serverless"] for stage in release.STAGES] == ["true", "false"]
 

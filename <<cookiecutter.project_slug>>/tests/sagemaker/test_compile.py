@@ -116,7 +116,7 @@ def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter
     config = Config()
     for name, value in config.train.model_dump().items():
         given = found[parameters.argument_name("train", name.replace("_", "-"))]
-        expected = definition.plain(value)
+        expected = definition.argument_value(value)
         assert given == (
             str(expected).lower()
             if isinstance(expected, bool)
@@ -426,9 +426,9 @@ def test_what_only_a_new_definition_can_change_is_refused_for_one_execution(sett
     ],
 )
 def test_a_cloud_section_that_would_fail_is_refused_when_it_is_read(tmp_path: Path, settings, words):
-    from scarcegan.pipeline.config import load
+    from scarcegan.pipeline.config import load_config
 
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"cloud": settings}), encoding="utf-8")
     with pytest.raises(UserError, match=words):
-        load(path)
+        load_config(path)

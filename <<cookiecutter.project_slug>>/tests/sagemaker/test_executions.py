@@ -39,7 +39,7 @@ def config(tmp_path, monkeypatch):
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
-    return settings.load(tmp_path / "config.yaml")
+    return settings.load_config(tmp_path / "config.yaml")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_second_upsert_does_nothing_and_a_changed_definition_is_changed_in_mot
         "pipelines": {"rare-players-training": "unchanged", "rare-players-scoring": "unchanged"},
     }
     assert wheels == ["requirements-jobs.txt"]
-    other = settings.load(tmp_path / "config.yaml", ["train.iterations=5"])
+    other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
     done = walk(door, tmp_path, other)
     assert done["pipelines"] == {"rare-players-training": "changed", "rare-players-scoring": "unchanged"}
 
@@ -183,7 +183,7 @@ def deployed(door, config, tmp_path, wheels):
 
 
 def base_of(tmp_path, pipeline="training"):
-    return configured(pipeline, settings.load(tmp_path / "config.yaml"), NAMES)
+    return configured(pipeline, settings.load_config(tmp_path / "config.yaml"), NAMES)
 
 
 def plan_of(tmp_path, *changes, pipeline="training"):
@@ -207,7 +207,7 @@ def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_mo
 
         return call
 
-    monkeypatch.setattr(settings, "load", counted("load", settings.load))
+    monkeypatch.setattr(settings, "load_config", counted("load", settings.load_config))
     monkeypatch.setattr(definition, "training", counted("build", definition.training))
     completed(door, tmp_path, "train.iterations=30")
     assert done == {"load": 2, "build": 2}, "as config.yaml has it, and with the change"

@@ -22,7 +22,7 @@ Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]+$", max_length=128)]
 TagValue = Annotated[str, Field(pattern=r"^[\w .:/=+@-]*$", max_length=256)]
 # A model package group's name, or its ARN where another account shares it.
-GROUP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+GROUP_PATTERN = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
 # An example for people, by the beginning of the pattern a value does not match.
 EXAMPLES = {
     r"^ml\.": "ml.m5.xlarge",
@@ -33,14 +33,14 @@ EXAMPLES = {
     "^[a-z](-?": "rare-players",
     "^[a-z][a-z0-9_]*": "heavy_user",
 }
-RESERVED = ("unknown", "unlabelled", "generated")
+TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")
 
 
 class Loader(yaml.SafeLoader):
     """YAML without dates: 2026-01-05 stays the text that was typed."""
 
 
-def distinct(loader: Loader, node: yaml.MappingNode) -> dict:
+def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
     """A mapping; YAML itself would quietly let the last of two equal keys win."""
     seen = set()
     for key, _ in node.value:
@@ -50,30 +50,30 @@ def distinct(loader: Loader, node: yaml.MappingNode) -> dict:
     return loader.construct_mapping(node, deep=True)
 
 
-Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, distinct)
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping_without_repeats)
 Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
-class Settings(BaseModel):
+class Section(BaseModel):
     """Base of every section: frozen, no unknown keys, no silent conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Project(Settings):
+class ProjectSettings(Section):
     """Who this is. The names of everything in AWS derive from `name`."""
 
     name: str = Field(default="rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
     description: str = ""
     team: str = "data-science"
     region: str = "eu-west-1"
-    model_package_group: str = Field(default="rare-players", pattern=GROUP)
+    model_package_group: str = Field(default="rare-players", pattern=GROUP_PATTERN)
 
 
-class Labels(Settings):
+class LabelSettings(Section):
     """Class names. The order of `classes` is the order of every probability column: the rare class is last."""
 
     rare_class: Name = "risky"
@@ -84,9 +84,9 @@ class Labels(Settings):
         return (*self.negative_classes, self.rare_class)
 
     @model_validator(mode="after")
-    def names_are_distinct(self) -> "Labels":
+    def names_are_distinct(self) -> "LabelSettings":
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        reserved = sorted(set(self.classes) & set(RESERVED))
+        reserved = sorted(set(self.classes) & set(TAKEN_CLASS_NAMES))
         if repeated:
             raise ValueError(f"the class name '{repeated[0]}' stands twice; every class needs its own name")
         if reserved:
@@ -94,7 +94,7 @@ class Labels(Settings):
         return self
 
 
-class Data(Settings):
+class DataSettings(Section):
     """Where telemetry (or a ready feature table) and weak labels lie, and what their columns are called."""
 
     kind: Literal["telemetry", "features"] = "telemetry"
@@ -120,13 +120,13 @@ class Data(Settings):
         return value
 
     @model_validator(mode="after")
-    def telemetry_has_counters(self) -> "Data":
+    def telemetry_has_counters(self) -> "DataSettings":
         if self.kind == "telemetry" and not self.counters:
             raise ValueError("telemetry needs at least one counter under data.counters")
         return self
 
     @model_validator(mode="after")
-    def a_category_is_nothing_else(self) -> "Data":
+    def a_category_is_nothing_else(self) -> "DataSettings":
         taken = [*self.columns, self.user_column, self.time_column, self.label_column]
         twice = [name for name in self.categories if name in taken or self.categories.count(name) > 1]
         if twice:
@@ -138,7 +138,7 @@ class Data(Settings):
         return self
 
 
-class Features(Settings):
+class FeatureSettings(Section):
     """How much history a row of features looks at."""
 
     window_days: Count = 46
@@ -146,7 +146,7 @@ class Features(Settings):
     batch_users: Count = 5000
 
 
-class Split(Settings):
+class SplitSettings(Section):
     """Users are split once; test rows also lie later in time."""
 
     test_share: Share = 0.3
@@ -156,13 +156,13 @@ class Split(Settings):
     seed: Seed = 7
 
     @model_validator(mode="after")
-    def something_is_left_to_train_on(self) -> "Split":
+    def something_is_left_to_train_on(self) -> "SplitSettings":
         if self.test_share + self.validation_share >= 0.9:
             raise ValueError("test_share and validation_share leave less than a tenth of the users for training")
         return self
 
 
-class Train(Settings):
+class TrainSettings(Section):
     """Hyperparameters of ScarceGAN; docs/model.md says what each of them does and brings."""
 
     iterations: Count = 1000
@@ -198,7 +198,7 @@ class Train(Settings):
     unknown_by: Literal["distance", "source"] = "distance"
 
 
-class Definition(Settings):
+class BusinessDefinition(Section):
     """A business definition: what its model is chosen by, and the floor it must keep."""
 
     keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
@@ -207,7 +207,7 @@ class Definition(Settings):
     recall_tolerance: Share | None = None
 
     @model_validator(mode="after")
-    def has_the_floor_it_needs(self) -> "Definition":
+    def has_the_floor_it_needs(self) -> "BusinessDefinition":
         needed = {
             "highest_recall": "precision_floor",
             "highest_precision": "recall_floor",
@@ -221,15 +221,15 @@ class Definition(Settings):
         return self
 
 
-DEFINITIONS = {
-    "high_recall": Definition(keep="highest_recall", precision_floor=0.5),
-    "high_precision": Definition(keep="highest_precision", recall_floor=0.5),
-    "best_ranking": Definition(keep="highest_pr_auc"),
-    "few_unknown": Definition(keep="fewest_unknown", recall_tolerance=0.05),
+BUSINESS_DEFINITIONS = {
+    "high_recall": BusinessDefinition(keep="highest_recall", precision_floor=0.5),
+    "high_precision": BusinessDefinition(keep="highest_precision", recall_floor=0.5),
+    "best_ranking": BusinessDefinition(keep="highest_pr_auc"),
+    "few_unknown": BusinessDefinition(keep="fewest_unknown", recall_tolerance=0.05),
 }
 
 
-class Evaluate(Settings):
+class EvaluationSettings(Section):
     """How sure the evaluation is of its figures."""
 
     beta: Annotated[float, Field(gt=0, le=10)] = 2.0
@@ -237,7 +237,7 @@ class Evaluate(Settings):
     seed: Seed = 7
 
 
-class Gate(Settings):
+class GateSettings(Section):
     """The quality bar before registering."""
 
     definition: str = "best_ranking"
@@ -248,7 +248,7 @@ class Gate(Settings):
     alpha: Share = 0.05
 
 
-class Monitor(Settings):
+class MonitoringSettings(Section):
     """When a change in the data is a violation, and when violations suggest retraining."""
 
     drift_threshold: Share = 0.1
@@ -258,20 +258,20 @@ class Monitor(Settings):
     minimum_rows: Count = 100
 
     @model_validator(mode="after")
-    def m_is_at_most_n(self) -> "Monitor":
+    def m_is_at_most_n(self) -> "MonitoringSettings":
         if self.retrain_windows > self.of_windows:
             raise ValueError("retrain_windows is larger than of_windows, so retraining would never be suggested")
         return self
 
 
-class Serve(Settings):
+class ServingSettings(Section):
     """The laptop's endpoint."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     capture_percentage: Annotated[int, Field(ge=0, le=100)] = 100
 
 
-class Local(Settings):
+class LocalSettings(Section):
     """How pipelines run on this machine."""
 
     folder: str = Field(default="runs", min_length=1)
@@ -279,7 +279,7 @@ class Local(Settings):
     retries: Annotated[int, Field(ge=0, le=10)] = 1
 
 
-class Instances(Settings):
+class InstanceTypes(Section):
     """The machine each step has in the cloud. https://aws.amazon.com/sagemaker/ai/pricing/"""
 
     features: Instance = "ml.m5.2xlarge"
@@ -291,7 +291,7 @@ class Instances(Settings):
     monitor: Instance = "ml.m5.xlarge"
 
 
-class Endpoint(Settings):
+class EndpointSettings(Section):
     """The endpoint in the cloud. Staging has one instance; a shift of traffic in steps needs two at least."""
 
     instance: Instance = "ml.m5.large"
@@ -306,7 +306,7 @@ class Endpoint(Settings):
     serverless_memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 3072
 
     @model_validator(mode="after")
-    def there_are_enough_instances(self) -> "Endpoint":
+    def there_are_enough_instances(self) -> "EndpointSettings":
         if self.max_instances < self.min_instances:
             raise ValueError(f"max_instances {self.max_instances} is less than min_instances {self.min_instances}")
         if self.traffic != "all_at_once" and self.min_instances < 2:
@@ -314,14 +314,14 @@ class Endpoint(Settings):
         return self
 
 
-class Cloud(Settings):
+class CloudSettings(Section):
     """How pipelines run on SageMaker; nothing here matters on this machine.
 
     subnets, security_groups: of the VPC jobs run in; none means SageMaker's own network. volume_key: what encrypts the
     jobs' disks. spot_wait_hours: how long a spot training may wait for a machine on top of its max_hours.
     """
 
-    instances: Instances = Instances()
+    instances: InstanceTypes = InstanceTypes()
     volume_gb: Annotated[int, Field(ge=1, le=16384)] = 30
     volume_key: Annotated[str, Field(pattern=r"^(project|none|arn:aws[a-z-]*:kms:.+)$")] = "project"
     max_hours: Annotated[int, Field(ge=1, le=120)] = 12
@@ -335,7 +335,7 @@ class Cloud(Settings):
     mlflow_app: Annotated[str, Field(pattern=r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-\S+)?$")] = ""
     scoring_schedule: Annotated[str, Field(pattern=r"^((rate|cron)\([A-Za-z0-9 ?*,/#-]+\))?$")] = ""
     tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
-    endpoint: Endpoint = Endpoint()
+    endpoint: EndpointSettings = EndpointSettings()
 
     @field_validator("tags")
     @classmethod
@@ -346,7 +346,7 @@ class Cloud(Settings):
         return value
 
     @model_validator(mode="after")
-    def the_network_fits(self) -> "Cloud":
+    def the_network_fits(self) -> "CloudSettings":
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("a VPC needs subnets and security_groups; give both or neither")
         if self.mlflow_app and self.network_isolation:
@@ -354,22 +354,22 @@ class Cloud(Settings):
         return self
 
 
-class Config(Settings):
+class Config(Section):
     """All of config.yaml. Paths are relative to the folder it lies in."""
 
-    project: Project = Project()
-    labels: Labels = Labels()
-    data: Data = Data()
-    features: Features = Features()
-    split: Split = Split()
-    train: Train = Train()
-    business_definitions: dict[Name, Definition] = Field(default=DEFINITIONS, min_length=1)
-    evaluate: Evaluate = Evaluate()
-    gate: Gate = Gate()
-    monitor: Monitor = Monitor()
-    serve: Serve = Serve()
-    local: Local = Local()
-    cloud: Cloud = Cloud()
+    project: ProjectSettings = ProjectSettings()
+    labels: LabelSettings = LabelSettings()
+    data: DataSettings = DataSettings()
+    features: FeatureSettings = FeatureSettings()
+    split: SplitSettings = SplitSettings()
+    train: TrainSettings = TrainSettings()
+    business_definitions: dict[Name, BusinessDefinition] = Field(default=BUSINESS_DEFINITIONS, min_length=1)
+    evaluate: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
+    monitor: MonitoringSettings = MonitoringSettings()
+    serve: ServingSettings = ServingSettings()
+    local: LocalSettings = LocalSettings()
+    cloud: CloudSettings = CloudSettings()
 
     @model_validator(mode="after")
     def sections_agree(self) -> "Config":
@@ -395,7 +395,7 @@ class Config(Settings):
         return self
 
 
-def load(path: Path, changes: Iterable[str] = ()) -> Config:
+def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
     """Read config.yaml and apply `changes` ("train.iterations=2000", the value read as YAML).
 
     Raises UserError naming file, line, key, what was there and the next move.
@@ -428,7 +428,7 @@ def load(path: Path, changes: Iterable[str] = ()) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(explain(problem, path, places) for problem in error.errors())) from None
+        raise UserError("\n".join(describe_problem(problem, path, places) for problem in error.errors())) from None
 
 
 def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
@@ -449,7 +449,7 @@ def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
     return (*sections, last)
 
 
-def explain(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
+def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
     """One sentence for one pydantic error: file and line (or the --set), key, what was there, next move."""
     place = tuple(problem["loc"])
     key = ".".join(str(part) for part in place)

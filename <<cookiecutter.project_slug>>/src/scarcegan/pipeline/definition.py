@@ -81,7 +81,7 @@ class Pipeline:
     optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check(self)
+        check_pipeline(self)
 
     def step(self, name: str) -> Step | Gate:
         """The step or gate of that name; KeyError names the nearest one."""
@@ -99,7 +99,7 @@ class Pipeline:
         return tuple(dict.fromkeys([*produced, *step.after]))
 
 
-def check(pipeline: Pipeline) -> None:
+def check_pipeline(pipeline: Pipeline) -> None:
     """Raise ValueError for a name used twice, a reference to nothing, or a step that reads from a later one.
 
     Steps may only refer to earlier ones, so a cycle cannot be written.
@@ -132,7 +132,9 @@ def check(pipeline: Pipeline) -> None:
 def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
     """Telemetry and weak labels -> one model set, registered when the gate opens."""
     classes = ",".join(config.labels.classes)
-    hyperparameters = {name.replace("_", "-"): plain(value) for name, value in config.train.model_dump().items()}
+    hyperparameters = {
+        name.replace("_", "-"): argument_value(value) for name, value in config.train.model_dump().items()
+    }
     gate = {f"gate-{name}": value for name, value in config.gate.model_dump().items()}
     return Pipeline(
         "training",
@@ -292,7 +294,7 @@ def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str,
     return {name: f"{section}.{name.removeprefix(prefix).replace('-', '_')}" for name in arguments}
 
 
-def plain(value: Value | list) -> Value:
+def argument_value(value: Value | list) -> Value:
     """A list as an argument takes it: comma separated."""
     return ",".join(str(part) for part in value) if isinstance(value, list) else value
 

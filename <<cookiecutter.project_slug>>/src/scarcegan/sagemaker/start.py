@@ -47,7 +47,7 @@ def make_plan(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> S
     if len(keys) > 1:
         for key in keys:
             refuse_what_changes_nothing(base, path, key)
-    wanted = settings.load(path, keys) if keys else base.config
+    wanted = settings.load_config(path, keys) if keys else base.config
     found = difference(base, wanted) if keys else {}
     if len(keys) == 1 and not found and wanted != base.config:
         raise changes_nothing(base, keys[0])
@@ -121,7 +121,7 @@ def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -
 def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: str) -> None:
     """Raise UserError for one --set of several that no part of this pipeline would notice."""
     try:
-        alone = settings.load(path, [change])
+        alone = settings.load_config(path, [change])
     except UserError:
         return  # it is valid only together with the others, and they are looked at together
     if alone != base.config and not difference(base, alone):

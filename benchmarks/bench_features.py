@@ -18,6 +18,8 @@ from scarcegan.data import synthetic
 from scarcegan.data.telemetry import is_weekend
 from scarcegan.features import trend
 from scarcegan.features.user_features import feature_names, user_features
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import scoring, value_text
 
 DAYS, BATCH, WINDOWS = 60, 5_000, (7, 14, 28)
 START = np.datetime64("2026-01-05")
@@ -127,7 +129,9 @@ def scaling(sizes: list[int], folder: Path) -> None:
 def features_command(data: Path, out: Path) -> list[str]:
     """The features step as the runner calls it for scoring."""
     command = ["-m", "scarcegan.steps.features", "--telemetry", str(data / "telemetry"), "--features-out", str(out)]
-    return [*command, "--classes", ",".join(synthetic.CLASSES), "--counters", ",".join(synthetic.COUNTERS)]
+    given = scoring(Config()).step("features").arguments
+    given = {**given, "classes": ",".join(synthetic.CLASSES), "counters": ",".join(synthetic.COUNTERS)}
+    return [*command, *(f"--{name}={value_text(value)}" for name, value in given.items())]
 
 
 def main() -> None:

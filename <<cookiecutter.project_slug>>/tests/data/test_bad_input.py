@@ -19,6 +19,7 @@ from scarcegan.data import files
 from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
 from scarcegan.errors import UserError
+from step_arguments import arguments
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
 
 LAYOUT = Layout(("calm", "risky"), counters=("sessions", "wagers"), start="2026-01-05", days=3)
@@ -254,8 +255,9 @@ def test_check_has_nothing_to_say_of_good_data(tmp_path):
 
 def test_the_step_ends_with_code_2_and_no_traceback(tmp_path):
     path = write(tmp_path / "with space" / "in.csv", GOOD[0], "ann,2026-01-06,many,0")
-    command = [sys.executable, "-m", "scarcegan.steps.features", "--telemetry", str(path), "--classes", "calm,risky"]
-    command += ["--features-out", str(tmp_path / "out"), "--counters", "sessions", "--days", "60"]
+    command = [sys.executable, "-m", "scarcegan.steps.features", "--telemetry", str(path)]
+    command += ["--features-out", str(tmp_path / "out")]
+    command += arguments("features", classes="calm,risky", counters="sessions", as_of_weeks=0)
     source = Path(__file__).resolve().parents[2] / "src"
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(source)})
     assert ended.returncode == 2

@@ -5,6 +5,7 @@ from typing import Any
 
 from scarcegan.data.schema import FeatureTable, read_features
 from scarcegan.steps import features
+from step_arguments import arguments
 
 HEADER = "user_id,date,sessions,wagers"
 GOOD = (
@@ -25,10 +26,10 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def run_features(telemetry: Path, out: Path, labels: Path | None = None, **arguments: Any) -> FeatureTable:
-    """The step on three days from 2026-01-05 on, unless `arguments` say otherwise; its table."""
-    words: dict[str, Any] = {"classes": "calm,risky", "counters": "sessions,wagers", "start": "2026-01-05", "days": 3}
-    words |= {"window_days": 3, "windows": 2, "telemetry": telemetry, "features_out": out, **arguments}
-    words |= {"labels": labels} if labels else {}
-    features.main([word for key, value in words.items() for word in (f"--{key.replace('_', '-')}", str(value))])
+def run_features(telemetry: Path, out: Path, labels: Path | None = None, **changes: Any) -> FeatureTable:
+    """Run the step on three days from 2026-01-05 on, unless `changes` say otherwise, and return its table."""
+    given: dict[str, Any] = {"classes": "calm,risky", "counters": "sessions,wagers", "start": "2026-01-05", "days": 3}
+    given |= {"window_days": 3, "windows": 2, "as_of_weeks": 0, **changes}
+    folders = [f"--telemetry={telemetry}", f"--features-out={out}", *([f"--labels={labels}"] if labels else [])]
+    features.main([*folders, *arguments("features", **given)])
     return read_features(out)

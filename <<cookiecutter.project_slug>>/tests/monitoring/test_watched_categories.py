@@ -22,6 +22,7 @@ from scarcegan.monitoring.statistics import (
 from scarcegan.serving import typical_user
 from scarcegan.steps import baseline, monitor
 from scarcegan.steps.score import score_all
+from step_arguments import arguments
 
 TEXTS = ("tcp", "udp", "icmp")
 KNOWN = {text: int(code(text)) for text in TEXTS}
@@ -126,7 +127,7 @@ def test_monitoring_reads_names_and_codes_and_reports_by_name(watched, tmp_path)
     lines = [request([[float(a), float(b), texts.get(int(c), "unnamed")]]) for a, b, c in table.values[200:]]
     (tmp_path / "captured" / "a.jsonl").write_text("".join(lines))
     words = [f"--captured={tmp_path / 'captured'}", f"--baseline={watched}", f"--monitoring-out={tmp_path / 'out'}"]
-    monitor.main([*words, f"--classes={','.join(CLASSES)}"])
+    monitor.main([*words, *arguments("monitor", classes=",".join(CLASSES))])
     found = json.loads((tmp_path / "out" / "constraint_violations.json").read_text())["violations"]
     checks = [(v["feature_name"], v["constraint_check_type"]) for v in found]
     assert [check for check in checks if check[0] in NAMES] == [("protocol", "baseline_drift_check")]

@@ -1,5 +1,7 @@
 """The pipelines as data: order, channels, and what cannot be written."""
 
+import functools
+
 import pytest
 
 from scarcegan.pipeline.config import Config
@@ -49,9 +51,10 @@ def test_an_unknown_step_is_answered_with_the_nearest_name():
 
 
 def test_every_parameter_names_the_key_of_config_yaml_its_value_comes_from():
-    config = Config.model_validate({"train": {"iterations": 123}, "gate": {"minimum": 0.42}, "split": {"seed": 99}})
+    changed = {"train": {"iterations": 123, "scarcegan": {"alpha": 0.5}}, "gate": {"minimum": 0.42}}
+    config = Config.model_validate({**changed, "split": {"seed": 99}})
     for pipeline in (training(config), scoring(config), monitoring(config)):
         for found in (found for found in pipeline.steps if isinstance(found, Step)):
             for argument, key in found.parameters.items():
-                section, name = key.split(".")
-                assert argument_value(getattr(getattr(config, section), name)) == found.arguments[argument], key
+                value = functools.reduce(getattr, key.split("."), config)
+                assert argument_value(value) == found.arguments[argument], key

@@ -157,7 +157,7 @@ def test_the_evaluation_steps_own_document_is_read():
         cards={"best_ranking": {}},
         samples={"best_ranking": {}},
         preference=SimpleNamespace(sentence=""),
-        **{"classes": ("calm", "keen", "risky"), "rare": "risky", "beta": 2.0, "baselines": {}, "definition": ""},
+        **{"classes": ("calm", "keen", "risky"), "rare": "risky", "beta": 2.0, "simple_models": {}, "definition": ""},
     )
     shares = flagged(document(found, "best_ranking", count=10, seed=0))
     assert shares == {"unlabelled test users": (1, 4), "test users in all": (5, 10)}

@@ -16,6 +16,7 @@ from job_folders import SOURCE, Job, make_job, seen
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.sagemaker import job
 from scarcegan.sagemaker.job import joined, pieces
+from step_arguments import arguments
 
 INPUT, OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
 
@@ -131,13 +132,7 @@ def test_a_real_step_writes_in_a_job_what_it_writes_on_a_laptop(here, tmp_path):
     """The split step, through job.sh with the wheels really installed, against the same step run directly."""
     write_features(table(), here.channels / "features")
     outputs = ("labelled", "unlabelled", "validation", "test", "folds")
-    values = [
-        "--classes=dormant,normal,heavy,risky",
-        "--test-share=0.3",
-        "--validation-share=0.2",
-        "--folds=3",
-        "--seed=7",
-    ]
+    values = arguments("split")
     module = "scarcegan.steps.split"
     folders = [word for name in outputs for word in (f"--{name}-out", f"{OUTPUT}/{name}")]
     done = here.start(module, "--features", f"{INPUT}/features", *folders, *values)
@@ -155,7 +150,8 @@ def test_a_mistake_of_the_user_is_the_sentence_sagemaker_shows(here):
     folders = [
         word for name in ("labelled", "unlabelled", "validation", "test", "folds") for word in (f"--{name}-out", "x")
     ]
-    done = here.start("scarcegan.steps.split", "--features", f"{INPUT}/features", *folders, "--classes=normal,risky")
+    values = arguments("split", classes="normal,risky")
+    done = here.start("scarcegan.steps.split", "--features", f"{INPUT}/features", *folders, *values)
     assert done.returncode == 2
     assert here.message.startswith("error: ") and "Traceback" not in done.stderr
     assert here.message in done.stderr, "the log has it too"

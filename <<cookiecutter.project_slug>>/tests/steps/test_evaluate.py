@@ -18,6 +18,7 @@ from scarcegan.model import learnt_from
 from scarcegan.model.scorer import load
 from scarcegan.model.simple import simple_models
 from scarcegan.steps import evaluate
+from step_arguments import arguments
 
 FIT = simple_models.fit
 GOOD, POOR = (1.5, 0.0, 0.0), (0.0, 0.0, 1.0)  # rarity from deposits, which tell; from nights, which do not
@@ -41,16 +42,16 @@ def place(saved, tmp_path):
     return tiny.split(tmp_path)
 
 
-def run(place, *more, definition="good", minimum=0.3, bootstrap=60, report=False, fit=FIT):
+def run(place, *more, definition="good", bootstrap=60, report=False, fit=FIT, **changes):
     """Run the step and return gate.json; without `report` no page is drawn, which takes most of the time."""
     channels = [f"--{channel}={place / channel}" for channel in ("models", "labelled", "test", "curves", "champion")]
     outputs = [f"--{output}-out={place / output}" for output in ("evaluation", "gate")]
-    rules = [f"--gate-definition={definition}", f"--gate-minimum={minimum}", f"--bootstrap={bootstrap}"]
+    changes |= {"classes": ",".join(tiny.CLASSES), "gate_definition": definition, "bootstrap": bootstrap}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.simple_models, "fit", functools.partial(fit, seeds=1))
         if not report:
-            patch.setattr(evaluate.page, "write", lambda path, found: path.write_text("not drawn"))
-        evaluate.main([*channels, *outputs, *rules, f"--classes={','.join(tiny.CLASSES)}", *more])
+            patch.setattr(evaluate.page, "write", lambda path, found, about: path.write_text("not drawn"))
+        evaluate.main([*channels, *outputs, *arguments("evaluate", **changes), *more])
     return json.loads((place / "gate" / "gate.json").read_text())
 
 
@@ -112,7 +113,7 @@ def test_the_same_seed_gives_the_same_figures(place):
 
 def test_a_good_model_passes_and_a_poor_one_does_not(place):
     assert run(place)["passed"]
-    verdict = run(place, definition="poor", minimum=0.5)
+    verdict = run(place, definition="poor", gate_minimum=0.5)
     assert not verdict["passed"] and "below the minimum" in verdict["reason"]
 
 
@@ -129,7 +130,7 @@ def test_the_champion_is_measured_on_the_same_users_with_its_own_columns(place, 
 
 def test_a_challenger_that_is_worse_than_the_champion_is_stopped(place, saved):
     crown(place, saved, "good")
-    verdict = run(place, definition="poor", minimum=0.0)
+    verdict = run(place, definition="poor", gate_minimum=0.0)
     assert not verdict["passed"] and verdict["difference"]["high"] < 0
 
 
@@ -144,7 +145,7 @@ def test_a_champion_of_another_kind_is_not_compared_and_the_gate_says_why(place,
     crown(place, saved, **facts)
     verdict = run(place)
     assert not verdict["passed"] and why in verdict["reason"] and verdict["champion"] is None
-    assert run(place, "--gate-champion=report")["passed"]
+    assert run(place, gate_champion="report")["passed"]
 
 
 def test_a_class_the_champion_knows_and_we_do_not_counts_as_unknown():
@@ -172,9 +173,9 @@ def test_self_training_joins_where_the_unlabelled_rows_are_given(place):
     assert "self_training,pr_auc" in (place / "evaluation" / "evaluation.csv").read_text()
 
 
-def test_a_win_over_the_best_baseline_can_be_required(place):
-    verdict = run(place, "--gate-baseline=required", definition="poor", minimum=0.0)
-    assert not verdict["passed"] and "not shown to beat the best baseline" in verdict["reason"]
+def test_a_win_over_the_best_simple_model_can_be_required(place):
+    verdict = run(place, gate_simple_models="required", definition="poor", gate_minimum=0.0)
+    assert not verdict["passed"] and "not shown to beat the best simple model" in verdict["reason"]
 
 
 def test_the_report_tells_the_gate_the_preference_and_the_champion(place, saved):
@@ -266,7 +267,7 @@ def with_a_category(table):
     return replace(table, values=values, names=("deposits", "visits", "bank"), categories=texts)
 
 
-def test_baselines_get_the_columns_that_the_model_makes_of_a_category_and_reports_name_it(tmp_path):
+def test_simple_models_get_the_columns_that_the_model_makes_of_a_category_and_reports_name_it(tmp_path):
     told = {"bank": {"columns": [25681], "missing": False, "texts": {"tcp": 25681}}}
     tiny.save(tmp_path / "told" / "good", GOOD, names=("deposits", "visits", "bank"), categories=told)
     test, labelled = tiny.users({0: 90, 1: 60, 2: 30}, seed=1), tiny.users({0: 60, 1: 40, 2: 20})

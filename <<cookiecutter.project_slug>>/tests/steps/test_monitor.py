@@ -21,6 +21,7 @@ from scarcegan.monitoring.rows import Rows, Tally
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, group_days, retraining_verdict
 from scarcegan.steps import monitor
 from scarcegan.steps.score import score_all
+from step_arguments import arguments
 
 RULES = MonitoringRules(threshold=0.1, window_days=7, retrain=2, of=3, minimum_rows=100)
 
@@ -53,9 +54,10 @@ def score_weeks(folder, *moves):
         score_all([table], Model(), folder / "captured" / str(table.as_of[0]))
 
 
-def run(folder, *more):
+def run(folder, *more, **changes):
     channels = [f"--{name}={folder / name}" for name in ("captured", "baseline")]
-    monitor.main([*channels, f"--monitoring-out={folder / 'monitoring'}", f"--classes={','.join(CLASSES)}", *more])
+    values = arguments("monitor", classes=",".join(CLASSES), **changes)
+    monitor.main([*channels, f"--monitoring-out={folder / 'monitoring'}", *values, *more])
     return json.loads((folder / "monitoring" / "verdict.json").read_text())
 
 
@@ -172,10 +174,10 @@ def test_a_long_tail_of_tiny_windows_is_reported_on(tmp_path):
 def test_the_threshold_asked_for_is_the_one_applied(tmp_path):
     a_baseline(tmp_path / "baseline")
     score_weeks(tmp_path, 0.4)
-    assert run(tmp_path, "--drift-threshold=0.9")["windows"][0]["violations"] == 0
+    assert run(tmp_path, drift_threshold=0.9)["windows"][0]["violations"] == 0
     applied = json.loads((tmp_path / "monitoring" / "constraints.json").read_text())
     assert applied["monitoring_config"]["distribution_constraints"]["comparison_threshold"] == 0.9
-    assert run(tmp_path, "--drift-threshold=0.01")["windows"][0]["violations"] > 0
+    assert run(tmp_path, drift_threshold=0.01)["windows"][0]["violations"] > 0
 
 
 def test_captured_requests_without_answers_are_compared_by_their_features(tmp_path):

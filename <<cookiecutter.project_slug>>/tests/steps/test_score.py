@@ -12,6 +12,7 @@ from populations import CLASSES, NAMES, Model, stand_in, users
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
 from scarcegan.steps import score
+from step_arguments import arguments as values_of
 
 
 @pytest.fixture
@@ -33,10 +34,11 @@ def arguments(folder, table, classes=CLASSES):
     (folder / "package" / "model" / "model.json").write_text("{}")
     (folder / "package" / "package.json").write_text(json.dumps({"version": 3, "definition": "best_ranking"}))
     channels = [f"--features={folder / 'features'}", f"--model={folder / 'package'}"]
-    return [*channels, f"--scored-out={folder / 'scored'}", f"--classes={','.join(classes)}", "--batch-rows=2"]
+    return [*channels, f"--scored-out={folder / 'scored'}", *values_of("score", classes=",".join(classes))]
 
 
-def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, door):
+def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, door, monkeypatch):
+    monkeypatch.setattr(score, "BATCH_ROWS", 2)
     score.main(arguments(tmp_path, three_users()))
     parts = sorted((tmp_path / "scored").glob("part-*.parquet"))
     assert len(parts) == 2

@@ -10,6 +10,7 @@ import pytest
 from scarcegan.data.schema import UNLABELLED, FeatureTable, read_features, write_features
 from scarcegan.errors import UserError
 from scarcegan.steps import split
+from step_arguments import arguments
 
 EARLY, LATE = np.datetime64("2026-02-01"), np.datetime64("2026-02-15")
 OUTPUTS = ("labelled", "unlabelled", "validation", "test")
@@ -25,15 +26,13 @@ def table(calm: int = 20, risky: int = 10, unlabelled: int = 100, days=(EARLY, L
     return FeatureTable(names, as_of, label[every], ("number",), every[:, None].astype(np.float32))
 
 
-def run_split(features: FeatureTable, folder: Path, **arguments: object) -> dict[str, FeatureTable]:
+def run_split(features: FeatureTable, folder: Path, **changes: object) -> dict[str, FeatureTable]:
     """The step's outputs by name, folds left in `folder`."""
     write_features(features, folder / "features")
-    words = ["--features", str(folder / "features"), "--classes", "calm,risky"]
+    words = ["--features", str(folder / "features")]
     for output in (*OUTPUTS, "folds"):
         words += [f"--{output}-out", str(folder / output)]
-    split.main(
-        words + [word for key, value in arguments.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    )
+    split.main([*words, *arguments("split", classes="calm,risky", **changes)])
     return {output: read_features(folder / output) for output in OUTPUTS}
 
 

@@ -137,16 +137,16 @@ class Rules:
 
     minimum: of the figure itself. champion: "not_worse" stops a challenger that is shown to be worse (the whole
     two-sided interval of challenger - champion below zero), "better" asks that it is shown to be better (the whole
-    interval above zero), "report" only reports. baseline: "required" asks the same of ScarceGAN's PR-AUC against
-    the best baseline's (baselines only rank), "report" only reports.
+    interval above zero), "report" only reports. simple_models: "required" asks the same of ScarceGAN's PR-AUC
+    against that of the best simple model (simple models only rank), "report" only reports.
     """
 
     definition: str
     metric: str
     minimum: float
-    champion: Literal["not_worse", "better", "report"] = "not_worse"
-    baseline: Literal["report", "required"] = "report"
-    alpha: float = 0.05
+    champion: Literal["not_worse", "better", "report"]
+    simple_models: Literal["report", "required"]
+    alpha: float
 
     def __post_init__(self) -> None:
         if self.metric not in GATE_METRICS:
@@ -168,10 +168,10 @@ class Rival:
     refused: str = ""
 
 
-def judge(rules: Rules, challenger: Samples, champion: Rival | None, baseline: Rival | None) -> dict:
+def judge(rules: Rules, challenger: Samples, champion: Rival | None, simple_model: Rival | None) -> dict:
     """The gate's verdict as it is written to gate.json: `passed`, and one sentence with the figures in `reason`."""
     checks = [_against_minimum(rules, challenger), *_against_champion(rules, champion)]
-    checks += _against_baseline(rules, baseline)
+    checks += _against_simple_model(rules, simple_model)
     failed = [words for passed, words in checks if not passed]
     start = f"The gate stays shut for {rules.definition}" if failed else f"The gate opens for {rules.definition}"
     clauses = failed or [words for _, words in checks]
@@ -184,12 +184,12 @@ def judge(rules: Rules, challenger: Samples, champion: Rival | None, baseline: R
         "minimum": rules.minimum,
         "champion": float(champion.rival[0]) if champion and champion.rival is not None else None,
         "difference": _gap(champion, rules.alpha),
-        "best_baseline": baseline
+        "best_simple_model": simple_model
         and {
-            "name": baseline.name,
+            "name": simple_model.name,
             "metric": "pr_auc",
-            "value": float(baseline.rival[0]) if baseline.rival is not None else None,
-            "difference": _gap(baseline, rules.alpha),
+            "value": float(simple_model.rival[0]) if simple_model.rival is not None else None,
+            "difference": _gap(simple_model, rules.alpha),
         },
         "rules": asdict(rules),
     }
@@ -231,13 +231,13 @@ def _against_champion(rules: Rules, champion: Rival | None) -> list[Check]:
     return [(rules.champion != "better", f"it is neither shown to be worse nor better than {against}")]
 
 
-def _against_baseline(rules: Rules, baseline: Rival | None) -> list[Check]:
-    if rules.baseline != "required":
+def _against_simple_model(rules: Rules, best: Rival | None) -> list[Check]:
+    if rules.simple_models != "required":
         return []
-    if baseline is None or baseline.challenger is None or baseline.rival is None:
-        return [(False, "no baseline could be trained to compare with")]
-    gap = difference(baseline.challenger, baseline.rival, rules.alpha)
-    against = f"the best baseline, {baseline.name}, with pr_auc {baseline.rival[0]:.3f} ({interval(gap, rules.alpha)})"
+    if best is None or best.challenger is None or best.rival is None:
+        return [(False, "no simple model could be trained to compare with")]
+    gap = difference(best.challenger, best.rival, rules.alpha)
+    against = f"the best simple model, {best.name}, with pr_auc {best.rival[0]:.3f} ({interval(gap, rules.alpha)})"
     return [(bool(gap.low > 0), f"it {'beats' if gap.low > 0 else 'is not shown to beat'} {against}")]
 
 

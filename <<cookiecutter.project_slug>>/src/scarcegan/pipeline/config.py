@@ -1,9 +1,14 @@
-"""config.yaml -> frozen settings. Refuses unknown keys (naming the nearest known one), wrong types and ranges."""
+"""Settings: reads and checks config.yaml. Every default value of the project stands here and nowhere else.
+
+A key that is unknown or renamed, a value of the wrong type and one out of its range are refused before anything runs,
+with the line they stand in. What the values do is decided by definition.py and by the engines.
+"""
 
 import datetime
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -19,11 +24,14 @@ Weight = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
-TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]+$", max_length=128)]
-TagValue = Annotated[str, Field(pattern=r"^[\w .:/=+@-]*$", max_length=256)]
-# A model package group's name, or its ARN where another account shares it.
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+TagKey = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$", max_length=128)]
+TagValue = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$", max_length=256)]
+LONGEST_TAG_VALUE = 256
+LONGEST_DESCRIPTION = 1024  # of a model package group
+# The name of a model package group, or the group's ARN when another account shares it.
 GROUP_PATTERN = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
-# An example for people, by the beginning of the pattern a value does not match.
+# How a pattern begins -> a value that matches it, which an error message shows.
 EXAMPLES = {
     r"^ml\.": "ml.m5.xlarge",
     "^subnet-": "subnet-0a1b2c3d",
@@ -32,16 +40,20 @@ EXAMPLES = {
     "^(project|none|": "project, none, or a key's ARN",
     "^[a-z](-?": "rare-players",
     "^[a-z][a-z0-9_]*": "heavy_user",
+    r"^[\p{L}": "cost-centre",
 }
-TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")
+TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows of our own are called so
 
 
 class Loader(yaml.SafeLoader):
-    """YAML without dates: 2026-01-05 stays the text that was typed."""
+    """A YAML loader that knows no dates: 2026-01-05 stays the text that was typed."""
 
 
 def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
-    """A mapping; YAML itself would quietly let the last of two equal keys win."""
+    """Build the dict of a YAML mapping. PyYAML itself would silently keep the last of two equal keys.
+
+    Raises ConstructorError, with the line, when a key stands twice.
+    """
     seen = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -58,29 +70,54 @@ Loader.yaml_implicit_resolvers = {
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, no silent conversion of types."""
+    """Base of every section of config.yaml: its values cannot be changed, unknown keys and other types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ProjectSettings(Section):
-    """Who this is. The names of everything in AWS derive from `name`."""
+    """What the project is called and who owns it.
+
+    - name: SageMakerProjectName; every name in AWS derives from it.
+    - description: one line, shown in reports and in the model registry.
+    - team: a tag on everything in AWS, in the model registry and on every run in MLflow.
+    """
 
     name: str = Field(default="rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
-    description: str = ""
+    description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     team: str = "data-science"
     region: str = "eu-west-1"
     model_package_group: str = Field(default="rare-players", pattern=GROUP_PATTERN)
 
+    @field_validator("description")
+    @classmethod
+    def description_is_one_line(cls, value: str) -> str:
+        if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in value):
+            raise ValueError("holds a line break or a control character; write it in one line")
+        return value
+
+    @field_validator("team")
+    @classmethod
+    def team_is_the_value_of_a_tag(cls, value: str) -> str:
+        """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html"""
+        odd = sorted({c for c in value if unicodedata.category(c)[0] not in "LZN" and c not in "_.:/=+-@"})
+        if odd or not value.strip() or len(value) > LONGEST_TAG_VALUE:
+            raise ValueError(
+                f"becomes a tag in AWS, which takes 1 to {LONGEST_TAG_VALUE} letters, digits, spaces and "
+                f"_ . : / = + - @{' but not ' + ' '.join(odd) if odd else ''}; write for example R and D"
+            )
+        return value
+
 
 class LabelSettings(Section):
-    """Class names. The order of `classes` is the order of every probability column: the rare class is last."""
+    """The class names that labels may have."""
 
     rare_class: Name = "risky"
     negative_classes: list[Name] = Field(default=["dormant", "normal", "heavy"], min_length=1)
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """All class names, the rare class last. Probability columns stand in this order."""
         return (*self.negative_classes, self.rare_class)
 
     @model_validator(mode="after")
@@ -95,7 +132,7 @@ class LabelSettings(Section):
 
 
 class DataSettings(Section):
-    """Where telemetry (or a ready feature table) and weak labels lie, and what their columns are called."""
+    """Where telemetry (or a ready feature table) and labels lie, and what their columns are called."""
 
     kind: Literal["telemetry", "features"] = "telemetry"
     path: str = Field(default="data/telemetry", min_length=1)
@@ -139,7 +176,7 @@ class DataSettings(Section):
 
 
 class FeatureSettings(Section):
-    """How much history a row of features looks at."""
+    """How many days of history become one row of features."""
 
     window_days: Count = 46
     windows: list[Count] = Field(default=[7, 14, 28], min_length=1)
@@ -147,7 +184,7 @@ class FeatureSettings(Section):
 
 
 class SplitSettings(Section):
-    """Users are split once; test rows also lie later in time."""
+    """How users are divided into training, validation and test users; test rows also lie later in time."""
 
     test_share: Share = 0.3
     validation_share: Share = 0.2
@@ -162,31 +199,21 @@ class SplitSettings(Section):
         return self
 
 
-class TrainSettings(Section):
-    """Hyperparameters of ScarceGAN; docs/model.md says what each of them does and brings."""
+class ScarceganSettings(Section):
+    """Research values: what makes ScarceGAN differ from other networks. docs/model.md explains each."""
 
-    iterations: Count = 1000
-    seeds: Count = 2
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    known_share: Share = 0.05
-    patience: Annotated[int, Field(ge=0, le=20)] = 0
-    scaling: Literal["standard", "robust"] = "standard"
-    seed: Seed = 7
     trunk: list[Count] = Field(default=[64, 32], min_length=1)
     bins: Annotated[int, Field(ge=0, le=64)] = 8
     generator: list[Count] = Field(default=[30], min_length=1)
     latent: Count = 10
     decay: Annotated[float, Field(gt=0, le=1)] = 0.05
     weight_decay: Weight = 0.0
-    class_weights: list[Weight] = []
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.7
     unlabelled_weight: Weight = 1.0
     unsupervised_weight: Weight = 1.0
     expert: bool = True
     even: Annotated[float, Field(ge=0, le=1)] = 1.0
     caution: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    boosting: Annotated[int, Field(ge=0, le=1000)] = 100
     boosting_weight: Weight = 1.0
     neighbours: Annotated[int, Field(ge=0, le=10_000)] = 2000
     anchor: bool = True
@@ -195,11 +222,27 @@ class TrainSettings(Section):
     pull_away_weight: Weight = 1.0
     matching: Literal["unlabelled", "labelled"] = "unlabelled"
     generator_trains_trunk: bool = False
+
+
+class TrainSettings(Section):
+    """Hyperparameters that users set, and below `scarcegan` those of research. docs/model.md explains each."""
+
+    iterations: Count = 1000
+    seeds: Count = 2
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    patience: Annotated[int, Field(ge=0, le=20)] = 0
+    boosting: Annotated[int, Field(ge=0, le=1000)] = 100
+    class_weights: list[Weight] = []
+    scaling: Literal["standard", "robust"] = "standard"
     unknown_by: Literal["distance", "source"] = "distance"
+    known_share: Share = 0.05
+    seed: Seed = 7
+    scarcegan: ScarceganSettings = ScarceganSettings()
 
 
 class BusinessDefinition(Section):
-    """A business definition: what its model is chosen by, and the floor it must keep."""
+    """What one registered model is chosen by (`keep`), and the figure it must not fall below."""
 
     keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
     precision_floor: Share | None = None
@@ -230,7 +273,7 @@ BUSINESS_DEFINITIONS = {
 
 
 class EvaluationSettings(Section):
-    """How sure the evaluation is of its figures."""
+    """How the evaluation measures: the weight of recall, and the resamples behind each interval."""
 
     beta: Annotated[float, Field(gt=0, le=10)] = 2.0
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
@@ -238,18 +281,18 @@ class EvaluationSettings(Section):
 
 
 class GateSettings(Section):
-    """The quality bar before registering."""
+    """What a model must show before it is registered."""
 
     definition: str = "best_ranking"
     metric: Literal["pr_auc", "recall", "precision", "f_beta"] = "pr_auc"
     minimum: Annotated[float, Field(ge=0, le=1)] = 0.3
     champion: Literal["not_worse", "better", "report"] = "not_worse"
-    baseline: Literal["report", "required"] = "report"
+    simple_models: Literal["report", "required"] = "report"
     alpha: Share = 0.05
 
 
 class MonitoringSettings(Section):
-    """When a change in the data is a violation, and when violations suggest retraining."""
+    """Which change in the data is a violation, and how many violations suggest retraining."""
 
     drift_threshold: Share = 0.1
     window_days: Count = 7
@@ -265,22 +308,21 @@ class MonitoringSettings(Section):
 
 
 class ServingSettings(Section):
-    """The laptop's endpoint."""
+    """How `scarcegan serve` answers requests on this machine."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     capture_percentage: Annotated[int, Field(ge=0, le=100)] = 100
 
 
 class LocalSettings(Section):
-    """How pipelines run on this machine."""
+    """How pipelines run on this machine. workers: steps at the same time; None: as many as cores and memory allow."""
 
     folder: str = Field(default="runs", min_length=1)
-    workers: Annotated[int, Field(ge=1, le=64)] = 2
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
+    workers: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
 class InstanceTypes(Section):
-    """The machine each step has in the cloud. https://aws.amazon.com/sagemaker/ai/pricing/"""
+    """The instance type of each step in SageMaker. https://aws.amazon.com/sagemaker/ai/pricing/"""
 
     features: Instance = "ml.m5.2xlarge"
     split: Instance = "ml.m5.xlarge"
@@ -292,7 +334,7 @@ class InstanceTypes(Section):
 
 
 class EndpointSettings(Section):
-    """The endpoint in the cloud. Staging has one instance; a shift of traffic in steps needs two at least."""
+    """The endpoint in SageMaker. Staging has one instance; to move traffic in steps, production needs two or more."""
 
     instance: Instance = "ml.m5.large"
     min_instances: Count = 2
@@ -315,10 +357,11 @@ class EndpointSettings(Section):
 
 
 class CloudSettings(Section):
-    """How pipelines run on SageMaker; nothing here matters on this machine.
+    """How pipelines run in SageMaker. Nothing here matters on this machine.
 
-    subnets, security_groups: of the VPC jobs run in; none means SageMaker's own network. volume_key: what encrypts the
-    jobs' disks. spot_wait_hours: how long a spot training may wait for a machine on top of its max_hours.
+    - subnets, security_groups: of the VPC in which jobs run; empty: SageMaker's own network.
+    - volume_key: the KMS key that encrypts the jobs' disks.
+    - spot_wait_hours: how long a training job on spot instances may wait for one, on top of max_hours.
     """
 
     instances: InstanceTypes = InstanceTypes()
@@ -343,6 +386,8 @@ class CloudSettings(Section):
         taken = [key for key in value if key.lower().startswith(("aws:", "sagemaker:"))]
         if taken:
             raise ValueError(f"AWS keeps tags such as '{taken[0]}' for itself; choose another name")
+        if "team" in value:
+            raise ValueError("the tag 'team' is made of project.team; set the team there")
         return value
 
     @model_validator(mode="after")
@@ -355,7 +400,10 @@ class CloudSettings(Section):
 
 
 class Config(Section):
-    """All of config.yaml. Paths are relative to the folder it lies in."""
+    """All of config.yaml. Paths in it are relative to the folder that it lies in.
+
+    retries: how often a step is tried again, here and in SageMaker, after a failure that is not the step's own.
+    """
 
     project: ProjectSettings = ProjectSettings()
     labels: LabelSettings = LabelSettings()
@@ -368,6 +416,7 @@ class Config(Section):
     gate: GateSettings = GateSettings()
     monitor: MonitoringSettings = MonitoringSettings()
     serve: ServingSettings = ServingSettings()
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
     local: LocalSettings = LocalSettings()
     cloud: CloudSettings = CloudSettings()
 
@@ -395,10 +444,21 @@ class Config(Section):
         return self
 
 
-def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
-    """Read config.yaml and apply `changes` ("train.iterations=2000", the value read as YAML).
+# Dotted key of an earlier version -> today's.
+RENAMED = {
+    "local.retries": "retries",
+    "gate.baseline": "gate.simple_models",
+    **{f"train.{name}": f"train.scarcegan.{name}" for name in ScarceganSettings.model_fields},
+}
 
-    Raises UserError naming file, line, key, what was there and the next move.
+
+def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
+    """Read and check config.yaml; what is not written in it has its default.
+
+    path: of config.yaml. changes: `KEY=VALUE` each, as `--set` takes them: a dotted key such as train.iterations, and a
+    value in YAML, which replaces the file's.
+    Raises UserError for a file that cannot be read and for each value that is refused: file and line (or the change),
+    key, what was found, and what to do.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -432,7 +492,10 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
 
 
 def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
-    """Set one dotted key in `values`, as `--set train.iterations=2000` asks; return the key's path."""
+    """Set one dotted key in `values`, which is changed, as `--set train.iterations=2000` asks; return the key's parts.
+
+    Raises UserError for a change without `=`, a key below a value, and a value that is no YAML.
+    """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {change}: expected key=value, for example --set train.iterations=2000.")
@@ -450,10 +513,16 @@ def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
 
 
 def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
-    """One sentence for one pydantic error: file and line (or the --set), key, what was there, next move."""
+    """Say in one sentence what pydantic refuses: file and line (or the --set), key, what was found, what to do.
+
+    problem: one of ValidationError.errors(). places: parts of a key -> where it was set.
+    """
     place = tuple(problem["loc"])
     key = ".".join(str(part) for part in place)
     where = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), str(path))
+    if problem["type"] == "extra_forbidden" and key in RENAMED:
+        move = "Type that instead" if where.startswith("--set") else "Move it there"
+        return f"{where}: '{key}' is now '{RENAMED[key]}'. {move}."
     if problem["type"] == "extra_forbidden":
         known = known_keys(place[:-1])
         near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
@@ -471,7 +540,7 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
 
 
 def known_keys(section: tuple) -> list[str]:
-    """Names allowed in a section, found by walking the settings classes."""
+    """Return the keys that a section may have, sorted. section: its own key in parts: ("cloud", "endpoint")."""
     model: Any = Config
     for part in section:
         annotation = model.model_fields[part].annotation if part in model.model_fields else model
@@ -480,7 +549,7 @@ def known_keys(section: tuple) -> list[str]:
 
 
 def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:
-    """Path of each key -> its line, counted from 1."""
+    """Parts of each key of a YAML document -> the line it stands in, counted from 1."""
     found: dict[tuple, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -493,5 +562,5 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
 
 
 def definitions_argument(config: Config) -> str:
-    """The business definitions as the JSON a step receives."""
+    """Write the business definitions as the JSON that the train step takes: name -> what its model is chosen by."""
     return json.dumps({name: d.model_dump(exclude_none=True) for name, d in config.business_definitions.items()})

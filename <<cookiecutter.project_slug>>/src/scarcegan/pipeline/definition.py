@@ -1,27 +1,28 @@
-"""The pipelines, written once as data. Engines (local/, sagemaker/) turn them into something that runs.
+"""The training, scoring and monitoring pipelines, written once as data. Engines (local/, sagemaker/) run them.
 
-A step knows folders; the pipeline knows names and channels. They meet by step name and folder only, so nothing
-here imports TensorFlow, pandas or an SDK.
+A step knows folders; a pipeline knows the names of steps, channels and arguments. Nothing here imports TensorFlow,
+pandas or an SDK. Every argument has its value from config.yaml here; steps have no default values of their own.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from scarcegan.pipeline.config import Config, definitions_argument
 
 Value = str | int | float | bool
-RUN_ID = "{run_id}"  # an argument every reader replaces by the id of the execution; no part of a cache key
-DATA = ("telemetry", "labels")  # the training pipeline's sources that are data; the fingerprint of a run is theirs
-DATA_FINGERPRINT = "{data_fingerprint}"  # for readers that do not see the data: they put in what they are told at start
-FIGURES = (  # what the train step prints at each look, as `Iteration=…; Name=value;`
+RUN_ID = "{run_id}"  # an argument that every engine replaces by the id of the run; no part of a cache key
+DATA = ("telemetry", "labels")  # sources of the training pipeline whose content the fingerprint of a run covers
+DATA_FINGERPRINT = "{data_fingerprint}"  # an engine that does not see the data replaces it by what a start gives it
+NOT_ABOUT_THE_MODEL = {"retries", "serve", "local", "cloud"}  # sections that are not kept with a registered model
+FIGURES = (  # metrics that the train step prints while it trains, as `Iteration=…; Name=value;`
     "Discriminator_Supervised_Loss",
     "Discriminator_UnSupervised_Loss",
     "Generator_Loss",
     "Accuracy_Supervised",
 )
-# What else the features step does must be the same when training and when scoring.
+# Only these arguments of the features step may differ between training and scoring.
 FEATURES_PARAMETERS = {"start": "data.start", "days": "data.days", "bad-rows": "data.bad_rows"}
 
 
@@ -29,12 +30,16 @@ FEATURES_PARAMETERS = {"start": "data.start", "days": "data.days", "bad-rows": "
 class Step:
     """One process or job: `python -m <module> --<channel> DIR … --<output>-out DIR … --<argument> VALUE …`.
 
-    inputs: channel -> "step.output", or the name of one of the pipeline's sources.
-    instance: its machine in the cloud, for a start; `--set <Step>InstanceType=…` names another.
-    kind: what the step is in the cloud; training steps have hyperparameters and a folder for checkpoints.
-    parameters: arguments that may change from one execution to the next without a new definition, and the keys of
-    config.yaml they stand for.
-    figures: names of the metrics it prints, one `Name=value;` each.
+    - inputs: channel -> "step.output", or the name of one of the pipeline's sources.
+    - outputs: names of the folders it writes.
+    - arguments: name on the command line -> value.
+    - instance: its default instance type in SageMaker; `--set <Step>InstanceType=…` names another for one execution.
+    - retries: how often it is tried again after a failure that is not its own.
+    - kind: what it is in SageMaker. A training step has hyperparameters and a folder for checkpoints.
+    - after: steps and gates that must come first though it reads nothing of theirs.
+    - parameters: arguments that may differ from one execution to the next without a new definition -> their key in
+      config.yaml.
+    - figures: names of the metrics it prints, one `Name=value;` each.
     """
 
     name: str
@@ -51,13 +56,17 @@ class Step:
 
     @property
     def checkpoints(self) -> bool:
-        """Whether the step is given `--checkpoints DIR`, a folder that outlives a killed attempt."""
+        """Whether the step takes `--checkpoints DIR`, a folder that is still there after the step was killed."""
         return self.kind == "training"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition: `field` of `<on>.json`, an output of a step, must be true, or the run ends with its `reason`."""
+    """A condition on the steps after it.
+
+    on: "step.output", an output that holds `<output>.json`. field: its key that must be true; otherwise the run ends
+    and shows the text under the key `reason`.
+    """
 
     name: str
     on: str
@@ -70,9 +79,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Steps and gates in order, and the names of the folders that come from outside (`sources`).
+    """Steps and gates in order.
 
-    optional: sources that may be an empty folder or left unbound.
+    sources: names of the folders that come from outside. optional: those of them that may be empty or absent.
+    Raises ValueError for a definition that check_pipeline refuses.
     """
 
     name: str
@@ -84,7 +94,10 @@ class Pipeline:
         check_pipeline(self)
 
     def step(self, name: str) -> Step | Gate:
-        """The step or gate of that name; KeyError names the nearest one."""
+        """Return the step or gate of that name.
+
+        Raises KeyError, with the nearest name, when there is none.
+        """
         for step in self.steps:
             if step.name == name:
                 return step
@@ -94,15 +107,16 @@ class Pipeline:
         )
 
     def parents(self, step: Step | Gate) -> tuple[str, ...]:
-        """Names of the steps that must have finished before this one starts."""
+        """Return the names of the steps and gates that must have ended before this one starts."""
         produced = [source.split(".")[0] for source in getattr(step, "inputs", {}).values() if "." in source]
         return tuple(dict.fromkeys([*produced, *step.after]))
 
 
 def check_pipeline(pipeline: Pipeline) -> None:
-    """Raise ValueError for a name used twice, a reference to nothing, or a step that reads from a later one.
+    """Check that a step refers to earlier steps only, so that there is no cycle.
 
-    Steps may only refer to earlier ones, so a cycle cannot be written.
+    Raises ValueError for a name that two steps have, an input that nothing before the step writes, and a parameter that
+    is no argument of its step.
     """
     outputs: set[str] = set(pipeline.sources)
     names: set[str] = set()
@@ -130,12 +144,15 @@ def check_pipeline(pipeline: Pipeline) -> None:
 
 
 def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
-    """Telemetry and weak labels -> one model set, registered when the gate opens."""
+    """Build the training pipeline: telemetry and weak labels in, one registered model set out if the gate opens.
+
+    data_fingerprint, code_version: of the data and the code, kept with the registered models.
+    """
     classes = ",".join(config.labels.classes)
-    hyperparameters = {
-        name.replace("_", "-"): argument_value(value) for name, value in config.train.model_dump().items()
-    }
-    gate = {f"gate-{name}": value for name, value in config.gate.model_dump().items()}
+    usual = arguments_of(config.train.model_dump(exclude={"scarcegan"}))
+    research = arguments_of(config.train.scarcegan.model_dump())
+    evaluation = arguments_of(config.evaluate.model_dump())
+    gate = {f"gate-{name}": value for name, value in arguments_of(config.gate.model_dump()).items()}
     return Pipeline(
         "training",
         sources=(*DATA, "champion"),
@@ -148,7 +165,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 outputs=("features",),
                 arguments=features_arguments(config, as_of_weeks=(config.split.test_weeks, 0)),
                 instance=config.cloud.instances.features,
-                retries=config.local.retries,
+                retries=config.retries,
                 parameters=FEATURES_PARAMETERS,
             ),
             Step(
@@ -164,7 +181,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "seed": config.split.seed,
                 },
                 instance=config.cloud.instances.split,
-                retries=config.local.retries,
+                retries=config.retries,
                 parameters=keyed("split", ("test-share", "validation-share", "folds", "seed")),
             ),
             Step(
@@ -175,12 +192,13 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 arguments={
                     "classes": classes,
                     "definitions": definitions_argument(config),
-                    **hyperparameters,
+                    **usual,
+                    **research,
                 },
                 instance=config.cloud.instances.train,
-                retries=config.local.retries,
+                retries=config.retries,
                 kind="training",
-                parameters=keyed("train", hyperparameters),
+                parameters=keyed("train", usual) | keyed("train.scarcegan", research),
                 figures=FIGURES,
             ),
             Step(
@@ -190,7 +208,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 outputs=("baseline",),
                 arguments={"classes": classes},
                 instance=config.cloud.instances.baseline,
-                retries=config.local.retries,
+                retries=config.retries,
             ),
             Step(
                 "evaluate",
@@ -204,10 +222,10 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "champion": "champion",
                 },
                 outputs=("evaluation", "gate"),
-                arguments={"classes": classes, **config.evaluate.model_dump(), **gate},
+                arguments={"description": config.project.description, "classes": classes, **evaluation, **gate},
                 instance=config.cloud.instances.evaluate,
-                retries=config.local.retries,
-                parameters=keyed("evaluate", config.evaluate.model_dump()) | keyed("gate", gate, "gate-"),
+                retries=config.retries,
+                parameters=keyed("evaluate", evaluation) | keyed("gate", gate, "gate-"),
             ),
             Gate("gate", on="evaluate.gate"),
             Step(
@@ -226,9 +244,9 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "run": RUN_ID,
                     "data-fingerprint": data_fingerprint,
                     "code-version": code_version,
-                    "config": config.model_dump_json(exclude={"local", "serve", "cloud"}),
+                    "config": config.model_dump_json(exclude=NOT_ABOUT_THE_MODEL),
                 },
-                retries=config.local.retries,
+                retries=config.retries,
                 kind="lambda",
                 after=("gate",),
             ),
@@ -237,7 +255,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
 
 
 def scoring(config: Config) -> Pipeline:
-    """Telemetry of everybody -> the model's scores and the flagged users."""
+    """Build the scoring pipeline: telemetry of all users and a model in, scores and the list of flagged users out."""
     return Pipeline(
         "scoring",
         sources=("telemetry", "model"),
@@ -249,7 +267,7 @@ def scoring(config: Config) -> Pipeline:
                 outputs=("features",),
                 arguments=features_arguments(config, as_of_weeks=(0,)),
                 instance=config.cloud.instances.features,
-                retries=config.local.retries,
+                retries=config.retries,
                 parameters=FEATURES_PARAMETERS,
             ),
             Step(
@@ -259,14 +277,17 @@ def scoring(config: Config) -> Pipeline:
                 outputs=("scored",),
                 arguments={"classes": ",".join(config.labels.classes)},
                 instance=config.cloud.instances.score,
-                retries=config.local.retries,
+                retries=config.retries,
             ),
         ),
     )
 
 
 def monitoring(config: Config) -> Pipeline:
-    """Captured or scored rows (and ground truth, when it has come) -> violations and a verdict on retraining."""
+    """Build the monitoring pipeline: captured or scored rows and a baseline in, violations out.
+
+    Where there is ground truth it also measures the model. It ends with a verdict: retrain or not.
+    """
     return Pipeline(
         "monitoring",
         sources=("captured", "baseline", "truth"),
@@ -278,11 +299,12 @@ def monitoring(config: Config) -> Pipeline:
                 inputs={"captured": "captured", "baseline": "baseline", "truth": "truth"},
                 outputs=("monitoring",),
                 arguments={
+                    "description": config.project.description,
                     "classes": ",".join(config.labels.classes),
-                    **{name.replace("_", "-"): value for name, value in config.monitor.model_dump().items()},
+                    **arguments_of(config.monitor.model_dump()),
                 },
                 instance=config.cloud.instances.monitor,
-                retries=config.local.retries,
+                retries=config.retries,
                 parameters=keyed("monitor", ("drift-threshold", "minimum-rows")),
             ),
         ),
@@ -290,17 +312,28 @@ def monitoring(config: Config) -> Pipeline:
 
 
 def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str, str]:
-    """Argument -> its key in a section of config.yaml: test-share -> split.test_share."""
+    """Map each argument to its key in a section of config.yaml: test-share -> split.test_share.
+
+    prefix: what the argument's name has before the key's, such as `gate-`.
+    """
     return {name: f"{section}.{name.removeprefix(prefix).replace('-', '_')}" for name in arguments}
 
 
+def arguments_of(values: Mapping[str, Any]) -> dict[str, Value]:
+    """Turn a section of config.yaml into arguments: test_share -> test-share, lists as text with commas."""
+    return {name.replace("_", "-"): argument_value(value) for name, value in values.items()}
+
+
 def argument_value(value: Value | list) -> Value:
-    """A list as an argument takes it: comma separated."""
+    """Write a list as text with commas between its items; any other value stays as it is."""
     return ",".join(str(part) for part in value) if isinstance(value, list) else value
 
 
 def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str, Value]:
-    """Arguments of the features step, the same for training and scoring but for the days it looks back from."""
+    """Build the arguments of the features step, which differ between training and scoring in `as_of_weeks` only.
+
+    as_of_weeks: how many weeks before the last day of the telemetry each row of a user looks back from.
+    """
     data, features = config.data, config.features
     return {
         "classes": ",".join(config.labels.classes),
@@ -322,5 +355,5 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str
 
 
 def value_text(value: object) -> str:
-    """An argument as the command line has it: booleans as true and false."""
+    """Write a value as on the command line: booleans as true and false."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -180,14 +180,17 @@ def note(words: str, kind: str = "") -> Markup:
     return Markup('<p class="note wide {}">{}</p>').format(kind, words)
 
 
-def write(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
-    """Write the page and return its path. lead: the sentence under the title. The file appears whole or not at all."""
+def write(path: Path, title: str, lead: str, sections: Sequence[Section], about: str = "") -> Path:
+    """Write the page and return its path. The file appears whole or not at all.
+
+    lead: the sentence under the title. about: what the project is for; stands above it.
+    """
     anchors = [section.anchor for section in sections]
     twice = {a for a, n in ((a, anchors.count(a)) for a in anchors) if n > 1}
     if twice:
         raise ValueError(f"{path}: two sections are titled alike ({', '.join(sorted(twice))}). Rename one.")
     html = PAGE.get_template("page.html.j2").render(
-        title=title, lead=lead, sections=sections, style=Markup((HERE / "style.css").read_text("utf-8"))
+        title=title, lead=lead, about=about, sections=sections, style=Markup((HERE / "style.css").read_text("utf-8"))
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{next(_DRAFTS)}.{os.getpid()}")

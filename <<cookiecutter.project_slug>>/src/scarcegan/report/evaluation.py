@@ -37,7 +37,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page tells. Methods are the models, the baselines and, if comparable, `champion`."""
+    """All that the page tells. Methods are the models, the simple models and, if comparable, `champion`."""
 
     classes: tuple[str, ...]
     beta: float
@@ -45,7 +45,7 @@ class Findings:
     definition: str
     models: Mapping[str, Said]
     cards: Mapping[str, dict]
-    baselines: Mapping[str, NDArray]
+    simple_models: Mapping[str, NDArray]
     titles: Mapping[str, str]
     samples: Mapping[str, Mapping[str, Samples]]
     preference: Preference
@@ -87,12 +87,12 @@ class Explained:
     reasons: Sequence[tuple[str, float | str, float | str, float]]
 
 
-def write(path: Path, found: Findings) -> Path:
-    """Write the evaluation's page."""
+def write(path: Path, found: Findings, description: str) -> Path:
+    """Write the evaluation's page. description: what the project is for; may be empty."""
     sections = [
         summary(found),
         definitions(found),
-        baselines(found),
+        against_simple_models(found),
         thresholds(found),
         confusion(found),
         unknown(found),
@@ -102,7 +102,7 @@ def write(path: Path, found: Findings) -> Path:
         how(found),
     ]
     lead = f"How well each model finds “{found.rare}” users it has never seen, and what would do as well."
-    return report.write(path, "Evaluation", lead, sections)
+    return report.write(path, "Evaluation", lead, sections, description)
 
 
 def optional(found: Findings) -> list[Section]:
@@ -213,9 +213,9 @@ def percent(share: float) -> str:
     return "–" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def baselines(found: Findings) -> Section:
+def against_simple_models(found: Findings) -> Section:
     ours = found.definition
-    rivals = [*found.baselines, *([comparison.CHAMPION] if found.champion else [])]
+    rivals = [*found.simple_models, *([comparison.CHAMPION] if found.champion else [])]
     header = ["method", "PR-AUC", "ScarceGAN less this", "recall at 0.1 % false alarms", "at 1 %", "at 5 %"]
     rows: list[list[Cell]] = []
     ranked = sorted([ours, *rivals], key=lambda m: -np.nan_to_num(found.samples[m]["pr_auc"][0]))
@@ -239,13 +239,13 @@ def baselines(found: Findings) -> Section:
         "Simple models trained on the same labelled users and measured on the same resamples. They rank users; only "
         "ScarceGAN also sends behaviour it does not know to “unknown”."
     )
-    return Section("Against simple baselines", words, body)
+    return Section("Against simple models", words, body)
 
 
 def rarity_of(found: Findings, method: str) -> NDArray:
     if method == comparison.CHAMPION and found.champion is not None:
         return found.champion.rarity
-    return found.models[method].rarity if method in found.models else found.baselines[method]
+    return found.models[method].rarity if method in found.models else found.simple_models[method]
 
 
 def curves_of(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:

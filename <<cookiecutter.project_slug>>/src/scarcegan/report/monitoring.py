@@ -39,8 +39,13 @@ def write(
     tally: Tally,
     rules: MonitoringRules,
     rare: str,
+    description: str,
 ) -> Path:
-    """Write report.html. windows: oldest first, the last judged one is what "now" means; broken: of the quality."""
+    """Write report.html.
+
+    windows: oldest first; the last judged one is what "now" means. broken: violations of the model's quality.
+    description: what the project is for; may be empty.
+    """
     now = [window for window in windows if window.judged][-1]
     sections = [
         Section(
@@ -63,7 +68,7 @@ def write(
     sections.append(Section("How this was measured", measured(tally, rules)))
     days = f" from {now.start} to {now.end}" if now.start else ""
     lead = f"{now.rows:,} captured rows{days}, against a baseline of {baseline.rows:,} training rows."
-    return write_page(path, "Monitoring: captured rows against the baseline", lead, sections)
+    return write_page(path, "Monitoring: captured rows against the baseline", lead, sections, description)
 
 
 def key_figures(

@@ -398,15 +398,18 @@ class Writer:
         settings = json.loads(text)
         marked: dict[str, list[Any]] = {}
         for name, parameter in self.declared.items():
-            section, _, key = parameter.origin.partition(".")
-            value = settings.get(section, {}).get(key, "")
+            *sections, key = parameter.origin.split(".")
+            section = settings if sections else {}  # the origin of a source is no key of config.yaml
+            for part in sections:
+                section = section.get(part, {})
+            value = section.get(key, "")
             if value not in ("", []):
                 mark = f"<{name}>"
                 left, right = (
                     ("[", "]") if isinstance(value, list) else ('"', '"') if isinstance(value, str) else ("", "")
                 )
                 marked[json.dumps(mark)] = [left, self.variables[name], right]
-                settings[section][key] = mark
+                section[key] = mark
         parts = re.split("(" + "|".join(map(re.escape, marked)) + ")", json.dumps(settings)) if marked else [text]
         words = [word for part in parts for word in marked.get(part, [part]) if word != ""]
         return sdk().Join(on="", values=words)

@@ -149,16 +149,13 @@ def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
         if argument not in step.parameters and not about_the_run(step, argument, value)
     }
     jobs = config.cloud.model_dump(include=set(ABOUT_JOBS))
-    return found | {f"cloud.{key}": value_text(value) for key, value in jobs.items()} | retries(pipeline)
+    found |= {f"cloud.{key}": value_text(value) for key, value in jobs.items()}
+    return found | {"project.team": config.project.team, "retries": value_text(config.retries)}
 
 
 def about_the_run(step: Step, argument: str, value: Value) -> bool:
     """Whether an argument of a lambda step only says where its packages come from."""
     return step.kind == "lambda" and (argument in ("config", "code-version") or value == DATA_FINGERPRINT)
-
-
-def retries(pipeline: Pipeline) -> dict[str, str]:
-    return {f"{step.name}.retries": str(step.retries) for step in pipeline.steps if isinstance(step, Step)}
 
 
 def as_json(parameters: Mapping[str, Parameter]) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Evaluate: models on the untouched test users, next to simple baselines and the champion. Out come figures and a gate.
+"""Evaluate: models on the untouched test users, next to simple models and the champion. Out come figures and a gate.
 
 Test rows without a label only count for the share that is flagged or sent to unknown. Metrics are in
 evaluation/metrics.py, the comparison and the gate's rule in evaluation/comparison.py, the page in report/evaluation.py.
@@ -140,7 +140,7 @@ def check_test(test: FeatureTable, classes: Sequence[str]) -> None:
         )
 
 
-def train_baselines(
+def train_simple_models(
     labelled: FeatureTable,
     unlabelled: Path | None,
     names: Sequence[str],
@@ -148,7 +148,7 @@ def train_baselines(
     seed: int,
     expand: Callable[[NDArray], NDArray],
 ) -> list[simple_models.Baseline]:
-    """The baselines on the labelled training rows; UserError if those cannot train any.
+    """The simple models on the labelled training rows; UserError if those cannot train any.
 
     expand: gives them the columns that the model makes of categories (see lookups.expander).
     """
@@ -236,12 +236,12 @@ def document(found: Findings, name: str, count: int, seed: int) -> dict[str, Any
             "observed": at.observed.tolist(),
             "rows": at.rows.tolist(),
         },
-        "baselines": {
-            b: {
-                "pr_auc": span(found.samples[b]["pr_auc"]),
-                "difference": span(found.samples[name]["pr_auc"] - found.samples[b]["pr_auc"]),
+        "simple_models": {
+            simple: {
+                "pr_auc": span(found.samples[simple]["pr_auc"]),
+                "difference": span(found.samples[name]["pr_auc"] - found.samples[simple]["pr_auc"]),
             }
-            for b in found.baselines
+            for simple in found.simple_models
         },
         "preference": found.preference.sentence,
         "gate": found.gate["reason"] if name == found.definition else None,
@@ -286,7 +286,7 @@ def write_predictions(path: Path, found: Findings) -> None:
         columns[f"rarity_{name}"] = pa.array(said.rarity, pa.float32())
         columns[f"unknown_{name}"] = pa.array(said.unknown, pa.float32())
         columns[f"label_{name}"] = pa.array(said.label, pa.int8())
-    columns |= {f"rarity_{name}": pa.array(rarity, pa.float32()) for name, rarity in found.baselines.items()}
+    columns |= {f"rarity_{name}": pa.array(rarity, pa.float32()) for name, rarity in found.simple_models.items()}
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
@@ -296,16 +296,17 @@ def parser() -> argparse.ArgumentParser:
         it.add_argument(f"--{channel}", type=Path, required=True)
     for channel in ("curves", "champion", "unlabelled"):
         it.add_argument(f"--{channel}", type=Path, help="optional")
-    it.add_argument("--classes", type=parse_classes, required=True)
-    it.add_argument("--beta", type=float, default=2.0)
-    it.add_argument("--bootstrap", type=int, default=1000)
-    it.add_argument("--seed", type=int, default=7)
-    it.add_argument("--gate-definition", required=True)
-    it.add_argument("--gate-metric", default="pr_auc")
+    it.add_argument("--description", required=True, help="the project's, for the report; may be empty")
+    it.add_argument("--classes", type=parse_classes, required=True, help="names, the rare class last")
+    it.add_argument("--beta", type=float, required=True, help="how much recall counts in F-beta")
+    it.add_argument("--bootstrap", type=int, required=True, help="resamples behind each interval")
+    it.add_argument("--seed", type=int, required=True)
+    it.add_argument("--gate-definition", required=True, help="the business definition whose model is judged")
+    it.add_argument("--gate-metric", required=True, help="the figure that is judged")
     it.add_argument("--gate-minimum", type=float, required=True)
-    it.add_argument("--gate-champion", choices=("not_worse", "better", "report"), default="not_worse")
-    it.add_argument("--gate-baseline", choices=("report", "required"), default="report")
-    it.add_argument("--gate-alpha", type=float, default=0.05)
+    it.add_argument("--gate-champion", choices=("not_worse", "better", "report"), required=True)
+    it.add_argument("--gate-simple-models", choices=("report", "required"), required=True)
+    it.add_argument("--gate-alpha", type=float, required=True, help="1 less the level of the intervals")
     return it
 
 
@@ -328,8 +329,8 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
     champion, champion_card, refused = ask_champion(args.champion, test, classes)
     cards = {name: read_card(folder / "model.json") for name, folder in folders.items()}
     expand = lookups.expander(cards[rules.definition], test.names)
-    fitted = train_baselines(labelled, args.unlabelled, test.names, classes, args.seed, expand)
-    simple = {baseline.name: baseline.score(expand(test.values)) for baseline in fitted}
+    fitted = train_simple_models(labelled, args.unlabelled, test.names, classes, args.seed, expand)
+    simple = {model.name: model.score(expand(test.values)) for model in fitted}
 
     say(f"measuring on {args.bootstrap:,} resamples")
     known = test.label >= 0
@@ -341,7 +342,7 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
 
     ours = rules.definition
     titles = {name: f"ScarceGAN ({name})" for name in models} | {CHAMPION: "the champion"}
-    titles |= {baseline.name: baseline.title for baseline in fitted}
+    titles |= {model.name: model.title for model in fitted}
     ranked = {name: samples[name]["pr_auc"] for name in (*simple, ours)}
     say("explaining what the model looks at")
     usual = reference(labelled.values, places(labelled.names, labelled.categories))
@@ -352,7 +353,7 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
         definition=ours,
         models=models,
         cards=cards,
-        baselines=simple,
+        simple_models=simple,
         titles=titles,
         samples=samples,
         preference=comparison.prefer(ranked, titles, ours),
@@ -387,8 +388,8 @@ def decide(
         theirs = samples[CHAMPION][rules.metric] if CHAMPION in samples else None
         champion = Rival(version, ours[rules.metric], theirs, refused)
     best = comparison.best({name: samples[name]["pr_auc"] for name in simple}, simple)
-    baseline = Rival(titles[best], ours["pr_auc"], samples[best]["pr_auc"]) if best else None
-    return comparison.judge(rules, ours[rules.metric], champion, baseline)
+    simple_model = Rival(titles[best], ours["pr_auc"], samples[best]["pr_auc"]) if best else None
+    return comparison.judge(rules, ours[rules.metric], champion, simple_model)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -398,7 +399,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.gate_metric,
         args.gate_minimum,
         args.gate_champion,
-        args.gate_baseline,
+        args.gate_simple_models,
         args.gate_alpha,
     )
     found = gather(args, rules)
@@ -409,7 +410,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(out / name / "evaluation.json", document(found, name, args.bootstrap, args.seed), indent=2)
     write_csv(out / "evaluation.csv", found)
     write_predictions(out / "predictions.parquet", found)
-    page.write(out / "report.html", found)
+    page.write(out / "report.html", found, args.description)
     write_json(args.gate_out / "gate.json", found.gate, indent=2)
     say(found.gate["reason"])
     say(found.preference.sentence)

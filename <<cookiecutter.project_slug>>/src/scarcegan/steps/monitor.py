@@ -37,12 +37,13 @@ def parser() -> argparse.ArgumentParser:
     for channel in ("captured", "baseline", "monitoring-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
     it.add_argument("--truth", type=Path)
+    it.add_argument("--description", required=True, help="the project's, for the report; may be empty")
     it.add_argument("--classes", type=parse_classes, required=True)
-    it.add_argument("--drift-threshold", type=float, default=0.1)
-    it.add_argument("--window-days", type=int, default=7)
-    it.add_argument("--retrain-windows", type=int, default=2)
-    it.add_argument("--of-windows", type=int, default=3)
-    it.add_argument("--minimum-rows", type=int, default=100)
+    it.add_argument("--drift-threshold", type=float, required=True)
+    it.add_argument("--window-days", type=int, required=True)
+    it.add_argument("--retrain-windows", type=int, required=True)
+    it.add_argument("--of-windows", type=int, required=True)
+    it.add_argument("--minimum-rows", type=int, required=True)
     return it
 
 
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(out / "verdict.json", found)
     from scarcegan.report import monitoring
 
-    monitoring.write(out / "report.html", baseline, windows, found, broken, quality, truth, tally, rules, rare)
+    page = out / "report.html"
+    monitoring.write(page, baseline, windows, found, broken, quality, truth, tally, rules, rare, args.description)
     print(found["reason"])
 
 

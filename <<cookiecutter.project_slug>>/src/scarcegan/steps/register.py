@@ -137,11 +137,11 @@ def parser() -> argparse.ArgumentParser:
         it.add_argument(f"--{channel}", type=Path, required=True)
     it.add_argument("--gate", type=Path, help="folder of gate.json; its figures go with the packages")
     it.add_argument("--group", required=True, help="model package group")
-    it.add_argument("--classes", type=lambda text: tuple(text.split(",")), default=())
-    it.add_argument("--run", default="")
-    it.add_argument("--data-fingerprint", default="")
-    it.add_argument("--code-version", default="")
-    it.add_argument("--config", type=parse_config, default={}, help="the settings of the run, as JSON")
+    it.add_argument("--classes", type=lambda text: tuple(text.split(",")), required=True)
+    it.add_argument("--run", required=True)
+    it.add_argument("--data-fingerprint", required=True)
+    it.add_argument("--code-version", required=True)
+    it.add_argument("--config", type=parse_config, required=True, help="the settings of the run, as JSON")
     return it
 
 

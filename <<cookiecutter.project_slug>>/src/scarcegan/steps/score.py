@@ -26,6 +26,7 @@ from scarcegan.progress import Progress
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
 
+BATCH_ROWS = 50_000
 FLAGGED = ("user_id", "as_of", "rarity", "unknown")
 
 
@@ -142,7 +143,6 @@ def parser() -> argparse.ArgumentParser:
     for channel in ("features", "model", "scored-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
     it.add_argument("--classes", type=parse_classes, required=True)
-    it.add_argument("--batch-rows", type=int, default=50_000)
     return it
 
 
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{', '.join(args.classes)}. Set labels as they were when it was trained, or train again."
         )
     refuse_other_categories(read_feature_categories(args.features), model)
-    found = score_all(iter_features(args.features, args.batch_rows), model, args.scored_out)
+    found = score_all(iter_features(args.features, BATCH_ROWS), model, args.scored_out)
     found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}
     write_json(args.scored_out / "summary.json", found)
     print(f"score: {found['flagged']:,} flagged as {found['rare_class']}, {found['unknown_share']:.1%} unknown")

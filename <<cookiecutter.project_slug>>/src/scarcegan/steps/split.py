@@ -183,10 +183,10 @@ def parser() -> argparse.ArgumentParser:
     for output in ("labelled", "unlabelled", "validation", "test", "folds"):
         add(f"--{output}-out", type=Path, required=True)
     add("--classes", type=parse_classes, required=True, help="names, the rare class last")
-    add("--test-share", type=float, default=0.3)
-    add("--validation-share", type=float, default=0.2)
-    add("--folds", type=int, default=3)
-    add("--seed", type=int, default=7)
+    add("--test-share", type=float, required=True)
+    add("--validation-share", type=float, required=True)
+    add("--folds", type=int, required=True)
+    add("--seed", type=int, required=True)
     return arguments
 
 

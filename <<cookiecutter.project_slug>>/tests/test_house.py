@@ -34,3 +34,7 @@ def test_an_import_that_goes_up_is_named_with_its_file(file, line, tmp_path, mon
     (source / file).write_text(f"{line}\n" + (source / file).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(house, "SOURCE", source)
     assert house.forbidden() == [f"{file} imports {line.split('.')[1].split(' ')[0]}"]
+
+
+def test_the_picture_of_the_rooms_is_todays():
+    assert (house.ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8") == house.picture()

@@ -1,28 +1,35 @@
 """The structure of src/scarcegan as data: which room imports which, how large each is, which names stand twice.
 
-`python tests/helpers/house.py` prints it. A room is a folder of the package or a single file beside the folders.
+`python tests/helpers/house.py` prints it; with the word `picture` it draws docs/rooms.svg. A room is a folder of the
+package, or a single file beside the folders.
 """
 
 import ast
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "scarcegan"
-# From top to bottom: a room may import rooms below its own line, and no other.
-FLOORS = (
-    ("__main__",),
-    ("cli", "notebook"),
-    ("release",),
-    ("sagemaker",),
-    ("steps", "workspace"),
-    ("serving", "report"),
-    ("registry", "features", "monitoring"),
-    ("model", "local"),
-    ("aws", "evaluation"),
-    ("data", "pipeline"),
-    ("jsonfile", "progress"),
-    ("errors",),
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "scarcegan"
+# From top to bottom: a room may import rooms below its own line, and no other. Room -> what it is for.
+FLOORS: tuple[dict[str, str], ...] = (
+    {"__main__": "python -m scarcegan"},
+    {"cli": "the verbs of the command line", "notebook": "functions for notebooks"},
+    {"release": "from an approved model to an endpoint and back"},
+    {"sagemaker": "the engine that runs pipelines in AWS"},
+    {"steps": "one file per step: folders in, folders out", "workspace": "a project's folder on this machine"},
+    {"serving": "the endpoint on this machine", "report": "HTML pages"},
+    {
+        "registry": "registered models, here and in SageMaker",
+        "features": "numbers per user",
+        "monitoring": "drift, quality, baseline",
+    },
+    {"model": "what is trained and saved", "local": "the engine that runs pipelines on this machine"},
+    {"aws": "clients, names, S3", "evaluation": "who is better, and by how much"},
+    {"data": "what users give us, checked", "pipeline": "settings, steps and their order, as data"},
+    {"jsonfile": "JSON files", "progress": "progress lines"},
+    {"errors": "mistakes as one sentence"},
 )
 LARGEST = 0.12  # of all lines, for one room
 
@@ -104,7 +111,36 @@ def repeated_names() -> dict[str, list[str]]:
     return {name: places for name, places in sorted(found.items()) if len(places) > 1}
 
 
+WIDTH, ROW, GAP = 900, 54, 10  # of the picture, in pixels
+
+
+def picture() -> str:
+    """The floors as an SVG picture: a row per floor, a box per room with its purpose."""
+    height = len(FLOORS) * (ROW + GAP) + GAP
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+    ]
+    for number, rooms in enumerate(FLOORS):
+        y, width = GAP + number * (ROW + GAP), (WIDTH - GAP) / len(rooms) - GAP
+        for place, (room, purpose) in enumerate(rooms.items()):
+            x = GAP + place * (width + GAP)
+            middle = x + width / 2
+            parts += [
+                f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{ROW}" rx="6" '
+                'fill="#eef3fb" stroke="#3b6bb5"/>',
+                f'<text x="{middle:.0f}" y="{y + 23}" text-anchor="middle" font-size="16" font-weight="bold" '
+                f'fill="#17325c">{room}</text>',
+                f'<text x="{middle:.0f}" y="{y + 43}" text-anchor="middle" font-size="13" fill="#333333">'
+                f"{purpose}</text>",
+            ]
+    return "\n".join([*parts, "</svg>", ""])
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["picture"]:
+        (ROOT / "docs" / "rooms.svg").write_text(picture(), encoding="utf-8")
+        raise SystemExit
     for wrong in forbidden():
         print(f"forbidden: {wrong}")
     for room, share in sorted(shares().items(), key=lambda entry: -entry[1]):

@@ -125,7 +125,7 @@ def test_the_notebook_is_kept_without_outputs_and_begins_on_this_machine():
 
 
 def test_a_notebook_outside_any_project_is_told_where_to_be_opened(tmp_path):
-    with pytest.raises(UserError, match=r"no config\.yaml here or above"):
+    with pytest.raises(UserError, match=r"no config\.yaml in this folder or above"):
         notebook.open_project(start=tmp_path)
 
 

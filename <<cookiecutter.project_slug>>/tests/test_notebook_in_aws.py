@@ -30,8 +30,8 @@ def project(tmp_path, monkeypatch):
     with mock_aws():
         make_bucket().put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
         found = notebook.open_project(cloud=True, start=tmp_path)
-        with found.door() as door:
-            upsert.walk(make_plan(tmp_path, found.place.config, NAMES), door, False, lambda line: None)
+        with found.aws() as door:
+            upsert.walk(make_plan(tmp_path, found.workspace.config, NAMES), door, False, lambda line: None)
         yield found
 
 
@@ -68,7 +68,7 @@ def test_what_an_execution_wrote_is_compared_with_the_champion_and_fetched_once_
     assert (row["run"], row["value"], row["champion"], row["gate"]) == (run, 0.5, 0.3, "open")
     assert "TrainIterations=2000" in row["changed"]
     assert notebook.scores(project, run)[2]["value"] is None
-    assert notebook.verdict(project, run)["reason"] == "0.5 is over 0.3"
+    assert notebook.gate_result(project, run)["reason"] == "0.5 is over 0.3"
     assert sorted(outputs) == [("evaluate", "evaluation"), ("evaluate", "gate")]
 
 
@@ -89,8 +89,8 @@ def test_watching_tells_each_change_once_and_waits_for_the_end_with_looks_stubbe
         return Status(run, "training", "Executing" if looks else "Succeeded", "", 1.0, arn, "", steps)
 
     monkeypatch.setattr(executions, "status", status)
-    watching = notebook.Executions(project.place, seconds=0)
-    assert watching.watch(run) == "Succeeded"
+    monkeypatch.setattr(executions.time, "sleep", lambda seconds: None)
+    assert project.watch(run) == "Succeeded"
     assert capsys.readouterr().out.splitlines() == ["train: Executing", "train: Succeeded", "Succeeded"]
 
 

@@ -99,7 +99,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     for uri in ("TelemetryUri", "LabelsUri", "ChampionUri", "ModelUri"):  # a value is never cut in two
         assert re.search(rf"\b{uri}=s3://rare-players-000000000000-eu-west-1/[a-z/]+/,", said)
     assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
-    assert "source.tar.gz" in said and "Nothing in AWS was looked at or changed" in said
+    assert "source.tar.gz" in said and "Nothing in AWS was read or changed" in said
     given = json.loads(written["pipeline.json"])
     assert given["Parameters"]["RegisterCodeKey"] in said
 
@@ -144,7 +144,7 @@ def test_a_verb_that_only_reads_says_what_it_would_ask_without_an_account(scarce
     code, out, err = scarcegan(verb, "--dry-run")
     assert (code, err) == (0, "")
     assert out.startswith(
-        "would ask eu-west-1, account 000000000000, about the newest execution of rare-players-training"
+        "would ask AWS in eu-west-1, account 000000000000, about the newest execution of rare-players-training"
     )
     assert call in out
 
@@ -274,7 +274,7 @@ def test_a_status_is_a_line_per_step_with_figures_and_reasons_with_looks_stubbed
     code, out, _ = scarcegan("status", ARN)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0] == "execution abc123 of rare-players-training: Failed, 20 min, began 2026-11-21T09:00:00+00:00"
+    assert lines[0] == "execution abc123 of rare-players-training: Failed, 20 min, started 2026-11-21T09:00:00+00:00"
     assert lines[2].split() == ["train", "Succeeded", "12.5", "1", "arn:x"]
     assert "train: Generator_Loss 0.1235" in lines and "gate-closed: pr_auc 0.2 is below 0.3" in lines
     found = json.loads(scarcegan("status", ARN, "--json")[1])

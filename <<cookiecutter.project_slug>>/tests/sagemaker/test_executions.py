@@ -551,12 +551,12 @@ DENIED = (
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_aws_refuses_is_a_sentence_with_the_next_move(config, error, words):
-    with pytest.raises(UserError, match=words), aws.plainly(config):
+    with pytest.raises(UserError, match=words), aws.errors_as_sentences(config):
         raise error
 
 
 def test_what_is_nobodys_mistake_stays_a_bug(config):
-    with pytest.raises(ClientError), aws.plainly(config):
+    with pytest.raises(ClientError), aws.errors_as_sentences(config):
         raise refused("InternalFailure", "oops")
 
 

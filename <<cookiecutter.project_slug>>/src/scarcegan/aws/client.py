@@ -88,7 +88,7 @@ class Aws:
 
 
 def connect(config: "Config") -> Aws:
-    """A session in the project's region; the account by AWS_ACCOUNT_ID or by STS. Use it inside `plainly`."""
+    """A session in the project's region; the account by AWS_ACCOUNT_ID or by STS. Use inside `errors_as_sentences`."""
     if not config.project.region:
         raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
     built = os.environ.get("SAGEMAKER_PROJECT_NAME", config.project.name)
@@ -131,7 +131,7 @@ def library(name: str) -> Any:
 
 
 @contextmanager
-def plainly(config: "Config") -> Iterator[None]:
+def errors_as_sentences(config: "Config") -> Iterator[None]:
     """Turn what AWS refuses into a UserError: the fact, what was there, the next move. Bugs pass through."""
     try:
         from botocore import exceptions as refused

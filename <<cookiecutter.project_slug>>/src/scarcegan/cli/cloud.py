@@ -1,7 +1,5 @@
-"""The verbs of the cloud: upsert, start, status, logs, stop. Part of main.py; imports neither boto3 nor the SDK."""
+"""The verbs upsert, start, status, logs and stop, which work in AWS. boto3 is imported only when it is needed."""
 
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -9,230 +7,224 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scarcegan.cli.console import AsJson, Changes, DryRun, emit, example, table, workspace
+from scarcegan.cli.console import AsJson, DryRun, SetValues, emit, example, print_progress, table_lines, workspace
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
     from scarcegan.sagemaker.executions import Status
     from scarcegan.workspace import Workspace
 
-POLL_SECONDS = 20
-FOUND = (
+FIND_CALLS = (
     "sagemaker:ListPipelineExecutions",
     "sagemaker:DescribePipelineExecution",
     "sagemaker:ListPipelineExecutionSteps",
 )
-STATUS_CALLS = (*FOUND, "sagemaker:DescribeTrainingJob")
-LOGS_CALLS = (*FOUND, "logs:FilterLogEvents")
-FAILED, GATE_CLOSED = 1, 3  # as `scarcegan run` ends
+STATUS_CALLS = (*FIND_CALLS, "sagemaker:DescribeTrainingJob")
+LOGS_CALLS = (*FIND_CALLS, "logs:FilterLogEvents")
+FAILED, GATE_CLOSED = 1, 3  # the exit codes of `scarcegan run` too
 
-app = typer.Typer()
+cloud_app = typer.Typer()
 
-Execution = Annotated[str | None, typer.Argument(help="Id or ARN; default: the newest.")]
-OfPipeline = Annotated[str | None, typer.Option("--pipeline", help="training or scoring.")]
+ExecutionId = Annotated[str | None, typer.Argument(help="Id or ARN of an execution; default: the newest.")]
+PipelineName = Annotated[
+    str | None, typer.Option("--pipeline", help="training or scoring; default: training, or the one that has the id.")
+]
 
 
 @contextmanager
-def aws_door(context: typer.Context) -> "Iterator[Aws]":
-    """The project's door to AWS; what AWS refuses becomes a sentence."""
+def aws_connection(context: typer.Context) -> "Iterator[Aws]":
+    """Context manager: connect to AWS for the project; yields the connection. Errors of AWS become UserErrors."""
     from scarcegan.aws import client
 
     config = workspace(context).config
-    with client.plainly(config):
+    with client.errors_as_sentences(config):
         yield client.connect(config)
 
 
-def plainly(place: "Workspace", cloud: bool) -> AbstractContextManager[None]:
-    """For verbs that go either way: with --cloud, what AWS refuses becomes a sentence."""
+def errors_as_sentences(project: "Workspace", cloud: bool) -> AbstractContextManager[None]:
+    """Context manager for verbs with the option --cloud: with it, errors of AWS become UserErrors.
+
+    Raises UserError when --cloud is given and boto3 is not installed.
+    """
     if not cloud:
         return nullcontext()
     from scarcegan.aws import client
 
     client.library("boto3")
-    return client.plainly(place.config)
+    return client.errors_as_sentences(project.config)
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-@app.command(epilog=example("scarcegan upsert --dry-run"))
-def upsert(
+@cloud_app.command("upsert", epilog=example("scarcegan upsert --dry-run"))
+def upsert_command(
     context: typer.Context,
     upload_only: Annotated[
-        bool, typer.Option("--upload-only", help="Code, wheels and build/*.json; no pipeline is touched.")
+        bool,
+        typer.Option("--upload-only", help="Upload code and wheels and write build/*.json, but change no pipeline."),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put code and pipelines into AWS. Writes build/*.json; a dry run needs no account and no network."""
+    """Create or update the pipelines in AWS. Uploads the code, writes build/*.json; --dry-run needs no account."""
     from scarcegan.aws import client
     from scarcegan.sagemaker import upsert as upserting
 
-    place = workspace(context)
+    project = workspace(context)
     if dry_run:
-        plan = upserting.make_plan(place.root, place.config, client.planned_names(place.config))
-        written = [place.show(path) for path in upserting.write(plan)]
+        plan = upserting.make_plan(project.root, project.config, client.planned_names(project.config))
+        written = [project.show(path) for path in upserting.write(plan)]
         lines = [
             *upserting.lines(plan),
             "",
             f"wrote     {', '.join(written)}",
-            "Nothing in AWS was looked at or changed; what lies there already is not uploaded again.",
+            "Nothing in AWS was read or changed. A real upsert uploads only what is not there yet.",
         ]
         emit({**plan.describe(), "written": written}, as_json, lines)
         return
-    with aws_door(context) as door:
-        plan = upserting.make_plan(place.root, upserting.with_volume_key(place.config, door), door.names)
+    with aws_connection(context) as aws:
+        plan = upserting.make_plan(project.root, upserting.with_volume_key(project.config, aws), aws.names)
         upserting.write(plan)
-        done = upserting.walk(plan, door, upload_only, say)
-    lines = [f"{len(done['uploaded'])} objects and {done['wheels']} wheels uploaded to {door.names.bucket}"]
+        done = upserting.walk(plan, aws, upload_only, print_progress)
+    lines = [f"{len(done['uploaded'])} objects and {done['wheels']} wheels uploaded to {aws.names.bucket}"]
     lines += [f"{name}: {what}" for name, what in done["pipelines"].items()]
     emit(done, as_json, [*lines, *([] if upload_only else ["Next: scarcegan start"])])
 
 
-@app.command(epilog=example("scarcegan start --set train.iterations=2000"))
-def start(
+@cloud_app.command("start", epilog=example("scarcegan start --set train.iterations=2000"))
+def start_command(
     context: typer.Context,
-    changes: Changes = None,
+    changes: SetValues = None,
     pipeline: Annotated[str, typer.Option(help="training or scoring.")] = "training",
     if_data: Annotated[
-        bool, typer.Option("--if-data", help="Where no data lies yet, start nothing and succeed.")
+        bool, typer.Option("--if-data", help="When there is no data yet, start nothing and exit with 0.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a pipeline in AWS. Returns at once; --set also takes a pipeline parameter: TelemetryUri=s3://…"""
+    """Start a pipeline in AWS, and return at once. --set also takes a pipeline parameter: TelemetryUri=s3://…"""
     from scarcegan.aws import client
     from scarcegan.sagemaker import start as starting
     from scarcegan.sagemaker.pipelines import configured
 
-    place = workspace(context)
-    base = configured(pipeline, place.config, client.planned_names(place.config))
+    project = workspace(context)
+    base = configured(pipeline, project.config, client.planned_names(project.config))
     plan = starting.make_plan(base, context.obj, changes or [])
     if dry_run:
-        head = f"start {place.config.project.name}-{pipeline}"
-        more = "All else as config.yaml has it, with fingerprints of the data in S3. Nothing was started."
-        emit(asdict(plan), as_json, [head, *shown_parameters(plan.parameters), more])
+        head = f"start {project.config.project.name}-{pipeline}"
+        more = "All other parameters come from config.yaml and the data in S3. Nothing was started."
+        emit(asdict(plan), as_json, [head, *parameter_lines(plan.parameters), more])
         return
-    with aws_door(context) as door:
+    with aws_connection(context) as aws:
         try:
-            plan = starting.complete(plan, base, door)
+            plan = starting.complete(plan, base, aws)
         except starting.NoData as error:
             if not if_data:
                 raise
             emit({"execution": "", "arn": ""}, as_json, [f"Nothing was started. {error}"])
             return
         for note in plan.notes:
-            say(note)
-        arn = starting.start(plan, door)
+            print_progress(note)
+        arn = starting.start(plan, aws)
     execution = arn.rsplit("/", 1)[1]
-    head = f"execution {execution} of {door.names.pipeline(pipeline)} has started"
+    head = f"execution {execution} of {aws.names.pipeline(pipeline)} has started"
     found = {"execution": execution, "arn": arn, **asdict(plan)}
-    emit(found, as_json, [head, *shown_parameters(plan.parameters), f"Next: scarcegan status {execution} --watch"])
+    emit(found, as_json, [head, *parameter_lines(plan.parameters), f"Next: scarcegan status {execution} --watch"])
 
 
-def shown_parameters(parameters: Mapping[str, str]) -> list[str]:
+def parameter_lines(parameters: Mapping[str, str]) -> list[str]:
+    """Pipeline parameters as indented lines NAME=VALUE, sorted by name."""
     return [f"  {name}={value}" for name, value in sorted(parameters.items())]
 
 
-@app.command(epilog=example("scarcegan status --watch"))
-def status(
+@cloud_app.command("status", epilog=example("scarcegan status --watch"))
+def status_command(
     context: typer.Context,
-    execution: Execution = None,
-    pipeline: OfPipeline = None,
+    execution: ExecutionId = None,
+    pipeline: PipelineName = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Wait for the end; exit code 0 succeeded, 3 gate closed, 1 failed.")
+        bool, typer.Option("--watch", help="Wait until it has ended. Exit code: 0 succeeded, 3 gate closed, 1 failed.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the steps of an execution in AWS. Status, minutes, metrics of the training, reasons."""
+    """Show the steps of an execution in AWS. Gives status, minutes, training metrics, and why a step failed."""
     from scarcegan.sagemaker import executions
 
     if dry_run:
-        would_ask(context, execution, pipeline, STATUS_CALLS)
+        print_calls(context, execution, pipeline, STATUS_CALLS)
         return
-    with aws_door(context) as door:
-        arn = executions.find(door, execution, pipeline)
-        found = executions.status(door, arn)
-        said: set[str] = set()
-        while watch and not found.ended:
-            for line in news(found, said):
-                say(line)
-            time.sleep(POLL_SECONDS)
-            found = executions.status(door, arn)
+    with aws_connection(context) as aws:
+        arn = executions.find(aws, execution, pipeline)
+        if not watch:
+            found = executions.status(aws, arn)
+        else:
+            for found, changed in executions.watch(aws, arn):
+                for step in changed if not found.ended else ():
+                    print_progress(step.line)
     emit({**asdict(found), "gate_closed": found.gate_closed}, as_json, status_lines(found))
     if watch and found.status != executions.SUCCEEDED:
         raise typer.Exit(GATE_CLOSED if found.gate_closed else FAILED)
 
 
-@app.command(epilog=example("scarcegan logs train"))
-def logs(
+@cloud_app.command("logs", epilog=example("scarcegan logs train"))
+def logs_command(
     context: typer.Context,
-    step: Annotated[str | None, typer.Argument(help="Default: the step that failed, else the latest.")] = None,
-    execution: Annotated[str | None, typer.Option(help="Id or ARN; default: the newest.")] = None,
-    pipeline: OfPipeline = None,
+    step: Annotated[str | None, typer.Argument(help="Default: the step that failed, otherwise the latest.")] = None,
+    execution: Annotated[str | None, typer.Option(help="Id or ARN of an execution; default: the newest.")] = None,
+    pipeline: PipelineName = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Print what a step in AWS has logged."""
+    """Print the log of a step in AWS."""
     from scarcegan.sagemaker import executions
 
     if dry_run:
-        would_ask(context, execution, pipeline, LOGS_CALLS)
+        print_calls(context, execution, pipeline, LOGS_CALLS)
         return
-    with aws_door(context) as door:
-        for line in executions.log_lines(door, executions.find(door, execution, pipeline), step):
+    with aws_connection(context) as aws:
+        for line in executions.log_lines(aws, executions.find(aws, execution, pipeline), step):
             print(line)
 
 
-@app.command(epilog=example("scarcegan stop --dry-run"))
-def stop(
+@cloud_app.command("stop", epilog=example("scarcegan stop --dry-run"))
+def stop_command(
     context: typer.Context,
-    execution: Execution = None,
-    pipeline: OfPipeline = None,
+    execution: ExecutionId = None,
+    pipeline: PipelineName = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Stop an execution in AWS. Finished steps stay; the next start takes them from the cache."""
+    """Stop an execution in AWS. The results of finished steps are kept, and the next start uses them."""
     from scarcegan.sagemaker import executions
 
-    with aws_door(context) as door:
-        arn = executions.find(door, execution, pipeline)
-        found = executions.status(door, arn)
-        words = f"execution {found.execution} of {found.pipeline}"
+    with aws_connection(context) as aws:
+        arn = executions.find(aws, execution, pipeline)
+        found = executions.status(aws, arn)
+        name = f"execution {found.execution} of {found.pipeline}"
         if found.ended:
-            print(f"{words} has ended already: {found.status}")
+            print(f"{name} has ended already: {found.status}")
         elif dry_run:
-            print(f"{words} is {found.status} and would be stopped")
+            print(f"{name} is {found.status} and would be stopped")
         else:
-            executions.stop(door, arn)
-            print(f"{words} is being stopped. Next: scarcegan status {found.execution}")
+            executions.stop(aws, arn)
+            print(f"{name} is being stopped. Next: scarcegan status {found.execution}")
 
 
-def news(found: "Status", said: set[str]) -> Iterator[str]:
-    """A line per step whose status has changed since the last look."""
-    for step in found.steps:
-        line = f"{step.step}: {step.status}{' (cached)' if step.cached else ''}"
-        if line not in said:
-            said.add(line)
-            yield line
-
-
-def would_ask(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
-    """What a verb that only reads would ask AWS, without asking."""
+def print_calls(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
+    """Print which calls of AWS a verb that only reads would make, and make none. calls: as IAM names them."""
     from scarcegan.aws import client
 
     names = client.planned_names(workspace(context).config)
     which = execution or f"the newest execution of {names.pipeline(pipeline or 'training')}"
-    print(f"would ask {names.region}, account {names.account}, about {which}: {', '.join(calls)}")
+    print(f"would ask AWS in {names.region}, account {names.account}, about {which}: {', '.join(calls)}")
 
 
 def status_lines(found: "Status") -> list[str]:
-    """An execution for people: a line per step, then figures, reasons and ARNs of what failed."""
+    """The status of an execution as lines for people: a table of its steps, then metrics and reasons of failures."""
     head = f"execution {found.execution} of {found.pipeline}: {found.status}"
-    lines = [f"{head}, {found.minutes:.0f} min, began {found.started}"]
-    rows: list[dict[str, Any]] = [asdict(step) | {"minutes": shown(step.minutes)} for step in found.steps]
+    lines = [f"{head}, {found.minutes:.0f} min, started {found.started}"]
+    rows: list[dict[str, Any]] = [asdict(step) | {"minutes": minutes_text(step.minutes)} for step in found.steps]
     lines += (
-        table(rows, ("step", "status", "cached", "minutes", "attempts", "job")) if rows else ["no step has begun yet"]
+        table_lines(rows, ("step", "status", "cached", "minutes", "attempts", "job"))
+        if rows
+        else ["no step has started yet"]
     )
     for step in found.steps:
         if step.metrics:
@@ -246,5 +238,6 @@ def status_lines(found: "Status") -> list[str]:
     return lines
 
 
-def shown(minutes: float | None) -> str:
+def minutes_text(minutes: float | None) -> str:
+    """Minutes with one decimal, "" for a step that has not started."""
     return "" if minutes is None else f"{minutes:.1f}"

@@ -1,6 +1,7 @@
-"""What the verbs share: how a result is printed, and the options that mean the same everywhere. See main.py."""
+"""What the verbs of the command line share: options, and functions that open the project and print results."""
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,33 +9,47 @@ import typer
 if TYPE_CHECKING:
     from scarcegan.workspace import Workspace
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of config.yaml, for this time only.")
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+SetValues = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of config.yaml for this command only."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")]
-Cloud = Annotated[bool, typer.Option("--cloud", help="In the SageMaker Model Registry, not on this machine.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; do nothing.")]
+InCloud = Annotated[
+    bool, typer.Option("--cloud", help="Use the SageMaker Model Registry, not the one on this machine.")
+]
 
 
 def workspace(context: typer.Context, changes: list[str] | None = None) -> "Workspace":
-    """The project's folder, as the option --config names it."""
+    """The project whose config.yaml the option --config names. changes: values to change, as --set takes them.
+
+    Raises UserError when the file is missing or has a bad value.
+    """
     from scarcegan.workspace import Workspace
 
     return Workspace.open(context.obj, changes or [])
 
 
 def emit(value: Any, as_json: bool, lines: list[str]) -> None:
-    """Print a result: JSON for machines, lines for people."""
+    """Print the result of a verb to stdout: `value` as JSON, or `lines` for people."""
     print(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
 
 
+def print_progress(line: str) -> None:
+    """Print a line about the progress of a verb to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def example(text: str) -> str:
-    """The epilog of a verb."""
+    """The last line of a verb's help: an example of how to type it."""
     return f"Example: {text}"
 
 
-def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
-    """Rows as aligned text, one line each under a head line."""
+def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    """Rows as lines of text in aligned columns, under a line with the names of the columns.
+
+    rows: column -> value, each. columns: which to show, in this order.
+    """
     cells = [[column.replace("_", " ") for column in columns]]
     cells += [[cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -42,6 +57,7 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
 
 
 def cell(value: Any) -> str:
+    """A value as text in a table: "" for None and False, "*" for True, three decimals for a float."""
     if value is None or value is False:
         return ""
     if value is True:

@@ -1,4 +1,4 @@
-"""Everything once, as a newcomer would type it: each act prints the command it runs and what came of it."""
+"""The verb `demo`: runs every part of the project once, and prints each command before it runs it."""
 
 import json
 import re
@@ -9,51 +9,63 @@ import time
 import urllib.request
 from pathlib import Path
 
+from scarcegan.cli.console import print_progress
 from scarcegan.errors import UserError
 from scarcegan.monitoring.statistics import typical_row
 from scarcegan.workspace import Workspace
 
-START_SECONDS = 120
-LATER = {"data/later": "2026-03-06", "data/latest": "2026-03-13"}  # two user bases whose habits have moved
+ANSWER_SECONDS = 120  # to wait for an answer of the endpoint
+LATER = {
+    "data/later": "2026-03-06",
+    "data/latest": "2026-03-13",
+}  # first days of two user bases whose behaviour has drifted
 
 
-def play(config: Path) -> None:
-    """Telemetry -> champion -> answered request -> scored users -> drift report. Each act is an ordinary command."""
-    place = Workspace.open(config)
+def run_demo(config: Path) -> None:
+    """Make telemetry, train and approve a model, answer a request, score users, and write a drift report.
+
+    config: the project's config.yaml. Each part is an ordinary command, and the first that fails ends the demo with its
+    exit code. Raises UserError when the gate stays closed.
+    """
+    project = Workspace.open(config)
     begun = time.monotonic()
-    if not place.path(place.config.data.path).exists():
-        command(config, "data", "make")
-    command(config, "run")
-    if place.champion() is None:
-        approve_the_judged_model(place, config)
-    answer_one_request(place, config)
-    command(config, "score")
+    if not project.path(project.config.data.path).exists():
+        run_verb(config, "data", "make")
+    run_verb(config, "run")
+    if project.champion() is None:
+        approve_gate_model(project, config)
+    answer_one_request(project, config)
+    run_verb(config, "score")
     for folder, start in LATER.items():
-        if not place.path(folder).exists():
-            command(config, "data", "make", "--out", folder, "--start", start, "--drift", "1", "--users", "3000")
-        command(config, "score", f"{folder}/telemetry")
-    command(config, "monitor")
-    say(f"done in {time.monotonic() - begun:.0f} s. Where to look:")
-    for words, path in where_to_look(place):
-        say(f"  {words:<22} {path}")
-    say("  runs and models        scarcegan ui      (MLflow, in the browser)")
-    say("  your own data          data: in config.yaml, then scarcegan data check and scarcegan run")
+        if not project.path(folder).exists():
+            run_verb(config, "data", "make", "--out", folder, "--start", start, "--drift", "1", "--users", "3000")
+        run_verb(config, "score", f"{folder}/telemetry")
+    run_verb(config, "monitor")
+    print_progress(f"done in {time.monotonic() - begun:.0f} s. Where to look:")
+    for title, path in where_to_look(project):
+        print_progress(f"  {title:<22} {path}")
+    print_progress("  runs and models        scarcegan ui      (MLflow, in the browser)")
+    print_progress("  your own data          data: in config.yaml, then scarcegan data check and scarcegan run")
 
 
-def approve_the_judged_model(place: Workspace, config: Path) -> None:
-    judged = [p.version for p in place.registry().packages() if p.definition == place.config.gate.definition]
-    if not judged:
+def approve_gate_model(project: Workspace, config: Path) -> None:
+    """Approve the newest model of the business definition that the gate compares.
+
+    Raises UserError when no such model is registered.
+    """
+    versions = [p.version for p in project.registry().packages() if p.definition == project.config.gate.definition]
+    if not versions:
         raise UserError(
-            "the gate stayed closed, so no model was registered. The report says why; mend it and run again."
+            "the gate is closed, so no model was registered. Read why in the report, change config.yaml, and run again."
         )
-    command(config, "approve", str(max(judged)), "--note", "approved by scarcegan demo")
+    run_verb(config, "approve", str(max(versions)), "--note", "approved by scarcegan demo")
 
 
-def answer_one_request(place: Workspace, config: Path) -> None:
-    """Start the endpoint on a free port, send one user's features, stop it again."""
-    package = place.package(None)
-    row = example_row(place.exported(package))
-    say("$ scarcegan serve --port 0")
+def answer_one_request(project: Workspace, config: Path) -> None:
+    """Start the endpoint on a free port, send it the features of one user, print the answer, and stop it."""
+    package = project.package(None)
+    row = example_row(project.exported(package))
+    print_progress("$ scarcegan serve --port 0")
     server = subprocess.Popen(
         [sys.executable, "-m", "scarcegan", "--config", str(config), "serve", "--port", "0"],
         stderr=subprocess.PIPE,
@@ -61,7 +73,7 @@ def answer_one_request(place: Workspace, config: Path) -> None:
     )
     try:
         url = wait_for_url(server)
-        say(f"$ curl {url}/invocations -d '{{\"instances\": [[…{len(row)} features…]]}}'")
+        print_progress(f"$ curl {url}/invocations -d '{{\"instances\": [[…{len(row)} features…]]}}'")
         print(json.dumps(post(f"{url}/invocations", {"instances": [row]}), indent=2))
     finally:
         server.terminate()
@@ -69,53 +81,53 @@ def answer_one_request(place: Workspace, config: Path) -> None:
 
 
 def example_row(package: Path) -> list[float]:
-    """Mean of each feature in the package's baseline: a user like most."""
+    """The features of an average user: the mean of each in the package's baseline, in the model's order."""
     statistics = json.loads((package / "baseline" / "statistics.json").read_text(encoding="utf-8"))
     features = json.loads((package / "model" / "model.json").read_text(encoding="utf-8"))["features"]
     return list(typical_row(statistics, features))
 
 
 def wait_for_url(server: subprocess.Popen) -> str:
-    """Read the server's stderr until it announces its address; RuntimeError with what it said when it does not."""
-    said = []
+    """Read a server's stderr until it prints its address, and return the address.
+
+    Raises RuntimeError with the lines that were read when the server ends before.
+    """
+    lines = []
     assert server.stderr is not None
     for line in server.stderr:
-        said.append(line)
+        lines.append(line)
         if match := re.search(r"http://[\d.]+:\d+", line):
             threading.Thread(target=server.stderr.read, daemon=True).start()
             return match.group()
-    raise RuntimeError("the server ended before it answered:\n" + "".join(said))
+    raise RuntimeError("the server ended before it answered:\n" + "".join(lines))
 
 
 def post(url: str, body: object) -> object:
+    """Send a value as JSON with HTTP POST, and return the JSON of the answer."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
         return json.load(answer)
 
 
-def command(config: Path, *words: str) -> None:
-    """Run a verb as a person would, and stop the demo with its exit code when it fails."""
-    say("$ scarcegan " + " ".join(f"'{word}'" if " " in word else word for word in words))
+def run_verb(config: Path, *words: str) -> None:
+    """Print and run a command line of scarcegan. Raises SystemExit with its exit code when it fails."""
+    print_progress("$ scarcegan " + " ".join(f"'{word}'" if " " in word else word for word in words))
     code = subprocess.run([sys.executable, "-m", "scarcegan", "--config", str(config), *words]).returncode
     if code:
         raise SystemExit(code)
 
 
-def where_to_look(place: Workspace) -> list[tuple[str, str]]:
-    """The newest report of each pipeline, and the flagged users."""
+def where_to_look(project: Workspace) -> list[tuple[str, str]]:
+    """(description, path) of the newest reports and the list of flagged users, for those that exist."""
     wanted = {
         "training": ("evaluation report", "evaluate/evaluation/report.html"),
         "scoring": ("flagged users", "score/scored/flagged.csv"),
         "monitoring": ("drift report", "monitor/monitoring/report.html"),
     }
     found = {}
-    for run in place.runs():
-        words, path = wanted[run["pipeline"]]
-        file = place.runs_folder / run["run"] / path
-        if words not in found and file.exists():
-            found[words] = place.show(file)
+    for run in project.runs():
+        title, path = wanted[run["pipeline"]]
+        file = project.runs_folder / run["run"] / path
+        if title not in found and file.exists():
+            found[title] = project.show(file)
     return list(found.items())
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

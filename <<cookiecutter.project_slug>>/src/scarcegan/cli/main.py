@@ -1,6 +1,6 @@
-"""The command line: verbs with examples. Results go to stdout, progress to stderr; work is done elsewhere.
+"""The command line `scarcegan`: one function per verb. Results go to stdout, progress to stderr.
 
-Heavy libraries are imported inside the verb that needs them, so that --help answers at once.
+The work is done in other rooms. Large libraries are imported inside the verb that needs them, so that --help is quick.
 """
 
 import os
@@ -12,18 +12,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from scarcegan.cli import cloud as cloud_verbs
-from scarcegan.cli import release as release_verbs
-from scarcegan.cli.console import AsJson, Changes, Cloud, emit, example, table, workspace
+from scarcegan.cli.cloud import cloud_app, errors_as_sentences
+from scarcegan.cli.console import AsJson, InCloud, SetValues, emit, example, table_lines, workspace
+from scarcegan.cli.release import release_app
 from scarcegan.errors import USER_ERROR, UserError, as_sentence
 
 INTERRUPTED = 130
 
 
 class InOrder(TyperGroup):
-    """Verbs in the order a newcomer needs them."""
+    """The group of all verbs. Its help lists demo and data first, as a newcomer needs them first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the verbs in the order of the help."""
         return sorted(super().list_commands(ctx), key=lambda verb: verb not in ("demo", "data"))
 
 
@@ -37,23 +38,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(
-    help="Make the synthetic telemetry, or check your own.", no_args_is_help=True, rich_markup_mode=None
+    help="Make sample telemetry, or check your own data.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
 
 @app.callback()
-def settings(
+def global_options(
     context: typer.Context,
-    config: Annotated[Path, typer.Option(help="The project's settings; its folder is where data and runs lie.")] = Path(
-        "config.yaml"
-    ),
-) -> None:
+    config: Annotated[
+        Path, typer.Option(help="The settings of the project. Paths in it are relative to its folder.")
+    ] = Path("config.yaml"),
+) -> None:  # no docstring: it would replace the help of `app`
     context.obj = config
 
 
 @data_app.command("make", epilog=example("scarcegan data make --users 20000"))
-def data_make(
+def data_make_command(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder to write telemetry/, labels.csv and truth.csv into.")] = Path(
         "data"
@@ -63,46 +64,46 @@ def data_make(
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same players.")] = 7,
     start: Annotated[str, typer.Option(help="First day.")] = "2026-01-05",
     drift: Annotated[
-        float, typer.Option(min=0, max=1, help="How far habits have moved since: 0 not at all, 1 far.")
+        float, typer.Option(min=0, max=1, help="How much behaviour has changed since: 0 not at all, 1 much.")
     ] = 0.0,
 ) -> None:
-    """Make sample telemetry: realistic players, a rare and weakly labelled class."""
+    """Make sample telemetry of players. One class is rare, and its labels are weak."""
     from scarcegan.data import synthetic
 
-    place = workspace(context)
-    folder = place.path(out)
-    place.refuse_to_overwrite(folder, "telemetry", "labels.csv", "truth.csv")
-    classes = place.config.labels.classes
+    project = workspace(context)
+    folder = project.path(out)
+    project.refuse_to_overwrite(folder, "telemetry", "labels.csv", "truth.csv")
+    classes = project.config.labels.classes
     synthetic.generate(folder, users=users, days=days, seed=seed, start=start, drift=drift, classes=classes)
     print(f"{folder / 'telemetry'}: {users} players x {days} days; weak labels in {folder / 'labels.csv'}")
 
 
 @data_app.command("check", epilog=example("scarcegan data check --json"))
-def data_check(context: typer.Context, as_json: AsJson = False, changes: Changes = None) -> None:
-    """Say everything that is wrong with the data. Reads what config.yaml names, writes nothing."""
+def data_check_command(context: typer.Context, as_json: AsJson = False, changes: SetValues = None) -> None:
+    """List every problem of the data that config.yaml names. Writes nothing."""
     problems, summary = workspace(context, changes).check_data()
     lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
     emit({"problems": problems, **summary}, as_json, [*lines, *problems, *([] if problems else ["No problem found."])])
     raise typer.Exit(USER_ERROR if problems else 0)
 
 
-@app.command(epilog=example("scarcegan run --set train.iterations=4000 --from train"))
-def run(
+@app.command("run", epilog=example("scarcegan run --set train.iterations=4000 --from train"))
+def run_command(
     context: typer.Context,
-    changes: Changes = None,
+    changes: SetValues = None,
     from_step: Annotated[
         str | None, typer.Option("--from", metavar="STEP", help="Run this step and all after it again.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, even if nothing has changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, evaluate; register four models if the gate opens. A killed run goes on where it stopped."""
-    place = workspace(context, changes)
-    result = place.train(from_step=from_step, cache=not no_cache)
+    """Train and evaluate; register four models if the gate opens. A killed run continues where it stopped."""
+    project = workspace(context, changes)
+    result = project.train(from_step=from_step, cache=not no_cache)
     lines = [f"run {result.run}: {result.status}"]
     if result.reason:
         lines.append(result.reason)
-    lines += [f"report: {place.show(path)}" for path in result.reports]
+    lines += [f"report: {project.show(path)}" for path in result.reports]
     lines += [f"version {package['version']}: {package['definition']}" for package in result.packages]
     if result.packages:
         lines.append(f"Next: scarcegan approve {result.suggested}")
@@ -110,173 +111,180 @@ def run(
     raise typer.Exit(result.exit_code)
 
 
-@app.command(epilog=example("scarcegan runs --json"))
-def runs(
+@app.command("runs", epilog=example("scarcegan runs --json"))
+def runs_command(
     context: typer.Context,
     as_json: AsJson = False,
     keep: Annotated[
         int | None, typer.Option("--clean-but", metavar="N", min=0, help="Delete all runs but the newest N.")
     ] = None,
 ) -> None:
-    """List the runs, newest first. With --clean-but N, delete the older ones and their cache."""
-    place = workspace(context)
+    """List the runs, newest first. With --clean-but N, delete older runs and their cache first."""
+    project = workspace(context)
     if keep is not None:
-        print(f"deleted {len(place.clean(keep))} runs", file=sys.stderr)
-    found = place.runs()
-    emit(found, as_json, table(found, ("run", "pipeline", "status", "started", "seconds")))
+        print(f"deleted {len(project.clean(keep))} runs", file=sys.stderr)
+    found = project.runs()
+    emit(found, as_json, table_lines(found, ("run", "pipeline", "status", "started", "seconds")))
 
 
-@app.command(epilog=example("scarcegan graph --format svg > pipeline.svg"))
-def graph(
+@app.command("graph", epilog=example("scarcegan graph --format svg > pipeline.svg"))
+def graph_command(
     context: typer.Context,
     pipeline: Annotated[str, typer.Argument(help="training, scoring or monitoring")] = "training",
     format: Annotated[str, typer.Option(help="text, mermaid or svg")] = "text",
 ) -> None:
-    """Draw the steps of a pipeline."""
+    """Draw the steps of a pipeline. Shows what each reads and writes, and in which order they run."""
     print(workspace(context).draw(pipeline, format))
 
 
-@app.command(epilog=example("scarcegan ui --port 5000"))
-def ui(
+@app.command("ui", epilog=example("scarcegan ui --port 5000"))
+def ui_command(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 5000,
 ) -> None:
-    """Show MLflow's pages of this project's runs and models."""
+    """Show this project's runs and models in the browser, with MLflow. Runs until Ctrl-C."""
     workspace(context).ui(port)
 
 
-@app.command(epilog=example("scarcegan models --json"))
-def models(context: typer.Context, as_json: AsJson = False, cloud: Cloud = False) -> None:
+@app.command("models", epilog=example("scarcegan models --json"))
+def models_command(context: typer.Context, as_json: AsJson = False, cloud: InCloud = False) -> None:
     """List the registered models; a star marks the champion."""
-    place = workspace(context)
-    with cloud_verbs.plainly(place, cloud):
-        found = place.models(cloud=True) if cloud else place.models()
+    project = workspace(context)
+    with errors_as_sentences(project, cloud):
+        found = project.models(cloud=True) if cloud else project.models()
     columns = ("version", "champion", "definition", "status", "pr_auc", "recall", "precision", "share_unknown", "run")
     emit(
         found,
         as_json,
-        table(found, columns) if found else [f"No models yet. Type: scarcegan {'start' if cloud else 'run'}"],
+        table_lines(found, columns) if found else [f"No models yet. Type: scarcegan {'start' if cloud else 'run'}"],
     )
 
 
-@app.command(epilog=example("scarcegan approve 3 --note 'reviewed with the care team'"))
-def approve(
+@app.command("approve", epilog=example("scarcegan approve 3 --note 'reviewed with the care team'"))
+def approve_command(
     context: typer.Context,
     version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
-    note: Annotated[str, typer.Option(help="Why; kept with the model.")] = "",
+    note: Annotated[str, typer.Option(help="Why; stored with the model.")] = "",
     as_json: AsJson = False,
-    cloud: Cloud = False,
+    cloud: InCloud = False,
 ) -> None:
-    """Make a version the champion. Approving an earlier one again rolls back to it; with --cloud it is deployed."""
-    place = workspace(context)
-    with cloud_verbs.plainly(place, cloud):
-        registry = place.registry(cloud=True) if cloud else place.registry()
+    """Approve a version and make it the champion. Also rolls back to an earlier one; --cloud deploys it first."""
+    project = workspace(context)
+    with errors_as_sentences(project, cloud):
+        registry = project.registry(cloud=True) if cloud else project.registry()
         package = registry.approve(version, note)
     here = "is the champion. Next: scarcegan serve"
     there = "is approved, and the deploy pipeline takes it to staging. Next: scarcegan release status"
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) {there if cloud else here}"])
 
 
-@app.command(epilog=example("scarcegan reject 2 --note 'too many false alarms'"))
-def reject(
+@app.command("reject", epilog=example("scarcegan reject 2 --note 'too many false alarms'"))
+def reject_command(
     context: typer.Context,
     version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
-    note: Annotated[str, typer.Option(help="Why; kept with the model.")] = "",
+    note: Annotated[str, typer.Option(help="Why; stored with the model.")] = "",
     as_json: AsJson = False,
-    cloud: Cloud = False,
+    cloud: InCloud = False,
 ) -> None:
     """Reject a version. Nothing else changes."""
-    place = workspace(context)
-    with cloud_verbs.plainly(place, cloud):
-        registry = place.registry(cloud=True) if cloud else place.registry()
+    project = workspace(context)
+    with errors_as_sentences(project, cloud):
+        registry = project.registry(cloud=True) if cloud else project.registry()
         package = registry.reject(version, note)
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) is rejected"])
 
 
-@app.command(epilog=example("scarcegan serve --port 8080"))
-def serve(
+@app.command("serve", epilog=example("scarcegan serve --port 8080"))
+def serve_command(
     context: typer.Context,
-    version: Annotated[int | None, typer.Option(help="Another version than the champion.")] = None,
+    version: Annotated[int | None, typer.Option(help="Serve this version; default: the champion.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 chooses a free one; default: serve.port of config.yaml.")
+    ] = None,
 ) -> None:
-    """Answer HTTP requests with the champion. POST /invocations, GET /ping; requests are captured for monitoring."""
+    """Serve the champion over HTTP: POST /invocations, GET /ping. Requests are recorded for monitoring."""
     workspace(context).serve(version, host, port)
 
 
-@app.command(epilog=example("scarcegan score data/later/telemetry"))
-def score(
+@app.command("score", epilog=example("scarcegan score data/later/telemetry"))
+def score_command(
     context: typer.Context,
-    telemetry: Annotated[Path | None, typer.Argument(help="Whom to score; default: data.path of config.yaml.")] = None,
-    version: Annotated[int | None, typer.Option(help="Another version than the champion.")] = None,
+    telemetry: Annotated[
+        Path | None, typer.Argument(help="Telemetry of the users to score; default: data.path of config.yaml.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="Score with this version; default: the champion.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, even if nothing has changed.")] = False,
     as_json: AsJson = False,
-    changes: Changes = None,
+    changes: SetValues = None,
 ) -> None:
-    """Score a user base in batches, and list the flagged users."""
-    place = workspace(context, changes)
-    result = place.score(telemetry, version, cache=not no_cache)
+    """Score all users of some telemetry, and list the flagged ones."""
+    project = workspace(context, changes)
+    result = project.score(telemetry, version, cache=not no_cache)
     lines = [f"run {result.run}: {result.status}", *result.lines]
     emit(asdict(result), as_json, lines)
     raise typer.Exit(result.exit_code)
 
 
-@app.command(epilog=example("scarcegan explain u0000042"))
-def explain(
+@app.command("explain", epilog=example("scarcegan explain u0000042"))
+def explain_command(
     context: typer.Context,
-    user: Annotated[str, typer.Argument(help="A user of the last scoring, flagged or not.")],
+    user: Annotated[str, typer.Argument(help="Id of a user in the last scoring, flagged or not.")],
     top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Say why the champion ranks a user where it does. Which features, by how much."""
+    """Explain the score of a user. Lists the features that move it most, and by how much."""
     found = workspace(context).explain(user)
     head = f"{user}: {found['predicted']}, rarity {found['rarity']:.3f} (version {found['version']})"
-    lines = table(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))
+    lines = table_lines(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))
     emit(found, as_json, [head, *lines])
 
 
-@app.command(epilog=example("scarcegan monitor --truth data/truth.csv"))
-def monitor(
+@app.command("monitor", epilog=example("scarcegan monitor --truth data/truth.csv"))
+def monitor_command(
     context: typer.Context,
     captured: Annotated[
-        list[Path] | None, typer.Argument(help="Scored or captured folders; default: all of the champion's.")
+        list[Path] | None,
+        typer.Argument(help="Folders of scored users or recorded requests; default: all of the champion's."),
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="Ground truth, once it has come: user and label.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="True labels, once they are known: a file of user and label.")
+    ] = None,
     as_json: AsJson = False,
-    changes: Changes = None,
+    changes: SetValues = None,
 ) -> None:
-    """Look for drift in what the champion saw. With ground truth for model quality too; says whether to retrain."""
-    place = workspace(context, changes)
-    result = place.monitor(captured or [], truth)
+    """Look for drift in what the champion has scored. Says whether to retrain; --truth adds model quality."""
+    project = workspace(context, changes)
+    result = project.monitor(captured or [], truth)
     lines = [
         f"run {result.run}: {result.status}",
         *result.lines,
-        *[f"report: {place.show(path)}" for path in result.reports],
+        *[f"report: {project.show(path)}" for path in result.reports],
     ]
     emit(asdict(result), as_json, lines)
     raise typer.Exit(result.exit_code)
 
 
-app.add_typer(cloud_verbs.app)
-app.add_typer(release_verbs.app, name="release")
+app.add_typer(cloud_app)
+app.add_typer(release_app, name="release")
 
 
-@app.command(epilog=example("scarcegan demo"))
-def demo(context: typer.Context) -> None:
-    """Everything once, in a few minutes. Telemetry, run, approve, a request answered, all scored, a drift report."""
-    from scarcegan.cli.demo import play
+@app.command("demo", epilog=example("scarcegan demo"))
+def demo_command(context: typer.Context) -> None:
+    """Try every part once, in a few minutes. Makes data, trains, approves, answers a request, scores and monitors."""
+    from scarcegan.cli.demo import run_demo
 
-    play(context.obj)
+    run_demo(context.obj)
 
 
 def main() -> None:
-    """The `scarcegan` command. A user's mistake ends with one sentence and exit code 2; a bug with its traceback."""
+    """Run the `scarcegan` command. A user's mistake ends with one sentence and exit code 2, a bug with a traceback."""
     try:
         try:
             app(prog_name="scarcegan")
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a reader that has gone away can still be told from a mistake
+                sys.stdout.flush()  # here, so that a closed pipe (`| head`) raises BrokenPipeError inside the try
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
@@ -284,7 +292,7 @@ def main() -> None:
         print(f"error: {as_sentence(error)}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
-        print("stopped. Type the same command again to go on.", file=sys.stderr)
+        print("stopped. Type the same command again to continue.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 

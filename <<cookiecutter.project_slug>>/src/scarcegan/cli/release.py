@@ -1,4 +1,4 @@
-"""The verb `release`: prepare, smoke, promote, status, and the way back. Part of main.py; see release/release.py."""
+"""The verb `release` with prepare, smoke, promote, status and --rollback. The work is done in release/."""
 
 import os
 import sys
@@ -11,33 +11,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scarcegan.cli.console import AsJson, DryRun, emit, example, table, workspace
+from scarcegan.cli.console import AsJson, DryRun, emit, example, table_lines, workspace
 from scarcegan.errors import UserError
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-app = typer.Typer(
-    help="Bring an approved model to staging and production. Or an earlier one back.", rich_markup_mode=None
+release_app = typer.Typer(
+    help="Deploy an approved model to staging and production. Or an earlier one again.", rich_markup_mode=None
 )
 
 
 @contextmanager
-def door_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRegistry]]":
-    """The project's door to AWS and its model package group; what AWS refuses becomes a sentence."""
+def aws_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRegistry]]":
+    """Context manager: connect to AWS; yields the connection and the project's registry there.
+
+    Errors of AWS become UserErrors.
+    """
     from scarcegan.aws import client
 
     config = workspace(context).config
-    with client.plainly(config):
+    with client.errors_as_sentences(config):
         from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-        door = client.connect(config)
-        yield door, SageMakerRegistry(door.names, config.project.model_package_group, door.session)
+        aws = client.connect(config)
+        yield aws, SageMakerRegistry(aws.names, config.project.model_package_group, aws.session)
 
 
-@app.callback(invoke_without_command=True, epilog=example("scarcegan release --rollback 5 --dry-run"))
-def release(
+@release_app.callback(invoke_without_command=True, epilog=example("scarcegan release --rollback 5 --dry-run"))
+def release_command(
     context: typer.Context,
     rollback: Annotated[
         int | None, typer.Option("--rollback", metavar="VERSION", min=1, help="Deploy this approved version again.")
@@ -52,54 +55,54 @@ def release(
         return
     from scarcegan.release import release as releasing
 
-    with door_and_registry(context) as (door, registry):
-        request = releasing.roll_back(registry, door.names, rollback)
-        execution = "" if dry_run else releasing.start_deploy(door, request)
-    said = "would be started" if dry_run else f"has started, execution {execution}"
-    lines = [f"{request['name']} {said}: version {rollback} goes to staging, then waits for you before production"]
+    with aws_and_registry(context) as (aws, registry):
+        request = releasing.roll_back(registry, aws.names, rollback)
+        execution = "" if dry_run else releasing.start_deploy(aws, request)
+    outcome = "would be started" if dry_run else f"has started, execution {execution}"
+    lines = [f"{request['name']} {outcome}: version {rollback} goes to staging, then waits for your approval"]
     emit({**request, "execution": execution}, as_json, lines)
 
 
-@app.command(epilog=example("scarcegan release prepare --version 5"))
-def prepare(
+@release_app.command("prepare", epilog=example("scarcegan release prepare --version 5"))
+def prepare_command(
     context: typer.Context,
-    version: Annotated[str, typer.Option(help="Of an approved model; newest: the one approved last.")] = "newest",
+    version: Annotated[str, typer.Option(help="An approved version; newest: the one approved last.")] = "newest",
     dry_run: DryRun = False,
 ) -> None:
-    """Write the parameters of both stages for an approved model. Used by the deploy pipeline."""
+    """Write the parameters for deploying an approved model. The deploy pipeline calls it."""
     from scarcegan.release import release as releasing
 
-    place = workspace(context)
-    with door_and_registry(context) as (door, registry):
+    project = workspace(context)
+    with aws_and_registry(context) as (aws, registry):
         if dry_run:
             package = releasing.choose(registry, version)
             print(f"version {package.version} ({package.definition}) would be released")
             return
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         project_id = os.environ.get("SAGEMAKER_PROJECT_ID", "")
-        prepared = releasing.gather(door, registry, place.config, place.root, version, moment, project_id)
-    written = releasing.write(prepared, place.root / "build")
+        prepared = releasing.gather(aws, registry, project.config, project.root, version, moment, project_id)
+    written = releasing.write(prepared, project.root / "build")
     for name, value in prepared.variables.items():
         print(f"{name}={value}")
-    print(f"wrote {', '.join(place.show(path) for path in written)}", file=sys.stderr)
+    print(f"wrote {', '.join(project.show(path) for path in written)}", file=sys.stderr)
 
 
-@app.command(epilog=example("scarcegan release smoke staging"))
-def smoke(
+@release_app.command("smoke", epilog=example("scarcegan release smoke staging"))
+def smoke_command(
     context: typer.Context,
-    stage: Annotated[str, typer.Argument(help="staging or production; not looked at with --url.")] = "staging",
+    stage: Annotated[str, typer.Argument(help="staging or production; ignored with --url.")] = "staging",
     version: Annotated[int | None, typer.Option(min=1, help="Fail unless the stage serves this version.")] = None,
-    url: Annotated[str, typer.Option(help="Ask a server instead, such as `scarcegan serve`.")] = "",
+    url: Annotated[str, typer.Option(help="Test this server instead, such as one of `scarcegan serve`.")] = "",
     package: Annotated[
-        Path | None, typer.Option(help="Folder of the package that answers at --url; default: the champion's.")
+        Path | None, typer.Option(help="Folder of the package that --url serves; default: the champion's.")
     ] = None,
 ) -> None:
-    """Send real requests to an endpoint. Fails unless it answers well and runs the model that was wanted."""
+    """Send requests to an endpoint and check the answers. Fails unless it serves the expected model."""
     from scarcegan.release import smoke as smoking
 
     if url:
-        place = workspace(context)
-        folder = place.path(package) if package else place.exported(place.package(None))
+        project = workspace(context)
+        folder = project.path(package) if package else project.exported(project.package(None))
         lines = smoking.smoke(smoking.server(url), smoking.sample_of(folder))
     else:
         lines = smoke_stage(context, stage, version)
@@ -107,7 +110,10 @@ def smoke(
 
 
 def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
-    """The smoke test of a stage in AWS: as its stack wants it, then real requests."""
+    """Test the endpoint of a stage: that it serves what its stack says, then its answers. Returns lines for people.
+
+    version: the version it must serve, None for any. Raises UserError when a check fails or the stage is unknown.
+    """
     import tempfile
 
     from scarcegan.release import release as releasing
@@ -115,34 +121,34 @@ def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list
 
     if stage not in releasing.STAGES:
         raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
-    with door_and_registry(context) as (door, registry), tempfile.TemporaryDirectory() as place:
-        wanted = smoking.verify(door, stage, version)
-        folder = registry.export(int(wanted["Version"]), Path(place) / "package")
-        lines = smoking.smoke(smoking.endpoint(door, stage), smoking.sample_of(folder))
-    return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as wanted", *lines]
+    with aws_and_registry(context) as (aws, registry), tempfile.TemporaryDirectory() as scratch:
+        wanted = smoking.verify(aws, stage, version)
+        folder = registry.export(int(wanted["Version"]), Path(scratch) / "package")
+        lines = smoking.smoke(smoking.endpoint(aws, stage), smoking.sample_of(folder))
+    return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as expected", *lines]
 
 
-@app.command(epilog=example("scarcegan release promote 5"))
-def promote(
+@release_app.command("promote", epilog=example("scarcegan release promote 5"))
+def promote_command(
     context: typer.Context,
     version: Annotated[int, typer.Argument(min=1, help="The version that production serves.")],
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the model in production the champion. Scoring uses it, new models are compared with it."""
+    """Make the model in production the champion. Scoring uses it, and new models are compared with it."""
     from scarcegan.release import release as releasing
 
-    with door_and_registry(context) as (door, registry):
-        package = releasing.promote(door, registry, version, dry_run)
-    said = "would be" if dry_run else "is"
-    emit(asdict(package), as_json, [f"version {version} ({package.definition}) {said} the champion"])
+    with aws_and_registry(context) as (aws, registry):
+        package = releasing.promote(aws, registry, version, dry_run)
+    verb = "would be" if dry_run else "is"
+    emit(asdict(package), as_json, [f"version {version} ({package.definition}) {verb} the champion"])
 
 
-@app.command(epilog=example("scarcegan release status --json"))
-def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show which version each stage serves, and whether it runs as wanted."""
+@release_app.command("status", epilog=example("scarcegan release status --json"))
+def release_status_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show which version each stage serves. Also whether its endpoint is in service."""
     from scarcegan.release import release as releasing
 
-    with door_and_registry(context) as (door, _):
-        found = releasing.status(door)
-    emit(found, as_json, table(found, ("stage", "version", "endpoint", "state")))
+    with aws_and_registry(context) as (aws, _):
+        found = releasing.status(aws)
+    emit(found, as_json, table_lines(found, ("stage", "version", "endpoint", "state")))

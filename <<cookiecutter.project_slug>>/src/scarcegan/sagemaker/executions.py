@@ -1,5 +1,6 @@
 """Executions of the SageMaker pipelines: look, read logs, stop, fetch what a step wrote. See start.py, upsert.py."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from scarcegan.sagemaker.pipelines import PIPELINES, not_there, pipeline_of
 
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"
+POLL_SECONDS = 20.0
 LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "/aws/sagemaker/ProcessingJobs"}
 JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
 
@@ -34,6 +36,11 @@ class StepStatus:
     reason: str = ""
     job: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The step and its status as a line of text, such as "train: Succeeded (cached)"."""
+        return f"{self.step}: {self.status}{' (cached)' if self.cached else ''}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,23 @@ def executions(door: Aws, name: str, newest: int) -> list[dict[str, Any]]:
     if found is None:
         raise not_there(door, name)
     return found["PipelineExecutionSummaries"]
+
+
+def watch(door: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[Status, list[StepStatus]]]:
+    """Ask for the status of an execution every `seconds` until it has ended.
+
+    Yields the status, and those of its steps whose line has changed: at first, after each change, and at the end.
+    """
+    before: set[str] = set()
+    while True:
+        found = status(door, arn)
+        changed = [step for step in found.steps if step.line not in before]
+        if changed or found.ended:
+            yield found, changed
+        if found.ended:
+            return
+        before.update(step.line for step in changed)
+        time.sleep(seconds)
 
 
 def status(door: Aws, arn: str) -> Status:

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb that ran a pipeline has to say. Paths are absolute."""
+    """The outcome of a verb that has run a pipeline.
+
+    run: the id of the run.
+    status, exit_code, reason: how it ended; see RunResult in local/events.py.
+    reports: absolute paths of the HTML reports it wrote.
+    packages: the registered model packages, as dictionaries of a ModelPackage.
+    suggested: the version that the gate compared, to approve next, or None.
+    lines: what to print for people.
+    result: the summary of a scoring, or the verdict of a monitoring, as JSON holds it.
+    """
 
     run: str
     status: str
@@ -40,34 +49,44 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Root folder and settings. Relative paths in config.yaml are relative to the root."""
+    """A project on this machine.
+
+    root: the folder of config.yaml, which relative paths in it start from.
+    config: the settings.
+    """
 
     root: Path
     config: settings.Config
 
     @classmethod
     def open(cls, path: Path, changes: Iterable[str] = ()) -> "Workspace":
-        """Read the settings; raises UserError for a missing file or a bad value."""
+        """Read a config.yaml. changes: texts KEY=VALUE that replace values, as --set takes them.
+
+        Raises UserError for a missing file or a bad value.
+        """
         return cls(path.resolve().parent, settings.load_config(path, changes))
 
     def path(self, path: str | Path) -> Path:
+        """The absolute path of one that is relative to the root or begins with ~."""
         return (self.root / Path(path).expanduser()).resolve()
 
     def show(self, path: Path) -> str:
-        """A path as a person would type it: relative where it lies below the present folder."""
+        """A path as text for people: relative to the present folder when it is below it, absolute otherwise."""
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
     @property
     def runs_folder(self) -> Path:
+        """The folder of runs, local.folder of config.yaml."""
         return self.path(self.config.local.folder)
 
     @property
     def database(self) -> Path:
+        """MLflow's database file. It is missing before the first run."""
         return self.runs_folder / "mlflow.db"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What steps and MLflow find in their environment, as a job in the cloud would."""
+        """The environment variables for steps and MLflow on this machine."""
         return {
             "MLFLOW_TRACKING_URI": tracking_uri(self.database),
             "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
@@ -77,7 +96,10 @@ class Workspace:
         }
 
     def refuse_to_overwrite(self, folder: Path, *names: str) -> None:
-        """Raise UserError when one of the names is in the folder already."""
+        """Check that a folder holds none of some files. names: of the files.
+
+        Raises UserError when one of them exists.
+        """
         there = [name for name in names if (folder / name).exists()]
         if there:
             raise UserError(
@@ -86,9 +108,10 @@ class Workspace:
             )
 
     def registry(self, cloud: bool = False) -> "Registry":
-        """The registry on this machine; UserError while nothing has been registered or logged here.
+        """The model registry on this machine, or, with cloud=True, the one in SageMaker.
 
-        cloud: the model package group in SageMaker instead; use it inside `pipeline.aws.plainly`.
+        Use the one in SageMaker inside `errors_as_sentences` of aws/client.py.
+        Raises UserError when nothing has been registered on this machine yet.
         """
         if cloud:
             return self.cloud_registry()
@@ -99,17 +122,19 @@ class Workspace:
         return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
 
     def cloud_registry(self) -> "SageMakerRegistry":
+        """The model registry in SageMaker, through a new connection to AWS."""
         from scarcegan.aws.client import connect
         from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-        door = connect(self.config)
-        return SageMakerRegistry(door.names, self.config.project.model_package_group, door.session)
+        aws = connect(self.config)
+        return SageMakerRegistry(aws.names, self.config.project.model_package_group, aws.session)
 
     def champion(self) -> "ModelPackage | None":
+        """The champion on this machine, or None."""
         return self.registry().champion() if self.database.exists() else None
 
     def package(self, version: int | None) -> "ModelPackage":
-        """A version, or the champion; UserError when there is none."""
+        """The package with this version number, or the champion for None. Raises UserError when there is none."""
         if version is not None:
             return self.registry().package(version)
         package = self.champion()
@@ -118,14 +143,17 @@ class Workspace:
         return package
 
     def exported(self, package: "ModelPackage") -> Path:
-        """The package as a folder (`model/`, `evaluation/`, `baseline/`, `package.json`), written once."""
+        """The folder of a package: model/, evaluation/, baseline/ and package.json. It is written at the first call."""
         folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
         if not (folder / "package.json").exists():
             self.registry().export(package.version, folder)
         return folder
 
     def data_sources(self) -> dict[str, Path]:
-        """Telemetry (or the ready table) and labels as the pipeline's sources. UserError when they are not there."""
+        """The sources of the training pipeline, name -> path: "telemetry" (or a ready table), and separate "labels".
+
+        Raises UserError when they do not exist.
+        """
         data = self.config.data
         path = self.path(data.path)
         if not path.exists():
@@ -143,7 +171,11 @@ class Workspace:
         return {"telemetry": path, "labels": labels}
 
     def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
-        """Run the training pipeline against the present champion."""
+        """Run the training pipeline, which compares the new models with the present champion.
+
+        from_step: run this step and all after it again. cache: False runs every step.
+        Raises UserError when the data is missing or the run cannot start.
+        """
         from scarcegan.local.plan import code_version, fingerprint_data
 
         sources = self.data_sources()
@@ -153,7 +185,7 @@ class Workspace:
         if champion is not None:
             sources["champion"] = self.exported(champion)
         result = self._run(pipeline, sources, from_step, cache)
-        packages = read_list(result.output("register", "packages") / "packages.json") if result.finished else []
+        packages = read_json_list(result.output("register", "packages") / "packages.json") if result.finished else []
         return outcome(
             result,
             report=result.output("evaluate", "evaluation") / "report.html",
@@ -162,7 +194,11 @@ class Workspace:
         )
 
     def score(self, telemetry: Path | None = None, version: int | None = None, cache: bool = True) -> Outcome:
-        """Score a user base with a version, or with the champion."""
+        """Score users with a version, or with the champion for None.
+
+        telemetry: of the users; default: data.path of config.yaml. cache: False runs every step.
+        Raises UserError when the telemetry or the version does not exist.
+        """
         package = self.package(version)
         path = self.path(telemetry) if telemetry else self.data_sources()["telemetry"]
         if not path.exists():
@@ -182,16 +218,21 @@ class Workspace:
         return outcome(result, lines=lines, result=summary)
 
     def explain(self, user: str, orders: int = 8) -> dict[str, Any]:
-        """Why the champion ranks a user where it does: rarity, and by how much each feature moves it from that of the
-        median user it scored, strongest first. A category goes by its text, the median user has the most frequent one.
-        UserError for a user it has not scored."""
+        """Explain the champion's score of a user in its last scoring.
+
+        orders: how many random orders of the features are averaged; more are more exact and slower.
+        Returns "user", "version", "rarity", "predicted" (a class) and "features": for each its name, its value, the
+        value of the median scored user, and by how much it moves the rarity from that user's, strongest first. A
+        category is given as text; the median user has the most frequent one.
+        Raises UserError for a user that the champion has not scored.
+        """
         import numpy as np
 
         package = self.package(None)
         folder = next((path for path in self.seen_by(package) if path.name == "scored"), None)
         if folder is None:
             raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
-        os.environ.update(self.environment)  # before TensorFlow is loaded: it is quiet, as in a step
+        os.environ.update(self.environment)  # before TensorFlow is imported, so that it prints no notices
         from scarcegan.data.categories import display_value, places
         from scarcegan.evaluation.explain import explain, reference
         from scarcegan.model import scorer
@@ -226,13 +267,17 @@ class Workspace:
         }
 
     def monitor(self, captured: Sequence[Path] = (), truth: Path | None = None) -> Outcome:
-        """Compare what the champion saw with its baseline; by default all it has scored and answered."""
+        """Compare rows that the champion has scored with its baseline.
+
+        captured: folders of scored users or recorded requests; default: all of the champion's. truth: a file or folder
+        of true labels, or None. Raises UserError when there are no such rows, or a path does not exist.
+        """
         package = self.package(None)
         folders = [self.path(path) for path in captured] or self.seen_by(package)
         if not folders:
             raise UserError(
-                f"version {package.version} has neither scored nor answered anything yet. "
-                "Type: scarcegan score, or name a folder of scored or captured rows."
+                f"version {package.version} has scored no users and answered no requests yet. "
+                "Type: scarcegan score, or name a folder of scored users or recorded requests."
             )
         missing = [path for path in [*folders, *([self.path(truth)] if truth else [])] if not path.exists()]
         if missing:
@@ -248,7 +293,7 @@ class Workspace:
         return outcome(result, report=folder / "report.html", lines=(verdict["reason"],), result=verdict)
 
     def seen_by(self, package: "ModelPackage") -> list[Path]:
-        """Folders of rows this version scored (finished runs) or answered (data capture)."""
+        """The folders of rows that a version has scored: those of finished scoring runs, and of recorded requests."""
         from scarcegan.local.runner import list_runs, read_run
 
         runs = [r.run for r in list_runs(self.runs_folder) if r.pipeline == "scoring" and r.status == "finished"]
@@ -258,23 +303,28 @@ class Workspace:
         return [*folders, *([answered] if answered.is_dir() else [])]
 
     def gathered(self, folders: Sequence[Path]) -> Path:
-        """One folder that holds links to these. The same folders give the same one."""
+        """A folder with links to several folders; the same folders give the same one. A single folder is returned."""
         if len(folders) == 1:
             return folders[0]
         names = sorted(str(folder) for folder in folders)
-        place = self.runs_folder / ".gathered" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-        place.mkdir(parents=True, exist_ok=True)
+        gathered = self.runs_folder / ".gathered" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        gathered.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(names):
             with suppress(FileExistsError):
-                (place / str(number)).symlink_to(name)
-        return place
+                (gathered / str(number)).symlink_to(name)
+        return gathered
 
     @property
     def capture_folder(self) -> Path:
+        """The folder in which `scarcegan serve` records requests, with a folder per version."""
         return self.runs_folder / "capture"
 
     def serve(self, version: int | None, host: str, port: int | None) -> None:
-        """Answer HTTP with a version, or with the champion, until a signal comes."""
+        """Serve a version, or the champion for None, over HTTP until a signal comes.
+
+        port: 0 chooses a free one, None takes serve.port of config.yaml.
+        Raises UserError when there is no such version or the port is taken.
+        """
         from scarcegan import serving
 
         serving.serve(
@@ -286,7 +336,11 @@ class Workspace:
         )
 
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
-        """Every problem of the data that config.yaml names, a sentence each, and a summary of what is there."""
+        """Check the data that config.yaml names.
+
+        Returns the problems, a sentence each, and a summary of the data: name -> value. Raises UserError when it is
+        missing.
+        """
         from scarcegan.data.check import check_data
         from scarcegan.data.rules import Layout
 
@@ -304,39 +358,48 @@ class Workspace:
         return check_data(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
 
     def runs(self) -> list[dict[str, Any]]:
-        """Every run, newest first."""
+        """A summary of every run, newest first, as dictionaries of a RunSummary (local/state.py)."""
         from scarcegan.local.runner import list_runs
 
         return [asdict(run) for run in list_runs(self.runs_folder)]
 
     def clean(self, keep: int) -> list[str]:
-        """Delete all but the newest runs, and what only they needed of the cache. Registered models stay."""
+        """Delete all but the newest `keep` runs, and the cache entries that only these used; return the deleted ids.
+
+        Registered models stay.
+        """
         from scarcegan.local.runner import clean
 
         return clean(self.runs_folder, keep)
 
     def models(self, cloud: bool = False) -> list[dict[str, Any]]:
-        """Every registered package, oldest first, its figures beside its other facts."""
+        """Every registered package, oldest first, as a dictionary of its fields and metrics. cloud: in SageMaker."""
         packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
         return [{**asdict(package), **package.metrics} for package in packages]
 
     def draw(self, name: str, form: str) -> str:
-        """A pipeline as text, Mermaid or SVG."""
+        """A pipeline as text. name: training, scoring or monitoring; form: "text", "mermaid" or "svg".
+
+        Raises UserError for another name or form.
+        """
         from scarcegan.pipeline import graph
 
         pipelines = {make.__name__: make for make in (definition.training, definition.scoring, definition.monitoring)}
-        forms = {"text": graph.as_text, "mermaid": graph.as_mermaid, "svg": graph.as_svg}
+        forms = {"text": graph.draw_text, "mermaid": graph.draw_mermaid, "svg": graph.draw_svg}
         for what, given, known in (("pipeline", name, pipelines), ("format", form, forms)):
             if given not in known:
                 raise UserError(f"no {what} '{given}'. There are: {', '.join(known)}.")
         return forms[form](pipelines[name](self.config))
 
     def ui(self, port: int) -> None:
-        """Become MLflow's server, until Ctrl-C. UserError when nothing has been logged yet, or the port is taken."""
+        """Replace this process by MLflow's server of the project's runs and models. It does not return.
+
+        Raises UserError when nothing has been logged yet, or the port is taken.
+        """
         from scarcegan.serving import bind, url_of
 
         if not self.database.exists():
-            raise UserError("nothing is logged yet. Type: scarcegan run")
+            raise UserError("no runs to show yet. Type: scarcegan run")
         listener = bind("127.0.0.1", port)
         url = url_of(listener)
         listener.close()
@@ -344,7 +407,9 @@ class Workspace:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", url.rsplit(":", 1)[1]]
         store = ["--backend-store-uri", self.environment["MLFLOW_TRACKING_URI"]]
         environment = {**os.environ, **self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        os.execve(sys.executable, [*command, *store], environment)  # so that signals reach it, and nobody else
+        os.execve(
+            sys.executable, [*command, *store], environment
+        )  # replaces this process, so that signals reach MLflow
 
     def _run(
         self,
@@ -354,6 +419,7 @@ class Workspace:
         cache: bool,
         settings: Mapping[str, Any] | None = None,
     ) -> "RunResult":
+        """Run a pipeline with the local engine and show its progress. settings: saved in run.json beside the config."""
         from scarcegan.local import live, runner
 
         with live.watching(pipeline) as observer:
@@ -371,13 +437,13 @@ class Workspace:
 
 
 def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcome:
-    """What a run says, with its report when that was written."""
+    """The Outcome of a run. report: listed when the file exists; more: further fields of Outcome."""
     reports = (report,) if report is not None and report.exists() else ()
     return Outcome(run.run, run.status, run.exit_code, run.reason, reports, **more)
 
 
 def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArray]":
-    """User ids [n] and raw features float32 [n, d] of a folder of scored rows."""
+    """The user ids [n] and the feature values [n, d] (float32) of a folder of scored rows. features: their d names."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -387,5 +453,6 @@ def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArra
     )
 
 
-def read_list(path: Path) -> list[dict[str, Any]]:
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """The list that a JSON file holds."""
     return json.loads(path.read_text(encoding="utf-8"))

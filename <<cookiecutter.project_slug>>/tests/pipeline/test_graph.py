@@ -18,7 +18,7 @@ DIAMOND = pipeline(
 
 def test_steps_that_may_run_side_by_side_have_the_same_number():
     assert graph.levels(DIAMOND) == {"start": 0, "left": 1, "right": 1, "end": 2}
-    assert re.findall(r"^ +(\d) +(\w+)", graph.as_text(DIAMOND), re.M) == [
+    assert re.findall(r"^ +(\d) +(\w+)", graph.draw_text(DIAMOND), re.M) == [
         ("1", "start"),
         ("2", "left"),
         ("2", "right"),
@@ -27,25 +27,25 @@ def test_steps_that_may_run_side_by_side_have_the_same_number():
 
 
 def test_the_text_says_what_is_read_and_what_the_gate_asks():
-    text = graph.as_text(gated(True))
+    text = graph.draw_text(gated(True))
     assert "continues when passed of judge.out is true" in text
     assert "<- after gate" in text
 
 
 def test_mermaid_has_every_step_and_arrow_once_and_none_of_its_own_words_as_names():
-    assert graph.as_mermaid(line("end")).splitlines() == [
+    assert graph.draw_mermaid(line("end")).splitlines() == [
         "flowchart TD",
         '  n_source_source[/"source"/]',
         '  n_end("end")',
         "  n_source_source --> n_end",
     ]
-    assert '{"gate"}' in graph.as_mermaid(gated(True))
+    assert '{"gate"}' in graph.draw_mermaid(gated(True))
 
 
 @pytest.mark.parametrize("build", [training, scoring, monitoring])
 def test_the_picture_is_well_formed_and_shows_every_name(build):
     pipeline = build(Config())
-    root = ElementTree.fromstring(graph.as_svg(pipeline))
+    root = ElementTree.fromstring(graph.draw_svg(pipeline))
     words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert words >= {step.name for step in pipeline.steps} | set(pipeline.sources)
     arrows = root.findall(".//{http://www.w3.org/2000/svg}path[@class='arrow']")
@@ -54,7 +54,7 @@ def test_the_picture_is_well_formed_and_shows_every_name(build):
 
 @pytest.mark.parametrize("build", [training, scoring, monitoring])
 def test_no_box_lies_on_another(build):
-    root = ElementTree.fromstring(graph.as_svg(build(Config())))
+    root = ElementTree.fromstring(graph.draw_svg(build(Config())))
     boxes = [
         tuple(float(box.get(name)) for name in ("x", "y", "width", "height"))
         for box in root.iter("{http://www.w3.org/2000/svg}rect")
@@ -65,8 +65,8 @@ def test_no_box_lies_on_another(build):
 
 
 def test_names_are_escaped():
-    ElementTree.fromstring(graph.as_svg(line("a<b>&'\"")))
+    ElementTree.fromstring(graph.draw_svg(line("a<b>&'\"")))
 
 
 def test_the_same_pipeline_gives_the_same_picture():
-    assert graph.as_svg(DIAMOND) == graph.as_svg(DIAMOND)
+    assert graph.draw_svg(DIAMOND) == graph.draw_svg(DIAMOND)

@@ -17,17 +17,11 @@ from pathlib import Path
 import pytest
 
 from registry_contract import DEFINITIONS, Contract, requests
-from registry_processes import local, register_and_report, register_in_another_process
+from registry_processes import PRELOAD, local, register_and_report, register_in_another_process
 from scarcegan.errors import UserError, run_step
 from scarcegan.registry.contract import set_id_of
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
-
-PRELOAD = [
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "registry_processes",
-]
 
 
 @pytest.fixture

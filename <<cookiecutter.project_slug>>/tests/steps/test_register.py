@@ -73,7 +73,7 @@ def test_every_definition_becomes_a_package_of_its_own_files(channels: dict[str,
         assert set(request.files) == set(CONTENT)
         assert request.files["baseline/statistics.json"].read_text() == request.definition
         assert request.run == "run-1"
-        assert request.description == "Kept for highest pr auc. On the test users: pr auc 0.750, recall 0.500."
+        assert request.description == "Chosen for highest pr auc. On the test users: pr auc 0.750, recall 0.500."
 
 
 def test_the_set_is_named_by_its_content(channels: dict[str, Path]) -> None:

@@ -17,7 +17,10 @@ from scarcegan.cli.console import AsJson, InCloud, SetValues, emit, example, tab
 from scarcegan.cli.release import release_app
 from scarcegan.errors import USER_ERROR, UserError, as_sentence
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit code
+
+Version = Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")]
+Note = Annotated[str, typer.Option(help="Why; stored with the model.")]
 
 
 class InOrder(TyperGroup):
@@ -163,8 +166,8 @@ def models_command(context: typer.Context, as_json: AsJson = False, cloud: InClo
 @app.command("approve", epilog=example("scarcegan approve 3 --note 'reviewed with the care team'"))
 def approve_command(
     context: typer.Context,
-    version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
-    note: Annotated[str, typer.Option(help="Why; stored with the model.")] = "",
+    version: Version,
+    note: Note = "",
     as_json: AsJson = False,
     cloud: InCloud = False,
 ) -> None:
@@ -181,8 +184,8 @@ def approve_command(
 @app.command("reject", epilog=example("scarcegan reject 2 --note 'too many false alarms'"))
 def reject_command(
     context: typer.Context,
-    version: Annotated[int, typer.Argument(help="Version, as `scarcegan models` lists it.")],
-    note: Annotated[str, typer.Option(help="Why; stored with the model.")] = "",
+    version: Version,
+    note: Note = "",
     as_json: AsJson = False,
     cloud: InCloud = False,
 ) -> None:

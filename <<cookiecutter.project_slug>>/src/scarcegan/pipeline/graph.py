@@ -6,15 +6,15 @@ from scarcegan.pipeline.definition import Gate, Pipeline
 from scarcegan.pipeline.svg import Arrow, Box, draw
 
 
-def as_text(pipeline: Pipeline) -> str:
+def draw_text(pipeline: Pipeline) -> str:
     """A pipeline as lines of text: its name and sources, then each step with a number, its outputs and its inputs.
 
-    Steps with the same number do not depend on each other and may run at the same time.
+    Steps with the same number do not depend on each other and may run at the same time. The last line is a legend.
     """
     depth = levels(pipeline)
     width = max(len(step.name) for step in pipeline.steps)
     optional = [f"{name} (optional)" if name in pipeline.optional else name for name in pipeline.sources]
-    lines = [f"{pipeline.name}: {', '.join(optional)}"]
+    lines = [f"The {pipeline.name} pipeline. Sources: {', '.join(optional)}"]
     for step in sorted(pipeline.steps, key=lambda step: depth[step.name]):
         level = f"{depth[step.name] + 1:>3}  "
         if isinstance(step, Gate):
@@ -23,6 +23,9 @@ def as_text(pipeline: Pipeline) -> str:
         reads = [*step.inputs.values(), *(f"after {name}" for name in step.after)]
         lines.append(f"{level}{step.name:<{width}}  {', '.join(step.outputs)}")
         lines += [f"{'':5}{'':{width}}    <- {group}" for group in by_origin(reads)]
+    lines.append(
+        "Each line: order, step, outputs; below it, after <-, its inputs. Equal numbers may run at the same time."
+    )
     return "\n".join(lines)
 
 
@@ -46,7 +49,7 @@ def levels(pipeline: Pipeline) -> dict[str, int]:
     return found
 
 
-def as_mermaid(pipeline: Pipeline) -> str:
+def draw_mermaid(pipeline: Pipeline) -> str:
     """A pipeline as a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
     lines = ["flowchart TD"]
     for box in boxes(pipeline):
@@ -63,7 +66,7 @@ def mermaid_name(name: str) -> str:
     return "n_" + name.replace("-", "_").replace(":", "_")
 
 
-def as_svg(pipeline: Pipeline) -> str:
+def draw_svg(pipeline: Pipeline) -> str:
     """A pipeline as an SVG document. Its colours follow the reader's light or dark theme."""
     return draw(f"The {pipeline.name} pipeline", boxes(pipeline), arrows(pipeline))
 

@@ -221,7 +221,7 @@ def svg_document(title: str, rows: list[list[Point]], chains: list[list[Point]])
     height = middles[-1] + heights[-1] / 2 + MARGIN
     starts, ends = ports(chains, 0), ports(chains, -1)
     body = [arrow_path(line, middles, start, end) for line, start, end in zip(chains, starts, ends, strict=True)]
-    body += [label_text(point, middles[point.row]) for row in rows for point in row if point.lines]
+    body += [label_elements(point, middles[point.row]) for row in rows for point in row if point.lines]
     body += [box_shape(point, point.box, middles[point.row]) for row in rows for point in row if point.box]
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     head = (
@@ -266,7 +266,7 @@ def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: fl
     return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
 
 
-def label_text(point: Point, middle: float) -> str:
+def label_elements(point: Point, middle: float) -> str:
     """The SVG text of a label, one element per line. middle: y of the middle of its row."""
     first = middle - LABEL_HEIGHT * (len(point.lines) - 1) / 2 + 4
     return "".join(

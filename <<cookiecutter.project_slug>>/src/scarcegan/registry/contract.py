@@ -198,6 +198,14 @@ def unknown_version(group: str, version: int, there: Sequence[int], see: str) ->
     return UserError(f"{group} has no version {version} ({known}). See: {see}.")
 
 
+def champion_not_rejected(package: ModelPackage) -> UserError:
+    """The error for rejecting the champion."""
+    return UserError(
+        f"version {package.version} ({package.definition}) is the champion. Approve another version first, "
+        "then reject this one."
+    )
+
+
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Context manager: yield a path to write a folder to, which replaces `folder` when the block ends without an error.

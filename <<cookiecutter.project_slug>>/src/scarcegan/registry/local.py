@@ -28,6 +28,7 @@ from scarcegan.registry.contract import (
     Decision,
     ModelPackage,
     PackageRequest,
+    champion_not_rejected,
     check_set,
     iso,
     package_json,
@@ -145,10 +146,7 @@ class LocalRegistry:
         with self._writing():
             found = self.package(version)
             if found.champion:
-                raise UserError(
-                    f"version {found.version} ({found.definition}) is the champion. Approve another version first, "
-                    "then reject this one."
-                )
+                raise champion_not_rejected(found)
             if found.status != REJECTED:
                 self._decide(found.version, REJECTED, note)
             return self.package(found.version)

@@ -46,14 +46,14 @@ class Tracker:
         self._ours = True
         return self._client.create_run(experiment, run_name="train").info.run_id
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Write metrics. figures: name -> value; step: the training iteration they belong to."""
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write metrics (name -> value). step: the training iteration they belong to."""
         if self._client is None:
             return
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._client.log_batch(self._run, metrics=[Metric(key, value, now, step) for key, value in figures.items()])
+        self._client.log_batch(self._run, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
     def close(self) -> None:
         """Mark the run as finished when this tracker created it. A run from MLFLOW_RUN_ID is left open."""

@@ -1,7 +1,7 @@
 """Register: models, evaluation and baseline in, one model set in the registry out, pending approval.
 
-Runs after the gate only. It knows folders and the registry's interface; in SageMaker, sagemaker/register_function.py
-brings the folders and the other registry.
+It runs only after an open gate, and knows only folders and the interface of the registry. In SageMaker,
+sagemaker/register_function.py downloads the folders and uses the registry there.
 """
 
 import argparse
@@ -24,12 +24,19 @@ from scarcegan.registry.contract import (
     set_id_of,
 )
 
-AGAIN = "Run the step that writes it, then register again."
+RERUN_ADVICE = "Run the step that writes it, then register again."
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a model set comes from. config, gate: as JSON would hold them."""
+    """Where a model set comes from.
+
+    run: the id of the run or execution.
+    data_fingerprint: a digest of the training data.
+    code_version: the git commit.
+    config: the settings of the run, as read from config.yaml.
+    gate: the content of gate.json.
+    """
 
     run: str = ""
     data_fingerprint: str = ""
@@ -41,9 +48,11 @@ class Lineage:
 def register(
     models: Path, evaluation: Path, baseline: Path, lineage: Lineage, registry: Registry, classes: Sequence[str] = ()
 ) -> list[ModelPackage]:
-    """Register every model of a models folder as one set. Trying again registers nothing twice.
+    """Register every model of a models folder as one set, pending approval, and return the packages by definition.
 
-    UserError for a model without evaluation or baseline, or one that was trained on other classes.
+    models, evaluation, baseline: each with a folder per business definition. classes: what the models must have been
+    trained on; empty: not checked. Registering the same models again changes nothing.
+    Raises UserError for a model without evaluation or baseline, or one that was trained on other classes.
     """
     requests = requests_of(models, evaluation, baseline, lineage, classes)
     return registry.register_set(set_id_of(requests), requests)
@@ -52,7 +61,10 @@ def register(
 def requests_of(
     models: Path, evaluation: Path, baseline: Path, lineage: Lineage, classes: Sequence[str] = ()
 ) -> list[PackageRequest]:
-    """A request per business definition found in the models folder, in name order."""
+    """The requests to register the models of a models folder, one per business definition, sorted by name.
+
+    Raises UserError for a folder without a model, and as `request_of` does.
+    """
     folders = sorted(path.parent for path in models.glob("*/model.json"))
     if not folders:
         raise UserError(f"{models}: no model (<definition>/model.json) in it. Run the train step first.")
@@ -62,15 +74,18 @@ def requests_of(
 def request_of(
     model: Path, evaluation: Path, baseline: Path, lineage: Lineage, classes: Sequence[str]
 ) -> PackageRequest:
-    """One business definition's package; the folder's name is the definition's."""
-    facts = read_json(model / "model.json", AGAIN)
+    """The request to register the model in the folder `model`, whose name is the business definition.
+
+    Raises UserError for a missing or damaged file, or a model that was trained on other classes.
+    """
+    facts = read_json(model / "model.json", RERUN_ADVICE)
     if classes and tuple(facts.get("classes", classes)) != tuple(classes):
         raise UserError(
             f"{model}: trained on the classes {', '.join(facts['classes'])}, config.yaml says {', '.join(classes)}. "
-            "Train again, or set the classes as they were."
+            "Train again, or change the classes in config.yaml back."
         )
     sources = {"model": model, "evaluation": evaluation / model.name, "baseline": baseline / model.name}
-    metrics = metrics_of(read_json(sources["evaluation"] / "evaluation.json", AGAIN))
+    metrics = metrics_of(read_json(sources["evaluation"] / "evaluation.json", RERUN_ADVICE))
     return PackageRequest(
         definition=model.name,
         files={f"{part}/{name}": path for part, folder in sources.items() for name, path in files_below(folder)},
@@ -80,25 +95,26 @@ def request_of(
         run=lineage.run,
         data_fingerprint=lineage.data_fingerprint,
         code_version=lineage.code_version,
-        description=describe(facts, metrics),
+        description=package_description(facts, metrics),
     )
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path inside the folder, file) of every file, in name order."""
+    """(path below the folder, file) of every file in a folder, also in folders inside it, sorted by path."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield path.relative_to(folder).as_posix(), path
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The single figures of an evaluation.json: SageMaker's of several classes, then ours, which are of the rare class.
+    """The metrics of an evaluation.json that are single numbers, as name -> value.
 
-    An entry is a number or {"value": number, …}; tables, curves and undefined figures are left out.
+    SageMaker's multiclass metrics come first, then those of the rare class, which replace equal names. Tables, curves
+    and undefined values are left out.
     """
-    ours = evaluation.get("scarcegan", {})
+    rare_class = evaluation.get("scarcegan", {})
     found: dict[str, float] = {}
-    for block in (evaluation.get("multiclass_classification_metrics", {}), ours, ours.get("metrics", {})):
+    for block in (evaluation.get("multiclass_classification_metrics", {}), rare_class, rare_class.get("metrics", {})):
         for name, entry in block.items():
             value = entry.get("value") if isinstance(entry, Mapping) else entry
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -106,22 +122,29 @@ def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def describe(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """A line for people: what the model was chosen for, and its headline figures on the test users."""
+def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """One sentence about a model: what it was chosen for, and its HEADLINE_METRICS on the test users.
+
+    facts: the content of model.json.
+    """
     figures = [f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in HEADLINE_METRICS if name in metrics]
-    words = f"Kept for {str(facts.get('keep', facts.get('definition', ''))).replace('_', ' ')}"
-    return f"{words}. On the test users: {', '.join(figures)}." if figures else f"{words}."
+    chosen_for = f"Chosen for {str(facts.get('keep', facts.get('definition', ''))).replace('_', ' ')}"
+    return f"{chosen_for}. On the test users: {', '.join(figures)}." if figures else f"{chosen_for}."
 
 
 def read_gate(folder: Path | None) -> dict[str, Any]:
-    """The gate's figures; empty without a gate channel. UserError for a gate that is closed, however we got here."""
-    gate = read_json(folder / "gate.json", AGAIN) if folder else {}
+    """The content of gate.json in a folder, or an empty dictionary for None.
+
+    Raises UserError when the gate is closed, or when the file is missing or damaged.
+    """
+    gate = read_json(folder / "gate.json", RERUN_ADVICE) if folder else {}
     if gate.get("passed") is False:
         raise UserError(f"the gate is closed, nothing was registered: {gate.get('reason', 'no reason given')}")
     return gate
 
 
 def parse_config(text: str) -> dict[str, Any]:
+    """A JSON object as a dictionary. Raises argparse.ArgumentTypeError for any other text."""
     try:
         config = json.loads(text)
     except ValueError:
@@ -135,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("models", "evaluation", "baseline", "packages-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
-    it.add_argument("--gate", type=Path, help="folder of gate.json; its figures go with the packages")
+    it.add_argument("--gate", type=Path, help="folder of gate.json, which is stored with the packages")
     it.add_argument("--group", required=True, help="model package group")
     it.add_argument("--classes", type=lambda text: tuple(text.split(",")), required=True)
     it.add_argument("--run", required=True)

@@ -33,6 +33,7 @@ from scarcegan.registry.contract import (
     Decision,
     ModelPackage,
     PackageRequest,
+    champion_not_rejected,
     check_set,
     iso,
     package_json,
@@ -150,10 +151,7 @@ class SageMakerRegistry:
         """
         arn, found = self._find(version)
         if found.champion:
-            raise UserError(
-                f"version {version} ({found.definition}) is the champion. Approve another version first, "
-                "then reject this one."
-            )
+            raise champion_not_rejected(found)
         return found if found.status == REJECTED else self._decide(arn, found, REJECTED, note)
 
     def promote(self, version: int) -> ModelPackage:

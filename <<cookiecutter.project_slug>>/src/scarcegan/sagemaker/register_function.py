@@ -16,6 +16,7 @@ from scarcegan.aws.names import Names
 from scarcegan.aws.storage import location
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
+from scarcegan.model.saved import model_folders
 from scarcegan.registry.contract import APPROVED, PENDING, ModelPackage, Registry
 from scarcegan.registry.sagemaker import lineage
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
@@ -90,7 +91,7 @@ def register_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> lis
 def bring(event: Mapping[str, Any], registry: SageMakerRegistry, scratch: Path) -> tuple[Path, Path, Path, Path]:
     """Models, evaluation, gate and baseline as folders; of the last three no more than the packages need."""
     models = registry.fetch(event["models"], scratch / "models", below=event.get("models_folder", ""))
-    definitions = [path.parent.name for path in models.glob("*/model.json")]
+    definitions = list(model_folders(models))
     return (
         models,
         registry.fetch(event["evaluation"], scratch / "evaluation", only=definitions),

@@ -19,6 +19,7 @@ import numpy as np
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_feature_names
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
+from scarcegan.model.saved import model_folders
 from scarcegan.monitoring.statistics import (
     SCORE_CUTS,
     SCORES,
@@ -92,14 +93,6 @@ def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
-def definitions(models: Path) -> list[Path]:
-    """The folders of a models folder that hold a model; UserError if there are none."""
-    found = sorted(path.parent for path in models.glob("*/model.json"))
-    if not found:
-        raise UserError(f"{models}: no model (<definition>/model.json) in it. Run the train step first.")
-    return found
-
-
 def validation_recall(folder: Path) -> float | None:
     """The rare class's recall when the model was chosen, if model.json tells it."""
     facts = read_json(folder / "model.json", "Run the train step again.")
@@ -125,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(
             f"{args.unlabelled}: its features differ from those of {args.labelled}. Run the split step again."
         )
-    models = {folder.name: folder for folder in definitions(args.models)}
+    models = model_folders(args.models)
     described = describe(tables, {name: scorer.load(folder) for name, folder in models.items()}, args.classes)
     for name, found in described.items():
         write_json(args.baseline_out / name / "statistics.json", found)

@@ -16,6 +16,7 @@ from typing import Any
 
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
+from scarcegan.model.saved import model_folders
 from scarcegan.registry.contract import (
     HEADLINE_METRICS,
     ModelPackage,
@@ -65,9 +66,7 @@ def requests_of(
 
     Raises UserError for a folder without a model, and as `request_of` does.
     """
-    folders = sorted(path.parent for path in models.glob("*/model.json"))
-    if not folders:
-        raise UserError(f"{models}: no model (<definition>/model.json) in it. Run the train step first.")
+    folders = model_folders(models).values()
     return [request_of(folder, evaluation, baseline, lineage, classes) for folder in folders]
 
 

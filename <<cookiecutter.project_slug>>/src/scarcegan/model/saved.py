@@ -1,0 +1,16 @@
+"""Saved models: where they lie below a folder. Standard library only, so that a Lambda function can import it."""
+
+from pathlib import Path
+
+from scarcegan.errors import UserError
+
+
+def model_folders(folder: Path) -> dict[str, Path]:
+    """Business definition -> the folder of its model, in name order: every folder/<definition> that has a model.json.
+
+    Raises UserError if there is none.
+    """
+    found = {path.parent.name: path.parent for path in sorted(folder.glob("*/model.json"))}
+    if not found:
+        raise UserError(f"{folder}: no model (<definition>/model.json) in it. Run the train step first.")
+    return found

@@ -20,24 +20,26 @@ os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "<<cookiecutter.project_slug>>" / "src"))
 
 import numpy as np
+from default_settings import default_settings
 
 PUBLISHED = {"trunk": (15, 21, 8), "bins": 0, "expert": False, "anchor": False, "unlabelled_weight": 0.0}
 FEATURES, ROWS, CLASSES, BATCH, LATENT = 38, 100_000, 2, 64, 10
 SECONDS = 3.0  # of measuring, after warming up; of the processor's time, so that neighbours on the machine do not count
 
 
-def program(members: int = 1, features: int = FEATURES, rows: int = ROWS, iterations: int = 250, **change) -> Callable:
-    """A call that runs `iterations` iterations of `members` members on random rows."""
+def program(networks: int = 1, features: int = FEATURES, rows: int = ROWS, iterations: int = 250, **change) -> Callable:
+    """A call that runs `iterations` iterations of `networks` networks on random rows."""
     from scarcegan.model.gan import scarcegan
+    from scarcegan.model.gan.settings import GanSettings
 
     rng = np.random.default_rng(0)
     labelled = rng.normal(size=(6000, features)).astype(np.float32)
     unlabelled = rng.normal(size=(rows, features)).astype(np.float32)
     label = np.repeat([0, 1], [5000, 1000])
-    settings = scarcegan.Settings(**(PUBLISHED | {"batch_size": BATCH, "latent": LATENT} | change))
+    settings = default_settings(GanSettings, PUBLISHED | {"batch_size": BATCH, "latent": LATENT} | change)
     edges = np.tile(np.linspace(-2, 2, settings.bins + 1), (features, 1)) if settings.bins else None
-    model = scarcegan.ScarceGAN(features, CLASSES, scarcegan.member_seeds(0, members, 1), settings, edges=edges)
-    pool = scarcegan.pool(labelled, label, unlabelled, np.ones((members, 6000), bool), CLASSES)
+    model = scarcegan.ScarceGAN(features, CLASSES, scarcegan.network_seeds(0, networks, 1), settings, edges=edges)
+    pool = scarcegan.make_pool(labelled, label, unlabelled, np.ones((networks, 6000), bool), CLASSES)
     return scarcegan.Program(model, pool, iterations)
 
 
@@ -53,8 +55,8 @@ def plain(predicting: bool) -> Callable[[], None]:
 
     trunk = keras.Sequential([keras.Input((FEATURES,)), *dense((15, 21, 8))])
     norm = layers.BatchNormalization()
-    made = [layers.Dense(30), norm, layers.LeakyReLU(negative_slope=0.2), layers.Dense(FEATURES)]
-    generator = keras.Sequential([keras.Input((LATENT,)), *made])
+    generator_layers = [layers.Dense(30), norm, layers.LeakyReLU(negative_slope=0.2), layers.Dense(FEATURES)]
+    generator = keras.Sequential([keras.Input((LATENT,)), *generator_layers])
     inputs = keras.Input((FEATURES,))
     classes = keras.Model(inputs, layers.Dense(CLASSES + 1, activation="softmax")(trunk(inputs)))
     source = keras.Model(inputs, layers.Dense(3, activation="softmax")(trunk(inputs)))
@@ -63,26 +65,26 @@ def plain(predicting: bool) -> Callable[[], None]:
     frozen = keras.models.clone_model(trunk)
     frozen.trainable = False
     latent = keras.Input((LATENT,))
-    provoked = keras.Model(latent, frozen(generator(latent)))
-    provoked.compile(
+    generator_and_trunk = keras.Model(latent, frozen(generator(latent)))
+    generator_and_trunk.compile(
         keras.optimizers.Adam(1e-3, beta_1=0.5),
-        lambda real, traits: losses.feature_matching(real, traits) + losses.pull_away(traits),
+        lambda real, generated: losses.feature_matching(real, generated) + losses.pull_away(generated),
     )
     rng = np.random.default_rng(0)
     labelled, unlabelled = rng.normal(size=(6000, FEATURES)), rng.normal(size=(ROWS, FEATURES))
     targets = losses.class_targets(CLASSES, 0.7).numpy()[np.arange(BATCH) % CLASSES]
-    open_, fake = np.tile([0.7, 0.3, 0], (BATCH, 1)), np.tile([0.0, 0, 1], (BATCH, 1))
+    unlabelled_targets, generated_targets = np.tile([0.7, 0.3, 0], (BATCH, 1)), np.tile([0.0, 0, 1], (BATCH, 1))
 
     def iteration() -> None:
         noise = rng.normal(size=(BATCH, LATENT))
         real = unlabelled[rng.integers(0, ROWS, BATCH)]
         generated = generator.predict(noise, verbose=0) if predicting else generator(tf.constant(noise)).numpy()
         classes.train_on_batch(labelled[rng.integers(0, 6000, BATCH)], targets)
-        source.train_on_batch(real, open_)
-        source.train_on_batch(generated, fake)
+        source.train_on_batch(real, unlabelled_targets)
+        source.train_on_batch(generated, generated_targets)
         frozen.set_weights(trunk.get_weights())
-        traits = trunk.predict(real, verbose=0) if predicting else trunk(tf.constant(real)).numpy()
-        provoked.train_on_batch(noise, traits)
+        real_features = trunk.predict(real, verbose=0) if predicting else trunk(tf.constant(real)).numpy()
+        generator_and_trunk.train_on_batch(noise, real_features)
 
     return iteration
 
@@ -122,33 +124,33 @@ def main() -> None:
     print(f"{'':38}{'iterations/s':>14}{'against plain':>15}{'without predict':>17}")
     for words, speed in (("plain train_on_batch loop", with_predict), ("  the same without predict", without)):
         print(f"{words:38}{speed:14,.1f}", flush=True)
-    for members in (1, 3, 10):
-        speed = compiled_rate(members=members)
-        name = f"compiled, {members} member{'s' * (members > 1)} (per member x {members})"
+    for networks in (1, 3, 10):
+        speed = compiled_rate(networks=networks)
+        name = f"compiled, {networks} network{'s' * (networks > 1)} (per network x {networks})"
         print(f"{name:38}{speed:14,.0f}{speed / with_predict:14,.0f}x{speed / without:16,.0f}x", flush=True)
     scaling()
 
 
 def scaling() -> None:
-    """How the speed of one member changes with the size of the data and of the network."""
-    print("\none member, how iterations/s change")
+    """How the speed of one network changes with the size of the data and of the network."""
+    print("\none network, how iterations/s change")
     for words, options in (
         ("1,000 unlabelled rows", {"rows": 1_000}),
         ("1,000,000 unlabelled rows", {"rows": 1_000_000}),
         ("8 features", {"features": 8}),
         ("100 features", {"features": 100}),
-        ("the project's default settings", default_settings()),
+        ("the project's default settings", project_settings()),
     ):
         print(f"{words:38}{compiled_rate(**options):14,.0f}", flush=True)
 
 
-def default_settings() -> dict:
-    """gan.Settings as they are, in place of the published ones."""
+def project_settings() -> dict:
+    """The settings of a new project, in place of the published ones."""
     from dataclasses import asdict
 
-    from scarcegan.model.gan.scarcegan import Settings
+    from scarcegan.model.gan.settings import GanSettings
 
-    return asdict(Settings())
+    return asdict(default_settings(GanSettings, {}))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def even_weights(labelled: np.ndarray, rare: np.ndarray) -> np.ndarray:
     """Weights [n] of scaled labelled rows: 1, and of rare rows by how many there are around each, 1 on average."""
     from scarcegan.model import evenness
 
-    return evenness.among_all(np.clip(labelled, -4, 4), rare, 1.0)
+    return evenness.weigh_rare_rows(np.clip(labelled, -4, 4), rare, 1.0)
 
 
 def preprocessing(labelled: np.ndarray, unlabelled: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from default_settings import default_settings
 
 from kddcup99.compare import LOOKED_AT, MEMBERS, Rated, even_weights, folds
 from kddcup99.protocol import Draw
@@ -29,7 +30,7 @@ CHOSEN = {"bins": 16, "learning_rate": 3e-3, "unsupervised_weight": 0.2}
 
 @dataclass(frozen=True)
 class Variant:
-    """A change of the default: settings of gan.Settings, or how many members there are, or leaving the networks out."""
+    """A change of the default: of the settings, of how many members there are, or leaving the networks out."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     network: bool = True
@@ -109,7 +110,7 @@ class Scaled:
         from scarcegan.model import preprocessing
 
         unlabelled = draw.unlabelled[: len(draw.unlabelled) // 1_000 * 1_000]  # the same number for every draw
-        scaling = preprocessing.learn(np.concatenate([draw.labelled.values, unlabelled]), draw.task.features)
+        scaling = preprocessing.learn_scaling(np.concatenate([draw.labelled.values, unlabelled]), draw.task.features)
         raw = {"asked": draw.test.values, "own": draw.labelled.values, "unlabelled": unlabelled[:LOOKED_AT]}
         rows, wide = (
             {name: scaling(values, bound=bound).numpy() for name, values in raw.items()}
@@ -123,8 +124,8 @@ class Scaled:
         """The rows with their distance to some of the unlabelled ones."""
         from scarcegan.model.trees import boosting, neighbours
 
-        near = neighbours.learn(self.wide["unlabelled"], settings.neighbours, seed)
-        return {name: boosting.inputs(rows, self.wide[name], near).numpy() for name, rows in self.rows.items()}
+        near = neighbours.draw_neighbours(self.wide["unlabelled"], settings.neighbours, seed)
+        return {name: boosting.tree_inputs(rows, self.wide[name], near).numpy() for name, rows in self.rows.items()}
 
 
 def scores(rows: dict[str, np.ndarray], score: Callable[[np.ndarray], np.ndarray]) -> Scores:
@@ -142,19 +143,21 @@ class Runner:
     _program: Any = None
 
     def __call__(self, draw: Draw) -> Rated:
-        from scarcegan.model.gan import scarcegan
+        from scarcegan.model.gan.settings import GanSettings
+        from scarcegan.model.trees.settings import TreeSettings
 
-        settings = replace(scarcegan.Settings(), **CHOSEN | self.variant.settings)
+        changes = CHOSEN | self.variant.settings
+        settings, trees = default_settings(GanSettings, changes), default_settings(TreeSettings, changes)
         scaled = Scaled.of(draw, self.variant.members)
         odds: list[Scores] = []
         if self.variant.network:
-            same = replace(settings, boosting=0, neighbours=0, caution=0.0)  # networks are trained without these
+            same = replace(settings, caution=0.0)  # networks are trained without it
             found = KEPT.get(draw, (same, self.variant.members), lambda: self._networks(draw, scaled, settings))
             odds.append(cautious(found, 1.0, settings.caution))
-        if settings.boosting:
-            what = (settings.boosting, settings.neighbours, settings.even)
-            found = KEPT.get(draw, what, lambda: self._trees(draw, scaled, settings))
-            odds.append(cautious(found, settings.boosting_weight, settings.caution))
+        if trees.boosting:
+            what = (trees.boosting, trees.neighbours, trees.even)
+            found = KEPT.get(draw, what, lambda: self._trees(draw, scaled, trees))
+            odds.append(cautious(found, trees.boosting_weight, trees.caution))
         whole = {name: sum(part[name] for part in odds) for name in scaled.rows}
         own = [np.flatnonzero(~seen) for seen in scaled.seen]
         place = np.concatenate(own)
@@ -173,10 +176,10 @@ class Runner:
         from scarcegan.model.gan import scarcegan
 
         labelled, members = scaled.rows["own"], len(scaled.seen)
-        edges = preprocessing.edges(np.concatenate([labelled, scaled.unlabelled]), settings.bins)
-        seeds = scarcegan.member_seeds(draw.seed, 1, members)
+        edges = preprocessing.bin_edges(np.concatenate([labelled, scaled.unlabelled]), settings.bins)
+        seeds = scarcegan.network_seeds(draw.seed, 1, members)
         model = scarcegan.ScarceGAN(labelled.shape[1], 2, seeds, settings, self.variant.iterations, edges)
-        pool = scarcegan.pool(labelled, scaled.rare.astype(int), scaled.unlabelled, scaled.seen, 2, settings.even)
+        pool = scarcegan.make_pool(labelled, scaled.rare.astype(int), scaled.unlabelled, scaled.seen, 2, settings.even)
         model = self._train(model, pool)
         return scores(scaled.rows, lambda rows: log_odds(model, rows))
 
@@ -186,8 +189,8 @@ class Runner:
         from scarcegan.model.trees import boosting
 
         rows = scaled.read_by_trees(settings, draw.seed)
-        weight = evenness.among_all(scaled.rows["own"], scaled.rare, settings.even)
-        trees = boosting.learn(rows["own"], scaled.rare, weight, scaled.seen, settings.boosting, draw.seed)
+        weight = evenness.weigh_rare_rows(scaled.rows["own"], scaled.rare, settings.even)
+        trees = boosting.grow_trees(rows["own"], scaled.rare, weight, scaled.seen, settings.boosting, draw.seed)
         return scores(rows, trees.log_odds)
 
     def _train(self, model: Any, pool: Any) -> Any:
@@ -199,7 +202,7 @@ class Runner:
         else:
             for mine, fresh in zip(variables(self._program.model), variables(model), strict=True):
                 mine.assign(fresh)
-            self._program.feed(pool, model.seeds)
+            self._program.draw_from(pool, model.seeds)
         for part in range(PARTS):
             self._program(part * self._program.iterations)
         return self._program.model
@@ -208,7 +211,7 @@ class Runner:
 def cautious(found: Scores, weight: float, caution: float) -> Scores:
     """Log odds as they count: bounded, times their weight."""
     import tensorflow as tf
-    from scarcegan.model.gan.networks import bounded
+    from scarcegan.model.member import bounded
 
     return {name: weight * bounded(tf.constant(each, tf.float32), caution).numpy() for name, each in found.items()}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scarcegan.evaluation.selection import Candidate, choose, unknown_threshold
+from scarcegan.evaluation.selection import Candidate, choose_candidate, unknown_threshold
 
 RARE = 1
 LABEL = np.array([1, 0, 1, 0, 0, 1, 0, 0])
@@ -15,8 +15,8 @@ NOBODY = np.zeros(8)
 
 
 def pick(definition, *rarities, unknown=NOBODY, label=LABEL, share=0.0):
-    candidates = [Candidate(100 * (i + 1), rarity, unknown) for i, rarity in enumerate(rarities)]
-    return choose(definition, candidates, label, RARE, share)
+    candidates = [Candidate(rarity, unknown) for rarity in rarities]
+    return choose_candidate(definition, candidates, label, RARE, share)
 
 
 def test_highest_recall_goes_as_low_as_the_precision_floor_allows():
@@ -54,10 +54,10 @@ def test_fewest_unknown_keeps_the_recall_within_its_tolerance():
     """Candidate 0 finds all and calls two of eight unknown; candidate 1 calls none unknown and finds two of three."""
     two = np.array([0, 0, 0, 0, 0, 0, 1, 1.0])
     weak = np.array([0.9, 0.5, 0.8, 0.5, 0.5, 0.1, 0.5, 0.5])
-    candidates = [Candidate(1, PERFECT, two), Candidate(2, weak, NOBODY)]
+    candidates = [Candidate(PERFECT, two), Candidate(weak, NOBODY)]
     for tolerance, kept in ((0.05, 0), (0.9, 1)):
         definition = {"keep": "fewest_unknown", "recall_tolerance": tolerance}
-        assert choose(definition, candidates, LABEL, RARE, 0.25).candidate == kept
+        assert choose_candidate(definition, candidates, LABEL, RARE, 0.25).candidate == kept
 
 
 def test_unlabelled_rows_count_for_the_share_of_unknown_alone():

@@ -25,7 +25,7 @@ def test_few_rare_rows_told_apart_perfectly_still_give_a_finite_slope_and_keep_t
 
 def test_a_ranking_that_is_upside_down_is_doubted_not_reversed():
     score = np.linspace(-1, 1, 50)
-    assert delivered.calibrate(score, score < -0.5, score).slope == delivered.FLAT
+    assert delivered.calibrate(score, score < -0.5, score).slope == delivered.LEAST_SLOPE
 
 
 def test_unknown_is_the_share_of_known_rows_that_are_less_strange():
@@ -41,23 +41,23 @@ def test_distance_is_to_the_nearest_class_in_the_spread_within_classes():
     rows = rng.normal(size=(200, 2)).astype(np.float32)
     label = np.repeat([0, 1], 100)
     rows[label == 1, 0] += 10
-    far = distance.learn(rows, label)
+    far = distance.learn_distance(rows, label)
     asked = np.array([[0, 0], [10, 0], [5, 0], [5, 50]], np.float32)
     near0, near1, between, off = far(asked).numpy()
     assert max(near0, near1) < 0.5 < 2 < between < off
-    shuffled = distance.learn(rows[::-1].copy(), label[::-1].copy())
+    shuffled = distance.learn_distance(rows[::-1].copy(), label[::-1].copy())
     assert shuffled(asked).numpy() == pytest.approx(far(asked).numpy(), abs=1e-3)
 
 
 def test_distance_takes_one_row_a_class_and_constant_columns():
     rows = np.array([[0, 1], [4, 1]], np.float32)
-    found = distance.learn(rows, np.array([0, 1]))(rows).numpy()
+    found = distance.learn_distance(rows, np.array([0, 1]))(rows).numpy()
     assert found == pytest.approx([0, 0], abs=1e-3)
 
 
 def test_the_rare_class_goes_before_unknown_and_unknown_before_the_negatives():
-    flat = delivered.Calibration(1.0, 0.0, np.linspace(0, 1, delivered.QUANTILES).astype(np.float32))
-    model = delivered.Delivered(None, None, None, flat, rare_threshold=0.5, unknown_threshold=0.95)
+    flat = delivered.Calibration(1.0, 0.0, np.linspace(0, 1, delivered.KNOTS).astype(np.float32))
+    model = delivered.Delivered(None, [], None, flat, rare_threshold=0.5, unknown_threshold=0.95)
     negatives = tf.constant([[0.2, 0.8]] * 4)
     rarity, unknown = tf.constant([0.5, 0.4, 0.4, 0.9]), tf.constant([0.0, 0.95, 0.9, 0.99])
     assert model.label(negatives, rarity, unknown).numpy().tolist() == [2, 3, 1, 2]

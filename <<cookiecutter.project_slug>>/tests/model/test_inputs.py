@@ -9,7 +9,7 @@ from scarcegan.data.categories import code
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.evaluation.explain import reference
 from scarcegan.model import delivered, distance, lookups, scorer
-from scarcegan.model.inputs import learn
+from scarcegan.model.inputs import learn_inputs
 from scarcegan.model.lookups import Lookup
 from scarcegan.steps import train
 from tiny_splits import DEFINITIONS, write
@@ -37,29 +37,50 @@ def users(label, first=0, called=TEXTS, missing=True):
     return FeatureTable(ids, day, label, ("a", "protocol", "b"), values, {"protocol": texts})
 
 
-def trained(folder, called=TEXTS):
-    """A short training with a category; the folder of its model."""
-    train.main(splits(folder, called))
+def trained(folder, called=TEXTS, **more):
+    """A short training with a category; the folder of its model. more: see tiny_splits.command."""
+    train.main(splits(folder, called, **more))
     return folder / "out" / "models" / "best_ranking"
 
 
-def splits(folder, called=TEXTS):
+def splits(folder, called=TEXTS, **more):
     """Splits below `folder`; the command line that reads them."""
     labelled, validation = [0] * 20 + [1] * 14 + [2] * 8, [0] * 8 + [1] * 6 + [2] * 4 + [-1] * 6
-    words = write(folder, users(labelled, 0, called), users(validation, 200, called))
+    words = write(folder, users(labelled, 0, called), users(validation, 200, called), **more)
     write_features(users([-1] * 30, 100, called), folder / "unlabelled")
     return words
 
 
+def asked():
+    """Users to score, some of whom have a category that no training row has."""
+    rows = users([0, 1, 2, -1] * 5, 300).values
+    rows[:3, 1] = [code("never seen"), NAN, 0.5]
+    return rows
+
+
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("categories"))
+def model_and_answers(tmp_path_factory):
+    """The folder of a trained model, and what the graph of each definition said of `asked` when it was saved."""
+    answers, save = [], delivered.save
+
+    def ask_and_save(whole, *more):
+        answers.append({key: value.numpy() for key, value in whole(asked()).items()})
+        save(whole, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivered, "save", ask_and_save)
+        return trained(tmp_path_factory.mktemp("categories")), answers
+
+
+@pytest.fixture(scope="module")
+def model(model_and_answers):
+    return model_and_answers[0]
 
 
 def test_the_frequent_codes_get_a_column_and_the_rare_ones_share_one(monkeypatch):
-    monkeypatch.setattr(lookups, "MOST", 2)
+    monkeypatch.setattr(lookups, "MOST_COLUMNS", 2)
     values = np.array([9] * 5 + [3] * 6 + [7] * 5 + [1] * 4 + [NAN], np.float32)
-    found = lookups.learn(values)
+    found = lookups.learn_lookup(values)
     assert found == Lookup(codes=(3, 9), missing=True)  # 7 is as frequent as 9 and comes later, 1 has fewer than 5 rows
     assert found.columns(np.array([3, 7, 1, NAN, 12345], np.float32)).tolist() == [
         [1, 0, 0, 0],
@@ -71,15 +92,15 @@ def test_the_frequent_codes_get_a_column_and_the_rare_ones_share_one(monkeypatch
 
 
 def test_a_category_missing_only_when_scoring_is_other():
-    found = lookups.learn(np.array([7] * 5, np.float32))
+    found = lookups.learn_lookup(np.array([7] * 5, np.float32))
     assert found.columns(np.array([NAN], np.float32)).tolist() == [[0, 1]]
 
 
 def test_the_graph_does_what_numpy_does_and_leaves_numbers_alone():
     rows = np.array([[1, 7, 5], [2, 7, NAN], [3, 3, 7]] * 5 + [[4, NAN, 9]], np.float32)
-    layer = learn(rows, ["a", "kind", "b"], {"kind": {}}, "standard")
+    layer = learn_inputs(rows, ["a", "kind", "b"], {"kind": {}}, "standard")
     asked = np.concatenate([rows, np.array([[0, 99, 0], [0, np.inf, 0], [0, -1, 0]], np.float32)])
-    plain = learn(rows[:, [0, 2]], ["a", "b"], {})
+    plain = learn_inputs(rows[:, [0, 2]], ["a", "b"], {})
     out = layer(asked).numpy()
     assert layer.width == out.shape[1] == layer.numeric_width + 4
     np.testing.assert_array_equal(out[:, : layer.numeric_width], plain(asked[:, [0, 2]]).numpy())
@@ -88,7 +109,7 @@ def test_the_graph_does_what_numpy_does_and_leaves_numbers_alone():
 
 def test_other_methods_get_the_columns_of_the_model_from_its_model_json():
     names, texts = ("a", "kind", "b"), {"kind": {"tcp": 7}}
-    found = lookups.facts([(1, Lookup((7, 3), missing=True))], names, texts)
+    found = lookups.category_facts([(1, Lookup((7, 3), missing=True))], names, texts)
     assert found == {"kind": {"columns": [7, 3], "missing": True, "texts": {"tcp": 7}}}
     expand = lookups.expander(json.loads(json.dumps({"categories": found})), names)
     rows = np.array([[1.5, 3, 2], [NAN, NAN, 4]], np.float32)
@@ -102,25 +123,25 @@ def test_the_usual_category_is_the_most_frequent_one():
 
 
 def test_a_table_of_categories_alone_is_learnt():
-    layer = learn(np.array([[7.0], [7], [7], [7], [7]], np.float32), ["kind"], {"kind": {}})
+    layer = learn_inputs(np.array([[7.0], [7], [7], [7], [7]], np.float32), ["kind"], {"kind": {}})
     assert layer.numeric_width == 0 and layer(np.array([[7], [8]], np.float32)).numpy().tolist() == [[1, 0], [0, 1]]
 
 
 def test_one_training_row_in_fifty_forgets_its_category_and_nothing_else():
     rows = np.column_stack([np.arange(5000) % 5, np.arange(5000)]).astype(np.float32)
-    layer = learn(rows, ["kind", "a"], {"kind": {}})
+    layer = learn_inputs(rows, ["kind", "a"], {"kind": {}})
     out = layer(rows).numpy()
-    forgetful = layer.forgetful(out, seed=1)
-    changed = (out != forgetful).any(axis=1)
+    forgotten = layer.forget_categories(out, seed=1)
+    changed = (out != forgotten).any(axis=1)
     assert 0.01 < changed.mean() < 0.03
-    assert (forgetful[changed][:, 1:].tolist()) == [[0, 0, 0, 0, 0, 1]] * changed.sum()
-    np.testing.assert_array_equal(out[:, 0], forgetful[:, 0])
-    assert (layer.forgetful(out, seed=1) == forgetful).all()
+    assert (forgotten[changed][:, 1:].tolist()) == [[0, 0, 0, 0, 0, 1]] * changed.sum()
+    np.testing.assert_array_equal(out[:, 0], forgotten[:, 0])
+    assert (layer.forget_categories(out, seed=1) == forgotten).all()
 
 
 def test_rows_without_categories_are_not_touched():
     rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    assert (learn(rows, ["a", "b", "c"], {}).forgetful(rows, 7) == rows).all()
+    assert (learn_inputs(rows, ["a", "b", "c"], {}).forget_categories(rows, 7) == rows).all()
 
 
 def test_a_category_no_labelled_row_has_is_some_three_standard_deviations_far_however_many_there_are():
@@ -129,7 +150,7 @@ def test_a_category_no_labelled_row_has_is_some_three_standard_deviations_far_ho
     for kinds in (2, 20):
         numbers, kind = rng.normal(size=(1000, 4)), rng.integers(0, kinds, 1000)
         rows = np.column_stack([numbers, np.eye(kinds + 1)[kind]]).astype(np.float32)
-        far = distance.learn(rows, label, numbers=4)
+        far = distance.learn_distance(rows, label, numeric_width=4)
         asked = np.zeros((3, 4 + kinds + 1), np.float32)
         asked[0, 4], asked[1, -1], asked[2, [0, 4]] = 1, 1, [3.5, 1]
         usual, unseen, odd_number = np.sqrt(np.expm1(far(asked).numpy()))
@@ -163,7 +184,7 @@ def test_the_model_reads_the_category(model):
 
 def test_other_names_for_the_same_categories_change_nothing_but_the_names(model, tmp_path):
     other = ("udp", "größe", "tcp", "ü")
-    renamed = trained(tmp_path, other)
+    renamed = trained(tmp_path, other, definitions={"best_ranking": DEFINITIONS["best_ranking"]})
     label = [0, 1, 2, -1] * 5
     one, two = scorer.load(model), scorer.load(renamed)
     before, after = one.score(users(label, 300).values), two.score(users(label, 300, other).values)
@@ -173,13 +194,9 @@ def test_other_names_for_the_same_categories_change_nothing_but_the_names(model,
     assert list(two.categories["protocol"]) == list(other)
 
 
-def test_the_saved_model_equals_the_keras_model_with_categories(tmp_path, monkeypatch):
-    saved, save = [], delivered.save
-    monkeypatch.setattr(delivered, "save", lambda whole, *more: saved.append(whole) or save(whole, *more))
-    train.main(splits(tmp_path))
-    rows = users([0, 1, 2, -1] * 5, 300).values
-    rows[:3, 1] = [code("never seen"), NAN, 0.5]
-    for name, whole in zip(DEFINITIONS, saved, strict=True):
-        found, expected = scorer.load(tmp_path / "out" / "models" / name).score(rows), whole(rows)
+def test_the_saved_model_equals_the_keras_model_with_categories(model_and_answers):
+    model, answers = model_and_answers
+    for name, expected in zip(DEFINITIONS, answers, strict=True):
+        found = scorer.load(model.parent / name).score(asked())
         for key in ("probabilities", "rarity", "unknown", "label"):
-            assert getattr(found, key) == pytest.approx(expected[key].numpy(), abs=1e-5)
+            assert getattr(found, key) == pytest.approx(expected[key], abs=1e-5)

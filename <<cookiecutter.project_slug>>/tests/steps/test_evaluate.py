@@ -20,7 +20,7 @@ from scarcegan.model.simple import simple_models
 from scarcegan.steps import evaluate
 from step_arguments import arguments
 
-FIT = simple_models.fit
+FIT = simple_models.train_simple_models
 GOOD, POOR = (1.5, 0.0, 0.0), (0.0, 0.0, 1.0)  # rarity from deposits, which tell; from nights, which do not
 
 
@@ -48,7 +48,7 @@ def run(place, *more, definition="good", bootstrap=60, report=False, fit=FIT, **
     outputs = [f"--{output}-out={place / output}" for output in ("evaluation", "gate")]
     changes |= {"classes": ",".join(tiny.CLASSES), "gate_definition": definition, "bootstrap": bootstrap}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate.simple_models, "fit", functools.partial(fit, seeds=1))
+        patch.setattr(evaluate.simple_models, "train_simple_models", functools.partial(fit, seeds=1))
         if not report:
             patch.setattr(evaluate.page, "write", lambda path, found, about: path.write_text("not drawn"))
         evaluate.main([*channels, *outputs, *arguments("evaluate", **changes), *more])

@@ -1,8 +1,12 @@
 """The train step on sixty users: four models, the printed lines, a killed training, and what it refuses."""
 
+import contextlib
 import csv
+import functools
+import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,28 +18,48 @@ import tensorflow as tf
 
 from scarcegan.data.schema import write_features
 from scarcegan.errors import UserError
-from scarcegan.model import delivered, learnt_from, scorer
+from scarcegan.model import delivered, learnt_from, member, scorer
+from scarcegan.model.gan import member as gan_member
 from scarcegan.model.gan import scarcegan, training
+from scarcegan.model.gan.settings import GanSettings
 from scarcegan.steps import train
-from tiny_splits import CLASSES, DEFINITIONS, NAMES, command, table, write
+from tiny_splits import CLASSES, DEFINITIONS, NAMES, command, settings, table, write
 
 LINE = re.compile(
     r"Iteration=(\d+); Discriminator_Supervised_Loss=[\d.]+; Discriminator_UnSupervised_Loss=[\d.]+; "
     r"Generator_Loss=[\d.]+; Accuracy_Supervised=[\d.]+;"
 )
+ONE = {"best_ranking": DEFINITIONS["best_ranking"]}  # where one model shows it: exporting takes seconds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_program():
+    """Programs without XLA, whose compilation takes seconds; test_gan.py shows that they do the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan_member, "Program", functools.partial(scarcegan.Program, compiled=False))
+        yield
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A finished training, with what it printed."""
+    """A finished training that kept checkpoints, with what it printed."""
     folder = tmp_path_factory.mktemp("train")
-    import contextlib
-    import io
-
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        train.main(write(folder))
+        train.main([*write(folder), "--checkpoints", str(folder / "checkpoints")])
     return folder, said.getvalue()
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """At which iterations the program was called."""
+    calls, call = [], scarcegan.Program.__call__
+    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
+    return calls
+
+
+def facts_of(folder, out="out"):
+    return json.loads((folder / out / "models" / "best_ranking" / "model.json").read_text())
 
 
 def test_a_model_remembers_whose_labels_it_saw_and_nobody_else(done):
@@ -67,7 +91,7 @@ def test_each_report_prints_the_line_the_cloud_reads(done):
     assert len(said.splitlines()) == 3
 
 
-def test_the_curves_have_a_row_per_report_and_member(done):
+def test_the_curves_have_a_row_per_report_and_network(done):
     folder, _ = done
     with (folder / "out" / "curves" / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -110,149 +134,150 @@ def test_other_columns_are_refused_by_name(done):
         model.score(np.zeros((1, 3), np.float32), ("a", "c", "flat"))
 
 
-def test_the_saved_model_equals_the_keras_model(tmp_path):
-    words = write(tmp_path)
-    parse = train.parser()
-    train.add_settings(parse)
-    args = parse.parse_args(words)
+@pytest.fixture(scope="module")
+def remembered(tmp_path_factory):
+    """A training whose networks and trees are still in memory, its validation table, and the model that it saved.
+
+    Rare users and some busy ones lie so far out that, clipped, they are alike: only the trees' neighbours tell them.
+    """
+    folder = tmp_path_factory.mktemp("remembered")
+    crowd, far = table([0] * 300 + [1] * 200 + [2] * 6), table([0] * 8 + [1] * 6 + [2] * 4, 200)
+    for users, busy in ((crowd, 494), (far, 8)):
+        users.values[busy:, 0] = 3.0
+        users.values[busy:, 1] = np.where(users.label[busy:] == 2, 1e6, 1e4)
+    args = train.parser().parse_args(write(folder, crowd, far, definitions=ONE))
     splits = train.read_splits(args)
-    settings = scarcegan.Settings(trunk=(6, 4), bins=2, batch_size=12)
-    trained = train.fit(splits, settings, args, Untracked())
-    train.choose_and_save(trained, splits, {"best_ranking": DEFINITIONS["best_ranking"]}, facts(), args)
-    rows = splits.validation.values
-    found = scorer.load(tmp_path / "out" / "models" / "best_ranking").score(rows)
-    logits, _ = trained.discriminator(trained.preprocessing(rows)[None])
+    rows = train.training_rows(splits, args)
+    trained = train.train_members(rows, args, report=lambda evaluation: None)
+    train.save_models(trained, rows, splits, args)
+    return trained, rows, far, scorer.load(folder / "out" / "models" / "best_ranking")
+
+
+def test_the_saved_model_equals_the_keras_model(remembered):
+    trained, rows, far, model = remembered
+    found = model.score(far.values)
+    trained.networks.layer([e.iteration for e in trained.networks.evaluations].index(model.facts["iterations"]))
+    logits, _ = trained.networks.discriminator(rows.inputs(far.values)[None])
     negatives = tf.nn.softmax(tf.reduce_mean(logits[..., :2], axis=0)).numpy()
     rest = found.probabilities[:, :2] / (1 - found.rarity[:, None])
     assert rest == pytest.approx(negatives, abs=1e-5)
 
 
-def test_the_saved_model_is_as_sure_as_the_scores_it_was_chosen_by(tmp_path):
-    """Networks and trees in the saved graph, against what training saw of the validation users.
-
-    Rare users and some busy ones lie so far out that, clipped, they are alike: only the trees' neighbours tell them.
-    """
-    crowd, far = table([0] * 300 + [1] * 200 + [2] * 6), table([0] * 8 + [1] * 6 + [2] * 4, 200)
-    for users, busy in ((crowd, 494), (far, 8)):
-        users.values[busy:, 0] = 3.0
-        users.values[busy:, 1] = np.where(users.label[busy:] == 2, 1e6, 1e4)
-    words = write(tmp_path, labelled=crowd, validation=far)
-    parse = train.parser()
-    train.add_settings(parse)
-    args = parse.parse_args(words)
-    splits = train.read_splits(args)
-    trained = train.fit(splits, scarcegan.Settings(trunk=(6, 4), bins=2, batch_size=12), args, Untracked())
-    train.choose_and_save(trained, splits, {"best_ranking": DEFINITIONS["best_ranking"]}, facts(), args)
-    model = scorer.load(tmp_path / "out" / "models" / "best_ranking")
-    (look,) = (look for look in trained.looks if look.iteration == model.facts["iterations"])
-    known = trained.unseen.label >= 0
-    odds = look.rare[known], trained.unseen.label[known] == splits.rare
-    expected = delivered.calibrate(*odds, look.unknown[known]).rarity(look.rare[-len(far) :])
+def test_the_saved_model_is_as_sure_as_the_scores_it_was_chosen_by(remembered):
+    """Networks and trees in the saved graph, against what training saw of the validation users."""
+    trained, rows, far, model = remembered
+    version = [e.iteration for e in trained.networks.evaluations].index(model.facts["iterations"])
+    scores, label = trained.held_out[version], rows.held_out_label
+    expected = delivered.calibrate(scores.rare, label == 2, scores.unknown).rarity(scores.rare[-len(far) :])
     assert np.ptp(expected) > 0.5
     assert model.score(far.values).rarity == pytest.approx(expected, abs=1e-5)
 
 
-def facts():
-    return {"classes": CLASSES, "features": NAMES}
-
-
-class Untracked:
-    """A tracker that keeps nothing."""
-
-    def log(self, figures, step):
-        pass
-
-
-def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(done, tmp_path, monkeypatch):
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(done, tmp_path, monkeypatch, called):
     folder, _ = done
-    kept = str(tmp_path / "checkpoints")
+    words = [*command(folder, "again", ONE), "--checkpoints", str(tmp_path / "checkpoints")]
     save = training.Checkpoint.save
 
-    def save_then_die(self, model, looks):
-        save(self, model, looks)
-        if len(looks) == 2:
+    def save_then_die(self, model, evaluations):
+        save(self, model, evaluations)
+        if len(evaluations) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training.Checkpoint, "save", save_then_die)
     with pytest.raises(KeyboardInterrupt):
-        train.main([*command(folder, "again"), "--checkpoints", kept])
+        train.main(words)
     monkeypatch.setattr(training.Checkpoint, "save", save)
-    calls = []
-    call = scarcegan.Program.__call__
-    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
-    train.main([*command(folder, "again"), "--checkpoints", kept])
-    assert calls == [40]
-    for name in DEFINITIONS:
-        whole, resumed = (scorer.load(folder / out / "models" / name) for out in ("out", "again"))
-        rows = table([0, 1, 2, -1], 300).values
-        assert (whole.score(rows).rarity == resumed.score(rows).rarity).all()
-        assert whole.thresholds == resumed.thresholds
+    called.clear()
+    train.main(words)
+    assert called == [40]
+    curves = [(folder / out / "curves" / "curves.csv").read_text() for out in ("out", "again")]
+    assert curves[0] == curves[1]
+    whole, resumed = (scorer.load(folder / out / "models" / "best_ranking") for out in ("out", "again"))
+    rows = table([0, 1, 2, -1], 300).values
+    assert (whole.score(rows).rarity == resumed.score(rows).rarity).all()
+    assert whole.thresholds == resumed.thresholds
 
 
-def test_a_checkpoint_of_other_code_begins_anew(done, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_code_begins_anew(done, tmp_path, monkeypatch, called):
     folder, _ = done
-    words = [*command(folder, "older"), "--checkpoints", str(tmp_path)]
+    kept = shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
+    words = [*command(folder, "older", ONE), "--checkpoints", str(kept)]
     train.main(words)
-    calls = []
-    call = scarcegan.Program.__call__
-    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: calls.append(at) or call(self, at))
+    assert called == []
+    monkeypatch.setattr(train, "SOURCE", edited(tmp_path, "model/gan/losses.py"))
     train.main(words)
-    assert calls == []
-    monkeypatch.setattr(train, "code_digest", lambda: "of a model that was mended since")
-    train.main(words)
-    assert calls == [0, 20, 40]
+    assert called == [0, 20, 40]
+
+
+def edited(folder, file):
+    """A copy of the package's source below `folder`, in which one file has one more line."""
+    source = folder / "source" / "scarcegan"
+    if not source.exists():
+        shutil.copytree(train.SOURCE / "scarcegan", source, ignore=shutil.ignore_patterns("__pycache__"))
+    (source / file).write_text((source / file).read_text(encoding="utf-8") + "LATER = 1\n", encoding="utf-8")
+    return source.parent
+
+
+def test_the_fingerprint_of_a_checkpoint_changes_with_every_file_that_training_runs(tmp_path, monkeypatch):
+    args = train.parser().parse_args(write(tmp_path))
+    splits = train.read_splits(args)
+    seen = [train.checkpoint_fingerprint(splits, args)]
+    for file in ("model/gan/losses.py", "model/trees/boosting.py", "evaluation/selection.py"):
+        monkeypatch.setattr(train, "SOURCE", edited(tmp_path, file))
+        seen.append(train.checkpoint_fingerprint(splits, args))
+    monkeypatch.setattr(train, "SOURCE", edited(tmp_path, "report/evaluation.py"))
+    assert train.checkpoint_fingerprint(splits, args) == seen[-1], "what training does not run changes nothing"
+    args.alpha = 0.5
+    seen.append(train.checkpoint_fingerprint(splits, args))
+    assert len(set(seen)) == 5
 
 
 def test_without_unlabelled_rows_labelled_ones_stand_in_and_nothing_is_learnt_of_a_crowd(tmp_path, capsys):
-    words = write(tmp_path)
+    words = write(tmp_path, definitions=ONE)
     write_features(table([], 100), tmp_path / "unlabelled")
     train.main(words)
     assert "no unlabelled rows; the labelled ones stand in" in capsys.readouterr().err
-    facts = json.loads((tmp_path / "out" / "models" / "best_ranking" / "model.json").read_text())
-    assert (facts["hyperparameters"]["unlabelled_weight"], facts["hyperparameters"]["neighbours"]) == (0, 0)
+    facts = facts_of(tmp_path)["hyperparameters"]
+    assert (facts["unlabelled_weight"], facts["neighbours"]) == (0, 0)
 
 
 def test_trees_that_nobody_wants_are_not_grown(done, capsys):
     folder, _ = done
-    train.main([*command(folder, "bare"), "--boosting", "0"])
+    train.main(command(folder, "bare", ONE, boosting=0))
     assert "growing" not in capsys.readouterr().err
     bare = scorer.load(folder / "bare" / "models" / "best_ranking")
     assert np.isfinite(bare.score(table([0, 2]).values).rarity).all()
 
 
-def flat_from_the_second_look(monkeypatch):
-    """Looks whose PR-AUC is 0.2, then 0.5 for ever; says at which iterations the program was called."""
-    called = []
-    look, call = training.Looker.__call__, scarcegan.Program.__call__
+def flat_from_the_second_evaluation(monkeypatch):
+    """Evaluations whose PR-AUC is 0.2, then 0.5 for ever."""
+    evaluate = training.Evaluator.__call__
 
-    def judged(self, iteration, figures):
-        return replace(look(self, iteration, figures), pr_auc=np.full(2, 0.2 if iteration == 10 else 0.5))
+    def flat(self, iteration, figures):
+        return replace(evaluate(self, iteration, figures), pr_auc=np.full(2, 0.2 if iteration == 10 else 0.5))
 
-    monkeypatch.setattr(training.Looker, "__call__", judged)
-    monkeypatch.setattr(scarcegan.Program, "__call__", lambda self, at: called.append(at) or call(self, at))
-    return called
+    monkeypatch.setattr(training.Evaluator, "__call__", flat)
 
 
-def test_training_ends_when_validation_stops_rising_and_says_where(done, tmp_path, monkeypatch, capsys):
+def test_training_ends_when_validation_stops_rising_and_says_where(done, tmp_path, monkeypatch, capsys, called):
     folder, _ = done
-    called = flat_from_the_second_look(monkeypatch)
-    words = [*command(folder, "early"), "--reports", "6", "--patience", "2", "--checkpoints", str(tmp_path)]
+    flat_from_the_second_evaluation(monkeypatch)
+    words = [*command(folder, "early", ONE, reports=6, patience=2), "--checkpoints", str(tmp_path)]
     train.main(words)
-    assert called == [0, 10, 20, 30]  # the best look is the second; two more bring nothing
+    assert called == [0, 10, 20, 30]  # the best evaluation is the second; two more bring nothing
     assert "stopped at iteration 40 of 60: validation PR-AUC has not risen for 2 reports" in capsys.readouterr().err
-    facts = json.loads((folder / "early" / "models" / "best_ranking" / "model.json").read_text())
+    facts = facts_of(folder, "early")
     assert facts["stopped_at"] == 40 and facts["stopped_early"]
     curve = (folder / "early" / "curves" / "curves.csv").read_text().splitlines()
     assert curve[-1].startswith("40,")
     train.main(words)  # a training that was killed after it had stopped
     assert called == [0, 10, 20, 30]
-    again = json.loads((folder / "early" / "models" / "best_ranking" / "model.json").read_text())
-    assert again == facts
+    assert facts_of(folder, "early") == facts
 
 
 def test_patience_of_0_and_one_that_is_not_used_up_train_to_the_end(done):
     folder, _ = done
-    facts = json.loads((folder / "out" / "models" / "best_ranking" / "model.json").read_text())
+    facts = facts_of(folder)
     assert facts["stopped_at"] == 60 and not facts["stopped_early"]
 
 
@@ -260,14 +285,14 @@ def test_patience_of_0_and_one_that_is_not_used_up_train_to_the_end(done):
     ("course", "patience", "ends"),
     [([0.1, 0.2, 0.3], 1, False), ([0.3, 0.3], 1, True), ([0.3, 0.2, 0.4], 2, False), ([0.3, 0.2, 0.1], 2, True)],
 )
-def test_a_training_is_stalled_when_its_best_look_is_as_old_as_its_patience(course, patience, ends):
-    looks = [SimpleNamespace(pr_auc=np.array([value - 0.05, value + 0.05, np.nan])) for value in course]
-    assert training.stalled(looks, patience) is ends
-    assert not training.stalled(looks, 0)
+def test_a_training_is_stalled_when_its_best_evaluation_is_as_old_as_its_patience(course, patience, ends):
+    evaluations = [SimpleNamespace(pr_auc=np.array([value - 0.05, value + 0.05, np.nan])) for value in course]
+    assert training.stalled(evaluations, patience) is ends
+    assert not training.stalled(evaluations, 0)
 
 
-def test_a_checkpoint_of_another_training_or_a_torn_one_is_not_taken_up(tmp_path):
-    model = scarcegan.ScarceGAN(3, 3, [1], scarcegan.Settings(trunk=(4,), bins=0))
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_taken_up(tmp_path):
+    model = scarcegan.ScarceGAN(3, 3, [1], settings(GanSettings, trunk=(4,), bins=0))
     training.Checkpoint(tmp_path, "mine").save(model, [])
     assert training.Checkpoint(tmp_path, "mine").path.is_file()
     assert training.Checkpoint(tmp_path, "other").load(model) == []
@@ -309,18 +334,18 @@ def test_no_rare_row_to_choose_by_is_refused(tmp_path):
         train.main(words)
 
 
-def test_a_class_of_one_row_is_seen_by_every_member():
-    """Fold 0 holds the one rare row; the member that leaves fold 0 out keeps it all the same."""
-    seen = train.seen_by(np.array([0, 0, 1, 1]), np.array([2, 0, 0, 0]), seeds=1)
+def test_a_class_of_one_row_is_seen_by_the_model_of_every_fold():
+    """Fold 0 holds the one rare row; the model that leaves fold 0 out keeps it all the same."""
+    seen = member.seen_by_fold(np.array([0, 0, 1, 1]), np.array([2, 0, 0, 0]))
     assert seen.tolist() == [[True, False, True, True], [True, True, False, False]]
 
 
 def test_one_fold_is_trained_on_whole():
-    assert train.seen_by(np.array([0, 0]), np.array([0, 1]), seeds=3).all()
+    assert member.seen_by_fold(np.array([0, 0]), np.array([0, 1])).all()
 
 
-def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypatch):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypatch, empty_database):
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tiny")
     from mlflow.tracking import MlflowClient

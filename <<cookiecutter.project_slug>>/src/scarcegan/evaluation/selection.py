@@ -1,7 +1,7 @@
-"""Selection: what each business definition keeps, chosen on validation rows alone. Pure functions of arrays.
+"""Selection: which version of a model each business definition keeps, and with which thresholds.
 
-A candidate is a checkpoint and its scores on rows that it was not trained on. A choice is a candidate and the
-thresholds that turn its scores into labels. Only the order of the scores matters here.
+Pure functions of arrays. A candidate is a version's scores on held-out rows, on which it was not trained. A choice is a
+candidate and the thresholds that turn its scores into labels; it depends on the order of the scores alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +16,21 @@ from scarcegan.evaluation import metrics
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint's scores [n]; label of row i is known to the caller. unknown is in [0, 1]."""
+    """What one version of a model says of n held-out rows: rarity [n], and unknown [n] in [0, 1]; higher is more so."""
 
-    iteration: int
     rarity: NDArray
     unknown: NDArray
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Candidate number, thresholds, whether the floor was met, and the figures on validation rows."""
+    """What a business definition keeps.
+
+    - candidate: its position among the candidates.
+    - rare, unknown: the thresholds of rarity and of unknown, from which on a row is labelled so.
+    - floor_met: whether the definition's floor was reached; True for a definition without one.
+    - validation: figures on the held-out rows: recall, precision, f1, pr_auc, share_unknown, share_unknown_of_known.
+    """
 
     candidate: int
     rare: float
@@ -35,8 +40,11 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the thresholds of one candidate can give: recall, precision, threshold [m], most demanding first."""
+class ThresholdOptions:
+    """The m thresholds that one candidate can have, from high to low, with recall and precision at each, all [m].
+
+    pr_auc: of the candidate, which no threshold changes.
+    """
 
     recall: NDArray
     precision: NDArray
@@ -45,51 +53,65 @@ class Options:
 
     @property
     def f1(self) -> NDArray:
+        """F1 [m] at each threshold."""
         return 2 * self.recall * self.precision / np.maximum(self.recall + self.precision, 1e-12)
 
 
-def options(rare: NDArray, rarity: NDArray) -> Options:
-    """Options on labelled rows: a threshold between each rare row's score and the next lower one."""
+def threshold_options(rare: NDArray, rarity: NDArray) -> ThresholdOptions:
+    """The thresholds worth a choice on labelled rows: rare bool [n] and rarity [n]. Each lies half way between the
+    rarity of a rare row and the next lower one.
+
+    Raises ValueError if no row is rare.
+    """
     at = metrics.threshold_curve(rare, rarity)
     if not len(at.thresholds):
         raise ValueError("no row of the rare class to choose by")
     recall = at.hits[0] / at.positives[0]
     precision = at.hits[0] / at.flagged[0]
-    return Options(recall, precision, _between(at.thresholds, np.unique(rarity)), float(metrics.pr_auc(at)[0]))
+    return ThresholdOptions(recall, precision, _between(at.thresholds, np.unique(rarity)), float(metrics.pr_auc(at)[0]))
 
 
 def _between(thresholds: NDArray, scores: NDArray) -> NDArray:
-    """Halfway from each threshold (itself a score) down to the next lower score; the lowest score stays."""
+    """For each threshold [m], which is one of the ascending scores [k]: half way down to the next lower score. The
+    lowest score has none and is returned as it is.
+    """
     place = np.searchsorted(scores, thresholds)
     return np.where(place > 0, (thresholds + scores[np.maximum(place - 1, 0)]) / 2, thresholds)
 
 
-def best(mask: NDArray, *keys: NDArray) -> int:
-    """Position of the largest first key among `mask`; ties by the next key, then the earliest."""
-    order = np.lexsort((-np.arange(len(mask)), *reversed(keys), mask))
+def best_position(allowed: NDArray, *keys: NDArray) -> int:
+    """Position, among those marked in allowed bool [m], with the largest first key [m]; ties are decided by the next
+    keys, then by the lowest position. Without a marked position, all are allowed."""
+    order = np.lexsort((-np.arange(len(allowed)), *reversed(keys), allowed))
     return int(order[-1])
 
 
-def highest_recall(found: Options, definition: Mapping[str, Any]) -> tuple[int, bool]:
-    """The threshold of highest recall with precision at the floor, or else the most precise one."""
-    kept = found.precision >= definition["precision_floor"]
-    if not kept.any():
-        return best(np.ones_like(kept), found.precision, found.recall), False
-    return best(kept, found.recall, found.precision), True
+def highest_recall(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
+    """Position of the threshold of highest recall whose precision is at least definition["precision_floor"], and True.
+
+    If there is none: position of the threshold of highest precision, and False.
+    """
+    allowed = found.precision >= definition["precision_floor"]
+    if not allowed.any():
+        return best_position(np.ones_like(allowed), found.precision, found.recall), False
+    return best_position(allowed, found.recall, found.precision), True
 
 
-def highest_precision(found: Options, definition: Mapping[str, Any]) -> tuple[int, bool]:
-    """The threshold of highest precision with recall at the floor. Flagging everybody has recall 1, so there is one."""
-    kept = found.recall >= definition["recall_floor"]
-    return best(kept, found.precision, found.recall), bool(kept.any())
+def highest_precision(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
+    """Position of the threshold of highest precision whose recall is at least definition["recall_floor"], and True.
+
+    There always is one, as the lowest threshold has recall 1.
+    """
+    allowed = found.recall >= definition["recall_floor"]
+    return best_position(allowed, found.precision, found.recall), bool(allowed.any())
 
 
-def best_f1(found: Options, definition: Mapping[str, Any]) -> tuple[int, bool]:
-    """The threshold of highest F1."""
-    return best(np.ones(len(found.f1), bool), found.f1, found.recall), True
+def best_f1(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
+    """Position of the threshold of highest F1, and True; the definition is not read."""
+    return best_position(np.ones(len(found.f1), bool), found.f1, found.recall), True
 
 
-THRESHOLD: dict[str, Callable[[Options, Mapping[str, Any]], tuple[int, bool]]] = {
+THRESHOLD: dict[str, Callable[[ThresholdOptions, Mapping[str, Any]], tuple[int, bool]]] = {
     "highest_recall": highest_recall,
     "highest_precision": highest_precision,
     "highest_pr_auc": best_f1,
@@ -97,20 +119,23 @@ THRESHOLD: dict[str, Callable[[Options, Mapping[str, Any]], tuple[int, bool]]] =
 }
 
 
-def choose(
+def choose_candidate(
     definition: Mapping[str, Any], candidates: Sequence[Candidate], label: NDArray, rare: int, known_share: float
 ) -> Choice:
-    """The candidate and thresholds that a definition keeps.
+    """The candidate and thresholds that a business definition keeps.
 
-    label [n]: class, or -1 for unlabelled rows, which count for the share of unknown only. rare: label of the rare
-    class. known_share: share of the labelled rows whose `unknown` may reach the threshold.
-    Raises ValueError without a rare row.
+    - definition: `keep`, a key of THRESHOLD, and the floor or tolerance that goes with it.
+    - candidates: scores of the same n held-out rows, from the earliest version to the latest.
+    - label int [n]: class of each row, or -1 without a label; such rows count for the share of unknown only.
+    - rare: label of the rare class.
+    - known_share: share of the labelled rows whose `unknown` may reach its threshold.
+
+    Raises ValueError if no row is rare.
     """
-    keep = definition["keep"]
-    choices, ranking = [], []
+    keep, labelled = definition["keep"], label >= 0
+    choices = []
     for number, candidate in enumerate(candidates):
-        labelled = label >= 0
-        found = options(label[labelled] == rare, candidate.rarity[labelled])
+        found = threshold_options(label[labelled] == rare, candidate.rarity[labelled])
         place, met = THRESHOLD[keep](found, definition)
         limit = unknown_threshold(candidate.unknown[labelled], known_share)
         figures = {
@@ -122,33 +147,33 @@ def choose(
         }
         figures = {name: float(value) for name, value in figures.items()}
         choices.append(Choice(number, float(found.threshold[place]), limit, met, figures))
-        ranking.append(found.pr_auc)
     return choices[_preferred(keep, definition, choices)]
 
 
 def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choice]) -> int:
-    """Number of the choice that a definition prefers; ties go to the better ranking, then to the later checkpoint."""
+    """Position of the choice that a definition prefers, given one choice per candidate. Ties go to the higher PR-AUC,
+    then to the later candidate."""
 
     def figure(name: str) -> NDArray:
         return np.array([choice.validation[name] for choice in choices])
 
     met = np.array([choice.floor_met for choice in choices])
     later = np.arange(len(choices))
-    everyone = np.ones(len(choices), bool)
+    all_choices = np.ones(len(choices), bool)
     if keep == "highest_recall":
         if not met.any():
-            return best(everyone, figure("precision"), figure("pr_auc"), later)
-        return best(met, figure("recall"), figure("pr_auc"), later)
+            return best_position(all_choices, figure("precision"), figure("pr_auc"), later)
+        return best_position(met, figure("recall"), figure("pr_auc"), later)
     if keep == "highest_precision":
-        return best(met, figure("precision"), figure("pr_auc"), later)
+        return best_position(met, figure("precision"), figure("pr_auc"), later)
     if keep == "highest_pr_auc":
-        return best(everyone, figure("pr_auc"), later)
-    near = figure("recall") >= figure("recall").max() - definition["recall_tolerance"]
-    return best(near, -figure("share_unknown"), figure("pr_auc"), later)
+        return best_position(all_choices, figure("pr_auc"), later)
+    tolerated = figure("recall") >= figure("recall").max() - definition["recall_tolerance"]
+    return best_position(tolerated, -figure("share_unknown"), figure("pr_auc"), later)
 
 
 def unknown_threshold(unknown: NDArray, known_share: float) -> float:
-    """The lowest threshold that at most `known_share` of these scores of labelled rows reach."""
+    """The lowest threshold that at most a share `known_share` of these scores [n] of labelled rows reaches."""
     descending = np.sort(unknown)[::-1]
     allowed = int(known_share * len(unknown))
     if allowed >= len(unknown):
@@ -158,6 +183,9 @@ def unknown_threshold(unknown: NDArray, known_share: float) -> float:
 
 
 def unknown_shares(candidate: Candidate, label: NDArray, rare: float, unknown: float) -> dict[str, float]:
-    """Share of all rows, and of the labelled ones, that would be labelled unknown (the rare class goes first)."""
+    """Share of all rows, and of the labelled ones (label int [n], -1 without), that would be labelled unknown.
+
+    rare, unknown: the thresholds. A row whose rarity reaches its threshold is labelled rare and not unknown.
+    """
     sent = (candidate.rarity < rare) & (candidate.unknown >= unknown)
     return {"share_unknown": float(sent.mean()), "share_unknown_of_known": float(sent[label >= 0].mean())}

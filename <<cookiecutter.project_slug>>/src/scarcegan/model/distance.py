@@ -10,11 +10,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from scarcegan.model.member import TrainingRows
+
 SHRINK = 0.1  # part of the covariance that is replaced by a sphere, so that few rows suffice
 
 
-class Distance(keras.layers.Layer):
-    """Scaled rows [n, features] -> [n], log(1 + squared distance) to the nearest class mean. Make one with `learn`."""
+class ClassDistance(keras.layers.Layer):
+    """Scaled rows [n, width] -> [n]: log(1 + squared distance) to the nearest class mean. `learn_distance` makes one.
+
+    means [classes, width]: of the rows of each class. whitening [width, width]: matrix by which rows are multiplied
+    before distances are taken.
+    """
 
     def __init__(self, means: NDArray, whitening: NDArray) -> None:
         super().__init__(name="distance", trainable=False)
@@ -29,30 +35,46 @@ class Distance(keras.layers.Layer):
         return tf.math.log1p(tf.reduce_min(tf.stack(squares), axis=0))
 
 
-def learn(rows: NDArray, label: NDArray, numbers: int = 0) -> Distance:
-    """From labelled rows [n, features]: class means, and the covariance within classes, shrunk towards a sphere.
+def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> ClassDistance:
+    """The distance to the classes of these labelled rows: scaled rows [n, width], label int [n].
 
-    numbers: how many features, the first, are numbers; 0 is all. The sphere has their size, not that of the 0 and 1 of
-    categories, of which many are nearly constant: a category that no labelled row has then counts like a number some
-    three standard deviations away, and not more the more categories there are.
+    It takes the class means and the covariance within classes, shrunk towards a sphere. numeric_width: how many
+    columns, from the first, are numbers; 0: all. The sphere has their mean variance, not that of the 0 and 1 of
+    categories, many of which are nearly constant. A category that no labelled row has is then about as far as a number
+    three standard deviations away, however many categories there are.
     """
     labels = np.unique(label)
     means = np.stack([rows[label == k].mean(axis=0) for k in labels]).astype(np.float64)
     residuals = rows - means[np.searchsorted(labels, label)]
     covariance = residuals.T @ residuals / len(rows)
     width = len(covariance)
-    size = numbers or width
+    size = numeric_width or width
     sphere = max(np.trace(covariance[:size, :size]) / size, 1e-6)
     values, vectors = np.linalg.eigh((1 - SHRINK) * covariance + SHRINK * sphere * np.eye(width))
-    return Distance(means, vectors / np.sqrt(values))
+    return ClassDistance(means, vectors / np.sqrt(values))
 
 
-def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numbers: int = 0) -> NDArray:
-    """[n]: the distance of each row to the classes as rows of the other folds show them (one fold: its own)."""
+def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int = 0) -> NDArray:
+    """float32 [n]: for each labelled row, its distance to the classes as the rows of the other folds show them.
+
+    rows, label, numeric_width: as for learn_distance. fold: int [n]. With one fold, it is the distance to the classes
+    of all rows.
+    """
     folds = np.unique(fold)
     found = np.empty(len(rows), np.float32)
     for one in folds:
         inside = fold == one
         others = ~inside if len(folds) > 1 else inside
-        found[inside] = learn(rows[others], label[others], numbers)(rows[inside]).numpy()
+        found[inside] = learn_distance(rows[others], label[others], numeric_width)(rows[inside]).numpy()
     return found
+
+
+def learn_from_training(rows: TrainingRows) -> tuple[ClassDistance, NDArray]:
+    """The distance to the classes of the labelled rows, and that distance of each held-out row, float32 [h].
+
+    For a held-out row that is a labelled one, the distance is taken to the classes as the other folds show them.
+    """
+    labelled, width = rows.labelled.clipped, rows.inputs.numeric_width
+    distance = learn_distance(labelled, rows.label, width)
+    of_labelled = out_of_fold(labelled, rows.label, rows.fold, width)
+    return distance, rows.held_out(of_labelled, distance(rows.validation.clipped).numpy())

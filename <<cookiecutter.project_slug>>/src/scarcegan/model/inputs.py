@@ -1,7 +1,7 @@
-"""Categories inside the model: a layer that is saved in it, codes of names in, a column per name out, beside numbers.
+"""Inputs: raw rows in, the rows that members read out, as a layer that is saved inside the model.
 
-Which columns there are: lookups.py. They are 0 or 1 and stay so: no logarithm, no scaling, no clipping, no codes of
-numbers (networks.Codes). What becomes of numbers: preprocessing.py.
+Numbers are scaled (preprocessing.py). A feature of categories becomes several columns of 0 and 1 (lookups.py), which
+are neither scaled nor clipped and get no piecewise-linear encoding.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,17 @@ from scarcegan.model import lookups, preprocessing
 from scarcegan.model.lookups import Lookup
 from scarcegan.model.preprocessing import CLIP, Preprocessing, Scaling
 
-FORGOTTEN = 0.02
+FORGOTTEN_SHARE = 0.02
 
 
 class Inputs(keras.layers.Layer):
-    """Raw rows [n, columns] -> [n, width]: the numbers scaled, with their indicators; then the categories' columns.
+    """Raw rows [n, columns] -> [n, width]: the scaled numbers and their indicators, then the columns of categories.
 
-    Make one with `learn`. places: where the categories stand among the raw columns, lookups: one for each of them.
-    bound: where scaled numbers end (see Preprocessing).
+    `learn_inputs` makes one.
+    - numbers: the layer that scales the numbers; None if there are none.
+    - columns: how many raw columns there are.
+    - lookups: for each feature of categories, its position among the raw columns and its Lookup.
+    Called with `bound`, it moves scaled numbers to within [-bound, bound] instead of [-CLIP, CLIP].
     """
 
     def __init__(self, numbers: Preprocessing | None, columns: int, lookups: Sequence[tuple[int, Lookup]]) -> None:
@@ -36,12 +39,12 @@ class Inputs(keras.layers.Layer):
 
     @property
     def numeric_width(self) -> int:
-        """How many of the columns that come out are numbers and their indicators; they come first."""
+        """How many of the columns that come out, from the first, are numbers and their indicators."""
         return self.scaling.width if self.scaling else 0
 
     @property
     def width(self) -> int:
-        """Columns that come out."""
+        """How many columns come out."""
         return self.numeric_width + sum(one.width for _, one in self.lookups)
 
     def call(self, raw: tf.Tensor, bound: float = CLIP) -> tf.Tensor:
@@ -50,23 +53,24 @@ class Inputs(keras.layers.Layer):
         parts = [self.scaling(tf.gather(raw, self.numbers, axis=1), bound=bound)] if self.scaling else []
         return tf.concat([*parts, *(_columns(raw[:, place], one) for place, one in self.lookups)], axis=1)
 
-    def forgetful(self, rows: NDArray, seed: int) -> NDArray:
-        """Rows [n, width] as they come out, of which one in fifty forgets a category: its name becomes "other".
+    def forget_categories(self, rows: NDArray, seed: int) -> NDArray:
+        """A copy of rows [n, width] that came out of this layer; in each feature of categories, one row in fifty, drawn
+        at random, becomes "other".
 
-        For training only. Without it a model could be told names that all have a column, and would answer a new one by
-        weights that were never trained.
+        Members are trained on such rows. Otherwise, where every category of the training rows has a column, the weights
+        of "other" would never be trained, and a new category would be scored by them.
         """
         rng, rows, first = np.random.default_rng([seed, 11]), rows.copy(), self.numeric_width
         for _, one in self.lookups:
-            forgets = np.flatnonzero(rng.random(len(rows)) < FORGOTTEN)
-            told = forgets[rows[forgets, first : first + len(one.codes)].any(axis=1)]
-            rows[told, first : first + one.width] = np.eye(one.width, dtype=np.float32)[len(one.codes)]
+            drawn = np.flatnonzero(rng.random(len(rows)) < FORGOTTEN_SHARE)
+            named = drawn[rows[drawn, first : first + len(one.codes)].any(axis=1)]
+            rows[named, first : first + one.width] = np.eye(one.width, dtype=np.float32)[len(one.codes)]
             first += one.width
         return rows
 
 
 def _columns(values: tf.Tensor, one: Lookup) -> tf.Tensor:
-    """Lookup.columns as a graph."""
+    """What Lookup.columns returns, in TensorFlow: codes [n], NaN for missing -> float32 [n, width] of 0 and 1."""
     own = tf.equal(values[:, None], tf.constant([one.codes or ()], tf.float32, shape=(1, len(one.codes))))
     gone = tf.math.is_nan(values)[:, None]
     gone = gone if one.missing else tf.zeros_like(gone)
@@ -74,11 +78,16 @@ def _columns(values: tf.Tensor, one: Lookup) -> tf.Tensor:
     return tf.cast(tf.concat([own, other, *([gone] if one.missing else [])], axis=1), tf.float32)
 
 
-def learn(rows: NDArray, names: Sequence[str], categories: Categories, scaling: Scaling = "standard") -> Inputs:
-    """The layer for these training rows [n, columns], of which `categories` are names. UserError as preprocessing's."""
+def learn_inputs(rows: NDArray, names: Sequence[str], categories: Categories, scaling: Scaling = "standard") -> Inputs:
+    """The layer for rows like these raw training rows [n, columns], NaN for missing.
+
+    names: of the columns. categories: those columns that hold codes of categories. scaling: of the numbers, see
+    preprocessing.centre_and_scale.
+    Raises UserError for an infinite number or no rows.
+    """
     where = places(names, categories)
     numbers = [place for place in range(len(names)) if place not in where]
     scaled = None
     if numbers:
-        scaled = preprocessing.learn(rows[:, numbers], [names[place] for place in numbers], scaling=scaling)
-    return Inputs(scaled, len(names), [(place, lookups.learn(rows[:, place])) for place in where])
+        scaled = preprocessing.learn_scaling(rows[:, numbers], [names[place] for place in numbers], scaling=scaling)
+    return Inputs(scaled, len(names), [(place, lookups.learn_lookup(rows[:, place])) for place in where])

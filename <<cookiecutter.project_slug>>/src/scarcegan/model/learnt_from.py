@@ -1,4 +1,4 @@
-"""Whom a model has learnt from: hashed user ids beside the model, so that it is never tested on them later.
+"""Whose labels a model has seen: hashed user ids beside the model, so that it is never tested on these users later.
 
 The hash hides names from a reader, not from somebody who can guess them: treat the file like the model itself.
 """
@@ -11,20 +11,23 @@ import numpy as np
 
 from scarcegan.jsonfile import find_json, write_json
 
-FILE = "learnt_from.json"
+LEARNT_FROM = "learnt_from.json"
 
 
-def fingerprint(user: object) -> str:
-    """16 hexadecimal digits."""
+def hash_user(user: object) -> str:
+    """16 hexadecimal digits that stand for a user id."""
     return blake2b(str(user).encode(), digest_size=8).hexdigest()
 
 
 def record(folder: Path, users: Iterable[object]) -> None:
-    """Write the users whose labels a model saw, in training or in validation, beside its model.json."""
-    write_json(folder / FILE, sorted({fingerprint(user) for user in users}))
+    """Write folder/learnt_from.json: the hashes of the users whose labels a model saw, in training or in validation."""
+    write_json(folder / LEARNT_FROM, sorted({hash_user(user) for user in users}))
 
 
 def learnt_from(folder: Path, users: np.ndarray) -> np.ndarray:
-    """bool [n]: which of these users the model in a folder saw the labels of; none when it kept no record."""
-    seen = set(find_json(folder / FILE) or ())
-    return np.array([fingerprint(user) in seen for user in users], bool) if seen else np.zeros(len(users), bool)
+    """bool [n]: for each of these n user ids, whether the model in `folder` saw that user's label.
+
+    All False when the folder has no readable learnt_from.json.
+    """
+    seen = set(find_json(folder / LEARNT_FROM) or ())
+    return np.array([hash_user(user) in seen for user in users], bool) if seen else np.zeros(len(users), bool)

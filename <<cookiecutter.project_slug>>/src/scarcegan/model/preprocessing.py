@@ -1,8 +1,8 @@
-"""Preprocessing: raw feature columns in, scaled numbers out, as a layer that is saved inside the model.
+"""Preprocessing: raw columns of numbers in, scaled numbers out, as a layer that is saved inside the model.
 
-What it needs is learnt once, on training rows, labels unseen. Missing values (NaN) become the median, and a column that
-missed values in training gets an indicator. A constant column says nothing and comes out as 0. Outside [-CLIP, CLIP]
-(infinite values too, when scoring) a value counts as the bound; in training an infinite value is refused.
+It is learnt once, on training rows without their labels. A missing value (NaN) becomes the median, and a column that
+had missing values in training gets an indicator column. A constant column comes out as 0. A scaled value beyond [-CLIP,
+CLIP], infinite values included, becomes the bound; in training an infinite value is refused.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,21 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from scarcegan.errors import UserError
+from scarcegan.model.signed_log import signed_log
 
 Scaling = Literal["standard", "robust"]
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 CLIP = 4.0
-WIDE = 1_000.0  # where a bound is wanted only so that nothing is infinite
-MOST_CODES = 640  # features x bins; beyond it training is slow and codes gained nothing (95 features)
+WIDE = 1_000.0  # a bound that keeps values finite and hardly ever moves one
+MOST_BINS = 640  # features x bins; beyond it training is slow and the encoding gained nothing (95 features)
 
 
 class Preprocessing(keras.layers.Layer):
-    """[n, columns] raw -> [n, columns + indicators] scaled. Make one with `learn`."""
+    """Raw rows [n, columns], NaN for missing -> scaled rows [n, columns + indicators]. `learn_scaling` makes one.
+
+    indicators: positions of the columns that get an indicator (1 where a value is missing, 0 elsewhere); these come
+    last. Called with `bound`, it moves scaled values to within [-bound, bound] instead of [-CLIP, CLIP].
+    """
 
     def __init__(self, columns: int, indicators: Sequence[int]) -> None:
         super().__init__(name="preprocessing")
@@ -36,24 +41,28 @@ class Preprocessing(keras.layers.Layer):
 
     @property
     def width(self) -> int:
-        """Columns that come out."""
+        """How many columns come out."""
         return self.median.shape[0] + len(self.indicators)
 
     def call(self, raw: tf.Tensor, bound: float = CLIP) -> tf.Tensor:
         missing = tf.math.is_nan(raw)
         filled = tf.where(missing, self.median, raw)
-        bent = tf.where(self.logarithmic > 0, tf.sign(filled) * tf.math.log1p(tf.abs(filled)), filled)
-        scaled = tf.where(self.inverse_scale > 0, (bent - self.centre) * self.inverse_scale, 0.0)
+        signed_log_or_plain = tf.where(self.logarithmic > 0, tf.sign(filled) * tf.math.log1p(tf.abs(filled)), filled)
+        scaled = tf.where(self.inverse_scale > 0, (signed_log_or_plain - self.centre) * self.inverse_scale, 0.0)
         scaled = tf.clip_by_value(scaled, -bound, bound)
         if not self.indicators:
             return scaled
         return tf.concat([scaled, tf.cast(tf.gather(missing, self.indicators, axis=1), scaled.dtype)], axis=1)
 
 
-def learn(rows: NDArray, names: Sequence[str], logarithms: bool = True, scaling: Scaling = "standard") -> Preprocessing:
-    """The layer for these training rows [n, columns]. UserError for an infinite value or no rows.
+def learn_scaling(
+    rows: NDArray, names: Sequence[str], logarithms: bool = True, scaling: Scaling = "standard"
+) -> Preprocessing:
+    """The layer that scales columns as these training rows [n, columns] need it, NaN for missing.
 
-    logarithms: bend heavy-tailed columns; without, all are scaled as they are. scaling: see centre_and_scale.
+    names: of the columns, for the error. logarithms: take the signed logarithm of columns that it makes less skewed.
+    scaling: see centre_and_scale.
+    Raises UserError for an infinite value or no rows.
     """
     if not len(rows):
         raise UserError("no training rows to learn the scaling from. Look at the split step's counts.")
@@ -67,7 +76,10 @@ def learn(rows: NDArray, names: Sequence[str], logarithms: bool = True, scaling:
 
 
 def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
-    """UserError naming the first column that holds an infinite value."""
+    """Check rows [n, columns] for infinite values; names: of the columns.
+
+    Raises UserError naming the first column that holds one.
+    """
     infinite = np.isinf(rows).any(axis=0)
     if infinite.any():
         column = int(np.argmax(infinite))
@@ -79,22 +91,29 @@ def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
 
 
 def _column(values: NDArray, logarithms: bool, scaling: Scaling) -> NDArray:
-    """(whether logarithmic, median, centre, one over scale) of one column; all zeros if it has no value at all."""
+    """Of one column [n], NaN for missing: whether to take logarithms (1 or 0), the median of the raw values, and centre
+    and 1 / scale of the values, or of their signed logarithms; float64 [4].
+
+    1 / scale is 0 for a constant column, and everything is 0 for a column without any value.
+    """
     present = values[~np.isnan(values)].astype(np.float64)
     if not len(present):
         return np.zeros(4)
     median = np.median(present)
-    bent = signed_log(present)
-    logarithmic = logarithms and abs(skewness(bent)) < abs(skewness(present))
-    seen = bent if logarithmic else present
-    centre, spread = centre_and_scale(seen, scaling)
+    logs = signed_log(present)
+    logarithmic = logarithms and abs(skewness(logs)) < abs(skewness(present))
+    centre, spread = centre_and_scale(logs if logarithmic else present, scaling)
     return np.array([logarithmic, median, centre, 1 / spread if spread > 0 else 0.0])
 
 
 def centre_and_scale(values: NDArray, scaling: Scaling) -> tuple[float, float]:
-    """standard: mean and standard deviation. robust: median, and interquartile range / 1.349, which is the standard
-    deviation of a normal column and is moved by no outlier; a column whose IQR is 0 (a counter that most users leave
-    at 0) is scaled as by standard. The scale is 0 for a constant column."""
+    """Centre and scale of values [n], none missing; the scale of a constant column is 0.
+
+    - "standard": mean and standard deviation.
+    - "robust": median, and interquartile range / 1.349, which is the standard deviation of a normal column and which no
+      outlier moves. A column whose interquartile range is 0 (most users have the same value) is scaled as by
+      "standard".
+    """
     if scaling == "robust":
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
         if high - low > 1e-6 * np.abs(values).max():
@@ -102,32 +121,27 @@ def centre_and_scale(values: NDArray, scaling: Scaling) -> tuple[float, float]:
     return float(values.mean()), scale(values)
 
 
-def signed_log(values: NDArray) -> NDArray:
-    """sign(x) log(1 + |x|): tames heavy tails on both sides and keeps zero where it is."""
-    return np.sign(values) * np.log1p(np.abs(values))
-
-
 def skewness(values: NDArray) -> float:
-    """Third standardised moment; 0 for a constant column."""
+    """Third standardised moment of values [n]; 0 for a constant column."""
     spread = scale(values)
     centred = values - values.mean()
     return float(np.mean(centred * centred * centred)) / spread**3 if spread > 0 else 0.0
 
 
 def scale(values: NDArray) -> float:
-    """Standard deviation; 0 where it is no more than rounding."""
+    """Standard deviation of values [n]; 0 where it is no more than rounding."""
     spread = float(values.std())
     return spread if spread > 1e-6 * max(float(np.abs(values).max()), 1e-30) else 0.0
 
 
-def edges(scaled: NDArray, bins: int) -> NDArray | None:
-    """Edges [features, bins + 1] of the bins of each scaled feature, for networks.Codes.
+def bin_edges(scaled: NDArray, bins: int) -> NDArray | None:
+    """Edges [features, bins + 1], ascending, of the bins of each feature of scaled rows [n, features].
 
-    None for 0 bins or features, and for a table so wide that the codes would be more than MOST_CODES.
-
-    Quantiles of its distinct values: quantiles of the rows would all lie where nearly everybody is. Labels unseen.
+    They are quantiles of the feature's distinct values; quantiles of all rows would lie where nearly all users are. See
+    networks.PiecewiseLinearEncoding.
+    None for 0 bins, for no features, and for so many features that there would be more than MOST_BINS bins in all.
     """
-    if not bins or not 0 < bins * scaled.shape[1] <= MOST_CODES:
+    if not bins or not 0 < bins * scaled.shape[1] <= MOST_BINS:
         return None
     return np.stack([_edges(np.unique(column), bins) for column in scaled.T])
 

@@ -1,4 +1,4 @@
-"""Scorer: a saved model and rows in, class probabilities, rarity, unknown and label out."""
+"""Scorer: a delivered model is loaded from its folder and scores raw rows, in this process."""
 
 import json
 import os
@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 from scarcegan.data.categories import Categories, texts_of
 from scarcegan.errors import UserError
 
-ROWS_AT_ONCE = 50_000
+ROWS_PER_CALL = 50_000
 
 
 @dataclass(frozen=True)
 class Scores:
-    """probabilities [n, K]; rarity, unknown [n]; label int32 [n], where K means unknown."""
+    """What a delivered model says of n rows.
+
+    - probabilities float32 [n, K]: of the classes, in their order; they sum to 1.
+    - rarity float32 [n]: probability of the rare class.
+    - unknown float32 [n] in [0, 1): the share of labelled rows that look more usual.
+    - label int32 [n]: position of the class; K is unknown.
+    """
 
     probabilities: NDArray
     rarity: NDArray
@@ -27,7 +33,12 @@ class Scores:
 
 
 class Scorer:
-    """One delivered model. A row's scores do not depend on the rows beside it."""
+    """A delivered model that scores rows; a row's scores do not depend on the rows beside it.
+
+    signature: the SavedModel's function serving_default. facts: the model.json beside it. Of the attributes, `classes`
+    and `features` are names in order, `thresholds` those of "rare" and "unknown", `categories` the code of each known
+    category by feature.
+    """
 
     def __init__(self, signature: Any, facts: Mapping[str, Any]) -> None:
         self._signature = signature
@@ -38,10 +49,14 @@ class Scorer:
         self.categories: Categories = texts_of(facts)
 
     def score(self, values: NDArray, names: Sequence[str] | None = None) -> Scores:
-        """Scores of raw rows [n, d], NaN for missing; UserError for another width or other names than trained on."""
+        """Scores of raw rows [n, d], NaN for missing, in their order.
+
+        names: of the d columns; None: they are taken for the model's own.
+        Raises UserError for another width or other names than the model was trained on.
+        """
         values = np.asarray(values, np.float32)
         self._refuse_other_columns(values, names)
-        parts = [self._call(values[i : i + ROWS_AT_ONCE]) for i in range(0, max(len(values), 1), ROWS_AT_ONCE)]
+        parts = [self._call(values[i : i + ROWS_PER_CALL]) for i in range(0, max(len(values), 1), ROWS_PER_CALL)]
         joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         return Scores(**joined)
 
@@ -66,7 +81,10 @@ class Scorer:
 
 
 def load(folder: Path) -> Scorer:
-    """The Scorer of a folder that holds `1/saved_model.pb` and `model.json`; UserError if it does not."""
+    """The Scorer of the model in a folder, which holds 1/saved_model.pb and model.json.
+
+    Raises UserError if one of these is missing or damaged.
+    """
     folder = Path(folder)
     facts = _facts(folder / "model.json")
     if not (folder / "1" / "saved_model.pb").is_file():
@@ -85,7 +103,10 @@ def load(folder: Path) -> Scorer:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """model.json, with the keys a scorer needs."""
+    """The content of a model.json that has the keys a Scorer needs.
+
+    Raises UserError for a file that is missing or damaged or lacks one.
+    """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -27,6 +27,7 @@ from scarcegan.evaluation.explain import explain, importance, reference
 from scarcegan.jsonfile import replace_nan, write_json
 from scarcegan.model import lookups
 from scarcegan.model.learnt_from import learnt_from
+from scarcegan.model.saved import model_folders
 from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import Explained, Findings, Said
@@ -44,14 +45,6 @@ STARTED = time.monotonic()
 
 def say(words: str) -> None:
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
-
-
-def find_models(folder: Path) -> dict[str, Path]:
-    """Business definition -> the folder of its model; UserError if there is none."""
-    found = {path.parent.name: path.parent for path in sorted(folder.glob("*/model.json"))}
-    if not found:
-        raise UserError(f"{folder}: no model (<definition>/model.json) in it. Run train first.")
-    return found
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -147,7 +140,7 @@ def train_simple_models(
     classes: Sequence[str],
     seed: int,
     expand: Callable[[NDArray], NDArray],
-) -> list[simple_models.Baseline]:
+) -> list[simple_models.SimpleModel]:
     """The simple models on the labelled training rows; UserError if those cannot train any.
 
     expand: gives them the columns that the model makes of categories (see lookups.expander).
@@ -158,7 +151,7 @@ def train_simple_models(
         raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some, then run again.")
     rows = some_rows(unlabelled)
     others = None if rows is None else expand(rows)
-    return simple_models.fit(expand(labelled.values), labelled.label, seed, unlabelled=others, say=say)
+    return simple_models.train_simple_models(expand(labelled.values), labelled.label, seed, unlabelled=others, say=say)
 
 
 def some_rows(folder: Path | None) -> NDArray | None:
@@ -315,7 +308,7 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
     from scarcegan.model.scorer import load
 
     classes, rare = args.classes, len(args.classes) - 1
-    folders = find_models(args.models)
+    folders = model_folders(args.models)
     if rules.definition not in folders:
         raise UserError(
             f"gate definition '{rules.definition}' has no model (there are: {', '.join(folders)}). "

@@ -1,7 +1,7 @@
 """Train: labelled and unlabelled rows in; a model per business definition, and the training curves, out.
 
-Reads the splits, trains an ensemble of ScarceGANs (seeds x folds) as one program, looks at rows they have not seen
-after every interval, and keeps what each definition prefers. Test rows are never read here.
+Reads the splits, trains the members (model/member.py), and for each business definition keeps the version of their
+blend that it prefers on rows they were not trained on. The test rows are not read here.
 """
 
 import argparse
@@ -11,10 +11,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -23,21 +23,40 @@ from numpy.typing import NDArray
 
 from scarcegan.data.schema import UNLABELLED, FeatureTable, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
-from scarcegan.model import learnt_from
+from scarcegan.model.gan.settings import GanSettings
+from scarcegan.model.trees.settings import TreeSettings
+from scarcegan.pipeline.code import step_code_digest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
     from scarcegan.evaluation.selection import Choice
     from scarcegan.model.delivered import Calibration
-    from scarcegan.model.gan.scarcegan import Settings
-    from scarcegan.model.gan.training import Look, Unseen
-    from scarcegan.model.inputs import Inputs
+    from scarcegan.model.distance import ClassDistance
+    from scarcegan.model.gan.member import FittedNetworks, Networks
+    from scarcegan.model.gan.training import Checkpoint, Evaluation
+    from scarcegan.model.member import Fitted, Member, MemberScores, TrainingRows
+    from scarcegan.registry.tracking import Tracker
+
+SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package, for the digest of its code
+MOST_UNLABELLED = 100_000  # unlabelled rows that are read; more of them cost time and memory and gained nothing
+SETTINGS: tuple[type, ...] = (GanSettings, TreeSettings)  # of the families of models
+WITHOUT_UNLABELLED = {
+    "unlabelled_weight": 0.0,
+    "neighbours": 0,
+}  # when there are no unlabelled rows to learn these from
+
+S = TypeVar("S", GanSettings, TreeSettings)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What training reads. fold [n] of the labelled rows. stand_in: unlabelled rows are the labelled ones once more."""
+    """The tables that training reads.
+
+    - fold: int [n], the fold of each labelled row, from 0 without gaps.
+    - classes: names in label order, the rare class last.
+    - stand_in: there were no unlabelled rows, so `unlabelled` is the labelled table.
+    """
 
     labelled: FeatureTable
     unlabelled: FeatureTable
@@ -46,13 +65,12 @@ class Splits:
     classes: tuple[str, ...]
     stand_in: bool = False
 
-    @property
-    def rare(self) -> int:
-        return len(self.classes) - 1
-
 
 def read_splits(args: argparse.Namespace) -> Splits:
-    """The channels, checked against each other. UserError for other columns, a class without rows, infinite values."""
+    """Read the tables that the split step wrote, with at most MOST_UNLABELLED rows without a label in each.
+
+    Raises UserError if the tables have different columns, a class has no labelled row, or a user has no fold.
+    """
     classes = parse_classes(args.classes)
     labelled, unlabelled, validation = (
         read_features(folder) for folder in (args.labelled, args.unlabelled, args.validation)
@@ -64,14 +82,17 @@ def read_splits(args: argparse.Namespace) -> Splits:
     stand_in = not len(unlabelled)
     if stand_in:
         unlabelled = labelled
-    unlabelled = some(unlabelled, args.most_unlabelled, args.seed)
-    validation = some(validation, args.most_unlabelled, args.seed, keep=validation.label != UNLABELLED)
+    unlabelled = sample_rows(unlabelled, MOST_UNLABELLED, args.seed)
+    validation = sample_rows(validation, MOST_UNLABELLED, args.seed, keep=validation.label != UNLABELLED)
     fold = read_folds(args.folds, labelled.user_id)
     return Splits(labelled, unlabelled, validation, fold, classes, stand_in)
 
 
 def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -> None:
-    """UserError for a class without a labelled row, or a label that is no class."""
+    """Check the labels int [n] of a table in `folder`, which is named in the error.
+
+    Raises UserError if a label is no position among `classes`, or if a class has no row.
+    """
     if len(label) and not (label >= 0).all() & (label < len(classes)).all():
         raise UserError(f"{folder}: a label outside 0 to {len(classes) - 1}. Run split again with these classes.")
     counts = np.bincount(label.astype(int), minlength=len(classes))
@@ -83,8 +104,11 @@ def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -
         )
 
 
-def some(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
-    """At most `most` of the rows, drawn without replacement, and all of those to keep; in the order they stand."""
+def sample_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
+    """The rows marked in `keep` (bool [n]; None: no row) and at most `most` of the others, in the table's order.
+
+    The others are drawn at random without replacement.
+    """
     keep = np.zeros(len(table), bool) if keep is None else keep
     others = np.flatnonzero(~keep)
     if len(others) <= most:
@@ -94,7 +118,10 @@ def some(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None)
 
 
 def read_folds(folder: Path, users: NDArray) -> NDArray:
-    """Fold of each labelled row; UserError if a user has none."""
+    """int [n]: the fold of each of these user ids, from folder/folds.parquet; numbered from 0 without gaps.
+
+    Raises UserError if the file cannot be read or a user is not in it.
+    """
     path = Path(folder) / "folds.parquet"
     try:
         table = pq.read_table(path, columns=["user_id", "fold"])
@@ -107,330 +134,307 @@ def read_folds(folder: Path, users: NDArray) -> NDArray:
     return np.unique([fold[user] for user in users], return_inverse=True)[1]
 
 
-def seen_by(fold: NDArray, label: NDArray, seeds: int) -> NDArray:
-    """[members, n]: which labelled rows each member trains on: those out of its fold, for each seed in turn.
+def training_rows(splits: Splits, args: argparse.Namespace) -> "TrainingRows":
+    """The tables as members read them; the scaling is learnt on labelled and unlabelled rows, without labels.
 
-    A class with rows in one fold only, and everything when there is one fold, is seen by all: a member without a class
-    would learn that the class does not exist.
+    Raises UserError for an infinite value, or if no held-out row is of the rare class.
     """
-    folds = int(fold.max()) + 1
-    seen = fold[None] != np.arange(folds)[:, None]
-    for k in np.unique(label):
-        rows = label == k
-        if len(np.unique(fold[rows])) < 2:
-            seen[:, rows] = True
-    return np.tile(seen, (seeds, 1))
+    from scarcegan.model.inputs import learn_inputs
+    from scarcegan.model.member import ScaledRows, TrainingRows
+    from scarcegan.model.preprocessing import refuse_infinite
 
-
-def unseen_rows(splits: Splits, seen: NDArray, labelled: NDArray, validation: NDArray) -> "Unseen":
-    """Labelled rows that some member never saw, then all validation rows. UserError if none of them is rare."""
-    from scarcegan.model.gan.training import Unseen
-
-    left_out = ~seen.all(axis=0)
-    by = np.concatenate([~seen[:, left_out], np.ones((len(seen), len(validation)), bool)], axis=1)
-    label = np.concatenate([splits.labelled.label[left_out], splits.validation.label])
-    if not (label == splits.rare).any():
+    names = splits.labelled.names
+    values = np.concatenate([splits.labelled.values, splits.unlabelled.values])
+    inputs = learn_inputs(values, names, splits.labelled.categories, args.scaling)
+    refuse_infinite(splits.validation.values, names)
+    rows = TrainingRows(
+        inputs=inputs,
+        classes=len(splits.classes),
+        labelled=ScaledRows(splits.labelled.values, inputs),
+        label=splits.labelled.label,
+        fold=splits.fold,
+        unlabelled=ScaledRows(splits.unlabelled.values, inputs),
+        validation=ScaledRows(splits.validation.values, inputs),
+        validation_label=splits.validation.label,
+    )
+    if not (rows.held_out_label == rows.classes - 1).any():
         raise UserError(
             f"no row of '{splits.classes[-1]}' is left to choose a model by. Label more users of it, use two folds "
             f"or more, or raise the validation share."
         )
-    return Unseen(np.concatenate([labelled[left_out], validation]), label, by)
+    return rows
+
+
+def members(
+    args: argparse.Namespace, report: "Callable[[Evaluation], None]", checkpoint: "Checkpoint | None"
+) -> "tuple[Networks, list[Member]]":
+    """The members, with the settings of the arguments: the networks, which lead because they alone have several
+    versions and tell the negatives apart, and all others. A new family of models is one more entry here.
+    """
+    from scarcegan.model.gan.member import Networks
+    from scarcegan.model.trees.member import BoostedTrees
+
+    networks = Networks(
+        settings_of(GanSettings, args), args.seeds, args.iterations, args.reports, args.patience, report, checkpoint
+    )
+    return networks, [BoostedTrees(settings_of(TreeSettings, args))] if args.boosting else []
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: looks, the rows they looked at, and a discriminator to put weights into."""
+    """What a training leaves.
 
-    looks: "list[Look]"
-    unseen: "Unseen"
-    preprocessing: "Inputs"
-    discriminator: Any
-    distance: Any
-    trees: Any
-    settings: "Settings"
-    members: int
+    - members: the networks first. networks: the first member once more, with its evaluations.
+    - distance: how strange a row is; None: the networks say it.
+    - held_out: what the blend says of the held-out rows, one entry per evaluation of the networks.
+    """
+
+    members: "list[Fitted]"
+    networks: "FittedNetworks"
+    distance: "ClassDistance | None"
+    held_out: "list[MemberScores]"
 
 
-def fit(splits: Splits, settings: "Settings", args: argparse.Namespace, tracker: Any) -> Trained:
-    """Scale, train and look; progress on stdout and in MLflow."""
-    from scarcegan.model import distance, evenness, inputs, preprocessing
-    from scarcegan.model.gan import scarcegan, training
-    from scarcegan.model.trees import boosting, neighbours
+def train_members(
+    rows: "TrainingRows",
+    args: argparse.Namespace,
+    report: "Callable[[Evaluation], None]",
+    checkpoint: "Checkpoint | None" = None,
+) -> Trained:
+    """Train each member and blend what they say of the held-out rows. report, checkpoint: see Networks."""
+    from scarcegan.model.distance import learn_from_training
+    from scarcegan.model.member import blend
 
-    rows = np.concatenate([splits.labelled.values, splits.unlabelled.values])
-    scaling = inputs.learn(rows, splits.labelled.names, splits.labelled.categories, args.scaling)
-    preprocessing.refuse_infinite(splits.validation.values, splits.labelled.names)
-    labelled, unlabelled, validation = (
-        scaling(table.values).numpy() for table in (splits.labelled, splits.unlabelled, splits.validation)
-    )
-    seen = seen_by(splits.fold, splits.labelled.label, args.seeds)
-    seeds = scarcegan.member_seeds(args.seed, args.seeds, len(seen) // args.seeds)
-    unseen = unseen_rows(splits, seen, labelled, validation)
-    numbers = np.concatenate([labelled, unlabelled])[:, : scaling.numeric_width]
-    edges = preprocessing.edges(numbers, settings.bins)
-    model = scarcegan.ScarceGAN(scaling.width, len(splits.classes), seeds, settings, args.iterations, edges)
-    drawn = scaling.forgetful(labelled, args.seed), scaling.forgetful(unlabelled, args.seed + 1)
-    pool = scarcegan.pool(drawn[0], splits.labelled.label, drawn[1], seen, len(splits.classes), settings.even)
-    each = -(-args.iterations // args.reports)
-    checkpoint = None
-    if args.checkpoints:
-        checkpoint = training.Checkpoint(args.checkpoints, fingerprint(splits, settings, args))
-    program = scarcegan.Program(model, pool, each)
-    intervals = -(-args.iterations // each)
-    looks = training.train(program, unseen, intervals, reporter(tracker), checkpoint, args.patience)
-    if len(looks) < intervals:
-        print(
-            f"train: stopped at iteration {looks[-1].iteration} of {args.iterations}: validation PR-AUC has not risen "
-            f"for {args.patience} reports",
-            file=sys.stderr,
-        )
-    far = None
+    networks, others = members(args, report, checkpoint)
+    leading = networks.fit(rows, args.seed)
+    fitted = [leading, *(member.fit(rows, args.seed) for member in others)]
+    held_out, distance = blend(fitted), None
     if args.unknown_by == "distance":
-        size = scaling.numeric_width
-        far = distance.learn(labelled, splits.labelled.label, size)
-        out_of_fold = distance.out_of_fold(labelled, splits.labelled.label, splits.fold, size)
-        strangeness = np.concatenate([out_of_fold[~seen.all(axis=0)], far(validation).numpy()])
-        looks = [replace(look, unknown=strangeness) for look in looks]
-    trees = None
-    if settings.boosting:
-        crowd = scaling(splits.unlabelled.values, bound=preprocessing.WIDE).numpy()
-        near = neighbours.learn(crowd, settings.neighbours, args.seed)
-
-        def read_by_trees(rows: NDArray, table: FeatureTable) -> NDArray:
-            return boosting.inputs(rows, scaling(table.values, bound=preprocessing.WIDE), near).numpy()
-
-        folds, rare = seen[: len(seen) // args.seeds], splits.labelled.label == splits.rare
-        weight = evenness.among_all(drawn[0], rare, settings.even)
-        known = read_by_trees(drawn[0], splits.labelled)
-        print(f"train: growing {settings.boosting} trees for each of {len(folds)} folds", file=sys.stderr)
-        trees = boosting.learn(known, rare, weight, folds, settings.boosting, args.seed, near)
-        own = read_by_trees(labelled, splits.labelled)[~seen.all(axis=0)]
-        asked = np.concatenate([own, read_by_trees(validation, splits.validation)])
-        odds = trees.unseen_log_odds(asked, unseen.by[: len(folds)], settings.caution)
-        looks = [replace(look, rare=look.rare + settings.boosting_weight * odds) for look in looks]
-    return Trained(looks, unseen, scaling, model.discriminator, far, trees, settings, len(seeds))
+        distance, strangeness = learn_from_training(rows)
+        held_out = [scores._replace(unknown=strangeness) for scores in held_out]
+    return Trained(fitted, leading, distance, held_out)
 
 
-def reporter(tracker: Any) -> Any:
-    """Prints a line per look, in the form the cloud's metric expressions read, and logs it."""
-    from scarcegan.model.gan.scarcegan import REPORTED
+def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> None:
+    """For each business definition, write the version that it prefers: SavedModel, model.json and learnt_from.json."""
+    from scarcegan.evaluation.selection import Candidate, choose_candidate
+    from scarcegan.model import learnt_from
+    from scarcegan.model.delivered import calibrate
 
-    def report(look: "Look") -> None:
-        figures = dict(zip(REPORTED, look.figures.mean(axis=1).tolist(), strict=True))
-        words = "".join(f" {name}={value:.6f};" for name, value in figures.items())
-        print(f"Iteration={look.iteration};{words}", flush=True)
-        tracker.log(figures | {"Validation_PR_AUC": float(np.nanmean(look.pr_auc))}, look.iteration)
-
-    return report
-
-
-def fingerprint(splits: Splits, settings: "Settings", args: argparse.Namespace) -> str:
-    """Of the data, the settings and the code that a checkpoint belongs to."""
-    digest = hashlib.sha256(code_digest().encode())
-    for table in (splits.labelled, splits.unlabelled, splits.validation):
-        for array in (table.values, table.label):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(splits.fold.tobytes())
-    words = [asdict(settings), splits.classes, splits.labelled.names, args.iterations, args.reports]
-    more = [args.seeds, args.seed, args.scaling, args.patience, sorted(splits.labelled.categories)]
-    digest.update(json.dumps([*words, *more]).encode())
-    return digest.hexdigest()
-
-
-def code_digest() -> str:
-    """Digest of the model's code and of the libraries that run it."""
-    import keras
-    import tensorflow as tf
-
-    from scarcegan import model
-    from scarcegan.evaluation import selection
-
-    digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
-    code = sorted(Path(model.__file__).parent.rglob("*.py"))
-    for file in [Path(__file__), *code, Path(selection.__file__)]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def choose_and_save(
-    trained: Trained, splits: Splits, definitions: Mapping[str, Any], facts: Mapping[str, Any], args: argparse.Namespace
-) -> None:
-    """A model folder per business definition: SavedModel and model.json."""
-    from scarcegan.evaluation import selection
-    from scarcegan.model import delivered
-
-    label = trained.unseen.label
-    labelled = label != UNLABELLED
+    label = rows.held_out_label
+    known, rare = label != UNLABELLED, rows.classes - 1
     calibrations = [
-        delivered.calibrate(look.rare[labelled], label[labelled] == splits.rare, look.unknown[labelled])
-        for look in trained.looks
+        calibrate(scores.rare[known], label[known] == rare, scores.unknown[known]) for scores in trained.held_out
     ]
     candidates = [
-        selection.Candidate(look.iteration, calibration.rarity(look.rare), calibration.unknown(look.unknown))
-        for look, calibration in zip(trained.looks, calibrations, strict=True)
+        Candidate(calibration.rarity(scores.rare), calibration.unknown(scores.unknown))
+        for scores, calibration in zip(trained.held_out, calibrations, strict=True)
     ]
-    for name, definition in definitions.items():
-        choice = selection.choose(definition, candidates, label, splits.rare, args.known_share)
-        export(trained, choice, calibrations[choice.candidate], args.models_out / name, splits.labelled.values.shape[1])
-        chosen = describe(name, definition, choice, trained, args) | dict(facts)
-        (args.models_out / name / "model.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
-        judges = splits.validation.user_id[splits.validation.label != UNLABELLED]
-        learnt_from.record(args.models_out / name, [*splits.labelled.user_id, *judges])
-        said = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in choice.validation.items())
-        print(f"train: {name}: iteration {chosen['iterations']}, {said}", file=sys.stderr)
+    labelled_in_validation = splits.validation.user_id[splits.validation.label != UNLABELLED]
+    for name, definition in json.loads(args.definitions).items():
+        choice = choose_candidate(definition, candidates, label, rare, args.known_share)
+        folder = args.models_out / name
+        export(trained, rows, choice, calibrations[choice.candidate], folder)
+        facts = {
+            "definition": name,
+            **definition,
+            **choice_facts(choice, trained, args),
+            **model_facts(rows, splits, args),
+        }
+        (folder / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        learnt_from.record(folder, [*splits.labelled.user_id, *labelled_in_validation])
+        figures = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in choice.validation.items())
+        print(f"train: {name}: iteration {facts['iterations']}, {figures}", file=sys.stderr)
 
 
-def export(trained: Trained, choice: "Choice", calibration: "Calibration", folder: Path, columns: int) -> None:
-    """The SavedModel of a choice below `folder`."""
+def export(trained: Trained, rows: "TrainingRows", choice: "Choice", calibration: "Calibration", folder: Path) -> None:
+    """Empty the folder and write the SavedModel of a choice to folder/1."""
     from scarcegan.model import delivered
 
-    weights = trained.looks[choice.candidate].weights
-    for variable, weight in zip(trained.discriminator.trainable_variables, weights, strict=True):
-        variable.assign(weight)
     whole = delivered.Delivered(
-        trained.preprocessing,
-        trained.discriminator,
+        rows.inputs,
+        [(member.weight, member.layer(choice.candidate)) for member in trained.members],
         trained.distance,
         calibration,
         choice.rare,
         choice.unknown,
-        trained.trees,
-        trained.settings.boosting_weight,
-        trained.settings.caution,
     )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    delivered.save(whole, columns, folder / "1")
+    delivered.save(whole, rows.labelled.raw.shape[1], folder / "1")
 
 
-def describe(
-    name: str, definition: Mapping[str, Any], choice: "Choice", trained: Trained, args: argparse.Namespace
-) -> dict[str, Any]:
-    """What model.json says of a choice."""
-    look = trained.looks[choice.candidate]
+def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -> dict[str, Any]:
+    """What model.json says of the chosen version and how it was chosen."""
+    evaluations = trained.networks.evaluations
+    chosen, last = evaluations[choice.candidate], evaluations[-1]
     return {
-        "definition": name,
-        **definition,
         "floor_met": choice.floor_met,
         "thresholds": {"rare": choice.rare, "unknown": choice.unknown},
         "validation": choice.validation,
         "seeds": args.seeds,
-        "members": trained.members,
-        "iterations": look.iteration,
-        "stopped_at": trained.looks[-1].iteration,
-        "stopped_early": trained.looks[-1].iteration < args.iterations,
-        "spread": {"pr_auc": {"mean": float(np.nanmean(look.pr_auc)), "sd": float(np.nanstd(look.pr_auc))}},
+        "members": trained.networks.networks,
+        "iterations": chosen.iteration,
+        "stopped_at": last.iteration,
+        "stopped_early": last.iteration < args.iterations,
+        "spread": {"pr_auc": {"mean": float(np.nanmean(chosen.pr_auc)), "sd": float(np.nanstd(chosen.pr_auc))}},
     }
 
 
-def write_curves(looks: "list[Look]", folder: Path) -> None:
-    """curves.csv: a row per look and member."""
+def model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
+    """What the model.json of every business definition says alike: classes, features, categories, hyperparameters."""
+    from scarcegan.model.lookups import category_facts
+
+    table = splits.labelled
+    return {
+        "classes": splits.classes,
+        "features": table.names,
+        "categories": category_facts(rows.inputs.lookups, table.names, table.categories),
+        "hyperparameters": hyperparameters(args),
+    }
+
+
+def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
+    """A function that prints an evaluation's figures as a line, which SageMaker reads, and logs them to MLflow."""
+    from scarcegan.model.gan.scarcegan import REPORTED
+
+    def report(evaluation: "Evaluation") -> None:
+        figures = dict(zip(REPORTED, evaluation.figures.mean(axis=1).tolist(), strict=True))
+        words = "".join(f" {name}={value:.6f};" for name, value in figures.items())
+        print(f"Iteration={evaluation.iteration};{words}", flush=True)
+        tracker.log(figures | {"Validation_PR_AUC": float(np.nanmean(evaluation.pr_auc))}, evaluation.iteration)
+
+    return report
+
+
+def write_curves(evaluations: "Sequence[Evaluation]", folder: Path) -> None:
+    """Write folder/curves.csv: a row per evaluation and network, with its figures and its PR-AUC on held-out rows."""
     from scarcegan.model.gan.scarcegan import REPORTED
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["iteration", "member", *(name.lower() for name in REPORTED), "validation_pr_auc"])
-        for look in looks:
-            for member, figures in enumerate(look.figures.T):
-                writer.writerow([look.iteration, member, *figures.tolist(), look.pr_auc[member]])
+        for evaluation in evaluations:
+            for network, figures in enumerate(evaluation.figures.T):
+                writer.writerow([evaluation.iteration, network, *figures.tolist(), evaluation.pr_auc[network]])
+
+
+def checkpoint(splits: Splits, args: argparse.Namespace) -> "Checkpoint | None":
+    """Where an unfinished training is kept, for these splits, arguments and this code; None without --checkpoints."""
+    from scarcegan.model.gan.training import Checkpoint
+
+    return Checkpoint(args.checkpoints, checkpoint_fingerprint(splits, args)) if args.checkpoints else None
+
+
+def checkpoint_fingerprint(splits: Splits, args: argparse.Namespace) -> str:
+    """64 hexadecimal digits that differ for other data, other arguments of the training, or other code of this step."""
+    digest = hashlib.sha256(step_code_digest("scarcegan.steps.train", (SOURCE,)).encode())
+    for table in (splits.labelled, splits.unlabelled, splits.validation):
+        for array in (table.values, table.label):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(splits.fold.tobytes())
+    names = [splits.classes, splits.labelled.names, sorted(splits.labelled.categories)]
+    digest.update(json.dumps([*names, hyperparameters(args), args.iterations, args.seeds]).encode())
+    return digest.hexdigest()
+
+
+def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that model.json and MLflow tell of: the settings of all families, then those of the step itself."""
+    names = [one.name for settings in SETTINGS for one in fields(settings)]
+    names += ["known_share", "unknown_by", "scaling", "patience", "seed", "reports"]
+    return {name: getattr(args, name) for name in names}
+
+
+def settings_of(kind: type[S], args: argparse.Namespace) -> S:
+    """The settings of a family, a dataclass, from the arguments of the same names."""
+    return kind(**{one.name: getattr(args, one.name) for one in fields(kind)})
 
 
 def parser() -> argparse.ArgumentParser:
-    """Channels, outputs, and hyperparameters; the network's own are the fields of gan.Settings."""
+    """Channels, outputs and hyperparameters; among these, an argument per field of the families' settings."""
     parse = argparse.ArgumentParser(prog="train", description=__doc__)
+
+    def add(name: str, **more: Any) -> None:
+        parse.add_argument(f"--{name}", required=True, **more)
+
     for channel in ("labelled", "unlabelled", "validation", "folds", "models-out", "curves-out"):
-        parse.add_argument(f"--{channel}", type=Path, required=True)
+        add(channel, type=Path)
     parse.add_argument("--checkpoints", type=Path, help="folder that outlives a killed attempt")
-    parse.add_argument("--classes", required=True, help="names, the rare class last")
-    parse.add_argument("--definitions", required=True, help="business definitions, JSON")
-    parse.add_argument("--iterations", type=positive, default=1000)
-    parse.add_argument("--seeds", type=positive, default=2, help="members per fold")
-    parse.add_argument("--seed", type=int, default=7)
-    parse.add_argument("--reports", type=positive, default=20, help="looks at unseen rows, and lines of progress")
-    parse.add_argument("--patience", type=int, default=0, help="reports without a better PR-AUC until it ends; 0: off")
-    parse.add_argument("--known-share", type=float, default=0.05, help="of the labelled users, sent to unknown")
-    parse.add_argument("--scaling", choices=("standard", "robust"), default="standard", help="mean or median")
-    parse.add_argument("--unknown-by", choices=("distance", "source"), default="distance", help="what unknown follows")
-    parse.add_argument("--most-unlabelled", type=positive, default=100_000, help="unlabelled rows read at most")
+    add("classes", help="names, the rare class last")
+    add("definitions", help="business definitions, JSON")
+    add("iterations", type=positive)
+    add("seeds", type=positive, help="networks per fold")
+    add("seed", type=int)
+    parse.add_argument("--reports", type=positive, default=20, help="evaluations on held-out rows")
+    add("patience", type=int, help="reports without a better PR-AUC until training ends; 0: off")
+    add("known-share", type=float, help="of the labelled users, sent to unknown")
+    add("scaling", choices=("standard", "robust"), help="by mean or by median")
+    add("unknown-by", choices=("distance", "source"), help="what unknown follows")
+    hints = {name: hint for settings in SETTINGS for name, hint in get_type_hints(settings).items()}
+    for name, hint in hints.items():
+        add(name.replace("_", "-"), **argument_type(hint))
     return parse
 
 
+def argument_type(hint: Any) -> dict[str, Any]:
+    """How argparse reads a field of this type: `type`, or `choices` for words from a list.
+
+    Lists are comma separated; a truth value is `true` or `false`.
+    """
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    kinds = {bool: truth, tuple[int, ...]: whole_numbers, tuple[float, ...]: decimal_numbers}
+    return {"type": kinds.get(hint, hint)}
+
+
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """The whole number in `text`.
+
+    Raises argparse.ArgumentTypeError if it is less than 1, and ValueError if it is no whole number.
+    """
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
 
 
-def add_settings(parse: argparse.ArgumentParser) -> None:
-    """An argument per field of gan.Settings: numbers and words as they are, tuples comma separated, true or false."""
-    from scarcegan.model.gan.scarcegan import Settings
-
-    for one in fields(Settings):
-        default = one.default
-        if isinstance(default, bool):
-            kind: Any = truth
-        elif isinstance(default, tuple):
-            kind = whole_numbers if default else numbers
-        else:
-            kind = type(default)
-        parse.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=default)
-
-
 def truth(text: str) -> bool:
-    """`true` or `false`."""
+    """True for "true", False for "false".
+
+    Raises argparse.ArgumentTypeError for other words.
+    """
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
     return text == "true"
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """Comma separated numbers."""
+def decimal_numbers(text: str) -> tuple[float, ...]:
+    """Comma separated numbers; none in an empty text."""
     return tuple(float(part) for part in text.split(",") if part.strip())
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Comma separated whole numbers."""
+    """Comma separated whole numbers; none in an empty text."""
     return tuple(int(part) for part in text.split(",") if part.strip())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parse = parser()
-    add_settings(parse)
-    args = parse.parse_args(argv)
-    from scarcegan.model import lookups
-    from scarcegan.model.gan.scarcegan import Settings
+    args = parser().parse_args(argv)
     from scarcegan.registry.tracking import Tracker
 
-    settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
-    definitions = json.loads(args.definitions)
     splits = read_splits(args)
     if splits.stand_in:
-        settings = replace(settings, unlabelled_weight=0.0, neighbours=0)
+        args = argparse.Namespace(**vars(args) | WITHOUT_UNLABELLED)
         print(
             "train: no unlabelled rows; the labelled ones stand in for them, without unlabelled_weight and neighbours",
             file=sys.stderr,
         )
-    hyperparameters = asdict(settings) | {
-        "known_share": args.known_share,
-        "unknown_by": args.unknown_by,
-        "scaling": args.scaling,
-        "patience": args.patience,
-        "seed": args.seed,
-        "reports": args.reports,
-    }
-    tracker = Tracker(hyperparameters | {"seeds": args.seeds})
-    trained = fit(splits, settings, args, tracker)
-    facts = {
-        "classes": splits.classes,
-        "features": splits.labelled.names,
-        "categories": lookups.facts(trained.preprocessing.lookups, splits.labelled.names, splits.labelled.categories),
-        "hyperparameters": hyperparameters,
-    }
-    choose_and_save(trained, splits, definitions, facts, args)
-    write_curves(trained.looks, args.curves_out)
+    tracker = Tracker(hyperparameters(args) | {"seeds": args.seeds})
+    rows = training_rows(splits, args)
+    trained = train_members(rows, args, reporter(tracker), checkpoint(splits, args))
+    save_models(trained, rows, splits, args)
+    write_curves(trained.networks.evaluations, args.curves_out)
     tracker.close()
 
 

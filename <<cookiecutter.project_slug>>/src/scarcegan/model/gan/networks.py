@@ -1,7 +1,7 @@
-"""Networks: trunk, class head, source head and generator. No losses and no training here; see losses.py, gan.py.
+"""Networks: trunk, class head, source head and generator. Losses stand in losses.py, training in scarcegan.py.
 
-Every layer carries a leading axis of members, so that several seeds and folds are one program: inputs and outputs
-are [members, rows, features]. Members share no weight and no random number: an ensemble equals its members
+Every layer has a leading axis of networks, so that networks of several seeds and folds are one program: inputs and
+outputs are [networks, rows, features]. Networks share no weight and no random number: an ensemble equals its networks
 trained one by one.
 """
 
@@ -16,17 +16,20 @@ SLOPE = 0.2
 
 
 def glorot_uniform(shape: Sequence[int], seeds: Sequence[int], salt: int) -> np.ndarray:
-    """Weights [members, inputs, outputs], uniform within sqrt(6 / (inputs + outputs)); one stream per member."""
+    """Random weights float32 of `shape` [networks, inputs, outputs], uniform within sqrt(6 / (inputs + outputs)).
+
+    seeds: one per network. salt: another number gives other weights for the same seed.
+    """
     limit = np.sqrt(6.0 / (shape[-2] + shape[-1]))
     draws = [np.random.default_rng([seed, salt]).uniform(-limit, limit, tuple(shape[-2:])) for seed in seeds]
     return np.stack(draws).astype(np.float32)
 
 
 class EnsembleDense(keras.layers.Layer):
-    """A dense layer per member: [members, rows, inputs] -> [members, rows, units].
+    """A dense layer per network: [networks or 1, rows, inputs] -> [networks, rows, units], without an activation.
 
-    seeds: one per member. salt: tells the layers of one network apart; without it they would start alike.
-    zero: start at zero weights (for a head that should begin by saying nothing). biased: add a bias.
+    seeds: one per network, for the first weights. salt: a number of its own for each layer of a network; layers with
+    the same salt and shape would start alike. zero: start with weights 0. biased: add a bias, which starts at 0.
     """
 
     def __init__(self, units: int, seeds: Sequence[int], salt: int, zero: bool = False, biased: bool = True) -> None:
@@ -46,9 +49,9 @@ class EnsembleDense(keras.layers.Layer):
 
 
 class EnsembleBatchNorm(keras.layers.Layer):
-    """Batch normalisation per member, by the statistics of the batch.
+    """Batch normalisation per network: [networks, rows, features] in and out, by mean and variance of the batch.
 
-    The generator runs in training only, so there are no moving averages to keep.
+    The generator is used in training only, so no moving averages are kept.
     """
 
     def build(self, shape: Sequence[int]) -> None:
@@ -63,7 +66,10 @@ class EnsembleBatchNorm(keras.layers.Layer):
 
 
 def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
-    """The discriminator's shared layers: dense and LeakyReLU in turn (paper: 15-21-8)."""
+    """The discriminator's shared layers, a dense layer and a LeakyReLU per entry of `sizes` (paper: 15, 21, 8 units).
+
+    Rows [networks, n, features] -> trunk features [networks, n, last of sizes]. seeds: one per network.
+    """
     layers: list[keras.layers.Layer] = []
     for place, units in enumerate(sizes):
         layers += [EnsembleDense(units, seeds, salt=place), keras.layers.LeakyReLU(negative_slope=SLOPE)]
@@ -71,17 +77,20 @@ def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
 
 
 def class_head(classes: int, seeds: Sequence[int]) -> EnsembleDense:
-    """Logits of K classes and, last, unknown."""
+    """The layer that turns trunk features into logits [networks, n, classes + 1]: the classes and, last, unknown."""
     return EnsembleDense(classes + 1, seeds, salt=100)
 
 
 def source_head(seeds: Sequence[int]) -> EnsembleDense:
-    """Logits of healthy, unknown, generated."""
+    """The layer that turns trunk features into logits [networks, n, 3]: HEALTHY, UNKNOWN, GENERATED."""
     return EnsembleDense(3, seeds, salt=101)
 
 
 def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> keras.Sequential:
-    """Latent vectors in, rows of (scaled) features out: dense, batch norm, LeakyReLU, dense."""
+    """The generator: latent vectors [networks, n, latent] -> scaled rows [networks, n, features].
+
+    A dense layer, batch normalisation and LeakyReLU per entry of `sizes`, then a dense layer. seeds: one per network.
+    """
     layers: list[keras.layers.Layer] = []
     for place, units in enumerate(sizes):
         layers += [
@@ -92,16 +101,17 @@ def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> kera
     return keras.Sequential([*layers, EnsembleDense(features, seeds, salt=300)], name="generator")
 
 
-class Codes(keras.layers.Layer):
-    """Piecewise-linear codes of features (Gorishniy et al. 2022, "On embeddings for numerical features").
+class PiecewiseLinearEncoding(keras.layers.Layer):
+    """Piecewise-linear encoding of features (Gorishniy et al. 2022, "On embeddings for numerical features").
 
-    A number per bin: 0 below it, 1 above it, the part of the way within. A network is slow to learn the sharp steps
-    that a tree finds at once; from the codes it reads them off. edges [features, bins + 1], ascending.
-    [members, n, features] -> [members, n, features * bins].
+    [networks, n, width] -> [networks, n, features * bins], a number per bin: 0 for a value below the bin, 1 above it,
+    the part of the way within it. A network is slow to learn sharp steps that a tree finds at once; this helps it.
+    edges [features, bins + 1], ascending, of the first `features` columns; the others, those of categories, are left
+    out.
     """
 
     def __init__(self, edges: np.ndarray) -> None:
-        super().__init__(name="codes")
+        super().__init__(name="encoding")
         low, per_width = edges[:, :-1], 1 / np.maximum(np.diff(edges, axis=1), 1e-4)
         self.low = self.add_weight(name="low", shape=low.shape, initializer="zeros", trainable=False)
         self.per_width = self.add_weight(name="per_width", shape=low.shape, initializer="zeros", trainable=False)
@@ -110,17 +120,21 @@ class Codes(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
-        numbers = rows[..., : self.low.shape[0], None]  # columns of categories, which come last, have no codes
-        codes = tf.clip_by_value((numbers - self.low) * self.per_width, 0.0, 1.0)
-        return tf.reshape(codes, tf.concat([tf.shape(rows)[:-1], [np.prod(self.low.shape)]], axis=0))
+        numbers = rows[..., : self.low.shape[0], None]
+        encoded = tf.clip_by_value((numbers - self.low) * self.per_width, 0.0, 1.0)
+        return tf.reshape(encoded, tf.concat([tf.shape(rows)[:-1], [np.prod(self.low.shape)]], axis=0))
 
 
 class Discriminator(keras.Model):
-    """The trunk and its two heads: rows [members or 1, n, features] -> class logits, source logits.
+    """The trunk and its two heads: scaled rows [networks or 1, n, width] -> class logits [networks, n, K + 1] and
+    source logits [networks, n, 3].
 
-    expert: adds to the class logits a linear reading of the features themselves, which a narrow trunk tends to blur.
-    edges [features, bins + 1]: trunks of members with an even seed see codes of the features beside them; None: none
-    do. Members of two kinds err in different places: with codes far from all training rows, without at sharp steps.
+    - sizes: units of the trunk's layers. classes: K.
+    - seeds: one per network, for the first weights.
+    - expert: add to the class logits a linear function of the rows, whose weights start at 0.
+    - edges [features, bins + 1]: the trunk of each network with an even seed reads the piecewise-linear encoding beside
+      the rows; None: no network does. Networks of the two kinds err on different rows: with the encoding far from all
+      training rows, without it at sharp steps.
     """
 
     def __init__(
@@ -132,64 +146,55 @@ class Discriminator(keras.Model):
         edges: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="discriminator")
-        self.seeds, self.traits_width = tuple(seeds), sizes[-1]
+        self.seeds, self.trunk_width = tuple(seeds), sizes[-1]
         self.trunk = trunk(sizes, seeds)
-        self.codes = Codes(edges) if edges is not None else None
-        self.code_reader = EnsembleDense(sizes[0], seeds, salt=103)
-        self.reads_codes = (1.0 - np.array(seeds) % 2).astype(np.float32)[:, None, None]
+        self.encoding = PiecewiseLinearEncoding(edges) if edges is not None else None
+        self.encoding_dense = EnsembleDense(sizes[0], seeds, salt=103)
+        self.reads_encoding = (1.0 - np.array(seeds) % 2).astype(np.float32)[:, None, None]
         self.class_head = class_head(classes, seeds)
         self.source_head = source_head(seeds)
         self.expert = EnsembleDense(classes + 1, seeds, salt=102, zero=True) if expert else None
 
     def build(self, shape: Sequence[int | None]) -> None:
-        members, features = len(self.seeds), shape[-1]
-        self.trunk.build((members, None, features))  # traits() calls its layers one by one
+        networks, features = len(self.seeds), shape[-1]
+        self.trunk.build((networks, None, features))  # trunk_features() calls its layers one by one
         for head in (self.class_head, self.source_head):
-            head.build((members, None, self.traits_width))
+            head.build((networks, None, self.trunk_width))
         if self.expert is not None:
-            self.expert.build((members, None, features))
-        if self.codes is not None:
-            self.code_reader.build((members, None, int(np.prod(self.codes.low.shape))))
+            self.expert.build((networks, None, features))
+        if self.encoding is not None:
+            self.encoding_dense.build((networks, None, int(np.prod(self.encoding.low.shape))))
         self.built = True
 
-    def traits(self, rows: tf.Tensor) -> tf.Tensor:
-        """Trunk features of rows."""
+    def trunk_features(self, rows: tf.Tensor) -> tf.Tensor:
+        """Output of the trunk [networks, n, trunk_width] for rows [networks or 1, n, width]."""
         first, *rest = self.trunk.layers
-        traits = first(rows)
-        if self.codes is not None:
-            traits += self.reads_codes * self.code_reader(self.codes(rows))
+        features = first(rows)
+        if self.encoding is not None:
+            features += self.reads_encoding * self.encoding_dense(self.encoding(rows))
         for layer in rest:
-            traits = layer(traits)
-        return traits
+            features = layer(features)
+        return features
 
-    def classes(self, rows: tf.Tensor, traits: tf.Tensor) -> tf.Tensor:
-        """Class logits of rows whose trunk features are `traits`."""
-        logits = self.class_head(traits)
+    def class_logits(self, rows: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+        """Class logits [networks, n, K + 1] of rows [networks or 1, n, width] whose trunk features are `features`."""
+        logits = self.class_head(features)
         return logits + self.expert(rows) if self.expert is not None else logits
 
     def call(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        traits = self.traits(rows)
-        return self.classes(rows, traits), self.source_head(traits)
+        features = self.trunk_features(rows)
+        return self.class_logits(rows, features), self.source_head(features)
 
 
 def rare_log_odds(class_logits: tf.Tensor) -> tf.Tensor:
-    """[members, n, K + 1] -> [members, n]: log odds of the rare class against the negatives.
+    """Log odds [networks, n] of the rare class against the other classes together, from class logits [networks, n, K +
+    1].
 
-    Unknown is left out: it is a verdict of its own.
+    The logit of unknown, which is the last, is left out: unknown rows are found by other means.
     """
     return class_logits[..., -2] - tf.reduce_logsumexp(class_logits[..., :-2], axis=-1)
 
 
-def bounded(log_odds: tf.Tensor, caution: float) -> tf.Tensor:
-    """Log odds that stay within about log(1 / caution): log((p + caution) / (1 - p + caution)) of probability p.
-
-    So that among members one that is very sure of itself does not outvote the rest. caution 0: as they are.
-    """
-    if not caution:
-        return log_odds
-    return tf.math.log(tf.sigmoid(log_odds) + caution) - tf.math.log(tf.sigmoid(-log_odds) + caution)
-
-
 def unknown_log_odds(source_logits: tf.Tensor) -> tf.Tensor:
-    """[members, n, 3] -> [members, n]: log odds of unknown against healthy in the source head."""
+    """Log odds [networks, n] of unknown against healthy, from logits [networks, n, 3] of the source head."""
     return source_logits[..., UNKNOWN] - source_logits[..., HEALTHY]

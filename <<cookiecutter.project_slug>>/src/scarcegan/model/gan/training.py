@@ -1,10 +1,11 @@
-"""Training: intervals of compiled iterations, a look at unseen rows after each, a checkpoint that survives a kill.
+"""Training of the networks: intervals of compiled iterations, an evaluation after each, a checkpoint that survives a
+kill.
 
-What an iteration does stands in gan.py; what is made of the looks in selection.py.
+What an iteration does stands in scarcegan.py; which evaluation is kept is decided in evaluation/selection.py.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
@@ -14,26 +15,35 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from scarcegan.evaluation import metrics
-from scarcegan.model.gan.networks import bounded, rare_log_odds, unknown_log_odds
+from scarcegan.model.gan.networks import rare_log_odds, unknown_log_odds
 from scarcegan.model.gan.scarcegan import Program, ScarceGAN
+from scarcegan.model.member import bounded, mean_over_models
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """Rows to look at: labelled training rows out of fold, then validation rows.
+class HeldOutRows:
+    """The rows on which networks are evaluated (see member.TrainingRows), as the networks read them.
 
-    values [n, features] scaled; label [n]; by [members, n]: which members never trained on the row. Every row has one.
+    - values float32 [h, width]: clipped rows.
+    - label int [h]: class, or -1 without a label.
+    - never_saw bool [networks, h]: which rows each network never trained on; every row has a network that did not.
     """
 
     values: NDArray
     label: NDArray
-    by: NDArray
+    never_saw: NDArray
 
 
 @dataclass(frozen=True)
-class Look:
-    """After `iteration` iterations: means of the reported figures since the last look [4, members], weights of the
-    discriminator, log odds [n] of rare and unknown over the members that never saw the row, PR-AUC per member."""
+class Evaluation:
+    """The networks as they are after a number of iterations.
+
+    - iteration: iterations since the training began.
+    - figures float32 [4, networks]: means since the last evaluation of the figures named in scarcegan.REPORTED.
+    - weights: of the discriminators, an array per trainable variable.
+    - rare, unknown float64 [h]: log odds of each held-out row, averaged over the networks that never saw it.
+    - pr_auc float [networks]: of each network on the labelled held-out rows that it never saw; NaN if none is rare.
+    """
 
     iteration: int
     figures: NDArray
@@ -45,69 +55,73 @@ class Look:
 
 def train(
     program: Program,
-    unseen: Unseen,
+    rows: HeldOutRows,
     intervals: int,
-    report: Callable[[Look], None],
+    report: Callable[[Evaluation], None],
     checkpoint: "Checkpoint | None" = None,
     patience: int = 0,
-) -> list[Look]:
-    """Run `intervals` intervals, or until `stalled`, and return a look after each.
+) -> list[Evaluation]:
+    """Call the program `intervals` times, or until `stalled`; return an evaluation after each call, the first one
+    first.
 
-    A checkpoint is taken up where it stands.
+    report: is given each evaluation as soon as it is made. checkpoint: the training goes on from what it holds (those
+    evaluations are returned, but not reported again), and it is saved after each interval.
     """
-    looks = checkpoint.load(program.model) if checkpoint else []
-    look = Looker(program.model, unseen)
-    while len(looks) < intervals and not stalled(looks, patience):
-        figures = program(len(looks) * program.iterations)
-        looks.append(look((len(looks) + 1) * program.iterations, figures))
-        report(looks[-1])
+    evaluations = checkpoint.load(program.model) if checkpoint else []
+    evaluate = Evaluator(program.model, rows)
+    while len(evaluations) < intervals and not stalled(evaluations, patience):
+        figures = program(len(evaluations) * program.iterations)
+        evaluations.append(evaluate((len(evaluations) + 1) * program.iterations, figures))
+        report(evaluations[-1])
         if checkpoint:
-            checkpoint.save(program.model, looks)
-    return looks
+            checkpoint.save(program.model, evaluations)
+    return evaluations
 
 
-def stalled(looks: list[Look], patience: int) -> bool:
-    """Whether the best PR-AUC on unseen rows, averaged over members, is `patience` looks old. 0: never."""
-    means = [np.nanmean(look.pr_auc) for look in looks]
-    return 0 < patience < len(looks) and int(np.argmax(means)) < len(looks) - patience
+def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
+    """Whether the last `patience` evaluations brought no better PR-AUC, averaged over networks. patience 0: never."""
+    means = [np.nanmean(evaluation.pr_auc) for evaluation in evaluations]
+    return 0 < patience < len(evaluations) and int(np.argmax(means)) < len(evaluations) - patience
 
 
 @dataclass
-class Looker:
-    """Scores the unseen rows with the model as it stands."""
+class Evaluator:
+    """A function that makes an Evaluation of the model as it stands, given the iterations done and their figures."""
 
     model: ScarceGAN
-    unseen: Unseen
-    _score: Callable = field(init=False)
+    rows: HeldOutRows
+    _log_odds: Callable = field(init=False)
 
     def __post_init__(self) -> None:
         @tf.function
-        def score(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def log_odds(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             class_logits, source_logits = self.model(rows[None])
             rare = bounded(rare_log_odds(class_logits), self.model.settings.caution)
             return rare, unknown_log_odds(source_logits)
 
-        self._score = score
+        self._log_odds = log_odds
 
-    def __call__(self, iteration: int, figures: NDArray) -> Look:
-        rare, unknown = (odds.numpy() for odds in self._score(tf.constant(self.unseen.values)))
+    def __call__(self, iteration: int, figures: NDArray) -> Evaluation:
+        rare, unknown = (odds.numpy() for odds in self._log_odds(tf.constant(self.rows.values)))
         weights = [variable.numpy() for variable in self.model.discriminator.trainable_variables]
-        each = np.array([self._pr_auc(odds, by) for odds, by in zip(rare, self.unseen.by, strict=True)])
-        return Look(iteration, figures, weights, self._mean(rare), self._mean(unknown), each)
+        pr_auc = np.array([self._pr_auc(odds, own) for odds, own in zip(rare, self.rows.never_saw, strict=True)])
+        rare, unknown = (mean_over_models(odds, self.rows.never_saw) for odds in (rare, unknown))
+        return Evaluation(iteration, figures, weights, rare, unknown, pr_auc)
 
-    def _mean(self, odds: NDArray) -> NDArray:
-        return np.where(self.unseen.by, odds, 0).sum(axis=0) / self.unseen.by.sum(axis=0)
-
-    def _pr_auc(self, odds: NDArray, by: NDArray) -> float:
-        """Of one member, on the labelled rows it never saw; NaN if none of them is rare."""
-        rows = by & (self.unseen.label >= 0)
-        rare = np.asarray(self.unseen.label[rows] == self.model.discriminator.class_head.units - 2)
-        return float(metrics.pr_auc(metrics.threshold_curve(rare, odds[rows]))[0]) if rare.any() else float("nan")
+    def _pr_auc(self, log_odds: NDArray, never_saw: NDArray) -> float:
+        """PR-AUC of one network from its log odds [h], on the labelled rows among never_saw bool [h]; NaN if none of
+        these is rare."""
+        own = never_saw & (self.rows.label >= 0)
+        rare = np.asarray(self.rows.label[own] == self.model.discriminator.class_head.units - 2)
+        return float(metrics.pr_auc(metrics.threshold_curve(rare, log_odds[own]))[0]) if rare.any() else float("nan")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file that holds a training as it stands. One of other data or settings (fingerprint) is not taken up."""
+    """A file, training.npz in `folder`, that holds an unfinished training.
+
+    fingerprint: of the data, the settings and the code. A file of another fingerprint is not used.
+    """
 
     folder: Path
     fingerprint: str
@@ -116,14 +130,14 @@ class Checkpoint:
     def path(self) -> Path:
         return self.folder / "training.npz"
 
-    def save(self, model: ScarceGAN, looks: list[Look]) -> None:
-        """Write the state and the looks so far; the file is the old one or the new one, never half of it."""
+    def save(self, model: ScarceGAN, evaluations: Sequence[Evaluation]) -> None:
+        """Write the model's state and the evaluations so far. A kill leaves the old file or the new one, both whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
         arrays = {f"state_{i}": np.asarray(variable) for i, variable in enumerate(model.state)}
-        arrays |= {"fingerprint": np.array(self.fingerprint), "looks": np.array(len(looks))}
-        for number, look in enumerate(looks):
-            arrays |= {f"look_{number}_{key}": np.asarray(getattr(look, key)) for key in self.KEYS}
-            arrays |= {f"look_{number}_weight_{i}": weight for i, weight in enumerate(look.weights)}
+        arrays |= {"fingerprint": np.array(self.fingerprint), "evaluations": np.array(len(evaluations))}
+        for number, evaluation in enumerate(evaluations):
+            arrays |= {f"evaluation_{number}_{key}": np.asarray(getattr(evaluation, key)) for key in self.KEYS}
+            arrays |= {f"evaluation_{number}_weight_{i}": weight for i, weight in enumerate(evaluation.weights)}
         unfinished = self.folder / ".training.npz.unfinished"
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -131,8 +145,12 @@ class Checkpoint:
             os.fsync(file.fileno())
         os.replace(unfinished, self.path)
 
-    def load(self, model: ScarceGAN) -> list[Look]:
-        """Put the state into the model and return the looks; no looks if there is nothing to take up."""
+    def load(self, model: ScarceGAN) -> list[Evaluation]:
+        """Put the saved state into the model and return the saved evaluations.
+
+        Without a file, or with a damaged one or one of another fingerprint, the model stays as it is and the list is
+        empty.
+        """
         try:
             with np.load(self.path) as found:
                 arrays = dict(found)
@@ -143,11 +161,14 @@ class Checkpoint:
         for i, variable in enumerate(model.state):
             variable.assign(arrays[f"state_{i}"])
         weights = len(model.discriminator.trainable_variables)
-        return [self._look(arrays, number, weights) for number in range(int(arrays["looks"]))]
+        return [self._evaluation(arrays, number, weights) for number in range(int(arrays["evaluations"]))]
 
     KEYS = ("iteration", "figures", "rare", "unknown", "pr_auc")
 
-    def _look(self, arrays: dict[str, NDArray], number: int, weights: int) -> Look:
-        found = {key: arrays[f"look_{number}_{key}"] for key in self.KEYS}
-        own = [arrays[f"look_{number}_weight_{i}"] for i in range(weights)]
-        return Look(int(found["iteration"]), found["figures"], own, found["rare"], found["unknown"], found["pr_auc"])
+    def _evaluation(self, arrays: dict[str, NDArray], number: int, weights: int) -> Evaluation:
+        """The evaluation of that number, with `weights` arrays of weights."""
+        found = {key: arrays[f"evaluation_{number}_{key}"] for key in self.KEYS}
+        own = [arrays[f"evaluation_{number}_weight_{i}"] for i in range(weights)]
+        return Evaluation(
+            int(found["iteration"]), found["figures"], own, found["rare"], found["unknown"], found["pr_auc"]
+        )

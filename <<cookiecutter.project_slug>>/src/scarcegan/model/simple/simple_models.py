@@ -1,8 +1,8 @@
-"""Baselines: the simple models a user would try first, trained on the same labelled rows as ScarceGAN.
+"""Simple models: what a user would try first, trained on the same labelled rows as the delivered model.
 
-They only rank (rarity, higher = more like the rare class); thresholds and the unknown class are ScarceGAN's.
-All but the trees see signed log1p, standardised features with the median in place of missing values and a column
-that says so. Models that depend on their seed are averaged over several seeds.
+They only rank users: they give a rarity (higher is more like the rare class), no label and no threshold. All but the
+trees read standardised signed logarithms, with the median in place of a missing value and a column that marks it.
+Models that depend on their seed are averaged over several seeds.
 """
 
 import warnings
@@ -22,41 +22,50 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from scarcegan.errors import UserError
+from scarcegan.model.signed_log import signed_log
 
 BALANCED_ROWS = 8_000  # rows an MLP sees per epoch, spread evenly over the classes
-PSEUDO_ROWS = 20_000  # unlabelled rows that self-training looks at
-SURE = 0.99  # probability from which self-training believes itself
-ROUNDS = 3
+PSEUDO_ROWS = 20_000  # unlabelled rows that self-training uses at most
+SURE = 0.99  # probability from which self-training takes a prediction for a label
+ROUNDS = 3  # of self-training
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A fitted baseline. name: for files; title: for people; score: raw features [n, d] -> rarity [n] in [0, 1]."""
+class SimpleModel:
+    """A trained simple model.
+
+    - name: for files, such as "balanced_mlp". title: for people, such as "balanced MLP".
+    - score: raw features [n, d], NaN for missing -> rarity [n] in [0, 1].
+    """
 
     name: str
     title: str
     score: Callable[[NDArray], NDArray]
 
 
-def fit(
+def train_simple_models(
     values: NDArray,
     label: NDArray,
     seed: int,
     seeds: int = 5,
     unlabelled: NDArray | None = None,
     say: Callable[[str], object] = lambda words: None,
-) -> list[Baseline]:
-    """The baselines, simplest first. values [n, d] raw with NaN for missing, label [n] with the rare class the largest.
+) -> list[SimpleModel]:
+    """The simple models, trained on labelled rows, the simplest first.
 
-    unlabelled [u, d]: rows without a label; with them self-training joins. UserError without a rare or another row.
+    - values [n, d]: raw features, NaN for missing. label int [n]: classes; the largest number is the rare class.
+    - seed: of the whole training. seeds: how many models of different seeds are averaged (of trees, at most 3).
+    - unlabelled [u, d]: rows without a label; with them there is one more model, self-training.
+    - say: is given a line of progress before each model is trained.
+    Raises UserError if no row is rare or all are.
     """
     rare = label == label.max(initial=0)
     if len(label) == 0 or rare.all() or not rare.any():
-        raise UserError("The labelled training rows hold one class only: baselines need rare and other rows.")
+        raise UserError("The labelled training rows hold one class only: simple models need rare and other rows.")
     rng = np.random.default_rng(seed)
     recipes: list[tuple[str, str, Callable[[], Callable[[NDArray], NDArray]]]] = [
         ("logistic_regression", "logistic regression", lambda: _logistic(values, rare)),
-        ("gradient_boosting", "gradient boosting", lambda: _trees(values, rare, seed, min(seeds, 3))),
+        ("gradient_boosting", "gradient boosting", lambda: _boosted_trees(values, rare, seed, min(seeds, 3))),
         ("balanced_mlp", "balanced MLP", lambda: _networks(values, label, seed, seeds)),
     ]
     if unlabelled is not None and len(unlabelled):
@@ -66,18 +75,21 @@ def fit(
     # One thread: on small tables, and on a machine that has other work, threads waiting for each other cost tenfold.
     with threadpool_limits(limits=1):
         for name, title, recipe in recipes:
-            say(f"training the baseline {title}")
-            fitted.append(Baseline(name, title, recipe()))
+            say(f"training the simple model {title}")
+            fitted.append(SimpleModel(name, title, recipe()))
     return fitted
 
 
 def _logistic(values: NDArray, rare: NDArray) -> Callable[[NDArray], NDArray]:
+    """Scoring function of a logistic regression on values [n, d]; rare bool [n]. Classes have equal weight."""
     model = _scaled(LogisticRegression(class_weight="balanced", max_iter=300))
     return _rarity([_quietly(model, values, rare)])
 
 
 def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Callable[[NDArray], NDArray]:
-    """Logistic regression that adds the unlabelled rows it is sure of to its training rows, three times over."""
+    """Scoring function of a logistic regression that adds to its training rows the unlabelled rows [u, d] of which it
+    is sure, as if these predictions were labels, and is trained again, ROUNDS times at most.
+    """
     rows, target, rest = values, rare, unlabelled
     for _ in range(ROUNDS):
         score = _logistic(rows, target)(rest)
@@ -88,7 +100,8 @@ def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Calla
     return _logistic(rows, target)
 
 
-def _trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
+def _boosted_trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
+    """Scoring function of `seeds` gradient-boosted tree models on values [n, d], averaged; rare bool [n]."""
     leaf = int(np.clip(rare.sum() // 4, 1, 20))
     seen = ~np.isnan(values).all(axis=0)  # a column without any value cannot be binned
     rarity = _rarity(
@@ -110,6 +123,8 @@ def _trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Callable[[N
 
 
 def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
+    """Scoring function of `seeds` neural networks, averaged, each trained on rows of which every class has as many;
+    values [n, d], label int [n]."""
     models = []
     for i in range(seeds):
         rows = _balanced(label, np.random.default_rng(seed + i))
@@ -121,7 +136,8 @@ def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callabl
 
 
 def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
-    """Positions drawn so that every class is there equally often; no more than a few copies of the largest class."""
+    """Positions of randomly drawn rows, of each class as many: as the largest class has, but at most BALANCED_ROWS in
+    all. Rows of smaller classes are drawn several times. label: int [n]."""
     names, counts = np.unique(label, return_counts=True)
     each = min(counts.max(), BALANCED_ROWS // len(names))
     return np.concatenate(
@@ -130,7 +146,8 @@ def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def _scaled(model: LogisticRegression | MLPClassifier) -> Pipeline:
-    """Preprocessing learnt on the training rows; a column that never varies there is left out."""
+    """A scikit-learn pipeline that prepares raw features and fits this model. Columns that do not vary in the training
+    rows are left out."""
     return make_pipeline(
         FunctionTransformer(signed_log),
         SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
@@ -140,19 +157,13 @@ def _scaled(model: LogisticRegression | MLPClassifier) -> Pipeline:
     )
 
 
-def signed_log(values: NDArray) -> NDArray:
-    """sign(x) log(1 + |x|), float64: tames counters with heavy tails and keeps zero and sign."""
-    wide = np.asarray(values, np.float64)
-    return np.sign(wide) * np.log1p(np.abs(wide))
-
-
 def _quietly(model: Pipeline, values: NDArray, target: NDArray) -> Pipeline:
-    """Fit; a baseline that stops before it has wholly converged is a choice here, not news."""
+    """The model, fitted, without scikit-learn's warning that it has not converged: that it stops early is intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(values, target)
 
 
 def _rarity(models: Sequence) -> Callable[[NDArray], NDArray]:
-    """Mean over the models of the probability of the rare class, which is the last one of each."""
+    """Function of raw features [n, d] -> rarity [n]: mean over the models of their last class's probability."""
     return lambda values: np.mean([model.predict_proba(values)[:, -1] for model in models], axis=0)

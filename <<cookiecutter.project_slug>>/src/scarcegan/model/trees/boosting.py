@@ -1,8 +1,8 @@
-"""Boosting: gradient-boosted trees (Friedman 2001) beside the networks, as a layer that is saved inside the model.
+"""Boosting: gradient-boosted trees (Friedman 2001) that rank rows by rarity, and the layer that is saved in the model.
 
-A tree finds at once the sharp step that a network smooths over, a network the slope that a tree cuts to pieces: they
-err on different rows. A group of trees per fold, which leaves that fold out; the networks' folds are the same. Only the
-rare class against the rest, on the rows that the networks see and how near the crowd is (neighbours.py).
+Trees find sharp steps that a network smooths over, a network finds slopes that trees cut to pieces: they err on
+different rows. There is a group of trees per fold, grown on the rows of the other folds. The trees tell the rare class
+from the rest; they read the scaled rows and the distances to the nearest unlabelled rows (neighbours.py).
 """
 
 from collections.abc import Sequence
@@ -14,47 +14,56 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model.gan.networks import bounded
+from scarcegan.model.member import bounded, mean_over_models
 from scarcegan.model.trees.neighbours import Neighbours
 
-STRIDE = 6  # steps between two looks at who has arrived
+LEVELS_AT_ONCE = 6  # descend 6 levels, then drop the rows that have reached a leaf
 LEAVES = 31
-MOST_OF_A_SIDE = 20_000  # rare rows, or others, that a group reads at most
+MOST_OF_A_SIDE = 20_000  # rare rows, and as many others, that a group is grown on at most
 MOST_IN_A_LEAF = 20  # a leaf holds at least so many rows, or a quarter of the rare ones if these are fewer
 
 
-def inputs(rows: tf.Tensor, wide: tf.Tensor, near: Neighbours | None) -> tf.Tensor:
-    """What trees read of scaled rows [n, features]: they themselves, and the nearness of the unclipped ones, `wide`."""
-    return tf.concat([rows, near(wide)], axis=1) if near else tf.convert_to_tensor(rows)
+def tree_inputs(rows: tf.Tensor, wide: tf.Tensor, neighbours: Neighbours | None) -> tf.Tensor:
+    """The rows [n, inputs] that trees read: scaled rows [n, width] and, beside them, the distances of `wide` [n,
+    width], the same rows before clipping, to their neighbours; without neighbours, the scaled rows alone.
+    """
+    return tf.concat([rows, neighbours(wide)], axis=1) if neighbours else tf.convert_to_tensor(rows)
 
 
 @dataclass(frozen=True)
 class Trees:
-    """As scikit-learn grew them: a GradientBoostingClassifier per group, and the neighbours that they are told of."""
+    """Trees as scikit-learn grew them.
+
+    groups: a GradientBoostingClassifier per fold. neighbours: the layer whose distances the trees read, if they do.
+    """
 
     groups: Sequence[Any]
-    near: Neighbours | None = None
+    neighbours: Neighbours | None = None
 
     def log_odds(self, rows: NDArray) -> NDArray:
-        """Rows [n, inputs] -> [groups, n]: what `Boosting` says of them, without a graph."""
+        """Log odds float64 [groups, n] of the rare class for rows [n, inputs] (see tree_inputs)."""
         return np.stack([model.decision_function(rows) for model in self.groups])
 
-    def unseen_log_odds(self, rows: NDArray, by: NDArray, caution: float) -> NDArray:
-        """[n]: bounded log odds of rows [n, inputs], over the groups that never saw the row (by [groups, n] bool)."""
+    def held_out_log_odds(self, rows: NDArray, never_saw: NDArray, caution: float) -> NDArray:
+        """Bounded log odds float64 [h] of rows [h, inputs], averaged over the groups that were not grown on the row.
+
+        never_saw: bool [groups, h], with a True for every row. caution: see member.bounded.
+        """
         each = bounded(tf.constant(self.log_odds(rows), tf.float32), caution).numpy()
-        return np.where(by, each, 0).sum(axis=0) / by.sum(axis=0)
+        return mean_over_models(each, never_saw)
 
 
 class Boosting(keras.layers.Layer):
-    """Scaled rows and unclipped ones -> [groups, n]: log odds of the rare class, a start plus the leaves of all trees.
+    """Trees as a TensorFlow graph: clipped rows [n, width] and the same rows `wide` [n, width] -> log odds [groups, n].
 
-    A node is feature, threshold and the place of its first child; the second one stands beside it. A leaf is its own
-    child whatever the row: its threshold is infinite.
+    The log odds of the rare class are a constant plus the values of the leaves that the row reaches, one leaf per tree.
+    A node holds its feature, its threshold and the place of its first child; the second child comes right after it. A
+    leaf has an infinite threshold and is its own child.
     """
 
     def __init__(self, trees: Trees) -> None:
         super().__init__(name="boosting", trainable=False)
-        self.near = trees.near
+        self.neighbours = trees.neighbours
         packed = [_packed(model) for model in trees.groups]
         self.start = [_start(model) for model in trees.groups]
         self.roots = [roots for roots, _, _ in packed]
@@ -63,18 +72,22 @@ class Boosting(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
-        read = inputs(rows, wide, self.near)
+        read = tree_inputs(rows, wide, self.neighbours)
         groups = zip(self.start, self.roots, self.nodes, self.leaves, strict=True)
         return tf.stack([start + self._group(read, *one) for start, *one in groups])
 
     def _group(self, rows: tf.Tensor, roots: NDArray, nodes: tf.Variable, leaves: tf.Variable) -> tf.Tensor:
-        """Each row walks each tree, STRIDE steps at a time; walks that reached a leaf stay behind."""
+        """Sum [n] over one group's trees of the leaf that each of rows [n, inputs] reaches.
+
+        A walk is a row's way down one tree. All walks descend LEVELS_AT_ONCE levels, then those that have reached a
+        leaf are dropped, and so on. roots, nodes, leaves: see _packed.
+        """
         count, flat = tf.shape(rows)[0], tf.reshape(rows, [-1])
         begin = tf.repeat(tf.range(count) * rows.shape[1], len(roots))
 
-        def stride(ended: tf.Tensor, walk: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def descend(ended: tf.Tensor, walk: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, ...]:
             first = tf.gather(begin, walk)
-            for _ in range(STRIDE):
+            for _ in range(LEVELS_AT_ONCE):
                 feature, threshold, child = tf.unstack(tf.gather(nodes, place), axis=-1)
                 value = tf.gather(flat, first + tf.cast(feature, tf.int32))
                 place = tf.cast(child, tf.int32) + tf.cast(value > threshold, tf.int32)
@@ -86,7 +99,7 @@ class Boosting(keras.layers.Layer):
         some = tf.TensorShape([None])
         ended, _, _ = tf.while_loop(
             lambda ended, walk, place: tf.size(walk) > 0,
-            stride,
+            descend,
             (start, tf.range(tf.size(start)), start),
             (some, some, some),
             parallel_iterations=1,
@@ -95,20 +108,29 @@ class Boosting(keras.layers.Layer):
 
 
 def _start(model: Any) -> float:
-    """The log odds that a model's trees are added to."""
+    """The constant log odds of a GradientBoostingClassifier, to which its trees are added."""
     row = np.zeros((1, model.n_features_in_), np.float32)
-    return float(model.decision_function(row)[0] - model.learning_rate * sum(t.predict(row)[0] for t in _trees(model)))
+    return float(
+        model.decision_function(row)[0] - model.learning_rate * sum(t.predict(row)[0] for t in _regression_trees(model))
+    )
 
 
-def _trees(model: Any) -> list[Any]:
+def _regression_trees(model: Any) -> list[Any]:
+    """The trees of a GradientBoostingClassifier of two classes, first to last."""
     return model.estimators_[:, 0].tolist()
 
 
 def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
-    """Roots int32 [trees], nodes float32 [all, 3] and leaves float32 [all] of a model's trees, one after another."""
+    """The trees of a GradientBoostingClassifier as three arrays, one tree after another.
+
+    - roots int32 [trees]: place of each tree's first node.
+    - nodes float32 [all, 3]: feature, threshold and place of the first child of each node.
+    - leaves float32 [all]: what each node adds to the log odds if it is a leaf.
+    Raises ValueError for so many nodes that float32 cannot hold their places.
+    """
     roots, nodes, leaves = [], [], []
     first = 0
-    for tree in (one.tree_ for one in _trees(model)):
+    for tree in (one.tree_ for one in _regression_trees(model)):
         inner = np.flatnonzero(tree.children_left >= 0)
         place = np.zeros(tree.node_count, int)
         place[tree.children_left[inner]] = 1 + 2 * np.arange(len(inner))
@@ -129,30 +151,34 @@ def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def _not_above(threshold: NDArray) -> NDArray:
-    """The largest float32 that is at most the float64 threshold: rows are float32, so they go the same way."""
+    """For each threshold, float64, the largest float32 that is not above it, so that float32 rows go the same way."""
     near = threshold.astype(np.float32)
     return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def learn(
+def grow_trees(
     rows: NDArray,
     rare: NDArray,
     weight: NDArray,
     seen: NDArray,
     trees: int,
     seed: int,
-    near: Neighbours | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Trees:
-    """A group of `trees` trees, at least 1, per row of seen [groups, n] bool.
+    """Groups of boosted trees that tell rare rows from others.
 
-    rows [n, inputs], rare [n] bool, weight [n] of one row against another of its side. Rare rows weigh as much as the
-    others together. Where there are very many of a side, a group reads some of them.
+    - rows [n, inputs] (see tree_inputs), rare bool [n].
+    - weight [n]: of a row against others of its side. Rare rows together weigh as much as the others together.
+    - seen bool [groups, n]: the rows that each group is grown on; of more than MOST_OF_A_SIDE rare rows, or others, a
+      group is grown on that many, drawn at random.
+    - trees: per group, at least 1.
+    - neighbours: the layer whose distances are among the inputs, kept for the graph.
     """
     from sklearn.ensemble import GradientBoostingClassifier
 
     groups = []
     for number, own in enumerate(seen):
-        read = _read(own, rare, np.random.default_rng([seed, number]))
+        read = _draw_rows(own, rare, np.random.default_rng([seed, number]))
         target, each = rare[read], weight[read]
         half = np.where(target, each[target].sum(), each[~target].sum())
         model = GradientBoostingClassifier(
@@ -164,11 +190,13 @@ def learn(
             random_state=np.random.RandomState([seed, number]),
         )
         groups.append(model.fit(rows[read], target, each / half * len(read) / 2))
-    return Trees(groups, near)
+    return Trees(groups, neighbours)
 
 
-def _read(own: NDArray, rare: NDArray, rng: np.random.Generator) -> NDArray:
-    """Positions of rows of own [n] bool, in order: all, or MOST_OF_A_SIDE rare ones or others where there are more."""
+def _draw_rows(own: NDArray, rare: NDArray, rng: np.random.Generator) -> NDArray:
+    """Ascending positions of the rows marked in own bool [n]: of the rare ones (rare bool [n]) and of the others all,
+    or MOST_OF_A_SIDE drawn by `rng` where there are more.
+    """
     sides = [np.flatnonzero(own & rare), np.flatnonzero(own & ~rare)]
     some = [rng.choice(side, MOST_OF_A_SIDE, replace=False) if len(side) > MOST_OF_A_SIDE else side for side in sides]
     return np.sort(np.concatenate(some))

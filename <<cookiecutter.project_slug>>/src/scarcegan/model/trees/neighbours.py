@@ -1,7 +1,7 @@
-"""Neighbours: how near the crowd of unlabelled rows is, as a layer that is saved inside the model.
+"""Neighbours: how near a row's nearest unlabelled rows are, as a layer that is saved inside the model.
 
-A label says which kinds of the rare class were found; how empty the place is where a row lies says something of the
-kinds that were not (after XGBOD, Zhao and Hryniewicki 2018). Only the trees look at it (boosting.py).
+Labels show the kinds of rare rows that were found. How empty the space around a row is says something of the kinds that
+were not (after XGBOD, Zhao and Hryniewicki 2018). Only the trees read it (boosting.py).
 """
 
 import keras
@@ -9,17 +9,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-RANKS = (1, 5, 20)  # to which neighbours a distance is taken
-SAME = 1e-12  # of the squared length: nearer rows are copies but for the rounding of float32
-ROWS_AT_ONCE = 2_000  # x 2,000 reference rows x 8 bytes: 32 MB
+RANKS = (1, 5, 20)  # the neighbours to which a distance is taken
+SAME = 1e-12  # of the squared length: nearer rows are equal but for the rounding of float32
+BLOCK_ROWS = 2_000  # x 2,000 reference rows x 8 bytes: 32 MB
 
 
 class Neighbours(keras.layers.Layer):
-    """Scaled rows [n, features] -> [n, 3]: log1p of the distance to the nearest, 5th and 20th nearest reference row.
+    """Scaled rows [n, width] -> float32 [n, 3]: log1p of the distance to the nearest, the 5th and the 20th nearest of
+    the reference rows [r, width].
 
-    One copy of the row does not count, because it may be the row itself: who is scored may stand in the reference, who
-    was labelled never did. Fewer reference rows than that: the farthest of them. Distances are taken in float64:
-    between near rows the difference of squares would be mere rounding.
+    One reference row that equals the row does not count, because it may be the row itself: a user who is scored may be
+    among the reference rows, a labelled user never was. Where there are fewer reference rows, the farthest one counts.
+    Distances are taken in float64: between near rows, the difference of squares would be mere rounding in float32.
     """
 
     def __init__(self, reference: NDArray) -> None:
@@ -34,8 +35,8 @@ class Neighbours(keras.layers.Layer):
         count = tf.shape(wide)[0]
 
         def block(first: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            last = tf.minimum(first + ROWS_AT_ONCE, count)
-            return last, tf.concat([found, self._block(wide[first:last])], axis=0)
+            last = tf.minimum(first + BLOCK_ROWS, count)
+            return last, tf.concat([found, self._distances(wide[first:last])], axis=0)
 
         _, found = tf.while_loop(
             lambda first, _: first < count,
@@ -46,7 +47,8 @@ class Neighbours(keras.layers.Layer):
         )
         return found
 
-    def _block(self, rows: tf.Tensor) -> tf.Tensor:
+    def _distances(self, rows: tf.Tensor) -> tf.Tensor:
+        """What the layer returns for rows float64 [n, width], computed at once."""
         size = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
         squares = (
             size + tf.reduce_sum(tf.square(self.reference), 1) - 2 * tf.matmul(rows, self.reference, transpose_b=True)
@@ -58,10 +60,10 @@ class Neighbours(keras.layers.Layer):
         return tf.cast(tf.math.log1p(tf.sqrt(squares)), tf.float32)
 
 
-def learn(rows: NDArray, most: int, seed: int) -> Neighbours | None:
-    """The layer for at most `most` of these unlabelled scaled rows [u, features]; None for 0.
+def draw_neighbours(rows: NDArray, most: int, seed: int) -> Neighbours | None:
+    """The layer whose reference rows are at most `most` of these unlabelled scaled rows [u, width]; None for most = 0.
 
-    More of them are not better: among all rows a row that is common in small numbers would have its like beside it.
+    seed: of the drawing. More reference rows are not better: among all users, even a rare kind has rows like it nearby.
     """
     if not most:
         return None

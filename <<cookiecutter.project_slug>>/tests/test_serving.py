@@ -25,11 +25,19 @@ import pytest
 
 from scarcegan.errors import UserError
 from scarcegan.monitoring.data_capture import Capture
-from scarcegan.serving import Endpoint, Facts, bind, example, load_model, read_facts, serve
+from scarcegan.serving import (
+    Endpoint,
+    PackageFacts,
+    example_request,
+    listen,
+    load_model,
+    read_package_facts,
+    serve_package,
+)
 
 FEATURES = ("sessions", "minutes", "deposits")
 CLASSES = ("dormant", "normal", "risky")
-FACTS = Facts("3", "risky-players", "best_ranking", CLASSES, FEATURES, (2.5, 40.0, 0.0))
+FACTS = PackageFacts("3", "risky-players", "best_ranking", CLASSES, FEATURES, (2.5, 40.0, 0.0))
 TWO_ROWS = {"instances": [[0.25, 1, 2], [0.75, float("nan"), 2]]}
 
 
@@ -223,7 +231,7 @@ def test_a_bad_csv_request_is_refused_with_a_sentence(client: Client, body: str,
 def test_a_type_that_is_not_spoken_is_refused(client: Client, status: int, headers: dict[str, str]) -> None:
     answer = client.request("POST", "/invocations", json.dumps(TWO_ROWS), **headers)
     assert answer.status_code == status
-    assert answer.json()["error"].endswith(("text/csv.", "Send it as it is."))
+    assert answer.json()["error"].endswith(("text/csv.", "Send it uncompressed."))
 
 
 def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
@@ -235,8 +243,8 @@ def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
 def test_another_path_or_method_is_refused_with_those_that_exist(client: Client) -> None:
     lost, wrong = client.get("/invocation"), client.get("/invocations")
     assert (lost.status_code, wrong.status_code) == (404, 405)
-    assert lost.json()["error"] == "There is nothing at /invocation. Use POST /invocations, GET /ping or GET /."
-    assert wrong.json()["error"].startswith("GET is not for /invocations. Use POST /invocations")
+    assert lost.json()["error"] == "Unknown path /invocation. Use POST /invocations, GET /ping or GET /."
+    assert wrong.json()["error"].startswith("GET is not allowed for /invocations. Use POST /invocations")
     assert wrong.headers["allow"] == "POST"
 
 
@@ -245,7 +253,7 @@ def test_a_bug_gives_a_sentence_and_the_server_lives_on(client: Client, endpoint
     answer = ask(client, TWO_ROWS)
     assert (answer.status_code, answer.json()) == (
         500,
-        {"error": "The model failed on this request. The server's log says why."},
+        {"error": "The model failed on this request. See the server's log for the reason."},
     )
     endpoint.model.bug = False
     assert ask(client, TWO_ROWS).status_code == 200
@@ -273,7 +281,9 @@ def test_the_front_page_tells_the_model_the_features_and_an_example_that_works(c
 
 def test_a_category_is_taken_as_text_or_as_its_code() -> None:
     texts = {"l'eau": 7, "tcp": 25681}
-    endpoint = Endpoint(Facts("3", "", "it", CLASSES, ("a", "protocol", "b"), (0.5, "l'eau", 0.0), {"protocol": texts}))
+    endpoint = Endpoint(
+        PackageFacts("3", "", "it", CLASSES, ("a", "protocol", "b"), (0.5, "l'eau", 0.0), {"protocol": texts})
+    )
     asked: list[np.ndarray] = []
 
     class Listening(Model):
@@ -302,7 +312,9 @@ def test_a_category_is_taken_as_text_or_as_its_code() -> None:
 
 def test_the_front_page_names_categories_and_its_example_sends_one() -> None:
     texts = {"l'eau": 7, "tcp": 25681}
-    endpoint = Endpoint(Facts("3", "", "it", CLASSES, ("a", "protocol", "b"), (0.5, "l'eau", 0.0), {"protocol": texts}))
+    endpoint = Endpoint(
+        PackageFacts("3", "", "it", CLASSES, ("a", "protocol", "b"), (0.5, "l'eau", 0.0), {"protocol": texts})
+    )
     endpoint.model = Model()
     told = Client(endpoint).get("/").json()
     assert told["categories"] == {"protocol": texts}
@@ -319,7 +331,7 @@ def test_the_front_page_is_a_page_for_a_browser(client: Client) -> None:
 
 
 def test_the_front_page_escapes_what_it_shows() -> None:
-    facts = Facts("1", "", "<script>", ("<b>", "&"), ("<i>",), (0.0,))
+    facts = PackageFacts("1", "", "<script>", ("<b>", "&"), ("<i>",), (0.0,))
     text = Client(Endpoint(facts)).get("/", Accept="text/html").text
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
     assert "&lt;script&gt;" in text
@@ -437,8 +449,8 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_a_package_tells_what_is_served(package: Path) -> None:
-    assert read_facts(package) == FACTS
-    assert example(FACTS, "http://x").endswith("""-d '{"instances": [[2.5, 40, 0]]}'""")
+    assert read_package_facts(package) == FACTS
+    assert example_request(FACTS, "http://x").endswith("""-d '{"instances": [[2.5, 40, 0]]}'""")
 
 
 def save_model(folder: Path) -> None:
@@ -464,7 +476,7 @@ def save_model(folder: Path) -> None:
 
 def test_a_saved_model_is_loaded_and_answers(package: Path, client: Client) -> None:
     save_model(package / "model" / "1")
-    real = Endpoint(read_facts(package))
+    real = Endpoint(read_package_facts(package))
     real.model = load_model(package / "model")
     assert ask(Client(real), TWO_ROWS).json() == ask(client, TWO_ROWS).json()
 
@@ -482,17 +494,17 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(package: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"port {port} is in use\..*--port 0"):
-            serve(package, port=port, load=never)
+            serve_package(package, port=port, load=never)
 
 
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 8080), ("127.0.0.1", 99999), ("203.0.113.7", 0)])
 def test_an_address_that_is_not_ours_is_refused(host: str, port: int) -> None:
     with pytest.raises(UserError, match=r"Use --host|--port"):
-        bind(host, port)
+        listen(host, port)
 
 
 def test_small_answers_are_sent_at_once() -> None:
-    with bind("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets TCP_NODELAY
 
 
@@ -500,13 +512,13 @@ def test_small_answers_are_sent_at_once() -> None:
 def test_a_folder_that_is_no_package_is_refused(package: Path, lost: str) -> None:
     (package / lost).unlink()
     with pytest.raises(UserError, match=lost):
-        serve(package, port=0, load=never)
+        serve_package(package, port=0, load=never)
 
 
 def test_a_model_that_does_not_tell_its_features_is_refused(package: Path) -> None:
     (package / "model" / "model.json").write_text(json.dumps({"classes": CLASSES}))
     with pytest.raises(UserError, match="no 'features' in it"):
-        serve(package, port=0, load=never)
+        serve_package(package, port=0, load=never)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_sentence(package: Path) -> None:
@@ -514,21 +526,21 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_sentence(package
         raise UserError(f"{folder}: damaged. Export the package again.")
 
     with pytest.raises(UserError, match=r"damaged\. Export the package again"):
-        serve(package, port=0, load=damaged)
+        serve_package(package, port=0, load=damaged)
 
 
 SERVER = """
 import sys, time
 from pathlib import Path
 from test_serving import Model
-from scarcegan.serving import serve
+from scarcegan.serving import serve_package
 
 class Slow(Model):
     def score(self, values, names=None):
         time.sleep(float(values[0, 2]))
         return super().score(values, names)
 
-serve(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), load=lambda folder: Slow())
+serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), load=lambda folder: Slow())
 """
 
 
@@ -575,7 +587,7 @@ def test_a_killed_server_leaves_whole_records_and_a_free_port(package: Path, tmp
     server.kill()
     server.wait()
     assert len(records(tmp_path / "captured" / "3")) == 2
-    bind("127.0.0.1", int(url.rsplit(":", 1)[1])).close()
+    listen("127.0.0.1", int(url.rsplit(":", 1)[1])).close()
 
 
 def test_a_caller_who_talks_nonsense_or_hangs_up_does_no_harm(package: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The endpoint on this machine: POST /invocations, GET /ping, data capture. The local twin of a SageMaker endpoint.
 
-What a request looks like is wire.py's business, what its rows mean the scorer's.
+data/wire.py reads requests and writes answers; the scorer computes the scores.
 """
 
 import errno
@@ -35,21 +35,28 @@ from scarcegan.monitoring.statistics import category_buckets, typical_row
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scores
 
-MAX_BYTES = 6 * 2**20  # of a request to a real-time endpoint
+MAX_BYTES = 6 * 2**20  # largest request that a real-time endpoint in SageMaker accepts
 DRAIN_SECONDS = 20
-AGAIN = "Approve a model, or export its package again."
+EXPORT_ADVICE = "Approve a model, or export its package again."
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 
 
 class Model(Protocol):
-    """What answers: see model/scorer.py."""
+    """A model that scores rows: values float32 [n, d], NaN for missing. See model/scorer.py."""
 
     def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> "Scores": ...
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is served. typical: a usual value per feature, for the example request; categories: which are names."""
+class PackageFacts:
+    """The model package that is served.
+
+    - version, group, definition: of the package
+    - classes: class names, the rare class last
+    - features: the model's inputs in order
+    - typical: a typical value per feature, for the example request
+    - categories: the features that are categories, with their texts and codes
+    """
 
     version: str
     group: str
@@ -61,19 +68,24 @@ class Facts:
 
     @property
     def name(self) -> str:
+        """The package in words, for messages."""
         return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
 
 
 class Endpoint:
-    """Answers requests with a model that may still be loading. Starlette calls its coroutines."""
+    """Answers requests with a model, which may still be loading. Starlette calls its coroutines.
 
-    def __init__(self, facts: Facts, capture: Capture | None = None, max_bytes: int = MAX_BYTES) -> None:
+    max_bytes: larger request bodies are refused.
+    """
+
+    def __init__(self, facts: PackageFacts, capture: Capture | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.facts, self.capture, self.max_bytes = facts, capture, max_bytes
         self.model: Model | None = None
         self.url = ""
         self._capture_failed = False
 
     def app(self) -> Starlette:
+        """The web application with its paths and error handlers."""
         return Starlette(
             routes=[
                 Route("/invocations", self.invocations, methods=["POST"]),
@@ -81,30 +93,34 @@ class Endpoint:
                 Route("/", self.about),
             ],
             exception_handlers={
-                RequestError: self.refused,
-                HTTPException: self.lost,
-                ClientDisconnect: self.gone,
-                Exception: self.failed,
+                RequestError: self.on_request_error,
+                HTTPException: self.on_http_error,
+                ClientDisconnect: self.on_disconnect,
+                Exception: self.on_failure,
             },
         )
 
     async def ping(self, request: Request) -> Response:
-        """200 once the model is loaded."""
+        """Answer GET /ping: 200 once the model is loaded, 503 before."""
         if self.model is None:
             raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
         return JSONResponse({"status": "ready", "version": self.facts.version})
 
     async def invocations(self, request: Request) -> Response:
+        """Answer POST /invocations: the scores of the rows in the body."""
         kind = content_kind(request.headers.get("content-type", ""))
         wanted = accepted_kind(request.headers.get("accept", ""))
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise RequestError("A compressed body is not taken. Send it as it is.", 415)
+            raise RequestError("A compressed body is not supported. Send it uncompressed.", 415)
         body = await self.body(request)
         text = await run_in_threadpool(self.answer, body, kind, wanted, request.headers)
         return Response(text, media_type=wanted)
 
     async def body(self, request: Request) -> bytes:
-        """The body, if it is not too large; what is too much is read and thrown away, so that the caller hears why."""
+        """Read a request's body. One that is too large is read to its end too, so that the caller gets the answer.
+
+        Raises RequestError (413) for a body that is too large.
+        """
         body, size = bytearray(), 0
         async for chunk in request.stream():
             size += len(chunk)
@@ -119,7 +135,12 @@ class Endpoint:
         return bytes(body)
 
     def answer(self, body: bytes, kind: str, wanted: str, headers: Mapping[str, str]) -> str:
-        """Score the rows of a body. Runs in a thread, so that /ping answers while a large request is scored."""
+        """Score the rows of a body and return the answer's body. It runs in a thread, so that /ping answers meanwhile.
+
+        kind, wanted: content type of the body and of the answer.
+
+        Raises RequestError for a body that cannot be read, or while the model is loading.
+        """
         if self.model is None:
             raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
         try:
@@ -132,54 +153,54 @@ class Endpoint:
         return answer
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
-        """Capture an exchange. An answer matters more than its record: a full disk is told once, and answered on."""
+        """Capture a request and its answer, each as (content type, body). A failed write is reported only once."""
         try:
             if self.capture:
                 self.capture.record(asked, answered, inference_id)
             self._capture_failed = False
         except OSError as error:
             if not self._capture_failed:
-                say(f"data capture failed ({error.strerror}: {error.filename}); requests are answered all the same.")
+                print_line(f"data capture failed ({error.strerror}: {error.filename}); requests are still answered.")
             self._capture_failed = True
 
     async def about(self, request: Request) -> Response:
-        """What is served and how to ask: a page for a browser, JSON for everybody else."""
+        """Answer GET /: what is served and an example request, as a page for a browser and as JSON for others."""
         facts = {
             **{name: getattr(self.facts, name) for name in ("group", "version", "definition")},
             "labels": dict(enumerate((*self.facts.classes, "unknown"))),
             "features": self.facts.features,
             **({"categories": self.facts.categories} if self.facts.categories else {}),
             "csv_answer": ["label", "rarity", "unknown", *(f"probability_{name}" for name in self.facts.classes)],
-            "example": example(self.facts, self.url or str(request.base_url).rstrip("/")),
+            "example": example_request(self.facts, self.url or str(request.base_url).rstrip("/")),
         }
         browser = "text/html" in request.headers.get("accept", "")
-        return HTMLResponse(page(facts)) if browser else JSONResponse(facts)
+        return HTMLResponse(about_page(facts)) if browser else JSONResponse(facts)
 
-    async def refused(self, request: Request, error: Exception) -> Response:
-        """What the caller did wrong, as TensorFlow Serving says it: {"error": sentence}."""
+    async def on_request_error(self, request: Request, error: Exception) -> Response:
+        """Answer a request that is refused: {"error": sentence}, as TensorFlow Serving does."""
         assert isinstance(error, RequestError)
         return JSONResponse({"error": error.words}, error.status)
 
-    async def lost(self, request: Request, error: Exception) -> Response:
-        """No such path, or another method."""
+    async def on_http_error(self, request: Request, error: Exception) -> Response:
+        """Answer a request to an unknown path or with another method."""
         assert isinstance(error, HTTPException)
         words = {
-            404: f"There is nothing at {request.url.path}. Use POST /invocations, GET /ping or GET /.",
-            405: f"{request.method} is not for {request.url.path}. Use POST /invocations, GET /ping or GET /.",
+            404: f"Unknown path {request.url.path}. Use POST /invocations, GET /ping or GET /.",
+            405: f"{request.method} is not allowed for {request.url.path}. Use POST /invocations, GET /ping or GET /.",
         }
         return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
-    async def gone(self, request: Request, error: Exception) -> Response:
-        """The caller hung up before the request was complete; nobody hears this."""
-        return JSONResponse({"error": "The request broke off. Send it again."}, 400)
+    async def on_disconnect(self, request: Request, error: Exception) -> Response:
+        """Return some answer to a caller who closed the connection before the request was complete."""
+        return JSONResponse({"error": "The connection was closed before the request was complete. Send it again."}, 400)
 
-    async def failed(self, request: Request, error: Exception) -> Response:
-        """A bug of ours: its traceback goes to the server's stderr, a sentence to the caller."""
-        return JSONResponse({"error": "The model failed on this request. The server's log says why."}, 500)
+    async def on_failure(self, request: Request, error: Exception) -> Response:
+        """Answer after an unexpected exception. Its traceback goes to the server's stderr."""
+        return JSONResponse({"error": "The model failed on this request. See the server's log for the reason."}, 500)
 
 
-def page(facts: Mapping[str, Any]) -> str:
-    """A small page out of the facts."""
+def about_page(facts: Mapping[str, Any]) -> str:
+    """The HTML page for GET /. facts: what Endpoint.about collects."""
     title = html.escape(f"{facts['definition']}, version {facts['version']}")
     rows = "".join(
         f"<dt>{html.escape(name.replace('_', ' '))}<dd>{', '.join(html.escape(str(item)) for item in items_of(value))}"
@@ -192,18 +213,19 @@ def page(facts: Mapping[str, Any]) -> str:
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style>"
-        f"<h1>{title}</h1><dl>{rows}</dl><h2>Ask it</h2><pre>{html.escape(facts['example'])}</pre>"
+        f"<h1>{title}</h1><dl>{rows}</dl><h2>Example request</h2><pre>{html.escape(facts['example'])}</pre>"
     )
 
 
 def items_of(value: Any) -> list[Any]:
+    """A value as a list: "key = value" texts of a mapping, the items of a sequence, or the value alone."""
     if isinstance(value, Mapping):
         return [f"{key} = {name}" for key, name in value.items()]
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def example(facts: Facts, url: str) -> str:
-    """A request to copy and paste: the typical user."""
+def example_request(facts: PackageFacts, url: str) -> str:
+    """A curl command that sends the typical user to the endpoint at `url`."""
     cells = (json.dumps(value) if isinstance(value, str) else f"{value:.4g}" for value in facts.typical)
     row = ", ".join(cells).replace("'", "'\\''")  # as a shell takes it
     return f"curl -s {url}/invocations -H 'Content-Type: {JSON}' -d '{{\"instances\": [[{row}]]}}'"
@@ -212,18 +234,21 @@ def example(facts: Facts, url: str) -> str:
 # -- starting it ----------------------------------------------------------------------------------------------------
 
 
-def read_facts(package: Path) -> Facts:
-    """What a package's folder says of itself; UserError when it is no package."""
-    model = read_json(package / "model" / "model.json", AGAIN)
+def read_package_facts(package: Path) -> PackageFacts:
+    """Read what is served from the folder of a model package.
+
+    Raises UserError when the folder is not a complete package.
+    """
+    model = read_json(package / "model" / "model.json", EXPORT_ADVICE)
     for key in ("classes", "features"):
         if key not in model:
             raise UserError(f"{package / 'model' / 'model.json'}: no '{key}' in it. Export the package again.")
     if not (package / "model" / "1" / "saved_model.pb").is_file():
         raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
-    facts = read_json(package / "package.json", AGAIN) if (package / "package.json").is_file() else {}
+    facts = read_json(package / "package.json", EXPORT_ADVICE) if (package / "package.json").is_file() else {}
     baseline = package / "baseline" / "statistics.json"
-    statistics = {"features": []} | (read_json(baseline, AGAIN) if baseline.is_file() else {})
-    return Facts(
+    statistics = {"features": []} | (read_json(baseline, EXPORT_ADVICE) if baseline.is_file() else {})
+    return PackageFacts(
         version=str(facts.get("version", "0")),
         group=str(facts.get("group", "")),
         definition=str(facts.get("definition", model.get("definition", "model"))),
@@ -243,14 +268,17 @@ def typical_user(statistics: Mapping[str, Any], features: Sequence[str]) -> tupl
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; UserError says which port is in use and what to do. Port 0 takes a free one."""
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket. Port 0 takes a free port.
+
+    Raises UserError, with what to do, when the address cannot be used.
+    """
     if not 0 <= port <= 65535:
-        raise UserError(f"there is no port {port}. Choose one from 1024 to 65535: --port 8080.")
+        raise UserError(f"port {port} does not exist. Choose one from 1024 to 65535: --port 8080.")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise UserError(f"{host}:{port} is no address of this machine ({error}). Use --host 127.0.0.1.") from None
+        raise UserError(f"{host}:{port} is not an address of this machine ({error}). Use --host 127.0.0.1.") from None
     family, kind, protocol, _, address = found[0]
     # asyncio sends small answers at once (TCP_NODELAY) only if the protocol is named; without it each costs 40 ms.
     listener = socket.socket(family, kind, protocol)
@@ -263,19 +291,22 @@ def bind(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"port {port} is in use. Stop what uses it, or take a free one: --port 0.") from None
         if error.errno == errno.EACCES:
-            raise UserError(f"port {port} is for the administrator. Choose one above 1023: --port 8080.") from None
+            raise UserError(
+                f"port {port} is reserved for the administrator. Choose one above 1023: --port 8080."
+            ) from None
         raise UserError(f"{host}:{port} cannot be listened on ({error.strerror}). Use --host 127.0.0.1.") from None
     return listener
 
 
 def url_of(listener: socket.socket) -> str:
+    """The URL of a listening socket, for use on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def load_model(folder: Path) -> Model:
-    """The scorer of a package, warmed up: TensorFlow's first call is slow."""
+    """Load the model in a folder and score one row, because TensorFlow's first call is slow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from scarcegan.model import scorer
 
@@ -284,7 +315,7 @@ def load_model(folder: Path) -> Model:
     return model
 
 
-def serve(
+def serve_package(
     package: Path,
     host: str = "127.0.0.1",
     port: int = 8080,
@@ -293,17 +324,22 @@ def serve(
     max_bytes: int = MAX_BYTES,
     load: Callable[[Path], Model] = load_model,
 ) -> None:
-    """Serve a package's folder until a signal comes; requests under way are answered first.
+    """Serve the model package in a folder until SIGINT or SIGTERM; requests under way are answered first.
 
-    Captured requests go to <capture>/<version>/yyyy/mm/dd/hh/. The port is taken before TensorFlow is loaded.
-    UserError: no package, port in use, a model that cannot be loaded.
+    - capture: folder of the data capture, below which it goes to <version>/yyyy/mm/dd/hh/; None: none
+    - capture_percentage: how many of a hundred requests are captured
+    - load: loads the model from a folder
+
+    The port is opened before TensorFlow is loaded.
+
+    Raises UserError when the folder is no package, the port is in use, or the model cannot be loaded.
     """
     import uvicorn
 
-    facts = read_facts(package)
+    facts = read_package_facts(package)
     recorder = Capture(capture / facts.version, capture_percentage) if capture else None
     endpoint = Endpoint(facts, recorder, max_bytes)
-    listener = bind(host, port)
+    listener = listen(host, port)
     endpoint.url = url_of(listener)
     settings = uvicorn.Config(
         endpoint.app(), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="off"
@@ -318,25 +354,25 @@ def serve(
             failure.append(error)
             server.should_exit = True
             return
-        say(f"{facts.name} answers at {endpoint.url}  (stop: Ctrl-C)")
-        say(f"try: {example(facts, endpoint.url)}")
+        print_line(f"{facts.name} answers at {endpoint.url}  (stop: Ctrl-C)")
+        print_line(f"try: {example_request(facts, endpoint.url)}")
 
-    say(f"loading {facts.name} …")
+    print_line(f"loading {facts.name} …")
     threading.Thread(target=prepare, daemon=True).start()
     run_until_signal(lambda: server.run(sockets=[listener]))
     if failure:
         raise failure[0]
-    say("stopped.")
+    print_line("stopped.")
 
 
 def run_until_signal(run: Callable[[], None]) -> None:
-    """Run a server that answers what is under way when SIGINT or SIGTERM comes, and take that for a normal end."""
+    """Run a server that shuts down on SIGINT or SIGTERM, and return normally when it has."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     if threading.current_thread() is not threading.main_thread():
         run()
         return
     signals = (signal.SIGINT, signal.SIGTERM)
-    # uvicorn raises the signal again once it has shut down: what is set here is what hears it then.
+    # uvicorn raises the signal again after its shutdown; these handlers then ignore it.
     before = {each: signal.signal(each, lambda *_: None) for each in signals}
     try:
         run()
@@ -345,5 +381,6 @@ def run_until_signal(run: Callable[[], None]) -> None:
             signal.signal(each, handler)
 
 
-def say(words: str) -> None:
+def print_line(words: str) -> None:
+    """Print a message to stderr at once."""
     print(words, file=sys.stderr, flush=True)

@@ -234,7 +234,7 @@ class Workspace:
             raise UserError(f"version {package.version} has scored nobody yet. Type: scarcegan score")
         os.environ.update(self.environment)  # before TensorFlow is imported, so that it prints no notices
         from scarcegan.data.categories import display_value, places
-        from scarcegan.evaluation.explain import explain, reference
+        from scarcegan.evaluation.explain import shapley_values, typical_training_row
         from scarcegan.model import scorer
 
         model = scorer.load(self.exported(package) / "model")
@@ -244,8 +244,8 @@ class Workspace:
             raise UserError(
                 f"user '{user}' is not among the {len(users):,} users in {self.show(folder)}. Score them first."
             )
-        row, median = values[place[-1:]], reference(values, places(model.features, model.categories))
-        moves = explain(model, row, median, orders)[0]
+        row, median = values[place[-1:]], typical_training_row(values, places(model.features, model.categories))
+        moves = shapley_values(model, row, median, orders)[0]
         found = model.score(row)
         order = np.argsort(-np.abs(moves))
         features = [
@@ -327,7 +327,7 @@ class Workspace:
         """
         from scarcegan import serving
 
-        serving.serve(
+        serving.serve_package(
             self.exported(self.package(version)),
             host,
             self.config.serve.port if port is None else port,
@@ -396,11 +396,11 @@ class Workspace:
 
         Raises UserError when nothing has been logged yet, or the port is taken.
         """
-        from scarcegan.serving import bind, url_of
+        from scarcegan.serving import listen, url_of
 
         if not self.database.exists():
             raise UserError("no runs to show yet. Type: scarcegan run")
-        listener = bind("127.0.0.1", port)
+        listener = listen("127.0.0.1", port)
         url = url_of(listener)
         listener.close()
         print(f"MLflow at {url}  (stop: Ctrl-C)", file=sys.stderr)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scarcegan.errors import UserError
-from scarcegan.evaluation.comparison import Rival, Rules, judge, prefer
+from scarcegan.evaluation.comparison import Comparison, GateRules, decide_gate, prefer
 from scarcegan.pipeline.config import GateSettings
 
 
@@ -15,19 +15,21 @@ def samples(value: float, sd: float = 0.02, seed: int = 0) -> np.ndarray:
     return np.append(value, np.random.default_rng(seed).normal(value, sd, 400))
 
 
-def rules(definition: str, metric: str, minimum: float, **more: str | float) -> Rules:
+def rules(definition: str, metric: str, minimum: float, **more: str | float) -> GateRules:
     """The rules of config.yaml's defaults but for these."""
-    return Rules(**(GateSettings(definition=definition, metric=metric, minimum=minimum, **more).model_dump()))
+    return GateRules(**(GateSettings(definition=definition, metric=metric, minimum=minimum, **more).model_dump()))
 
 
 def judge_against(challenger: float, champion: float, rule: str) -> dict:
     ours, theirs = samples(challenger, seed=1), samples(champion, seed=2)
-    return judge(rules("best_ranking", "pr_auc", 0.5, champion=rule), ours, Rival("version 3", ours, theirs), None)
+    return decide_gate(
+        rules("best_ranking", "pr_auc", 0.5, champion=rule), ours, Comparison("version 3", ours, theirs), None
+    )
 
 
 @pytest.mark.parametrize(("value", "passed"), [(0.49, False), (0.50, True), (0.60, True)])
 def test_without_a_champion_the_minimum_decides(value, passed):
-    verdict = judge(rules("best_ranking", "pr_auc", 0.5), samples(value), None, None)
+    verdict = decide_gate(rules("best_ranking", "pr_auc", 0.5), samples(value), None, None)
     assert verdict["passed"] is passed
     assert verdict["champion"] is None and verdict["difference"] is None
 
@@ -47,7 +49,7 @@ def test_the_champion_is_measured_with_its_own_number(challenger, champion, not_
 def test_the_champion_itself_is_not_worse_and_not_better_than_the_champion():
     same = samples(0.7)
     for rule, passed in (("not_worse", True), ("better", False)):
-        verdict = judge(rules("d", "pr_auc", 0.5, champion=rule), same, Rival("version 3", same, same), None)
+        verdict = decide_gate(rules("d", "pr_auc", 0.5, champion=rule), same, Comparison("version 3", same, same), None)
         assert verdict["passed"] is passed
         assert verdict["difference"] == {"value": 0, "low": 0, "high": 0}
 
@@ -55,8 +57,11 @@ def test_the_champion_itself_is_not_worse_and_not_better_than_the_champion():
 def test_the_difference_is_paired():
     # The resamples vary far more than the challenger's lead over the champion, which every resample shows.
     champion = samples(0.6, sd=0.1)
-    verdict = judge(
-        rules("d", "pr_auc", 0.5, champion="better"), champion + 0.01, Rival("", champion + 0.01, champion), None
+    verdict = decide_gate(
+        rules("d", "pr_auc", 0.5, champion="better"),
+        champion + 0.01,
+        Comparison("", champion + 0.01, champion),
+        None,
     )
     assert verdict["passed"]
 
@@ -64,7 +69,9 @@ def test_the_difference_is_paired():
 def test_a_smaller_alpha_asks_for_more_evidence():
     ours, theirs = samples(0.70, seed=1), samples(0.63, seed=2)
     strict, loose = (
-        judge(rules("d", "pr_auc", 0.5, champion="better", alpha=a), ours, Rival("", ours, theirs), None)["passed"]
+        decide_gate(rules("d", "pr_auc", 0.5, champion="better", alpha=a), ours, Comparison("", ours, theirs), None)[
+            "passed"
+        ]
         for a in (0.001, 0.05)
     )
     assert (strict, loose) == (False, True)
@@ -88,29 +95,29 @@ def test_the_reason_is_one_sentence_with_the_figures():
 
 def test_a_figure_that_cannot_be_measured_keeps_the_gate_shut():
     nothing = np.full(401, np.nan)
-    verdict = judge(rules("d", "pr_auc", 0.5), nothing, Rival("version 3", nothing, samples(0.6)), None)
+    verdict = decide_gate(rules("d", "pr_auc", 0.5), nothing, Comparison("version 3", nothing, samples(0.6)), None)
     assert not verdict["passed"] and "holds no row of the rare class" in verdict["reason"]
     assert json.loads(json.dumps(verdict, allow_nan=False))["challenger"] is None
 
 
 def test_a_precision_without_a_flagged_user_keeps_the_gate_shut():
     nothing = np.full(11, np.nan)
-    verdict = judge(rules("d", "precision", 0.0), nothing, None, None)
+    verdict = decide_gate(rules("d", "precision", 0.0), nothing, None, None)
     assert not verdict["passed"] and "flags no test user" in verdict["reason"]
 
 
 def test_a_champion_whose_figure_cannot_be_measured_is_not_beaten():
     ours = samples(0.7)
     for rule, passed in (("not_worse", False), ("better", False), ("report", True)):
-        rival = Rival("version 3", ours, np.full(len(ours), np.nan))
-        assert judge(rules("d", "pr_auc", 0.5, champion=rule), ours, rival, None)["passed"] is passed
+        rival = Comparison("version 3", ours, np.full(len(ours), np.nan))
+        assert decide_gate(rules("d", "pr_auc", 0.5, champion=rule), ours, rival, None)["passed"] is passed
 
 
 @pytest.mark.parametrize(("rule", "passed"), [("not_worse", False), ("better", False), ("report", True)])
 def test_a_champion_that_cannot_be_compared_stops_the_gate_and_says_what_to_do(rule, passed):
     ours = samples(0.7)
-    rival = Rival("version 3", ours, None, "it needs features that the test rows lack (nights)")
-    verdict = judge(rules("d", "pr_auc", 0.5, champion=rule), ours, rival, None)
+    rival = Comparison("version 3", ours, None, "it needs features that the test rows lack (nights)")
+    verdict = decide_gate(rules("d", "pr_auc", 0.5, champion=rule), ours, rival, None)
     assert verdict["passed"] is passed and "version 3 cannot be compared" in verdict["reason"]
     assert ("gate.champion to report" in verdict["reason"]) is not passed
 
@@ -118,20 +125,20 @@ def test_a_champion_that_cannot_be_compared_stops_the_gate_and_says_what_to_do(r
 @pytest.mark.parametrize(("simple", "passed"), [(0.60, True), (0.69, False), (0.80, False)])
 def test_a_win_over_the_best_simple_model_can_be_required(simple, passed):
     ours = samples(0.70, seed=1)
-    rival = Rival("logistic regression", ours, samples(simple, seed=3))
-    reported = judge(rules("d", "pr_auc", 0.5, simple_models="report"), ours, None, rival)
+    rival = Comparison("logistic regression", ours, samples(simple, seed=3))
+    reported = decide_gate(rules("d", "pr_auc", 0.5, simple_models="report"), ours, None, rival)
     assert reported["passed"] and reported["best_simple_model"]["value"] == simple
-    required = judge(rules("d", "pr_auc", 0.5, simple_models="required"), ours, None, rival)
+    required = decide_gate(rules("d", "pr_auc", 0.5, simple_models="required"), ours, None, rival)
     assert required["passed"] is passed and "logistic regression" in required["reason"]
 
 
 def test_a_required_win_over_a_simple_model_that_is_missing_keeps_the_gate_shut():
-    assert not judge(rules("d", "pr_auc", 0.5, simple_models="required"), samples(0.9), None, None)["passed"]
+    assert not decide_gate(rules("d", "pr_auc", 0.5, simple_models="required"), samples(0.9), None, None)["passed"]
 
 
-def test_a_metric_the_gate_does_not_know_is_refused():
-    with pytest.raises(UserError, match=r"'accuracy' is not one the gate knows.*pr_auc, recall"):
-        Rules("d", "accuracy", 0.5, "report", "report", 0.05)
+def test_a_metric_that_the_gate_cannot_use_is_refused():
+    with pytest.raises(UserError, match=r"'accuracy' cannot be used by the gate.*pr_auc, recall"):
+        GateRules("d", "accuracy", 0.5, "report", "report", 0.05)
 
 
 TITLES = {"simple": "logistic regression", "trees": "gradient boosting", "ours": "ScarceGAN"}

@@ -11,7 +11,7 @@ from scarcegan.data.schema import UNLABELLED, FeatureTable
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import Baseline, read_baseline
 from scarcegan.monitoring.statistics import constraints
-from scarcegan.steps.baseline import describe
+from scarcegan.steps.baseline import baseline_statistics
 
 CLASSES = ("normal", "heavy", "risky")
 NAMES = ("deposits", "visits", "trend")
@@ -55,7 +55,7 @@ def users(n: int, seed: int = 0, day: str = "2026-03-01", more: float = 0.0) -> 
 
 def a_baseline(folder: Path, n: int = 4000, seed: int = 99, recall: float | None = None) -> Baseline:
     """The baseline of n users under the model, written to a folder and read back."""
-    found = describe(lambda: iter([users(n, seed)]), {"it": Model()}, CLASSES)["it"]
+    found = baseline_statistics(lambda: iter([users(n, seed)]), {"it": Model()}, CLASSES)["it"]
     write_json(folder / "statistics.json", found)
     write_json(folder / "constraints.json", constraints(found, (*CLASSES, "unknown"), recall))
     return read_baseline(folder)

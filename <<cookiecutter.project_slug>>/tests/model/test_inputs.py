@@ -7,7 +7,7 @@ import pytest
 
 from scarcegan.data.categories import code
 from scarcegan.data.schema import FeatureTable, write_features
-from scarcegan.evaluation.explain import reference
+from scarcegan.evaluation.explain import typical_training_row
 from scarcegan.model import delivered, distance, lookups, scorer
 from scarcegan.model.inputs import learn_inputs
 from scarcegan.model.lookups import Lookup
@@ -119,7 +119,7 @@ def test_other_methods_get_the_columns_of_the_model_from_its_model_json():
 
 def test_the_usual_category_is_the_most_frequent_one():
     values = np.array([[1, 9, NAN], [3, 2, NAN], [8, 9, 5]], np.float32)
-    np.testing.assert_array_equal(reference(values, [1, 2]), [3, 9, NAN])
+    np.testing.assert_array_equal(typical_training_row(values, [1, 2]), [3, 9, NAN])
 
 
 def test_a_table_of_categories_alone_is_learnt():

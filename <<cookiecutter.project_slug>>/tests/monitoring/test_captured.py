@@ -15,7 +15,7 @@ from scarcegan.errors import UserError
 from scarcegan.monitoring.captured import read_captured
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.monitoring.rows import Tally
-from scarcegan.steps.score import scored
+from scarcegan.steps.score import scored_table
 
 ANSWER = {"probabilities": [0.1, 0.2, 0.7], "rarity": 0.7, "unknown": 0.2, "label": 2}
 
@@ -39,7 +39,7 @@ def record(data, encoding, content_type="application/json", name="e1"):
 
 def write_scored(path, table):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(scored(table, Model().score(table.values), CLASSES), path)
+    pq.write_table(scored_table(table, Model().score(table.values), CLASSES), path)
 
 
 def test_a_json_request_and_its_answer_become_a_row(tmp_path):

@@ -53,7 +53,7 @@ def told(n, seed, shares=(0.6, 0.3, 0.1), day="2026-03-01", more=()):
 def watched(tmp_path_factory):
     """A baseline of four thousand users, written and read back."""
     folder = tmp_path_factory.mktemp("watched")
-    found = baseline.describe(lambda: iter([told(4000, 99)]), {"it": Blind()}, CLASSES)["it"]
+    found = baseline.baseline_statistics(lambda: iter([told(4000, 99)]), {"it": Blind()}, CLASSES)["it"]
     write_json(folder / "statistics.json", found)
     write_json(folder / "constraints.json", constraints(found, (*CLASSES, "unknown")))
     return folder
@@ -140,7 +140,7 @@ def test_monitoring_reads_names_and_codes_and_reports_by_name(watched, tmp_path)
 def test_a_category_that_nobody_had_is_described_and_compared(tmp_path):
     table = told(500, 1)
     table.values[:, 2] = np.nan
-    found = baseline.describe(lambda: iter([table]), {"it": Blind()}, CLASSES)["it"]
+    found = baseline.baseline_statistics(lambda: iter([table]), {"it": Blind()}, CLASSES)["it"]
     write_json(tmp_path / "statistics.json", found)
     write_json(tmp_path / "constraints.json", constraints(found, (*CLASSES, "unknown")))
     assert typical_user(found, NAMES)[2] == 0.0

@@ -39,8 +39,8 @@ from scarcegan.pipeline.config import Config, load_config
 from scarcegan.release import release, smoke
 from scarcegan.release.flagged_share import Band, band, flagged
 from scarcegan.release.release import Surroundings
-from scarcegan.report.evaluation import Said
-from scarcegan.steps.evaluate import document
+from scarcegan.report.evaluation import Predictions
+from scarcegan.steps.evaluate import evaluation_json
 from stacks import Stack
 
 PROJECT = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ def test_the_evaluation_steps_own_document_is_read():
     label, said = np.array([2, 2, 0, 1, 0, 1, -1, -1, -1, -1]), np.array([2, 2, 2, 2, 3, 0, 2, 3, 0, 1])
     known, rarity = label >= 0, np.linspace(0, 1, 10)
     found = SimpleNamespace(
-        models={"best_ranking": Said(rarity, rarity, said)},
+        models={"best_ranking": Predictions(rarity, rarity, said)},
         test=SimpleNamespace(label=label),
         known=known,
         positive=label[known] == 2,
@@ -159,7 +159,7 @@ def test_the_evaluation_steps_own_document_is_read():
         preference=SimpleNamespace(sentence=""),
         **{"classes": ("calm", "keen", "risky"), "rare": "risky", "beta": 2.0, "simple_models": {}, "definition": ""},
     )
-    shares = flagged(document(found, "best_ranking", count=10, seed=0))
+    shares = flagged(evaluation_json(found, "best_ranking", count=10, seed=0))
     assert shares == {"unlabelled test users": (1, 4), "test users in all": (5, 10)}
 
 

@@ -19,7 +19,7 @@ from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.release import smoke
 from scarcegan.release.smoke import CSV, JSON, Sample
-from scarcegan.serving import Endpoint, bind, load_model, read_facts, url_of
+from scarcegan.serving import Endpoint, listen, load_model, read_package_facts, url_of
 from tiny_models import save
 
 ROWS = ((2.5, 1e-7, 0.0), (0.0, -3.0, 0.0), (9.0, 4e9, 0.0))
@@ -38,9 +38,9 @@ def package(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def served(package) -> Iterator[str]:
     """The package behind the local endpoint; its URL."""
-    endpoint = Endpoint(read_facts(package))
+    endpoint = Endpoint(read_package_facts(package))
     endpoint.model = load_model(package / "model")
-    listener = bind("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(endpoint.app(), log_config=None, lifespan="off"))
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
     thread.start()

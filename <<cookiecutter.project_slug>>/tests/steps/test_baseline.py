@@ -51,7 +51,7 @@ def test_the_recall_of_validation_becomes_a_constraint(tmp_path, door):
 
 def test_the_scores_described_are_the_models_own():
     table = users(500)
-    found = baseline.describe(lambda: iter([table]), {"it": Model()}, CLASSES)["it"]
+    found = baseline.baseline_statistics(lambda: iter([table]), {"it": Model()}, CLASSES)["it"]
     rarity = next(f for f in found["features"] if f["name"] == "rarity")["numerical_statistics"]
     assert rarity["mean"] == pytest.approx(Model().score(table.values).rarity.mean(), rel=1e-5)
 
@@ -59,7 +59,7 @@ def test_the_scores_described_are_the_models_own():
 def test_more_rows_than_the_sample_are_all_counted(monkeypatch):
     monkeypatch.setattr(baseline, "SAMPLE_ROWS", 100)
     tables = [users(300, seed) for seed in range(4)]
-    found = baseline.describe(lambda: iter(tables), {"it": Model()}, CLASSES)["it"]
+    found = baseline.baseline_statistics(lambda: iter(tables), {"it": Model()}, CLASSES)["it"]
     assert found["dataset"]["item_count"] == 1200
     deposits = found["features"][0]["numerical_statistics"]
     buckets = deposits["distribution"]["kll"]["buckets"]
@@ -73,7 +73,7 @@ def test_a_maximum_that_the_sample_missed_moves_nobody(tmp_path, monkeypatch):
     table = users(2000)
     table.values[:, 0] = np.arange(2000) % 2
     table.values[7, 0] = 9
-    found = baseline.describe(lambda: iter([table]), {"it": Model()}, CLASSES)["it"]
+    found = baseline.baseline_statistics(lambda: iter([table]), {"it": Model()}, CLASSES)["it"]
     write_json(tmp_path / "statistics.json", found)
     write_json(tmp_path / "constraints.json", constraints(found, CLASSES))
     read = read_baseline(tmp_path)
@@ -82,7 +82,7 @@ def test_a_maximum_that_the_sample_missed_moves_nobody(tmp_path, monkeypatch):
 
 def test_no_training_row_is_refused():
     with pytest.raises(UserError, match="no training row"):
-        baseline.describe(lambda: iter([users(0)]), {"it": Model()}, CLASSES)
+        baseline.baseline_statistics(lambda: iter([users(0)]), {"it": Model()}, CLASSES)
 
 
 def test_a_folder_without_models_is_refused(tmp_path, door):

@@ -50,7 +50,9 @@ def run(place, *more, definition="good", bootstrap=60, report=False, fit=FIT, **
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.simple_models, "train_simple_models", functools.partial(fit, seeds=1))
         if not report:
-            patch.setattr(evaluate.page, "write", lambda path, found, about: path.write_text("not drawn"))
+            patch.setattr(
+                evaluate.page, "write_evaluation_page", lambda path, found, about: path.write_text("not drawn")
+            )
         evaluate.main([*channels, *outputs, *arguments("evaluate", **changes), *more])
     return json.loads((place / "gate" / "gate.json").read_text())
 
@@ -150,7 +152,7 @@ def test_a_champion_of_another_kind_is_not_compared_and_the_gate_says_why(place,
 
 def test_a_class_the_champion_knows_and_we_do_not_counts_as_unknown():
     label = np.array([0, 1, 2, 3])
-    assert evaluate.translate(label, ("old", "calm", "risky"), tiny.CLASSES).tolist() == [3, 0, 2, 3]
+    assert evaluate.to_our_classes(label, ("old", "calm", "risky"), tiny.CLASSES).tolist() == [3, 0, 2, 3]
 
 
 def test_users_whose_labels_the_champion_learnt_from_are_no_test_users_for_anybody(place, saved):
@@ -232,7 +234,7 @@ def test_a_model_that_says_the_same_of_everybody_has_the_pr_auc_of_chance(place)
 
 def test_a_model_that_gives_no_number_is_refused(place):
     tiny.save(place / "models" / "broken", (np.inf, 0.0, 0.0))
-    with pytest.raises(UserError, match=r"broken gives no finite rarity for \d+ of 240"):
+    with pytest.raises(UserError, match=r"broken gives a rarity that is not finite for \d+ of 240"):
         run(place)
 
 
@@ -255,7 +257,7 @@ def test_a_definition_without_a_model_is_refused(place):
 
 def test_a_folder_without_models_is_refused(place):
     shutil.rmtree(place / "models")
-    with pytest.raises(UserError, match="Run train first"):
+    with pytest.raises(UserError, match="Run the train step first"):
         run(place)
 
 
@@ -286,8 +288,8 @@ def test_simple_models_get_the_columns_that_the_model_makes_of_a_category_and_re
 
 
 def test_a_champion_for_which_a_column_was_no_category_is_not_compared():
-    why = evaluate.refusal({"features": ["a"], "classes": ["x", "risky"]}, ("a",), ("x", "risky"), ["a"])
+    why = evaluate.why_not_comparable({"features": ["a"], "classes": ["x", "risky"]}, ("a",), ("x", "risky"), ["a"])
     assert why == "it was trained when 'a' was no category"
     card = {"features": ["a"], "classes": ["x", "risky"], "categories": {"a": {}}}
-    assert evaluate.refusal(card, ("a",), ("x", "risky"), ["a"]) == ""
-    assert "was a category" in evaluate.refusal(card, ("a",), ("x", "risky"))
+    assert evaluate.why_not_comparable(card, ("a",), ("x", "risky"), ["a"]) == ""
+    assert "was a category" in evaluate.why_not_comparable(card, ("a",), ("x", "risky"))

@@ -210,9 +210,9 @@ def test_a_baseline_of_constant_and_empty_columns_is_reported_on(tmp_path):
     still = users(2000)
     still.values[:, 0], still.values[:, 2] = 3, np.nan
     from scarcegan.monitoring.statistics import constraints
-    from scarcegan.steps.baseline import describe
+    from scarcegan.steps.baseline import baseline_statistics
 
-    found = describe(lambda: iter([still]), {"it": Model()}, CLASSES)["it"]
+    found = baseline_statistics(lambda: iter([still]), {"it": Model()}, CLASSES)["it"]
     write_json(tmp_path / "baseline" / "statistics.json", found)
     write_json(tmp_path / "baseline" / "constraints.json", constraints(found, (*CLASSES, "unknown")))
     same = users(300, 1)

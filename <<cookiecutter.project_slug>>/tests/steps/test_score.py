@@ -38,7 +38,7 @@ def arguments(folder, table, classes=CLASSES):
 
 
 def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, door, monkeypatch):
-    monkeypatch.setattr(score, "BATCH_ROWS", 2)
+    monkeypatch.setattr(score, "SCORE_BATCH_ROWS", 2)
     score.main(arguments(tmp_path, three_users()))
     parts = sorted((tmp_path / "scored").glob("part-*.parquet"))
     assert len(parts) == 2
@@ -84,19 +84,19 @@ def test_a_user_seen_on_two_days_is_one_user(tmp_path):
     assert (found["users"], found["rows"]) == (10, 20)
 
 
-def test_nobody_to_score_is_refused(tmp_path):
-    with pytest.raises(UserError, match="nobody to score"):
+def test_a_table_without_rows_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no user to score"):
         score.score_all([users(0)], Model(), tmp_path)
 
 
 def test_classes_that_the_model_does_not_know_are_refused(tmp_path, door):
-    with pytest.raises(UserError, match=r"knows the classes normal, heavy, risky, config\.yaml says normal, risky"):
+    with pytest.raises(UserError, match=r"on the classes normal, heavy, risky, config\.yaml says normal, risky"):
         score.main(arguments(tmp_path, three_users(), ("normal", "risky")))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model package"):
-        score.model_of(tmp_path)
+        score.model_folder(tmp_path)
 
 
 def test_a_feature_named_like_a_score_is_refused(tmp_path):

@@ -1,7 +1,8 @@
-"""Comparison: every method on the same resampled test rows, which to prefer, and whether the gate opens.
+"""Comparison: every method on the same resampled test rows, which method to prefer, and whether the gate opens.
 
-Samples of a metric are an array [1 + b]: the figure on the test split, then on each resample (see metrics.py).
-Two methods' samples are paired: the same resample of the same rows stands at the same place.
+A method is a model, a simple model or the champion. Samples of a metric are an array [1 + b]: the figure on the test
+split, then on each resample (see metrics.py). Samples of two methods are paired: the same position is the same
+resample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +18,18 @@ from scarcegan.evaluation.metrics import Estimate
 from scarcegan.jsonfile import replace_nan
 
 Samples = NDArray[np.floating]
-CHAMPION = "champion"  # its place among the methods
-RATES = (0.001, 0.01, 0.05)  # false-positive rates at which recall is read
-GATE_METRICS = ("pr_auc", "recall", "precision", "f_beta", *(f"recall_at_fpr_{rate}" for rate in RATES))
+CHAMPION_METHOD = "champion"  # the champion's name among the methods
+FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)  # false-positive rates at which recall is read
+GATE_METRICS = ("pr_auc", "recall", "precision", "f_beta", *(f"recall_at_fpr_{rate}" for rate in FALSE_POSITIVE_RATES))
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a method says of the labelled test rows: rarity [n], and for ScarceGAN also the predicted label [n].
+class MethodScores:
+    """A method's scores of the labelled test rows.
 
-    calibrated: rarity is meant as a probability.
+    - rarity: float [n]
+    - label: int [n], predicted class; None for a method that only ranks
+    - calibrated: whether rarity is meant as a probability
     """
 
     rarity: NDArray
@@ -34,29 +37,39 @@ class Answers:
     calibrated: bool = False
 
 
-def sample(
-    label: NDArray, methods: Mapping[str, Answers], classes: int, beta: float, count: int, seed: int
+def resample_metrics(
+    label: NDArray, methods: Mapping[str, MethodScores], classes: int, beta: float, count: int, seed: int
 ) -> dict[str, dict[str, Samples]]:
-    """Method -> metric -> samples, all methods on the same `count` resamples. label [n] in 0..classes-1."""
+    """Method -> metric -> samples [1 + count], all methods on the same resamples.
+
+    label: int [n], class positions 0 … classes - 1; beta: of F-beta.
+    """
     found: dict[str, dict[str, list[Samples]]] = {name: {} for name in methods}
     for weights in metrics.resamples(label == classes - 1, count, seed):
-        for name, answers in methods.items():
-            for metric, values in figures(label, answers, classes, beta, weights).items():
+        for name, scores in methods.items():
+            for metric, values in method_metrics(label, scores, classes, beta, weights).items():
                 found[name].setdefault(metric, []).append(values)
     return {name: {m: np.concatenate(v) for m, v in of.items()} for name, of in found.items()}
 
 
-def figures(label: NDArray, answers: Answers, classes: int, beta: float, weights: NDArray) -> dict[str, Samples]:
-    """Every metric of the rare class [b], and with predicted labels those of each class (`recall_0` …)."""
+def method_metrics(
+    label: NDArray, scores: MethodScores, classes: int, beta: float, weights: NDArray
+) -> dict[str, Samples]:
+    """Metric -> values [b] for the rare class; with predicted labels also per class (`recall_0`, `precision_0`, …).
+
+    weights: resamples [b, n], see metrics.resamples.
+    """
     rare = classes - 1
-    at = metrics.threshold_curve(label == rare, answers.rarity, weights)
+    at = metrics.threshold_curve(label == rare, scores.rarity, weights)
     values = {"pr_auc": metrics.pr_auc(at)}
-    values |= {f"recall_at_fpr_{rate}": metrics.recall_at_false_positive_rate(at, rate) for rate in RATES}
-    if answers.calibrated:
-        values["brier"] = metrics.brier(label == rare, answers.rarity, weights)
-    if answers.label is None:
+    values |= {
+        f"recall_at_fpr_{rate}": metrics.recall_at_false_positive_rate(at, rate) for rate in FALSE_POSITIVE_RATES
+    }
+    if scores.calibrated:
+        values["brier"] = metrics.brier(label == rare, scores.rarity, weights)
+    if scores.label is None:
         return values
-    matrix = metrics.confusion_matrix(label, answers.label, classes, weights)
+    matrix = metrics.confusion_matrix(label, scores.label, classes, weights)
     values |= {
         "recall": metrics.recall(matrix, rare),
         "precision": metrics.precision(matrix, rare),
@@ -72,14 +85,19 @@ def figures(label: NDArray, answers: Answers, classes: int, beta: float, weights
     return values
 
 
-def difference(ours: Samples, theirs: Samples, alpha: float = 0.05) -> Estimate:
+def paired_difference(ours: Samples, theirs: Samples, alpha: float = 0.05) -> Estimate:
     """ours - theirs with the two-sided interval of level 1 - alpha over the paired resamples."""
     return metrics.estimate(ours - theirs, alpha)
 
 
 @dataclass(frozen=True)
 class Preference:
-    """Which method to use, and why in one sentence. best: the one with the highest figure."""
+    """The method to use.
+
+    - method: its name, "" when nothing could be measured
+    - best: the method with the highest figure
+    - sentence: what to use and why
+    """
 
     method: str
     best: str
@@ -87,23 +105,26 @@ class Preference:
 
 
 def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str, metric: str = "PR-AUC") -> Preference:
-    """The simplest method that is not shown to be worse than the best one.
+    """Choose the simplest method that is not shown to be worse than the best one.
 
-    samples: method -> samples, simplest method first. A method is shown to be worse when the paired 95 % interval
-    of (best - method) lies above zero. ours: the method whose figure the sentence never leaves out.
+    - samples: method -> samples of the metric, the simplest method first
+    - titles: method -> what to call it
+    - ours: the method whose figure the sentence always gives
+
+    A method is shown to be worse when the paired 95 % interval of (best - method) lies above zero.
     """
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
         return Preference("", "", "No method can be preferred: the test split holds no row of the rare class.")
     best = max(measured, key=lambda name: measured[name][0])
-    equal = [name for name in measured if name == best or not difference(measured[best], measured[name]).low > 0]
+    equal = [name for name in measured if name == best or not paired_difference(measured[best], measured[name]).low > 0]
     chosen = equal[0]
     value = f"{metric} {measured[chosen][0]:.3f}"
     if chosen != best:
-        gap = difference(measured[best], measured[chosen])
+        gap = paired_difference(measured[best], measured[chosen])
         words = (
             f"no difference beyond the spread between {titles[chosen]} ({value}) and {titles[best]} "
-            f"({measured[best][0]:.3f}; {interval(gap)})"
+            f"({measured[best][0]:.3f}; {difference_text(gap)})"
         )
         known = "" if ours in (chosen, best) else f"; {titles[ours]} has {measured[ours][0]:.3f}"
         return Preference(
@@ -113,7 +134,7 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
     if not rest:
         return Preference(chosen, best, f"{titles[chosen]} ({value}) was not compared with any other method.")
     second = max(rest, key=lambda name: measured[name][0])
-    gap = difference(measured[best], measured[second])
+    gap = paired_difference(measured[best], measured[second])
     known = "" if ours in (best, second) else f"; {titles[ours]} has {measured[ours][0]:.3f}"
     beyond = (
         " beyond the spread" if gap.low > 0 else ", though not beyond the spread, and is the simplest of its equals"
@@ -122,23 +143,29 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
         chosen,
         best,
         f"Prefer {titles[chosen]} on this data: its {value} is ahead of the next best, {titles[second]} "
-        f"({measured[second][0]:.3f}; {interval(gap)}){beyond}{known}.",
+        f"({measured[second][0]:.3f}; {difference_text(gap)}){beyond}{known}.",
     )
 
 
-def interval(gap: Estimate, alpha: float = 0.05) -> str:
-    """`difference +0.030, 95 % interval -0.020 to +0.080`."""
+def difference_text(gap: Estimate, alpha: float = 0.05) -> str:
+    """A difference in words: `difference +0.030, 95 % interval -0.020 to +0.080`."""
     return f"difference {gap.value:+.3f}, {100 * (1 - alpha):g} % interval {gap.low:+.3f} to {gap.high:+.3f}"
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What the gate asks of the model of one business definition.
+class GateRules:
+    """What the gate requires of the model of one business definition.
 
-    minimum: of the figure itself. champion: "not_worse" stops a challenger that is shown to be worse (the whole
-    two-sided interval of challenger - champion below zero), "better" asks that it is shown to be better (the whole
-    interval above zero), "report" only reports. simple_models: "required" asks the same of ScarceGAN's PR-AUC
-    against that of the best simple model (simple models only rank), "report" only reports.
+    - definition: the business definition
+    - metric: one of GATE_METRICS
+    - minimum: least value of the metric
+    - champion: "not_worse" stops a challenger that is shown to be worse than the champion (the whole two-sided interval
+      of the difference below zero), "better" requires that it is shown to be better (above zero), "report" only reports
+    - simple_models: "required" requires that its PR-AUC is shown to be better than the best simple model's, "report"
+      only reports
+    - alpha: the intervals are of level 1 - alpha
+
+    Raises UserError for a metric that is not in GATE_METRICS, or an alpha outside 0 … 1.
     """
 
     definition: str
@@ -151,7 +178,7 @@ class Rules:
     def __post_init__(self) -> None:
         if self.metric not in GATE_METRICS:
             raise UserError(
-                f"gate metric '{self.metric}' is not one the gate knows (there are: {', '.join(GATE_METRICS)}). "
+                f"gate metric '{self.metric}' cannot be used by the gate (it can use: {', '.join(GATE_METRICS)}). "
                 "Choose one under gate.metric in config.yaml."
             )
         if not 0 < self.alpha < 1:
@@ -159,17 +186,29 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Rival:
-    """Who the challenger is held against, both on the same resamples. refused: why it cannot be compared, or ""."""
+class Comparison:
+    """The challenger and another method on the same resamples.
+
+    - name: of the other method
+    - challenger, other: samples of the metric; None when they cannot be compared
+    - refused: why they cannot be compared, or ""
+    """
 
     name: str
     challenger: Samples | None = None
-    rival: Samples | None = None
+    other: Samples | None = None
     refused: str = ""
 
 
-def judge(rules: Rules, challenger: Samples, champion: Rival | None, simple_model: Rival | None) -> dict:
-    """The gate's verdict as it is written to gate.json: `passed`, and one sentence with the figures in `reason`."""
+def decide_gate(
+    rules: GateRules, challenger: Samples, champion: Comparison | None, simple_model: Comparison | None
+) -> dict:
+    """The content of gate.json: `passed`, one sentence with the figures in `reason`, and the figures.
+
+    - challenger: samples of the gate's metric
+    - champion: comparison by that metric; None without a champion
+    - simple_model: comparison by PR-AUC with the best simple model; None without any
+    """
     checks = [_against_minimum(rules, challenger), *_against_champion(rules, champion)]
     checks += _against_simple_model(rules, simple_model)
     failed = [words for passed, words in checks if not passed]
@@ -182,13 +221,13 @@ def judge(rules: Rules, challenger: Samples, champion: Rival | None, simple_mode
         "metric": rules.metric,
         "challenger": float(challenger[0]),
         "minimum": rules.minimum,
-        "champion": float(champion.rival[0]) if champion and champion.rival is not None else None,
+        "champion": float(champion.other[0]) if champion and champion.other is not None else None,
         "difference": _gap(champion, rules.alpha),
         "best_simple_model": simple_model
         and {
             "name": simple_model.name,
             "metric": "pr_auc",
-            "value": float(simple_model.rival[0]) if simple_model.rival is not None else None,
+            "value": float(simple_model.other[0]) if simple_model.other is not None else None,
             "difference": _gap(simple_model, rules.alpha),
         },
         "rules": asdict(rules),
@@ -199,7 +238,8 @@ def judge(rules: Rules, challenger: Samples, champion: Rival | None, simple_mode
 Check = tuple[bool, str]
 
 
-def _against_minimum(rules: Rules, challenger: Samples) -> Check:
+def _against_minimum(rules: GateRules, challenger: Samples) -> Check:
+    """Whether the metric reaches the minimum, and a clause that says so."""
     value = float(challenger[0])
     if np.isnan(value):
         why = (
@@ -213,15 +253,16 @@ def _against_minimum(rules: Rules, challenger: Samples) -> Check:
     )
 
 
-def _against_champion(rules: Rules, champion: Rival | None) -> list[Check]:
+def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Check]:
+    """Whether the comparison with the champion lets the gate open, and a clause that says so."""
     if champion is None:
         return [(True, "there is no champion to compare with yet")]
-    if champion.refused or champion.challenger is None or champion.rival is None:
+    if champion.refused or champion.challenger is None or champion.other is None:
         move = "Set gate.champion to report to register without the comparison" if rules.champion != "report" else ""
         words = f"the champion {champion.name} cannot be compared: {champion.refused}"
         return [(rules.champion == "report", f"{words}. {move}" if move else words)]
-    gap = difference(champion.challenger, champion.rival, rules.alpha)
-    against = f"the champion's {champion.rival[0]:.3f} ({interval(gap, rules.alpha)})"
+    gap = paired_difference(champion.challenger, champion.other, rules.alpha)
+    against = f"the champion's {champion.other[0]:.3f} ({difference_text(gap, rules.alpha)})"
     if np.isnan(gap.value) or np.isnan(gap.low):
         return [(rules.champion == "report", f"its difference from the champion {champion.name} cannot be measured")]
     if gap.low > 0:
@@ -231,24 +272,27 @@ def _against_champion(rules: Rules, champion: Rival | None) -> list[Check]:
     return [(rules.champion != "better", f"it is neither shown to be worse nor better than {against}")]
 
 
-def _against_simple_model(rules: Rules, best: Rival | None) -> list[Check]:
+def _against_simple_model(rules: GateRules, best: Comparison | None) -> list[Check]:
+    """Whether the comparison with the best simple model lets the gate open, and a clause; [] when not required."""
     if rules.simple_models != "required":
         return []
-    if best is None or best.challenger is None or best.rival is None:
+    if best is None or best.challenger is None or best.other is None:
         return [(False, "no simple model could be trained to compare with")]
-    gap = difference(best.challenger, best.rival, rules.alpha)
-    against = f"the best simple model, {best.name}, with pr_auc {best.rival[0]:.3f} ({interval(gap, rules.alpha)})"
+    gap = paired_difference(best.challenger, best.other, rules.alpha)
+    pr_auc, words = best.other[0], difference_text(gap, rules.alpha)
+    against = f"the best simple model, {best.name}, with pr_auc {pr_auc:.3f} ({words})"
     return [(bool(gap.low > 0), f"it {'beats' if gap.low > 0 else 'is not shown to beat'} {against}")]
 
 
-def _gap(rival: Rival | None, alpha: float) -> dict | None:
-    if rival is None or rival.challenger is None or rival.rival is None:
+def _gap(found: Comparison | None, alpha: float) -> dict | None:
+    """{value, low, high} of the difference challenger - other; None when they cannot be compared."""
+    if found is None or found.challenger is None or found.other is None:
         return None
-    gap = difference(rival.challenger, rival.rival, alpha)
+    gap = paired_difference(found.challenger, found.other, alpha)
     return {"value": gap.value, "low": gap.low, "high": gap.high}
 
 
-def best(samples: Mapping[str, Samples], names: Sequence[str]) -> str | None:
-    """The name with the highest figure, None without names or where nothing could be measured."""
+def best_method(samples: Mapping[str, Samples], names: Sequence[str]) -> str | None:
+    """The name with the highest figure, None without names or when nothing could be measured."""
     measured = [name for name in names if not np.isnan(samples[name][0])]
     return max(measured, key=lambda name: samples[name][0], default=None)

@@ -11,23 +11,30 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 20_000
+SCORE_BATCH_ROWS = 20_000
 
 
-class Scores(Protocol):
+class RarityScores(Protocol):
+    """What a scorer returns: at least a rarity score per row, [n]."""
+
     @property
     def rarity(self) -> NDArray: ...
 
 
-class Scorer(Protocol):
-    def score(self, values: NDArray) -> Scores: ...
+class RarityScorer(Protocol):
+    """A model that scores raw feature rows [n, d], NaN for missing."""
+
+    def score(self, values: NDArray) -> RarityScores: ...
 
 
-def explain(scorer: Scorer, rows: NDArray, baseline: NDArray, orders: int = 8, seed: int = 0) -> NDArray:
-    """Attributions float64 [n, d]: by how much each feature moves rarity from the baseline row's to the row's own.
+def shapley_values(scorer: RarityScorer, rows: NDArray, baseline: NDArray, orders: int = 8, seed: int = 0) -> NDArray:
+    """How much each feature moves a row's rarity from that of a reference row: float64 [n, d] (sampled Shapley values).
 
-    rows [n, d] and baseline [d] are raw features, NaN = missing. orders: random orders per row, each also taken
-    backwards; the error of an attribution falls with its square root. Cost: 2 x orders x (d + 1) scored rows per row.
+    - rows: [n, d], raw features, NaN for missing
+    - baseline: [d], the reference row
+    - orders: random orders per row, each also used backwards; the error falls with the square root of their number
+
+    It scores 2 x orders x (d + 1) rows for each row.
     """
     rng = np.random.default_rng(seed)
     attributions = np.zeros(rows.shape)
@@ -35,24 +42,24 @@ def explain(scorer: Scorer, rows: NDArray, baseline: NDArray, orders: int = 8, s
         for _ in range(orders):
             order = rng.permutation(rows.shape[1])
             for way in (order, order[::-1]):
-                attributions[i, way] += np.diff(_along(scorer, row, baseline, way))
+                attributions[i, way] += np.diff(_rarity_along(scorer, row, baseline, way))
     return attributions / (2 * orders)
 
 
-def _along(scorer: Scorer, row: NDArray, baseline: NDArray, order: NDArray) -> NDArray:
-    """Rarity [d + 1] while the features are switched from the baseline's to the row's in this order."""
+def _rarity_along(scorer: RarityScorer, row: NDArray, baseline: NDArray, order: NDArray) -> NDArray:
+    """Rarity [d + 1] while the features change, in this order, from the reference row's value to the row's."""
     turn = np.empty(len(order), int)
     turn[order] = np.arange(len(order))
     switched = np.arange(len(order) + 1)[:, None] > turn
     path = np.where(switched, row, baseline).astype(np.float32)
-    parts = [scorer.score(path[i : i + ROWS_AT_ONCE]).rarity for i in range(0, len(path), ROWS_AT_ONCE)]
+    parts = [scorer.score(path[i : i + SCORE_BATCH_ROWS]).rarity for i in range(0, len(path), SCORE_BATCH_ROWS)]
     return np.concatenate(parts).astype(np.float64)
 
 
-def reference(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
-    """The median row [d] of training rows [n, d]; NaN where a feature is missing more often than not.
+def typical_training_row(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
+    """The median of each feature over training rows [n, d]: [d]; NaN for one that is missing in more than half of them.
 
-    categories: which columns hold codes of names; of these it is the most frequent one.
+    categories: positions of the features that hold codes; of these it is the most frequent code.
     """
     mostly_missing = np.isnan(values).mean(axis=0) > 0.5
     median = np.nanmedian(np.where(mostly_missing, 0.0, values), axis=0)
@@ -62,10 +69,13 @@ def reference(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
     return np.where(mostly_missing, np.nan, median).astype(np.float32)
 
 
-def importance(
-    scorer: Scorer, values: NDArray, metric: Callable[[NDArray], float], rng: np.random.Generator
+def permutation_importance(
+    scorer: RarityScorer, values: NDArray, metric: Callable[[NDArray], float], rng: np.random.Generator
 ) -> NDArray:
-    """Permutation importance [d] (Breiman 2001): what `metric(rarity)` loses when a feature is shuffled among rows."""
+    """How much `metric` of rarity falls when a feature is shuffled among the rows: [d] (Breiman 2001).
+
+    values: [n, d]; metric: takes rarity [n], larger is better.
+    """
     whole = metric(scorer.score(values).rarity)
     losses = np.zeros(values.shape[1])
     for j in range(values.shape[1]):

@@ -1,8 +1,8 @@
-"""Metrics of one model on labelled rows, each for many bootstrap resamples at once.
+"""Metrics of one model on labelled rows, each computed for many bootstrap resamples at once.
 
-A resample is a row of whole-number weights: how often each test row was drawn. Every metric takes weights
-[b, n] and returns [b] values, so a figure, its interval and a paired difference come from the same few lines.
-Row 0 of the weights is all ones, the test split as it is: values[0] is the figure itself.
+A resample is a row of whole-number weights: how often each test row was drawn. Every metric takes weights [b, n], or
+what was counted with them, and returns [b] values, so that a figure, its interval and a paired difference come from the
+same few lines. Row 0 of the weights is all ones, the test split as it is: values[0] is the figure itself.
 
 Labels are class positions, the rare class last; a predicted label K (the number of classes) means unknown.
 """
@@ -24,7 +24,7 @@ CELLS_AT_ONCE = 30_000_000  # resamples x rows held in memory
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, the ends of its interval, and the standard deviation over the resamples. NaN where undefined."""
+    """A figure with the ends of its interval and its standard deviation over the resamples; NaN where undefined."""
 
     value: float
     low: float
@@ -33,10 +33,13 @@ class Estimate:
 
 
 def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Weights [b, n] in blocks of b: row 0 all ones, then `count` draws with replacement.
+    """Yield weights uint8 [b, n] in blocks: first one row of ones, then `count` draws with replacement.
 
-    Stratified: each draw holds as many positives and as many negatives as the test split (Efron & Tibshirani 1993,
-    ch. 8), so a resample never lacks the rare class. The same seed gives every model the same resamples (paired).
+    positive: bool [n]. Each draw holds as many positive and as many negative rows as the test split (stratified; Efron
+    &
+    Tibshirani 1993, ch. 8), so a resample never lacks the rare class. The same seed gives every model the same
+    resamples,
+    so that differences are paired.
     """
     rng = np.random.default_rng(seed)
     strata = [rows for rows in (np.flatnonzero(positive), np.flatnonzero(~positive)) if len(rows)]
@@ -52,9 +55,9 @@ def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uin
 
 
 def estimate(values: Floats, alpha: float = 0.05) -> Estimate:
-    """The figure values[0] with its two-sided percentile interval of level 1 - alpha over values[1:].
+    """The figure values[0] with its two-sided percentile interval of level 1 - alpha over the resamples values[1:].
 
-    Resamples in which the metric is undefined are left out; all undefined, or no resamples, gives NaN.
+    Resamples in which the metric is undefined are left out; without any other one the interval is NaN.
     """
     drawn = values[1:][~np.isnan(values[1:])]
     if len(drawn) == 0:
@@ -65,9 +68,12 @@ def estimate(values: Floats, alpha: float = 0.05) -> Estimate:
 
 @dataclass(frozen=True)
 class Curve:
-    """What a threshold at each distinct score of a positive row would flag, highest score first.
+    """What a threshold at each of m distinct scores of positive rows would flag, highest score first.
 
-    thresholds [m]; hits [b, m] positives flagged; flagged [b, m] rows flagged; positives [b]; negatives [b].
+    - thresholds: [m]
+    - hits: [b, m], weight of positive rows flagged
+    - flagged: [b, m], weight of all rows flagged
+    - positives, negatives: [b], weight of all such rows
     """
 
     thresholds: Floats
@@ -78,9 +84,11 @@ class Curve:
 
 
 def threshold_curve(positive: Flags, score: Floats, weights: NDArray | None = None) -> Curve:
-    """The curve over all thresholds at which recall changes. A row is flagged when its score >= the threshold.
+    """The curve over all thresholds at which recall changes. A row is flagged when its score is at least the threshold.
 
-    positive, score [n]; weights [b, n], or None for the rows as they are. ValueError for a score that is NaN.
+    positive: bool [n]; score: float [n]; weights: [b, n], None for the rows as they are (b = 1).
+
+    Raises ValueError for a score that is NaN.
     """
     if np.isnan(score).any():
         raise ValueError(f"{np.isnan(score).sum()} of {len(score)} scores are NaN")
@@ -98,7 +106,7 @@ def threshold_curve(positive: Flags, score: Floats, weights: NDArray | None = No
 
 
 def _cumulate(weights: NDArray, rows: NDArray, place: NDArray, places: int) -> Floats:
-    """Sum of the weights of the rows up to each place, [b, places]. Every place holds a row (a positive one)."""
+    """Sum of the weights of `rows` up to each place, [b, places]. place: int [n]; every place has at least one row."""
     if places == 0:
         return np.zeros((len(weights), 0))
     rows = rows[place[rows] < places]
@@ -108,24 +116,25 @@ def _cumulate(weights: NDArray, rows: NDArray, place: NDArray, places: int) -> F
 
 
 def pr_auc(at: Curve) -> Floats:
-    """Average precision [b]: the mean, over positives, of the precision at the threshold that just finds them.
+    """Area under the precision-recall curve [b], as average precision.
 
-    Sum over thresholds of (gain in recall) x precision, without interpolation (Davis & Goadrich 2006). It equals
+    It is the sum over thresholds of (gain in recall) x precision, without interpolation (Davis & Goadrich 2006). It
+    equals
     the share of positives for constant scores, and is NaN without a positive row.
     """
     gain = np.diff(at.hits, axis=1, prepend=0.0)
-    return _over((gain * _over(at.hits, at.flagged, 0.0)).sum(axis=1), at.positives)
+    return _ratio((gain * _ratio(at.hits, at.flagged, 0.0)).sum(axis=1), at.positives)
 
 
 def recall_at_false_positive_rate(at: Curve, rate: float) -> Floats:
-    """The largest recall [b] that any threshold reaches while it flags at most `rate` of the negatives."""
+    """The largest recall [b] of any threshold that flags at most the share `rate` of the negatives."""
     false_alarms = at.flagged - at.hits
     allowed = false_alarms <= rate * at.negatives[:, None] + 1e-9
-    return _over(np.max(np.where(allowed, at.hits, 0.0), axis=1, initial=0.0), at.positives)
+    return _ratio(np.max(np.where(allowed, at.hits, 0.0), axis=1, initial=0.0), at.positives)
 
 
 def roc_auc(positive: Flags, score: Floats) -> float:
-    """The chance that a positive row scores higher than a negative one, ties counted half. NaN without both."""
+    """The chance that a positive row scores higher than a negative one, ties counted half; NaN without rows of both."""
     low = np.sort(score[~positive])
     if len(low) == 0 or not positive.any():
         return float("nan")
@@ -136,7 +145,10 @@ def roc_auc(positive: Flags, score: Floats) -> float:
 def confusion_matrix(
     label: ClassPositions, predicted: ClassPositions, classes: int, weights: NDArray | None = None
 ) -> Floats:
-    """Counts [b, K, K + 1]: true class by predicted class, the last column unknown. label in 0..K-1, predicted 0..K."""
+    """Counts [b, K, K + 1] of rows by true class and predicted class; the last column is unknown.
+
+    label: int [n], 0 … K - 1; predicted: int [n], 0 … K; weights: [b, n], None for the rows as they are (b = 1).
+    """
     weights = np.ones((1, len(label)), np.uint8) if weights is None else weights
     cell = label.astype(np.int64) * (classes + 1) + predicted
     counts = np.zeros((len(weights), classes * (classes + 1)))
@@ -146,60 +158,64 @@ def confusion_matrix(
 
 
 def recall(matrix: Floats, k: int) -> Floats:
-    """Share [b] of the rows of class k that were predicted k; NaN without such a row."""
-    return _over(matrix[:, k, k], matrix[:, k].sum(axis=1))
+    """Share [b] of the rows of class k that were predicted k; NaN without such a row. matrix: confusion_matrix."""
+    return _ratio(matrix[:, k, k], matrix[:, k].sum(axis=1))
 
 
 def precision(matrix: Floats, k: int) -> Floats:
-    """Share [b] of the rows predicted k that are of class k; NaN where nothing was predicted k."""
-    return _over(matrix[:, k, k], matrix[:, :, k].sum(axis=1))
+    """Share [b] of the rows predicted k that are of class k; NaN where none was. matrix: confusion_matrix."""
+    return _ratio(matrix[:, k, k], matrix[:, :, k].sum(axis=1))
 
 
 def f_beta(matrix: Floats, k: int, beta: float) -> Floats:
-    """(1 + beta^2) hits / ((1 + beta^2) hits + beta^2 misses + false alarms), [b] (van Rijsbergen 1979).
+    """F-beta of class k, [b]; recall counts beta times as much as precision (van Rijsbergen 1979).
 
-    Recall counts beta times as much as precision. 0 where nothing was predicted k; NaN without a row of class k.
+    It is (1 + beta^2) hits / ((1 + beta^2) hits + beta^2 misses + false alarms): 0 where nothing was predicted k, NaN
+    without a row of class k. matrix: confusion_matrix.
     """
     hits = matrix[:, k, k]
     misses = matrix[:, k].sum(axis=1) - hits
     false_alarms = matrix[:, :, k].sum(axis=1) - hits
-    value = _over((1 + beta**2) * hits, (1 + beta**2) * hits + beta**2 * misses + false_alarms)
+    value = _ratio((1 + beta**2) * hits, (1 + beta**2) * hits + beta**2 * misses + false_alarms)
     return np.where(hits + misses > 0, value, np.nan)
 
 
 def false_alarms_per_hit(matrix: Floats, k: int) -> Floats:
-    """Rows of other classes predicted k for each row of class k that was found, [b]; NaN without a hit."""
+    """Rows of other classes predicted k for each row of class k predicted k, [b]; NaN without a hit."""
     hits = matrix[:, k, k]
-    return _over(matrix[:, :, k].sum(axis=1) - hits, hits)
+    return _ratio(matrix[:, :, k].sum(axis=1) - hits, hits)
 
 
 def false_positive_rate(matrix: Floats, k: int) -> Floats:
-    """Share [b] of the rows of other classes that were predicted k."""
+    """Share [b] of the rows of other classes that were predicted k; NaN without such a row."""
     others = matrix.sum(axis=(1, 2)) - matrix[:, k].sum(axis=1)
-    return _over(matrix[:, :, k].sum(axis=1) - matrix[:, k, k], others)
+    return _ratio(matrix[:, :, k].sum(axis=1) - matrix[:, k, k], others)
 
 
 def accuracy(matrix: Floats) -> Floats:
-    """Share [b] of the rows whose predicted class is the true one; unknown is never right."""
-    return _over(np.trace(matrix[:, :, :-1], axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
+    """Share [b] of the rows whose predicted class is the true one; a prediction of unknown counts as wrong."""
+    return _ratio(np.trace(matrix[:, :, :-1], axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
 
 
 def share_unknown(matrix: Floats) -> Floats:
-    """Share [b] of the labelled rows that were sent to unknown."""
-    return _over(matrix[:, :, -1].sum(axis=1), matrix.sum(axis=(1, 2)))
+    """Share [b] of the rows that were predicted unknown."""
+    return _ratio(matrix[:, :, -1].sum(axis=1), matrix.sum(axis=(1, 2)))
 
 
 def brier(positive: Flags, probability: Floats, weights: NDArray | None = None) -> Floats:
-    """Mean squared distance [b] between the probability of the rare class and what was true (Brier 1950)."""
+    """Brier score [b]: mean squared distance of the rare class's probability [n] from the truth (Brier 1950)."""
     weights = np.ones((1, len(positive)), np.uint8) if weights is None else weights
-    return _over(weights @ (probability - positive) ** 2, weights.sum(axis=1, dtype=np.float64))
+    return _ratio(weights @ (probability - positive) ** 2, weights.sum(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of predicted probability: how often the rare class was expected, and how often it was there.
+    """Calibration in m bins of predicted probability.
 
-    expected, observed [m] means per bin; low, high [m] Wilson 95 % interval of observed; rows [m].
+    - expected: [m], mean predicted probability in the bin
+    - observed: [m], share of the bin's rows that are of the rare class
+    - low, high: [m], Wilson 95 % interval of `observed`
+    - rows: [m]
     """
 
     expected: Floats
@@ -210,14 +226,14 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of observed from expected, bins weighted by rows (Naeini 2015)."""
+        """Expected calibration error: mean distance of observed from expected, weighted by rows (Naeini 2015)."""
         return float(np.average(np.abs(self.observed - self.expected), weights=self.rows))
 
 
 def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliability:
-    """Reliability in at most `bins` bins that hold equally many rows; equal probabilities share a bin.
+    """Calibration in at most `bins` bins with equally many rows; rows of equal probability share a bin.
 
-    With a rare class, bins of equal width would leave nearly every row in the first one.
+    positive: bool [n]; probability: float [n]. With a rare class, bins of equal width would put nearly all rows in one.
     """
     edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(edges, probability, side="left")
@@ -229,13 +245,13 @@ def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliabi
 
 
 def wilson(hits: NDArray, rows: NDArray, z: float = 1.96) -> tuple[Floats, Floats]:
-    """Interval of a share of hits among rows (Wilson 1927); sound for few rows and for shares near 0 or 1."""
+    """Ends of the 95 % interval of a share hits / rows (Wilson 1927); sound near 0 and 1 and for few rows."""
     middle = (hits + z**2 / 2) / (rows + z**2)
     half = z / (rows + z**2) * np.sqrt(hits * (rows - hits) / rows + z**2 / 4)
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
-def _over(top: Floats, bottom: Floats, otherwise: float = np.nan) -> Floats:
+def _ratio(top: Floats, bottom: Floats, otherwise: float = np.nan) -> Floats:
     """top / bottom, and `otherwise` where the bottom is zero."""
     return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, otherwise), where=bottom > 0)
 
@@ -280,8 +296,10 @@ def model_quality(
 
     most_frequent = np.full_like(truth, np.bincount(truth[known], minlength=1).argmax())
     blocks = {
-        "multiclass_classification_metrics": multiclass(of_known(predicted), of_known(most_frequent), classes),
-        "binary_classification_metrics": binary(of_rare(flagged), of_rare(np.ones_like(flagged)), positive, rarity),
+        "multiclass_classification_metrics": multiclass_block(of_known(predicted), of_known(most_frequent), classes),
+        "binary_classification_metrics": binary_block(
+            of_rare(flagged), of_rare(np.ones_like(flagged)), positive, rarity
+        ),
     }
     if not known.all():
         others = np.bincount(predicted[~known], minlength=len(classes) + 1).tolist()
@@ -290,8 +308,11 @@ def model_quality(
     return replace_nan(blocks, "NaN")
 
 
-def multiclass(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
-    """SageMaker's multiclass_classification_metrics from matrices [b, K, K + 1]; classes by name."""
+def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
+    """SageMaker's multiclass_classification_metrics, classes by name.
+
+    matrix: confusion matrices [b, K, K + 1] of the model; constant: those of the best constant classifier.
+    """
     columns = (*classes, "unknown")
     counts = {
         name: {column: int(n) for column, n in zip(columns, line, strict=True)}
@@ -305,8 +326,8 @@ def multiclass(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> di
 
 
 def _weighted(matrix: Floats) -> dict[str, dict]:
-    """Accuracy, and means over classes weighted by their rows; a class nobody was predicted to be has precision 0."""
-    share = _over(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
+    """Accuracy, and metrics averaged over classes weighted by their rows; a class never predicted has precision 0."""
+    share = _ratio(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
     of_classes = {
         "recall": recall,
         "precision": precision,
@@ -321,8 +342,13 @@ def _weighted(matrix: Floats) -> dict[str, dict]:
     return {name: _measured(value) for name, value in values.items()}
 
 
-def binary(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
-    """SageMaker's binary_classification_metrics, the rare class being 1; curves thinned to 200 points."""
+def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
+    """SageMaker's binary_classification_metrics, where 1 is the rare class; curves have at most CURVE_POINTS points.
+
+    matrix: confusion matrices [b, 2, 3] of the model; constant: those of a classifier that always says 1; positive:
+    bool
+    [n]; score: float [n].
+    """
     rates = {
         "true_positive_rate": recall(matrix, 1),
         "true_negative_rate": 1 - false_positive_rate(matrix, 1),
@@ -340,31 +366,33 @@ def binary(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> 
 
 
 def _one_class(matrix: Floats) -> dict[str, dict]:
+    """Recall, precision, accuracy and F scores of the rare class. matrix: [b, 2, 3]."""
     values = {"recall": recall(matrix, 1), "precision": precision(matrix, 1), "accuracy": accuracy(matrix)}
     values |= {name: f_beta(matrix, 1, beta) for name, beta in (("f0_5", 0.5), ("f1", 1.0), ("f2", 2.0))}
     return {name: _measured(value) for name, value in values.items()}
 
 
 def _curves(at: Curve) -> dict[str, dict]:
+    """ROC curve and precision-recall curve of the test split, as SageMaker names them."""
     kept = spread_evenly(len(at.thresholds), CURVE_POINTS)
     hits, flagged = at.hits[0, kept], at.flagged[0, kept]
-    recalls = _over(hits, at.positives)
-    false_alarms = _over(flagged - hits, at.negatives)
+    recalls = _ratio(hits, at.positives)
+    false_alarms = _ratio(flagged - hits, at.negatives)
     return {
         "receiver_operating_characteristic_curve": {
             "false_positive_rates": [0.0, *false_alarms.tolist(), 1.0],
             "true_positive_rates": [0.0, *recalls.tolist(), 1.0],
         },
-        "precision_recall_curve": {"precisions": _over(hits, flagged).tolist(), "recalls": recalls.tolist()},
+        "precision_recall_curve": {"precisions": _ratio(hits, flagged).tolist(), "recalls": recalls.tolist()},
     }
 
 
 def spread_evenly(length: int, most: int) -> NDArray[np.integer]:
-    """At most `most` positions spread evenly over a sequence, its first and last among them."""
+    """At most `most` positions spread evenly over a sequence of that length, its first and last among them."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
 def _measured(values: Floats) -> dict[str, float]:
-    """{value, standard_deviation} as SageMaker writes them: the text "NaN" where there is none."""
+    """{value, standard_deviation} of a metric [b]; NaN where undefined."""
     figure = estimate(values)
     return {"value": figure.value, "standard_deviation": figure.sd}

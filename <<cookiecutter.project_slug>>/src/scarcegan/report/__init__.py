@@ -1,7 +1,7 @@
-"""Reports: one self-contained HTML page from sections of tables, tiles and figures. What they say is decided elsewhere.
+"""Reports: one self-contained HTML page from sections of tables, tiles and figures. Their content is decided elsewhere.
 
 A page loads nothing from the network and follows the reader's light or dark scheme: figures are inline SVG whose
-colours are the style sheet's variables. Text given here is escaped; only Markup is taken as it is.
+colours are variables of the style sheet. Text is escaped; only Markup is inserted as it is.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ Cell = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a page: a few sentences, then figures and tables."""
+    """A part of a page: title, a few sentences (`words`), then figures and tables (`body`)."""
 
     title: str
     words: str
@@ -51,11 +51,12 @@ class Section:
 
     @property
     def anchor(self) -> str:
+        """The section's id in the page, made of its title."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
-    """An empty figure of that many pixels and its one pair of axes, in the house style (no pyplot, no global state)."""
+    """An empty figure of that size in pixels and its one pair of axes, in the reports' style. It uses no pyplot."""
     fig = Figure(figsize=(width / 96, height / 96), layout="constrained")
     ax = fig.add_subplot()
     ax.set_prop_cycle(color=SERIES)
@@ -68,8 +69,8 @@ def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
     return fig, ax
 
 
-def figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
-    """The figure as inline SVG with its caption, which is also what a screen reader says. wide: use the whole row."""
+def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
+    """The figure as inline SVG with its caption, which is also its text for screen readers. wide: use the whole row."""
     for ax in fig.axes:
         for text in (ax.xaxis.label, ax.yaxis.label):
             text.set(color=MUTED, fontsize=9.5)
@@ -80,14 +81,14 @@ def figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
     drawing = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         fig.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
-    svg = inline(drawing.getvalue(), caption)
+    svg = inline_svg(drawing.getvalue(), caption)
     return Markup('<figure class="{}">{}<figcaption>{}</figcaption></figure>').format(
         "wide" if wide else "", Markup(svg), caption
     )
 
 
-def inline(svg: str, caption: str) -> str:
-    """An SVG file's text made fit for a page: no prologue, no fixed size, own ids, colours and font of the page."""
+def inline_svg(svg: str, caption: str) -> str:
+    """An SVG file's text prepared for a page: no prologue, no fixed size, own ids, the page's colours and font."""
     svg = svg[svg.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) / POINTS_PER_PIXEL  # type: ignore[union-attr]
     label = Markup.escape(caption)
@@ -104,8 +105,8 @@ def inline(svg: str, caption: str) -> str:
     return re.sub(r'(url\(|href=")#', rf"\1#{own}-", svg)
 
 
-def number(value: Cell) -> str:
-    """A cell as a reader wants it: thousands marked, three figures after the point, a dash for nothing or NaN."""
+def cell_text(value: Cell) -> str:
+    """A table cell as text: thousands separated, three digits after the point, a dash for None or NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool):
@@ -119,8 +120,8 @@ def number(value: Cell) -> str:
     return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", wide: bool = True) -> Markup:
-    """A table; columns that hold numbers are set to the right. Cells may be Markup. wide: use the whole row."""
+def html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", wide: bool = True) -> Markup:
+    """A table. Columns of numbers are right-aligned; cells may be Markup. wide: use the whole row."""
     numeric = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
     kinds = [Markup(' class="number"') if is_numeric else Markup("") for is_numeric in numeric]
     head = Markup("").join(
@@ -133,22 +134,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = 
 
 
 def _row(row: Sequence[Cell], kinds: Sequence[Markup]) -> Markup:
-    cells = (Markup("<td{}>{}</td>").format(kind, number(cell)) for kind, cell in zip(kinds, row, strict=True))
+    """One row of a table. kinds: the class attribute of each cell, as Markup."""
+    cells = (Markup("<td{}>{}</td>").format(kind, cell_text(cell)) for kind, cell in zip(kinds, row, strict=True))
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
 
 def _is_number(cell: Cell) -> bool:
+    """Whether a cell is a number, a text that begins like one, or a dash."""
     if isinstance(cell, str):
         return bool(re.match(r"^[<>≤≥+−–-]?[\d–]", cell))
     return not isinstance(cell, bool)
 
 
 def _caption(words: str) -> Markup:
+    """A table's caption, or nothing for ""."""
     return Markup("<caption>{}</caption>").format(words) if words else Markup("")
 
 
-def matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]], caption: str) -> Markup:
-    """A table of counts whose cells are the darker, the larger their share of the row (a confusion matrix)."""
+def html_matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]], caption: str) -> Markup:
+    """A table of counts, such as a confusion matrix. A cell is the darker, the larger its share of the row."""
     head = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(name) for name in columns)
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(name, _heat(line))
@@ -160,30 +164,34 @@ def matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequenc
 
 
 def _heat(line: Sequence[int]) -> Markup:
+    """The cells of a row of counts, shaded by their share of the row."""
     total = max(sum(line), 1)
     return Markup("").join(
-        Markup('<td class="number" style="--heat:{:.0f}%">{}</td>').format(60 * count / total, number(int(count)))
+        Markup('<td class="number" style="--heat:{:.0f}%">{}</td>').format(60 * count / total, cell_text(int(count)))
         for count in line
     )
 
 
-def tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
-    """The key numbers, large: (label, value, note) each."""
+def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
+    """The key figures in large type. figures: (label, value, note) each."""
     tile = Markup('<div class="tile"><dt>{}</dt><dd>{}<small>{}</small></dd></div>')
-    inside = Markup("").join(tile.format(label, number(value), note) for label, value, note in figures)
+    inside = Markup("").join(tile.format(label, cell_text(value), note) for label, value, note in figures)
     columns = len(figures) if len(figures) <= 6 else math.ceil(len(figures) / 2)
     return Markup('<dl class="tiles wide" style="--columns:{}">{}</dl>').format(max(columns, 4), inside)
 
 
-def note(words: str, kind: str = "") -> Markup:
-    """A sentence that must not be missed; kind is "good", "bad" or nothing."""
+def html_note(words: str, kind: str = "") -> Markup:
+    """A highlighted sentence. kind: "good", "bad" or ""."""
     return Markup('<p class="note wide {}">{}</p>').format(kind, words)
 
 
-def write(path: Path, title: str, lead: str, sections: Sequence[Section], about: str = "") -> Path:
-    """Write the page and return its path. The file appears whole or not at all.
+def write_page(path: Path, title: str, lead: str, sections: Sequence[Section], about: str = "") -> Path:
+    """Write a page and return its path. The file appears complete or not at all.
 
-    lead: the sentence under the title. about: what the project is for; stands above it.
+    - lead: the sentence under the title
+    - about: what the project is for; it stands above the title, unless it is empty
+
+    Raises ValueError when two sections have the same title.
     """
     anchors = [section.anchor for section in sections]
     twice = {a for a, n in ((a, anchors.count(a)) for a in anchors) if n > 1}

@@ -1,4 +1,7 @@
-"""The evaluation's page: what was found, in the order a reader asks. Nothing is measured here but curves to draw."""
+"""The evaluation report: an HTML page with a model's figures, in the order in which a reader asks for them.
+
+Only the curves are computed here; all other figures come from the evaluate step.
+"""
 
 import csv
 import json
@@ -16,9 +19,9 @@ from scarcegan.evaluation import comparison, metrics
 from scarcegan.evaluation.comparison import Preference, Samples
 from scarcegan.report import Cell, Section
 
-STEPS = 80  # positions of the threshold slider
-FEW = 20  # rare test rows below which intervals are called rough
-KEPT = {
+SLIDER_STEPS = 80  # positions of the threshold slider
+FEW_RARE_ROWS = 20  # fewer rare test rows give rough intervals
+KEEP_RULES = {
     "highest_recall": "highest recall with precision at least {precision_floor}",
     "highest_precision": "highest precision with recall at least {recall_floor}",
     "highest_pr_auc": "highest PR-AUC",
@@ -27,8 +30,8 @@ KEPT = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one model says of all test rows: rarity, unknown float [n]; label int [n], K = unknown."""
+class Predictions:
+    """A model's scores of all n test rows: rarity, unknown float [n]; label int [n], class position, K for unknown."""
 
     rarity: NDArray
     unknown: NDArray
@@ -37,48 +40,68 @@ class Said:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page tells. Methods are the models, the simple models and, if comparable, `champion`."""
+    """All results of an evaluation. A method is a model, a simple model or the champion.
+
+    - classes: class names, the rare class last; beta: of F-beta
+    - test: all test rows, labelled or not
+    - definition: the business definition whose model the gate checks
+    - models: business definition -> its model's predictions; cards: business definition -> its model.json
+    - simple_models: name -> rarity [n]
+    - titles: method -> what to call it
+    - samples: method -> metric -> samples (see evaluation/comparison.py)
+    - preference: the method to use; gate: the content of gate.json
+    - champion: its predictions, None when it is absent or cannot be compared
+    - champion_card: its model.json; champion_refused: why it cannot be compared, or ""
+    - curves: path of curves.csv of the training, or None
+    - importance: (feature, PR-AUC lost without it), the most important first
+    - explained: flagged users with the reasons
+    """
 
     classes: tuple[str, ...]
     beta: float
     test: FeatureTable
     definition: str
-    models: Mapping[str, Said]
+    models: Mapping[str, Predictions]
     cards: Mapping[str, dict]
     simple_models: Mapping[str, NDArray]
     titles: Mapping[str, str]
     samples: Mapping[str, Mapping[str, Samples]]
     preference: Preference
     gate: dict
-    champion: Said | None
+    champion: Predictions | None
     champion_card: dict
     champion_refused: str
     curves: Path | None
     importance: Sequence[tuple[str, float]]
-    explained: Sequence["Explained"]
+    explained: Sequence["ExplainedUser"]
 
     @property
     def known(self) -> NDArray:
+        """Which test rows are labelled, bool [n]."""
         return self.test.label >= 0
 
     @property
     def positive(self) -> NDArray:
-        """Which of the labelled test rows are of the rare class."""
+        """Which of the labelled test rows are of the rare class, bool."""
         return self.test.label[self.known] == len(self.classes) - 1
 
     @property
     def rare(self) -> str:
+        """The name of the rare class."""
         return self.classes[-1]
 
     def figure(self, method: str, metric: str) -> metrics.Estimate:
+        """A method's metric with its interval."""
         return metrics.estimate(self.samples[method][metric])
 
 
 @dataclass(frozen=True)
-class Explained:
-    """Why one user is flagged. reasons: (feature, own value, usual value, what it adds to rarity), strongest first.
+class ExplainedUser:
+    """Why one user is flagged.
 
-    The value of a category is its text.
+    - rarity: the user's; usual: that of a typical user
+    - reasons: (feature, the user's value, the typical value, what the difference adds to rarity), the largest first;
+      the value of a category is its text
     """
 
     user: str
@@ -87,169 +110,195 @@ class Explained:
     reasons: Sequence[tuple[str, float | str, float | str, float]]
 
 
-def write(path: Path, found: Findings, description: str) -> Path:
-    """Write the evaluation's page. description: what the project is for; may be empty."""
+def write_evaluation_page(path: Path, found: Findings, description: str) -> Path:
+    """Write the evaluation report and return its path. description: what the project is for; may be empty."""
     sections = [
-        summary(found),
-        definitions(found),
-        against_simple_models(found),
-        thresholds(found),
-        confusion(found),
-        unknown(found),
-        calibration(found),
-        *optional(found),
-        by_class(found),
-        how(found),
+        summary_section(found),
+        definitions_section(found),
+        simple_models_section(found),
+        thresholds_section(found),
+        confusion_section(found),
+        unknown_section(found),
+        calibration_section(found),
+        *optional_sections(found),
+        classes_section(found),
+        method_section(found),
     ]
     lead = f"How well each model finds “{found.rare}” users it has never seen, and what would do as well."
-    return report.write(path, "Evaluation", lead, sections, description)
+    return report.write_page(path, "Evaluation", lead, sections, description)
 
 
-def optional(found: Findings) -> list[Section]:
-    """Sections that exist only where there is something to tell."""
-    parts = [training(found)] if found.curves else []
-    parts += [influence(found)] if found.importance else []
-    parts += [reasons(found)] if found.explained else []
-    parts += [champion(found)] if found.champion_card or found.champion_refused else []
+def optional_sections(found: Findings) -> list[Section]:
+    """The sections that are left out when there is nothing to show in them."""
+    parts = [training_section(found)] if found.curves else []
+    parts += [influence_section(found)] if found.importance else []
+    parts += [reasons_section(found)] if found.explained else []
+    parts += [champion_section(found)] if found.champion_card or found.champion_refused else []
     return parts
 
 
-def spread(figure: metrics.Estimate, form: str = ".3f") -> Markup:
-    """The figure with its interval in small print below, a dash where there is none."""
+def with_interval(figure: metrics.Estimate, form: str = ".3f") -> Markup:
+    """The figure with its interval in small print below; a dash where it is undefined. form: format of the numbers."""
     if np.isnan(figure.value):
         return Markup("–")
-    value = signed(f"{figure.value:{form}}")
+    value = with_minus_sign(f"{figure.value:{form}}")
     if np.isnan(figure.low):
         return Markup(value)
     joint = " to " if form.startswith("+") else "–"
-    return Markup("{}<small>{}</small>").format(value, signed(f"{figure.low:{form}}{joint}{figure.high:{form}}"))
+    return Markup("{}<small>{}</small>").format(
+        value, with_minus_sign(f"{figure.low:{form}}{joint}{figure.high:{form}}")
+    )
 
 
-def signed(number: str) -> str:
-    """With a real minus sign."""
+def with_minus_sign(number: str) -> str:
+    """The text with its hyphens replaced by minus signs."""
     return number.replace("-", "−")
 
 
-def tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
+def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
+    """(label, value, interval in words) of a metric of the model that the gate checks."""
     figure = found.figure(found.definition, metric)
     words = "" if np.isnan(figure.low) else f"95 % interval {figure.low:.3f} to {figure.high:.3f}"
     return label, figure.value, words
 
 
-def summary(found: Findings) -> Section:
-    said, rare = found.models[found.definition], len(found.classes) - 1
-    flagged = int((said.label[~found.known] == rare).sum())
+def summary_section(found: Findings) -> Section:
+    """The section with the key figures, the gate's verdict and the preferred method."""
+    predictions, rare = found.models[found.definition], len(found.classes) - 1
+    flagged = int((predictions.label[~found.known] == rare).sum())
     body = [
-        report.tiles(
+        report.html_tiles(
             [
-                tile(found, "PR-AUC", "pr_auc"),
-                tile(found, "Recall", "recall"),
-                tile(found, "Precision", "precision"),
-                tile(found, f"F-beta (beta {found.beta:g})", "f_beta"),
-                tile(found, "Recall at 1 % false alarms", "recall_at_fpr_0.01"),
-                tile(found, "False alarms per hit", "false_alarms_per_hit"),
-                tile(found, "Labelled users sent to unknown", "share_unknown"),
+                metric_tile(found, "PR-AUC", "pr_auc"),
+                metric_tile(found, "Recall", "recall"),
+                metric_tile(found, "Precision", "precision"),
+                metric_tile(found, f"F-beta (beta {found.beta:g})", "f_beta"),
+                metric_tile(found, "Recall at 1 % false alarms", "recall_at_fpr_0.01"),
+                metric_tile(found, "False alarms per hit", "false_alarms_per_hit"),
+                metric_tile(found, "Labelled users sent to unknown", "share_unknown"),
                 ("Unlabelled users flagged", flagged, f"of {int((~found.known).sum()):,} in the test split"),
             ]
         ),
-        report.note(found.gate["reason"], "good" if found.gate["passed"] else "bad"),
-        report.note(found.preference.sentence),
-        *(report.note(words, "bad") for words in warnings(found)),
+        report.html_note(found.gate["reason"], "good" if found.gate["passed"] else "bad"),
+        report.html_note(found.preference.sentence),
+        *(report.html_note(words, "bad") for words in small_sample_warnings(found)),
     ]
     words = (
-        f"The model of “{found.definition}”, which the gate judges, on {int(found.known.sum()):,} labelled test users, "
+        f"The model of “{found.definition}”, which the gate checks, on {int(found.known.sum()):,} labelled test users, "
         f"{int(found.positive.sum()):,} of them {found.rare}."
     )
     return Section("In short", words, body)
 
 
-def warnings(found: Findings) -> list[str]:
-    """What makes the figures less sure than they look."""
+def small_sample_warnings(found: Findings) -> list[str]:
+    """Sentences on test data that make the figures less certain: classes without users, few rare users."""
     rows = int(found.positive.sum())
     absent = [name for k, name in enumerate(found.classes) if not (found.test.label == k).any()]
     words = [f"The test split holds no user of: {', '.join(absent)}. Their figures are left blank."] if absent else []
-    if 0 < rows < FEW:
+    if 0 < rows < FEW_RARE_ROWS:
         words.append(
             f"Only {rows} {found.rare} users in the test split: the intervals are rough and may be too narrow. "
-            "More labelled users, or a larger split.test_share, make them sounder."
+            "More labelled users, or a larger split.test_share, make them more certain."
         )
     return words
 
 
-def definitions(found: Findings) -> Section:
+def definitions_section(found: Findings) -> Section:
+    """The section with a row of metrics for each business definition."""
     header = ["definition", "keeps", "PR-AUC", "recall", "precision", f"F{found.beta:g}", "false alarms per hit"]
     header += ["unknown", "threshold", "flagged"]
     rows = []
     for name in found.models:
-        cells = [spread(found.figure(name, m)) for m in ("pr_auc", "recall", "precision", "f_beta")]
+        cells = [with_interval(found.figure(name, m)) for m in ("pr_auc", "recall", "precision", "f_beta")]
         alarms, share = (found.figure(name, m).value for m in ("false_alarms_per_hit", "share_unknown"))
         flagged = int((found.models[name].label == len(found.classes) - 1).sum())
         threshold = found.cards[name].get("thresholds", {}).get("rare", float("nan"))
-        rows.append([title(found, name), kept(found.cards[name]), *cells, alarms, percent(share), threshold, flagged])
+        rows.append(
+            [
+                definition_title(found, name),
+                keep_rule_text(found.cards[name]),
+                *cells,
+                alarms,
+                percent_text(share),
+                threshold,
+                flagged,
+            ]
+        )
     words = (
         "One model per business definition, chosen on validation users. Intervals are 95 %; flagged counts all test "
         "users, labelled or not."
     )
-    return Section("The business definitions", words, [report.table(header, rows)])
+    return Section("The business definitions", words, [report.html_table(header, rows)])
 
 
-def title(found: Findings, name: str) -> Markup:
-    words = Markup("<strong>{}</strong> (judged by the gate)") if name == found.definition else Markup("{}")
+def definition_title(found: Findings, name: str) -> Markup:
+    """A business definition's name, in bold for the one that the gate checks."""
+    words = Markup("<strong>{}</strong> (checked by the gate)") if name == found.definition else Markup("{}")
     return words.format(name)
 
 
-def kept(card: dict) -> str:
-    """What a business definition keeps, in words. `keep` is its name, or the name with its settings."""
+def keep_rule_text(card: dict) -> str:
+    """What a business definition optimises, in words.
+
+    card: its model.json, whose `keep` is a name, or a mapping of the name and its settings.
+    """
     keep = card.get("keep", "")
     settings = keep if isinstance(keep, dict) else card
     name = settings.get("keep", "")
     try:
-        return KEPT.get(name, str(name)).format(**settings)
+        return KEEP_RULES.get(name, str(name)).format(**settings)
     except KeyError:
         return str(name).replace("_", " ")
 
 
-def percent(share: float) -> str:
+def percent_text(share: float) -> str:
+    """A share as a percentage, a dash for NaN."""
     return "–" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def against_simple_models(found: Findings) -> Section:
+def simple_models_section(found: Findings) -> Section:
+    """The section that compares the model with simple models and the champion."""
     ours = found.definition
-    rivals = [*found.simple_models, *([comparison.CHAMPION] if found.champion else [])]
+    rivals = [*found.simple_models, *([comparison.CHAMPION_METHOD] if found.champion else [])]
     header = ["method", "PR-AUC", "ScarceGAN less this", "recall at 0.1 % false alarms", "at 1 %", "at 5 %"]
     rows: list[list[Cell]] = []
     ranked = sorted([ours, *rivals], key=lambda m: -np.nan_to_num(found.samples[m]["pr_auc"][0]))
     for method in ranked:
-        gap = comparison.difference(found.samples[ours]["pr_auc"], found.samples[method]["pr_auc"])
-        ahead = None if method == ours else spread(gap, "+.3f")
-        at = [spread(found.figure(method, f"recall_at_fpr_{rate}")) for rate in comparison.RATES]
+        gap = comparison.paired_difference(found.samples[ours]["pr_auc"], found.samples[method]["pr_auc"])
+        ahead = None if method == ours else with_interval(gap, "+.3f")
+        at = [with_interval(found.figure(method, f"recall_at_fpr_{rate}")) for rate in comparison.FALSE_POSITIVE_RATES]
         name = Markup("<strong>{}</strong>") if method == ours else Markup("{}")
-        rows.append([name.format(found.titles[method]), spread(found.figure(method, "pr_auc")), ahead, *at])
-    body = [report.note(found.preference.sentence), report.table(header, rows)]
+        rows.append([name.format(found.titles[method]), with_interval(found.figure(method, "pr_auc")), ahead, *at])
+    body = [report.html_note(found.preference.sentence), report.html_table(header, rows)]
     if found.positive.any():
         body += [
-            curves_of(
+            precision_recall_figure(
                 found,
                 {found.titles[m]: rarity_of(found, m) for m in [ours, *rivals]},
-                "ScarceGAN and what it is held against",
+                "ScarceGAN, simple models and the champion",
             ),
-            curves_of(found, {m: said.rarity for m, said in found.models.items()}, "The four business definitions"),
+            precision_recall_figure(
+                found,
+                {m: model.rarity for m, model in found.models.items()},
+                "The four business definitions",
+            ),
         ]
     words = (
         "Simple models trained on the same labelled users and measured on the same resamples. They rank users; only "
         "ScarceGAN also sends behaviour it does not know to “unknown”."
     )
-    return Section("Against simple models", words, body)
+    return Section("Compared with simple models", words, body)
 
 
 def rarity_of(found: Findings, method: str) -> NDArray:
-    if method == comparison.CHAMPION and found.champion is not None:
+    """The rarity of all test rows by one method, float [n]."""
+    if method == comparison.CHAMPION_METHOD and found.champion is not None:
         return found.champion.rarity
     return found.models[method].rarity if method in found.models else found.simple_models[method]
 
 
-def curves_of(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:
-    """Precision over recall, a line per method (different dashes, so that colour is not all that tells)."""
+def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:
+    """Precision over recall, a line per method in different dashes. scores: title -> rarity [n]."""
     fig, ax = report.new_figure(500, 350)
     for i, (name, rarity) in enumerate(scores.items()):
         at = metrics.threshold_curve(found.positive, rarity[found.known])
@@ -261,34 +310,39 @@ def curves_of(found: Findings, scores: Mapping[str, NDArray], caption: str) -> M
     ax.axhline(share, color=report.MUTED, linewidth=1, linestyle=":", label="by chance")
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     ax.legend(fontsize=8.5)
-    return report.figure(fig, f"{caption}: precision at every recall of {found.rare} users.")
+    return report.svg_figure(fig, f"{caption}: precision at every recall of {found.rare} users.")
 
 
-def thresholds(found: Findings) -> Section:
-    said = found.models[found.definition]
+def thresholds_section(found: Findings) -> Section:
+    """The section that shows what other thresholds would flag."""
+    predictions = found.models[found.definition]
     own = found.cards[found.definition].get("thresholds", {}).get("rare")
-    steps = threshold_steps(found, said.rarity, own)
+    steps = threshold_steps(found, predictions.rarity, own)
     header = ["threshold", "flagged", "hits", "recall", "precision", "false alarms per hit", "unlabelled flagged"]
     some = sorted({*metrics.spread_evenly(len(steps), 12).tolist(), *(i for i, s in enumerate(steps) if s["own"])})
-    rows = [[mark(steps[i]), *[steps[i][key] for key in list(steps[i])[1:7]]] for i in some]
+    rows = [[threshold_cell(steps[i]), *[steps[i][key] for key in list(steps[i])[1:7]]] for i in some]
     words = (
         f"What another threshold would do to “{found.definition}” on the test users. A user is flagged when the rarity "
         "score reaches it. Choose on validation users; this shows the price."
     )
-    return Section("Move the threshold", words, [slider(steps), report.table(header, rows)])
+    return Section("Move the threshold", words, [slider(steps), report.html_table(header, rows)])
 
 
-def mark(step: dict) -> Markup:
+def threshold_cell(step: dict) -> Markup:
+    """A threshold as a table cell, in bold for the model's own."""
     words = Markup("<strong>{:.4f}</strong> (its own)") if step["own"] else Markup("{:.4f}")
     return words.format(step["threshold"])
 
 
 def threshold_steps(found: Findings, rarity: NDArray, own: float | None) -> list[dict]:
-    """What each of some thresholds flags, lowest first; the model's own among them."""
+    """What some thresholds would flag, the lowest first, the model's own among them: a dict of figures each.
+
+    rarity: float [n] of all test rows; own: the model's threshold.
+    """
     known, positive = rarity[found.known], found.positive
     distinct = np.unique(rarity)[::-1]
     # Closer together where few users are flagged: that is where thresholds are chosen.
-    places = np.geomspace(1, max(np.searchsorted(-distinct, -np.quantile(rarity, 0.7)), 1), STEPS) - 1
+    places = np.geomspace(1, max(np.searchsorted(-distinct, -np.quantile(rarity, 0.7)), 1), SLIDER_STEPS) - 1
     chosen = set(distinct[np.unique(places.astype(int))].tolist()) | ({float(own)} if own is not None else set())
     steps = []
     for threshold in sorted(chosen):
@@ -337,29 +391,35 @@ SLIDER = Markup("""
 
 
 def slider(steps: Sequence[dict]) -> Markup:
-    """A slider over the steps; a reader without JavaScript sees the table alone."""
+    """A slider over the thresholds; a reader without JavaScript sees only the table below it."""
     labels = ("Flagged", "Hits", "Recall", "Precision", "False alarms per hit", "Unlabelled flagged")
     start = next((i for i, step in enumerate(steps) if step["own"]), len(steps) // 2)
     text = json.dumps(steps, separators=(",", ":")).replace("<", "\\u003c")
-    empty = report.tiles([(label, "", "") for label in labels])
+    empty = report.html_tiles([(label, "", "") for label in labels])
     return SLIDER.format(most=len(steps) - 1, start=start, tiles=empty, steps=Markup(text))
 
 
-def confusion(found: Findings) -> Section:
+def confusion_section(found: Findings) -> Section:
+    """The section with a confusion matrix per business definition."""
     columns = [*found.classes, "unknown"]
     body = []
-    for name, said in found.models.items():
-        counts = metrics.confusion_matrix(found.test.label[found.known], said.label[found.known], len(found.classes))[0]
-        body.append(report.matrix(found.classes, columns, counts.astype(int).tolist(), f"{name}: rows are the labels"))
-    words = "Labelled test users by their label (rows) and by what the model says (columns)."
+    for name, predictions in found.models.items():
+        counts = metrics.confusion_matrix(
+            found.test.label[found.known], predictions.label[found.known], len(found.classes)
+        )[0]
+        body.append(
+            report.html_matrix(found.classes, columns, counts.astype(int).tolist(), f"{name}: rows are the labels")
+        )
+    words = "Labelled test users by their label (rows) and by the predicted class (columns)."
     return Section("Confusion", words, body)
 
 
-def unknown(found: Findings) -> Section:
+def unknown_section(found: Findings) -> Section:
+    """The section on how many users are predicted unknown, and on unlabelled users."""
     k = len(found.classes)
     rows = []
-    for name, said in found.models.items():
-        labelled, rest = said.label[found.known], said.label[~found.known]
+    for name, predictions in found.models.items():
+        labelled, rest = predictions.label[found.known], predictions.label[~found.known]
         known_share = float(np.mean(labelled == k)) if len(labelled) else float("nan")
         rest_share = float(np.mean(rest == k)) if len(rest) else float("nan")
         ratio = rest_share / known_share if known_share > 0 else float("nan")
@@ -367,10 +427,10 @@ def unknown(found: Findings) -> Section:
         rows.append(
             [
                 name,
-                percent(known_share),
-                percent(rest_share),
+                percent_text(known_share),
+                percent_text(rest_share),
                 f"{ratio:.1f}" if ratio == ratio else "–",
-                percent(flagged),
+                percent_text(flagged),
             ]
         )
     header = ["definition", "labelled sent to unknown", "unlabelled sent to unknown", "ratio", "unlabelled flagged"]
@@ -378,11 +438,11 @@ def unknown(found: Findings) -> Section:
         "A useful “unknown” takes few labelled users and many of those whose behaviour no label covers. The picture "
         "shows where each class lies on the rarity score."
     )
-    return Section("Unknown and unlabelled users", words, [rarity_figure(found), report.table(header, rows)])
+    return Section("Unknown and unlabelled users", words, [rarity_figure(found), report.html_table(header, rows)])
 
 
 def rarity_figure(found: Findings) -> Markup:
-    """Share of each class's users at or above a rarity score."""
+    """For each class, the share of its users at or above a rarity score."""
     rarity = found.models[found.definition].rarity
     fig, ax = report.new_figure(1020, 300)
     groups = [(name, found.test.label == k) for k, name in enumerate(found.classes)] + [("unlabelled", ~found.known)]
@@ -401,18 +461,19 @@ def rarity_figure(found: Findings) -> Markup:
     ax.set_yticks([1, 0.1, 0.01, 0.001], ["100 %", "10 %", "1 %", "0.1 %"])
     ax.minorticks_off()
     ax.legend(fontsize=8.5)
-    return report.figure(
+    return report.svg_figure(
         fig, f"Share of each class's test users at or above a rarity score ({found.definition}).", wide=True
     )
 
 
-def calibration(found: Findings) -> Section:
+def calibration_section(found: Findings) -> Section:
+    """The section on whether rarity is a probability: Brier score, calibration error, reliability diagram."""
     rows: list[list[Cell]] = []
     drawn = []
-    for name, said in found.models.items():
-        at = metrics.reliability(found.positive, said.rarity[found.known])
+    for name, predictions in found.models.items():
+        at = metrics.reliability(found.positive, predictions.rarity[found.known])
         drawn.append((name, at))
-        rows.append([name, spread(found.figure(name, "brier")), at.error])
+        rows.append([name, with_interval(found.figure(name, "brier")), at.error])
     base = float(found.positive.mean() * (1 - found.positive.mean()))
     rows.append(["always the share of the rare class", f"{base:.3f}", 0.0])
     words = (
@@ -422,23 +483,25 @@ def calibration(found: Findings) -> Section:
     name, at = next(pair for pair in drawn if pair[0] == found.definition)
     body = [
         reliability_figure(at, name),
-        report.table(["definition", "Brier score", "calibration error"], rows, wide=False),
+        report.html_table(["definition", "Brier score", "calibration error"], rows, wide=False),
     ]
     return Section("Calibration", words, body)
 
 
 def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
+    """Observed share over expected probability, with intervals."""
     fig, ax = report.new_figure(500, 340)
     most = float(max(at.expected.max(), at.high.max(), 0.01))
     ax.plot([0, most], [0, most], color=report.MUTED, linestyle=":", linewidth=1, label="perfect")
     bars = [at.observed - at.low, at.high - at.observed]
     ax.errorbar(at.expected, at.observed, yerr=np.maximum(bars, 0), fmt="o-", capsize=3, label=name)
-    ax.set(xlabel="rarity said", ylabel="share that was of the rare class")
+    ax.set(xlabel="predicted rarity", ylabel="share of the rare class")
     ax.legend(fontsize=8.5)
-    return report.figure(fig, "Reliability: said against seen, with 95 % intervals per bin.")
+    return report.svg_figure(fig, "Reliability: predicted against observed, with 95 % intervals per bin.")
 
 
-def training(found: Findings) -> Section:
+def training_section(found: Findings) -> Section:
+    """The section with the training curves."""
     columns = read_curves(found.curves) if found.curves else {}
     steps = columns.pop("iteration", np.zeros(0))
     members = columns.pop("member", None)
@@ -453,11 +516,11 @@ def training(found: Findings) -> Section:
     card = found.cards[found.definition]
     if card.get("stopped_early"):
         words += f" Training ended early, at iteration {card['stopped_at']:,}: PR-AUC on unseen users rose no more."
-    return Section("Training", words, [*body, *seeds(found)])
+    return Section("Training", words, [*body, *seed_spread(found)])
 
 
 def read_curves(path: Path) -> dict[str, NDArray]:
-    """The numeric columns of curves.csv; a cell that is no number is NaN."""
+    """The columns of curves.csv that hold numbers, name -> float [rows]; a cell without a number is NaN."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     columns = {name: np.array([to_float(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
@@ -465,6 +528,7 @@ def read_curves(path: Path) -> dict[str, NDArray]:
 
 
 def to_float(text: str | None) -> float:
+    """A text as a number, NaN when it is none."""
     try:
         return float(text or "nan")
     except ValueError:
@@ -472,6 +536,7 @@ def to_float(text: str | None) -> float:
 
 
 def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) -> Markup:
+    """Mean of each curve over the iterations, with a band from the lowest to the highest member."""
     fig, ax = report.new_figure(500, 300)
     at = np.unique(steps)
     for i, (name, values) in enumerate(group.items()):
@@ -483,20 +548,21 @@ def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) 
         ax.fill_between(at[drawn], low, high, color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel="iteration")
     ax.legend(fontsize=8.5)
-    return report.figure(fig, f"{caption} while training.")
+    return report.svg_figure(fig, f"{caption} while training.")
 
 
-def seeds(found: Findings) -> list[Markup]:
-    """The spread over seeds that training measured on validation users."""
+def seed_spread(found: Findings) -> list[Markup]:
+    """A table of mean and deviation over seeds on validation users, in a list; [] when they were not measured."""
     spreads = found.cards[found.definition].get("spread") or {}
     rows = [
         [name, s["mean"], s["sd"]] for name, s in spreads.items() if isinstance(s, dict) and {"mean", "sd"} <= set(s)
     ]
     caption = "From seed to seed, on validation users: what one model alone would have scored."
-    return [report.table(["metric", "mean", "standard deviation"], rows, caption, wide=False)] if rows else []
+    return [report.html_table(["metric", "mean", "standard deviation"], rows, caption, wide=False)] if rows else []
 
 
-def influence(found: Findings) -> Section:
+def influence_section(found: Findings) -> Section:
+    """The section with the features that matter most to the ranking."""
     names = [name for name, _ in found.importance][::-1]
     losses = [loss for _, loss in found.importance][::-1]
     fig, ax = report.new_figure(760, 60 + 24 * len(names))
@@ -511,18 +577,19 @@ def influence(found: Findings) -> Section:
     return Section(
         "What the model looks at",
         words,
-        [report.figure(fig, "The features that matter most to the ranking.", wide=True)],
+        [report.svg_figure(fig, "The features that matter most to the ranking.", wide=True)],
     )
 
 
-def reasons(found: Findings) -> Section:
+def reasons_section(found: Findings) -> Section:
+    """The section that explains why the highest-ranked users are flagged."""
     body = []
     for user in found.explained:
         rows: list[list[Cell]] = [
-            [name, value, usual, signed(f"{added:+.3f}")] for name, value, usual, added in user.reasons
+            [name, value, usual, with_minus_sign(f"{added:+.3f}")] for name, value, usual, added in user.reasons
         ]
         caption = f"{user.user}: rarity {user.rarity:.3f}; a usual user has {user.usual:.3f}"
-        body.append(report.table(["feature", "this user", "usual user", "adds"], rows, caption, wide=False))
+        body.append(report.html_table(["feature", "this user", "usual user", "adds"], rows, caption, wide=False))
     words = (
         "The test users with the highest rarity, and what sets each apart from the median training user (Shapley "
         "values: over all features they add up to the difference in rarity)."
@@ -530,15 +597,16 @@ def reasons(found: Findings) -> Section:
     return Section("Why these users", words, body)
 
 
-def champion(found: Findings) -> Section:
+def champion_section(found: Findings) -> Section:
+    """The section that compares the model with the champion."""
     if found.champion is None:
         return Section("Since the champion", f"The champion cannot be compared: {found.champion_refused}.")
-    ours, theirs = found.samples[found.definition], found.samples[comparison.CHAMPION]
+    ours, theirs = found.samples[found.definition], found.samples[comparison.CHAMPION_METHOD]
     rows: list[list[Cell]] = []
-    for metric, name in MEASURED.items():
+    for metric, name in COMPARED_METRICS.items():
         if metric in ours and metric in theirs:
-            gap = comparison.difference(ours[metric], theirs[metric])
-            rows.append([name, theirs[metric][0], ours[metric][0], spread(gap, "+.3f")])
+            gap = comparison.paired_difference(ours[metric], theirs[metric])
+            rows.append([name, theirs[metric][0], ours[metric][0], with_interval(gap, "+.3f")])
     rare = len(found.classes) - 1
     before, now = found.champion.label == rare, found.models[found.definition].label == rare
     words = (
@@ -546,11 +614,11 @@ def champion(found: Findings) -> Section:
         f"flagged, {int((before & ~now).sum()):,} no longer, {int((before & now).sum()):,} still. If the champion was "
         "trained on some of these users, that flatters it."
     )
-    body = [report.table(["metric", "champion", "challenger", "difference"], rows), *settings(found)]
+    body = [report.html_table(["metric", "champion", "challenger", "difference"], rows), *changed_settings(found)]
     return Section("Since the champion", words, body)
 
 
-MEASURED = {
+COMPARED_METRICS = {
     "pr_auc": "PR-AUC",
     "recall": "recall",
     "precision": "precision",
@@ -563,22 +631,24 @@ MEASURED = {
 
 
 def champion_name(card: dict) -> str:
+    """What to call the champion at the start of a sentence. card: its model.json."""
     version = card.get("version")
     return f"The champion (version {version}, {card.get('definition', '')})" if version else "The champion"
 
 
-def settings(found: Findings) -> list[Markup]:
-    """The settings in which the two models differ."""
+def changed_settings(found: Findings) -> list[Markup]:
+    """A table of the settings in which champion and challenger differ, in a list; [] when none do."""
     old, new = found.champion_card, found.cards[found.definition]
     flat = [dict(card.get("hyperparameters") or {}) | {"definition": card.get("definition")} for card in (old, new)]
     keys = [key for key in dict.fromkeys([*flat[0], *flat[1]]) if flat[0].get(key) != flat[1].get(key)]
     rows = [[key, str(flat[0].get(key, "–")), str(flat[1].get(key, "–"))] for key in keys]
     gone, came = (set(a.get("features", ())) - set(b.get("features", ())) for a, b in ((old, new), (new, old)))
     rows += [["features", f"{len(gone)} of its own", f"{len(came)} of its own"]] if gone or came else []
-    return [report.table(["setting", "champion", "challenger"], rows, "What was set differently")] if rows else []
+    return [report.html_table(["setting", "champion", "challenger"], rows, "What was set differently")] if rows else []
 
 
-def by_class(found: Findings) -> Section:
+def classes_section(found: Findings) -> Section:
+    """The section with recall, precision and F-beta of every class."""
     rows: list[list[Cell]]
     header = ["definition", "class", "test users", "recall", "precision", f"F{found.beta:g}"]
     rows = [
@@ -586,20 +656,21 @@ def by_class(found: Findings) -> Section:
             name,
             one,
             int((found.test.label == k).sum()),
-            *(spread(found.figure(name, f"{m}_{k}")) for m in ("recall", "precision", "f_beta")),
+            *(with_interval(found.figure(name, f"{m}_{k}")) for m in ("recall", "precision", "f_beta")),
         ]
         for name in found.models
         for k, one in enumerate(found.classes)
     ]
-    return Section("Every class", "Unknown counts as a miss here.", [report.table(header, rows)])
+    return Section("Every class", "Unknown counts as a miss here.", [report.html_table(header, rows)])
 
 
-def how(found: Findings) -> Section:
+def method_section(found: Findings) -> Section:
+    """The section that explains how the figures were measured."""
     count = len(next(iter(found.samples.values()))["pr_auc"]) - 1
     words = (
         f"Test users were never seen in training nor in the choice of thresholds. Intervals: {count:,} stratified "
         "bootstrap resamples of the test users, percentiles 2.5 and 97.5; every method is measured on the same "
-        "resamples, so differences are paired. They speak of the luck of the test users, not of the seed (see "
+        "resamples, so differences are paired. They cover chance in the choice of test users, not in the seed (see "
         "Training). A method is "
         "preferred when it is the simplest one that is not shown to be worse than the best. PR-AUC is average "
         "precision. Labels may be weak: a user counted as a false alarm may be a find."

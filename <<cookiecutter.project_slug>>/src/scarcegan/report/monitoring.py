@@ -1,4 +1,4 @@
-"""The monitoring report: what the windows and the verdict say, as pictures and tables. Nothing is decided here."""
+"""The monitoring report: an HTML page of the windows and the verdict. All figures come from the monitor step."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from scarcegan.monitoring.quality import LESS, Truth
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import REST, SCORES, ColumnSummary
 from scarcegan.monitoring.windows import MonitoringRules, Window
-from scarcegan.report import SERIES, Section, figure, matrix, new_figure, note, table, tiles
-from scarcegan.report import write as write_page
+from scarcegan.report import SERIES, Section, html_matrix, html_note, html_table, html_tiles, new_figure, svg_figure
+from scarcegan.report import write_page as write_page
 
-PICTURES = 6
+FIGURES_SHOWN = 6
 TICKS = 6  # and the most texts of a category that are drawn side by side
 TABLE_ROWS = 25
 HEAT_ROWS = 20
@@ -28,7 +28,7 @@ METRICS = {"recall": "recall", "precision": "precision", "pr_auc": "PR-AUC", "f2
 BEFORE, NOW = SERIES[0], SERIES[1]
 
 
-def write(
+def write_monitoring_page(
     path: Path,
     baseline: Baseline,
     windows: Sequence[Window],
@@ -41,10 +41,14 @@ def write(
     rare: str,
     description: str,
 ) -> Path:
-    """Write report.html.
+    """Write the monitoring report and return its path.
 
-    windows: oldest first; the last judged one is what "now" means. broken: violations of the model's quality.
-    description: what the project is for; may be empty.
+    - windows: oldest first; the last one with enough rows is called "now"
+    - verdict: the content of verdict.json
+    - broken: violations of the model quality constraints
+    - quality: the content of model_quality.json, None without ground truth
+    - rare: name of the rare class
+    - description: what the project is for; may be empty
     """
     now = [window for window in windows if window.judged][-1]
     sections = [
@@ -52,20 +56,20 @@ def write(
             "Verdict",
             "",
             [
-                note(verdict["reason"], "bad" if verdict["retrain"] else "good"),
+                html_note(verdict["reason"], "bad" if verdict["retrain"] else "good"),
                 key_figures(baseline, now, verdict, quality, rules, rare),
             ],
         ),
         violations_section([*now.violations, *broken]),
         windows_section(baseline, windows, rules),
         columns_section(baseline, now, rules),
-        pictures_section(baseline, now),
+        figures_section(baseline, now),
     ]
     if baseline.scored and now.current.labels:
         sections.append(scores_section(baseline, now, rules, rare))
     if quality:
         sections.append(quality_section(quality, baseline, truth))
-    sections.append(Section("How this was measured", measured(tally, rules)))
+    sections.append(Section("How this was measured", method_text(tally, rules)))
     days = f" from {now.start} to {now.end}" if now.start else ""
     lead = f"{now.rows:,} captured rows{days}, against a baseline of {baseline.rows:,} training rows."
     return write_page(path, "Monitoring: captured rows against the baseline", lead, sections, description)
@@ -79,7 +83,7 @@ def key_figures(
     rules: MonitoringRules,
     rare: str,
 ) -> Markup:
-    """The numbers that matter most."""
+    """The tiles with the key figures of the latest window."""
     moved = [
         name for name in baseline.names if now.drift[name].robust > distance_limit(baseline, name, rules.threshold)
     ]
@@ -111,29 +115,31 @@ def key_figures(
             found.append(
                 (f"recall of {rare}", f"{recall['value']:.2f}", f"{recall['low']:.2f} to {recall['high']:.2f}")
             )
-    return tiles(found)
+    return html_tiles(found)
 
 
 def breakable(name: str) -> Markup:
-    """A long name that may break after its underscores."""
+    """A column name that a browser may break after an underscore."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
 def violations_section(found: Sequence[Violation]) -> Section:
+    """The section that lists the constraints which the latest window breaks."""
     words = "Constraints of the baseline that the latest window breaks; constraint_violations.json has the same list."
     if not found:
         return Section("Violations", "The latest window keeps every constraint of the baseline.")
     two = Markup("{}<br><small>{}</small>")
     rows = [(two.format(v.feature_name, check_name(v)), v.description) for v in found]
-    return Section("Violations", words, [table(("column and check", "what was found"), rows)])
+    return Section("Violations", words, [html_table(("column and check", "what was found"), rows)])
 
 
 def check_name(violation: Violation) -> str:
+    """The name of a violation's check in words."""
     return violation.constraint_check_type.removesuffix("_check").replace("_", " ")
 
 
 def windows_section(baseline: Baseline, windows: Sequence[Window], rules: MonitoringRules) -> Section:
-    """Distance of the farthest columns in each window."""
+    """The section with the distances of the columns that moved most, in each window."""
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
     most = {name: max(window.drift[name].robust for window in judged) for name in baseline.names}
@@ -150,6 +156,7 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
 
 
 def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRules) -> Markup:
+    """The table cell of a column's distance in one window, red when it is larger than allowed."""
     if not window.judged or name in window.current.absent:
         return Markup('<td class="number">–</td>')
     allowed, found = distance_limit(baseline, name, rules.threshold), window.drift[name].robust
@@ -161,6 +168,7 @@ def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRu
 
 
 def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
+    """A table of such cells. head: the windows; body: (column, its cells)."""
     columns = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(cell) for cell in head)
     rows = Markup("").join(
         Markup('<tr><th scope="row" style="font-weight: 500">{}</th>{}</tr>').format(name, Markup("").join(cells))
@@ -173,7 +181,7 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
 
 
 def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> Section:
-    """Every column, the farthest first; those that hardly moved are only counted."""
+    """The section with a row per column, the largest distance first; columns that hardly moved are only counted."""
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
     shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))
     rows = [column_row(baseline, now, name, rules) for name in names[:shown]]
@@ -185,30 +193,34 @@ def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> 
         words += (
             f" {len(rest)} more columns moved by {f'{most:.3f} or less' if most >= VISIBLE else 'no more than chance'}."
         )
-    return Section("Columns by drift", words, [table(header, rows)])
+    return Section("Columns by drift", words, [html_table(header, rows)])
 
 
 def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRules) -> tuple[Any, ...]:
+    """The table row of one column: distance, limit, PSI, and the usual value and missing share before and now."""
     i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
     common, found = before["common"], now.drift[name]
     gap = common["num_missing"] / max(common["num_missing"] + common["num_present"], 1)
     if name in now.current.absent:
-        return (name, "–", "–", "–", usual(baseline, None, name), "–", f"{gap:.1%}", "not captured")
+        return (name, "–", "–", "–", usual_value(baseline, None, name), "–", f"{gap:.1%}", "not captured")
     missing = numbers.missing[i] / max(numbers.rows, 1)
     return (
         name,
         found.robust,
         distance_limit(baseline, name, rules.threshold),
         round(found.psi, 3),
-        usual(baseline, None, name),
-        usual(baseline, numbers, name),
+        usual_value(baseline, None, name),
+        usual_value(baseline, numbers, name),
         f"{gap:.1%}",
         f"{missing:.1%}",
     )
 
 
-def usual(baseline: Baseline, numbers: ColumnSummary | None, name: str) -> float | str:
-    """The mean of a column, in the baseline or in these rows; of a category the most frequent text and its share."""
+def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) -> float | str:
+    """The mean of a column; of a category the most frequent text and its share.
+
+    numbers: the rows to take it from; None: the baseline.
+    """
     i = baseline.names.index(name)
     if name in baseline.categories:
         here = numbers.counts if numbers else baseline.counts
@@ -220,26 +232,26 @@ def usual(baseline: Baseline, numbers: ColumnSummary | None, name: str) -> float
     return float(numbers.mean[i]) if numbers.finite[i] else float("nan")
 
 
-def pictures_section(baseline: Baseline, now: Window) -> Section:
-    """Small multiples: the columns that moved most, before and now."""
+def figures_section(baseline: Baseline, now: Window) -> Section:
+    """The section with small figures of the columns that moved most, before and now."""
     here = [
         name
         for name in baseline.features
         if name not in now.current.absent and len(baseline.edges[baseline.names.index(name)])
     ]
-    names = sorted(here, key=lambda name: -now.drift[name].raw)[:PICTURES]
+    names = sorted(here, key=lambda name: -now.drift[name].raw)[:FIGURES_SHOWN]
     words = (
         "Every bar is a range of values that held about a twentieth of the baseline (a tail, or a value that many "
         "users share, has its own bar), so that long tails take no room. Where the line leaves the bars, users moved."
     )
     return Section(
-        "The columns that moved most", words, [picture(baseline, now.current.numbers, name) for name in names]
+        "The columns that moved most", words, [column_figure(baseline, now.current.numbers, name) for name in names]
     )
 
 
-def picture(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
-    """One column's shares per bucket, before as bars and now as a line of steps."""
-    before, now, bounds = (named_bars if name in baseline.categories else bars)(baseline, numbers, name)
+def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
+    """One column's share per bucket: before as bars, now as a line of steps."""
+    before, now, bounds = (category_shares if name in baseline.categories else bucket_shares)(baseline, numbers, name)
     fig, ax = new_figure(420, 250)
     at = np.arange(len(now))
     ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")
@@ -252,25 +264,25 @@ def picture(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
     ax.set_title(name, loc="left")
     ax.legend(fontsize=9, loc="best")
     if name in baseline.categories:
-        most = usual(baseline, None, name), usual(baseline, numbers, name)
-        return figure(fig, f"{name}: most often {most[0]} in the baseline, {most[1]} now.")
+        most = usual_value(baseline, None, name), usual_value(baseline, numbers, name)
+        return svg_figure(fig, f"{name}: most often {most[0]} in the baseline, {most[1]} now.")
     mean, its = baseline.column(name)["mean"], float(numbers.mean[baseline.names.index(name)])
-    return figure(fig, f"{name}: mean {short(mean)} in the baseline, {short(its)} now.")
+    return svg_figure(fig, f"{name}: mean {short_number(mean)} in the baseline, {short_number(its)} now.")
 
 
-Bars = tuple[np.ndarray, np.ndarray, Sequence[str]]
+BarShares = tuple[np.ndarray, np.ndarray, Sequence[str]]
 
 
-def bars(baseline: Baseline, numbers: ColumnSummary, name: str) -> Bars:
-    """Shares per bucket before and now, and where each bucket begins."""
+def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
+    """The shares per bucket before and now, and where each bucket begins, in words."""
     i = baseline.names.index(name)
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
     keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
     return before[keep], now[keep], bucket_bounds(baseline.edges[i], baseline.types[i] == "Integral")[keep]
 
 
-def named_bars(baseline: Baseline, numbers: ColumnSummary, name: str) -> Bars:
-    """Shares before and now of a category's most frequent texts, of either time; the others together come last."""
+def category_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
+    """The shares of a category's most frequent texts before and now, all others last, and the texts."""
     both = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
     own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
     shown = own[: TICKS - 1]
@@ -280,27 +292,28 @@ def named_bars(baseline: Baseline, numbers: ColumnSummary, name: str) -> Bars:
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
+    """Counts as shares of their sum."""
     return counts / max(int(counts.sum()), 1)
 
 
 def bucket_bounds(edges: np.ndarray, whole: bool) -> list[str]:
-    """What to write under the bars: where each bucket begins. whole: of integers, which lie between the edges."""
+    """Where each bucket begins, as text. whole: the column holds whole numbers, which lie between the edges."""
     edges = np.ceil(edges) if whole else edges
-    return [f"< {short(edges[0])}", *(short(edge) for edge in edges[:-1]), f"> {short(edges[-1])}"]
+    return [f"< {short_number(edges[0])}", *(short_number(edge) for edge in edges[:-1]), f"> {short_number(edges[-1])}"]
 
 
-def short(value: float) -> str:
-    """Three figures, no exponent where it can be helped."""
+def short_number(value: float) -> str:
+    """A number with three digits, without exponent below ten million."""
     if value == 0:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 else f"{value:.3g}"
 
 
 def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
-    """What the model answers: its scores, and the share of every class."""
+    """The section on the model's answers: its scores, and the share of each predicted class."""
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [
-        score_picture(baseline, now.current.numbers, name, rare) for name in SCORES if name not in now.current.absent
+        score_figure(baseline, now.current.numbers, name, rare) for name in SCORES if name not in now.current.absent
     ]
     names = list(baseline.labels) + sorted(set(now.current.labels) - set(baseline.labels))
     n = sum(now.current.labels.values())
@@ -314,11 +327,11 @@ def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare
             (name, f"{share_of(baseline.labels, name):.2%}", f"{share_of(now.current.labels, name):.2%}", allowed)
         )
     header = ("predicted class", "share before", "share now", f"allowed at {n:,} rows")
-    return Section("Scores and classes", words, [*drawn, table(header, rows)])
+    return Section("Scores and classes", words, [*drawn, html_table(header, rows)])
 
 
-def score_picture(baseline: Baseline, numbers: ColumnSummary, name: str, rare: str) -> Markup:
-    """A score's histogram in twentieths, before and now."""
+def score_figure(baseline: Baseline, numbers: ColumnSummary, name: str, rare: str) -> Markup:
+    """A score's histogram in 20 bins before and now."""
     i = baseline.names.index(name)
     before, now = (in_twentieths(baseline.edges[i], counts) for counts in (baseline.counts[i], numbers.counts[i]))
     fig, ax = new_figure(420, 260)
@@ -332,11 +345,11 @@ def score_picture(baseline: Baseline, numbers: ColumnSummary, name: str, rare: s
     ax.set(xlabel=name, ylabel="share of rows")
     ax.legend(fontsize=9)
     what = f"how much like {rare}" if name == "rarity" else "how unlike every labelled class"
-    return figure(fig, f"{name}: {what}, 0 to 1; share of rows per twentieth, logarithmic.")
+    return svg_figure(fig, f"{name}: {what}, 0 to 1; share of rows per twentieth, logarithmic.")
 
 
 def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Shares [20] of a score in [0, 1]. Every twentieth is an edge, so each bucket lies in one of them."""
+    """Bucket counts of a score as shares of 20 equal bins from 0 to 1. Each bucket lies within one bin."""
     if not len(edges):
         return np.zeros(20)
     middle = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
@@ -345,7 +358,10 @@ def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth | None) -> Section:
-    """Metrics with their intervals next to their constraints, and the confusion matrix."""
+    """The section with metrics on ground truth, their limits, and the confusion matrix.
+
+    quality: the content of model_quality.json.
+    """
     metrics = quality["binary_classification_metrics"]
     rules = baseline.constraints.get("binary_classification_constraints", {})
     rows = []
@@ -353,10 +369,10 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
         found = metrics.get(name, {"value": "NaN"})
         if found["value"] != "NaN":
             interval = f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else "–"
-            rows.append((title, found["value"], interval, allowed(rules.get(name))))
+            rows.append((title, found["value"], interval, limit_text(rules.get(name))))
     counts = quality["multiclass_classification_metrics"]["confusion_matrix"]
     kinds, names = list(counts), list(next(iter(counts.values())))
-    grid = matrix(
+    grid = html_matrix(
         [f"is {kind}" for kind in kinds],
         names,
         [[counts[kind][name] for name in names] for kind in kinds],
@@ -373,17 +389,18 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
         )
     if metrics["recall"]["value"] == "NaN":
         words += " None of them is of the rare class yet, so there is no recall."
-    return Section("Model quality", words, [table(("metric", "value", "95 % interval", "constraint"), rows), grid])
+    return Section("Model quality", words, [html_table(("metric", "value", "95 % interval", "constraint"), rows), grid])
 
 
-def allowed(rule: Mapping[str, Any] | None) -> str:
-    """A constraint on a metric in words."""
+def limit_text(rule: Mapping[str, Any] | None) -> str:
+    """A constraint on a metric in words: "at least 0.5"; a dash for None."""
     if rule is None:
         return "–"
     return f"{'at least' if rule['comparison_operator'] == LESS else 'at most'} {rule['threshold']:g}"
 
 
-def measured(tally: Tally, rules: MonitoringRules) -> str:
+def method_text(tally: Tally, rules: MonitoringRules) -> str:
+    """How the figures were measured, as a paragraph."""
     return (
         f"Read: {tally.as_sentence()}. The distance is the largest gap between the two distribution functions "
         "(Kolmogorov-Smirnov, over the baseline's buckets) less what chance alone explains at so many rows, so few "

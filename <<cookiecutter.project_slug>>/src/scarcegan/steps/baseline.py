@@ -1,9 +1,9 @@
-"""Baseline: training rows and models in, statistics.json and constraints.json of each business definition out.
+"""Baseline: from training rows and models to statistics.json and constraints.json of each business definition.
 
 The rows are the labelled and the unlabelled training users together. The split gives every training user to exactly one
-of the two, so their union has the mix of the whole user base; unlabelled rows alone would lack the rare users that
-somebody labelled, labelled rows alone have far too many of them. Where labels were bought in for rare users the union
-still holds a few too many; drift.band() grants the share of flagged users a factor of two either way, more than that.
+of the two, so together they have the mix of the whole user base; unlabelled rows alone would lack the rare users that
+somebody labelled, labelled rows alone have far too many of them. Where labels for rare users were bought, both together
+still hold a few too many; drift.allowed_share allows the share of flagged users to double or halve, which is more.
 """
 
 import argparse
@@ -41,18 +41,24 @@ from scarcegan.progress import Progress
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
 
-BATCH_ROWS = 20_000
+SUMMARY_BATCH_ROWS = 20_000
 SAMPLE_ROWS = 50_000
 
 
-def describe(
+def baseline_statistics(
     tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """statistics.json of each definition. Rows are read twice: a sample for the buckets' edges, all for the counts."""
+    """The content of statistics.json for each business definition.
+
+    tables: called twice, each time for all rows in batches: once for a sample to find bucket edges, once for the
+    counts.
+
+    Raises UserError when there is no row.
+    """
     names, categories = next(((table.names, table.categories) for table in tables()), ((), {}))
     sample = sample_rows((table.values for table in tables()), SAMPLE_ROWS, np.random.default_rng(0))
     if not len(sample):
-        raise UserError("no training row to take a baseline of. Run the split step again and look at its counts.")
+        raise UserError("no training row to make a baseline from. Run the split step again and check its counts.")
     edges = [
         category_edges(column) if name in categories else bucket_edges(column)
         for name, column in zip(names, sample.T, strict=True)
@@ -83,18 +89,18 @@ def describe(
 
 
 def score_columns(scores: "Scores") -> np.ndarray:
-    """The columns of a model's answer that are watched: float32 [n, len(SCORES)]."""
+    """The scores that are monitored, float32 [n, len(SCORES)]."""
     return np.column_stack([getattr(scores, name) for name in SCORES]).astype(np.float32)
 
 
 def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Predicted class -> rows, every class and unknown named."""
+    """Predicted class -> rows, also for classes without rows and for unknown. labels: class positions [n]."""
     names = [*classes, UNKNOWN]
     return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
 def validation_recall(folder: Path) -> float | None:
-    """The rare class's recall when the model was chosen, if model.json tells it."""
+    """The rare class's recall on validation rows, out of model.json; None when it is not there."""
     facts = read_json(folder / "model.json", "Run the train step again.")
     return facts.get("validation", {}).get("recall")
 
@@ -112,14 +118,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     from scarcegan.model import scorer
 
     def tables() -> Iterator[FeatureTable]:
-        return itertools.chain(iter_features(args.labelled, BATCH_ROWS), iter_features(args.unlabelled, BATCH_ROWS))
+        return itertools.chain(
+            iter_features(args.labelled, SUMMARY_BATCH_ROWS), iter_features(args.unlabelled, SUMMARY_BATCH_ROWS)
+        )
 
     if read_feature_names(args.labelled) != read_feature_names(args.unlabelled):
         raise UserError(
             f"{args.unlabelled}: its features differ from those of {args.labelled}. Run the split step again."
         )
     models = model_folders(args.models)
-    described = describe(tables, {name: scorer.load(folder) for name, folder in models.items()}, args.classes)
+    described = baseline_statistics(
+        tables, {name: scorer.load(folder) for name, folder in models.items()}, args.classes
+    )
     for name, found in described.items():
         write_json(args.baseline_out / name / "statistics.json", found)
         rules = constraints(found, (*args.classes, UNKNOWN), validation_recall(models[name]))

@@ -1,7 +1,7 @@
-"""Evaluate: models on the untouched test users, next to simple models and the champion. Out come figures and a gate.
+"""Evaluate: measure models on test users, compare them with simple models and the champion, and decide the gate.
 
-Test rows without a label only count for the share that is flagged or sent to unknown. Metrics are in
-evaluation/metrics.py, the comparison and the gate's rule in evaluation/comparison.py, the page in report/evaluation.py.
+Test rows without a label count only for the shares that are flagged or unknown. Metrics are in evaluation/metrics.py,
+the comparison and the gate's rules in evaluation/comparison.py, the page in report/evaluation.py.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from scarcegan.data.categories import display_value, places
 from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.evaluation import comparison, metrics
-from scarcegan.evaluation.comparison import CHAMPION, Answers, Rival, Rules
-from scarcegan.evaluation.explain import explain, importance, reference
+from scarcegan.evaluation.comparison import CHAMPION_METHOD, Comparison, GateRules, MethodScores
+from scarcegan.evaluation.explain import permutation_importance, shapley_values, typical_training_row
 from scarcegan.jsonfile import replace_nan, write_json
 from scarcegan.model import lookups
 from scarcegan.model.learnt_from import learnt_from
 from scarcegan.model.saved import model_folders
 from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
-from scarcegan.report.evaluation import Explained, Findings, Said
+from scarcegan.report.evaluation import ExplainedUser, Findings, Predictions
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer
@@ -38,17 +38,21 @@ if TYPE_CHECKING:
 EXPLAINED = 5  # users
 REASONS = 8  # features per explained user
 INFLUENCES = 15
-UNLABELLED_ROWS = 100_000  # read for self-training
-INFLUENCE_ROWS = 1_500  # negatives that permutation importance looks at
+UNLABELLED_ROWS = 100_000  # rows read for self-training
+INFLUENCE_ROWS = 1_500  # labelled rows of other classes used for permutation importance
 STARTED = time.monotonic()
 
 
-def say(words: str) -> None:
+def print_progress(words: str) -> None:
+    """Print a message and the seconds since the start to stderr."""
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """model.json or package.json; UserError if it is no JSON object."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read model.json or package.json.
+
+    Raises UserError when it cannot be read or is not a JSON object.
+    """
     try:
         card = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -58,40 +62,59 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def ask(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) -> Said:
-    """A model's answers on all test rows; UserError if some are not finite."""
+def predict(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) -> Predictions:
+    """A model's predictions of all test rows, values [n, d]. name: of the model, for the error.
+
+    Raises UserError when some rarity is not finite.
+    """
     scores = scorer.score(values, names)
     wrong = int((~np.isfinite(scores.rarity)).sum())
     if wrong:
         raise UserError(
-            f"the model {name} gives no finite rarity for {wrong} of {len(values)} test rows. "
-            "Look at its training curves, then train again with a lower train.learning_rate."
+            f"the model {name} gives a rarity that is not finite for {wrong} of {len(values)} test rows. "
+            "Check its training curves, then train again with a lower train.learning_rate."
         )
-    return Said(np.asarray(scores.rarity, np.float64), np.asarray(scores.unknown), np.asarray(scores.label))
+    return Predictions(np.asarray(scores.rarity, np.float64), np.asarray(scores.unknown), np.asarray(scores.label))
 
 
-def ask_champion(folder: Path | None, test: FeatureTable, classes: Sequence[str]) -> tuple[Said | None, dict, str]:
-    """(answers, card, refusal). No champion: (None, {}, ""). One that cannot be compared: (None, card, why)."""
+def predict_with_champion(
+    folder: Path | None, test: FeatureTable, classes: Sequence[str]
+) -> tuple[Predictions | None, dict, str]:
+    """The champion's predictions, its model.json, and why it cannot be compared ("" when it can).
+
+    (None, {}, "") without a champion; (None, its model.json, why) when it cannot be compared.
+
+    Raises UserError when its files cannot be read.
+    """
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
         return None, {}, ""
     model = folder / "model"
-    card = read_card(model / "model.json")
+    card = read_json_object(model / "model.json")
     package = folder / "package.json"
-    card |= {"version": read_card(package).get("version")} if package.is_file() else {}
-    refused = refusal(card, test.names, classes, test.categories)
+    card |= {"version": read_json_object(package).get("version")} if package.is_file() else {}
+    refused = why_not_comparable(card, test.names, classes, test.categories)
     if refused:
         return None, card, refused
     from scarcegan.model.scorer import load
 
     columns = [test.names.index(name) for name in card["features"]]
-    said = ask(load(model), CHAMPION, np.ascontiguousarray(test.values[:, columns]), card["features"])
-    return Said(said.rarity, said.unknown, translate(said.label, card["classes"], classes)), card, ""
+    predictions = predict(load(model), CHAMPION_METHOD, np.ascontiguousarray(test.values[:, columns]), card["features"])
+    return (
+        Predictions(
+            predictions.rarity, predictions.unknown, to_our_classes(predictions.label, card["classes"], classes)
+        ),
+        card,
+        "",
+    )
 
 
-def refusal(
+def why_not_comparable(
     card: Mapping[str, Any], names: Sequence[str], classes: Sequence[str], categories: Iterable[str] = ()
 ) -> str:
-    """Why a champion with this model.json cannot be compared on rows with these features, or ""."""
+    """Why a champion cannot be compared on test rows with these features and classes; "" when it can.
+
+    card: its model.json; categories: those of the features that are categories.
+    """
     absent = [name for name in card.get("features", ()) if name not in names]
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
@@ -105,35 +128,40 @@ def refusal(
     return ""
 
 
-def translate(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
-    """Predicted labels [n] from the champion's class positions to ours; a class we do not have becomes unknown."""
+def to_our_classes(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
+    """Predicted labels [n] as positions in our classes, not the champion's; a class that we lack becomes unknown."""
     places = [ours.index(name) if name in ours else len(ours) for name in theirs]
     return np.array([*places, len(ours)])[label]
 
 
-def untouched(test: FeatureTable, champion: Path | None) -> FeatureTable:
-    """Test rows without the users whose labels the champion learnt from, for whom it would look too good.
+def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTable:
+    """The test rows without users whose labels the champion was trained on, which would flatter it.
 
     There are some when labels have been added, or the split has another seed, since the champion was trained.
     """
     known = learnt_from(champion / "model", test.user_id) if champion else np.zeros(len(test), bool)
     if known.any():
-        say(f"leaving out {known.sum():,} of {len(test):,} test users, because the champion learnt from their labels")
+        print_progress(
+            f"leaving out {known.sum():,} of {len(test):,} test users, because the champion learnt from their labels"
+        )
     return test.take(~known)
 
 
-def check_test(test: FeatureTable, classes: Sequence[str]) -> None:
-    """UserError unless there is a labelled row and every label is a class."""
+def check_test_rows(test: FeatureTable, classes: Sequence[str]) -> None:
+    """Check the labels of the test rows.
+
+    Raises UserError when no row is labelled, or when a label is not one of the classes.
+    """
     if not (test.label >= 0).any():
         raise UserError("the test split holds no labelled row, so nothing can be measured. Raise split.test_share.")
     if test.label.max() >= len(classes):
         raise UserError(
             f"the test split has label {test.label.max()}, but there are only {len(classes)} classes "
-            f"({', '.join(classes)}). Run split again with the same classes."
+            f"({', '.join(classes)}). Run the split step again with the same classes."
         )
 
 
-def train_simple_models(
+def fit_simple_models(
     labelled: FeatureTable,
     unlabelled: Path | None,
     names: Sequence[str],
@@ -141,21 +169,27 @@ def train_simple_models(
     seed: int,
     expand: Callable[[NDArray], NDArray],
 ) -> list[simple_models.SimpleModel]:
-    """The simple models on the labelled training rows; UserError if those cannot train any.
+    """Fit the simple models on the labelled training rows.
 
-    expand: gives them the columns that the model makes of categories (see lookups.expander).
+    - unlabelled: feature table for self-training, or None
+    - names: features of the test rows
+    - expand: adds the columns that the model makes of categories, [n, d] -> [n, e] (see lookups.expander)
+
+    Raises UserError when the features differ, or when there is no rare row.
     """
     if labelled.names != tuple(names):
-        raise UserError("the labelled rows and the test rows have different features. Run split again.")
+        raise UserError("the labelled rows and the test rows have different features. Run the split step again.")
     if not (labelled.label == len(classes) - 1).any():
-        raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some, then run again.")
-    rows = some_rows(unlabelled)
+        raise UserError(f"the labelled training rows hold no '{classes[-1]}' row. Label some users with it.")
+    rows = first_rows(unlabelled)
     others = None if rows is None else expand(rows)
-    return simple_models.train_simple_models(expand(labelled.values), labelled.label, seed, unlabelled=others, say=say)
+    return simple_models.train_simple_models(
+        expand(labelled.values), labelled.label, seed, unlabelled=others, say=print_progress
+    )
 
 
-def some_rows(folder: Path | None) -> NDArray | None:
-    """The first rows [u, d] of a feature table, None if the folder holds none."""
+def first_rows(folder: Path | None) -> NDArray | None:
+    """The first rows of a feature table, about UNLABELLED_ROWS, float32 [u, d]; None without a folder or rows."""
     if folder is None or not folder.is_dir() or not any(folder.glob("part-*.parquet")):
         return None
     batches, count = [], 0
@@ -167,15 +201,18 @@ def some_rows(folder: Path | None) -> NDArray | None:
     return np.concatenate(batches) if batches else None
 
 
-def influence(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
-    """The features whose shuffling costs most PR-AUC, on all rare and some other labelled test rows."""
+def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
+    """(feature, PR-AUC lost when it is shuffled), the largest loss first.
+
+    All rare and up to INFLUENCE_ROWS other labelled test rows are used. [] without rows of both kinds.
+    """
     rng = np.random.default_rng(seed)
     positive = table.label == rare
     others = rng.permutation(np.flatnonzero((table.label >= 0) & ~positive))[:INFLUENCE_ROWS]
     rows = np.sort(np.append(np.flatnonzero(positive), others))
     if not positive.any() or not len(others):
         return []
-    losses = importance(
+    losses = permutation_importance(
         scorer,
         table.values[rows],
         lambda rarity: float(metrics.pr_auc(metrics.threshold_curve(positive[rows], np.asarray(rarity, float)))[0]),
@@ -185,13 +222,15 @@ def influence(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> li
     return [(table.names[j], float(losses[j])) for j in most if losses[j] > 0]
 
 
-def reasons(scorer: "Scorer", said: Said, table: FeatureTable, usual: NDArray, rare: int, seed: int) -> list[Explained]:
-    """Why the flagged test users of highest rarity are flagged."""
-    flagged = np.flatnonzero(said.label == rare)
-    top = flagged[np.argsort(-said.rarity[flagged], kind="stable")][:EXPLAINED]
+def explain_flagged_users(
+    scorer: "Scorer", predictions: Predictions, table: FeatureTable, usual: NDArray, rare: int, seed: int
+) -> list[ExplainedUser]:
+    """Why the flagged test users of highest rarity are flagged. usual: the typical row [d]; rare: class position."""
+    flagged = np.flatnonzero(predictions.label == rare)
+    top = flagged[np.argsort(-predictions.rarity[flagged], kind="stable")][:EXPLAINED]
     if not len(top):
         return []
-    added = explain(scorer, table.values[top], usual, seed=seed)
+    added = shapley_values(scorer, table.values[top], usual, seed=seed)
     start = float(scorer.score(usual[None]).rarity[0])
     explained = []
     for i, row in enumerate(top):
@@ -202,17 +241,22 @@ def reasons(scorer: "Scorer", said: Said, table: FeatureTable, usual: NDArray, r
         )
         names = [table.names[j] for j in most]
         why = list(zip(names, own, typical, added[i, most].tolist(), strict=True))
-        explained.append(Explained(str(table.user_id[row]), float(said.rarity[row]), start, why))
+        explained.append(ExplainedUser(str(table.user_id[row]), float(predictions.rarity[row]), start, why))
     return explained
 
 
-def document(found: Findings, name: str, count: int, seed: int) -> dict[str, Any]:
-    """evaluation.json of one model: SageMaker's model quality blocks, and ours under `scarcegan`."""
-    said, rows = found.models[name], found.known
+def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[str, Any]:
+    """The content of evaluation.json of one model: SageMaker's model quality blocks, and our figures under `scarcegan`.
+
+    count, seed: of the bootstrap resamples.
+    """
+    predictions, rows = found.models[name], found.known
     label = found.test.label[rows].astype(np.int64)
-    quality = metrics.model_quality(label, said.label[rows], said.rarity[rows], found.classes, min(count, 200), seed)
-    at = metrics.reliability(found.positive, said.rarity[rows])
-    unlabelled = said.label[~rows]
+    quality = metrics.model_quality(
+        label, predictions.label[rows], predictions.rarity[rows], found.classes, min(count, 200), seed
+    )
+    at = metrics.reliability(found.positive, predictions.rarity[rows])
+    unlabelled = predictions.label[~rows]
     ours = {
         "definition": name,
         "classes": list(found.classes),
@@ -220,9 +264,9 @@ def document(found: Findings, name: str, count: int, seed: int) -> dict[str, Any
         "beta": found.beta,
         "thresholds": found.cards[name].get("thresholds", {}),
         "test_rows": {"labelled": int(rows.sum()), "rare": int(found.positive.sum()), "unlabelled": int((~rows).sum())},
-        "metrics": {metric: span(values) for metric, values in named(found, name).items()},
-        "share_unknown_unlabelled": share(unlabelled == len(found.classes)),
-        "share_flagged_unlabelled": share(unlabelled == len(found.classes) - 1),
+        "metrics": {metric: estimate_json(values) for metric, values in samples_by_class_name(found, name).items()},
+        "share_unknown_unlabelled": share_true(unlabelled == len(found.classes)),
+        "share_flagged_unlabelled": share_true(unlabelled == len(found.classes) - 1),
         "calibration": {
             "error": at.error,
             "expected": at.expected.tolist(),
@@ -231,8 +275,8 @@ def document(found: Findings, name: str, count: int, seed: int) -> dict[str, Any
         },
         "simple_models": {
             simple: {
-                "pr_auc": span(found.samples[simple]["pr_auc"]),
-                "difference": span(found.samples[name]["pr_auc"] - found.samples[simple]["pr_auc"]),
+                "pr_auc": estimate_json(found.samples[simple]["pr_auc"]),
+                "difference": estimate_json(found.samples[name]["pr_auc"] - found.samples[simple]["pr_auc"]),
             }
             for simple in found.simple_models
         },
@@ -242,43 +286,45 @@ def document(found: Findings, name: str, count: int, seed: int) -> dict[str, Any
     return {**quality, "scarcegan": ours}
 
 
-def named(found: Findings, method: str) -> dict[str, NDArray]:
-    """A method's samples, metrics of a class called by its name (`recall_2` becomes `recall_risky`)."""
+def samples_by_class_name(found: Findings, method: str) -> dict[str, NDArray]:
+    """Metric -> samples of a method, where `recall_2` of a class is called by its name, `recall_risky`."""
     titles = {f"{m}_{k}": f"{m}_{c}" for m in ("recall", "precision", "f_beta") for k, c in enumerate(found.classes)}
     return {titles.get(metric, metric): values for metric, values in found.samples[method].items()}
 
 
-def span(values: NDArray) -> dict[str, float | None]:
+def estimate_json(values: NDArray) -> dict[str, float | None]:
+    """{value, low, high} of a metric's samples; None where undefined."""
     figure = metrics.estimate(values)
     return replace_nan({"value": figure.value, "low": figure.low, "high": figure.high})
 
 
-def share(rows: NDArray) -> float | None:
+def share_true(rows: NDArray) -> float | None:
+    """The share of rows that are true; None without rows."""
     return float(rows.mean()) if len(rows) else None
 
 
-def write_csv(path: Path, found: Findings) -> None:
-    """evaluation.csv: a line per method and metric with value, low and high (95 %), blank where undefined."""
+def write_evaluation_csv(path: Path, found: Findings) -> None:
+    """Write evaluation.csv: a line per method and metric with value, low and high (95 %), blank where undefined."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "metric", "value", "low", "high"])
         for method in found.samples:
-            for metric, values in named(found, method).items():
-                ends = span(values)
+            for metric, values in samples_by_class_name(found, method).items():
+                ends = estimate_json(values)
                 writer.writerow([method, metric, *("" if x is None else f"{x:.6g}" for x in ends.values())])
 
 
 def write_predictions(path: Path, found: Findings) -> None:
-    """predictions.parquet: the test rows with what every method said of them."""
+    """Write predictions.parquet: the test rows with every method's scores."""
     columns: dict[str, Any] = {
         "user_id": pa.array(found.test.user_id, pa.string()),
         "label": pa.array(found.test.label, pa.int8()),
     }
-    everyone = {**found.models, **({CHAMPION: found.champion} if found.champion else {})}
-    for name, said in everyone.items():
-        columns[f"rarity_{name}"] = pa.array(said.rarity, pa.float32())
-        columns[f"unknown_{name}"] = pa.array(said.unknown, pa.float32())
-        columns[f"label_{name}"] = pa.array(said.label, pa.int8())
+    everyone = {**found.models, **({CHAMPION_METHOD: found.champion} if found.champion else {})}
+    for name, predictions in everyone.items():
+        columns[f"rarity_{name}"] = pa.array(predictions.rarity, pa.float32())
+        columns[f"unknown_{name}"] = pa.array(predictions.unknown, pa.float32())
+        columns[f"label_{name}"] = pa.array(predictions.label, pa.int8())
     columns |= {f"rarity_{name}": pa.array(rarity, pa.float32()) for name, rarity in found.simple_models.items()}
     pq.write_table(pa.table(columns), path, compression="zstd")
 
@@ -303,8 +349,11 @@ def parser() -> argparse.ArgumentParser:
     return it
 
 
-def gather(args: argparse.Namespace, rules: Rules) -> Findings:
-    """Ask every method, measure all on the same resamples, and judge."""
+def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
+    """Run all methods on the test rows, measure them on the same resamples, and decide the gate.
+
+    Raises UserError when models, rows or the gate's definition do not fit together.
+    """
     from scarcegan.model.scorer import load
 
     classes, rare = args.classes, len(args.classes) - 1
@@ -314,31 +363,34 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
             f"gate definition '{rules.definition}' has no model (there are: {', '.join(folders)}). "
             "Name one of them under gate.definition in config.yaml."
         )
-    test, labelled = untouched(read_features(args.test), args.champion), read_features(args.labelled)
-    check_test(test, classes)
+    test, labelled = without_learnt_users(read_features(args.test), args.champion), read_features(args.labelled)
+    check_test_rows(test, classes)
     scorers = {name: load(folder) for name, folder in folders.items()}
-    say(f"scoring {len(test):,} test rows with {len(scorers)} models")
-    models = {name: ask(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
-    champion, champion_card, refused = ask_champion(args.champion, test, classes)
-    cards = {name: read_card(folder / "model.json") for name, folder in folders.items()}
+    print_progress(f"scoring {len(test):,} test rows with {len(scorers)} models")
+    models = {name: predict(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
+    champion, champion_card, refused = predict_with_champion(args.champion, test, classes)
+    cards = {name: read_json_object(folder / "model.json") for name, folder in folders.items()}
     expand = lookups.expander(cards[rules.definition], test.names)
-    fitted = train_simple_models(labelled, args.unlabelled, test.names, classes, args.seed, expand)
+    fitted = fit_simple_models(labelled, args.unlabelled, test.names, classes, args.seed, expand)
     simple = {model.name: model.score(expand(test.values)) for model in fitted}
 
-    say(f"measuring on {args.bootstrap:,} resamples")
+    print_progress(f"measuring on {args.bootstrap:,} resamples")
     known = test.label >= 0
-    everyone = {**models, **({CHAMPION: champion} if champion else {})}
-    answers = {name: Answers(said.rarity[known], said.label[known], True) for name, said in everyone.items()}
-    answers |= {name: Answers(rarity[known]) for name, rarity in simple.items()}
+    everyone = {**models, **({CHAMPION_METHOD: champion} if champion else {})}
+    scores = {
+        name: MethodScores(predictions.rarity[known], predictions.label[known], True)
+        for name, predictions in everyone.items()
+    }
+    scores |= {name: MethodScores(rarity[known]) for name, rarity in simple.items()}
     label = test.label[known].astype(np.int64)
-    samples = comparison.sample(label, answers, len(classes), args.beta, args.bootstrap, args.seed)
+    samples = comparison.resample_metrics(label, scores, len(classes), args.beta, args.bootstrap, args.seed)
 
     ours = rules.definition
-    titles = {name: f"ScarceGAN ({name})" for name in models} | {CHAMPION: "the champion"}
+    titles = {name: f"ScarceGAN ({name})" for name in models} | {CHAMPION_METHOD: "the champion"}
     titles |= {model.name: model.title for model in fitted}
     ranked = {name: samples[name]["pr_auc"] for name in (*simple, ours)}
-    say("explaining what the model looks at")
-    usual = reference(labelled.values, places(labelled.names, labelled.categories))
+    print_progress("explaining which features matter")
+    usual = typical_training_row(labelled.values, places(labelled.names, labelled.categories))
     return Findings(
         classes=classes,
         beta=args.beta,
@@ -350,44 +402,50 @@ def gather(args: argparse.Namespace, rules: Rules) -> Findings:
         titles=titles,
         samples=samples,
         preference=comparison.prefer(ranked, titles, ours),
-        gate=decide(rules, samples, list(simple), titles, champion_card, refused),
+        gate=gate_verdict(rules, samples, list(simple), titles, champion_card, refused),
         champion=champion,
         champion_card=champion_card,
         champion_refused=refused,
         curves=find_curves(args.curves),
-        importance=influence(scorers[ours], test, rare, args.seed),
-        explained=reasons(scorers[ours], models[ours], test, usual, rare, args.seed),
+        importance=most_influential_features(scorers[ours], test, rare, args.seed),
+        explained=explain_flagged_users(scorers[ours], models[ours], test, usual, rare, args.seed),
     )
 
 
 def find_curves(folder: Path | None) -> Path | None:
+    """The path of curves.csv in a folder, None when it is not there."""
     path = folder / "curves.csv" if folder else None
     return path if path and path.is_file() else None
 
 
-def decide(
-    rules: Rules,
+def gate_verdict(
+    rules: GateRules,
     samples: Mapping[str, Mapping[str, NDArray]],
     simple: Sequence[str],
     titles: Mapping[str, str],
     champion_card: Mapping[str, Any],
     refused: str,
 ) -> dict:
-    """The gate's verdict from everybody's samples."""
+    """The content of gate.json.
+
+    - samples: method -> metric -> samples; titles: method -> what to call it
+    - simple: names of the simple models
+    - champion_card: the champion's model.json, {} without one; refused: why it cannot be compared, or ""
+    """
     ours = samples[rules.definition]
     champion = None
     if champion_card:
         version = f"version {champion_card['version']}" if champion_card.get("version") else ""
-        theirs = samples[CHAMPION][rules.metric] if CHAMPION in samples else None
-        champion = Rival(version, ours[rules.metric], theirs, refused)
-    best = comparison.best({name: samples[name]["pr_auc"] for name in simple}, simple)
-    simple_model = Rival(titles[best], ours["pr_auc"], samples[best]["pr_auc"]) if best else None
-    return comparison.judge(rules, ours[rules.metric], champion, simple_model)
+        theirs = samples[CHAMPION_METHOD][rules.metric] if CHAMPION_METHOD in samples else None
+        champion = Comparison(version, ours[rules.metric], theirs, refused)
+    best = comparison.best_method({name: samples[name]["pr_auc"] for name in simple}, simple)
+    simple_model = Comparison(titles[best], ours["pr_auc"], samples[best]["pr_auc"]) if best else None
+    return comparison.decide_gate(rules, ours[rules.metric], champion, simple_model)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    rules = Rules(
+    rules = GateRules(
         args.gate_definition,
         args.gate_metric,
         args.gate_minimum,
@@ -395,18 +453,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.gate_simple_models,
         args.gate_alpha,
     )
-    found = gather(args, rules)
+    found = evaluate_models(args, rules)
     out = args.evaluation_out
     out.mkdir(parents=True, exist_ok=True)
-    say("writing the report")
+    print_progress("writing the report")
     for name in found.models:
-        write_json(out / name / "evaluation.json", document(found, name, args.bootstrap, args.seed), indent=2)
-    write_csv(out / "evaluation.csv", found)
+        write_json(out / name / "evaluation.json", evaluation_json(found, name, args.bootstrap, args.seed), indent=2)
+    write_evaluation_csv(out / "evaluation.csv", found)
     write_predictions(out / "predictions.parquet", found)
-    page.write(out / "report.html", found, args.description)
+    page.write_evaluation_page(out / "report.html", found, args.description)
     write_json(args.gate_out / "gate.json", found.gate, indent=2)
-    say(found.gate["reason"])
-    say(found.preference.sentence)
+    print_progress(found.gate["reason"])
+    print_progress(found.preference.sentence)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Features: telemetry (or a ready table) in, one row of numbers per user and day of observation out.
+"""Features: from telemetry, or a ready table, to one row of numbers per user and day of observation.
 
-Reads and checks through data/, computes through features/history.py, a batch of users at a time. Who belongs to which
-split is not decided here; see split.py.
+Reads and checks through data/, computes through features/history.py, a batch of users at a time. The split step decides
+who is trained on.
 """
 
 import argparse
@@ -27,14 +27,20 @@ from scarcegan.progress import Progress
 
 
 @dataclass
-class Ledger:
-    """What was wrong and left out. A problem that may not be left out, or not while `drop` is false, ends the step."""
+class ProblemLog:
+    """Problems in the data whose rows are left out.
+
+    drop: whether droppable problems may be left out; otherwise every problem ends the step.
+    """
 
     drop: bool
     dropped: list[Problem] = field(default_factory=list)
 
-    def enter(self, problems: Sequence[Problem]) -> None:
-        """Note problems, or raise UserError for the first that stands in the way."""
+    def report(self, problems: Sequence[Problem]) -> None:
+        """Add problems to the log.
+
+        Raises UserError for the first one that may not be left out.
+        """
         blocking = [problem for problem in problems if not (self.drop and problem.droppable)]
         if blocking:
             others = f"\n(and {len(blocking) - 1} more: scarcegan data check lists all)" if len(blocking) > 1 else ""
@@ -43,38 +49,51 @@ class Ledger:
 
 
 def from_telemetry(
-    connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, ledger: Ledger, scratch: Path
+    connection: duckdb.DuckDBPyConnection,
+    args: argparse.Namespace,
+    layout: Layout,
+    log: ProblemLog,
+    scratch: Path,
 ) -> Iterator[FeatureTable]:
-    """Check everything that can be checked before the first row, then features of a bucket of users at a time."""
+    """Yield features of telemetry, a bucket of users at a time. scratch: folder for temporary files.
+
+    Raises UserError for data that cannot be used; most problems are found before the first row.
+    """
     history = history_of(args, layout)
     sources = telemetry.open_telemetry(args.telemetry, layout)
     found = telemetry.scan_telemetry(connection, sources, layout)
-    ledger.enter(found.problems)
-    known = known_labels(connection, args.labels, sources, layout, ledger)
+    log.report(found.problems)
+    known = known_labels(connection, args.labels, sources, layout, log)
     names = feature_names(layout.counters, history.windows)
     for bucket in telemetry.write_buckets(connection, found, layout, scratch, args.batch_users):
         users = telemetry.read_bucket(bucket, found.window.days, len(layout.counters))
         bucket.unlink()
-        ledger.enter(telemetry.find_conflicts(connection, users, found, layout))
+        log.report(telemetry.find_conflicts(connection, users, found, layout))
         table = feature_rows(users, found.window, history, names)
-        yield table if known is None else relabelled(table, known)
+        yield table if known is None else with_labels(table, known)
 
 
-def from_table(
-    connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, ledger: Ledger
+def from_ready_table(
+    connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, log: ProblemLog
 ) -> Iterator[FeatureTable]:
-    """Rows of a ready feature table, checked before the first is given."""
-    refuse_two_meanings(args, layout)
+    """Yield the rows of a ready feature table in batches.
+
+    Raises UserError for data that cannot be used; all problems are found before the first row.
+    """
+    refuse_column_twice(args, layout)
     sources = ready_tables.open_ready_table(args.telemetry, layout, args.columns)
     columns = ready_tables.select_feature_columns(connection, sources, layout, args.columns)
-    ledger.enter(ready_tables.scan_ready_table(connection, sources, layout, columns)[1])
-    known = known_labels(connection, args.labels, sources, layout, ledger)
+    log.report(ready_tables.scan_ready_table(connection, sources, layout, columns)[1])
+    known = known_labels(connection, args.labels, sources, layout, log)
     for table in ready_tables.read_ready_table(connection, sources, layout, columns, args.batch_users):
-        yield table if known is None else relabelled(table, known)
+        yield table if known is None else with_labels(table, known)
 
 
-def refuse_two_meanings(args: argparse.Namespace, layout: Layout) -> None:
-    """UserError for a category that is something else as well."""
+def refuse_column_twice(args: argparse.Namespace, layout: Layout) -> None:
+    """Check that no category is also a number, user, time or label column, or listed twice.
+
+    Raises UserError when one is.
+    """
     taken = {*args.columns, layout.user, layout.time, layout.label}
     twice = [name for name in layout.categories if name in taken or layout.categories.count(name) > 1]
     if twice:
@@ -89,26 +108,32 @@ def known_labels(
     path: Path | None,
     sources: Sequence[files.Source],
     layout: Layout,
-    ledger: Ledger,
+    log: ProblemLog,
 ) -> UserLabels | None:
-    """Labels of the labels channel, or None if it is absent or an empty folder."""
+    """The labels of the labels channel; None when it is absent or an empty folder.
+
+    Raises UserError for labels that cannot be used, or when the data has no user column.
+    """
     if path is None or (path.is_dir() and not any(path.iterdir())):
         return None
     if not layout.user:
         raise UserError(f"{path}: labels need a user column to go by. Name it under data.user_column in config.yaml.")
     known, problems = read_labels(connection, path, layout)
-    ledger.enter(problems)
-    ledger.enter(labels_without_rows(connection, known, sources, layout, path))
+    log.report(problems)
+    log.report(labels_without_rows(connection, known, sources, layout, path))
     return known
 
 
-def relabelled(table: FeatureTable, known: UserLabels) -> FeatureTable:
-    """The table with the labels of the labels channel."""
+def with_labels(table: FeatureTable, known: UserLabels) -> FeatureTable:
+    """The table with labels from `known` in place of its own."""
     return replace(table, label=labels_of(known, table.user_id))
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
-    """The history that the arguments ask for; UserError if the telemetry's days do not hold it."""
+    """The days that feature rows are made of, from the arguments.
+
+    Raises UserError when they are impossible, or longer than the days of telemetry.
+    """
     longest = args.window_days + 7 * max(args.as_of_weeks)
     if longest > layout.days:
         raise UserError(
@@ -124,8 +149,13 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
     return History(args.window_days, args.windows, args.as_of_weeks)
 
 
-def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
-    """Write every table as a part; rows and features written. When one fails, the parts before it are removed."""
+def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
+    """Write every table as a part of a feature table; return the number of rows and of features.
+
+    When one fails, the parts before it are removed.
+
+    Raises UserError when there is no row.
+    """
     written: list[Path] = []
     width, progress = 0, Progress("features")
     try:
@@ -134,7 +164,10 @@ def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
             width = len(table.names)
             progress.add(len(table))
         if not progress.count:
-            raise UserError("no row is left: every record was dropped or lies before the days looked at.")
+            raise UserError(
+                "no row is left: every record was dropped, or is before the days that are read. Check data.start and "
+                "data.days, and the rows that were dropped."
+            )
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
@@ -142,25 +175,33 @@ def write(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
     return progress.count, width
 
 
-def report(ledger: Ledger, folder: Path) -> None:
-    """Say what was dropped, on stderr and in dropped.json."""
-    for problem in ledger.dropped:
+def write_dropped(log: ProblemLog, folder: Path) -> None:
+    """Print what was left out to stderr, and write it to dropped.json when there is something."""
+    for problem in log.dropped:
         print(f"dropped: {problem.message}", file=sys.stderr)
-    if ledger.dropped:
-        rows = [{"rows": problem.rows, "first": problem.message} for problem in ledger.dropped]
+    if log.dropped:
+        rows = [{"rows": problem.rows, "first": problem.message} for problem in log.dropped]
         (folder / "dropped.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def names(text: str) -> tuple[str, ...]:
+    """Split "a, b" at commas into names."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def a_day(text: str) -> str:
-    """Empty, or a day as 2026-01-31."""
+    """Check a day such as 2026-01-31; "" is returned as it is.
+
+    Raises ValueError for other text.
+    """
     return text and date.fromisoformat(text).isoformat()
 
 
 def numbers(text: str) -> tuple[int, ...]:
+    """Split "7,14" at commas into whole numbers.
+
+    Raises ValueError for other text.
+    """
     return tuple(int(part) for part in names(text))
 
 
@@ -201,18 +242,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.days,
         args.categories,
     )
-    ledger = Ledger(drop=args.bad_rows == "drop")
+    log = ProblemLog(drop=args.bad_rows == "drop")
     args.features_out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=args.features_out) as scratch,
         closing(files.connect_duckdb(Path(scratch))) as connection,
     ):
         if args.kind == "telemetry":
-            tables = from_telemetry(connection, args, layout, ledger, Path(scratch))
+            tables = from_telemetry(connection, args, layout, log, Path(scratch))
         else:
-            tables = from_table(connection, args, layout, ledger)
-        rows, width = write(tables, args.features_out)
-    report(ledger, args.features_out)
+            tables = from_ready_table(connection, args, layout, log)
+        rows, width = write_tables(tables, args.features_out)
+    write_dropped(log, args.features_out)
     print(f"features: {rows:,} rows of {width} features", file=sys.stderr)
 
 

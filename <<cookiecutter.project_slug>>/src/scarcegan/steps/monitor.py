@@ -1,8 +1,8 @@
-"""Monitor: captured rows against a baseline. Out come statistics, violations, a verdict on retraining and a report.
+"""Monitor: compare captured rows with a baseline; write statistics, violations, a verdict on retraining and a report.
 
-Rows are counted by day as they stream past, days are joined to windows that end on the last day seen, and every window
-with enough rows is compared with the baseline on its own. The latest such window is what the statistics and violations
-speak of; the verdict looks at the last n of them. With ground truth the model's quality is measured as well.
+Rows are summarised by day as they are read, days are joined to windows that end on the last day, and every window with
+enough rows is compared with the baseline on its own. Statistics and violations are of the latest such window; the
+verdict is based on the last n of them. With ground truth the model's quality is measured as well.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
 
 
-def applied(baseline: Baseline, threshold: float) -> dict[str, Any]:
-    """constraints.json as it was applied: the baseline's with the threshold that was asked for."""
+def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
+    """The content of constraints.json with the threshold that was used in place of the baseline's."""
     config = baseline.constraints.get("monitoring_config", {})
     distribution = config.get("distribution_constraints", {})
     asked = {"comparison_threshold": threshold, "categorical_comparison_threshold": threshold}
@@ -69,15 +69,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     current, labels = now.current.numbers, now.current.labels
     described = statistics(baseline.names, current, baseline.edges, labels, baseline.categories)
     write_json(out / "statistics.json", described)
-    write_json(out / "constraints.json", applied(baseline, rules.threshold))
+    write_json(out / "constraints.json", applied_constraints(baseline, rules.threshold))
     write_json(out / "constraint_violations.json", violations_json([*now.violations, *broken]))
     if quality:
         write_json(out / "model_quality.json", quality)
     write_json(out / "verdict.json", found)
     from scarcegan.report import monitoring
 
-    page = out / "report.html"
-    monitoring.write(page, baseline, windows, found, broken, quality, truth, tally, rules, rare, args.description)
+    monitoring.write_monitoring_page(
+        out / "report.html", baseline, windows, found, broken, quality, truth, tally, rules, rare, args.description
+    )
     print(found["reason"])
 
 

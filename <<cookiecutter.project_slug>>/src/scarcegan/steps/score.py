@@ -1,7 +1,7 @@
-"""Score: a model package and a feature table in, every user's class and scores out, the rare ones on a list.
+"""Score: score every user of a feature table with a model package, and list the users flagged as rare.
 
-Rows stream through in batches, so memory does not grow with the number of users. The feature columns are written beside
-the scores: what the monitor step compares with the baseline later.
+Rows are read in batches, so memory does not grow with the number of users. The features are written beside the scores,
+so that the monitor step can compare them with the baseline.
 """
 
 import argparse
@@ -26,12 +26,15 @@ from scarcegan.progress import Progress
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
 
-BATCH_ROWS = 50_000
-FLAGGED = ("user_id", "as_of", "rarity", "unknown")
+SCORE_BATCH_ROWS = 50_000
+FLAGGED_COLUMNS = ("user_id", "as_of", "rarity", "unknown")
 
 
 def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) -> dict[str, Any]:
-    """Write scored/part-*.parquet and flagged.csv below `folder` and return what summary.json says of the users."""
+    """Write scored/part-*.parquet and flagged.csv below `folder`; return the counts for summary.json.
+
+    Raises UserError when there is no row, or when a feature has the name of a score.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
     days: Counter[str] = Counter()
@@ -39,26 +42,31 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
     progress = Progress("score", "users")
     for part, table in enumerate(tables):
         scores = scorer.score(table.values, table.names)
-        pq.write_table(scored(table, scores, scorer.classes), folder / f"part-{part:05d}.parquet", compression="zstd")
-        labels.update(predicted(scores.label, scorer.classes).tolist())
+        pq.write_table(
+            scored_table(table, scores, scorer.classes), folder / f"part-{part:05d}.parquet", compression="zstd"
+        )
+        labels.update(predicted_classes(scores.label, scorer.classes).tolist())
         days.update(str(day) for day in table.as_of)
-        flagged.append(rare_rows(table, scores, len(scorer.classes) - 1))
+        flagged.append(flagged_rows(table, scores, len(scorer.classes) - 1))
         progress.add(len(table))
     progress.write()
     if not labels.total():
         raise UserError(
-            "the feature table has no rows, so there is nobody to score. Look at the features step's counts."
+            "the feature table has no rows, so there is no user to score. Check the features step's counts."
         )
     write_flagged(folder / "flagged.csv", flagged)
-    return summary(labels, days, scorer.classes)
+    return score_summary(labels, days, scorer.classes)
 
 
-def scored(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.Table:
-    """Keys, predicted class and scores, then the features as they came."""
+def scored_table(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.Table:
+    """The scored rows as a table: user_id, as_of, predicted class, scores, a probability per class, then the features.
+
+    Raises UserError when a feature has the name of one of the columns before it.
+    """
     columns: dict[str, Any] = {
         "user_id": pa.array(table.user_id, pa.string()),
         "as_of": pa.array(table.as_of.astype("datetime64[D]"), pa.date32()),
-        "predicted": pa.array(predicted(scores.label, classes), pa.string()),
+        "predicted": pa.array(predicted_classes(scores.label, classes), pa.string()),
         "rarity": pa.array(scores.rarity, pa.float32()),
         "unknown": pa.array(scores.unknown, pa.float32()),
     }
@@ -66,19 +74,17 @@ def scored(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.
         columns[PROBABILITY_PREFIX + name] = pa.array(np.ascontiguousarray(scores.probabilities[:, i]), pa.float32())
     taken = sorted(set(columns) & set(table.names))
     if taken:
-        raise UserError(
-            f"a feature is called '{taken[0]}', which is the name of a score. Rename it where features are made."
-        )
+        raise UserError(f"a feature is called '{taken[0]}', which is the name of a score. Rename the feature.")
     return pa.table(columns | {name: np.ascontiguousarray(table.values[:, i]) for i, name in enumerate(table.names)})
 
 
-def predicted(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Class positions [n] -> class names [n]; one past the rare class is unknown."""
+def predicted_classes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Class names [n] for class positions [n]; the position after the rare class is unknown."""
     return np.array([*classes, UNKNOWN], object)[labels]
 
 
-def rare_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
-    """(user, day, rarity, unknown) of the rows predicted to be of the rare class."""
+def flagged_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
+    """(user, day, rarity, unknown) of each row that is predicted to be of the rare class. rare: its position."""
     rows = np.flatnonzero(scores.label == rare)
     days = [str(day) for day in table.as_of[rows]]
     return list(
@@ -87,16 +93,19 @@ def rare_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[st
 
 
 def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, float]]]) -> None:
-    """The list to act on: highest rarity first, then by user."""
+    """Write flagged.csv, the highest rarity first, then by user. batches: lists from flagged_rows."""
     rows = sorted((row for batch in batches for row in batch), key=lambda row: (-row[2], row[0], row[1]))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FLAGGED)
+        writer.writerow(FLAGGED_COLUMNS)
         writer.writerows((user, day, f"{rarity:.6g}", f"{unknown:.6g}") for user, day, rarity, unknown in rows)
 
 
-def summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
-    """Counts and shares. A feature table has a row per user and day of observation: users are the last day's rows."""
+def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
+    """Counts and shares for summary.json. `users` are the rows of the last day; `rows` are those of all days.
+
+    labels: predicted class -> rows; days: day -> rows.
+    """
     rows = sum(labels.values())
     return {
         "users": days[max(days)],
@@ -111,7 +120,10 @@ def summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequenc
 
 
 def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
-    """UserError for a column that was a category in training and is a number now, or the other way round."""
+    """Check that the same features are categories as in training. found: those in the feature table.
+
+    Raises UserError for one that is a category in only one of the two.
+    """
     changed = sorted(set(found) ^ set(model.categories))
     if changed:
         before = "a category" if changed[0] in model.categories else "a number"
@@ -121,8 +133,11 @@ def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
         )
 
 
-def model_of(package: Path) -> Path:
-    """The folder of the SavedModel in a model package; UserError if this is no package."""
+def model_folder(package: Path) -> Path:
+    """The folder of the SavedModel in a model package, or `package` itself when it is that folder.
+
+    Raises UserError when it is neither.
+    """
     found = [folder for folder in (package / "model", package) if (folder / "model.json").is_file()]
     if not found:
         raise UserError(
@@ -131,8 +146,8 @@ def model_of(package: Path) -> Path:
     return found[0]
 
 
-def package_facts(package: Path) -> dict[str, Any]:
-    """Which model this is, as package.json tells it; empty for a model without a package."""
+def model_facts(package: Path) -> dict[str, Any]:
+    """version, definition, group and set_id out of package.json, as far as it has them; {} without that file."""
     path = package / "package.json"
     facts = read_json(path, "Export the model package again.") if path.is_file() else {}
     return {key: facts[key] for key in ("version", "definition", "group", "set_id") if key in facts}
@@ -150,15 +165,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from scarcegan.model import scorer
 
-    model = scorer.load(model_of(args.model))
+    model = scorer.load(model_folder(args.model))
     if tuple(model.classes) != args.classes:
         raise UserError(
-            f"{args.model}: the model knows the classes {', '.join(model.classes)}, config.yaml says "
+            f"{args.model}: the model was trained on the classes {', '.join(model.classes)}, config.yaml says "
             f"{', '.join(args.classes)}. Set labels as they were when it was trained, or train again."
         )
     refuse_other_categories(read_feature_categories(args.features), model)
-    found = score_all(iter_features(args.features, BATCH_ROWS), model, args.scored_out)
-    found |= {"thresholds": dict(model.thresholds), "model": package_facts(args.model)}
+    found = score_all(iter_features(args.features, SCORE_BATCH_ROWS), model, args.scored_out)
+    found |= {"thresholds": dict(model.thresholds), "model": model_facts(args.model)}
     write_json(args.scored_out / "summary.json", found)
     print(f"score: {found['flagged']:,} flagged as {found['rare_class']}, {found['unknown_share']:.1%} unknown")
 

@@ -1,6 +1,6 @@
-"""Split: every user goes to training, validation or test, once; test users are looked at later in time.
+"""Split: every user goes to training, validation or test, and to only one of them; test rows are of a later day.
 
-Users, not rows, are split: neighbouring windows of one user in training and test would flatter recall. A user's place
+Users, not rows, are split: neighbouring windows of one user in training and test would flatter recall. A user's split
 follows from a hash of the name, ranked within its class, so it hardly changes when users are added: a champion of last
 month is not tested on the users it was trained on. Training, validation and unlabelled users keep their first row, test
 users their last one.
@@ -31,33 +31,37 @@ from scarcegan.data.schema import (
 from scarcegan.errors import UserError, run_step
 
 TRAINING, VALIDATION, TEST = range(3)
-LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, NOWHERE = range(5)
-BATCH_ROWS = 50_000
+LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, LEFT_OUT = range(5)
+COPY_BATCH_ROWS = 50_000
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Which part of the users of each class goes where, and in how many folds the labelled training users are dealt."""
+    """How users are split.
+
+    - test, validation: shares of each class's users
+    - folds: number of folds of the labelled training users
+    """
 
     test: float
     validation: float
     folds: int
 
     def sizes(self, users: int) -> tuple[int, int, int]:
-        """Users for training, validation and test; the last two get at least one."""
+        """How many of so many users go to training, validation and test; at least one each to the last two."""
         test = max(round(self.test * users), 1)
         validation = max(round(self.validation * users), 1)
         return users - validation - test, validation, test
 
     def fewest(self) -> int:
-        """Fewest users of a class that give every fold one and keep as many out of each fold."""
+        """The fewest users of a class with which every fold gets one, and every fold's complement too."""
         return next(users for users in range(3, 100_000) if self.sizes(users)[0] >= max(self.folds, 2))
 
 
-def assign(users: np.ndarray, label: np.ndarray, shares: Shares, seed: int) -> np.ndarray:
-    """TRAINING, VALIDATION or TEST for each user [u]: within each label, unlabelled included, by rank of the hash."""
+def assign_splits(users: np.ndarray, label: np.ndarray, shares: Shares, seed: int) -> np.ndarray:
+    """TRAINING, VALIDATION or TEST for each user, int8 [u]: by rank of the hash among users of the same label."""
     place = np.full(len(users), TRAINING, np.int8)
-    rank = hashes(users, seed)
+    rank = user_hashes(users, seed)
     for one in np.unique(label):
         members = np.flatnonzero(label == one)
         members = members[np.argsort(rank[members], kind="stable")]
@@ -67,10 +71,10 @@ def assign(users: np.ndarray, label: np.ndarray, shares: Shares, seed: int) -> n
     return place
 
 
-def deal(users: np.ndarray, label: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """A fold 0 … folds - 1 for each labelled training user, int8 [u]; each class is dealt out evenly."""
+def assign_folds(users: np.ndarray, label: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """A fold 0 … folds - 1 for each labelled training user, int8 [u]; each class is spread evenly over the folds."""
     fold = np.zeros(len(users), np.int8)
-    rank = hashes(users, seed + 1)
+    rank = user_hashes(users, seed + 1)
     for one in np.unique(label):
         members = np.flatnonzero(label == one)
         members = members[np.argsort(rank[members], kind="stable")]
@@ -78,15 +82,15 @@ def deal(users: np.ndarray, label: np.ndarray, folds: int, seed: int) -> np.ndar
     return fold
 
 
-def hashes(users: np.ndarray, seed: int) -> np.ndarray:
-    """A number per user that depends on nothing but the name and the seed: uint64 [u]."""
+def user_hashes(users: np.ndarray, seed: int) -> np.ndarray:
+    """A number per user that depends only on the name and the seed: uint64 [u]."""
     key = str(seed).encode()
     digests = b"".join(blake2b(str(user).encode(), digest_size=8, key=key).digest() for user in users)
     return np.frombuffer(digests, np.uint64)
 
 
-def choose_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position of the first and of the last row in time of each user; `user` numbers them 0 … u - 1: int [u] each."""
+def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of each user's first and last row in time, int [u] each. user: int [n], numbers 0 … u - 1."""
     order = np.lexsort((as_of, user))
     starts = np.flatnonzero(np.diff(user[order], prepend=-1))
     stops = np.append(starts[1:], len(order)) - 1
@@ -94,7 +98,10 @@ def choose_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shares) -> None:
-    """UserError for a class with too few users to be in every split and fold."""
+    """Check that each class has enough labelled users. label: int [u], of all users.
+
+    Raises UserError for a class with too few users to be in every split and fold.
+    """
     for position, name in enumerate(classes):
         count, fewest = int((label == position).sum()), shares.fewest()
         if count < fewest:
@@ -106,43 +113,49 @@ def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shar
             )
 
 
-def destinations(
+def assign_rows(
     user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Where each row goes, and the label of its user, int8 [n] each; folds (user_id, fold) of labelled training users.
+    """Decide for each row which output it goes to.
 
-    A label may stand in one of several rows of a user only; it is the user's. A user who is seen on the last day only,
-    where there are several, is left out: training on it would look ahead.
+    Returns the position of the output, LEFT_OUT for none, int8 [n]; the label of the row's user, int8 [n]; and
+    {"user_id",
+    "fold"} of the labelled training users.
+
+    A user may have several rows and a label in only one of them; the label then counts for all. When there are several
+    days, a user with rows on the last day only is left out: training on it would use the future.
+
+    Raises UserError for a class with too few users.
     """
     users, user = np.unique(user_id, return_inverse=True)
-    first, last = choose_rows(user, as_of)
+    first, last = first_and_last_rows(user, as_of)
     its_label = np.full(len(users), UNLABELLED, np.int8)
     np.maximum.at(its_label, user, label)
     row_label = its_label[user]
     several_days = as_of.min() < as_of.max()
     usable = np.flatnonzero((as_of[first] < as_of.max()) | (not several_days))
-    say_days(as_of, len(users) - len(usable))
+    print_days(as_of, len(users) - len(usable))
 
     users, first, last, its_label = users[usable], first[usable], last[usable], its_label[usable]
     refuse_small_classes(its_label, classes, shares)
-    place = assign(users, its_label, shares, seed)
-    row_to = np.full(len(user_id), NOWHERE, np.int8)
+    place = assign_splits(users, its_label, shares, seed)
+    row_to = np.full(len(user_id), LEFT_OUT, np.int8)
     training, labelled = place == TRAINING, its_label != UNLABELLED
     row_to[first[training & labelled]] = LABELLED_OUT
     row_to[first[training & ~labelled]] = UNLABELLED_OUT
     row_to[first[place == VALIDATION]] = VALIDATION_OUT
     row_to[last[place == TEST]] = TEST_OUT
-    say_counts(its_label, place, classes)
-    dealt = users[training & labelled]
+    print_counts(its_label, place, classes)
+    fold_users = users[training & labelled]
     return (
         row_to,
         row_label,
-        {"user_id": dealt, "fold": deal(dealt, its_label[training & labelled], shares.folds, seed)},
+        {"user_id": fold_users, "fold": assign_folds(fold_users, its_label[training & labelled], shares.folds, seed)},
     )
 
 
-def say_days(as_of: np.ndarray, left_out: int) -> None:
-    """Which days the rows lie on."""
+def print_days(as_of: np.ndarray, left_out: int) -> None:
+    """Print which days the rows are of. left_out: number of users left out."""
     if as_of.min() == as_of.max():
         print("split: one day of observation, so users are split, not time", file=sys.stderr)
     else:
@@ -151,17 +164,20 @@ def say_days(as_of: np.ndarray, left_out: int) -> None:
         print(f"split: {left_out:,} users seen on the last day only are left out", file=sys.stderr)
 
 
-def say_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -> None:
-    """Users per class and split."""
+def print_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -> None:
+    """Print the number of users per class and split. label, place: of each user, int [u]."""
     for position, name in [*enumerate(classes), (UNLABELLED, UNLABELLED_NAME)]:
         training, validation, test = np.bincount(place[label == position], minlength=3)
         print(f"split: {name}: {training:,} training, {validation:,} validation, {test:,} test users", file=sys.stderr)
 
 
 def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs: Sequence[Path]) -> None:
-    """Copy each row, so labelled, to the output it belongs to, in pieces; an output without rows gets an empty part."""
+    """Copy each row, with its user's label, to its output. An output without rows gets an empty part.
+
+    row_to: position in `outputs` of each row [n]; label: int8 [n].
+    """
     parts, begin = [0] * len(outputs), 0
-    for table in iter_features(features, BATCH_ROWS):
+    for table in iter_features(features, COPY_BATCH_ROWS):
         its = row_to[begin : begin + len(table)]
         table = replace(table, label=label[begin : begin + len(table)])
         begin += len(table)
@@ -198,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "below 1, or nothing is left for training. Correct split in config.yaml."
         )
     shares = Shares(args.test_share, args.validation_share, args.folds)
-    row_to, label, folds = destinations(*read_keys(args.features), args.classes, shares, args.seed)
+    row_to, label, folds = assign_rows(*read_keys(args.features), args.classes, shares, args.seed)
     outputs = (args.labelled_out, args.unlabelled_out, args.validation_out, args.test_out)
     write_splits(args.features, row_to, label, outputs)
     args.folds_out.mkdir(parents=True, exist_ok=True)

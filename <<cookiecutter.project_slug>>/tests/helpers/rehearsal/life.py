@@ -198,9 +198,9 @@ def served(package: Path) -> Iterator[str]:
 
     from scarcegan import serving
 
-    endpoint = serving.Endpoint(serving.read_facts(package))
+    endpoint = serving.Endpoint(serving.read_package_facts(package))
     endpoint.model = serving.load_model(package / "model")
-    listener = serving.bind("127.0.0.1", 0)
+    listener = serving.listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(endpoint.app(), log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -204,7 +204,7 @@ def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator
 
     Risky players grow in both. A fifth of heavy and normal players grow in deposits alone, and more strongly, another
     fifth
-    in night play alone: so neither tells a risky player, nor does their sum.
+    in night play alone: so neither identifies a risky player, nor does their sum.
     """
     users = len(behaviour)
     kind = np.array(BEHAVIOURS)[behaviour][:, None]

@@ -272,15 +272,15 @@ def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Che
     return [(rules.champion != "better", f"it is neither shown to be worse nor better than {against}")]
 
 
-def _against_simple_model(rules: GateRules, best: Comparison | None) -> list[Check]:
+def _against_simple_model(rules: GateRules, simple_model: Comparison | None) -> list[Check]:
     """Whether the comparison with the best simple model lets the gate open, and a clause; [] when not required."""
     if rules.simple_models != "required":
         return []
-    if best is None or best.challenger is None or best.other is None:
+    if simple_model is None or simple_model.challenger is None or simple_model.other is None:
         return [(False, "no simple model could be trained to compare with")]
-    gap = paired_difference(best.challenger, best.other, rules.alpha)
-    pr_auc, words = best.other[0], difference_text(gap, rules.alpha)
-    against = f"the best simple model, {best.name}, with pr_auc {pr_auc:.3f} ({words})"
+    gap = paired_difference(simple_model.challenger, simple_model.other, rules.alpha)
+    pr_auc, words = simple_model.other[0], difference_text(gap, rules.alpha)
+    against = f"the best simple model, {simple_model.name}, with pr_auc {pr_auc:.3f} ({words})"
     return [(bool(gap.low > 0), f"it {'beats' if gap.low > 0 else 'is not shown to beat'} {against}")]
 
 

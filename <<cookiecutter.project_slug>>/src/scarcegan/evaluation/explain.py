@@ -27,11 +27,11 @@ class RarityScorer(Protocol):
     def score(self, values: NDArray) -> RarityScores: ...
 
 
-def shapley_values(scorer: RarityScorer, rows: NDArray, baseline: NDArray, orders: int = 8, seed: int = 0) -> NDArray:
+def shapley_values(scorer: RarityScorer, rows: NDArray, reference: NDArray, orders: int = 8, seed: int = 0) -> NDArray:
     """How much each feature moves a row's rarity from that of a reference row: float64 [n, d] (sampled Shapley values).
 
     - rows: [n, d], raw features, NaN for missing
-    - baseline: [d], the reference row
+    - reference: [d], the reference row
     - orders: random orders per row, each also used backwards; the error falls with the square root of their number
 
     It scores 2 x orders x (d + 1) rows for each row.
@@ -42,16 +42,16 @@ def shapley_values(scorer: RarityScorer, rows: NDArray, baseline: NDArray, order
         for _ in range(orders):
             order = rng.permutation(rows.shape[1])
             for way in (order, order[::-1]):
-                attributions[i, way] += np.diff(_rarity_along(scorer, row, baseline, way))
+                attributions[i, way] += np.diff(_rarity_along(scorer, row, reference, way))
     return attributions / (2 * orders)
 
 
-def _rarity_along(scorer: RarityScorer, row: NDArray, baseline: NDArray, order: NDArray) -> NDArray:
+def _rarity_along(scorer: RarityScorer, row: NDArray, reference: NDArray, order: NDArray) -> NDArray:
     """Rarity [d + 1] while the features change, in this order, from the reference row's value to the row's."""
     turn = np.empty(len(order), int)
     turn[order] = np.arange(len(order))
     switched = np.arange(len(order) + 1)[:, None] > turn
-    path = np.where(switched, row, baseline).astype(np.float32)
+    path = np.where(switched, row, reference).astype(np.float32)
     parts = [scorer.score(path[i : i + SCORE_BATCH_ROWS]).rarity for i in range(0, len(path), SCORE_BATCH_ROWS)]
     return np.concatenate(parts).astype(np.float64)
 

@@ -190,7 +190,7 @@ def verdict_sentence(
         return f"Retrain: {many} (retraining is suggested from {rules.retrain} of {rules.of})."
     if len(recent) < rules.of:
         few = f"only {len(recent)} of the {rules.of} windows that a verdict is based on"
-        return f"No retraining yet: {few} can be judged so far, and {len(drifted)} moved away from the baseline."
+        return f"No retraining yet: {few} can be compared so far, and {len(drifted)} moved away from the baseline."
     return f"No retraining: {many} (retraining is suggested from {rules.retrain} of {rules.of})."
 
 

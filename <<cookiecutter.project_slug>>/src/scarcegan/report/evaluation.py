@@ -575,7 +575,7 @@ def influence_section(found: Findings) -> Section:
         "bar does not mean that a habit does not matter."
     )
     return Section(
-        "What the model looks at",
+        "What the ranking depends on",
         words,
         [report.svg_figure(fig, "The features that matter most to the ranking.", wide=True)],
     )

@@ -89,7 +89,7 @@ def key_figures(
     ]
     far = max(now.drift, key=lambda name: now.drift[name].robust)
     found: list[tuple[str, Any, str]] = [
-        ("rows judged", now.rows, f"{baseline.rows:,} in the baseline"),
+        ("rows compared", now.rows, f"{baseline.rows:,} in the baseline"),
         ("violations", len(now.violations), "in the latest window"),
         (
             "columns that moved",
@@ -148,7 +148,7 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
     words = (
         f"Distance of the columns that moved most, window by window (of {rules.window_days} days, the latest on the "
         "right). Red cells lie beyond what is allowed. Windows of fewer than "
-        f"{rules.minimum_rows:,} rows are not judged, and left out but for the last."
+        f"{rules.minimum_rows:,} rows are not compared, and are left out except for the last."
     )
     head = [Markup("{}<br><small>{:,} rows</small>").format(w.end or "no day", w.rows) for w in shown]
     body = [(name, [heat_cell(baseline, window, name, rules) for window in shown]) for name in names]
@@ -382,7 +382,7 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
     words += " The metrics set the rare class against all others."
     if truth and truth.other_names:
         other_names = ", ".join(sorted(truth.other_names)[:5])
-        words += f" Behaviour that is none of the classes ({other_names}) stands under unknown."
+        words += f" Behaviour that is none of the classes ({other_names}) is listed under unknown."
     if "recall" in rules:
         words += (
             " The constraint comes from validation users; where labels are weak, the truth may be harder than these."

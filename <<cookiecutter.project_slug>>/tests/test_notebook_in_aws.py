@@ -80,13 +80,13 @@ def test_an_output_that_could_not_be_fetched_leaves_no_folder_behind_with_output
     assert outputs == [("train", "models")] * 2
 
 
-def test_watching_tells_each_change_once_and_waits_for_the_end_with_looks_stubbed(project, monkeypatch, capsys):
+def test_watching_tells_each_change_once_and_waits_for_the_end_with_statuses_stubbed(project, monkeypatch, capsys):
     run = project.start({})
-    looks = [[], [("train", "Executing")], [("train", "Executing")], [("train", "Succeeded")]]
+    statuses = [[], [("train", "Executing")], [("train", "Executing")], [("train", "Succeeded")]]
 
     def status(door, arn):
-        steps = [StepStatus(*step) for step in looks.pop(0)]
-        return Status(run, "training", "Executing" if looks else "Succeeded", "", 1.0, arn, "", steps)
+        steps = [StepStatus(*step) for step in statuses.pop(0)]
+        return Status(run, "training", "Executing" if statuses else "Succeeded", "", 1.0, arn, "", steps)
 
     monkeypatch.setattr(executions, "status", status)
     monkeypatch.setattr(executions.time, "sleep", lambda seconds: None)

@@ -256,8 +256,8 @@ def execution(status, *steps):
 
 
 @pytest.fixture
-def looks(monkeypatch, project):
-    """looks(*statuses): what the verbs see of the execution at each look; the last one stays."""
+def show_statuses(monkeypatch, project):
+    """show_statuses(*statuses): what the verbs get each time they ask for the status; the last one is repeated."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
 
@@ -269,8 +269,8 @@ def looks(monkeypatch, project):
     return seen
 
 
-def test_a_status_is_a_line_per_step_with_figures_and_reasons_with_looks_stubbed(scarcegan, looks):
-    looks(execution("Failed", TRAIN, CLOSED))
+def test_a_status_is_a_line_per_step_with_figures_and_reasons_with_statuses_stubbed(scarcegan, show_statuses):
+    show_statuses(execution("Failed", TRAIN, CLOSED))
     code, out, _ = scarcegan("status", ARN)
     lines = out.splitlines()
     assert code == 0
@@ -291,9 +291,9 @@ def test_a_status_is_a_line_per_step_with_figures_and_reasons_with_looks_stubbed
     ],
     ids=["succeeded", "gate closed", "failed", "stopped"],
 )
-def test_watching_ends_as_a_run_here_would_with_looks_stubbed(scarcegan, looks, end, code):
+def test_watching_ends_as_a_run_here_would_with_statuses_stubbed(scarcegan, show_statuses, end, code):
     running = execution("Executing", StepStatus("train", "Executing", "TrainingJob"))
-    looks(running, running, end)
+    show_statuses(running, running, end)
     ended, out, err = scarcegan("status", ARN, "--watch")
     assert ended == code
     assert err == "train: Executing\n"
@@ -303,19 +303,19 @@ def test_watching_ends_as_a_run_here_would_with_looks_stubbed(scarcegan, looks, 
 # -- logs and stop ----------------------------------------------------------------------------------------------------
 
 
-def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, looks, monkeypatch):
-    looks(execution("Executing"))
+def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, show_statuses, monkeypatch):
+    show_statuses(execution("Executing"))
     monkeypatch.setattr(executions, "log_lines", lambda door, arn, step: iter([f"{step} one", "two"]))
     assert scarcegan("logs", "train", "--execution", ARN) == (0, "train one\ntwo\n", "")
 
 
-def test_stopping_can_be_tried_and_repeated_with_looks_stubbed(scarcegan, looks, monkeypatch):
+def test_stopping_can_be_tried_and_repeated_with_statuses_stubbed(scarcegan, show_statuses, monkeypatch):
     stopped = []
     monkeypatch.setattr(executions, "stop", lambda door, arn: stopped.append(arn))
-    looks(execution("Executing"))
+    show_statuses(execution("Executing"))
     assert "would be stopped" in scarcegan("stop", ARN, "--dry-run")[1] and stopped == []
     assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]
-    looks(execution("Stopped"))
+    show_statuses(execution("Stopped"))
     assert "has ended already: Stopped" in scarcegan("stop", ARN)[1] and stopped == [ARN]
 
 

@@ -35,7 +35,7 @@ class Attempt:
     """A step that this run is computing, and whose lock it holds.
 
     key: the step's cache key.
-    stat_digests: name of each source that the step reads -> the source's stat digest when the plan was made.
+    stat_digests: name of each source that the step reads -> digest of its files' names, sizes and times in the plan.
     tries: how many processes this command has started for it.
     folder: where the present process writes its outputs.
     process: the present process, None while the step waits for its next try.
@@ -55,9 +55,10 @@ class Attempt:
 class Execution:
     """One run of a pipeline, in one thread: starts steps that are ready and checks those that run.
 
-    run: the run's id, whose lock the caller holds. workers: how many steps may run at once. backoff: seconds before the
-    first retry of a failed step, doubled for each further one. A step is settled when its outcome is known: finished,
-    failed, skipped, or the gate is open or closed.
+    run: the run's id, whose lock the caller holds.
+    workers: how many steps may run at once.
+    backoff: seconds before the first retry of a failed step, doubled for each further one.
+    settled: the names of the steps whose outcome is known: finished, failed or skipped, or a gate open or closed.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Execution:
     # The start of a step
 
     def begin(self, step: Step | Gate) -> bool:
-        """Start a step, pass a gate, or skip either, when all steps before it are settled.
+        """Start a step, read a gate, or skip either, when the outcome of all steps before it is known.
 
         Returns whether something has changed. Nothing starts after a failure or a signal.
         """
@@ -154,9 +155,9 @@ class Execution:
         if not self.settled.issuperset(parents):
             return False
         if any(self.states[parent].status in ("skipped", "closed") for parent in parents):
-            self.settle(step.name, "skipped", "skipped", reason="a gate before it is closed")
+            self.record_outcome(step.name, "skipped", "skipped", reason="a gate before it is closed")
             return True
-        return self.pass_gate(step) if isinstance(step, Gate) else self.begin_step(step)
+        return self.read_gate(step) if isinstance(step, Gate) else self.begin_step(step)
 
     def begin_step(self, step: Step) -> bool:
         """Take a step's outputs from this run or the cache, or start it if a worker is free and its lock can be taken.
@@ -179,7 +180,10 @@ class Execution:
         return True
 
     def keep_finished(self, step: Step, key: str) -> bool:
-        """Settle a step that this run finished before it was interrupted, if its outputs are unchanged; say whether."""
+        """Mark a step as finished if this run finished it before an interruption and its outputs are unchanged.
+
+        Returns whether it was marked.
+        """
         state, folder = self.states[step.name], self.folder / step.name
         manifest = read_manifest(folder) if (state.status, state.key) == (FINISHED, key) else None
         if manifest is None or not is_intact(folder, manifest):
@@ -188,7 +192,7 @@ class Execution:
         return True
 
     def use_cached(self, step: Step, key: str) -> bool:
-        """Settle a step whose outputs are in the cache, and return whether they were.
+        """Mark a step as finished if its outputs are in the cache, and return whether they were.
 
         For a forced step only outputs that this very run has computed count.
         """
@@ -291,7 +295,7 @@ class Execution:
         self.report("retry", step.name, f"exit code {process.exit_code}; next try in {wait:g} s")
 
     def store_outputs(self, attempt: Attempt) -> None:
-        """Move the outputs of a successful attempt into the cache, link them into the run, and settle the step.
+        """Move the outputs of an attempt into the cache, link them into the run, and mark the step as finished.
 
         The step fails when a source has changed while it ran, or when an output is missing or holds links.
         """
@@ -319,7 +323,7 @@ class Execution:
         self.close_attempt(attempt)
 
     def finish(self, step: Step, manifest: Manifest, kind: str) -> None:
-        """Settle a step whose outputs are in the run's folder.
+        """Mark a step as finished. Its outputs are in the run's folder already.
 
         kind: "finished" when its process has just ended, "cached", or "kept" when this run had finished it earlier.
         """
@@ -330,9 +334,9 @@ class Execution:
                 step.name, cached=True, attempts=tried, started=now(), seconds=manifest.seconds
             )
         self.states[step.name].key = manifest.key
-        self.settle(step.name, FINISHED, kind)
+        self.record_outcome(step.name, FINISHED, kind)
 
-    def settle(self, name: str, status: str, kind: str, reason: str = "") -> None:
+    def record_outcome(self, name: str, status: str, kind: str, reason: str = "") -> None:
         """Record the outcome of a step in its state.json, and report it as an event of this kind."""
         state = self.states[name]
         state.status, state.reason = status, reason
@@ -344,7 +348,7 @@ class Execution:
     def fail(self, attempt: Attempt, reason: str) -> None:
         """Fail a step, delete what it has written, and release its lock."""
         remove(attempt.folder)
-        self.settle(attempt.step.name, FAILED, "failed", reason)
+        self.record_outcome(attempt.step.name, FAILED, "failed", reason)
         self.close_attempt(attempt)
 
     def close_attempt(self, attempt: Attempt) -> None:
@@ -373,8 +377,8 @@ class Execution:
         """Whether the disk of the runs has less free space than FULL_DISK_BYTES."""
         return shutil.disk_usage(self.runs_folder.root).free < FULL_DISK_BYTES
 
-    def pass_gate(self, gate: Gate) -> bool:
-        """Settle a gate by the true or false in its file: open, or closed, so that the steps after it are skipped.
+    def read_gate(self, gate: Gate) -> bool:
+        """Read the true or false in a gate's file: the gate is open, or closed, so that the steps after it are skipped.
 
         The gate fails when the file is missing or holds neither. Always returns True: something has changed.
         """
@@ -384,10 +388,10 @@ class Execution:
         value = found.get(gate.field) if isinstance(found, dict) else None
         if not isinstance(value, bool):
             reason = f"{path}: '{gate.field}' must be true or false for the gate '{gate.name}' (found: {value!r})."
-            self.settle(gate.name, FAILED, "failed", reason)
+            self.record_outcome(gate.name, FAILED, "failed", reason)
             return True
         reason = str(found.get("reason", "")) or f"{gate.field} is {value_text(value)} in {path}"
-        self.settle(gate.name, FINISHED if value else "closed", "opened" if value else "closed", reason)
+        self.record_outcome(gate.name, FINISHED if value else "closed", "opened" if value else "closed", reason)
         return True
 
     # Observer and signals

@@ -51,15 +51,15 @@ def locked(database: Path) -> Iterator[None]:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{database}.lock", "a") as file:
-        begun, told = time.monotonic(), False
+        begun, reported = time.monotonic(), False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told and time.monotonic() - begun > PATIENCE_SECONDS:
+                if not reported and time.monotonic() - begun > PATIENCE_SECONDS:
                     print(f"waiting for another process that uses {database.name} …", file=sys.stderr)
-                    told = True
+                    reported = True
                 time.sleep(0.02)
         yield
 

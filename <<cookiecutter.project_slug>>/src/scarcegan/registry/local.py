@@ -99,13 +99,13 @@ class LocalRegistry:
 
     def history(self) -> list[Decision]:
         """All approvals and rejections, oldest first."""
-        events = [
+        found = [
             Decision(**json.loads(value))
             for version, _ in self._registered()
             for key, value in version.tags.items()
             if key.startswith(DECISION_TAG)
         ]
-        return sorted(events, key=lambda event: event.at)
+        return sorted(found, key=lambda decision: decision.at)
 
     def export(self, version: int, folder: Path) -> Path:
         """Write a package to a folder and return the folder. It replaces an existing one, completely or not at all.

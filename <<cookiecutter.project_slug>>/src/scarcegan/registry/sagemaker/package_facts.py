@@ -74,12 +74,13 @@ def unescaped(text: str) -> str:
     )
 
 
-def decision_line(event: Decision) -> str:
+def decision_line(decision: Decision) -> str:
     """A decision as the text of a property: `2026-03-01T12:00:00Z approved by ada: reviewed`.
 
     Refused characters are escaped, and a long note is cut and ends with "...".
     """
-    line = f"{event.at} {event.decision} by {escaped(event.by, also=':')[:100]}: {escaped(event.note)}".rstrip()
+    by = escaped(decision.by, also=":")[:100]
+    line = f"{decision.at} {decision.decision} by {by}: {escaped(decision.note)}".rstrip()
     return re.sub(r"(=[0-9A-F]?)$", "", line[: LONGEST_VALUE - 3]) + "..." if len(line) > LONGEST_VALUE else line
 
 
@@ -97,16 +98,16 @@ def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
     return found
 
 
-def with_decision(properties: Mapping[str, str], event: Decision) -> tuple[dict[str, str], list[str]]:
+def with_decision(properties: Mapping[str, str], decision: Decision) -> tuple[dict[str, str], list[str]]:
     """Add a decision to the properties of a package.
 
     Returns the new properties, and the names of the oldest decisions that are removed to keep MOST_DECISIONS.
     """
     names = sorted(name for name in properties if name.startswith(DECISION_PREFIX))
     number = max((int(n) for n in decision_numbers(names)), default=0) + 1
-    gone = names[: max(0, len(names) - MOST_DECISIONS + 1)]
-    kept = {name: value for name, value in properties.items() if name not in gone}
-    return {**kept, f"{DECISION_PREFIX}{number:06d}": decision_line(event)}, gone
+    removed = names[: max(0, len(names) - MOST_DECISIONS + 1)]
+    kept = {name: value for name, value in properties.items() if name not in removed}
+    return {**kept, f"{DECISION_PREFIX}{number:06d}": decision_line(decision)}, removed
 
 
 def decision_numbers(names: Iterable[str]) -> list[str]:

@@ -82,15 +82,15 @@ def version_of(response: Response) -> int:
 
 def decisions_of(response: Response) -> list[Decision]:
     """The decisions about a package, oldest first. One made outside this registry, as in Studio, comes last."""
-    events = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
+    found = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
     decision = str(response.get("ModelApprovalStatus", PENDING)).lower()
-    if decision in ("approved", "rejected") and (not events or events[-1].decision != decision):
+    if decision in ("approved", "rejected") and (not found or found[-1].decision != decision):
         who = response.get("LastModifiedBy", {})
         by = who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn", "unknown")
         at = iso(response.get("LastModifiedTime", response["CreationTime"]))
         note = response.get("ApprovalDescription", "")
-        events.append(Decision(at, version_of(response), cast(Any, decision), by, note))
-    return events
+        found.append(Decision(at, version_of(response), cast(Any, decision), by, note))
+    return found
 
 
 def model_package(
@@ -101,7 +101,7 @@ def model_package(
     facts: the package's entry in the record; champion: the ARN of the champion, "" when there is none.
     """
     status = cast(ApprovalStatus, response.get("ModelApprovalStatus", PENDING))
-    decided = next((event for event in reversed(decisions_of(response)) if event.decision == status.lower()), None)
+    decided = next((found for found in reversed(decisions_of(response)) if found.decision == status.lower()), None)
     return ModelPackage(
         version=version_of(response),
         group=group,

@@ -107,8 +107,8 @@ class SageMakerRegistry:
     def history(self) -> list[Decision]:
         """All approvals and rejections, oldest first, including those made in Studio."""
         with self.errors_as_sentences():
-            events = [event for _, _, response in self._registered() for event in decisions_of(response)]
-            return sorted(events, key=lambda event: event.at)
+            found = [decision for _, _, response in self._registered() for decision in decisions_of(response)]
+            return sorted(found, key=lambda decision: decision.at)
 
     def export(self, version: int, folder: Path) -> Path:
         """Write a package to a folder and return the folder. It replaces an existing one, completely or not at all.
@@ -187,14 +187,14 @@ class SageMakerRegistry:
             raise UserError(f"the note has {len(note)} characters, SageMaker allows {NOTE_LENGTH}. Shorten it.")
         with self.errors_as_sentences():
             response = self._group.describe(arn)
-            event = Decision(iso(self._clock()), found.version, cast(Any, status.lower()), self._user(), note)
-            properties, gone = with_decision(response.get("CustomerMetadataProperties", {}), event)
+            decision = Decision(iso(self._clock()), found.version, cast(Any, status.lower()), self._user(), note)
+            properties, removed = with_decision(response.get("CustomerMetadataProperties", {}), decision)
             self.client("sagemaker").update_model_package(
                 ModelPackageArn=arn,
                 ModelApprovalStatus=status,
                 ApprovalDescription=" ".join(note.splitlines()),
                 CustomerMetadataProperties=properties,
-                **({"CustomerMetadataPropertiesToRemove": gone} if gone else {}),
+                **({"CustomerMetadataPropertiesToRemove": removed} if removed else {}),
             )
             return self._package(found.set_id, vars(found), self._group.describe(arn), arn if found.champion else "")
 
@@ -272,6 +272,7 @@ class SageMakerRegistry:
         )
 
     def _package(self, set_id: str, facts: Mapping[str, Any], response: Response, champion: str) -> ModelPackage:
+        """A package of this group. facts: its entry in the record of its set; champion: the champion's ARN."""
         return model_package(self.group, set_id, facts, response, champion)
 
     def _fetch(self, arn: str, package: ModelPackage, folder: Path) -> None:
@@ -321,14 +322,17 @@ class SageMakerRegistry:
 
     @property
     def _bucket(self) -> Bucket:
+        """The project's bucket."""
         return Bucket(self.client("s3"), self.names.bucket)
 
     @property
     def _group(self) -> Group:
+        """The model package group in SageMaker."""
         return Group(self.client("sagemaker"), self._name_or_arn)
 
     @property
     def _records(self) -> Records:
+        """The records of this group's model sets."""
         return Records(self._bucket, f"{self._account}.{self.group}")
 
     def client(self, service: str) -> Any:

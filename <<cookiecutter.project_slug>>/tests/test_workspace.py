@@ -111,7 +111,7 @@ def scored(place, monkeypatch):
     monkeypatch.setattr(Workspace, "package", lambda *_: PACKAGE)
     monkeypatch.setattr(Workspace, "seen_by", lambda *_: [folder])
     monkeypatch.setattr(Workspace, "exported", lambda self, _: self.root)
-    monkeypatch.setattr(scorer, "load", lambda _: Sum())
+    monkeypatch.setattr(scorer, "load_scorer", lambda _: Sum())
     return place
 
 

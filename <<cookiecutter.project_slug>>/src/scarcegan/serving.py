@@ -310,7 +310,7 @@ def load_model(folder: Path) -> Model:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from scarcegan.model import scorer
 
-    model = scorer.load(folder)
+    model = scorer.load_scorer(folder)
     model.score(np.full((1, len(model.features)), np.nan, np.float32))
     return model
 

@@ -237,7 +237,7 @@ class Workspace:
         from scarcegan.evaluation.explain import shapley_values, typical_training_row
         from scarcegan.model import scorer
 
-        model = scorer.load(self.exported(package) / "model")
+        model = scorer.load_scorer(self.exported(package) / "model")
         users, values = scored_rows(folder, model.features)
         place = np.flatnonzero(users == user)
         if not len(place):

@@ -37,7 +37,7 @@ class Model:
 def stand_in(monkeypatch) -> None:
     """Put the model of these tests behind the door to saved models."""
     module = ModuleType("scarcegan.model.scorer")
-    module.load = lambda folder: Model()
+    module.load_scorer = lambda folder: Model()
     monkeypatch.setitem(sys.modules, "scarcegan.model.scorer", module)
     monkeypatch.setattr("scarcegan.model.scorer", module, raising=False)
 

@@ -57,7 +57,7 @@ def test_the_compiled_program_equals_the_plain_one(together):
 def test_draws_are_class_by_class_in_turn_and_only_of_rows_the_network_sees():
     model = scarcegan.ScarceGAN(4, 3, [3, 4], TINY)
     program = scarcegan.Program(model, scarcegan.make_pool(LABELLED, LABEL, UNLABELLED, SEEN, 3), 50)
-    rows, others, latent = (a.numpy() for a in program._draw(*program._places, tf.constant(30), tf.constant(0)))
+    rows, others, latent = (a.numpy() for a in program._draw(program._places, tf.constant(30), tf.constant(0)))
     assert (LABEL[rows] == np.arange(8) % 3).all()
     for network in range(2):
         assert set(rows[:, network].ravel()) == set(np.flatnonzero(SEEN[network]))

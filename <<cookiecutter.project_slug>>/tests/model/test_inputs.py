@@ -163,13 +163,13 @@ def test_model_json_says_which_columns_are_categories_and_what_their_codes_mean(
     assert list(facts) == ["protocol"] and facts["protocol"]["missing"]
     assert facts["protocol"]["texts"] == {text: int(code(text)) for text in TEXTS}
     assert set(facts["protocol"]["columns"]) <= {int(code(text)) for text in TEXTS}
-    assert scorer.load(model).categories == {"protocol": facts["protocol"]["texts"]}
+    assert scorer.load_scorer(model).categories == {"protocol": facts["protocol"]["texts"]}
 
 
 def test_an_unseen_a_missing_and_an_impossible_category_are_answered(model):
     rows = users([0, 1, 2] * 2, 300, missing=False).values
     rows[:, 1] = [code("never seen"), NAN, -5, 0.5, np.inf, 1e38]
-    found = scorer.load(model).score(rows)
+    found = scorer.load_scorer(model).score(rows)
     assert np.isfinite(found.rarity).all() and np.isfinite(found.unknown).all()
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-6)
 
@@ -178,7 +178,7 @@ def test_the_model_reads_the_category(model):
     rows = users([1, 1], 300, missing=False).values
     rows[1] = rows[0]
     rows[:, 1] = told("tcp", "sctp")
-    rarity = scorer.load(model).score(rows).rarity
+    rarity = scorer.load_scorer(model).score(rows).rarity
     assert rarity[0] != rarity[1]
 
 
@@ -186,7 +186,7 @@ def test_other_names_for_the_same_categories_change_nothing_but_the_names(model,
     other = ("udp", "größe", "tcp", "ü")
     renamed = trained(tmp_path, other, definitions={"best_ranking": DEFINITIONS["best_ranking"]})
     label = [0, 1, 2, -1] * 5
-    one, two = scorer.load(model), scorer.load(renamed)
+    one, two = scorer.load_scorer(model), scorer.load_scorer(renamed)
     before, after = one.score(users(label, 300).values), two.score(users(label, 300, other).values)
     for key in ("probabilities", "rarity", "unknown", "label"):
         assert (getattr(before, key) == getattr(after, key)).all()
@@ -197,6 +197,6 @@ def test_other_names_for_the_same_categories_change_nothing_but_the_names(model,
 def test_the_saved_model_equals_the_keras_model_with_categories(model_and_answers):
     model, answers = model_and_answers
     for name, expected in zip(DEFINITIONS, answers, strict=True):
-        found = scorer.load(model.parent / name).score(asked())
+        found = scorer.load_scorer(model.parent / name).score(asked())
         for key in ("probabilities", "rarity", "unknown", "label"):
             assert getattr(found, key) == pytest.approx(expected[key], abs=1e-5)

@@ -15,7 +15,7 @@ from scarcegan.data.schema import read_features
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.model import learnt_from
-from scarcegan.model.scorer import load
+from scarcegan.model.scorer import load_scorer
 from scarcegan.model.simple import simple_models
 from scarcegan.steps import evaluate
 from step_arguments import arguments
@@ -75,7 +75,7 @@ def test_every_promised_file_is_written(place):
 def test_the_figures_are_those_of_the_labelled_test_users(place):
     run(place)
     test = tiny.users({0: 90, 1: 60, 2: 30, -1: 60}, seed=1)
-    said = load(place / "models" / "good").score(test.values).label
+    said = load_scorer(place / "models" / "good").score(test.values).label
     rare = test.label == 2
     document = json.loads((place / "evaluation" / "good" / "evaluation.json").read_text())
     measured = document["scarcegan"]["metrics"]
@@ -123,7 +123,7 @@ def test_the_champion_is_measured_on_the_same_users_with_its_own_columns(place, 
     crown(place, saved)
     verdict = run(place)
     test = tiny.users({0: 90, 1: 60, 2: 30, -1: 60}, seed=1)
-    rarity = load(saved / "champion").score(test.values[:, [1, 0]]).rarity
+    rarity = load_scorer(saved / "champion").score(test.values[:, [1, 0]]).rarity
     known = test.label >= 0
     expected = metrics.pr_auc(metrics.threshold_curve(test.label[known] == 2, rarity[known].astype(float)))[0]
     assert verdict["champion"] == pytest.approx(expected)

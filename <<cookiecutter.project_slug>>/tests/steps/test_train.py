@@ -58,6 +58,12 @@ def called(monkeypatch):
     return calls
 
 
+@pytest.fixture
+def unsaved(monkeypatch):
+    """No SavedModel is written, which takes most of a short training."""
+    monkeypatch.setattr(train, "export", lambda *more: more[-1].mkdir(parents=True, exist_ok=True))
+
+
 def facts_of(folder, out="out"):
     return json.loads((folder / out / "models" / "best_ranking" / "model.json").read_text())
 
@@ -103,7 +109,7 @@ def test_the_curves_have_a_row_per_report_and_network(done):
 
 def test_a_row_has_the_same_scores_whatever_rows_are_beside_it(done):
     folder, _ = done
-    model = scorer.load(folder / "out" / "models" / "best_ranking")
+    model = scorer.load_scorer(folder / "out" / "models" / "best_ranking")
     rows = table([0, 1, 2, -1] * 5, 300).values
     together = model.score(rows, NAMES)
     order = np.random.default_rng(0).permutation(20)
@@ -118,7 +124,7 @@ def test_a_row_has_the_same_scores_whatever_rows_are_beside_it(done):
 
 def test_the_saved_model_takes_missing_and_infinite_values(done):
     folder, _ = done
-    model = scorer.load(folder / "out" / "models" / "best_ranking")
+    model = scorer.load_scorer(folder / "out" / "models" / "best_ranking")
     rows = np.array([[np.nan, np.nan, np.nan], [np.inf, -np.inf, 5], [1e38, -1e38, 0]], np.float32)
     found = model.score(rows)
     assert np.isfinite(found.rarity).all()
@@ -127,7 +133,7 @@ def test_the_saved_model_takes_missing_and_infinite_values(done):
 
 def test_other_columns_are_refused_by_name(done):
     folder, _ = done
-    model = scorer.load(folder / "out" / "models" / "best_ranking")
+    model = scorer.load_scorer(folder / "out" / "models" / "best_ranking")
     with pytest.raises(UserError, match=r"reads \[n, 3\]"):
         model.score(np.zeros((1, 2), np.float32))
     with pytest.raises(UserError, match="feature 2 is 'c'"):
@@ -150,7 +156,7 @@ def remembered(tmp_path_factory):
     rows = train.training_rows(splits, args)
     trained = train.train_members(rows, args, report=lambda evaluation: None)
     train.save_models(trained, rows, splits, args)
-    return trained, rows, far, scorer.load(folder / "out" / "models" / "best_ranking")
+    return trained, rows, far, scorer.load_scorer(folder / "out" / "models" / "best_ranking")
 
 
 def test_the_saved_model_equals_the_keras_model(remembered):
@@ -192,13 +198,13 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(done, t
     assert called == [40]
     curves = [(folder / out / "curves" / "curves.csv").read_text() for out in ("out", "again")]
     assert curves[0] == curves[1]
-    whole, resumed = (scorer.load(folder / out / "models" / "best_ranking") for out in ("out", "again"))
+    whole, resumed = (scorer.load_scorer(folder / out / "models" / "best_ranking") for out in ("out", "again"))
     rows = table([0, 1, 2, -1], 300).values
     assert (whole.score(rows).rarity == resumed.score(rows).rarity).all()
     assert whole.thresholds == resumed.thresholds
 
 
-def test_a_checkpoint_of_other_code_begins_anew(done, tmp_path, monkeypatch, called):
+def test_a_checkpoint_of_other_code_begins_anew(done, tmp_path, monkeypatch, called, unsaved):
     folder, _ = done
     kept = shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
     words = [*command(folder, "older", ONE), "--checkpoints", str(kept)]
@@ -232,7 +238,7 @@ def test_the_fingerprint_of_a_checkpoint_changes_with_every_file_that_training_r
     assert len(set(seen)) == 5
 
 
-def test_without_unlabelled_rows_labelled_ones_stand_in_and_nothing_is_learnt_of_a_crowd(tmp_path, capsys):
+def test_without_unlabelled_rows_labelled_ones_stand_in_and_nothing_is_learnt_of_a_crowd(tmp_path, capsys, unsaved):
     words = write(tmp_path, definitions=ONE)
     write_features(table([], 100), tmp_path / "unlabelled")
     train.main(words)
@@ -245,7 +251,7 @@ def test_trees_that_nobody_wants_are_not_grown(done, capsys):
     folder, _ = done
     train.main(command(folder, "bare", ONE, boosting=0))
     assert "growing" not in capsys.readouterr().err
-    bare = scorer.load(folder / "bare" / "models" / "best_ranking")
+    bare = scorer.load_scorer(folder / "bare" / "models" / "best_ranking")
     assert np.isfinite(bare.score(table([0, 2]).values).rarity).all()
 
 
@@ -259,7 +265,9 @@ def flat_from_the_second_evaluation(monkeypatch):
     monkeypatch.setattr(training.Evaluator, "__call__", flat)
 
 
-def test_training_ends_when_validation_stops_rising_and_says_where(done, tmp_path, monkeypatch, capsys, called):
+def test_training_ends_when_validation_stops_rising_and_says_where(
+    done, tmp_path, monkeypatch, capsys, called, unsaved
+):
     folder, _ = done
     flat_from_the_second_evaluation(monkeypatch)
     words = [*command(folder, "early", ONE, reports=6, patience=2), "--checkpoints", str(tmp_path)]

@@ -1,8 +1,8 @@
 """Lookups: which categories of a feature get a column of their own in the model. The layer that makes them: inputs.py.
 
-Learnt on training rows without their labels: codes of at least FEWEST_ROWS rows, at most MOST_COLUMNS of them, the most
-frequent first. All others, and codes never seen, share the column "other"; a missing category has a column of its own
-where training rows missed it, and is "other" elsewhere. What a code is: data/categories.py.
+Learnt on training rows without their labels: codes of at least ROWS_FOR_A_COLUMN rows, at most MOST_COLUMNS of them,
+the most frequent first. All others, and codes never seen, share the column "other"; a missing category has a column of
+its own where training rows missed it, and is "other" elsewhere. What a code is: data/categories.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scarcegan.data.categories import Categories
 
 MOST_COLUMNS = 50
-FEWEST_ROWS = 5
+ROWS_FOR_A_COLUMN = 5
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def learn_lookup(values: NDArray) -> Lookup:
     present = values[~np.isnan(values)]
     codes, first, rows = np.unique(present, return_index=True, return_counts=True)
     order = np.lexsort((first, -rows))
-    kept = [int(codes[i]) for i in order if rows[i] >= FEWEST_ROWS][:MOST_COLUMNS]
+    kept = [int(codes[i]) for i in order if rows[i] >= ROWS_FOR_A_COLUMN][:MOST_COLUMNS]
     return Lookup(tuple(kept), bool(0 < len(present) < len(values)))
 
 

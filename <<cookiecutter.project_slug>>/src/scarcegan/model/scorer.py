@@ -80,7 +80,7 @@ class Scorer:
             )
 
 
-def load(folder: Path) -> Scorer:
+def load_scorer(folder: Path) -> Scorer:
     """The Scorer of the model in a folder, which holds 1/saved_model.pb and model.json.
 
     Raises UserError if one of these is missing or damaged.

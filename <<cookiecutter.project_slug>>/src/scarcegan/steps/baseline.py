@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     models = model_folders(args.models)
     described = baseline_statistics(
-        tables, {name: scorer.load(folder) for name, folder in models.items()}, args.classes
+        tables, {name: scorer.load_scorer(folder) for name, folder in models.items()}, args.classes
     )
     for name, found in described.items():
         write_json(args.baseline_out / name / "statistics.json", found)

@@ -95,10 +95,12 @@ def predict_with_champion(
     refused = why_not_comparable(card, test.names, classes, test.categories)
     if refused:
         return None, card, refused
-    from scarcegan.model.scorer import load
+    from scarcegan.model.scorer import load_scorer
 
     columns = [test.names.index(name) for name in card["features"]]
-    predictions = predict(load(model), CHAMPION_METHOD, np.ascontiguousarray(test.values[:, columns]), card["features"])
+    predictions = predict(
+        load_scorer(model), CHAMPION_METHOD, np.ascontiguousarray(test.values[:, columns]), card["features"]
+    )
     return (
         Predictions(
             predictions.rarity, predictions.unknown, to_our_classes(predictions.label, card["classes"], classes)
@@ -354,7 +356,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
 
     Raises UserError when models, rows or the gate's definition do not fit together.
     """
-    from scarcegan.model.scorer import load
+    from scarcegan.model.scorer import load_scorer
 
     classes, rare = args.classes, len(args.classes) - 1
     folders = model_folders(args.models)
@@ -365,7 +367,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
         )
     test, labelled = without_learnt_users(read_features(args.test), args.champion), read_features(args.labelled)
     check_test_rows(test, classes)
-    scorers = {name: load(folder) for name, folder in folders.items()}
+    scorers = {name: load_scorer(folder) for name, folder in folders.items()}
     print_progress(f"scoring {len(test):,} test rows with {len(scorers)} models")
     models = {name: predict(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
     champion, champion_card, refused = predict_with_champion(args.champion, test, classes)

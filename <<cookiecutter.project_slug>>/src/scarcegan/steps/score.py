@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from scarcegan.model import scorer
 
-    model = scorer.load(model_folder(args.model))
+    model = scorer.load_scorer(model_folder(args.model))
     if tuple(model.classes) != args.classes:
         raise UserError(
             f"{args.model}: the model was trained on the classes {', '.join(model.classes)}, config.yaml says "

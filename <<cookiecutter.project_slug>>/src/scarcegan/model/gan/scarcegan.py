@@ -218,21 +218,14 @@ class Program:
         from a checkpoint draws what it would have drawn without the interruption.
         """
         unlabelled = tf.constant(len(self._rows[1]), tf.int32)
-        draws = self._draw(*self._places, unlabelled, tf.constant(done, tf.int32))
-        return self._loop(*self._rows, *draws).numpy()
+        draws = self._draw(self._places, unlabelled, tf.constant(done, tf.int32))
+        return self._loop(*self._rows, draws).numpy()
 
-    def _iterate(
-        self,
-        labelled: tf.Tensor,
-        unlabelled: tf.Tensor,
-        labelled_places: tf.Tensor,
-        unlabelled_places: tf.Tensor,
-        latent: tf.Tensor,
-    ) -> tf.Tensor:
-        """Train on rows labelled [n, width] and unlabelled [u, width]; means [4, networks] of the reported figures.
-
-        The other three arguments are what `_draws` returns.
+    def _iterate(self, labelled: tf.Tensor, unlabelled: tf.Tensor, draws: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """Train on rows labelled [n, width] and unlabelled [u, width], as drawn by `_draws`; means [4, networks] of the
+        reported figures.
         """
+        labelled_places, unlabelled_places, latent = draws
         totals = tf.zeros([len(REPORTED), len(self.model.seeds)])
         for i in tf.range(self.iterations):
             rows = tf.gather(labelled, labelled_places[i]), tf.gather(unlabelled, unlabelled_places[i])
@@ -240,20 +233,16 @@ class Program:
         return totals / self.iterations
 
     def _draws(
-        self,
-        order: tf.Tensor,
-        first: tf.Tensor,
-        count: tf.Tensor,
-        seeds: tf.Tensor,
-        unlabelled: tf.Tensor,
-        done: tf.Tensor,
+        self, places: tuple[tf.Tensor, ...], unlabelled: tf.Tensor, done: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Positions of labelled rows and of unlabelled rows, int32 [iterations, networks, batch], and latent vectors
         float32 [iterations, networks, batch, latent].
 
-        order, first, count: see Pool. unlabelled: how many unlabelled rows there are. Each network has a random stream
-        of its own, so its draws do not depend on the other networks. The classes take turns within a batch.
+        places: order, first and count of the Pool, and the networks' seeds. unlabelled: how many unlabelled rows there
+        are. Each network has a random stream of its own, so its draws do not depend on the other networks. The classes
+        take turns within a batch.
         """
+        order, first, count, seeds = places
         classes = self.model.batch_classes
         size = [self.iterations, len(classes)]
         labelled_places, unlabelled_places, latents = [], [], []

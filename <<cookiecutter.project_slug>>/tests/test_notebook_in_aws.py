@@ -54,7 +54,7 @@ def outputs(monkeypatch):
 
 def test_executions_are_started_with_changes_and_listed_with_them_in_moto(project):
     first = project.start({})
-    second = project.start({"train.iterations": 2000, "train.expert": False})
+    second = project.start({"train.iterations": 2000, "train.scarcegan.expert": False})
     with pytest.raises(UserError, match="Did you mean 'iterations'"):
         project.start({"train.iteration": 1})
     changed = {run["run"]: run["changed"] for run in project.runs(8)}

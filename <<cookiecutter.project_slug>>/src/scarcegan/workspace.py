@@ -90,6 +90,7 @@ class Workspace:
         return {
             "MLFLOW_TRACKING_URI": tracking_uri(self.database),
             "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
+            "MLFLOW_RUN_CONTEXT": settings.run_tags(self.config),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "TF_ENABLE_ONEDNN_OPTS": "0",  # the same sums in the same order on every processor

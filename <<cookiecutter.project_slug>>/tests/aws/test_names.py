@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scarcegan.aws.names import IMAGE_ACCOUNTS, IMAGES, Names
+from scarcegan.aws.names import IMAGE_ACCOUNTS, IMAGES, Names, project_tags
 from scarcegan.errors import UserError
+from scarcegan.pipeline.config import Config
 
 NAMES = Names("rare-players", "123456789012", "eu-west-1")
 
@@ -48,3 +49,18 @@ def test_a_bucket_leads_back_to_its_project(region: str) -> None:
 def test_a_bucket_of_another_kind_is_refused() -> None:
     with pytest.raises(UserError, match="'my-bucket' is not named <project>-<account>-<region>"):
         Names.of_bucket("my-bucket")
+
+
+def test_the_tags_of_a_project_are_its_name_its_team_and_those_of_config_yaml() -> None:
+    config = Config.model_validate(
+        {"project": {"team": "Équipe Jeu"}, "cloud": {"tags": {"owner": "us", "cost": "42"}}}
+    )
+    tags = project_tags(config, "p-1")
+    assert tags == {
+        "sagemaker:project-name": "rare-players",
+        "sagemaker:project-id": "p-1",
+        "team": "Équipe Jeu",
+        "cost": "42",
+        "owner": "us",
+    }
+    assert "sagemaker:project-id" not in project_tags(config)

@@ -16,6 +16,7 @@ from moto import mock_aws
 
 from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
 from registry_contract import requests
+from scarcegan.aws.names import project_tags
 from scarcegan.pipeline import config as settings
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.sagemaker import bundle, executions, upsert
@@ -99,6 +100,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     for uri in ("TelemetryUri", "LabelsUri", "ChampionUri", "ModelUri"):  # a value is never cut in two
         assert re.search(rf"\b{uri}=s3://rare-players-000000000000-eu-west-1/[a-z/]+/,", said)
     assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
+    assert "change nothing in AWS yet: cloud.instances.monitor, monitor.drift_threshold" in said
     assert "source.tar.gz" in said and "Nothing in AWS was read or changed" in said
     given = json.loads(written["pipeline.json"])
     assert given["Parameters"]["RegisterCodeKey"] in said
@@ -106,12 +108,12 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
 
 def test_the_stack_of_functions_is_given_parameters_that_it_declares_checked_statically(project):
     config = settings.load_config(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
-    given = upsert.template_configuration(config, "lambda/register-1a.zip", upsert.project_tags(config, NAMES))
+    given = upsert.template_configuration(config, "lambda/register-1a.zip", project_tags(config))
     template = (ROOT / "infra" / "pipeline.yaml").read_text(encoding="utf-8")
     declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nConditions:")[0], re.M)
     assert given["Parameters"].keys() <= set(declared)
     assert given["Parameters"]["ScoringSchedule"] == "rate(7 days)"
-    assert given["Tags"] == {"sagemaker:project-name": "rare-players"}
+    assert given["Tags"] == {"sagemaker:project-name": "rare-players", "team": "data-science"}
 
 
 def test_without_the_sdk_an_upsert_names_the_command_that_installs_it(scarcegan, monkeypatch):

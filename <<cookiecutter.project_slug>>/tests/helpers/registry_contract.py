@@ -28,6 +28,9 @@ def requests(folder: Path, mark: str = "first") -> list[PackageRequest]:
     return [request(folder, definition, mark) for definition in DEFINITIONS]
 
 
+PROJECT = {"team": "care team", "description": "Finds risky players"}
+
+
 def request(folder: Path, definition: str, mark: str) -> PackageRequest:
     files = {}
     for name, content in CONTENT.items():
@@ -39,7 +42,7 @@ def request(folder: Path, definition: str, mark: str) -> PackageRequest:
         files,
         metrics={"pr_auc": 0.75, "recall": 0.5},
         gate={"passed": True, "reason": "0.75 is over 0.3"},
-        config={"train": {"seed": 7}, "gate": {"minimum": 0.3}},
+        config={"project": PROJECT, "train": {"seed": 7}, "gate": {"minimum": 0.3}},
         run="run-1",
         data_fingerprint="d4t4",
         code_version="c0de",
@@ -154,7 +157,7 @@ class Contract:
         assert (folder / "model/1/saved_model.pb").read_text() == "graph first high_recall"
         facts = json.loads((folder / "package.json").read_text())
         assert (facts["version"], facts["status"], facts["champion"], facts["note"]) == (4, "Approved", True, "go")
-        assert facts["config"] == {"train": {"seed": 7}, "gate": {"minimum": 0.3}}
+        assert facts["config"] == {"project": PROJECT, "train": {"seed": 7}, "gate": {"minimum": 0.3}}
         assert facts["metrics"] == {"pr_auc": 0.75, "recall": 0.5}
 
     def test_an_export_replaces_the_one_before(self, four: Registry, tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_a_push_publishes_writes_and_starts_with_the_real_scarcegan_against_moto
     told = json.loads(build.artifacts["build/pipeline.json"].read_text())
     keys = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}
     assert told["Parameters"]["RegisterCodeKey"] in keys
-    assert told["Tags"] == {"sagemaker:project-name": PROJECT, "sagemaker:project-id": "p-1"}
+    assert told["Tags"] == {"sagemaker:project-name": PROJECT, "sagemaker:project-id": "p-1", "team": "data-science"}
     assert sagemaker.list_pipelines()["PipelineSummaries"] == [], "only the last action writes pipelines"
 
     build = machine.build(ROOT / "infra/upsert.buildspec.yml", **real)

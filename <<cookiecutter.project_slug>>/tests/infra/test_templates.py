@@ -14,7 +14,7 @@ import yaml
 from cfnlint.api import ManualArgs, lint
 
 from scarcegan.aws import client
-from scarcegan.aws.names import IMAGE_ACCOUNTS, Names
+from scarcegan.aws.names import IMAGE_ACCOUNTS, Names, project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
 from scarcegan.sagemaker import parameters, upsert
@@ -245,7 +245,7 @@ def test_the_pipeline_stack_is_given_every_parameter_it_has() -> None:
     )
     overrides = json.loads(functions["ParameterOverrides"])
     assert len(functions["ParameterOverrides"]) <= 1000
-    tags = upsert.project_tags(Config(), NAMES)
+    tags = project_tags(Config())
     written = upsert.template_configuration(Config(), "lambda/register-0a.zip", tags)["Parameters"]
     assert not set(overrides) & set(written)
     declared = body(INFRA / "pipeline.yaml")["Parameters"]

@@ -19,9 +19,11 @@ import pytest
 from registry_contract import DEFINITIONS, Contract, requests
 from registry_processes import PRELOAD, local, register_and_report, register_in_another_process
 from scarcegan.errors import UserError, run_step
+from scarcegan.pipeline.config import Config, run_tags
 from scarcegan.registry.contract import set_id_of
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
+from scarcegan.registry.tracking import Tracker
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_broken_at_any_write_no_half_set_is_seen_and_a_retry_gives_the_set(datab
         assert fresh.packages() == []
         fresh.register_set("set-1", requests(tmp_path)[:2])
         assert_exactly(fresh, 2)
-    assert points == 11
+    assert points == 12
 
 
 def assert_exactly(registry: LocalRegistry, packages: int) -> None:
@@ -257,13 +259,36 @@ def test_mlflow_shows_metrics_settings_and_files_of_a_package(database: Path, tm
     assert int(version.version) == 3
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"pr_auc": 0.75, "recall": 0.5}
-    assert run.data.params == {"train.seed": "7", "gate.minimum": "0.3"}
+    about = {"project.team": "care team", "project.description": "Finds risky players"}
+    assert run.data.params == {**about, "train.seed": "7", "gate.minimum": "0.3"}
     assert {file.path for file in registry.client.list_artifacts(version.run_id)} == {
         "model",
         "evaluation",
         "baseline",
         "package.json",
     }
+
+
+def test_mlflow_shows_whose_model_it_is_and_what_it_is_for(database: Path, tmp_path: Path) -> None:
+    registry = local(database)
+    registry.register_set("set-1", requests(tmp_path))
+    model = registry.client.get_registered_model("risky-players")
+    assert model.tags["team"] == "care team"
+    assert model.description.startswith("Finds risky players\n\nRare-class models")
+    [version] = registry.client.search_model_versions("name='risky-players' and version_number=1")
+    assert registry.client.get_run(version.run_id).data.tags["team"] == "care team"
+
+
+def test_a_training_run_in_mlflow_has_the_teams_tag(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(database))
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", run_tags(Config.model_validate({"project": {"team": "Équipe Jeu"}})))
+    Tracker({"alpha": 0.7}).close()
+    client = open_database(tracking_uri(database))
+    [run] = client.search_runs([client.get_experiment_by_name("scarcegan").experiment_id])
+    assert run.data.tags["team"] == "Équipe Jeu"
 
 
 def test_of_a_groups_arn_the_name_counts_on_this_machine(database: Path, tmp_path: Path) -> None:

@@ -322,6 +322,7 @@ def test_a_package_names_its_image_its_files_and_where_it_comes_from(tmp_path: P
     assert sent["CustomerMetadataProperties"] == {
         "set_id": "set-1",
         "business_definition": "best_ranking",
+        "team": "care team",
         "run": "run-1",
         "data_fingerprint": "d4t4",
         "code_version": "c0de",

@@ -197,7 +197,7 @@ def test_only_staging_is_ever_serverless(tmp_path):
 
 def test_every_resource_is_tagged_with_the_project(config, tmp_path):
     tags = prepared(config, tmp_path / "p").stages["staging"]["Tags"]
-    assert tags == {"sagemaker:project-name": "risky", "sagemaker:project-id": "p-1"}
+    assert tags == {"sagemaker:project-name": "risky", "sagemaker:project-id": "p-1", "team": "data-science"}
 
 
 def test_the_approver_reads_figures_band_difference_and_gate():

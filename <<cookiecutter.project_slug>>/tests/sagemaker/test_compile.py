@@ -26,9 +26,9 @@ from compiled import (
 )
 from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
-from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.config import Config, load_config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
-from scarcegan.sagemaker import compiler, job, parameters, refusals, start
+from scarcegan.sagemaker import compiler, job, parameters, refusals, start, upsert
 from scarcegan.sagemaker.pipelines import configured
 
 
@@ -114,7 +114,8 @@ def test_code_and_wheels_lie_under_their_hashes_and_nothing_in_a_job_is_a_time_o
 def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter(pipelines):
     found = defaults(pipelines["training"])
     config = Config()
-    for name, value in config.train.model_dump().items():
+    values = config.train.model_dump(exclude={"scarcegan"}) | config.train.scarcegan.model_dump()
+    for name, value in values.items():
         given = found[parameters.argument_name("train", name.replace("_", "-"))]
         expected = definition.argument_value(value)
         assert given == (
@@ -125,7 +126,7 @@ def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter
             else expected
         )
     for name, value in config.gate.model_dump().items():
-        assert found[parameters.argument_name("evaluate", f"gate-{name}")] == value
+        assert found[parameters.argument_name("evaluate", f"gate-{name.replace('_', '-')}")] == value
     for name in ("features", "split", "train", "baseline", "evaluate"):
         assert found[parameters.instance_name(name)] == getattr(config.cloud.instances, name)
     assert found["TelemetryUri"] == NAMES.uri("data", "telemetry", "")
@@ -175,12 +176,12 @@ def test_the_cache_and_retries_are_on_every_job_and_never_on_the_registration(pi
     for pipeline in pipelines.values():
         for found in jobs(pipeline):
             assert found["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
-            assert {policy["MaxAttempts"] for policy in found["RetryPolicies"]} == {Config().local.retries}
+            assert {policy["MaxAttempts"] for policy in found["RetryPolicies"]} == {Config().retries}
     assert "CacheConfig" not in step(pipelines["training"], "register")
 
 
 def test_no_retries_and_no_cache_when_none_are_wanted():
-    for found in jobs(compiled_training(local={"retries": 0}, cloud={"cache_days": 0})):
+    for found in jobs(compiled_training(retries=0, cloud={"cache_days": 0})):
         assert "RetryPolicies" not in found and "CacheConfig" not in found
 
 
@@ -197,7 +198,11 @@ def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_ke
         assert arguments.get("NetworkConfig", arguments)["EnableNetworkIsolation"] is True
         assert arguments["RoleArn"] == NAMES.role_arn("job")
         assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] == 12 * 3600
-        assert {"Key": "sagemaker:project-name", "Value": NAMES.project} in arguments["Tags"]
+        project, team = (
+            {"Key": "sagemaker:project-name", "Value": NAMES.project},
+            {"Key": "team", "Value": "data-science"},
+        )
+        assert project in arguments["Tags"] and team in arguments["Tags"]
 
 
 def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
@@ -210,6 +215,7 @@ def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
     )
     assert train["VpcConfig"] == {"SecurityGroupIds": ["sg-0a1b2c3d"], "Subnets": ["subnet-0a1b2c3d"]}
     assert train["Environment"]["MLFLOW_TRACKING_URI"] == ALL_ON["cloud"]["mlflow_app"]
+    assert json.loads(train["Environment"]["MLFLOW_RUN_CONTEXT"]) == {"team": "data-science"}
     split = step(all_on["training"], "split")["Arguments"]
     assert split["NetworkConfig"]["VpcConfig"] == train["VpcConfig"]
     assert split["NetworkConfig"]["EnableNetworkIsolation"] is False
@@ -259,11 +265,12 @@ def test_registration_calls_the_projects_function_with_a_flat_event(pipelines):
 def test_the_settings_a_model_is_registered_with_are_those_of_its_execution(pipelines):
     training = pipelines["training"]
     text = step(training, "register")["Arguments"]["config"]
-    compiled_with = json.loads(Config().model_dump_json(exclude={"local", "serve", "cloud"}))
+    compiled_with = json.loads(Config().model_dump_json(exclude={"local", "serve", "cloud", "retries"}))
     assert json.loads(sample(text, defaults(training))) == compiled_with
     other = {"TrainIterations": 2000, "TrainTrunk": "8,4", "TrainExpert": "false", "EvaluateGateMetric": "recall"}
     found = json.loads(sample(text, defaults(training) | other))
-    assert (found["train"]["iterations"], found["train"]["trunk"], found["train"]["expert"]) == (2000, [8, 4], False)
+    research = found["train"]["scarcegan"]
+    assert (found["train"]["iterations"], research["trunk"], research["expert"]) == (2000, [8, 4], False)
     assert found["gate"]["metric"] == "recall"
 
 
@@ -395,10 +402,18 @@ def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
         "EvaluateGateMinimum": "0.4",
     }
     assert changed(cloud={"instances": {"train": "ml.c5.4xlarge"}}) == {"TrainInstanceType": "ml.c5.4xlarge"}
-    assert changed(train={"expert": False, "class_weights": [1.0, 1.0, 1.0, 2.0]}) == {
+    assert changed(train={"scarcegan": {"expert": False}, "class_weights": [1.0, 1.0, 1.0, 2.0]}) == {
         "TrainExpert": "false",
         "TrainClassWeights": "1.0,1.0,1.0,2.0",
     }
+
+
+@pytest.mark.parametrize("key", upsert.WITHOUT_EFFECT)
+def test_a_key_that_is_said_to_change_nothing_in_aws_changes_no_pipeline(tmp_path, key):
+    (tmp_path / "config.yaml").write_text("{}")
+    value = {"cloud.instances.monitor": "ml.m5.large", "monitor.drift_threshold": "0.2"}.get(key, "3")
+    before, after = Config(), load_config(tmp_path / "config.yaml", [f"{key}={value}", "monitor.of_windows=4"])
+    assert changed(**after.model_dump()) == {} and after != before
 
 
 @pytest.mark.parametrize(
@@ -408,11 +423,12 @@ def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
         ({"labels": {"rare_class": "fraud"}}, "evaluate.classes"),
         ({"cloud": {"spot": True}}, "cloud.spot"),
         ({"cloud": {"tags": {"a": "b"}}}, "cloud.tags"),
-        ({"local": {"retries": 3}}, "train.retries"),
+        ({"retries": 3}, r" retries\. Write"),
+        ({"project": {"team": "fraud"}}, "project.team"),
     ],
 )
 def test_what_only_a_new_definition_can_change_is_refused_for_one_execution(settings, key):
-    with pytest.raises(UserError, match=f"cannot change for one execution: .*{key}.*scarcegan upsert"):
+    with pytest.raises(UserError, match=f"cannot change for one execution:.*{key}.*scarcegan upsert"):
         changed(**settings)
 
 
@@ -426,8 +442,6 @@ def test_what_only_a_new_definition_can_change_is_refused_for_one_execution(sett
     ],
 )
 def test_a_cloud_section_that_would_fail_is_refused_when_it_is_read(tmp_path: Path, settings, words):
-    from scarcegan.pipeline.config import load_config
-
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"cloud": settings}), encoding="utf-8")
     with pytest.raises(UserError, match=words):

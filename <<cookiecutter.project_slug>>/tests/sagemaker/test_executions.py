@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import boto3
 import pytest
@@ -113,6 +114,19 @@ def test_a_second_upsert_does_nothing_and_a_changed_definition_is_changed_in_mot
     assert done["pipelines"] == {"rare-players-training": "changed", "rare-players-scoring": "unchanged"}
 
 
+def test_a_pipeline_of_an_earlier_version_gets_the_tags_of_today_when_it_is_changed_in_moto(
+    door, tmp_path, config, wheels
+):
+    make_bucket()
+    walk(door, tmp_path, config)
+    other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
+    plan = replace(make_plan(tmp_path, other, NAMES), tags={"team": "care team"})
+    upsert.walk(plan, door, False, lambda line: None)
+    made = door.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
+    tags = door.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
+    assert {"Key": "team", "Value": "care team"} in tags
+
+
 def test_uploading_only_touches_no_pipeline_in_moto(door, tmp_path, config, wheels):
     make_bucket()
     assert walk(door, tmp_path, config, upload_only=True)["pipelines"] == {}
@@ -214,7 +228,12 @@ def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_mo
 
 
 def test_what_an_execution_may_change_becomes_parameters(tmp_path, config):
-    changes = ["train.iterations=2000", "gate.minimum=0.4", "cloud.instances.train=ml.c5.4xlarge", "train.expert=false"]
+    changes = [
+        "train.iterations=2000",
+        "gate.minimum=0.4",
+        "cloud.instances.train=ml.c5.4xlarge",
+        "train.scarcegan.expert=false",
+    ]
     assert plan_of(tmp_path, *changes).parameters == {
         "TrainIterations": "2000",
         "EvaluateGateMinimum": "0.4",

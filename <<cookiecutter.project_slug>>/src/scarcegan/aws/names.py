@@ -5,8 +5,12 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scarcegan.errors import UserError
+
+if TYPE_CHECKING:
+    from scarcegan.pipeline.config import Config
 
 UNKNOWN_ACCOUNT = "000000000000"  # stands for the account while none is known: plans and rehearsals
 
@@ -129,3 +133,13 @@ class Names:
 
     def arn(self, service: str, resource: str) -> str:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+def project_tags(config: "Config", project_id: str = "") -> dict[str, str]:
+    """Return the tags of everything that the project has in AWS: its name, its team, then cloud.tags in name order.
+
+    project_id: of the SageMaker project, by which Studio finds what belongs to it; "" when there is none.
+    """
+    born = {"sagemaker:project-id": project_id} if project_id else {}
+    fixed = {"sagemaker:project-name": config.project.name, **born, "team": config.project.team}
+    return {**fixed, **dict(sorted(config.cloud.tags.items()))}

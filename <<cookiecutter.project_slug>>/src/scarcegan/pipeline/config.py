@@ -564,3 +564,8 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
 def definitions_argument(config: Config) -> str:
     """Write the business definitions as the JSON that the train step takes: name -> what its model is chosen by."""
     return json.dumps({name: d.model_dump(exclude_none=True) for name, d in config.business_definitions.items()})
+
+
+def run_tags(config: Config) -> str:
+    """Write the tags of every MLflow run as MLflow's variable MLFLOW_RUN_CONTEXT holds them: a JSON object of texts."""
+    return json.dumps({"team": config.project.team}, ensure_ascii=False)

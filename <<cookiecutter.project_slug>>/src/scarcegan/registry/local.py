@@ -171,6 +171,7 @@ class LocalRegistry:
         check_set(requests)
         with self._writing():
             experiment = self._experiment()
+            self._tell_of_project(project_of(requests[0]))
             self._withdraw_leftovers(experiment)
             there = {v.tags["definition"]: v for v, _ in self._registered() if v.tags["set_id"] == set_id}
             for request in requests:
@@ -205,6 +206,7 @@ class LocalRegistry:
         from mlflow.entities import Metric, Param, RunTag
 
         tags = {"set_id": set_id, "definition": request.definition, "mlflow.note.content": request.description}
+        tags |= {"team": project_of(request)["team"]} if "team" in project_of(request) else {}
         run = self.client.create_run(experiment, run_name=request.definition, tags=tags).info.run_id
         now = int(self._clock().timestamp() * 1000)
         self.client.log_batch(
@@ -244,6 +246,14 @@ class LocalRegistry:
         if self._model() is None:
             self.client.create_registered_model(self.group, description=DESCRIPTION)
         return open_experiment(self.client, f"{self.group} packages", self._root().as_uri())
+
+    def _tell_of_project(self, project: Mapping[str, str]) -> None:
+        """Bring team and description of the registered model up to date. project: a section of config.yaml, or {}."""
+        if "team" in project:
+            self.client.set_registered_model_tag(self.group, "team", project["team"])
+        if "description" in project:
+            words = f"{project['description']}\n\n{DESCRIPTION}".strip()
+            self.client.update_registered_model(self.group, description=words)
 
     # -- MLflow's side ----------------------------------------------------------------------------------------------
 
@@ -336,6 +346,11 @@ class LocalRegistry:
 def set_versions(model: "RegisteredModel") -> set[int]:
     """The numbers of the versions that belong to a complete set."""
     return {number for key, value in model.tags.items() if key.startswith(SET_TAG) for number in json.loads(value)}
+
+
+def project_of(request: PackageRequest) -> Mapping[str, str]:
+    """The project section of the settings a package was trained with; empty when they are not known."""
+    return request.config.get("project", {})
 
 
 def flat_config(request: PackageRequest) -> list[tuple[str, str]]:

@@ -1,9 +1,11 @@
 """Tracking: writes the parameters and metrics of a training to MLflow, when the environment names a tracking server.
 
 MLFLOW_TRACKING_URI turns it on. MLFLOW_RUN_ID names an existing run to write to; without it a new run is created in the
-experiment MLFLOW_EXPERIMENT_NAME (default: scarcegan). Models are not logged, as the registry stores them.
+experiment MLFLOW_EXPERIMENT_NAME (default: scarcegan), with the tags that MLFLOW_RUN_CONTEXT holds as JSON. Models are
+not logged, as the registry stores them.
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -44,7 +46,8 @@ class Tracker:
 
         experiment = open_experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan"))
         self._ours = True
-        return self._client.create_run(experiment, run_name="train").info.run_id
+        tags = json.loads(os.environ.get("MLFLOW_RUN_CONTEXT", "{}"))
+        return self._client.create_run(experiment, run_name="train", tags=tags).info.run_id
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write metrics (name -> value). step: the training iteration they belong to."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import Names
+from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
@@ -101,8 +101,7 @@ def prepare(
         "Subnets": ",".join(config.cloud.subnets),
         "SecurityGroups": ",".join(config.cloud.security_groups),
     }
-    tags = {"sagemaker:project-name": config.project.name, **config.cloud.tags}
-    tags |= {"sagemaker:project-id": around.project_id} if around.project_id else {}
+    tags = project_tags(config, around.project_id)
     stages = {
         stage: {"Parameters": as_text(shared | {"Stage": stage} | served(config, stage)), "Tags": tags}
         for stage in STAGES

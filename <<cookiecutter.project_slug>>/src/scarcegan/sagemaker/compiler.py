@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from scarcegan.aws.names import Names
+from scarcegan.aws.names import Names, project_tags
 from scarcegan.pipeline import definition
-from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.config import Config, run_tags
 from scarcegan.pipeline.definition import Gate, Pipeline, Step, value_text
 from scarcegan.sagemaker import job, parameters, refusals
 from scarcegan.sagemaker.bundle import Bundle
@@ -424,6 +424,7 @@ class Writer:
             found |= {
                 "MLFLOW_TRACKING_URI": self.config.cloud.mlflow_app,
                 "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
+                "MLFLOW_RUN_CONTEXT": run_tags(self.config),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             }
         for source in (origin for origin in step.inputs.values() if "." not in origin):
@@ -473,8 +474,7 @@ class Writer:
 
     @property
     def tags(self) -> list[dict[str, str]]:
-        tags = {"sagemaker:project-name": self.names.project} | dict(sorted(self.config.cloud.tags.items()))
-        return [{"Key": key, "Value": value} for key, value in tags.items()]
+        return [{"Key": key, "Value": value} for key, value in project_tags(self.config).items()]
 
 
 def variable(parameter: Parameter) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names
+from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names, project_tags
 from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
@@ -23,6 +23,13 @@ from scarcegan.sagemaker import bundle
 from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
 
 COMPLETE = ".complete"  # written after the last wheel
+WITHOUT_EFFECT = (  # keys of config.yaml that nothing in AWS reads yet: no monitoring job runs there
+    "cloud.instances.monitor",
+    "monitor.drift_threshold",
+    "monitor.window_days",
+    "monitor.retrain_windows",
+    "monitor.of_windows",
+)
 Say = Callable[[str], None]
 
 
@@ -65,6 +72,7 @@ class Plan:
                 }
                 for made in self.pipelines.values()
             ],
+            "without_effect": list(WITHOUT_EFFECT),
         }
 
 
@@ -76,7 +84,7 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
     code = bundle.code_bundle(root)
     functions = {name: bundle.lambda_bundle(root, name).objects for name in bundle.lambda_names(root)}
     zips = {key: body for objects in functions.values() for key, body in objects.items()}
-    tags = project_tags(config, names)
+    tags = project_tags(config, os.environ.get("SAGEMAKER_PROJECT_ID", ""))
     return Plan(
         names,
         root,
@@ -86,13 +94,6 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
         template_configuration(config, next(iter(functions["register"])), tags),
         tags,
     )
-
-
-def project_tags(config: Config, names: Names) -> dict[str, str]:
-    """What Studio shows a project's pipelines by, and the tags of config.yaml."""
-    project_id = os.environ.get("SAGEMAKER_PROJECT_ID", "")
-    born = {"sagemaker:project-id": project_id} if project_id else {}
-    return {"sagemaker:project-name": names.project, **born, **config.cloud.tags}
 
 
 def with_volume_key(config: Config, door: Aws) -> Config:
@@ -161,14 +162,14 @@ def lines(plan: Plan) -> list[str]:
     found += [
         f"wheels    {plan.wheels}  of {bundle.REQUIREMENTS}; downloaded and uploaded unless they are complete there"
     ]
+    wrapped = textwrap.TextWrapper(118, "  ", "    ", break_on_hyphens=False, break_long_words=False)
     for item in about["pipelines"]:
         found += ["", f"pipeline  {item['pipeline']}  (role {names.role('pipeline')}, {item['bytes']:,} bytes)"]
         width = max(len(step["step"]) for step in item["steps"])
         found += [f"  {s['step']:<{width}}  {s['type']:<11}{s['instance']}".rstrip() for s in item["steps"]]
         said = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
-        wrapped = textwrap.TextWrapper(118, "  ", "    ", break_on_hyphens=False, break_long_words=False)
         found += wrapped.wrap(f"parameters: {said}")
-    return found
+    return [*found, "", f"These keys of config.yaml change nothing in AWS yet: {', '.join(WITHOUT_EFFECT)}"]
 
 
 def walk(plan: Plan, door: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
@@ -237,14 +238,15 @@ def put_pipeline(plan: Plan, door: Aws, name: str, say: Say) -> str:
     sagemaker, role = door.client("sagemaker"), plan.names.role_arn("pipeline")
     made = plan.pipelines[name]
     wanted = {"PipelineDefinition": made.definition, "RoleArn": role}
+    tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
     present = find_pipeline(door, name)
     if present is None:
         say(f"create {made.name}")
-        tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
         sagemaker.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
         return "created"
     if {key: present.get(key) for key in wanted} == wanted:
         return "unchanged"
     say(f"change {made.name}")
     sagemaker.update_pipeline(PipelineName=made.name, **wanted)
+    sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)
     return "changed"

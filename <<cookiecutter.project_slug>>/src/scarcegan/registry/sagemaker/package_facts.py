@@ -27,6 +27,7 @@ def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
     lines: dict[str, Any] = {
         "set_id": set_id,
         "business_definition": request.definition,
+        "team": request.config.get("project", {}).get("team"),
         "run": request.run,
         "data_fingerprint": request.data_fingerprint,
         "code_version": request.code_version,

@@ -58,7 +58,7 @@ $(VENV)/.all-ready: $(VENV)/.tools-ready $(wildcard ./*/requirements-cloud.txt)
 	@$(INSTALL) --compile-bytecode $(ALL) || $(PIP) $(ALL)
 	@touch $@
 
-bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and against baselines: DATA=/folder/with/the/gzip/files
+bench-kddcup99: $(VENV)/.all-ready  ## KDD Cup 99 through the pipeline and against simple models: DATA=/folder/with/the/gzip/files
 	"$(RUN)/python" benchmarks/bench_kddcup99.py $(DATA)
 
 bench-scale: $(VENV)/.all-ready  ## time and memory for 10,000 and 100,000 users

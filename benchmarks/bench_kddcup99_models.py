@@ -1,4 +1,4 @@
-"""Rare-class methods on KDD Cup 99: one table, ScarceGAN with its ablations beside eight plain methods.
+"""Rare-class methods on KDD Cup 99: one table, ScarceGAN with its ablations beside eight simple models.
 
 python benchmarks/bench_kddcup99_models.py /folder/with/the/two/gzip/files [--quick]
 python benchmarks/bench_kddcup99_models.py FOLDER --choose   # held-out training rows; the test file stays shut
@@ -22,7 +22,7 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore")
 for library in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(library, "1")
 
-from kddcup99 import baselines, compare, protocol, table, variants  # noqa: E402
+from kddcup99 import compare, protocol, simple_models, table, variants  # noqa: E402
 from kddcup99.protocol import TASKS, Draw, Task  # noqa: E402
 
 SEEDS, QUICK_SEEDS = 10, 2
@@ -37,16 +37,16 @@ Figures = dict[str, float]
 
 
 def method(name: str) -> Callable[[Draw], compare.Rated]:
-    """What rates the draws of one task: a variant of ScarceGAN or a plain method."""
+    """What rates the draws of one task: a variant of ScarceGAN or a simple model."""
     if name in variants.VARIANTS:
         return variants.Runner(variants.VARIANTS[name])
     if name == ONE_MLP:
-        return lambda draw: compare.cross_fitted(baselines.mlp, draw, members=1)
-    return lambda draw: compare.cross_fitted(baselines.METHODS[name], draw)
+        return lambda draw: compare.cross_fitted(simple_models.mlp, draw, members=1)
+    return lambda draw: compare.cross_fitted(simple_models.METHODS[name], draw)
 
 
 def names() -> list[str]:
-    return [*variants.VARIANTS, *baselines.METHODS, ONE_MLP]
+    return [*variants.VARIANTS, *simple_models.METHODS, ONE_MLP]
 
 
 def draws(folder: Path, task: Task, seeds: int, choose: bool) -> Iterator[Draw]:

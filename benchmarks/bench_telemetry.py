@@ -1,4 +1,4 @@
-"""Synthetic telemetry: ScarceGAN against every baseline on several populations, and what unknown catches.
+"""Synthetic telemetry: ScarceGAN against every simple model on several populations, and what unknown catches.
 
 python benchmarks/bench_telemetry.py [--populations 16] [--users 20000] [--set train.scarcegan.alpha=1 …]
 Each population is made from its own seed, split, trained on and tested by the project's own steps.

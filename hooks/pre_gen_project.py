@@ -4,6 +4,7 @@ import json
 import keyword
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 # Doubly JSON-encoded, so that no quote or backslash in an answer can break out of this string.
@@ -64,12 +65,16 @@ def refused_text(answers: Mapping[str, str]) -> Iterator[str]:
 
 
 def refused_team(team: str) -> Iterator[str]:
-    """The team becomes a tag on everything in AWS."""
-    odd = sorted({letter for letter in team if not (letter.isalpha() or letter.isnumeric() or letter in " _.:/=+-@")})
+    """The team becomes a tag on everything in AWS. What a tag takes:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+    """
+    odd = sorted(
+        {letter for letter in team if unicodedata.category(letter)[0] not in "LZN" and letter not in "_.:/=+-@"}
+    )
     if odd:
         yield (
-            f"team '{team}' would become an AWS tag, which takes letters, digits, spaces and _.:/=+-@ (found: "
-            f"{' '.join(odd)}). For example: R+D"
+            f"team '{team}' becomes a tag in AWS, which takes letters, digits, spaces and _ . : / = + - @ but not "
+            f"{' '.join(odd)}. Write it otherwise, for example: R and D"
         )
 
 

@@ -63,6 +63,38 @@ def test_any_printable_text_survives_into_yaml_and_toml(bake, text):
     assert (project / "README.md").read_text(encoding="utf-8").startswith(f"# {text}\n")
 
 
+def test_config_yaml_shows_every_key_with_its_default(project):
+    """In the order of the settings, so that a reader finds a key in both."""
+    told = yaml.safe_load((project / "config.yaml").read_text(encoding="utf-8"))
+    code = "from scarcegan.pipeline.config import Config; print(Config().model_dump_json())"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    defaults = json.loads(done.stdout)
+    defaults["project"]["description"] = told["project"]["description"]
+    named = defaults["business_definitions"].items()
+    defaults["business_definitions"] = {name: {k: v for k, v in d.items() if v is not None} for name, d in named}
+    assert told == defaults
+    assert {name: list(section) for name, section in told.items() if isinstance(section, dict)} == {
+        name: list(section) for name, section in defaults.items() if isinstance(section, dict)
+    }
+
+
+def test_comments_of_config_yaml_stand_above_values_so_that_updates_merge(project):
+    lines = (project / "config.yaml").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if " #" in line and not line.lstrip().startswith("#")] == []
+
+
+def test_a_team_survives_into_yaml(bake):
+    for team in ("Équipe Jeu 2 @ R+D", "日本 チーム"):
+        told = yaml.safe_load((bake(team=team) / "config.yaml").read_text(encoding="utf-8"))
+        assert told["project"]["team"] == team
+
+
 def test_words_that_yaml_reads_as_something_else_stay_names(bake):
     project = bake(project_slug="on", model_package_group="1e3", rare_class="yes", negative_classes="no, null,true")
     config = yaml.safe_load((project / "config.yaml").read_text(encoding="utf-8"))
@@ -79,7 +111,7 @@ def test_words_that_yaml_reads_as_something_else_stay_names(bake):
         ({"project_slug": "../escape"}, "lower-case letters"),
         ({"project_slug": "one/two"}, "lower-case letters"),
         ({"project_slug": "aws-players"}, "AWS keeps names"),
-        ({"team": "R&D"}, "AWS tag"),
+        ({"team": "R&D"}, "a tag in AWS, which takes letters, digits, spaces and _ . : / = + - @ but not &"),
         ({"model_package_group": "-x"}, "model_package_group '-x'"),
         ({"model_package_group": "g" * 64}, "at most 63"),
         ({"aws_region": "mars"}, "no AWS region"),

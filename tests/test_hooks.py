@@ -59,6 +59,13 @@ def test_what_is_not_shaped_like_a_region_is_refused(region):
     [
         ("team", "Équipe Jeu 2 @ R+D", True),
         ("team", "R&D", False),
+        ("team", "R and D", True),
+        ("team", "日本 チーム", True),
+        ("team", "hard\u00a0space", True),
+        ("team", "e\u0301quipe", False),
+        ("team", 'the "team"', False),
+        ("team", "a" * 256, True),
+        ("team", "a" * 257, False),
         ("description", "a" * 1024, True),
         ("description", "a" * 1025, False),
         ("description", "tab\there", False),

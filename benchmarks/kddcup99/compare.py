@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from kddcup99.baselines import balance
 from kddcup99.protocol import Draw
 from kddcup99.scores import best_threshold, figures
+from kddcup99.simple_models import balance
 
 MEMBERS = 5
 LOOKED_AT = 20_000  # of the unlabelled rows, behind the threshold
@@ -81,7 +81,7 @@ def preprocessing(labelled: np.ndarray, unlabelled: np.ndarray) -> Callable[[np.
 
 
 def cross_fitted(method: Method, draw: Draw, members: int = MEMBERS) -> Rated:
-    """Fit a plain method's members and rate."""
+    """Fit a simple model's members and rate."""
     prepare = preprocessing(draw.labelled.values, draw.unlabelled)
     labelled, unlabelled, asked = (prepare(rows) for rows in (draw.labelled.values, draw.unlabelled, draw.test.values))
     rare, fold = draw.labelled.rare, folds(draw.labelled.values, draw.labelled.rare, draw.seed)

@@ -80,7 +80,7 @@ def run(data: Path, folder: Path) -> None:
 
 
 def print_evaluation(path: Path) -> None:
-    """The rare class on the project's own test split, a line per model or baseline."""
+    """The rare class on the project's own test split, a line per model, simple models included."""
     rows = pd.read_csv(path)
     chosen = rows[rows["metric"].isin(["pr_auc", "recall", "precision"])]
     print(chosen.pivot(index="model", columns="metric", values="value").round(3).to_string())

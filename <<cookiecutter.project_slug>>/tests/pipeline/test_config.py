@@ -1,10 +1,15 @@
 """config.yaml: what is refused, in which words, and that every value reaches a step."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture
@@ -56,6 +61,13 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
         ("project.name=Bad Name", "*$', as does rare-players (found: 'Bad Name')"),
         ("cloud.instances.train=p3", "+$', as does ml.m5.xlarge (found: 'p3')"),
         ("cloud.scoring_schedule=weekly", ", as does rate(7 days) (found: 'weekly')"),
+        ("project.team=R&D", "letters, digits, spaces and _ . : / = + - @ but not &; write for example R and D"),
+        ("project.team=''", "takes 1 to 256 letters"),
+        ('project.description="two\\nlines"', "write it in one line"),
+        ("cloud.tags={team: fraud}", "made of project.team"),
+        ("cloud.tags={a: R&D}", "as does cost-centre"),
+        ("train.scarcegan.alpha=0", "train.scarcegan.alpha: "),
+        ("train.scarcegan.alhpa=1", "Did you mean 'alpha'?"),
     ],
 )
 def test_a_value_no_step_could_use_is_refused_before_anything_runs(file, change, words):
@@ -139,3 +151,76 @@ def test_a_model_package_group_is_a_name_or_the_arn_of_one_that_another_account_
     assert settings.load_config(file, [f"project.model_package_group={arn}"]).project.model_package_group == arn
     for wrong in ("-risky", "team/risky", arn.replace("123456789012", "me"), "g" * 64):
         assert "model_package_group" in refusal(file, f"project.model_package_group={wrong}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "old", "new"),
+    [
+        ("train:\n  iterations: 3\n  alpha: 0.7\n", 3, "train.alpha", "train.scarcegan.alpha"),
+        ("local:\n  retries: 2\n", 2, "local.retries", "retries"),
+        ("gate:\n  baseline: required\n", 2, "gate.baseline", "gate.simple_models"),
+    ],
+)
+def test_a_renamed_key_is_refused_with_its_new_name(file, text, line, old, new):
+    file.write_text(text, encoding="utf-8")
+    assert refusal(file) == f"{file}, line {line}: '{old}' is now '{new}'. Move it there."
+    file.write_text("{}", encoding="utf-8")
+    assert refusal(file, f"{old}=1") == f"--set {old}=1: '{old}' is now '{new}'. Type that instead."
+
+
+def test_every_new_name_of_a_renamed_key_is_a_key(file):
+    for new in settings.RENAMED.values():
+        *section, key = new.split(".")
+        assert key in settings.known_keys(tuple(section))
+
+
+def test_research_values_reach_the_train_step_under_their_flat_names(file):
+    config = settings.load_config(file, ["train.scarcegan.alpha=1", "train.scarcegan.pull_away=matrix"])
+    train = definition.training(config).step("train")
+    assert (train.arguments["alpha"], train.arguments["pull-away"]) == (1.0, "matrix")
+    assert train.parameters["pull-away"] == "train.scarcegan.pull_away"
+
+
+def test_an_empty_number_of_workers_is_left_to_the_machine(file):
+    file.write_text("local:\n  workers:\n", encoding="utf-8")
+    assert settings.load_config(file).local.workers is None
+    assert settings.load_config(file, ["local.workers=3"]).local.workers == 3
+
+
+def test_a_team_may_have_letters_of_any_alphabet_and_the_signs_of_a_tag(file):
+    for team in ("Équipe Jeu 2 @ R+D", "日本 チーム", "a" * 256):
+        assert settings.load_config(file, [f"project.team={team}"]).project.team == team
+    assert "project.team" in refusal(file, f"project.team={'a' * 257}")
+
+
+def test_the_rule_for_a_team_is_the_one_of_sagemakers_own_model():
+    import botocore.session
+
+    found = botocore.session.get_session().get_service_model("sagemaker").shape_for("TagValue").metadata
+    assert found == {"min": 0, "max": settings.LONGEST_TAG_VALUE, "pattern": r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)"}
+
+
+def test_class_names_that_are_taken_are_the_same_here_and_in_the_data():
+    from scarcegan.data import schema
+
+    assert set(settings.TAKEN_CLASS_NAMES) == set(schema.RESERVED)
+
+
+def test_docs_model_md_explains_every_key_of_training_and_no_other():
+    text = (DOCS / "model.md").read_text(encoding="utf-8").partition("## Every setting")[2].partition("\n## ")[0]
+    usual, research = (re.findall(r"^\| `(\w+)` \|", part, re.M) for part in text.split("`train.scarcegan:`"))
+    assert usual == [name for name in settings.TrainSettings.model_fields if name != "scarcegan"]
+    assert research == list(settings.ScarceganSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", ["features", "split", "baseline", "evaluate", "score", "monitor", "register"])
+def test_a_step_requires_every_argument_that_the_definition_gives_and_knows_no_other(name):
+    from importlib import import_module
+
+    config = settings.Config()
+    pipelines = (definition.training(config), definition.scoring(config), definition.monitoring(config))
+    [step, *_] = [step for pipeline in pipelines for step in pipeline.steps if step.name == name]
+    actions = {action.dest.replace("_", "-"): action for action in import_module(step.module).parser()._actions}
+    folders = {*step.inputs, *(f"{output}-out" for output in step.outputs), "help", "labels"}
+    assert actions.keys() - folders == step.arguments.keys()
+    assert [name for name in step.arguments if not actions[name].required] == []

@@ -1,4 +1,4 @@
-"""What a user would pick instead: seven plain methods, given our preprocessing and our ensemble size.
+"""What a user would pick instead: seven simple models, given our preprocessing and our ensemble size.
 
 A method is a function (values, rare, weights, unlabelled, seed) -> scorer; the values come in log1p and standardised,
 the weights balance the classes and even out the kinds of the rare one. How methods are cross-fitted, thresholded and

@@ -197,7 +197,7 @@ class CloudProject:
         from scarcegan.aws import client
 
         with client.errors_as_sentences(self.workspace.config):
-            yield client.connect(self.workspace.config)
+            yield client.connect_to_aws(self.workspace.config)
 
     def start(self, changes: Changes) -> str:
         """Start the training pipeline in AWS, and return the id of the execution at once."""

@@ -124,10 +124,10 @@ class Workspace:
 
     def cloud_registry(self) -> "SageMakerRegistry":
         """The model registry in SageMaker, through a new connection to AWS."""
-        from scarcegan.aws.client import connect
+        from scarcegan.aws.client import connect_to_aws
         from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-        aws = connect(self.config)
+        aws = connect_to_aws(self.config)
         return SageMakerRegistry(aws.names, self.config.project.model_package_group, aws.session)
 
     def champion(self) -> "ModelPackage | None":

@@ -302,7 +302,7 @@ def test_a_repository_of_another_project_is_refused_with_the_real_scarcegan(
     real = {**aws, "REAL": sys.executable, "PYTHONPATH": "src", "SAGEMAKER_PROJECT_NAME": "another"}
     build = machine.build(ROOT / "infra/prepare.buildspec.yml", **real)
     assert not build.succeeded
-    assert "project.name is 'rare-players', but this toolchain is that of 'another'" in build.log
+    assert "project.name is 'rare-players', but this toolchain belongs to project 'another'" in build.log
 
 
 def copy_project(source: Path) -> None:

@@ -55,7 +55,7 @@ def denied(call) -> bool:
     try:
         call()
     except ClientError as error:
-        return error.response["Error"]["Code"] in client.DENIED
+        return error.response["Error"]["Code"] in client.ACCESS_DENIED_CODES
     except UserError as error:
         return str(error).startswith("access denied")
     return False

@@ -354,4 +354,4 @@ def test_builds_enter_the_vpc_only_where_one_is_given() -> None:
 
 
 def test_the_error_of_a_missing_bucket_names_the_toolchain_template() -> None:
-    assert "infra/toolchain.yaml" in client.no_bucket(NAMES)
+    assert "infra/toolchain.yaml" in client.missing_bucket_sentence(NAMES)

@@ -279,7 +279,7 @@ def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(sessio
 def test_without_a_toolchain_the_next_move_is_said_in_moto(session, registry, config):
     registry.approve(3)
     put(session, "key", KEY)
-    with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain makes it"):
+    with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain creates it"):
         release.gather(door_to_aws.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
 
 

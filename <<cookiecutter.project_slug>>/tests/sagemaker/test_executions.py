@@ -47,7 +47,7 @@ def config(tmp_path, monkeypatch):
 def door(config):
     """AWS as moto plays it, with nothing in it."""
     with mock_aws():
-        yield aws.connect(config)
+        yield aws.connect_to_aws(config)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(door, tmp_path,
 
 
 def test_a_bucket_of_that_name_in_another_account_is_not_written_to_stubbed(config, tmp_path):
-    door = aws.connect(config)
+    door = aws.connect_to_aws(config)
     with Stubber(door.client("s3")) as stub:
         owner = {"Bucket": NAMES.bucket, "ExpectedBucketOwner": ACCOUNT}
         stub.add_client_error("head_bucket", service_error_code="403", http_status_code=403, expected_params=owner)
@@ -332,7 +332,7 @@ def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(doo
 @pytest.fixture
 def answers(config):
     """answers(service, operation, answer, **expected): what AWS will say next to the door, in order."""
-    door = aws.connect(config)
+    door = aws.connect_to_aws(config)
     stubs = {}
 
     def answer(service, operation, response, **expected):
@@ -403,7 +403,7 @@ def test_a_closed_gate_is_told_from_a_failure_stubbed(answers, failed, closed):
 
 
 def test_an_execution_is_found_by_its_id_in_either_pipeline_stubbed(config):
-    door = aws.connect(config)
+    door = aws.connect_to_aws(config)
     scoring = ARN.replace("training", "scoring")
     with Stubber(door.client("sagemaker")) as stub:
         missing = {"service_error_code": "ResourceNotFound", "http_status_code": 400}
@@ -469,7 +469,7 @@ def test_a_step_without_logs_names_those_that_have_some_stubbed(answers):
 
 
 def test_stopping_asks_for_that_execution_stubbed(config):
-    door = aws.connect(config)
+    door = aws.connect_to_aws(config)
     asked = []
     with Stubber(door.client("sagemaker")) as stub:
         stub.add_response("stop_pipeline_execution", {"PipelineExecutionArn": ARN})
@@ -532,7 +532,7 @@ def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(door
     s3 = make_bucket()
     s3.put_object(Bucket=NAMES.bucket, Key="runs/../../x", Body=b"")
     with pytest.raises(UserError, match="leads out of the folder"):
-        storage.fetch(s3, f"s3://{NAMES.bucket}/runs", tmp_path / "in")
+        storage.download(s3, f"s3://{NAMES.bucket}/runs", tmp_path / "in")
     assert not (tmp_path / "x").exists()
 
 
@@ -554,7 +554,10 @@ DENIED = (
     [
         (NoCredentialsError(), "no AWS credentials .*aws sso login"),
         (refused("ExpiredTokenException", "The security token included in the request is expired"), "aws sso login"),
-        (refused("AccessDeniedException", DENIED), "role/Dev/me may not sagemaker:CreatePipeline on .*-build has it"),
+        (
+            refused("AccessDeniedException", DENIED),
+            "may not sagemaker:CreatePipeline on .*-build may do it",
+        ),
         (refused("403", "Forbidden", "PutObject"), "may not s3:PutObject.*README, 'Permissions'"),
         (refused("AccessDenied", "Access Denied", "ListObjectsV2"), "may not s3:ListBucket"),
         (refused("NoSuchBucket", "no"), "aws cloudformation deploy"),
@@ -582,13 +585,13 @@ def test_what_is_nobodys_mistake_stays_a_bug(config):
 def test_an_account_that_is_none_is_refused(config, monkeypatch):
     monkeypatch.setenv("AWS_ACCOUNT_ID", "12")
     with pytest.raises(UserError, match="an account has 12 digits"):
-        aws.connect(config)
+        aws.connect_to_aws(config)
 
 
 def test_without_a_named_account_aws_is_asked_for_it_in_moto(config, monkeypatch):
     monkeypatch.delenv("AWS_ACCOUNT_ID")
     with mock_aws():
-        assert aws.connect(config).names.account == ACCOUNT
+        assert aws.connect_to_aws(config).names.account == ACCOUNT
 
 
 def test_a_library_that_is_not_installed_names_the_command_and_a_broken_one_is_a_bug(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Archives of files: written so that the same files give the same bytes, unpacked so that nothing leaves the folder."""
+"""Write and unpack .tar.gz files. Equal files give equal bytes; nothing is unpacked outside the chosen folder."""
 
 import gzip
 import io
@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 
 def pack(files: Mapping[str, Path], target: Path) -> Path:
-    """Write a .tar.gz file; returns it.
+    """Write files into a .tar.gz file. Returns the path of that file, which is `target`.
 
-    - files: path inside the archive -> the file.
+    - files: path inside the archive -> the file to read.
 
-    No times and no owners are kept, so the same files give the same bytes wherever they are written.
+    Times and owners of the files are left out, so equal files give equal bytes on every machine.
     """
     with target.open("wb") as raw:
         pack_into(raw, files)
@@ -22,7 +22,10 @@ def pack(files: Mapping[str, Path], target: Path) -> Path:
 
 
 def pack_into(stream: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
-    """Write a .tar.gz, as `pack` does, into an open stream; a file may be given as its content."""
+    """Write files as a .tar.gz into an open binary stream; equal files give equal bytes.
+
+    - files: path inside the archive -> the file to read, or its content as bytes.
+    """
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w") as archive,
@@ -36,11 +39,11 @@ def pack_into(stream: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
 
 
 def unpack(archive: Path, folder: Path, below: str = "") -> Path:
-    """Unpack an archive into a folder; returns the folder.
+    """Unpack a tar archive, compressed or not, into a folder. Returns the folder.
 
-    - below: the folder inside the archive whose content is wanted, without its own name; empty: everything.
+    - below: unpack only what lies in this folder of the archive, without the folder's own name. "" unpacks everything.
 
-    Raises tarfile.TarError for a link, a special file, or a path that leads out of the folder: a model needs none.
+    Raises tarfile.TarError for a link, a special file, or a path that leads out of the folder.
     """
     start = f"{below}/" if below else ""
     with tarfile.open(archive, "r:*") as packed:

@@ -1,7 +1,7 @@
-"""The door to AWS: clients in the project's region, the account, and every refusal as a sentence with its next move.
+"""Connection to AWS: boto3 clients in the project's region, the account, and errors of AWS as sentences for users.
 
-boto3 is imported inside functions: nothing on this machine needs it until a verb of the cloud is typed. The Lambda
-function of the register step uses this file too, so it needs nothing but Python's own library.
+boto3 is imported inside functions, so that commands which need no AWS work without it. The Lambda function of the
+register step uses this file too, so it imports Python's own library only.
 """
 
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOG_IN = "Log in: 'aws sso login' (or 'aws configure'), or name a profile in AWS_PROFILE. Then type the command again."
-GONE = (
+NOT_FOUND_CODES = (
     "ResourceNotFound",
     "ResourceNotFoundException",
     "ParameterNotFound",
@@ -27,10 +27,17 @@ GONE = (
     "NotFound",
     "404",
 )
-DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden")
-ATTEMPTS = 8  # of a call that AWS throttles, the first included
-CONNECTIONS = 10  # at once to one service: the registry reads records on several threads
-EXPIRED = (
+ACCESS_DENIED_CODES = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "AuthorizationError",
+    "403",
+    "Forbidden",
+)
+ATTEMPTS = 8  # calls to AWS, the first included, before a throttled call fails
+CONNECTIONS = 10  # open at once to one service: the registry reads records on several threads
+CREDENTIAL_CODES = (
     "ExpiredToken",
     "ExpiredTokenException",
     "RequestExpired",
@@ -40,8 +47,9 @@ EXPIRED = (
     "SignatureDoesNotMatch",
     "InvalidToken",
 )
-# S3 refuses without saying what; https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
-ACTIONS = {
+# Operation -> the IAM action it needs, because S3 answers "Access Denied" without naming the action.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+S3_ACTIONS = {
     "HeadObject": "s3:GetObject",
     "GetObject": "s3:GetObject",
     "PutObject": "s3:PutObject",
@@ -50,7 +58,7 @@ ACTIONS = {
     "ListObjectsV2": "s3:ListBucket",
     "HeadBucket": "s3:ListBucket",
 }
-BUILD_ACTIONS = (
+BUILD_ACTIONS = (  # IAM actions that the role of the build pipeline has
     "s3:PutObject",
     "s3:ListBucket",
     "kms:GenerateDataKey",
@@ -64,9 +72,11 @@ BUILD_ACTIONS = (
 
 @dataclass(frozen=True)
 class Aws:
-    """The door to AWS: the names of one project, and clients that are made once and retry when throttled.
+    """Access to AWS for one project: its names in AWS, and one boto3 client per service.
 
-    session: a boto3 session; None: one in the project's region, made with the first client.
+    - names: the project's names in one account and region.
+    - session: the boto3 session to use; None makes one in the project's region with the first client.
+    - clients: service -> the client that was made for it.
     """
 
     names: Names
@@ -74,6 +84,10 @@ class Aws:
     clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
+        """Return the boto3 client of a service, such as "s3". It is made once and retries when AWS throttles it.
+
+        Raises UserError when boto3 is not installed.
+        """
         if service not in self.clients:
             from botocore.config import Config as ClientConfig
 
@@ -87,36 +101,56 @@ class Aws:
         return self.clients[service]
 
 
-def connect(config: "Config") -> Aws:
-    """A session in the project's region; the account by AWS_ACCOUNT_ID or by STS. Use inside `errors_as_sentences`."""
+def connect_to_aws(config: "Config") -> Aws:
+    """Return access to AWS in the region of config.yaml, with the user's own credentials.
+
+    The account is AWS_ACCOUNT_ID; when that is not set, STS is asked for it. Errors of AWS pass through, so call it
+    inside `errors_as_sentences`.
+
+    Raises UserError when config.yaml has no region, when SAGEMAKER_PROJECT_NAME (set in builds) is another project than
+    project.name, when AWS_ACCOUNT_ID is not 12 digits, or when boto3 is not installed.
+    """
     if not config.project.region:
         raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
     built = os.environ.get("SAGEMAKER_PROJECT_NAME", config.project.name)
     if built != config.project.name:
         raise UserError(
-            f"config.yaml: project.name is '{config.project.name}', but this toolchain is that of '{built}', and may "
-            "touch nothing else. Set project.name to it, or deploy a toolchain of the other name."
+            f"config.yaml: project.name is '{config.project.name}', but this toolchain belongs to project '{built}' "
+            f"and may change nothing else. Set project.name to {built}, or deploy a toolchain for the other project."
         )
     session = library("boto3").Session(region_name=config.project.region)
-    account = known_account() or session.client("sts").get_caller_identity()["Account"]
+    account = account_from_environment() or session.client("sts").get_caller_identity()["Account"]
     return Aws(Names(config.project.name, account, config.project.region), session)
 
 
-def known_account() -> str:
-    """The account AWS_ACCOUNT_ID names, or ""; UserError for one that is no account."""
+def account_from_environment() -> str:
+    """Return the AWS account in the environment variable AWS_ACCOUNT_ID, or "" when it is not set.
+
+    Raises UserError for a value that is not 12 digits.
+    """
     account = os.environ.get("AWS_ACCOUNT_ID", "")
     if account and not re.fullmatch(r"\d{12}", account):
-        raise UserError(f"AWS_ACCOUNT_ID is '{account}', an account has 12 digits. Mend it, or unset it to ask AWS.")
+        raise UserError(
+            f"AWS_ACCOUNT_ID is '{account}', but an account has 12 digits. Correct it, or unset it to ask AWS."
+        )
     return account
 
 
 def planned_names(config: "Config") -> Names:
-    """Names for a plan made without AWS: 000000000000 stands for an account that nobody has named."""
-    return Names(config.project.name, known_account() or UNKNOWN_ACCOUNT, config.project.region)
+    """Return the project's names in AWS without asking AWS.
+
+    The account is AWS_ACCOUNT_ID, or 000000000000 while that is not set.
+
+    Raises UserError when AWS_ACCOUNT_ID is not 12 digits.
+    """
+    return Names(config.project.name, account_from_environment() or UNKNOWN_ACCOUNT, config.project.region)
 
 
 def library(name: str) -> Any:
-    """Import a library of the cloud group; UserError with the command that installs it."""
+    """Import a library of requirements-cloud.txt, such as boto3, and return its module.
+
+    Raises UserError, with the command that installs it, when the library is not installed.
+    """
     import importlib
 
     try:
@@ -125,7 +159,7 @@ def library(name: str) -> Any:
         if (error.name or "").split(".")[0] != name.split(".")[0]:
             raise
         raise UserError(
-            f"{name.split('.')[0]} is not installed: the cloud's libraries are a group of their own. "
+            f"{name.split('.')[0]} is not installed. The libraries for AWS are installed separately. "
             "Type: make cloud (or: pip install -r requirements-cloud.txt)"
         ) from None
 
@@ -141,67 +175,77 @@ def errors_as_sentences(config: "Config") -> Iterator[None]:
     try:
         yield
     except refused.ClientError as error:
-        raise UserError(refusal(error, planned_names(config))) from error
+        raise UserError(client_error_sentence(error, planned_names(config))) from error
     except (refused.NoCredentialsError, refused.PartialCredentialsError, refused.CredentialRetrievalError) as error:
         raise UserError(f"no AWS credentials ({flat(error)}). {LOG_IN}") from error
     except refused.ProfileNotFound as error:
-        raise UserError(f"{flat(error)}. Name one of ~/.aws/config in AWS_PROFILE, or unset it.") from error
+        raise UserError(f"{flat(error)}. Set AWS_PROFILE to a profile of ~/.aws/config, or unset it.") from error
     except (refused.SSOError, refused.TokenRetrievalError) as error:
         raise UserError(f"the AWS session has expired ({flat(error)}). {LOG_IN}") from error
     except (refused.NoRegionError, refused.InvalidRegionError) as error:
-        raise UserError(f"{flat(error)}. Name a region under project.region in config.yaml, e.g. eu-west-1.") from error
+        raise UserError(f"{flat(error)}. Set project.region in config.yaml, for example eu-west-1.") from error
     except (refused.HTTPClientError, refused.ConnectionError) as error:
         raise UserError(
             f"AWS cannot be reached in '{config.project.region}' ({flat(error)}). "
-            "Look at the network and at project.region in config.yaml, then type the command again."
+            "Check the network and project.region in config.yaml, then type the command again."
         ) from error
 
 
-def refusal(error: Any, names: Names) -> str:
-    """One sentence for what a service answered. Raises the error again when it is nobody's mistake but ours."""
+def client_error_sentence(error: Any, names: Names) -> str:
+    """Return a botocore ClientError as a sentence for users: what AWS answered, and what to do next.
+
+    Raises the error itself when its code is not one that a user can act on: it is a bug.
+    """
     code, message = str(error.response["Error"].get("Code", "")), flat(error.response["Error"].get("Message", ""))
-    if code in EXPIRED:
+    if code in CREDENTIAL_CODES:
         return f"AWS does not accept the credentials ({code}: {message}). {LOG_IN}"
-    if code in DENIED:
-        return denied(error.operation_name, message, names)
+    if code in ACCESS_DENIED_CODES:
+        return access_denied_sentence(error.operation_name, message, names)
     if code == "NoSuchBucket":
-        return no_bucket(names)
+        return missing_bucket_sentence(names)
     if code in ("ValidationException", "ValidationError"):
         return (
-            f"AWS refuses {error.operation_name}: {message}. Mend what it names; "
+            f"AWS refuses {error.operation_name}: {message}. Correct that value; "
             "if the pipeline in AWS is older than the code, type: scarcegan upsert"
         )
     if code in ("ResourceLimitExceeded", "ServiceQuotaExceededException"):
-        return f"a limit of the AWS account is reached: {message}. Ask for more under Service Quotas, or wait."
+        return f"a limit of the AWS account is reached: {message}. Ask AWS for more under Service Quotas, or wait."
     if code in ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"):
         return f"AWS is busy ({code}: {message}). Wait a minute, then type the command again."
     raise error
 
 
-def denied(operation: str, message: str, names: Names) -> str:
-    """Who may not do what, on what; and who should. AWS names all three, but for S3's bare 'Access Denied'."""
+def access_denied_sentence(operation: str, message: str, names: Names) -> str:
+    """Return the sentence for a call that AWS denied: who may not do what, on which resource, and who can change that.
+
+    - operation: of the AWS API, such as PutObject. S3 does not name the action it denied; it is derived from this.
+    - message: the text of the error; most services name user, action and resource in it.
+    """
     said = re.search(r"User: (\S+) is not authorized to perform: (\S+)(?: on resource: (\S+))?(.*)", message)
-    who, action, on, why = said.groups() if said else ("your role", ACTIONS.get(operation, operation), None, "")
+    who, action, on, why = said.groups() if said else ("your role", S3_ACTIONS.get(operation, operation), None, "")
     tail = f" ({why.strip(' .')})" if why and why.strip(" .") else ""
-    push = f", or push: the build pipeline's role {names.role('build')} has it" if action in BUILD_ACTIONS else ""
+    push = f", or push: the build pipeline's role {names.role('build')} may do it" if action in BUILD_ACTIONS else ""
     return (
         f"access denied: {who} may not {action}{f' on {on}' if on else ''}{tail}. "
-        f"Let an administrator give it that action (README, 'Permissions'){push}."
+        f"Ask an administrator to allow that action (README, 'Permissions'){push}."
     )
 
 
-def no_bucket(names: Names) -> str:
-    """There is no bucket: the toolchain makes it."""
+def missing_bucket_sentence(names: Names) -> str:
+    """Return the sentence for a project whose bucket does not exist: the toolchain creates it."""
     return (
         f"there is no bucket for '{names.project}' in {names.region} (account {names.account}) yet: the toolchain "
-        "makes it. Another account: log in there, or name it in AWS_ACCOUNT_ID. "
+        "creates it. If it is in another account, log in there, or set AWS_ACCOUNT_ID. "
         f"Type: aws cloudformation deploy --stack-name {names.stack('toolchain')} --template-file infra/toolchain.yaml "
         "… (README, 'In AWS')"
     )
 
 
-def known(call: Callable[[], T]) -> T | None:
-    """What a call to AWS answers, or None when AWS does not know the name that it asks for."""
+def none_if_missing(call: Callable[[], T]) -> T | None:
+    """Run a call to AWS and return its answer, or None when what it asks for does not exist.
+
+    Raises botocore's ClientError for any other error of the call.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -213,28 +257,35 @@ def known(call: Callable[[], T]) -> T | None:
 
 
 def is_missing(error: Any) -> bool:
-    """Whether a botocore ClientError says that AWS does not know the name it was asked for."""
+    """Whether a botocore ClientError says that what was asked for does not exist in AWS."""
     code, message = str(error.response["Error"].get("Code", "")), str(error.response["Error"].get("Message", ""))
     absent = re.search(r"could not find|does not exist|not found", message, re.IGNORECASE)
-    return code in GONE or (code in ("ValidationException", "ValidationError") and bool(absent))
+    return code in NOT_FOUND_CODES or (code in ("ValidationException", "ValidationError") and bool(absent))
 
 
 def flat(words: object) -> str:
+    """Return a value as text on one line, without a full stop at the end."""
     return " ".join(str(words).split()).rstrip(".")
 
 
-def look_up(door: Aws, name: str) -> str:
-    """The value of an SSM parameter of the project, "" while there is none."""
-    found = known(lambda: door.client("ssm").get_parameter(Name=door.names.parameter(name)))
+def find_ssm_parameter(aws: Aws, name: str) -> str:
+    """Return the value of an SSM parameter of the project, or "" when it does not exist.
+
+    - name: without the project's prefix, such as "champion" or "staging/version".
+    """
+    found = none_if_missing(lambda: aws.client("ssm").get_parameter(Name=aws.names.parameter(name)))
     return str(found["Parameter"]["Value"]) if found else ""
 
 
-def published(door: Aws, name: str) -> str:
-    """An SSM parameter that the toolchain publishes; UserError while it does not."""
-    found = look_up(door, name)
+def require_ssm_parameter(aws: Aws, name: str) -> str:
+    """Return the value of an SSM parameter that the toolchain creates, such as "key" (the ARN of the KMS key).
+
+    Raises UserError when it does not exist.
+    """
+    found = find_ssm_parameter(aws, name)
     if not found:
         raise UserError(
-            f"there is no SSM parameter {door.names.parameter(name)} in {door.names.region}: the toolchain makes it. "
-            f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
+            f"there is no SSM parameter {aws.names.parameter(name)} in {aws.names.region}: the toolchain creates it. "
+            f"Deploy infra/toolchain.yaml as {aws.names.stack('toolchain')} first."
         )
     return found

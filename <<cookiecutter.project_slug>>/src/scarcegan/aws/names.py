@@ -1,6 +1,7 @@
-"""Every name in AWS, derived from the project's name in one place. infra/*.yaml derive theirs alike; a test compares.
+"""The names of everything a project has in AWS, derived from the project's name.
 
-`project` is SageMakerProjectName: at most 32 characters, so that the longest of these stay within AWS's limits.
+infra/*.yaml derive the same names; a test compares them. The project's name is SageMakerProjectName: at most 32
+characters, so that the longest derived name stays within AWS's limits.
 """
 
 import re
@@ -12,21 +13,22 @@ from scarcegan.errors import UserError
 if TYPE_CHECKING:
     from scarcegan.pipeline.config import Config
 
-UNKNOWN_ACCOUNT = "000000000000"  # stands for the account while none is known: plans and rehearsals
+UNKNOWN_ACCOUNT = "000000000000"  # used in plans when the account is not known
 
-# AWS's TensorFlow images: jobs run in the first, endpoints serve with the second. In patch until 2027-07. Tags and not
-# digests: AWS mends what lies under them. Roles may pull from AWS's accounts only (Images in infra/toolchain.yaml).
+# AWS's TensorFlow images: jobs run in the first, endpoints serve with the second. Patched until 2027-07. Tags, not
+# digests, because AWS patches the images behind a tag. Roles may pull only from the accounts below, which are AWS's own
+# (Images in infra/toolchain.yaml).
 # https://docs.aws.amazon.com/deep-learning-containers/latest/devguide/what-is-dlc.html
 IMAGES = {
     "training": "tensorflow-training:2.21-cpu-py312-amzn2023-sagemaker",
     "inference": "tensorflow-inference:2.20-cpu-py312-amzn2023-sagemaker",
 }
-COMMON = "763104351884"
+COMMON_ACCOUNT = "763104351884"
 COMMON_REGIONS = """
     ap-northeast-1 ap-northeast-2 ap-south-1 ap-southeast-1 ap-southeast-2 ca-central-1 eu-central-1 eu-north-1
     eu-west-1 eu-west-2 eu-west-3 sa-east-1 us-east-1 us-east-2 us-west-1 us-west-2
 """
-IMAGE_ACCOUNTS = dict.fromkeys(COMMON_REGIONS.split(), COMMON) | {
+IMAGE_ACCOUNTS = dict.fromkeys(COMMON_REGIONS.split(), COMMON_ACCOUNT) | {
     "af-south-1": "626614931356",
     "ap-east-1": "871362719292",
     "ap-east-2": "975050140332",
@@ -55,7 +57,13 @@ BUCKET = re.compile(r"(?P<project>.+)-(?P<account>\d{12})-(?P<region>[a-z]{2}(-[
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one project in one account and region. Limits: role, function, rule 64; bucket, endpoint 63."""
+    """The names in AWS of one project in one account and region.
+
+    - project: SageMakerProjectName, at most 32 characters. AWS allows 64 characters for a role, function or rule, and
+      63 for a bucket or endpoint.
+    - account: 12 digits.
+    - region: such as eu-west-1.
+    """
 
     project: str
     account: str
@@ -63,7 +71,10 @@ class Names:
 
     @classmethod
     def of_bucket(cls, bucket: str) -> "Names":
-        """The names of the project that a bucket belongs to; UserError for a bucket of another kind."""
+        """Return the names of the project that a bucket belongs to, derived from the bucket's name.
+
+        Raises UserError for a bucket that is not named <project>-<account>-<region>.
+        """
         found = BUCKET.fullmatch(bucket)
         if not found:
             raise UserError(f"bucket '{bucket}' is not named <project>-<account>-<region>. Use the toolchain's bucket.")
@@ -71,31 +82,42 @@ class Names:
 
     @property
     def partition(self) -> str:
-        """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html"""
+        """The AWS partition of the region, the second part of every ARN: aws, aws-cn or aws-us-gov.
+
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+        """
         special = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
         return next((name for start, name in special.items() if self.region.startswith(start)), "aws")
 
     @property
     def bucket(self) -> str:
-        """Code, wheels, outputs of runs, packages, data capture."""
+        """The project's S3 bucket: code, wheels, outputs of runs, model packages, data capture."""
         return f"{self.project}-{self.account}-{self.region}"
 
     def uri(self, *parts: str) -> str:
+        """Return an address in the project's bucket: the parts joined with slashes after s3://<bucket>."""
         return "/".join([f"s3://{self.bucket}", *parts])
 
     def pipeline(self, name: str) -> str:
-        """A SageMaker pipeline: training, scoring."""
+        """Return the name of a SageMaker pipeline or CodePipeline of the project, such as training or deploy."""
         return f"{self.project}-{name}"
 
     def role(self, actor: str) -> str:
-        """One role per actor. Roles are global, so the region is part of the name."""
+        """Return the name of the IAM role of an actor, such as job or endpoint.
+
+        Roles are global in an account, so the region is part of the name.
+        """
         return f"{self.project}-{self.region}-{actor}"
 
     def role_arn(self, actor: str) -> str:
+        """Return the ARN of the IAM role of an actor, such as job or endpoint."""
         return f"arn:{self.partition}:iam::{self.account}:role/{self.role(actor)}"
 
     def image(self, kind: str) -> str:
-        """The URI of AWS's TensorFlow image for `training` or `inference`; UserError where AWS keeps none."""
+        """Return the URI of AWS's TensorFlow image in the region. kind: training or inference.
+
+        Raises UserError for a region whose account of images is not in IMAGE_ACCOUNTS.
+        """
         account = IMAGE_ACCOUNTS.get(self.region)
         if account is None:
             raise UserError(
@@ -107,31 +129,33 @@ class Names:
 
     @property
     def register_function(self) -> str:
-        """The Lambda function behind the register step."""
+        """The name of the Lambda function that runs the register step."""
         return f"{self.project}-register"
 
     @property
     def register_function_arn(self) -> str:
+        """The ARN of the Lambda function that runs the register step."""
         return self.arn("lambda", f"function:{self.register_function}")
 
     @property
     def key_alias_arn(self) -> str:
-        """The KMS key of everything this project writes."""
+        """The ARN of the alias of the KMS key that encrypts everything the project writes."""
         return self.arn("kms", f"alias/{self.project}")
 
     def endpoint(self, stage: str) -> str:
-        """The served model of a stage: staging, production."""
+        """Return the name of the SageMaker endpoint of a stage: staging or production."""
         return f"{self.project}-{stage}"
 
     def stack(self, name: str) -> str:
-        """A CloudFormation stack: toolchain, pipeline, staging, production."""
+        """Return the name of a CloudFormation stack: toolchain, pipeline, staging or production."""
         return f"{self.project}-{name}"
 
     def parameter(self, name: str) -> str:
-        """An SSM parameter, such as champion or staging/version."""
+        """Return the full name of an SSM parameter of the project, such as champion or staging/version."""
         return f"/{self.project}/{name}"
 
     def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of a resource in the project's account and region, such as ("lambda", "function:x")."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 

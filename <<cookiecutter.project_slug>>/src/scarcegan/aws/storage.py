@@ -1,6 +1,6 @@
-"""Objects in S3: listed, read, written (also only if absent or unchanged), fetched into folders.
+"""Objects in S3: list, read, write, write only if unchanged, delete, and download into folders.
 
-The S3 client is handed in, so this file needs nothing but Python's own library.
+The S3 client is passed in, so this file imports Python's own library only.
 """
 
 import json
@@ -11,22 +11,25 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scarcegan.aws.archive import unpack
-from scarcegan.aws.client import Aws, known
+from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.errors import UserError
 
-CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
-OTHER = "application/octet-stream"
+CHANGED_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
+BINARY = "application/octet-stream"
 
 
 class Changed(Exception):
-    """Somebody else has written or removed the object in the meantime."""
+    """The object in S3 was written or removed by somebody else since it was read."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket through one S3 client. Keys are without a leading slash.
+    """One S3 bucket, reached through one boto3 client. Keys have no leading slash.
 
-    owner: the account it must belong to: S3 refuses a bucket of the same name in another account. Empty: any account.
+    - s3: the boto3 S3 client.
+    - name: of the bucket.
+    - owner: the account that the bucket must belong to; S3 then denies access to a bucket of the same name in another
+      account. "" accepts any account.
     """
 
     s3: Any
@@ -38,105 +41,117 @@ class Bucket:
         return {"ExpectedBucketOwner": self.owner} if self.owner else {}
 
     def uri(self, key: str) -> str:
-        """The s3:// address of a key."""
+        """Return the s3:// address of a key."""
         return f"s3://{self.name}/{key}"
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of exactly this key."""
-        return known(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
+        """Whether an object with exactly this key exists."""
+        return none_if_missing(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
 
     def listing(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """S3's entry (Key, Size, ETag, …) of every object below a prefix."""
+        """Yield an entry as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix."""
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             yield from page.get("Contents", [])
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The key of every object below a prefix."""
+        """Yield every key that begins with a prefix."""
         for item in self.listing(prefix):
             yield item["Key"]
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """The names of the folders below a prefix that ends in a slash."""
+        """Yield the name of every folder directly below a prefix, without the prefix. The prefix ends in a slash."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
         for page in pages:
             for item in page.get("CommonPrefixes", []):
                 yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
     def read_json(self, key: str) -> tuple[Any, str] | None:
-        """The value and its ETag, or None where there is no such object."""
-        found = known(lambda: self.s3.get_object(Bucket=self.name, Key=key))
+        """Read an object that holds JSON. Returns its value and its ETag, or None when there is no such object."""
+        found = none_if_missing(lambda: self.s3.get_object(Bucket=self.name, Key=key))
         if found is None:
             return None
         return json.loads(found["Body"].read()), found["ETag"]
 
     def write_json(self, key: str, value: Any, etag: str = "") -> str:
-        """Replace the object with that ETag, or write a new one; give the new ETag. Changed when it is another by now.
+        """Write a value as JSON, unless somebody else has written the object since. Returns the new ETag.
+
+        - etag: of the object to replace; "" for an object that must not exist yet.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+
+        Raises Changed when the object has another ETag by now, is gone, or exists although `etag` is "".
         """
         body = (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        with unchanged():
+        with conditional_write():
             written = self.s3.put_object(
                 Bucket=self.name, Key=key, Body=body, ContentType="application/json", **condition
             )
         return str(written["ETag"])
 
     def remove_unchanged(self, key: str, etag: str) -> None:
-        """Remove the object with that ETag; Changed when it is another by now."""
-        with unchanged():
+        """Delete an object if it still has this ETag.
+
+        Raises Changed when it has another ETag by now, or is gone.
+        """
+        with conditional_write():
             self.s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag)
 
     def put(self, key: str, path: Path) -> None:
-        """Upload a file; its ending says the content type. The bucket's default encryption applies."""
+        """Upload a file to a key. The ending of the key sets the content type; the bucket's encryption applies."""
         with path.open("rb") as file:
             self.put_bytes(key, file)
 
     def put_bytes(self, key: str, body: Any) -> None:
-        """Upload bytes, or an open binary file."""
-        kind = {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, OTHER)
+        """Upload bytes, or an open binary file, to a key. The ending of the key sets the content type."""
+        kind = {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, BINARY)
         self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=kind, **self._owned)
 
     def remove(self, key: str) -> None:
-        """Delete the object; nothing happens when there is none."""
+        """Delete an object; does nothing when it does not exist."""
         self.s3.delete_object(Bucket=self.name, Key=key)
 
     def get(self, key: str, target: Path) -> Path:
-        """Download an object into a file, making its folder; returns the file."""
+        """Download an object into a file, whose folder is made if needed. Returns the path of the file.
+
+        Raises botocore's ClientError when the object does not exist.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:  # in pieces, so that a model of any size fits into a small function
+        with target.open("wb") as file:  # 1 MiB at a time, so that a large model fits into a small Lambda function
             for piece in self.s3.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(1 << 20):
                 file.write(piece)
         return target
 
 
-def project_bucket(door: Aws) -> Bucket:
-    """The project's bucket; one of that name in another account is refused."""
-    return Bucket(door.client("s3"), door.names.bucket, door.names.account)
+def project_bucket(aws: Aws) -> Bucket:
+    """Return the project's bucket. S3 denies access to it if it belongs to another account than the project's."""
+    return Bucket(aws.client("s3"), aws.names.bucket, aws.names.account)
 
 
-class unchanged:
-    """A block of conditional writes: what S3 answers when the condition does not hold becomes Changed."""
+class conditional_write:
+    """Context manager for conditional writes: raises Changed when S3 answers that the condition does not hold."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         from botocore.exceptions import ClientError
 
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] in CHANGED:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in CHANGED_CODES:
             raise Changed from error
 
 
-def fetch(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-    """Download a .tar.gz (unpacked) or every object below a prefix into a folder; returns the folder.
+def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
+    """Download from S3 into a folder: a .tar.gz, which is unpacked, or every object below a prefix. Returns the folder.
 
+    - s3: a boto3 S3 client.
     - uri: s3://bucket/key.tar.gz, or s3://bucket/prefix.
-    - below: of an archive, the folder inside it whose content is wanted; empty: all of it.
-    - only: of a prefix, the names of the top folders or files that are wanted; empty: all.
+    - below: for a .tar.gz, unpack only what lies in this folder of it; "" unpacks everything.
+    - only: for a prefix, the names of the folders or files directly below it to download; empty downloads everything.
 
-    Raises UserError when nothing is there, or when a name would lead out of the folder.
+    Raises UserError when nothing is there, when a key leads out of the folder, or when `uri` is not an S3 address;
+    tarfile.TarError for an archive that holds a link or leads out of the folder.
     """
-    name, prefix = location(uri)
+    name, prefix = split_s3_uri(uri)
     bucket, prefix = Bucket(s3, name), prefix.rstrip("/")
     if prefix.endswith(".tar.gz"):
         archive = bucket.get(prefix, folder.with_name(f"{folder.name}.tar.gz"))
@@ -147,29 +162,32 @@ def fetch(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str
         for key in bucket.keys(start):
             name = key.removeprefix(start)
             if not key.endswith("/") and (not only or name.partition("/")[0] in only):
-                bucket.get(key, inside(folder, name))
+                bucket.get(key, path_below(folder, name))
     if not folder.is_dir():
-        raise UserError(f"{uri}: nothing there. Look at the step that writes it, then start the execution again.")
+        raise UserError(f"{uri}: nothing there. Check the step that writes it, then start the execution again.")
     return folder
 
 
-def inside(folder: Path, name: str) -> Path:
-    """Where an object lies below a folder; UserError for a name that leads out of it, as S3 takes any."""
+def path_below(folder: Path, name: str) -> Path:
+    """Return the path of a name below a folder. S3 allows any name, so "../x" and "/x" are refused.
+
+    Raises UserError for a name that leads out of the folder.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise UserError(
-            f"'{name}' in S3 leads out of the folder it is fetched into, so nothing more was fetched. This project "
-            "writes no such name: find out who did, then delete the object."
+            f"'{name}' in S3 leads out of the folder it is downloaded into, so nothing more was downloaded. This "
+            "project writes no such name: find out who did, then delete the object."
         )
     return folder / path
 
 
-def location(uri: str) -> tuple[str, str]:
-    """The bucket and the key of an S3 address: s3://bucket/some/key -> ("bucket", "some/key").
+def split_s3_uri(uri: str) -> tuple[str, str]:
+    """Split an S3 address into bucket and key: s3://bucket/some/key -> ("bucket", "some/key").
 
-    Raises UserError for anything else.
+    Raises UserError for text that is not an S3 address.
     """
     found = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
     if not found:
-        raise UserError(f"'{uri}' is not an address in S3. Give one such as s3://bucket/folder.")
+        raise UserError(f"'{uri}' is not an S3 address. Give one such as s3://bucket/folder.")
     return found[1], found[2]

@@ -38,7 +38,7 @@ def aws_connection(context: typer.Context) -> "Iterator[Aws]":
 
     config = workspace(context).config
     with client.errors_as_sentences(config):
-        yield client.connect(config)
+        yield client.connect_to_aws(config)
 
 
 def errors_as_sentences(project: "Workspace", cloud: bool) -> AbstractContextManager[None]:

@@ -35,7 +35,7 @@ def aws_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRe
     with client.errors_as_sentences(config):
         from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-        aws = client.connect(config)
+        aws = client.connect_to_aws(config)
         yield aws, SageMakerRegistry(aws.names, config.project.model_package_group, aws.session)
 
 

@@ -194,7 +194,7 @@ def write(prepared: Prepared, folder: Path) -> list[Path]:
 
 
 def gather(
-    door: Aws,
+    aws: Aws,
     registry: "SageMakerRegistry",
     config: Config,
     root: Path,
@@ -206,9 +206,9 @@ def gather(
     package = choose(registry, wanted)
     around = Surroundings(
         package_arn=registry.arn(package.version),
-        key_arn=client.published(door, "key"),
-        topic_arn=client.published(door, "topic"),
-        code_key=upload_function(door, root),
+        key_arn=client.require_ssm_parameter(aws, "key"),
+        topic_arn=client.require_ssm_parameter(aws, "topic"),
+        code_key=upload_function(aws, root),
         release=release,
         project_id=project_id,
     )
@@ -217,19 +217,19 @@ def gather(
         return prepare(config, package, folder, registry.champion(), around)
 
 
-def upload_function(door: Aws, root: Path) -> str:
+def upload_function(aws: Aws, root: Path) -> str:
     """Where the rare-share function's code lies in the bucket."""
     from scarcegan.sagemaker import bundle, upsert
 
     [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
-    upsert.upload_if_absent(project_bucket(door), key, code, lambda line: None)
+    upsert.upload_if_absent(project_bucket(aws), key, code, lambda line: None)
     return key
 
 
-def promote(door: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False) -> ModelPackage:
+def promote(aws: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False) -> ModelPackage:
     """Make the version that production serves the champion. UserError when production serves another one."""
     package = choose(registry, str(version))
-    served_now = client.look_up(door, "production/version")
+    served_now = client.find_ssm_parameter(aws, "production/version")
     if served_now != str(version):
         raise UserError(
             f"production serves version {served_now or 'none'}, not {version}, so the champion stays. "
@@ -244,34 +244,36 @@ def roll_back(registry: Registry, names: Names, version: int) -> dict[str, Any]:
     return {"name": names.pipeline(DEPLOY), "variables": [{"name": "VERSION", "value": str(package.version)}]}
 
 
-def start_deploy(door: Aws, request: Mapping[str, Any]) -> str:
+def start_deploy(aws: Aws, request: Mapping[str, Any]) -> str:
     """Start the deploy pipeline; the id of its execution."""
     from botocore.exceptions import ClientError
 
     try:
-        return door.client("codepipeline").start_pipeline_execution(**request)["pipelineExecutionId"]
+        return aws.client("codepipeline").start_pipeline_execution(**request)["pipelineExecutionId"]
     except ClientError as error:
         if error.response["Error"]["Code"] != "PipelineNotFoundException":
             raise
         raise UserError(
-            f"there is no CodePipeline '{request['name']}' in {door.names.region}: the toolchain makes it. "
-            f"Deploy infra/toolchain.yaml as {door.names.stack('toolchain')} first."
+            f"there is no CodePipeline '{request['name']}' in {aws.names.region}: the toolchain makes it. "
+            f"Deploy infra/toolchain.yaml as {aws.names.stack('toolchain')} first."
         ) from error
 
 
-def status(door: Aws) -> list[dict[str, Any]]:
+def status(aws: Aws) -> list[dict[str, Any]]:
     """A row per stage: the version it should serve, its endpoint, and whether that runs as its stack wants."""
-    return [{"stage": stage, **stage_status(door, stage)} for stage in STAGES]
+    return [{"stage": stage, **stage_status(aws, stage)} for stage in STAGES]
 
 
-def stage_status(door: Aws, stage: str) -> dict[str, Any]:
+def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
     from scarcegan.release import smoke
 
-    found: dict[str, Any] = {name: client.look_up(door, f"{stage}/{name}") for name in ("version", "endpoint")}
+    found: dict[str, Any] = {
+        name: client.find_ssm_parameter(aws, f"{stage}/{name}") for name in ("version", "endpoint")
+    }
     if not found["endpoint"]:
         return {**found, "state": "nothing released yet"}
     try:
-        smoke.verify(door, stage)
+        smoke.verify(aws, stage)
         return {**found, "state": "in service"}
     except UserError as error:
         return {**found, "state": str(error)}

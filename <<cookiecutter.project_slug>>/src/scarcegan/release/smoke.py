@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scarcegan.aws.client import Aws, known
+from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.statistics import typical_row
@@ -50,11 +50,11 @@ def sample_of(package: Path) -> Sample:
 # -- asking ---------------------------------------------------------------------------------------------------------
 
 
-def endpoint(door: Aws, stage: str) -> Ask:
+def endpoint(aws: Aws, stage: str) -> Ask:
     """Asks a stage's endpoint in AWS. https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html"""
     from botocore.exceptions import ClientError
 
-    runtime, name = door.client("sagemaker-runtime"), door.names.endpoint(stage)
+    runtime, name = aws.client("sagemaker-runtime"), aws.names.endpoint(stage)
 
     def ask(body: str, kind: str) -> tuple[int, str]:
         try:
@@ -185,17 +185,17 @@ def refusal(ask: Ask, words: str, body: str) -> str:
 # -- is it the wanted one? ------------------------------------------------------------------------------------------
 
 
-def verify(door: Aws, stage: str, version: int | None = None) -> dict[str, str]:
+def verify(aws: Aws, stage: str, version: int | None = None) -> dict[str, str]:
     """The outputs of a stage's stack, once its endpoint is seen to run the config they name. UserError otherwise.
 
     version: which the stack must be of.
 
     CloudFormation can report success after SageMaker has rolled the endpoint back because an alarm rang.
     """
-    wanted = outputs(door, stage)
+    wanted = outputs(aws, stage)
     if version is not None and wanted["Version"] != str(version):
         raise UserError(f"{stage} is of version {wanted['Version']}, not {version}: another release came between.")
-    found = describe(door, wanted["EndpointName"])
+    found = describe(aws, wanted["EndpointName"])
     name, state, runs = wanted["EndpointName"], found["EndpointStatus"], found["EndpointConfigName"]
     if state != "InService":
         reason = f" ({found['FailureReason']})" if found.get("FailureReason") else ""
@@ -203,23 +203,23 @@ def verify(door: Aws, stage: str, version: int | None = None) -> dict[str, str]:
     if runs != wanted["EndpointConfigName"]:
         raise UserError(
             f"endpoint {name} was rolled back: it runs {runs}, wanted was {wanted['EndpointConfigName']} with version "
-            f"{wanted['Version']}. Look which alarm {door.names.stack(stage)}-… rang in CloudWatch, then release again."
+            f"{wanted['Version']}. Look which alarm {aws.names.stack(stage)}-… rang in CloudWatch, then release again."
         )
     return wanted
 
 
-def describe(door: Aws, name: str) -> dict[str, Any]:
+def describe(aws: Aws, name: str) -> dict[str, Any]:
     """SageMaker's description of an endpoint. Raises UserError when somebody has deleted it."""
-    found = known(lambda: door.client("sagemaker").describe_endpoint(EndpointName=name))
+    found = none_if_missing(lambda: aws.client("sagemaker").describe_endpoint(EndpointName=name))
     if found is None:
         raise UserError(f"endpoint {name} is gone, though its stack is there. Delete the stack, then release.")
     return found
 
 
-def outputs(door: Aws, stage: str) -> dict[str, str]:
+def outputs(aws: Aws, stage: str) -> dict[str, str]:
     """The outputs of a stage's stack; UserError while there is none."""
-    stack = door.names.stack(stage)
-    answer = known(lambda: door.client("cloudformation").describe_stacks(StackName=stack))
+    stack = aws.names.stack(stage)
+    answer = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=stack))
     if answer is None:
         raise UserError(f"there is no stack '{stack}': nothing was released to {stage} yet.")
     found = answer["Stacks"][0]

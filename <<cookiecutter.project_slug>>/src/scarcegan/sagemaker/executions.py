@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.aws import storage
-from scarcegan.aws.client import Aws, known
+from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker.pipelines import PIPELINES, not_there, pipeline_of
@@ -66,47 +66,47 @@ class Status:
         return {step.kind for step in self.steps if step.status == "Failed"} == {"Fail"}
 
 
-def find(door: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
+def find(aws: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
     """ARN of an execution: given as ARN, by its id, or the newest of a pipeline (training unless named)."""
     if execution and execution.startswith("arn:"):
         return execution
     if execution:
-        return by_id(door, execution, pipeline)
+        return by_id(aws, execution, pipeline)
     name = pipeline or "training"
-    found = executions(door, name, 1)
+    found = executions(aws, name, 1)
     if not found:
-        raise UserError(f"the pipeline {door.names.pipeline(name)} has never run. Type: scarcegan start")
+        raise UserError(f"the pipeline {aws.names.pipeline(name)} has never run. Type: scarcegan start")
     return found[0]["PipelineExecutionArn"]
 
 
-def by_id(door: Aws, execution: str, pipeline: str | None) -> str:
+def by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
     """ARN of the execution of that id, in the named pipeline or in any; UserError when there is none."""
-    sagemaker = door.client("sagemaker")
+    sagemaker = aws.client("sagemaker")
     for name in [pipeline] if pipeline else PIPELINES:
-        arn = door.names.arn("sagemaker", f"pipeline/{door.names.pipeline(name)}/execution/{execution}")
-        if known(partial(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)) is not None:
+        arn = aws.names.arn("sagemaker", f"pipeline/{aws.names.pipeline(name)}/execution/{execution}")
+        if none_if_missing(partial(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)) is not None:
             return arn
     raise UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
 
 
-def executions(door: Aws, name: str, newest: int) -> list[dict[str, Any]]:
+def executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
     """Summaries of the newest executions of a pipeline, newest first; UserError when there is no such pipeline."""
     pipeline_of(name, Config())
-    asked = {"PipelineName": door.names.pipeline(name), "SortBy": "CreationTime", "SortOrder": "Descending"}
-    found = known(lambda: door.client("sagemaker").list_pipeline_executions(**asked, MaxResults=newest))
+    asked = {"PipelineName": aws.names.pipeline(name), "SortBy": "CreationTime", "SortOrder": "Descending"}
+    found = none_if_missing(lambda: aws.client("sagemaker").list_pipeline_executions(**asked, MaxResults=newest))
     if found is None:
-        raise not_there(door, name)
+        raise not_there(aws, name)
     return found["PipelineExecutionSummaries"]
 
 
-def watch(door: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[Status, list[StepStatus]]]:
+def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[Status, list[StepStatus]]]:
     """Ask for the status of an execution every `seconds` until it has ended.
 
     Yields the status, and those of its steps whose line has changed: at first, after each change, and at the end.
     """
     before: set[str] = set()
     while True:
-        found = status(door, arn)
+        found = status(aws, arn)
         changed = [step for step in found.steps if step.line not in before]
         if changed or found.ended:
             yield found, changed
@@ -116,9 +116,9 @@ def watch(door: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[
         time.sleep(seconds)
 
 
-def status(door: Aws, arn: str) -> Status:
+def status(aws: Aws, arn: str) -> Status:
     """An execution with its steps, and what the training job measured."""
-    about = door.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+    about = aws.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
     begun = about["CreationTime"]
     ended = about["LastModifiedTime"] if about["PipelineExecutionStatus"] in ENDED else datetime.now(UTC)
     _, pipeline, _, execution = arn.rsplit(":", 1)[1].split("/")
@@ -130,18 +130,18 @@ def status(door: Aws, arn: str) -> Status:
         minutes(begun, ended) or 0.0,
         arn,
         about.get("FailureReason", ""),
-        [step_status(door, step) for step in raw_steps(door, arn)],
+        [step_status(aws, step) for step in raw_steps(aws, arn)],
     )
 
 
-def raw_steps(door: Aws, arn: str) -> list[dict[str, Any]]:
+def raw_steps(aws: Aws, arn: str) -> list[dict[str, Any]]:
     """The steps begun so far as SageMaker lists them, first to last."""
-    pages = door.client("sagemaker").get_paginator("list_pipeline_execution_steps")
+    pages = aws.client("sagemaker").get_paginator("list_pipeline_execution_steps")
     listed = pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending")
     return [step for page in listed for step in page["PipelineExecutionSteps"]]
 
 
-def step_status(door: Aws, step: Mapping[str, Any]) -> StepStatus:
+def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
     about = step.get("Metadata", {})
     arn = job(step)
     return StepStatus(
@@ -153,7 +153,7 @@ def step_status(door: Aws, step: Mapping[str, Any]) -> StepStatus:
         step.get("AttemptCount", 1),
         step.get("FailureReason") or about.get("Fail", {}).get("ErrorMessage", ""),
         arn,
-        training_metrics(door, arn) if ":training-job/" in arn else {},
+        training_metrics(aws, arn) if ":training-job/" in arn else {},
     )
 
 
@@ -167,21 +167,21 @@ def minutes(begun: datetime | None, ended: datetime | None) -> float | None:
     return round((ended - begun).total_seconds() / 60, 1) if begun and ended else None
 
 
-def training_metrics(door: Aws, arn: str) -> dict[str, float]:
+def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
     """The last value of each metric that the training job's log lines told."""
     name = arn.rsplit("/", 1)[1]
-    about = known(lambda: door.client("sagemaker").describe_training_job(TrainingJobName=name)) or {}
+    about = none_if_missing(lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name)) or {}
     return {metric["MetricName"]: metric["Value"] for metric in about.get("FinalMetricDataList", [])}
 
 
-def log_lines(door: Aws, arn: str, step: str | None = None) -> Iterator[str]:
+def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
     """What the step's job or function has logged so far. step: default the one that failed, else the latest.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
     """
-    place = log_place(choose(raw_steps(door, arn), step))
-    pages = iter(door.client("logs").get_paginator("filter_log_events").paginate(**place))
-    first: Mapping[str, Any] | None = known(lambda: next(pages, {"events": []}))
+    place = log_place(choose(raw_steps(aws, arn), step))
+    pages = iter(aws.client("logs").get_paginator("filter_log_events").paginate(**place))
+    first: Mapping[str, Any] | None = none_if_missing(lambda: next(pages, {"events": []}))
     if first is None:
         raise UserError("nothing is logged yet: the job is being prepared. Type the command again later.")
     yield from (event["message"].rstrip("\n") for page in chain([first], pages) for event in page["events"])
@@ -214,14 +214,14 @@ def epoch(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def stop(door: Aws, arn: str) -> None:
+def stop(aws: Aws, arn: str) -> None:
     """Ask an execution to stop: its running jobs are stopped too, what is finished stays."""
-    door.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
+    aws.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
 
 
-def changed_parameters(door: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
+def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
     """Parameters an execution was given that differ from the pipeline's defaults; fingerprints of data left out."""
-    pages = door.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
+    pages = aws.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
     given = [item for page in pages.paginate(PipelineExecutionArn=arn) for item in page["PipelineParameters"]]
     return {
         item["Name"]: item["Value"]
@@ -230,27 +230,27 @@ def changed_parameters(door: Aws, arn: str, defaults: Mapping[str, Any]) -> dict
     }
 
 
-def fetch(door: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
+def fetch(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
     """Copy one output of a step into a folder, also when it came from the cache of an earlier execution.
 
     UserError when the step has not succeeded in this execution, or has no such output.
     """
-    found = next((s for s in raw_steps(door, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
+    found = next((s for s in raw_steps(aws, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
     if found is None:
         raise UserError(f"step '{step}' has not succeeded in execution {arn.rsplit('/', 1)[1]}. See: scarcegan status")
     if not job(found) and "CacheHitResult" in found:
-        return fetch(door, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
+        return fetch(aws, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
     kind, _, name = job(found).rsplit(":", 1)[1].partition("/")
     if kind == "training-job":
-        return fetch_from_model(door, name, output, folder)
-    about = door.client("sagemaker").describe_processing_job(ProcessingJobName=name)
+        return fetch_from_model(aws, name, output, folder)
+    about = aws.client("sagemaker").describe_processing_job(ProcessingJobName=name)
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
     if output not in outputs:
         raise UserError(f"step '{step}' has no output '{output}'. It has: {', '.join(outputs)}.")
-    return storage.fetch(door.client("s3"), outputs[output], folder)
+    return storage.download(aws.client("s3"), outputs[output], folder)
 
 
-def fetch_from_model(door: Aws, training_job: str, output: str, folder: Path) -> Path:
+def fetch_from_model(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
     """One output of a training job: a folder of its model.tar.gz."""
-    about = door.client("sagemaker").describe_training_job(TrainingJobName=training_job)
-    return storage.fetch(door.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)
+    about = aws.client("sagemaker").describe_training_job(TrainingJobName=training_job)
+    return storage.download(aws.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scarcegan.aws.client import Aws, known
+from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
@@ -48,27 +48,27 @@ def pipeline_of(name: str, config: Config) -> Pipeline:
     return definition.training(config) if name == "training" else definition.scoring(config)
 
 
-def find_pipeline(door: Aws, name: str) -> dict[str, Any] | None:
+def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
     """SageMaker's description of a pipeline of the project, or None before the first `scarcegan upsert`.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
     """
-    return known(lambda: door.client("sagemaker").describe_pipeline(PipelineName=door.names.pipeline(name)))
+    return none_if_missing(lambda: aws.client("sagemaker").describe_pipeline(PipelineName=aws.names.pipeline(name)))
 
 
-def not_there(door: Aws, name: str) -> UserError:
+def not_there(aws: Aws, name: str) -> UserError:
     """The error for a pipeline that SageMaker does not know yet."""
     return UserError(
-        f"there is no pipeline '{door.names.pipeline(name)}' in {door.names.region} (account {door.names.account}) "
+        f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) "
         "yet. Type: scarcegan upsert"
     )
 
 
-def deployed_parameters(door: Aws, name: str) -> dict[str, Any]:
+def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
     """Parameter -> default of a pipeline as it is in AWS. Raises UserError when it is not there yet."""
-    found = find_pipeline(door, name)
+    found = find_pipeline(aws, name)
     if found is None:
-        raise not_there(door, name)
+        raise not_there(aws, name)
     return parameter_defaults(json.loads(found["PipelineDefinition"]))
 
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scarcegan.aws.names import Names
-from scarcegan.aws.storage import location
+from scarcegan.aws.storage import split_s3_uri
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
 from scarcegan.model.saved import model_folders
@@ -38,7 +38,7 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     Raises UserError for an event that lacks something, a closed gate, a model without evaluation or baseline.
     """
     check_event(event)
-    names = Names.of_bucket(location(event["packages_out"])[0])
+    names = Names.of_bucket(split_s3_uri(event["packages_out"])[0])
     registry = SageMakerRegistry(
         names, event["group"], made_by=event.get("execution_arn", ""), patience_seconds=patience(context)
     )

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from scarcegan.aws.client import Aws
-from scarcegan.aws.storage import Bucket, location
+from scarcegan.aws.storage import Bucket, split_s3_uri
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.config import Config
@@ -74,7 +74,7 @@ def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, st
                 f"(it has: {', '.join(base.parameters)}). {move}"
             )
         if value and parameter.endswith("Uri"):
-            location(value)
+            split_s3_uri(value)
 
 
 def is_parameter(change: str) -> bool:
@@ -136,25 +136,25 @@ def changes_nothing(base: ConfiguredPipeline, change: str) -> UserError:
     )
 
 
-def complete(plan: StartPlan, base: ConfiguredPipeline, door: Aws) -> StartPlan:
+def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     """The plan with what AWS knows: newer values of config.yaml, and which data lies in S3. Only reads.
 
     - base: the pipeline as config.yaml has it.
 
     Raises UserError when the pipeline is not in AWS yet, lacks a parameter of the plan, or has no data to read.
     """
-    known = {name: value_text(value) for name, value in deployed_parameters(door, plan.pipeline).items()}
+    known = {name: value_text(value) for name, value in deployed_parameters(aws, plan.pipeline).items()}
     unknown = sorted(plan.parameters.keys() - known.keys())
     if unknown:
         raise UserError(
-            f"the pipeline {door.names.pipeline(plan.pipeline)} has no parameter {', '.join(unknown)} "
+            f"the pipeline {aws.names.pipeline(plan.pipeline)} has no parameter {', '.join(unknown)} "
             f"(it has: {', '.join(known)}). If config.yaml or the code is newer than it, type: scarcegan upsert"
         )
     present = of_config(base)
     newer = {k: v for k, v in present.items() if k not in plan.parameters and known.get(k, v) != v}
     notes = [f"config.yaml says {k}={v}, the pipeline's default is {known[k]}: passed" for k, v in newer.items()]
     given = {**newer, **plan.parameters}
-    given |= data_parameters(door, base.pipeline, {**known, **given})
+    given |= data_parameters(aws, base.pipeline, {**known, **given})
     return StartPlan(plan.pipeline, given, tuple(notes))
 
 
@@ -169,7 +169,7 @@ def of_config(base: ConfiguredPipeline) -> dict[str, str]:
     return {key: value for key, value in {**found, **named}.items() if key not in others or key in named}
 
 
-def data_parameters(door: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
+def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
     """A fingerprint parameter per source, since SageMaker's cache does not see new data behind an unchanged address;
     and the address of the empty folder for an optional source that is not there.
 
@@ -182,11 +182,11 @@ def data_parameters(door: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> 
         key, mark = parameters.uri_name(source), parameters.fingerprint_name(source)
         if key not in known:
             continue  # the pipeline is older than this source
-        there, digest = listing(door, known[key])
+        there, digest = listing(aws, known[key])
         if not digest and source not in pipeline.optional:
             raise nothing_there(source, key, known[key])
         if not there:
-            found[key] = door.names.uri("empty", "")
+            found[key] = aws.names.uri("empty", "")
         found[mark] = digest or parameters.NO_FINGERPRINT
     return found
 
@@ -204,12 +204,12 @@ def nothing_there(source: str, key: str, uri: str) -> NoData:
     return NoData(f"{uri}: no {source} there. {move}; or name another place: --set {key}=s3://…")
 
 
-def listing(door: Aws, uri: str) -> tuple[bool, str]:
+def listing(aws: Aws, uri: str) -> tuple[bool, str]:
     """Whether anything lies below a URI, and a digest of names, sizes and ETags; "" when there are but marks and
     empty folders."""
-    bucket, prefix = location(uri)
+    bucket, prefix = split_s3_uri(uri)
     digest, there, some = sha256(), False, False
-    for item in Bucket(door.client("s3"), bucket).listing(prefix):
+    for item in Bucket(aws.client("s3"), bucket).listing(prefix):
         there = True
         if item["Key"].rsplit("/", 1)[-1][:1] not in ("", "."):
             some = True
@@ -217,13 +217,13 @@ def listing(door: Aws, uri: str) -> tuple[bool, str]:
     return there, digest.hexdigest()[:16] if some else ""
 
 
-def start(plan: StartPlan, door: Aws) -> str:
+def start(plan: StartPlan, aws: Aws) -> str:
     """Start an execution; returns its ARN.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """
-    answer = door.client("sagemaker").start_pipeline_execution(
-        PipelineName=door.names.pipeline(plan.pipeline),
+    answer = aws.client("sagemaker").start_pipeline_execution(
+        PipelineName=aws.names.pipeline(plan.pipeline),
         PipelineParameters=[{"Name": name, "Value": value} for name, value in sorted(plan.parameters.items())],
     )
     return answer["PipelineExecutionArn"]

@@ -96,14 +96,14 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
     )
 
 
-def with_volume_key(config: Config, door: Aws) -> Config:
+def with_volume_key(config: Config, aws: Aws) -> Config:
     """The settings with the ARN of the project's key, which the toolchain publishes: volumes take no alias.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
     """
     if config.cloud.volume_key != "project":
         return config
-    compiler = config.cloud.model_copy(update={"volume_key": client.published(door, "key")})
+    compiler = config.cloud.model_copy(update={"volume_key": client.require_ssm_parameter(aws, "key")})
     return config.model_copy(update={"cloud": compiler})
 
 
@@ -172,31 +172,31 @@ def lines(plan: Plan) -> list[str]:
     return [*found, "", f"These keys of config.yaml change nothing in AWS yet: {', '.join(WITHOUT_EFFECT)}"]
 
 
-def walk(plan: Plan, door: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
+def walk(plan: Plan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
     """Make AWS hold what the plan says. Safe to repeat, and to break off anywhere. Returns what was done."""
-    require_bucket(door)
-    bucket = project_bucket(door)
+    require_bucket(aws)
+    bucket = project_bucket(aws)
     uploaded = [key for key, body in sorted(plan.objects.items()) if upload_if_absent(bucket, key, body, say)]
     wheels = upload_wheels(plan, bucket, say)
     made = (
-        {} if upload_only else {made.name: put_pipeline(plan, door, name, say) for name, made in plan.pipelines.items()}
+        {} if upload_only else {made.name: put_pipeline(plan, aws, name, say) for name, made in plan.pipelines.items()}
     )
     return {"uploaded": uploaded, "wheels": wheels, "pipelines": made}
 
 
-def require_bucket(door: Aws) -> None:
+def require_bucket(aws: Aws) -> None:
     """UserError when the bucket is not there, or belongs to somebody else."""
     from botocore.exceptions import ClientError
 
     try:
-        door.client("s3").head_bucket(Bucket=door.names.bucket, ExpectedBucketOwner=door.names.account)
+        aws.client("s3").head_bucket(Bucket=aws.names.bucket, ExpectedBucketOwner=aws.names.account)
     except ClientError as error:
         if client.is_missing(error):
-            raise UserError(client.no_bucket(door.names)) from error
-        if error.response["Error"].get("Code") in client.DENIED:
+            raise UserError(client.missing_bucket_sentence(aws.names)) from error
+        if error.response["Error"].get("Code") in client.ACCESS_DENIED_CODES:
             raise UserError(
-                f"bucket {door.names.bucket} is closed to you: it is another account's, or you lack s3:ListBucket "
-                f"there (README, 'Permissions'). This project's account is {door.names.account}."
+                f"bucket {aws.names.bucket} is closed to you: it is another account's, or you lack s3:ListBucket "
+                f"there (README, 'Permissions'). This project's account is {aws.names.account}."
             ) from error
         raise
 
@@ -230,16 +230,16 @@ def upload_wheels(plan: Plan, bucket: Bucket, say: Say) -> int:
     return len(wheels)
 
 
-def put_pipeline(plan: Plan, door: Aws, name: str, say: Say) -> str:
+def put_pipeline(plan: Plan, aws: Aws, name: str, say: Say) -> str:
     """Create or update one SageMaker pipeline: created, changed or unchanged.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
     """
-    sagemaker, role = door.client("sagemaker"), plan.names.role_arn("pipeline")
+    sagemaker, role = aws.client("sagemaker"), plan.names.role_arn("pipeline")
     made = plan.pipelines[name]
     wanted = {"PipelineDefinition": made.definition, "RoleArn": role}
     tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
-    present = find_pipeline(door, name)
+    present = find_pipeline(aws, name)
     if present is None:
         say(f"create {made.name}")
         sagemaker.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)

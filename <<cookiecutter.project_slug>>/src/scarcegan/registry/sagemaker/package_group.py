@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from scarcegan.aws.client import known
+from scarcegan.aws.client import none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, ApprovalStatus, Decision, ModelPackage, iso
 from scarcegan.registry.sagemaker.package_facts import decisions_in
@@ -46,7 +46,7 @@ class Group:
 
     def find(self, arn: str) -> Response | None:
         """A package with all its fields, or None when there is none or it is being deleted."""
-        response = known(lambda: self.describe(arn))
+        response = none_if_missing(lambda: self.describe(arn))
         return None if response is None or response["ModelPackageStatus"] == "Deleting" else response
 
     def create(self, request: Mapping[str, Any]) -> str:

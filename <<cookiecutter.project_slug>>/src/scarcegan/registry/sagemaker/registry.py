@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from scarcegan.aws.archive import pack, unpack
-from scarcegan.aws.client import Aws, is_missing, known, refusal
+from scarcegan.aws.client import Aws, client_error_sentence, is_missing, none_if_missing
 from scarcegan.aws.names import Names
-from scarcegan.aws.storage import Bucket, Changed, fetch, inside, location
+from scarcegan.aws.storage import Bucket, Changed, download, path_below, split_s3_uri
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import (
     APPROVED,
@@ -126,12 +126,12 @@ class SageMakerRegistry:
         return self._bucket.uri(package_key(package.set_id, package.definition, path))
 
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-        """Download a channel from S3 into a folder, and return it; see aws/storage.py, fetch."""
-        return fetch(self.client("s3"), uri, folder, below, only)
+        """Download a channel from S3 into a folder, and return it; see aws/storage.py, download."""
+        return download(self.client("s3"), uri, folder, below, only)
 
     def put(self, path: Path, uri: str) -> None:
         """Upload a file under its own name. uri: the S3 folder."""
-        bucket, folder = location(uri)
+        bucket, folder = split_s3_uri(uri)
         Bucket(self.client("s3"), bucket).put(f"{folder.rstrip('/')}/{path.name}", path)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class SageMakerRegistry:
                 "Run its pipeline again to restore them."
             )
         for key in keys:
-            self._bucket.get(key, inside(folder, key.removeprefix(start)))
+            self._bucket.get(key, path_below(folder, key.removeprefix(start)))
         unpack(folder / MODEL, folder / "model")
         (folder / MODEL).unlink()
         described = folder / "package.json"
@@ -313,7 +313,7 @@ class SageMakerRegistry:
 
     def _champion(self) -> str:
         """The ARN of the champion, "" when there is none."""
-        found = known(lambda: self.client("ssm").get_parameter(Name=self.names.parameter("champion")))
+        found = none_if_missing(lambda: self.client("ssm").get_parameter(Name=self.names.parameter("champion")))
         return str(found["Parameter"]["Value"]) if found else ""
 
     def _caller(self) -> str:
@@ -361,4 +361,4 @@ class SageMakerRegistry:
                 raise UserError(
                     f"a package of {self.group} was deleted while it was being read. Type the same command again."
                 ) from error
-            raise UserError(refusal(error, self.names)) from error
+            raise UserError(client_error_sentence(error, self.names)) from error

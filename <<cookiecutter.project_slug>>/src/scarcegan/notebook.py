@@ -193,7 +193,10 @@ class CloudProject:
 
     @contextmanager
     def aws(self) -> "Iterator[Aws]":
-        """Context manager: connect to AWS; yields the connection. Errors of AWS become UserErrors."""
+        """Context manager: connect to AWS for the project, and yield the connection.
+
+        Raises UserError for errors of AWS inside the block, such as missing credentials.
+        """
         from scarcegan.aws import client
 
         with client.errors_as_sentences(self.workspace.config):

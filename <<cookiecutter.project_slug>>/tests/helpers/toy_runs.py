@@ -194,7 +194,7 @@ def orphan(release):
 
 
 def killed_at(where):
-    """A runner that is killed just before an entry is added, before outputs are handed out, or after."""
+    """A runner that is killed just before an entry is added to the cache, before outputs are linked, or after."""
     from scarcegan.local.cache import Cache
 
     name = "add" if where == "add" else "link_outputs"

@@ -33,7 +33,10 @@ PipelineName = Annotated[
 
 @contextmanager
 def aws_connection(context: typer.Context) -> "Iterator[Aws]":
-    """Context manager: connect to AWS for the project; yields the connection. Errors of AWS become UserErrors."""
+    """Context manager: connect to AWS for the project, and yield the connection.
+
+    Raises UserError for errors of AWS inside the block, such as missing credentials.
+    """
     from scarcegan.aws import client
 
     config = workspace(context).config
@@ -42,9 +45,9 @@ def aws_connection(context: typer.Context) -> "Iterator[Aws]":
 
 
 def errors_as_sentences(project: "Workspace", cloud: bool) -> AbstractContextManager[None]:
-    """Context manager for verbs with the option --cloud: with it, errors of AWS become UserErrors.
+    """Context manager for a verb with the option --cloud. With cloud=True it replaces errors of AWS by one sentence.
 
-    Raises UserError when --cloud is given and boto3 is not installed.
+    Raises UserError for these, and when cloud is True and boto3 is not installed.
     """
     if not cloud:
         return nullcontext()

@@ -25,9 +25,9 @@ release_app = typer.Typer(
 
 @contextmanager
 def aws_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRegistry]]":
-    """Context manager: connect to AWS; yields the connection and the project's registry there.
+    """Context manager: connect to AWS for the project, and yield the connection and the registry there.
 
-    Errors of AWS become UserErrors.
+    Raises UserError for errors of AWS inside the block, such as missing credentials.
     """
     from scarcegan.aws import client
 

@@ -78,7 +78,9 @@ class Execution:
     # The run as a whole
 
     def run_all(self, about: Mapping[str, Any], settings: Mapping[str, Any]) -> RunResult:
-        """Run until every step has an outcome, a step has failed or a signal has come; return how it ended.
+        """Run until every step has an outcome, and return how the run ended.
+
+        After a failure no further step starts, and those that run may finish; a signal stops them.
 
         about: the content of run.json when an earlier run is continued, else empty. settings: stored in run.json.
         """

@@ -173,7 +173,8 @@ def make_run_plan(
     if unknown or missing:
         raise UserError(
             f"the {pipeline.name} pipeline reads {', '.join(pipeline.sources)}; "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
+            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}. "
+            "Give it all its sources and no others."
         )
     paths = {name: Path(os.path.abspath(path)) for name, path in sources.items()}
     fingerprints = {name: fingerprint_source(path, runs_folder, f" (source '{name}')") for name, path in paths.items()}

@@ -75,9 +75,10 @@ def show_nothing(_event: Event) -> None:
 
 @contextmanager
 def errors_as_sentences(root: Path) -> Iterator[None]:
-    """Context manager: turn a full disk or a missing permission into a UserError that says what to do.
+    """Context manager: replace a system error that a user can correct (REFUSALS in errors.py) by one sentence.
 
-    root: named in the message when the system error names no file. Raises other system errors unchanged.
+    root: named in the message when the system error names no file.
+    Raises UserError for a full disk or a missing permission; other errors pass unchanged.
     """
     try:
         yield

@@ -135,10 +135,10 @@ def artifacts_folder(database: Path) -> Path:
 
 @contextmanager
 def errors_as_sentences(database: Path) -> Iterator[None]:
-    """Context manager: turn errors of MLflow and SQLite about a database file into a UserError of one sentence.
+    """Context manager: replace an error of MLflow or SQLite about a database file by one sentence.
 
-    These are the SYMPTOMS: a full disk, or a file that is locked, damaged, outdated or no database. Raises others
-    unchanged.
+    Raises UserError for a full disk and a file that is locked, damaged, outdated or no database (SYMPTOMS); other
+    errors pass unchanged.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import DBAPIError
@@ -162,5 +162,5 @@ SYMPTOMS = {
     "file is not a database": "this is not a SQLite database. Move the file away, then run the same command again.",
     "malformed": "the database is damaged. Move it away (runs and models in it are lost) or restore a copy.",
     "CREATE TABLE": "its program was killed, so it is incomplete. Move the file away, then run the same command again.",
-    "out-of-date database schema": "written by an older MLflow. Copy it, then run: mlflow db upgrade 'sqlite:///<path>'.",
+    "out-of-date database schema": "made by an older MLflow. Copy it, then run: mlflow db upgrade 'sqlite:///<path>'.",
 }

@@ -25,7 +25,7 @@ from scarcegan.registry.sagemaker.set_record import PACKAGES_PREFIX, Claim, Clai
 
 @dataclass(frozen=True)
 class Registration:
-    """Registers model sets in one group.
+    """Registers model sets in one model package group of SageMaker.
 
     name: the group's name.
     image: the image that serves the models.

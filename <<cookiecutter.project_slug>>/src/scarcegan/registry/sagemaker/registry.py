@@ -341,7 +341,10 @@ class SageMakerRegistry:
 
     @contextmanager
     def errors_as_sentences(self) -> Iterator[None]:
-        """Context manager: turn an error of AWS, or a claim lost to another process, into a one-sentence UserError."""
+        """Context manager: replace an error of AWS, or a claim lost to another process, by one sentence.
+
+        Raises UserError for these; other errors pass unchanged.
+        """
         from botocore.exceptions import ClientError
 
         try:

@@ -25,7 +25,7 @@ PARALLEL_READS = 8
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim of a process that is registering a set.
+    """The claim of a process that is registering a model set, stored in the set's record.
 
     token: a random name of this registration.
     until: when the claim expires, ISO 8601 in UTC.
@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Record:
-    """The record of a set.
+    """What S3 holds about a model set: its packages, and the claim of a process that is registering it.
 
     packages: for each package its ARN under "arn", and the values of RECORDED_FIELDS (package_group.py).
     claim: of the process that is registering the set, or None.
@@ -57,17 +57,20 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one model package group in a bucket. owner: account and name of the group, a part of each key."""
+    """Reads and writes the records of the model sets of one group, in a bucket.
+
+    owner: account and name of the model package group, a part of each S3 key.
+    """
 
     bucket: Bucket
     owner: str
 
     def key(self, set_id: str) -> str:
-        """The S3 key of the record of a set."""
+        """The S3 key of the record of a model set."""
         return f"{PACKAGES_PREFIX}{set_id}/set.{self.owner}.json"
 
     def read(self, set_id: str) -> Record | None:
-        """The record of a set, or None when there is none."""
+        """The record of a model set, or None when there is none."""
         found = self.bucket.read_json(self.key(set_id))
         if found is None:
             return None
@@ -76,14 +79,14 @@ class Records:
         return Record(tuple(value["packages"]), claim, etag)
 
     def all(self) -> dict[str, Record]:
-        """set_id -> record, for every set of this group."""
+        """set_id -> record, for every model set of this group."""
         names = list(self.bucket.folders(PACKAGES_PREFIX))
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             found = zip(names, pool.map(self.read, names), strict=True)
             return {name: record for name, record in found if record is not None}
 
     def write(self, set_id: str, record: Record) -> Record:
-        """Replace the record of a set and return it with its new etag.
+        """Replace the record of a model set and return it with its new etag.
 
         Raises Changed when the record is no longer the one that was read, as its etag tells.
         """
@@ -98,13 +101,13 @@ class Records:
             return there
 
     def remove(self, set_id: str, record: Record) -> None:
-        """Delete the record of a set. Raises Changed when it is no longer the one that was read."""
+        """Delete the record of a model set. Raises Changed when it is no longer the one that was read."""
         self.bucket.remove_unchanged(self.key(set_id), record.etag)
 
 
 @dataclass
 class ClaimedSet:
-    """A set that this process has claimed.
+    """A model set that this process has claimed, which means that no other process may register it now.
 
     record: the set's record as it was read or written last.
     expired_claim: the expired claim of another process, which this one has replaced, or None.
@@ -156,7 +159,7 @@ def claim_set(
     sleep: Callable[[float], None],
     patience_seconds: float,
 ) -> ClaimedSet:
-    """Claim a set, after waiting for another process that is registering it to end or to let its claim expire.
+    """Claim a model set for registering it, after waiting for another process that is registering it to end or to let its claim expire.
 
     token: of the new claim. Raises UserError after patience_seconds.
     """
@@ -178,7 +181,7 @@ def claim_set(
 def try_to_claim(
     records: Records, set_id: str, there: Record | None, token: str, clock: Callable[[], datetime]
 ) -> ClaimedSet | None:
-    """Claim a set whose record is unchanged since it was read; None when another process was faster."""
+    """Claim a model set whose record is unchanged since it was read; None when another process was faster."""
     before = there or Record()
     try:
         mine = records.write(set_id, replace(before, claim=Claim(token, iso(clock() + LEASE))))

@@ -30,7 +30,7 @@ def project(tmp_path, monkeypatch):
     with mock_aws():
         make_bucket().put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
         found = notebook.open_project(cloud=True, start=tmp_path)
-        with found.aws() as door:
+        with found.engine.aws() as door:
             upsert.walk(make_plan(tmp_path, found.workspace.config, NAMES), door, False, lambda line: None)
         yield found
 

@@ -385,12 +385,12 @@ class Workspace:
         """
         from scarcegan.pipeline import graph
 
-        pipelines = {make.__name__: make for make in (definition.training, definition.scoring, definition.monitoring)}
+        pipelines = definition.every_pipeline(self.config)
         forms = {"text": graph.draw_text, "mermaid": graph.draw_mermaid, "svg": graph.draw_svg}
         for what, given, known in (("pipeline", name, pipelines), ("format", form, forms)):
             if given not in known:
                 raise UserError(f"no {what} '{given}'. There are: {', '.join(known)}.")
-        return forms[form](pipelines[name](self.config))
+        return forms[form](pipelines[name])
 
     def ui(self, port: int) -> None:
         """Replace this process by MLflow's server of the project's runs and models. It does not return.

@@ -259,3 +259,10 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(project, redirect):
     line = f"'{sys.executable}' -m scarcegan graph --format svg {redirect}"
     found = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
     assert found.stderr == ""
+
+
+def test_graph_names_what_each_engine_cannot_run(scarcegan):
+    code, out, err = scarcegan("graph", "monitoring", "--format", "mermaid")
+    assert code == 0 and "cannot run" not in out
+    assert err.startswith("sagemaker cannot run the whole monitoring pipeline: nothing in AWS gives it what it reads")
+    assert scarcegan("graph")[2] == "local runs all of it\nsagemaker runs all of it\n"

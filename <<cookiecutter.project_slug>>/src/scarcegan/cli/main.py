@@ -136,8 +136,22 @@ def graph_command(
     pipeline: Annotated[str, typer.Argument(help="training, scoring or monitoring")] = "training",
     format: Annotated[str, typer.Option(help="text, mermaid or svg")] = "text",
 ) -> None:
-    """Draw the steps of a pipeline. Shows what each reads and writes, and in which order they run."""
-    print(workspace(context).draw(pipeline, format))
+    """Draw the steps of a pipeline. Shows what each reads and writes, and in which order they run.
+
+    What an engine cannot run of it is listed on stderr.
+    """
+    from scarcegan.local import engine as local
+    from scarcegan.pipeline.definition import every_pipeline
+    from scarcegan.sagemaker import engine as sagemaker
+
+    project = workspace(context)
+    print(project.draw(pipeline, format))
+    drawn = every_pipeline(project.config)[pipeline]
+    for name, missing in (("local", local.cannot_run(drawn)), ("sagemaker", sagemaker.cannot_run(drawn))):
+        for part in missing:
+            print(f"{name} cannot run {part}", file=sys.stderr)
+        if format == "text" and not missing:
+            print(f"{name} runs all of it", file=sys.stderr)
 
 
 @app.command("ui", epilog=example("scarcegan ui --port 5000"))

@@ -311,6 +311,11 @@ def monitoring(config: Config) -> Pipeline:
     )
 
 
+def every_pipeline(config: Config) -> dict[str, Pipeline]:
+    """Name -> pipeline, of all pipelines of the project."""
+    return {pipeline.name: pipeline for pipeline in (training(config), scoring(config), monitoring(config))}
+
+
 def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str, str]:
     """Map each argument to its key in a section of config.yaml: test-share -> split.test_share.
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from scarcegan.pipeline.definition import Pipeline
 
 Report = Callable[[str], None]
+RunFacts = Mapping[str, Any]
 
 
 class Engine(Protocol):
@@ -25,7 +26,7 @@ class Engine(Protocol):
         ...
 
     def start(self, changes: Sequence[str]) -> str:
-        """Start the training pipeline; returns the run's id.
+        """Start the training pipeline and return the id of the run; an engine may run it to its end first.
 
         - changes: KEY=VALUE each, with a key of config.yaml, for this run only.
         """
@@ -35,7 +36,7 @@ class Engine(Protocol):
         """Wait until a run has ended and report each step whose status changes; returns the run's last status."""
         ...
 
-    def runs(self, newest: int) -> list[Mapping[str, Any]]:
+    def runs(self, newest: int) -> list[RunFacts]:
         """The newest training runs, newest first.
 
         - run: its id.

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names, project_tags
 from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import every_pipeline
 from scarcegan.sagemaker import bundle
 from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
 
@@ -37,7 +38,8 @@ Say = Callable[[str], None]
 class Plan:
     """objects: key in the bucket -> bytes. wheels: prefix. pipelines: training, scoring -> what compiling gave.
 
-    template: the TemplateConfiguration of infra/pipeline.yaml. tags: of the pipelines.
+    template: the TemplateConfiguration of infra/pipeline.yaml. tags: of the pipelines. cannot_run: the parts of the
+    definition that SageMaker Pipelines cannot run, a sentence each.
     """
 
     names: Names
@@ -47,6 +49,7 @@ class Plan:
     pipelines: Mapping[str, Any]
     template: Mapping[str, Any]
     tags: Mapping[str, str]
+    cannot_run: Sequence[str] = ()
 
     @property
     def files(self) -> dict[str, str]:
@@ -72,6 +75,7 @@ class Plan:
                 }
                 for made in self.pipelines.values()
             ],
+            "cannot_run": list(self.cannot_run),
             "without_effect": list(WITHOUT_EFFECT),
         }
 
@@ -79,7 +83,7 @@ class Plan:
 def make_plan(root: Path, config: Config, names: Names) -> Plan:
     """Bundle the code and compile both pipelines. UserError when the SageMaker SDK is not installed."""
     client.library("sagemaker.core")
-    from scarcegan.sagemaker import compiler
+    from scarcegan.sagemaker import compiler, engine
 
     code = bundle.code_bundle(root)
     functions = {name: bundle.lambda_bundle(root, name).objects for name in bundle.lambda_names(root)}
@@ -93,6 +97,7 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
         compiler.compile_all(config, names, code),
         template_configuration(config, next(iter(functions["register"])), tags),
         tags,
+        [part for pipeline in every_pipeline(config).values() for part in engine.cannot_run(pipeline)],
     )
 
 
@@ -169,7 +174,8 @@ def lines(plan: Plan) -> list[str]:
         found += [f"  {s['step']:<{width}}  {s['type']:<11}{s['instance']}".rstrip() for s in item["steps"]]
         said = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
         found += wrapped.wrap(f"parameters: {said}")
-    return [*found, "", f"These keys of config.yaml change nothing in AWS yet: {', '.join(WITHOUT_EFFECT)}"]
+    found += ["", *(f"SageMaker cannot run {part}" for part in plan.cannot_run)]
+    return [*found, f"These keys of config.yaml change nothing in AWS yet: {', '.join(WITHOUT_EFFECT)}"]
 
 
 def walk(plan: Plan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:

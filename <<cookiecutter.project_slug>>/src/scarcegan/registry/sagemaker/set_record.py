@@ -159,7 +159,7 @@ def claim_set(
     sleep: Callable[[float], None],
     patience_seconds: float,
 ) -> ClaimedSet:
-    """Claim a model set for registering it, after waiting for another process that is registering it to end or to let its claim expire.
+    """Claim a model set for registering it. A claim of another process is waited for until it is given back or expires.
 
     token: of the new claim. Raises UserError after patience_seconds.
     """

@@ -1,0 +1,80 @@
+"""The local engine as pipeline/engine.py describes an engine: training runs in the runs folder of this machine."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from scarcegan.local.runner import list_runs, read_run
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import Gate, Pipeline, Step
+from scarcegan.pipeline.engine import Report, RunFacts
+
+KINDS = get_args(get_type_hints(Step)["kind"])
+
+
+def cannot_run(pipeline: Pipeline) -> list[str]:
+    """The parts of a pipeline that this engine cannot run, a sentence each. It runs a module in a process, of any kind
+    of step that the definition knows."""
+    return [
+        f"step '{step.name}': a step of kind '{step.kind}' has no stand-in on this machine"
+        for step in pipeline.steps
+        if not isinstance(step, Gate) and step.kind not in KINDS
+    ]
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs the training pipeline on this machine.
+
+    - runs_folder: where runs lie
+    - config: the present settings, with which earlier runs are compared
+    - train: runs the training pipeline to its end with changes (KEY=VALUE each) and returns the id of the run
+    """
+
+    runs_folder: Path
+    config: Config
+    train: Callable[[Sequence[str]], str]
+    name: str = "local"
+
+    def cannot_run(self, pipeline: Pipeline) -> list[str]:
+        """The parts of a pipeline that this engine cannot run, a sentence each."""
+        return cannot_run(pipeline)
+
+    def start(self, changes: Sequence[str]) -> str:
+        """Run the training pipeline to its end, printing its progress, and return the id of the run."""
+        return self.train(changes)
+
+    def watch(self, run: str, report: Report) -> str:
+        """Report the status and time of each step of a run, and return the status of the run, which has ended."""
+        about = read_run(self.runs_folder, run)
+        for step, state in about["steps"].items():
+            report(f"{step}: {state['status']}{' (cached)' if state['cached'] else ''}, {state['seconds']:.0f} s")
+        report(about["reason"] or about["status"])
+        return about["status"]
+
+    def runs(self, newest: int) -> list[RunFacts]:
+        """The newest training runs; see Engine."""
+        found = [run for run in list_runs(self.runs_folder) if run.pipeline == "training"][:newest]
+        present = self.config.model_dump()
+        used = {run.run: read_run(self.runs_folder, run.run)["settings"].get("config", {}) for run in found}
+        return [
+            {"run": r.run, "status": r.status, "started": r.started, "changed": dict(differences(present, used[r.run]))}
+            for r in found
+        ]
+
+    def folder(self, run: str, step: str, output: str) -> Path:
+        """The folder of an output of a step. It is missing when the step has not finished."""
+        return self.runs_folder / run / step / output
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value in `other`) of each setting whose value in `other` differs from the one in `one`.
+
+    prefix: put before each key.
+    """
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(one.get(key), Mapping):
+            yield from differences(one[key], value, f"{prefix}{key}.")
+        elif one.get(key) != value:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,113 @@
+"""The SageMaker engine as pipeline/engine.py describes an engine: executions of the training pipeline in AWS."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scarcegan.aws import client
+from scarcegan.aws.client import Aws
+from scarcegan.local.durable import remove
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import Gate, Pipeline
+from scarcegan.pipeline.engine import Report, RunFacts
+from scarcegan.sagemaker import executions
+from scarcegan.sagemaker import start as starting
+from scarcegan.sagemaker.bundle import LAMBDAS
+from scarcegan.sagemaker.compiler import gate_of
+from scarcegan.sagemaker.pipelines import PIPELINES, configured, deployed_parameters
+from scarcegan.sagemaker.refusals import Refused
+
+KINDS = ("processing", "training", "lambda")
+
+
+def cannot_run(pipeline: Pipeline) -> list[str]:
+    """The parts of a pipeline that cannot run in SageMaker Pipelines, a sentence each; none: it runs there whole."""
+    found = []
+    if pipeline.name not in PIPELINES:
+        sources = ", ".join(pipeline.sources)
+        found.append(f"the whole {pipeline.name} pipeline: nothing in AWS gives it what it reads ({sources}) yet")
+    for step in pipeline.steps:
+        try:
+            gate_of(pipeline, step)
+        except Refused as error:
+            found.append(str(error))
+        if isinstance(step, Gate):
+            continue
+        if step.kind not in KINDS:
+            found.append(f"step '{step.name}': SageMaker Pipelines has no step of kind '{step.kind}' here")
+        if step.kind == "lambda" and step.name not in LAMBDAS:
+            found.append(
+                f"step '{step.name}': it has no Lambda function; name its module in LAMBDAS, sagemaker/bundle.py"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class SageMakerEngine:
+    """Runs the training pipeline in AWS.
+
+    - config_file: the project's config.yaml
+    - config: what it holds
+    - downloads: the folder into which outputs of executions are downloaded, each once
+    """
+
+    config_file: Path
+    config: Config
+    downloads: Path
+    name: str = "sagemaker"
+
+    @contextmanager
+    def aws(self) -> Iterator[Aws]:
+        """Context manager: connect to AWS for the project, and yield the connection.
+
+        Raises UserError for errors of AWS inside the block, such as missing credentials.
+        """
+        with client.errors_as_sentences(self.config):
+            yield client.connect_to_aws(self.config)
+
+    def cannot_run(self, pipeline: Pipeline) -> list[str]:
+        """The parts of a pipeline that this engine cannot run, a sentence each."""
+        return cannot_run(pipeline)
+
+    def start(self, changes: Sequence[str]) -> str:
+        """Start the training pipeline in AWS, and return the id of the execution at once."""
+        with self.aws() as aws:
+            base = configured("training", self.config, aws.names)
+            plan = starting.make_plan(base, self.config_file, changes)
+            return starting.start(starting.complete(plan, base, aws), aws).rsplit("/", 1)[1]
+
+    def watch(self, run: str, report: Report) -> str:
+        """Report each change of an execution's steps until it has ended, and return its status."""
+        with self.aws() as aws:
+            for found, changed in executions.watch(aws, executions.find(aws, run, "training")):
+                last = [found.reason or found.status] if found.ended else []
+                for line in [*(step.line for step in changed), *last]:
+                    report(line)
+        return found.status
+
+    def runs(self, newest: int) -> list[RunFacts]:
+        """The newest executions of the training pipeline; see Engine."""
+        with self.aws() as aws:
+            defaults = deployed_parameters(aws, "training")
+            return [
+                {
+                    "run": found["PipelineExecutionArn"].rsplit("/", 1)[1],
+                    "status": found["PipelineExecutionStatus"],
+                    "started": str(found["StartTime"]),
+                    "changed": executions.changed_parameters(aws, found["PipelineExecutionArn"], defaults),
+                }
+                for found in executions.executions(aws, "training", newest)
+            ]
+
+    def folder(self, run: str, step: str, output: str) -> Path:
+        """Download an output of a step, unless it is there already, and return its folder on this machine."""
+        folder = self.downloads / run / step / output
+        if not folder.exists():
+            unfinished = folder.with_name(f".{output}.unfinished")
+            remove(unfinished)
+            unfinished.mkdir(parents=True)
+            with self.aws() as aws:
+                executions.fetch(aws, executions.find(aws, run, "training"), step, output, unfinished)
+            unfinished.rename(folder)
+        return folder

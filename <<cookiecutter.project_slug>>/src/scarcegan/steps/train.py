@@ -82,8 +82,8 @@ def read_splits(args: argparse.Namespace) -> Splits:
     stand_in = not len(unlabelled)
     if stand_in:
         unlabelled = labelled
-    unlabelled = sample_rows(unlabelled, MOST_UNLABELLED, args.seed)
-    validation = sample_rows(validation, MOST_UNLABELLED, args.seed, keep=validation.label != UNLABELLED)
+    unlabelled = draw_some_rows(unlabelled, MOST_UNLABELLED, args.seed)
+    validation = draw_some_rows(validation, MOST_UNLABELLED, args.seed, keep=validation.label != UNLABELLED)
     fold = read_folds(args.folds, labelled.user_id)
     return Splits(labelled, unlabelled, validation, fold, classes, stand_in)
 
@@ -104,7 +104,7 @@ def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -
         )
 
 
-def sample_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
+def draw_some_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
     """The rows marked in `keep` (bool [n]; None: no row) and at most `most` of the others, in the table's order.
 
     The others are drawn at random without replacement.

@@ -100,7 +100,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     for uri in ("TelemetryUri", "LabelsUri", "ChampionUri", "ModelUri"):  # a value is never cut in two
         assert re.search(rf"\b{uri}=s3://rare-players-000000000000-eu-west-1/[a-z/]+/,", said)
     assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
-    assert "change nothing in AWS yet: cloud.instances.monitor, monitor.drift_threshold" in said
+    assert "change nothing in AWS yet:\n  cloud.instances.monitor, monitor.drift_threshold" in said
     assert "source.tar.gz" in said and "Nothing in AWS was read or changed" in said
     given = json.loads(written["pipeline.json"])
     assert given["Parameters"]["RegisterCodeKey"] in said

@@ -186,8 +186,9 @@ def test_the_report_tells_the_gate_the_preference_and_the_champion(place, saved)
     (place / "curves" / "curves.csv").write_text(
         "iteration,member,generator_loss,validation_pr_auc\n10,0,1.0,0.2\n20,0,0.5,0.4\n10,1,0.9,\n20,1,0.6,0.3\n"
     )
-    verdict = run(place, report=True)
+    verdict = run(place, report=True, description="Finds <risky> players")
     html = (place / "evaluation" / "report.html").read_text("utf-8")
+    assert '<p class="words">Finds &lt;risky&gt; players</p>' in html
     text = html.replace("&#39;", "'")
     assert verdict["reason"] in text and "Prefer " in text and "version 3" in text
     for section in ("Training", "Why these users", "Move the threshold", "Calibration", "Since the champion"):

@@ -143,7 +143,7 @@ def test_quality_below_its_constraint_suggests_retraining(tmp_path):
 def test_the_step_writes_the_documented_files_and_a_report(tmp_path, capsys):
     a_baseline(tmp_path / "baseline", recall=0.5)
     score_weeks(tmp_path, 0, 1, 1)
-    found = run(tmp_path)
+    found = run(tmp_path, description="Finds risky players")
     out = tmp_path / "monitoring"
     names = ["constraint_violations.json", "constraints.json", "report.html", "statistics.json", "verdict.json"]
     assert sorted(path.name for path in out.iterdir()) == names
@@ -153,7 +153,7 @@ def test_the_step_writes_the_documented_files_and_a_report(tmp_path, capsys):
     violations = json.loads((out / "constraint_violations.json").read_text())["violations"]
     assert {"deposits", "visits", "trend"} <= {v["feature_name"] for v in violations}
     html = (out / "report.html").read_text()
-    assert found["reason"] in html
+    assert found["reason"] in html and "Finds risky players</p>" in html
     assert html.count("<svg") == 5
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert found["retrain"] is True

@@ -175,7 +175,8 @@ def lines(plan: Plan) -> list[str]:
         said = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
         found += wrapped.wrap(f"parameters: {said}")
     found += ["", *(f"SageMaker cannot run {part}" for part in plan.cannot_run)]
-    return [*found, f"These keys of config.yaml change nothing in AWS yet: {', '.join(WITHOUT_EFFECT)}"]
+    found += ["These keys of config.yaml change nothing in AWS yet:"]
+    return [*found, *wrapped.wrap(", ".join(WITHOUT_EFFECT))]
 
 
 def walk(plan: Plan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:

@@ -21,8 +21,9 @@ InCloud = Annotated[
 
 
 def workspace(context: typer.Context, changes: list[str] | None = None) -> "Workspace":
-    """The project whose config.yaml the option --config names. changes: values to change, as --set takes them.
+    """Open the project whose config.yaml the option --config names.
 
+    changes: texts KEY=VALUE that replace values of config.yaml, as --set takes them.
     Raises UserError when the file is missing or has a bad value.
     """
     from scarcegan.workspace import Workspace

@@ -339,7 +339,10 @@ class Execution:
         self.record_outcome(step.name, FINISHED, kind)
 
     def record_outcome(self, name: str, status: str, kind: str, reason: str = "") -> None:
-        """Record the outcome of a step in its state.json, and report it as an event of this kind."""
+        """Write the outcome of a step or gate into its state.json, and report it to the observer.
+
+        status, reason: as in StepState; kind: as in Event. For the kind "kept" the file is up to date and not written.
+        """
         state = self.states[name]
         state.status, state.reason = status, reason
         if kind != "kept":
@@ -348,7 +351,7 @@ class Execution:
         self.report(kind, name, reason)
 
     def fail(self, attempt: Attempt, reason: str) -> None:
-        """Fail a step, delete what it has written, and release its lock."""
+        """Mark a step as failed for a reason, delete what it has written, and release its lock."""
         remove(attempt.folder)
         self.record_outcome(attempt.step.name, FAILED, "failed", reason)
         self.close_attempt(attempt)

@@ -96,7 +96,7 @@ class RunsFolder:
         return self.root / CACHE / "checkpoints" / key
 
     def lock(self, key: str) -> Path:
-        """The lock file of a cache key."""
+        """The lock file of a step's cache key. It is held while a run computes the step."""
         return self.root / CACHE / "locks" / key
 
     def run_lock(self, run: str) -> Path:

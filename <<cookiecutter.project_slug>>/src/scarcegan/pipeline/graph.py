@@ -92,7 +92,7 @@ def boxes(pipeline: Pipeline) -> list[Box]:
 def arrows(pipeline: Pipeline) -> list[Arrow]:
     """The arrows of a pipeline: one from each source or step to each step that reads from it or runs after it.
 
-    An arrow's labels are the outputs that are read, none for a source or for mere order.
+    An arrow's labels are the outputs that are read, none for a source, or when a step only has to run later.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for step in pipeline.steps:

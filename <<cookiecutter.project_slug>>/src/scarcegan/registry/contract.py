@@ -111,7 +111,7 @@ class Registry(Protocol):
     group: str
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register packages as one set, pending approval, and return them in the order of the requests.
+        """Register packages as one model set, pending approval, and return them in the order of the requests.
 
         All or none: a set whose registration was interrupted is never listed, and the next call deletes its remains.
         For a set_id that is registered already, its packages are returned unchanged.
@@ -119,11 +119,11 @@ class Registry(Protocol):
         ...
 
     def packages(self) -> list[ModelPackage]:
-        """Every package of every complete set, oldest version first."""
+        """Every registered package, oldest version first. Model sets that are incomplete are left out."""
         ...
 
     def package(self, version: int) -> ModelPackage:
-        """The package with this version number."""
+        """The package with this version number. Raises UserError when there is none."""
         ...
 
     def champion(self) -> ModelPackage | None:
@@ -145,7 +145,7 @@ class Registry(Protocol):
         ...
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections, oldest first."""
+        """All approvals and rejections of packages, oldest first."""
         ...
 
     def export(self, version: int, folder: Path) -> Path:

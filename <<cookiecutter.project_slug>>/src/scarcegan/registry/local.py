@@ -86,7 +86,7 @@ class LocalRegistry:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
-        """Every package of every complete set, oldest version first."""
+        """Every registered package, oldest version first. Model sets that are incomplete are left out."""
         return [self._package(version, model) for version, model in self._registered()]
 
     def package(self, version: int) -> ModelPackage:

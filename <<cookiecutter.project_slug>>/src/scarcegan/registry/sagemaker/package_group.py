@@ -32,7 +32,7 @@ class Group:
     name_or_arn: str
 
     def listed(self, **filters: str) -> dict[str, Response]:
-        """ARN -> package, of every package in the group. filters: further arguments of ListModelPackages."""
+        """Every package of the group, as ARN -> package. filters: further arguments of ListModelPackages."""
         pages = self.client.get_paginator("list_model_packages")
         found: dict[str, Response] = {}
         arguments = {"ModelPackageGroupName": self.name_or_arn, "PaginationConfig": {"PageSize": 100}, **filters}

@@ -88,7 +88,7 @@ class SageMakerRegistry:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
-        """Every package of every complete set, oldest version first."""
+        """Every registered package, oldest version first. Model sets that are incomplete are left out."""
         with self.errors_as_sentences():
             return list(self._packages().values())
 
@@ -235,7 +235,7 @@ class SageMakerRegistry:
     # -- SageMaker's side -------------------------------------------------------------------------------------------
 
     def _packages(self) -> dict[str, ModelPackage]:
-        """ARN -> package, for every package of every complete set, oldest version first."""
+        """Every registered package as ARN -> package, oldest version first."""
         champion = self._champion()
         found = {
             response["ModelPackageArn"]: self._package(set_id, facts, response, champion)
@@ -322,7 +322,7 @@ class SageMakerRegistry:
 
     @property
     def _bucket(self) -> Bucket:
-        """The project's bucket."""
+        """The S3 bucket of the project."""
         return Bucket(self.client("s3"), self.names.bucket)
 
     @property
@@ -332,11 +332,11 @@ class SageMakerRegistry:
 
     @property
     def _records(self) -> Records:
-        """The records of this group's model sets."""
+        """The records of this group's model sets, in the project's bucket."""
         return Records(self._bucket, f"{self._account}.{self.group}")
 
     def client(self, service: str) -> Any:
-        """The boto3 client of a service. It tries again when AWS is busy, and is created once."""
+        """The boto3 client of an AWS service, such as "s3". It is created once, and tries again when AWS is busy."""
         return self._door.client(service)
 
     @contextmanager

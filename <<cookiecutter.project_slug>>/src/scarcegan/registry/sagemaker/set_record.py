@@ -159,9 +159,10 @@ def claim_set(
     sleep: Callable[[float], None],
     patience_seconds: float,
 ) -> ClaimedSet:
-    """Claim a model set for registering it. A claim of another process is waited for until it is given back or expires.
+    """Claim a model set in order to register it. It waits while another process has a claim that has not expired.
 
-    token: of the new claim. Raises UserError after patience_seconds.
+    token: a random name for the new claim.
+    Raises UserError when that takes longer than patience_seconds.
     """
     patience = clock() + timedelta(seconds=patience_seconds)
     while True:

@@ -172,7 +172,7 @@ class LocalRegistry:
         with self._writing():
             experiment = self._experiment()
             self._tell_of_project(project_of(requests[0]))
-            self._withdraw_leftovers(experiment)
+            self._delete_leftovers(experiment)
             there = {v.tags["definition"]: v for v, _ in self._registered() if v.tags["set_id"] == set_id}
             for request in requests:
                 if request.definition in there:
@@ -228,7 +228,7 @@ class LocalRegistry:
         self._describe(version, request)
         return int(version.version)
 
-    def _withdraw_leftovers(self, experiment: str) -> None:
+    def _delete_leftovers(self, experiment: str) -> None:
         """Delete the versions, runs and files of sets whose registration was interrupted."""
         model = self._model()
         complete = set_versions(model) if model else set()

@@ -49,7 +49,7 @@ class Lineage:
 def register(
     models: Path, evaluation: Path, baseline: Path, lineage: Lineage, registry: Registry, classes: Sequence[str] = ()
 ) -> list[ModelPackage]:
-    """Register every model of a models folder as one set, pending approval, and return the packages by definition.
+    """Register every model of a models folder as one set, pending approval, and return them, sorted by definition.
 
     models, evaluation, baseline: each with a folder per business definition. classes: what the models must have been
     trained on; empty: not checked. Registering the same models again changes nothing.

@@ -12,6 +12,7 @@ import yaml
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 ACCOUNT, REGION = "111122223333", "eu-west-1"
+TOOLCHAIN = ("storage.yaml", "roles-models.yaml", "roles-delivery.yaml", "toolchain.yaml")  # in order of deployment
 NO_VALUE = object()
 OWN_NAME = {
     "AWS::S3::Bucket": "BucketName",
@@ -50,7 +51,7 @@ class Stack:
     """A template with values for its parameters. `resources`: name -> Properties of those whose condition holds."""
 
     def __init__(self, template: str, parameters: Mapping[str, Any]) -> None:
-        self.body = yaml.load((INFRA / template).read_text(encoding="utf-8"), Loader)
+        self.body = self.read(template)
         declared = self.body["Parameters"]
         unknown = set(parameters) - set(declared)
         assert not unknown, f"{template} has no parameter {sorted(unknown)}"
@@ -69,6 +70,10 @@ class Stack:
             "AWS::StackName": "stack",
             "AWS::NoValue": NO_VALUE,
         }
+
+    def read(self, template: str) -> dict[str, Any]:
+        """The template as data."""
+        return dict(yaml.load((INFRA / template).read_text(encoding="utf-8"), Loader))
 
     @property
     def resources(self) -> dict[str, dict[str, Any]]:
@@ -158,6 +163,27 @@ class Stack:
             return str(self.attribute(*name.split(".", 1)) if "." in name else self.reference(name))
 
         return re.sub(r"\$\{([^}]+)\}", one, text)
+
+
+class Toolchain(Stack):
+    """The stacks of the toolchain read as one: a parameter named like an output has the value of that output."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        super().__init__("the toolchain", parameters)
+
+    def read(self, template: str) -> dict[str, Any]:
+        """The sections of the templates put together, without the parameters that outputs fill."""
+        merged: dict[str, Any] = {}
+        for body in map(super().read, TOOLCHAIN):
+            for section in ("Parameters", "Rules", "Mappings", "Conditions", "Resources", "Outputs"):
+                merged.setdefault(section, {}).update(body.get(section, {}))
+        for name in set(merged["Parameters"]) & set(merged["Outputs"]):
+            del merged["Parameters"][name]
+        return merged
+
+    def reference(self, name: str) -> Any:
+        known = name in self.values or name in self.body["Resources"]
+        return super().reference(name) if known else self.resolve(self.body["Outputs"][name]["Value"])
 
 
 def is_function(value: Mapping[str, Any]) -> bool:

@@ -19,14 +19,13 @@ import pytest
 import yaml
 
 from buildspec import PHASES, Build, load, run
-from stacks import Stack
+from stacks import Toolchain
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILDSPECS = sorted((ROOT / "infra").glob("*.buildspec.yml"))
 PROJECT, REGION = "rare-players", "eu-west-1"
-TOOLCHAIN = Stack(
-    "toolchain.yaml",
-    {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": "rare-group"},
+TOOLCHAIN = Toolchain(
+    {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": "rare-group"}
 )
 VALUES = {"VERSION": "7", "STAGE": "staging", "SAGEMAKER_PROJECT_NAME": PROJECT, "SAGEMAKER_PROJECT_ID": "p-1"}
 HOSTILE = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from moto.events.models import EventPattern
 
-from stacks import ACCOUNT, REGION, Stack, transformed
+from stacks import ACCOUNT, REGION, Stack, Toolchain, transformed
 
 PROJECT, GROUP, BRANCH = "rare-players", "rare-group", "main"
 TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
@@ -62,11 +62,11 @@ def matches(rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
     return EventPattern(json.dumps(pattern), pattern).matches_event(json.loads(json.dumps(sent)))
 
 
-def rules(template: str, parameters: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    return Stack(template, parameters).of_type("AWS::Events::Rule")
+def rules(stack: Stack) -> dict[str, dict[str, Any]]:
+    return stack.of_type("AWS::Events::Rule")
 
 
-APPROVAL = rules("toolchain.yaml", TOOLCHAIN)["ApprovalRule"]
+APPROVAL = rules(Toolchain(TOOLCHAIN))["ApprovalRule"]
 
 
 def test_an_approval_starts_the_deploy_pipeline_by_motos_matcher() -> None:
@@ -107,7 +107,7 @@ def test_an_approval_in_another_service_or_of_another_kind_deploys_nothing_by_mo
 
 def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys_nothing_by_motos_matcher() -> None:
     elsewhere = {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": "999988887777"}
-    theirs = rules("toolchain.yaml", TOOLCHAIN | elsewhere)["ApprovalRule"]
+    theirs = rules(Toolchain(TOOLCHAIN | elsewhere))["ApprovalRule"]
     for rule, owner in ((APPROVAL, ACCOUNT), (theirs, "999988887777")):
         for account in (ACCOUNT, "999988887777", "555566667777"):
             assert matches(rule, package_event() | {"account": account}) == (account == owner)
@@ -121,7 +121,7 @@ def test_the_approved_version_itself_is_deployed() -> None:
 
 def test_a_deploy_pipeline_that_is_given_no_version_skips_every_stage() -> None:
     """CodePipeline starts a pipeline once when it is made; VariableCheck is worked out by re here."""
-    pipeline = Stack("toolchain.yaml", TOOLCHAIN).resources["DeployPipeline"]
+    pipeline = Toolchain(TOOLCHAIN).resources["DeployPipeline"]
     [variable] = pipeline["Variables"]
     source, *others = pipeline["Stages"]
     assert "BeforeEntry" not in source
@@ -141,26 +141,26 @@ def test_a_deploy_pipeline_that_is_given_no_version_skips_every_stage() -> None:
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "STOPPED"])
 def test_the_end_of_either_codepipeline_is_told_by_motos_matcher(state: str) -> None:
-    rule = rules("toolchain.yaml", TOOLCHAIN)["OutcomeRule"]
+    rule = rules(Toolchain(TOOLCHAIN))["OutcomeRule"]
     for pipeline in ("build", "deploy"):
         assert matches(rule, codepipeline_event(f"{PROJECT}-{pipeline}", state))
 
 
 def test_the_start_of_a_codepipeline_and_another_projects_end_are_not_told_by_motos_matcher() -> None:
-    rule = rules("toolchain.yaml", TOOLCHAIN)["OutcomeRule"]
+    rule = rules(Toolchain(TOOLCHAIN))["OutcomeRule"]
     assert not matches(rule, codepipeline_event(f"{PROJECT}-build", "STARTED"))
     assert not matches(rule, codepipeline_event("another-build", "FAILED"))
 
 
 def test_the_message_names_pipeline_and_outcome_and_leads_to_the_console() -> None:
-    rule = rules("toolchain.yaml", TOOLCHAIN)["OutcomeRule"]
+    rule = rules(Toolchain(TOOLCHAIN))["OutcomeRule"]
     said = transformed(rule["Targets"][0]["InputTransformer"], codepipeline_event(f"{PROJECT}-deploy", "FAILED"))
     assert json.loads(said).startswith(f"{PROJECT}-deploy: FAILED. https://{REGION}.console.aws.amazon.com/")
     assert "<" not in said
 
 
 def test_a_push_to_the_branch_builds_and_one_elsewhere_does_not_by_motos_matcher() -> None:
-    rule = rules("toolchain.yaml", TOOLCHAIN)["PushRule"]
+    rule = rules(Toolchain(TOOLCHAIN))["PushRule"]
     assert matches(rule, push_event("rare-players", BRANCH))
     assert not matches(rule, push_event("rare-players", "topic"))
     assert not matches(rule, push_event("another", BRANCH))
@@ -168,7 +168,7 @@ def test_a_push_to_the_branch_builds_and_one_elsewhere_does_not_by_motos_matcher
 
 def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
     connection = f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/0a1b"
-    stack = Stack("toolchain.yaml", {**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection})
+    stack = Toolchain({**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection})
     assert "PushRule" not in stack.resources
     build = stack.resources["BuildPipeline"]
     assert build["Triggers"] == [
@@ -182,7 +182,7 @@ def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
 
 @pytest.mark.parametrize("status", ["Succeeded", "Failed", "Stopped"])
 def test_the_end_of_an_execution_is_told_by_motos_matcher(status: str) -> None:
-    rule = rules("pipeline.yaml", PIPELINE)["ExecutionRule"]
+    rule = rules(Stack("pipeline.yaml", PIPELINE))["ExecutionRule"]
     for pipeline in ("training", "scoring"):
         sent = execution_event(f"{PROJECT}-{pipeline}", status)
         assert matches(rule, sent)
@@ -190,7 +190,7 @@ def test_the_end_of_an_execution_is_told_by_motos_matcher(status: str) -> None:
 
 
 def test_running_executions_and_other_pipelines_are_not_told_by_motos_matcher() -> None:
-    rule = rules("pipeline.yaml", PIPELINE)["ExecutionRule"]
+    rule = rules(Stack("pipeline.yaml", PIPELINE))["ExecutionRule"]
     assert not matches(rule, execution_event(f"{PROJECT}-training", "Executing"))
     assert not matches(rule, execution_event(f"{PROJECT}-training-2", "Failed"))
 

@@ -7,11 +7,11 @@ import pytest
 from enforcement import Roles, arn
 from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.pipeline.config import InstanceTypes
-from stacks import ACCOUNT, REGION, Stack
+from stacks import ACCOUNT, REGION, Toolchain
 
 PROJECT, GROUP = "rare-players", "rare-group"
 PARAMETERS = {"SageMakerProjectName": PROJECT, "Repository": "acme/rare-players", "ModelPackageGroupName": GROUP}
-STACK = Stack("toolchain.yaml", PARAMETERS)
+STACK = Toolchain(PARAMETERS)
 ROLES = Roles(STACK)
 BUCKET = f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}"
 ARTIFACTS = STACK.attribute("Artifacts", "Arn")
@@ -258,7 +258,7 @@ def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:
 
 
 def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> None:
-    roles = Roles(Stack("toolchain.yaml", PARAMETERS | {"VpcId": "vpc-1", "SubnetIds": "s", "SecurityGroupIds": "g"}))
+    roles = Roles(Toolchain(PARAMETERS | {"VpcId": "vpc-1", "SubnetIds": "s", "SecurityGroupIds": "g"}))
     of = f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/"
     for actor in MUST:
         assert [call for call in NOBODY_MAY if roles.may(actor, *call[:2], dict(*call[2:]))] == []
@@ -332,7 +332,7 @@ def test_no_role_may_do_all_of_a_service_checked_statically(actor) -> None:
 
 def test_with_a_boundary_every_role_has_it() -> None:
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
-    roles = Roles(Stack("toolchain.yaml", PARAMETERS | {"PermissionsBoundaryArn": boundary}))
+    roles = Roles(Toolchain(PARAMETERS | {"PermissionsBoundaryArn": boundary}))
     assert {name: about.get("PermissionsBoundary") for name, about in roles.properties.items()} == dict.fromkeys(
         MUST, boundary
     )

@@ -18,11 +18,11 @@ from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.release import release
 from scarcegan.sagemaker import start, upsert
 from scarcegan.sagemaker.compiler import Compiled
-from stacks import ACCOUNT, REGION, Stack
+from stacks import ACCOUNT, REGION, Toolchain
 
 NAMES, GROUP = Names("rare-players", ACCOUNT, REGION), "rare-group"
 PARAMETERS = {"SageMakerProjectName": NAMES.project, "Repository": "acme/rare", "ModelPackageGroupName": GROUP}
-ROLES = Roles(Stack("toolchain.yaml", PARAMETERS))
+ROLES = Roles(Toolchain(PARAMETERS))
 CODE = {"code/abc/source.tar.gz": b"code", "lambda/register-abc.zip": b"zip", "champion/.empty": b""}
 
 

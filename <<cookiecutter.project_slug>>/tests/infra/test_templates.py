@@ -13,12 +13,11 @@ import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
 
-from scarcegan.aws import client
 from scarcegan.aws.names import IMAGE_ACCOUNTS, Names, project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
 from scarcegan.sagemaker import parameters, upsert
-from stacks import ACCOUNT, INFRA, Loader, Stack
+from stacks import ACCOUNT, INFRA, TOOLCHAIN, Loader, Stack, Toolchain
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
@@ -58,6 +57,9 @@ EXAMPLE = {
     "ModelPackageGroupName": "g" * 63,
     "KmsKeyArn": NAMES.arn("kms", "key/k"),
     "TopicArn": NAMES.arn("sns", f"{LONGEST}-notifications"),
+    "KeyArn": NAMES.arn("kms", "key/k"),
+    "BucketName": NAMES.bucket,
+    "ArtifactsBucketName": "b" * 63,
     "RegisterCodeKey": "lambda/register-0a.zip",
     "ScoringSchedule": "rate(7 days)",
 }
@@ -77,12 +79,20 @@ def stack(template: str, **values: Any) -> Stack:
     return made
 
 
+def toolchain(**values: Any) -> Toolchain:
+    """The stacks of the toolchain as one, likewise."""
+    given = {name: EXAMPLE[name] for name in ("SageMakerProjectName", "Repository", "ModelPackageGroupName")}
+    made = Toolchain({**given, **values})
+    made.values |= {"AWS::Region": REGION}
+    return made
+
+
 def guess(about: Mapping[str, Any]) -> Any:
     """Some value of a parameter's kind."""
     return about["AllowedValues"][-1] if "AllowedValues" in about else about.get("MaxValue", about.get("MinValue", "x"))
 
 
-TOOLCHAIN = stack("toolchain.yaml")
+WHOLE = toolchain()
 
 
 def lines(template: Path) -> Iterator[tuple[int, str]]:
@@ -122,7 +132,7 @@ def test_a_policy_fits_into_a_role() -> None:
     """10,240 characters of inline policies, blanks not counted. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
     vpc = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
     data = {"DataBucketName": "b" * 63, "DataKeyArn": NAMES.arn("kms", "key/k")}
-    full = stack("toolchain.yaml", **vpc, **data, MlflowAppArn=NAMES.arn("sagemaker", "mlflow-app/app"))
+    full = toolchain(**vpc, **data, MlflowAppArn=NAMES.arn("sagemaker", "mlflow-app/app"))
     shared = [policy["PolicyDocument"] for policy in full.of_type("AWS::IAM::Policy").values()]
     for name, role in full.of_type("AWS::IAM::Role").items():
         documents = [policy["PolicyDocument"] for policy in role["Policies"]] + shared
@@ -130,19 +140,60 @@ def test_a_policy_fits_into_a_role() -> None:
         assert size <= 10240, f"{name}: {size}"
 
 
+# -- four stacks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_fits_into_a_request_so_that_deploying_it_needs_no_bucket(template: Path) -> None:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+    assert template.stat().st_size <= 51_200
+
+
+def test_no_resource_and_no_output_stands_in_two_stacks_of_the_toolchain() -> None:
+    for section in ("Resources", "Outputs"):
+        names = [name for template in TOOLCHAIN for name in body(INFRA / template).get(section, {})]
+        assert len(names) == len(set(names))
+
+
+def test_only_the_stacks_of_roles_make_anything_of_iam() -> None:
+    for template in TOOLCHAIN:
+        kinds = {about["Type"] for about in body(INFRA / template)["Resources"].values()}
+        assert any(kind.startswith("AWS::IAM::") for kind in kinds) == template.startswith("roles-")
+
+
+def test_what_outlives_the_toolchain_is_all_in_the_storage_stack() -> None:
+    for template in TOOLCHAIN:
+        resources = body(INFRA / template)["Resources"]
+        kept = {name for name, about in resources.items() if about.get("DeletionPolicy") == "RetainExceptOnCreate"}
+        assert kept == ({"Key", "Bucket", "Artifacts", "ModelPackageGroup"} if template == "storage.yaml" else set())
+
+
+def test_the_last_stack_names_roles_that_the_stacks_before_it_make() -> None:
+    made = {NAMES.role(actor) for actor in ACTORS}
+    named = set(re.findall(rf"role/({LONGEST}-{REGION}-[a-z-]+)", json.dumps(stack("toolchain.yaml").resources)))
+    assert named == made
+    assert made == {
+        role["RoleName"]
+        for template in ("roles-models.yaml", "roles-delivery.yaml")
+        for role in stack(template).of_type("AWS::IAM::Role").values()
+    }
+    inside = stack("roles-delivery.yaml", VpcId="vpc-1").resources["VpcPolicy"]
+    assert set(inside["Roles"]) == {NAMES.role(actor) for actor in ("job", "endpoint", "build", "deploy")}
+
+
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_toolchain_names_as_names_py_does() -> None:
-    resources = TOOLCHAIN.resources
+    resources = WHOLE.resources
     assert resources["Bucket"]["BucketName"] == NAMES.bucket
     assert NAMES.key_alias_arn == NAMES.arn("kms", resources["KeyAlias"]["AliasName"])
-    assert {role["RoleName"] for role in TOOLCHAIN.of_type("AWS::IAM::Role").values()} == {
+    assert {role["RoleName"] for role in WHOLE.of_type("AWS::IAM::Role").values()} == {
         NAMES.role(actor) for actor in ACTORS
     }
     actions = [
         action["Configuration"]
-        for pipeline in TOOLCHAIN.of_type("AWS::CodePipeline::Pipeline").values()
+        for pipeline in WHOLE.of_type("AWS::CodePipeline::Pipeline").values()
         for stage in pipeline["Stages"]
         for action in stage["Actions"]
     ]
@@ -155,7 +206,7 @@ def test_the_other_stacks_look_for_what_the_toolchain_made() -> None:
     assert pipeline["RegisterFunction"]["FunctionName"] == NAMES.register_function
     assert pipeline["RegisterFunction"]["Role"] == NAMES.role_arn("register")
     assert pipeline["RegisterFunction"]["Code"]["S3Bucket"] == NAMES.bucket
-    assert pipeline["ScoringScheduled"]["GroupName"] == TOOLCHAIN.resources["ScheduleGroup"]["Name"]
+    assert pipeline["ScoringScheduled"]["GroupName"] == WHOLE.resources["ScheduleGroup"]["Name"]
     assert pipeline["ScoringScheduled"]["Target"]["RoleArn"] == NAMES.role_arn("schedule")
     for stage in ("staging", "production"):
         endpoint = stack("endpoint.yaml", Stage=stage).resources
@@ -164,7 +215,7 @@ def test_the_other_stacks_look_for_what_the_toolchain_made() -> None:
 
 
 def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
-    said = json.dumps([role["Policies"] for role in TOOLCHAIN.of_type("AWS::IAM::Role").values()])
+    said = json.dumps([role["Policies"] for role in WHOLE.of_type("AWS::IAM::Role").values()])
     for arn in (
         NAMES.register_function_arn,
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('training')}"),
@@ -177,7 +228,7 @@ def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
 
 
 def test_the_published_roles_are_all_roles() -> None:
-    published = json.loads(TOOLCHAIN.resources["RolesParameter"]["Value"])
+    published = json.loads(WHOLE.resources["RolesParameter"]["Value"])
     assert set(published) == ACTORS
     assert {arn.rsplit("/", 1)[1] for arn in published.values()} == {NAMES.role(actor) for actor in ACTORS}
 
@@ -194,20 +245,22 @@ def test_every_name_fits_with_the_longest_project_in_the_longest_region(template
 # -- parameters -------------------------------------------------------------------------------------------------------
 
 
-def test_optional_parameters_say_so_and_studio_knows() -> None:
-    declared, listed = TOOLCHAIN.body["Parameters"], TOOLCHAIN.body["Metadata"]["SagemakerTemplateParameterRules"]
-    optional = {name for name, about in declared.items() if "Default" in about}
-    assert optional - {"Branch"} == set(listed["Optional"]) - {"Branch"}
+@pytest.mark.parametrize("template", TOOLCHAIN)
+def test_optional_parameters_say_so_and_every_parameter_has_its_place_in_the_console(template: str) -> None:
+    read = body(INFRA / template)
+    declared = read["Parameters"]
     for name, about in declared.items():
-        assert about["Description"].startswith("Optional. ") == (name in optional), name
-    groups = TOOLCHAIN.body["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        assert about["Description"].startswith("Optional. ") == ("Default" in about), name
+    groups = read["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(declared)
 
 
-def test_what_a_sagemaker_project_template_must_declare_is_there() -> None:
-    declared = TOOLCHAIN.body["Parameters"]
-    assert declared["SageMakerProjectName"]["MaxLength"] == 32
-    assert "SageMakerProjectId" in declared
+def test_a_parameter_and_a_condition_are_declared_alike_in_every_stack_of_the_toolchain() -> None:
+    for section in ("Parameters", "Conditions"):
+        first: dict[str, Any] = {}
+        for template in TOOLCHAIN:
+            for name, about in body(INFRA / template)[section].items():
+                assert first.setdefault(name, about) == about, f"{template}: {name}"
 
 
 HOSTILE = ["", "-a", "a-", "A", "a--b", "aws-x", "ssm", "a b", "a;b", "$(id)", "a'b", 'a"b', "a\nb", "${x}", "#{x}"]
@@ -217,16 +270,16 @@ HOSTILE = ["", "-a", "a-", "A", "a--b", "aws-x", "ssm", "a b", "a;b", "$(id)", "
 @pytest.mark.parametrize("parameter", ["SageMakerProjectName", "Repository", "Branch", "ConnectionArn"])
 def test_no_parameter_takes_what_a_shell_would_read(parameter: str, value: str) -> None:
     """CloudFormation asks for a match of the whole text."""
-    pattern = TOOLCHAIN.body["Parameters"][parameter]["AllowedPattern"]
+    pattern = WHOLE.body["Parameters"][parameter]["AllowedPattern"]
     harmless = {"Repository": HOSTILE[1:7], "Branch": HOSTILE[1:7], "ConnectionArn": [""], "SageMakerProjectName": []}
     assert bool(re.fullmatch(pattern, value)) == (value in harmless[parameter])
 
 
 def test_commands_hold_no_text_of_parameters_or_commits() -> None:
     """Buildspecs are files; CodePipeline puts a version and a stage into variables, and words into the approval."""
-    for project in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values():
+    for project in WHOLE.of_type("AWS::CodeBuild::Project").values():
         assert re.fullmatch(r"infra/[a-z]+\.buildspec\.yml", project["Source"]["BuildSpec"])
-    for pipeline in TOOLCHAIN.of_type("AWS::CodePipeline::Pipeline").values():
+    for pipeline in WHOLE.of_type("AWS::CodePipeline::Pipeline").values():
         for action in (action for stage in pipeline["Stages"] for action in stage["Actions"]):
             asked = action["Configuration"]
             assert action["ActionTypeId"]["Provider"] in (
@@ -239,7 +292,7 @@ def test_commands_hold_no_text_of_parameters_or_commits() -> None:
 def test_the_pipeline_stack_is_given_every_parameter_it_has() -> None:
     functions = next(
         action["Configuration"]
-        for stage in TOOLCHAIN.resources["BuildPipeline"]["Stages"]
+        for stage in WHOLE.resources["BuildPipeline"]["Stages"]
         for action in stage["Actions"]
         if action["Name"] == "Functions"
     )
@@ -256,7 +309,7 @@ def test_the_pipeline_stack_is_given_every_parameter_it_has() -> None:
 
 
 def test_outputs_are_kept_longer_than_the_cache_points_at_them() -> None:
-    assert TOOLCHAIN.body["Parameters"]["KeepRunsDays"]["Default"] > Config().cloud.cache_days
+    assert WHOLE.body["Parameters"]["KeepRunsDays"]["Default"] > Config().cloud.cache_days
 
 
 # -- the schedule -----------------------------------------------------------------------------------------------------
@@ -281,8 +334,8 @@ def test_without_a_schedule_nobody_is_scored_by_itself() -> None:
 
 
 def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
-    buckets = TOOLCHAIN.of_type("AWS::S3::Bucket")
-    policies = TOOLCHAIN.of_type("AWS::S3::BucketPolicy")
+    buckets = WHOLE.of_type("AWS::S3::Bucket")
+    policies = WHOLE.of_type("AWS::S3::BucketPolicy")
     assert len(buckets) == len(policies) == 2
     for about in buckets.values():
         assert all(about["PublicAccessBlockConfiguration"].values())
@@ -295,7 +348,7 @@ def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
 
 
 def test_a_service_uses_the_key_for_this_project_only() -> None:
-    account, *services = TOOLCHAIN.resources["Key"]["KeyPolicy"]["Statement"]
+    account, *services = WHOLE.resources["Key"]["KeyPolicy"]["Statement"]
     assert account["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
     for statement in services:
         asked = json.dumps(statement["Condition"])
@@ -304,21 +357,21 @@ def test_a_service_uses_the_key_for_this_project_only() -> None:
 
 def test_what_holds_models_or_their_key_outlives_the_stack() -> None:
     for name in ("Bucket", "Key", "ModelPackageGroup"):
-        about = TOOLCHAIN.body["Resources"][name]
+        about = WHOLE.body["Resources"][name]
         assert (about["DeletionPolicy"], about["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
 
 def test_a_given_group_is_not_made_and_policies_speak_of_its_account() -> None:
-    given = stack("toolchain.yaml", CreateModelPackageGroup="no", ModelPackageGroupAccount="999988887777")
+    given = toolchain(CreateModelPackageGroup="no", ModelPackageGroupAccount="999988887777")
     assert not given.of_type("AWS::SageMaker::ModelPackageGroup")
     said = json.dumps(given.resources["RegisterRole"]["Policies"])
     assert f"arn:aws:sagemaker:{REGION}:999988887777:model-package/{'g' * 63}/*" in said
 
 
 def test_a_group_is_shared_only_with_accounts_that_are_named() -> None:
-    assert "ModelPackageGroupPolicy" not in TOOLCHAIN.resources["ModelPackageGroup"]
-    shared = stack("toolchain.yaml", ModelPackageGroupReaders="999988887777").resources["ModelPackageGroup"]
-    pattern = TOOLCHAIN.body["Parameters"]["ModelPackageGroupReaders"]["AllowedPattern"]
+    assert "ModelPackageGroupPolicy" not in WHOLE.resources["ModelPackageGroup"]
+    shared = toolchain(ModelPackageGroupReaders="999988887777").resources["ModelPackageGroup"]
+    pattern = WHOLE.body["Parameters"]["ModelPackageGroupReaders"]["AllowedPattern"]
     assert re.fullmatch(pattern, "999988887777") and not re.fullmatch(pattern, "*"), "a star is everybody"
     for statement in shared["ModelPackageGroupPolicy"]["Statement"]:
         assert statement["Principal"] == {"AWS": ["999988887777"]}
@@ -327,31 +380,27 @@ def test_a_group_is_shared_only_with_accounts_that_are_named() -> None:
 
 def test_every_role_takes_the_permissions_boundary() -> None:
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
-    bounded = stack("toolchain.yaml", PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
+    bounded = toolchain(PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
     assert {about["PermissionsBoundary"] for about in bounded.values()} == {boundary}
-    assert not any("PermissionsBoundary" in about for about in TOOLCHAIN.of_type("AWS::IAM::Role").values())
+    assert not any("PermissionsBoundary" in about for about in WHOLE.of_type("AWS::IAM::Role").values())
 
 
 def test_builds_are_logged_limited_encrypted_and_of_a_named_python() -> None:
-    for project in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values():
+    for project in WHOLE.of_type("AWS::CodeBuild::Project").values():
         assert project["Environment"]["Image"] == "aws/codebuild/amazonlinux-x86_64-standard:5.0"
         assert project["TimeoutInMinutes"] <= 60 and project["ConcurrentBuildLimit"] == 1 and project["EncryptionKey"]
         assert "PrivilegedMode" not in project["Environment"]
-    for group in TOOLCHAIN.of_type("AWS::Logs::LogGroup").values():
+    for group in WHOLE.of_type("AWS::Logs::LogGroup").values():
         assert group["RetentionInDays"] and group["KmsKeyId"]
 
 
 def test_builds_enter_the_vpc_only_where_one_is_given() -> None:
-    assert not any("VpcConfig" in about for about in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values())
-    assert "VpcPolicy" not in TOOLCHAIN.resources
-    inside = stack("toolchain.yaml", VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1")
+    assert not any("VpcConfig" in about for about in WHOLE.of_type("AWS::CodeBuild::Project").values())
+    assert "VpcPolicy" not in WHOLE.resources
+    inside = toolchain(VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1")
     for project in inside.of_type("AWS::CodeBuild::Project").values():
         assert project["VpcConfig"] == {
             "VpcId": "vpc-1",
             "Subnets": ["subnet-1", "subnet-2"],
             "SecurityGroupIds": ["sg-1"],
         }
-
-
-def test_the_error_of_a_missing_bucket_names_the_toolchain_template() -> None:
-    assert "infra/toolchain.yaml" in client.missing_bucket_sentence(NAMES)

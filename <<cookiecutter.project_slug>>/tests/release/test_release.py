@@ -41,7 +41,7 @@ from scarcegan.release.flagged_share import Band, band, flagged
 from scarcegan.release.release import Surroundings
 from scarcegan.report.evaluation import Predictions
 from scarcegan.steps.evaluate import evaluation_json
-from stacks import Stack
+from stacks import INFRA, Toolchain
 
 PROJECT = Path(__file__).parents[2]
 AROUND = Surroundings("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
@@ -323,10 +323,10 @@ def test_the_toolchain_calls_the_pipeline_and_its_variable_as_a_roll_back_does(r
     registry.approve(2)
     request = release.roll_back(registry, NAMES, 2)
     given = {"SageMakerProjectName": NAMES.project, "Repository": "r", "ModelPackageGroupName": "g"}
-    pipelines = Stack("toolchain.yaml", given).of_type("AWS::CodePipeline::Pipeline").values()
+    pipelines = Toolchain(given).of_type("AWS::CodePipeline::Pipeline").values()
     [variables] = [it["Variables"] for it in pipelines if it["Name"] == request["name"]]
     assert [variable["Name"] for variable in variables] == [item["name"] for item in request["variables"]]
-    template = (PROJECT / "infra/toolchain.yaml").read_text()
+    template = (INFRA / "toolchain.yaml").read_text()
     patterns = set(re.findall(r'Variable: "#\{variables.VERSION\}", Operator: MATCHES, Value: "(.+)"', template))
     assert patterns and all(re.search(p, value) for p in patterns for value in ("2", release.NEWEST))
 

@@ -19,7 +19,7 @@ from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker import start as starting
 from scarcegan.sagemaker.pipelines import configured
 from scarcegan.workspace import Workspace
-from stacks import ACCOUNT, REGION, Stack
+from stacks import ACCOUNT, REGION, Stack, Toolchain
 
 HERE = Path(__file__).resolve().parents[3]
 USERS, DAYS = 1500, 60
@@ -58,10 +58,10 @@ class Rehearsal:
         self.started: list[dict[str, str]] = []  # the parameters of each execution
         project = place.config.project
         given = {"SageMakerProjectName": project.name, "ModelPackageGroupName": project.model_package_group}
-        self.toolchain = Stack("toolchain.yaml", {**given, "Repository": project.name})
+        self.toolchain = Toolchain({**given, "Repository": project.name})
 
     def found(self) -> None:
-        """What deploying infra/toolchain.yaml makes, as far as needed: bucket, group, SSM parameters; then the data."""
+        """What `scarcegan toolchain deploy` makes, as far as needed: bucket, group, SSM parameters; then the data."""
         from scarcegan.sagemaker.register_function import handler
 
         region = {"LocationConstraint": self.names.region}

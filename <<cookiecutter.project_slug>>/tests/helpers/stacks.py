@@ -47,6 +47,11 @@ Loader.yaml_implicit_resolvers = {
 }
 
 
+def body_of(template: str) -> dict[str, Any]:
+    """A template of infra/ as data, with its functions as mappings."""
+    return dict(yaml.load((INFRA / template).read_text(encoding="utf-8"), Loader))
+
+
 class Stack:
     """A template with values for its parameters. `resources`: name -> Properties of those whose condition holds."""
 
@@ -73,7 +78,7 @@ class Stack:
 
     def read(self, template: str) -> dict[str, Any]:
         """The template as data."""
-        return dict(yaml.load((INFRA / template).read_text(encoding="utf-8"), Loader))
+        return body_of(template)
 
     @property
     def resources(self) -> dict[str, dict[str, Any]]:
@@ -174,7 +179,7 @@ class Toolchain(Stack):
     def read(self, template: str) -> dict[str, Any]:
         """The sections of the templates put together, without the parameters that outputs fill."""
         merged: dict[str, Any] = {}
-        for body in map(super().read, TOOLCHAIN):
+        for body in map(body_of, TOOLCHAIN):
             for section in ("Parameters", "Rules", "Mappings", "Conditions", "Resources", "Outputs"):
                 merged.setdefault(section, {}).update(body.get(section, {}))
         for name in set(merged["Parameters"]) & set(merged["Outputs"]):

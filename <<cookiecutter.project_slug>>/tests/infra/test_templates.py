@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cfnlint.api import ManualArgs, lint
 
 from scarcegan.aws.names import IMAGE_ACCOUNTS, Names, project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
 from scarcegan.sagemaker import parameters, upsert
-from stacks import ACCOUNT, INFRA, TOOLCHAIN, Loader, Stack, Toolchain
+from stacks import ACCOUNT, INFRA, TOOLCHAIN, Stack, Toolchain, body_of
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
@@ -66,7 +65,7 @@ EXAMPLE = {
 
 
 def body(template: Path) -> dict[str, Any]:
-    return yaml.load(template.read_text(encoding="utf-8"), Loader)
+    return body_of(template.name)
 
 
 def stack(template: str, **values: Any) -> Stack:

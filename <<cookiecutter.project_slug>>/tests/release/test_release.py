@@ -315,7 +315,7 @@ def test_without_a_deploy_pipeline_the_next_move_is_said_stubbed():
     request = {"name": "risky-deploy", "variables": [{"name": "VERSION", "value": "2"}]}
     with Stubber(codepipeline) as stub:
         stub.add_client_error("start_pipeline_execution", "PipelineNotFoundException")
-        with pytest.raises(UserError, match=r"no CodePipeline 'risky-deploy' .* Deploy infra/toolchain\.yaml"):
+        with pytest.raises(UserError, match=r"no CodePipeline 'risky-deploy' .* Type: scarcegan toolchain deploy"):
             release.start_deploy(stubbed(codepipeline=codepipeline), request)
 
 

@@ -73,7 +73,7 @@ def walk(door, tmp_path, config, upload_only=False):
 
 
 def test_volumes_are_encrypted_with_the_arn_of_the_projects_key_as_the_toolchain_publishes_it_in_moto(door, config):
-    with pytest.raises(UserError, match=r"no SSM parameter /rare-players/key .* Deploy infra/toolchain\.yaml"):
+    with pytest.raises(UserError, match=r"no SSM parameter /rare-players/key .* Type: scarcegan toolchain deploy"):
         upsert.with_volume_key(config, door)
     arn = NAMES.arn("kms", "key/1234")
     door.client("ssm").put_parameter(Name="/rare-players/key", Value=arn, Type="String")
@@ -150,7 +150,7 @@ def test_the_present_champion_survives_an_upsert_in_moto(door, tmp_path, config,
 def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(door, tmp_path, config):
     with pytest.raises(
         UserError,
-        match=r"there is no bucket .* \(account 123456789012\) .* aws cloudformation deploy --stack-name .*-toolchain",
+        match=r"there is no bucket .* \(account 123456789012\) .* scarcegan toolchain deploy \(README, 'In AWS'\)",
     ):
         walk(door, tmp_path, config)
 
@@ -560,7 +560,7 @@ DENIED = (
         ),
         (refused("403", "Forbidden", "PutObject"), "may not s3:PutObject.*README, 'Permissions'"),
         (refused("AccessDenied", "Access Denied", "ListObjectsV2"), "may not s3:ListBucket"),
-        (refused("NoSuchBucket", "no"), "aws cloudformation deploy"),
+        (refused("NoSuchBucket", "no"), "scarcegan toolchain deploy"),
         (
             refused("ValidationException", "TrainIterations: not an Integer", "StartX"),
             "refuses StartX: TrainIterations",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOG_IN = "Log in: 'aws sso login' (or 'aws configure'), or name a profile in AWS_PROFILE. Then type the command again."
+DEPLOY_TOOLCHAIN = "Type: scarcegan toolchain deploy (README, 'In AWS')"
 NOT_FOUND_CODES = (
     "ResourceNotFound",
     "ResourceNotFoundException",
@@ -110,17 +111,23 @@ def connect_to_aws(config: "Config") -> Aws:
     Raises UserError when config.yaml has no region, when SAGEMAKER_PROJECT_NAME (set in builds) is another project than
     project.name, when AWS_ACCOUNT_ID is not 12 digits, or when boto3 is not installed.
     """
-    if not config.project.region:
-        raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
+    region = region_of(config)
     built = os.environ.get("SAGEMAKER_PROJECT_NAME", config.project.name)
     if built != config.project.name:
         raise UserError(
             f"config.yaml: project.name is '{config.project.name}', but this toolchain belongs to project '{built}' "
             f"and may change nothing else. Set project.name to {built}, or deploy a toolchain for the other project."
         )
-    session = library("boto3").Session(region_name=config.project.region)
+    session = library("boto3").Session(region_name=region)
     account = account_from_environment() or session.client("sts").get_caller_identity()["Account"]
-    return Aws(Names(config.project.name, account, config.project.region), session)
+    return Aws(Names(config.project.name, account, region), session)
+
+
+def region_of(config: "Config") -> str:
+    """The region of the project. Raises UserError when config.yaml names none."""
+    if not config.project.region:
+        raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
+    return config.project.region
 
 
 def account_from_environment() -> str:
@@ -236,8 +243,7 @@ def missing_bucket_sentence(names: Names) -> str:
     return (
         f"there is no bucket for '{names.project}' in {names.region} (account {names.account}) yet: the toolchain "
         "creates it. If it is in another account, log in there, or set AWS_ACCOUNT_ID. "
-        f"Type: aws cloudformation deploy --stack-name {names.stack('toolchain')} --template-file infra/toolchain.yaml "
-        "… (README, 'In AWS')"
+        f"{DEPLOY_TOOLCHAIN}"
     )
 
 
@@ -286,6 +292,6 @@ def require_ssm_parameter(aws: Aws, name: str) -> str:
     if not found:
         raise UserError(
             f"there is no SSM parameter {aws.names.parameter(name)} in {aws.names.region}: the toolchain creates it. "
-            f"Deploy infra/toolchain.yaml as {aws.names.stack('toolchain')} first."
+            f"{DEPLOY_TOOLCHAIN}"
         )
     return found

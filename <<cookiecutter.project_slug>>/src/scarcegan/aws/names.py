@@ -17,7 +17,7 @@ UNKNOWN_ACCOUNT = "000000000000"  # used in plans when the account is not known
 
 # AWS's TensorFlow images: jobs run in the first, endpoints serve with the second. Patched until 2027-07. Tags, not
 # digests, because AWS patches the images behind a tag. Roles may pull only from the accounts below, which are AWS's own
-# (Images in infra/toolchain.yaml).
+# (Images in infra/roles-models.yaml).
 # https://docs.aws.amazon.com/deep-learning-containers/latest/devguide/what-is-dlc.html
 IMAGES = {
     "training": "tensorflow-training:2.21-cpu-py312-amzn2023-sagemaker",
@@ -147,7 +147,10 @@ class Names:
         return f"{self.project}-{stage}"
 
     def stack(self, name: str) -> str:
-        """Return the name of a CloudFormation stack: toolchain, pipeline, staging or production."""
+        """Return the name of a CloudFormation stack.
+
+        stack: storage, roles-models, roles-delivery, toolchain, pipeline, staging or production.
+        """
         return f"{self.project}-{name}"
 
     def parameter(self, name: str) -> str:

@@ -254,8 +254,8 @@ def start_deploy(aws: Aws, request: Mapping[str, Any]) -> str:
         if error.response["Error"]["Code"] != "PipelineNotFoundException":
             raise
         raise UserError(
-            f"there is no CodePipeline '{request['name']}' in {aws.names.region}: the toolchain makes it. "
-            f"Deploy infra/toolchain.yaml as {aws.names.stack('toolchain')} first."
+            f"there is no CodePipeline '{request['name']}' in {aws.names.region}: the toolchain creates it. "
+            f"{client.DEPLOY_TOOLCHAIN}"
         ) from error
 
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from scarcegan.aws.archive import pack, unpack
-from scarcegan.aws.client import Aws, client_error_sentence, is_missing, none_if_missing
+from scarcegan.aws.client import DEPLOY_TOOLCHAIN, Aws, client_error_sentence, is_missing, none_if_missing
 from scarcegan.aws.names import Names
 from scarcegan.aws.storage import Bucket, Changed, download, path_below, split_s3_uri
 from scarcegan.errors import UserError
@@ -357,8 +357,8 @@ class SageMakerRegistry:
         except ClientError as error:
             if error.operation_name in ("CreateModelPackage", "ListModelPackages") and is_missing(error):
                 raise UserError(
-                    f"there is no model package group '{self._name_or_arn}' in {self.names.region}. Deploy "
-                    "infra/toolchain.yaml, which creates it, or set project.model_package_group to one that exists."
+                    f"there is no model package group '{self._name_or_arn}' in {self.names.region}: the toolchain "
+                    f"creates it. {DEPLOY_TOOLCHAIN}, or set project.model_package_group to one that exists."
                 ) from error
             if error.operation_name == "DescribeModelPackage" and is_missing(error):
                 raise UserError(

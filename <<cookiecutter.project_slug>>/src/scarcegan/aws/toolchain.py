@@ -1,0 +1,413 @@
+"""The toolchain in AWS: which CloudFormation stacks there should be, as data; and the walk that makes it so.
+
+The plan needs no AWS, no credentials and no network. The walk uses change sets, as `aws cloudformation deploy` does: a
+stack that does not exist is created, one that differs is updated, one that does not differ is left alone. What people
+type is in cli/toolchain.py.
+"""
+
+import difflib
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scarcegan.aws import client
+from scarcegan.aws.client import Aws
+from scarcegan.errors import UserError
+from scarcegan.pipeline.config import Config
+
+STACKS = ("storage", "roles-models", "roles-delivery", "toolchain")  # each needs those before it
+OPTIONS = {
+    "Repository": "--repository",
+    "ConnectionArn": "--connection-arn",
+    "NotificationEmail": "--notification-email",
+}
+SETTINGS = {
+    "SageMakerProjectName": "project.name",
+    "ModelPackageGroupName": "project.model_package_group",
+    "MlflowAppArn": "cloud.mlflow_app",
+}
+POLL_SECONDS = 5
+SAME = re.compile(r"didn't contain changes|No updates are to be performed")
+Say = Callable[[str], None]
+
+
+# -- the plan -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack as it should be.
+
+    - parameters: values that config.yaml or the command line gives. What is not given keeps its value in AWS.
+    - inputs: further parameter -> the earlier stack whose output of the same name is its value.
+    - required: parameters without a default.
+    - declared: every parameter that the template has.
+    """
+
+    name: str
+    template: Path
+    parameters: Mapping[str, str]
+    inputs: Mapping[str, str]
+    required: Sequence[str]
+    declared: Sequence[str]
+    capabilities: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stacks of the toolchain in the order in which they are deployed, and the tags that all of them get."""
+
+    region: str
+    stacks: Sequence[Stack]
+    tags: Mapping[str, str]
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON holds it."""
+        stacks = [{**asdict(stack), "template": stack.template.as_posix()} for stack in self.stacks]
+        return {"region": self.region, "tags": dict(self.tags), "stacks": stacks}
+
+    @property
+    def ungiven(self) -> list[str]:
+        """Parameters without a default and without a value: a first deployment needs one from the command line."""
+        return sorted({name for stack in self.stacks for name in stack.required if name not in stack.parameters})
+
+
+class Loader(yaml.SafeLoader):
+    """YAML whose CloudFormation functions (!Ref, !Sub, …) are left unread."""
+
+
+Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def make_plan(root: Path, config: Config, given: Mapping[str, str]) -> Plan:
+    """The stacks that the templates in `root`/infra describe.
+
+    given: template parameter -> value, from the command line. Each stack gets those that its template knows.
+
+    Raises UserError for an unknown parameter, for one that comes from config.yaml or from another stack, and for a
+    value that a template would refuse.
+    """
+    region = client.region_of(config)
+    bodies = {name: read(root / "infra" / f"{name}.yaml") for name in STACKS}
+    makers = {output: name for name, body in bodies.items() for output in body.get("Outputs", {})}
+    declared = {name: about for body in bodies.values() for name, about in body["Parameters"].items()}
+    refuse_what_nobody_may_give(given, declared, makers)
+    values = {**from_config(config), **given}
+    for name, value in values.items():
+        why = misfit(declared[name], value)
+        if why:
+            raise UserError(f"{origin(name)}: '{value}' is refused for {name}: {why}")
+    project = config.project.name
+    stacks = [
+        Stack(
+            f"{project}-{name}",
+            Path("infra") / f"{name}.yaml",
+            {key: values[key] for key in body["Parameters"] if key in values},
+            {key: f"{project}-{makers[key]}" for key in body["Parameters"] if key in makers},
+            [key for key, about in body["Parameters"].items() if "Default" not in about and key not in makers],
+            list(body["Parameters"]),
+            ["CAPABILITY_NAMED_IAM"] if makes_roles(body) else [],
+        )
+        for name, body in bodies.items()
+    ]
+    return Plan(region, stacks, tags(config))
+
+
+def read(template: Path) -> dict[str, Any]:
+    """A template as data; values of functions are None."""
+    return yaml.load(template.read_text(encoding="utf-8"), Loader)
+
+
+def makes_roles(body: Mapping[str, Any]) -> bool:
+    return any(about["Type"].startswith("AWS::IAM::") for about in body["Resources"].values())
+
+
+def from_config(config: Config) -> dict[str, str]:
+    """The parameters that config.yaml has. A group named by its ARN exists already, in the account the ARN names."""
+    group = config.project.model_package_group
+    found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
+    if group.startswith("arn:"):
+        found |= {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": group.split(":")[4]}
+    return {**found, "MlflowAppArn": config.cloud.mlflow_app}
+
+
+def tags(config: Config) -> dict[str, str]:
+    """The tags of every stack. CloudFormation hands them on to what a stack makes.
+
+    Characters of the team's name that no tag may have become hyphens.
+    """
+    team = re.sub(r"[^\w .:/=+@-]", "-", config.project.team)[:256]
+    return {"sagemaker:project-name": config.project.name, "team": team, **config.cloud.tags}
+
+
+def refuse_what_nobody_may_give(
+    given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]
+) -> None:
+    free = [name for name in declared if name not in makers and name not in SETTINGS]
+    for name in given:
+        if name in SETTINGS:
+            raise UserError(f"--set {name}: it is {SETTINGS[name]} in config.yaml. Change it there.")
+        if name in declared and name in makers:
+            raise UserError(f"--set {name}: it is an output of the stack '{makers[name]}' and is not given by hand.")
+        if name not in free:
+            near = difflib.get_close_matches(name, free, 1, cutoff=0)[0]
+            raise UserError(f"--set {name}: no template of the toolchain has that parameter. Did you mean '{near}'?")
+
+
+def misfit(about: Mapping[str, Any], value: str) -> str:
+    """Why a parameter's declaration refuses a value, "" when it does not."""
+    items = value.split(",") if "List" in about["Type"] else [value]
+    allowed = [str(known) for known in about.get("AllowedValues", [])]
+    if allowed and not set(items) <= set(allowed):
+        return f"it is one of {', '.join(allowed)}."
+    if about["Type"] == "Number":
+        least = about.get("MinValue", 0)
+        return "" if value.isascii() and value.isdigit() and int(value) >= least else f"it is a number from {least} on."
+    if len(value) > about.get("MaxLength", 4096):
+        return f"it has at most {about['MaxLength']} characters."
+    if all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item) for item in items):
+        return ""
+    return about.get("ConstraintDescription") or f"it must match {about['AllowedPattern']}"
+
+
+def origin(name: str) -> str:
+    """Where the value of a parameter is given."""
+    return f"config.yaml: {SETTINGS[name]}" if name in SETTINGS else OPTIONS.get(name, f"--set {name}")
+
+
+def commands(plan: Plan) -> list[str]:
+    """The plan as commands of the AWS CLI, to be typed in the project's folder.
+
+    They are one chain, which ends with the first failure. An output that a later stack needs goes into a shell variable
+    of its name.
+    """
+    chain: list[str] = []
+    for stack in plan.stacks:
+        chain += [fetch(plan, name, maker) for name, maker in stack.inputs.items() if not fetched(chain, name)]
+        values = [shlex.quote(f"{name}={value}") for name, value in stack.parameters.items()]
+        values += [f'{name}="${name}"' for name in stack.inputs]
+        kinds = ["--capabilities", *stack.capabilities] if stack.capabilities else []
+        parts = [
+            f"aws cloudformation deploy --region {plan.region} --stack-name {stack.name}",
+            " ".join([f"--template-file {stack.template.as_posix()} --no-fail-on-empty-changeset", *kinds]),
+            "--parameter-overrides " + " ".join(values),
+            "--tags " + " ".join(shlex.quote(f"{key}={value}") for key, value in plan.tags.items()),
+        ]
+        chain.append(" \\\n    ".join(parts))
+    return " &&\n".join(chain).split("\n")
+
+
+def fetch(plan: Plan, output: str, maker: str) -> str:
+    """The assignment of a stack's output to a shell variable."""
+    query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
+    asked = f"aws cloudformation describe-stacks --region {plan.region} --stack-name {maker}"
+    return f'{output}=$({asked} \\\n    --query "{query}" --output text)'
+
+
+def fetched(chain: Sequence[str], output: str) -> bool:
+    return any(command.startswith(f"{output}=$(") for command in chain)
+
+
+# -- the walk -------------------------------------------------------------------------------------------------------
+
+
+def deploy(plan: Plan, root: Path, door: Aws, say: Say) -> dict[str, Any]:
+    """Make the stacks in AWS as the plan has them. Safe to repeat, and to break off anywhere.
+
+    Returns {"stacks": name -> created, updated or unchanged, "outputs": name -> value}.
+
+    Raises UserError for a stack that cannot be changed now, for a parameter that nobody gave, and for a stack that
+    CloudFormation fails to make, with the first resource that failed.
+    """
+    present = {stack.name: described(door, stack.name) for stack in plan.stacks}
+    for name, found in present.items():
+        refuse_unless_changeable(name, found)
+    kept = {key: value for found in present.values() for key, value in parameters_of(found).items()}
+    refuse_without_values(plan, kept)
+    done: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for stack in plan.stacks:
+        found = present[stack.name]
+        if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
+            say(f"{stack.name}: was never made, for its first deployment failed; the rest of it is deleted")
+            delete(door, stack.name)
+            found = None
+        request = requested(stack, parameters_of(found), kept, outputs)
+        done[stack.name] = bring(plan, stack, root, door, request, new=is_new(found), say=say)
+        say(f"{stack.name}: {done[stack.name]}")
+        outputs |= outputs_of(described(door, stack.name))
+    return {"stacks": done, "outputs": outputs}
+
+
+def described(door: Aws, name: str) -> dict[str, Any] | None:
+    """DescribeStacks, or None where there is no such stack."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return door.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+
+
+def is_new(found: Mapping[str, Any] | None) -> bool:
+    """Whether a stack holds nothing yet. One in review has a change set that was never executed."""
+    return found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS"
+
+
+def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None:
+    status = "" if found is None or is_new(found) else str(found["StackStatus"])
+    if status.endswith("_IN_PROGRESS"):
+        raise UserError(f"stack {name} is being changed now ({status}). Wait until it has ended, then type this again.")
+    if status.endswith("_FAILED"):
+        why = str((found or {}).get("StackStatusReason", "")).rstrip(".")
+        raise UserError(
+            f"stack {name} cannot be changed: it is {status}{f' ({why})' if why else ''}. Mend or delete it in "
+            "CloudFormation's console, then type this again."
+        )
+
+
+def refuse_without_values(plan: Plan, kept: Mapping[str, str]) -> None:
+    missing = [name for name in plan.ungiven if name not in kept]
+    if missing:
+        needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
+        raise UserError(f"the first deployment needs {', '.join(missing)}. Type the command again with {needed}")
+
+
+def parameters_of(found: Mapping[str, Any] | None) -> dict[str, str]:
+    return {item["ParameterKey"]: item["ParameterValue"] for item in (found or {}).get("Parameters", [])}
+
+
+def outputs_of(found: Mapping[str, Any] | None) -> dict[str, str]:
+    return {item["OutputKey"]: item["OutputValue"] for item in (found or {}).get("Outputs", [])}
+
+
+def requested(
+    stack: Stack, own: Mapping[str, str], kept: Mapping[str, str], outputs: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The parameters of a change set. What is not given keeps its value in this stack, else in another one.
+
+    The latter counts when an earlier deployment broke off before this stack was made.
+    """
+    found: list[dict[str, Any]] = []
+    for name in stack.declared:
+        if name in stack.inputs:
+            found.append({"ParameterKey": name, "ParameterValue": outputs[name]})
+        elif name in stack.parameters:
+            found.append({"ParameterKey": name, "ParameterValue": stack.parameters[name]})
+        elif name in own:
+            found.append({"ParameterKey": name, "UsePreviousValue": True})
+        elif name in kept:
+            found.append({"ParameterKey": name, "ParameterValue": kept[name]})
+    return found
+
+
+def bring(
+    plan: Plan, stack: Stack, root: Path, door: Aws, parameters: list[dict[str, Any]], *, new: bool, say: Say
+) -> str:
+    """Create or update one stack and wait for the end: created, updated or unchanged."""
+    cloudformation = door.client("cloudformation")
+    change_set = {"StackName": stack.name, "ChangeSetName": f"{stack.name}-{int(time.time())}"}
+    with saying_what_is_refused(stack):
+        cloudformation.create_change_set(
+            **change_set,
+            ChangeSetType="CREATE" if new else "UPDATE",
+            TemplateBody=(root / stack.template).read_text(encoding="utf-8"),
+            Parameters=parameters,
+            Capabilities=list(stack.capabilities),
+            Tags=[{"Key": key, "Value": value} for key, value in plan.tags.items()],
+        )
+    made = settled(lambda: cloudformation.describe_change_set(**change_set), "Status")
+    if made["Status"] == "FAILED":
+        cloudformation.delete_change_set(**change_set)
+        reason = client.flat(made.get("StatusReason", "no reason given"))
+        if SAME.search(reason):
+            return "unchanged"
+        raise UserError(refused(stack, reason))
+    say(f"{stack.name}: is being {'created' if new else 'updated'}")
+    cloudformation.execute_change_set(**change_set)
+    time.sleep(POLL_SECONDS)
+    ended = settled(lambda: cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0], "StackStatus")
+    if ended["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        raise UserError(failure(door, stack.name, ended))
+    return "created" if new else "updated"
+
+
+def settled(look: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
+    """What `look` finds as soon as its status no longer says that it is pending or in progress."""
+    found = look()
+    while found[key].endswith(("_PENDING", "_IN_PROGRESS")):
+        time.sleep(POLL_SECONDS)
+        found = look()
+    return found
+
+
+@contextmanager
+def saying_what_is_refused(stack: Stack) -> Iterator[None]:
+    """Turn CloudFormation's refusal of a request into a UserError that names the stack and its template."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        reason = client.flat(error.response["Error"]["Message"])
+        raise UserError(
+            f"CloudFormation refuses {stack.template.as_posix()} for stack {stack.name}: {reason}."
+        ) from error
+
+
+def refused(stack: Stack, reason: str) -> str:
+    template = stack.template.as_posix()
+    return f"CloudFormation refuses {template} for stack {stack.name}: {client.flat(reason)}. It is unchanged."
+
+
+def failure(door: Aws, name: str, ended: Mapping[str, Any]) -> str:
+    """One sentence about a stack that could not be made: its first failed resource, the reason, the next move."""
+    events = door.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+    first = first_failure(events)
+    if first is None:
+        reason = client.flat(ended.get("StackStatusReason", "no reason given"))
+        return f"stack {name} is {ended['StackStatus']}: {reason}. Look at it in CloudFormation's console."
+    reason = client.flat(first.get("ResourceStatusReason", "no reason given"))
+    what = f"{first['LogicalResourceId']} ({first['ResourceType']})"
+    left = "It is left from an earlier toolchain, or another project's (README, 'Take it down'). "
+    return (
+        f"stack {name} failed at {what}: {reason}. {left if 'already exists' in reason else ''}"
+        "CloudFormation has taken the changes of this stack back. Mend it, then type the same command again."
+    )
+
+
+def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The first failed resource of the last change of a stack; None where no resource failed. events: newest first.
+
+    Later failures of the same change are mostly resources that CloudFormation gave up because of the first.
+    """
+    found = None
+    for event in events:
+        status = event.get("ResourceStatus", "")
+        of_the_stack = event["ResourceType"] == "AWS::CloudFormation::Stack"
+        if of_the_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+            break  # older events are of an earlier change
+        if status in ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED") and not of_the_stack:
+            found = event
+    return found
+
+
+def delete(door: Aws, name: str) -> None:
+    """Delete a stack that was never made, and wait until it is gone."""
+    door.client("cloudformation").delete_stack(StackName=name)
+    found = described(door, name)
+    while found and found["StackStatus"] == "DELETE_IN_PROGRESS":
+        time.sleep(POLL_SECONDS)
+        found = described(door, name)
+    refuse_unless_changeable(name, found)

@@ -1,0 +1,70 @@
+"""The verb `toolchain`: deploy what builds and deployments stand on. Part of main.py; see aws/toolchain.py."""
+
+from typing import Annotated
+
+import typer
+
+from scarcegan.cli.console import AsJson, emit, example, print_progress, workspace
+from scarcegan.errors import UserError
+
+toolchain_app = typer.Typer(
+    help="Make what everything else in AWS stands on. Key, bucket, roles, CodePipelines.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@toolchain_app.callback()
+def toolchain() -> None:
+    pass
+
+
+@toolchain_app.command(epilog=example("scarcegan toolchain deploy --repository acme/rare-players --dry-run"))
+def deploy(
+    context: typer.Context,
+    repository: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Of the code; on CodeCommit the name alone.")
+    ] = None,
+    connection_arn: Annotated[
+        str | None, typer.Option(metavar="ARN", help="CodeConnections connection to GitHub, GitLab or Bitbucket.")
+    ] = None,
+    notification_email: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Is told how builds and deployments end.")
+    ] = None,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter of infra/*.yaml.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the same as commands of the AWS CLI; do nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create or update the toolchain's stacks. What is not given keeps its value; a second time changes nothing."""
+    from scarcegan.aws import client
+    from scarcegan.aws import toolchain as stacks
+
+    project = workspace(context)
+    options = {"Repository": repository, "ConnectionArn": connection_arn, "NotificationEmail": notification_email}
+    given = {**pairs(values or []), **{name: value for name, value in options.items() if value is not None}}
+    plan = stacks.make_plan(project.root, project.config, given)
+    if dry_run:
+        for name in plan.ungiven:
+            print_progress(
+                f"{name} is not given. A first deployment needs {stacks.origin(name)}; a later one keeps its value."
+            )
+        lines = stacks.commands(plan)
+        emit({**plan.describe(), "commands": "\n".join(lines)}, as_json, lines)
+        return
+    with client.errors_as_sentences(project.config):
+        done = stacks.deploy(plan, project.root, client.connect_to_aws(project.config), print_progress)
+    width = max(len(name) for name in done["outputs"])
+    lines = [f"{name:<{width}}  {value}" for name, value in done["outputs"].items()]
+    emit(done, as_json, [*lines, "Next: git push, which starts the build pipeline"])
+
+
+def pairs(values: list[str]) -> dict[str, str]:
+    """NAME=VALUE as name -> value; UserError for anything else."""
+    for text in values:
+        if "=" not in text:
+            raise UserError(f"--set {text}: write NAME=VALUE, such as VpcId=vpc-0a1b2c3d.")
+    return dict(text.split("=", 1) for text in values)

@@ -1,0 +1,443 @@
+"""The plan of the toolchain's stacks, and the walk that deploys them. CloudFormation is botocore's Stubber here.
+
+The commands of a dry run are run by bash, with a stand-in for the AWS CLI that records them.
+"""
+
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+
+import stacks
+from scarcegan.aws import toolchain
+from scarcegan.aws.client import Aws
+from scarcegan.aws.names import Names
+from scarcegan.errors import UserError
+from scarcegan.pipeline.config import Config, load
+
+ROOT = stacks.INFRA.parent
+NAMES = Names("rare-players", "123456789012", "eu-west-1")
+STORAGE, MODELS, DELIVERY, TOOLCHAIN = (NAMES.stack(name) for name in toolchain.STACKS)
+KEY = NAMES.arn("kms", "key/1234")
+OUTPUTS = {
+    STORAGE: {"KeyArn": KEY, "BucketName": NAMES.bucket, "ArtifactsBucketName": "made-artifacts"},
+    MODELS: {"JobRoleArn": NAMES.role_arn("job")},
+    TOOLCHAIN: {"TopicArn": NAMES.arn("sns", "topic")},
+}
+GIVEN = {"Repository": "acme/rare"}
+MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
+STAND_IN = r"""#!/usr/bin/env bash
+printf '%s\037' "$@" >> "$CALLS"; printf '\036' >> "$CALLS"
+if [ "$2" = describe-stacks ]; then echo "of $6: $8"; fi
+[ "$6" != "$FAIL" ]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings of config.yaml that a test names."""
+
+    def of(text: str = "{}") -> Config:
+        (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+        return load(tmp_path / "config.yaml")
+
+    return of
+
+
+def make_plan(config: Config | None = None, **given: str) -> toolchain.Plan:
+    return toolchain.make_plan(ROOT, config or Config(), given)
+
+
+def declared(stack: toolchain.Stack) -> dict[str, Any]:
+    return stacks.body_of(stack.template.name)["Parameters"]
+
+
+# -- the plan -------------------------------------------------------------------------------------------------------
+
+
+def test_the_stacks_are_the_templates_in_the_order_in_which_they_are_deployed():
+    assert tuple(stack.template.name for stack in make_plan().stacks) == stacks.TOOLCHAIN
+    assert [stack.name for stack in make_plan().stacks] == [STORAGE, MODELS, DELIVERY, TOOLCHAIN]
+
+
+def test_every_parameter_of_every_template_can_be_given_and_no_stack_gets_one_it_does_not_know_checked_statically():
+    defaults = {name: about for stack in make_plan().stacks for name, about in declared(stack).items()}
+    free = {name: str(about.get("Default", "acme/rare")) for name, about in defaults.items()}
+    makers = {name for stack in make_plan().stacks for name in stack.inputs}
+    given = {name: value for name, value in free.items() if name not in {*toolchain.SETTINGS, *makers}}
+    for stack in make_plan(**given).stacks:
+        assert sorted([*stack.parameters, *stack.inputs]) == sorted(declared(stack)), stack.name
+        assert set(stack.declared) == set(declared(stack))
+
+
+def test_an_output_is_taken_from_a_stack_that_is_deployed_before_checked_statically():
+    plan = make_plan()
+    order = [stack.name for stack in plan.stacks]
+    for stack in plan.stacks:
+        for name, maker in stack.inputs.items():
+            assert order.index(maker) < order.index(stack.name)
+            assert (
+                name in stacks.Stack.read(SimpleNamespace(), plan.stacks[order.index(maker)].template.name)["Outputs"]
+            )
+    assert plan.stacks[-1].inputs == dict.fromkeys(("KeyArn", "BucketName", "ArtifactsBucketName"), STORAGE)
+
+
+def test_only_the_stacks_of_roles_ask_for_the_right_to_make_roles():
+    asked = {stack.name: list(stack.capabilities) for stack in make_plan().stacks}
+    assert asked == {STORAGE: [], MODELS: ["CAPABILITY_NAMED_IAM"], DELIVERY: ["CAPABILITY_NAMED_IAM"], TOOLCHAIN: []}
+
+
+def test_the_project_the_group_and_the_mlflow_app_come_from_the_settings(settings):
+    app = NAMES.arn("sagemaker", "mlflow-app/a")
+    cloud = f"cloud: {{mlflow_app: '{app}', network_isolation: false}}"
+    config = settings(f"project: {{name: risky, model_package_group: group}}\n{cloud}")
+    storage, models, *_ = make_plan(config).stacks
+    assert storage.name == "risky-storage"
+    assert storage.parameters == {"SageMakerProjectName": "risky", "ModelPackageGroupName": "group"}
+    assert models.parameters["MlflowAppArn"] == app
+
+
+def test_a_group_that_is_named_by_its_arn_is_not_made_and_its_account_is_known(settings):
+    config = settings(
+        "project: {model_package_group: 'arn:aws:sagemaker:eu-west-1:999988887777:model-package-group/g'}"
+    )
+    group = {"ModelPackageGroupName": "g", "ModelPackageGroupAccount": "999988887777"}
+    storage, *others = make_plan(config).stacks
+    assert storage.parameters.items() >= {**group, "CreateModelPackageGroup": "no"}.items()
+    for stack in others:
+        assert stack.parameters.items() >= group.items()
+        assert "CreateModelPackageGroup" not in stack.parameters
+
+
+def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(settings):
+    config = settings("project: {team: 'R&D, Malmö'}\ncloud: {tags: {owner: care team}}")
+    assert make_plan(config).tags == {
+        "sagemaker:project-name": "rare-players",
+        "team": "R-D- Malmö",
+        "owner": "care team",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("VpcID", "vpc-1", "--set VpcID: no template of the toolchain has that parameter. Did you mean 'VpcId'?"),
+        ("Nonsense", "1", "--set Nonsense: no template of the toolchain has that parameter. Did you mean '"),
+        ("SageMakerProjectName", "x", "it is project.name in config.yaml. Change it there."),
+        ("KeyArn", KEY, "it is an output of the stack 'storage' and is not given by hand."),
+        ("BuildPipeline", "x", "no template of the toolchain has that parameter"),
+        ("Repository", "a b", "--repository: 'a b' is refused for Repository: it must match"),
+        ("ConnectionArn", "mine", "--connection-arn: 'mine' is refused for ConnectionArn"),
+        ("LogDays", "8", "--set LogDays: '8' is refused for LogDays: it is one of 7, 14, 30,"),
+        ("KeepRunsDays", "0", "--set KeepRunsDays: '0' is refused for KeepRunsDays: it is a number from 1 on."),
+        ("KeepRunsDays", "many", "it is a number from 1 on."),
+        ("JobInstanceTypes", "ml.m5.*,gpu", "--set JobInstanceTypes: 'ml.m5.*,gpu' is refused"),
+        ("SageMakerProjectId", "p" * 21, "it has at most 20 characters."),
+        ("ModelPackageGroupReaders", "*", "Account numbers of 12 digits; a star would open the group to everybody."),
+    ],
+)
+def test_what_a_template_would_refuse_is_refused_before_anything_is_asked(name, value, words):
+    with pytest.raises(UserError) as refused:
+        make_plan(**{name: value})
+    assert words in str(refused.value)
+
+
+def test_a_project_name_that_only_aws_refuses_is_refused_by_its_setting(settings):
+    with pytest.raises(UserError, match=r"config\.yaml: project\.name: 'aws-x' is refused .* not aws…"):
+        make_plan(settings("project: {name: aws-x}"))
+
+
+# -- the commands of a dry run --------------------------------------------------------------------------------------
+
+
+def run_commands(plan: toolchain.Plan, folder: Path, fail: str = "") -> list[list[str]]:
+    """The commands as bash runs them: the words of each call of the AWS CLI."""
+    (folder / "aws").write_text(STAND_IN, encoding="utf-8")
+    (folder / "aws").chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(folder / "calls"), "FAIL": fail}
+    done = subprocess.run(["bash", "-c", "\n".join(toolchain.commands(plan))], env=environment, check=False)
+    assert (done.returncode == 0) == (not fail)
+    text = (folder / "calls").read_text(encoding="utf-8")
+    return [call.split("\x1f")[:-1] for call in text.split("\x1e")[:-1]]
+
+
+def values_after(words: list[str], option: str) -> dict[str, str]:
+    """The KEY=VALUE words behind an option."""
+    start = words.index(option) + 1
+    end = next((i for i, word in enumerate(words) if i > start and word.startswith("--")), len(words))
+    return dict(word.split("=", 1) for word in words[start:end])
+
+
+def test_the_commands_hand_over_what_the_plan_says_run_by_bash_with_a_stand_in_for_the_aws_cli(tmp_path, settings):
+    config = settings("project: {team: 'R&D $HOME'}\ncloud: {tags: {owner: care team}}")
+    plan = make_plan(config, **GIVEN, VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", NotificationEmail="$(id)@x")
+    calls = run_commands(plan, tmp_path)
+    deployed = [call for call in calls if call[1] == "deploy"]
+    assert len(calls) == 4 + 3
+    for stack, call in zip(plan.stacks, deployed, strict=True):
+        assert call[:6] == ["cloudformation", "deploy", "--region", "eu-west-1", "--stack-name", stack.name]
+        assert call[call.index("--template-file") + 1] == stack.template.as_posix()
+        fetched = {
+            name: f"of {maker}: Stacks[0].Outputs[?OutputKey=='{name}'].OutputValue"
+            for name, maker in stack.inputs.items()
+        }
+        assert values_after(call, "--parameter-overrides") == {**stack.parameters, **fetched}
+        assert values_after(call, "--tags") == plan.tags
+        assert ("CAPABILITY_NAMED_IAM" in call) == bool(stack.capabilities)
+        assert "--s3-bucket" not in call
+
+
+def test_the_commands_end_with_the_first_failure_run_by_bash_with_a_stand_in_for_the_aws_cli(tmp_path):
+    calls = run_commands(make_plan(**GIVEN), tmp_path, fail=MODELS)
+    assert [call[5] for call in calls if call[1] == "deploy"] == [STORAGE, MODELS]
+
+
+# -- the walk -------------------------------------------------------------------------------------------------------
+
+
+class Account:
+    """CloudFormation as a test wants it: each method adds the answers to calls that it expects, in order."""
+
+    def __init__(self) -> None:
+        self.client = boto3.client(
+            "cloudformation", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x"
+        )
+        self.stub = Stubber(self.client)
+        self.door = Aws(NAMES, SimpleNamespace(client=lambda service, **_: self.client))
+
+    def has(self, name: str, status: str = "", parameters: Mapping[str, str] | None = None, reason: str = "") -> None:
+        """The next look at a stack finds it so; without a status there is none."""
+        asked = {"StackName": name}
+        if not status:
+            self.stub.add_client_error(
+                "describe_stacks", "ValidationError", f"Stack with id {name} does not exist", expected_params=asked
+            )
+            return
+        found: dict[str, Any] = {"StackName": name, "StackStatus": status, "CreationTime": MOMENT}
+        found |= {"StackStatusReason": reason} if reason else {}
+        listed = (parameters or {}).items()
+        found["Parameters"] = [{"ParameterKey": key, "ParameterValue": value} for key, value in listed]
+        outputs = OUTPUTS.get(name, {}).items() if status.endswith("_COMPLETE") else ()
+        found["Outputs"] = [{"OutputKey": key, "OutputValue": value} for key, value in outputs]
+        self.stub.add_response("describe_stacks", {"Stacks": [found]}, asked)
+
+    def plans(self, name: str, kind: str, parameters: Any = ANY, refusal: str = "") -> None:
+        """A change set is made; CloudFormation answers at the second look."""
+        asked = {"StackName": name, "ChangeSetType": kind, "Parameters": parameters}
+        more = dict.fromkeys(("ChangeSetName", "TemplateBody", "Capabilities", "Tags"), ANY)
+        self.stub.add_response("create_change_set", {"Id": "c"}, {**asked, **more})
+        of = {"StackName": name, "ChangeSetName": ANY}
+        end = {"Status": "FAILED", "StatusReason": refusal} if refusal else {"Status": "CREATE_COMPLETE"}
+        self.stub.add_response("describe_change_set", {"Status": "CREATE_IN_PROGRESS"}, of)
+        self.stub.add_response("describe_change_set", end, of)
+        self.stub.add_response("delete_change_set" if refusal else "execute_change_set", {}, of)
+
+    def changes(self, name: str, kind: str, parameters: Any = ANY) -> None:
+        """A stack is created or updated."""
+        self.plans(name, kind, parameters)
+        self.has(name, f"{kind}_IN_PROGRESS")
+        self.has(name, f"{kind}_COMPLETE")
+        self.has(name, f"{kind}_COMPLETE")
+
+    def stays(self, name: str) -> None:
+        """A stack is as it should be."""
+        self.plans(name, "UPDATE", refusal="The submitted information didn't contain changes. Submit different info")
+        self.has(name, "UPDATE_COMPLETE")
+
+    def deploy(self, plan: toolchain.Plan) -> tuple[dict[str, Any], list[str]]:
+        """What the walk returns, and the lines it says. Every answer has been asked for."""
+        said: list[str] = []
+        with self.stub:
+            done = toolchain.deploy(plan, ROOT, self.door, said.append)
+        self.stub.assert_no_pending_responses()
+        return done, said
+
+    def refuses(self, plan: toolchain.Plan) -> str:
+        with self.stub, pytest.raises(UserError) as refused:
+            toolchain.deploy(plan, ROOT, self.door, lambda line: None)
+        self.stub.assert_no_pending_responses()
+        return str(refused.value)
+
+
+@pytest.fixture
+def account(monkeypatch) -> Account:
+    monkeypatch.setattr(toolchain.time, "sleep", lambda seconds: None)
+    return Account()
+
+
+def as_request(given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
+    """Parameters as a change set has them; True keeps the previous value."""
+    return [
+        {"ParameterKey": key, **({"UsePreviousValue": True} if value is True else {"ParameterValue": value})}
+        for key, value in given.items()
+    ]
+
+
+def test_the_first_deployment_creates_every_stack_and_hands_outputs_on_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name)
+    project = {"SageMakerProjectName": "rare-players"}
+    group = {"ModelPackageGroupName": "rare-players"}
+    fed = OUTPUTS[STORAGE]
+    account.changes(STORAGE, "CREATE", as_request({**project, **group}))
+    account.changes(
+        MODELS,
+        "CREATE",
+        as_request({**project, "KeyArn": KEY, "BucketName": NAMES.bucket, **group, "MlflowAppArn": ""}),
+    )
+    account.changes(DELIVERY, "CREATE", as_request({**project, **fed, **GIVEN, **group}))
+    account.changes(TOOLCHAIN, "CREATE", as_request({**project, **fed, **GIVEN, **group}))
+    done, said = account.deploy(make_plan(**GIVEN))
+    assert done["stacks"] == dict.fromkeys((STORAGE, MODELS, DELIVERY, TOOLCHAIN), "created")
+    assert done["outputs"] == {**OUTPUTS[STORAGE], **OUTPUTS[MODELS], **OUTPUTS[TOOLCHAIN]}
+    assert said[:2] == [f"{STORAGE}: is being created", f"{STORAGE}: created"]
+
+
+def test_a_second_deployment_changes_nothing_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name, "CREATE_COMPLETE", GIVEN)
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.stays(name)
+    done, said = account.deploy(make_plan(**GIVEN))
+    assert set(done["stacks"].values()) == {"unchanged"}
+    assert said == [f"{name}: unchanged" for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN)]
+
+
+def test_values_that_are_not_given_again_are_kept_stubbed(account):
+    before = {"Repository": "acme/rare", "NotificationEmail": "a@b.c", "LogDays": "30", "Removed": "long ago"}
+    account.has(STORAGE, "UPDATE_COMPLETE")
+    account.has(MODELS, "CREATE_COMPLETE")
+    account.has(DELIVERY, "CREATE_COMPLETE", before)
+    account.has(TOOLCHAIN, "UPDATE_ROLLBACK_COMPLETE", before)
+    for name in (STORAGE, MODELS, DELIVERY):
+        account.stays(name)
+    kept = {"NotificationEmail": True, **OUTPUTS[STORAGE], "Repository": True}
+    expected = {"SageMakerProjectName": "rare-players", **kept, "ModelPackageGroupName": "rare-players"}
+    account.changes(TOOLCHAIN, "UPDATE", as_request({**expected, "LogDays": "60"}))
+    assert account.deploy(make_plan(LogDays="60"))[0]["stacks"][TOOLCHAIN] == "updated"
+
+
+def test_after_a_deployment_that_broke_off_later_stacks_get_what_the_earlier_ones_were_given_stubbed(account):
+    account.has(STORAGE, "CREATE_COMPLETE")
+    account.has(MODELS, "CREATE_COMPLETE")
+    account.has(DELIVERY, "CREATE_COMPLETE", {"Repository": "acme/rare", "VpcId": "vpc-1"})
+    account.has(TOOLCHAIN)
+    for name in (STORAGE, MODELS, DELIVERY):
+        account.stays(name)
+    expected = {"SageMakerProjectName": "rare-players", **OUTPUTS[STORAGE], "Repository": "acme/rare"}
+    account.changes(
+        TOOLCHAIN, "CREATE", as_request({**expected, "ModelPackageGroupName": "rare-players", "VpcId": "vpc-1"})
+    )
+    assert account.deploy(make_plan())[0]["stacks"][TOOLCHAIN] == "created"
+
+
+def test_a_first_deployment_without_a_repository_is_refused_before_anything_is_changed_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name)
+    assert account.refuses(make_plan()) == (
+        "the first deployment needs Repository. Type the command again with --repository …"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("UPDATE_IN_PROGRESS", "is being changed now (UPDATE_IN_PROGRESS). Wait until it has ended"),
+        ("UPDATE_ROLLBACK_FAILED", "cannot be changed: it is UPDATE_ROLLBACK_FAILED (so it is). Mend or delete it"),
+    ],
+)
+def test_a_stack_that_cannot_be_changed_now_is_named_stubbed(account, status, words):
+    for name in (STORAGE, MODELS, DELIVERY):
+        account.has(name, "CREATE_COMPLETE")
+    account.has(TOOLCHAIN, status, reason="so it is")
+    assert f"stack {TOOLCHAIN} {words}" in account.refuses(make_plan(**GIVEN))
+
+
+def test_a_stack_whose_first_deployment_failed_is_deleted_and_made_again_stubbed(account):
+    account.has(STORAGE, "ROLLBACK_COMPLETE")
+    for name in (MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name, "CREATE_COMPLETE")
+    account.stub.add_response("delete_stack", {}, {"StackName": STORAGE})
+    account.has(STORAGE, "DELETE_IN_PROGRESS")
+    account.has(STORAGE)
+    account.changes(STORAGE, "CREATE")
+    for name in (MODELS, DELIVERY, TOOLCHAIN):
+        account.stays(name)
+    done, said = account.deploy(make_plan(**GIVEN))
+    assert done["stacks"][STORAGE] == "created"
+    assert said[0].startswith(f"{STORAGE}: was never made")
+
+
+def test_a_stack_that_was_only_planned_is_created_stubbed(account):
+    account.has(STORAGE, "REVIEW_IN_PROGRESS")
+    for name in (MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name, "CREATE_COMPLETE")
+    account.changes(STORAGE, "CREATE")
+    for name in (MODELS, DELIVERY, TOOLCHAIN):
+        account.stays(name)
+    assert account.deploy(make_plan(**GIVEN))[0]["stacks"][STORAGE] == "created"
+
+
+def event(resource: str, kind: str, status: str, reason: str = "") -> dict[str, Any]:
+    about = {"LogicalResourceId": resource, "ResourceType": kind, "ResourceStatus": status}
+    required = {"StackId": "s", "EventId": resource + status, "StackName": STORAGE, "Timestamp": MOMENT}
+    return {**required, **about, "ResourceStatusReason": reason}
+
+
+STACK = "AWS::CloudFormation::Stack"
+HISTORY = [  # newest first
+    event(STORAGE, STACK, "ROLLBACK_COMPLETE"),
+    event(STORAGE, STACK, "ROLLBACK_IN_PROGRESS", "The following resource(s) failed to create: [Bucket, KeyAlias]."),
+    event("KeyAlias", "AWS::KMS::Alias", "CREATE_FAILED", "Resource creation cancelled"),
+    event("ModelPackageGroup", "AWS::SageMaker::ModelPackageGroup", "CREATE_FAILED", "later"),
+    event("Bucket", "AWS::S3::Bucket", "CREATE_FAILED", "rare-players-1234 already exists"),
+    event(STORAGE, STACK, "CREATE_IN_PROGRESS", "User Initiated"),
+    event("Key", "AWS::KMS::Key", "CREATE_FAILED", "of an earlier change"),
+]
+
+
+def test_the_first_resource_that_failed_is_named_with_its_reason_and_the_next_move_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name)
+    account.plans(STORAGE, "CREATE")
+    account.has(STORAGE, "ROLLBACK_IN_PROGRESS")
+    account.has(STORAGE, "ROLLBACK_COMPLETE")
+    account.stub.add_response("describe_stack_events", {"StackEvents": HISTORY}, {"StackName": STORAGE})
+    assert account.refuses(make_plan(**GIVEN)) == (
+        f"stack {STORAGE} failed at Bucket (AWS::S3::Bucket): rare-players-1234 already exists. It is left from an "
+        "earlier toolchain, or another project's (README, 'Take it down'). CloudFormation has taken the changes of "
+        "this stack back. Mend it, then type the same command again."
+    )
+
+
+def test_a_stack_that_failed_without_a_failed_resource_is_said_with_its_own_reason_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name)
+    account.plans(STORAGE, "CREATE")
+    account.has(STORAGE, "ROLLBACK_COMPLETE", reason="A hook said no")
+    account.stub.add_response("describe_stack_events", {"StackEvents": HISTORY[:2]}, {"StackName": STORAGE})
+    assert "is ROLLBACK_COMPLETE: A hook said no" in account.refuses(make_plan(**GIVEN))
+
+
+def test_a_template_that_cloudformation_refuses_is_named_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name)
+    account.plans(STORAGE, "CREATE", refusal="A group of another account cannot be made here.")
+    said = account.refuses(make_plan(**GIVEN))
+    assert said == (
+        f"CloudFormation refuses infra/storage.yaml for stack {STORAGE}: "
+        "A group of another account cannot be made here. It is unchanged."
+    )
+
+
+def test_a_request_that_cloudformation_refuses_is_named_stubbed(account):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name)
+    account.stub.add_client_error("create_change_set", "ValidationError", "Template error")
+    assert account.refuses(make_plan(**GIVEN)).startswith("CloudFormation refuses infra/storage.yaml for stack")

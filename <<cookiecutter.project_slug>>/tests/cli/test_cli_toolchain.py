@@ -1,0 +1,120 @@
+"""The verb `toolchain` as it is typed: what it prints, where, and how it ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipelines_in_moto import CREDENTIALS, NAMES
+from scarcegan.aws import toolchain
+from stacks import INFRA
+
+OFFLINE = """
+import socket, sys
+def refuse(*args, **kwargs): raise SystemExit("a dry run asked the network")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from scarcegan.cli import main as cli
+try: cli.main()
+finally: assert "boto3" not in sys.modules
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's folder with settings and templates; no credentials."""
+    (tmp_path / "config.yaml").write_text(f"project: {{name: {NAMES.project}, region: {NAMES.region}}}\n")
+    shutil.copytree(INFRA, tmp_path / "infra")
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "SAGEMAKER_PROJECT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return tmp_path
+
+
+DONE = {
+    "stacks": {"rare-players-storage": "created"},
+    "outputs": {"BucketName": NAMES.bucket, "KeyArn": NAMES.arn("kms", "key/1")},
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The plans that were deployed, with the walk stubbed."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    plans = []
+
+    def deploy(plan, root, door, say):
+        plans.append(plan)
+        say("rare-players-storage: created")
+        return DONE
+
+    monkeypatch.setattr(toolchain, "deploy", deploy)
+    return plans
+
+
+def test_a_dry_run_prints_commands_and_needs_no_account_no_network_and_no_sdk(project):
+    words = [sys.executable, "-c", OFFLINE, "toolchain", "deploy", "--repository", "acme/rare", "--dry-run"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("aws cloudformation deploy --region eu-west-1 --stack-name rare-players-storage \\\n")
+    assert done.stdout.count("aws cloudformation deploy") == 4
+
+
+def test_a_dry_run_says_what_a_first_deployment_still_needs(scarcegan):
+    code, out, err = scarcegan("toolchain", "deploy", "--dry-run")
+    assert code == 0 and "Repository=" not in out
+    assert err == "Repository is not given. A first deployment needs --repository; a later one keeps its value.\n"
+
+
+def test_a_dry_run_for_machines_holds_the_stacks_and_the_commands(scarcegan):
+    code, out, _ = scarcegan("toolchain", "deploy", "--set", "VpcId=vpc-1", "--dry-run", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["commands"].count("aws cloudformation deploy") == 4
+    assert [stack["parameters"].get("VpcId") for stack in found["stacks"]] == [None, None, "vpc-1", "vpc-1"]
+
+
+def test_a_deployment_shows_progress_outputs_and_the_next_move_with_the_walk_stubbed(scarcegan, asked):
+    email, connection = "you@example.com", NAMES.arn("codeconnections", "connection/0a1b")
+    options = ("--repository", "acme/rare", "--connection-arn", connection, "--notification-email", email)
+    code, out, err = scarcegan("toolchain", "deploy", *options, "--set", "LogDays=30")
+    assert (code, err) == (0, "rare-players-storage: created\n")
+    assert out.splitlines() == [
+        f"BucketName  {NAMES.bucket}",
+        f"KeyArn      {NAMES.arn('kms', 'key/1')}",
+        "Next: git push, which starts the build pipeline",
+    ]
+    given = asked[0].stacks[-1].parameters
+    assert (given["Repository"], given["ConnectionArn"]) == ("acme/rare", connection)
+    assert (given["NotificationEmail"], given["LogDays"]) == (email, "30")
+    assert json.loads(scarcegan("toolchain", "deploy", "--json")[1]) == DONE
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "VpcId"], "--set VpcId: write NAME=VALUE"),
+        (["--set", "VpcID=vpc-1"], "Did you mean 'VpcId'?"),
+        (["--repository", "a b"], "--repository: 'a b' is refused"),
+    ],
+)
+def test_a_mistake_in_a_value_is_one_sentence(scarcegan, words, said):
+    code, out, err = scarcegan("toolchain", "deploy", *words, "--dry-run")
+    assert (code, out, err.count("\n")) == (2, "", 1) and said in err
+
+
+def test_without_credentials_a_deployment_says_how_to_log_in(scarcegan):
+    code, out, err = scarcegan("toolchain", "deploy", "--repository", "acme/rare")
+    assert (code, out) == (2, "") and err.startswith("error: no AWS credentials") and "aws sso login" in err
+
+
+def test_without_a_region_a_dry_run_names_the_setting(scarcegan, project):
+    (project / "config.yaml").write_text("project: {region: ''}\n", encoding="utf-8")
+    code, _, err = scarcegan("toolchain", "deploy", "--dry-run")
+    assert code == 2 and "project.region is empty" in err

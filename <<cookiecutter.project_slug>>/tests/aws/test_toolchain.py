@@ -19,7 +19,7 @@ from scarcegan.aws import toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
-from scarcegan.pipeline.config import Config, load
+from scarcegan.pipeline.config import Config, load_config
 
 ROOT = stacks.INFRA.parent
 NAMES = Names("rare-players", "123456789012", "eu-west-1")
@@ -45,13 +45,13 @@ def settings(tmp_path):
 
     def of(text: str = "{}") -> Config:
         (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
-        return load(tmp_path / "config.yaml")
+        return load_config(tmp_path / "config.yaml")
 
     return of
 
 
-def make_plan(config: Config | None = None, **given: str) -> toolchain.Plan:
-    return toolchain.make_plan(ROOT, config or Config(), given)
+def make_plan(config: Config | None = None, **given: str) -> toolchain.ToolchainPlan:
+    return toolchain.plan_toolchain(ROOT, config or Config(), given)
 
 
 def declared(stack: toolchain.Stack) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_every_parameter_of_every_template_can_be_given_and_no_stack_gets_one_it
     defaults = {name: about for stack in make_plan().stacks for name, about in declared(stack).items()}
     free = {name: str(about.get("Default", "acme/rare")) for name, about in defaults.items()}
     makers = {name for stack in make_plan().stacks for name in stack.inputs}
-    given = {name: value for name, value in free.items() if name not in {*toolchain.SETTINGS, *makers}}
+    given = {name: value for name, value in free.items() if name not in {*toolchain.FROM_CONFIG, *makers}}
     for stack in make_plan(**given).stacks:
         assert sorted([*stack.parameters, *stack.inputs]) == sorted(declared(stack)), stack.name
         assert set(stack.declared) == set(declared(stack))
@@ -95,11 +95,15 @@ def test_only_the_stacks_of_roles_ask_for_the_right_to_make_roles():
 
 def test_the_project_the_group_and_the_mlflow_app_come_from_the_settings(settings):
     app = NAMES.arn("sagemaker", "mlflow-app/a")
-    cloud = f"cloud: {{mlflow_app: '{app}', network_isolation: false}}"
-    config = settings(f"project: {{name: risky, model_package_group: group}}\n{cloud}")
+    project = "project: {name: risky, model_package_group: group, description: 'Fraud\u200d rings'}"
+    config = settings(f"{project}\ncloud: {{mlflow_app: '{app}', network_isolation: false}}")
     storage, models, *_ = make_plan(config).stacks
     assert storage.name == "risky-storage"
-    assert storage.parameters == {"SageMakerProjectName": "risky", "ModelPackageGroupName": "group"}
+    assert storage.parameters == {
+        "SageMakerProjectName": "risky",
+        "ModelPackageGroupName": "group",
+        "ModelPackageGroupDescription": "Fraud rings",
+    }, "without the zero-width joiner, which SageMaker would refuse"
     assert models.parameters["MlflowAppArn"] == app
 
 
@@ -116,10 +120,10 @@ def test_a_group_that_is_named_by_its_arn_is_not_made_and_its_account_is_known(s
 
 
 def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(settings):
-    config = settings("project: {team: 'R&D, Malmö'}\ncloud: {tags: {owner: care team}}")
+    config = settings("project: {team: 'R+D Malmö'}\ncloud: {tags: {owner: care team}}")
     assert make_plan(config).tags == {
         "sagemaker:project-name": "rare-players",
-        "team": "R-D- Malmö",
+        "team": "R+D Malmö",
         "owner": "care team",
     }
 
@@ -156,12 +160,12 @@ def test_a_project_name_that_only_aws_refuses_is_refused_by_its_setting(settings
 # -- the commands of a dry run --------------------------------------------------------------------------------------
 
 
-def run_commands(plan: toolchain.Plan, folder: Path, fail: str = "") -> list[list[str]]:
+def run_commands(plan: toolchain.ToolchainPlan, folder: Path, fail: str = "") -> list[list[str]]:
     """The commands as bash runs them: the words of each call of the AWS CLI."""
     (folder / "aws").write_text(STAND_IN, encoding="utf-8")
     (folder / "aws").chmod(0o755)
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(folder / "calls"), "FAIL": fail}
-    done = subprocess.run(["bash", "-c", "\n".join(toolchain.commands(plan))], env=environment, check=False)
+    done = subprocess.run(["bash", "-c", "\n".join(toolchain.shell_commands(plan))], env=environment, check=False)
     assert (done.returncode == 0) == (not fail)
     text = (folder / "calls").read_text(encoding="utf-8")
     return [call.split("\x1f")[:-1] for call in text.split("\x1e")[:-1]]
@@ -175,7 +179,7 @@ def values_after(words: list[str], option: str) -> dict[str, str]:
 
 
 def test_the_commands_hand_over_what_the_plan_says_run_by_bash_with_a_stand_in_for_the_aws_cli(tmp_path, settings):
-    config = settings("project: {team: 'R&D $HOME'}\ncloud: {tags: {owner: care team}}")
+    config = settings("project: {description: 'R&D $HOME'}\ncloud: {tags: {owner: care team}}")
     plan = make_plan(config, **GIVEN, VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", NotificationEmail="$(id)@x")
     calls = run_commands(plan, tmp_path)
     deployed = [call for call in calls if call[1] == "deploy"]
@@ -250,17 +254,17 @@ class Account:
         self.plans(name, "UPDATE", refusal="The submitted information didn't contain changes. Submit different info")
         self.has(name, "UPDATE_COMPLETE")
 
-    def deploy(self, plan: toolchain.Plan) -> tuple[dict[str, Any], list[str]]:
+    def deploy(self, plan: toolchain.ToolchainPlan) -> tuple[dict[str, Any], list[str]]:
         """What the walk returns, and the lines it says. Every answer has been asked for."""
         said: list[str] = []
         with self.stub:
-            done = toolchain.deploy(plan, ROOT, self.door, said.append)
+            done = toolchain.deploy_toolchain(plan, ROOT, self.door, said.append)
         self.stub.assert_no_pending_responses()
         return done, said
 
-    def refuses(self, plan: toolchain.Plan) -> str:
+    def refuses(self, plan: toolchain.ToolchainPlan) -> str:
         with self.stub, pytest.raises(UserError) as refused:
-            toolchain.deploy(plan, ROOT, self.door, lambda line: None)
+            toolchain.deploy_toolchain(plan, ROOT, self.door, lambda line: None)
         self.stub.assert_no_pending_responses()
         return str(refused.value)
 
@@ -285,7 +289,7 @@ def test_the_first_deployment_creates_every_stack_and_hands_outputs_on_stubbed(a
     project = {"SageMakerProjectName": "rare-players"}
     group = {"ModelPackageGroupName": "rare-players"}
     fed = OUTPUTS[STORAGE]
-    account.changes(STORAGE, "CREATE", as_request({**project, **group}))
+    account.changes(STORAGE, "CREATE", as_request({**project, **group, "ModelPackageGroupDescription": ""}))
     account.changes(
         MODELS,
         "CREATE",

@@ -54,7 +54,7 @@ def asked(monkeypatch):
         say("rare-players-storage: created")
         return DONE
 
-    monkeypatch.setattr(toolchain, "deploy", deploy)
+    monkeypatch.setattr(toolchain, "deploy_toolchain", deploy)
     return plans
 
 

@@ -1,7 +1,7 @@
-"""The toolchain in AWS: which CloudFormation stacks there should be, as data; and the walk that makes it so.
+"""The toolchain in AWS: a plan of its CloudFormation stacks as data, and their deployment.
 
-The plan needs no AWS, no credentials and no network. The walk uses change sets, as `aws cloudformation deploy` does: a
-stack that does not exist is created, one that differs is updated, one that does not differ is left alone. What people
+The plan needs no AWS, no credentials and no network. The deployment uses change sets, like `aws cloudformation deploy`:
+a stack that does not exist is created, one that differs is updated, one that does not differ is left alone. What people
 type is in cli/toolchain.py.
 """
 
@@ -9,6 +9,7 @@ import difflib
 import re
 import shlex
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +19,8 @@ from typing import Any
 import yaml
 
 from scarcegan.aws import client
-from scarcegan.aws.client import Aws
+from scarcegan.aws.client import Aws, none_if_missing
+from scarcegan.aws.names import project_tags
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 
@@ -28,14 +30,16 @@ OPTIONS = {
     "ConnectionArn": "--connection-arn",
     "NotificationEmail": "--notification-email",
 }
-SETTINGS = {
+FROM_CONFIG = {
     "SageMakerProjectName": "project.name",
     "ModelPackageGroupName": "project.model_package_group",
+    "ModelPackageGroupDescription": "project.description",
     "MlflowAppArn": "cloud.mlflow_app",
 }
-POLL_SECONDS = 5
-SAME = re.compile(r"didn't contain changes|No updates are to be performed")
-Say = Callable[[str], None]
+LONGEST_DESCRIPTION = 1024  # of a model package group, in characters
+STACK_POLL_SECONDS = 5
+NO_CHANGES = re.compile(r"didn't contain changes|No updates are to be performed")
+Report = Callable[[str], None]
 
 
 # -- the plan -------------------------------------------------------------------------------------------------------
@@ -61,7 +65,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ToolchainPlan:
     """The stacks of the toolchain in the order in which they are deployed, and the tags that all of them get."""
 
     region: str
@@ -79,14 +83,14 @@ class Plan:
         return sorted({name for stack in self.stacks for name in stack.required if name not in stack.parameters})
 
 
-class Loader(yaml.SafeLoader):
+class TemplateLoader(yaml.SafeLoader):
     """YAML whose CloudFormation functions (!Ref, !Sub, …) are left unread."""
 
 
-Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+TemplateLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
-def make_plan(root: Path, config: Config, given: Mapping[str, str]) -> Plan:
+def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> ToolchainPlan:
     """The stacks that the templates in `root`/infra describe.
 
     given: template parameter -> value, from the command line. Each stack gets those that its template knows.
@@ -95,15 +99,15 @@ def make_plan(root: Path, config: Config, given: Mapping[str, str]) -> Plan:
     value that a template would refuse.
     """
     region = client.region_of(config)
-    bodies = {name: read(root / "infra" / f"{name}.yaml") for name in STACKS}
+    bodies = {name: read_template(root / "infra" / f"{name}.yaml") for name in STACKS}
     makers = {output: name for name, body in bodies.items() for output in body.get("Outputs", {})}
     declared = {name: about for body in bodies.values() for name, about in body["Parameters"].items()}
     refuse_what_nobody_may_give(given, declared, makers)
     values = {**from_config(config), **given}
     for name, value in values.items():
-        why = misfit(declared[name], value)
+        why = why_refused(declared[name], value)
         if why:
-            raise UserError(f"{origin(name)}: '{value}' is refused for {name}: {why}")
+            raise UserError(f"{where_given(name)}: '{value}' is refused for {name}: {why}")
     project = config.project.name
     stacks = [
         Stack(
@@ -113,19 +117,19 @@ def make_plan(root: Path, config: Config, given: Mapping[str, str]) -> Plan:
             {key: f"{project}-{makers[key]}" for key in body["Parameters"] if key in makers},
             [key for key, about in body["Parameters"].items() if "Default" not in about and key not in makers],
             list(body["Parameters"]),
-            ["CAPABILITY_NAMED_IAM"] if makes_roles(body) else [],
+            ["CAPABILITY_NAMED_IAM"] if creates_roles(body) else [],
         )
         for name, body in bodies.items()
     ]
-    return Plan(region, stacks, tags(config))
+    return ToolchainPlan(region, stacks, project_tags(config))
 
 
-def read(template: Path) -> dict[str, Any]:
+def read_template(template: Path) -> dict[str, Any]:
     """A template as data; values of functions are None."""
-    return yaml.load(template.read_text(encoding="utf-8"), Loader)
+    return yaml.load(template.read_text(encoding="utf-8"), TemplateLoader)
 
 
-def makes_roles(body: Mapping[str, Any]) -> bool:
+def creates_roles(body: Mapping[str, Any]) -> bool:
     return any(about["Type"].startswith("AWS::IAM::") for about in body["Resources"].values())
 
 
@@ -135,25 +139,25 @@ def from_config(config: Config) -> dict[str, str]:
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
     if group.startswith("arn:"):
         found |= {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": group.split(":")[4]}
+    found["ModelPackageGroupDescription"] = "".join(printable(config.project.description))[:LONGEST_DESCRIPTION]
     return {**found, "MlflowAppArn": config.cloud.mlflow_app}
 
 
-def tags(config: Config) -> dict[str, str]:
-    """The tags of every stack. CloudFormation hands them on to what a stack makes.
+def printable(text: str) -> Iterator[str]:
+    """The characters of a text without those of Unicode's category C, which SageMaker takes in no description.
 
-    Characters of the team's name that no tag may have become hyphens.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackageGroup.html
     """
-    team = re.sub(r"[^\w .:/=+@-]", "-", config.project.team)[:256]
-    return {"sagemaker:project-name": config.project.name, "team": team, **config.cloud.tags}
+    yield from (character for character in text if not unicodedata.category(character).startswith("C"))
 
 
 def refuse_what_nobody_may_give(
     given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]
 ) -> None:
-    free = [name for name in declared if name not in makers and name not in SETTINGS]
+    free = [name for name in declared if name not in makers and name not in FROM_CONFIG]
     for name in given:
-        if name in SETTINGS:
-            raise UserError(f"--set {name}: it is {SETTINGS[name]} in config.yaml. Change it there.")
+        if name in FROM_CONFIG:
+            raise UserError(f"--set {name}: it is {FROM_CONFIG[name]} in config.yaml. Change it there.")
         if name in declared and name in makers:
             raise UserError(f"--set {name}: it is an output of the stack '{makers[name]}' and is not given by hand.")
         if name not in free:
@@ -161,7 +165,7 @@ def refuse_what_nobody_may_give(
             raise UserError(f"--set {name}: no template of the toolchain has that parameter. Did you mean '{near}'?")
 
 
-def misfit(about: Mapping[str, Any], value: str) -> str:
+def why_refused(about: Mapping[str, Any], value: str) -> str:
     """Why a parameter's declaration refuses a value, "" when it does not."""
     items = value.split(",") if "List" in about["Type"] else [value]
     allowed = [str(known) for known in about.get("AllowedValues", [])]
@@ -177,20 +181,21 @@ def misfit(about: Mapping[str, Any], value: str) -> str:
     return about.get("ConstraintDescription") or f"it must match {about['AllowedPattern']}"
 
 
-def origin(name: str) -> str:
+def where_given(name: str) -> str:
     """Where the value of a parameter is given."""
-    return f"config.yaml: {SETTINGS[name]}" if name in SETTINGS else OPTIONS.get(name, f"--set {name}")
+    return f"config.yaml: {FROM_CONFIG[name]}" if name in FROM_CONFIG else OPTIONS.get(name, f"--set {name}")
 
 
-def commands(plan: Plan) -> list[str]:
+def shell_commands(plan: ToolchainPlan) -> list[str]:
     """The plan as commands of the AWS CLI, to be typed in the project's folder.
 
-    They are one chain, which ends with the first failure. An output that a later stack needs goes into a shell variable
-    of its name.
+    They are one chain, which ends with the first failure. An output that a later stack needs goes into a shell
+    variable of its name.
     """
     chain: list[str] = []
     for stack in plan.stacks:
-        chain += [fetch(plan, name, maker) for name, maker in stack.inputs.items() if not fetched(chain, name)]
+        missing = {name: maker for name, maker in stack.inputs.items() if not is_fetched(chain, name)}
+        chain += [output_command(plan, name, maker) for name, maker in missing.items()]
         values = [shlex.quote(f"{name}={value}") for name, value in stack.parameters.items()]
         values += [f'{name}="${name}"' for name in stack.inputs]
         kinds = ["--capabilities", *stack.capabilities] if stack.capabilities else []
@@ -204,21 +209,21 @@ def commands(plan: Plan) -> list[str]:
     return " &&\n".join(chain).split("\n")
 
 
-def fetch(plan: Plan, output: str, maker: str) -> str:
+def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
     """The assignment of a stack's output to a shell variable."""
     query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
     asked = f"aws cloudformation describe-stacks --region {plan.region} --stack-name {maker}"
     return f'{output}=$({asked} \\\n    --query "{query}" --output text)'
 
 
-def fetched(chain: Sequence[str], output: str) -> bool:
+def is_fetched(chain: Sequence[str], output: str) -> bool:
     return any(command.startswith(f"{output}=$(") for command in chain)
 
 
 # -- the walk -------------------------------------------------------------------------------------------------------
 
 
-def deploy(plan: Plan, root: Path, door: Aws, say: Say) -> dict[str, Any]:
+def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: Report) -> dict[str, Any]:
     """Make the stacks in AWS as the plan has them. Safe to repeat, and to break off anywhere.
 
     Returns {"stacks": name -> created, updated or unchanged, "outputs": name -> value}.
@@ -226,7 +231,7 @@ def deploy(plan: Plan, root: Path, door: Aws, say: Say) -> dict[str, Any]:
     Raises UserError for a stack that cannot be changed now, for a parameter that nobody gave, and for a stack that
     CloudFormation fails to make, with the first resource that failed.
     """
-    present = {stack.name: described(door, stack.name) for stack in plan.stacks}
+    present = {stack.name: find_stack(aws, stack.name) for stack in plan.stacks}
     for name, found in present.items():
         refuse_unless_changeable(name, found)
     kept = {key: value for found in present.values() for key, value in parameters_of(found).items()}
@@ -236,26 +241,20 @@ def deploy(plan: Plan, root: Path, door: Aws, say: Say) -> dict[str, Any]:
     for stack in plan.stacks:
         found = present[stack.name]
         if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
-            say(f"{stack.name}: was never made, for its first deployment failed; the rest of it is deleted")
-            delete(door, stack.name)
+            report(f"{stack.name}: was never made, for its first deployment failed; the rest of it is deleted")
+            delete_unmade_stack(aws, stack.name)
             found = None
-        request = requested(stack, parameters_of(found), kept, outputs)
-        done[stack.name] = bring(plan, stack, root, door, request, new=is_new(found), say=say)
-        say(f"{stack.name}: {done[stack.name]}")
-        outputs |= outputs_of(described(door, stack.name))
+        request = change_set_parameters(stack, parameters_of(found), kept, outputs)
+        done[stack.name] = deploy_stack(plan, stack, root, aws, request, new=is_new(found), report=report)
+        report(f"{stack.name}: {done[stack.name]}")
+        outputs |= outputs_of(find_stack(aws, stack.name))
     return {"stacks": done, "outputs": outputs}
 
 
-def described(door: Aws, name: str) -> dict[str, Any] | None:
-    """DescribeStacks, or None where there is no such stack."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return door.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return None
-        raise
+def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:
+    """CloudFormation's description of a stack, or None where there is no such stack."""
+    found = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=name))
+    return found["Stacks"][0] if found else None
 
 
 def is_new(found: Mapping[str, Any] | None) -> bool:
@@ -275,7 +274,7 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
         )
 
 
-def refuse_without_values(plan: Plan, kept: Mapping[str, str]) -> None:
+def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
     missing = [name for name in plan.ungiven if name not in kept]
     if missing:
         needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
@@ -290,7 +289,7 @@ def outputs_of(found: Mapping[str, Any] | None) -> dict[str, str]:
     return {item["OutputKey"]: item["OutputValue"] for item in (found or {}).get("Outputs", [])}
 
 
-def requested(
+def change_set_parameters(
     stack: Stack, own: Mapping[str, str], kept: Mapping[str, str], outputs: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """The parameters of a change set. What is not given keeps its value in this stack, else in another one.
@@ -310,13 +309,20 @@ def requested(
     return found
 
 
-def bring(
-    plan: Plan, stack: Stack, root: Path, door: Aws, parameters: list[dict[str, Any]], *, new: bool, say: Say
+def deploy_stack(
+    plan: ToolchainPlan,
+    stack: Stack,
+    root: Path,
+    aws: Aws,
+    parameters: list[dict[str, Any]],
+    *,
+    new: bool,
+    report: Report,
 ) -> str:
     """Create or update one stack and wait for the end: created, updated or unchanged."""
-    cloudformation = door.client("cloudformation")
+    cloudformation = aws.client("cloudformation")
     change_set = {"StackName": stack.name, "ChangeSetName": f"{stack.name}-{int(time.time())}"}
-    with saying_what_is_refused(stack):
+    with refusals_as_sentences(stack):
         cloudformation.create_change_set(
             **change_set,
             ChangeSetType="CREATE" if new else "UPDATE",
@@ -325,33 +331,35 @@ def bring(
             Capabilities=list(stack.capabilities),
             Tags=[{"Key": key, "Value": value} for key, value in plan.tags.items()],
         )
-    made = settled(lambda: cloudformation.describe_change_set(**change_set), "Status")
+    made = wait_while_in_progress(lambda: cloudformation.describe_change_set(**change_set), "Status")
     if made["Status"] == "FAILED":
         cloudformation.delete_change_set(**change_set)
         reason = client.flat(made.get("StatusReason", "no reason given"))
-        if SAME.search(reason):
+        if NO_CHANGES.search(reason):
             return "unchanged"
-        raise UserError(refused(stack, reason))
-    say(f"{stack.name}: is being {'created' if new else 'updated'}")
+        raise UserError(refused_sentence(stack, reason))
+    report(f"{stack.name}: is being {'created' if new else 'updated'}")
     cloudformation.execute_change_set(**change_set)
-    time.sleep(POLL_SECONDS)
-    ended = settled(lambda: cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0], "StackStatus")
+    time.sleep(STACK_POLL_SECONDS)
+    ended = wait_while_in_progress(
+        lambda: cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0], "StackStatus"
+    )
     if ended["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-        raise UserError(failure(door, stack.name, ended))
+        raise UserError(failure_sentence(aws, stack.name, ended))
     return "created" if new else "updated"
 
 
-def settled(look: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
+def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
     """What `look` finds as soon as its status no longer says that it is pending or in progress."""
-    found = look()
+    found = describe()
     while found[key].endswith(("_PENDING", "_IN_PROGRESS")):
-        time.sleep(POLL_SECONDS)
-        found = look()
+        time.sleep(STACK_POLL_SECONDS)
+        found = describe()
     return found
 
 
 @contextmanager
-def saying_what_is_refused(stack: Stack) -> Iterator[None]:
+def refusals_as_sentences(stack: Stack) -> Iterator[None]:
     """Turn CloudFormation's refusal of a request into a UserError that names the stack and its template."""
     from botocore.exceptions import ClientError
 
@@ -366,14 +374,14 @@ def saying_what_is_refused(stack: Stack) -> Iterator[None]:
         ) from error
 
 
-def refused(stack: Stack, reason: str) -> str:
+def refused_sentence(stack: Stack, reason: str) -> str:
     template = stack.template.as_posix()
     return f"CloudFormation refuses {template} for stack {stack.name}: {client.flat(reason)}. It is unchanged."
 
 
-def failure(door: Aws, name: str, ended: Mapping[str, Any]) -> str:
+def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
     """One sentence about a stack that could not be made: its first failed resource, the reason, the next move."""
-    events = door.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+    events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
     first = first_failure(events)
     if first is None:
         reason = client.flat(ended.get("StackStatusReason", "no reason given"))
@@ -403,11 +411,11 @@ def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
     return found
 
 
-def delete(door: Aws, name: str) -> None:
+def delete_unmade_stack(aws: Aws, name: str) -> None:
     """Delete a stack that was never made, and wait until it is gone."""
-    door.client("cloudformation").delete_stack(StackName=name)
-    found = described(door, name)
+    aws.client("cloudformation").delete_stack(StackName=name)
+    found = find_stack(aws, name)
     while found and found["StackStatus"] == "DELETE_IN_PROGRESS":
-        time.sleep(POLL_SECONDS)
-        found = described(door, name)
+        time.sleep(STACK_POLL_SECONDS)
+        found = find_stack(aws, name)
     refuse_unless_changeable(name, found)

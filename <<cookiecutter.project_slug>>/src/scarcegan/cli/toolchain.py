@@ -15,12 +15,12 @@ toolchain_app = typer.Typer(
 
 
 @toolchain_app.callback()
-def toolchain() -> None:
+def toolchain_group() -> None:
     pass
 
 
-@toolchain_app.command(epilog=example("scarcegan toolchain deploy --repository acme/rare-players --dry-run"))
-def deploy(
+@toolchain_app.command("deploy", epilog=example("scarcegan toolchain deploy --repository acme/rare-players --dry-run"))
+def deploy_command(
     context: typer.Context,
     repository: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Of the code; on CodeCommit the name alone.")
@@ -46,17 +46,16 @@ def deploy(
     project = workspace(context)
     options = {"Repository": repository, "ConnectionArn": connection_arn, "NotificationEmail": notification_email}
     given = {**pairs(values or []), **{name: value for name, value in options.items() if value is not None}}
-    plan = stacks.make_plan(project.root, project.config, given)
+    plan = stacks.plan_toolchain(project.root, project.config, given)
     if dry_run:
         for name in plan.ungiven:
-            print_progress(
-                f"{name} is not given. A first deployment needs {stacks.origin(name)}; a later one keeps its value."
-            )
-        lines = stacks.commands(plan)
+            option = stacks.where_given(name)
+            print_progress(f"{name} is not given. A first deployment needs {option}; a later one keeps its value.")
+        lines = stacks.shell_commands(plan)
         emit({**plan.describe(), "commands": "\n".join(lines)}, as_json, lines)
         return
     with client.errors_as_sentences(project.config):
-        done = stacks.deploy(plan, project.root, client.connect_to_aws(project.config), print_progress)
+        done = stacks.deploy_toolchain(plan, project.root, client.connect_to_aws(project.config), print_progress)
     width = max(len(name) for name in done["outputs"])
     lines = [f"{name:<{width}}  {value}" for name, value in done["outputs"].items()]
     emit(done, as_json, [*lines, "Next: git push, which starts the build pipeline"])

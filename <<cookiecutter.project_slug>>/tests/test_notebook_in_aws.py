@@ -10,7 +10,7 @@ from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan
 from scarcegan import notebook
 from scarcegan.errors import UserError
 from scarcegan.sagemaker import bundle, executions, upsert
-from scarcegan.sagemaker.executions import Status, StepStatus
+from scarcegan.sagemaker.executions import ExecutionStatus, StepStatus
 
 SCORES = """model,metric,value,low,high
 best_ranking,pr_auc,0.5,0.4,0.6
@@ -31,7 +31,7 @@ def project(tmp_path, monkeypatch):
         make_bucket().put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
         found = notebook.open_project(cloud=True, start=tmp_path)
         with found.engine.aws() as door:
-            upsert.walk(make_plan(tmp_path, found.workspace.config, NAMES), door, False, lambda line: None)
+            upsert.apply_plan(make_plan(tmp_path, found.workspace.config, NAMES), door, False, lambda line: None)
         yield found
 
 
@@ -48,7 +48,7 @@ def outputs(monkeypatch):
         (folder / "gate.json").write_text(json.dumps(GATE))
         return folder
 
-    monkeypatch.setattr(executions, "fetch", fetch)
+    monkeypatch.setattr(executions, "fetch_output", fetch)
     return fetched
 
 
@@ -86,9 +86,9 @@ def test_watching_tells_each_change_once_and_waits_for_the_end_with_statuses_stu
 
     def status(door, arn):
         steps = [StepStatus(*step) for step in statuses.pop(0)]
-        return Status(run, "training", "Executing" if statuses else "Succeeded", "", 1.0, arn, "", steps)
+        return ExecutionStatus(run, "training", "Executing" if statuses else "Succeeded", "", 1.0, arn, "", steps)
 
-    monkeypatch.setattr(executions, "status", status)
+    monkeypatch.setattr(executions, "execution_status", status)
     monkeypatch.setattr(executions.time, "sleep", lambda seconds: None)
     assert project.watch(run) == "Succeeded"
     assert capsys.readouterr().out.splitlines() == ["train: Executing", "train: Succeeded", "Succeeded"]

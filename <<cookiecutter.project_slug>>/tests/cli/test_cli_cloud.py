@@ -20,7 +20,7 @@ from scarcegan.aws.names import project_tags
 from scarcegan.pipeline import config as settings
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.sagemaker import bundle, executions, upsert
-from scarcegan.sagemaker.executions import Status, StepStatus
+from scarcegan.sagemaker.executions import ExecutionStatus, StepStatus
 from stacks import TOOLCHAIN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def in_moto(project, monkeypatch):
     """AWS as moto plays it, with the project's bucket; plans are small, and pip is not asked."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(upsert, "make_plan", make_plan)
+    monkeypatch.setattr(upsert, "plan_upsert", make_plan)
     monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
     with mock_aws():
         yield make_bucket()
@@ -96,7 +96,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
         "evaluate",
         "gate",
     ]
-    assert "000000000000 stands for your account" in said
+    assert "000000000000 is a placeholder for your account" in said
     assert "pipeline  rare-players-training" in said and "pipeline  rare-players-scoring" in said
     for uri in ("TelemetryUri", "LabelsUri", "ChampionUri", "ModelUri"):  # a value is never cut in two
         assert re.search(rf"\b{uri}=s3://rare-players-000000000000-eu-west-1/[a-z/]+/,", said)
@@ -154,7 +154,7 @@ def test_a_verb_that_only_reads_says_what_it_would_ask_without_an_account(scarce
 
 @pytest.mark.parametrize("verb", ["upsert --upload-only", "start", "status", "logs", "stop --dry-run"])
 def test_without_credentials_every_verb_says_how_to_log_in(scarcegan, monkeypatch, verb):
-    monkeypatch.setattr(upsert, "make_plan", make_plan)
+    monkeypatch.setattr(upsert, "plan_upsert", make_plan)
     code, out, err = scarcegan(*verb.split())
     assert (code, out) == (2, "")
     assert err.startswith("error: no AWS credentials") and "aws sso login" in err and err.count("\n") == 1
@@ -257,7 +257,7 @@ BUG = StepStatus("evaluate", "Failed", "ProcessingJob", 1.0, reason="ClientError
 
 
 def execution(status, *steps):
-    return Status("abc123", "rare-players-training", status, "2026-11-21T09:00:00+00:00", 20.0, ARN, "", steps)
+    return ExecutionStatus("abc123", "rare-players-training", status, "2026-11-21T09:00:00+00:00", 20.0, ARN, "", steps)
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def show_statuses(monkeypatch, project):
 
     def seen(*statuses):
         left = list(statuses)
-        monkeypatch.setattr(executions, "status", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+        monkeypatch.setattr(executions, "execution_status", lambda *_: left.pop(0) if len(left) > 1 else left[0])
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     return seen
@@ -316,7 +316,7 @@ def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, show_status
 
 def test_stopping_can_be_tried_and_repeated_with_statuses_stubbed(scarcegan, show_statuses, monkeypatch):
     stopped = []
-    monkeypatch.setattr(executions, "stop", lambda door, arn: stopped.append(arn))
+    monkeypatch.setattr(executions, "stop_execution", lambda door, arn: stopped.append(arn))
     show_statuses(execution("Executing"))
     assert "would be stopped" in scarcegan("stop", ARN, "--dry-run")[1] and stopped == []
     assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]

@@ -22,7 +22,7 @@ class Compiled:
 
     def __init__(self, name, config=None):
         config = config or Config()
-        found = parameters.of(pipeline_of(name, config), config, NAMES)
+        found = parameters.pipeline_parameters(pipeline_of(name, config), config, NAMES)
         listed = [{"Name": p.name, "Type": p.type, "DefaultValue": p.default} for p in found.values()]
         self.name = NAMES.pipeline(name)
         self.definition = json.dumps({"Version": "2020-12-01", "Parameters": listed, "Steps": []})
@@ -32,7 +32,7 @@ def make_plan(root, config, names):
     """A plan as upsert makes it, of two small objects."""
     objects = {"code/1a/source.tar.gz": b"code", "lambda/register-1a.zip": b"zip", "champion/.empty": b"empty"}
     pipelines = {name: Compiled(name, config) for name in ("training", "scoring")}
-    return upsert.Plan(names, root, objects, "wheels/2b/", pipelines, {"Parameters": {}}, {"owner": "us"})
+    return upsert.UpsertPlan(names, root, objects, "wheels/2b/", pipelines, {"Parameters": {}}, {"owner": "us"})
 
 
 def make_bucket():

@@ -44,10 +44,10 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def plan(definition: str) -> upsert.Plan:
+def plan(definition: str) -> upsert.UpsertPlan:
     made = Compiled(NAMES.pipeline("training"), definition, {})
     tags = {"sagemaker:project-name": NAMES.project}
-    return upsert.Plan(NAMES, Path(), CODE, "wheels/abc/", {"training": made}, {}, tags)
+    return upsert.UpsertPlan(NAMES, Path(), CODE, "wheels/abc/", {"training": made}, {}, tags)
 
 
 def denied(call) -> bool:
@@ -66,9 +66,9 @@ def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto() -> None
     s3.put_object(Bucket=NAMES.bucket, Key="wheels/abc/.complete", Body=b"")
     with ROLES.acting("build") as session:
         door = client.Aws(NAMES, session)
-        first = upsert.walk(plan('{"Steps": []}'), door, upload_only=False, say=print)
-        again = upsert.walk(plan('{"Steps": [], "Version": "2020-12-01"}'), door, upload_only=False, say=print)
-        started = start.start(start.StartPlan("training", {}), door)
+        first = upsert.apply_plan(plan('{"Steps": []}'), door, upload_only=False, say=print)
+        again = upsert.apply_plan(plan('{"Steps": [], "Version": "2020-12-01"}'), door, upload_only=False, say=print)
+        started = start.start_execution(start.StartPlan("training", {}), door)
         assert start.listing(door, NAMES.uri("data", "telemetry", ""))[1]
     assert first["uploaded"] == sorted(CODE) and again["uploaded"] == []
     assert [*first["pipelines"].values(), *again["pipelines"].values()] == ["created", "changed"]

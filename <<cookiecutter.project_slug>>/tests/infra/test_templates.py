@@ -319,7 +319,7 @@ def test_the_schedule_starts_scoring_with_parameters_it_has_and_a_fresh_fingerpr
     sent = json.loads(target["Input"].replace("<aws.scheduler.scheduled-time>", "2026-11-21T10:00:00Z"))
     assert sent["PipelineName"] == NAMES.pipeline("scoring")
     assert 32 <= len(sent["ClientRequestToken"]) <= 128
-    known = parameters.of(scoring(Config()), Config(), NAMES)
+    known = parameters.pipeline_parameters(scoring(Config()), Config(), NAMES)
     fingerprints = {name for name in known if name.endswith("Fingerprint")}
     assert {item["Name"] for item in sent["PipelineParameters"]} == fingerprints
     assert all(item["Value"] == "2026-11-21T10:00:00Z" for item in sent["PipelineParameters"])

@@ -144,7 +144,7 @@ def test_other_functions_are_single_files_and_an_unknown_one_is_refused(project)
     assert bundle.lambda_names(project) == ["register", "rare-share"]
     [key] = bundle.lambda_bundle(project, "rare-share").objects
     assert key.startswith("lambda/rare-share-")
-    with pytest.raises(UserError, match=r"no such function. There are: register, rare-share"):
+    with pytest.raises(UserError, match=r"no such Lambda function. There are: register, rare-share"):
         bundle.lambda_bundle(project, "rare")
 
 

@@ -121,7 +121,7 @@ def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter
         assert given == (
             str(expected).lower()
             if isinstance(expected, bool)
-            else expected or job.EMPTY
+            else expected or job.EMPTY_VALUE
             if expected == ""
             else expected
         )
@@ -303,7 +303,7 @@ def test_a_long_value_travels_in_pieces_that_the_job_joins_again():
     ]
     fixed = [word for word in words if isinstance(word, str)]
     assert max(map(len, fixed)) <= 256
-    assert f"--columns={','.join(columns)}" in job.joined(fixed)
+    assert f"--columns={','.join(columns)}" in job.join_arguments(fixed)
 
 
 def test_more_than_sagemaker_takes_is_refused_before_it_is_sent():
@@ -346,11 +346,14 @@ def swap(pipeline: dict) -> dict:
     ("seed", "words"),
     [
         (rename_output, r"refers to Steps\.split\.\S+'test'\S+: it has"),
-        (rename_file, "property file 'gate' lies in output 'gaet', which is not there"),
+        (rename_file, "property file 'gate' is in output 'gaet', which the step does not have"),
         (drop_file, r"step 'gate' refers to Steps\.evaluate\.PropertyFiles\.gate: it has"),
-        (rename_channel, "the words name /opt/ml/processing/input/features, which no channel brings"),
-        (rename_channel, "'features' lies at /opt/ml/processing/input/feature, which the words of the job do not name"),
-        (swap, "step 'split' refers to .*: no step 'features' above it"),
+        (rename_channel, "the arguments name /opt/ml/processing/input/features, which is neither a channel"),
+        (
+            rename_channel,
+            "'features' is the folder /opt/ml/processing/input/feature, which the arguments of the job do not name",
+        ),
+        (swap, "step 'split' refers to .*: no step 'features' before it"),
         (lambda p: replace(p, "Parameters.TrainIterations", "Parameters.TrainIteration"), "no such parameter"),
         (
             lambda p: replace(p, "Parameters.TrainIterations", "Parameters.TrainSeeds"),
@@ -358,7 +361,10 @@ def swap(pipeline: dict) -> dict:
         ),
         (lambda p: replace(p, "Execution.PipelineExecutionId", "Execution.Id"), "executions have no such variable"),
         (lambda p: replace(p, '"Name": "baseline"', '"Name": "split"'), "two steps are called 'split'"),
-        (lambda p: replace(p, '"OutputName": "folds"', '"OutputName": "test2"'), "output 'test' begins output 'test2'"),
+        (
+            lambda p: replace(p, '"OutputName": "folds"', '"OutputName": "test2"'),
+            "output 'test' is a prefix of output 'test2'",
+        ),
         (
             lambda p: replace(p, '"ChannelName": "wheels"', '"ChannelName": "weels"'),
             "step 'train': no channel 'wheels'",
@@ -366,16 +372,16 @@ def swap(pipeline: dict) -> dict:
     ],
 )
 def test_what_the_sdk_lets_pass_and_no_execution_survives_is_refused_and_named(training, seed, words):
-    refusals.check(training)
+    refusals.refuse_invalid_pipeline(training)
     with pytest.raises(ValueError, match=words):
-        refusals.check(seed(training))
+        refusals.refuse_invalid_pipeline(seed(training))
 
 
 def test_gates_that_stand_side_by_side_are_refused_for_sagemaker_nests_them():
     source = Step("a", "toy.a", {"x": "x"}, ("one", "two"))
     both = Step("b", "toy.b", {"x": "x"}, ("out",), after=("first", "second"))
     toy = Pipeline("toy", ("x",), (source, Gate("first", "a.one"), Gate("second", "a.two"), both))
-    with pytest.raises(ValueError, match=r"stands behind the gates .* side by side"):
+    with pytest.raises(ValueError, match=r"waits for the gates .* neither waits for the other"):
         compiler.gate_of(toy, both)
 
 
@@ -387,11 +393,11 @@ def test_a_parameter_must_be_an_argument_and_two_must_not_share_a_name():
         Step("a-b", "toy.b", {}, ("out",), {"c": 1}, parameters={"c": "train.seed"}),
     )
     with pytest.raises(ValueError, match="would both be called ABC"):
-        parameters.of(Pipeline("toy", (), steps), Config(), NAMES)
+        parameters.pipeline_parameters(Pipeline("toy", (), steps), Config(), NAMES)
 
 
 def changed(**settings):
-    return start.difference(configured("training", Config(), NAMES), Config.model_validate(settings))
+    return start.parameter_overrides(configured("training", Config(), NAMES), Config.model_validate(settings))
 
 
 def test_what_may_change_for_one_execution_is_passed_and_nothing_else():

@@ -66,7 +66,7 @@ def wheels(monkeypatch):
 
 
 def walk(door, tmp_path, config, upload_only=False):
-    return upsert.walk(make_plan(tmp_path, config, NAMES), door, upload_only, lambda line: None)
+    return upsert.apply_plan(make_plan(tmp_path, config, NAMES), door, upload_only, lambda line: None)
 
 
 # -- upsert ---------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_a_pipeline_of_an_earlier_version_gets_the_tags_of_today_when_it_is_chan
     walk(door, tmp_path, config)
     other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
     plan = replace(make_plan(tmp_path, other, NAMES), tags={"team": "care team"})
-    upsert.walk(plan, door, False, lambda line: None)
+    upsert.apply_plan(plan, door, False, lambda line: None)
     made = door.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
     tags = door.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
     assert {"Key": "team", "Value": "care team"} in tags
@@ -160,7 +160,7 @@ def test_a_bucket_of_that_name_in_another_account_is_not_written_to_stubbed(conf
     with Stubber(door.client("s3")) as stub:
         owner = {"Bucket": NAMES.bucket, "ExpectedBucketOwner": ACCOUNT}
         stub.add_client_error("head_bucket", service_error_code="403", http_status_code=403, expected_params=owner)
-        with pytest.raises(UserError, match="it is another account's, or you lack s3:ListBucket"):
+        with pytest.raises(UserError, match="it belongs to another account, or you lack s3:ListBucket"):
             walk(door, tmp_path, config)
 
 
@@ -180,7 +180,7 @@ def test_a_plan_shows_steps_behind_the_gate_and_the_machine_a_parameter_stands_f
             },
         ],
     }
-    found = [tuple(step.values()) for step in upsert.steps(definition)]
+    found = [tuple(step.values()) for step in upsert.compiled_steps(definition)]
     assert found == [("train", "Training", "ml.m5.large"), ("gate", "Condition", ""), ("register", "Lambda", "")]
 
 
@@ -201,12 +201,12 @@ def base_of(tmp_path, pipeline="training"):
 
 
 def plan_of(tmp_path, *changes, pipeline="training"):
-    return start.make_plan(base_of(tmp_path, pipeline), tmp_path / "config.yaml", changes)
+    return start.plan_start(base_of(tmp_path, pipeline), tmp_path / "config.yaml", changes)
 
 
 def completed(door, tmp_path, *changes, pipeline="training"):
     base = base_of(tmp_path, pipeline)
-    return start.complete(start.make_plan(base, tmp_path / "config.yaml", changes), base, door)
+    return start.complete(start.plan_start(base, tmp_path / "config.yaml", changes), base, door)
 
 
 def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_moto(
@@ -272,10 +272,10 @@ def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(do
         "LabelsFingerprint": "none",
         "ChampionFingerprint": "none",
     }
-    arn = start.start(plan, door)
+    arn = start.start_execution(plan, door)
     given = door.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
     assert {item["Name"]: item["Value"] for item in given["PipelineParameters"]} == plan.parameters
-    assert executions.find(door) == arn
+    assert executions.find_execution(door) == arn
     changed = executions.changed_parameters(door, arn, start.deployed_parameters(door, "training"))
     assert changed == {"TrainIterations": "2000", "LabelsUri": f"s3://{NAMES.bucket}/empty/"}
 
@@ -369,7 +369,7 @@ def test_an_execution_tells_its_steps_minutes_and_the_trainings_metrics_stubbed(
     metric = {"MetricName": "Generator_Loss", "Value": 0.5, "Timestamp": BEGUN}
     about = {"FinalMetricDataList": [metric]}
     answers("sagemaker", "describe_training_job", about_training(**about), TrainingJobName="pipelines-x-train")
-    found = executions.status(door, ARN)
+    found = executions.execution_status(door, ARN)
     assert (found.execution, found.pipeline, found.status) == ("abc123", "rare-players-training", "Executing")
     first, second = found.steps
     assert (first.cached, first.minutes, first.job) == (True, 3.0, f"{JOB}:processing-job/pipelines-x-features")
@@ -397,7 +397,7 @@ def about_training(**more):
 def test_a_closed_gate_is_told_from_a_failure_stubbed(answers, failed, closed):
     describe(answers, "Failed", FailureReason="a step failed")
     about = step("gate-closed", failed, status="Failed", FailureReason="pr_auc 0.2 is below 0.3")
-    found = executions.status(list_steps(answers, step("evaluate"), about), ARN)
+    found = executions.execution_status(list_steps(answers, step("evaluate"), about), ARN)
     assert found.ended and found.gate_closed is closed
     assert found.steps[-1].reason == "pr_auc 0.2 is below 0.3"
 
@@ -409,20 +409,20 @@ def test_an_execution_is_found_by_its_id_in_either_pipeline_stubbed(config):
         missing = {"service_error_code": "ResourceNotFound", "http_status_code": 400}
         stub.add_client_error("describe_pipeline_execution", expected_params={"PipelineExecutionArn": ARN}, **missing)
         stub.add_response("describe_pipeline_execution", {}, {"PipelineExecutionArn": scoring})
-        assert executions.find(door, "abc123") == scoring
+        assert executions.find_execution(door, "abc123") == scoring
         stub.add_client_error("describe_pipeline_execution", **missing)
         stub.add_client_error("describe_pipeline_execution", **missing)
         with pytest.raises(UserError, match="no execution 'abc124' of this project"):
-            executions.find(door, "abc124")
+            executions.find_execution(door, "abc124")
 
 
 def test_a_pipeline_that_never_ran_or_is_not_there_says_what_comes_first_in_moto(door, config, tmp_path, wheels):
     make_bucket()
     with pytest.raises(UserError, match="Type: scarcegan upsert"):
-        executions.find(door)
+        executions.find_execution(door)
     walk(door, tmp_path, config)
     with pytest.raises(UserError, match="has never run"):
-        executions.find(door)
+        executions.find_execution(door)
 
 
 # -- logs -----------------------------------------------------------------------------------------------------------
@@ -477,7 +477,7 @@ def test_stopping_asks_for_that_execution_stubbed(config):
         events.register(
             "before-parameter-build.*.StopPipelineExecution", lambda params, **_: asked.append(dict(params))
         )
-        executions.stop(door, ARN)
+        executions.stop_execution(door, ARN)
     assert [params["PipelineExecutionArn"] for params in asked] == [ARN]
 
 
@@ -512,20 +512,20 @@ def finished(door, monkeypatch):
 
 
 def test_an_output_is_fetched_from_where_its_job_wrote_it_with_jobs_stubbed(door, finished, tmp_path):
-    assert (executions.fetch(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").read_text() == "{}"
-    curves = executions.fetch(door, ARN, "train", "curves", tmp_path / "curves")
+    assert (executions.fetch_output(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").read_text() == "{}"
+    curves = executions.fetch_output(door, ARN, "train", "curves", tmp_path / "curves")
     assert [path.name for path in curves.iterdir()] == ["curves"]
     with pytest.raises(UserError, match="step 'split' has not succeeded"):
-        executions.fetch(door, ARN, "split", "test", tmp_path / "x")
+        executions.fetch_output(door, ARN, "split", "test", tmp_path / "x")
     with pytest.raises(UserError, match=r"no output 'gates'. It has: gate"):
-        executions.fetch(door, ARN, "evaluate", "gates", tmp_path / "x")
+        executions.fetch_output(door, ARN, "evaluate", "gates", tmp_path / "x")
 
 
 def test_a_step_from_the_cache_is_fetched_from_the_execution_it_ran_in_with_jobs_stubbed(door, finished, tmp_path):
     finished["first"] = [step("evaluate")]
     cached = step("evaluate", CacheHitResult={"SourcePipelineExecutionArn": ARN.replace("abc123", "first")})
     finished["abc123"] = [cached | {"Metadata": {}}]
-    assert (executions.fetch(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").exists()
+    assert (executions.fetch_output(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").exists()
 
 
 def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(door, tmp_path):

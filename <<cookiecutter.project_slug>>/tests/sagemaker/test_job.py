@@ -15,7 +15,7 @@ import pytest
 from job_folders import SOURCE, Job, make_job, seen
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.sagemaker import job
-from scarcegan.sagemaker.job import joined, pieces
+from scarcegan.sagemaker.job import join_arguments, split_argument
 from step_arguments import arguments
 
 INPUT, OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
@@ -109,14 +109,16 @@ def test_an_archive_that_leads_out_of_its_folder_or_holds_a_link_is_refused(here
 
 @pytest.mark.parametrize("value", ["", "-1e-05", "--x", "a b 'c' \"d\" $e", "é" * 300, "+:x", "x" * 1000, "a=b=c"])
 def test_a_value_comes_through_as_it_was_whatever_it_looks_like(value):
-    words = pieces(f"--name={value}")
+    words = split_argument(f"--name={value}")
     assert max(map(len, words)) <= 256
-    assert joined(["toy.module", *words, "--next=1"]) == ["toy.module", f"--name={value}", "--next=1"]
+    assert join_arguments(["toy.module", *words, "--next=1"]) == ["toy.module", f"--name={value}", "--next=1"]
 
 
 def test_words_and_output_folders_reach_the_step_and_a_stand_in_for_nothing_is_taken_away(here):
     long = ",".join(f"column_{number}" for number in range(80))
-    found = seen(here.start("probe", "--out-out", f"{OUTPUT}/out", *pieces(f"--columns={long}"), "--start=(empty)"))
+    found = seen(
+        here.start("probe", "--out-out", f"{OUTPUT}/out", *split_argument(f"--columns={long}"), "--start=(empty)")
+    )
     assert found["words"] == ["--out-out", str(here.root / "processing/output/out"), f"--columns={long}", "--start="]
 
 

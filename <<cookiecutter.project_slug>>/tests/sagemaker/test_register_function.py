@@ -195,7 +195,7 @@ def test_a_rejection_is_not_undone_by_running_again_in_moto(event: dict[str, str
 
 
 def test_another_approval_status_is_refused() -> None:
-    event = dict.fromkeys(step.EVENT, "x")
+    event = dict.fromkeys(step.REQUIRED_IN_EVENT, "x")
     with pytest.raises(UserError, match="approval_status is 'Rejected', a new model is PendingManualApproval or App"):
         handler(event | {"approval_status": "Rejected"})
 
@@ -205,7 +205,7 @@ def test_another_approval_status_is_refused() -> None:
 
 def test_an_event_that_lacks_something_is_refused() -> None:
     with pytest.raises(UserError, match=r"the event lacks gate, group \(it has: baseline"):
-        handler({name: "x" for name in step.EVENT if name not in ("gate", "group")})
+        handler({name: "x" for name in step.REQUIRED_IN_EVENT if name not in ("gate", "group")})
 
 
 def test_a_closed_gate_registers_nothing_in_moto(event: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from scarcegan.cli.console import AsJson, DryRun, SetValues, emit, example, prin
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
-    from scarcegan.sagemaker.executions import Status
+    from scarcegan.sagemaker.executions import ExecutionStatus
     from scarcegan.workspace import Workspace
 
 FIND_CALLS = (
@@ -73,10 +73,10 @@ def upsert_command(
 
     project = workspace(context)
     if dry_run:
-        plan = upserting.make_plan(project.root, project.config, client.planned_names(project.config))
-        written = [project.show(path) for path in upserting.write(plan)]
+        plan = upserting.plan_upsert(project.root, project.config, client.planned_names(project.config))
+        written = [project.show(path) for path in upserting.write_build_files(plan)]
         lines = [
-            *upserting.lines(plan),
+            *upserting.plan_lines(plan),
             "",
             f"wrote     {', '.join(written)}",
             "Nothing in AWS was read or changed. A real upsert uploads only what is not there yet.",
@@ -84,9 +84,9 @@ def upsert_command(
         emit({**plan.describe(), "written": written}, as_json, lines)
         return
     with aws_connection(context) as aws:
-        plan = upserting.make_plan(project.root, upserting.with_volume_key(project.config, aws), aws.names)
-        upserting.write(plan)
-        done = upserting.walk(plan, aws, upload_only, print_progress)
+        plan = upserting.plan_upsert(project.root, upserting.with_volume_key(project.config, aws), aws.names)
+        upserting.write_build_files(plan)
+        done = upserting.apply_plan(plan, aws, upload_only, print_progress)
     lines = [f"{len(done['uploaded'])} objects and {done['wheels']} wheels uploaded to {aws.names.bucket}"]
     lines += [f"{name}: {what}" for name, what in done["pipelines"].items()]
     emit(done, as_json, [*lines, *([] if upload_only else ["Next: scarcegan start"])])
@@ -110,7 +110,7 @@ def start_command(
 
     project = workspace(context)
     base = configured(pipeline, project.config, client.planned_names(project.config))
-    plan = starting.make_plan(base, context.obj, changes or [])
+    plan = starting.plan_start(base, context.obj, changes or [])
     if dry_run:
         head = f"start {project.config.project.name}-{pipeline}"
         more = "All other parameters come from config.yaml and the data in S3. Nothing was started."
@@ -126,7 +126,7 @@ def start_command(
             return
         for note in plan.notes:
             print_progress(note)
-        arn = starting.start(plan, aws)
+        arn = starting.start_execution(plan, aws)
     execution = arn.rsplit("/", 1)[1]
     head = f"execution {execution} of {aws.names.pipeline(pipeline)} has started"
     found = {"execution": execution, "arn": arn, **asdict(plan)}
@@ -156,9 +156,9 @@ def status_command(
         print_calls(context, execution, pipeline, STATUS_CALLS)
         return
     with aws_connection(context) as aws:
-        arn = executions.find(aws, execution, pipeline)
+        arn = executions.find_execution(aws, execution, pipeline)
         if not watch:
-            found = executions.status(aws, arn)
+            found = executions.execution_status(aws, arn)
         else:
             for found, changed in executions.watch(aws, arn):
                 for step in changed if not found.ended else ():
@@ -183,7 +183,7 @@ def logs_command(
         print_calls(context, execution, pipeline, LOGS_CALLS)
         return
     with aws_connection(context) as aws:
-        for line in executions.log_lines(aws, executions.find(aws, execution, pipeline), step):
+        for line in executions.log_lines(aws, executions.find_execution(aws, execution, pipeline), step):
             print(line)
 
 
@@ -198,15 +198,15 @@ def stop_command(
     from scarcegan.sagemaker import executions
 
     with aws_connection(context) as aws:
-        arn = executions.find(aws, execution, pipeline)
-        found = executions.status(aws, arn)
+        arn = executions.find_execution(aws, execution, pipeline)
+        found = executions.execution_status(aws, arn)
         name = f"execution {found.execution} of {found.pipeline}"
         if found.ended:
             print(f"{name} has ended already: {found.status}")
         elif dry_run:
             print(f"{name} is {found.status} and would be stopped")
         else:
-            executions.stop(aws, arn)
+            executions.stop_execution(aws, arn)
             print(f"{name} is being stopped. Next: scarcegan status {found.execution}")
 
 
@@ -219,7 +219,7 @@ def print_calls(context: typer.Context, execution: str | None, pipeline: str | N
     print(f"would ask AWS in {names.region}, account {names.account}, about {which}: {', '.join(calls)}")
 
 
-def status_lines(found: "Status") -> list[str]:
+def status_lines(found: "ExecutionStatus") -> list[str]:
     """The status of an execution as lines for people: a table of its steps, then metrics and reasons of failures."""
     head = f"execution {found.execution} of {found.pipeline}: {found.status}"
     lines = [f"{head}, {found.minutes:.0f} min, started {found.started}"]

@@ -1,7 +1,7 @@
-"""What jobs and functions in the cloud run: code and wheels under the hash of what they hold, and no timestamps.
+"""The code and libraries that SageMaker jobs and Lambda functions run, as S3 objects whose keys name their content.
 
-A change of code is a new key, so SageMaker's cache misses; an upsert of unchanged code is not. Only files that a step
-may read are in the code's bundle: a change of the command line leaves every step's cache as it was.
+Changed code gets a new key, so SageMaker's cache does not return results of older code; unchanged code keeps its key.
+The code of jobs holds only files that a step may read: a change of the command line keeps the cache valid.
 """
 
 import io
@@ -21,13 +21,18 @@ PYTHON = "3.12"  # of the TensorFlow 2.21 image
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
 PLACEHOLDER = b"This object stands for an empty folder.\n"
 MARKERS = ("empty/.empty", "champion/.empty", "data/telemetry/.empty", "data/labels/.empty")
-LAMBDAS = {"register": "scarcegan.sagemaker.register_function"}  # function -> module whose `handler` it calls
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip file can tell
+PACKAGE_FUNCTIONS = {"register": "scarcegan.sagemaker.register_function"}  # Lambda function -> module of its `handler`
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Objects of the project's bucket, by key. wheels: digest of the list of libraries, below wheels/<digest>/."""
+    """Objects to upload into the project's bucket.
+
+    - digest: 32 hexadecimal digits of the code.
+    - objects: key -> content.
+    - wheels: digest of the list of libraries; "" for a Lambda function, which needs none.
+    """
 
     digest: str
     objects: Mapping[str, bytes]
@@ -35,81 +40,97 @@ class Bundle:
 
     @property
     def code_prefix(self) -> str:
+        """The S3 prefix of the code: code/<digest>."""
         return f"code/{self.digest}"
 
     @property
     def wheels_prefix(self) -> str:
+        """The S3 prefix of the wheels: wheels/<digest>."""
         return f"wheels/{self.wheels}"
 
 
 def code_bundle(root: Path) -> Bundle:
-    """The code of every job of a project: `source.tar.gz` and `job.sh` below code/<digest>/.
+    """Return the code of the jobs of a project: `source.tar.gz` and `job.sh` below code/<digest>/.
 
-    The digest is of names and contents, not of the archive: another zlib packs otherwise. UserError without the list of
-    libraries.
+    The digest is made of the files' names and contents, not of the archive, whose bytes differ between zlib versions.
+
+    Raises UserError when the project has no requirements-jobs.txt.
     """
     requirements = root / REQUIREMENTS
     if not requirements.is_file():
-        raise UserError(f"{requirements}: not there, and jobs in the cloud install what it lists. Type: make lock")
+        raise UserError(f"{requirements}: not there, but jobs in AWS install what it lists. Type: make lock")
     files = {f"src/{name}": path for name, path in job_files(root / "src").items()} | {REQUIREMENTS: requirements}
     contents = {name: path.read_bytes() for name, path in sorted(files.items())}
     start = (root / "src/scarcegan/sagemaker/job.sh").read_bytes()
     digest = content_digest(contents | {"job.sh": start})
-    objects = {f"code/{digest}/source.tar.gz": tar(contents), f"code/{digest}/job.sh": start}
+    objects = {f"code/{digest}/source.tar.gz": tar_gz(contents), f"code/{digest}/job.sh": start}
     return Bundle(digest, objects, content_digest({REQUIREMENTS: contents[REQUIREMENTS]}))
 
 
 def job_files(source: Path) -> dict[str, Path]:
-    """Files that a job may read, by path below `source`: every step's, and those of job.py."""
+    """Return the files that a job may read: path below `source` -> file.
+
+    These are the files of all steps that run as jobs, of job.py, and of what they import.
+    """
     steps = sorted(path.stem for path in (source / "scarcegan/steps").glob("[!_]*.py"))
-    modules = [f"scarcegan.steps.{step}" for step in steps if step not in LAMBDAS] + ["scarcegan.sagemaker.job"]
+    modules = [f"scarcegan.steps.{step}" for step in steps if step not in PACKAGE_FUNCTIONS] + [
+        "scarcegan.sagemaker.job"
+    ]
     search = (source.absolute(),)
     found = {path for module in modules for path in code_files(module, search)}
     return {path.relative_to(source.absolute()).as_posix(): path for path in sorted(found)}
 
 
 def lambda_bundle(root: Path, name: str) -> Bundle:
-    """A function's code as lambda/<name>-<digest>.zip: `register` from the package, any other from infra/lambdas/.
+    """Return the code of a Lambda function as one object, lambda/<name>-<digest>.zip.
 
-    UserError for a function that is not there.
+    - name: "register", whose code lies in the package, or a file of infra/lambdas/, such as "rare-share".
+
+    Raises UserError for a function that does not exist.
     """
-    if name in LAMBDAS:
+    if name in PACKAGE_FUNCTIONS:
         source = (root / "src").absolute()
-        files = {path.relative_to(source).as_posix(): path for path in code_files(LAMBDAS[name], (source,))}
+        files = {path.relative_to(source).as_posix(): path for path in code_files(PACKAGE_FUNCTIONS[name], (source,))}
     else:
         path = root / "infra/lambdas" / f"{name.replace('-', '_')}.py"
         if not path.is_file():
-            raise UserError(f"{path}: no such function. There are: {', '.join(lambda_names(root))}.")
+            raise UserError(f"{path}: no such Lambda function. There are: {', '.join(lambda_names(root))}.")
         files = {path.name: path}
     contents = {name: path.read_bytes() for name, path in sorted(files.items())}
     digest = content_digest(contents)
-    return Bundle(digest, {f"lambda/{name}-{digest}.zip": packed(contents)})
+    return Bundle(digest, {f"lambda/{name}-{digest}.zip": zipped(contents)})
 
 
 def lambda_names(root: Path) -> list[str]:
-    """Every function of a project."""
-    return [*LAMBDAS, *sorted(path.stem.replace("_", "-") for path in (root / "infra/lambdas").glob("[!_]*.py"))]
+    """Return the names of all Lambda functions of a project, such as "register" and "rare-share"."""
+    return [
+        *PACKAGE_FUNCTIONS,
+        *sorted(path.stem.replace("_", "-") for path in (root / "infra/lambdas").glob("[!_]*.py")),
+    ]
 
 
 def markers() -> dict[str, bytes]:
-    """Objects that stand for empty folders: a job fails when nothing at all lies under a channel's prefix."""
+    """Return an object per folder that may be empty, as key -> content: a job fails when a channel has no object."""
     return dict.fromkeys(MARKERS, PLACEHOLDER)
 
 
 def content_digest(contents: Mapping[str, bytes]) -> str:
-    """32 hexadecimal digits of names and contents."""
+    """Return a digest of files, 32 hexadecimal digits. contents: name -> content."""
     return digest_of(f"{name} {len(data)} {data.hex()}" for name, data in sorted(contents.items()))[:32]
 
 
-def tar(contents: Mapping[str, bytes]) -> bytes:
-    """The bytes of a .tar.gz of these files."""
+def tar_gz(contents: Mapping[str, bytes]) -> bytes:
+    """Return the bytes of a .tar.gz of files. contents: path in the archive -> content."""
     out = io.BytesIO()
     pack_into(out, contents)
     return out.getvalue()
 
 
-def packed(contents: Mapping[str, bytes]) -> bytes:
-    """A zip of these files, all of the same time, readable by everybody as Lambda wants it."""
+def zipped(contents: Mapping[str, bytes]) -> bytes:
+    """Return the bytes of a zip of files. contents: path in the zip -> content.
+
+    All files have the same time, so equal files give equal bytes, and everybody may read them, as Lambda requires.
+    """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in sorted(contents.items()):
@@ -121,7 +142,10 @@ def packed(contents: Mapping[str, bytes]) -> bytes:
 
 
 def wheel_command(requirements: Path, folder: Path) -> list[str]:
-    """Downloads the wheels of the list for the image's Python, checked against its hashes; nothing is built."""
+    """Return the pip command that downloads the wheels of a list of requirements into a folder.
+
+    pip takes wheels for the Python of the job's image only, checks them against the hashes of the list, builds nothing.
+    """
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     target = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp", *platforms]
@@ -129,10 +153,14 @@ def wheel_command(requirements: Path, folder: Path) -> list[str]:
 
 
 def download_wheels(requirements: Path, folder: Path) -> list[Path]:
-    """The wheels of the list, in a folder. UserError when one is not to be had; pip has said why."""
+    """Download the wheels of a list of requirements into a folder. Returns their paths.
+
+    Raises UserError when pip fails; pip prints the reason.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if subprocess.run(wheel_command(requirements, folder)).returncode:
         raise UserError(
-            f"{requirements}: a wheel of the list cannot be fetched, see above. Is the package index in reach?"
+            f"{requirements}: pip cannot download a wheel of this list, see above. Can this machine reach the package "
+            "index?"
         )
     return sorted(folder.glob("*.whl"))

@@ -1,7 +1,7 @@
-"""The cloud reader: a pipeline of the definition -> the JSON of a SageMaker pipeline. Only this file imports the SDK.
+"""Compiler of the SageMaker engine: turns a pipeline of the definition into the JSON of a SageMaker pipeline.
 
-Compiling asks AWS nothing: code lies in the bucket under its hash, roles and keys are names, and no credentials are
-needed. The same tree gives the same bytes. executions.py sends the JSON; job.py is what the jobs begin with.
+Compiling makes no call to AWS and needs no credentials. Equal sources give equal bytes. Only this file imports the
+SageMaker SDK. upsert.py sends the JSON to AWS; job.py starts a step inside its job.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html
 """
 
@@ -30,7 +30,7 @@ JOB_SCRIPT = "job.sh"
 HOUR = 3600
 SECONDS_TO_RETRY = 60
 LAMBDA_OUTPUTS = ("set_id", "versions", "group")
-NAMES_OF_THE_SDK = {
+SDK_NAMES = {
     "sagemaker.core.lambda_helper": ("Lambda",),
     "sagemaker.core.network": ("NetworkConfig",),
     "sagemaker.core.processing": ("Processor",),
@@ -69,7 +69,12 @@ NAMES_OF_THE_SDK = {
 
 @dataclass(frozen=True)
 class Compiled:
-    """A SageMaker pipeline: its name, its definition (JSON text), and its parameters with their defaults."""
+    """A compiled SageMaker pipeline.
+
+    - name: in SageMaker, such as rare-players-training.
+    - definition: the JSON text that SageMaker takes.
+    - parameters: name -> pipeline parameter with its default.
+    """
 
     name: str
     definition: str
@@ -77,7 +82,13 @@ class Compiled:
 
 
 def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str = "") -> dict[str, Compiled]:
-    """The training and the scoring pipeline. Refused names what SageMaker would not take."""
+    """Compile the training and the scoring pipeline. Returns "training" and "scoring" -> compiled pipeline.
+
+    - bundle: the code of the jobs.
+    - code_version: recorded with registered models; "" takes the digest of the bundle.
+
+    Raises InvalidPipeline, with every problem, when SageMaker would not run a pipeline.
+    """
     return {
         pipeline.name: compile_pipeline(pipeline, config, names, bundle)
         for pipeline in pipelines(config, code_version or bundle.digest)
@@ -85,28 +96,34 @@ def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str 
 
 
 def pipelines(config: Config, code_version: str) -> list[Pipeline]:
-    """The pipelines that run in the cloud."""
+    """Return the pipelines that run in SageMaker: training, scoring. code_version: recorded with registered models."""
     return [definition.training(config, definition.DATA_FINGERPRINT, code_version), definition.scoring(config)]
 
 
 def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: Bundle) -> Compiled:
-    """One pipeline as JSON, checked by check.py before anybody sees it."""
-    with quiet(names.region):
-        writer = Writer(pipeline, config, names, bundle)
-        text = json.dumps(json.loads(writer.pipeline().definition()), indent=1, ensure_ascii=True) + "\n"
-    refusals.check(json.loads(text), len(text))
-    return Compiled(names.pipeline(pipeline.name), text, writer.declared)
+    """Compile one pipeline and check the result with refusals.py.
+
+    Raises InvalidPipeline, with every problem, when SageMaker would not run it.
+    """
+    with isolated_sdk(names.region):
+        compiler = PipelineCompiler(pipeline, config, names, bundle)
+        text = json.dumps(json.loads(compiler.pipeline().definition()), indent=1, ensure_ascii=True) + "\n"
+    refusals.refuse_invalid_pipeline(json.loads(text), len(text))
+    return Compiled(names.pipeline(pipeline.name), text, compiler.declared)
 
 
 @contextmanager
-def quiet(region: str) -> Iterator[None]:
-    """The SDK with nobody's defaults and nobody's credentials, silent; what it leaves behind is put back."""
+def isolated_sdk(region: str) -> Iterator[None]:
+    """Context manager that lets the SageMaker SDK run without the user's settings, credentials and log messages.
+
+    Environment variables, log handlers and boto3's default session are restored at the end.
+    """
     import boto3
 
     nothing = os.devnull
     fixed = {
         "AWS_DEFAULT_REGION": region,
-        "AWS_ACCESS_KEY_ID": "none",  # else botocore asks the network for some
+        "AWS_ACCESS_KEY_ID": "none",  # without it, botocore searches the network for credentials
         "AWS_SECRET_ACCESS_KEY": "none",
         "AWS_CONFIG_FILE": nothing,
         "AWS_SHARED_CREDENTIALS_FILE": nothing,
@@ -114,7 +131,7 @@ def quiet(region: str) -> Iterator[None]:
         "AWS_REGION": None,
         "SAGEMAKER_USER_CONFIG_OVERRIDE": nothing,
         "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": nothing,
-        "SAGEMAKER_VALIDATE_ROLE": "false",  # else it asks IAM
+        "SAGEMAKER_VALIDATE_ROLE": "false",  # otherwise the SDK asks IAM
     }
     disabled, handlers, session = logging.root.manager.disable, logging.root.handlers[:], boto3.DEFAULT_SESSION
     before = {key: os.environ.get(key) for key in fixed}
@@ -131,7 +148,7 @@ def quiet(region: str) -> Iterator[None]:
 
 
 def set_environment(values: Mapping[str, str | None]) -> None:
-    """Set environment variables; None takes one away."""
+    """Set environment variables; a value of None removes the variable."""
     for key, value in values.items():
         if value is None:
             os.environ.pop(key, None)
@@ -141,26 +158,34 @@ def set_environment(values: Mapping[str, str | None]) -> None:
 
 @functools.cache
 def sdk() -> SimpleNamespace:
-    """What we use of the SDK. Imported late: it takes seconds and reads the environment."""
+    """Import the classes of SDK_NAMES from the SageMaker SDK. Returns them as attributes of one object.
+
+    The import takes seconds and reads the environment, so it happens inside `isolated_sdk` and only once.
+    """
     found = {
-        name: getattr(importlib.import_module(module), name)
-        for module, wanted in NAMES_OF_THE_SDK.items()
-        for name in wanted
+        name: getattr(importlib.import_module(module), name) for module, wanted in SDK_NAMES.items() for name in wanted
     }
     return SimpleNamespace(**found)
 
 
-def session(names: Names) -> Any:
-    """A session that is asked for names only. Its credentials are words, so that nobody looks for real ones."""
+def offline_session(names: Names) -> Any:
+    """Return an SDK session that makes no call to AWS. Dummy credentials, so that boto3 searches for none."""
     import boto3
 
-    words = {"aws_access_key_id": "none", "aws_secret_access_key": "none", "region_name": names.region}
-    return sdk().PipelineSession(boto_session=boto3.Session(**words), default_bucket=names.bucket)
+    dummy = {"aws_access_key_id": "none", "aws_secret_access_key": "none", "region_name": names.region}
+    return sdk().PipelineSession(boto_session=boto3.Session(**dummy), default_bucket=names.bucket)
 
 
 @dataclass
-class Writer:
-    """Writes one pipeline. Steps are written in order, so what a step reads has been written before it."""
+class PipelineCompiler:
+    """Compiles one pipeline with the SDK's classes, in the order of its steps.
+
+    - source: the pipeline of the definition.
+    - bundle: the code of the jobs.
+    - declared: name -> pipeline parameter.
+    - variables: name of a pipeline parameter -> the SDK's object for it.
+    - compiled: step -> the SDK's object for it, for the steps compiled so far.
+    """
 
     source: Pipeline
     config: Config
@@ -168,40 +193,44 @@ class Writer:
     bundle: Bundle
     declared: dict[str, Parameter] = field(init=False)
     variables: dict[str, Any] = field(init=False)
-    written: dict[str, Any] = field(init=False, default_factory=dict)
+    compiled: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.declared = parameters.of(self.source, self.config, self.names)
+        self.declared = parameters.pipeline_parameters(self.source, self.config, self.names)
         self.variables = {name: variable(parameter) for name, parameter in self.declared.items()}
-        self.session = session(self.names)
+        self.session = offline_session(self.names)
 
     def pipeline(self) -> Any:
-        """The whole, without classic Experiments: MLflow keeps the runs."""
+        """Return the whole pipeline. SageMaker Experiments is switched off, because MLflow records the runs."""
         return sdk().Pipeline(
             name=self.names.pipeline(self.source.name),
             parameters=list(self.variables.values()),
-            steps=self.steps_inside(None),
+            steps=self.steps_behind(None),
             sagemaker_session=self.session,
             pipeline_experiment_config=None,
         )
 
-    def steps_inside(self, gate: str | None) -> list[Any]:
-        """The steps that stand behind a gate (None: behind none), gates themselves as conditions."""
-        return [self.step(step) for step in self.source.steps if gate_of(self.source, step) == gate]
+    def steps_behind(self, gate: str | None) -> list[Any]:
+        """Return the compiled steps that run after a gate has passed; None: those that no gate holds back."""
+        return [self.compile_step(step) for step in self.source.steps if gate_of(self.source, step) == gate]
 
-    def step(self, step: Step | Gate) -> Any:
+    def compile_step(self, step: Step | Gate) -> Any:
+        """Compile a step, or a gate with the steps behind it, into the SDK's step."""
         if isinstance(step, Gate):
-            return self.condition(step)
-        write = {"processing": self.processing, "training": self.training, "lambda": self.function}[step.kind]
-        self.written[step.name] = write(step)
-        return self.written[step.name]
+            return self.condition_step(step)
+        write = {"processing": self.processing_step, "training": self.training_step, "lambda": self.lambda_step}[
+            step.kind
+        ]
+        self.compiled[step.name] = write(step)
+        return self.compiled[step.name]
 
-    def processing(self, step: Step) -> Any:
+    def processing_step(self, step: Step) -> Any:
+        """Compile a step that runs as a processing job."""
         cloud = self.config.cloud
         processor = sdk().Processor(
             role=self.names.role_arn("job"),
             image_uri=self.names.image("training"),
-            entrypoint=["bash", f"{job.ROOT}/processing/input/code/{JOB_SCRIPT}"],
+            entrypoint=["bash", f"{job.CONTAINER_ROOT}/processing/input/code/{JOB_SCRIPT}"],
             instance_count=1,
             instance_type=self.variables[parameters.instance_name(step.name)],
             volume_size_in_gb=cloud.volume_gb,
@@ -216,16 +245,19 @@ class Writer:
         arguments = processor.run(
             inputs=[self.processing_input(*channel) for channel in self.channels(step).items()],
             outputs=[self.processing_output(step, output) for output in step.outputs],
-            arguments=self.words(step),
+            arguments=self.container_arguments(step),
             logs=False,
         )
         gates = [gate for gate in self.source.steps if isinstance(gate, Gate) and gate.on.split(".")[0] == step.name]
         return sdk().ProcessingStep(
-            step.name, step_args=arguments, property_files=[property_file(gate) for gate in gates], **self.common(step)
+            step.name,
+            step_args=arguments,
+            property_files=[property_file(gate) for gate in gates],
+            **self.job_step_options(step),
         )
 
-    def training(self, step: Step) -> Any:
-        """Script mode: the image's own toolkit runs job.sh from the code channel, so nothing is fetched."""
+    def training_step(self, step: Step) -> Any:
+        """Compile a step that runs as a training job: the image's toolkit runs job.sh from the channel `code`."""
         cloud, to = self.config.cloud, sdk()
         trainer = to.ModelTrainer(
             sagemaker_session=self.session,
@@ -251,9 +283,10 @@ class Writer:
             output_data_config=to.OutputDataConfig(
                 s3_output_path=self.run_uri(step.name), kms_key_id=self.names.key_alias_arn
             ),
-            # No execution in this URI, which is part of the cache key. A checkpoint of other data is not taken up.
+            # The URI is part of the cache key, so it must not name the execution. Training ignores a checkpoint that
+            # was made with other data.
             checkpoint_config=to.CheckpointConfig(
-                s3_uri=self.names.uri("checkpoints", step.name), local_path=f"{job.ROOT}/checkpoints"
+                s3_uri=self.names.uri("checkpoints", step.name), local_path=f"{job.CONTAINER_ROOT}/checkpoints"
             )
             if cloud.spot
             else None,
@@ -265,32 +298,38 @@ class Writer:
             to.MetricDefinition(name=name, regex=f"{name}=([0-9.eE+-]+|nan|inf);") for name in step.figures
         ]
         channels = [to.InputData(channel_name=name, data_source=where) for name, where in self.channels(step).items()]
-        # What lies inside its decorator, which would report to AWS that somebody compiles.
+        # The function without its decorator, because the decorator sends usage data to AWS.
         arguments = to.ModelTrainer.train.__wrapped__(trainer, input_data_config=channels, logs=False)
-        return to.TrainingStep(step.name, step_args=arguments, **self.common(step))
+        return to.TrainingStep(step.name, step_args=arguments, **self.job_step_options(step))
 
-    def function(self, step: Step) -> Any:
-        """A call of the project's function with a flat event. It acts on the registry: never taken from a cache."""
+    def lambda_step(self, step: Step) -> Any:
+        """Compile a step that calls the register function. It changes the registry, so its result is never cached.
+
+        The event that the function gets has no nested values: SageMaker passes text, numbers and parameters only.
+        """
         to = sdk()
         event: dict[str, Any] = {}
         for channel, origin in step.inputs.items():
-            event[channel] = self.location(origin)
+            event[channel] = self.input_uri(origin)
             if "." in origin and self.is_training(origin):
                 event[f"{channel}_folder"] = origin.split(".")[1]
         event |= {f"{output}_out": self.run_uri(step.name, output) for output in step.outputs}
         event |= {name.replace("-", "_"): self.event_value(name, value) for name, value in step.arguments.items()}
-        event["approval_status"] = self.variables[parameters.APPROVAL]
+        event["approval_status"] = self.variables[parameters.APPROVAL_PARAMETER]
         event["execution_arn"] = to.ExecutionVariables.PIPELINE_EXECUTION_ARN
         return to.LambdaStep(
             step.name,
             lambda_func=to.Lambda(function_arn=self.names.register_function_arn, session=self.session),
             inputs=event,
             outputs=[to.LambdaOutput(output_name=name) for name in LAMBDA_OUTPUTS],
-            depends_on=self.after(step),
+            depends_on=self.depends_on(step),
         )
 
-    def condition(self, gate: Gate) -> Any:
-        """What stands behind a gate runs when its field is true; otherwise the execution ends with its reason."""
+    def condition_step(self, gate: Gate) -> Any:
+        """Compile a gate into a condition: if its field is true, the steps behind it run; if not, the execution fails.
+
+        The failure shows the text in the field `reason`.
+        """
         to = sdk()
         parent, output = gate.on.split(".")
 
@@ -304,85 +343,110 @@ class Writer:
         return to.ConditionStep(
             gate.name,
             conditions=[to.ConditionEquals(left=read(gate.field), right=True)],
-            if_steps=self.steps_inside(gate.name),
+            if_steps=self.steps_behind(gate.name),
             else_steps=[closed],
         )
 
-    def common(self, step: Step) -> dict[str, Any]:
-        """What every job step has: a cache, retries of what is nobody's mistake, and whom it comes after."""
+    def job_step_options(self, step: Step) -> dict[str, Any]:
+        """Return the options that every processing and training step has: cache, retries, and steps to wait for."""
         days = self.config.cloud.cache_days
         cache = sdk().CacheConfig(enable_caching=True, expire_after=f"P{days}D") if days else None
-        return {"cache_config": cache, "retry_policies": retry_policies(step.retries), "depends_on": self.after(step)}
+        return {
+            "cache_config": cache,
+            "retry_policies": retry_policies(step.retries),
+            "depends_on": self.depends_on(step),
+        }
 
-    def after(self, step: Step) -> list[str] | None:
-        """Steps it must wait for though it reads nothing of theirs; a gate holds back by itself what stands behind."""
+    def depends_on(self, step: Step) -> list[str] | None:
+        """Return the steps to wait for besides those whose outputs are read; None when there are none.
+
+        Gates are left out: a condition holds back the steps inside it by itself.
+        """
         gates = {gate.name for gate in self.source.steps if isinstance(gate, Gate)}
         return [name for name in step.after if name not in gates] or None
 
     def channels(self, step: Step) -> dict[str, Any]:
-        """Channel -> where its files lie, our own two first."""
+        """Return channel -> S3 URI of its files. The channels `code` and `wheels`, which job.sh reads, come first."""
         ours = {
             "code": self.names.uri(self.bundle.code_prefix, ""),
             "wheels": self.names.uri(self.bundle.wheels_prefix, ""),
         }
-        return ours | {channel: self.location(origin) for channel, origin in step.inputs.items()}
+        return ours | {channel: self.input_uri(origin) for channel, origin in step.inputs.items()}
 
-    def location(self, origin: str) -> Any:
-        """Where an output or a source lies, resolved by SageMaker: a step taken from the cache has its old place."""
+    def input_uri(self, origin: str) -> Any:
+        """Return a reference to the S3 URI of an input, which SageMaker resolves when the execution runs.
+
+        For a step taken from the cache, that is where its files were written then.
+
+        - origin: a source of the pipeline, such as "telemetry", or an output as "step.output".
+        """
         if "." not in origin:
             return self.variables[parameters.uri_name(origin)]
         name, output = origin.split(".")
-        properties = self.written[name].properties
+        properties = self.compiled[name].properties
         if self.is_training(origin):
             return properties.ModelArtifacts.S3ModelArtifacts
         return properties.ProcessingOutputConfig.Outputs[output].S3Output.S3Uri
 
     def is_training(self, origin: str) -> bool:
+        """Whether an input, "step.output", is the output of a training step."""
         return getattr(self.source.step(origin.split(".")[0]), "kind", "") == "training"
 
-    def folder(self, channel: str, origin: str) -> str:
-        """Where a processing job has a channel; a training step's outputs are folders of one archive."""
-        below = f"/{origin.split('.')[1]}" if "." in origin and self.is_training(origin) else ""
-        return f"{job.ROOT}/processing/input/{channel}{below}"
+    def channel_folder(self, channel: str, origin: str) -> str:
+        """Return the folder in a processing job that holds an input of a step.
 
-    def words(self, step: Step) -> list[Any]:
-        """A processing job's arguments: module, folders, values; pieces where a value is long."""
+        The outputs of a training step arrive in one archive, so each is a folder inside the channel's folder.
+
+        - origin: a source of the pipeline, or an output as "step.output".
+        """
+        below = f"/{origin.split('.')[1]}" if "." in origin and self.is_training(origin) else ""
+        return f"{job.CONTAINER_ROOT}/processing/input/{channel}{below}"
+
+    def container_arguments(self, step: Step) -> list[Any]:
+        """Return the arguments of a processing job: module, folders and values of the step. Long ones are split."""
         words: list[Any] = [step.module]
         for channel, origin in step.inputs.items():
-            words += [f"--{channel}", self.folder(channel, origin)]
+            words += [f"--{channel}", self.channel_folder(channel, origin)]
         for output in step.outputs:
-            words += [f"--{output}-out", f"{job.ROOT}/processing/output/{output}"]
+            words += [f"--{output}-out", f"{job.CONTAINER_ROOT}/processing/output/{output}"]
         for name, value in step.arguments.items():
             if name in step.parameters:
-                words.append(sdk().Join(on="", values=[f"--{name}=", self.variable(step, name)]))
+                words.append(sdk().Join(on="", values=[f"--{name}=", self.argument_variable(step, name)]))
             elif value == definition.RUN_ID:
                 words.append(sdk().Join(on="", values=[f"--{name}=", sdk().ExecutionVariables.PIPELINE_EXECUTION_ID]))
             else:
-                words += job.pieces(f"--{name}={value_text(value)}")
+                words += job.split_argument(f"--{name}={value_text(value)}")
         return words
 
     def hyperparameters(self, step: Step) -> dict[str, Any]:
-        """The toolkit's, ours, then the step's own. Numbers that are parameters become text at the start."""
+        """Return the hyperparameters of a training job: those of the image's toolkit, of job.py, then of the step.
+
+        SageMaker takes text only, so parameters that are numbers are converted when the execution starts.
+        """
         fixed = {
             "sagemaker_program": JOB_SCRIPT,
-            "sagemaker_submit_directory": f"{job.ROOT}/input/data/code",
+            "sagemaker_submit_directory": f"{job.CONTAINER_ROOT}/input/data/code",
             "sagemaker_region": self.names.region,
             "sagemaker_container_log_level": "20",
-            job.MODULE: step.module,
-            job.OUTPUTS: ",".join(step.outputs),
+            job.MODULE_PARAMETER: step.module,
+            job.OUTPUTS_PARAMETER: ",".join(step.outputs),
         }
         own = {
-            name: self.variable(step, name).to_string() if name in step.parameters else value_text(value) or job.EMPTY
+            name: self.argument_variable(step, name).to_string()
+            if name in step.parameters
+            else value_text(value) or job.EMPTY_VALUE
             for name, value in step.arguments.items()
         }
         return fixed | own
 
-    def variable(self, step: Step, argument: str) -> Any:
+    def argument_variable(self, step: Step, argument: str) -> Any:
+        """Return the SDK's object of the pipeline parameter that sets an argument of a step."""
         return self.variables[parameters.argument_name(step.name, argument)]
 
     def event_value(self, name: str, value: definition.Value) -> Any:
+        """Return an argument of the register step as the Lambda function gets it: text, or a reference to it."""
         if name == "config":
-            return self.settings(str(value))
+            return self.config_with_parameters(str(value))
         if value == definition.RUN_ID:
             return sdk().ExecutionVariables.PIPELINE_EXECUTION_ID
         if value == definition.DATA_FINGERPRINT:
@@ -390,10 +454,12 @@ class Writer:
             return sdk().Join(on="-", values=prints)
         return value_text(value)
 
-    def settings(self, text: str) -> Any:
-        """config.yaml as the execution has it: JSON with the parameters' values in their places.
+    def config_with_parameters(self, text: str) -> Any:
+        """Return config.yaml as JSON in which keys that are pipeline parameters have the values of the execution.
 
-        What is empty stays as it is: a parameter cannot be, and its stand-in is no JSON.
+        Empty values stay as they are: a pipeline parameter cannot be empty, and its "(empty)" is not valid JSON here.
+
+        - text: config.yaml as JSON.
         """
         settings = json.loads(text)
         marked: dict[str, list[Any]] = {}
@@ -415,7 +481,10 @@ class Writer:
         return sdk().Join(on="", values=words)
 
     def environment(self, step: Step) -> dict[str, Any]:
-        """As on a laptop (workspace.py), and the fingerprints of the sources it reads: part of the cache key."""
+        """Return the environment variables of a job: as in a local run, MLflow's, and fingerprints of its sources.
+
+        Environment variables are part of SageMaker's cache key, so new data behind an unchanged URI is read.
+        """
         found: dict[str, Any] = {
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "TF_ENABLE_ONEDNN_OPTS": "0",  # the same sums in the same order on every processor
@@ -432,34 +501,37 @@ class Writer:
         return found
 
     def processing_input(self, name: str, where: Any) -> Any:
+        """Return the SDK's object for a channel of a processing job. where: the S3 URI, or a reference to it."""
         to = sdk()
         return to.ProcessingInput(
             input_name=name,
             s3_input=to.ProcessingS3Input(
                 s3_uri=where,
-                local_path=f"{job.ROOT}/processing/input/{name}",
+                local_path=f"{job.CONTAINER_ROOT}/processing/input/{name}",
                 s3_data_type="S3Prefix",
                 s3_input_mode="File",
             ),
         )
 
     def processing_output(self, step: Step, output: str) -> Any:
+        """Return the SDK's object for an output of a processing job, uploaded to runs/<execution>/<step>/<output>."""
         to = sdk()
         return to.ProcessingOutput(
             output_name=output,
             s3_output=to.ProcessingS3Output(
                 s3_uri=self.run_uri(step.name, output),
-                local_path=f"{job.ROOT}/processing/output/{output}",
+                local_path=f"{job.CONTAINER_ROOT}/processing/output/{output}",
                 s3_upload_mode="EndOfJob",
             ),
         )
 
     def run_uri(self, *parts: str) -> Any:
-        """A place below runs/<execution>/."""
+        """Return a reference to an S3 URI below runs/<execution>/ in the project's bucket."""
         to = sdk()
         return to.Join(on="/", values=[self.names.uri("runs"), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
 
     def network(self) -> Any:
+        """Return the SDK's network settings of a processing job, from the section cloud of config.yaml."""
         cloud = self.config.cloud
         return sdk().NetworkConfig(
             enable_network_isolation=cloud.network_isolation,
@@ -469,6 +541,7 @@ class Writer:
 
     @property
     def volume_key(self) -> str | None:
+        """The KMS key of the jobs' disks, from cloud.volume_key; None for no encryption with a key."""
         chosen = self.config.cloud.volume_key
         return {"project": self.names.key_alias_arn, "none": None}.get(chosen, chosen)
 
@@ -478,7 +551,7 @@ class Writer:
 
 
 def variable(parameter: Parameter) -> Any:
-    """A parameter as the SDK has it."""
+    """Return the SDK's object for a pipeline parameter."""
     to = sdk()
     if parameter.type == "String":
         return to.ParameterString(parameter.name, parameter.default, list(parameter.choices) or None)
@@ -487,12 +560,15 @@ def variable(parameter: Parameter) -> Any:
 
 
 def property_file(gate: Gate) -> Any:
+    """Return the SDK's object for the JSON file that a gate reads: <output>.json in the output that the gate names."""
     output = gate.on.split(".")[1]
     return sdk().PropertyFile(name=output, output_name=output, path=f"{output}.json")
 
 
 def retry_policies(retries: int) -> list[Any]:
-    """Retries of throttling, faults of the service and machines that are not to be had; never of a step's own failure.
+    """Return retry policies for throttling, faults of SageMaker and missing capacity; a step's own failure is final.
+
+    - retries: how many times to try again; 0 returns none.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
     """
@@ -509,7 +585,10 @@ def retry_policies(retries: int) -> list[Any]:
 
 
 def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
-    """The last gate that must have opened before a step. Refused when two gates hold it back side by side."""
+    """Return the last gate that must have passed before a step runs; None when no gate holds it back.
+
+    Raises InvalidPipeline when the step waits for two gates of which neither waits for the other.
+    """
     before = ancestors(pipeline, step)
     gates = [name for name in before if isinstance(pipeline.step(name), Gate)]
     if not gates:
@@ -517,15 +596,15 @@ def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
     last = max(gates, key=lambda name: len(ancestors(pipeline, pipeline.step(name))))
     beside = [name for name in gates if name != last and name not in ancestors(pipeline, pipeline.step(last))]
     if beside:
-        raise refusals.Refused(
-            f"{pipeline.name}: step '{step.name}' stands behind the gates '{last}' and '{beside[0]}', which stand side "
-            "by side; SageMaker nests conditions. Put one gate after the other."
+        raise refusals.InvalidPipeline(
+            f"{pipeline.name}: step '{step.name}' waits for the gates '{last}' and '{beside[0]}', of which neither "
+            "waits for the other; SageMaker nests conditions. Put one gate after the other."
         )
     return last
 
 
 def ancestors(pipeline: Pipeline, step: Step | Gate) -> set[str]:
-    """Every step that must have ended before this one."""
+    """Return the names of all steps and gates that must have ended before a step starts."""
     found: set[str] = set()
     waiting = list(pipeline.parents(step))
     while waiting:

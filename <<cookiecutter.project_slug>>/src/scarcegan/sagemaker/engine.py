@@ -13,10 +13,10 @@ from scarcegan.pipeline.definition import Gate, Pipeline
 from scarcegan.pipeline.engine import Report, RunFacts
 from scarcegan.sagemaker import executions
 from scarcegan.sagemaker import start as starting
-from scarcegan.sagemaker.bundle import LAMBDAS
+from scarcegan.sagemaker.bundle import PACKAGE_FUNCTIONS
 from scarcegan.sagemaker.compiler import gate_of
 from scarcegan.sagemaker.pipelines import PIPELINES, configured, deployed_parameters
-from scarcegan.sagemaker.refusals import Refused
+from scarcegan.sagemaker.refusals import InvalidPipeline
 
 KINDS = ("processing", "training", "lambda")
 
@@ -30,16 +30,14 @@ def cannot_run(pipeline: Pipeline) -> list[str]:
     for step in pipeline.steps:
         try:
             gate_of(pipeline, step)
-        except Refused as error:
+        except InvalidPipeline as error:
             found.append(str(error))
         if isinstance(step, Gate):
             continue
         if step.kind not in KINDS:
             found.append(f"step '{step.name}': SageMaker Pipelines has no step of kind '{step.kind}' here")
-        if step.kind == "lambda" and step.name not in LAMBDAS:
-            found.append(
-                f"step '{step.name}': it has no Lambda function; name its module in LAMBDAS, sagemaker/bundle.py"
-            )
+        if step.kind == "lambda" and step.name not in PACKAGE_FUNCTIONS:
+            found.append(f"step '{step.name}': it has no Lambda function; name its module in sagemaker/bundle.py")
     return found
 
 
@@ -74,13 +72,13 @@ class SageMakerEngine:
         """Start the training pipeline in AWS, and return the id of the execution at once."""
         with self.aws() as aws:
             base = configured("training", self.config, aws.names)
-            plan = starting.make_plan(base, self.config_file, changes)
-            return starting.start(starting.complete(plan, base, aws), aws).rsplit("/", 1)[1]
+            plan = starting.plan_start(base, self.config_file, changes)
+            return starting.start_execution(starting.complete(plan, base, aws), aws).rsplit("/", 1)[1]
 
     def watch(self, run: str, report: Report) -> str:
         """Report each change of an execution's steps until it has ended, and return its status."""
         with self.aws() as aws:
-            for found, changed in executions.watch(aws, executions.find(aws, run, "training")):
+            for found, changed in executions.watch(aws, executions.find_execution(aws, run, "training")):
                 last = [found.reason or found.status] if found.ended else []
                 for line in [*(step.line for step in changed), *last]:
                     report(line)
@@ -97,7 +95,7 @@ class SageMakerEngine:
                     "started": str(found["StartTime"]),
                     "changed": executions.changed_parameters(aws, found["PipelineExecutionArn"], defaults),
                 }
-                for found in executions.executions(aws, "training", newest)
+                for found in executions.newest_executions(aws, "training", newest)
             ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
@@ -108,6 +106,6 @@ class SageMakerEngine:
             remove(unfinished)
             unfinished.mkdir(parents=True)
             with self.aws() as aws:
-                executions.fetch(aws, executions.find(aws, run, "training"), step, output, unfinished)
+                executions.fetch_output(aws, executions.find_execution(aws, run, "training"), step, output, unfinished)
             unfinished.rename(folder)
         return folder

@@ -1,4 +1,4 @@
-"""Executions of the SageMaker pipelines: look, read logs, stop, fetch what a step wrote. See start.py, upsert.py."""
+"""Executions of the SageMaker pipelines: find, show, read logs, stop, download outputs. start.py starts them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from scarcegan.aws import storage
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
-from scarcegan.sagemaker.pipelines import PIPELINES, not_there, pipeline_of
+from scarcegan.sagemaker.pipelines import PIPELINES, missing_pipeline_error, pipeline_of
 
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"
@@ -24,8 +24,18 @@ JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One step of an execution. kind: TrainingJob, ProcessingJob, Lambda, Condition, Fail or "" while not known;
-    minutes: None before it starts; job: its ARN, "" for a step without one."""
+    """One step of an execution, as SageMaker reports it.
+
+    - step: its name.
+    - status: such as Executing, Succeeded or Failed.
+    - kind: TrainingJob, ProcessingJob, Lambda, Condition or Fail; "" while SageMaker does not say.
+    - minutes: since it started, or that it took; None before it starts.
+    - cached: whether its result was taken from the cache.
+    - attempts: how many times it was started.
+    - reason: why it failed; "" when it did not.
+    - job: ARN of its job or Lambda function; "" for a step without one.
+    - metrics: of a training job: name -> last value.
+    """
 
     step: str
     status: str
@@ -44,8 +54,17 @@ class StepStatus:
 
 
 @dataclass(frozen=True)
-class Status:
-    """An execution and its steps, first to last. started: ISO 8601 in UTC."""
+class ExecutionStatus:
+    """An execution of a pipeline, as SageMaker reports it.
+
+    - execution: its id, the last part of its ARN.
+    - pipeline: the pipeline's name in SageMaker.
+    - status: Executing, Stopping, or one of ENDED.
+    - started: ISO 8601 in UTC.
+    - minutes: since it started, or that it took.
+    - reason: why it failed; "" when it did not.
+    - steps: those that have begun, first to last.
+    """
 
     execution: str
     pipeline: str
@@ -58,29 +77,39 @@ class Status:
 
     @property
     def ended(self) -> bool:
+        """Whether the execution has ended, with or without success."""
         return self.status in ENDED
 
     @property
     def gate_closed(self) -> bool:
-        """Whether nothing failed but the gate's else-branch."""
+        """Whether the execution failed only because a gate did not pass."""
         return {step.kind for step in self.steps if step.status == "Failed"} == {"Fail"}
 
 
-def find(aws: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
-    """ARN of an execution: given as ARN, by its id, or the newest of a pipeline (training unless named)."""
+def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
+    """Return the ARN of an execution.
+
+    - execution: its id or ARN; None finds the newest of the pipeline.
+    - pipeline: training or scoring; None searches both for an id, and takes training for the newest.
+
+    Raises UserError when there is no such execution, no such pipeline, or the pipeline has never run.
+    """
     if execution and execution.startswith("arn:"):
         return execution
     if execution:
-        return by_id(aws, execution, pipeline)
+        return find_execution_by_id(aws, execution, pipeline)
     name = pipeline or "training"
-    found = executions(aws, name, 1)
+    found = newest_executions(aws, name, 1)
     if not found:
         raise UserError(f"the pipeline {aws.names.pipeline(name)} has never run. Type: scarcegan start")
     return found[0]["PipelineExecutionArn"]
 
 
-def by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
-    """ARN of the execution of that id, in the named pipeline or in any; UserError when there is none."""
+def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
+    """Return the ARN of the execution with an id. pipeline: training or scoring; None searches both.
+
+    Raises UserError when there is no such execution.
+    """
     sagemaker = aws.client("sagemaker")
     for name in [pipeline] if pipeline else PIPELINES:
         arn = aws.names.arn("sagemaker", f"pipeline/{aws.names.pipeline(name)}/execution/{execution}")
@@ -89,24 +118,30 @@ def by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
     raise UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
 
 
-def executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
-    """Summaries of the newest executions of a pipeline, newest first; UserError when there is no such pipeline."""
+def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
+    """Return SageMaker's summaries of the latest executions of a pipeline, newest first.
+
+    - name: training or scoring.
+    - newest: how many to return at most.
+
+    Raises UserError for another name, or when the pipeline is not in AWS yet.
+    """
     pipeline_of(name, Config())
     asked = {"PipelineName": aws.names.pipeline(name), "SortBy": "CreationTime", "SortOrder": "Descending"}
     found = none_if_missing(lambda: aws.client("sagemaker").list_pipeline_executions(**asked, MaxResults=newest))
     if found is None:
-        raise not_there(aws, name)
+        raise missing_pipeline_error(aws, name)
     return found["PipelineExecutionSummaries"]
 
 
-def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[Status, list[StepStatus]]]:
+def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[ExecutionStatus, list[StepStatus]]]:
     """Ask for the status of an execution every `seconds` until it has ended.
 
     Yields the status, and those of its steps whose line has changed: at first, after each change, and at the end.
     """
     before: set[str] = set()
     while True:
-        found = status(aws, arn)
+        found = execution_status(aws, arn)
         changed = [step for step in found.steps if step.line not in before]
         if changed or found.ended:
             yield found, changed
@@ -116,18 +151,18 @@ def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[S
         time.sleep(seconds)
 
 
-def status(aws: Aws, arn: str) -> Status:
-    """An execution with its steps, and what the training job measured."""
+def execution_status(aws: Aws, arn: str) -> ExecutionStatus:
+    """Ask SageMaker for the status of an execution, its steps and the metrics of its training job. arn: its ARN."""
     about = aws.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
     begun = about["CreationTime"]
     ended = about["LastModifiedTime"] if about["PipelineExecutionStatus"] in ENDED else datetime.now(UTC)
     _, pipeline, _, execution = arn.rsplit(":", 1)[1].split("/")
-    return Status(
+    return ExecutionStatus(
         execution,
         pipeline,
         about["PipelineExecutionStatus"],
         begun.astimezone(UTC).isoformat(timespec="seconds"),
-        minutes(begun, ended) or 0.0,
+        minutes_between(begun, ended) or 0.0,
         arn,
         about.get("FailureReason", ""),
         [step_status(aws, step) for step in raw_steps(aws, arn)],
@@ -135,20 +170,21 @@ def status(aws: Aws, arn: str) -> Status:
 
 
 def raw_steps(aws: Aws, arn: str) -> list[dict[str, Any]]:
-    """The steps begun so far as SageMaker lists them, first to last."""
+    """Return the steps of an execution that have begun, as SageMaker lists them, first to last. arn: its ARN."""
     pages = aws.client("sagemaker").get_paginator("list_pipeline_execution_steps")
     listed = pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending")
     return [step for page in listed for step in page["PipelineExecutionSteps"]]
 
 
 def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
+    """Return the status of a step, with its metrics if it is a training job. step: as SageMaker lists it."""
     about = step.get("Metadata", {})
-    arn = job(step)
+    arn = job_arn(step)
     return StepStatus(
         step["StepName"],
         step["StepStatus"],
         next(iter(about), ""),
-        minutes(step.get("StartTime"), step.get("EndTime") or datetime.now(UTC)),
+        minutes_between(step.get("StartTime"), step.get("EndTime") or datetime.now(UTC)),
         "CacheHitResult" in step,
         step.get("AttemptCount", 1),
         step.get("FailureReason") or about.get("Fail", {}).get("ErrorMessage", ""),
@@ -157,29 +193,35 @@ def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
     )
 
 
-def job(step: Mapping[str, Any]) -> str:
-    """ARN of the job or function behind a step, "" when there is none."""
+def job_arn(step: Mapping[str, Any]) -> str:
+    """Return the ARN of the job or Lambda function of a step, "" when it has none. step: as SageMaker lists it."""
     about = step.get("Metadata", {})
     return next((about[kind]["Arn"] for kind in JOBS if kind in about), "")
 
 
-def minutes(begun: datetime | None, ended: datetime | None) -> float | None:
+def minutes_between(begun: datetime | None, ended: datetime | None) -> float | None:
+    """Return the minutes between two times, to one decimal place; None when one of them is missing."""
     return round((ended - begun).total_seconds() / 60, 1) if begun and ended else None
 
 
 def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
-    """The last value of each metric that the training job's log lines told."""
+    """Return metric -> last value that SageMaker read from the log of a training job. arn: of the job."""
     name = arn.rsplit("/", 1)[1]
     about = none_if_missing(lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name)) or {}
     return {metric["MetricName"]: metric["Value"] for metric in about.get("FinalMetricDataList", [])}
 
 
 def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
-    """What the step's job or function has logged so far. step: default the one that failed, else the latest.
+    """Yield the lines that the job or Lambda function of a step has logged so far.
+
+    - arn: of the execution.
+    - step: its name; None takes the last step that failed, or else the latest step with a log.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
+
+    Raises UserError when there is no such step, when it has no log, or when nothing is logged yet.
     """
-    place = log_place(choose(raw_steps(aws, arn), step))
+    place = log_location(step_with_log(raw_steps(aws, arn), step))
     pages = iter(aws.client("logs").get_paginator("filter_log_events").paginate(**place))
     first: Mapping[str, Any] | None = none_if_missing(lambda: next(pages, {"events": []}))
     if first is None:
@@ -187,40 +229,47 @@ def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
     yield from (event["message"].rstrip("\n") for page in chain([first], pages) for event in page["events"])
 
 
-def choose(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
-    """The named step, or the one that failed, or the latest with a job. UserError when there is none."""
-    able = [step for step in steps if job(step)]
+def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
+    """Return the step whose log to show, as SageMaker lists it: the named one, or the last that failed, or the latest.
+
+    Raises UserError when no such step has a job or Lambda function.
+    """
+    able = [step for step in steps if job_arn(step)]
     if name is not None:
         able = [step for step in able if step["StepName"] == name]
     failed = [step for step in able if step["StepStatus"] == "Failed"]
     if able:
         return (failed or able)[-1]
-    with_logs = ", ".join(step["StepName"] for step in steps if job(step)) or "none yet"
+    with_logs = ", ".join(step["StepName"] for step in steps if job_arn(step)) or "none yet"
     raise UserError(f"no log of step '{name or 'any'}' in this execution. Steps with a log: {with_logs}.")
 
 
-def log_place(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the logs of a step lie, as the arguments of FilterLogEvents."""
-    kind, _, name = job(step).rsplit(":", 1)[1].partition("/")
+def log_location(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which CloudWatch's FilterLogEvents finds the log of a step."""
+    kind, _, name = job_arn(step).rsplit(":", 1)[1].partition("/")
     if kind in LOG_GROUPS:
         return {"logGroupName": LOG_GROUPS[kind], "logStreamNamePrefix": f"{name}/"}
-    function = job(step).split(":function:")[1].split(":")[0]
-    found = {"logGroupName": f"/aws/lambda/{function}", "startTime": epoch(step["StartTime"])}
-    return {**found, "endTime": epoch(step["EndTime"])} if "EndTime" in step else found
+    function = job_arn(step).split(":function:")[1].split(":")[0]
+    found = {"logGroupName": f"/aws/lambda/{function}", "startTime": milliseconds(step["StartTime"])}
+    return {**found, "endTime": milliseconds(step["EndTime"])} if "EndTime" in step else found
 
 
-def epoch(moment: datetime) -> int:
-    """Milliseconds, as CloudWatch counts."""
+def milliseconds(moment: datetime) -> int:
+    """Return a time as milliseconds since 1970, as CloudWatch takes it."""
     return int(moment.timestamp() * 1000)
 
 
-def stop(aws: Aws, arn: str) -> None:
-    """Ask an execution to stop: its running jobs are stopped too, what is finished stays."""
+def stop_execution(aws: Aws, arn: str) -> None:
+    """Ask SageMaker to stop an execution and its running jobs. Outputs of finished steps stay. arn: the execution's."""
     aws.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
 
 
 def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters an execution was given that differ from the pipeline's defaults; fingerprints of data left out."""
+    """Return the parameters of an execution that differ from the pipeline's defaults, without fingerprints of data.
+
+    - arn: of the execution.
+    - defaults: pipeline parameter -> default.
+    """
     pages = aws.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
     given = [item for page in pages.paginate(PipelineExecutionArn=arn) for item in page["PipelineParameters"]]
     return {
@@ -230,19 +279,21 @@ def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[
     }
 
 
-def fetch(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
-    """Copy one output of a step into a folder, also when it came from the cache of an earlier execution.
+def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
+    """Download one output of a step into a folder. Returns the folder.
 
-    UserError when the step has not succeeded in this execution, or has no such output.
+    A step that was taken from the cache is downloaded from the execution that ran it. arn: of the execution.
+
+    Raises UserError when the step has not succeeded in this execution, has no such output, or wrote nothing.
     """
     found = next((s for s in raw_steps(aws, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
     if found is None:
         raise UserError(f"step '{step}' has not succeeded in execution {arn.rsplit('/', 1)[1]}. See: scarcegan status")
-    if not job(found) and "CacheHitResult" in found:
-        return fetch(aws, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
-    kind, _, name = job(found).rsplit(":", 1)[1].partition("/")
+    if not job_arn(found) and "CacheHitResult" in found:
+        return fetch_output(aws, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
+    kind, _, name = job_arn(found).rsplit(":", 1)[1].partition("/")
     if kind == "training-job":
-        return fetch_from_model(aws, name, output, folder)
+        return fetch_model_output(aws, name, output, folder)
     about = aws.client("sagemaker").describe_processing_job(ProcessingJobName=name)
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
     if output not in outputs:
@@ -250,7 +301,10 @@ def fetch(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
     return storage.download(aws.client("s3"), outputs[output], folder)
 
 
-def fetch_from_model(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
-    """One output of a training job: a folder of its model.tar.gz."""
+def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
+    """Download one output of a training job, which is a folder of its model.tar.gz. Returns `folder`.
+
+    Raises UserError when the archive has no such folder.
+    """
     about = aws.client("sagemaker").describe_training_job(TrainingJobName=training_job)
     return storage.download(aws.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)

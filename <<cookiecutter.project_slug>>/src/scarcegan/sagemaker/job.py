@@ -1,6 +1,6 @@
-"""Between SageMaker and a step: gives the step folders and arguments as it has them on a laptop, then runs it.
+"""Start of a SageMaker job: prepares the folders and arguments of a step as in a local run, then runs the step.
 
-Processing jobs: `python -m scarcegan.sagemaker.job MODULE --<channel> /opt/ml/processing/input/<channel> …`.
+Processing jobs: `python -m scarcegan.sagemaker.job MODULE_PARAMETER --<channel> /opt/ml/processing/input/<channel> …`.
 Training jobs: module, outputs and hyperparameters come from /opt/ml/input/config. Python's own library only.
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
@@ -18,64 +18,71 @@ from pathlib import Path
 
 from scarcegan.aws.archive import unpack
 
-ROOT = "/opt/ml"  # as the words of a job have it; SAGEMAKER_BASE_DIR says where it really lies
-MARKER = ".empty"  # S3 has no empty folders: an object of this name stands for one
-ARCHIVES = ("model.tar.gz", "package.tar.gz")  # unpacked in the place of the channel they come in
-OURS = ("code", "wheels")  # channels that are job.sh's, not the step's
-EMPTY = "(empty)"  # SageMaker refuses empty parameters
-PIECE = "+:"  # begins a word that continues the one before: an argument has at most 256 characters
-LONGEST = 256
-MODULE = "scarcegan_module"  # hyperparameters that are ours
-OUTPUTS = "scarcegan_outputs"
-TOOLKIT = ("sagemaker_", "scarcegan_")
-LAST_WORDS = 1000  # characters of a failure that SageMaker shows
+CONTAINER_ROOT = "/opt/ml"  # folder in the arguments of a job; tests set SAGEMAKER_BASE_DIR to use another one
+MARKER = ".empty"  # S3 has no empty folders: an object of this name represents one
+ARCHIVES = ("model.tar.gz", "package.tar.gz")  # unpacked into the folder of the channel that holds them
+CODE_CHANNELS = ("code", "wheels")  # channels that job.sh reads, not the step
+EMPTY_VALUE = "(empty)"  # represents "", because SageMaker refuses empty parameters
+CONTINUED = "+:"  # begins an argument that continues the one before it: SageMaker takes 256 characters each
+ARGUMENT_CHARACTERS = 256
+MODULE_PARAMETER = "scarcegan_module"  # hyperparameters that job.py reads, not the step
+OUTPUTS_PARAMETER = "scarcegan_outputs"
+RESERVED_PREFIXES = ("sagemaker_", "scarcegan_")
+MESSAGE_CHARACTERS = 1000  # characters of a failure that SageMaker shows
 
 
 def argument(name: str, value: str) -> str:
-    """One word for an argument: `--name=value` is clear even when the value begins with a dash."""
-    return f"--{name}={'' if value == EMPTY else value}"
+    """Return an argument as `--name=value`, so that a value may begin with a dash. "(empty)" becomes ""."""
+    return f"--{name}={'' if value == EMPTY_VALUE else value}"
 
 
-def pieces(word: str) -> list[str]:
-    """A word of any length as words SageMaker takes; `joined` is its opposite."""
-    first, rest, step = word[:LONGEST], word[LONGEST:], LONGEST - len(PIECE)
-    return [first, *(PIECE + rest[start : start + step] for start in range(0, len(rest), step))]
+def split_argument(word: str) -> list[str]:
+    """Split an argument into arguments of at most 256 characters, as SageMaker requires; see `join_arguments`."""
+    first, rest, step = word[:ARGUMENT_CHARACTERS], word[ARGUMENT_CHARACTERS:], ARGUMENT_CHARACTERS - len(CONTINUED)
+    return [first, *(CONTINUED + rest[start : start + step] for start in range(0, len(rest), step))]
 
 
-def joined(words: Iterable[str]) -> list[str]:
-    """Words with their pieces put together, and stand-ins for nothing taken away."""
+def join_arguments(words: Iterable[str]) -> list[str]:
+    """Join arguments that `split_argument` has split, and replace `--name=(empty)` with `--name=`."""
     found: list[str] = []
     for word in words:
-        if word.startswith(PIECE) and found:
-            found[-1] += word.removeprefix(PIECE)
+        if word.startswith(CONTINUED) and found:
+            found[-1] += word.removeprefix(CONTINUED)
         else:
             found.append(word)
     return [
-        word.removesuffix(EMPTY) if word.startswith("--") and word.endswith(f"={EMPTY}") else word for word in found
+        word.removesuffix(EMPTY_VALUE) if word.startswith("--") and word.endswith(f"={EMPTY_VALUE}") else word
+        for word in found
     ]
 
 
-def training_words(root: Path) -> list[str]:
-    """The module and its words, from the files SageMaker gives a training job.
+def training_arguments(root: Path) -> list[str]:
+    """Return the module of a training step and its arguments, read from the files that SageMaker gives a training job.
 
-    The image's toolkit would hand hyperparameters over as Python's True and {'a': 1}; so they are read where they lie.
+    The image's toolkit would pass hyperparameters as Python values (True, {'a': 1}), so they are read from its file.
+
+    - root: the folder that SageMaker calls /opt/ml.
     """
     given = json.loads((root / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
     channels = json.loads((root / "input/config/inputdataconfig.json").read_text(encoding="utf-8"))
-    words = [given[MODULE]]
-    for channel in sorted(set(channels) - set(OURS)):
-        words += [f"--{channel}", f"{ROOT}/input/data/{channel}"]
-    for output in given[OUTPUTS].split(","):
-        words += [f"--{output}-out", f"{ROOT}/model/{output}"]
-    own = sorted(name for name in given if not name.startswith(TOOLKIT))
+    words = [given[MODULE_PARAMETER]]
+    for channel in sorted(set(channels) - set(CODE_CHANNELS)):
+        words += [f"--{channel}", f"{CONTAINER_ROOT}/input/data/{channel}"]
+    for output in given[OUTPUTS_PARAMETER].split(","):
+        words += [f"--{output}-out", f"{CONTAINER_ROOT}/model/{output}"]
+    own = sorted(name for name in given if not name.startswith(RESERVED_PREFIXES))
     words += [argument(name, given[name]) for name in own]
-    return [*words, "--checkpoints", f"{ROOT}/checkpoints"]
+    return [*words, "--checkpoints", f"{CONTAINER_ROOT}/checkpoints"]
 
 
 class Folders:
-    """Where the words' folders really lie. A channel that a step must not see as it is gets a folder of its own.
+    """The folders of a job: finds the real folder of each argument, and unpacks archives for the step.
 
-    Channels may be read-only, so nothing is written into them.
+    Channels may be read-only, so a channel that must be changed is rebuilt as links in a folder of its own.
+
+    - root: the folder that SageMaker calls /opt/ml.
+    - work: an empty folder for rebuilt channels.
+    - training: whether the job is a training job; else it is a processing job.
     """
 
     def __init__(self, root: Path, work: Path, training: bool) -> None:
@@ -84,47 +91,58 @@ class Folders:
         self.channels = root / ("input/data" if training else "processing/input")
         self.outputs = root / ("model" if training else "processing/output")
 
-    def real(self, word: str) -> str:
-        """A word, or the real path of the folder it names."""
-        if not word.startswith(f"{ROOT}/"):
+    def real_path(self, word: str) -> str:
+        """Return an argument as the step gets it: a path below /opt/ml becomes the real path, the rest stays."""
+        if not word.startswith(f"{CONTAINER_ROOT}/"):
             return word
-        path = self.root / word.removeprefix(f"{ROOT}/")
+        path = self.root / word.removeprefix(f"{CONTAINER_ROOT}/")
         if not path.is_relative_to(self.channels):
             return str(path)
         channel, *rest = path.relative_to(self.channels).parts
         return str(self.channel(channel).joinpath(*rest))
 
     def channel(self, name: str) -> Path:
-        """A channel without marker, its archives unpacked: itself when there is neither."""
+        """Return the folder of a channel for the step: without the file .empty, and with archives unpacked.
+
+        A channel that has neither is returned as it is.
+
+        Raises tarfile.TarError for an archive that holds a link or leads out of its folder.
+        """
         folder, view = self.channels / name, self.work / name
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else {MARKER}
         if not there & {MARKER, *ARCHIVES}:
             return folder
         if not view.exists():
-            mirror(folder, view)
+            link_files(folder, view)
             for archive in sorted(there.intersection(ARCHIVES)):
                 unpack(folder / archive, view)
         return view
 
     def mark_empty_outputs(self) -> None:
-        """Put a marker into outputs without files: SageMaker would upload nothing, and the next step find no object."""
+        """Write the file .empty into outputs without files: else SageMaker uploads nothing and the next job fails."""
         for folder in self.outputs.iterdir() if self.outputs.is_dir() else ():
             if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
                 (folder / MARKER).write_text("This object stands for an empty folder.\n", encoding="utf-8")
 
 
-def mirror(folder: Path, view: Path) -> None:
-    """Folders of its own with links to the files: a linked folder is passed over by those who look for files below."""
+def link_files(folder: Path, view: Path) -> None:
+    """Rebuild a folder at `view` with links to its files, without .empty and archives.
+
+    Subfolders are created, not linked, because Python's search for files below a folder does not follow linked folders.
+    """
     view.mkdir(parents=True)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir():
-            mirror(path, view / path.name)
+            link_files(path, view / path.name)
         elif path.name not in (MARKER, *ARCHIVES):
             (view / path.name).symlink_to(path)
 
 
-def run(module: str, words: Sequence[str], message: Path) -> int:
-    """Run a step as on a laptop; its last words, if it fails, go where SageMaker shows them."""
+def run_module(module: str, words: Sequence[str], message: Path) -> int:
+    """Run the module of a step with its arguments. Returns its exit code.
+
+    - message: the file to write the reason of a failure into; SageMaker shows it.
+    """
     command = [sys.executable, "-m", module, *words]
     last: deque[str] = deque(maxlen=20)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as process:
@@ -136,18 +154,21 @@ def run(module: str, words: Sequence[str], message: Path) -> int:
     if process.returncode:
         said = [line for line in last if line.startswith("error: ")] or [line for line in last if line]
         message.parent.mkdir(parents=True, exist_ok=True)
-        message.write_text((said[-1] if said else f"{module} ended with {process.returncode}")[:LAST_WORDS], "utf-8")
+        message.write_text(
+            (said[-1] if said else f"{module} ended with {process.returncode}")[:MESSAGE_CHARACTERS], "utf-8"
+        )
     return process.returncode
 
 
 def main(argv: Sequence[str]) -> int:
-    root = Path(os.environ.get("SAGEMAKER_BASE_DIR", ROOT))
+    """Run a step inside a SageMaker job. Returns its exit code. argv: module and arguments of a processing job."""
+    root = Path(os.environ.get("SAGEMAKER_BASE_DIR", CONTAINER_ROOT))
     training = (root / "input/config/hyperparameters.json").exists()
-    module, *words = training_words(root) if training else joined(argv)
+    module, *words = training_arguments(root) if training else join_arguments(argv)
     with tempfile.TemporaryDirectory(prefix="scarcegan-channels-") as work:
         folders = Folders(root, Path(work), training)
-        found = [folders.real(word) for word in words]
-        code = run(module, found, root / "output" / ("failure" if training else "message"))
+        found = [folders.real_path(word) for word in words]
+        code = run_module(module, found, root / "output" / ("failure" if training else "message"))
         if code == 0:
             folders.mark_empty_outputs()
         return code

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Every job in the cloud begins here: unpack the code, install the pinned wheels from their channel, hand over to job.py.
-# Nothing is downloaded, so a job needs no network. Processing jobs give the step's words; training jobs none that count.
+# Start of every job in AWS: unpack the code, install the pinned wheels from the channel `wheels`, then run job.py.
+# Nothing is downloaded, so a job needs no network. A processing job passes the step's arguments; job.py ignores those
+# of a training job.
 set -euo pipefail
 
 fail() {
@@ -20,7 +21,7 @@ wheels="$channels/wheels"
 
 work="$(mktemp -d "${TMPDIR:-/tmp}/scarcegan-XXXXXXXX")"
 "$python" -m tarfile --filter data -e "$here/source.tar.gz" "$work/code"
-# --no-deps: the list is whole; --target: the image's own packages stay as they are, ours come first on the path.
+# --no-deps: the list is complete. --target: the image's own packages stay unchanged; these come first on the path.
 if ! "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --no-compile \
     --find-links "$wheels" --target "$work/libraries" --requirement "$work/code/requirements-jobs.txt" 2> "$work/pip.log"; then
   cat "$work/pip.log" >&2

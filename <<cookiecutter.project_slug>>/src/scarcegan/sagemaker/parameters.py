@@ -1,23 +1,22 @@
-"""Pipeline parameters: what may change from one execution in the cloud to the next, by name, type and default.
+"""Pipeline parameters: the values that may differ between executions in AWS, each with name, type and default.
 
-Derived from the definition; nothing here knows the SDK. An argument of a step becomes `<Step><Argument>`
-(TrainIterations), its machine `<Step>InstanceType`, a source `<Source>Uri` and `<Source>Fingerprint`.
+They are derived from the definition. An argument of a step becomes `<Step><Argument>` (TrainIterations), its instance
+type `<Step>InstanceType`, a source `<Source>Uri` and `<Source>Fingerprint`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.aws.names import Names
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value, value_text
-from scarcegan.sagemaker.job import EMPTY
-from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, MOST_PARAMETERS, Refused
+from scarcegan.sagemaker.job import EMPTY_VALUE
+from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, MOST_PARAMETERS, InvalidPipeline
 
-APPROVAL = "ApprovalStatus"
+APPROVAL_PARAMETER = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
-LONGEST = LONGEST_PARAMETER
-ABOUT_JOBS = (  # settings of the cloud section that are part of the definition, beside instances and approval
+JOB_SETTINGS = (  # keys of the section cloud that are part of the compiled pipeline and that no parameter sets
     "volume_gb",
     "volume_key",
     "max_hours",
@@ -34,9 +33,13 @@ ABOUT_JOBS = (  # settings of the cloud section that are part of the definition,
 
 @dataclass(frozen=True)
 class Parameter:
-    """type: String, Integer or Float. choices: the only values a String may have, or none for any.
+    """A parameter of a SageMaker pipeline.
 
-    origin: what it stands for: a key of config.yaml such as train.iterations, or a source's name.
+    - name: such as TrainIterations.
+    - type: String, Integer or Float.
+    - default: the value of an execution that is given no other.
+    - choices: the only values that a String may have; empty for any.
+    - origin: the key of config.yaml that it sets, such as train.iterations, or the name of a source.
     """
 
     name: str
@@ -46,57 +49,73 @@ class Parameter:
     origin: str = ""
 
 
-def pascal(*words: str) -> str:
-    """Words joined in PascalCase: train, learning-rate -> TrainLearningRate."""
+def pascal_case(*words: str) -> str:
+    """Join words in PascalCase: "train", "learning-rate" -> "TrainLearningRate"."""
     return "".join(part[:1].upper() + part[1:] for word in words for part in word.replace("_", "-").split("-"))
 
 
 def uri_name(source: str) -> str:
-    return pascal(source, "uri")
+    """Return the name of the parameter that holds the S3 URI of a source: telemetry -> TelemetryUri."""
+    return pascal_case(source, "uri")
 
 
 def fingerprint_name(source: str) -> str:
-    return pascal(source, "fingerprint")
+    """Return the name of the parameter that holds the fingerprint of a source: telemetry -> TelemetryFingerprint."""
+    return pascal_case(source, "fingerprint")
 
 
 def instance_name(step: str) -> str:
-    return pascal(step, "instance-type")
+    """Return the name of the parameter that holds the instance type of a step: train -> TrainInstanceType."""
+    return pascal_case(step, "instance-type")
 
 
 def argument_name(step: str, argument: str) -> str:
-    return pascal(step, argument)
+    """Return the name of the parameter that sets an argument of a step: train, iterations -> TrainIterations."""
+    return pascal_case(step, argument)
 
 
-def of(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]:
-    """Every parameter of a pipeline, by name, in a fixed order. Refused when SageMaker would not take them."""
+def pipeline_parameters(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]:
+    """Return name -> parameter for a pipeline: sources first, then steps in order, then the approval status.
+
+    Raises InvalidPipeline when two parameters have one name, a default is too long, or there are too many.
+    """
     found: dict[str, Parameter] = {}
-    for parameter in [*of_sources(pipeline, names), *of_steps(pipeline), *of_approval(pipeline, config)]:
+    for parameter in [
+        *source_parameters(pipeline, names),
+        *step_parameters(pipeline),
+        *approval_parameter(pipeline, config),
+    ]:
         if parameter.name in found:
-            raise Refused(
+            raise InvalidPipeline(
                 f"{pipeline.name}: the parameters of {found[parameter.name].origin} and {parameter.origin} would both "
                 f"be called {parameter.name}. Rename one."
             )
-        if len(str(parameter.default)) > LONGEST:
-            raise Refused(
-                f"{pipeline.name}: {parameter.origin} has {len(str(parameter.default))} characters, a pipeline "
-                f"parameter takes {LONGEST}. Shorten it."
+        if len(str(parameter.default)) > LONGEST_PARAMETER:
+            raise InvalidPipeline(
+                f"{pipeline.name}: {parameter.origin} has {len(str(parameter.default))} characters, but a pipeline "
+                f"parameter takes at most {LONGEST_PARAMETER}. Shorten it."
             )
         found[parameter.name] = parameter
     if len(found) > MOST_PARAMETERS:
-        raise Refused(
-            f"{pipeline.name}: {len(found)} parameters, SageMaker takes {MOST_PARAMETERS}. Declare fewer in the steps."
+        raise InvalidPipeline(
+            f"{pipeline.name}: {len(found)} parameters, but SageMaker takes at most {MOST_PARAMETERS}. Declare fewer "
+            "in the steps of pipeline/definition.py."
         )
     return found
 
 
-def of_sources(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
+def source_parameters(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
+    """Yield two parameters per source of a pipeline: its S3 URI and its fingerprint."""
     for source in pipeline.sources:
         yield Parameter(uri_name(source), "String", default_uri(source, pipeline, names), origin=source)
         yield Parameter(fingerprint_name(source), "String", NO_FINGERPRINT, origin=source)
 
 
 def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
-    """Where a source lies unless an execution says otherwise. The slash keeps data/labels-old out of data/labels/."""
+    """Return the S3 URI that a source is read from by default.
+
+    It ends in a slash, because S3 knows prefixes only: data/labels would also read data/labels-old.
+    """
     if source in ("telemetry", "labels"):
         return names.uri("data", source, "")
     if source in ("champion", "model"):
@@ -104,18 +123,23 @@ def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
     return names.uri("empty", "") if source in pipeline.optional else names.uri("data", source, "")
 
 
-def of_steps(pipeline: Pipeline) -> Iterator[Parameter]:
+def step_parameters(pipeline: Pipeline) -> Iterator[Parameter]:
+    """Yield the parameters of the steps of a pipeline: the instance type of each job, and the declared arguments."""
     for step in pipeline.steps:
         if isinstance(step, Gate):
             continue
         if step.kind != "lambda":
             yield Parameter(instance_name(step.name), "String", step.instance, origin=f"cloud.instances.{step.name}")
         for argument in step.parameters:
-            yield of_argument(step, argument)
+            yield argument_parameter(step, argument)
 
 
-def of_argument(step: Step, argument: str) -> Parameter:
-    """Whole numbers and fractions are typed; true and false are words, as the steps read them; nothing is empty."""
+def argument_parameter(step: Step, argument: str) -> Parameter:
+    """Return the parameter that sets an argument of a step.
+
+    int becomes Integer and float Float; a bool becomes the String "true" or "false", as steps read it, and an empty
+    text "(empty)".
+    """
     value, name, key = step.arguments[argument], argument_name(step.name, argument), step.parameters[argument]
     if isinstance(value, bool):
         return Parameter(name, "String", value_text(value), ("true", "false"), key)
@@ -123,41 +147,42 @@ def of_argument(step: Step, argument: str) -> Parameter:
         return Parameter(name, "Integer", value, origin=key)
     if isinstance(value, float):
         return Parameter(name, "Float", value, origin=key)
-    return Parameter(name, "String", value or EMPTY, choices(key), key)
+    return Parameter(name, "String", value or EMPTY_VALUE, allowed_values(key), key)
 
 
-def choices(key: str) -> tuple[str, ...]:
-    """The values a key of config.yaml may have, when they are a list of words; SageMaker then refuses any other."""
+def allowed_values(key: str) -> tuple[str, ...]:
+    """Return the values that a key of config.yaml may have if they are a fixed list of words; else nothing."""
     model: Any = Config
     for part in key.split("."):
         model = model.model_fields[part].annotation
     return tuple(get_args(model)) if get_origin(model) is Literal else ()
 
 
-def of_approval(pipeline: Pipeline, config: Config) -> Iterator[Parameter]:
+def approval_parameter(pipeline: Pipeline, config: Config) -> Iterator[Parameter]:
+    """Yield the parameter ApprovalStatus if the pipeline registers models."""
     if any(isinstance(step, Step) and step.kind == "lambda" for step in pipeline.steps):
-        yield Parameter(APPROVAL, "String", config.cloud.approval, choices("cloud.approval"), "cloud.approval")
+        yield Parameter(
+            APPROVAL_PARAMETER, "String", config.cloud.approval, allowed_values("cloud.approval"), "cloud.approval"
+        )
 
 
 def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
-    """What only a new definition changes: arguments that are no parameters, and how jobs run."""
+    """Return key -> value for what no execution can change: arguments without a parameter, and settings of the jobs.
+
+    To change one of them, the pipeline in AWS must be updated.
+    """
     found = {
         f"{step.name}.{argument}": value_text(value)
         for step in pipeline.steps
         if isinstance(step, Step)
         for argument, value in step.arguments.items()
-        if argument not in step.parameters and not about_the_run(step, argument, value)
+        if argument not in step.parameters and not is_lineage(step, argument, value)
     }
-    jobs = config.cloud.model_dump(include=set(ABOUT_JOBS))
+    jobs = config.cloud.model_dump(include=set(JOB_SETTINGS))
     found |= {f"cloud.{key}": value_text(value) for key, value in jobs.items()}
     return found | {"project.team": config.project.team, "retries": value_text(config.retries)}
 
 
-def about_the_run(step: Step, argument: str, value: Value) -> bool:
-    """Whether an argument of a lambda step only says where its packages come from."""
+def is_lineage(step: Step, argument: str, value: Value) -> bool:
+    """Whether an argument is only recorded with registered models: config, code version, fingerprint of the data."""
     return step.kind == "lambda" and (argument in ("config", "code-version") or value == DATA_FINGERPRINT)
-
-
-def as_json(parameters: Mapping[str, Parameter]) -> list[dict]:
-    """For plans and machines."""
-    return [asdict(parameter) for parameter in parameters.values()]

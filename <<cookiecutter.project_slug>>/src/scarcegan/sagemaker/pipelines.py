@@ -1,4 +1,4 @@
-"""The pipelines of the definition as SageMaker knows them: their names, whether they are there, their parameters."""
+"""The pipelines that run in SageMaker: training and scoring, as config.yaml defines them and as they are in AWS."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,11 @@ PIPELINES = ("training", "scoring")
 
 @dataclass(frozen=True)
 class ConfiguredPipeline:
-    """A pipeline as one config.yaml makes it, and the parameters that an execution in SageMaker may be given.
+    """A pipeline as config.yaml defines it, and the parameters that an execution in SageMaker may be given.
 
-    It is made once per command and handed on.
+    - config: the settings it was made from.
+    - names: of the project in AWS.
+    - parameters: name -> pipeline parameter, with the value of `config` as default.
     """
 
     pipeline: Pipeline
@@ -31,33 +33,39 @@ class ConfiguredPipeline:
 
     @property
     def name(self) -> str:
-        """training or scoring."""
+        """The pipeline's name in the project: training or scoring."""
         return self.pipeline.name
 
 
 def configured(name: str, config: Config, names: Names) -> ConfiguredPipeline:
-    """The training or the scoring pipeline with these settings. Raises UserError for another name."""
+    """Return the training or the scoring pipeline as the settings define it.
+
+    Raises UserError for another name, and InvalidPipeline when SageMaker would not take its parameters.
+    """
     pipeline = pipeline_of(name, config)
-    return ConfiguredPipeline(pipeline, config, names, parameters.of(pipeline, config, names))
+    return ConfiguredPipeline(pipeline, config, names, parameters.pipeline_parameters(pipeline, config, names))
 
 
 def pipeline_of(name: str, config: Config) -> Pipeline:
-    """The definition of a pipeline that runs in AWS: training or scoring. Raises UserError for another name."""
+    """Return the definition of the training or the scoring pipeline.
+
+    Raises UserError for another name.
+    """
     if name not in PIPELINES:
         raise UserError(f"no pipeline '{name}' in AWS. There are: {', '.join(PIPELINES)}.")
     return definition.training(config) if name == "training" else definition.scoring(config)
 
 
 def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
-    """SageMaker's description of a pipeline of the project, or None before the first `scarcegan upsert`.
+    """Return SageMaker's description of a pipeline, training or scoring; None before the first `scarcegan upsert`.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
     """
     return none_if_missing(lambda: aws.client("sagemaker").describe_pipeline(PipelineName=aws.names.pipeline(name)))
 
 
-def not_there(aws: Aws, name: str) -> UserError:
-    """The error for a pipeline that SageMaker does not know yet."""
+def missing_pipeline_error(aws: Aws, name: str) -> UserError:
+    """Return the error for a pipeline, training or scoring, that is not in AWS yet."""
     return UserError(
         f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) "
         "yet. Type: scarcegan upsert"
@@ -65,13 +73,16 @@ def not_there(aws: Aws, name: str) -> UserError:
 
 
 def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
-    """Parameter -> default of a pipeline as it is in AWS. Raises UserError when it is not there yet."""
+    """Return parameter -> default of a pipeline as it is in AWS. name: training or scoring.
+
+    Raises UserError when the pipeline is not in AWS yet.
+    """
     found = find_pipeline(aws, name)
     if found is None:
-        raise not_there(aws, name)
+        raise missing_pipeline_error(aws, name)
     return parameter_defaults(json.loads(found["PipelineDefinition"]))
 
 
 def parameter_defaults(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameter -> default value of a compiled pipeline; "" where it has none."""
+    """Return parameter -> default of a compiled pipeline; "" where a parameter has no default."""
     return {item["Name"]: item.get("DefaultValue", "") for item in compiled.get("Parameters", [])}

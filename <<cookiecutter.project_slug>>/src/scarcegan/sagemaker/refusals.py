@@ -1,6 +1,6 @@
-"""What SageMaker would refuse only when it is too late, found in a compiled pipeline: the SDK looks at none of this.
+"""Errors that SageMaker reports only while the execution is running, found in a compiled pipeline before it is sent.
 
-References to steps, outputs, property files and parameters that are not there; folders no channel brings; limits.
+Missing steps, outputs, property files and parameters; folders without a channel; limits of SageMaker.
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateProcessingJob.html
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scarcegan.errors import UserError
-from scarcegan.sagemaker.job import MODULE, OURS, OUTPUTS, ROOT
+from scarcegan.sagemaker.job import CODE_CHANNELS, CONTAINER_ROOT, MODULE_PARAMETER, OUTPUTS_PARAMETER
 
 Json = dict[str, Any]
 STEP_NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,63}")
 REFERENCE = re.compile(r"Steps\.([A-Za-z0-9-]+)\.(.+)")
-LIMITS = {  # characters of each, and how many
+LIMITS = {  # most characters of one, and most per job
     "container argument": (256, 100),
     "environment variable": (256, 100),
     "hyperparameter": (2500, 100),
@@ -24,28 +24,34 @@ MOST_PARAMETERS = 200  # https://docs.aws.amazon.com/general/latest/gr/sagemaker
 LONGEST_PARAMETER = 1024
 MOST_CHANNELS = {"Processing": 10, "Training": 20}
 LONGEST_DEFINITION = 1_048_576
-EXECUTION = ("PipelineExecutionId", "PipelineExecutionArn", "PipelineName", "PipelineArn", "StartDateTime")
+EXECUTION_VARIABLES = ("PipelineExecutionId", "PipelineExecutionArn", "PipelineName", "PipelineArn", "StartDateTime")
 
 
-class Refused(UserError, ValueError):
-    """A pipeline that SageMaker would not take, or that no execution would survive."""
+class InvalidPipeline(UserError, ValueError):
+    """A pipeline that SageMaker would not accept, or whose every execution would fail."""
 
 
-def check(pipeline: Json, size: int = 0) -> None:
-    """Raise Refused naming every problem, a line each. size: characters of the definition."""
-    problems = list(find(pipeline))
+def refuse_invalid_pipeline(pipeline: Json, size: int = 0) -> None:
+    """Check a compiled pipeline for errors that SageMaker would report only while an execution is running.
+
+    - pipeline: its definition, as SageMaker reads it.
+    - size: characters of the definition.
+
+    Raises InvalidPipeline, with a line per problem.
+    """
+    problems = list(pipeline_problems(pipeline))
     if size > LONGEST_DEFINITION:
         problems.append(f"the definition has {size:,} characters, SageMaker takes {LONGEST_DEFINITION:,}")
     if problems:
-        told = "\n".join(f"- {problem}" for problem in problems)
-        raise Refused(
-            f"SageMaker would not run this pipeline:\n{told}\n"
-            "Mend pipeline/definition.py, or the values of config.yaml that stand in it."
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        raise InvalidPipeline(
+            f"SageMaker would not run this pipeline:\n{lines}\n"
+            "Correct pipeline/definition.py, or the values of config.yaml that it uses."
         )
 
 
-def find(pipeline: Json) -> Iterator[str]:
-    """Every problem, in the order of the steps."""
+def pipeline_problems(pipeline: Json) -> Iterator[str]:
+    """Yield a sentence for every problem of a compiled pipeline, in the order of its steps."""
     declared = [parameter["Name"] for parameter in pipeline["Parameters"]]
     yield from (
         f"two parameters are called '{name}'" for name in sorted({n for n in declared if declared.count(n) > 1})
@@ -58,41 +64,42 @@ def find(pipeline: Json) -> Iterator[str]:
         if step["Name"] in seen:
             yield f"two steps are called '{step['Name']}'"
         if not STEP_NAME.fullmatch(step["Name"]):
-            yield f"step '{step['Name']}': a name has at most 64 letters, digits and single hyphens"
-        for reference in references(own_part(step)):
+            yield f"step '{step['Name']}': a name may have up to 64 letters, digits and single hyphens"
+        for reference in references(own_arguments(step)):
             read.add(reference.removeprefix("Parameters."))
-            problem = unresolved(reference, set(declared), seen)
+            problem = reference_problem(reference, set(declared), seen)
             if problem:
                 yield f"step '{step['Name']}' refers to {reference}: {problem}"
         for name in depends_on(step):
             if name not in seen:
-                yield f"step '{step['Name']}' depends on '{name}', which is not above it"
-        yield from (f"step '{step['Name']}': {problem}" for problem in in_step(step))
+                yield f"step '{step['Name']}' depends on '{name}', which is not a step before it"
+        yield from (f"step '{step['Name']}': {problem}" for problem in step_problems(step))
         seen[step["Name"]] = step
     yield from (f"parameter '{name}' is read by no step" for name in declared if name not in read)
 
 
 def all_steps(steps: Sequence[Json]) -> Iterator[Json]:
-    """Every step, those inside conditions after the condition."""
+    """Yield every step of a compiled pipeline; the steps inside a condition follow the condition."""
     for step in steps:
         yield step
         for branch in ("IfSteps", "ElseSteps"):
             yield from all_steps(step["Arguments"].get(branch, ())) if step["Type"] == "Condition" else ()
 
 
-def own_part(step: Json) -> Any:
-    """A step without the steps inside it."""
+def own_arguments(step: Json) -> Any:
+    """Return the arguments of a step; of a condition only what it compares, without the steps inside it."""
     if step["Type"] != "Condition":
         return step["Arguments"]
     return step["Arguments"]["Conditions"]
 
 
 def depends_on(step: Json) -> list[str]:
+    """Return the names of the steps that a step explicitly waits for."""
     return [entry if isinstance(entry, str) else entry["Step"] for entry in step.get("DependsOn", ())]
 
 
 def references(value: Any) -> Iterator[str]:
-    """Every {"Get": …} below a value."""
+    """Yield every reference in a value, at any depth: the text of each {"Get": …}."""
     if isinstance(value, Mapping):
         if set(value) == {"Get"}:
             yield value["Get"]
@@ -104,26 +111,31 @@ def references(value: Any) -> Iterator[str]:
             yield from references(part)
 
 
-def unresolved(reference: str, declared: set[str], seen: Mapping[str, Json]) -> str:
-    """Why a reference leads nowhere; "" when it leads somewhere."""
+def reference_problem(reference: str, declared: set[str], seen: Mapping[str, Json]) -> str:
+    """Return why a reference cannot be resolved, or "" when it can.
+
+    - reference: such as Parameters.TrainIterations or Steps.split.ProcessingOutputConfig….
+    - declared: names of the pipeline's parameters.
+    - seen: name -> step, for the steps before the one that refers.
+    """
     if reference.startswith("Parameters."):
         return "" if reference.removeprefix("Parameters.") in declared else "no such parameter"
     if reference.startswith("Execution."):
-        return "" if reference.removeprefix("Execution.") in EXECUTION else "executions have no such variable"
+        return "" if reference.removeprefix("Execution.") in EXECUTION_VARIABLES else "executions have no such variable"
     found = REFERENCE.fullmatch(reference)
     if not found:
         return "neither a parameter, an execution variable nor a step"
     name, path = found.groups()
     if name not in seen:
-        return f"no step '{name}' above it"
-    known = set(readable(seen[name]))
+        return f"no step '{name}' before it"
+    known = set(readable_paths(seen[name]))
     return "" if path in known else f"it has {', '.join(sorted(known)) or 'nothing to read'}"
 
 
-def readable(step: Json) -> Iterator[str]:
-    """What other steps may read of a step, as the rest of a reference."""
+def readable_paths(step: Json) -> Iterator[str]:
+    """Yield the paths that other steps may read of a step: what follows Steps.<name>. in a reference."""
     if step["Type"] == "Processing":
-        for output in outputs(step):
+        for output in processing_outputs(step):
             yield f"ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri"
         yield from (f"PropertyFiles.{file['PropertyFileName']}" for file in step.get("PropertyFiles", ()))
     elif step["Type"] == "Training":
@@ -132,28 +144,38 @@ def readable(step: Json) -> Iterator[str]:
         yield from (f"OutputParameters['{output['OutputName']}']" for output in step["OutputParameters"])
 
 
-def outputs(step: Json) -> list[str]:
+def processing_outputs(step: Json) -> list[str]:
+    """Return the names of the outputs of a processing step."""
     return [output["OutputName"] for output in step["Arguments"].get("ProcessingOutputConfig", {}).get("Outputs", ())]
 
 
-def in_step(step: Json) -> Iterator[str]:
-    """Problems of one step by itself."""
+def step_problems(step: Json) -> Iterator[str]:
+    """Yield a sentence for every problem within one step: limits, channels, folders, property files."""
     arguments = step["Arguments"]
-    yield from too_much("environment variable", arguments.get("Environment", {}))
+    yield from limit_problems("environment variable", arguments.get("Environment", {}))
     if step["Type"] == "Processing":
-        words = arguments["AppSpecification"].get("ContainerArguments", [])
-        yield from too_much("container argument", dict(enumerate(words)))
-        yield from property_files(step)
-        yield from folders(step, words)
-        yield from channels([entry["InputName"] for entry in arguments.get("ProcessingInputs", ())], "Processing")
+        container_arguments = arguments["AppSpecification"].get("ContainerArguments", [])
+        yield from limit_problems("container argument", dict(enumerate(container_arguments)))
+        yield from property_file_problems(step)
+        yield from folder_problems(step, container_arguments)
+        yield from channel_problems(
+            [entry["InputName"] for entry in arguments.get("ProcessingInputs", ())], "Processing"
+        )
     elif step["Type"] == "Training":
         hyperparameters = arguments["HyperParameters"]
-        yield from too_much("hyperparameter", hyperparameters)
-        yield from (f"no hyperparameter '{name}'" for name in (MODULE, OUTPUTS) if name not in hyperparameters)
-        yield from channels([entry["ChannelName"] for entry in arguments.get("InputDataConfig", ())], "Training")
+        yield from limit_problems("hyperparameter", hyperparameters)
+        yield from (
+            f"no hyperparameter '{name}'"
+            for name in (MODULE_PARAMETER, OUTPUTS_PARAMETER)
+            if name not in hyperparameters
+        )
+        yield from channel_problems(
+            [entry["ChannelName"] for entry in arguments.get("InputDataConfig", ())], "Training"
+        )
 
 
-def too_much(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
+def limit_problems(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
+    """Yield a sentence if a job has too many values, and for each that is too long. what: a key of LIMITS."""
     longest, most = LIMITS[what]
     if len(values) > most:
         yield f"{len(values)} {what}s, SageMaker takes {most}"
@@ -164,45 +186,48 @@ def too_much(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def literals(value: Any) -> list[str]:
-    """The texts of a Std:Join that are there already."""
+    """Return the fixed texts of a value that SageMaker joins at run time (Std:Join); nothing for another value."""
     parts = value.get("Std:Join", {}).get("Values", []) if isinstance(value, Mapping) else []
     return [part for part in parts if isinstance(part, str)]
 
 
-def channels(names: Sequence[str], kind: str) -> Iterator[str]:
+def channel_problems(names: Sequence[str], kind: str) -> Iterator[str]:
+    """Yield a sentence for too many, repeated or missing channels of a job. kind: Processing or Training."""
     if len(names) > MOST_CHANNELS[kind]:
-        yield f"{len(names)} channels, SageMaker takes {MOST_CHANNELS[kind]}. Let a step read less."
+        yield f"{len(names)} channels, SageMaker takes {MOST_CHANNELS[kind]}. Let the step read fewer."
     yield from (f"two channels are called '{name}'" for name in sorted({n for n in names if names.count(n) > 1}))
-    yield from (f"no channel '{name}'" for name in OURS if name not in names)
+    yield from (f"no channel '{name}'" for name in CODE_CHANNELS if name not in names)
 
 
-def property_files(step: Json) -> Iterator[str]:
+def property_file_problems(step: Json) -> Iterator[str]:
+    """Yield a sentence for every property file (JSON that a gate reads) in an output that the step does not have."""
     for file in step.get("PropertyFiles", ()):
-        if file["OutputName"] not in outputs(step):
+        if file["OutputName"] not in processing_outputs(step):
             yield (
-                f"property file '{file['PropertyFileName']}' lies in output '{file['OutputName']}', which is not there "
-                f"(there are: {', '.join(outputs(step))})"
+                f"property file '{file['PropertyFileName']}' is in output '{file['OutputName']}', which the step does "
+                f"not have (it has: {', '.join(processing_outputs(step))})"
             )
 
 
-def folders(step: Json, words: Sequence[Any]) -> Iterator[str]:
-    """Folders named in the words of a job against those SageMaker brings and fetches, both ways."""
+def folder_problems(step: Json, container_arguments: Sequence[Any]) -> Iterator[str]:
+    """Yield a sentence for every folder that only the arguments or only the channels and outputs of a job name."""
     arguments = step["Arguments"]
-    brought = {entry["S3Input"]["LocalPath"]: entry["InputName"] for entry in arguments.get("ProcessingInputs", ())}
-    fetched = {
+    channels = {entry["S3Input"]["LocalPath"]: entry["InputName"] for entry in arguments.get("ProcessingInputs", ())}
+    outputs = {
         entry["S3Output"]["LocalPath"]: entry["OutputName"] for entry in arguments["ProcessingOutputConfig"]["Outputs"]
     }
-    named = [word for word in words if isinstance(word, str) and word.startswith(f"{ROOT}/processing/")]
-    tops = {"/".join(word.split("/")[:6]): word for word in named}
-    for top, word in tops.items():
-        if top not in brought and top not in fetched:
-            yield f"the words name {word}, which no channel brings and no output fetches"
-    ours = {f"{ROOT}/processing/input/{name}" for name in OURS}
-    for path, name in (brought | fetched).items():
-        if path not in tops and path not in ours:
-            yield f"'{name}' lies at {path}, which the words of the job do not name"
-    names = sorted(fetched.values())
+    texts = [text for text in container_arguments if isinstance(text, str)]
+    named = [text for text in texts if text.startswith(f"{CONTAINER_ROOT}/processing/")]
+    tops = {"/".join(path.split("/")[:6]): path for path in named}
+    for top, path in tops.items():
+        if top not in channels and top not in outputs:
+            yield f"the arguments name {path}, which is neither a channel nor an output"
+    code = {f"{CONTAINER_ROOT}/processing/input/{name}" for name in CODE_CHANNELS}
+    for path, name in (channels | outputs).items():
+        if path not in tops and path not in code:
+            yield f"'{name}' is the folder {path}, which the arguments of the job do not name"
+    names = sorted(outputs.values())
     for short in names:
         clash = [name for name in names if name != short and name.startswith(short)]
-        if clash:  # S3 knows prefixes, not folders: reading the one would bring the other as well
-            yield f"output '{short}' begins output '{clash[0]}', and S3 would bring both. Rename one."
+        if clash:  # S3 knows prefixes, not folders
+            yield f"output '{short}' is a prefix of output '{clash[0]}', so reading one reads both. Rename one."

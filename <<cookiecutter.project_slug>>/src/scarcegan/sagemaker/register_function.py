@@ -1,7 +1,7 @@
-"""The register step in SageMaker: a Lambda function, which a retry may call again at any moment.
+"""The register step in SageMaker: a Lambda function. A retry may call it again, so it is safe to repeat.
 
-It brings the step's channels from S3 and hands them to steps/register.py with SageMaker's Model Registry. It needs
-nothing but Python's own library and boto3, which Lambda has.
+It downloads the step's channels from S3 and passes them to steps/register.py with SageMaker's Model Registry. It
+imports Python's own library and boto3 only, which Lambda provides.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 """
 
@@ -22,58 +22,74 @@ from scarcegan.registry.sagemaker import lineage
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.steps.register import Lineage, parse_config, read_gate, register
 
-EVENT = ("models", "evaluation", "gate", "baseline", "packages_out", "group")
+REQUIRED_IN_EVENT = ("models", "evaluation", "gate", "baseline", "packages_out", "group")
 
 
-SPARE_SECONDS = 60  # of a function's time, kept for the registration itself
+SPARE_SECONDS = 60  # of the function's time that are kept for the registration itself
 
 
 def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
-    """Register the models of one execution as a set; returns its `set_id`, `versions` and `group`.
+    """Register the models of one execution as a model set. Returns its `set_id`, `versions` ("1,2,3,4") and `group`.
 
-    event: places in S3 of the channels `models` (a .tar.gz, with `models_folder` inside it), `evaluation`, `gate` and
-    `baseline`, and of `packages_out`; `group`, `classes`, `run`, `data_fingerprint`, `code_version`, `config` (JSON);
-    `approval_status`: Approved also approves the model that the gate judged; `execution_arn`. Everything is text.
+    The event holds text only:
+    - models: S3 URI of the models, a .tar.gz; models_folder: the folder in it.
+    - evaluation, gate, baseline: S3 URIs of the step's other inputs.
+    - packages_out: S3 URI of the folder to write packages.json into.
+    - group: model package group.
+    - classes: the class names, joined with commas.
+    - run, data_fingerprint, code_version, execution_arn: recorded with each package.
+    - config: config.yaml as JSON.
+    - approval_status: Approved also approves the model that the gate compared; else PendingManualApproval or "".
 
-    Raises UserError for an event that lacks something, a closed gate, a model without evaluation or baseline.
+    Raises UserError for an event that lacks a field, a gate that did not pass, a model without evaluation or baseline.
     """
     check_event(event)
     names = Names.of_bucket(split_s3_uri(event["packages_out"])[0])
     registry = SageMakerRegistry(
-        names, event["group"], made_by=event.get("execution_arn", ""), patience_seconds=patience(context)
+        names, event["group"], made_by=event.get("execution_arn", ""), patience_seconds=seconds_to_wait(context)
     )
     with registry.errors_as_sentences():
-        packages = register_event(event, registry)
+        packages = register_from_event(event, registry)
     versions = ",".join(str(package.version) for package in packages)
     print(f"registered in {event['group']} as one set: {versions}", file=sys.stderr)
     return {"set_id": packages[0].set_id, "versions": versions, "group": event["group"]}
 
 
 def check_event(event: Mapping[str, Any]) -> None:
-    """UserError for an event that lacks something, or that asks for a status which is none to begin with."""
-    missing = [name for name in EVENT if not event.get(name)]
+    """Check that an event has all required fields, and an approval status that a new model may have.
+
+    Raises UserError if not.
+    """
+    missing = [name for name in REQUIRED_IN_EVENT if not event.get(name)]
     if missing:
-        raise UserError(f"the event lacks {', '.join(missing)} (it has: {', '.join(sorted(event))}). Upsert again.")
+        raise UserError(
+            f"the event lacks {', '.join(missing)} (it has: {', '.join(sorted(event))}). Type: scarcegan upsert"
+        )
     status = event.get("approval_status") or PENDING
     if status not in (PENDING, APPROVED):
         raise UserError(
-            f"approval_status is '{status}', a new model is {PENDING} or {APPROVED}. Set the pipeline parameter "
+            f"approval_status is '{status}', but a new model is {PENDING} or {APPROVED}. Set the pipeline parameter "
             "ApprovalStatus to one of these."
         )
 
 
-def patience(context: Any) -> float:
-    """Seconds to wait for somebody else who registers the same set."""
+def seconds_to_wait(context: Any) -> float:
+    """Return how many seconds to wait while another call registers the same set. context: Lambda's; None: 300 s."""
     return max(0.0, context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS) if context else 300.0
 
 
-def register_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> list[ModelPackage]:
-    """Bring the channels, register the set, approve if asked to, write packages.json, tell the lineage."""
+def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> list[ModelPackage]:
+    """Register the set that an event describes, approve if it says so, write packages.json, record the lineage.
+
+    Returns the packages of the set. The event's fields are listed at `handler`.
+
+    Raises UserError for a gate that did not pass, a model without evaluation or baseline, or a missing input.
+    """
     with TemporaryDirectory() as scratch:
-        models, evaluation, gate, baseline = bring(event, registry, Path(scratch))
+        models, evaluation, gate, baseline = download_channels(event, registry, Path(scratch))
         facts = Lineage(
             event.get("run", ""),
-            event.get("data_fingerprint", "").strip("-"),  # no fingerprint of any source: none at all
+            event.get("data_fingerprint", "").strip("-"),  # "-" joins the sources' fingerprints; alone it means none
             event.get("code_version", ""),
             parse_config(event.get("config") or "{}"),
             read_gate(gate),
@@ -81,15 +97,22 @@ def register_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> lis
         classes = tuple(event["classes"].split(",")) if event.get("classes") else ()
         packages = register(models, evaluation, baseline, facts, registry, classes)
         if event.get("approval_status") == APPROVED:
-            packages = approve_judged(packages, facts.gate, registry)
+            packages = approve_gated_package(packages, facts.gate, registry)
         write_json(Path(scratch) / "packages.json", [asdict(package) for package in packages])
         registry.put(Path(scratch) / "packages.json", event["packages_out"])
     lineage.record_lineage(registry, packages, {name: event[name] for name in ("models", "evaluation", "baseline")})
     return packages
 
 
-def bring(event: Mapping[str, Any], registry: SageMakerRegistry, scratch: Path) -> tuple[Path, Path, Path, Path]:
-    """Models, evaluation, gate and baseline as folders; of the last three no more than the packages need."""
+def download_channels(
+    event: Mapping[str, Any], registry: SageMakerRegistry, scratch: Path
+) -> tuple[Path, Path, Path, Path]:
+    """Download the inputs of the register step below `scratch`. Returns folders: models, evaluation, gate, baseline.
+
+    Of evaluation, gate and baseline, only the files that packages hold are downloaded.
+
+    Raises UserError for an input that is not there.
+    """
     models = registry.fetch(event["models"], scratch / "models", below=event.get("models_folder", ""))
     definitions = list(model_folders(models))
     return (
@@ -100,8 +123,13 @@ def bring(event: Mapping[str, Any], registry: SageMakerRegistry, scratch: Path) 
     )
 
 
-def approve_judged(packages: Sequence[ModelPackage], gate: Mapping[str, Any], registry: Registry) -> list[ModelPackage]:
-    """Approve the package that the gate judged, as nobody has looked at the others; not against an earlier decision."""
+def approve_gated_package(
+    packages: Sequence[ModelPackage], gate: Mapping[str, Any], registry: Registry
+) -> list[ModelPackage]:
+    """Approve the package that the gate compared, if it is still pending. Returns all packages, with their new status.
+
+    The other packages of the set stay pending, because no gate has checked them.
+    """
     return [
         registry.approve(package.version, "approved by the execution's parameter ApprovalStatus")
         if package.definition == gate.get("definition") and package.status == PENDING

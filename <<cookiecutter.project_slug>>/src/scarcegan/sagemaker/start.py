@@ -1,6 +1,6 @@
-"""Start: which pipeline parameters an execution is given, as data; and the start itself. See executions.py, upsert.py.
+"""Start an execution in SageMaker: first plan which pipeline parameters it is given, then start it.
 
-Which values may change per execution is what parameters.py reads from the definition; others are fixed by an upsert.
+Only values that are pipeline parameters (parameters.py) can differ per execution; others need `scarcegan upsert`.
 """
 
 import json
@@ -19,27 +19,33 @@ from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline, value_text
 from scarcegan.sagemaker import parameters
 from scarcegan.sagemaker.pipelines import ConfiguredPipeline, configured, deployed_parameters
+from scarcegan.sagemaker.refusals import LONGEST_PARAMETER
 
-DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of data: in config.yaml -> source of the pipelines
+DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of the section data in config.yaml -> source of a pipeline
 
 
 @dataclass(frozen=True)
 class StartPlan:
-    """What a start would pass: pipeline parameter -> value. notes: what a person should know of it."""
+    """The parameters that an execution will be started with.
+
+    - pipeline: training or scoring.
+    - parameters: pipeline parameter -> value, for those that differ from the pipeline's defaults.
+    - notes: sentences for the user about values that were added to the plan.
+    """
 
     pipeline: str
     parameters: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
-def make_plan(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> StartPlan:
-    """What `scarcegan start --set …` would pass, without asking AWS.
+def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> StartPlan:
+    """Plan an execution from the changes of `scarcegan start --set …`, without asking AWS.
 
-    - base: the pipeline as config.yaml has it.
-    - path: that config.yaml, read again with the changes.
-    - changes: KEY=VALUE each; the key is one of config.yaml, or a pipeline parameter such as TelemetryUri.
+    - base: the pipeline as config.yaml defines it.
+    - path: of that config.yaml, which is read again with the changes.
+    - changes: KEY=VALUE each; KEY is a key of config.yaml, or a pipeline parameter such as TelemetryUri.
 
-    Raises UserError for what no execution can change, and for a change that this pipeline would not notice.
+    Raises UserError for a change that no execution can make, that has no effect on this pipeline, or that is too long.
     """
     typed = {key: value for key, _, value in (change.partition("=") for change in changes if is_parameter(change))}
     keys = [change for change in changes if not is_parameter(change)]
@@ -48,27 +54,29 @@ def make_plan(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> S
         for key in keys:
             refuse_what_changes_nothing(base, path, key)
     wanted = settings.load_config(path, keys) if keys else base.config
-    found = difference(base, wanted) if keys else {}
+    found = parameter_overrides(base, wanted) if keys else {}
     if len(keys) == 1 and not found and wanted != base.config:
-        raise changes_nothing(base, keys[0])
+        raise no_effect_error(base, keys[0])
     found |= typed
     for parameter, value in found.items():
-        if not 0 < len(value) <= parameters.LONGEST:
+        if not 0 < len(value) <= LONGEST_PARAMETER:
             raise UserError(
-                f"{parameter} has {len(value)} characters, SageMaker takes 1 to {parameters.LONGEST}. Mend the value."
+                f"{parameter} has {len(value)} characters, SageMaker takes 1 to {LONGEST_PARAMETER}. Change the value."
             )
     return StartPlan(base.name, found)
 
 
 def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
-    """Raise UserError for a parameter that this pipeline does not have, or for data that does not lie in S3.
+    """Check pipeline parameters given on the command line: each exists, and each …Uri is an S3 address.
 
-    - typed: pipeline parameter -> value, as given on the command line.
+    - typed: pipeline parameter -> value.
+
+    Raises UserError if not.
     """
     for parameter, value in typed.items():
         if parameter not in base.parameters:
             near = get_close_matches(parameter, list(base.parameters), 1)
-            move = f"Did you mean '{near[0]}'?" if near else "Mend the name; a new one is known after: scarcegan upsert"
+            move = f"Did you mean '{near[0]}'?" if near else "Correct the name; a new one needs: scarcegan upsert"
             raise UserError(
                 f"the pipeline {base.names.pipeline(base.name)} has no parameter {parameter} "
                 f"(it has: {', '.join(base.parameters)}). {move}"
@@ -78,15 +86,17 @@ def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, st
 
 
 def is_parameter(change: str) -> bool:
-    """Whether --set names a pipeline parameter itself: those begin with a capital, keys of config.yaml never do."""
+    """Whether KEY=VALUE of --set names a pipeline parameter: they begin with a capital, keys of config.yaml do not."""
     return bool(re.match(r"[A-Z]\w*=", change))
 
 
-def difference(base: ConfiguredPipeline, config: Config) -> dict[str, str]:
-    """Pipeline parameters that make an execution of `base` run as `config` says: those whose value differs.
+def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, str]:
+    """Return the pipeline parameters (name -> value) that make an execution of a pipeline run with other settings.
 
-    Raises UserError for a difference that no parameter carries (the definition itself must be updated), and for data
-    that does not lie in S3.
+    - base: the pipeline.
+    - config: the other settings.
+
+    Raises UserError for a difference that no parameter can express, and for data that is not in S3.
     """
     wanted = configured(base.name, config, base.names)
     refuse_what_is_fixed(base, wanted)
@@ -108,7 +118,10 @@ def difference(base: ConfiguredPipeline, config: Config) -> dict[str, str]:
 
 
 def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
-    """Raise UserError, naming the keys, when the two differ in what only a new definition changes."""
+    """Check that two versions of a pipeline differ only in pipeline parameters.
+
+    Raises UserError, with the keys, if not.
+    """
     before, after = (parameters.fixed_values(one.pipeline, one.config) for one in (base, wanted))
     fixed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     if fixed:
@@ -119,17 +132,23 @@ def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -
 
 
 def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: str) -> None:
-    """Raise UserError for one --set of several that no part of this pipeline would notice."""
+    """Check that one --set of several has an effect on this pipeline.
+
+    - path: of config.yaml.
+    - change: KEY=VALUE.
+
+    Raises UserError if it has none.
+    """
     try:
         alone = settings.load_config(path, [change])
     except UserError:
-        return  # it is valid only together with the others, and they are looked at together
-    if alone != base.config and not difference(base, alone):
-        raise changes_nothing(base, change)
+        return  # it is valid only together with the others, and `plan_start` checks them together
+    if alone != base.config and not parameter_overrides(base, alone):
+        raise no_effect_error(base, change)
 
 
-def changes_nothing(base: ConfiguredPipeline, change: str) -> UserError:
-    """The error for a --set that this pipeline would not notice."""
+def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
+    """Return the error for a --set that has no effect on this pipeline. change: KEY=VALUE."""
     return UserError(
         f"--set {change}: changes nothing of the {base.name} pipeline in AWS. Leave it out, or name the key of a "
         "step, such as train.iterations or gate.minimum."
@@ -137,11 +156,14 @@ def changes_nothing(base: ConfiguredPipeline, change: str) -> UserError:
 
 
 def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
-    """The plan with what AWS knows: newer values of config.yaml, and which data lies in S3. Only reads.
+    """Return a plan with what only AWS can tell: values that changed in config.yaml since the upsert, and fingerprints.
 
-    - base: the pipeline as config.yaml has it.
+    It reads from AWS and changes nothing there.
 
-    Raises UserError when the pipeline is not in AWS yet, lacks a parameter of the plan, or has no data to read.
+    - base: the pipeline as config.yaml defines it.
+
+    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and NoData when there is no
+    data to read.
     """
     known = {name: value_text(value) for name, value in deployed_parameters(aws, plan.pipeline).items()}
     unknown = sorted(plan.parameters.keys() - known.keys())
@@ -150,7 +172,7 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
             f"the pipeline {aws.names.pipeline(plan.pipeline)} has no parameter {', '.join(unknown)} "
             f"(it has: {', '.join(known)}). If config.yaml or the code is newer than it, type: scarcegan upsert"
         )
-    present = of_config(base)
+    present = config_values(base)
     newer = {k: v for k, v in present.items() if k not in plan.parameters and known.get(k, v) != v}
     notes = [f"config.yaml says {k}={v}, the pipeline's default is {known[k]}: passed" for k, v in newer.items()]
     given = {**newer, **plan.parameters}
@@ -158,8 +180,8 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     return StartPlan(plan.pipeline, given, tuple(notes))
 
 
-def of_config(base: ConfiguredPipeline) -> dict[str, str]:
-    """Parameter -> value for every parameter that config.yaml has a value for; of sources, those it names in S3."""
+def config_values(base: ConfiguredPipeline) -> dict[str, str]:
+    """Return parameter -> value for every parameter that config.yaml sets; S3 URIs of data only if it names some."""
     places = {parameters.uri_name(source): getattr(base.config.data, key) for key, source in DATA_KEYS.items()}
     named = {key: place for key, place in places.items() if place.startswith("s3://")}
     others = {
@@ -170,10 +192,11 @@ def of_config(base: ConfiguredPipeline) -> dict[str, str]:
 
 
 def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
-    """A fingerprint parameter per source, since SageMaker's cache does not see new data behind an unchanged address;
-    and the address of the empty folder for an optional source that is not there.
+    """Return the fingerprint of every source, and the S3 URI of an empty folder for an optional source without data.
 
-    - known: the parameters that the execution is given so far, with the pipeline's defaults.
+    SageMaker's cache compares URIs only; the fingerprint makes it notice new data behind an unchanged URI.
+
+    - known: pipeline parameter -> value, as the execution would have it without these.
 
     Raises NoData for a source that must hold something and does not.
     """
@@ -182,9 +205,9 @@ def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> d
         key, mark = parameters.uri_name(source), parameters.fingerprint_name(source)
         if key not in known:
             continue  # the pipeline is older than this source
-        there, digest = listing(aws, known[key])
+        there, digest = data_digest(aws, known[key])
         if not digest and source not in pipeline.optional:
-            raise nothing_there(source, key, known[key])
+            raise no_data_error(source, key, known[key])
         if not there:
             found[key] = aws.names.uri("empty", "")
         found[mark] = digest or parameters.NO_FINGERPRINT
@@ -195,7 +218,8 @@ class NoData(UserError):
     """A source that must hold something is empty."""
 
 
-def nothing_there(source: str, key: str, uri: str) -> NoData:
+def no_data_error(source: str, key: str, uri: str) -> NoData:
+    """Return the error for a source without data. key: the pipeline parameter with its URI."""
     move = (
         "Approve a model and let it be deployed"
         if source == "model"
@@ -204,9 +228,11 @@ def nothing_there(source: str, key: str, uri: str) -> NoData:
     return NoData(f"{uri}: no {source} there. {move}; or name another place: --set {key}=s3://…")
 
 
-def listing(aws: Aws, uri: str) -> tuple[bool, str]:
-    """Whether anything lies below a URI, and a digest of names, sizes and ETags; "" when there are but marks and
-    empty folders."""
+def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
+    """Return whether any object is below an S3 URI, and a digest of the data there, 16 hexadecimal digits.
+
+    The digest is made of keys, sizes and ETags. It is "" when there are only files whose name begins with a dot.
+    """
     bucket, prefix = split_s3_uri(uri)
     digest, there, some = sha256(), False, False
     for item in Bucket(aws.client("s3"), bucket).listing(prefix):
@@ -217,8 +243,8 @@ def listing(aws: Aws, uri: str) -> tuple[bool, str]:
     return there, digest.hexdigest()[:16] if some else ""
 
 
-def start(plan: StartPlan, aws: Aws) -> str:
-    """Start an execution; returns its ARN.
+def start_execution(plan: StartPlan, aws: Aws) -> str:
+    """Start an execution with the parameters of a plan. Returns its ARN.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """

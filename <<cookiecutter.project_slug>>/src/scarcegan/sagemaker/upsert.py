@@ -1,7 +1,7 @@
-"""Upsert: what code, wheels and pipelines in AWS should be, as data; and the walk that makes it so. See cloud.py.
+"""Upsert: plan which code, wheels and pipelines should be in AWS, then upload, create or update them.
 
-The plan needs no AWS, no credentials and no network, and two plans of one tree are the same bytes. Code lies under its
-own digest, so a second walk uploads nothing, and the cache of unchanged steps outlives it.
+Planning needs no credentials and no network, and equal sources give equal plans. The key of code contains its digest,
+so a second upsert uploads nothing, and SageMaker's cache of unchanged steps stays valid.
 """
 
 import json
@@ -35,11 +35,17 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """objects: key in the bucket -> bytes. wheels: prefix. pipelines: training, scoring -> what compiling gave.
+class UpsertPlan:
+    """What `scarcegan upsert` will upload, create and change.
 
-    template: the TemplateConfiguration of infra/pipeline.yaml. tags: of the pipelines. cannot_run: the parts of the
-    definition that SageMaker Pipelines cannot run, a sentence each.
+    - names: of the project in AWS.
+    - root: the project's folder.
+    - objects: key in the project's bucket -> content.
+    - wheels: S3 prefix of the wheels, which ends in a slash.
+    - pipelines: training, scoring -> compiled pipeline.
+    - template: CloudFormation's TemplateConfiguration for infra/pipeline.yaml.
+    - tags: of the pipelines.
+    - cannot_run: the parts of the definition that SageMaker Pipelines cannot run, a sentence each.
     """
 
     names: Names
@@ -53,12 +59,12 @@ class Plan:
 
     @property
     def files(self) -> dict[str, str]:
-        """What is written into build/: file name -> text."""
-        definitions = {f"{name}.json": pretty(json.loads(made.definition)) for name, made in self.pipelines.items()}
-        return {**definitions, "pipeline.json": pretty(self.template)}
+        """The files to write into build/: file name -> text."""
+        definitions = {f"{name}.json": json_text(json.loads(made.definition)) for name, made in self.pipelines.items()}
+        return {**definitions, "pipeline.json": json_text(self.template)}
 
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON holds it."""
+        """Return the plan as values that JSON can hold, without the content of the objects."""
         return {
             "account": self.names.account,
             "region": self.names.region,
@@ -70,7 +76,7 @@ class Plan:
                     "pipeline": made.name,
                     "role": self.names.role_arn("pipeline"),
                     "bytes": len(made.definition),
-                    "steps": steps(json.loads(made.definition)),
+                    "steps": compiled_steps(json.loads(made.definition)),
                     "parameters": parameter_defaults(json.loads(made.definition)),
                 }
                 for made in self.pipelines.values()
@@ -80,8 +86,12 @@ class Plan:
         }
 
 
-def make_plan(root: Path, config: Config, names: Names) -> Plan:
-    """Bundle the code and compile both pipelines. UserError when the SageMaker SDK is not installed."""
+def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
+    """Plan an upsert: read the code, and compile the training and the scoring pipeline. Makes no call to AWS.
+
+    Raises UserError when the SageMaker SDK is not installed or requirements-jobs.txt is missing, and InvalidPipeline
+    when SageMaker would not run a pipeline.
+    """
     client.library("sagemaker.core")
     from scarcegan.sagemaker import compiler, engine
 
@@ -89,7 +99,7 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
     functions = {name: bundle.lambda_bundle(root, name).objects for name in bundle.lambda_names(root)}
     zips = {key: body for objects in functions.values() for key, body in objects.items()}
     tags = project_tags(config, os.environ.get("SAGEMAKER_PROJECT_ID", ""))
-    return Plan(
+    return UpsertPlan(
         names,
         root,
         {**code.objects, **zips, **bundle.markers()},
@@ -102,18 +112,23 @@ def make_plan(root: Path, config: Config, names: Names) -> Plan:
 
 
 def with_volume_key(config: Config, aws: Aws) -> Config:
-    """The settings with the ARN of the project's key, which the toolchain publishes: volumes take no alias.
+    """Return the settings with the ARN of the project's KMS key in cloud.volume_key, if that is "project".
 
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
+    Disks of jobs do not take an alias of a key: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
+
+    Raises UserError when the toolchain, which creates the key, is not deployed.
     """
     if config.cloud.volume_key != "project":
         return config
-    compiler = config.cloud.model_copy(update={"volume_key": client.require_ssm_parameter(aws, "key")})
-    return config.model_copy(update={"cloud": compiler})
+    cloud = config.cloud.model_copy(update={"volume_key": client.require_ssm_parameter(aws, "key")})
+    return config.model_copy(update={"cloud": cloud})
 
 
 def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Parameters of infra/pipeline.yaml that the toolchain does not know.
+    """Return the values of infra/pipeline.yaml that the toolchain does not set, as CodePipeline's configuration file.
+
+    - register_code: S3 key of the register function's code.
+    - tags: of everything in the stack.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
@@ -121,34 +136,38 @@ def template_configuration(config: Config, register_code: str, tags: Mapping[str
     return {"Parameters": parameters, "Tags": dict(tags)}
 
 
-def steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Name, type and instance type of every step, those behind a condition included, in order."""
+def compiled_steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return name, type and instance type of every step of a compiled pipeline, those in conditions included."""
     parameters = parameter_defaults(compiled)
 
     def walk(level: list[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
         for step in level:
             arguments = step.get("Arguments", {})
-            yield {"step": step["Name"], "type": step["Type"], "instance": instance(step, parameters)}
+            yield {"step": step["Name"], "type": step["Type"], "instance": instance_type(step, parameters)}
             for branch in ("IfSteps", "ElseSteps"):
                 yield from walk(arguments.get(branch, []))
 
     return list(walk(compiled["Steps"]))
 
 
-def instance(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """The instance type of a step's job, "" for a step without one; a parameter counts with its default."""
+def instance_type(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """Return the instance type of a step's job, "" for a step without a job.
+
+    - parameters: pipeline parameter -> default, which is returned where a parameter sets the instance type.
+    """
     arguments = step.get("Arguments", {})
     place = arguments.get("ProcessingResources", {}).get("ClusterConfig") or arguments.get("ResourceConfig") or {}
     found = place.get("InstanceType", "")
     return str(parameters.get(found["Get"].split(".")[-1], "")) if isinstance(found, Mapping) else found
 
 
-def pretty(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Return a value as JSON text for a file: indented by one space, with a newline at the end."""
     return json.dumps(value, indent=1) + "\n"
 
 
-def write(plan: Plan) -> list[Path]:
-    """Write build/*.json; returns the files."""
+def write_build_files(plan: UpsertPlan) -> list[Path]:
+    """Write the compiled pipelines and the template's configuration as build/*.json. Returns the paths of the files."""
     folder = plan.root / "build"
     folder.mkdir(exist_ok=True)
     for name, text in plan.files.items():
@@ -156,12 +175,13 @@ def write(plan: Plan) -> list[Path]:
     return [folder / name for name in plan.files]
 
 
-def lines(plan: Plan) -> list[str]:
-    """The plan for people."""
+def plan_lines(plan: UpsertPlan) -> list[str]:
+    """Return the plan as lines of text for the user."""
     about = plan.describe()
     names = plan.names
     unknown = names.account == UNKNOWN_ACCOUNT
-    found = [f"{UNKNOWN_ACCOUNT} stands for your account; set AWS_ACCOUNT_ID to see its names"] if unknown else []
+    note = f"{UNKNOWN_ACCOUNT} is a placeholder for your account; set AWS_ACCOUNT_ID to see the real names"
+    found = [note] if unknown else []
     found += [f"bucket    {names.bucket}"]
     found += [f"upload    {item['key']}  {item['bytes']:,} bytes" for item in about["uploads"]]
     found += [
@@ -172,15 +192,23 @@ def lines(plan: Plan) -> list[str]:
         found += ["", f"pipeline  {item['pipeline']}  (role {names.role('pipeline')}, {item['bytes']:,} bytes)"]
         width = max(len(step["step"]) for step in item["steps"])
         found += [f"  {s['step']:<{width}}  {s['type']:<11}{s['instance']}".rstrip() for s in item["steps"]]
-        said = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
-        found += wrapped.wrap(f"parameters: {said}")
+        values = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
+        found += wrapped.wrap(f"parameters: {values}")
     found += ["", *(f"SageMaker cannot run {part}" for part in plan.cannot_run)]
     found += ["These keys of config.yaml change nothing in AWS yet:"]
     return [*found, *wrapped.wrap(", ".join(WITHOUT_EFFECT))]
 
 
-def walk(plan: Plan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
-    """Make AWS hold what the plan says. Safe to repeat, and to break off anywhere. Returns what was done."""
+def apply_plan(plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
+    """Upload the objects and wheels of a plan, and create or update its pipelines. Safe to repeat and to interrupt.
+
+    - upload_only: leave the pipelines as they are.
+    - say: called with a line of text per change.
+
+    Returns "uploaded" (keys), "wheels" (how many were uploaded) and "pipelines" (name -> created, changed, unchanged).
+
+    Raises UserError when the project's bucket is not there or belongs to another account, or when pip fails.
+    """
     require_bucket(aws)
     bucket = project_bucket(aws)
     uploaded = [key for key, body in sorted(plan.objects.items()) if upload_if_absent(bucket, key, body, say)]
@@ -192,7 +220,10 @@ def walk(plan: Plan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
 
 
 def require_bucket(aws: Aws) -> None:
-    """UserError when the bucket is not there, or belongs to somebody else."""
+    """Check that the project's bucket exists in the project's account.
+
+    Raises UserError when it does not, or when the user may not list it.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -202,16 +233,16 @@ def require_bucket(aws: Aws) -> None:
             raise UserError(client.missing_bucket_sentence(aws.names)) from error
         if error.response["Error"].get("Code") in client.ACCESS_DENIED_CODES:
             raise UserError(
-                f"bucket {aws.names.bucket} is closed to you: it is another account's, or you lack s3:ListBucket "
-                f"there (README, 'Permissions'). This project's account is {aws.names.account}."
+                f"access to bucket {aws.names.bucket} is denied: it belongs to another account, or you lack "
+                f"s3:ListBucket for it (README, 'Permissions'). This project's account is {aws.names.account}."
             ) from error
         raise
 
 
 def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
-    """Upload an object unless its key is there: a key names its content, or marks an empty folder.
+    """Upload an object unless its key exists. Returns whether it was uploaded.
 
-    Returns whether it was uploaded.
+    Keys contain a digest of the content, so an existing object is never out of date. say: called with a line of text.
     """
     if bucket.exists(key):
         return False
@@ -220,10 +251,12 @@ def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
     return True
 
 
-def upload_wheels(plan: Plan, bucket: Bucket, say: Say) -> int:
-    """Download the jobs' wheels for their image and upload them, the mark of completeness last.
+def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
+    """Download the wheels that jobs install and upload them to S3, followed by an object that marks them as complete.
 
-    Returns how many; 0 when they are complete there already.
+    Returns how many were uploaded; 0 when they are complete in S3 already.
+
+    Raises UserError when pip cannot download one.
     """
     if bucket.exists(plan.wheels + COMPLETE):
         return 0
@@ -237,8 +270,11 @@ def upload_wheels(plan: Plan, bucket: Bucket, say: Say) -> int:
     return len(wheels)
 
 
-def put_pipeline(plan: Plan, aws: Aws, name: str, say: Say) -> str:
-    """Create or update one SageMaker pipeline: created, changed or unchanged.
+def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
+    """Create or update one SageMaker pipeline. Returns created, changed or unchanged.
+
+    - name: training or scoring.
+    - say: called with a line of text per change.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
     """

@@ -87,11 +87,11 @@ class Rehearsal:
                 key = f"data/{source}/{file.name}"
                 self.door.client("s3").upload_file(str(file), self.names.bucket, key)
 
-    def upsert(self) -> upsert.Plan:
+    def upsert(self) -> upsert.UpsertPlan:
         """Compile, upload, create the pipelines: `scarcegan upsert`. The wheels are taken to be there already."""
-        plan = upsert.make_plan(self.place.root, upsert.with_volume_key(self.place.config, self.door), self.names)
+        plan = upsert.plan_upsert(self.place.root, upsert.with_volume_key(self.place.config, self.door), self.names)
         project_bucket(self.door).put_bytes(plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
-        upsert.walk(plan, self.door, False, lambda line: None)
+        upsert.apply_plan(plan, self.door, False, lambda line: None)
         return plan
 
     def read(self, uri: str) -> bytes:
@@ -107,7 +107,7 @@ class Rehearsal:
     def parameters(self, pipeline: str = "training", changes: Sequence[str] = ()) -> dict[str, str]:
         """What `scarcegan start --set …` passes: changes, and fingerprints of the data in S3."""
         base = configured(pipeline, self.place.config, self.names)
-        plan = starting.make_plan(base, self.place.root / "config.yaml", list(changes))
+        plan = starting.plan_start(base, self.place.root / "config.yaml", list(changes))
         return dict(starting.complete(plan, base, self.door).parameters)
 
     def run(self, pipeline: str = "training", changes: Sequence[str] = ()) -> Execution:

@@ -1,8 +1,9 @@
-"""Rare share: a file of captured requests in, how many rows were answered and how many of them flagged out, as metrics.
+"""Lambda function that counts the rows an endpoint has answered and flagged, and publishes both counts to CloudWatch.
 
-EventBridge calls it for every file that an endpoint's data capture writes to S3; two alarms of endpoint.yaml divide
-the sums. Needs nothing but the Lambda runtime. The counts are published for the minute in which they arrive: a record
-is minutes old by then, and an alarm does not look back. An event that comes twice counts twice, in both sums alike.
+EventBridge calls it for every file that the endpoint's data capture writes to S3. Two alarms of endpoint.yaml divide
+the counts. It imports only what the Lambda runtime has. The counts are published with the time of the call, not of the
+requests, which are minutes older, because an alarm does not look back. An event that arrives twice is counted twice,
+which leaves the share the same.
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
 """
 
@@ -14,12 +15,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LINE_BYTES = 16 * 2**20  # a request and its answer have at most 6 MB each, base64 makes that 16 together
+LINE_BYTES = 16 * 2**20  # longest record: request and answer have at most 6 MB each, together 16 MB as base64
 
 
 @dataclass(frozen=True)
 class Counts:
-    """rows: answered; flagged: of these, as the rare class; unreadable: records that could not be counted."""
+    """Counts of one or more files of captured requests.
+
+    - rows: that the endpoint answered.
+    - flagged: of these, that it labelled as the rare class.
+    - unreadable: records that could not be read.
+    """
 
     rows: int = 0
     flagged: int = 0
@@ -27,7 +33,12 @@ class Counts:
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, int]:
-    """Count one file and publish. event: EventBridge's "Object Created" of S3, whose key is not URL-encoded."""
+    """Count the rows of one file of captured requests, and publish the counts. Returns them; {} for other files.
+
+    - event: EventBridge's "Object Created" of S3, in which the key is not URL-encoded.
+
+    The environment variables RARE_LABEL, ENDPOINT and NAMESPACE set the rare class and where to publish.
+    """
     import boto3
 
     place = event["detail"]
@@ -44,7 +55,7 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, int]:
 
 
 def metric_data(counts: Counts, endpoint: str) -> list[dict[str, Any]]:
-    """The sums as PutMetricData takes them."""
+    """Return counts as CloudWatch's PutMetricData takes them: the metrics Rows and FlaggedRows of an endpoint."""
     dimensions = [{"Name": "EndpointName", "Value": endpoint}]
     return [
         {"MetricName": name, "Value": float(value), "Unit": "Count", "Dimensions": dimensions}
@@ -53,7 +64,7 @@ def metric_data(counts: Counts, endpoint: str) -> list[dict[str, Any]]:
 
 
 def count(lines: Iterable[bytes], rare: int) -> Counts:
-    """The answers in lines of data capture. rare: what the model's `label` says of a flagged row."""
+    """Count the answered and flagged rows in lines of data capture. rare: the label of the rare class."""
     rows = flagged = unreadable = 0
     for line in lines:
         if not line.strip():
@@ -71,7 +82,10 @@ def count(lines: Iterable[bytes], rare: int) -> Counts:
 
 
 def labels_of(record: Mapping[str, Any]) -> list[float]:
-    """The label of every row of one answer; raises for a record that holds none."""
+    """Return the label of every row in one record of data capture, as JSON or CSV, base64-encoded or not.
+
+    Raises ValueError, LookupError, TypeError or AttributeError for a record without labels.
+    """
     side = record["captureData"]["endpointOutput"]
     kind, data = side.get("encoding", "JSON"), side["data"]
     if kind == "BASE64":

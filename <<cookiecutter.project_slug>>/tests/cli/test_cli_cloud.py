@@ -219,7 +219,7 @@ def test_a_dry_start_shows_the_parameters_and_asks_nobody(scarcegan):
     [
         ("TelemetryUrl=s3://bucket/folder/", "has no parameter TelemetryUrl (it has: TelemetryUri, "),
         ("TelemetryUrl=s3://bucket/folder/", "Did you mean 'TelemetryUri'?"),
-        ("Colour=red", "a new one is known after: scarcegan upsert"),
+        ("Colour=red", "a new one needs: scarcegan upsert"),
         ("TelemetryUri=data/telemetry", "'data/telemetry' is not an S3 address. Give one such as s3://"),
     ],
 )

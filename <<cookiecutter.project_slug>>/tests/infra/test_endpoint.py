@@ -17,7 +17,7 @@ from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
 from scarcegan.aws.names import Names
 from scarcegan.pipeline.config import load_config
 from scarcegan.release import release
-from scarcegan.release.release import Surroundings
+from scarcegan.release.release import ReleaseInputs
 from stacks import INFRA, Stack
 
 HERE = Names(NAMES.project, "111122223333", "eu-west-1")  # stacks.py's account
@@ -40,8 +40,8 @@ def parameters(tmp_path):
         config = load_config(tmp_path / "config.yaml", GIVEN[given])
         package_files(tmp_path / "package")
         arn = HERE.arn("sagemaker", "model-package/risky-players/5")
-        around = Surroundings(arn, KEY, TOPIC, "lambda/rare-share-0a1b.zip", "20261121T100000Z")
-        found = release.prepare(config, package(), tmp_path / "package", None, around)
+        around = ReleaseInputs(arn, KEY, TOPIC, "lambda/rare-share-0a1b.zip", "20261121T100000Z")
+        found = release.release_of_package(config, package(), tmp_path / "package", None, around)
         return dict(found.stages[stage]["Parameters"])
 
     return of

@@ -113,10 +113,10 @@ def test_deploy_prepares_and_promotes_an_approved_package_and_decides_nothing_in
     boto3.client("ssm").put_parameter(Name=NAMES.parameter("production/version"), Value=str(version), Type="String")
     with ROLES.acting("deploy") as session:
         door, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
-        assert release.choose(registry).version == version
+        assert release.approved_package(registry).version == version
         assert (registry.export(version, tmp_path / "package") / "package.json").is_file()
         assert release.upload_function(door, Path(release.__file__).parents[3]).startswith("lambda/rare-share-")
-        assert release.promote(door, registry, version).champion
+        assert release.promote_served_version(door, registry, version).champion
         s3, sagemaker = session.client("s3"), session.client("sagemaker")
         assert denied(lambda: registry.reject(version + 1))
         assert denied(lambda: s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))

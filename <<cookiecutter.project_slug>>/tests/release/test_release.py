@@ -37,14 +37,14 @@ from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config, load_config
 from scarcegan.release import release, smoke
-from scarcegan.release.flagged_share import Band, band, flagged
-from scarcegan.release.release import Surroundings
+from scarcegan.release.flagged_share import Band, flagged_counts, flagged_share_band
+from scarcegan.release.release import ReleaseInputs
 from scarcegan.report.evaluation import Predictions
 from scarcegan.steps.evaluate import evaluation_json
 from stacks import INFRA, Toolchain
 
 PROJECT = Path(__file__).parents[2]
-AROUND = Surroundings("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
+AROUND = ReleaseInputs("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
 APPROVAL = 1000  # characters, of the text that CodePipeline shows
 
 
@@ -71,37 +71,37 @@ def config(tmp_path) -> Config:
 def test_the_package_approved_last_is_released_not_the_one_registered_last_in_moto(registry):
     for version in (3, 4, 1):
         registry.approve(version)
-    assert release.choose(registry).version == 1
+    assert release.approved_package(registry).version == 1
     registry.reject(1)
-    assert release.choose(registry).version == 4
+    assert release.approved_package(registry).version == 4
 
 
 def test_an_earlier_approved_version_can_be_named_in_moto(registry):
     for version in (2, 3):
         registry.approve(version)
-    assert release.choose(registry, "2").definition == "few_unknown"
+    assert release.approved_package(registry, "2").definition == "few_unknown"
 
 
 def test_nothing_is_released_while_nothing_is_approved_in_moto(registry):
     with pytest.raises(UserError, match="no model is approved, so nothing is released"):
-        release.choose(registry)
+        release.approved_package(registry)
 
 
 def test_a_version_that_was_not_approved_is_refused_in_moto(registry):
     registry.approve(2)
     registry.reject(2)
     with pytest.raises(UserError, match=r"version 2 \(few_unknown\) is Rejected, and only approved ones"):
-        release.choose(registry, "2")
+        release.approved_package(registry, "2")
     with pytest.raises(UserError, match=r"version 1 \(best_ranking\) is PendingManualApproval"):
-        release.choose(registry, "1")
+        release.approved_package(registry, "1")
     with pytest.raises(UserError, match="no version 9"):
-        release.choose(registry, "9")
+        release.approved_package(registry, "9")
 
 
 @pytest.mark.parametrize("version", ["", "-1", "5; rm -rf /", "$(id)", "5\n", "٣", "1e3", "newest ", "arn:aws:x/5"])
 def test_what_is_no_version_is_refused_before_anybody_is_asked(version):
     with pytest.raises(UserError, match="is no version"):
-        release.choose(None, version)
+        release.approved_package(None, version)
 
 
 # -- the band -------------------------------------------------------------------------------------------------------
@@ -109,12 +109,12 @@ def test_what_is_no_version_is_refused_before_anybody_is_asked(version):
 
 def test_the_band_is_the_interval_of_the_flagged_share_doubled_and_halved():
     """Wilson's interval of 80 in 2,000 is 3.2 to 5.0 %, of 100 in 2,400 it is 3.4 to 5.0 %; chance is nothing here."""
-    found = band(evaluation(20, 80), minimum_rows=10**12)
+    found = flagged_share_band(evaluation(20, 80), minimum_rows=10**12)
     assert found == Band(0.0161, 0.1009, "4.0% of 2,000 unlabelled test users and 4.2% of 2,400 test users in all")
 
 
 def test_few_rows_widen_the_band():
-    wide, narrow = (band(evaluation(), rows) for rows in (100, 10_000))
+    wide, narrow = (flagged_share_band(evaluation(), rows) for rows in (100, 10_000))
     assert wide.low < narrow.low
     assert wide.high > narrow.high
     assert wide.low == 0  # in a hundred rows, none flagged out of four is no wonder
@@ -122,26 +122,26 @@ def test_few_rows_widen_the_band():
 
 def test_labelled_users_count_where_they_are_flagged_more_often():
     """A quarter of the labelled users is flagged: traffic may hold as many of them as the test users in all do."""
-    assert band(evaluation(100, 80), 1000).high > band(evaluation(20, 80), 1000).high
+    assert flagged_share_band(evaluation(100, 80), 1000).high > flagged_share_band(evaluation(20, 80), 1000).high
 
 
 def test_without_unlabelled_users_the_labelled_ones_are_used():
     written = evaluation(20)
     written["scarcegan"] |= {"test_rows": {"labelled": 400, "unlabelled": 0}, "share_flagged_unlabelled": None}
-    assert band(written, 1000).used == "5.0% of 400 labelled test users"
+    assert flagged_share_band(written, 1000).used == "5.0% of 400 labelled test users"
 
 
 @pytest.mark.parametrize("share", [0, 1, 5, 20, 80, 300, 1000, 2000])
 @pytest.mark.parametrize("rows", [100, 1000])
 def test_a_model_that_flags_as_evaluated_is_hardly_ever_rolled_back(share, rows):
     """Once in a thousand five-minute periods at most, and the alarms want two in a row."""
-    found = band(evaluation(20, share), rows)
+    found = flagged_share_band(evaluation(20, share), rows)
     wrong = binom.cdf(found.low * rows - 1e-9, rows, share / 2000) + binom.sf(found.high * rows, rows, share / 2000)
     assert wrong < 1e-3
 
 
 def test_a_model_that_flags_everybody_or_nobody_is_rolled_back():
-    found = band(evaluation(20, 80), 1000)
+    found = flagged_share_band(evaluation(20, 80), 1000)
     assert 0 < found.low < found.high < 1
 
 
@@ -159,14 +159,14 @@ def test_the_evaluation_steps_own_document_is_read():
         preference=SimpleNamespace(sentence=""),
         **{"classes": ("calm", "keen", "risky"), "rare": "risky", "beta": 2.0, "simple_models": {}, "definition": ""},
     )
-    shares = flagged(evaluation_json(found, "best_ranking", count=10, seed=0))
+    shares = flagged_counts(evaluation_json(found, "best_ranking", count=10, seed=0))
     assert shares == {"unlabelled test users": (1, 4), "test users in all": (5, 10)}
 
 
 @pytest.mark.parametrize("written", [{}, {"scarcegan": {}}, {"scarcegan": None}, []])
 def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(written):
-    with pytest.raises(UserError, match="nobody knows how many it should flag"):
-        band(written, 100)
+    with pytest.raises(UserError, match="the normal share of flagged rows is unknown"):
+        flagged_share_band(written, 100)
 
 
 # -- what is written ------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(written):
 
 def prepared(config, folder, **facts):
     package_files(folder)
-    return release.prepare(config, package(**facts), folder, facts.get("against"), AROUND)
+    return release.release_of_package(config, package(**facts), folder, facts.get("against"), AROUND)
 
 
 def test_staging_has_one_instance_and_production_what_config_says(config, tmp_path):
@@ -203,7 +203,9 @@ def test_every_resource_is_tagged_with_the_project(config, tmp_path):
 def test_the_approver_reads_figures_band_difference_and_gate():
     champion = package(version=3, definition="high_recall", metrics={"pr_auc": 0.5, "recall": 0.7})
     new = package(gate={"reason": "The gate opens for best_ranking."})
-    assert release.summary(new, champion, evaluation(), Band(0.0, 0.12, "4.0% of 2,000 unlabelled test users")) == (
+    assert release.approval_summary(
+        new, champion, evaluation(), Band(0.0, 0.12, "4.0% of 2,000 unlabelled test users")
+    ) == (
         "Version 5 (best_ranking): pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision unknown on 400 labelled test "
         "users. "
         "It flags 4.0% of 2,000 unlabelled test users; in production 0.0% to 12.0% is taken for the same. "
@@ -213,7 +215,7 @@ def test_the_approver_reads_figures_band_difference_and_gate():
 
 
 def test_the_first_release_says_that_there_is_no_champion():
-    assert "There is no champion yet." in release.summary(package(), None, evaluation(), Band(0, 1, "-"))
+    assert "There is no champion yet." in release.approval_summary(package(), None, evaluation(), Band(0, 1, "-"))
 
 
 HOSTILE = "x\"'; rm -rf ~ #{variables.VERSION} `id` $(id) $HOME\n\r\x00\x1b[31m\u202e\U0001f600 " * 100
@@ -221,22 +223,22 @@ HOSTILE = "x\"'; rm -rf ~ #{variables.VERSION} `id` $(id) $HOME\n\r\x00\x1b[31m\
 
 def test_a_hostile_summary_stays_one_short_line_without_variables_of_codepipeline():
     new = package(gate={"reason": HOSTILE})
-    found = release.summary(new, None, evaluation(), Band(0, 1, "-"))
+    found = release.approval_summary(new, None, evaluation(), Band(0, 1, "-"))
     assert found.isascii() and found.isprintable()
     assert '"' not in found and "#{" not in found
     assert len(found) <= APPROVAL
 
 
 def test_a_short_text_is_left_as_it_is_and_a_long_one_ends_in_dots():
-    assert release.plain("a  b\nc", 5) == "a b c"
-    assert release.plain("abcdef", 5) == "ab..."
-    assert release.plain("#{#{x}}", 99) == "# {# {x}}"
+    assert release.one_line_ascii("a  b\nc", 5) == "a b c"
+    assert release.one_line_ascii("abcdef", 5) == "ab..."
+    assert release.one_line_ascii("#{#{x}}", 99) == "# {# {x}}"
 
 
 def test_the_shell_of_the_buildspec_reads_variables_whole_and_runs_nothing(config, tmp_path):
     """The commands of prepare.buildspec.yml that follow `scarcegan release prepare`, in a real bash."""
     found = prepared(config, tmp_path / "p", gate={"reason": HOSTILE})
-    release.write(found, tmp_path / "build")
+    release.write_release(found, tmp_path / "build")
     steps = yaml.safe_load((PROJECT / "infra/prepare.buildspec.yml").read_text())["phases"]["build"]["commands"]
     commands = [step for step in steps if "build/variables" in step]
     script = "\n".join([*commands, 'python3 -c "import json, os; print(json.dumps(dict(os.environ)))"'])
@@ -247,7 +249,7 @@ def test_the_shell_of_the_buildspec_reads_variables_whole_and_runs_nothing(confi
 
 
 def test_what_is_written_is_what_cloudformation_takes_as_a_template_configuration(config, tmp_path):
-    written = release.write(prepared(config, tmp_path / "p"), tmp_path / "build")
+    written = release.write_release(prepared(config, tmp_path / "p"), tmp_path / "build")
     assert [path.name for path in written] == ["staging.json", "production.json", "variables"]
     for stage in release.STAGES:
         template = json.loads((tmp_path / "build" / f"{stage}.json").read_text())
@@ -258,7 +260,7 @@ def test_what_is_written_is_what_cloudformation_takes_as_a_template_configuratio
 def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
     package_files(tmp_path / "p")["model/model.json"].write_text("{}")
     with pytest.raises(UserError, match="names no classes"):
-        release.prepare(config, package(), tmp_path / "p", None, AROUND)
+        release.release_of_package(config, package(), tmp_path / "p", None, AROUND)
 
 
 # -- in AWS ---------------------------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
 
 def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(session, registry, config):
     registry.approve(3)
-    gathered = release.gather(door(session), registry, config, PROJECT, "newest", "r1")
+    gathered = release.prepare_release(door(session), registry, config, PROJECT, "newest", "r1")
     found = gathered.stages["production"]["Parameters"]
     assert found["ModelPackageArn"].endswith(":model-package/risky-players/3")
     assert (found["KmsKeyArn"], found["TopicArn"]) == (KEY, TOPIC)
@@ -280,27 +282,27 @@ def test_without_a_toolchain_the_next_move_is_said_in_moto(session, registry, co
     registry.approve(3)
     put(session, "key", KEY)
     with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain creates it"):
-        release.gather(door_to_aws.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
+        release.prepare_release(door_to_aws.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
 
 
 def test_only_what_production_serves_becomes_the_champion_in_moto(session, registry):
     for version in (2, 3):
         registry.approve(version)
     with pytest.raises(UserError, match="production serves version none, not 3"):
-        release.promote(door(session), registry, 3)
+        release.promote_served_version(door(session), registry, 3)
     put(session, "production/version", "2")
     with pytest.raises(UserError, match="production serves version 2, not 3, so the champion stays"):
-        release.promote(door(session), registry, 3)
+        release.promote_served_version(door(session), registry, 3)
     put(session, "production/version", "3")
-    release.promote(door(session), registry, 3, dry_run=True)
+    release.promote_served_version(door(session), registry, 3, dry_run=True)
     assert registry.champion() is None
-    release.promote(door(session), registry, 3)
+    release.promote_served_version(door(session), registry, 3)
     assert registry.champion().version == 3
 
 
 def test_rolling_back_starts_the_deploy_pipeline_with_that_version_stubbed(registry):
     registry.approve(2)
-    request = release.roll_back(registry, NAMES, 2)
+    request = release.rollback_request(registry, NAMES, 2)
     codepipeline = client("codepipeline")
     with Stubber(codepipeline) as stub:
         variables = [{"name": "VERSION", "value": "2"}]
@@ -321,7 +323,7 @@ def test_without_a_deploy_pipeline_the_next_move_is_said_stubbed():
 
 def test_the_toolchain_calls_the_pipeline_and_its_variable_as_a_roll_back_does(registry):
     registry.approve(2)
-    request = release.roll_back(registry, NAMES, 2)
+    request = release.rollback_request(registry, NAMES, 2)
     given = {"SageMakerProjectName": NAMES.project, "Repository": "r", "ModelPackageGroupName": "g"}
     pipelines = Toolchain(given).of_type("AWS::CodePipeline::Pipeline").values()
     [variables] = [it["Variables"] for it in pipelines if it["Name"] == request["name"]]
@@ -382,8 +384,8 @@ WANTED = {"EndpointName": "risky-staging", "EndpointConfigName": "new", "Version
 @pytest.fixture
 def staged(session, registry, monkeypatch):
     """Staging serves version 3; called with "old", it was rolled back behind CloudFormation's back."""
-    monkeypatch.setattr(smoke, "endpoint", lambda *_: image)
-    monkeypatch.setattr(smoke, "outputs", lambda *_: WANTED)
+    monkeypatch.setattr(smoke, "sender_to_stage", lambda *_: image)
+    monkeypatch.setattr(smoke, "stack_outputs", lambda *_: WANTED)
     registry.approve(3)
     put(session, "staging/version", "3")
     put(session, "staging/endpoint", "risky-staging")

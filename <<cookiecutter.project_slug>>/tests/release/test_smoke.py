@@ -53,7 +53,7 @@ def served(package) -> Iterator[str]:
 
 
 def test_a_good_endpoint_passes(served, package):
-    assert smoke.smoke(smoke.server(served), smoke.sample_of(package)) == [
+    assert smoke.run_smoke_test(smoke.sender_to_url(served), smoke.sample_of(package)) == [
         "3 users answered as JSON rows, JSON columns and CSV, alike each time; missing values are taken",
         "the typical user is risky, rarity 0.622",
         "a word for rows is refused with 400",
@@ -68,12 +68,12 @@ def test_the_typical_the_least_and_the_largest_user_are_asked_about(package):
 def test_an_endpoint_with_another_models_features_fails(served):
     other = Sample(FEATURES[:2], CLASSES, tuple(row[:2] for row in ROWS))
     with pytest.raises(UserError, match=r"JSON rows: answered with 400 .*the model has 3 features"):
-        smoke.smoke(smoke.server(served), other)
+        smoke.run_smoke_test(smoke.sender_to_url(served), other)
 
 
 def test_an_endpoint_with_another_models_classes_fails(served):
     with pytest.raises(UserError, match="3 probabilities for 2 classes"):
-        smoke.smoke(smoke.server(served), Sample(FEATURES, CLASSES[1:], ROWS))
+        smoke.run_smoke_test(smoke.sender_to_url(served), Sample(FEATURES, CLASSES[1:], ROWS))
 
 
 def test_the_verb_asks_a_server(served, package, tmp_path):
@@ -87,27 +87,27 @@ def test_the_verb_asks_a_server(served, package, tmp_path):
 @pytest.mark.parametrize(("url", "words"), [("http://127.0.0.1:1", "does not answer"), ("file:///etc", "is no URL")])
 def test_a_server_that_is_not_there_is_said(url, words):
     with pytest.raises(UserError, match=words):
-        smoke.smoke(smoke.server(url), SAMPLE)
+        smoke.run_smoke_test(smoke.sender_to_url(url), SAMPLE)
 
 
 # -- against the image's own answers --------------------------------------------------------------------------------
 
 
 def test_the_images_answers_pass():
-    assert smoke.smoke(image, SAMPLE)[1] == "the typical user is risky, rarity 0.924"
+    assert smoke.run_smoke_test(image, SAMPLE)[1] == "the typical user is risky, rarity 0.924"
 
 
 def test_nothing_is_sent_that_the_image_cannot_take():
     """Its front compares content types letter by letter, and puts a CSV line into JSON as it is."""
     sent = []
-    smoke.smoke(lambda body, kind: (sent.append((body, kind)), image(body, kind))[1], SAMPLE)
+    smoke.run_smoke_test(lambda body, kind: (sent.append((body, kind)), image(body, kind))[1], SAMPLE)
     assert {kind for _, kind in sent} == {"application/json", "text/csv"}
     [csv] = [body for body, kind in sent if kind == CSV]
     rows = [json.loads(f"[{line}]") for line in csv.strip().split("\n")]
     assert rows == [list(row) for row in ROWS]
 
 
-def spoiled(change: Callable[[dict], object]) -> smoke.Ask:
+def spoiled(change: Callable[[dict], object]) -> smoke.Send:
     """An image that answers the first row otherwise."""
 
     def ask(body: str, kind: str) -> tuple[int, str]:
@@ -137,10 +137,10 @@ def spoiled(change: Callable[[dict], object]) -> smoke.Ask:
 )
 def test_an_answer_that_is_not_the_models_fails(change, words):
     with pytest.raises(UserError, match=words):
-        smoke.smoke(spoiled(change), SAMPLE)
+        smoke.run_smoke_test(spoiled(change), SAMPLE)
 
 
-def answering(when: Callable[[str, str], bool], status: int, said: str) -> smoke.Ask:
+def answering(when: Callable[[str, str], bool], status: int, said: str) -> smoke.Send:
     """The image, but for some questions."""
     return lambda body, kind: (status, said) if when(body, kind) else image(body, kind)
 
@@ -164,7 +164,7 @@ OTHER = json.dumps({"predictions": [{"label": 0, "rarity": 0.1, "unknown": 0.0, 
 )
 def test_an_endpoint_that_answers_badly_fails(ask, words):
     with pytest.raises(UserError, match=words):
-        smoke.smoke(ask, SAMPLE)
+        smoke.run_smoke_test(ask, SAMPLE)
 
 
 # -- in AWS ---------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_the_endpoint_of_a_stage_is_asked_stubbed():
     with Stubber(runtime) as stub:
         answer = {"Body": StreamingBody(io.BytesIO("é".encode()), 2), "ContentType": JSON}
         stub.add_response("invoke_endpoint", answer, asked)
-        assert smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON) == (200, "é")
+        assert smoke.sender_to_stage(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON) == (200, "é")
 
 
 def test_what_the_container_refuses_comes_with_its_own_status_stubbed():
@@ -189,7 +189,7 @@ def test_what_the_container_refuses_comes_with_its_own_status_stubbed():
             http_status_code=424,
             modeled_fields={"OriginalStatusCode": 400, "OriginalMessage": "no rows", "LogStreamArn": "arn"},
         )
-        assert smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON) == (400, "no rows")
+        assert smoke.sender_to_stage(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON) == (400, "no rows")
 
 
 @pytest.mark.parametrize(("code", "status"), [("ServiceUnavailable", 503), ("ModelNotReadyException", 429)])
@@ -198,7 +198,7 @@ def test_an_endpoint_that_cannot_answer_fails_the_smoke_test_stubbed(code, statu
     with Stubber(runtime) as stub:
         stub.add_client_error("invoke_endpoint", code, "not now", http_status_code=status)
         with pytest.raises(UserError, match=rf"JSON rows: answered with {status} \('not now'\), expected 200"):
-            smoke.smoke(smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging"), SAMPLE)
+            smoke.run_smoke_test(smoke.sender_to_stage(stubbed(sagemaker_runtime=runtime), "staging"), SAMPLE)
 
 
 def test_a_role_that_may_not_ask_is_no_fault_of_the_endpoint_stubbed():
@@ -206,7 +206,7 @@ def test_a_role_that_may_not_ask_is_no_fault_of_the_endpoint_stubbed():
     with Stubber(runtime) as stub:
         stub.add_client_error("invoke_endpoint", "AccessDeniedException", http_status_code=403)
         with pytest.raises(ClientError, match="AccessDenied"):
-            smoke.endpoint(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON)
+            smoke.sender_to_stage(stubbed(sagemaker_runtime=runtime), "staging")("[]", JSON)
 
 
 STACK = {
@@ -229,7 +229,7 @@ def verified(config: str = "config-new", state: str = "InService", version: int 
     with Stubber(sagemaker) as stub, Stubber(cloudformation) as stacks:
         stacks.add_response("describe_stacks", {"Stacks": [STACK]}, {"StackName": "risky-production"})
         stub.add_response("describe_endpoint", found, {"EndpointName": ANY})
-        return smoke.verify(stubbed(sagemaker=sagemaker, cloudformation=cloudformation), "production", version)
+        return smoke.verify_stage(stubbed(sagemaker=sagemaker, cloudformation=cloudformation), "production", version)
 
 
 def test_an_endpoint_that_runs_the_wanted_config_is_verified_stubbed():
@@ -252,12 +252,12 @@ def test_an_endpoint_that_somebody_has_deleted_is_said_stubbed():
     sagemaker = client("sagemaker")
     with Stubber(sagemaker) as stub:
         stub.add_client_error("describe_endpoint", "ValidationException", 'Could not find endpoint "risky-staging".')
-        with pytest.raises(UserError, match="endpoint risky-staging is gone"):
-            smoke.describe(stubbed(sagemaker=sagemaker), "risky-staging")
+        with pytest.raises(UserError, match="endpoint risky-staging was deleted"):
+            smoke.describe_endpoint(stubbed(sagemaker=sagemaker), "risky-staging")
 
 
 def test_another_release_that_came_between_fails_stubbed():
-    with pytest.raises(UserError, match="production is of version 5, not 4: another release came between"):
+    with pytest.raises(UserError, match="the stack of production is for version 5, not 4: another release"):
         verified(version=4)
 
 
@@ -276,4 +276,4 @@ def test_a_stage_without_a_stack_fails_stubbed(answer, words):
         else:
             stub.add_response("describe_stacks", {"Stacks": [answer]})
         with pytest.raises(UserError, match=words):
-            smoke.verify(stubbed(cloudformation=cloudformation), "staging")
+            smoke.verify_stage(stubbed(cloudformation=cloudformation), "staging")

@@ -56,7 +56,7 @@ def release_command(
     from scarcegan.release import release as releasing
 
     with aws_and_registry(context) as (aws, registry):
-        request = releasing.roll_back(registry, aws.names, rollback)
+        request = releasing.rollback_request(registry, aws.names, rollback)
         execution = "" if dry_run else releasing.start_deploy(aws, request)
     outcome = "would be started" if dry_run else f"has started, execution {execution}"
     lines = [f"{request['name']} {outcome}: version {rollback} goes to staging, then waits for your approval"]
@@ -75,13 +75,13 @@ def prepare_command(
     project = workspace(context)
     with aws_and_registry(context) as (aws, registry):
         if dry_run:
-            package = releasing.choose(registry, version)
+            package = releasing.approved_package(registry, version)
             print(f"version {package.version} ({package.definition}) would be released")
             return
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         project_id = os.environ.get("SAGEMAKER_PROJECT_ID", "")
-        prepared = releasing.gather(aws, registry, project.config, project.root, version, moment, project_id)
-    written = releasing.write(prepared, project.root / "build")
+        prepared = releasing.prepare_release(aws, registry, project.config, project.root, version, moment, project_id)
+    written = releasing.write_release(prepared, project.root / "build")
     for name, value in prepared.variables.items():
         print(f"{name}={value}")
     print(f"wrote {', '.join(project.show(path) for path in written)}", file=sys.stderr)
@@ -103,7 +103,7 @@ def smoke_command(
     if url:
         project = workspace(context)
         folder = project.path(package) if package else project.exported(project.package(None))
-        lines = smoking.smoke(smoking.server(url), smoking.sample_of(folder))
+        lines = smoking.run_smoke_test(smoking.sender_to_url(url), smoking.sample_of(folder))
     else:
         lines = smoke_stage(context, stage, version)
     print("\n".join(lines))
@@ -122,9 +122,9 @@ def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list
     if stage not in releasing.STAGES:
         raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
     with aws_and_registry(context) as (aws, registry), tempfile.TemporaryDirectory() as scratch:
-        wanted = smoking.verify(aws, stage, version)
+        wanted = smoking.verify_stage(aws, stage, version)
         folder = registry.export(int(wanted["Version"]), Path(scratch) / "package")
-        lines = smoking.smoke(smoking.endpoint(aws, stage), smoking.sample_of(folder))
+        lines = smoking.run_smoke_test(smoking.sender_to_stage(aws, stage), smoking.sample_of(folder))
     return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as expected", *lines]
 
 
@@ -139,7 +139,7 @@ def promote_command(
     from scarcegan.release import release as releasing
 
     with aws_and_registry(context) as (aws, registry):
-        package = releasing.promote(aws, registry, version, dry_run)
+        package = releasing.promote_served_version(aws, registry, version, dry_run)
     verb = "would be" if dry_run else "is"
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) {verb} the champion"])
 
@@ -150,5 +150,5 @@ def release_status_command(context: typer.Context, as_json: AsJson = False) -> N
     from scarcegan.release import release as releasing
 
     with aws_and_registry(context) as (aws, _):
-        found = releasing.status(aws)
+        found = releasing.stage_statuses(aws)
     emit(found, as_json, table_lines(found, ("stage", "version", "endpoint", "state")))

@@ -1,4 +1,4 @@
-"""Band: which shares of flagged rows are as evaluated, so that no alarm rolls a release back for them."""
+"""Range of the share of flagged rows that is normal for a model; outside it, an alarm rolls the release back."""
 
 import math
 from collections.abc import Mapping
@@ -7,52 +7,66 @@ from typing import Any
 
 from scarcegan.errors import UserError
 
-AGAIN = "Register the model again: scarcegan start."
-WIDER = 2.0  # how much more, or less, than in the evaluation the flagged share may be
-SIGMAS = 3.0  # what chance may add to that in the fewest rows that are judged
+REGISTER_AGAIN = "Register the model again: scarcegan start."
+FACTOR = 2.0  # the share may be this many times larger or smaller than in the evaluation
+SIGMAS = 3.0  # standard deviations of chance that are added, for the smallest number of rows the alarm looks at
 
 
 @dataclass(frozen=True)
 class Band:
-    """Shares of flagged rows that no release is rolled back for. used: whose share it was made of, in words."""
+    """The range of shares of flagged rows for which a release is not rolled back.
+
+    - low, high: the ends of the range, each from 0 to 1.
+    - used: a text for people that says from which test users the range was calculated.
+    """
 
     low: float
     high: float
     used: str
 
 
-def band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band:
-    """The band around the share of test users that the model flagged. minimum_rows: the fewest that are judged.
+def flagged_share_band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band:
+    """Return the range that the share of flagged rows of an endpoint may have, from a model's evaluation.json.
 
-    Whom an endpoint is asked about is nearest to the test users whom nobody has labelled: labelled ones were often
-    looked at because something was odd. But the split draws both alike from the user base, so that all of them
-    together are a fair guess too; the band holds the 95 % intervals (Wilson) of both. A table without unlabelled users
-    leaves the labelled ones, who may hold far more of the rare class than traffic does. Traffic is never quite the
-    test split: the ends are doubled and halved, and three standard deviations of chance are added.
+    Unlabelled test users resemble the requests of an endpoint most, because labelled ones were often examined for a
+    reason; all test users together are a second estimate. The range covers the 95 % Wilson intervals of both. It is
+    then widened, because requests differ from the test split: its ends are halved and doubled, and three standard
+    deviations of chance are added. Without unlabelled test users, only the labelled ones are used, of whom far more
+    may belong to the rare class than of the requests.
+
+    - evaluation: the content of evaluation.json.
+    - minimum_rows: the smallest number of rows for which the alarm compares the share.
+
+    Raises UserError when evaluation.json does not say how many users the model flags.
     """
     import numpy as np
 
     from scarcegan.evaluation.metrics import wilson
 
-    shares = flagged(evaluation)
+    shares = flagged_counts(evaluation)
     hits, rows = (np.array(column, float) for column in zip(*shares.values(), strict=True))
     low, high = wilson(hits, rows)
-    ends = float(low.min()) / WIDER, min(1.0, float(high.max()) * WIDER)
+    ends = float(low.min()) / FACTOR, min(1.0, float(high.max()) * FACTOR)
     chance = [SIGMAS * math.sqrt(end * (1 - end) / minimum_rows) for end in ends]
     bottom, top = max(0.0, ends[0] - chance[0]), min(1.0, ends[1] + chance[1])
     used = " and ".join(f"{hit / n:.1%} of {n:,} {whose}" for whose, (hit, n) in shares.items())
     return Band(math.floor(bottom * 1e4) / 1e4, math.ceil(top * 1e4) / 1e4, used)
 
 
-def flagged(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Whose -> (how many flagged, of how many), out of an evaluation.json."""
+def flagged_counts(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return group of test users -> (number that the model flagged, number in the group), from an evaluation.json.
+
+    Raises UserError when evaluation.json lacks these numbers.
+    """
     try:
         rows = evaluation["scarcegan"]["test_rows"]
         matrix = evaluation["binary_classification_metrics"]["confusion_matrix"]
         labelled = matrix["0"]["1"] + matrix["1"]["1"], rows["labelled"]
         share = evaluation["scarcegan"]["share_flagged_unlabelled"]
     except (LookupError, TypeError) as error:
-        raise UserError(f"evaluation.json lacks {error}, so nobody knows how many it should flag. {AGAIN}") from None
+        raise UserError(
+            f"evaluation.json lacks {error}, so the normal share of flagged rows is unknown. {REGISTER_AGAIN}"
+        ) from None
     if not rows["unlabelled"] or share is None:
         return {"labelled test users": labelled}
     unlabelled = round(share * rows["unlabelled"]), rows["unlabelled"]

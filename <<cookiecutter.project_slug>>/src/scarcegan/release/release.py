@@ -1,6 +1,6 @@
-"""Release: an approved model package -> parameters of infra/endpoint.yaml for both stages, promotion, and the way back.
+"""Release an approved model package: parameters of infra/endpoint.yaml for both stages, promotion, and rollback.
 
-What is to be done is built as data first; the verbs print it or do it. Whether an endpoint answers is smoke.py's.
+A release is planned as data first; commands then print it or carry it out. smoke.py tests the endpoint.
 """
 
 import tempfile
@@ -17,31 +17,38 @@ from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.pipeline.config import Config
 from scarcegan.registry.contract import APPROVED, ModelPackage, Registry
-from scarcegan.release.flagged_share import Band, band
+from scarcegan.release.flagged_share import REGISTER_AGAIN, Band, flagged_share_band
 
 if TYPE_CHECKING:
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 STAGES = ("staging", "production")
 NEWEST = "newest"
-DEPLOY = "deploy"  # the CodePipeline, and its variable VERSION
-HEADLINE = ("pr_auc", "recall", "precision")
-SUMMARY_CHARACTERS = 800  # the approval's text has 1,000: https://docs.aws.amazon.com/codepipeline/latest/APIReference/
-AGAIN = "Register the model again: scarcegan start."
+DEPLOY = "deploy"  # the CodePipeline that releases; it takes a variable VERSION
+SUMMARY_METRICS = ("pr_auc", "recall", "precision")
+SUMMARY_CHARACTERS = 800  # CodePipeline's approval text takes 1,000, the rest of it included:
+# https://docs.aws.amazon.com/codepipeline/latest/APIReference/
 
 
 # -- which version --------------------------------------------------------------------------------------------------
 
 
-def choose(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
-    """The package approved last, or version `wanted`; UserError for an unknown one, or one that is not approved."""
+def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
+    """Return the approved model package to release.
+
+    - wanted: a version number, or "newest" for the package that was approved last.
+
+    Raises UserError for a version that does not exist or is not approved, or when no package is approved.
+    """
     if wanted == NEWEST:
         approved = [package for package in registry.packages() if package.status == APPROVED]
         if not approved:
             raise UserError("no model is approved, so nothing is released. Type: scarcegan approve VERSION --cloud")
         return max(approved, key=lambda package: (package.decided_at or package.created, package.version))
     if not (wanted.isascii() and wanted.isdigit()):
-        raise UserError(f"'{plain(wanted, 40)}' is no version. Give a number that 'scarcegan models --cloud' lists.")
+        raise UserError(
+            f"'{one_line_ascii(wanted, 40)}' is no version. Give a number that 'scarcegan models --cloud' lists."
+        )
     package = registry.package(int(wanted))
     if package.status != APPROVED:
         raise UserError(
@@ -55,8 +62,11 @@ def choose(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A release as data. stages: stage -> CloudFormation TemplateConfiguration; variables: what CodePipeline is told.
+class PreparedRelease:
+    """A release, ready to be written into files.
+
+    - stages: staging, production -> CloudFormation's TemplateConfiguration (Parameters, Tags) for infra/endpoint.yaml.
+    - variables: name -> text, for CodePipeline: VERSION, DEFINITION, SUMMARY.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
@@ -66,8 +76,16 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a release needs that neither config.yaml nor the package says. release: another one each time."""
+class ReleaseInputs:
+    """Values of a release that come from AWS or from the build, not from config.yaml or the package.
+
+    - package_arn: ARN of the model package.
+    - key_arn: ARN of the project's KMS key.
+    - topic_arn: ARN of the SNS topic for notifications.
+    - code_key: S3 key of the rare-share function's code.
+    - release: a text that is different for each release, such as its time.
+    - project_id: of the SageMaker project; "" when there is none.
+    """
 
     package_arn: str
     key_arn: str
@@ -77,45 +95,58 @@ class Surroundings:
     project_id: str = ""
 
 
-def prepare(
-    config: Config, package: ModelPackage, folder: Path, champion: ModelPackage | None, around: Surroundings
-) -> Prepared:
-    """The release of a package, exported to `folder`. UserError for a package that says too little."""
-    evaluation = read_json(folder / "evaluation" / "evaluation.json", AGAIN)
-    classes = read_json(folder / "model" / "model.json", AGAIN).get("classes") or []
+def release_of_package(
+    config: Config, package: ModelPackage, folder: Path, champion: ModelPackage | None, inputs: ReleaseInputs
+) -> PreparedRelease:
+    """Plan the release of a model package.
+
+    - package: the package; folder: where its files were exported to.
+    - champion: the package now in production, for the summary; None when there is none.
+    - inputs: values from AWS.
+
+    Raises UserError when a file of the package is missing or lacks the classes or the number of flagged users.
+    """
+    evaluation = read_json(folder / "evaluation" / "evaluation.json", REGISTER_AGAIN)
+    classes = read_json(folder / "model" / "model.json", REGISTER_AGAIN).get("classes") or []
     if len(classes) < 2:
-        raise UserError(f"version {package.version}: model.json names no classes. {AGAIN}")
-    width = band(evaluation, config.monitor.minimum_rows)
+        raise UserError(f"version {package.version}: model.json names no classes. {REGISTER_AGAIN}")
+    width = flagged_share_band(evaluation, config.monitor.minimum_rows)
     shared = {
         "SageMakerProjectName": config.project.name,
-        "ModelPackageArn": around.package_arn,
+        "ModelPackageArn": inputs.package_arn,
         "Version": package.version,
-        "Release": around.release,
-        "KmsKeyArn": around.key_arn,
-        "TopicArn": around.topic_arn,
+        "Release": inputs.release,
+        "KmsKeyArn": inputs.key_arn,
+        "TopicArn": inputs.topic_arn,
         "RareLabel": len(classes) - 1,
         "LowestRareShare": width.low,
         "HighestRareShare": width.high,
         "MinimumRows": config.monitor.minimum_rows,
-        "RareShareCodeKey": around.code_key,
+        "RareShareCodeKey": inputs.code_key,
         "Subnets": ",".join(config.cloud.subnets),
         "SecurityGroups": ",".join(config.cloud.security_groups),
     }
-    tags = project_tags(config, around.project_id)
+    tags = project_tags(config, inputs.project_id)
     stages = {
-        stage: {"Parameters": as_text(shared | {"Stage": stage} | served(config, stage)), "Tags": tags}
+        stage: {
+            "Parameters": parameter_texts(shared | {"Stage": stage} | stage_parameters(config, stage)),
+            "Tags": tags,
+        }
         for stage in STAGES
     }
     variables = {
         "VERSION": str(package.version),
-        "DEFINITION": plain(package.definition, 63),
-        "SUMMARY": summary(package, champion, evaluation, width),
+        "DEFINITION": one_line_ascii(package.definition, 63),
+        "SUMMARY": approval_summary(package, champion, evaluation, width),
     }
-    return Prepared(stages, variables)
+    return PreparedRelease(stages, variables)
 
 
-def served(config: Config, stage: str) -> dict[str, Any]:
-    """Machines and traffic of a stage. Staging has one instance, so that traffic cannot move in steps there."""
+def stage_parameters(config: Config, stage: str) -> dict[str, Any]:
+    """Return the parameters of infra/endpoint.yaml that differ by stage: instances, traffic shifting, data capture.
+
+    Staging has one instance, so its traffic moves all at once. stage: staging or production.
+    """
     it, production = config.cloud.endpoint, stage == "production"
     return {
         "InstanceType": it.instance,
@@ -131,57 +162,77 @@ def served(config: Config, stage: str) -> dict[str, Any]:
     }
 
 
-def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """CloudFormation takes every parameter as text."""
+def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return parameters with values as text, in name order, as CloudFormation takes them: True becomes "true"."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in sorted(parameters.items())
     }
 
 
-def summary(package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band) -> str:
-    """What the person reads who lets it into production: model, figures, difference to the champion, the gate."""
+def approval_summary(
+    package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band
+) -> str:
+    """Return the text for the person who approves the release to production: one line of at most 800 ASCII characters.
+
+    It gives the model, its metrics, the normal share of flagged rows, the difference to the champion, and the gate's
+    reason.
+
+    - evaluation: the content of evaluation.json.
+    - width: the normal range of the share of flagged rows.
+    """
     ours = evaluation["scarcegan"]
-    figures = ", ".join(figure(name, ours.get("metrics", {}).get(name)) for name in HEADLINE)
+    figures = ", ".join(metric_text(name, ours.get("metrics", {}).get(name)) for name in SUMMARY_METRICS)
     words = [
         f"Version {package.version} ({package.definition}): {figures}"
         f" on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
-        against(package, champion),
+        champion_comparison(package, champion),
         str(package.gate.get("reason") or ""),
     ]
-    return plain(" ".join(word for word in words if word), SUMMARY_CHARACTERS)
+    return one_line_ascii(" ".join(word for word in words if word), SUMMARY_CHARACTERS)
 
 
-def figure(name: str, entry: Any) -> str:
-    """`pr_auc 0.53 (0.44 to 0.61)`."""
+def metric_text(name: str, entry: Any) -> str:
+    """Return a metric with its interval as text, such as "pr_auc 0.530 (0.440 to 0.610)".
+
+    - entry: value, low and high, as evaluation.json has them; without a value the text is "pr_auc unknown".
+    """
     value, low, high = ((entry or {}).get(end) for end in ("value", "low", "high"))
     if value is None:
         return f"{name} unknown"
     return f"{name} {value:.3f}" + (f" ({low:.3f} to {high:.3f})" if None not in (low, high) else "")
 
 
-def against(package: ModelPackage, champion: ModelPackage | None) -> str:
-    """The difference to the champion; each was measured when it was registered."""
+def champion_comparison(package: ModelPackage, champion: ModelPackage | None) -> str:
+    """Return a sentence with the differences in metrics to the champion, each as measured in its own run."""
     if champion is None:
         return "There is no champion yet."
     if champion.version == package.version:
         return "It is the champion already."
-    both = [name for name in HEADLINE if name in package.metrics and name in champion.metrics]
+    both = [name for name in SUMMARY_METRICS if name in package.metrics and name in champion.metrics]
     gaps = ", ".join(f"{name} {package.metrics[name] - champion.metrics[name]:+.3f}" for name in both)
     words = f"Against the champion, version {champion.version} ({champion.definition}): {gaps or 'nothing in common'}"
     return f"{words}; each on the test users of its own run."
 
 
-def plain(words: str, most: int) -> str:
-    """One line of printable ASCII for CodePipeline and shells: no control characters, quotes, or `#{` of a variable."""
+def one_line_ascii(words: str, most: int) -> str:
+    """Return a text as one line of printable ASCII that is safe in CodePipeline and shells.
+
+    Double quotes become single ones, and "#{", which begins a variable of CodePipeline, becomes "# {".
+
+    - most: characters of the result; a longer text is cut and ends in "...".
+    """
     line = " ".join(words.replace('"', "'").replace("#{", "# {").split()).encode("ascii", "replace").decode()
     line = "".join(character for character in line if character.isprintable())
     return line if len(line) <= most else line[: most - 3].rstrip() + "..."
 
 
-def write(prepared: Prepared, folder: Path) -> list[Path]:
-    """Write <stage>.json, and variables/<NAME> each: a file per variable, so that no shell has to take text apart."""
+def write_release(prepared: PreparedRelease, folder: Path) -> list[Path]:
+    """Write a release below a folder: <stage>.json per stage, and variables/<NAME> per variable. Returns their paths.
+
+    Each variable has its own file, so that the shell of the build need not parse text.
+    """
     for stage, template in prepared.stages.items():
         write_json(folder / f"{stage}.json", template)
     (folder / "variables").mkdir(parents=True, exist_ok=True)
@@ -193,7 +244,7 @@ def write(prepared: Prepared, folder: Path) -> list[Path]:
 # -- in AWS ---------------------------------------------------------------------------------------------------------
 
 
-def gather(
+def prepare_release(
     aws: Aws,
     registry: "SageMakerRegistry",
     config: Config,
@@ -201,24 +252,32 @@ def gather(
     wanted: str,
     release: str,
     project_id: str = "",
-) -> Prepared:
-    """Choose a version and prepare its release; the rare-share function's code is uploaded unless it is there."""
-    package = choose(registry, wanted)
-    around = Surroundings(
+) -> PreparedRelease:
+    """Plan the release of an approved version with what AWS knows, and upload the code of the rare-share function.
+
+    - root: the project's folder.
+    - wanted: a version number, or "newest".
+    - release: a text that is different for each release.
+    - project_id: of the SageMaker project; "" when there is none.
+
+    Raises UserError when the version is not approved, its package is incomplete, or the toolchain is not deployed.
+    """
+    package = approved_package(registry, wanted)
+    inputs = ReleaseInputs(
         package_arn=registry.arn(package.version),
         key_arn=client.require_ssm_parameter(aws, "key"),
         topic_arn=client.require_ssm_parameter(aws, "topic"),
-        code_key=upload_function(aws, root),
+        code_key=upload_rare_share_function(aws, root),
         release=release,
         project_id=project_id,
     )
     with tempfile.TemporaryDirectory() as place:
         folder = registry.export(package.version, Path(place) / "package")
-        return prepare(config, package, folder, registry.champion(), around)
+        return release_of_package(config, package, folder, registry.champion(), inputs)
 
 
-def upload_function(aws: Aws, root: Path) -> str:
-    """Where the rare-share function's code lies in the bucket."""
+def upload_rare_share_function(aws: Aws, root: Path) -> str:
+    """Upload the code of the rare-share function to the project's bucket unless it is there. Returns its key."""
     from scarcegan.sagemaker import bundle, upsert
 
     [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
@@ -226,9 +285,16 @@ def upload_function(aws: Aws, root: Path) -> str:
     return key
 
 
-def promote(aws: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False) -> ModelPackage:
-    """Make the version that production serves the champion. UserError when production serves another one."""
-    package = choose(registry, str(version))
+def promote_served_version(
+    aws: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False
+) -> ModelPackage:
+    """Make a version the champion of the registry. Returns its package.
+
+    - dry_run: check only, change nothing.
+
+    Raises UserError when production serves another version, or the version is not approved.
+    """
+    package = approved_package(registry, str(version))
     served_now = client.find_ssm_parameter(aws, "production/version")
     if served_now != str(version):
         raise UserError(
@@ -238,14 +304,20 @@ def promote(aws: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool
     return package if dry_run else registry.promote(version)
 
 
-def roll_back(registry: Registry, names: Names, version: int) -> dict[str, Any]:
-    """What StartPipelineExecution is asked for, so that the deploy pipeline releases this approved version again."""
-    package = choose(registry, str(version))
+def rollback_request(registry: Registry, names: Names, version: int) -> dict[str, Any]:
+    """Return the arguments of CodePipeline's StartPipelineExecution that release an approved version again.
+
+    Raises UserError when the version does not exist or is not approved.
+    """
+    package = approved_package(registry, str(version))
     return {"name": names.pipeline(DEPLOY), "variables": [{"name": "VERSION", "value": str(package.version)}]}
 
 
 def start_deploy(aws: Aws, request: Mapping[str, Any]) -> str:
-    """Start the deploy pipeline; the id of its execution."""
+    """Start the deploy pipeline. Returns the id of its execution. request: what `rollback_request` returns.
+
+    Raises UserError when the toolchain, which creates that pipeline, is not deployed.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -259,12 +331,16 @@ def start_deploy(aws: Aws, request: Mapping[str, Any]) -> str:
         ) from error
 
 
-def status(aws: Aws) -> list[dict[str, Any]]:
-    """A row per stage: the version it should serve, its endpoint, and whether that runs as its stack wants."""
+def stage_statuses(aws: Aws) -> list[dict[str, Any]]:
+    """Return a row for staging and one for production: stage, version, endpoint, state (see `stage_status`)."""
     return [{"stage": stage, **stage_status(aws, stage)} for stage in STAGES]
 
 
 def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
+    """Return the version that a stage should serve, its endpoint, and its state.
+
+    The state is "in service", "nothing released yet", or a sentence that says what is wrong.
+    """
     from scarcegan.release import smoke
 
     found: dict[str, Any] = {
@@ -273,7 +349,7 @@ def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
     if not found["endpoint"]:
         return {**found, "state": "nothing released yet"}
     try:
-        smoke.verify(aws, stage)
+        smoke.verify_stage(aws, stage)
         return {**found, "state": "in service"}
     except UserError as error:
         return {**found, "state": str(error)}

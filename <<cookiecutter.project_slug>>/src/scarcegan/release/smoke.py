@@ -1,7 +1,7 @@
-"""Smoke test: does an endpoint answer real requests, and does it run the model that was wanted? Changes nothing.
+"""Smoke test: checks that an endpoint answers real requests and runs the model that was released. Changes nothing.
 
-What is sent and accepted is what the TensorFlow Serving image takes and gives without code of its own: rows and
-columns of JSON, CSV without empty cells, an error of 4xx for a bad request.
+Requests and answers have the formats of AWS's TensorFlow Serving image: rows and columns of JSON, CSV without empty
+cells, an HTTP status of 4xx for a bad request.
 https://github.com/aws/sagemaker-tensorflow-serving-container
 """
 
@@ -20,17 +20,22 @@ from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.statistics import typical_row
 
 JSON, CSV = "application/json", "text/csv"
-AGAIN = "Export the package again."
-SECONDS = 60  # a serverless endpoint may have to start first
-STOPPED = "The release stops here; look at the endpoint's log in CloudWatch."
-BUSY = (429, 500, 503, 530)  # what SageMaker says instead of the container
-NEAR = 1e-5  # CSV and JSON of one row give one answer, but for the last digit
-Ask = Callable[[str, str], tuple[int, str]]  # (body, content type) -> (HTTP status, body)
+EXPORT_AGAIN = "Export the package again."
+SECONDS = 60  # to wait for an answer: a serverless endpoint may have to start first
+STOPPED = "The release stops here; read the endpoint's log in CloudWatch."
+UNAVAILABLE = (429, 500, 503, 530)  # HTTP statuses of SageMaker itself, when the container cannot answer
+TOLERANCE = 1e-5  # CSV and JSON of one row may differ in the last digit
+Send = Callable[[str, str], tuple[int, str]]  # sends (body, content type), returns (HTTP status, body)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows to ask about, and what the answers must look like. rows: finite numbers, one per feature."""
+    """Rows to send to an endpoint, and what its answers are checked against.
+
+    - features: names of the model's features.
+    - classes: names of the model's classes; the rare one is last.
+    - rows: finite numbers, one per feature; a row is a user.
+    """
 
     features: tuple[str, ...]
     classes: tuple[str, ...]
@@ -38,11 +43,16 @@ class Sample:
 
 
 def sample_of(package: Path) -> Sample:
-    """The typical, the least and the largest user of a package's baseline. UserError when it is no package."""
-    model = read_json(package / "model" / "model.json", AGAIN)
+    """Return three users made from the baseline of an exported model package: mean, minimum, maximum of each feature.
+
+    - package: the folder of the package.
+
+    Raises UserError when a file of the package is missing, or model.json names no features or classes.
+    """
+    model = read_json(package / "model" / "model.json", EXPORT_AGAIN)
     if not (model.get("features") and model.get("classes")):
-        raise UserError(f"{package / 'model' / 'model.json'}: names no features or classes. {AGAIN}")
-    statistics = {"features": []} | read_json(package / "baseline" / "statistics.json", AGAIN)
+        raise UserError(f"{package / 'model' / 'model.json'}: names no features or classes. {EXPORT_AGAIN}")
+    statistics = {"features": []} | read_json(package / "baseline" / "statistics.json", EXPORT_AGAIN)
     rows = tuple(typical_row(statistics, model["features"], figure) for figure in ("mean", "min", "max"))
     return Sample(tuple(model["features"]), tuple(model["classes"]), rows)
 
@@ -50,33 +60,43 @@ def sample_of(package: Path) -> Sample:
 # -- asking ---------------------------------------------------------------------------------------------------------
 
 
-def endpoint(aws: Aws, stage: str) -> Ask:
-    """Asks a stage's endpoint in AWS. https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html"""
+def sender_to_stage(aws: Aws, stage: str) -> Send:
+    """Return a function that sends requests to the endpoint of a stage in AWS: (body, content type) -> (status, body).
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
+    """
     from botocore.exceptions import ClientError
 
     runtime, name = aws.client("sagemaker-runtime"), aws.names.endpoint(stage)
 
-    def ask(body: str, kind: str) -> tuple[int, str]:
+    def send(body: str, kind: str) -> tuple[int, str]:
         try:
             answer = runtime.invoke_endpoint(EndpointName=name, Body=body.encode(), ContentType=kind, Accept=JSON)
         except ClientError as error:
             found = error.response
-            if found["Error"]["Code"] == "ModelError":  # what the container answered, if not 2xx
+            if found["Error"]["Code"] == "ModelError":  # the container answered with another status than 2xx
                 return int(found.get("OriginalStatusCode", 500)), str(found.get("OriginalMessage", ""))
-            if found["ResponseMetadata"]["HTTPStatusCode"] not in BUSY:
+            if found["ResponseMetadata"]["HTTPStatusCode"] not in UNAVAILABLE:
                 raise
             return found["ResponseMetadata"]["HTTPStatusCode"], found["Error"]["Message"]
         return 200, answer["Body"].read().decode("utf-8")
 
-    return ask
+    return send
 
 
-def server(url: str) -> Ask:
-    """Asks an endpoint on a machine, such as `scarcegan serve`; UserError when nobody listens."""
+def sender_to_url(url: str) -> Send:
+    """Return a function that sends requests to a server, such as `scarcegan serve`.
+
+    The function takes (body, content type) and returns (HTTP status, body).
+
+    - url: such as http://127.0.0.1:8080; requests go to <url>/invocations.
+
+    Raises UserError for text that is not a URL; the function raises UserError when the server does not answer.
+    """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"'{url}' is no URL. Give one such as http://127.0.0.1:8080.")
 
-    def ask(body: str, kind: str) -> tuple[int, str]:
+    def send(body: str, kind: str) -> tuple[int, str]:
         headers = {"Content-Type": kind, "Accept": JSON}
         request = urllib.request.Request(f"{url.rstrip('/')}/invocations", body.encode(), headers)
         try:
@@ -87,30 +107,39 @@ def server(url: str) -> Ask:
         except (OSError, ValueError) as error:
             raise UserError(f"{url} does not answer ({error}). Start it first: scarcegan serve") from error
 
-    return ask
+    return send
 
 
 # -- judging --------------------------------------------------------------------------------------------------------
 
 
-def smoke(ask: Ask, sample: Sample) -> list[str]:
-    """Ask, and say a line for each thing seen. UserError for the first answer that is not as it must be."""
+def run_smoke_test(send: Send, sample: Sample) -> list[str]:
+    """Send good and bad requests to an endpoint and check its answers. Returns a line of text per finding.
+
+    - send: sends one request; see `sender_to_stage` and `sender_to_url`.
+    - sample: the rows to send.
+
+    Raises UserError for the first answer that is wrong.
+    """
     rows = [list(row) for row in sample.rows]
     as_rows, as_columns = json.dumps({"instances": rows}), json.dumps({"inputs": rows})
     as_csv = "".join(",".join(map(repr, row)) + "\n" for row in rows)
     typical, *more = rows[0]
     missing = json.dumps({"instances": [[typical, *(math.nan for _ in more)]]})
 
-    first = answers(ask, "JSON rows", as_rows, sample)
+    first = answers(send, "JSON rows", as_rows, sample)
     alike = {
-        "JSON columns": answers(ask, "JSON columns", as_columns, sample, key="outputs"),
-        "CSV": answers(ask, "CSV", as_csv, sample, CSV),
+        "JSON columns": answers(send, "JSON columns", as_columns, sample, key="outputs"),
+        "CSV": answers(send, "CSV", as_csv, sample, CSV),
     }
-    answers(ask, "a row with missing values", missing, sample, rows=1)
-    refused = [refusal(ask, "a word for rows", '{"instances": "rows"}'), refusal(ask, "half a request", as_rows[:-2])]
-    alike["the same request a second time"] = answers(ask, "the same request a second time", as_rows, sample)
+    answers(send, "a row with missing values", missing, sample, rows=1)
+    refused = [
+        require_refusal(send, "a word for rows", '{"instances": "rows"}'),
+        require_refusal(send, "half a request", as_rows[:-2]),
+    ]
+    alike["the same request a second time"] = answers(send, "the same request a second time", as_rows, sample)
     for words, found in alike.items():
-        if not same(first, found):
+        if not same_answers(first, found):
             raise UserError(f"{words}: another answer than to JSON rows of the same users. {STOPPED}")
     name = (*sample.classes, "unknown")[first[0]["label"]]
     return [
@@ -121,7 +150,7 @@ def smoke(ask: Ask, sample: Sample) -> list[str]:
 
 
 def answers(
-    ask: Ask,
+    send: Send,
     words: str,
     body: str,
     sample: Sample,
@@ -129,14 +158,22 @@ def answers(
     key: str = "predictions",
     rows: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The answer to a good request, a mapping per row (all of the sample's, or `rows`); UserError for any other."""
-    status, said = ask(body, kind)
+    """Send a good request and return its answer: a mapping per row, with label, rarity, probabilities and unknown.
+
+    - words: names the request in errors.
+    - kind: content type of the body.
+    - key: of the answer that holds the rows, "predictions", or the columns, "outputs".
+    - rows: number of rows that were sent; None: as many as the sample has.
+
+    Raises UserError when the status is not 200 or the answer is not one of this model.
+    """
+    status, said = send(body, kind)
     if status != 200:
         raise UserError(f"{words}: answered with {status} ({said[:200]!r}), expected 200. {STOPPED}")
     try:
         answer = json.loads(said)[key]
         found = by_row(answer) if key == "outputs" else answer
-        fault = next((fault for fault in (fault_of(row, sample) for row in found) if fault), "")
+        fault = next((fault for fault in (answer_problem(row, sample) for row in found) if fault), "")
         if len(found) != (rows or len(sample.rows)):
             fault = f"{len(found)} rows answered"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -147,18 +184,18 @@ def answers(
 
 
 def by_row(outputs: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """TensorFlow Serving's columns as rows."""
+    """Turn an answer in columns (name -> a value per row) into rows (a mapping per row)."""
     return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
 
 
-def fault_of(row: Mapping[str, Any], sample: Sample) -> str:
-    """What is wrong with one row's answer, or ""."""
+def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
+    """Return what is wrong with the answer for one row, or "" when it is right."""
     k = len(sample.classes)
     if len(row["probabilities"]) != k:
         return f"{len(row['probabilities'])} probabilities for {k} classes"
     shares: dict[Any, float] = {name: row[name] for name in ("rarity", "unknown")}
     shares |= dict(enumerate(row["probabilities"]))
-    wrong = [name for name, value in shares.items() if not 0 <= value <= 1 + NEAR]
+    wrong = [name for name, value in shares.items() if not 0 <= value <= 1 + TOLERANCE]
     if wrong:
         return f"{wrong[0]} is {shares[wrong[0]]}, outside 0 to 1"
     if type(row["label"]) is not int or not 0 <= row["label"] <= k:
@@ -166,17 +203,22 @@ def fault_of(row: Mapping[str, Any], sample: Sample) -> str:
     return ""
 
 
-def same(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two answers agree, but for the last digit."""
+def same_answers(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two answers have the same labels, and rarities that differ in the last digit at most."""
     return all(
-        a["label"] == b["label"] and math.isclose(a["rarity"], b["rarity"], rel_tol=NEAR, abs_tol=NEAR)
+        a["label"] == b["label"] and math.isclose(a["rarity"], b["rarity"], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
         for a, b in zip(these, those, strict=True)
     )
 
 
-def refusal(ask: Ask, words: str, body: str) -> str:
-    """A line for a bad request that was refused as one; UserError when it was answered, or broke the server."""
-    status, answer = ask(body, JSON)
+def require_refusal(send: Send, words: str, body: str) -> str:
+    """Send a bad request, which the endpoint must refuse with an HTTP status of 4xx. Returns a line that says so.
+
+    - words: names the request.
+
+    Raises UserError for another status.
+    """
+    status, answer = send(body, JSON)
     if not 400 <= status < 500:
         raise UserError(f"{words}: answered with {status} ({answer[:200]!r}), expected 4xx. {STOPPED}")
     return f"{words} is refused with {status}"
@@ -185,45 +227,63 @@ def refusal(ask: Ask, words: str, body: str) -> str:
 # -- is it the wanted one? ------------------------------------------------------------------------------------------
 
 
-def verify(aws: Aws, stage: str, version: int | None = None) -> dict[str, str]:
-    """The outputs of a stage's stack, once its endpoint is seen to run the config they name. UserError otherwise.
+def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, str]:
+    """Check that the endpoint of a stage runs what its CloudFormation stack wants. Returns the outputs of the stack.
 
-    version: which the stack must be of.
+    CloudFormation can report success although SageMaker has rolled the endpoint back because of an alarm.
 
-    CloudFormation can report success after SageMaker has rolled the endpoint back because an alarm rang.
+    - stage: staging or production.
+    - version: of the model that the stage must serve; None accepts any.
+
+    Raises UserError when there is no stack or endpoint, the stack is for another version, or the endpoint is not in
+    service or was rolled back.
     """
-    wanted = outputs(aws, stage)
+    wanted = stack_outputs(aws, stage)
     if version is not None and wanted["Version"] != str(version):
-        raise UserError(f"{stage} is of version {wanted['Version']}, not {version}: another release came between.")
-    found = describe(aws, wanted["EndpointName"])
+        raise UserError(
+            f"the stack of {stage} is for version {wanted['Version']}, not {version}: another release has replaced it. "
+            f"To release {version} again, type: scarcegan release --rollback {version}"
+        )
+    found = describe_endpoint(aws, wanted["EndpointName"])
     name, state, runs = wanted["EndpointName"], found["EndpointStatus"], found["EndpointConfigName"]
     if state != "InService":
         reason = f" ({found['FailureReason']})" if found.get("FailureReason") else ""
-        raise UserError(f"endpoint {name} is {state}{reason}, not InService. Look at its events in SageMaker.")
+        raise UserError(f"endpoint {name} is {state}{reason}, not InService. Read its events in SageMaker.")
     if runs != wanted["EndpointConfigName"]:
         raise UserError(
             f"endpoint {name} was rolled back: it runs {runs}, wanted was {wanted['EndpointConfigName']} with version "
-            f"{wanted['Version']}. Look which alarm {aws.names.stack(stage)}-… rang in CloudWatch, then release again."
+            f"{wanted['Version']}. See in CloudWatch which alarm {aws.names.stack(stage)}-… went off, then release "
+            "again."
         )
     return wanted
 
 
-def describe(aws: Aws, name: str) -> dict[str, Any]:
-    """SageMaker's description of an endpoint. Raises UserError when somebody has deleted it."""
+def describe_endpoint(aws: Aws, name: str) -> dict[str, Any]:
+    """Return SageMaker's description of an endpoint.
+
+    Raises UserError when the endpoint does not exist.
+    """
     found = none_if_missing(lambda: aws.client("sagemaker").describe_endpoint(EndpointName=name))
     if found is None:
-        raise UserError(f"endpoint {name} is gone, though its stack is there. Delete the stack, then release.")
+        raise UserError(
+            f"endpoint {name} was deleted, but its stack still exists. Delete the stack, then release again."
+        )
     return found
 
 
-def outputs(aws: Aws, stage: str) -> dict[str, str]:
-    """The outputs of a stage's stack; UserError while there is none."""
+def stack_outputs(aws: Aws, stage: str) -> dict[str, str]:
+    """Return the outputs of the CloudFormation stack of a stage: EndpointName, EndpointConfigName, Version, …
+
+    Raises UserError when the stack does not exist or has no endpoint.
+    """
     stack = aws.names.stack(stage)
     answer = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=stack))
     if answer is None:
-        raise UserError(f"there is no stack '{stack}': nothing was released to {stage} yet.")
+        raise UserError(f"there is no stack '{stack}': nothing was released to {stage} yet. Approve a model first.")
     found = answer["Stacks"][0]
     there = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if not {"EndpointName", "EndpointConfigName", "Version"} <= set(there):
-        raise UserError(f"stack '{stack}' is {found['StackStatus']} and has no endpoint. Look at its events.")
+        raise UserError(
+            f"stack '{stack}' is {found['StackStatus']} and has no endpoint. Read its events in CloudFormation."
+        )
     return there

@@ -102,17 +102,17 @@ class Life:
 
     def release(self, version: int) -> None:
         """Prepare, staging, smoke test, production, promotion: the deploy pipeline's stages."""
-        prepared = release.gather(
+        prepared = release.prepare_release(
             self.it.door, self.registry, self.config, self.it.place.root, str(version), release=f"r{version}"
         )
         stacks = {stage: Stack("endpoint.yaml", about["Parameters"]) for stage, about in prepared.stages.items()}
         self.say("prepare", prepared.variables["SUMMARY"])
         self.it.publish(stacks["staging"])
         with tempfile.TemporaryDirectory() as folder, served(self.served_by(version, Path(folder))) as url:
-            said = smoke.smoke(smoke.server(url), smoke.sample_of(Path(folder) / "package"))
+            said = smoke.run_smoke_test(smoke.sender_to_url(url), smoke.sample_of(Path(folder) / "package"))
         self.say("smoke", "; ".join(said))
         self.it.publish(stacks["production"])
-        promoted = release.promote(self.it.door, self.registry, version)
+        promoted = release.promote_served_version(self.it.door, self.registry, version)
         self.say("promote", f"version {promoted.version} ({promoted.definition}) is the champion")
 
     def score(self) -> None:
@@ -123,7 +123,7 @@ class Life:
         self.say("score", f"{summary['users']:,} users scored by the champion, {flagged}")
 
     def roll_back(self, version: int) -> None:
-        request = release.roll_back(self.registry, self.it.names, version)
+        request = release.rollback_request(self.registry, self.it.names, version)
         (variable,) = request["variables"]
         self.say("roll back", f"{request['name']} is started with {variable['name']}={variable['value']}")
         self.release(int(variable["value"]))

@@ -68,10 +68,7 @@ def code_bundle(root: Path) -> Bundle:
 
 
 def job_files(source: Path) -> dict[str, Path]:
-    """Return the files that a job may read: path below `source` -> file.
-
-    These are the files of all steps that run as jobs, of job.py, and of what they import.
-    """
+    """Return path below `source` -> file for job.py, all steps that run as jobs, and whatever they import."""
     steps = sorted(path.stem for path in (source / "scarcegan/steps").glob("[!_]*.py"))
     modules = [f"scarcegan.steps.{step}" for step in steps if step not in PACKAGE_FUNCTIONS] + [
         "scarcegan.sagemaker.job"
@@ -127,10 +124,7 @@ def tar_gz(contents: Mapping[str, bytes]) -> bytes:
 
 
 def zipped(contents: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of a zip of files. contents: path in the zip -> content.
-
-    All files have the same time, so equal files give equal bytes, and everybody may read them, as Lambda requires.
-    """
+    """Return the bytes of a zip for Lambda, the same for equal files. contents: path in the zip -> content."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in sorted(contents.items()):
@@ -142,10 +136,7 @@ def zipped(contents: Mapping[str, bytes]) -> bytes:
 
 
 def wheel_command(requirements: Path, folder: Path) -> list[str]:
-    """Return the pip command that downloads the wheels of a list of requirements into a folder.
-
-    pip takes wheels for the Python of the job's image only, checks them against the hashes of the list, builds nothing.
-    """
+    """Return the pip command that downloads wheels for the Python of the jobs' image, checked against their hashes."""
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     target = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp", *platforms]

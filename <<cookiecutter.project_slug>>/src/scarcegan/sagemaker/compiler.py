@@ -30,51 +30,36 @@ JOB_SCRIPT = "job.sh"
 HOUR = 3600
 SECONDS_TO_RETRY = 60
 LAMBDA_OUTPUTS = ("set_id", "versions", "group")
-SDK_NAMES = {
-    "sagemaker.core.lambda_helper": ("Lambda",),
-    "sagemaker.core.network": ("NetworkConfig",),
-    "sagemaker.core.processing": ("Processor",),
-    "sagemaker.core.shapes": (
-        "CheckpointConfig",
-        "MetricDefinition",
-        "OutputDataConfig",
-        "ProcessingInput",
-        "ProcessingOutput",
-        "ProcessingS3Input",
-        "ProcessingS3Output",
-        "StoppingCondition",
-        "Tag",
-    ),
-    "sagemaker.core.training.configs": ("Compute", "InputData", "Networking"),
-    "sagemaker.core.workflow.conditions": ("ConditionEquals",),
-    "sagemaker.core.workflow.execution_variables": ("ExecutionVariables",),
-    "sagemaker.core.workflow.functions": ("Join", "JsonGet"),
-    "sagemaker.core.workflow.parameters": ("ParameterFloat", "ParameterInteger", "ParameterString"),
-    "sagemaker.core.workflow.pipeline_context": ("PipelineSession",),
-    "sagemaker.core.workflow.properties": ("PropertyFile",),
-    "sagemaker.mlops.workflow.condition_step": ("ConditionStep",),
-    "sagemaker.mlops.workflow.fail_step": ("FailStep",),
-    "sagemaker.mlops.workflow.lambda_step": ("LambdaOutput", "LambdaStep"),
-    "sagemaker.mlops.workflow.pipeline": ("Pipeline",),
-    "sagemaker.mlops.workflow.retry": (
-        "SageMakerJobExceptionTypeEnum",
-        "SageMakerJobStepRetryPolicy",
-        "StepExceptionTypeEnum",
-        "StepRetryPolicy",
-    ),
-    "sagemaker.mlops.workflow.steps": ("CacheConfig", "ProcessingStep", "TrainingStep"),
-    "sagemaker.train": ("ModelTrainer",),
+SDK_NAMES = {  # module of the SDK -> the classes that are used of it
+    "sagemaker.core.lambda_helper": "Lambda",
+    "sagemaker.core.network": "NetworkConfig",
+    "sagemaker.core.processing": "Processor",
+    "sagemaker.core.shapes": """
+        CheckpointConfig MetricDefinition OutputDataConfig ProcessingInput ProcessingOutput ProcessingS3Input
+        ProcessingS3Output StoppingCondition Tag
+    """,
+    "sagemaker.core.training.configs": "Compute InputData Networking",
+    "sagemaker.core.workflow.conditions": "ConditionEquals",
+    "sagemaker.core.workflow.execution_variables": "ExecutionVariables",
+    "sagemaker.core.workflow.functions": "Join JsonGet",
+    "sagemaker.core.workflow.parameters": "ParameterFloat ParameterInteger ParameterString",
+    "sagemaker.core.workflow.pipeline_context": "PipelineSession",
+    "sagemaker.core.workflow.properties": "PropertyFile",
+    "sagemaker.mlops.workflow.condition_step": "ConditionStep",
+    "sagemaker.mlops.workflow.fail_step": "FailStep",
+    "sagemaker.mlops.workflow.lambda_step": "LambdaOutput LambdaStep",
+    "sagemaker.mlops.workflow.pipeline": "Pipeline",
+    "sagemaker.mlops.workflow.retry": """
+        SageMakerJobExceptionTypeEnum SageMakerJobStepRetryPolicy StepExceptionTypeEnum StepRetryPolicy
+    """,
+    "sagemaker.mlops.workflow.steps": "CacheConfig ProcessingStep TrainingStep",
+    "sagemaker.train": "ModelTrainer",
 }
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled SageMaker pipeline.
-
-    - name: in SageMaker, such as rare-players-training.
-    - definition: the JSON text that SageMaker takes.
-    - parameters: name -> pipeline parameter with its default.
-    """
+    """A compiled SageMaker pipeline: its name in SageMaker, its definition as JSON text, and its parameters by name."""
 
     name: str
     definition: str
@@ -163,7 +148,9 @@ def sdk() -> SimpleNamespace:
     The import takes seconds and reads the environment, so it happens inside `isolated_sdk` and only once.
     """
     found = {
-        name: getattr(importlib.import_module(module), name) for module, wanted in SDK_NAMES.items() for name in wanted
+        name: getattr(importlib.import_module(module), name)
+        for module, wanted in SDK_NAMES.items()
+        for name in wanted.split()
     }
     return SimpleNamespace(**found)
 
@@ -303,10 +290,7 @@ class PipelineCompiler:
         return to.TrainingStep(step.name, step_args=arguments, **self.job_step_options(step))
 
     def lambda_step(self, step: Step) -> Any:
-        """Compile a step that calls the register function. It changes the registry, so its result is never cached.
-
-        The event that the function gets has no nested values: SageMaker passes text, numbers and parameters only.
-        """
+        """Compile a step that calls the register function. It changes the registry, so its result is never cached."""
         to = sdk()
         event: dict[str, Any] = {}
         for channel, origin in step.inputs.items():
@@ -326,10 +310,7 @@ class PipelineCompiler:
         )
 
     def condition_step(self, gate: Gate) -> Any:
-        """Compile a gate into a condition: if its field is true, the steps behind it run; if not, the execution fails.
-
-        The failure shows the text in the field `reason`.
-        """
+        """Compile a gate: if its field is true, the steps behind it run; else the execution fails with its `reason`."""
         to = sdk()
         parent, output = gate.on.split(".")
 
@@ -358,10 +339,7 @@ class PipelineCompiler:
         }
 
     def depends_on(self, step: Step) -> list[str] | None:
-        """Return the steps to wait for besides those whose outputs are read; None when there are none.
-
-        Gates are left out: a condition holds back the steps inside it by itself.
-        """
+        """Return the steps, without gates, to wait for besides those whose outputs are read; None if there are none."""
         gates = {gate.name for gate in self.source.steps if isinstance(gate, Gate)}
         return [name for name in step.after if name not in gates] or None
 
@@ -376,9 +354,7 @@ class PipelineCompiler:
     def input_uri(self, origin: str) -> Any:
         """Return a reference to the S3 URI of an input, which SageMaker resolves when the execution runs.
 
-        For a step taken from the cache, that is where its files were written then.
-
-        - origin: a source of the pipeline, such as "telemetry", or an output as "step.output".
+        Outputs of a cached step are read where it wrote them. origin: a source, such as "telemetry", or "step.output".
         """
         if "." not in origin:
             return self.variables[parameters.uri_name(origin)]
@@ -393,11 +369,9 @@ class PipelineCompiler:
         return getattr(self.source.step(origin.split(".")[0]), "kind", "") == "training"
 
     def channel_folder(self, channel: str, origin: str) -> str:
-        """Return the folder in a processing job that holds an input of a step.
+        """Return the folder in a processing job that holds an input of a step. origin: a source, or "step.output".
 
         The outputs of a training step arrive in one archive, so each is a folder inside the channel's folder.
-
-        - origin: a source of the pipeline, or an output as "step.output".
         """
         below = f"/{origin.split('.')[1]}" if "." in origin and self.is_training(origin) else ""
         return f"{job.CONTAINER_ROOT}/processing/input/{channel}{below}"
@@ -457,9 +431,7 @@ class PipelineCompiler:
     def config_with_parameters(self, text: str) -> Any:
         """Return config.yaml as JSON in which keys that are pipeline parameters have the values of the execution.
 
-        Empty values stay as they are: a pipeline parameter cannot be empty, and its "(empty)" is not valid JSON here.
-
-        - text: config.yaml as JSON.
+        Empty values stay: a parameter cannot be empty, and its "(empty)" is no JSON. text: config.yaml as JSON.
         """
         settings = json.loads(text)
         marked: dict[str, list[Any]] = {}
@@ -566,9 +538,7 @@ def property_file(gate: Gate) -> Any:
 
 
 def retry_policies(retries: int) -> list[Any]:
-    """Return retry policies for throttling, faults of SageMaker and missing capacity; a step's own failure is final.
-
-    - retries: how many times to try again; 0 returns none.
+    """Return policies that retry throttling, faults of SageMaker and missing capacity, but not a step's own failure.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
     """

@@ -106,10 +106,7 @@ def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None 
 
 
 def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
-    """Return the ARN of the execution with an id. pipeline: training or scoring; None searches both.
-
-    Raises UserError when there is no such execution.
-    """
+    """Return the ARN of the execution with an id, in training, scoring or (None) both; UserError if there is none."""
     sagemaker = aws.client("sagemaker")
     for name in [pipeline] if pipeline else PIPELINES:
         arn = aws.names.arn("sagemaker", f"pipeline/{aws.names.pipeline(name)}/execution/{execution}")
@@ -265,11 +262,7 @@ def stop_execution(aws: Aws, arn: str) -> None:
 
 
 def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters of an execution that differ from the pipeline's defaults, without fingerprints of data.
-
-    - arn: of the execution.
-    - defaults: pipeline parameter -> default.
-    """
+    """Return the parameters of an execution that differ from the pipeline's defaults, without fingerprints of data."""
     pages = aws.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
     given = [item for page in pages.paginate(PipelineExecutionArn=arn) for item in page["PipelineParameters"]]
     return {
@@ -302,9 +295,6 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
 
 
 def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
-    """Download one output of a training job, which is a folder of its model.tar.gz. Returns `folder`.
-
-    Raises UserError when the archive has no such folder.
-    """
+    """Download one output of a training job, a folder of its model.tar.gz. Raises UserError for another one."""
     about = aws.client("sagemaker").describe_training_job(TrainingJobName=training_job)
     return storage.download(aws.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)

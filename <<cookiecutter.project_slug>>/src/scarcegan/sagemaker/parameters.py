@@ -16,19 +16,11 @@ from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, MOST_PARAMETERS, Inv
 
 APPROVAL_PARAMETER = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
-JOB_SETTINGS = (  # keys of the section cloud that are part of the compiled pipeline and that no parameter sets
-    "volume_gb",
-    "volume_key",
-    "max_hours",
-    "spot",
-    "spot_wait_hours",
-    "cache_days",
-    "network_isolation",
-    "subnets",
-    "security_groups",
-    "mlflow_app",
-    "tags",
-)
+# Keys of the section cloud that are part of the compiled pipeline and that no parameter sets.
+JOB_SETTINGS = """
+    volume_gb volume_key max_hours spot spot_wait_hours cache_days network_isolation subnets security_groups mlflow_app
+    tags
+"""
 
 
 @dataclass(frozen=True)
@@ -112,10 +104,7 @@ def source_parameters(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
 
 
 def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
-    """Return the S3 URI that a source is read from by default.
-
-    It ends in a slash, because S3 knows prefixes only: data/labels would also read data/labels-old.
-    """
+    """Return the S3 URI that a source is read from by default, with a slash at the end."""
     if source in ("telemetry", "labels"):
         return names.uri("data", source, "")
     if source in ("champion", "model"):
@@ -135,11 +124,7 @@ def step_parameters(pipeline: Pipeline) -> Iterator[Parameter]:
 
 
 def argument_parameter(step: Step, argument: str) -> Parameter:
-    """Return the parameter that sets an argument of a step.
-
-    int becomes Integer and float Float; a bool becomes the String "true" or "false", as steps read it, and an empty
-    text "(empty)".
-    """
+    """Return the parameter of an argument; a bool becomes the text "true" or "false", and "" becomes "(empty)"."""
     value, name, key = step.arguments[argument], argument_name(step.name, argument), step.parameters[argument]
     if isinstance(value, bool):
         return Parameter(name, "String", value_text(value), ("true", "false"), key)
@@ -178,7 +163,7 @@ def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
         for argument, value in step.arguments.items()
         if argument not in step.parameters and not is_lineage(step, argument, value)
     }
-    jobs = config.cloud.model_dump(include=set(JOB_SETTINGS))
+    jobs = config.cloud.model_dump(include=set(JOB_SETTINGS.split()))
     found |= {f"cloud.{key}": value_text(value) for key, value in jobs.items()}
     return found | {"project.team": config.project.team, "retries": value_text(config.retries)}
 

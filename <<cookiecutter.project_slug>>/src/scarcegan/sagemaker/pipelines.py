@@ -19,12 +19,7 @@ PIPELINES = ("training", "scoring")
 
 @dataclass(frozen=True)
 class ConfiguredPipeline:
-    """A pipeline as config.yaml defines it, and the parameters that an execution in SageMaker may be given.
-
-    - config: the settings it was made from.
-    - names: of the project in AWS.
-    - parameters: name -> pipeline parameter, with the value of `config` as default.
-    """
+    """A pipeline as the settings in `config` define it, with its pipeline parameters by name."""
 
     pipeline: Pipeline
     config: Config

@@ -34,10 +34,7 @@ class InvalidPipeline(UserError, ValueError):
 def refuse_invalid_pipeline(pipeline: Json, size: int = 0) -> None:
     """Check a compiled pipeline for errors that SageMaker would report only while an execution is running.
 
-    - pipeline: its definition, as SageMaker reads it.
-    - size: characters of the definition.
-
-    Raises InvalidPipeline, with a line per problem.
+    Raises InvalidPipeline, with a line per problem. size: characters of the definition.
     """
     problems = list(pipeline_problems(pipeline))
     if size > LONGEST_DEFINITION:

@@ -56,10 +56,7 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
 
 
 def check_event(event: Mapping[str, Any]) -> None:
-    """Check that an event has all required fields, and an approval status that a new model may have.
-
-    Raises UserError if not.
-    """
+    """Raises UserError when an event lacks a field, or has an approval status that no new model may have."""
     missing = [name for name in REQUIRED_IN_EVENT if not event.get(name)]
     if missing:
         raise UserError(

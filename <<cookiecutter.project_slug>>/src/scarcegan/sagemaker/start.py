@@ -67,11 +67,9 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
 
 
 def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
-    """Check pipeline parameters given on the command line: each exists, and each …Uri is an S3 address.
+    """Check pipeline parameters given on the command line (name -> value).
 
-    - typed: pipeline parameter -> value.
-
-    Raises UserError if not.
+    Raises UserError for one that the pipeline does not have, and for a …Uri that is not an S3 address.
     """
     for parameter, value in typed.items():
         if parameter not in base.parameters:
@@ -118,10 +116,7 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
 
 
 def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
-    """Check that two versions of a pipeline differ only in pipeline parameters.
-
-    Raises UserError, with the keys, if not.
-    """
+    """Raises UserError, with the keys, when two versions of a pipeline differ in more than pipeline parameters."""
     before, after = (parameters.fixed_values(one.pipeline, one.config) for one in (base, wanted))
     fixed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     if fixed:
@@ -132,13 +127,7 @@ def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -
 
 
 def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: str) -> None:
-    """Check that one --set of several has an effect on this pipeline.
-
-    - path: of config.yaml.
-    - change: KEY=VALUE.
-
-    Raises UserError if it has none.
-    """
+    """Raises UserError when one --set of several has no effect on this pipeline. change: KEY=VALUE."""
     try:
         alone = settings.load_config(path, [change])
     except UserError:

@@ -220,10 +220,7 @@ def apply_plan(plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say) -> dict[
 
 
 def require_bucket(aws: Aws) -> None:
-    """Check that the project's bucket exists in the project's account.
-
-    Raises UserError when it does not, or when the user may not list it.
-    """
+    """Raises UserError when the project's bucket is not in the project's account, or the user may not list it."""
     from botocore.exceptions import ClientError
 
     try:
@@ -240,10 +237,7 @@ def require_bucket(aws: Aws) -> None:
 
 
 def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
-    """Upload an object unless its key exists. Returns whether it was uploaded.
-
-    Keys contain a digest of the content, so an existing object is never out of date. say: called with a line of text.
-    """
+    """Upload an object unless its key exists; keys contain a digest. Returns whether it was uploaded."""
     if bucket.exists(key):
         return False
     say(f"upload {key}")

@@ -36,10 +36,10 @@ FROM_CONFIG = {
     "ModelPackageGroupDescription": "project.description",
     "MlflowAppArn": "cloud.mlflow_app",
 }
-LONGEST_DESCRIPTION = 1024  # of a model package group, in characters
+LONGEST_GROUP_DESCRIPTION = 1024  # of a model package group, in characters
 STACK_POLL_SECONDS = 5
 NO_CHANGES = re.compile(r"didn't contain changes|No updates are to be performed")
-Report = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 # -- the plan -------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def from_config(config: Config) -> dict[str, str]:
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
     if group.startswith("arn:"):
         found |= {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": group.split(":")[4]}
-    found["ModelPackageGroupDescription"] = "".join(printable(config.project.description))[:LONGEST_DESCRIPTION]
+    found["ModelPackageGroupDescription"] = "".join(printable(config.project.description))[:LONGEST_GROUP_DESCRIPTION]
     return {**found, "MlflowAppArn": config.cloud.mlflow_app}
 
 
@@ -223,7 +223,7 @@ def is_fetched(chain: Sequence[str], output: str) -> bool:
 # -- the walk -------------------------------------------------------------------------------------------------------
 
 
-def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: Report) -> dict[str, Any]:
+def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLine) -> dict[str, Any]:
     """Make the stacks in AWS as the plan has them. Safe to repeat, and to break off anywhere.
 
     Returns {"stacks": name -> created, updated or unchanged, "outputs": name -> value}.
@@ -317,7 +317,7 @@ def deploy_stack(
     parameters: list[dict[str, Any]],
     *,
     new: bool,
-    report: Report,
+    report: PrintLine,
 ) -> str:
     """Create or update one stack and wait for the end: created, updated or unchanged."""
     cloudformation = aws.client("cloudformation")

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-SCORE_BATCH_ROWS = 20_000
+EXPLAINED_ROWS_AT_ONCE = 20_000
 
 
 class RarityScores(Protocol):
@@ -52,7 +52,9 @@ def _rarity_along(scorer: RarityScorer, row: NDArray, reference: NDArray, order:
     turn[order] = np.arange(len(order))
     switched = np.arange(len(order) + 1)[:, None] > turn
     path = np.where(switched, row, reference).astype(np.float32)
-    parts = [scorer.score(path[i : i + SCORE_BATCH_ROWS]).rarity for i in range(0, len(path), SCORE_BATCH_ROWS)]
+    parts = [
+        scorer.score(path[i : i + EXPLAINED_ROWS_AT_ONCE]).rarity for i in range(0, len(path), EXPLAINED_ROWS_AT_ONCE)
+    ]
     return np.concatenate(parts).astype(np.float64)
 
 

@@ -10,7 +10,7 @@ from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
 from scarcegan.pipeline.engine import Report, RunFacts
 
-KINDS = get_args(get_type_hints(Step)["kind"])
+LOCAL_KINDS = get_args(get_type_hints(Step)["kind"])
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
@@ -19,7 +19,7 @@ def cannot_run(pipeline: Pipeline) -> list[str]:
     return [
         f"step '{step.name}': a step of kind '{step.kind}' has no stand-in on this machine"
         for step in pipeline.steps
-        if not isinstance(step, Gate) and step.kind not in KINDS
+        if not isinstance(step, Gate) and step.kind not in LOCAL_KINDS
     ]
 
 

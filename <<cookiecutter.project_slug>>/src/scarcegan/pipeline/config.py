@@ -69,13 +69,13 @@ Loader.yaml_implicit_resolvers = {
 }
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """Base of every section of config.yaml: its values cannot be changed, unknown keys and other types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class ProjectSettings(Section):
+class ProjectSettings(ConfigSection):
     """What the project is called and who owns it.
 
     - name: SageMakerProjectName; every name in AWS derives from it.
@@ -109,7 +109,7 @@ class ProjectSettings(Section):
         return value
 
 
-class LabelSettings(Section):
+class LabelSettings(ConfigSection):
     """The class names that labels may have."""
 
     rare_class: Name = "risky"
@@ -131,7 +131,7 @@ class LabelSettings(Section):
         return self
 
 
-class DataSettings(Section):
+class DataSettings(ConfigSection):
     """Where telemetry (or a ready feature table) and labels lie, and what their columns are called."""
 
     kind: Literal["telemetry", "features"] = "telemetry"
@@ -175,7 +175,7 @@ class DataSettings(Section):
         return self
 
 
-class FeatureSettings(Section):
+class FeatureSettings(ConfigSection):
     """How many days of history become one row of features."""
 
     window_days: Count = 46
@@ -183,7 +183,7 @@ class FeatureSettings(Section):
     batch_users: Count = 5000
 
 
-class SplitSettings(Section):
+class SplitSettings(ConfigSection):
     """How users are divided into training, validation and test users; test rows also lie later in time."""
 
     test_share: Share = 0.3
@@ -199,7 +199,7 @@ class SplitSettings(Section):
         return self
 
 
-class ScarceganSettings(Section):
+class ScarceganSettings(ConfigSection):
     """Research values: what makes ScarceGAN differ from other networks. docs/model.md explains each."""
 
     trunk: list[Count] = Field(default=[64, 32], min_length=1)
@@ -224,7 +224,7 @@ class ScarceganSettings(Section):
     generator_trains_trunk: bool = False
 
 
-class TrainSettings(Section):
+class TrainSettings(ConfigSection):
     """Hyperparameters that users set, and below `scarcegan` those of research. docs/model.md explains each."""
 
     iterations: Count = 1000
@@ -241,7 +241,7 @@ class TrainSettings(Section):
     scarcegan: ScarceganSettings = ScarceganSettings()
 
 
-class BusinessDefinition(Section):
+class BusinessDefinition(ConfigSection):
     """What one registered model is chosen by (`keep`), and the figure it must not fall below."""
 
     keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
@@ -272,7 +272,7 @@ BUSINESS_DEFINITIONS = {
 }
 
 
-class EvaluationSettings(Section):
+class EvaluationSettings(ConfigSection):
     """How the evaluation measures: the weight of recall, and the resamples behind each interval."""
 
     beta: Annotated[float, Field(gt=0, le=10)] = 2.0
@@ -280,7 +280,7 @@ class EvaluationSettings(Section):
     seed: Seed = 7
 
 
-class GateSettings(Section):
+class GateSettings(ConfigSection):
     """What a model must show before it is registered."""
 
     definition: str = "best_ranking"
@@ -291,7 +291,7 @@ class GateSettings(Section):
     alpha: Share = 0.05
 
 
-class MonitoringSettings(Section):
+class MonitoringSettings(ConfigSection):
     """Which change in the data is a violation, and how many violations suggest retraining."""
 
     drift_threshold: Share = 0.1
@@ -307,21 +307,21 @@ class MonitoringSettings(Section):
         return self
 
 
-class ServingSettings(Section):
+class ServingSettings(ConfigSection):
     """How `scarcegan serve` answers requests on this machine."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     capture_percentage: Annotated[int, Field(ge=0, le=100)] = 100
 
 
-class LocalSettings(Section):
+class LocalSettings(ConfigSection):
     """How pipelines run on this machine. workers: steps at the same time; None: as many as cores and memory allow."""
 
     folder: str = Field(default="runs", min_length=1)
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
-class InstanceTypes(Section):
+class InstanceTypes(ConfigSection):
     """The instance type of each step in SageMaker. https://aws.amazon.com/sagemaker/ai/pricing/"""
 
     features: Instance = "ml.m5.2xlarge"
@@ -333,7 +333,7 @@ class InstanceTypes(Section):
     monitor: Instance = "ml.m5.xlarge"
 
 
-class EndpointSettings(Section):
+class EndpointSettings(ConfigSection):
     """The endpoint in SageMaker. Staging has one instance; to move traffic in steps, production needs two or more."""
 
     instance: Instance = "ml.m5.large"
@@ -356,7 +356,7 @@ class EndpointSettings(Section):
         return self
 
 
-class CloudSettings(Section):
+class CloudSettings(ConfigSection):
     """How pipelines run in SageMaker. Nothing here matters on this machine.
 
     - subnets, security_groups: of the VPC in which jobs run; empty: SageMaker's own network.
@@ -399,7 +399,7 @@ class CloudSettings(Section):
         return self
 
 
-class Config(Section):
+class Config(ConfigSection):
     """All of config.yaml. Paths in it are relative to the folder that it lies in.
 
     retries: how often a step is tried again, here and in SageMaker, after a failure that is not the step's own.

@@ -18,7 +18,7 @@ from scarcegan.sagemaker.compiler import gate_of
 from scarcegan.sagemaker.pipelines import PIPELINES, configured, deployed_parameters
 from scarcegan.sagemaker.refusals import InvalidPipeline
 
-KINDS = ("processing", "training", "lambda")
+SAGEMAKER_KINDS = ("processing", "training", "lambda")
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
@@ -34,7 +34,7 @@ def cannot_run(pipeline: Pipeline) -> list[str]:
             found.append(str(error))
         if isinstance(step, Gate):
             continue
-        if step.kind not in KINDS:
+        if step.kind not in SAGEMAKER_KINDS:
             found.append(f"step '{step.name}': SageMaker Pipelines has no step of kind '{step.kind}' here")
         if step.kind == "lambda" and step.name not in PACKAGE_FUNCTIONS:
             found.append(f"step '{step.name}': it has no Lambda function; name its module in sagemaker/bundle.py")

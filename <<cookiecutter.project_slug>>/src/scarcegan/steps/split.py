@@ -113,7 +113,7 @@ def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shar
             )
 
 
-def assign_rows(
+def assign_rows_to_splits(
     user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Decide for each row which output it goes to.
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "below 1, or nothing is left for training. Correct split in config.yaml."
         )
     shares = Shares(args.test_share, args.validation_share, args.folds)
-    row_to, label, folds = assign_rows(*read_keys(args.features), args.classes, shares, args.seed)
+    row_to, label, folds = assign_rows_to_splits(*read_keys(args.features), args.classes, shares, args.seed)
     outputs = (args.labelled_out, args.unlabelled_out, args.validation_out, args.test_out)
     write_splits(args.features, row_to, label, outputs)
     args.folds_out.mkdir(parents=True, exist_ok=True)

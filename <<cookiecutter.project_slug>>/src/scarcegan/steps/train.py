@@ -239,7 +239,7 @@ def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: ar
             "definition": name,
             **definition,
             **choice_facts(choice, trained, args),
-            **model_facts(rows, splits, args),
+            **trained_model_facts(rows, splits, args),
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         learnt_from.record(folder, [*splits.labelled.user_id, *labelled_in_validation])
@@ -281,7 +281,7 @@ def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -
     }
 
 
-def model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
+def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
     """What the model.json of every business definition says alike: classes, features, categories, hyperparameters."""
     from scarcegan.model.lookups import category_facts
 

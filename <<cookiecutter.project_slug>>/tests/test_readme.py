@@ -26,8 +26,10 @@ def chapter(title: str) -> str:
 def tree(text: str) -> dict[str, str]:
     """Path -> what its line says, of a tree in a code block; a folder's path ends with "/"."""
     found, above = {}, [""]
-    for line in text.split("```")[1].strip().splitlines():
-        indent, name, words = re.fullmatch(r"( *)(\S+) +(\S.*)", line).groups()
+    for line in text.partition("```\n")[2].partition("```")[0].splitlines():
+        parts = re.fullmatch(r"( *)(\S+) +(\S.*)", line)
+        assert parts, f"no name with words behind it: {line}"
+        indent, name, words = parts.groups()
         depth = len(indent) // 2
         path = above[depth] + name
         above[depth + 1 :] = [path]
@@ -45,7 +47,7 @@ def files_on_disk() -> Iterator[str]:
             if path.is_file() and not hidden and not (path.name == "__init__.py" and not path.stat().st_size):
                 yield inner.as_posix()
     for path in (ROOT / FOLDERS_OF).iterdir():
-        if path.is_dir() and path.name != "__pycache__":
+        if path.is_dir() and not path.name.startswith((".", "__")):
             yield f"{FOLDERS_OF}/{path.name}/"
 
 

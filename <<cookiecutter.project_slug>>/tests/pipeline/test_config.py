@@ -80,6 +80,12 @@ def test_a_value_no_step_could_use_is_refused_before_anything_runs(file, change,
     assert words in refusal(file, change)
 
 
+def test_a_merge_conflict_is_named_with_its_line_and_what_to_do(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("split:\n<<<<<<< ours\n  folds: 3\n=======\n  folds: 4\n>>>>>>> theirs\n", encoding="utf-8")
+    assert "config.yaml, line 2: a merge conflict (<<<<<<<). Keep what you want of both sides" in refusal(path)
+
+
 def test_a_missing_file_broken_yaml_and_wrong_encoding_are_one_sentence_each(tmp_path):
     path = tmp_path / "config.yaml"
     assert "no such file" in refusal(path)

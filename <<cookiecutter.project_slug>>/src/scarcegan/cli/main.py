@@ -160,7 +160,7 @@ def ui_command(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 5000,
 ) -> None:
-    """Show this project's runs and models in the browser, with MLflow. Runs until Ctrl-C."""
+    """Show runs and models in the browser, with MLflow. Runs until Ctrl-C."""
     workspace(context).ui(port)
 
 

@@ -476,6 +476,12 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        conflict = next((n for n, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
+        if conflict:
+            raise UserError(
+                f"{path}, line {conflict}: a merge conflict (<<<<<<<). Keep what you want of both sides and delete the "
+                "lines with <<<<<<<, ======= and >>>>>>>."
+            ) from None
         what = getattr(error, "problem", None) or " ".join(str(error).split())
         raise UserError(f"{where}: not valid YAML: {what}. Mend that line.") from None
     if not isinstance(values, dict):

@@ -69,7 +69,7 @@ def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto() -> None
         first = upsert.apply_plan(plan('{"Steps": []}'), door, upload_only=False, say=print)
         again = upsert.apply_plan(plan('{"Steps": [], "Version": "2020-12-01"}'), door, upload_only=False, say=print)
         started = start.start_execution(start.StartPlan("training", {}), door)
-        assert start.listing(door, NAMES.uri("data", "telemetry", ""))[1]
+        assert start.data_digest(door, NAMES.uri("data", "telemetry", ""))[1]
     assert first["uploaded"] == sorted(CODE) and again["uploaded"] == []
     assert [*first["pipelines"].values(), *again["pipelines"].values()] == ["created", "changed"]
     assert f":pipeline/{NAMES.pipeline('training')}/execution/" in started
@@ -115,7 +115,9 @@ def test_deploy_prepares_and_promotes_an_approved_package_and_decides_nothing_in
         door, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
         assert release.approved_package(registry).version == version
         assert (registry.export(version, tmp_path / "package") / "package.json").is_file()
-        assert release.upload_function(door, Path(release.__file__).parents[3]).startswith("lambda/rare-share-")
+        assert release.upload_rare_share_function(door, Path(release.__file__).parents[3]).startswith(
+            "lambda/rare-share-"
+        )
         assert release.promote_served_version(door, registry, version).champion
         s3, sagemaker = session.client("s3"), session.client("sagemaker")
         assert denied(lambda: registry.reject(version + 1))

@@ -165,8 +165,8 @@ def test_a_training_job_reads_its_hyperparameters_as_they_were_written_not_as_th
     here.put("folds", {".empty": b""})
     hyperparameters = {
         "sagemaker_program": "job.sh",
-        job.MODULE: "probe",
-        job.OUTPUTS: "models,curves",
+        job.MODULE_PARAMETER: "probe",
+        job.OUTPUTS_PARAMETER: "models,curves",
         "expert": "true",
         "definitions": '{"a": {"keep": "x"}}',
         "weight-decay": "-0.0",

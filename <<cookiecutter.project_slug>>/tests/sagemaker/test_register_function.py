@@ -196,7 +196,9 @@ def test_a_rejection_is_not_undone_by_running_again_in_moto(event: dict[str, str
 
 def test_another_approval_status_is_refused() -> None:
     event = dict.fromkeys(step.REQUIRED_IN_EVENT, "x")
-    with pytest.raises(UserError, match="approval_status is 'Rejected', a new model is PendingManualApproval or App"):
+    with pytest.raises(
+        UserError, match="approval_status is 'Rejected', but a new model is PendingManualApproval or App"
+    ):
         handler(event | {"approval_status": "Rejected"})
 
 
@@ -216,7 +218,7 @@ def test_a_closed_gate_registers_nothing_in_moto(event: dict[str, str]) -> None:
 
 
 def test_a_channel_with_nothing_in_it_is_named_in_moto(event: dict[str, str]) -> None:
-    with pytest.raises(UserError, match=rf"{RUN}/nowhere: nothing there\. Look at the step that writes it"):
+    with pytest.raises(UserError, match=rf"{RUN}/nowhere: nothing there\. Check the step that writes it"):
         handler(event | {"baseline": NAMES.uri(RUN, "nowhere")})
     assert versions() == []
 
@@ -227,9 +229,9 @@ def test_what_aws_refuses_the_function_is_one_sentence_in_moto(event: dict[str, 
 
 
 def test_the_function_waits_for_another_no_longer_than_its_own_time_allows() -> None:
-    assert step.patience(None) == 300
-    assert step.patience(SimpleNamespace(get_remaining_time_in_millis=lambda: 600_000)) == 540
-    assert step.patience(SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)) == 0
+    assert step.seconds_to_wait(None) == 300
+    assert step.seconds_to_wait(SimpleNamespace(get_remaining_time_in_millis=lambda: 600_000)) == 540
+    assert step.seconds_to_wait(SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)) == 0
 
 
 # -- lineage --------------------------------------------------------------------------------------------------------

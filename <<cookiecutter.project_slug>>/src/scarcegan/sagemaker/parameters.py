@@ -17,6 +17,7 @@ from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, MOST_PARAMETERS, Inv
 APPROVAL_PARAMETER = "ApprovalStatus"
 NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
 # Keys of the section cloud that are part of the compiled pipeline and that no parameter sets.
+# Settings of the section cloud: that are part of the definition, beside the instances and the approval.
 JOB_SETTINGS = """
     volume_gb volume_key max_hours spot spot_wait_hours cache_days network_isolation subnets security_groups mlflow_app
     tags

@@ -27,3 +27,9 @@ def test_a_changed_test_runs_alone_unless_its_room_changed_too():
 def test_a_helper_a_deleted_test_and_a_file_without_tests_stand_for_nothing_more():
     files = ["tests/helpers/house.py", "tests/data/test_gone.py", "src/scarcegan/errors.py", "LICENSE"]
     assert changed.tests(files) == ["tests/test_house.py", "tests/test_readme.py"]
+
+
+def test_the_notebook_and_its_functions_have_two_test_files():
+    both = ["tests/test_notebook.py", "tests/test_notebook_in_aws.py"]
+    for file in ("notebooks/retrain.ipynb", "src/scarcegan/notebook.py"):
+        assert changed.tests([file]) == ["tests/test_house.py", *both, "tests/test_readme.py"]

@@ -127,9 +127,3 @@ def test_the_notebook_is_kept_without_outputs_and_begins_on_this_machine():
 def test_a_notebook_outside_any_project_is_told_where_to_be_opened(tmp_path):
     with pytest.raises(UserError, match=r"no config\.yaml in this folder or above"):
         notebook.open_project(start=tmp_path)
-
-
-def test_what_was_changed_is_named_by_its_key():
-    before = {"train": {"iterations": 5, "trunk": [1]}, "seed": 1}
-    after = {"train": {"iterations": 6, "trunk": [1]}, "seed": 2}
-    assert dict(notebook.differences(before, after)) == {"train.iterations": 6, "seed": 2}

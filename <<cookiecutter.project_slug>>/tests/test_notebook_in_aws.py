@@ -82,7 +82,14 @@ def test_an_output_that_could_not_be_fetched_leaves_no_folder_behind_with_output
 
 def test_watching_tells_each_change_once_and_waits_for_the_end_with_statuses_stubbed(project, monkeypatch, capsys):
     run = project.start({})
-    statuses = [[], [("train", "Executing")], [("train", "Executing")], [("train", "Succeeded")]]
+    statuses = [
+        [],
+        [("train", "Executing")],
+        [("train", "Executing")],
+        [("train", "Failed")],
+        [("train", "Executing")],
+        [("train", "Succeeded")],
+    ]
 
     def status(door, arn):
         steps = [StepStatus(*step) for step in statuses.pop(0)]
@@ -91,7 +98,13 @@ def test_watching_tells_each_change_once_and_waits_for_the_end_with_statuses_stu
     monkeypatch.setattr(executions, "execution_status", status)
     monkeypatch.setattr(executions.time, "sleep", lambda seconds: None)
     assert project.watch(run) == "Succeeded"
-    assert capsys.readouterr().out.splitlines() == ["train: Executing", "train: Succeeded", "Succeeded"]
+    assert capsys.readouterr().out.splitlines() == [
+        "train: Executing",
+        "train: Failed",
+        "train: Executing",
+        "train: Succeeded",
+        "Succeeded",
+    ], "a retried step is told again"
 
 
 def test_without_credentials_the_notebook_says_how_to_log_in(project, monkeypatch):

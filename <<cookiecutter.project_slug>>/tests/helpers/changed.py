@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = ("tests/test_house.py", "tests/test_readme.py")  # seconds, and they see every file
-BESIDE = {"notebooks": "tests/test_notebook.py", "infra": "tests/infra", "config.yaml": "tests/pipeline"}
+BESIDE = {"notebooks": "tests/test_notebook*.py", "infra": "tests/infra", "config.yaml": "tests/pipeline"}
 
 
 def changed_files() -> list[str]:
@@ -28,9 +28,9 @@ def git(*words: str) -> list[str]:
 
 
 def tests_of(file: str) -> str:
-    """The test file or folder of a changed file, "" when it has none.
+    """The tests of a changed file as a path that may hold a star, "" when it has none.
 
-    A room's tests lie in tests/<room>, those of a file beside the rooms in tests/test_<file>.py.
+    A room's tests lie in tests/<room>, those of a file beside the rooms in tests/test_<file>*.py.
     """
     first, *rest = file.split("/")
     if first == "tests":
@@ -38,14 +38,14 @@ def tests_of(file: str) -> str:
     if first == "src" and len(rest) > 2:
         return f"tests/{rest[1]}"
     if first == "src" and len(rest) == 2:
-        return f"tests/test_{rest[1]}"
+        return f"tests/test_{Path(rest[1]).stem}*.py"
     return BESIDE.get(first, "")
 
 
 def tests(files: list[str]) -> list[str]:
     """What pytest is given for these files: each path once, and no file of a folder that is given whole."""
     found = {*ALWAYS, *(tests_of(file) for file in files)} - {""}
-    there = {path for path in found if (ROOT / path).exists()}
+    there = {path.relative_to(ROOT).as_posix() for pattern in found for path in ROOT.glob(pattern)}
     return sorted(path for path in there if not there & {str(above) for above in Path(path).parents})
 
 

@@ -252,6 +252,16 @@ def test_twice_as_many_flagged_users_is_no_violation_and_five_times_is(tmp_path)
     assert checks(baseline, values, labels={"normal": 3800, "risky": 200}) == [("label", "baseline_drift_check")]
 
 
+def test_the_violation_of_the_predicted_classes_names_the_limit_that_was_applied(tmp_path):
+    values = users(4000).values
+    baseline = written(tmp_path, values, NAMES, {"normal": 3960, "risky": 40, "unknown": 0})
+    own = {"distribution_constraints": {"comparison_threshold": 0.02}}
+    baseline.constraint("label")["monitoringConfigOverrides"] = own
+    current = CurrentRows(summarise_columns(values, baseline.edges), {"normal": 3000, "risky": 1000})
+    words = [v.description for v in violations(baseline, current, 0.1, "risky") if "share of a class" in v.description]
+    assert len(words) == 1 and words[0].endswith("at most 0.02 allowed")
+
+
 def test_classes_that_the_model_does_not_give_are_unknown_values(tmp_path):
     values = users(400).values
     baseline = written(tmp_path, values, NAMES, {"normal": 400, "risky": 0, "unknown": 0})

@@ -44,5 +44,5 @@ def test_sagemaker_names_a_function_that_is_not_there_and_gates_side_by_side():
         Step("act", "toy.act", {}, ("done",), kind="lambda", after=("first", "second")),
     )
     parts = sagemaker.cannot_run(Pipeline("training", (), steps))
-    assert any("side by side" in part for part in parts)
+    assert any("of which neither waits for the other" in part for part in parts)
     assert any("step 'act': it has no Lambda function" in part for part in parts)

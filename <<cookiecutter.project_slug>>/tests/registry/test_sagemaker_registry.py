@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
 
-from registry_contract import CONTENT, DEFINITIONS, Contract, clock, request, requests
+from registry_contract import CONTENT, DEFINITIONS, PROJECT, Contract, clock, request, requests
 from registry_in_moto import (
     GROUP,
     NAMES,
@@ -448,7 +448,7 @@ def test_the_champion_is_one_archive_that_names_its_version(four: SageMakerRegis
     assert archived == contents(four.export(1, tmp_path / "exported"))
     facts = json.loads(archived["package.json"])
     assert (facts["version"], facts["champion"], facts["status"]) == (1, True, "Approved")
-    assert facts["config"] == {"train": {"seed": 7}, "gate": {"minimum": 0.3}}
+    assert facts["config"] == {"project": PROJECT, "train": {"seed": 7}, "gate": {"minimum": 0.3}}
 
 
 def test_promoting_again_gives_the_same_bytes(four: SageMakerRegistry) -> None:

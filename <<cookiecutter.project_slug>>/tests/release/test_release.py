@@ -411,7 +411,7 @@ def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto_but_for_the_
     said = type_("smoke", "staging", "--version", "3")
     assert said.exit_code == 0, said.output
     assert said.stdout.splitlines()[:2] == [
-        "risky-staging serves version 3, as wanted",
+        "risky-staging serves version 3, as expected",
         "3 users answered as JSON rows, JSON columns and CSV, alike each time; missing values are taken",
     ]
     assert json.loads(type_("status", "--json").stdout)[0]["state"] == "in service"

@@ -212,7 +212,7 @@ def decide_gate(
     checks = [_against_minimum(rules, challenger), *_against_champion(rules, champion)]
     checks += _against_simple_model(rules, simple_model)
     failed = [words for passed, words in checks if not passed]
-    start = f"The gate stays shut for {rules.definition}" if failed else f"The gate opens for {rules.definition}"
+    start = f"The gate stays closed for {rules.definition}" if failed else f"The gate opens for {rules.definition}"
     clauses = failed or [words for _, words in checks]
     found = {
         "passed": not failed,

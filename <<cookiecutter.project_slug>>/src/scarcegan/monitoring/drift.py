@@ -240,8 +240,9 @@ def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, 
         return []
     found = []
     overall = label_distance(baseline.labels, current.labels)
-    if overall.robust > distance_limit(baseline, LABEL, threshold):
-        words = f"the share of a class moved by {overall.robust:.3f} beyond chance, at most {threshold:g} allowed"
+    limit = distance_limit(baseline, LABEL, threshold)
+    if overall.robust > limit:
+        words = f"the share of a class moved by {overall.robust:.3f} beyond chance, at most {limit:g} allowed"
         found.append(Violation(LABEL, DRIFT, words))
     for name in (rare, UNKNOWN):
         share, before = share_of(current.labels, name), share_of(baseline.labels, name)

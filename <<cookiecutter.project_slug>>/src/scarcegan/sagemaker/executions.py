@@ -136,15 +136,15 @@ def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[E
 
     Yields the status, and those of its steps whose line has changed: at first, after each change, and at the end.
     """
-    before: set[str] = set()
+    before: dict[str, str] = {}  # step -> its line when it was last yielded
     while True:
         found = execution_status(aws, arn)
-        changed = [step for step in found.steps if step.line not in before]
+        changed = [step for step in found.steps if before.get(step.step) != step.line]
         if changed or found.ended:
             yield found, changed
         if found.ended:
             return
-        before.update(step.line for step in changed)
+        before |= {step.step: step.line for step in changed}
         time.sleep(seconds)
 
 

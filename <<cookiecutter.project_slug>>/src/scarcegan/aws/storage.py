@@ -38,6 +38,7 @@ class Bucket:
 
     @property
     def _owned(self) -> dict[str, str]:
+        """The argument of S3 calls that names the owner of the bucket; {} when any account may own it."""
         return {"ExpectedBucketOwner": self.owner} if self.owner else {}
 
     def uri(self, key: str) -> str:

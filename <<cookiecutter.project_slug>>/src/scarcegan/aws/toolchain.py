@@ -47,12 +47,14 @@ PrintLine = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stack:
-    """One stack as it should be.
+    """One CloudFormation stack as it should be.
 
+    - name, template: of the stack; the path of its template, below the project's folder.
     - parameters: values that config.yaml or the command line gives. What is not given keeps its value in AWS.
     - inputs: further parameter -> the earlier stack whose output of the same name is its value.
     - required: parameters without a default.
     - declared: every parameter that the template has.
+    - capabilities: what CloudFormation must be allowed, such as CAPABILITY_NAMED_IAM for a template with roles.
     """
 
     name: str
@@ -73,13 +75,16 @@ class ToolchainPlan:
     tags: Mapping[str, str]
 
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON holds it."""
+        """Return the plan as values that JSON can hold: region, tags, and a dictionary of fields for each stack."""
         stacks = [{**asdict(stack), "template": stack.template.as_posix()} for stack in self.stacks]
         return {"region": self.region, "tags": dict(self.tags), "stacks": stacks}
 
     @property
     def ungiven(self) -> list[str]:
-        """Parameters without a default and without a value: a first deployment needs one from the command line."""
+        """The names of the parameters that have no default and no value in the plan, sorted.
+
+        A first deployment needs a value of each from the command line.
+        """
         return sorted({name for stack in self.stacks for name in stack.required if name not in stack.parameters})
 
 
@@ -91,12 +96,12 @@ TemplateLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> ToolchainPlan:
-    """The stacks that the templates in `root`/infra describe.
+    """Return the plan of the stacks that the templates in `root`/infra describe. Makes no call to AWS.
 
     given: template parameter -> value, from the command line. Each stack gets those that its template knows.
 
-    Raises UserError for an unknown parameter, for one that comes from config.yaml or from another stack, and for a
-    value that a template would refuse.
+    Raises UserError for an unknown parameter, for one that comes from config.yaml or from another stack, for a value
+    that a template would refuse, and for a config.yaml without a region.
     """
     region = client.region_of(config)
     bodies = {name: read_template(root / "infra" / f"{name}.yaml") for name in STACKS}
@@ -125,16 +130,20 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
 
 
 def read_template(template: Path) -> dict[str, Any]:
-    """A template as data; values of functions are None."""
+    """Read a CloudFormation template. Returns its content, with None in place of each !Ref, !Sub and the like."""
     return yaml.load(template.read_text(encoding="utf-8"), TemplateLoader)
 
 
 def creates_roles(body: Mapping[str, Any]) -> bool:
+    """Whether a template has resources of IAM, which CloudFormation must be allowed to create. body: its content."""
     return any(about["Type"].startswith("AWS::IAM::") for about in body["Resources"].values())
 
 
 def from_config(config: Config) -> dict[str, str]:
-    """The parameters that config.yaml has. A group named by its ARN exists already, in the account the ARN names."""
+    """Return template parameter -> value, for the parameters that config.yaml sets.
+
+    A model package group that is named by its ARN exists already, in the account that the ARN names.
+    """
     group = config.project.model_package_group
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
     if group.startswith("arn:"):
@@ -144,7 +153,7 @@ def from_config(config: Config) -> dict[str, str]:
 
 
 def printable(text: str) -> Iterator[str]:
-    """The characters of a text without those of Unicode's category C, which SageMaker takes in no description.
+    """Yield the characters of a text, except those of Unicode's category C, which SageMaker refuses in descriptions.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackageGroup.html
     """
@@ -154,6 +163,14 @@ def printable(text: str) -> Iterator[str]:
 def refuse_what_nobody_may_give(
     given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]
 ) -> None:
+    """Check that the parameters given on the command line may be given there.
+
+    - given: name -> value.
+    - declared: parameter -> its declaration, of all templates.
+    - makers: output -> the stack that has it.
+
+    Raises UserError for a parameter that comes from config.yaml or from another stack, or that no template has.
+    """
     free = [name for name in declared if name not in makers and name not in FROM_CONFIG]
     for name in given:
         if name in FROM_CONFIG:
@@ -166,7 +183,10 @@ def refuse_what_nobody_may_give(
 
 
 def why_refused(about: Mapping[str, Any], value: str) -> str:
-    """Why a parameter's declaration refuses a value, "" when it does not."""
+    """Return why a template refuses a value of a parameter, as the end of a sentence; "" when it does not.
+
+    about: the declaration of the parameter in the template.
+    """
     items = value.split(",") if "List" in about["Type"] else [value]
     allowed = [str(known) for known in about.get("AllowedValues", [])]
     if allowed and not set(items) <= set(allowed):
@@ -182,15 +202,15 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
 
 
 def where_given(name: str) -> str:
-    """Where the value of a parameter is given."""
+    """Return the key of config.yaml, or the option, that gives a template parameter its value, as text for errors."""
     return f"config.yaml: {FROM_CONFIG[name]}" if name in FROM_CONFIG else OPTIONS.get(name, f"--set {name}")
 
 
 def shell_commands(plan: ToolchainPlan) -> list[str]:
-    """The plan as commands of the AWS CLI, to be typed in the project's folder.
+    """Return the plan as lines of shell commands with the AWS CLI, to be typed in the project's folder.
 
-    They are one chain, which ends with the first failure. An output that a later stack needs goes into a shell
-    variable of its name.
+    The commands are joined by &&, so that the first failure ends them. An output that a later stack needs goes into a
+    shell variable of its name.
     """
     chain: list[str] = []
     for stack in plan.stacks:
@@ -210,13 +230,14 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
 
 
 def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
-    """The assignment of a stack's output to a shell variable."""
+    """Return the shell command that assigns an output of the stack `maker` to a variable of the same name."""
     query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
     asked = f"aws cloudformation describe-stacks --region {plan.region} --stack-name {maker}"
     return f'{output}=$({asked} \\\n    --query "{query}" --output text)'
 
 
 def is_fetched(chain: Sequence[str], output: str) -> bool:
+    """Whether one of the shell commands in `chain` assigns this output of a stack to a variable."""
     return any(command.startswith(f"{output}=$(") for command in chain)
 
 
@@ -224,7 +245,9 @@ def is_fetched(chain: Sequence[str], output: str) -> bool:
 
 
 def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLine) -> dict[str, Any]:
-    """Make the stacks in AWS as the plan has them. Safe to repeat, and to break off anywhere.
+    """Create and update the stacks in AWS as the plan has them. Safe to repeat, and to interrupt at any time.
+
+    report: is given a line of text per change.
 
     Returns {"stacks": name -> created, updated or unchanged, "outputs": name -> value}.
 
@@ -252,17 +275,24 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
 
 
 def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:
-    """CloudFormation's description of a stack, or None where there is no such stack."""
+    """Return CloudFormation's description of a stack, or None when there is no such stack."""
     found = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=name))
     return found["Stacks"][0] if found else None
 
 
 def is_new(found: Mapping[str, Any] | None) -> bool:
-    """Whether a stack holds nothing yet. One in review has a change set that was never executed."""
+    """Whether a stack has no resources yet. found: its description, or None when there is no such stack.
+
+    A stack in the status REVIEW_IN_PROGRESS only has a change set that was never executed.
+    """
     return found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS"
 
 
 def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None:
+    """Check that a stack can be updated. found: its description, or None when there is no such stack.
+
+    Raises UserError when it is being changed, or when its status ends in _FAILED.
+    """
     status = "" if found is None or is_new(found) else str(found["StackStatus"])
     if status.endswith("_IN_PROGRESS"):
         raise UserError(f"stack {name} is being changed now ({status}). Wait until it has ended, then type this again.")
@@ -275,6 +305,10 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
 
 
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
+    """Check that every parameter without a default has a value. kept: parameter -> value, of all stacks in AWS.
+
+    Raises UserError for those that have none in the plan and none in AWS.
+    """
     missing = [name for name in plan.ungiven if name not in kept]
     if missing:
         needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
@@ -282,19 +316,24 @@ def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
 
 
 def parameters_of(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return parameter -> value from a stack's description; {} for None."""
     return {item["ParameterKey"]: item["ParameterValue"] for item in (found or {}).get("Parameters", [])}
 
 
 def outputs_of(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return output -> value from a stack's description; {} for None."""
     return {item["OutputKey"]: item["OutputValue"] for item in (found or {}).get("Outputs", [])}
 
 
 def change_set_parameters(
     stack: Stack, own: Mapping[str, str], kept: Mapping[str, str], outputs: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The parameters of a change set. What is not given keeps its value in this stack, else in another one.
+    """Return the Parameters of CreateChangeSet. What is not given keeps its value in this stack, else in another one.
 
-    The latter counts when an earlier deployment broke off before this stack was made.
+    A value in another stack counts when an earlier deployment was interrupted before this stack was made.
+
+    - own, kept: parameter -> value in AWS, of this stack and of all stacks.
+    - outputs: output -> value, of the stacks before this one.
     """
     found: list[dict[str, Any]] = []
     for name in stack.declared:
@@ -319,7 +358,14 @@ def deploy_stack(
     new: bool,
     report: PrintLine,
 ) -> str:
-    """Create or update one stack and wait for the end: created, updated or unchanged."""
+    """Create or update one stack, and wait until that has ended. Returns created, updated or unchanged.
+
+    - parameters: what change_set_parameters returns.
+    - new: whether the stack has no resources yet.
+    - report: is given a line of text when the change begins.
+
+    Raises UserError when CloudFormation refuses the change, or fails to make it.
+    """
     cloudformation = aws.client("cloudformation")
     change_set = {"StackName": stack.name, "ChangeSetName": f"{stack.name}-{int(time.time())}"}
     with refusals_as_sentences(stack):
@@ -350,7 +396,10 @@ def deploy_stack(
 
 
 def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
-    """What `look` finds as soon as its status no longer says that it is pending or in progress."""
+    """Call `describe` every STACK_POLL_SECONDS until the status in its answer is final, and return that answer.
+
+    key: of the status in the answer. A status is final unless it ends in _PENDING or _IN_PROGRESS.
+    """
     found = describe()
     while found[key].endswith(("_PENDING", "_IN_PROGRESS")):
         time.sleep(STACK_POLL_SECONDS)
@@ -360,7 +409,10 @@ def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> 
 
 @contextmanager
 def refusals_as_sentences(stack: Stack) -> Iterator[None]:
-    """Turn CloudFormation's refusal of a request into a UserError that names the stack and its template."""
+    """Context manager: turn a ValidationError of CloudFormation into a sentence that names the stack and its template.
+
+    Raises UserError for it; other errors pass unchanged.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -375,12 +427,16 @@ def refusals_as_sentences(stack: Stack) -> Iterator[None]:
 
 
 def refused_sentence(stack: Stack, reason: str) -> str:
+    """Return the sentence for a change set that CloudFormation could not make. reason: why, in its words."""
     template = stack.template.as_posix()
     return f"CloudFormation refuses {template} for stack {stack.name}: {client.flat(reason)}. It is unchanged."
 
 
 def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
-    """One sentence about a stack that could not be made: its first failed resource, the reason, the next move."""
+    """Return one or more sentences about a stack that failed: its first failed resource, the reason, the next move.
+
+    ended: CloudFormation's description of the stack.
+    """
     events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
     first = first_failure(events)
     if first is None:
@@ -396,9 +452,11 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
 
 
 def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The first failed resource of the last change of a stack; None where no resource failed. events: newest first.
+    """Return the event of the first failed resource in the last change of a stack; None when no resource failed.
 
     Later failures of the same change are mostly resources that CloudFormation gave up because of the first.
+
+    events: CloudFormation's events of the stack, newest first.
     """
     found = None
     for event in events:
@@ -412,7 +470,10 @@ def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
 
 
 def delete_unmade_stack(aws: Aws, name: str) -> None:
-    """Delete a stack that was never made, and wait until it is gone."""
+    """Delete a stack whose first deployment failed, and wait until it is gone.
+
+    Raises UserError when CloudFormation cannot delete it.
+    """
     aws.client("cloudformation").delete_stack(StackName=name)
     found = find_stack(aws, name)
     while found and found["StackStatus"] == "DELETE_IN_PROGRESS":

@@ -31,7 +31,7 @@ def code(text: str) -> float:
 
 
 def with_codes(texts: Iterable[str]) -> dict[str, int]:
-    """Text -> code for each of the texts, in their order; missing ones ("" and "nan") are left out."""
+    """Text -> its code (see `code`), for each of the texts in their order; blank texts and "nan" are left out."""
     return {text: int(value) for text in texts if not math.isnan(value := code(text))}
 
 
@@ -41,7 +41,10 @@ def as_code(cell: Any) -> Any:
 
 
 def with_codes_at(row: Sequence[Any], places: Iterable[int]) -> list[Any]:
-    """A copy of a row of cells in which the text at these positions is replaced by its code."""
+    """A copy of a row of cells, in which text at the positions `places` is replaced by its code.
+
+    Numbers at these positions, and all other cells, stay as they are.
+    """
     cells = list(row)
     for place in places:
         cells[place] = as_code(cells[place])

@@ -34,8 +34,7 @@ def check_data(
     - columns: feature columns of a ready table; none: every numeric one
 
     Returns the problems, a sentence each (none: the data can be used), and a summary: files, rows, users, days and
-    users
-    per class. When a file cannot be read, that is the only problem and the summary is incomplete.
+    users per class. When a file cannot be read, that is the only problem and the summary is incomplete.
     """
     problems: list[str] = []
     summary: Summary = {}

@@ -55,9 +55,10 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
 
 
 def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, layout: Layout) -> list[Problem]:
-    """Add (user, class position) rows to `labels`. Returns a problem when users have two different labels.
+    """Add (user, class position) rows to `labels`, which is changed.
 
-    Such a user keeps the label that was read first. source: the files the rows come from, named in the problem.
+    Returns a list with one problem when users have two different labels, otherwise []. Such a user keeps the label that
+    was read first. source: the files the rows come from, named in the problem.
     """
     twice = [(user, labels[user], label) for user, label in rows if labels.setdefault(user, label) != label]
     if not twice:
@@ -70,7 +71,10 @@ def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, 
 
 
 def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
-    """A problem when some class has no labelled user, otherwise nothing. counts: class position -> users."""
+    """A list with one problem when some class has no labelled user; otherwise [].
+
+    counts: class position -> number of users. path: the labels file, named in the problem.
+    """
     missing = [name for i, name in enumerate(layout.classes) if not counts[i]]
     if not missing:
         return []
@@ -86,7 +90,9 @@ def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> l
 def labels_without_rows(
     connection: duckdb.DuckDBPyConnection, labels: UserLabels, sources: Sequence[Source], layout: Layout, path: Path
 ) -> list[Problem]:
-    """A problem when labelled users have no row in the data, otherwise nothing. It may be dropped.
+    """A list with one problem when labelled users have no row in the data; otherwise [].
+
+    Such labels may be left out: the problem is droppable.
 
     sources: the data files; path: the labels file, named in the problem.
     """

@@ -66,9 +66,9 @@ def select_feature_columns(
 def common_numeric_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> tuple[str, ...]:
-    """The columns that hold only numbers in every file and are neither keys nor categories.
+    """The columns that hold only numbers in every file; no category, user, time or label column is among them.
 
-    Raises UserError when there are none, or when files differ.
+    Raises UserError when there is neither such a column nor a category, or when files differ in these columns.
     """
     keys = {layout.user, layout.time, layout.label, *KEYS, *layout.categories}
     found = [numeric_columns(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
@@ -87,7 +87,10 @@ def common_numeric_columns(
 
 
 def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
-    """The columns of the files that are neither keys nor among `columns`, in the order of the files."""
+    """The columns of the files that nothing reads, in the order of the files.
+
+    They are not among the feature columns `columns`, and are no user, time or label column.
+    """
     used = {layout.user, layout.time, layout.label, *KEYS, *columns}
     return list(dict.fromkeys(column for source in sources for column in source.columns if column not in used))
 
@@ -146,7 +149,10 @@ def category_rules(source: Source, column: str) -> list[Rule]:
 
 
 def category_sql(source: Source, column: str) -> str:
-    """SQL: a category as text, NULL where blank. A number 6.0 of a Parquet file becomes "6"; CSV text stays."""
+    """SQL expression of a category as text, NULL where it is blank.
+
+    A number 6.0 of a Parquet file becomes "6"; text of a CSV file stays as it is.
+    """
     words = text_sql(column)
     return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
 
@@ -190,7 +196,10 @@ def scan_ready_table(
 def users_with_two_rows(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
-    """A problem when a user has more than one row for one day, otherwise nothing. It may not be dropped."""
+    """A list with one problem when users have more than one row for one day; otherwise [].
+
+    Such rows may not be left out: the problem is not droppable.
+    """
     parts = [
         f"SELECT {text_sql(layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table}"
         for source in sources
@@ -210,7 +219,10 @@ def users_with_two_rows(
 def users_with_two_labels(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
-    """A problem when the rows of one user have different labels, otherwise nothing. It may not be dropped."""
+    """A list with one problem when the rows of a user have different labels; otherwise [].
+
+    Such rows may not be left out: the problem is not droppable.
+    """
     who, file = text_sql(layout.user), sql_name(files.FILE_COLUMN)
     parts = [
         f"SELECT {who} AS u, {label_position_sql(one, layout)} AS l, {file} AS f FROM {one.table}" for one in sources
@@ -230,7 +242,10 @@ def users_with_two_labels(
 
 
 def as_of_sql(source: Source, layout: Layout) -> str:
-    """SQL: the day a row knows about, from the time column; without one `layout.start`, or 1970-01-01."""
+    """SQL expression of the last day that a row knows about.
+
+    It is the day in the time column; in a table without one, `layout.start`, or 1970-01-01 when that is "".
+    """
     return day_sql(source, layout.time) if layout.time in source.columns else f"DATE '{layout.start or NO_DAY}'"
 
 
@@ -268,7 +283,7 @@ def read_ready_table(
 
 
 def feature_sql(source: Source, column: str, layout: Layout) -> str:
-    """SQL: a feature as a 32-bit number, or the text of a category."""
+    """SQL expression of a feature as a 32-bit number, or of a category as text."""
     if column in layout.categories:
         return category_sql(source, column)
     return f"CAST({number_sql(source, column)} AS FLOAT)"

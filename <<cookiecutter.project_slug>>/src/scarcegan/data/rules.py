@@ -134,19 +134,22 @@ def unknown_class_text(label: str, classes: Sequence[str]) -> str:
 
 
 def number_sql(source: Source, column: str) -> str:
-    """SQL: the column as a number (DOUBLE), NULL where it cannot be read as one."""
+    """SQL expression of a column as a number (DOUBLE), NULL where it cannot be read as one.
+
+    column: its name, a key of source.columns.
+    """
     if source.columns[column] == "number":
         return f"CAST({sql_name(column)} AS DOUBLE)"
     return f"TRY_CAST(CAST({sql_name(column)} AS VARCHAR) AS DOUBLE)"
 
 
 def text_sql(column: str) -> str:
-    """SQL: the column as text without blanks around it, NULL where it is blank."""
+    """SQL expression of a column as text without blanks around it, NULL where it is blank."""
     return f"nullif(trim(CAST({sql_name(column)} AS VARCHAR)), '')"
 
 
 def day_sql(source: Source, column: str) -> str:
-    """SQL: the column as a day (DATE, UTC), NULL where it is not a day between 1900 and 2199."""
+    """SQL expression of a column as a day (DATE, UTC), NULL where it is not a day between 1900 and 2199."""
     if source.columns[column] == "time":
         found = f"CAST({sql_name(column)} AS DATE)"
     else:
@@ -156,7 +159,10 @@ def day_sql(source: Source, column: str) -> str:
 
 
 def label_text_sql(source: Source, layout: Layout) -> str:
-    """SQL: the label of a record as text, NULL for none. It is the class folder's name, or else in the label column."""
+    """SQL expression of the label of a record as text, NULL for none.
+
+    The label is the name of the class folder that the record lies in, or else stands in the label column.
+    """
     if source.class_name is not None:
         return "NULL" if source.class_name == UNLABELLED_NAME else sql_literal(source.class_name)
     if layout.label not in source.columns:
@@ -165,7 +171,7 @@ def label_text_sql(source: Source, layout: Layout) -> str:
 
 
 def label_position_sql(source: Source, layout: Layout) -> str:
-    """SQL: the position of the record's label among the classes, UNLABELLED for none."""
+    """SQL expression of the position of a record's label among the classes, UNLABELLED for none."""
     names = "[" + ", ".join(map(sql_literal, layout.classes)) + "]"
     return f"CAST(coalesce(list_position({names}, {label_text_sql(source, layout)}) - 1, {UNLABELLED}) AS TINYINT)"
 

@@ -103,10 +103,8 @@ def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]
     """The project's class name for each user's behaviour: text [n].
 
     behaviour: positions in BEHAVIOURS [n]; users: user numbers [n]; classes: class names, the rare class last. With
-    more
-    negative classes than kinds of players, several classes share a kind, user by user; with fewer, one class takes
-    several
-    kinds.
+    more negative classes than kinds of players, several classes share a kind, user by user; with fewer, one class takes
+    several kinds.
     """
     *negatives, rare = classes
     kinds = len(CLASSES) - 1
@@ -198,13 +196,11 @@ def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator
     """Draw how users change over the days.
 
     Returns the ramp of each user's change from 0 to 1 [users, days], how much it adds to deposits [users, 1] (in logs)
-    and
-    to night play [users, 1] (in log-odds), and how much fading takes from the chance to play [users, days] (in
+    and to night play [users, 1] (in log-odds), and how much fading takes from the chance to play [users, days] (in
     log-odds).
 
     Risky players grow in both. A fifth of heavy and normal players grow in deposits alone, and more strongly, another
-    fifth
-    in night play alone: so neither identifies a risky player, nor does their sum.
+    fifth in night play alone: so neither identifies a risky player, nor does their sum.
     """
     users = len(behaviour)
     kind = np.array(BEHAVIOURS)[behaviour][:, None]

@@ -128,7 +128,7 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
 
 
 def window_rules(source: Source, layout: Layout, window: DayRange) -> list[Rule]:
-    """The rules that a record outside of the days `window` breaks."""
+    """Two rules: a record whose day is before `window` breaks the first, one whose day is after it the second."""
     moved = "Move the window (data.start, data.days), correct the date, or set data.bad_rows to drop."
     words = f"the window ({window}{'' if layout.start else ', the last day found'})"
     then = day_sql(source, layout.time)
@@ -229,8 +229,7 @@ def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
     """Read a bucket file into UserRecords of `days` days and `counters` counters.
 
     Of several records of a user for one day the largest (by the first counter, then the second, …) is taken, so that
-    the
-    order of the files does not matter.
+    the order of the files does not matter.
     """
     with pa.memory_map(str(bucket)) as file:
         table = pa.ipc.open_file(file).read_all()

@@ -36,10 +36,8 @@ def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uin
     """Yield weights uint8 [b, n] in blocks: first one row of ones, then `count` draws with replacement.
 
     positive: bool [n]. Each draw holds as many positive and as many negative rows as the test split (stratified; Efron
-    &
-    Tibshirani 1993, ch. 8), so a resample never lacks the rare class. The same seed gives every model the same
-    resamples,
-    so that differences are paired.
+    & Tibshirani 1993, ch. 8), so a resample never lacks the rare class. The same seed gives every model the same
+    resamples, so that differences are paired.
     """
     rng = np.random.default_rng(seed)
     strata = [rows for rows in (np.flatnonzero(positive), np.flatnonzero(~positive)) if len(rows)]
@@ -106,7 +104,11 @@ def threshold_curve(positive: Flags, score: Floats, weights: NDArray | None = No
 
 
 def _cumulate(weights: NDArray, rows: NDArray, place: NDArray, places: int) -> Floats:
-    """Sum of the weights of `rows` up to each place, [b, places]. place: int [n]; every place has at least one row."""
+    """Sum of the weights [b, n] of the rows `rows` at each place or an earlier one: float [b, places].
+
+    rows: positions of some of the n rows. place: int [n], the place of each row; rows of a place beyond the last are
+    left out. Every place has at least one of `rows`.
+    """
     if places == 0:
         return np.zeros((len(weights), 0))
     rows = rows[place[rows] < places]
@@ -119,8 +121,7 @@ def pr_auc(at: Curve) -> Floats:
     """Area under the precision-recall curve [b], as average precision.
 
     It is the sum over thresholds of (gain in recall) x precision, without interpolation (Davis & Goadrich 2006). It
-    equals
-    the share of positives for constant scores, and is NaN without a positive row.
+    equals the share of positives for constant scores, and is NaN without a positive row.
     """
     gain = np.diff(at.hits, axis=1, prepend=0.0)
     return _ratio((gain * _ratio(at.hits, at.flagged, 0.0)).sum(axis=1), at.positives)
@@ -279,10 +280,8 @@ def model_quality(
     - count: bootstrap resamples behind each standard_deviation; seed: of these
 
     Rows of truth K count as not of the rare class, are left out of the multiclass metrics, and have their own row in
-    the
-    multiclass confusion matrix. What cannot be measured is the text "NaN". The best constant classifier always gives
-    one
-    answer, as in SageMaker: the most frequent class, or in the binary block the rare class.
+    the multiclass confusion matrix. What cannot be measured is the text "NaN". The best constant classifier always
+    gives one answer, as in SageMaker: the most frequent class, or in the binary block the rare class.
     """
     positive, known = truth == len(classes) - 1, truth < len(classes)
     flagged = predicted == len(classes) - 1
@@ -346,8 +345,7 @@ def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Float
     """SageMaker's binary_classification_metrics, where 1 is the rare class; curves have at most CURVE_POINTS points.
 
     matrix: confusion matrices [b, 2, 3] of the model; constant: those of a classifier that always says 1; positive:
-    bool
-    [n]; score: float [n].
+    bool [n]; score: float [n].
     """
     rates = {
         "true_positive_rate": recall(matrix, 1),

@@ -113,7 +113,10 @@ def last_cycle(days: int) -> int:
 
 
 def subtract_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Each series less its least-squares line, float [s, t]; 0 on absent days. scaled, seen: float [s, t]."""
+    """Each series less its least-squares line, float [s, t]; 0 on absent days.
+
+    scaled: float [s, t], the series, 0 on absent days. seen: float [s, t], 1 on days with a record, 0 on absent days.
+    """
     time = np.arange(scaled.shape[1], dtype=float)
     count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
     centred = (time - (seen * time).sum(axis=1, keepdims=True) / count) * seen
@@ -125,11 +128,12 @@ def subtract_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def normal_equations(
     scaled: np.ndarray, present: np.ndarray, chosen: np.ndarray, counters: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """X'X [s, p, p] and X'y [s, p] of each series over its present days.
+    """X'X [s, p, p] and X'y [s, p] of each series y over its present days.
 
-    chosen: int [s, p], the columns each series uses. The counters of a user have the same present days, so X'X is
-    summed
-    once per user.
+    - scaled: float [s, t], the series, 0 on absent days. present: bool [u, t], days with a record; s = u * counters.
+    - chosen: int [s, p], the columns X of `terms` that each series uses.
+
+    The counters of a user have the same present days, so X'X is summed once per user.
     """
     basis = terms(scaled.shape[1])
     every = present.astype(float) @ basis.products
@@ -139,7 +143,10 @@ def normal_equations(
 
 
 def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The most likely weights [s, p], given the noise's variance [s] and the weights' prior variances [s, p]."""
+    """The most likely weights [s, p], given the noise's variance [s] and the weights' prior variances [s, p].
+
+    gram, moment: X'X and X'y of each series, from normal_equations.
+    """
     system = gram.copy()
     diagonal = np.arange(gram.shape[1])
     system[:, diagonal, diagonal] += np.maximum(noise, LEAST_NOISE)[:, None] / variance
@@ -147,7 +154,10 @@ def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.
 
 
 def residual_squares(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of squared residuals of a fit [s]: |y - Xw|² = y'y - 2 w'X'y + w'X'Xw."""
+    """Sum of squared residuals of a fit [s]: |y - Xw|² = y'y - 2 w'X'y + w'X'Xw.
+
+    scaled: the series y [s, t]; gram, moment: X'X and X'y from normal_equations; weights: w [s, p].
+    """
     fitted = (gram @ weights[:, :, None])[:, :, 0] - 2 * moment
     return (scaled**2).sum(axis=1) + (weights * fitted).sum(axis=1)
 

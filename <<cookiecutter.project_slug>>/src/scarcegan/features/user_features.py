@@ -19,8 +19,7 @@ def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, 
     - windows: lengths in days of the windows that end on the last day
 
     A day without a record is unknown, not zero: means, trends and seasons leave it out. A window without any record
-    gives
-    NaN.
+    gives NaN.
     """
     daily = np.where(present[:, None, :], np.moveaxis(np.asarray(counts, float), 2, 1), 0.0)
     blocks = [

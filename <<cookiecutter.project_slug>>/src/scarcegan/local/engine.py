@@ -14,8 +14,10 @@ LOCAL_KINDS = get_args(get_type_hints(Step)["kind"])
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
-    """The parts of a pipeline that this engine cannot run, a sentence each. It runs a module in a process, of any kind
-    of step that the definition knows."""
+    """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it runs all of it.
+
+    It runs every kind of step that the definition knows, each step as a Python module in a process of its own.
+    """
     return [
         f"step '{step.name}': a step of kind '{step.kind}' has no stand-in on this machine"
         for step in pipeline.steps
@@ -42,11 +44,20 @@ class LocalEngine:
         return cannot_run(pipeline)
 
     def start(self, changes: Sequence[str]) -> str:
-        """Run the training pipeline to its end, printing its progress, and return the id of the run."""
+        """Run the training pipeline to its end, printing its progress, and return the id of the run.
+
+        changes: KEY=VALUE each, with a key of config.yaml, for this run only.
+        """
         return self.train(changes)
 
     def watch(self, run: str, report: Report) -> str:
-        """Report the status and time of each step of a run, and return the status of the run, which has ended."""
+        """Report a line for each step of a run: its status and seconds. Returns the status of the run.
+
+        It does not wait: a run on this machine has ended when `start` returns. The last line reported says why the run
+        did not finish, or gives its status.
+
+        Raises UserError when there is no such run.
+        """
         about = read_run(self.runs_folder, run)
         for step, state in about["steps"].items():
             report(f"{step}: {state['status']}{' (cached)' if state['cached'] else ''}, {state['seconds']:.0f} s")
@@ -54,7 +65,10 @@ class LocalEngine:
         return about["status"]
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest training runs; see Engine."""
+        """The newest training runs, at most `newest` of them, newest first: run (the id), status, started and changed.
+
+        changed: dotted key of config.yaml -> value in the run, where it differs from the present settings.
+        """
         found = [run for run in list_runs(self.runs_folder) if run.pipeline == "training"][:newest]
         present = self.config.model_dump()
         used = {run.run: read_run(self.runs_folder, run.run)["settings"].get("config", {}) for run in found}

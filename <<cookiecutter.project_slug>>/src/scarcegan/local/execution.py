@@ -220,7 +220,10 @@ class Execution:
             self.report("waiting", step.name, f"run {owner.get('run', '')} is computing the same")
 
     def prepare_step(self, step: Step, key: str, lock: Lock) -> None:
-        """Begin an attempt at a step whose lock is held, and start its first process."""
+        """Begin an attempt at a step whose lock this run has taken, and start its first process.
+
+        key: the cache key of the step. A forced step that this run has not begun yet loses the checkpoints of that key.
+        """
         state = self.states[step.name]
         if step.name in self.plan.forced and state.key != key:
             # A forced step starts without old checkpoints, but keeps its own when this run is continued.

@@ -158,8 +158,8 @@ def make_run_plan(
 ) -> RunPlan:
     """Make the plan of a run: read the sources and the code, and compute their digests.
 
-    sources: name -> path. extra_environment: variables for the environment of each step. from_step, cache: as in the
-    plan.
+    sources: name -> path. extra_environment: variables for the environment of each step.
+    from_step, cache: as in RunPlan.
     Raises UserError for a source that is unknown, missing or cannot be read, and for an unknown step.
     """
     if from_step is not None:

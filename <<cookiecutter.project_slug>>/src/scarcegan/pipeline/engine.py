@@ -33,16 +33,19 @@ class Engine(Protocol):
         ...
 
     def watch(self, run: str, report: Report) -> str:
-        """Wait until a run has ended and report each step whose status changes; returns the run's last status."""
+        """Wait until a run has ended, and report a line of text for each step whose status changes.
+
+        Returns the status of the run at the end.
+        """
         ...
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest training runs, newest first.
+        """The newest training runs, newest first, at most `newest` of them. Each has these keys:
 
         - run: its id.
-        - status: as the engine says it.
+        - status: in the words of the engine.
         - started: ISO 8601.
-        - changed: key or parameter -> value, where it differs from config.yaml.
+        - changed: key of config.yaml, or pipeline parameter -> value in the run, where it differs from the present one.
         """
         ...
 

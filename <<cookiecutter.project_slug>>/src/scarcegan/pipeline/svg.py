@@ -99,7 +99,10 @@ def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
 
 
 def box_point(box: Box, row: int) -> Point:
-    """The point of a box, wide enough for its text. A gate's is wider and higher, as text in a diamond needs room."""
+    """A Point for a box, in the row of that number, as wide as the text of the box needs.
+
+    The point of a gate is wider and higher, as text in a diamond needs room.
+    """
     width = max(len(box.title) * CHARACTER, len(box.note) * SMALL_CHARACTER) + 36
     if box.kind == "gate":
         return Point(row, width * 1.6, DIAMOND_HEIGHT, box)

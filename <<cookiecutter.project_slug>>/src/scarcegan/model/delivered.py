@@ -99,7 +99,7 @@ def interpolate_unknown(strangeness: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
 
 
 class Delivered(tf.Module):
-    """The graph: raw features float32 [n, columns] -> the outputs that the head of this file names.
+    """The graph: raw features float32 [n, columns] -> probabilities [n, K], and rarity, unknown and label [n], by name.
 
     - inputs: the layer that scales the features.
     - members: pairs of the weight of a member's log odds and its layer. The first member's layer also gives the

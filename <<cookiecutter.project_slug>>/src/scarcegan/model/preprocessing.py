@@ -61,7 +61,7 @@ def learn_scaling(
     """The layer that scales columns as these training rows [n, columns] need it, NaN for missing.
 
     names: of the columns, for the error. logarithms: take the signed logarithm of columns that it makes less skewed.
-    scaling: see centre_and_scale.
+    scaling: "standard" (mean and standard deviation) or "robust", see centre_and_scale.
     Raises UserError for an infinite value or no rows.
     """
     if not len(rows):
@@ -147,7 +147,10 @@ def bin_edges(scaled: NDArray, bins: int) -> NDArray | None:
 
 
 def _edges(values: NDArray, bins: int) -> NDArray:
-    """bins + 1 ascending edges over sorted distinct values; fewer values than edges are joined by straight lines."""
+    """Edges [bins + 1], ascending, at evenly spaced ranks among sorted distinct values [k].
+
+    Between two values an edge lies on the straight line from one to the other.
+    """
     if len(values) == 1:
         values = np.array([values[0], values[0] + 1])
     return np.interp(np.linspace(0, len(values) - 1, bins + 1), np.arange(len(values)), values)

@@ -25,7 +25,7 @@ def class_targets(classes: int, alpha: float) -> tf.Tensor:
 
 
 def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of each row [..., rows]: minus the sum over outputs of target times log probability.
+    """Cross-entropy of each row, [..., rows]: minus the sum over outputs of target times log probability.
 
     targets, logits [..., rows, width]; the targets of a row sum to 1.
     """
@@ -36,7 +36,7 @@ def supervised(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | float
     """Supervised loss (paper 3.2): the weighted mean over labelled rows of the cross-entropy to their targets.
 
     logits [networks, rows, K + 1] of the class head; targets [rows, K + 1] or as the logits; weights [rows], the class
-    weight of each row, or one number for all.
+    weight of each row, or one number for all. Returns [networks].
     """
     each = cross_entropy(targets, logits)
     weights = tf.broadcast_to(tf.cast(weights, each.dtype), tf.shape(each))
@@ -46,7 +46,7 @@ def supervised(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | float
 def unlabelled_source(logits: tf.Tensor, alpha: float) -> tf.Tensor:
     """Unsupervised loss of unlabelled rows (paper 3.3): mean cross-entropy to `alpha` healthy and `1 - alpha` unknown.
 
-    logits [networks, rows, 3] of the source head.
+    logits [networks, rows, 3] of the source head. Returns [networks].
     """
     targets = tf.one_hot(HEALTHY, 3) * alpha + tf.one_hot(UNKNOWN, 3) * (1.0 - alpha)
     return tf.reduce_mean(cross_entropy(targets, logits), axis=-1)
@@ -56,7 +56,7 @@ def not_rare(logits: tf.Tensor) -> tf.Tensor:
     """Loss of unlabelled rows in the class head (not in the paper): minus the mean log probability of not being rare.
 
     Unlabelled rows are hardly ever rare, and they are many: they show kinds of negatives that no labelled row is of.
-    logits [networks, rows, K + 1] of the class head, the rare class last but one. Not rare: any other output.
+    logits [networks, rows, K + 1]: the rare class last but one; not rare is any other output. Returns [networks].
     """
     log_probability = tf.nn.log_softmax(logits)
     others = tf.concat([log_probability[..., :-2], log_probability[..., -1:]], axis=-1)
@@ -67,7 +67,7 @@ def known_source(logits: tf.Tensor) -> tf.Tensor:
     """Anchor (not in the paper): mean cross-entropy of labelled rows to `healthy`, the output for kinds with a name.
 
     It holds against the loss of unlabelled rows, so that `unknown` grows only where these are denser than labelled
-    ones. logits [networks, rows, 3] of the source head for labelled rows.
+    ones. logits [networks, rows, 3] of the source head for labelled rows. Returns [networks].
     """
     return tf.reduce_mean(cross_entropy(tf.one_hot(HEALTHY, 3), logits), axis=-1)
 
@@ -75,7 +75,7 @@ def known_source(logits: tf.Tensor) -> tf.Tensor:
 def generated_source(logits: tf.Tensor) -> tf.Tensor:
     """Unsupervised loss of generated rows (paper 3.3): minus the mean log probability of `generated`.
 
-    logits [networks, rows, 3] of the source head for generated rows.
+    logits [networks, rows, 3] of the source head for generated rows. Returns [networks].
     """
     return tf.reduce_mean(cross_entropy(tf.one_hot(GENERATED, 3), logits), axis=-1)
 
@@ -83,7 +83,7 @@ def generated_source(logits: tf.Tensor) -> tf.Tensor:
 def feature_matching(real: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
     """Feature matching (paper 3.4): mean over trunk features of |mean over real rows - mean over generated rows|.
 
-    real, generated [networks, rows, features]: trunk features of real and of generated rows.
+    real, generated [networks, rows, features]: trunk features of real and of generated rows. Returns [networks].
     """
     return tf.reduce_mean(tf.abs(tf.reduce_mean(real, axis=-2) - tf.reduce_mean(generated, axis=-2)), axis=-1)
 
@@ -91,18 +91,17 @@ def feature_matching(real: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
 def pull_away(features: tf.Tensor) -> tf.Tensor:
     """Pull-away (paper 3.4): mean squared cosine between the trunk features of two different generated rows.
 
-    features [networks, rows, features] of generated rows. 0 when all rows are at right angles to each other, 1 when all
-    point one way.
+    features [networks, rows, features] of generated rows. Returns [networks]: 0 when all rows are at right angles to
+    each other, 1 when all point one way.
     """
     unit = features * tf.math.rsqrt(tf.reduce_sum(tf.square(features), axis=-1, keepdims=True) + TINY)
     return _mean_squared_pairs(unit)
 
 
 def pull_away_whole_matrix(features: tf.Tensor) -> tf.Tensor:
-    """Pull-away as the authors' code computes it, for comparison: the whole matrix is scaled to length one, not each
-    row.
+    """Pull-away as the authors' code computes it, for comparison: the matrix, not each row, is scaled to length one.
 
-    All "cosines" then are near 0, and so is the gradient. features as for pull_away.
+    All "cosines" then are near 0, and so is the gradient. features and what is returned: as for pull_away.
     """
     unit = features * tf.math.rsqrt(tf.reduce_sum(tf.square(features), axis=[-2, -1], keepdims=True) + TINY)
     return _mean_squared_pairs(unit)
@@ -118,7 +117,8 @@ def _mean_squared_pairs(rows: tf.Tensor) -> tf.Tensor:
 
 def fool_the_source_head(logits: tf.Tensor) -> tf.Tensor:
     """Loss of an ordinary generator (Goodfellow et al. 2014), for comparison: minus the mean log probability that
-    generated rows are not `generated`. logits [networks, rows, 3] of the source head for generated rows."""
+    generated rows are not `generated`. logits [networks, rows, 3] of the source head for them. Returns [networks].
+    """
     log_probability = tf.nn.log_softmax(logits)
     real = tf.reduce_logsumexp(tf.gather(log_probability, [HEALTHY, UNKNOWN], axis=-1), axis=-1)
     return -tf.reduce_mean(real, axis=-1)

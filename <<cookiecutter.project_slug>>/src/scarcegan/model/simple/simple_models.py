@@ -123,8 +123,9 @@ def _boosted_trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Cal
 
 
 def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
-    """Scoring function of `seeds` neural networks, averaged, each trained on rows of which every class has as many;
-    values [n, d], label int [n]."""
+    """Scoring function of `seeds` neural networks, averaged, each trained on equally many rows of each class;
+    values [n, d], label int [n].
+    """
     models = []
     for i in range(seeds):
         rows = _balanced(label, np.random.default_rng(seed + i))
@@ -136,8 +137,9 @@ def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callabl
 
 
 def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
-    """Positions of randomly drawn rows, of each class as many: as the largest class has, but at most BALANCED_ROWS in
-    all. Rows of smaller classes are drawn several times. label: int [n]."""
+    """Positions of randomly drawn rows, equally many of each class: as many as the largest class has, but at most
+    BALANCED_ROWS in all. Rows of smaller classes are drawn several times. label: int [n].
+    """
     names, counts = np.unique(label, return_counts=True)
     each = min(counts.max(), BALANCED_ROWS // len(names))
     return np.concatenate(

@@ -41,7 +41,7 @@ class Trees:
     neighbours: Neighbours | None = None
 
     def log_odds(self, rows: NDArray) -> NDArray:
-        """Log odds float64 [groups, n] of the rare class for rows [n, inputs] (see tree_inputs)."""
+        """Log odds float64 [groups, n] of the rare class, by group of trees, for rows [n, inputs]; see tree_inputs."""
         return np.stack([model.decision_function(rows) for model in self.groups])
 
     def held_out_log_odds(self, rows: NDArray, never_saw: NDArray, caution: float) -> NDArray:

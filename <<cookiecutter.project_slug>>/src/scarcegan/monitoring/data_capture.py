@@ -38,8 +38,7 @@ def read_jsonl(
     """Yield the rows of a data capture file, in batches. categories: positions of the categories among the features.
 
     Lines that cannot be read are counted in the tally and left out; so is an unfinished last line, which an endpoint
-    that
-    is writing, or was killed, leaves.
+    that is writing, or was killed, leaves.
     """
     batch: list[tuple] = []
     with path.open("rb") as lines:
@@ -80,10 +79,8 @@ def read_record(
     """The rows of one captured request, each as (id, day, cells, rarity, unknown, predicted class).
 
     The id is the caller's inferenceId, or else the eventId; in a request of several rows, row i is called `<id>/<i>`.
-    Rows
-    that do not fit the features are counted in the tally and left out. Without a readable answer, rarity and unknown
-    are
-    None and the class is "".
+    Rows that do not fit the features are counted in the tally and left out. Without a readable answer, rarity and
+    unknown are None and the class is "".
 
     Raises ValueError, LookupError, TypeError or AttributeError for a record that is not in the expected format.
     """
@@ -183,12 +180,18 @@ def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any,
 
 
 def unwrap_single(cell: Any) -> Any:
-    """The value in a list of one. TensorFlow Serving returns such lists where the graph's output is [n, 1]."""
+    """The first value of a list; anything else is returned as it is.
+
+    TensorFlow Serving returns a list of one value per row where the graph's output is [n, 1].
+    """
     return cell[0] if isinstance(cell, list) else cell
 
 
 def class_name(label: Any, classes: Sequence[str]) -> str:
-    """The class name of a label that is a position or already a name; "" for None."""
+    """The class name of a label that is a position among `classes` (the next one is unknown) or already a name.
+
+    "" for None; a position that no class has is returned as text.
+    """
     names = [*classes, UNKNOWN]
     if label is None or isinstance(label, str):
         return label or ""
@@ -200,8 +203,7 @@ class Capture:
 
     percentage: how many of a hundred requests are recorded, drawn at random from `rng`; clock: returns the time in UTC.
     A record is appended by a single write to a file that no other process writes, so a kill leaves at most one
-    unfinished
-    line, the last of its file.
+    unfinished line, the last of its file.
     https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
     """
 
@@ -236,6 +238,7 @@ class Capture:
         self._append(now, json.dumps(record).encode() + b"\n")
 
     def _append(self, now: datetime, line: bytes) -> None:
+        """Write one line to the file of this hour. Raises OSError when less than the line could be written."""
         with self._lock:
             try:
                 written = os.write(self._file_of(now), line)
@@ -246,6 +249,7 @@ class Capture:
                 raise
 
     def _file_of(self, now: datetime) -> int:
+        """The descriptor of the file for this time; the first record of an hour opens a new one."""
         hour = now.strftime("%Y/%m/%d/%H")
         if hour != self._hour:
             self._close()
@@ -257,12 +261,16 @@ class Capture:
         return self._file
 
     def _close(self) -> None:
+        """Close the file that is open, if one is."""
         if self._hour:
             os.close(self._file)
         self._hour = ""
 
 
 def captured_side(mode: str, content_type: str, body: str) -> dict[str, str]:
-    """The request or the answer of a record. mode: "INPUT" or "OUTPUT"."""
+    """One side of a record, as data capture holds it: observedContentType, mode, data (the body) and encoding.
+
+    mode: "INPUT" for the request, "OUTPUT" for the answer.
+    """
     encoding = "CSV" if media_type(content_type) == CSV else "JSON"
     return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}

@@ -118,8 +118,7 @@ def allowed_share(count: int, of: int, rows: int, threshold: float) -> tuple[flo
     """The smallest and largest share a class may have among `rows` rows, when `count` of `of` baseline rows had it.
 
     It may halve or double, but move by no more than `threshold`. Added to that is what chance exceeds once in ten
-    thousand
-    times (ALPHA), with the baseline's count SPARE_ROWS larger or smaller, because it is a sample too.
+    thousand times (ALPHA), with the baseline's count SPARE_ROWS larger or smaller, because it is a sample too.
     """
     most, least = min(1.0, (count + SPARE_ROWS) / of), max(0.0, (count - SPARE_ROWS) / of)
     upper, lower = most + min(most, threshold), least - min(least / 2, threshold)
@@ -140,11 +139,12 @@ def violations(
     rare: str,
     found: Mapping[str, DriftDistance] | None = None,
 ) -> list[Violation]:
-    """Every broken constraint: missing and extra columns, types, missing values, drift with the largest first.
+    """Every broken constraint, in this order: missing columns, extra columns, types, missing values, predicted classes
+    that the model does not give, shares of predicted classes, and columns that drifted, the largest distance first.
 
     - threshold: largest robust distance allowed, unless constraints.json has another one for a column
     - rare: name of the rare class
-    - found: the distances, when they are known already
+    - found: column -> distance, when the distances are known already; None: they are computed
     """
     found = distances(baseline, current.numbers) if found is None else found
     compared = [name for name in baseline.names if name not in current.absent]
@@ -255,7 +255,10 @@ def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, 
 
 
 def allowed_class_share(baseline: Baseline, name: str, rows: int, threshold: float) -> tuple[float, float]:
-    """The smallest and largest share that a predicted class may have among that many rows. See allowed_share."""
+    """(smallest, largest) share that the predicted class `name` may have among `rows` later rows; see allowed_share.
+
+    threshold: how far the share may move.
+    """
     return allowed_share(baseline.labels.get(name, 0), sum(baseline.labels.values()), rows, threshold)
 
 

@@ -56,8 +56,7 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     """Read ground truth from a file or a folder: CSV, Parquet or SageMaker's JSON lines. None for an empty folder.
 
     A table has a column for the user, inference or event, and one for its class, as a name or position. A name that is
-    none
-    of the classes is behaviour that the model does not know.
+    none of the classes is behaviour that the model does not know.
 
     Raises UserError when no name is a class, when the columns cannot be found, or when a file cannot be read.
     """
@@ -96,9 +95,9 @@ def truth_files(place: Path) -> list[Path]:
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, label) of every row of a file that has both.
+    """Yield (id, label), both as text, of every row of a CSV, Parquet or JSON lines file that has both.
 
-    Raises UserError when the file cannot be read.
+    Raises UserError when the file cannot be read, or when its id and label columns cannot be found.
     """
     try:
         if path.suffix == ".jsonl":
@@ -209,8 +208,7 @@ def monitored_quality(
     - rarity: float [n], NaN where it was not captured
 
     Beyond SageMaker's metrics it has pr_auc, and `low` and `high`, the 95 % interval, of recall and precision (Wilson)
-    and
-    of pr_auc (bootstrap). What cannot be measured is the text "NaN".
+    and of pr_auc (bootstrap). What cannot be measured is the text "NaN".
     """
     positive, flagged = truth == len(classes) - 1, predicted == len(classes) - 1
     score = np.where(np.isnan(rarity), flagged, rarity)

@@ -67,8 +67,7 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
 
     A value that repeats has a bucket of its own. Inner edges are half-way between neighbouring values, so that a number
     that is rounded later stays in its bucket. cuts: further edges. Returns float64, from the minimum to the maximum;
-    empty
-    when no value is finite.
+    empty when no value is finite.
     """
     finite = column[np.isfinite(column)].astype(np.float64)
     if not len(finite):
@@ -85,9 +84,10 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
 
 
 def category_edges(column: np.ndarray) -> np.ndarray:
-    """Edges of buckets for a category's codes [n]: one bucket for each of the most frequent codes, others between them.
+    """Edges of buckets for a category's codes [n], float64, ascending; empty when all codes are missing.
 
-    The buckets are counted and written like those of a number; category_counts gives the counts by name.
+    Each of the most frequent codes has a bucket of its own, half a unit to both sides; the buckets between hold all
+    other codes. The buckets are counted and written like those of a number; category_counts gives the counts by name.
     """
     present = column[np.isfinite(column)]
     if not len(present):
@@ -318,8 +318,7 @@ def constraints(
     - threshold: largest distance allowed
 
     A column that was complete must stay complete; another one may lose COMPLETENESS_SLACK more of its values. There is
-    no
-    constraint on precision, because it depends on how rare the class is among the rows at hand.
+    no constraint on precision, because it depends on how rare the class is among the rows at hand.
     """
     suggested: dict[str, Any] = {
         "version": 0,

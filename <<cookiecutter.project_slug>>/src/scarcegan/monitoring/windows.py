@@ -126,8 +126,7 @@ def compare_windows(
     """Compare each window with the baseline; all windows, oldest first.
 
     When no window has enough rows, all rows together are one window. rare: name of the rare class; tally: of the
-    reading,
-    for columns that are absent or extra.
+    reading, for columns that are absent or extra.
 
     Raises UserError when even all rows together are fewer than the minimum.
     """

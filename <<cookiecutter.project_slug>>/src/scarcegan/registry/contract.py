@@ -152,6 +152,8 @@ class Registry(Protocol):
         """Write a package to a folder, with its present status in package.json, and return the folder.
 
         An existing folder is replaced. After an interruption it is complete or absent, never half-written.
+
+        Raises UserError for an unknown version.
         """
         ...
 

@@ -248,7 +248,10 @@ class LocalRegistry:
         return open_experiment(self.client, f"{self.group} packages", self._root().as_uri())
 
     def _tell_of_project(self, project: Mapping[str, str]) -> None:
-        """Bring team and description of the registered model up to date. project: a section of config.yaml, or {}."""
+        """Write the team and the description of the project to the registered model.
+
+        project: the section `project` of config.yaml. What is missing in it stays as it was; {} changes nothing.
+        """
         if "team" in project:
             self.client.set_registered_model_tag(self.group, "team", project["team"])
         if "description" in project:
@@ -344,7 +347,7 @@ class LocalRegistry:
 
 
 def set_versions(model: "RegisteredModel") -> set[int]:
-    """The numbers of the versions that belong to a complete set."""
+    """The numbers of the versions in complete sets: those that a tag set.<set_id> of the registered model lists."""
     return {number for key, value in model.tags.items() if key.startswith(SET_TAG) for number in json.loads(value)}
 
 

@@ -96,9 +96,12 @@ def decisions_of(response: Response) -> list[Decision]:
 def model_package(
     group: str, set_id: str, facts: Mapping[str, Any], response: Response, champion: str = ""
 ) -> ModelPackage:
-    """A ModelPackage from the record of its set and SageMaker's answer.
+    """The ModelPackage of a package in SageMaker.
 
-    facts: the package's entry in the record; champion: the ARN of the champion, "" when there is none.
+    - group: the name of its group. set_id: of its model set.
+    - facts: its entry in the record of that set.
+    - response: the package as SageMaker describes it, or lists it.
+    - champion: the ARN of the champion, "" when there is none.
     """
     status = cast(ApprovalStatus, response.get("ModelApprovalStatus", PENDING))
     decided = next((found for found in reversed(decisions_of(response)) if found.decision == status.lower()), None)

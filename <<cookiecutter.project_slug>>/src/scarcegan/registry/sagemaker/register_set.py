@@ -203,5 +203,5 @@ def is_undecided(response: Response, set_id: str, token: str) -> bool:
 
 
 def log(text: str) -> None:
-    """Write a line to stderr, which is the log of the Lambda function."""
+    """Write "register: " and a text to stderr as one line. In a Lambda function, stderr is its log."""
     print(f"register: {text}", file=sys.stderr, flush=True)

@@ -254,7 +254,7 @@ class SageMakerRegistry:
         raise unknown_version(self.group, version, there, "scarcegan models --cloud")
 
     def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Response]]:
-        """(set_id, entry in the record, SageMaker's answer) of each package that a record lists and that exists."""
+        """(set_id, entry in the record, SageMaker's description) of each existing package that a record lists."""
         records, listed = self._records.all(), self._group.listed()
         named = [(set_id, facts) for set_id, record in records.items() for facts in record.packages]
         there = [(set_id, facts) for set_id, facts in named if facts["arn"] in listed]
@@ -272,7 +272,10 @@ class SageMakerRegistry:
         )
 
     def _package(self, set_id: str, facts: Mapping[str, Any], response: Response, champion: str) -> ModelPackage:
-        """A package of this group. facts: its entry in the record of its set; champion: the champion's ARN."""
+        """The ModelPackage of a package of this group.
+
+        facts: its entry in its set's record. response: SageMaker's description of it. champion: ARN of the champion.
+        """
         return model_package(self.group, set_id, facts, response, champion)
 
     def _fetch(self, arn: str, package: ModelPackage, folder: Path) -> None:

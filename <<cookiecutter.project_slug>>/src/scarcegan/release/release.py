@@ -229,9 +229,10 @@ def one_line_ascii(words: str, most: int) -> str:
 
 
 def write_release(prepared: PreparedRelease, folder: Path) -> list[Path]:
-    """Write a release below a folder: <stage>.json per stage, and variables/<NAME> per variable. Returns their paths.
+    """Write a release below a folder: <stage>.json per stage, and variables/<NAME> per variable.
 
-    Each variable has its own file, so that the shell of the build need not parse text.
+    Returns the path of each stage's file, then that of the folder variables. Each variable has its own file, so that
+    the shell of the build need not parse text.
     """
     for stage, template in prepared.stages.items():
         write_json(folder / f"{stage}.json", template)

@@ -298,7 +298,10 @@ def rarity_of(found: Findings, method: str) -> NDArray:
 
 
 def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:
-    """Precision over recall, a line per method in different dashes. scores: title -> rarity [n]."""
+    """Figure of precision over recall, a line per method in different dashes.
+
+    scores: title of a method -> rarity [n]; the first is drawn thicker. caption: begins the text below the figure.
+    """
     fig, ax = report.new_figure(500, 350)
     for i, (name, rarity) in enumerate(scores.items()):
         at = metrics.threshold_curve(found.positive, rarity[found.known])
@@ -442,7 +445,10 @@ def unknown_section(found: Findings) -> Section:
 
 
 def rarity_figure(found: Findings) -> Markup:
-    """For each class, the share of its users at or above a rarity score."""
+    """Figure with a line per class, and one for unlabelled users: the share of its users at or above each rarity score.
+
+    It is of the model that the gate checks, whose threshold is a vertical line.
+    """
     rarity = found.models[found.definition].rarity
     fig, ax = report.new_figure(1020, 300)
     groups = [(name, found.test.label == k) for k, name in enumerate(found.classes)] + [("unlabelled", ~found.known)]
@@ -489,7 +495,10 @@ def calibration_section(found: Findings) -> Section:
 
 
 def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
-    """Observed share over expected probability, with intervals."""
+    """Figure of the share of the rare class over the predicted rarity, a point per bin with its 95 % interval.
+
+    name: of the line.
+    """
     fig, ax = report.new_figure(500, 340)
     most = float(max(at.expected.max(), at.high.max(), 0.01))
     ax.plot([0, most], [0, most], color=report.MUTED, linestyle=":", linewidth=1, label="perfect")
@@ -536,7 +545,12 @@ def to_float(text: str | None) -> float:
 
 
 def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) -> Markup:
-    """Mean of each curve over the iterations, with a band from the lowest to the highest member."""
+    """Figure of the mean of each curve over the iterations, with a band from the lowest to the highest network.
+
+    - steps: iteration of each row [r] of curves.csv.
+    - group: name of a curve -> its values [r], of which NaN is left out.
+    - caption: begins the text below the figure.
+    """
     fig, ax = report.new_figure(500, 300)
     at = np.unique(steps)
     for i, (name, values) in enumerate(group.items()):
@@ -552,7 +566,10 @@ def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) 
 
 
 def seed_spread(found: Findings) -> list[Markup]:
-    """A table of mean and deviation over seeds on validation users, in a list; [] when they were not measured."""
+    """A table with the mean and standard deviation over seeds of metrics on validation users, in a list.
+
+    [] when they were not measured.
+    """
     spreads = found.cards[found.definition].get("spread") or {}
     rows = [
         [name, s["mean"], s["sd"]] for name, s in spreads.items() if isinstance(s, dict) and {"mean", "sd"} <= set(s)
@@ -637,7 +654,10 @@ def champion_name(card: dict) -> str:
 
 
 def changed_settings(found: Findings) -> list[Markup]:
-    """A table of the settings in which champion and challenger differ, in a list; [] when none do."""
+    """A table of what differs between champion and challenger, in a list; [] when nothing does.
+
+    It has a row for each setting that differs, the business definition among them, and one if their features differ.
+    """
     old, new = found.champion_card, found.cards[found.definition]
     flat = [dict(card.get("hyperparameters") or {}) | {"definition": card.get("definition")} for card in (old, new)]
     keys = [key for key in dict.fromkeys([*flat[0], *flat[1]]) if flat[0].get(key) != flat[1].get(key)]

@@ -43,10 +43,12 @@ def write_monitoring_page(
 ) -> Path:
     """Write the monitoring report and return its path.
 
-    - windows: oldest first; the last one with enough rows is called "now"
+    - windows: oldest first, at least one with enough rows; the last of these is called "now"
     - verdict: the content of verdict.json
     - broken: violations of the model quality constraints
-    - quality: the content of model_quality.json, None without ground truth
+    - quality: the content of model_quality.json, None without ground truth; truth: the ground truth, or None
+    - tally: counts of what was read and left out
+    - rules: by which the windows were compared
     - rare: name of the rare class
     - description: what the project is for; may be empty
     """
@@ -250,7 +252,10 @@ def figures_section(baseline: Baseline, now: Window) -> Section:
 
 
 def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
-    """One column's share per bucket: before as bars, now as a line of steps."""
+    """Figure of a column's share of rows per bucket: the baseline as bars, the latest window as a line of steps.
+
+    numbers: the summary of the latest window. name: of the column.
+    """
     before, now, bounds = (category_shares if name in baseline.categories else bucket_shares)(baseline, numbers, name)
     fig, ax = new_figure(420, 250)
     at = np.arange(len(now))
@@ -274,7 +279,10 @@ BarShares = tuple[np.ndarray, np.ndarray, Sequence[str]]
 
 
 def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """The shares per bucket before and now, and where each bucket begins, in words."""
+    """(shares [m] in the baseline, shares [m] in `numbers`, where each bucket begins, as text) of a column's m buckets.
+
+    The buckets beyond the outer edges are left out where `numbers` has no rows in them.
+    """
     i = baseline.names.index(name)
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
     keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
@@ -282,7 +290,7 @@ def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarS
 
 
 def category_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """The shares of a category's most frequent texts before and now, all others last, and the texts."""
+    """(shares in the baseline, shares in `numbers`, texts) of a category's most frequent texts, then of all others."""
     both = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
     own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
     shown = own[: TICKS - 1]
@@ -331,7 +339,10 @@ def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare
 
 
 def score_figure(baseline: Baseline, numbers: ColumnSummary, name: str, rare: str) -> Markup:
-    """A score's histogram in 20 bins before and now."""
+    """Figure of a score's histogram in 20 bins: the baseline as bars, the latest window as a line of steps.
+
+    numbers: the summary of the latest window. name: "rarity" or "unknown". rare: name of the rare class.
+    """
     i = baseline.names.index(name)
     before, now = (in_twentieths(baseline.edges[i], counts) for counts in (baseline.counts[i], numbers.counts[i]))
     fig, ax = new_figure(420, 260)
@@ -349,7 +360,10 @@ def score_figure(baseline: Baseline, numbers: ColumnSummary, name: str, rare: st
 
 
 def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Bucket counts of a score as shares of 20 equal bins from 0 to 1. Each bucket lies within one bin."""
+    """Shares [20] of the rows in bins of equal width from 0 to 1, from the counts in the buckets of a score.
+
+    edges: of the buckets, each of which lies within one bin; without edges, all shares are 0. counts: [len(edges) + 1].
+    """
     if not len(edges):
         return np.zeros(20)
     middle = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])

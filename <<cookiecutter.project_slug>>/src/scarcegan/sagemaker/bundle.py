@@ -68,7 +68,7 @@ def code_bundle(root: Path) -> Bundle:
 
 
 def job_files(source: Path) -> dict[str, Path]:
-    """Return path below `source` -> file for job.py, all steps that run as jobs, and whatever they import."""
+    """Return path below `source`, the folder src, -> file: job.py, the steps that run as jobs, and what they import."""
     steps = sorted(path.stem for path in (source / "scarcegan/steps").glob("[!_]*.py"))
     modules = [f"scarcegan.steps.{step}" for step in steps if step not in PACKAGE_FUNCTIONS] + [
         "scarcegan.sagemaker.job"

@@ -101,7 +101,7 @@ def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: B
 def isolated_sdk(region: str) -> Iterator[None]:
     """Context manager that lets the SageMaker SDK run without the user's settings, credentials and log messages.
 
-    Environment variables, log handlers and boto3's default session are restored at the end.
+    The SDK works in `region`. Environment variables, log handlers and boto3's default session are restored at the end.
     """
     import boto3
 

@@ -69,14 +69,14 @@ class SageMakerEngine:
         return cannot_run(pipeline)
 
     def start(self, changes: Sequence[str]) -> str:
-        """Start the training pipeline in AWS, and return the id of the execution at once."""
+        """Start the training pipeline in AWS, and return the id of the execution at once. changes: KEY=VALUE each."""
         with self.aws() as aws:
             base = configured("training", self.config, aws.names)
             plan = starting.plan_start(base, self.config_file, changes)
             return starting.start_execution(starting.complete(plan, base, aws), aws).rsplit("/", 1)[1]
 
     def watch(self, run: str, report: Report) -> str:
-        """Report each change of an execution's steps until it has ended, and return its status."""
+        """Report a line for each change of an execution's steps until it has ended. Returns its status. run: its id."""
         with self.aws() as aws:
             for found, changed in executions.watch(aws, executions.find_execution(aws, run, "training")):
                 last = [found.reason or found.status] if found.ended else []
@@ -85,7 +85,7 @@ class SageMakerEngine:
         return found.status
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest executions of the training pipeline; see Engine."""
+        """The newest executions of the training pipeline, at most `newest`, with the keys that Engine.runs lists."""
         with self.aws() as aws:
             defaults = deployed_parameters(aws, "training")
             return [

@@ -139,9 +139,9 @@ def link_files(folder: Path, view: Path) -> None:
 
 
 def run_module(module: str, words: Sequence[str], message: Path) -> int:
-    """Run the module of a step with its arguments. Returns its exit code.
+    """Run the module of a step with its arguments in a process of its own. Returns its exit code.
 
-    - message: the file to write the reason of a failure into; SageMaker shows it.
+    - message: the file to write the last error into when the process fails; SageMaker shows it.
     """
     command = [sys.executable, "-m", module, *words]
     last: deque[str] = deque(maxlen=20)

@@ -48,7 +48,7 @@ def refuse_invalid_pipeline(pipeline: Json, size: int = 0) -> None:
 
 
 def pipeline_problems(pipeline: Json) -> Iterator[str]:
-    """Yield a sentence for every problem of a compiled pipeline, in the order of its steps."""
+    """Yield a sentence for every problem of a compiled pipeline: of its parameters, and of its steps in order."""
     declared = [parameter["Name"] for parameter in pipeline["Parameters"]]
     yield from (
         f"two parameters are called '{name}'" for name in sorted({n for n in declared if declared.count(n) > 1})

@@ -71,7 +71,10 @@ def check_event(event: Mapping[str, Any]) -> None:
 
 
 def seconds_to_wait(context: Any) -> float:
-    """Return how many seconds to wait while another call registers the same set. context: Lambda's; None: 300 s."""
+    """Return how many seconds to wait while another call registers the same set: the time left, less SPARE_SECONDS.
+
+    - context: of the Lambda function; None: 300 s.
+    """
     return max(0.0, context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS) if context else 300.0
 
 

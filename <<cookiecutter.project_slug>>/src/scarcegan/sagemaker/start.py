@@ -170,7 +170,10 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 
 
 def config_values(base: ConfiguredPipeline) -> dict[str, str]:
-    """Return parameter -> value for every parameter that config.yaml sets; S3 URIs of data only if it names some."""
+    """Return parameter -> value for every pipeline parameter that config.yaml sets.
+
+    URIs and fingerprints of data are left out, except the URI of data that config.yaml names and that lies in S3.
+    """
     places = {parameters.uri_name(source): getattr(base.config.data, key) for key, source in DATA_KEYS.items()}
     named = {key: place for key, place in places.items() if place.startswith("s3://")}
     others = {
@@ -181,8 +184,9 @@ def config_values(base: ConfiguredPipeline) -> dict[str, str]:
 
 
 def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
-    """Return the fingerprint of every source, and the S3 URI of an empty folder for an optional source without data.
+    """Return parameter -> value: each source's fingerprint, and an empty folder's S3 URI for each source without data.
 
+    Only an optional source may be without data. A source whose URI is not in `known` is left out.
     SageMaker's cache compares URIs only; the fingerprint makes it notice new data behind an unchanged URI.
 
     - known: pipeline parameter -> value, as the execution would have it without these.

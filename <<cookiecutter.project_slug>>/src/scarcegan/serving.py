@@ -117,9 +117,11 @@ class Endpoint:
         return Response(text, media_type=wanted)
 
     async def body(self, request: Request) -> bytes:
-        """Read a request's body. One that is too large is read to its end too, so that the caller gets the answer.
+        """Read the body of a request. Of a body that is too large, up to ten times `max_bytes` are read and dropped.
 
-        Raises RequestError (413) for a body that is too large.
+        A caller who is still sending would not receive the answer.
+
+        Raises RequestError (413) for a body of more than `max_bytes`.
         """
         body, size = bytearray(), 0
         async for chunk in request.stream():

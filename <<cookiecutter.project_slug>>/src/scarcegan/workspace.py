@@ -455,5 +455,8 @@ def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArra
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """The list that a JSON file holds."""
+    """Read a JSON file that holds a list, and return the list.
+
+    Raises OSError when the file is missing, and ValueError when it is not JSON.
+    """
     return json.loads(path.read_text(encoding="utf-8"))

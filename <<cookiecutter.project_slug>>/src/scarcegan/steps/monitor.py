@@ -24,7 +24,10 @@ from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
-    """The content of constraints.json with the threshold that was used in place of the baseline's."""
+    """The content of the baseline's constraints.json, in which `threshold` replaces the largest distances allowed.
+
+    It replaces the general ones, of numbers and of categories; a column with one of its own keeps it.
+    """
     config = baseline.constraints.get("monitoring_config", {})
     distribution = config.get("distribution_constraints", {})
     asked = {"comparison_threshold": threshold, "categorical_comparison_threshold": threshold}

@@ -119,8 +119,7 @@ def assign_rows_to_splits(
     """Decide for each row which output it goes to.
 
     Returns the position of the output, LEFT_OUT for none, int8 [n]; the label of the row's user, int8 [n]; and
-    {"user_id",
-    "fold"} of the labelled training users.
+    {"user_id", "fold"} of the labelled training users.
 
     A user may have several rows and a label in only one of them; the label then counts for all. When there are several
     days, a user with rows on the last day only is left out: training on it would use the future.

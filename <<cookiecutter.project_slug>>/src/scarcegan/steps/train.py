@@ -282,7 +282,10 @@ def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -
 
 
 def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
-    """What the model.json of every business definition says alike: classes, features, categories, hyperparameters."""
+    """The part of model.json that is the same for every business definition.
+
+    Its keys are classes, features, categories and hyperparameters. Of `rows`, only the lookups of categories are read.
+    """
     from scarcegan.model.lookups import category_facts
 
     table = splits.labelled

@@ -151,8 +151,10 @@ def choose_candidate(
 
 
 def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choice]) -> int:
-    """Position of the choice that a definition prefers, given one choice per candidate. Ties go to the higher PR-AUC,
-    then to the later candidate."""
+    """Position of the choice that a business definition prefers, given one choice per candidate.
+
+    keep: the rule by which it prefers, definition["keep"]. Ties go to the higher PR-AUC, then to the later candidate.
+    """
 
     def figure(name: str) -> NDArray:
         return np.array([choice.validation[name] for choice in choices])

@@ -150,9 +150,10 @@ class Registration:
             log(f"model set {claimed.set_id}: cleaning up failed ({error}); the next registration tries again")
 
     def delete_unrecorded(self, claimed: ClaimedSet, claim: Claim | None) -> None:
-        """Delete the packages that were created under a claim and are not in the set's record. None: nothing to delete.
+        """Delete the packages that were created under a claim, are not in the set's record, and await approval.
 
-        They are found in the claim and by listing the group, as a package may exist although its creation failed.
+        They are found in the claim and by listing the group, as a package may exist although its creation failed. Does
+        nothing when `claim` is None.
         """
         if claim is None:
             return

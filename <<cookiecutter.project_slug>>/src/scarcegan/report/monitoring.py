@@ -305,7 +305,10 @@ def shares(counts: np.ndarray) -> np.ndarray:
 
 
 def bucket_bounds(edges: np.ndarray, whole: bool) -> list[str]:
-    """Where each bucket begins, as text. whole: the column holds whole numbers, which lie between the edges."""
+    """The names of the len(edges) + 1 buckets of a column: where each begins, the first as "< …", the last as "> …".
+
+    whole: the column holds whole numbers, which lie between the edges.
+    """
     edges = np.ceil(edges) if whole else edges
     return [f"< {short_number(edges[0])}", *(short_number(edge) for edge in edges[:-1]), f"> {short_number(edges[-1])}"]
 

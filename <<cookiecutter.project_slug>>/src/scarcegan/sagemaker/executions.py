@@ -295,6 +295,9 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
 
 
 def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
-    """Download one output of a training job, a folder of its model.tar.gz. Raises UserError for another one."""
+    """Download one output of a training job, a folder of its model.tar.gz, into `folder`. Returns `folder`.
+
+    Raises UserError when the archive has no such output.
+    """
     about = aws.client("sagemaker").describe_training_job(TrainingJobName=training_job)
     return storage.download(aws.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)

@@ -230,3 +230,9 @@ def test_a_step_requires_every_argument_that_the_definition_gives_and_knows_no_o
     folders = {*step.inputs, *(f"{output}-out" for output in step.outputs), "help", "labels"}
     assert actions.keys() - folders == step.arguments.keys()
     assert [name for name in step.arguments if not actions[name].required] == []
+
+
+def test_what_was_changed_is_named_by_its_key():
+    before = {"train": {"iterations": 5, "trunk": [1]}, "seed": 1}
+    after = {"train": {"iterations": 6, "trunk": [1]}, "seed": 2}
+    assert dict(settings.differences(before, after)) == {"train.iterations": 6, "seed": 2}

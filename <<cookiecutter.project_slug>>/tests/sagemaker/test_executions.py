@@ -249,7 +249,9 @@ def test_a_value_as_it_is_changes_nothing_and_is_no_mistake(tmp_path, config):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("labels.rare_class=odd", "train.classes.*scarcegan upsert"),
+        ("labels.rare_class=odd", r"one execution: labels\.rare_class\. .*scarcegan upsert"),
+        ("data.counters=[minutes]", r"one execution: data\.counters\. "),
+        ("project.description=odd", r"one execution: project\.description\. "),
         ("cloud.max_hours=3", "cloud.max_hours.*scarcegan upsert"),
         ("serve.port=1", "changes nothing of the training pipeline"),
         ("data.path=elsewhere", "read from S3"),

@@ -1,12 +1,12 @@
 """The local engine as pipeline/engine.py describes an engine: training runs in the runs folder of this machine."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from scarcegan.local.runner import list_runs, read_run
-from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.config import Config, differences
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
 from scarcegan.pipeline.engine import Report, RunFacts
 
@@ -80,15 +80,3 @@ class LocalEngine:
     def folder(self, run: str, step: str, output: str) -> Path:
         """The folder of an output of a step. It is missing when the step has not finished."""
         return self.runs_folder / run / step / output
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value in `other`) of each setting whose value in `other` differs from the one in `one`.
-
-    prefix: put before each key.
-    """
-    for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(one.get(key), Mapping):
-            yield from differences(one[key], value, f"{prefix}{key}.")
-        elif one.get(key) != value:
-            yield f"{prefix}{key}", value

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -565,6 +565,18 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
         for index, value in enumerate(node.value):
             found[(*prefix, index)] = value.start_mark.line + 1
     return found
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value in `other`) of each setting whose value in `other` differs from the one in `one`.
+
+    prefix: put before each key.
+    """
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(one.get(key), Mapping):
+            yield from differences(one[key], value, f"{prefix}{key}.")
+        elif one.get(key) != value:
+            yield f"{prefix}{key}", value
 
 
 def definitions_argument(config: Config) -> str:

@@ -116,12 +116,14 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
 
 
 def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
-    """Raises UserError, with the keys, when two versions of a pipeline differ in more than pipeline parameters."""
+    """Raises UserError, with keys of config.yaml, when two versions of a pipeline differ in more than parameters."""
     before, after = (parameters.fixed_values(one.pipeline, one.config) for one in (base, wanted))
-    fixed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-    if fixed:
+    if before != after:
+        changed = [key for key, _ in settings.differences(base.config.model_dump(), wanted.config.model_dump())]
+        origins = {parameter.origin for parameter in base.parameters.values()}
+        fixed = sorted(key for key in changed if key not in origins)
         raise UserError(
-            f"fixed in the {base.name} pipeline, so it cannot change for one execution: {', '.join(sorted(fixed))}. "
+            f"fixed in the {base.name} pipeline, so it cannot change for one execution: {', '.join(fixed)}. "
             "Write the value into config.yaml, then type: scarcegan upsert"
         )
 

@@ -50,7 +50,7 @@ def evaluated(place: Path, seed: int, users: int, changes: Sequence[str]) -> dic
 
 def figures(test: dict[str, np.ndarray]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """PR-AUC of each method by weak labels, and by the truth of everybody; share of each behaviour sent to unknown."""
-    classes = config.Labels().classes
+    classes = config.LabelSettings().classes
     labelled, rare = test["label"] >= 0, test["label"] == len(classes) - 1
     methods = [
         OURS,

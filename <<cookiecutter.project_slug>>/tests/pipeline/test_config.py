@@ -65,6 +65,7 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
         ("project.team=''", "takes 1 to 256 letters"),
         ('project.description="two\\nlines"', "write it in one line"),
         ("cloud.tags={team: fraud}", "made of project.team"),
+        ("cloud.tags={Team: fraud}", "made of project.team"),
         ("cloud.tags={a: R&D}", "as does cost-centre"),
         ("train.scarcegan.alpha=0", "train.scarcegan.alpha: "),
         ("train.scarcegan.alhpa=1", "Did you mean 'alpha'?"),

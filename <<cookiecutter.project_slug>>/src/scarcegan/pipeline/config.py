@@ -386,7 +386,7 @@ class CloudSettings(ConfigSection):
         taken = [key for key in value if key.lower().startswith(("aws:", "sagemaker:"))]
         if taken:
             raise ValueError(f"AWS keeps tags such as '{taken[0]}' for itself; choose another name")
-        if "team" in value:
+        if any(key.lower() == "team" for key in value):  # IAM's tags do not differ in case
             raise ValueError("the tag 'team' is made of project.team; set the team there")
         return value
 

@@ -322,6 +322,12 @@ def test_a_class_without_rows_is_refused(tmp_path, labels, sentence):
         train.main(write(tmp_path, table(labels)))
 
 
+def test_definitions_that_are_no_json_are_refused_before_anything_is_read(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train.main([*command(tmp_path / "nowhere"), "--definitions", "{"])
+    assert "argument --definitions: invalid" in capsys.readouterr().err
+
+
 def test_an_infinite_value_is_refused(tmp_path):
     labelled = table([0] * 6 + [1] * 6 + [2] * 4)
     labelled.values[3, 1] = np.inf

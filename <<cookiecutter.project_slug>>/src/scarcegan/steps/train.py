@@ -231,7 +231,7 @@ def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: ar
         for scores, calibration in zip(trained.held_out, calibrations, strict=True)
     ]
     labelled_in_validation = splits.validation.user_id[splits.validation.label != UNLABELLED]
-    for name, definition in json.loads(args.definitions).items():
+    for name, definition in args.definitions.items():
         choice = choose_candidate(definition, candidates, label, rare, args.known_share)
         folder = args.models_out / name
         export(trained, rows, choice, calibrations[choice.candidate], folder)
@@ -365,7 +365,7 @@ def parser() -> argparse.ArgumentParser:
         add(channel, type=Path)
     parse.add_argument("--checkpoints", type=Path, help="folder that outlives a killed attempt")
     add("classes", help="names, the rare class last")
-    add("definitions", help="business definitions, JSON")
+    add("definitions", type=json.loads, help="business definitions, JSON")
     add("iterations", type=positive)
     add("seeds", type=positive, help="networks per fold")
     add("seed", type=int)

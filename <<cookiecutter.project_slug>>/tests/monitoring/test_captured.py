@@ -74,6 +74,7 @@ def test_the_callers_inference_id_is_preferred(tmp_path):
         {"inputs": {"features": [[1, 2, 3]]}},
         {"instances": [{"deposits": 1, "visits": 2, "trend": 3}]},
         [[1, 2, 3]],
+        [{"features": [1, 2, 3]}],
         [1, 2, 3],
     ],
 )

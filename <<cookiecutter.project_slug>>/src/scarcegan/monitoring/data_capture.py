@@ -119,7 +119,7 @@ def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
     """The rows of a request: each a list of cells in the features' order, or a mapping of feature name -> cell."""
     if kind == "CSV":
         return csv_input_rows(data, features)
-    rows = rows_in_body(data) if isinstance(data, Mapping) else data
+    rows = rows_in_body(data if isinstance(data, Mapping) else {"instances": data})
     return rows if rows and isinstance(rows[0], list | Mapping) else [rows]
 
 

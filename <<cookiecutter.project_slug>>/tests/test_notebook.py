@@ -86,6 +86,7 @@ def said(document, cell):
     return "".join(words)
 
 
+@pytest.mark.slow
 def test_a_notebook_run_is_trained_watched_and_compared_with_the_champion_here(project, execute):
     (project / "notebooks").mkdir()
     done = execute(project / "notebooks", 'CHANGES = {"train.iterations": 30, "train.batch_size": 32}')

@@ -83,6 +83,7 @@ def dry_run(project, seed):
     return written, done.stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_same_bytes(project):
     written, said = dry_run(project, "1")
     assert dry_run(project, "2") == (written, said)
@@ -173,6 +174,7 @@ def test_without_a_region_the_settings_are_named(scarcegan, project):
     assert code == 2 and "project.region" in err and "eu-west-1" in err
 
 
+@pytest.mark.slow
 def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     needed = set()

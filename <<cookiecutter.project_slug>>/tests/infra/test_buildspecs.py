@@ -261,6 +261,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_push_publishes_writes_and_starts_with_the_real_scarcegan_against_moto(
     machine: Machine, aws: dict[str, str]
 ) -> None:

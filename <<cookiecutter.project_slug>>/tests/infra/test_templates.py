@@ -101,6 +101,7 @@ def lines(template: Path) -> Iterator[tuple[int, str]]:
 # -- valid ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_cfn_lint_has_nothing_to_say(template: Path) -> None:
     found = lint(template.read_text(encoding="utf-8"), config=ManualArgs(regions=["eu-west-1"]))

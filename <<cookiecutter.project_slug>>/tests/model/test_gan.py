@@ -10,6 +10,8 @@ from scarcegan.model.gan import scarcegan
 from scarcegan.model.gan.settings import GanSettings
 from tiny_splits import settings
 
+pytestmark = pytest.mark.slow
+
 TINY = settings(GanSettings, trunk=(4, 3), generator=(5,), latent=2, batch_size=8)
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 1, 2], [12, 6, 3]).astype(np.int8)

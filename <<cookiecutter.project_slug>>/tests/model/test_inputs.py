@@ -158,6 +158,7 @@ def test_a_category_no_labelled_row_has_is_some_three_standard_deviations_far_ho
         assert unseen == pytest.approx(odd_number, abs=1.2)
 
 
+@pytest.mark.slow
 def test_model_json_says_which_columns_are_categories_and_what_their_codes_mean(model):
     facts = json.loads((model / "model.json").read_text())["categories"]
     assert list(facts) == ["protocol"] and facts["protocol"]["missing"]
@@ -166,6 +167,7 @@ def test_model_json_says_which_columns_are_categories_and_what_their_codes_mean(
     assert scorer.load_scorer(model).categories == {"protocol": facts["protocol"]["texts"]}
 
 
+@pytest.mark.slow
 def test_an_unseen_a_missing_and_an_impossible_category_are_answered(model):
     rows = users([0, 1, 2] * 2, 300, missing=False).values
     rows[:, 1] = [code("never seen"), NAN, -5, 0.5, np.inf, 1e38]
@@ -174,6 +176,7 @@ def test_an_unseen_a_missing_and_an_impossible_category_are_answered(model):
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_model_reads_the_category(model):
     rows = users([1, 1], 300, missing=False).values
     rows[1] = rows[0]
@@ -182,6 +185,7 @@ def test_the_model_reads_the_category(model):
     assert rarity[0] != rarity[1]
 
 
+@pytest.mark.slow
 def test_other_names_for_the_same_categories_change_nothing_but_the_names(model, tmp_path):
     other = ("udp", "größe", "tcp", "ü")
     renamed = trained(tmp_path, other, definitions={"best_ranking": DEFINITIONS["best_ranking"]})
@@ -194,6 +198,7 @@ def test_other_names_for_the_same_categories_change_nothing_but_the_names(model,
     assert list(two.categories["protocol"]) == list(other)
 
 
+@pytest.mark.slow
 def test_the_saved_model_equals_the_keras_model_with_categories(model_and_answers):
     model, answers = model_and_answers
     for name, expected in zip(DEFINITIONS, answers, strict=True):

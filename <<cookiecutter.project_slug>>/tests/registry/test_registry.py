@@ -102,6 +102,7 @@ def breaking_points(database: Path, tmp_path: Path) -> Iterator[LocalRegistry]:
             return
 
 
+@pytest.mark.slow
 def test_broken_at_any_write_no_half_set_is_seen_and_a_retry_gives_the_set(database: Path, tmp_path: Path) -> None:
     points = 0
     for broken in breaking_points(database, tmp_path):
@@ -141,6 +142,7 @@ def test_a_full_disk_while_files_are_copied_leaves_nothing(
     assert_exactly(registry, 4)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_retry_gives_exactly_one_set(database: Path, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOAD)

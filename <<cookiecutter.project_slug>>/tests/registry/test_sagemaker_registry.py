@@ -101,6 +101,7 @@ def start_afresh() -> None:
     Session().client("s3").delete_objects(Bucket=NAMES.bucket, Delete=gone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["once", "answer"])
 def test_whichever_call_fails_the_set_is_withdrawn_whole(registry: SageMakerRegistry, tmp_path: Path, how: str) -> None:
     withdrawn = 0
@@ -114,6 +115,7 @@ def test_whichever_call_fails_the_set_is_withdrawn_whole(registry: SageMakerRegi
     assert withdrawn > 10
 
 
+@pytest.mark.slow
 def test_what_a_killed_registration_left_is_never_seen_and_withdrawn_by_the_next_one_of_any_set(
     registry: SageMakerRegistry, tmp_path: Path
 ) -> None:
@@ -143,6 +145,7 @@ def test_while_one_registers_a_set_another_waits_and_gives_up_politely(
     assert_exactly("set-1", definitions=4)
 
 
+@pytest.mark.slow
 def test_whoever_was_taken_for_dead_and_wakes_up_at_any_moment_changes_nothing(
     registry: SageMakerRegistry, tmp_path: Path
 ) -> None:

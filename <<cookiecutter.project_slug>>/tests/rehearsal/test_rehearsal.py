@@ -22,7 +22,10 @@ from rehearsal.project import Rehearsal, make, surroundings
 from scarcegan.registry.contract import ModelPackage
 from scarcegan.workspace import Workspace
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the training image's toolkit is for Linux only")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the training image's toolkit is for Linux only"),
+]
 PARTS = {
     "features": ("features",),
     "split": ("labelled", "unlabelled", "validation", "test", "folds"),

@@ -61,6 +61,7 @@ def all_on() -> dict[str, dict]:
     return compiled(**ALL_ON)
 
 
+@pytest.mark.slow
 def test_a_compile_needs_no_network_no_credentials_no_home_and_gives_the_same_bytes_twice(tmp_path):
     first, second = (compiled_alone(tmp_path, seed) for seed in (1, 2))
     assert first.returncode == 0, first.stderr[-3000:]
@@ -73,6 +74,7 @@ def test_a_compile_needs_no_network_no_credentials_no_home_and_gives_the_same_by
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["pipelines", "all_on"])
 def test_every_jobs_arguments_pass_the_service_model_of_the_call_they_become(options, request):
     for pipeline in request.getfixturevalue(options).values():
@@ -228,6 +230,7 @@ def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
     assert {"Key": "cost-centre", "Value": "42"} in split["Tags"]
 
 
+@pytest.mark.slow
 def test_a_key_of_ones_own_or_none_for_machines_with_local_disks():
     own = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     for chosen, expected in ((own, own), ("none", None)):

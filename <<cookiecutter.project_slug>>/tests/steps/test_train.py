@@ -25,6 +25,8 @@ from scarcegan.model.gan.settings import GanSettings
 from scarcegan.steps import train
 from tiny_splits import CLASSES, DEFINITIONS, NAMES, command, settings, table, write
 
+pytestmark = pytest.mark.slow
+
 LINE = re.compile(
     r"Iteration=(\d+); Discriminator_Supervised_Loss=[\d.]+; Discriminator_UnSupervised_Loss=[\d.]+; "
     r"Generator_Loss=[\d.]+; Accuracy_Supervised=[\d.]+;"

@@ -127,6 +127,20 @@ def test_a_pipeline_of_an_earlier_version_gets_the_tags_of_today_when_it_is_chan
     assert {"Key": "team", "Value": "care team"} in tags
 
 
+def test_an_upsert_that_was_broken_off_before_its_tags_is_repeated_in_moto(door, tmp_path, config, wheels, monkeypatch):
+    make_bucket()
+    walk(door, tmp_path, config)
+    other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
+
+    def broken_off(**_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(door.client("sagemaker"), "add_tags", broken_off)
+        walk(door, tmp_path, other)
+    assert walk(door, tmp_path, other)["pipelines"]["rare-players-training"] == "changed"
+
+
 def test_uploading_only_touches_no_pipeline_in_moto(door, tmp_path, config, wheels):
     make_bucket()
     assert walk(door, tmp_path, config, upload_only=True)["pipelines"] == {}

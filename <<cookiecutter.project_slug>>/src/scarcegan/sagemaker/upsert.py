@@ -284,6 +284,6 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
     if {key: present.get(key) for key in wanted} == wanted:
         return "unchanged"
     say(f"change {made.name}")
+    sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)  # first: a second upsert then repeats both
     sagemaker.update_pipeline(PipelineName=made.name, **wanted)
-    sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)
     return "changed"

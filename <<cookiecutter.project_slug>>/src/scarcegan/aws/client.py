@@ -24,6 +24,7 @@ NOT_FOUND_CODES = (
     "ResourceNotFound",
     "ResourceNotFoundException",
     "ParameterNotFound",
+    "PipelineNotFoundException",
     "NoSuchKey",
     "NotFound",
     "404",

@@ -319,17 +319,13 @@ def start_deploy(aws: Aws, request: Mapping[str, Any]) -> str:
 
     Raises UserError when the toolchain, which creates that pipeline, is not deployed.
     """
-    from botocore.exceptions import ClientError
-
-    try:
-        return aws.client("codepipeline").start_pipeline_execution(**request)["pipelineExecutionId"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "PipelineNotFoundException":
-            raise
+    started = client.none_if_missing(lambda: aws.client("codepipeline").start_pipeline_execution(**request))
+    if started is None:
         raise UserError(
             f"there is no CodePipeline '{request['name']}' in {aws.names.region}: the toolchain creates it. "
             f"{client.DEPLOY_TOOLCHAIN}"
-        ) from error
+        )
+    return str(started["pipelineExecutionId"])
 
 
 def stage_statuses(aws: Aws) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ class SageMakerRegistry:
         sleep: Callable[[float], None] = time.sleep,
         patience_seconds: float = 300,
     ) -> None:
-        self.names, self._name_or_arn, self._door, self._made_by = names, group, Aws(names, session), made_by
+        self.names, self._name_or_arn, self._aws, self._made_by = names, group, Aws(names, session), made_by
         self._clock, self._user, self._sleep, self._patience = clock, user or self._caller, sleep, patience_seconds
         shared = GROUP_ARN.fullmatch(group)
         self.group = shared["name"] if shared else group
@@ -340,7 +340,7 @@ class SageMakerRegistry:
 
     def client(self, service: str) -> Any:
         """The boto3 client of an AWS service, such as "s3". It is created once, and tries again when AWS is busy."""
-        return self._door.client(service)
+        return self._aws.client(service)
 
     @contextmanager
     def errors_as_sentences(self) -> Iterator[None]:

@@ -122,7 +122,7 @@ def refused_classes(rare: str, negatives: str) -> Iterator[str]:
             yield f"class name '{name}' is reserved. Choose another, for example: {name}_users"
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        yield f"class name '{repeated[0]}' stands twice in negative_classes. Name each once: dormant, normal"
+        yield f"class name '{repeated[0]}' occurs twice in negative_classes. Name each once: dormant, normal"
     if rare in names:
         yield f"rare_class '{rare}' is one of the negative_classes too. Rename one of them, for example: {rare}_users"
 

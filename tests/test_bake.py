@@ -126,7 +126,7 @@ def test_words_that_yaml_reads_as_something_else_stay_names(bake):
         ({"rare_class": "Risky Player"}, "lower-case letters, digits and underscores"),
         ({"rare_class": "normal"}, "one of the negative_classes too"),
         ({"negative_classes": ""}, "negative_classes is empty"),
-        ({"negative_classes": "normal, normal"}, "stands twice"),
+        ({"negative_classes": "normal, normal"}, "occurs twice"),
         ({"negative_classes": 'it\'s "so" \\'}, "is refused"),
     ],
 )

@@ -353,7 +353,7 @@ def test_a_first_deployment_without_a_repository_is_refused_before_anything_is_c
     ("status", "words"),
     [
         ("UPDATE_IN_PROGRESS", "is being changed now (UPDATE_IN_PROGRESS). Wait until it has ended"),
-        ("UPDATE_ROLLBACK_FAILED", "cannot be changed: it is UPDATE_ROLLBACK_FAILED (so it is). Mend or delete it"),
+        ("UPDATE_ROLLBACK_FAILED", "cannot be changed: it is UPDATE_ROLLBACK_FAILED (so it is). Repair or delete it"),
     ],
 )
 def test_a_stack_that_cannot_be_changed_now_is_named_stubbed(account, status, words):
@@ -375,7 +375,7 @@ def test_a_stack_whose_first_deployment_failed_is_deleted_and_made_again_stubbed
         account.stays(name)
     done, said = account.deploy(make_plan(**GIVEN))
     assert done["stacks"][STORAGE] == "created"
-    assert said[0].startswith(f"{STORAGE}: was never made")
+    assert said[0].startswith(f"{STORAGE}: its first deployment failed")
 
 
 def test_a_stack_that_was_only_planned_is_created_stubbed(account):
@@ -415,8 +415,8 @@ def test_the_first_resource_that_failed_is_named_with_its_reason_and_the_next_mo
     account.stub.add_response("describe_stack_events", {"StackEvents": HISTORY}, {"StackName": STORAGE})
     assert account.refuses(make_plan(**GIVEN)) == (
         f"stack {STORAGE} failed at Bucket (AWS::S3::Bucket): rare-players-1234 already exists. It is left from an "
-        "earlier toolchain, or another project's (README, 'Take it down'). CloudFormation has taken the changes of "
-        "this stack back. Mend it, then type the same command again."
+        "earlier toolchain, or another project's (README, 'Take it down'). CloudFormation has undone the changes of "
+        "this stack. Correct the cause, then type the same command again."
     )
 
 

@@ -48,7 +48,7 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
         ("gate.minimum=2", "less than or equal to 1 (found: 2)"),
         ("gate.definition=foo", "no business definition"),
         ("labels.rare_class=unknown", "has a meaning of its own"),
-        ("labels.negative_classes=[normal, risky]", "stands twice"),
+        ("labels.negative_classes=[normal, risky]", "occurs twice"),
         ("monitor.retrain_windows=9", "would never be suggested"),
         ("data.start=2026-13-01", "a day such as 2026-01-05"),
         ("features.window_days=59", "leave 46 days"),
@@ -111,7 +111,7 @@ def test_every_value_of_a_section_reaches_a_step():
 
 def test_a_value_that_stands_twice_is_refused_and_not_quietly_the_last_one(file):
     file.write_text("train:\n  iterations: 5\n  iterations: 6\n", encoding="utf-8")
-    assert "'iterations' stands twice" in refusal(file) and "line 3" in refusal(file)
+    assert "'iterations' occurs twice" in refusal(file) and "line 3" in refusal(file)
 
 
 def test_a_wrong_item_of_a_changed_list_is_named_as_typed_not_as_a_line_of_the_file(file):

@@ -264,7 +264,7 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
     for stack in plan.stacks:
         found = present[stack.name]
         if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
-            report(f"{stack.name}: was never made, for its first deployment failed; the rest of it is deleted")
+            report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
             delete_unmade_stack(aws, stack.name)
             found = None
         request = change_set_parameters(stack, parameters_of(found), kept, outputs)
@@ -299,7 +299,7 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
     if status.endswith("_FAILED"):
         why = str((found or {}).get("StackStatusReason", "")).rstrip(".")
         raise UserError(
-            f"stack {name} cannot be changed: it is {status}{f' ({why})' if why else ''}. Mend or delete it in "
+            f"stack {name} cannot be changed: it is {status}{f' ({why})' if why else ''}. Repair or delete it in "
             "CloudFormation's console, then type this again."
         )
 
@@ -441,13 +441,13 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
     first = first_failure(events)
     if first is None:
         reason = client.flat(ended.get("StackStatusReason", "no reason given"))
-        return f"stack {name} is {ended['StackStatus']}: {reason}. Look at it in CloudFormation's console."
+        return f"stack {name} is {ended['StackStatus']}: {reason}. Read its events in CloudFormation's console."
     reason = client.flat(first.get("ResourceStatusReason", "no reason given"))
     what = f"{first['LogicalResourceId']} ({first['ResourceType']})"
     left = "It is left from an earlier toolchain, or another project's (README, 'Take it down'). "
     return (
         f"stack {name} failed at {what}: {reason}. {left if 'already exists' in reason else ''}"
-        "CloudFormation has taken the changes of this stack back. Mend it, then type the same command again."
+        "CloudFormation has undone the changes of this stack. Correct the cause, then type the same command again."
     )
 
 

@@ -8,7 +8,7 @@ from scarcegan.cli.console import AsJson, emit, example, print_progress, workspa
 from scarcegan.errors import UserError
 
 toolchain_app = typer.Typer(
-    help="Make what everything else in AWS stands on. Key, bucket, roles, CodePipelines.",
+    help="Create what everything else in AWS needs. Key, bucket, roles, CodePipelines.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,13 +23,13 @@ def toolchain_group() -> None:
 def deploy_command(
     context: typer.Context,
     repository: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Of the code; on CodeCommit the name alone.")
+        str | None, typer.Option(metavar="OWNER/NAME", help="Repository of the code; for CodeCommit its name only.")
     ] = None,
     connection_arn: Annotated[
         str | None, typer.Option(metavar="ARN", help="CodeConnections connection to GitHub, GitLab or Bitbucket.")
     ] = None,
     notification_email: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Is told how builds and deployments end.")
+        str | None, typer.Option(metavar="ADDRESS", help="Gets a message when a build or a deployment ends.")
     ] = None,
     values: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter of infra/*.yaml.")

@@ -65,7 +65,7 @@ def learn_scaling(
     Raises UserError for an infinite value or no rows.
     """
     if not len(rows):
-        raise UserError("no training rows to learn the scaling from. Look at the split step's counts.")
+        raise UserError("no training rows to learn the scaling from. Check the counts that the split step printed.")
     refuse_infinite(rows, names)
     missing = np.isnan(rows)
     layer = Preprocessing(rows.shape[1], np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)).tolist())
@@ -85,7 +85,7 @@ def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
         column = int(np.argmax(infinite))
         count = int(np.isinf(rows[:, column]).sum())
         raise UserError(
-            f"feature '{names[column]}': {count} infinite values. Mend them where features are made, "
+            f"feature '{names[column]}': {count} infinite values. Correct them where features are made, "
             f"or leave them empty (missing values are allowed)."
         )
 

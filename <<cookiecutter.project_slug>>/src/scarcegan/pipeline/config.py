@@ -52,12 +52,12 @@ class Loader(yaml.SafeLoader):
 def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
     """Build the dict of a YAML mapping. PyYAML itself would silently keep the last of two equal keys.
 
-    Raises ConstructorError, with the line, when a key stands twice.
+    Raises ConstructorError, with the line, when a key occurs twice.
     """
     seen = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' occurs twice", key.start_mark)
         seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
     return loader.construct_mapping(node, deep=True)
 
@@ -125,7 +125,7 @@ class LabelSettings(ConfigSection):
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
         reserved = sorted(set(self.classes) & set(TAKEN_CLASS_NAMES))
         if repeated:
-            raise ValueError(f"the class name '{repeated[0]}' stands twice; every class needs its own name")
+            raise ValueError(f"the class name '{repeated[0]}' occurs twice; every class needs its own name")
         if reserved:
             raise ValueError(f"the class name '{reserved[0]}' has a meaning of its own; choose another")
         return self
@@ -483,7 +483,7 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
                 "lines with <<<<<<<, ======= and >>>>>>>."
             ) from None
         what = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise UserError(f"{where}: not valid YAML: {what}. Mend that line.") from None
+        raise UserError(f"{where}: not valid YAML: {what}. Correct that line.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no sections such as 'data:' and 'train:'. Begin again from the template's.")
     places = {place: f"{path}, line {line}" for place, line in lines.items()}

@@ -433,8 +433,8 @@ def test_a_key_that_is_said_to_change_nothing_in_aws_changes_no_pipeline(tmp_pat
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ({"features": {"window_days": 40}}, "features.window-days"),
-        ({"labels": {"rare_class": "fraud"}}, "evaluate.classes"),
+        ({"features": {"window_days": 40}}, r"features\.window_days\."),
+        ({"labels": {"rare_class": "fraud"}}, r" labels\.rare_class\. Write"),
         ({"cloud": {"spot": True}}, "cloud.spot"),
         ({"cloud": {"tags": {"a": "b"}}}, "cloud.tags"),
         ({"retries": 3}, r" retries\. Write"),

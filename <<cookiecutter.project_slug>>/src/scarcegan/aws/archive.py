@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 def pack(files: Mapping[str, Path], target: Path) -> Path:
-    """Write files into a .tar.gz file. Returns the path of that file, which is `target`.
+    """Write files into a .tar.gz file, which is overwritten if it exists. Returns its path, which is `target`.
 
     - files: path inside the archive -> the file to read.
 
@@ -22,7 +22,7 @@ def pack(files: Mapping[str, Path], target: Path) -> Path:
 
 
 def pack_into(stream: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
-    """Write files as a .tar.gz into an open binary stream; equal files give equal bytes.
+    """Write files as a .tar.gz into an open binary stream, and leave the stream open. Equal files give equal bytes.
 
     - files: path inside the archive -> the file to read, or its content as bytes.
     """
@@ -39,11 +39,13 @@ def pack_into(stream: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
 
 
 def unpack(archive: Path, folder: Path, below: str = "") -> Path:
-    """Unpack a tar archive, compressed or not, into a folder. Returns the folder.
+    """Unpack the files of a tar archive, compressed or not, into a folder. Returns the folder.
 
-    - below: unpack only what lies in this folder of the archive, without the folder's own name. "" unpacks everything.
+    - below: unpack only what lies in this folder of the archive, without the folder's own name; when the archive has no
+      such folder, nothing is written. "" unpacks everything.
 
-    Raises tarfile.TarError for a link, a special file, or a path that leads out of the folder.
+    Raises tarfile.TarError for a file that is no tar archive, a link or special file in it, and a path that would lead
+    out of the folder.
     """
     start = f"{below}/" if below else ""
     with tarfile.open(archive, "r:*") as packed:

@@ -106,8 +106,8 @@ class Aws:
 def connect_to_aws(config: "Config") -> Aws:
     """Return access to AWS in the region of config.yaml, with the user's own credentials.
 
-    The account is AWS_ACCOUNT_ID; when that is not set, STS is asked for it. Errors of AWS pass through, so call it
-    inside `errors_as_sentences`.
+    The account is AWS_ACCOUNT_ID; when that is not set, STS is asked for it. Errors of botocore pass through unchanged,
+    so call this inside `errors_as_sentences`.
 
     Raises UserError when config.yaml has no region, when SAGEMAKER_PROJECT_NAME (set in builds) is another project than
     project.name, when AWS_ACCOUNT_ID is not 12 digits, or when boto3 is not installed.
@@ -125,7 +125,10 @@ def connect_to_aws(config: "Config") -> Aws:
 
 
 def region_of(config: "Config") -> str:
-    """The region of the project. Raises UserError when config.yaml names none."""
+    """Return the AWS region of the project, such as eu-west-1: project.region of config.yaml.
+
+    Raises UserError when that is empty.
+    """
     if not config.project.region:
         raise UserError("config.yaml: project.region is empty. Name the region the project lives in, e.g. eu-west-1.")
     return config.project.region
@@ -145,7 +148,7 @@ def account_from_environment() -> str:
 
 
 def planned_names(config: "Config") -> Names:
-    """Return the project's names in AWS without asking AWS.
+    """Return the project's names in AWS, in the region of config.yaml, without asking AWS.
 
     The account is AWS_ACCOUNT_ID, or 000000000000 while that is not set.
 
@@ -157,7 +160,8 @@ def planned_names(config: "Config") -> Names:
 def library(name: str) -> Any:
     """Import a library of requirements-cloud.txt, such as boto3, and return its module.
 
-    Raises UserError, with the command that installs it, when the library is not installed.
+    Raises UserError, with the command that installs it, when the library is not installed; ModuleNotFoundError when the
+    library itself needs another one that is missing.
     """
     import importlib
 
@@ -174,7 +178,11 @@ def library(name: str) -> Any:
 
 @contextmanager
 def errors_as_sentences(config: "Config") -> Iterator[None]:
-    """Turn what AWS refuses into a UserError: the fact, what was there, the next move. Bugs pass through."""
+    """Context manager: replace an error of AWS inside the block by a UserError, a sentence with what the user can do.
+
+    Raises UserError when AWS denies access, refuses credentials or a value, is busy, has reached a limit, lacks the
+    project's bucket, or cannot be reached. Every other error passes unchanged, and without boto3 all do.
+    """
     try:
         from botocore import exceptions as refused
     except ModuleNotFoundError:
@@ -200,7 +208,10 @@ def errors_as_sentences(config: "Config") -> Iterator[None]:
 
 
 def client_error_sentence(error: Any, names: Names) -> str:
-    """Return a botocore ClientError as a sentence for users: what AWS answered, and what to do next.
+    """Return a sentence for users about a botocore ClientError: what AWS answered, and what to do next.
+
+    - error: the ClientError.
+    - names: the project's names in AWS.
 
     Raises the error itself when its code is not one that a user can act on: it is a bug.
     """
@@ -224,10 +235,12 @@ def client_error_sentence(error: Any, names: Names) -> str:
 
 
 def access_denied_sentence(operation: str, message: str, names: Names) -> str:
-    """Return the sentence for a call that AWS denied: who may not do what, on which resource, and who can change that.
+    """Return a sentence about a call that AWS denied: who may not do what, on which resource, and who can change that.
 
-    - operation: of the AWS API, such as PutObject. S3 does not name the action it denied; it is derived from this.
+    - operation: the operation of AWS's API, such as PutObject. S3 does not name the action it denied; it is derived
+      from this.
     - message: the text of the error; most services name user, action and resource in it.
+    - names: the project's names in AWS.
     """
     said = re.search(r"User: (\S+) is not authorized to perform: (\S+)(?: on resource: (\S+))?(.*)", message)
     who, action, on, why = said.groups() if said else ("your role", S3_ACTIONS.get(operation, operation), None, "")
@@ -240,7 +253,7 @@ def access_denied_sentence(operation: str, message: str, names: Names) -> str:
 
 
 def missing_bucket_sentence(names: Names) -> str:
-    """Return the sentence for a project whose bucket does not exist: the toolchain creates it."""
+    """Return a sentence that says that the project's bucket does not exist, and which command creates it."""
     return (
         f"there is no bucket for '{names.project}' in {names.region} (account {names.account}) yet: the toolchain "
         "creates it. If it is in another account, log in there, or set AWS_ACCOUNT_ID. "
@@ -249,7 +262,9 @@ def missing_bucket_sentence(names: Names) -> str:
 
 
 def none_if_missing(call: Callable[[], T]) -> T | None:
-    """Run a call to AWS and return its answer, or None when what it asks for does not exist.
+    """Run a call to AWS and return its answer, or None when AWS answers that what was asked for does not exist.
+
+    - call: a function without arguments that makes the call.
 
     Raises botocore's ClientError for any other error of the call.
     """
@@ -276,18 +291,20 @@ def flat(words: object) -> str:
 
 
 def find_ssm_parameter(aws: Aws, name: str) -> str:
-    """Return the value of an SSM parameter of the project, or "" when it does not exist.
+    """Return the value of an SSM parameter of the project, or "" when there is no such parameter.
 
-    - name: without the project's prefix, such as "champion" or "staging/version".
+    - name: the parameter's name without the project's prefix, such as "champion" or "staging/version".
     """
     found = none_if_missing(lambda: aws.client("ssm").get_parameter(Name=aws.names.parameter(name)))
     return str(found["Parameter"]["Value"]) if found else ""
 
 
 def require_ssm_parameter(aws: Aws, name: str) -> str:
-    """Return the value of an SSM parameter that the toolchain creates, such as "key" (the ARN of the KMS key).
+    """Return the value of an SSM parameter that the toolchain creates.
 
-    Raises UserError when it does not exist.
+    - name: the parameter's name without the project's prefix, such as "key", which holds the ARN of the KMS key.
+
+    Raises UserError when there is no such parameter.
     """
     found = find_ssm_parameter(aws, name)
     if not found:

@@ -1,7 +1,7 @@
 """The names of everything a project has in AWS, derived from the project's name.
 
-infra/*.yaml derive the same names; a test compares them. The project's name is SageMakerProjectName: at most 32
-characters, so that the longest derived name stays within AWS's limits.
+The templates infra/*.yaml derive the same names from their parameter SageMakerProjectName; a test compares the two. The
+project's name has at most 32 characters, so that the longest derived name stays within AWS's limits.
 """
 
 import re
@@ -59,9 +59,9 @@ BUCKET = re.compile(r"(?P<project>.+)-(?P<account>\d{12})-(?P<region>[a-z]{2}(-[
 class Names:
     """The names in AWS of one project in one account and region.
 
-    - project: SageMakerProjectName, at most 32 characters. AWS allows 64 characters for a role, function or rule, and
-      63 for a bucket or endpoint.
-    - account: 12 digits.
+    - project: project.name of config.yaml, at most 32 characters. AWS allows 64 characters for a role, function or
+      rule, and 63 for a bucket or endpoint.
+    - account: the number of the AWS account, 12 digits.
     - region: such as eu-west-1.
     """
 
@@ -91,32 +91,40 @@ class Names:
 
     @property
     def bucket(self) -> str:
-        """The project's S3 bucket: code, wheels, outputs of runs, model packages, data capture."""
+        """The name of the project's S3 bucket, <project>-<account>-<region>.
+
+        The bucket holds code, wheels, outputs of runs, model packages and captured requests.
+        """
         return f"{self.project}-{self.account}-{self.region}"
 
     def uri(self, *parts: str) -> str:
-        """Return an address in the project's bucket: the parts joined with slashes after s3://<bucket>."""
+        """Return an S3 address in the project's bucket: s3://<bucket>, then the parts, joined with slashes.
+
+        A last part "" ends the address with a slash.
+        """
         return "/".join([f"s3://{self.bucket}", *parts])
 
     def pipeline(self, name: str) -> str:
-        """Return the name of a SageMaker pipeline or CodePipeline of the project, such as training or deploy."""
+        """Return the name in AWS of a SageMaker pipeline or CodePipeline, <project>-<name>. name: such as training."""
         return f"{self.project}-{name}"
 
     def role(self, actor: str) -> str:
-        """Return the name of the IAM role of an actor, such as job or endpoint.
+        """Return the name of an IAM role, <project>-<region>-<actor>. actor: who takes the role, such as job.
 
-        Roles are global in an account, so the region is part of the name.
+        Role names are unique in an account across all regions, so the region is part of the name.
         """
         return f"{self.project}-{self.region}-{actor}"
 
     def role_arn(self, actor: str) -> str:
-        """Return the ARN of the IAM role of an actor, such as job or endpoint."""
+        """Return the ARN of an IAM role of the project. actor: who takes the role, such as job or endpoint."""
         return f"arn:{self.partition}:iam::{self.account}:role/{self.role(actor)}"
 
     def image(self, kind: str) -> str:
-        """Return the URI of AWS's TensorFlow image in the region. kind: training or inference.
+        """Return the URI of AWS's TensorFlow container image in the project's region.
 
-        Raises UserError for a region whose account of images is not in IMAGE_ACCOUNTS.
+        - kind: training (for jobs) or inference (for endpoints).
+
+        Raises UserError for a region that IMAGE_ACCOUNTS does not list.
         """
         account = IMAGE_ACCOUNTS.get(self.region)
         if account is None:
@@ -143,29 +151,33 @@ class Names:
         return self.arn("kms", f"alias/{self.project}")
 
     def endpoint(self, stage: str) -> str:
-        """Return the name of the SageMaker endpoint of a stage: staging or production."""
+        """Return the name of a stage's SageMaker endpoint, <project>-<stage>. stage: staging or production."""
         return f"{self.project}-{stage}"
 
     def stack(self, name: str) -> str:
-        """Return the name of a CloudFormation stack.
+        """Return the name in AWS of a CloudFormation stack of the project, <project>-<name>.
 
-        stack: storage, roles-models, roles-delivery, toolchain, pipeline, staging or production.
+        - name: storage, roles-models, roles-delivery, toolchain, pipeline, staging or production.
         """
         return f"{self.project}-{name}"
 
     def parameter(self, name: str) -> str:
-        """Return the full name of an SSM parameter of the project, such as champion or staging/version."""
+        """Return the full name of an SSM parameter, /<project>/<name>. name: such as champion or staging/version."""
         return f"/{self.project}/{name}"
 
     def arn(self, service: str, resource: str) -> str:
-        """Return the ARN of a resource in the project's account and region, such as ("lambda", "function:x")."""
+        """Return the ARN of a resource in the project's account and region.
+
+        - service: the third part of the ARN, such as "lambda".
+        - resource: the last part, such as "function:x".
+        """
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 
 def project_tags(config: "Config", project_id: str = "") -> dict[str, str]:
-    """Return the tags of everything that the project has in AWS: its name, its team, then cloud.tags in name order.
+    """Return tag -> value for all that the project has in AWS: its name, its team, then cloud.tags in name order.
 
-    project_id: of the SageMaker project, by which Studio finds what belongs to it; "" when there is none.
+    - project_id: the id of the SageMaker project, by which Studio finds what belongs to it; "" leaves out that tag.
     """
     born = {"sagemaker:project-id": project_id} if project_id else {}
     fixed = {"sagemaker:project-name": config.project.name, **born, "team": config.project.team}

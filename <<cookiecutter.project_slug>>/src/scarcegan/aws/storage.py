@@ -27,7 +27,7 @@ class Bucket:
     """One S3 bucket, reached through one boto3 client. Keys have no leading slash.
 
     - s3: the boto3 S3 client.
-    - name: of the bucket.
+    - name: the name of the bucket.
     - owner: the account that the bucket must belong to; S3 then denies access to a bucket of the same name in another
       account. "" accepts any account.
     """
@@ -38,19 +38,19 @@ class Bucket:
 
     @property
     def _owned(self) -> dict[str, str]:
-        """The argument of S3 calls that names the owner of the bucket; {} when any account may own it."""
+        """The argument of boto3's S3 calls that names the owner of the bucket; {} when any account may own it."""
         return {"ExpectedBucketOwner": self.owner} if self.owner else {}
 
     def uri(self, key: str) -> str:
-        """Return the s3:// address of a key."""
+        """Return the s3:// address of a key in this bucket."""
         return f"s3://{self.name}/{key}"
 
     def exists(self, key: str) -> bool:
-        """Whether an object with exactly this key exists."""
+        """Whether the bucket has an object with exactly this key."""
         return none_if_missing(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
 
     def listing(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """Yield an entry as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix."""
+        """Yield a dictionary as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix."""
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             yield from page.get("Contents", [])
 
@@ -60,23 +60,31 @@ class Bucket:
             yield item["Key"]
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """Yield the name of every folder directly below a prefix, without the prefix. The prefix ends in a slash."""
+        """Yield the name of every folder directly below a prefix, without the prefix and without a slash.
+
+        - prefix: ends in a slash; "" for the whole bucket.
+        """
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
         for page in pages:
             for item in page.get("CommonPrefixes", []):
                 yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
     def read_json(self, key: str) -> tuple[Any, str] | None:
-        """Read an object that holds JSON. Returns its value and its ETag, or None when there is no such object."""
+        """Read an object that holds JSON. Returns its value and its ETag, or None when there is no such object.
+
+        The ETag changes with the content of the object; `write_json` takes it.
+
+        Raises ValueError when the object is not JSON.
+        """
         found = none_if_missing(lambda: self.s3.get_object(Bucket=self.name, Key=key))
         if found is None:
             return None
         return json.loads(found["Body"].read()), found["ETag"]
 
     def write_json(self, key: str, value: Any, etag: str = "") -> str:
-        """Write a value as JSON, unless somebody else has written the object since. Returns the new ETag.
+        """Write a value as JSON, unless somebody else has written the object since. Returns the ETag of the new object.
 
-        - etag: of the object to replace; "" for an object that must not exist yet.
+        - etag: the ETag of the object to replace, from `read_json`; "" for an object that must not exist yet.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 
@@ -91,7 +99,7 @@ class Bucket:
         return str(written["ETag"])
 
     def remove_unchanged(self, key: str, etag: str) -> None:
-        """Delete an object if it still has this ETag.
+        """Delete an object if it still has this ETag, which `read_json` or `write_json` returned.
 
         Raises Changed when it has another ETag by now, or is gone.
         """
@@ -99,12 +107,15 @@ class Bucket:
             self.s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag)
 
     def put(self, key: str, path: Path) -> None:
-        """Upload a file to a key. The ending of the key sets the content type; the bucket's encryption applies."""
+        """Upload a file to a key. An object with that key is replaced. The ending of the key sets the content type."""
         with path.open("rb") as file:
             self.put_bytes(key, file)
 
     def put_bytes(self, key: str, body: Any) -> None:
-        """Upload bytes, or an open binary file, to a key. The ending of the key sets the content type."""
+        """Upload bytes, or an open binary file, to a key, and replace the object that has the key.
+
+        The ending of the key sets the content type: JSON for .json, gzip for .gz, and plain bytes for any other.
+        """
         kind = {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, BINARY)
         self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=kind, **self._owned)
 
@@ -113,7 +124,7 @@ class Bucket:
         self.s3.delete_object(Bucket=self.name, Key=key)
 
     def get(self, key: str, target: Path) -> Path:
-        """Download an object into a file, whose folder is made if needed. Returns the path of the file.
+        """Download an object into the file `target`, whose folder is made if needed. Returns `target`.
 
         Raises botocore's ClientError when the object does not exist.
         """
@@ -125,7 +136,7 @@ class Bucket:
 
 
 def project_bucket(aws: Aws) -> Bucket:
-    """Return the project's bucket. S3 denies access to it if it belongs to another account than the project's."""
+    """Return the project's bucket. S3 denies access to a bucket of this name that another account owns."""
     return Bucket(aws.client("s3"), aws.names.bucket, aws.names.account)
 
 
@@ -146,11 +157,13 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
 
     - s3: a boto3 S3 client.
     - uri: s3://bucket/key.tar.gz, or s3://bucket/prefix.
+    - folder: where to write; it is made when it is missing.
     - below: for a .tar.gz, unpack only what lies in this folder of it; "" unpacks everything.
     - only: for a prefix, the names of the folders or files directly below it to download; empty downloads everything.
 
-    Raises UserError when nothing is there, when a key leads out of the folder, or when `uri` is not an S3 address;
-    tarfile.TarError for an archive that holds a link or leads out of the folder.
+    Raises UserError when no object is below the prefix, when a key leads out of the folder, or when `uri` is not an S3
+    address; botocore's ClientError when the .tar.gz does not exist; tarfile.TarError for an archive that holds a link
+    or leads out of the folder.
     """
     name, prefix = split_s3_uri(uri)
     bucket, prefix = Bucket(s3, name), prefix.rstrip("/")
@@ -170,7 +183,9 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
 
 
 def path_below(folder: Path, name: str) -> Path:
-    """Return the path of a name below a folder. S3 allows any name, so "../x" and "/x" are refused.
+    """Return the path of a name below a folder. S3 allows any key, so names such as "../x" and "/x" are refused.
+
+    - name: the part of an object's key below the prefix that is downloaded.
 
     Raises UserError for a name that leads out of the folder.
     """
@@ -185,6 +200,8 @@ def path_below(folder: Path, name: str) -> Path:
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
     """Split an S3 address into bucket and key: s3://bucket/some/key -> ("bucket", "some/key").
+
+    The key is "" when the address names a bucket only.
 
     Raises UserError for text that is not an S3 address.
     """

@@ -49,11 +49,13 @@ PrintLine = Callable[[str], None]
 class Stack:
     """One CloudFormation stack as it should be.
 
-    - name, template: of the stack; the path of its template, below the project's folder.
-    - parameters: values that config.yaml or the command line gives. What is not given keeps its value in AWS.
-    - inputs: further parameter -> the earlier stack whose output of the same name is its value.
-    - required: parameters without a default.
-    - declared: every parameter that the template has.
+    - name: the name of the stack in AWS.
+    - template: the path of its template, relative to the project's folder.
+    - parameters: template parameter -> value, for those that config.yaml or the command line gives. One that is not
+      given keeps its value in AWS.
+    - inputs: further template parameter -> name of the earlier stack whose output of the same name is its value.
+    - required: names of the template parameters without a default that no other stack's output sets.
+    - declared: names of all parameters of the template.
     - capabilities: what CloudFormation must be allowed, such as CAPABILITY_NAMED_IAM for a template with roles.
     """
 
@@ -68,7 +70,12 @@ class Stack:
 
 @dataclass(frozen=True)
 class ToolchainPlan:
-    """The stacks of the toolchain in the order in which they are deployed, and the tags that all of them get."""
+    """The plan of a deployment of the toolchain.
+
+    - region: the AWS region to deploy into.
+    - stacks: in the order in which they are deployed.
+    - tags: tag -> value, for every stack.
+    """
 
     region: str
     stacks: Sequence[Stack]
@@ -81,15 +88,15 @@ class ToolchainPlan:
 
     @property
     def ungiven(self) -> list[str]:
-        """The names of the parameters that have no default and no value in the plan, sorted.
+        """The names of the template parameters that have no default and no value in the plan, sorted, each once.
 
-        A first deployment needs a value of each from the command line.
+        The first deployment of the toolchain needs a value of each from the command line.
         """
         return sorted({name for stack in self.stacks for name in stack.required if name not in stack.parameters})
 
 
 class TemplateLoader(yaml.SafeLoader):
-    """YAML whose CloudFormation functions (!Ref, !Sub, …) are left unread."""
+    """YAML loader for CloudFormation templates: a value written with a function (!Ref, !Sub, …) is read as None."""
 
 
 TemplateLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
@@ -98,7 +105,8 @@ TemplateLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> ToolchainPlan:
     """Return the plan of the stacks that the templates in `root`/infra describe. Makes no call to AWS.
 
-    given: template parameter -> value, from the command line. Each stack gets those that its template knows.
+    - root: the project's folder.
+    - given: template parameter -> value, from the command line. Each stack gets those that its template has.
 
     Raises UserError for an unknown parameter, for one that comes from config.yaml or from another stack, for a value
     that a template would refuse, and for a config.yaml without a region.
@@ -130,12 +138,15 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
 
 
 def read_template(template: Path) -> dict[str, Any]:
-    """Read a CloudFormation template. Returns its content, with None in place of each !Ref, !Sub and the like."""
+    """Read a CloudFormation template from a file. Returns its content, with None in place of each !Ref, !Sub, …."""
     return yaml.load(template.read_text(encoding="utf-8"), TemplateLoader)
 
 
 def creates_roles(body: Mapping[str, Any]) -> bool:
-    """Whether a template has resources of IAM, which CloudFormation must be allowed to create. body: its content."""
+    """Whether a template has resources of IAM, which CloudFormation must be allowed to create.
+
+    - body: the content of the template, as `read_template` returns it.
+    """
     return any(about["Type"].startswith("AWS::IAM::") for about in body["Resources"].values())
 
 
@@ -163,11 +174,11 @@ def printable(text: str) -> Iterator[str]:
 def refuse_what_nobody_may_give(
     given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]
 ) -> None:
-    """Check that the parameters given on the command line may be given there.
+    """Check that the template parameters given on the command line may be given there.
 
-    - given: name -> value.
-    - declared: parameter -> its declaration, of all templates.
-    - makers: output -> the stack that has it.
+    - given: template parameter -> value.
+    - declared: template parameter -> its declaration, of all templates.
+    - makers: output of a stack -> the stack that has it.
 
     Raises UserError for a parameter that comes from config.yaml or from another stack, or that no template has.
     """
@@ -183,9 +194,9 @@ def refuse_what_nobody_may_give(
 
 
 def why_refused(about: Mapping[str, Any], value: str) -> str:
-    """Return why a template refuses a value of a parameter, as the end of a sentence; "" when it does not.
+    """Return why a template refuses a value of a parameter, as the end of a sentence; "" when the template accepts it.
 
-    about: the declaration of the parameter in the template.
+    - about: the declaration of the parameter in the template.
     """
     items = value.split(",") if "List" in about["Type"] else [value]
     allowed = [str(known) for known in about.get("AllowedValues", [])]
@@ -202,15 +213,18 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
 
 
 def where_given(name: str) -> str:
-    """Return the key of config.yaml, or the option, that gives a template parameter its value, as text for errors."""
+    """Return, as text for errors, where the user sets a template parameter.
+
+    That is a key ("config.yaml: project.name"), an option ("--repository"), or "--set <name>" for all others.
+    """
     return f"config.yaml: {FROM_CONFIG[name]}" if name in FROM_CONFIG else OPTIONS.get(name, f"--set {name}")
 
 
 def shell_commands(plan: ToolchainPlan) -> list[str]:
     """Return the plan as lines of shell commands with the AWS CLI, to be typed in the project's folder.
 
-    The commands are joined by &&, so that the first failure ends them. An output that a later stack needs goes into a
-    shell variable of its name.
+    The commands are joined by &&, so that the first failure ends them. An output of a stack that a later stack needs
+    goes into a shell variable with the output's name.
     """
     chain: list[str] = []
     for stack in plan.stacks:
@@ -230,14 +244,17 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
 
 
 def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
-    """Return the shell command that assigns an output of the stack `maker` to a variable of the same name."""
+    """Return the shell command that asks AWS for an output of a stack and assigns it to a variable of that name.
+
+    - maker: the name of the stack.
+    """
     query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
     asked = f"aws cloudformation describe-stacks --region {plan.region} --stack-name {maker}"
     return f'{output}=$({asked} \\\n    --query "{query}" --output text)'
 
 
 def is_fetched(chain: Sequence[str], output: str) -> bool:
-    """Whether one of the shell commands in `chain` assigns this output of a stack to a variable."""
+    """Whether one of the shell commands in `chain` already assigns this output of a stack to a variable."""
     return any(command.startswith(f"{output}=$(") for command in chain)
 
 
@@ -247,9 +264,10 @@ def is_fetched(chain: Sequence[str], output: str) -> bool:
 def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLine) -> dict[str, Any]:
     """Create and update the stacks in AWS as the plan has them. Safe to repeat, and to interrupt at any time.
 
-    report: is given a line of text per change.
+    - root: the project's folder, in which the templates lie.
+    - report: is given a line of text per change.
 
-    Returns {"stacks": name -> created, updated or unchanged, "outputs": name -> value}.
+    Returns {"stacks": name of the stack -> created, updated or unchanged, "outputs": output -> value, of all stacks}.
 
     Raises UserError for a stack that cannot be changed now, for a parameter that nobody gave, and for a stack that
     CloudFormation fails to make, with the first resource that failed.
@@ -281,15 +299,20 @@ def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:
 
 
 def is_new(found: Mapping[str, Any] | None) -> bool:
-    """Whether a stack has no resources yet. found: its description, or None when there is no such stack.
+    """Whether a stack has no resources yet.
 
-    A stack in the status REVIEW_IN_PROGRESS only has a change set that was never executed.
+    - found: CloudFormation's description of the stack, or None when there is no such stack.
+
+    A stack in the status REVIEW_IN_PROGRESS counts as new: it only has a change set that was never executed.
     """
     return found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS"
 
 
 def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None:
-    """Check that a stack can be updated. found: its description, or None when there is no such stack.
+    """Check that a stack can be created or updated now.
+
+    - name: the name of the stack.
+    - found: CloudFormation's description of the stack, or None when there is no such stack.
 
     Raises UserError when it is being changed, or when its status ends in _FAILED.
     """
@@ -305,9 +328,11 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
 
 
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
-    """Check that every parameter without a default has a value. kept: parameter -> value, of all stacks in AWS.
+    """Check that every template parameter without a default has a value, in the plan or in AWS.
 
-    Raises UserError for those that have none in the plan and none in AWS.
+    - kept: template parameter -> value in AWS, of all stacks.
+
+    Raises UserError that names those without a value.
     """
     missing = [name for name in plan.ungiven if name not in kept]
     if missing:
@@ -316,23 +341,26 @@ def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
 
 
 def parameters_of(found: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return parameter -> value from a stack's description; {} for None."""
+    """Return template parameter -> value from CloudFormation's description of a stack; {} for None, a missing stack."""
     return {item["ParameterKey"]: item["ParameterValue"] for item in (found or {}).get("Parameters", [])}
 
 
 def outputs_of(found: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return output -> value from a stack's description; {} for None."""
+    """Return output -> value from CloudFormation's description of a stack; {} for None, a missing stack."""
     return {item["OutputKey"]: item["OutputValue"] for item in (found or {}).get("Outputs", [])}
 
 
 def change_set_parameters(
     stack: Stack, own: Mapping[str, str], kept: Mapping[str, str], outputs: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the Parameters of CreateChangeSet. What is not given keeps its value in this stack, else in another one.
+    """Return the list "Parameters" that CloudFormation's CreateChangeSet takes for a stack.
 
-    A value in another stack counts when an earlier deployment was interrupted before this stack was made.
+    A parameter that the plan does not give keeps its value in this stack, else takes the one it has in another stack,
+    which is there when an earlier deployment was interrupted before this stack was made. A parameter without any value
+    is left out, so that the template's default counts.
 
-    - own, kept: parameter -> value in AWS, of this stack and of all stacks.
+    - own: template parameter -> value in AWS, of this stack.
+    - kept: template parameter -> value in AWS, of all stacks.
     - outputs: output -> value, of the stacks before this one.
     """
     found: list[dict[str, Any]] = []
@@ -358,9 +386,10 @@ def deploy_stack(
     new: bool,
     report: PrintLine,
 ) -> str:
-    """Create or update one stack, and wait until that has ended. Returns created, updated or unchanged.
+    """Create or update one stack, and wait until that has ended. Returns "created", "updated" or "unchanged".
 
-    - parameters: what change_set_parameters returns.
+    - root: the project's folder.
+    - parameters: the list that `change_set_parameters` returns.
     - new: whether the stack has no resources yet.
     - report: is given a line of text when the change begins.
 
@@ -398,7 +427,7 @@ def deploy_stack(
 def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
     """Call `describe` every STACK_POLL_SECONDS until the status in its answer is final, and return that answer.
 
-    key: of the status in the answer. A status is final unless it ends in _PENDING or _IN_PROGRESS.
+    - key: the key of the status in the answer. A status is final unless it ends in _PENDING or _IN_PROGRESS.
     """
     found = describe()
     while found[key].endswith(("_PENDING", "_IN_PROGRESS")):
@@ -427,15 +456,19 @@ def refusals_as_sentences(stack: Stack) -> Iterator[None]:
 
 
 def refused_sentence(stack: Stack, reason: str) -> str:
-    """Return the sentence for a change set that CloudFormation could not make. reason: why, in its words."""
+    """Return the sentence for users about a change set that CloudFormation could not make.
+
+    - reason: why it could not, in the words of CloudFormation.
+    """
     template = stack.template.as_posix()
     return f"CloudFormation refuses {template} for stack {stack.name}: {client.flat(reason)}. It is unchanged."
 
 
 def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
-    """Return one or more sentences about a stack that failed: its first failed resource, the reason, the next move.
+    """Return sentences for users about a stack that failed: its first failed resource, the reason, and what to do next.
 
-    ended: CloudFormation's description of the stack.
+    - name: the name of the stack.
+    - ended: CloudFormation's description of the stack.
     """
     events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
     first = first_failure(events)
@@ -452,11 +485,11 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
 
 
 def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the event of the first failed resource in the last change of a stack; None when no resource failed.
+    """Return CloudFormation's event of the first resource that failed in the last change of a stack, or None.
 
     Later failures of the same change are mostly resources that CloudFormation gave up because of the first.
 
-    events: CloudFormation's events of the stack, newest first.
+    - events: CloudFormation's events of the stack, newest first.
     """
     found = None
     for event in events:

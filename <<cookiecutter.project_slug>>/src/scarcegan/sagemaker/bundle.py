@@ -29,9 +29,9 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 class Bundle:
     """Objects to upload into the project's bucket.
 
-    - digest: 32 hexadecimal digits of the code.
-    - objects: key -> content.
-    - wheels: digest of the list of libraries; "" for a Lambda function, which needs none.
+    - digest: 32 hexadecimal digits, a digest of the code.
+    - objects: key in the bucket -> content.
+    - wheels: 32 hexadecimal digits, a digest of the list of libraries; "" for a Lambda function, which needs none.
     """
 
     digest: str
@@ -40,12 +40,12 @@ class Bundle:
 
     @property
     def code_prefix(self) -> str:
-        """The S3 prefix of the code: code/<digest>."""
+        """The S3 prefix below which the code of jobs lies: code/<digest of the code>, without a slash at the end."""
         return f"code/{self.digest}"
 
     @property
     def wheels_prefix(self) -> str:
-        """The S3 prefix of the wheels: wheels/<digest>."""
+        """The S3 prefix below which the wheels lie: wheels/<digest of the list>, without a slash at the end."""
         return f"wheels/{self.wheels}"
 
 
@@ -53,6 +53,8 @@ def code_bundle(root: Path) -> Bundle:
     """Return the code of the jobs of a project: `source.tar.gz` and `job.sh` below code/<digest>/.
 
     The digest is made of the files' names and contents, not of the archive, whose bytes differ between zlib versions.
+
+    - root: the project's folder.
 
     Raises UserError when the project has no requirements-jobs.txt.
     """
@@ -68,7 +70,12 @@ def code_bundle(root: Path) -> Bundle:
 
 
 def job_files(source: Path) -> dict[str, Path]:
-    """Return path below `source`, the folder src, -> file: job.py, the steps that run as jobs, and what they import."""
+    """Return the code that jobs may run: path relative to `source` -> absolute path of the file.
+
+    That is job.py, the steps that run as jobs (not as a Lambda function), and what they import of this package.
+
+    - source: the project's folder src.
+    """
     steps = sorted(path.stem for path in (source / "scarcegan/steps").glob("[!_]*.py"))
     modules = [f"scarcegan.steps.{step}" for step in steps if step not in PACKAGE_FUNCTIONS] + [
         "scarcegan.sagemaker.job"
@@ -81,7 +88,8 @@ def job_files(source: Path) -> dict[str, Path]:
 def lambda_bundle(root: Path, name: str) -> Bundle:
     """Return the code of a Lambda function as one object, lambda/<name>-<digest>.zip.
 
-    - name: "register", whose code lies in the package, or a file of infra/lambdas/, such as "rare-share".
+    - root: the project's folder.
+    - name: "register", whose code lies in the package, or a file of infra/lambdas/ with hyphens, such as "rare-share".
 
     Raises UserError for a function that does not exist.
     """
@@ -99,7 +107,10 @@ def lambda_bundle(root: Path, name: str) -> Bundle:
 
 
 def lambda_names(root: Path) -> list[str]:
-    """Return the names of all Lambda functions of a project, such as "register" and "rare-share"."""
+    """Return the names of all Lambda functions of a project, such as "register" and "rare-share".
+
+    - root: the project's folder.
+    """
     return [
         *PACKAGE_FUNCTIONS,
         *sorted(path.stem.replace("_", "-") for path in (root / "infra/lambdas").glob("[!_]*.py")),
@@ -107,24 +118,27 @@ def lambda_names(root: Path) -> list[str]:
 
 
 def markers() -> dict[str, bytes]:
-    """Return an object per folder that may be empty, as key -> content: a job fails when a channel has no object."""
+    """Return key -> content of an object for each folder of the bucket that may otherwise be empty.
+
+    Without any object below a channel's S3 prefix, SageMaker fails the job.
+    """
     return dict.fromkeys(MARKERS, PLACEHOLDER)
 
 
 def content_digest(contents: Mapping[str, bytes]) -> str:
-    """Return a digest of files, 32 hexadecimal digits. contents: name -> content."""
+    """Return a digest of the names and contents of files, 32 hexadecimal digits. contents: name -> content."""
     return digest_of(f"{name} {len(data)} {data.hex()}" for name, data in sorted(contents.items()))[:32]
 
 
 def tar_gz(contents: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of a .tar.gz of files. contents: path in the archive -> content."""
+    """Return files as the bytes of a .tar.gz, equal for equal files. contents: path in the archive -> content."""
     out = io.BytesIO()
     pack_into(out, contents)
     return out.getvalue()
 
 
 def zipped(contents: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of a zip for Lambda, the same for equal files. contents: path in the zip -> content."""
+    """Return files as the bytes of a zip for Lambda, equal for equal files. contents: path in the zip -> content."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in sorted(contents.items()):
@@ -136,7 +150,11 @@ def zipped(contents: Mapping[str, bytes]) -> bytes:
 
 
 def wheel_command(requirements: Path, folder: Path) -> list[str]:
-    """Return the pip command that downloads wheels for the Python of the jobs' image, checked against their hashes."""
+    """Return the words of the pip command that downloads the wheels of a list of requirements for the jobs' Python.
+
+    - requirements: the file with the list; pip checks each wheel against the hash in it.
+    - folder: where pip writes the wheels.
+    """
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     target = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp", *platforms]
@@ -144,7 +162,10 @@ def wheel_command(requirements: Path, folder: Path) -> list[str]:
 
 
 def download_wheels(requirements: Path, folder: Path) -> list[Path]:
-    """Download the wheels of a list of requirements into a folder. Returns their paths.
+    """Download the wheels of a list of requirements for the jobs' Python. Returns the paths of the wheels, sorted.
+
+    - requirements: the file with the list, such as requirements-jobs.txt.
+    - folder: where to write the wheels; it is made when it is missing.
 
     Raises UserError when pip fails; pip prints the reason.
     """

@@ -1,4 +1,4 @@
-"""Compiler of the SageMaker engine: turns a pipeline of the definition into the JSON of a SageMaker pipeline.
+"""Compiler of the SageMaker engine: turns a pipeline of pipeline/definition.py into the JSON of a SageMaker pipeline.
 
 Compiling makes no call to AWS and needs no credentials. Equal sources give equal bytes. Only this file imports the
 SageMaker SDK. upsert.py sends the JSON to AWS; job.py starts a step inside its job.
@@ -59,7 +59,12 @@ SDK_NAMES = {  # module of the SDK -> the classes that are used of it
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled SageMaker pipeline: its name in SageMaker, its definition as JSON text, and its parameters by name."""
+    """A compiled SageMaker pipeline.
+
+    - name: the pipeline's name in SageMaker.
+    - definition: the pipeline as JSON text, as SageMaker's CreatePipeline takes it.
+    - parameters: name -> pipeline parameter.
+    """
 
     name: str
     definition: str
@@ -69,10 +74,11 @@ class Compiled:
 def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str = "") -> dict[str, Compiled]:
     """Compile the training and the scoring pipeline. Returns "training" and "scoring" -> compiled pipeline.
 
+    - names: the project's names in AWS.
     - bundle: the code of the jobs.
     - code_version: recorded with registered models; "" takes the digest of the bundle.
 
-    Raises InvalidPipeline, with every problem, when SageMaker would not run a pipeline.
+    Raises InvalidPipeline, with every problem of the first pipeline that SageMaker would not run.
     """
     return {
         pipeline.name: compile_pipeline(pipeline, config, names, bundle)
@@ -81,12 +87,19 @@ def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str 
 
 
 def pipelines(config: Config, code_version: str) -> list[Pipeline]:
-    """Return the pipelines that run in SageMaker: training, scoring. code_version: recorded with registered models."""
+    """Return the definitions of the pipelines that run in SageMaker: training, then scoring.
+
+    - code_version: recorded with registered models.
+    """
     return [definition.training(config, definition.DATA_FINGERPRINT, code_version), definition.scoring(config)]
 
 
 def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: Bundle) -> Compiled:
-    """Compile one pipeline and check the result with refusals.py.
+    """Compile one pipeline and check the result for errors that SageMaker would report only later.
+
+    - pipeline: its definition.
+    - config, names: the settings, and the project's names in AWS.
+    - bundle: the code of the jobs.
 
     Raises InvalidPipeline, with every problem, when SageMaker would not run it.
     """
@@ -101,7 +114,8 @@ def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: B
 def isolated_sdk(region: str) -> Iterator[None]:
     """Context manager that lets the SageMaker SDK run without the user's settings, credentials and log messages.
 
-    The SDK works in `region`. Environment variables, log handlers and boto3's default session are restored at the end.
+    Inside the block the SDK works in `region`. Environment variables, log handlers and boto3's default session are
+    restored at its end.
     """
     import boto3
 
@@ -143,9 +157,9 @@ def set_environment(values: Mapping[str, str | None]) -> None:
 
 @functools.cache
 def sdk() -> SimpleNamespace:
-    """Import the classes of SDK_NAMES from the SageMaker SDK. Returns them as attributes of one object.
+    """Import the classes of SDK_NAMES from the SageMaker SDK. Returns an object whose attributes are these classes.
 
-    The import takes seconds and reads the environment, so it happens inside `isolated_sdk` and only once.
+    The import takes seconds and reads the environment, so call this inside `isolated_sdk`; only the first call imports.
     """
     found = {
         name: getattr(importlib.import_module(module), name)
@@ -156,7 +170,10 @@ def sdk() -> SimpleNamespace:
 
 
 def offline_session(names: Names) -> Any:
-    """Return an SDK session that makes no call to AWS. Dummy credentials, so that boto3 searches for none."""
+    """Return a pipeline session of the SageMaker SDK that makes no call to AWS.
+
+    It is given dummy credentials, so that boto3 does not search for real ones.
+    """
     import boto3
 
     dummy = {"aws_access_key_id": "none", "aws_secret_access_key": "none", "region_name": names.region}
@@ -167,11 +184,12 @@ def offline_session(names: Names) -> Any:
 class PipelineCompiler:
     """Compiles one pipeline with the SDK's classes, in the order of its steps.
 
-    - source: the pipeline of the definition.
+    - source: the definition of the pipeline.
+    - config, names: the settings, and the project's names in AWS.
     - bundle: the code of the jobs.
     - declared: name -> pipeline parameter.
     - variables: name of a pipeline parameter -> the SDK's object for it.
-    - compiled: step -> the SDK's object for it, for the steps compiled so far.
+    - compiled: name of a step -> the SDK's object for it, for the steps compiled so far.
     """
 
     source: Pipeline
@@ -188,7 +206,10 @@ class PipelineCompiler:
         self.session = offline_session(self.names)
 
     def pipeline(self) -> Any:
-        """Return the whole pipeline. SageMaker Experiments is switched off, because MLflow records the runs."""
+        """Return the SDK's object for the whole pipeline.
+
+        SageMaker Experiments stays switched off in it, because MLflow records the runs.
+        """
         return sdk().Pipeline(
             name=self.names.pipeline(self.source.name),
             parameters=list(self.variables.values()),
@@ -198,11 +219,14 @@ class PipelineCompiler:
         )
 
     def steps_behind(self, gate: str | None) -> list[Any]:
-        """Return the compiled steps that run after a gate has passed; None: those that no gate holds back."""
+        """Return the SDK's steps and conditions that run only after a gate has passed, in order.
+
+        - gate: the name of the gate; None gives the steps and gates that no gate holds back.
+        """
         return [self.compile_step(step) for step in self.source.steps if gate_of(self.source, step) == gate]
 
     def compile_step(self, step: Step | Gate) -> Any:
-        """Compile a step, or a gate with the steps behind it, into the SDK's step."""
+        """Compile a step into the SDK's step, or a gate into a condition that holds the steps behind it."""
         if isinstance(step, Gate):
             return self.condition_step(step)
         write = {"processing": self.processing_step, "training": self.training_step, "lambda": self.lambda_step}[
@@ -212,7 +236,7 @@ class PipelineCompiler:
         return self.compiled[step.name]
 
     def processing_step(self, step: Step) -> Any:
-        """Compile a step that runs as a processing job."""
+        """Return the SDK's step for a step that runs as a processing job."""
         cloud = self.config.cloud
         processor = sdk().Processor(
             role=self.names.role_arn("job"),
@@ -244,7 +268,10 @@ class PipelineCompiler:
         )
 
     def training_step(self, step: Step) -> Any:
-        """Compile a step that runs as a training job: the image's toolkit runs job.sh from the channel `code`."""
+        """Return the SDK's step for a step that runs as a training job.
+
+        The toolkit in the container image runs job.sh from the channel `code`.
+        """
         cloud, to = self.config.cloud, sdk()
         trainer = to.ModelTrainer(
             sagemaker_session=self.session,
@@ -290,7 +317,10 @@ class PipelineCompiler:
         return to.TrainingStep(step.name, step_args=arguments, **self.job_step_options(step))
 
     def lambda_step(self, step: Step) -> Any:
-        """Compile a step that calls the register function. It changes the registry, so its result is never cached."""
+        """Return the SDK's step that calls the register function.
+
+        That changes the model registry, so its result is never taken from the cache.
+        """
         to = sdk()
         event: dict[str, Any] = {}
         for channel, origin in step.inputs.items():
@@ -310,7 +340,10 @@ class PipelineCompiler:
         )
 
     def condition_step(self, gate: Gate) -> Any:
-        """Compile a gate: if its field is true, the steps behind it run; else the execution fails with its `reason`."""
+        """Return the SDK's condition for a gate: if the gate's field is true, the steps behind the gate run.
+
+        Otherwise the execution fails, with the text under the key `reason` of the JSON file that the gate reads.
+        """
         to = sdk()
         parent, output = gate.on.split(".")
 
@@ -329,7 +362,7 @@ class PipelineCompiler:
         )
 
     def job_step_options(self, step: Step) -> dict[str, Any]:
-        """Return the options that every processing and training step has: cache, retries, and steps to wait for."""
+        """Return the SDK's options that every processing and training step has: cache, retries, steps to wait for."""
         days = self.config.cloud.cache_days
         cache = sdk().CacheConfig(enable_caching=True, expire_after=f"P{days}D") if days else None
         return {
@@ -339,12 +372,18 @@ class PipelineCompiler:
         }
 
     def depends_on(self, step: Step) -> list[str] | None:
-        """Return the steps, without gates, to wait for besides those whose outputs are read; None if there are none."""
+        """Return the names of the steps that a step waits for although it reads nothing of them, without gates.
+
+        None if there are none.
+        """
         gates = {gate.name for gate in self.source.steps if isinstance(gate, Gate)}
         return [name for name in step.after if name not in gates] or None
 
     def channels(self, step: Step) -> dict[str, Any]:
-        """Return channel -> S3 URI of its files. The channels `code` and `wheels`, which job.sh reads, come first."""
+        """Return channel of a job -> S3 URI of its files, a text or a reference that SageMaker resolves at run time.
+
+        The channels `code` and `wheels`, which job.sh reads, come first; then one for each input of the step.
+        """
         ours = {
             "code": self.names.uri(self.bundle.code_prefix, ""),
             "wheels": self.names.uri(self.bundle.wheels_prefix, ""),
@@ -354,7 +393,9 @@ class PipelineCompiler:
     def input_uri(self, origin: str) -> Any:
         """Return a reference to the S3 URI of an input, which SageMaker resolves when the execution runs.
 
-        Outputs of a cached step are read where it wrote them. origin: a source, such as "telemetry", or "step.output".
+        The outputs of a cached step are read from where the execution that ran it wrote them.
+
+        - origin: a source of the pipeline, such as "telemetry", or "step.output".
         """
         if "." not in origin:
             return self.variables[parameters.uri_name(origin)]
@@ -365,19 +406,26 @@ class PipelineCompiler:
         return properties.ProcessingOutputConfig.Outputs[output].S3Output.S3Uri
 
     def is_training(self, origin: str) -> bool:
-        """Whether an input, "step.output", is the output of a training step."""
+        """Whether an input comes from a training step. origin: "step.output"."""
         return getattr(self.source.step(origin.split(".")[0]), "kind", "") == "training"
 
     def channel_folder(self, channel: str, origin: str) -> str:
-        """Return the folder in a processing job that holds an input of a step. origin: a source, or "step.output".
+        """Return the folder in a processing job that holds an input of a step.
 
-        The outputs of a training step arrive in one archive, so each is a folder inside the channel's folder.
+        Such as /opt/ml/processing/input/telemetry. The outputs of a training step arrive in one archive, so each of
+        them is a folder inside the channel's folder.
+
+        - origin: a source of the pipeline, or "step.output".
         """
         below = f"/{origin.split('.')[1]}" if "." in origin and self.is_training(origin) else ""
         return f"{job.CONTAINER_ROOT}/processing/input/{channel}{below}"
 
     def container_arguments(self, step: Step) -> list[Any]:
-        """Return the arguments of a processing job: module, folders and values of the step. Long ones are split."""
+        """Return the command-line arguments of a processing job: the step's module, folders, and values.
+
+        Each is a text, or the SDK's object for a value that differs per execution. Texts of more than 256 characters
+        are split, and job.py joins them again.
+        """
         words: list[Any] = [step.module]
         for channel, origin in step.inputs.items():
             words += [f"--{channel}", self.channel_folder(channel, origin)]
@@ -393,9 +441,9 @@ class PipelineCompiler:
         return words
 
     def hyperparameters(self, step: Step) -> dict[str, Any]:
-        """Return the hyperparameters of a training job: those of the image's toolkit, of job.py, then of the step.
+        """Return name -> value of a training job's hyperparameters: the image toolkit's, job.py's, then the step's.
 
-        SageMaker takes text only, so parameters that are numbers are converted when the execution starts.
+        A value is text, or a reference to a pipeline parameter, which SageMaker resolves to text for each execution.
         """
         fixed = {
             "sagemaker_program": JOB_SCRIPT,
@@ -414,11 +462,14 @@ class PipelineCompiler:
         return fixed | own
 
     def argument_variable(self, step: Step, argument: str) -> Any:
-        """Return the SDK's object of the pipeline parameter that sets an argument of a step."""
+        """Return the SDK's object for the pipeline parameter that sets an argument of a step."""
         return self.variables[parameters.argument_name(step.name, argument)]
 
     def event_value(self, name: str, value: definition.Value) -> Any:
-        """Return an argument of the register step as the Lambda function gets it: text, or a reference to it."""
+        """Return the value of an argument of the register step in its Lambda function's event.
+
+        That is text, or a reference that SageMaker turns into text when the execution runs.
+        """
         if name == "config":
             return self.config_with_parameters(str(value))
         if value == definition.RUN_ID:
@@ -429,9 +480,12 @@ class PipelineCompiler:
         return value_text(value)
 
     def config_with_parameters(self, text: str) -> Any:
-        """Return config.yaml as JSON in which keys that are pipeline parameters have the values of the execution.
+        """Return config.yaml as JSON in which each key that a pipeline parameter sets has its value in the execution.
 
-        Empty values stay: a parameter cannot be empty, and its "(empty)" is no JSON. text: config.yaml as JSON.
+        It is a reference that SageMaker turns into the JSON text. Keys that are empty in config.yaml stay empty: a
+        pipeline parameter cannot be empty, and the "(empty)" that it holds instead is no value of config.yaml.
+
+        - text: config.yaml as JSON.
         """
         settings = json.loads(text)
         marked: dict[str, list[Any]] = {}
@@ -453,9 +507,10 @@ class PipelineCompiler:
         return sdk().Join(on="", values=words)
 
     def environment(self, step: Step) -> dict[str, Any]:
-        """Return the environment variables of a job: as in a local run, MLflow's, and fingerprints of its sources.
+        """Return name -> value of a job's environment variables: those of a local run, and fingerprints of its sources.
 
-        Environment variables are part of SageMaker's cache key, so new data behind an unchanged URI is read.
+        A training job also gets MLflow's, if cloud.mlflow_app is set. Environment variables are part of SageMaker's
+        cache key, so a new fingerprint makes the job run again although the URI of the data is unchanged.
         """
         found: dict[str, Any] = {
             "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -473,7 +528,11 @@ class PipelineCompiler:
         return found
 
     def processing_input(self, name: str, where: Any) -> Any:
-        """Return the SDK's object for a channel of a processing job. where: the S3 URI, or a reference to it."""
+        """Return the SDK's object for a channel of a processing job.
+
+        - name: the channel.
+        - where: the S3 URI of its files, or a reference to it.
+        """
         to = sdk()
         return to.ProcessingInput(
             input_name=name,
@@ -498,7 +557,7 @@ class PipelineCompiler:
         )
 
     def run_uri(self, *parts: str) -> Any:
-        """Return a reference to an S3 URI below runs/<execution>/ in the project's bucket."""
+        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket."""
         to = sdk()
         return to.Join(on="/", values=[self.names.uri("runs"), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
 
@@ -513,17 +572,18 @@ class PipelineCompiler:
 
     @property
     def volume_key(self) -> str | None:
-        """The KMS key of the jobs' disks, from cloud.volume_key; None for no encryption with a key."""
+        """The KMS key that encrypts the disks of jobs, from cloud.volume_key; None when that is "none"."""
         chosen = self.config.cloud.volume_key
         return {"project": self.names.key_alias_arn, "none": None}.get(chosen, chosen)
 
     @property
     def tags(self) -> list[dict[str, str]]:
+        """The tags of every job, as the AWS API takes them: a list of {"Key": …, "Value": …}."""
         return [{"Key": key, "Value": value} for key, value in project_tags(self.config).items()]
 
 
 def variable(parameter: Parameter) -> Any:
-    """Return the SDK's object for a pipeline parameter."""
+    """Return the SDK's object for a pipeline parameter, by which steps refer to it."""
     to = sdk()
     if parameter.type == "String":
         return to.ParameterString(parameter.name, parameter.default, list(parameter.choices) or None)
@@ -532,13 +592,20 @@ def variable(parameter: Parameter) -> Any:
 
 
 def property_file(gate: Gate) -> Any:
-    """Return the SDK's object for the JSON file that a gate reads: <output>.json in the output that the gate names."""
+    """Return the SDK's object for the JSON file that a gate reads.
+
+    That is <output>.json in the output of a step that the gate names as "step.output".
+    """
     output = gate.on.split(".")[1]
     return sdk().PropertyFile(name=output, output_name=output, path=f"{output}.json")
 
 
 def retry_policies(retries: int) -> list[Any]:
-    """Return policies that retry throttling, faults of SageMaker and missing capacity, but not a step's own failure.
+    """Return the SDK's policies that start a step again after throttling, faults of SageMaker or missing capacity.
+
+    A failure of the step's own code is not retried.
+
+    - retries: how many times at most; 0 returns no policies.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
     """
@@ -555,7 +622,7 @@ def retry_policies(retries: int) -> list[Any]:
 
 
 def gate_of(pipeline: Pipeline, step: Step | Gate) -> str | None:
-    """Return the last gate that must have passed before a step runs; None when no gate holds it back.
+    """Return the name of the last gate that must have passed before a step runs; None when no gate holds the step back.
 
     Raises InvalidPipeline when the step waits for two gates of which neither waits for the other.
     """

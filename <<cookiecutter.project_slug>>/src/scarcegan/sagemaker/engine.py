@@ -1,4 +1,4 @@
-"""The SageMaker engine as pipeline/engine.py describes an engine: executions of the training pipeline in AWS."""
+"""The SageMaker engine: implements Engine of pipeline/engine.py with executions of the training pipeline in AWS."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ SAGEMAKER_KINDS = ("processing", "training", "lambda")
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
-    """The parts of a pipeline that cannot run in SageMaker Pipelines, a sentence each; none: it runs there whole."""
+    """Return the parts of a pipeline that cannot run in SageMaker Pipelines, a sentence each; [] when all of it can."""
     found = []
     if pipeline.name not in PIPELINES:
         sources = ", ".join(pipeline.sources)
@@ -43,11 +43,13 @@ def cannot_run(pipeline: Pipeline) -> list[str]:
 
 @dataclass(frozen=True)
 class SageMakerEngine:
-    """Runs the training pipeline in AWS.
+    """Runs the training pipeline in AWS. A run is an execution of it; its id is the last part of the execution's ARN.
 
-    - config_file: the project's config.yaml
-    - config: what it holds
-    - downloads: the folder into which outputs of executions are downloaded, each once
+    - config_file: the path of the project's config.yaml.
+    - config: the settings that config.yaml holds.
+    - downloads: the folder on this machine below which outputs of executions are downloaded, each once.
+
+    Every method raises UserError for a mistake of the user's and for errors of AWS, such as missing credentials.
     """
 
     config_file: Path
@@ -59,24 +61,32 @@ class SageMakerEngine:
     def aws(self) -> Iterator[Aws]:
         """Context manager: connect to AWS for the project, and yield the connection.
 
-        Raises UserError for errors of AWS inside the block, such as missing credentials.
+        Raises UserError when the connection fails, and for errors of AWS inside the block.
         """
         with client.errors_as_sentences(self.config):
             yield client.connect_to_aws(self.config)
 
     def cannot_run(self, pipeline: Pipeline) -> list[str]:
-        """The parts of a pipeline that this engine cannot run, a sentence each."""
+        """Return the parts of a pipeline that this engine cannot run, a sentence each; [] when it can run all of it."""
         return cannot_run(pipeline)
 
     def start(self, changes: Sequence[str]) -> str:
-        """Start the training pipeline in AWS, and return the id of the execution at once. changes: KEY=VALUE each."""
+        """Start the training pipeline in AWS, and return the id of the execution at once.
+
+        - changes: KEY=VALUE each, for this execution only; KEY is a key of config.yaml or a pipeline parameter.
+        """
         with self.aws() as aws:
             base = configured("training", self.config, aws.names)
             plan = starting.plan_start(base, self.config_file, changes)
             return starting.start_execution(starting.complete(plan, base, aws), aws).rsplit("/", 1)[1]
 
     def watch(self, run: str, report: Report) -> str:
-        """Report a line for each change of an execution's steps until it has ended. Returns its status. run: its id."""
+        """Wait until an execution has ended. Returns its status, such as Succeeded or Failed.
+
+        - run: the id of the execution.
+        - report: is given a line of text for each change of a step, and at the end the reason of a failure, or the
+          status if there is none.
+        """
         with self.aws() as aws:
             for found, changed in executions.watch(aws, executions.find_execution(aws, run, "training")):
                 last = [found.reason or found.status] if found.ended else []
@@ -85,7 +95,13 @@ class SageMakerEngine:
         return found.status
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest executions of the training pipeline, at most `newest`, with the keys that Engine.runs lists."""
+        """Return the newest executions of the training pipeline, newest first, at most `newest`. Each has these keys:
+
+        - run: the id of the execution.
+        - status: as SageMaker names it, such as Executing or Succeeded.
+        - started: the time as text.
+        - changed: pipeline parameter -> value in the execution, where it differs from the present default in AWS.
+        """
         with self.aws() as aws:
             defaults = deployed_parameters(aws, "training")
             return [
@@ -99,7 +115,11 @@ class SageMakerEngine:
             ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """Download an output of a step, unless it is there already, and return its folder on this machine."""
+        """Return a folder on this machine with an output of a step; the first call downloads it.
+
+        - run: the id of the execution.
+        - step, output: such as "evaluate" and "gate".
+        """
         folder = self.downloads / run / step / output
         if not folder.exists():
             unfinished = folder.with_name(f".{output}.unfinished")

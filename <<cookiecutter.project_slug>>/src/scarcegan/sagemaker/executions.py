@@ -24,17 +24,17 @@ JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One step of an execution, as SageMaker reports it.
+    """The status of one step of an execution, as SageMaker reports it.
 
-    - step: its name.
+    - step: the name of the step.
     - status: such as Executing, Succeeded or Failed.
     - kind: TrainingJob, ProcessingJob, Lambda, Condition or Fail; "" while SageMaker does not say.
-    - minutes: since it started, or that it took; None before it starts.
+    - minutes: since the step started, or that it took once it has ended; None before it starts.
     - cached: whether its result was taken from the cache.
     - attempts: how many times it was started.
     - reason: why it failed; "" when it did not.
     - job: ARN of its job or Lambda function; "" for a step without one.
-    - metrics: of a training job: name -> last value.
+    - metrics: of a training job: name -> last value; {} for other steps.
     """
 
     step: str
@@ -55,13 +55,14 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class ExecutionStatus:
-    """An execution of a pipeline, as SageMaker reports it.
+    """The status of an execution of a pipeline, as SageMaker reports it.
 
     - execution: its id, the last part of its ARN.
     - pipeline: the pipeline's name in SageMaker.
     - status: Executing, Stopping, or one of ENDED.
     - started: ISO 8601 in UTC.
-    - minutes: since it started, or that it took.
+    - minutes: since the execution started, or that it took once it has ended.
+    - arn: the ARN of the execution.
     - reason: why it failed; "" when it did not.
     - steps: those that have begun, first to last.
     """
@@ -82,17 +83,17 @@ class ExecutionStatus:
 
     @property
     def gate_closed(self) -> bool:
-        """Whether the execution failed only because a gate did not pass."""
+        """Whether the execution failed because a gate did not pass, and no other step failed."""
         return {step.kind for step in self.steps if step.status == "Failed"} == {"Fail"}
 
 
 def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
     """Return the ARN of an execution.
 
-    - execution: its id or ARN; None finds the newest of the pipeline.
+    - execution: its id or ARN; an ARN is returned as it is, unchecked. None finds the newest execution of the pipeline.
     - pipeline: training or scoring; None searches both for an id, and takes training for the newest.
 
-    Raises UserError when there is no such execution, no such pipeline, or the pipeline has never run.
+    Raises UserError when there is no such execution or pipeline, or the pipeline has never run.
     """
     if execution and execution.startswith("arn:"):
         return execution
@@ -106,7 +107,12 @@ def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None 
 
 
 def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
-    """Return the ARN of the execution with an id, in training, scoring or (None) both; UserError if there is none."""
+    """Return the ARN of the execution that has an id.
+
+    - pipeline: training or scoring, in which to search; None searches both.
+
+    Raises UserError when there is no such execution.
+    """
     sagemaker = aws.client("sagemaker")
     for name in [pipeline] if pipeline else PIPELINES:
         arn = aws.names.arn("sagemaker", f"pipeline/{aws.names.pipeline(name)}/execution/{execution}")
@@ -116,7 +122,9 @@ def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
 
 
 def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
-    """Return SageMaker's summaries of the latest executions of a pipeline, newest first.
+    """Return SageMaker's summaries of the newest executions of a pipeline, newest first.
+
+    A summary is a dictionary with PipelineExecutionArn, PipelineExecutionStatus, StartTime and more.
 
     - name: training or scoring.
     - newest: how many to return at most.
@@ -134,7 +142,10 @@ def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
 def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[ExecutionStatus, list[StepStatus]]]:
     """Ask for the status of an execution every `seconds` until it has ended.
 
-    Yields the status, and those of its steps whose line has changed: at first, after each change, and at the end.
+    Yields (status of the execution, those of its steps whose `line` has changed since the last yield), after each
+    change and once at the end. At first every step counts as changed.
+
+    - arn: the ARN of the execution.
     """
     before: dict[str, str] = {}  # step -> its line when it was last yielded
     while True:
@@ -149,7 +160,10 @@ def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[E
 
 
 def execution_status(aws: Aws, arn: str) -> ExecutionStatus:
-    """Ask SageMaker for the status of an execution, its steps and the metrics of its training job. arn: its ARN."""
+    """Ask SageMaker for the status of an execution, of its steps, and for the metrics of its training job.
+
+    - arn: the ARN of the execution.
+    """
     about = aws.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
     begun = about["CreationTime"]
     ended = about["LastModifiedTime"] if about["PipelineExecutionStatus"] in ENDED else datetime.now(UTC)
@@ -167,14 +181,20 @@ def execution_status(aws: Aws, arn: str) -> ExecutionStatus:
 
 
 def raw_steps(aws: Aws, arn: str) -> list[dict[str, Any]]:
-    """Return the steps of an execution that have begun, as SageMaker lists them, first to last. arn: its ARN."""
+    """Return the steps of an execution that have begun, first to last, each a dictionary as SageMaker lists it.
+
+    - arn: the ARN of the execution.
+    """
     pages = aws.client("sagemaker").get_paginator("list_pipeline_execution_steps")
     listed = pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending")
     return [step for page in listed for step in page["PipelineExecutionSteps"]]
 
 
 def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
-    """Return the status of a step, with its metrics if it is a training job. step: as SageMaker lists it."""
+    """Return the status of a step, with its metrics if it is a training job.
+
+    - step: the step as `raw_steps` returns it.
+    """
     about = step.get("Metadata", {})
     arn = job_arn(step)
     return StepStatus(
@@ -191,7 +211,7 @@ def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
 
 
 def job_arn(step: Mapping[str, Any]) -> str:
-    """Return the ARN of the job or Lambda function of a step, "" when it has none. step: as SageMaker lists it."""
+    """Return the ARN of the job or Lambda function of a step; "" when it has none. step: as `raw_steps` returns it."""
     about = step.get("Metadata", {})
     return next((about[kind]["Arn"] for kind in JOBS if kind in about), "")
 
@@ -202,7 +222,10 @@ def minutes_between(begun: datetime | None, ended: datetime | None) -> float | N
 
 
 def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
-    """Return metric -> last value that SageMaker read from the log of a training job. arn: of the job."""
+    """Return metric -> last value that SageMaker read from the log of a training job; {} when there are none.
+
+    - arn: the ARN of the job.
+    """
     name = arn.rsplit("/", 1)[1]
     about = none_if_missing(lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name)) or {}
     return {metric["MetricName"]: metric["Value"] for metric in about.get("FinalMetricDataList", [])}
@@ -211,8 +234,8 @@ def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
 def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
     """Yield the lines that the job or Lambda function of a step has logged so far.
 
-    - arn: of the execution.
-    - step: its name; None takes the last step that failed, or else the latest step with a log.
+    - arn: the ARN of the execution.
+    - step: the name of the step; None takes the last step that failed, or else the latest step with a log.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 
@@ -227,7 +250,10 @@ def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
 
 
 def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
-    """Return the step whose log to show, as SageMaker lists it: the named one, or the last that failed, or the latest.
+    """Return the step whose log to show, one of `steps`.
+
+    - steps: as `raw_steps` returns them.
+    - name: the name of the step; None takes the last step that failed, or else the latest that has a job or function.
 
     Raises UserError when no such step has a job or Lambda function.
     """
@@ -242,7 +268,10 @@ def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mappi
 
 
 def log_location(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with which CloudWatch's FilterLogEvents finds the log of a step."""
+    """Return the arguments with which CloudWatch's FilterLogEvents finds the log of a step.
+
+    - step: as `raw_steps` returns it; it has a job or Lambda function.
+    """
     kind, _, name = job_arn(step).rsplit(":", 1)[1].partition("/")
     if kind in LOG_GROUPS:
         return {"logGroupName": LOG_GROUPS[kind], "logStreamNamePrefix": f"{name}/"}
@@ -257,12 +286,19 @@ def milliseconds(moment: datetime) -> int:
 
 
 def stop_execution(aws: Aws, arn: str) -> None:
-    """Ask SageMaker to stop an execution and its running jobs. Outputs of finished steps stay. arn: the execution's."""
+    """Ask SageMaker to stop an execution and its running jobs, and return at once. Outputs of finished steps stay.
+
+    - arn: the ARN of the execution.
+    """
     aws.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
 
 
 def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters of an execution that differ from the pipeline's defaults, without fingerprints of data."""
+    """Return pipeline parameter -> value in an execution, where it differs from the default. Fingerprints are left out.
+
+    - arn: the ARN of the execution.
+    - defaults: pipeline parameter -> default.
+    """
     pages = aws.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
     given = [item for page in pages.paginate(PipelineExecutionArn=arn) for item in page["PipelineParameters"]]
     return {
@@ -273,9 +309,12 @@ def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[
 
 
 def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Path:
-    """Download one output of a step into a folder. Returns the folder.
+    """Download one output of a step of an execution into `folder`. Returns `folder`.
 
-    A step that was taken from the cache is downloaded from the execution that ran it. arn: of the execution.
+    A step that was taken from the cache is downloaded from the execution that ran it.
+
+    - arn: the ARN of the execution.
+    - step, output: such as "evaluate" and "gate".
 
     Raises UserError when the step has not succeeded in this execution, has no such output, or wrote nothing.
     """

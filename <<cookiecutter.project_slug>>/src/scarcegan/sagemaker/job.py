@@ -32,18 +32,24 @@ MESSAGE_CHARACTERS = 1000  # characters of a failure that SageMaker shows
 
 
 def argument(name: str, value: str) -> str:
-    """Return an argument as `--name=value`, so that a value may begin with a dash. "(empty)" becomes ""."""
+    """Return a command-line argument as `--name=value`, so that a value may begin with a dash. "(empty)" becomes ""."""
     return f"--{name}={'' if value == EMPTY_VALUE else value}"
 
 
 def split_argument(word: str) -> list[str]:
-    """Split an argument into arguments of at most 256 characters, as SageMaker requires; see `join_arguments`."""
+    """Split a command-line argument into parts of at most 256 characters, the longest that SageMaker takes.
+
+    Each part after the first begins with "+:". `join_arguments` joins them again.
+    """
     first, rest, step = word[:ARGUMENT_CHARACTERS], word[ARGUMENT_CHARACTERS:], ARGUMENT_CHARACTERS - len(CONTINUED)
     return [first, *(CONTINUED + rest[start : start + step] for start in range(0, len(rest), step))]
 
 
 def join_arguments(words: Iterable[str]) -> list[str]:
-    """Join arguments that `split_argument` has split, and replace `--name=(empty)` with `--name=`."""
+    """Return command-line arguments in which those that `split_argument` has split are joined again.
+
+    `--name=(empty)` becomes `--name=`.
+    """
     found: list[str] = []
     for word in words:
         if word.startswith(CONTINUED) and found:
@@ -57,9 +63,10 @@ def join_arguments(words: Iterable[str]) -> list[str]:
 
 
 def training_arguments(root: Path) -> list[str]:
-    """Return the module of a training step and its arguments, read from the files that SageMaker gives a training job.
+    """Return the module of a training step, then its command-line arguments.
 
-    The image's toolkit would pass hyperparameters as Python values (True, {'a': 1}), so they are read from its file.
+    They are read from the files that SageMaker gives a training job. The image's toolkit would pass hyperparameters as
+    Python values (True, {'a': 1}). The arguments name folders below /opt/ml, whatever `root` is.
 
     - root: the folder that SageMaker calls /opt/ml.
     """
@@ -76,12 +83,12 @@ def training_arguments(root: Path) -> list[str]:
 
 
 class Folders:
-    """The folders of a job: finds the real folder of each argument, and unpacks archives for the step.
+    """The folders of a job: finds the real folder behind each argument, and unpacks archives for the step.
 
     Channels may be read-only, so a channel that must be changed is rebuilt as links in a folder of its own.
 
     - root: the folder that SageMaker calls /opt/ml.
-    - work: an empty folder for rebuilt channels.
+    - work: an empty folder, for the rebuilt channels.
     - training: whether the job is a training job; else it is a processing job.
     """
 
@@ -92,7 +99,10 @@ class Folders:
         self.outputs = root / ("model" if training else "processing/output")
 
     def real_path(self, word: str) -> str:
-        """Return an argument as the step gets it: a path below /opt/ml becomes the real path, the rest stays."""
+        """Return a command-line argument as the step gets it: a path below /opt/ml becomes the real path.
+
+        Any other argument is returned as it is.
+        """
         if not word.startswith(f"{CONTAINER_ROOT}/"):
             return word
         path = self.root / word.removeprefix(f"{CONTAINER_ROOT}/")
@@ -102,9 +112,9 @@ class Folders:
         return str(self.channel(channel).joinpath(*rest))
 
     def channel(self, name: str) -> Path:
-        """Return the folder of a channel for the step: without the file .empty, and with archives unpacked.
+        """Return the folder that the step reads for a channel: without the file .empty, and with archives unpacked.
 
-        A channel that has neither is returned as it is.
+        A channel that has neither is returned as it is; for one whose folder is missing, an empty folder is made.
 
         Raises tarfile.TarError for an archive that holds a link or leads out of its folder.
         """
@@ -119,16 +129,20 @@ class Folders:
         return view
 
     def mark_empty_outputs(self) -> None:
-        """Write the file .empty into outputs without files: else SageMaker uploads nothing and the next job fails."""
+        """Write the file .empty into each output folder without files.
+
+        SageMaker would upload nothing for it, and the next job, whose channel it is, would fail.
+        """
         for folder in self.outputs.iterdir() if self.outputs.is_dir() else ():
             if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
                 (folder / MARKER).write_text("This object stands for an empty folder.\n", encoding="utf-8")
 
 
 def link_files(folder: Path, view: Path) -> None:
-    """Rebuild a folder at `view` with links to its files, without .empty and archives.
+    """Rebuild a folder at `view` with links to its files, except .empty, model.tar.gz and package.tar.gz.
 
     Subfolders are created, not linked, because Python's search for files below a folder does not follow linked folders.
+    A missing folder gives an empty one.
     """
     view.mkdir(parents=True)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -139,9 +153,11 @@ def link_files(folder: Path, view: Path) -> None:
 
 
 def run_module(module: str, words: Sequence[str], message: Path) -> int:
-    """Run the module of a step with its arguments in a process of its own. Returns its exit code.
+    """Run the module of a step with its arguments in a process of its own. Returns the exit code of that process.
 
-    - message: the file to write the last error into when the process fails; SageMaker shows it.
+    - words: the command-line arguments.
+    - message: the file to write the reason into when the process fails; SageMaker shows it. The reason is the last line
+      of stderr that begins with "error: ", or else the last line.
     """
     command = [sys.executable, "-m", module, *words]
     last: deque[str] = deque(maxlen=20)
@@ -161,7 +177,10 @@ def run_module(module: str, words: Sequence[str], message: Path) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a step inside a SageMaker job. Returns its exit code. argv: module and arguments of a processing job."""
+    """Run a step inside a SageMaker job. Returns the exit code of the step.
+
+    - argv: module and command-line arguments of a processing job; a training job reads them from SageMaker's files.
+    """
     root = Path(os.environ.get("SAGEMAKER_BASE_DIR", CONTAINER_ROOT))
     training = (root / "input/config/hyperparameters.json").exists()
     module, *words = training_arguments(root) if training else join_arguments(argv)

@@ -1,7 +1,7 @@
 """Pipeline parameters: the values that may differ between executions in AWS, each with name, type and default.
 
-They are derived from the definition. An argument of a step becomes `<Step><Argument>` (TrainIterations), its instance
-type `<Step>InstanceType`, a source `<Source>Uri` and `<Source>Fingerprint`.
+They are derived from the pipelines of pipeline/definition.py. An argument of a step becomes `<Step><Argument>`
+(TrainIterations), its instance type `<Step>InstanceType`, a source `<Source>Uri` and `<Source>Fingerprint`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ class Parameter:
 
     - name: such as TrainIterations.
     - type: String, Integer or Float.
-    - default: the value of an execution that is given no other.
+    - default: its value in an execution that is given no other.
     - choices: the only values that a String may have; empty for any.
     - origin: the key of config.yaml that it sets, such as train.iterations, or the name of a source.
     """
@@ -43,7 +43,7 @@ class Parameter:
 
 
 def pascal_case(*words: str) -> str:
-    """Join words in PascalCase: "train", "learning-rate" -> "TrainLearningRate"."""
+    """Join words in PascalCase; hyphens and underscores split a word: "train", "max-rows" -> "TrainMaxRows"."""
     return "".join(part[:1].upper() + part[1:] for word in words for part in word.replace("_", "-").split("-"))
 
 
@@ -69,6 +69,8 @@ def argument_name(step: str, argument: str) -> str:
 
 def pipeline_parameters(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]:
     """Return name -> parameter for a pipeline: sources first, then steps in order, then the approval status.
+
+    - names: the project's names in AWS, for the default S3 URIs.
 
     Raises InvalidPipeline when two parameters have one name, a default is too long, or there are too many.
     """
@@ -98,14 +100,17 @@ def pipeline_parameters(pipeline: Pipeline, config: Config, names: Names) -> dic
 
 
 def source_parameters(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
-    """Yield two parameters per source of a pipeline: its S3 URI and its fingerprint."""
+    """Yield two parameters per source of a pipeline: its S3 URI, and its fingerprint, whose default is "none"."""
     for source in pipeline.sources:
         yield Parameter(uri_name(source), "String", default_uri(source, pipeline, names), origin=source)
         yield Parameter(fingerprint_name(source), "String", NO_FINGERPRINT, origin=source)
 
 
 def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
-    """Return the S3 URI that a source is read from by default, with a slash at the end."""
+    """Return the S3 URI in the project's bucket that a source is read from by default, with a slash at the end.
+
+    A source of another name than telemetry, labels, champion and model gets an empty folder, if it is optional.
+    """
     if source in ("telemetry", "labels"):
         return names.uri("data", source, "")
     if source in ("champion", "model"):
@@ -125,7 +130,10 @@ def step_parameters(pipeline: Pipeline) -> Iterator[Parameter]:
 
 
 def argument_parameter(step: Step, argument: str) -> Parameter:
-    """Return the parameter of an argument; a bool becomes the text "true" or "false", and "" becomes "(empty)"."""
+    """Return the pipeline parameter that sets an argument of a step.
+
+    A bool becomes a String, "true" or "false"; an empty text becomes "(empty)".
+    """
     value, name, key = step.arguments[argument], argument_name(step.name, argument), step.parameters[argument]
     if isinstance(value, bool):
         return Parameter(name, "String", value_text(value), ("true", "false"), key)
@@ -137,7 +145,10 @@ def argument_parameter(step: Step, argument: str) -> Parameter:
 
 
 def allowed_values(key: str) -> tuple[str, ...]:
-    """Return the values that a key of config.yaml may have if they are a fixed list of words; else nothing."""
+    """Return the texts that a key of config.yaml may have, if they are a fixed list; () for any other key.
+
+    - key: with dots, such as cloud.approval.
+    """
     model: Any = Config
     for part in key.split("."):
         model = model.model_fields[part].annotation
@@ -145,7 +156,7 @@ def allowed_values(key: str) -> tuple[str, ...]:
 
 
 def approval_parameter(pipeline: Pipeline, config: Config) -> Iterator[Parameter]:
-    """Yield the parameter ApprovalStatus if the pipeline registers models."""
+    """Yield the pipeline parameter ApprovalStatus if the pipeline registers models; nothing if it does not."""
     if any(isinstance(step, Step) and step.kind == "lambda" for step in pipeline.steps):
         yield Parameter(
             APPROVAL_PARAMETER, "String", config.cloud.approval, allowed_values("cloud.approval"), "cloud.approval"
@@ -153,9 +164,10 @@ def approval_parameter(pipeline: Pipeline, config: Config) -> Iterator[Parameter
 
 
 def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
-    """Return key -> value for what no execution can change: arguments without a parameter, and settings of the jobs.
+    """Return key -> value as text for all that no execution can change, because no pipeline parameter sets it.
 
-    To change one of them, the pipeline in AWS must be updated.
+    These are arguments of steps (key "step.argument") and settings of the jobs (keys of config.yaml); arguments that
+    are only recorded with registered models are left out. To change one of them, the pipeline in AWS must be updated.
     """
     found = {
         f"{step.name}.{argument}": value_text(value)
@@ -170,5 +182,5 @@ def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
 
 
 def is_lineage(step: Step, argument: str, value: Value) -> bool:
-    """Whether an argument is only recorded with registered models: config, code version, fingerprint of the data."""
+    """Whether an argument of a step is only recorded with registered models: config, code version, data fingerprint."""
     return step.kind == "lambda" and (argument in ("config", "code-version") or value == DATA_FINGERPRINT)

@@ -19,7 +19,13 @@ PIPELINES = ("training", "scoring")
 
 @dataclass(frozen=True)
 class ConfiguredPipeline:
-    """A pipeline as the settings in `config` define it, with its pipeline parameters by name."""
+    """A pipeline as the settings define it.
+
+    - pipeline: its definition.
+    - config: the settings.
+    - names: the project's names in AWS.
+    - parameters: name -> pipeline parameter.
+    """
 
     pipeline: Pipeline
     config: Config
@@ -28,12 +34,15 @@ class ConfiguredPipeline:
 
     @property
     def name(self) -> str:
-        """The pipeline's name in the project: training or scoring."""
+        """The pipeline's name in pipeline/definition.py: training or scoring."""
         return self.pipeline.name
 
 
 def configured(name: str, config: Config, names: Names) -> ConfiguredPipeline:
-    """Return the training or the scoring pipeline as the settings define it.
+    """Return the training or the scoring pipeline as the settings define it. Makes no call to AWS.
+
+    - name: training or scoring.
+    - names: the project's names in AWS.
 
     Raises UserError for another name, and InvalidPipeline when SageMaker would not take its parameters.
     """
@@ -42,7 +51,7 @@ def configured(name: str, config: Config, names: Names) -> ConfiguredPipeline:
 
 
 def pipeline_of(name: str, config: Config) -> Pipeline:
-    """Return the definition of the training or the scoring pipeline.
+    """Return the definition of a pipeline that runs in SageMaker. name: training or scoring.
 
     Raises UserError for another name.
     """
@@ -60,7 +69,7 @@ def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
 
 
 def missing_pipeline_error(aws: Aws, name: str) -> UserError:
-    """Return the error for a pipeline, training or scoring, that is not in AWS yet."""
+    """Return, without raising it, the error for a pipeline that is not in AWS yet. name: training or scoring."""
     return UserError(
         f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) "
         "yet. Type: scarcegan upsert"
@@ -68,7 +77,9 @@ def missing_pipeline_error(aws: Aws, name: str) -> UserError:
 
 
 def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
-    """Return parameter -> default of a pipeline as it is in AWS. name: training or scoring.
+    """Return pipeline parameter -> default of a pipeline as it is in AWS; "" for one without a default.
+
+    - name: training or scoring.
 
     Raises UserError when the pipeline is not in AWS yet.
     """
@@ -79,5 +90,8 @@ def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
 
 
 def parameter_defaults(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameter -> default of a compiled pipeline; "" where a parameter has no default."""
+    """Return pipeline parameter -> default of a pipeline; "" for one without a default.
+
+    - compiled: the JSON of the SageMaker pipeline, parsed.
+    """
     return {item["Name"]: item.get("DefaultValue", "") for item in compiled.get("Parameters", [])}

@@ -28,13 +28,16 @@ EXECUTION_VARIABLES = ("PipelineExecutionId", "PipelineExecutionArn", "PipelineN
 
 
 class InvalidPipeline(UserError, ValueError):
-    """A pipeline that SageMaker would not accept, or whose every execution would fail."""
+    """A pipeline that SageMaker would not accept, or of which every execution would fail."""
 
 
 def refuse_invalid_pipeline(pipeline: Json, size: int = 0) -> None:
     """Check a compiled pipeline for errors that SageMaker would report only while an execution is running.
 
-    Raises InvalidPipeline, with a line per problem. size: characters of the definition.
+    - pipeline: the JSON of the SageMaker pipeline, parsed.
+    - size: the number of characters of that JSON; 0 leaves it unchecked.
+
+    Raises InvalidPipeline, with a line per problem.
     """
     problems = list(pipeline_problems(pipeline))
     if size > LONGEST_DEFINITION:
@@ -48,7 +51,10 @@ def refuse_invalid_pipeline(pipeline: Json, size: int = 0) -> None:
 
 
 def pipeline_problems(pipeline: Json) -> Iterator[str]:
-    """Yield a sentence for every problem of a compiled pipeline: of its parameters, and of its steps in order."""
+    """Yield a sentence for every problem of a compiled pipeline: of its parameters, and of its steps in order.
+
+    - pipeline: the JSON of the SageMaker pipeline, parsed.
+    """
     declared = [parameter["Name"] for parameter in pipeline["Parameters"]]
     yield from (
         f"two parameters are called '{name}'" for name in sorted({n for n in declared if declared.count(n) > 1})
@@ -76,7 +82,10 @@ def pipeline_problems(pipeline: Json) -> Iterator[str]:
 
 
 def all_steps(steps: Sequence[Json]) -> Iterator[Json]:
-    """Yield every step of a compiled pipeline; the steps inside a condition follow the condition."""
+    """Yield every step of a compiled pipeline, in order; the steps inside a condition follow the condition.
+
+    - steps: the outermost steps, as the JSON of the pipeline holds them.
+    """
     for step in steps:
         yield step
         for branch in ("IfSteps", "ElseSteps"):
@@ -84,19 +93,19 @@ def all_steps(steps: Sequence[Json]) -> Iterator[Json]:
 
 
 def own_arguments(step: Json) -> Any:
-    """Return the arguments of a step; of a condition only what it compares, without the steps inside it."""
+    """Return the arguments of a compiled step; of a condition only what it compares, without the steps inside it."""
     if step["Type"] != "Condition":
         return step["Arguments"]
     return step["Arguments"]["Conditions"]
 
 
 def depends_on(step: Json) -> list[str]:
-    """Return the names of the steps that a step explicitly waits for."""
+    """Return the names of the steps that a compiled step waits for by its entry DependsOn; [] when it has none."""
     return [entry if isinstance(entry, str) else entry["Step"] for entry in step.get("DependsOn", ())]
 
 
 def references(value: Any) -> Iterator[str]:
-    """Yield every reference in a value, at any depth: the text of each {"Get": …}."""
+    """Yield every reference in a part of a compiled pipeline, at any depth: the text of each {"Get": text}."""
     if isinstance(value, Mapping):
         if set(value) == {"Get"}:
             yield value["Get"]
@@ -109,11 +118,11 @@ def references(value: Any) -> Iterator[str]:
 
 
 def reference_problem(reference: str, declared: set[str], seen: Mapping[str, Json]) -> str:
-    """Return why a reference cannot be resolved, or "" when it can.
+    """Return why a reference cannot be resolved, as the end of a sentence; "" when it can.
 
     - reference: such as Parameters.TrainIterations or Steps.split.ProcessingOutputConfig….
     - declared: names of the pipeline's parameters.
-    - seen: name -> step, for the steps before the one that refers.
+    - seen: name -> compiled step, for the steps before the one that refers.
     """
     if reference.startswith("Parameters."):
         return "" if reference.removeprefix("Parameters.") in declared else "no such parameter"
@@ -130,7 +139,7 @@ def reference_problem(reference: str, declared: set[str], seen: Mapping[str, Jso
 
 
 def readable_paths(step: Json) -> Iterator[str]:
-    """Yield the paths that other steps may read of a step: what follows Steps.<name>. in a reference."""
+    """Yield what other steps may read of a compiled step: the text that follows Steps.<name>. in a reference."""
     if step["Type"] == "Processing":
         for output in processing_outputs(step):
             yield f"ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri"
@@ -142,12 +151,12 @@ def readable_paths(step: Json) -> Iterator[str]:
 
 
 def processing_outputs(step: Json) -> list[str]:
-    """Return the names of the outputs of a processing step."""
+    """Return the names of the outputs of a compiled processing step."""
     return [output["OutputName"] for output in step["Arguments"].get("ProcessingOutputConfig", {}).get("Outputs", ())]
 
 
 def step_problems(step: Json) -> Iterator[str]:
-    """Yield a sentence for every problem within one step: limits, channels, folders, property files."""
+    """Yield a sentence for every problem within one compiled step: limits, channels, folders, property files."""
     arguments = step["Arguments"]
     yield from limit_problems("environment variable", arguments.get("Environment", {}))
     if step["Type"] == "Processing":
@@ -172,7 +181,11 @@ def step_problems(step: Json) -> Iterator[str]:
 
 
 def limit_problems(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
-    """Yield a sentence if a job has too many values, and for each that is too long. what: a key of LIMITS."""
+    """Yield a sentence if a job has too many values of one kind, and one for each value that is too long.
+
+    - what: the kind, a key of LIMITS, such as "hyperparameter".
+    - values: name of the value -> text, or what SageMaker joins to a text at run time.
+    """
     longest, most = LIMITS[what]
     if len(values) > most:
         yield f"{len(values)} {what}s, SageMaker takes {most}"
@@ -183,13 +196,17 @@ def limit_problems(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def literals(value: Any) -> list[str]:
-    """Return the fixed texts of a value that SageMaker joins at run time (Std:Join); nothing for another value."""
+    """Return the fixed texts in a value that SageMaker joins at run time (Std:Join); [] for any other value."""
     parts = value.get("Std:Join", {}).get("Values", []) if isinstance(value, Mapping) else []
     return [part for part in parts if isinstance(part, str)]
 
 
 def channel_problems(names: Sequence[str], kind: str) -> Iterator[str]:
-    """Yield a sentence for too many, repeated or missing channels of a job. kind: Processing or Training."""
+    """Yield a sentence for each fault of a job's channels: too many, two of one name, or `code` or `wheels` missing.
+
+    - names: of the channels.
+    - kind: Processing or Training.
+    """
     if len(names) > MOST_CHANNELS[kind]:
         yield f"{len(names)} channels, SageMaker takes {MOST_CHANNELS[kind]}. Let the step read fewer."
     yield from (f"two channels are called '{name}'" for name in sorted({n for n in names if names.count(n) > 1}))
@@ -197,7 +214,7 @@ def channel_problems(names: Sequence[str], kind: str) -> Iterator[str]:
 
 
 def property_file_problems(step: Json) -> Iterator[str]:
-    """Yield a sentence for every property file (JSON that a gate reads) in an output that the step does not have."""
+    """Yield a sentence for every property file (JSON that a gate reads) that is in no output of its compiled step."""
     for file in step.get("PropertyFiles", ()):
         if file["OutputName"] not in processing_outputs(step):
             yield (
@@ -207,7 +224,12 @@ def property_file_problems(step: Json) -> Iterator[str]:
 
 
 def folder_problems(step: Json, container_arguments: Sequence[Any]) -> Iterator[str]:
-    """Yield a sentence for every folder that only the arguments or only the channels and outputs of a job name."""
+    """Yield a sentence for every fault of the folders of a compiled processing step:
+
+    - a folder that the arguments name, but that is no channel and no output.
+    - a channel or output whose folder the arguments do not name.
+    - an output whose name is the beginning of another output's, because S3 would read both as one.
+    """
     arguments = step["Arguments"]
     channels = {entry["S3Input"]["LocalPath"]: entry["InputName"] for entry in arguments.get("ProcessingInputs", ())}
     outputs = {

@@ -29,7 +29,9 @@ SPARE_SECONDS = 60  # of the function's time that are kept for the registration 
 
 
 def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
-    """Register the models of one execution as a model set. Returns its `set_id`, `versions` ("1,2,3,4") and `group`.
+    """Register the models of one execution as a model set, in the group that the event names.
+
+    Returns `set_id`, `versions` (of the packages, as "1,2,3,4") and `group`, all as text.
 
     The event holds text only:
     - models: S3 URI of the models, a .tar.gz; models_folder: the folder in it.
@@ -56,7 +58,10 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
 
 
 def check_event(event: Mapping[str, Any]) -> None:
-    """Raises UserError when an event lacks a field, or has an approval status that no new model may have."""
+    """Check the event of `handler`.
+
+    Raises UserError when it lacks a field, or has an approval status that no new model may have.
+    """
     missing = [name for name in REQUIRED_IN_EVENT if not event.get(name)]
     if missing:
         raise UserError(
@@ -71,17 +76,20 @@ def check_event(event: Mapping[str, Any]) -> None:
 
 
 def seconds_to_wait(context: Any) -> float:
-    """Return how many seconds to wait while another call registers the same set: the time left, less SPARE_SECONDS.
+    """Return how many seconds to wait while another call registers the same model set.
 
-    - context: of the Lambda function; None: 300 s.
+    That is the time the Lambda function has left, less SPARE_SECONDS, and at least 0.
+
+    - context: the context that Lambda passes to the function; None gives 300.
     """
     return max(0.0, context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS) if context else 300.0
 
 
 def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> list[ModelPackage]:
-    """Register the set that an event describes, approve if it says so, write packages.json, record the lineage.
+    """Register the model set that an event of `handler` describes. Returns the packages of the set.
 
-    Returns the packages of the set. The event's fields are listed at `handler`.
+    It also approves the model that the gate compared, if the event says so, writes packages.json to S3, and records the
+    lineage of the packages in SageMaker.
 
     Raises UserError for a gate that did not pass, a model without evaluation or baseline, or a missing input.
     """
@@ -107,9 +115,10 @@ def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -
 def download_channels(
     event: Mapping[str, Any], registry: SageMakerRegistry, scratch: Path
 ) -> tuple[Path, Path, Path, Path]:
-    """Download the inputs of the register step below `scratch`. Returns folders: models, evaluation, gate, baseline.
+    """Download the inputs of the register step below the folder `scratch`.
 
-    Of evaluation, gate and baseline, only the files that packages hold are downloaded.
+    Returns their folders: models, evaluation, gate, baseline. Of the last three, only the files that packages hold or
+    that the gate wrote are downloaded.
 
     Raises UserError for an input that is not there.
     """
@@ -129,6 +138,9 @@ def approve_gated_package(
     """Approve the package that the gate compared, if it is still pending. Returns all packages, with their new status.
 
     The other packages of the set stay pending, because no gate has checked them.
+
+    - packages: the packages of the set.
+    - gate: the content of gate.json.
     """
     return [
         registry.approve(package.version, "approved by the execution's parameter ApprovalStatus")

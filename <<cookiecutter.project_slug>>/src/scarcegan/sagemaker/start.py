@@ -42,7 +42,7 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
     """Plan an execution from the changes of `scarcegan start --set …`, without asking AWS.
 
     - base: the pipeline as config.yaml defines it.
-    - path: of that config.yaml, which is read again with the changes.
+    - path: the path of that config.yaml, which is read again with the changes.
     - changes: KEY=VALUE each; KEY is a key of config.yaml, or a pipeline parameter such as TelemetryUri.
 
     Raises UserError for a change that no execution can make, that has no effect on this pipeline, or that is too long.
@@ -67,7 +67,9 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
 
 
 def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
-    """Check pipeline parameters given on the command line (name -> value).
+    """Check pipeline parameters that were given on the command line.
+
+    - typed: pipeline parameter -> value.
 
     Raises UserError for one that the pipeline does not have, and for a …Uri that is not an S3 address.
     """
@@ -84,14 +86,19 @@ def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, st
 
 
 def is_parameter(change: str) -> bool:
-    """Whether KEY=VALUE of --set names a pipeline parameter: they begin with a capital, keys of config.yaml do not."""
+    """Whether a text KEY=VALUE of --set names a pipeline parameter. These begin with a capital letter.
+
+    Keys of config.yaml begin with a small one.
+    """
     return bool(re.match(r"[A-Z]\w*=", change))
 
 
 def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, str]:
     """Return the pipeline parameters (name -> value) that make an execution of a pipeline run with other settings.
 
-    - base: the pipeline.
+    The result is {} when the settings do not differ for this pipeline.
+
+    - base: the pipeline, with its present settings.
     - config: the other settings.
 
     Raises UserError for a difference that no parameter can express, and for data that is not in S3.
@@ -116,7 +123,12 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
 
 
 def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
-    """Raises UserError, with keys of config.yaml, when two versions of a pipeline differ in more than parameters."""
+    """Check that two versions of a pipeline differ in pipeline parameters only.
+
+    - base, wanted: the pipeline with its present settings and with others.
+
+    Raises UserError, with the keys of config.yaml that no parameter sets, when they differ in more.
+    """
     before, after = (parameters.fixed_values(one.pipeline, one.config) for one in (base, wanted))
     if before != after:
         changed = [key for key, _ in settings.differences(base.config.model_dump(), wanted.config.model_dump())]
@@ -129,7 +141,13 @@ def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -
 
 
 def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: str) -> None:
-    """Raises UserError when one --set of several has no effect on this pipeline. change: KEY=VALUE."""
+    """Check that one --set of several has an effect on this pipeline. Makes no call to AWS.
+
+    - path: the path of config.yaml.
+    - change: KEY=VALUE. One that is valid only together with the others passes.
+
+    Raises UserError when it has no effect, or when no execution can make the change.
+    """
     try:
         alone = settings.load_config(path, [change])
     except UserError:
@@ -139,7 +157,7 @@ def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: st
 
 
 def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
-    """Return the error for a --set that has no effect on this pipeline. change: KEY=VALUE."""
+    """Return, without raising it, the error for a --set that has no effect on a pipeline. change: KEY=VALUE."""
     return UserError(
         f"--set {change}: changes nothing of the {base.name} pipeline in AWS. Leave it out, or name the key of a "
         "step, such as train.iterations or gate.minimum."
@@ -147,9 +165,10 @@ def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
 
 
 def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
-    """Return a plan with what only AWS can tell: values that changed in config.yaml since the upsert, and fingerprints.
+    """Return a plan completed with what only AWS can tell. Reads from AWS and changes nothing there.
 
-    It reads from AWS and changes nothing there.
+    Added are values that config.yaml has changed since the last upsert, a note for each of them, and what the data
+    needs: its fingerprints, and an empty folder for a source without data.
 
     - base: the pipeline as config.yaml defines it.
 
@@ -172,9 +191,11 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 
 
 def config_values(base: ConfiguredPipeline) -> dict[str, str]:
-    """Return parameter -> value for every pipeline parameter that config.yaml sets.
+    """Return pipeline parameter -> value as text, for every pipeline parameter that config.yaml sets.
 
     URIs and fingerprints of data are left out, except the URI of data that config.yaml names and that lies in S3.
+
+    - base: the pipeline as config.yaml defines it.
     """
     places = {parameters.uri_name(source): getattr(base.config.data, key) for key, source in DATA_KEYS.items()}
     named = {key: place for key, place in places.items() if place.startswith("s3://")}
@@ -186,14 +207,15 @@ def config_values(base: ConfiguredPipeline) -> dict[str, str]:
 
 
 def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
-    """Return parameter -> value: each source's fingerprint, and an empty folder's S3 URI for each source without data.
+    """Return pipeline parameter -> value for the data of a pipeline's sources, as it is in S3 now.
 
-    Only an optional source may be without data. A source whose URI is not in `known` is left out.
-    SageMaker's cache compares URIs only; the fingerprint makes it notice new data behind an unchanged URI.
+    There is the fingerprint of each source ("none" without data), and, for a source below whose URI nothing lies, the
+    URI of an empty folder. A source whose URI is not in `known` is left out. SageMaker's cache compares URIs only; the
+    fingerprint makes it notice new data behind an unchanged URI.
 
     - known: pipeline parameter -> value, as the execution would have it without these.
 
-    Raises NoData for a source that must hold something and does not.
+    Raises NoData for a source without data that is not optional.
     """
     found = {}
     for source in pipeline.sources:
@@ -210,11 +232,16 @@ def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> d
 
 
 class NoData(UserError):
-    """A source that must hold something is empty."""
+    """A source of a pipeline that must hold data is empty."""
 
 
 def no_data_error(source: str, key: str, uri: str) -> NoData:
-    """Return the error for a source without data. key: the pipeline parameter with its URI."""
+    """Return, without raising it, the error for a source without data.
+
+    - source: such as telemetry or model.
+    - key: the pipeline parameter that holds its S3 URI.
+    - uri: that S3 URI.
+    """
     move = (
         "Approve a model and let it be deployed"
         if source == "model"
@@ -226,7 +253,9 @@ def no_data_error(source: str, key: str, uri: str) -> NoData:
 def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
     """Return whether any object is below an S3 URI, and a digest of the data there, 16 hexadecimal digits.
 
-    The digest is made of keys, sizes and ETags. It is "" when there are only files whose name begins with a dot.
+    The digest is made of keys, sizes and ETags. Files whose name begins with a dot are no data; without data it is "".
+
+    Raises UserError for text that is not an S3 address.
     """
     bucket, prefix = split_s3_uri(uri)
     digest, there, some = sha256(), False, False
@@ -239,7 +268,7 @@ def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
 
 
 def start_execution(plan: StartPlan, aws: Aws) -> str:
-    """Start an execution with the parameters of a plan. Returns its ARN.
+    """Start an execution with the parameters of a plan. Returns the ARN of the execution.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """

@@ -38,14 +38,14 @@ Say = Callable[[str], None]
 class UpsertPlan:
     """What `scarcegan upsert` will upload, create and change.
 
-    - names: of the project in AWS.
+    - names: the project's names in AWS.
     - root: the project's folder.
     - objects: key in the project's bucket -> content.
     - wheels: S3 prefix of the wheels, which ends in a slash.
-    - pipelines: training, scoring -> compiled pipeline.
-    - template: CloudFormation's TemplateConfiguration for infra/pipeline.yaml.
-    - tags: of the pipelines.
-    - cannot_run: the parts of the definition that SageMaker Pipelines cannot run, a sentence each.
+    - pipelines: "training" and "scoring" -> compiled pipeline.
+    - template: the values of infra/pipeline.yaml, as CloudFormation's TemplateConfiguration (Parameters, Tags).
+    - tags: tag -> value, for the pipelines.
+    - cannot_run: the parts of the defined pipelines that SageMaker cannot run, a sentence each.
     """
 
     names: Names
@@ -59,7 +59,7 @@ class UpsertPlan:
 
     @property
     def files(self) -> dict[str, str]:
-        """The files to write into build/: file name -> text."""
+        """The files to write into the folder build: file name -> text."""
         definitions = {f"{name}.json": json_text(json.loads(made.definition)) for name, made in self.pipelines.items()}
         return {**definitions, "pipeline.json": json_text(self.template)}
 
@@ -89,6 +89,9 @@ class UpsertPlan:
 def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
     """Plan an upsert: read the code, and compile the training and the scoring pipeline. Makes no call to AWS.
 
+    - root: the project's folder.
+    - names: the project's names in AWS.
+
     Raises UserError when the SageMaker SDK is not installed or requirements-jobs.txt is missing, and InvalidPipeline
     when SageMaker would not run a pipeline.
     """
@@ -114,7 +117,8 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
 def with_volume_key(config: Config, aws: Aws) -> Config:
     """Return the settings with the ARN of the project's KMS key in cloud.volume_key, if that is "project".
 
-    Disks of jobs do not take an alias of a key: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
+    Other settings are returned as they are. The disks of jobs do not take an alias of a key.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
 
     Raises UserError when the toolchain, which creates the key, is not deployed.
     """
@@ -127,8 +131,10 @@ def with_volume_key(config: Config, aws: Aws) -> Config:
 def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of infra/pipeline.yaml that the toolchain does not set, as CodePipeline's configuration file.
 
+    That is {"Parameters": name -> value, "Tags": tag -> value}.
+
     - register_code: S3 key of the register function's code.
-    - tags: of everything in the stack.
+    - tags: tag -> value, for everything in the stack.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
@@ -137,7 +143,13 @@ def template_configuration(config: Config, register_code: str, tags: Mapping[str
 
 
 def compiled_steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return name, type and instance type of every step of a compiled pipeline, those in conditions included."""
+    """Return every step of a compiled pipeline, those in conditions included, as a dictionary of texts.
+
+    Each has "step" (its name), "type" (as SageMaker names it, such as Processing) and "instance" (its instance type, ""
+    for a step without a job).
+
+    - compiled: the JSON of the SageMaker pipeline, parsed.
+    """
     parameters = parameter_defaults(compiled)
 
     def walk(level: list[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
@@ -151,7 +163,7 @@ def compiled_steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def instance_type(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """Return the instance type of a step's job, "" for a step without a job.
+    """Return the instance type of a compiled step's job; "" for a step without a job.
 
     - parameters: pipeline parameter -> default, which is returned where a parameter sets the instance type.
     """
@@ -167,7 +179,10 @@ def json_text(value: Any) -> str:
 
 
 def write_build_files(plan: UpsertPlan) -> list[Path]:
-    """Write the compiled pipelines and the template's configuration as build/*.json. Returns the paths of the files."""
+    """Write the compiled pipelines and the template's configuration as build/*.json in the project's folder.
+
+    Returns the paths of the files.
+    """
     folder = plan.root / "build"
     folder.mkdir(exist_ok=True)
     for name, text in plan.files.items():
@@ -176,7 +191,7 @@ def write_build_files(plan: UpsertPlan) -> list[Path]:
 
 
 def plan_lines(plan: UpsertPlan) -> list[str]:
-    """Return the plan as lines of text for the user."""
+    """Return the plan as lines of text for people."""
     about = plan.describe()
     names = plan.names
     unknown = names.account == UNKNOWN_ACCOUNT
@@ -205,7 +220,8 @@ def apply_plan(plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say) -> dict[
     - upload_only: leave the pipelines as they are.
     - say: called with a line of text per change.
 
-    Returns "uploaded" (keys), "wheels" (how many were uploaded) and "pipelines" (name -> created, changed, unchanged).
+    Returns "uploaded" (the keys that were not there), "wheels" (how many were uploaded) and "pipelines" (name in
+    SageMaker -> created, changed or unchanged).
 
     Raises UserError when the project's bucket is not there or belongs to another account, or when pip fails.
     """
@@ -220,7 +236,10 @@ def apply_plan(plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say) -> dict[
 
 
 def require_bucket(aws: Aws) -> None:
-    """Raises UserError when the project's bucket is not in the project's account, or the user may not list it."""
+    """Check that the project's bucket exists in the project's account and that the user may list it.
+
+    Raises UserError when it does not, or the user may not.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -237,7 +256,11 @@ def require_bucket(aws: Aws) -> None:
 
 
 def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
-    """Upload an object unless its key exists; keys contain a digest. Returns whether it was uploaded."""
+    """Upload an object unless its key exists, because keys contain a digest. Returns whether it was uploaded.
+
+    - body: the content.
+    - say: called with a line of text before the upload.
+    """
     if bucket.exists(key):
         return False
     say(f"upload {key}")
@@ -248,7 +271,9 @@ def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
 def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
     """Download the wheels that jobs install and upload them to S3, followed by an object that marks them as complete.
 
-    Returns how many were uploaded; 0 when they are complete in S3 already.
+    - say: called with a line of text per wheel.
+
+    Returns how many wheels were uploaded; 0 when they are complete in S3 already.
 
     Raises UserError when pip cannot download one.
     """
@@ -265,7 +290,7 @@ def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
 
 
 def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
-    """Create or update one SageMaker pipeline. Returns created, changed or unchanged.
+    """Create or update one SageMaker pipeline of a plan. Returns "created", "changed" or "unchanged".
 
     - name: training or scoring.
     - say: called with a line of text per change.

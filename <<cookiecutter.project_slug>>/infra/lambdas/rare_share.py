@@ -20,11 +20,11 @@ LINE_BYTES = 16 * 2**20  # longest record: request and answer have at most 6 MB 
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of one or more files of captured requests.
+    """Counts of the captured requests in one or more files.
 
-    - rows: that the endpoint answered.
-    - flagged: of these, that it labelled as the rare class.
-    - unreadable: records that could not be read.
+    - rows: how many rows (users) the endpoint answered.
+    - flagged: how many of these it labelled as the rare class.
+    - unreadable: how many records could not be read; a record is one request with its answer.
     """
 
     rows: int = 0
@@ -33,11 +33,14 @@ class Counts:
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, int]:
-    """Count the rows of one file of captured requests, and publish the counts. Returns them; {} for other files.
+    """Count the rows in one file of captured requests, and publish the counts to CloudWatch if a row was answered.
+
+    Returns the fields of Counts by name; {} for a file that is not .jsonl.
 
     - event: EventBridge's "Object Created" of S3, in which the key is not URL-encoded.
 
-    The environment variables RARE_LABEL, ENDPOINT and NAMESPACE set the rare class and where to publish.
+    Environment variables: RARE_LABEL is the label of the rare class, ENDPOINT the endpoint's name, and NAMESPACE the
+    CloudWatch namespace to publish in.
     """
     import boto3
 
@@ -55,7 +58,10 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, int]:
 
 
 def metric_data(counts: Counts, endpoint: str) -> list[dict[str, Any]]:
-    """Return counts as CloudWatch's PutMetricData takes them: the metrics Rows and FlaggedRows of an endpoint."""
+    """Return counts as CloudWatch's PutMetricData takes them: the metrics Rows and FlaggedRows of an endpoint.
+
+    - endpoint: the name of the endpoint.
+    """
     dimensions = [{"Name": "EndpointName", "Value": endpoint}]
     return [
         {"MetricName": name, "Value": float(value), "Unit": "Count", "Dimensions": dimensions}
@@ -64,7 +70,13 @@ def metric_data(counts: Counts, endpoint: str) -> list[dict[str, Any]]:
 
 
 def count(lines: Iterable[bytes], rare: int) -> Counts:
-    """Count the answered and flagged rows in lines of data capture. rare: the label of the rare class."""
+    """Count the answered and flagged rows in captured requests.
+
+    - lines: one record of data capture as JSON each; blank lines are skipped.
+    - rare: the label of the rare class.
+
+    A record that cannot be read is counted as unreadable.
+    """
     rows = flagged = unreadable = 0
     for line in lines:
         if not line.strip():
@@ -82,7 +94,9 @@ def count(lines: Iterable[bytes], rare: int) -> Counts:
 
 
 def labels_of(record: Mapping[str, Any]) -> list[float]:
-    """Return the label of every row in one record of data capture, as JSON or CSV, base64-encoded or not.
+    """Return the label of every row that the endpoint answered in one record of data capture.
+
+    The answer may be JSON or CSV, base64-encoded or not.
 
     Raises ValueError, LookupError, TypeError or AttributeError for a record without labels.
     """

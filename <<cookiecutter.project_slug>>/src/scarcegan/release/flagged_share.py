@@ -1,4 +1,4 @@
-"""Range of the share of flagged rows that is normal for a model; outside it, an alarm rolls the release back."""
+"""The range of shares of flagged rows that is normal for a model; outside it, an alarm rolls its release back."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SIGMAS = 3.0  # standard deviations of chance that are added, for the smallest n
 class Band:
     """The range of shares of flagged rows for which a release is not rolled back.
 
-    - low, high: the ends of the range, each from 0 to 1.
+    - low, high: the ends of the range, each from 0 to 1, rounded outward to four decimals.
     - used: a text for people that says from which test users the range was calculated.
     """
 
@@ -30,9 +30,9 @@ def flagged_share_band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band
 
     Unlabelled test users resemble the requests of an endpoint most, because labelled ones were often examined for a
     reason; all test users together are a second estimate. The range covers the 95 % Wilson intervals of both. It is
-    then widened, because requests differ from the test split: its ends are halved and doubled, and three standard
-    deviations of chance are added. Without unlabelled test users, only the labelled ones are used, of whom far more
-    may belong to the rare class than of the requests.
+    then widened, because requests differ from the test split: its lower end is halved, its upper end doubled, and three
+    standard deviations of chance are added on either side. Without unlabelled test users, only the labelled ones are
+    used, of whom far more may belong to the rare class than of the requests.
 
     - evaluation: the content of evaluation.json.
     - minimum_rows: the smallest number of rows for which the alarm compares the share.
@@ -54,7 +54,11 @@ def flagged_share_band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band
 
 
 def flagged_counts(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return group of test users -> (number that the model flagged, number in the group), from an evaluation.json.
+    """Return group of test users -> (how many the model flagged, how many there are), from an evaluation.json.
+
+    The groups are the unlabelled test users and all test users, or, without unlabelled ones, the labelled test users.
+
+    - evaluation: the content of evaluation.json.
 
     Raises UserError when evaluation.json lacks these numbers.
     """

@@ -36,6 +36,7 @@ SUMMARY_CHARACTERS = 800  # CodePipeline's approval text takes 1,000, the rest o
 def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
     """Return the approved model package to release.
 
+    - registry: the model registry to look in.
     - wanted: a version number, or "newest" for the package that was approved last.
 
     Raises UserError for a version that does not exist or is not approved, or when no package is approved.
@@ -65,8 +66,9 @@ def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
 class PreparedRelease:
     """A release, ready to be written into files.
 
-    - stages: staging, production -> CloudFormation's TemplateConfiguration (Parameters, Tags) for infra/endpoint.yaml.
-    - variables: name -> text, for CodePipeline: VERSION, DEFINITION, SUMMARY.
+    - stages: "staging" and "production" -> the values of infra/endpoint.yaml for that stage, as CloudFormation's
+      TemplateConfiguration (Parameters, Tags).
+    - variables: VERSION, DEFINITION and SUMMARY (for the person who approves) -> text, as CodePipeline's variables.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
@@ -84,7 +86,7 @@ class ReleaseInputs:
     - topic_arn: ARN of the SNS topic for notifications.
     - code_key: S3 key of the rare-share function's code.
     - release: a text that is different for each release, such as its time.
-    - project_id: of the SageMaker project; "" when there is none.
+    - project_id: the id of the SageMaker project; "" when there is none.
     """
 
     package_arn: str
@@ -98,11 +100,12 @@ class ReleaseInputs:
 def release_of_package(
     config: Config, package: ModelPackage, folder: Path, champion: ModelPackage | None, inputs: ReleaseInputs
 ) -> PreparedRelease:
-    """Plan the release of a model package.
+    """Plan the release of a model package. Makes no call to AWS.
 
-    - package: the package; folder: where its files were exported to.
-    - champion: the package now in production, for the summary; None when there is none.
-    - inputs: values from AWS.
+    - package: the model package.
+    - folder: the folder that the package's files were exported to.
+    - champion: the registry's champion, which the summary compares the package with; None when there is none.
+    - inputs: values from AWS and from the build.
 
     Raises UserError when a file of the package is missing or lacks the classes or the number of flagged users.
     """
@@ -143,9 +146,12 @@ def release_of_package(
 
 
 def stage_parameters(config: Config, stage: str) -> dict[str, Any]:
-    """Return the parameters of infra/endpoint.yaml that differ by stage: instances, traffic shifting, data capture.
+    """Return parameter -> value of infra/endpoint.yaml that differ by stage, or that config.yaml sets for the endpoint.
 
-    Staging has one instance, so its traffic moves all at once. stage: staging or production.
+    These are instances, traffic shifting, latency alarm, data capture and serverless. Staging has one instance, so its
+    traffic moves all at once.
+
+    - stage: staging or production.
     """
     it, production = config.cloud.endpoint, stage == "production"
     return {
@@ -163,7 +169,7 @@ def stage_parameters(config: Config, stage: str) -> dict[str, Any]:
 
 
 def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters with values as text, in name order, as CloudFormation takes them: True becomes "true"."""
+    """Return parameter -> value as text, in name order, as CloudFormation takes it: True becomes "true"."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in sorted(parameters.items())
@@ -175,10 +181,12 @@ def approval_summary(
 ) -> str:
     """Return the text for the person who approves the release to production: one line of at most 800 ASCII characters.
 
-    It gives the model, its metrics, the normal share of flagged rows, the difference to the champion, and the gate's
-    reason.
+    It gives the model, its metrics, the normal share of flagged rows, the difference to the champion, and why the gate
+    let it pass.
 
-    - evaluation: the content of evaluation.json.
+    - package: the model package to release.
+    - champion: the registry's champion; None when there is none.
+    - evaluation: the content of the package's evaluation.json.
     - width: the normal range of the share of flagged rows.
     """
     ours = evaluation["scarcegan"]
@@ -194,9 +202,11 @@ def approval_summary(
 
 
 def metric_text(name: str, entry: Any) -> str:
-    """Return a metric with its interval as text, such as "pr_auc 0.530 (0.440 to 0.610)".
+    """Return a metric with its 95 % interval as text, such as "pr_auc 0.530 (0.440 to 0.610)".
 
-    - entry: value, low and high, as evaluation.json has them; without a value the text is "pr_auc unknown".
+    - name: of the metric.
+    - entry: its "value", "low" and "high" out of evaluation.json. Without a value the text is "pr_auc unknown", without
+      an interval "pr_auc 0.530".
     """
     value, low, high = ((entry or {}).get(end) for end in ("value", "low", "high"))
     if value is None:
@@ -205,7 +215,10 @@ def metric_text(name: str, entry: Any) -> str:
 
 
 def champion_comparison(package: ModelPackage, champion: ModelPackage | None) -> str:
-    """Return a sentence with the differences in metrics to the champion, each as measured in its own run."""
+    """Return a sentence with the differences in metrics between a package and the champion.
+
+    Each is measured in its own run. Without a champion, or when the package is the champion, the sentence says so.
+    """
     if champion is None:
         return "There is no champion yet."
     if champion.version == package.version:
@@ -219,9 +232,10 @@ def champion_comparison(package: ModelPackage, champion: ModelPackage | None) ->
 def one_line_ascii(words: str, most: int) -> str:
     """Return a text as one line of printable ASCII that is safe in CodePipeline and shells.
 
-    Double quotes become single ones, and "#{", which begins a variable of CodePipeline, becomes "# {".
+    Double quotes become single ones, "#{", which begins a variable of CodePipeline, becomes "# {", and any other
+    character that is not ASCII becomes "?".
 
-    - most: characters of the result; a longer text is cut and ends in "...".
+    - most: the most characters of the result; a longer text is cut and ends in "...".
     """
     line = " ".join(words.replace('"', "'").replace("#{", "# {").split()).encode("ascii", "replace").decode()
     line = "".join(character for character in line if character.isprintable())
@@ -229,7 +243,7 @@ def one_line_ascii(words: str, most: int) -> str:
 
 
 def write_release(prepared: PreparedRelease, folder: Path) -> list[Path]:
-    """Write a release below a folder: <stage>.json per stage, and variables/<NAME> per variable.
+    """Write a release into a folder: <stage>.json per stage, and variables/<NAME> per variable.
 
     Returns the path of each stage's file, then that of the folder variables. Each variable has its own file, so that
     the shell of the build need not parse text.
@@ -257,9 +271,9 @@ def prepare_release(
     """Plan the release of an approved version with what AWS knows, and upload the code of the rare-share function.
 
     - root: the project's folder.
-    - wanted: a version number, or "newest".
-    - release: a text that is different for each release.
-    - project_id: of the SageMaker project; "" when there is none.
+    - wanted: a version number, or "newest" for the package that was approved last.
+    - release: a text that is different for each release, such as its time.
+    - project_id: the id of the SageMaker project; "" when there is none.
 
     Raises UserError when the version is not approved, its package is incomplete, or the toolchain is not deployed.
     """
@@ -278,7 +292,10 @@ def prepare_release(
 
 
 def upload_rare_share_function(aws: Aws, root: Path) -> str:
-    """Upload the code of the rare-share function to the project's bucket unless it is there. Returns its key."""
+    """Upload the code of the rare-share function to the project's bucket unless it is there. Returns its S3 key.
+
+    - root: the project's folder.
+    """
     from scarcegan.sagemaker import bundle, upsert
 
     [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
@@ -289,8 +306,9 @@ def upload_rare_share_function(aws: Aws, root: Path) -> str:
 def promote_served_version(
     aws: Aws, registry: "SageMakerRegistry", version: int, dry_run: bool = False
 ) -> ModelPackage:
-    """Make a version the champion of the registry. Returns its package.
+    """Make the version that production serves the champion of the registry. Returns its package.
 
+    - version: the version that is expected there.
     - dry_run: check only, change nothing.
 
     Raises UserError when production serves another version, or the version is not approved.
@@ -307,6 +325,10 @@ def promote_served_version(
 
 def rollback_request(registry: Registry, names: Names, version: int) -> dict[str, Any]:
     """Return the arguments of CodePipeline's StartPipelineExecution that release an approved version again.
+
+    It starts nothing; `start_deploy` does.
+
+    - names: the project's names in AWS.
 
     Raises UserError when the version does not exist or is not approved.
     """
@@ -329,14 +351,16 @@ def start_deploy(aws: Aws, request: Mapping[str, Any]) -> str:
 
 
 def stage_statuses(aws: Aws) -> list[dict[str, Any]]:
-    """Return a row for staging and one for production: stage, version, endpoint, state (see `stage_status`)."""
+    """Return a dictionary for staging, then one for production: "stage", and the keys of `stage_status`."""
     return [{"stage": stage, **stage_status(aws, stage)} for stage in STAGES]
 
 
 def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
-    """Return the version that a stage should serve, its endpoint, and its state.
+    """Return "version" (which a stage should serve), "endpoint" (its name) and "state", all as text.
 
-    The state is "in service", "nothing released yet", or a sentence that says what is wrong.
+    The state is "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence.
+
+    - stage: staging or production.
     """
     from scarcegan.release import smoke
 

@@ -30,11 +30,11 @@ Send = Callable[[str, str], tuple[int, str]]  # sends (body, content type), retu
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows to send to an endpoint, and what its answers are checked against.
+    """Users to send to an endpoint as rows of features, and what its answers are checked against.
 
     - features: names of the model's features.
     - classes: names of the model's classes; the rare one is last.
-    - rows: finite numbers, one per feature; a row is a user.
+    - rows: one per user: finite numbers, one per feature in the order of `features`.
     """
 
     features: tuple[str, ...]
@@ -43,9 +43,9 @@ class Sample:
 
 
 def sample_of(package: Path) -> Sample:
-    """Return three users made from the baseline of an exported model package: mean, minimum, maximum of each feature.
+    """Return three made-up users, from the baseline of a model package: the mean, minimum and maximum of each feature.
 
-    - package: the folder of the package.
+    - package: the folder that the package was exported to.
 
     Raises UserError when a file of the package is missing, or model.json names no features or classes.
     """
@@ -61,7 +61,12 @@ def sample_of(package: Path) -> Sample:
 
 
 def sender_to_stage(aws: Aws, stage: str) -> Send:
-    """Return a function that sends requests to the endpoint of a stage in AWS: (body, content type) -> (status, body).
+    """Return a function that sends a request to the endpoint of a stage in AWS.
+
+    The function takes (body, content type) and returns (HTTP status, body). It raises botocore's ClientError when the
+    request does not reach the endpoint, for example because there is none.
+
+    - stage: staging or production.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
     """
@@ -85,7 +90,7 @@ def sender_to_stage(aws: Aws, stage: str) -> Send:
 
 
 def sender_to_url(url: str) -> Send:
-    """Return a function that sends requests to a server, such as `scarcegan serve`.
+    """Return a function that sends a request to a server, such as `scarcegan serve`.
 
     The function takes (body, content type) and returns (HTTP status, body).
 
@@ -114,10 +119,10 @@ def sender_to_url(url: str) -> Send:
 
 
 def run_smoke_test(send: Send, sample: Sample) -> list[str]:
-    """Send good and bad requests to an endpoint and check its answers. Returns a line of text per finding.
+    """Send good and bad requests to an endpoint and check its answers. Returns lines of text that say what was found.
 
-    - send: sends one request; see `sender_to_stage` and `sender_to_url`.
-    - sample: the rows to send.
+    - send: sends one request, as the functions that `sender_to_stage` and `sender_to_url` return.
+    - sample: the users to send.
 
     Raises UserError for the first answer that is wrong.
     """
@@ -158,12 +163,13 @@ def answers(
     key: str = "predictions",
     rows: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Send a good request and return its answer: a mapping per row, with label, rarity, probabilities and unknown.
+    """Send a good request and return its answer: per user a dictionary of label, rarity, probabilities and unknown.
 
-    - words: names the request in errors.
+    - words: what the request is called in errors.
     - kind: content type of the body.
-    - key: of the answer that holds the rows, "predictions", or the columns, "outputs".
-    - rows: number of rows that were sent; None: as many as the sample has.
+    - key: where the answer holds its values: "predictions" (a dictionary per user) or "outputs" (a list per name, which
+      is turned into the former).
+    - rows: number of users that were sent; None: as many as the sample has.
 
     Raises UserError when the status is not 200 or the answer is not one of this model.
     """
@@ -184,12 +190,18 @@ def answers(
 
 
 def by_row(outputs: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Turn an answer in columns (name -> a value per row) into rows (a mapping per row)."""
+    """Turn an answer in columns (name -> a value per row) into a list of rows (name -> value)."""
     return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
 
 
 def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
-    """Return what is wrong with the answer for one row, or "" when it is right."""
+    """Return what is wrong with the answer for one user, as the end of a sentence; "" when it is right.
+
+    - row: the answer: label, rarity, unknown and probabilities.
+    - sample: its classes give the number of probabilities and the largest label.
+
+    Raises LookupError or TypeError for an answer that lacks one of these, or holds no numbers.
+    """
     k = len(sample.classes)
     if len(row["probabilities"]) != k:
         return f"{len(row['probabilities'])} probabilities for {k} classes"
@@ -204,7 +216,10 @@ def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
 
 
 def same_answers(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two answers have the same labels, and rarities that differ in the last digit at most."""
+    """Whether two answers for the same users have equal labels, and rarities that differ in the last digit at most.
+
+    Raises ValueError when they have different numbers of users.
+    """
     return all(
         a["label"] == b["label"] and math.isclose(a["rarity"], b["rarity"], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
         for a, b in zip(these, those, strict=True)
@@ -214,7 +229,7 @@ def same_answers(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str
 def require_refusal(send: Send, words: str, body: str) -> str:
     """Send a bad request, which the endpoint must refuse with an HTTP status of 4xx. Returns a line that says so.
 
-    - words: names the request.
+    - words: what the request is called in that line and in errors.
 
     Raises UserError for another status.
     """
@@ -233,7 +248,7 @@ def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, 
     CloudFormation can report success although SageMaker has rolled the endpoint back because of an alarm.
 
     - stage: staging or production.
-    - version: of the model that the stage must serve; None accepts any.
+    - version: the version of the model that the stage must serve; None accepts any.
 
     Raises UserError when there is no stack or endpoint, the stack is for another version, or the endpoint is not in
     service or was rolled back.
@@ -259,7 +274,7 @@ def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, 
 
 
 def describe_endpoint(aws: Aws, name: str) -> dict[str, Any]:
-    """Return SageMaker's description of an endpoint.
+    """Return SageMaker's description of an endpoint, a dictionary. name: in AWS.
 
     Raises UserError when the endpoint does not exist.
     """
@@ -272,9 +287,11 @@ def describe_endpoint(aws: Aws, name: str) -> dict[str, Any]:
 
 
 def stack_outputs(aws: Aws, stage: str) -> dict[str, str]:
-    """Return the outputs of the CloudFormation stack of a stage: EndpointName, EndpointConfigName, Version, …
+    """Return output -> value of a stage's CloudFormation stack: EndpointName, EndpointConfigName, Version and others.
 
-    Raises UserError when the stack does not exist or has no endpoint.
+    - stage: staging or production.
+
+    Raises UserError when the stack does not exist or lacks one of these three.
     """
     stack = aws.names.stack(stage)
     answer = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=stack))

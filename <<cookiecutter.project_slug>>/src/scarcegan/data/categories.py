@@ -25,7 +25,10 @@ Categories = Mapping[str, Texts]  # column -> its texts
 
 
 def code(text: str) -> float:
-    """The number that stands for a category's text: a whole number in [0, 2^24), or NaN for blank text and "nan"."""
+    """The code of a category's text: a whole number in [0, 2^24) as a float; NaN for blank text and "nan" in any case.
+
+    Blanks around the text are cut off first. The formula is at the top of this file.
+    """
     name = text.strip(" ")
     return math.nan if name.lower() in MISSING else float(int(sha256(name.encode()).hexdigest()[:6], 16))
 
@@ -36,7 +39,10 @@ def with_codes(texts: Iterable[str]) -> dict[str, int]:
 
 
 def as_code(cell: Any) -> Any:
-    """One cell of a category column as a number: text becomes its code, anything else is returned unchanged."""
+    """One cell of a category column as a number: text becomes its code (NaN when blank or "nan").
+
+    Anything that is not text is returned unchanged.
+    """
     return code(cell) if isinstance(cell, str) else cell
 
 
@@ -58,14 +64,17 @@ def places(names: Sequence[str], categories: Iterable[str]) -> list[int]:
 
 
 def texts_of(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The categories listed in a model.json: feature name -> text -> code. {} for a model without categories."""
+    """The categories listed in a model.json: feature name -> text -> code. {} for a model without categories.
+
+    model: the content of model.json, parsed.
+    """
     return {name: dict(entry["texts"]) for name, entry in model.get("categories", {}).items()}
 
 
 def text_of(value: float, texts: Texts) -> str:
-    """The text that a code stands for, "code <n>" when it is not among `texts`, "missing" for NaN.
+    """The text that the code `value` stands for, "code <n>" when it is not among `texts`, "missing" for NaN.
 
-    When two texts share a code, it is the more frequent one.
+    texts: text -> code, the most frequent first. When two texts share the code, the more frequent one is returned.
     """
     if math.isnan(value):
         return "missing"
@@ -73,5 +82,9 @@ def text_of(value: float, texts: Texts) -> str:
 
 
 def display_value(value: float, name: str, categories: Categories) -> float | str:
-    """A feature's value for a report: the number, or the text of a category. name: the feature's name."""
+    """A feature's value for a report: the number itself, or the text of a category.
+
+    name: the feature's name; categories: name of each feature that is a category -> its texts -> code. For a category
+    the result is "code <n>" when the code has no known text, and "missing" for NaN.
+    """
     return text_of(value, categories[name]) if name in categories else value

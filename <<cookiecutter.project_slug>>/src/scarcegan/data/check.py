@@ -26,15 +26,17 @@ def check_data(
     kind: Literal["telemetry", "features"] = "telemetry",
     columns: Sequence[str] = (),
 ) -> tuple[list[str], Summary]:
-    """Check telemetry or a ready feature table, with its labels.
+    """Check telemetry or a ready feature table, with its labels. Bad data is returned as problems, not raised.
 
     - path: file or folder of the data
     - labels: file or folder of labels, None when they are in the data
     - kind: what `path` holds
     - columns: feature columns of a ready table; none: every numeric one
 
-    Returns the problems, a sentence each (none: the data can be used), and a summary: files, rows, users, days and
-    users per class. When a file cannot be read, that is the only problem and the summary is incomplete.
+    Returns the problems, a sentence each ([]: the data can be used), and a summary with "files" and "rows", then for
+    telemetry "users", "days" (the first and last day, as text) and "users_per_class", or for a ready table "features",
+    "rows_per_class" and, when columns are not used, "columns_left_out". When a file or column cannot be read, this is
+    the last problem, and the summary may be empty.
     """
     problems: list[str] = []
     summary: Summary = {}
@@ -58,9 +60,12 @@ def check_telemetry(
     problems: list[str],
     summary: Summary,
 ) -> None:
-    """Check telemetry; add what is found to `problems` and `summary`. scratch: folder for temporary files.
+    """Check telemetry; the sentences about mistakes are appended to `problems`, the figures are added to `summary`.
 
-    Raises UserError when the data cannot be read at all.
+    path: file or folder of the telemetry; labels: file or folder of labels, None when they are in the data; scratch: an
+    existing folder for temporary files.
+
+    Raises UserError when the data or the labels cannot be read at all, or lack a column.
     """
     sources = telemetry.open_telemetry(path, layout)
     found = telemetry.scan_telemetry(connection, sources, layout)
@@ -90,9 +95,12 @@ def check_ready_table(
     problems: list[str],
     summary: Summary,
 ) -> None:
-    """Check a ready feature table; add what is found to `problems` and `summary`.
+    """Check a ready feature table; sentences about mistakes are appended to `problems`, figures are added to `summary`.
 
-    Raises UserError when the data cannot be read at all.
+    path: file or folder of the table; labels: file or folder of labels, None when they are in the data; columns: the
+    feature columns, none for every numeric one.
+
+    Raises UserError when the data or the labels cannot be read at all, or lack a column.
     """
     sources = ready_tables.open_ready_table(path, layout, columns)
     chosen, columns = columns, ready_tables.select_feature_columns(connection, sources, layout, columns)
@@ -118,9 +126,12 @@ def check_labels(
     layout: Layout,
     problems: list[str],
 ) -> UserLabels | None:
-    """Read the labels file `path` and add its problems to `problems`. Returns the labels, None without a file.
+    """Read the labels file or folder `path`; the sentences about mistakes in it are appended to `problems`.
 
     sources: the data files, in which every labelled user must occur.
+    Returns user -> class position, or None when `path` is None.
+
+    Raises UserError when a labels file cannot be read, or lacks the user or label column.
     """
     if path is None:
         return None
@@ -132,5 +143,8 @@ def check_labels(
 
 
 def users_by_class(counts: Counter[int], layout: Layout) -> dict[str, int]:
-    """Class name -> count, "unlabelled" last. counts: class position -> count."""
+    """The count of each class: class name -> count, in the order of the classes, then "unlabelled".
+
+    counts: class position (or UNLABELLED) -> count of users or rows; a class that is not in it gets 0.
+    """
     return {name: counts[i] for i, name in enumerate(layout.classes)} | {UNLABELLED_NAME: counts[UNLABELLED]}

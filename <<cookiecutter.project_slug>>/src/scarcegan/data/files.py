@@ -58,7 +58,7 @@ class Source:
         )
 
     def only(self, file: Path) -> "Source":
-        """A Source of one of these files, with the same columns and class."""
+        """A Source of `file` alone, one of these files, with the same columns, delimiter and class folder."""
         return Source((file,), self.columns, self.delimiter, self.class_name)
 
 
@@ -73,16 +73,19 @@ def sql_name(column: str) -> str:
 
 
 def connect_duckdb(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory DuckDB that writes what does not fit into memory to the folder `scratch`.
+    """Open an in-memory DuckDB connection; the caller closes it. scratch: folder for what does not fit into memory.
 
-    It loads no extensions, so days are days in UTC.
+    It loads no extensions (time zones are one), so the days of times are days in UTC.
     """
     extensions = {"autoload_known_extensions": False, "autoinstall_known_extensions": False}
     return duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(scratch), **extensions})
 
 
 def find_data_files(path: Path) -> list[Path]:
-    """The Parquet and CSV files of `path`, in name order: the file itself, or all below a folder but hidden ones.
+    """The Parquet and CSV files of `path`, in path order.
+
+    A path to a file is returned as it is, whatever its name ends with. Of a folder, the files at any depth are taken
+    that end like Parquet or CSV; files and folders whose names start with a dot or an underscore are left out.
 
     Raises UserError when the path does not exist, or when the folder holds no such file.
     """
@@ -100,7 +103,11 @@ def find_data_files(path: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, through linked folders too, each folder once. Hidden names are left out."""
+    """Yield the files at any depth below a folder, in no certain order; links to folders are
+    followed, each folder once.
+
+    Files and folders whose names start with a dot or an underscore are left out. A missing folder yields nothing.
+    """
     visited = set()
     for place, inside, names in os.walk(folder, followlinks=True):
         inside[:] = [name for name in inside if not is_hidden(name)]
@@ -119,9 +126,10 @@ def is_hidden(name: str) -> bool:
 def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:
     """Group files that have the same columns and delimiter: a Source for each group, in the order of the files.
 
-    expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them.
+    expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them. class_name:
+    the class folder that the files lie in, None when they lie in no class folder.
 
-    Raises UserError for a file that is empty or damaged, or that has an expected column twice.
+    Raises UserError for a file that is empty or damaged, or for a CSV file that has an expected column twice.
     """
     groups: dict[tuple, list[Path]] = {}
     for file in files:
@@ -187,7 +195,10 @@ def column_kind(type_: pa.DataType) -> str:
 
 
 def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
-    """The column names in the first line of a CSV file, and the delimiter under which most expected names are found.
+    """The column names in the first line of a CSV file, without blanks around them, and the file's delimiter.
+
+    The delimiter is the one of `,`, `;`, tab and `|` under which most of the names `expected` are found, and of equal
+    ones the one that gives the most columns.
 
     Raises UserError for a file that is empty or is not UTF-8 text.
     """
@@ -206,7 +217,7 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
 
 @contextmanager
 def open_text(file: Path) -> Iterator[Iterator[str]]:
-    """Open a UTF-8 text file, gzipped or not, as an iterator over its lines."""
+    """Context manager: open a UTF-8 text file as an iterator over its lines, unzipped when the name ends with `.gz`."""
     open_ = gzip.open if file.name.lower().endswith(".gz") else open
     with open_(file, "rt", encoding="utf-8-sig", newline="") as lines:
         yield lines
@@ -259,7 +270,8 @@ def duckdb_message(error: duckdb.Error) -> str:
 def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:
     """The row number of the first record in `file` for which the SQL condition `test` holds; nth: of the nth after it.
 
-    In CSV the header is row 1 and the number is that of the line in an editor; in Parquet the first record is row 1.
+    file: one of the source's files; nth: 0 for the first record. In CSV the header is row 1 and the number is that of
+    the line in an editor; in Parquet the first record is row 1. When no record fits: 1 in CSV, 0 in Parquet.
     """
     connection.execute("SET preserve_insertion_order = true")
     numbered = f'SELECT *, row_number() OVER () AS "row number" FROM {source.only(file).table}'
@@ -271,9 +283,10 @@ def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path
 
 
 def line_number(file: Path, record: int, delimiter: str) -> int:
-    """The line, counted from 1, on which a CSV record begins. record: counted from 1; 0 is the header.
+    """The line, counted from 1, on which a record of a CSV file begins, as an editor shows it.
 
-    Blank lines count, and a record may span several lines, as in an editor.
+    record: number of the record, counted from 1; 0 is the header. Blank lines are counted as lines but are no records,
+    and a record may span several lines. When the file has fewer records, the result is record + 1.
     """
     with open_text(file) as lines:
         reader = csv.reader(lines, delimiter=delimiter)

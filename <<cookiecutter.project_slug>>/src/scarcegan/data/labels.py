@@ -29,9 +29,10 @@ UserLabels = dict[str, int]
 
 
 def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[UserLabels, list[Problem]]:
-    """Read a labels file or folder: the class position of every labelled user, and the problems in the files.
+    """Read a labels file or folder: user -> class position for every labelled user, and the problems found ([]: none).
 
-    Rows with a blank label, or with "unlabelled", are skipped.
+    Rows without a user, with a blank label or with "unlabelled" are skipped; a label that is not one of the classes is
+    a problem and is skipped too. A class without users is reported only when there is no other problem.
 
     Raises UserError when a file cannot be read, or lacks the user or label column.
     """
@@ -114,5 +115,8 @@ def labels_without_rows(
 
 
 def labels_of(labels: UserLabels, user_id: np.ndarray) -> np.ndarray:
-    """The class position of each user, int8 [n]; UNLABELLED for a user without a label."""
+    """The class position of each user, int8 [n]; UNLABELLED for a user without a label.
+
+    labels: user -> class position; user_id: names of the users [n].
+    """
     return np.fromiter((labels.get(user, UNLABELLED) for user in user_id), np.int8, len(user_id))

@@ -39,11 +39,12 @@ LARGEST_FLOAT32 = 1e38  # a larger number may not fit into 32 bits
 
 
 def open_ready_table(path: Path, layout: Layout, columns: Sequence[str]) -> list[Source]:
-    """The files of a ready table at `path`, grouped by header and class folder. columns: feature columns, may be empty.
+    """The files of a ready table at `path`, grouped by header and class folder: a Source per group.
 
-    When `layout.user` is "", the table needs no user column.
+    columns: the feature columns, empty when they are still to be found. When `layout.user` is "", the table
+    needs no user column.
 
-    Raises UserError when there are no files, or when one lacks a column that is named.
+    Raises UserError when there are no files, or when one is damaged or lacks the user column, a feature or a category.
     """
     users = [layout.user] if layout.user else []
     return open_sources(Path(path), layout, (*users, *columns, *layout.categories))
@@ -54,7 +55,8 @@ def select_feature_columns(
 ) -> tuple[str, ...]:
     """The names of the feature columns: `columns`, or every numeric column when it is empty; then the categories.
 
-    Raises UserError when no column is left, when files have different numeric columns, or for a reserved name.
+    Raises UserError when no column is left, when files have different numeric columns, or for a feature or category
+    named user_id, as_of or label.
     """
     taken = sorted({*columns, *layout.categories} & set(KEYS))
     if taken:
@@ -66,7 +68,9 @@ def select_feature_columns(
 def common_numeric_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> tuple[str, ...]:
-    """The columns that hold only numbers in every file; no category, user, time or label column is among them.
+    """The columns that hold only numbers and blanks in every file, in file order; categories are not among them.
+
+    Nor are the user, time and label columns, or columns named user_id, as_of or label.
 
     Raises UserError when there is neither such a column nor a category, or when files differ in these columns.
     """
@@ -87,7 +91,7 @@ def common_numeric_columns(
 
 
 def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
-    """The columns of the files that nothing reads, in the order of the files.
+    """The columns of the files that nothing reads, in the order of the files, each once.
 
     They are not among the feature columns `columns`, and are no user, time or label column.
     """
@@ -96,7 +100,10 @@ def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[
 
 
 def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candidates: Sequence[str]) -> list[str]:
-    """Those of the columns `candidates` that hold only numbers and blanks in this source, and at least one number."""
+    """Those of the columns `candidates` that hold only numbers and blanks in this source, and at least one number.
+
+    Raises UserError for a file that cannot be read.
+    """
     if not candidates:
         return []
     tests = [
@@ -109,7 +116,10 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
 
 
 def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
-    """The rules for a single row of a ready table. A blank feature is a missing value and breaks no rule."""
+    """The rules for a single row of a ready table, about its user, day, features (`columns`) and label.
+
+    A blank feature is a missing value and breaks no rule.
+    """
     found = []
     if layout.user:
         found.append(
@@ -126,7 +136,7 @@ def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Ru
 
 
 def number_rules(source: Source, column: str) -> list[Rule]:
-    """The rules that a value of a numeric feature breaks when it is text, infinite or too large."""
+    """Two rules for a numeric feature: its value must not be text, and must not be infinite or too large."""
     value, words = number_sql(source, column), text_sql(column)
     return [
         Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"),
@@ -140,7 +150,7 @@ def number_rules(source: Source, column: str) -> list[Rule]:
 
 
 def category_rules(source: Source, column: str) -> list[Rule]:
-    """The rules for a category: none for text; in a numeric column a value must be a whole number."""
+    """The rules for a category column: none for text; in a numeric column a value must be a whole number."""
     if source.columns[column] != "number":
         return []
     value = number_sql(source, column)
@@ -158,7 +168,10 @@ def category_sql(source: Source, column: str) -> str:
 
 
 def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:
-    """Each category's most frequent texts with their codes, at most MOST_TEXTS of them, the most frequent first."""
+    """Category column -> its most frequent texts -> code, at most MOST_TEXTS texts each, the most frequent first.
+
+    Raises UserError for a file that cannot be read.
+    """
     found = {}
     for column in layout.categories:
         parts = [f"SELECT {category_sql(source, column)} AS category FROM {source.table}" for source in sources]
@@ -175,7 +188,9 @@ def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source]
 def scan_ready_table(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[int, list[Problem]]:
-    """Count the rows and list every problem in a ready table. columns: the feature columns, categories included.
+    """Count the rows of a ready table and list its mistakes: the number of rows, and a Problem per kind of mistake.
+
+    columns: the feature columns, categories included.
 
     Raises UserError when the files hold no row or cannot be read.
     """
@@ -196,9 +211,11 @@ def scan_ready_table(
 def users_with_two_rows(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
-    """A list with one problem when users have more than one row for one day; otherwise [].
+    """A list with one problem, naming the first user, when users have more than one row for one day; otherwise [].
 
     Such rows may not be left out: the problem is not droppable.
+
+    Raises UserError for a file that cannot be read.
     """
     parts = [
         f"SELECT {text_sql(layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table}"
@@ -219,9 +236,11 @@ def users_with_two_rows(
 def users_with_two_labels(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
-    """A list with one problem when the rows of a user have different labels; otherwise [].
+    """A list with one problem, naming the first user, when the rows of a user have different labels; otherwise [].
 
-    Such rows may not be left out: the problem is not droppable.
+    Such rows may not be left out: the problem is not droppable. Unlabelled rows are ignored.
+
+    Raises UserError for a file that cannot be read.
     """
     who, file = text_sql(layout.user), sql_name(files.FILE_COLUMN)
     parts = [
@@ -283,14 +302,18 @@ def read_ready_table(
 
 
 def feature_sql(source: Source, column: str, layout: Layout) -> str:
-    """SQL expression of a feature as a 32-bit number, or of a category as text."""
+    """SQL expression of a feature as a 32-bit number (NULL when blank), or of a category as text."""
     if column in layout.categories:
         return category_sql(source, column)
     return f"CAST({number_sql(source, column)} AS FLOAT)"
 
 
 def as_feature_table(batch: pa.RecordBatch, columns: Sequence[str], categories: Categories) -> FeatureTable:
-    """A FeatureTable from a batch with the columns user, as_of, label, f0, f1, …; texts of categories become codes."""
+    """A FeatureTable from an Arrow batch with the columns user, as_of, label, f0, f1, …; texts become codes.
+
+    columns: the feature names, in the order f0, f1, …; categories: name of each category -> its texts -> code,
+    kept in the result.
+    """
     user_id = batch.column("user").to_numpy(zero_copy_only=False).astype(object)
     texts = places(columns, categories)
     values = [

@@ -22,13 +22,13 @@ DROP_ADVICE = "Correct it, or set data.bad_rows to drop."
 
 @dataclass(frozen=True)
 class Layout:
-    """What the user's data calls things, and which days are read.
+    """The names and classes in the user's data, and which days are read.
 
     - classes: class names, the rare class last
     - user, time, label: names of these columns; user "": rows have no user and are numbered
     - counters: telemetry columns that hold a count per day
-    - start: first day, as 2026-01-31; "": the last `days` days found
-    - days: number of days
+    - start: first day to read, as 2026-01-31; "": the last `days` days in the data are read
+    - days: how many days are read
     - categories: columns of a ready table that hold names, not numbers
     """
 
@@ -92,9 +92,13 @@ def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> 
 
 
 def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[Source]:
-    """The data files of `path`, grouped by header and class folder. expected: columns that each must have.
+    """The data files of `path`, grouped by header and class folder: a Source per group.
 
-    Raises UserError when there are no files, or when one is damaged or lacks an expected column.
+    path: a file, a folder of files, or a folder with a sub-folder per class; expected: columns that
+    each file must have.
+
+    Raises UserError when there are no files, when one is damaged or lacks an expected column, or when a sub-folder
+    beside class folders is not named after a class.
     """
     folders = class_folders(path, layout.classes)
     groups: list[tuple[str | None, Path]] = [(folder.name, folder) for folder in folders] or [(None, path)]
@@ -109,7 +113,9 @@ def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[So
 
 
 def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
-    """The sub-folders of `path` when they are named after classes (or "unlabelled"), in name order; otherwise none.
+    """The sub-folders of `path`, in name order, when any is named after a class; otherwise [].
+
+    classes: the class names. "unlabelled" is allowed beside them; hidden folders are ignored.
 
     Raises UserError when some are named after a class and another is not.
     """
@@ -124,7 +130,9 @@ def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
 
 
 def unknown_class_text(label: str, classes: Sequence[str]) -> str:
-    """Two or three sentences about a label that is not one of the classes, with the nearest class."""
+    """Two or three sentences on a label that is not one of the classes: what is wrong, the nearest
+    class, what to do.
+    """
     near = difflib.get_close_matches(label, [*classes, UNLABELLED_NAME], n=1)
     return (
         f"'{label}' is not one of the classes ({', '.join(classes)}). "
@@ -149,7 +157,10 @@ def text_sql(column: str) -> str:
 
 
 def day_sql(source: Source, column: str) -> str:
-    """SQL expression of a column as a day (DATE, UTC), NULL where it is not a day between 1900 and 2199."""
+    """SQL expression of a column as a day (DATE, UTC), NULL where it is not a day between 1900 and 2199.
+
+    column: its name, a key of source.columns.
+    """
     if source.columns[column] == "time":
         found = f"CAST({sql_name(column)} AS DATE)"
     else:
@@ -159,9 +170,10 @@ def day_sql(source: Source, column: str) -> str:
 
 
 def label_text_sql(source: Source, layout: Layout) -> str:
-    """SQL expression of the label of a record as text, NULL for none.
+    """SQL expression of the label of a record as text, NULL for a record without a label.
 
-    The label is the name of the class folder that the record lies in, or else stands in the label column.
+    The label is the name of the class folder that the record's file lies in; outside class folders it is the value of
+    the label column. "unlabelled" counts as no label.
     """
     if source.class_name is not None:
         return "NULL" if source.class_name == UNLABELLED_NAME else sql_literal(source.class_name)
@@ -171,13 +183,18 @@ def label_text_sql(source: Source, layout: Layout) -> str:
 
 
 def label_position_sql(source: Source, layout: Layout) -> str:
-    """SQL expression of the position of a record's label among the classes, UNLABELLED for none."""
+    """SQL expression of the position of a record's label among the classes, from 0 on.
+
+    It is UNLABELLED for a record without a label, or with one that is not a class.
+    """
     names = "[" + ", ".join(map(sql_literal, layout.classes)) + "]"
     return f"CAST(coalesce(list_position({names}, {label_text_sql(source, layout)}) - 1, {UNLABELLED}) AS TINYINT)"
 
 
 def unknown_label_rule(source: Source, layout: Layout) -> Rule:
-    """The rule that a record breaks when its label is not one of the classes."""
+    """The rule that a record breaks when its label is not one of the classes. A record without a label
+    does not break it.
+    """
     names = ", ".join(map(sql_literal, layout.classes))
     fault = f"is not one of the classes ({', '.join(layout.classes)})"
     advice = "Correct it, add the class under labels in config.yaml, or set data.bad_rows to drop."
@@ -190,7 +207,7 @@ def count_broken_rules(
     """Count the rows of a source, compute further aggregates, and check rules, all in one scan.
 
     extra: SQL aggregates, separated by commas; "NULL" for none.
-    Returns the number of rows, the values of `extra`, and a problem for each rule that some row breaks.
+    Returns the number of rows, the values of `extra`, and a Problem for each rule that some row breaks.
 
     Raises UserError for a file that cannot be read.
     """
@@ -202,7 +219,10 @@ def count_broken_rules(
 
 
 def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int) -> Problem:
-    """The Problem for a rule that `count` rows of the source break, with the first such row and its value."""
+    """The Problem for a rule that `count` rows of the source break; it names the first such row and its value.
+
+    The problem is droppable.
+    """
     file, row = first_row(connection, source, rule.test)
     shown = connection.execute(
         f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
@@ -215,7 +235,8 @@ def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Ru
 def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) -> tuple[Path, int]:
     """The file, and the row number in it, of the first record for which the SQL condition `test` holds.
 
-    Files are taken in name order.
+    Files are taken in name order. The row number in CSV is that of the line in an editor, the header being 1; in
+    Parquet the first record is 1. Some record must fit.
     """
     found = connection.execute(f"SELECT min({sql_name(files.FILE_COLUMN)}) FROM {source.table} WHERE {test}").fetchone()
     file = Path(found[0]) if found and found[0] else source.files[0]

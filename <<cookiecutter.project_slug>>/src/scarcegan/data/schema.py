@@ -49,6 +49,7 @@ class FeatureTable:
     categories: Categories = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Raises ValueError when the lengths of the fields differ."""
         rows = {len(self.user_id), len(self.as_of), len(self.label), len(self.values)}
         if len(rows) != 1 or self.values.shape[1:] != (len(self.names),):
             raise ValueError(
@@ -56,18 +57,19 @@ class FeatureTable:
             )
 
     def __len__(self) -> int:
+        """The number of rows, n."""
         return len(self.user_id)
 
     def take(self, rows: np.ndarray) -> "FeatureTable":
-        """A table of some of the rows, in the order given. rows: a boolean mask [n], or positions."""
+        """A new table of some of the rows. rows: a boolean mask [n] (order kept), or positions, in the order wanted."""
         keys = {key: getattr(self, key)[rows] for key in KEYS}
         return replace(self, **keys, values=self.values[rows])
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
-    """Split `dormant,normal,risky` into class names in label order, the rare class last.
+    """Split `dormant,normal,risky` into class names, in this order; the last one is the rare class. Blanks are cut off.
 
-    Raises UserError for fewer than two classes, a class named twice, or a reserved name.
+    Raises UserError for fewer than two classes, a class named twice, or one named unknown, unlabelled or generated.
     """
     classes = tuple(name.strip() for name in text.split(",") if name.strip())
     if len(classes) < 2:
@@ -83,9 +85,10 @@ def parse_classes(text: str) -> tuple[str, ...]:
 
 
 def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:
-    """Write a table as part number `part` of a feature table and return the file's path.
+    """Write a table as the file of part number `part` in the feature table `folder`, and return the file's path.
 
-    The file appears complete or not at all.
+    The folder is made when it is missing, and an earlier file of that part is replaced. The file appears complete
+    or not at all.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,10 @@ def to_arrow(table: FeatureTable) -> pa.Table:
 
 
 def with_category_metadata(column: pa.Field, categories: Categories) -> pa.Field:
-    """The Arrow field, with the texts and codes of the category in its metadata when the column is a category."""
+    """The Arrow field unchanged, or, for a category, a copy with the category's texts and codes in its metadata.
+
+    categories: name of each category -> its texts -> code.
+    """
     if column.name not in categories:
         return column
     return column.with_metadata({CATEGORY_KEY: json.dumps(categories[column.name], ensure_ascii=False)})
@@ -127,6 +133,8 @@ def read_features(folder: Path) -> FeatureTable:
 
 def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTable]:
     """Yield a feature table in pieces of at most `batch_rows` rows, so that any number of users fits into memory.
+
+    folder: the folder of the feature table; its parts are read in name order.
 
     Raises UserError when it is missing, damaged, or its parts have different features.
     """
@@ -148,7 +156,8 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
 
 
 def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read user_id [n], as_of [n] and label [n] of a whole feature table, without the feature values.
+    """Read user_id (str), as_of (datetime64[D]) and label (int8), [n] each, of a whole feature
+    table, without its values.
 
     Raises UserError when it is missing or damaged.
     """
@@ -162,7 +171,7 @@ def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def read_feature_names(folder: Path) -> tuple[str, ...]:
-    """The feature names of a feature table, in column order.
+    """The feature names of the feature table in `folder`, in column order, from its first part.
 
     Raises UserError when it is missing or damaged.
     """
@@ -172,7 +181,7 @@ def read_feature_names(folder: Path) -> tuple[str, ...]:
 
 
 def read_feature_categories(folder: Path) -> dict[str, dict[str, int]]:
-    """The features that are categories: name -> its most frequent texts -> code. {} when none is.
+    """The features of a feature table that are categories: name -> its most frequent texts -> code. {} when none is.
 
     Raises UserError when the feature table is missing or damaged.
     """
@@ -184,9 +193,9 @@ def read_feature_categories(folder: Path) -> dict[str, dict[str, int]]:
 def concatenate(
     tables: Sequence[FeatureTable], names: tuple[str, ...], categories: Categories | None = None
 ) -> FeatureTable:
-    """One table with the rows of all `tables`, one after another; a table without rows when there are none.
+    """One table with the rows of all `tables`, one after another; a table without rows when there are no tables.
 
-    names, categories: those of the result; the tables have the same features.
+    names, categories: those of the result. The tables must have the same features, in the order of `names`.
     """
     if not tables:
         none = np.empty(0, object), np.empty(0, "datetime64[D]"), np.empty(0, np.int8)
@@ -197,7 +206,7 @@ def concatenate(
 
 
 def part_files(folder: Path) -> list[Path]:
-    """The Parquet files of a feature table, in name order.
+    """The Parquet files `part-*.parquet` in the folder of a feature table, in name order.
 
     Raises UserError when there are none.
     """
@@ -208,9 +217,9 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def open_part(path: Path) -> pq.ParquetFile:
-    """Open one Parquet file of a feature table.
+    """Open one Parquet file of a feature table; the caller closes it.
 
-    Raises UserError when the file is damaged.
+    Raises UserError when the file is missing or damaged.
     """
     with naming_the_damaged_part(path):
         return pq.ParquetFile(path)
@@ -226,7 +235,7 @@ def naming_the_damaged_part(path: Path) -> Iterator[None]:
 
 
 def columns_after_keys(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
-    """The columns after user_id, as_of and label: the feature names.
+    """The columns of a Parquet file after user_id, as_of and label: the feature names. path: the file's, for the error.
 
     Raises UserError when the file does not begin with these three.
     """
@@ -239,7 +248,10 @@ def columns_after_keys(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
 def from_arrow(
     batch: pa.RecordBatch | pa.Table, names: tuple[str, ...], categories: Categories | None = None
 ) -> FeatureTable:
-    """A FeatureTable from Arrow columns: user_id, as_of, label, then one per name in `names`."""
+    """A FeatureTable from Arrow columns: user_id, as_of, label, then one column per feature, in the order of `names`.
+
+    categories: name of each category -> its texts -> code, kept in the result; None for no categories.
+    """
     values = np.empty((batch.num_rows, len(names)), np.float32)
     for i in range(len(names)):
         values[:, i] = batch.column(len(KEYS) + i).to_numpy(zero_copy_only=False)
@@ -249,5 +261,5 @@ def from_arrow(
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an exception's message without its full stop; the exception's type when there is no message."""
+    """The first line of an exception's message without its full stop; the name of its type when there is no message."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

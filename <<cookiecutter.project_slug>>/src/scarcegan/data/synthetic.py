@@ -76,9 +76,15 @@ def generate(
     drift: float = 0.0,
     classes: Sequence[str] = CLASSES,
 ) -> None:
-    """Write `telemetry/part-*.parquet`, `labels.csv` (weak labels) and `truth.csv` (never read by training) into `out`.
+    """Write synthetic players to the folder `out`, made when it is missing; files of these names are replaced.
 
-    - start: first day
+    The files are `telemetry/part-*.parquet`, `labels.csv` (user_id and a label that may be wrong, for some users) and
+    `truth.csv` (user_id and the behaviour of every user, which training never reads).
+
+    - users: number of users
+    - days: number of days, from `start` on
+    - seed: the same seed gives the same users
+    - start: first day, as 2026-01-05
     - drift: how far the population has moved; at 1.0 deposits are half as large again and much more is played at night
     - classes: what the project calls its classes, the rare class last; the players stay the same
     """
@@ -100,11 +106,11 @@ def generate(
 
 
 def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """The project's class name for each user's behaviour: text [n].
+    """The project's class name for each of n users: text [n]. A bot or bonus hunter gets the name of its behaviour.
 
     behaviour: positions in BEHAVIOURS [n]; users: user numbers [n]; classes: class names, the rare class last. With
-    more negative classes than kinds of players, several classes share a kind, user by user; with fewer, one class takes
-    several kinds.
+    more negative classes than kinds of negative players, several classes share a kind, user by user; with fewer, the
+    last negative class takes several kinds.
     """
     *negatives, rare = classes
     kinds = len(CLASSES) - 1
@@ -114,7 +120,10 @@ def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]
 
 
 def behaviours(seed: int, block: int) -> np.ndarray:
-    """Position in BEHAVIOURS of every user of a block: int [BLOCK_USERS]."""
+    """Draw the behaviour of every user of a block: position in BEHAVIOURS, int [BLOCK_USERS].
+
+    block: the block's number, from 0; it holds the users from block * BLOCK_USERS on.
+    """
     return np.random.default_rng([seed, block, 0]).choice(len(BEHAVIOURS), BLOCK_USERS, p=SHARES)
 
 
@@ -124,9 +133,10 @@ def user_names(first: int, last: int) -> np.ndarray:
 
 
 def telemetry_tables(first: int, last: int, days: int, seed: int, start: str, drift: float) -> Iterator[pa.Table]:
-    """Yield the telemetry of users first … last - 1, a table per block of BLOCK_USERS users.
+    """Yield the telemetry of users first … last - 1, an Arrow table per block of BLOCK_USERS users.
 
-    Columns: user_id, date, then COUNTERS; one row per user and recorded day.
+    Columns: user_id, date, then COUNTERS; one row per user and recorded day. days: number of days; start: the first
+    one; drift: as for `generate`.
     """
     for block in range(first // BLOCK_USERS, -(-last // BLOCK_USERS)):
         counters, present = simulate_block(behaviours(seed, block), days, np.datetime64(start), seed, block, drift)
@@ -141,7 +151,10 @@ def telemetry_tables(first: int, last: int, days: int, seed: int, start: str, dr
 def simulate_block(
     behaviour: np.ndarray, days: int, start: np.datetime64, seed: int, block: int, drift: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Simulate a block of users day by day, from its behaviours [users].
+    """Simulate a block of users over `days` days.
+
+    behaviour: position in BEHAVIOURS of each user [users]; start: the first day; block: the block's number, which seeds
+    its random numbers together with `seed`; drift: how far the population has moved, 0 for not at all.
 
     Returns the counters, name -> [users, days], and which days were recorded, bool [users, days].
     """
@@ -175,7 +188,11 @@ def simulate_block(
 
 
 def user_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
-    """Draw each user's own level of each habit: arrays [users, 1]; chances and shares as log-odds."""
+    """Draw each user's own level of each habit around the median of its behaviour: arrays [users, 1].
+
+    behaviour: position in BEHAVIOURS of each user [users]. The fields active, deposit_chance and night, which are
+    chances or shares, are returned as log-odds; the others are in the units of `Habits`.
+    """
     medians = np.array([astuple(HABITS[name]) for name in BEHAVIOURS])[behaviour]
     noise = rng.normal(size=medians.shape) * np.array(astuple(HABIT_SPREAD))
     active, sessions, minutes, stake, deposit_chance, deposit, night, weekend = (medians[:, [i]] for i in range(8))
@@ -193,11 +210,14 @@ def user_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
 
 
 def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Draw how users change over the days.
+    """Draw how users change over the days. behaviour: position in BEHAVIOURS of each user [users].
 
-    Returns the ramp of each user's change from 0 to 1 [users, days], how much it adds to deposits [users, 1] (in logs)
-    and to night play [users, 1] (in log-odds), and how much fading takes from the chance to play [users, days] (in
-    log-odds).
+    Returns four arrays:
+
+    - the course of each user's change from 0 (not begun) to 1 (complete), [users, days]
+    - how much the complete change adds to deposits, in logs, [users, 1]
+    - how much the complete change adds to night play, in log-odds, [users, 1]
+    - how much is taken from the chance to play, in log-odds, [users, days]; negative where a user plays more
 
     Risky players grow in both. A fifth of heavy and normal players grow in deposits alone, and more strongly, another
     fifth in night play alone: so neither identifies a risky player, nor does their sum.
@@ -220,7 +240,8 @@ def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator
 def recorded_days(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw which days of each user have a record: bool [users, days] for shape (users, days).
 
-    3 % are lost singly, every fifth user has an outage of 2-6 days, one in twenty joins late.
+    3 % of days are lost singly, one user in five has an outage of 2-6 days, one in twenty has no record
+    before a later day.
     """
     users, days = shape
     day = np.arange(days)
@@ -231,10 +252,10 @@ def recorded_days(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
 
 
 def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw who is labelled and as what: user positions [n], ascending, and label [n], a position in CLASSES.
+    """Draw who is labelled and as what: user positions int [n], ascending, and labels int [n], positions in CLASSES.
 
-    behaviour: position in BEHAVIOURS of every user. WRONG_SHARE of the labels are wrong; NEVER_LABELLED users have
-    none.
+    behaviour: position in BEHAVIOURS of every user. A share WRONG_SHARE of the labels is wrong; users whose behaviour
+    is in NEVER_LABELLED have none.
     """
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(behaviour))
@@ -262,6 +283,6 @@ def logit(p: np.ndarray) -> np.ndarray:
 
 
 def write_columns_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """Write columns (name -> values) as a CSV file with a header, text without quotes."""
+    """Write columns (name -> values) as a CSV file with a header, text without quotes. An existing file is replaced."""
     options = pyarrow.csv.WriteOptions(quoting_style="none")
     pyarrow.csv.write_csv(pa.table(columns), path, options)

@@ -51,18 +51,19 @@ class DayRange:
         return (self.last - self.first).days + 1
 
     def __str__(self) -> str:
+        """As `2026-01-01 to 2026-01-31`."""
         return f"{self.first} to {self.last}"
 
 
 @dataclass(frozen=True)
 class TelemetryScan:
-    """What one scan of all records found.
+    """What one scan of all telemetry records gives.
 
     - sources: the files
     - rows: number of records
     - users: number of users, estimated within a few per cent
-    - window: the days that are read
-    - problems: mistakes that one record shows by itself
+    - window: the days that are read; records of other days are a problem
+    - problems: mistakes that can be seen in a single record, a Problem per kind and group of files
     """
 
     sources: tuple[Source, ...]
@@ -80,7 +81,8 @@ class UserRecords:
     - counts: float32 [u, t, c], 0 on a day without a record
     - records: int [u, t], number of records; more than one is a mistake
     - label: int [u], the largest class position in the user's records, UNLABELLED for none
-    - lowest: int [u], the smallest one; different from `label` is a mistake
+    - lowest: int [u], the smallest one among labelled records; when it differs from `label`, the user has
+      two labels, a mistake
     """
 
     user_id: np.ndarray
@@ -91,15 +93,17 @@ class UserRecords:
 
 
 def open_telemetry(path: Path, layout: Layout) -> list[Source]:
-    """The telemetry files of `path`, grouped by header and class folder.
+    """The telemetry files of `path` (a file or folder), grouped by header and class folder: a Source per group.
 
-    Raises UserError when there are none, or when one lacks the user, time or a counter column.
+    Raises UserError when there are none, or when one is damaged or lacks the user, time or a counter column.
     """
     return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counters))
 
 
 def record_rules(source: Source, layout: Layout) -> list[Rule]:
-    """The rules for a single telemetry record, except those about the days that are read."""
+    """The rules for a single telemetry record, about its user, day, counters and label; window_rules has those about
+    the days that are read.
+    """
     found = [
         Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every record needs a user. {DROP_ADVICE}"),
         Rule(
@@ -128,7 +132,10 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
 
 
 def window_rules(source: Source, layout: Layout, window: DayRange) -> list[Rule]:
-    """Two rules: a record whose day is before `window` breaks the first, one whose day is after it the second."""
+    """Two rules: a record whose day is before `window` breaks the first, one whose day is after it the second.
+
+    window: the days that are read.
+    """
     moved = "Move the window (data.start, data.days), correct the date, or set data.bad_rows to drop."
     words = f"the window ({window}{'' if layout.start else ', the last day found'})"
     then = day_sql(source, layout.time)
@@ -139,7 +146,7 @@ def window_rules(source: Source, layout: Layout, window: DayRange) -> list[Rule]
 
 
 def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> TelemetryScan:
-    """Scan all records once: count them, find their days, and list every problem that one record shows by itself.
+    """Scan telemetry: count the records, find their days, and list the mistakes that can be seen in a single record.
 
     Raises UserError when the files hold no record or cannot be read.
     """
@@ -162,7 +169,10 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
 
 
 def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
-    """The days to read: `layout.days` days from `layout.start` on, or the last ones found. first, last: days found."""
+    """The days to read: `layout.days` days from `layout.start` on; when that is "", so many days up to `last`.
+
+    first, last: the first and last day in the data; date.max and date.min when no record has a valid day.
+    """
     if layout.start:
         begin = date.fromisoformat(layout.start)
         return DayRange(begin, begin + timedelta(layout.days - 1))
@@ -173,9 +183,14 @@ def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
 def write_buckets(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, scratch: Path, users: int
 ) -> list[Path]:
-    """Write the good records to bucket files in `scratch`, each with all records of about `users` users.
+    """Write the records that break no rule to bucket files in the folder `scratch`; a user's records are
+    all in one file.
 
-    Returns the paths of the bucket files; read_bucket reads them.
+    found: what scan_telemetry returned; users: about how many users a file may hold (more when BUCKETS
+    files do not suffice).
+    Returns the paths of the files that were written, for read_bucket.
+
+    Raises UserError for a data file that cannot be read.
     """
     count = min(max(-(-found.users // max(users, 1)), 1), BUCKETS)
     paths = [str(scratch / f"bucket-{bucket}.arrow") for bucket in range(count)]
@@ -216,7 +231,10 @@ def good_records(
 
 
 def split_by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield (bucket, its records) for each bucket that occurs in a batch."""
+    """Yield (bucket number, the records of that bucket) for each bucket that occurs in a batch, ascending.
+
+    count: number of buckets.
+    """
     its = batch.column("bucket").to_numpy()
     order = np.argsort(its, kind="stable")
     edges = np.searchsorted(its[order], np.arange(count + 1))
@@ -226,7 +244,7 @@ def split_by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa
 
 
 def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
-    """Read a bucket file into UserRecords of `days` days and `counters` counters.
+    """Read a bucket file, written by write_buckets, into UserRecords of `days` days and `counters` counters.
 
     Of several records of a user for one day the largest (by the first counter, then the second, …) is taken, so that
     the order of the files does not matter.
@@ -273,7 +291,12 @@ def label_range(user: np.ndarray, label: np.ndarray, users: int) -> tuple[np.nda
 def find_conflicts(
     connection: duckdb.DuckDBPyConnection, users: UserRecords, found: TelemetryScan, layout: Layout
 ) -> list[Problem]:
-    """Problems that only show when all records of a user are compared: two records for one day, or two labels."""
+    """Mistakes that only show when all records of a user are compared: a Problem each for two records on one day
+    and for two labels.
+
+    users: records of whole users; found: the scan they come from, whose files the problems name. [] without mistakes.
+    Only the problem about records is droppable.
+    """
     problems = []
     repeated = np.argwhere(users.records > 1)
     if len(repeated):
@@ -297,7 +320,11 @@ def find_conflicts(
 def record_places(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, who: str, when: date
 ) -> list[tuple[Path, int]]:
-    """The file and row number of the first two records of user `who` on day `when`."""
+    """The file and row number of the first two records of user `who` on day `when`, in the order of the files.
+
+    The row number in CSV is that of the line in an editor, the header being 1; in Parquet the first record is 1. Fewer
+    than two are returned when there are no more.
+    """
     places: list[tuple[Path, int]] = []
     for source in found.sources:
         test = f"{text_sql(layout.user)} = {sql_literal(who)} AND {day_sql(source, layout.time)} = DATE '{when}'"

@@ -33,13 +33,20 @@ class RowScores(Protocol):
     """
 
     @property
-    def probabilities(self) -> NDArray: ...
+    def probabilities(self) -> NDArray:
+        """Probability of each class: float [n, K]."""
+
     @property
-    def rarity(self) -> NDArray: ...
+    def rarity(self) -> NDArray:
+        """Probability of the rare class for each row: float [n]."""
+
     @property
-    def unknown(self) -> NDArray: ...
+    def unknown(self) -> NDArray:
+        """How unlike the training rows each row is: float [n], larger for a more unusual row."""
+
     @property
-    def label(self) -> NDArray: ...
+    def label(self) -> NDArray:
+        """Decision for each row: int32 [n], class position, K for unknown."""
 
 
 class RequestError(Exception):
@@ -49,6 +56,7 @@ class RequestError(Exception):
     """
 
     def __init__(self, words: str, status: int = 400) -> None:
+        """words: what is wrong and what to send instead; status: the HTTP status to answer with."""
         super().__init__(words)
         self.words, self.status = words, status
 
@@ -66,9 +74,10 @@ class ScoreRequest:
 
 
 def read_request(text: str, kind: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
-    """Read the rows of a request body. kind: its content type, JSON or CSV.
+    """Read the rows of a request body. kind: its content type, the constant JSON or CSV.
 
-    features: the model's inputs in order; categories: those of them that may be sent as text.
+    features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
+    be sent as text.
 
     Raises RequestError, with row and feature where they are known, for a body that cannot be read.
     """
@@ -79,7 +88,11 @@ def read_request(text: str, kind: str, features: Sequence[str], categories: Coll
 def read_json_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
     """Read the rows of a JSON body in row or column format.
 
-    Raises RequestError for anything else.
+    features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
+    be sent as text.
+
+    Raises RequestError for any other body, no rows, a row of another length, or a cell that is not a
+    finite number or NaN.
     """
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
@@ -102,9 +115,10 @@ def read_json_rows(text: str, features: Sequence[str], categories: Collection[st
 
 
 def rows_in_body(body: Mapping[str, Any]) -> Any:
-    """The rows in TensorFlow Serving's JSON, in row or column format, without the name of the model's input.
+    """The rows in a parsed request in TensorFlow Serving's JSON: the value of "instances" or, without it, of "inputs".
 
-    A mapping of other names is left as it is, so that the caller can read or refuse it.
+    A {"features": […]} around rows or a row is removed. Anything else, say a mapping of other names, is returned as it
+    is, so that the caller can read or refuse it.
 
     Raises KeyError when the body has neither "instances" nor "inputs".
     """
@@ -123,7 +137,11 @@ def without_input_name(tensor: Any) -> Any:
 def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
     """Read the rows of a CSV body: a line per row, no header; an empty field or NaN is a missing value.
 
-    Raises RequestError for text that is not CSV, or whose first line is a header.
+    features: the names of the model's inputs, in the order of the fields; categories: those of them that may
+    be sent as text.
+
+    Raises RequestError for text that is not CSV, whose first line is a header, without rows, with a row of another
+    length, or with a cell that is not a finite number, NaN or a category's text.
     """
     try:
         rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
@@ -149,7 +167,10 @@ def read_number(cell: str) -> float | str:
 def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
     """Rows of cells as float32 [n, d]; the text of a category is replaced by its code.
 
-    Raises RequestError that names the row and the feature of the first cell that is not a finite number or NaN.
+    features: the d column names; categories: those of them that may hold text.
+
+    Raises RequestError for no rows, for a row of another length than d, and for a cell that is not a finite number or
+    NaN; it names the row, and the feature of the cell.
     """
     where = places(features, categories)
     if not rows:
@@ -187,9 +208,11 @@ def cell_error(cell: Any) -> str:
 
 
 def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
-    """The body of the answer, in the format that the request was in. kind: JSON or CSV.
+    """The body of the answer to a request, as text. kind: JSON or CSV; in JSON it is in row or column
+    format as in `asked`.
 
-    CSV has a line per row: label, rarity, unknown, then a probability per class; no header.
+    CSV has a line per row: label, rarity, unknown, then a probability per class; no header. JSON has probabilities,
+    rarity, unknown and label.
     """
     columns: dict[str, list[Any]] = {
         "probabilities": shortest_decimals(scores.probabilities),
@@ -212,7 +235,9 @@ def shortest_decimals(values: np.ndarray) -> list[Any]:
 
 
 def media_type(header: str) -> str:
-    """The media type of a Content-Type header, in lower case and without parameters."""
+    """The media type of one Content-Type or Accept value, in lower case and without parameters
+    such as `; charset=utf-8`.
+    """
     return header.split(";")[0].strip().lower()
 
 

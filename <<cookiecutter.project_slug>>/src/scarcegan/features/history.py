@@ -15,9 +15,9 @@ CHUNK_USERS = 500  # small enough for the processor's cache
 class History:
     """The days that a feature row is made of.
 
-    - days: how many days
-    - windows: shorter windows of days at their end, each with features of its own
-    - weeks: one day of observation per entry, so many weeks before the last day
+    - days: how many days, up to and with the day of observation
+    - windows: lengths of shorter windows, in days, that end on the same day; each has features of its own
+    - weeks: a number per day of observation: how many weeks it is before the last day of the data
     """
 
     days: int
@@ -28,9 +28,11 @@ class History:
 def feature_rows(
     users: telemetry.UserRecords, window: telemetry.DayRange, history: History, names: tuple[str, ...]
 ) -> FeatureTable:
-    """A row of features per user and day of observation; none where the user has no record in the days before it.
+    """A feature table with a row per user and day of observation, and no row for a user without a record
+    in the row's days.
 
-    users: counters of the days in `window`; names: the feature names, in the order of user_features.
+    users: records of users over the days in `window`; names: names of the features, in the order of `user_features`.
+    Rows are in the order of history.weeks, then of the users. Without any row the table is empty.
     """
     tables = []
     for weeks in history.weeks:

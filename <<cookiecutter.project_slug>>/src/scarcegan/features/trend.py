@@ -45,8 +45,8 @@ class Terms:
 
     - columns: float [t, q], their values
     - variance: float [q], prior variances of their weights before the first fit
-    - products: float [t, q (q + 1) / 2], the product of each pair of columns, once
-    - pair: int [q, q], the column of `products` that holds a pair
+    - products: float [t, q (q + 1) / 2], the product of each pair of columns, each pair once
+    - pair: int [q, q], for columns i and j of `columns` the column of `products` that holds their product
     """
 
     columns: np.ndarray
@@ -57,9 +57,10 @@ class Terms:
 
 @lru_cache(maxsize=8)
 def terms(days: int) -> Terms:
-    """The regressors for series of that many days.
+    """The regressors for series of `days` days.
 
-    They are 1, time, a hinge per changepoint, then a cosine and a sine for each period the days can hold.
+    They are 1, time, a hinge (0 before a changepoint, then rising) per changepoint, then a cosine and a sine for each
+    period of which the days hold at least FEWEST_CYCLES cycles.
     """
     time = np.arange(days) / max(days - 1, 1)
     knots = 0.8 * np.arange(1, CHANGEPOINTS + 1) / CHANGEPOINTS
@@ -75,9 +76,10 @@ def terms(days: int) -> Terms:
 
 
 def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
-    """Fit the daily series of u users with c counters, float [u, c, t]; the result has s = u * c series.
+    """Fit trend and seasonality to the daily series of u users with c counters, float [u, c, t], at least 0.
 
-    present: bool [u, t], the days with a record; values of other days are ignored. A series of zeros gives zeros.
+    present: bool [u, t], the days with a record; values of other days are ignored. The result has s = u * c series, the
+    counters of the first user first. A series of zeros gives zeros.
     """
     _, counters, days = series.shape
     known = np.where(present[:, None], series, 0.0)
@@ -96,9 +98,11 @@ def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
 
 
 def select_terms(rest: np.ndarray) -> np.ndarray:
-    """Columns of `terms` that each series uses: those of the trend, then those of its strongest periods. int [s, p].
+    """The columns of `terms` that each series uses, int [s, p]: those of the trend, then those
+    of its strongest periods.
 
-    rest: float [s, t], the series less their lines.
+    rest: float [s, t], each series less its least-squares line. At most PERIODS periods are taken, with a cosine
+    and a sine each.
     """
     power = np.abs(np.fft.rfft(rest))[:, FEWEST_CYCLES : last_cycle(rest.shape[1]) + 1]
     strongest = np.argsort(-power, axis=1, kind="stable")[:, :PERIODS]
@@ -108,7 +112,7 @@ def select_terms(rest: np.ndarray) -> np.ndarray:
 
 
 def last_cycle(days: int) -> int:
-    """The largest number of cycles in so many days for which the sine is not zero throughout."""
+    """The largest number of cycles in a series of `days` days for which a sine is not zero on every day."""
     return (days - 1) // 2
 
 
@@ -128,10 +132,12 @@ def subtract_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def normal_equations(
     scaled: np.ndarray, present: np.ndarray, chosen: np.ndarray, counters: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """X'X [s, p, p] and X'y [s, p] of each series y over its present days.
+    """X'X float [s, p, p] and X'y float [s, p] of the least-squares fit of each series y, over its days with a record.
 
-    - scaled: float [s, t], the series, 0 on absent days. present: bool [u, t], days with a record; s = u * counters.
-    - chosen: int [s, p], the columns X of `terms` that each series uses.
+    - scaled: float [s, t], the series, 0 on absent days
+    - present: bool [u, t], the users' days with a record; s = u * counters
+    - chosen: int [s, p], the columns X of `terms` that each series uses
+    - counters: number of counters per user
 
     The counters of a user have the same present days, so X'X is summed once per user.
     """
@@ -143,9 +149,11 @@ def normal_equations(
 
 
 def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The most likely weights [s, p], given the noise's variance [s] and the weights' prior variances [s, p].
+    """The most likely weights of the terms, float [s, p], by ridge regression.
 
-    gram, moment: X'X and X'y of each series, from normal_equations.
+    - gram, moment: X'X [s, p, p] and X'y [s, p] of each series, from normal_equations
+    - noise: variance of the noise [s]
+    - variance: prior variances of the weights [s, p]
     """
     system = gram.copy()
     diagonal = np.arange(gram.shape[1])
@@ -154,7 +162,7 @@ def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.
 
 
 def residual_squares(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of squared residuals of a fit [s]: |y - Xw|² = y'y - 2 w'X'y + w'X'Xw.
+    """The sum of squared residuals of each series' fit, float [s]: |y - Xw|² = y'y - 2 w'X'y + w'X'Xw.
 
     scaled: the series y [s, t]; gram, moment: X'X and X'y from normal_equations; weights: w [s, p].
     """
@@ -163,7 +171,13 @@ def residual_squares(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, w
 
 
 def as_trends(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: np.ndarray) -> Trends:
-    """Trends from the fitted weights [s, p] of the chosen columns [s, p]. seen, scaled: float [s, t]."""
+    """Trends of s series from the fitted weights of their terms.
+
+    - weights: float [s, p], trend first, then cosines and sines
+    - chosen: int [s, p], the columns of `terms` that the weights belong to
+    - seen: float [s, t], 1 on days with a record, 0 on absent days
+    - scaled: float [s, t], the series, 0 on absent days
+    """
     trend = CHANGES.stop
     basis = terms(scaled.shape[1]).columns
     line = weights[:, :trend] @ basis[:, :trend].T

@@ -15,11 +15,11 @@ def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, 
 
     - counts: [u, t, c], counters per day, at least 0
     - present: bool [u, t], days with a record
-    - weekend: bool [t]
-    - windows: lengths in days of the windows that end on the last day
+    - weekend: bool [t], days that are a Saturday or Sunday
+    - windows: lengths, in days, of the windows that end on the last day
 
-    A day without a record is unknown, not zero: means, trends and seasons leave it out. A window without any record
-    gives NaN.
+    A day without a record is unknown, not zero: means, trends and seasons leave it out. A mean over days of which none
+    has a record is NaN, and so are the figures computed from it.
     """
     daily = np.where(present[:, None, :], np.moveaxis(np.asarray(counts, float), 2, 1), 0.0)
     blocks = [
@@ -34,7 +34,10 @@ def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, 
 
 
 def feature_names(counters: Sequence[str], windows: Sequence[int]) -> tuple[str, ...]:
-    """The names of the columns of `user_features`, in order."""
+    """The names of the columns of `user_features`, in order, such as `minutes_mean_7d`.
+
+    counters: names of the counters; windows: lengths of the windows, in days.
+    """
     means = ["mean", *(f"mean_{days}d" for days in windows)]
     ratios = [f"ratio_{days}d" for days in windows]
     shapes = ["trend_offset", "trend_slope", "trend_change_early", "trend_change_late", "season_strength"]
@@ -46,7 +49,9 @@ def feature_names(counters: Sequence[str], windows: Sequence[int]) -> tuple[str,
 def window_means(daily: np.ndarray, present: np.ndarray, windows: Sequence[int]) -> np.ndarray:
     """Mean per recorded day over all days and over each window, then each window's mean over that of all days.
 
-    Shape [u, c, 1 + 2 w]; daily is [u, c, t]. A counter that is zero throughout has ratio 1.
+    Shape [u, c, 1 + 2 w] for w windows, given as lengths in days that end on the last day. daily: [u, c, t], zero on
+    days without a record; present: bool [u, t], days with a record. A window without a record has NaN; a counter that
+    is zero throughout has ratio 1.
     """
     whole = mean_per_day(daily, present)
     recent = [mean_per_day(daily[:, :, -days:], present[:, -days:]) for days in windows]
@@ -57,13 +62,20 @@ def window_means(daily: np.ndarray, present: np.ndarray, windows: Sequence[int])
 
 
 def mean_per_day(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Mean over recorded days [u, c]; NaN where there is none. daily [u, c, t] is zero on days without a record."""
+    """Mean of each counter over the user's recorded days, float [u, c]; NaN for a user without a recorded day.
+
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record.
+    """
     days = present.sum(axis=1)[:, None]
     return np.where(days > 0, daily.sum(axis=2) / np.maximum(days, 1), np.nan)
 
 
 def trend_features(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Offset, slope, change of slope in the first and second half of the changepoints, seasonal strength: [u, c, 5]."""
+    """Figures of each series' trend and season, float [u, c, 5].
+
+    They are offset, slope, change of slope in the first and in the second half of the changepoints, and seasonal
+    strength. daily: [u, c, t]; present: bool [u, t], days with a record.
+    """
     found = trend.fit_trends(daily, present)
     half = found.changes.shape[1] // 2
     early, late = found.changes[:, :half].sum(axis=1), found.changes[:, half:].sum(axis=1)
@@ -72,7 +84,11 @@ def trend_features(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) -> np.ndarray:
-    """Mean of weekend days less mean of other days, over the mean of all days: [u, c]; 0 for a counter of zeros."""
+    """Mean of weekend days less mean of other days, over the mean of all days: float [u, c]; 0 for a counter of zeros.
+
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record; weekend: bool [t]. NaN
+    when either kind of day has no record and the counter is not zero throughout.
+    """
     apart = mean_per_day(daily[:, :, weekend], present[:, weekend]) - mean_per_day(
         daily[:, :, ~weekend], present[:, ~weekend]
     )
@@ -81,9 +97,10 @@ def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) 
 
 
 def inactivity(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Days since the last day with activity, and the longest stretch of days without: [u, c, 2].
+    """Days since the last day with activity, and the length of the longest stretch of days without: float [u, c, 2].
 
-    Both count from the user's first record on.
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. Both count from the
+    user's first record on, and count a day without a record as a day without activity.
     """
     day = np.arange(daily.shape[2])
     before_first = np.where(present.any(axis=1), present.argmax(axis=1), len(day))[:, None, None] - 1
@@ -93,7 +110,11 @@ def inactivity(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def variability(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Standard deviation over mean, share of recorded days without activity, largest day over mean: [u, c, 3]."""
+    """Standard deviation over mean, share of recorded days without activity, largest day over mean: float [u, c, 3].
+
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. For a counter of zeros
+    the first and the last are 0.
+    """
     whole = mean_per_day(daily, present)
     squares = mean_per_day(daily**2, present)
     spread = np.sqrt(np.maximum(squares - whole**2, 0))
@@ -106,7 +127,10 @@ def variability(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def per_first_counter(daily: np.ndarray) -> np.ndarray:
-    """Each further counter's total over the first one's (say, minutes per session): [u, c - 1]; 0 for a first of 0."""
+    """Each further counter's total over the first one's (say, minutes per session): float [u, c - 1].
+
+    daily: [u, c, t], zero on days without a record. 0 where the first counter's total is 0.
+    """
     total = daily.sum(axis=2)
     first = total[:, :1]
     return np.where(first > 0, total[:, 1:] / np.maximum(first, 1e-12), 0.0)

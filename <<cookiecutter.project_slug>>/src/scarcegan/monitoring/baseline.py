@@ -20,11 +20,12 @@ class Baseline:
     """A baseline as read from its two files. Its columns are the numeric ones: features, then scores if any.
 
     - names: of the columns
-    - edges: per column float64, the edges of its buckets; empty when the column was empty
-    - counts: per column int64 [len(edges) + 1], rows below, between and above the edges
+    - edges: per column float64, the edges of its buckets; empty when the column had no values
+    - counts: per column int64 [len(edges) + 1], how many values lie below the first edge, in each
+      bucket, above the last
     - labels: predicted class -> rows; {} for a baseline without predictions
-    - columns: numerical_statistics of each column
-    - types: inferred_type of each column
+    - columns: numerical_statistics of each column in statistics.json
+    - types: inferred_type of each column in statistics.json: "Integral", "Fractional" or "Unknown"
     - rows: number of rows in the baseline
     - constraints: the content of constraints.json
     - categories: category column -> its texts -> code
@@ -51,23 +52,29 @@ class Baseline:
         return self.names[-len(SCORES) :] == SCORES
 
     def column(self, name: str) -> Mapping[str, Any]:
-        """The numerical_statistics of a column."""
+        """The numerical_statistics of the column `name` in statistics.json.
+
+        Raises ValueError when the baseline has no such column.
+        """
         return self.columns[self.names.index(name)]
 
     def text_counts(self, name: str, counts: Sequence[np.ndarray]) -> dict[str, int]:
-        """Text -> rows of a category column. counts: bucket counts of all columns, of the baseline or of later rows."""
+        """Text -> number of rows, for the category column `name`; rows of all other texts are under "(all others)".
+
+        counts: bucket counts of all columns, of the baseline or of later rows.
+        """
         i = self.names.index(name)
         return category_counts(counts[i], self.edges[i], self.categories[name])
 
     def constraint(self, name: str) -> Mapping[str, Any]:
-        """The constraints on a column; {} when constraints.json has none."""
+        """The entry of the column `name` in constraints.json; {} when there is none."""
         return next((entry for entry in self.constraints["features"] if entry["name"] == name), {})
 
 
 def read_baseline(folder: Path) -> Baseline:
-    """Read the baseline in a folder.
+    """Read statistics.json and constraints.json in a folder.
 
-    Raises UserError when statistics.json or constraints.json is missing, damaged, or has another structure.
+    Raises UserError when one of them is missing, damaged, or has another structure.
     """
     found, rules = (read_json(folder / name, NEXT_MOVE) for name in ("statistics.json", "constraints.json"))
     try:
@@ -94,7 +101,7 @@ def read_baseline(folder: Path) -> Baseline:
 
 
 def read_label_counts(features: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Predicted class -> rows, from the columns of statistics.json; {} for a baseline without predictions."""
+    """Predicted class -> rows; {} for a baseline without predictions. features: the entries of statistics.json."""
     found = next((f for f in features if f["name"] == LABEL and f["inferred_type"] == "String"), None)
     if found is None:
         return {}
@@ -102,12 +109,18 @@ def read_label_counts(features: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def read_edges(feature: Mapping[str, Any]) -> np.ndarray:
-    """The bucket edges of a column of statistics.json, float64; empty when it has no buckets."""
+    """The bucket edges of a column, float64, ascending; empty when it has no buckets. feature:
+    its entry in statistics.json.
+    """
     found = feature["numerical_statistics"]["distribution"]["kll"]["buckets"]
     return np.array([*(b["lower_bound"] for b in found), *(b["upper_bound"] for b in found[-1:])], np.float64)
 
 
 def read_counts(feature: Mapping[str, Any], edges: int) -> np.ndarray:
-    """Rows below, between and above the bucket edges of a column of statistics.json, int64 [edges + 1]."""
+    """How many values of a column lie below, in each and above its buckets, int64 [edges + 1]; below and
+    above are always 0.
+
+    feature: the column's entry in statistics.json; edges: number of its bucket edges.
+    """
     found = [b["count"] for b in feature["numerical_statistics"]["distribution"]["kll"]["buckets"]]
     return np.array([0, *found, 0] if edges else [0], np.int64)

@@ -30,14 +30,14 @@ def read_captured(
     batch_rows: int = 10_000,
     categories: Collection[str] = (),
 ) -> Iterator[Rows]:
-    """Yield the rows of all files below a folder, in batches of about `batch_rows`.
+    """Yield the rows of all data capture and scored-user files below a folder, in batches of about `batch_rows` rows.
 
     - features: names of the baseline's features, in order
     - classes: class names by label position
-    - tally: counts what was read and what was left out, as the rows are read
+    - tally: changed while reading: it counts what was read and what was left out
     - categories: those of the features that are categories
 
-    Raises UserError when there is no file, no row, a damaged Parquet file, or no column in common with the baseline.
+    Raises UserError when there is no file, no row, a damaged Parquet file, or one without any of the features.
     """
     files, where = captured_files(folder), places(features, categories)
     for path in files:
@@ -68,7 +68,10 @@ def captured_files(folder: Path) -> list[Path]:
 
 
 def no_rows_text(folder: Path, features: Sequence[str], tally: Tally) -> str:
-    """Why no row was read from the files that the tally counts, and what to do."""
+    """Sentences that say why no row was read from the files that the tally counts, and what to do.
+
+    folder: where the files lie; features: names of the baseline's features.
+    """
     if tally.widths:
         width, rows = tally.widths.most_common(1)[0]
         return (
@@ -90,9 +93,13 @@ def read_scored_table(
     batch_rows: int,
     categories: Sequence[int] = (),
 ) -> Iterator[Rows]:
-    """Yield the rows of a table of scored users, in batches. categories: positions of categories in the features.
+    """Yield the rows of a Parquet table of scored users, in batches of at most `batch_rows` rows.
 
-    Columns that the baseline does not know are counted in the tally; features that the table lacks are NaN.
+    - path: the file
+    - features: names of the baseline's features, in order; those that the table lacks are NaN
+    - classes: class names
+    - tally: changed: columns that the baseline does not know are counted in it
+    - categories: positions of the categories among the features
 
     Raises UserError for a damaged file, or one without any of the features.
     """
@@ -118,7 +125,11 @@ def read_scored_table(
 
 
 def from_scored_batch(batch: pa.RecordBatch, features: Sequence[str], categories: Sequence[int] = ()) -> Rows:
-    """Rows from one batch of a table of scored users. categories: positions of features that may be text or codes."""
+    """Rows from one batch of a table of scored users. What the batch lacks is NaN, NaT or "", as `Rows` says.
+
+    features: names of the baseline's features, in order; categories: positions of those whose cells may
+    be text or codes.
+    """
     n = batch.num_rows
     columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
     values, text = np.full((n, len(features)), np.nan, np.float32), np.zeros((n, len(features)), bool)

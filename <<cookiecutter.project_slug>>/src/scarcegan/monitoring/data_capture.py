@@ -35,10 +35,13 @@ def read_jsonl(
     batch_rows: int,
     categories: Sequence[int] = (),
 ) -> Iterator[Rows]:
-    """Yield the rows of a data capture file, in batches. categories: positions of the categories among the features.
+    """Yield the rows of a data capture file, in batches of at least `batch_rows` rows, except the last.
 
-    Lines that cannot be read are counted in the tally and left out; so is an unfinished last line, which an endpoint
-    that is writing, or was killed, leaves.
+    - features: names of the baseline's features, in order
+    - classes: class names by label position
+    - tally: changed: lines that cannot be read are counted in it and left out; so is an unfinished last line, which an
+      endpoint that is writing, or was killed, leaves
+    - categories: positions of the categories among the features
     """
     batch: list[tuple] = []
     with path.open("rb") as lines:
@@ -60,7 +63,7 @@ def read_jsonl(
 
 
 def to_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
-    """Rows from the tuples that read_record returns."""
+    """Rows from the tuples that read_record returns, at least one. features: names of the baseline's features."""
     ids, moments, cells, rarity, unknown, label = zip(*batch, strict=True)
     values, text = read_cells(cells, len(features))
     scores = [read_cells([[cell] for cell in column], 1)[0][:, 0] for column in (rarity, unknown)]
@@ -78,9 +81,15 @@ def read_record(
 ) -> list[tuple]:
     """The rows of one captured request, each as (id, day, cells, rarity, unknown, predicted class).
 
-    The id is the caller's inferenceId, or else the eventId; in a request of several rows, row i is called `<id>/<i>`.
-    Rows that do not fit the features are counted in the tally and left out. Without a readable answer, rarity and
-    unknown are None and the class is "".
+    - record: one parsed line of a data capture file
+    - features: names of the baseline's features, in order, which is that of the cells
+    - classes: class names by label position
+    - tally: changed: rows that do not fit the features are counted in it and left out
+    - categories: positions of the categories among the features
+
+    The id is the caller's inferenceId, or else the eventId; in a request of several rows, row i (from 0) is called
+    `<id>/<i>`. Without a readable answer, or with one of another number of rows, rarity and unknown are None and
+    the class is "".
 
     Raises ValueError, LookupError, TypeError or AttributeError for a record that is not in the expected format.
     """
@@ -103,7 +112,9 @@ def read_record(
 def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
     """The format ("JSON" or "CSV") and the content of one side of a record: JSON as Python values, CSV as text.
 
-    Raises ValueError for broken base64 or JSON.
+    side: the record's endpointInput or endpointOutput.
+
+    Raises ValueError for broken base64 or JSON, KeyError when `data` is missing.
     """
     kind, data = side.get("encoding", "JSON"), side["data"]
     if kind == "BASE64":
@@ -116,7 +127,10 @@ def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
-    """The rows of a request: each a list of cells in the features' order, or a mapping of feature name -> cell."""
+    """The rows of a request: each a list of cells in the features' order, or a mapping of feature name -> cell.
+
+    kind, data: format and content, from `payload`; features: names of the baseline's features, in order.
+    """
     if kind == "CSV":
         return csv_input_rows(data, features)
     rows = rows_in_body(data if isinstance(data, Mapping) else {"instances": data})
@@ -124,7 +138,10 @@ def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
 
 
 def csv_input_rows(data: str, features: Sequence[str]) -> list[Any]:
-    """The rows of CSV text as lists of cells; as mappings of name -> cell when the first line has names of features."""
+    """The rows of CSV text as lists of cells; as mappings of name -> cell when the first line is a header.
+
+    It is a header when one of its cells is the name of a feature; features: their names.
+    """
     lines = [line for line in csv.reader(data.splitlines()) if line]
     if lines and set(lines[0]) & set(features):
         return [dict(zip(lines[0], line, strict=False)) for line in lines[1:]]
@@ -134,7 +151,10 @@ def csv_input_rows(data: str, features: Sequence[str]) -> list[Any]:
 def in_feature_order(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | None:
     """One row's cells in the features' order, None for a feature it lacks.
 
-    Returns None, and counts the row in the tally, when it is a list of another length.
+    row: a list of cells, or a mapping of feature name -> cell. tally: changed: the features seen, and columns that are
+    no features, are counted in it.
+
+    Returns None when the row is a list of another length than the features; the tally counts it by its length.
     """
     if isinstance(row, Mapping):
         if not tally.seen.issuperset(row):
@@ -150,7 +170,11 @@ def in_feature_order(row: Any, features: Sequence[str], tally: Tally) -> list[An
 
 
 def with_category_codes(cells: list[Any] | None, categories: Sequence[int], kind: str) -> list[Any] | None:
-    """One row's cells, with the texts of categories replaced by their codes, as the endpoint does (data/wire.py)."""
+    """One row's cells, with the texts of categories replaced by their codes, as the endpoint does.
+
+    categories: positions of the category cells; kind: "CSV" or "JSON", the format they came in: in CSV the text of a
+    number is read as a number. None is returned for None.
+    """
     if cells is None or not categories:
         return cells
     found = list(cells)
@@ -161,9 +185,12 @@ def with_category_codes(cells: list[Any] | None, categories: Sequence[int], kind
 
 
 def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any, Any, str]]:
-    """(rarity, unknown, predicted class) for each row of an answer; [] when it has another structure.
+    """(rarity, unknown, predicted class) for each row of an answer; [] for JSON that is not a mapping.
 
-    CSV has a line per row: label, rarity, unknown, then a probability per class.
+    kind, data: format and content, from `payload`; classes: class names by label position. CSV has a line per row:
+    label, rarity, unknown, then a probability per class; lines of another length are left out.
+
+    Raises KeyError, TypeError, AttributeError or ValueError for an answer of another structure.
     """
     if kind == "CSV":
         lines = [line for line in csv.reader(data.splitlines()) if len(line) == 3 + len(classes)]
@@ -201,7 +228,6 @@ def class_name(label: Any, classes: Sequence[str]) -> str:
 class Capture:
     """Writes requests and answers as SageMaker's data capture: JSON lines in <folder>/yyyy/mm/dd/hh/<name>.jsonl.
 
-    percentage: how many of a hundred requests are recorded, drawn at random from `rng`; clock: returns the time in UTC.
     A record is appended by a single write to a file that no other process writes, so a kill leaves at most one
     unfinished line, the last of its file.
     https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
@@ -214,12 +240,19 @@ class Capture:
         rng: random.Random | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """percentage: how many of a hundred requests are recorded, drawn at random from `rng` (None: an unseeded one).
+
+        folder: where files are written, made with the first record; clock: returns the time in UTC.
+        """
         self.folder, self.percentage = folder, percentage
         self._rng, self._clock, self._lock = rng or random.Random(), clock, threading.Lock()
         self._hour, self._file = "", -1
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
-        """Append a request and its answer, each as (content type, body).
+        """Append a request and its answer, each as (content type, body), as one line; or do nothing when
+        it is not drawn.
+
+        inference_id: the caller's id of the request, "" for none.
 
         Raises OSError when the disk is full or cannot be written.
         """
@@ -238,7 +271,10 @@ class Capture:
         self._append(now, json.dumps(record).encode() + b"\n")
 
     def _append(self, now: datetime, line: bytes) -> None:
-        """Write one line to the file of this hour. Raises OSError when less than the line could be written."""
+        """Write one line to the file of the hour of `now`.
+
+        Raises OSError when less than the line could be written; the next line then goes to a new file.
+        """
         with self._lock:
             try:
                 written = os.write(self._file_of(now), line)
@@ -249,7 +285,7 @@ class Capture:
                 raise
 
     def _file_of(self, now: datetime) -> int:
-        """The descriptor of the file for this time; the first record of an hour opens a new one."""
+        """The open descriptor of the file for the hour of `now`; the first record of an hour opens a new file."""
         hour = now.strftime("%Y/%m/%d/%H")
         if hour != self._hour:
             self._close()
@@ -270,7 +306,8 @@ class Capture:
 def captured_side(mode: str, content_type: str, body: str) -> dict[str, str]:
     """One side of a record, as data capture holds it: observedContentType, mode, data (the body) and encoding.
 
-    mode: "INPUT" for the request, "OUTPUT" for the answer.
+    mode: "INPUT" for the request, "OUTPUT" for the answer; encoding is "CSV" for the content
+    type text/csv, otherwise "JSON".
     """
     encoding = "CSV" if media_type(content_type) == CSV else "JSON"
     return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}

@@ -30,8 +30,8 @@ class CurrentRows:
 
     - numbers: the summary of the baseline's columns, in its order
     - labels: predicted class -> rows
-    - absent: columns of the baseline that no row had
-    - extra: columns that the baseline does not have -> rows
+    - absent: names of columns of the baseline that no row had
+    - extra: name of each column that the baseline does not have -> rows that had it
     """
 
     numbers: ColumnSummary
@@ -42,7 +42,12 @@ class CurrentRows:
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken constraint, with the fields of constraint_violations.json."""
+    """A broken constraint, with the fields of constraint_violations.json.
+
+    - feature_name: the column, or the name of a quality metric
+    - constraint_check_type: which check found it, such as "baseline_drift_check"
+    - description: what was found and what is allowed, in words
+    """
 
     feature_name: str
     constraint_check_type: str
@@ -53,7 +58,7 @@ class Violation:
 class DriftDistance:
     """How far one column has moved from the baseline.
 
-    - raw: the largest gap between the two distribution functions, 0 … 1
+    - raw: the largest gap between the two distribution functions, or of a category between two shares, 0 … 1
     - robust: `raw` less what chance explains, at least 0
     - psi: population stability index less its expected value without drift, at least 0
     """
@@ -64,9 +69,10 @@ class DriftDistance:
 
 
 def distance(baseline: np.ndarray, current: np.ndarray) -> DriftDistance:
-    """The distance between two columns' counts over the same buckets, int [buckets] each; 0 when one has no rows.
+    """The distance between two columns' counts over the same buckets, int [buckets] each; all 0 when one has no rows.
 
-    The expected population stability index without drift is (buckets - 1) (1/n + 1/m) for n and m rows.
+    The expected population stability index without drift, which is subtracted, is (buckets - 1) (1/n + 1/m) for
+    n and m rows.
     """
     m, n = int(baseline.sum()), int(current.sum())
     if not m or not n:
@@ -78,12 +84,16 @@ def distance(baseline: np.ndarray, current: np.ndarray) -> DriftDistance:
 
 
 def chance_distance(n: int, m: int) -> float:
-    """The distance that two samples of one population, of n and m rows, almost never exceed."""
+    """The distance that two samples of one population, of n and m rows, exceed about three times in a thousand."""
     return CHANCE_FACTOR * float(np.sqrt((n + m) / (n * m)))
 
 
 def distances(baseline: Baseline, numbers: ColumnSummary) -> dict[str, DriftDistance]:
-    """Column -> its distance. A column that was empty in the baseline has moved by the share of rows with a value."""
+    """Column name -> its distance from the baseline, for each column of the baseline.
+
+    numbers: the summary of the later rows, over the baseline's columns. A column that was empty in the baseline has
+    moved by the share of later rows with a value.
+    """
     found = {}
     for i, name in enumerate(baseline.names):
         if len(baseline.edges[i]) and name in baseline.categories:
@@ -99,12 +109,15 @@ def distances(baseline: Baseline, numbers: ColumnSummary) -> dict[str, DriftDist
 
 
 def text_counts(baseline: Baseline, numbers: ColumnSummary, name: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Text -> rows of a category, in the baseline and in the later rows."""
+    """Text -> rows of the category column `name`, in the baseline and in the later rows (`numbers`), each with REST."""
     return baseline.text_counts(name, baseline.counts), baseline.text_counts(name, numbers.counts)
 
 
 def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> DriftDistance:
-    """The distance between two counts of names: the largest gap between two shares (L infinity), less chance."""
+    """The distance between two counts of names (name -> rows): the largest gap between two shares; 0 when one is empty.
+
+    `robust` is that gap less what chance explains.
+    """
     names = sorted({*baseline, *current})
     b, c = (np.array([counts.get(name, 0) for name in names]) for counts in (baseline, current))
     m, n = int(b.sum()), int(c.sum())
@@ -117,8 +130,8 @@ def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> D
 def allowed_share(count: int, of: int, rows: int, threshold: float) -> tuple[float, float]:
     """The smallest and largest share a class may have among `rows` rows, when `count` of `of` baseline rows had it.
 
-    It may halve or double, but move by no more than `threshold`. Added to that is what chance exceeds once in ten
-    thousand times (ALPHA), with the baseline's count SPARE_ROWS larger or smaller, because it is a sample too.
+    It may halve or double, but move by no more than `threshold`. Added to that is what chance exceeds with probability
+    ALPHA, one in ten thousand, with the baseline's count SPARE_ROWS larger or smaller, because it is a sample too.
     """
     most, least = min(1.0, (count + SPARE_ROWS) / of), max(0.0, (count - SPARE_ROWS) / of)
     upper, lower = most + min(most, threshold), least - min(least / 2, threshold)
@@ -139,9 +152,13 @@ def violations(
     rare: str,
     found: Mapping[str, DriftDistance] | None = None,
 ) -> list[Violation]:
-    """Every broken constraint, in this order: missing columns, extra columns, types, missing values, predicted classes
-    that the model does not give, shares of predicted classes, and columns that drifted, the largest distance first.
+    """Every broken constraint, one violation each; [] when there is none.
 
+    They are in this order: missing columns, extra columns, types, missing values, predicted classes that the model does
+    not give, shares of predicted classes, and columns that drifted, the largest distance first. Checks that
+    monitoring_config in constraints.json switches off are left out.
+
+    - current: the later rows
     - threshold: largest robust distance allowed, unless constraints.json has another one for a column
     - rare: name of the rare class
     - found: column -> distance, when the distances are known already; None: they are computed
@@ -166,7 +183,7 @@ def violations(
 
 
 def missing_columns(baseline: Baseline, current: CurrentRows) -> list[Violation]:
-    """A violation for each column of the baseline that no row has; scores may be absent."""
+    """A violation for each column of the baseline that no later row has, in column order; scores may be absent."""
     return [
         Violation(name, MISSING_COLUMN, "the baseline has this column, the captured rows do not")
         for name in baseline.names
@@ -175,7 +192,7 @@ def missing_columns(baseline: Baseline, current: CurrentRows) -> list[Violation]
 
 
 def extra_columns(current: CurrentRows) -> list[Violation]:
-    """A violation for each column that the baseline does not have."""
+    """A violation for each column that later rows have and the baseline does not, in name order."""
     return [
         Violation(name, EXTRA_COLUMN, f"{rows:,} captured rows have this column, the baseline does not")
         for name, rows in sorted(current.extra.items())
@@ -183,7 +200,12 @@ def extra_columns(current: CurrentRows) -> list[Violation]:
 
 
 def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
-    """Violations of a column with text, infinite values, fractions or negative numbers that its constraint excludes."""
+    """Violations of the column `name` by text, infinite values, fractions or negative numbers
+    that its constraint excludes.
+
+    numbers: the summary of the later rows. One violation for each kind whose share of the values is larger than
+    datatype_check_threshold; [] without a constraint or without values.
+    """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     present = int(numbers.rows - numbers.missing[i])
     if not rule or not present:
@@ -204,7 +226,11 @@ def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[V
 
 
 def missing_values(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
-    """A violation when more rows have no value in a column than its constraint and chance allow."""
+    """A list with one violation when more later rows have no value in the column `name` than its constraint allows.
+
+    What chance alone explains is allowed on top. [] otherwise, or when no completeness is required. numbers: the
+    summary of the later rows.
+    """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     if "completeness" not in rule or not numbers.rows:
         return []
@@ -221,7 +247,11 @@ def missing_values(baseline: Baseline, numbers: ColumnSummary, name: str) -> lis
 def drifted_column(
     baseline: Baseline, numbers: ColumnSummary, name: str, found: DriftDistance, threshold: float
 ) -> list[Violation]:
-    """A violation when a column's robust distance is larger than allowed. found: its distance."""
+    """A list with one violation when the robust distance of the column `name` is larger than allowed; otherwise [].
+
+    numbers: the summary of the later rows; found: the column's distance; threshold: the distance allowed, unless
+    constraints.json has one for this column.
+    """
     allowed = distance_limit(baseline, name, threshold)
     if found.robust <= allowed:
         return []
@@ -234,7 +264,11 @@ def drifted_column(
 
 
 def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, rare: str) -> list[Violation]:
-    """Violations of the predicted classes: their shares as a whole, then the rare class and unknown each alone."""
+    """Violations of the predicted classes: their shares as a whole, then the rare class and unknown each alone.
+
+    threshold: how far a share may move; rare: name of the rare class. [] when there are none, or when either side
+    has no predicted classes.
+    """
     n = sum(current.labels.values())
     if not n or not baseline.labels:
         return []
@@ -255,20 +289,25 @@ def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, 
 
 
 def allowed_class_share(baseline: Baseline, name: str, rows: int, threshold: float) -> tuple[float, float]:
-    """(smallest, largest) share that the predicted class `name` may have among `rows` later rows; see allowed_share.
+    """(smallest, largest) share that the predicted class `name` may have among `rows` later rows.
 
-    threshold: how far the share may move.
+    The baseline's share may halve or double, but move by no more than `threshold`; what chance explains
+    is allowed on top.
     """
     return allowed_share(baseline.labels.get(name, 0), sum(baseline.labels.values()), rows, threshold)
 
 
 def share_of(labels: Mapping[str, int], name: str) -> float:
-    """The share of a name in counts of names; 0 when they are empty."""
+    """The share of `name` in counts (name -> rows), 0 … 1; 0 when they are empty."""
     return labels.get(name, 0) / max(sum(labels.values()), 1)
 
 
 def unknown_classes(baseline: Baseline, current: CurrentRows) -> list[Violation]:
-    """A violation when too many rows have a predicted class that the baseline's model does not give."""
+    """A list with one violation when too many later rows have a predicted class that the baseline's
+    model does not give.
+
+    Too many is a share above domain_content_threshold. [] otherwise, and when constraints.json lists no classes.
+    """
     domain = baseline.constraint(LABEL).get("string_constraints", {}).get("domains")
     n = sum(current.labels.values())
     if domain is None or not n:
@@ -283,13 +322,16 @@ def unknown_classes(baseline: Baseline, current: CurrentRows) -> list[Violation]
 
 
 def constraint_setting(baseline: Baseline, name: str, key: str, default: float) -> float:
-    """A value of monitoring_config in constraints.json; a column's own monitoringConfigOverrides come first."""
+    """The value of `key` in monitoring_config of constraints.json, or `default` when it is missing.
+
+    name: of a column, whose own monitoringConfigOverrides come first.
+    """
     own = baseline.constraint(name).get("monitoringConfigOverrides", {})
     return float({**baseline.constraints.get("monitoring_config", {}), **own}.get(key, default))
 
 
 def distance_limit(baseline: Baseline, name: str, threshold: float) -> float:
-    """The largest distance allowed to a column: its own in constraints.json, or else `threshold`."""
+    """The largest distance allowed to the column `name`: its own in constraints.json, or else `threshold`."""
     own = baseline.constraint(name).get("monitoringConfigOverrides", {}).get("distribution_constraints", {})
     return float(own.get("comparison_threshold", threshold))
 

@@ -36,9 +36,9 @@ LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 class Truth:
     """What n users turned out to be.
 
-    - id: str [n], ascending: users, inferences or events
-    - label: int [n], class position, K for behaviour that is none of the classes
-    - other_names: names that are none of the classes -> users
+    - id: str [n], ascending: of users, inferences or events
+    - label: int [n], class position, K (the number of classes) for behaviour that is none of the classes
+    - other_names: each name in the ground truth that is none of the classes -> number of users
     """
 
     id: np.ndarray
@@ -46,7 +46,7 @@ class Truth:
     other_names: Mapping[str, int] = field(default_factory=dict)
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
-        """Position of each id [m] in this table, int [m]; -1 where it is not in it."""
+        """Position of each of these ids [m] in `id`, int [m]; -1 for an id that is not among them."""
         at = np.searchsorted(self.id, ids)
         found = self.id[np.minimum(at, len(self.id) - 1)] == ids
         return np.where(found, at, -1)
@@ -55,8 +55,9 @@ class Truth:
 def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     """Read ground truth from a file or a folder: CSV, Parquet or SageMaker's JSON lines. None for an empty folder.
 
-    A table has a column for the user, inference or event, and one for its class, as a name or position. A name that is
-    none of the classes is behaviour that the model does not know.
+    place: the file or folder; classes: class names, the rare class last. A table has a column for the user, inference
+    or event, and one for its class, as a name or position. A name that is none of the classes is behaviour that the
+    model does not know. When a user occurs twice, the later record counts, files being read in path order.
 
     Raises UserError when no name is a class, when the columns cannot be found, or when a file cannot be read.
     """
@@ -79,7 +80,9 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
 
 
 def truth_files(place: Path) -> list[Path]:
-    """The ground truth files in a folder, or the file itself. [] for an empty folder.
+    """The ground truth files (*.csv, *.parquet, *.jsonl) at any depth of a folder, in path order, or the file itself.
+
+    [] for an empty folder.
 
     Raises UserError when the path does not exist, or when the folder has only other files.
     """
@@ -117,7 +120,10 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
-    """The names of the id column and of the label column; in a table of two columns of other names, these two in order.
+    """The names of the id column and of the label column of a table with the columns `names`.
+
+    The id column is one of ID_COLUMNS, the label column one of LABEL_COLUMNS; in a table of two columns of other names,
+    they are these two in order. path: named in the error.
 
     Raises UserError when they cannot be found.
     """
@@ -130,10 +136,10 @@ def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
 
 
 def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, label) from SageMaker's ground truth records.
+    """Yield (id, label), both as text, from a file of SageMaker's ground truth records.
 
-    A request of several rows has one label per line of `data`; row i is called `<id>/<i>`, as in
-    data_capture.read_record.
+    A request of several rows has one label per line of `data`; row i (from 0) is called `<id>/<i>`, as in data capture.
+    Blank lines are skipped.
 
     Raises UserError for a line that is not such a record.
     """
@@ -153,9 +159,15 @@ def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class MatchedRows:
-    """The latest captured prediction of each user (or request) with ground truth."""
+    """The latest captured prediction of each of the n users (or requests) in the ground truth.
+
+    - day: int [n], days since 1970 of that prediction; the smallest integer when its day is unknown or there is none
+    - predicted: int [n], class position, K for unknown; -1 without a prediction
+    - rarity: float [n], NaN without one
+    """
 
     def __init__(self, truth: Truth, classes: Sequence[str]) -> None:
+        """truth: the ground truth; classes: class names, the rare class last. No prediction is known at first."""
         self.truth, self.classes = truth, (*classes, UNKNOWN)
         n = len(truth.id)
         self.day = np.full(n, np.iinfo(np.int64).min)
@@ -163,7 +175,10 @@ class MatchedRows:
         self.rarity = np.full(n, np.nan)
 
     def add(self, rows: Rows) -> None:
-        """Remember the predictions in these rows for users with ground truth, unless a later day's is known."""
+        """Remember the predictions in these rows for users with ground truth, unless one of a later day is known.
+
+        A row without a predicted class, or with a name that is none of the classes nor "unknown", is ignored.
+        """
         at = self.truth.positions(rows.id)
         code = {name: i for i, name in enumerate(self.classes)}
         label = np.array([code.get(name, -1) for name in rows.label.tolist()])
@@ -184,7 +199,8 @@ class MatchedRows:
             yield rows
 
     def quality(self) -> dict[str, Any]:
-        """The content of model_quality.json for the users with a prediction and ground truth.
+        """The content of model_quality.json, as monitored_quality gives it, for the users with a
+        prediction and ground truth.
 
         Raises UserError when there are none.
         """
@@ -205,7 +221,8 @@ def monitored_quality(
 
     - truth: int [n], class position, K for behaviour that is none of the classes
     - predicted: int [n], class position, K for unknown
-    - rarity: float [n], NaN where it was not captured
+    - rarity: float [n], NaN where it was not captured; such a row counts as 1 when it is predicted rare, otherwise 0
+    - classes: the K class names, the rare class last
 
     Beyond SageMaker's metrics it has pr_auc, and `low` and `high`, the 95 % interval, of recall and precision (Wilson)
     and of pr_auc (bootstrap). What cannot be measured is the text "NaN".
@@ -235,7 +252,11 @@ def wilson_interval(hits: float, rows: float) -> dict[str, float]:
 
 
 def pr_auc_with_interval(positive: np.ndarray, score: np.ndarray) -> dict[str, float]:
-    """{value, standard_deviation, low, high} of PR-AUC; only the first two, as NaN, without users of both kinds."""
+    """{value, standard_deviation, low, high} of PR-AUC; only the first two, as NaN, when all rows are rare or none is.
+
+    positive: bool [n], rows of the rare class; score: float [n], rarity. low and high are the 95 % interval,
+    from RESAMPLES bootstrap resamples.
+    """
     if positive.all() or not positive.any():
         return {"value": np.nan, "standard_deviation": np.nan}
     draws = metrics.resamples(positive, RESAMPLES, seed=0)
@@ -245,9 +266,10 @@ def pr_auc_with_interval(positive: np.ndarray, score: np.ndarray) -> dict[str, f
 
 
 def quality_violations(found: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[Violation]:
-    """Metrics whose whole interval lies beyond their limit in constraints.json (binary_classification_constraints).
+    """A violation for each quality metric whose whole 95 % interval lies beyond its limit; [] when there is none.
 
-    found: the content of model_quality.json; constraints: that of constraints.json.
+    found: the content of model_quality.json; constraints: that of constraints.json, which has the limits in
+    binary_classification_constraints. A metric without an interval breaks no limit.
     """
     broken = []
     for name, rule in constraints.get("binary_classification_constraints", {}).items():

@@ -15,9 +15,9 @@ MISSING_ID = ""
 class Rows:
     """A batch of n captured rows in the baseline's d features.
 
-    - id: str [n], user, inference or event
+    - id: str [n], of the user, inference or event; "" when not known
     - day: datetime64[D] [n], NaT when not known
-    - values: float32 [n, d], NaN for missing
+    - values: float32 [n, d], NaN for missing, and for text that is not a number
     - text: bool [n, d], where there was text that is not a number
     - rarity, unknown: float32 [n], NaN where the answer was not captured
     - label: str [n], predicted class, "" where the answer was not captured
@@ -32,6 +32,7 @@ class Rows:
     label: np.ndarray
 
     def __len__(self) -> int:
+        """The number of rows, n."""
         return len(self.id)
 
 
@@ -39,12 +40,12 @@ class Rows:
 class Tally:
     """Counts of what was read and what was left out; read_captured fills it.
 
-    - files, rows: read
-    - partial: unfinished last lines
-    - unreadable: records that could not be read; first_fault: what was wrong with the first of them
-    - widths: number of values in a row -> rows left out because of it
-    - seen: features that some row had
-    - extra: columns that the baseline does not have -> rows
+    - files, rows: how many were read
+    - partial: how many unfinished last lines were left out
+    - unreadable: how many records could not be read; first_fault: what was wrong with the first of them, "" for none
+    - widths: a number of values other than that of the features -> rows of so many values, which were left out
+    - seen: names of features that some row had
+    - extra: name of each column that the baseline does not have -> rows that had it
     """
 
     files: int = 0
@@ -74,7 +75,7 @@ class Tally:
 
 
 def plural(count: int, what: str) -> str:
-    """ "1 row", "1,234 rows": a count and a noun."""
+    """A count and a noun as text: "1 row", "1,234 rows". what: the noun in the singular."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
@@ -91,7 +92,7 @@ def day_column(column: np.ndarray) -> np.ndarray:
 
 
 def day_of(moment: str | None) -> np.datetime64:
-    """The day of an ISO 8601 time; NaT when it is not one."""
+    """The day of an ISO 8601 date or time; NaT when the text is not one, or None."""
     try:
         return np.datetime64((moment or "NaT")[:10], "D")
     except ValueError:
@@ -99,7 +100,11 @@ def day_of(moment: str | None) -> np.datetime64:
 
 
 def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A column of any values [n] as float32 [n], and where it was text that is not a number: bool [n]."""
+    """A column of any values [n] as numbers, float32 [n], and where it was text that is not a number, bool [n].
+
+    Blank cells, None, and words for "missing" such as "NA" are NaN and do not count as text; neither does
+    text of a number.
+    """
     if column.dtype.kind in "fiub":
         with np.errstate(over="ignore"):
             return column.astype(np.float32), np.zeros(len(column), bool)
@@ -108,9 +113,11 @@ def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `width` cells (numbers, text, None) as float32 [n, width], and where they were text: bool [n, width].
+    """Rows of `width` cells (numbers, text, None) as numbers, float32 [n, width], and where they were
+    text, bool [n, width].
 
-    Blank cells and words for "missing" such as "NA" are NaN and do not count as text.
+    Text of a number is read as that number and does not count as text. Blank cells and words for "missing" such as "NA"
+    are NaN and do not count as text; other text is NaN and does.
     """
     with np.errstate(over="ignore"):
         try:
@@ -123,7 +130,10 @@ def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, n
 
 
 def read_cell(cell: Any) -> tuple[float, bool]:
-    """One cell as a number, NaN for a blank one, and whether it was text that is not a number."""
+    """One cell as a number (NaN for a blank one or for text that is not a number), and whether it was such text.
+
+    A number too large for a float is infinite.
+    """
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in BLANK_CELLS):
         return np.nan, False
     try:

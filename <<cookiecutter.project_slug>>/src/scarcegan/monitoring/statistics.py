@@ -30,10 +30,12 @@ CATEGORY_STATISTICS = "category_statistics"  # ours; Model Monitor sees a column
 class ColumnSummary:
     """Summary of d numeric columns over a number of rows. Summaries of different rows add up, see combine.
 
-    - missing, text, infinite, negative, fractional, finite: int64 [d], values of that kind
-    - mean, minimum, maximum: float64 [d], of the finite values
+    - rows: number of rows
+    - missing: int64 [d], cells without a value; text that is not a number is not among them
+    - text, infinite, negative, fractional, finite: int64 [d], values of that kind
+    - mean, minimum, maximum: float64 [d], of the finite values; without any: 0, infinity, -infinity
     - m2: float64 [d], sum of squared deviations from the mean
-    - counts: per column int64 [len(edges) + 1], values below, between and above its bucket edges
+    - counts: per column int64 [len(edges) + 1], values below the first edge, in each bucket, above the last edge
     """
 
     rows: int
@@ -51,7 +53,10 @@ class ColumnSummary:
 
 
 def sample_rows(batches: Iterable[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw at most `size` rows from batches [n, d], each row with the same chance: [size, d], [0, 0] for none."""
+    """Draw at most `size` rows from batches [n, d], each row with the same chance: [size, d], in their order.
+
+    All rows when there are fewer than `size`; an empty array [0, 0] when there is no batch.
+    """
     kept, keys = None, np.empty(0)
     for values in batches:
         keys = np.concatenate([keys, rng.random(len(values))])
@@ -63,11 +68,12 @@ def sample_rows(batches: Iterable[np.ndarray], size: int, rng: np.random.Generat
 
 
 def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) -> np.ndarray:
-    """Edges of a numeric column's buckets: about a twentieth of its values [n] in each.
+    """Edges of a numeric column's buckets, float64, ascending, from the minimum to the maximum of
+    its values `column` [n].
 
-    A value that repeats has a bucket of its own. Inner edges are half-way between neighbouring values, so that a number
-    that is rounded later stays in its bucket. cuts: further edges. Returns float64, from the minimum to the maximum;
-    empty when no value is finite.
+    There is about a twentieth of the values in each bucket; a value that repeats often has a bucket of its own. Inner
+    edges are half-way between neighbouring values, so that a number that is rounded later stays in its bucket. cuts:
+    further edges, of which those between minimum and maximum are taken. Empty when no value is finite.
     """
     finite = column[np.isfinite(column)].astype(np.float64)
     if not len(finite):
@@ -84,7 +90,7 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
 
 
 def category_edges(column: np.ndarray) -> np.ndarray:
-    """Edges of buckets for a category's codes [n], float64, ascending; empty when all codes are missing.
+    """Edges of buckets for a category's codes [n], float64, ascending; empty when all codes are missing (NaN).
 
     Each of the most frequent codes has a bucket of its own, half a unit to both sides; the buckets between hold all
     other codes. The buckets are counted and written like those of a number; category_counts gives the counts by name.
@@ -109,15 +115,19 @@ def named_codes(column: np.ndarray, texts: Texts) -> dict[str, int]:
 
 
 def category_counts(counts: np.ndarray, edges: np.ndarray, texts: Texts) -> dict[str, int]:
-    """Text -> rows, from the counts of a category column over its buckets; REST holds all other codes."""
+    """Text -> rows of a category column, from its counts over its buckets; the key REST holds the rows
+    of all other codes.
+
+    counts: int [len(edges) + 1]; edges: from category_edges; texts: text -> code, of codes with a bucket of their own.
+    """
     found = {text: int(counts[np.searchsorted(edges, code, side="right")]) for text, code in texts.items()}
     return found | {REST: int(counts.sum()) - sum(found.values())}
 
 
 def summarise_columns(values: np.ndarray, edges: Sequence[np.ndarray], text: np.ndarray | None = None) -> ColumnSummary:
-    """Summarise rows [n, d]. edges: bucket edges per column.
+    """Summarise rows `values` [n, d], NaN for missing. edges: bucket edges of each of the d columns.
 
-    text: bool [n, d], where there was text that is not a number (the value is NaN).
+    text: bool [n, d], where there was text that is not a number (the value is NaN); None: nowhere.
     """
     columns = np.ascontiguousarray(np.asarray(values, np.float32).T)
     written = np.zeros(len(columns), np.int64) if text is None else text.sum(axis=0).astype(np.int64)
@@ -142,7 +152,12 @@ def summarise_columns(values: np.ndarray, edges: Sequence[np.ndarray], text: np.
 
 
 def bucket_counts(finite: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """How many values lie below the first edge, in each bucket, and above the last edge: int64 [len(edges) + 1]."""
+    """How many of the finite values [n] lie below the first edge, in each bucket, above the last:
+    int64 [len(edges) + 1].
+
+    edges: ascending; values that differ from an outer edge by rounding alone lie inside. Without edges there is one
+    count, of all values.
+    """
     cuts = edges.astype(np.float64)
     if len(cuts):
         room = np.abs(cuts) * ROUNDING_TOLERANCE + np.finfo(np.float32).tiny
@@ -151,12 +166,14 @@ def bucket_counts(finite: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def summarise_nothing(edges: Sequence[np.ndarray]) -> ColumnSummary:
-    """The summary of no rows. edges: bucket edges per column."""
+    """The summary of no rows of d columns. edges: bucket edges of each of the d columns."""
     return summarise_columns(np.empty((0, len(edges)), np.float32), edges)
 
 
 def combine(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
-    """The summary of the rows of both (means and squared deviations after Chan, Golub and LeVeque 1983)."""
+    """The summary of the rows of both, which must have the same columns and bucket edges (Chan,
+    Golub and LeVeque 1983).
+    """
     finite = a.finite + b.finite
     weight = b.finite / np.maximum(finite, 1)
     gap = b.mean - a.mean
@@ -177,12 +194,14 @@ def combine(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
 
 
 def combine_all(parts: Iterable[ColumnSummary], edges: Sequence[np.ndarray]) -> ColumnSummary:
-    """The summary of the rows of all parts. edges: bucket edges per column."""
+    """The summary of the rows of all parts, of no rows when there is none. edges: bucket edges per column,
+    those of the parts.
+    """
     return reduce(combine, parts, summarise_nothing(edges))
 
 
 def join_columns(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
-    """The summary of the columns of a and those of b. Both are of the same rows."""
+    """The summary of the columns of a, then those of b. Both must be of the same rows."""
     joined = {key: np.concatenate([x, getattr(b, key)]) for key, x in vars(a).items() if isinstance(x, np.ndarray)}
     return ColumnSummary(rows=a.rows, counts=a.counts + b.counts, **joined)
 
@@ -213,7 +232,12 @@ def statistics(
 
 
 def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray) -> dict[str, Any]:
-    """The entry of numeric column number i. Infinite values and text count as present, and are counted apart."""
+    """The entry of a numeric column in statistics.json. name: of the column; i: its position in
+    `numbers`; edges: its buckets'.
+
+    Infinite values and text count as present, and are counted apart. Without a finite value there are no mean, sum,
+    std_dev, min and max.
+    """
     common = {"num_present": int(numbers.rows - numbers.missing[i]), "num_missing": int(numbers.missing[i])}
     odd = {"num_infinite": int(numbers.infinite[i]), "num_text": int(numbers.text[i])}
     common |= {key: count for key, count in odd.items() if count}
@@ -232,7 +256,12 @@ def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray
 
 
 def category_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray, texts: Texts) -> dict[str, Any]:
-    """The entry of a category column: that of its codes without mean, sum and deviation, and the rows per text."""
+    """The entry of a category column in statistics.json: that of its codes without mean, sum and std_dev,
+    and rows per text.
+
+    name: of the column; i: its position in `numbers`; edges: its bucket edges; texts: text -> code, of codes with a
+    bucket of their own.
+    """
     entry = numeric_feature(name, numbers, i, edges)
     for figure in ("mean", "sum", "std_dev"):
         entry["numerical_statistics"].pop(figure, None)
@@ -244,19 +273,31 @@ def category_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarra
 
 
 def category_buckets(feature: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The buckets (value, code, count) of a category column's entry, most frequent first; [] for a numeric one."""
+    """The buckets (value, code, count) of a category, most frequent first when it was written; [] for a numeric column.
+
+    feature: the column's entry in statistics.json. The bucket of all other texts is left out.
+    """
     found = feature.get(CATEGORY_STATISTICS, {}).get("distribution", {}).get("categorical", {}).get("buckets", [])
     return [bucket for bucket in found if "code" in bucket]
 
 
 def typical_row(found: Mapping[str, Any], features: Sequence[str], figure: str = "mean") -> tuple[float, ...]:
-    """One number per feature out of statistics.json: its mean, or another figure such as "min"; 0 where it has none."""
+    """One number per feature from statistics.json: its mean, or another figure such as "min"; 0 for
+    a feature without one.
+
+    found: the content of statistics.json; features: names of the features, in the order of the result;
+    figure: key of numerical_statistics.
+    """
     figures = {column["name"]: column.get("numerical_statistics", {}).get(figure) for column in found["features"]}
     return tuple(float(figures.get(name) or 0.0) for name in features)
 
 
 def bucket_entries(numbers: ColumnSummary, i: int, edges: np.ndarray) -> list[dict[str, float]]:
-    """The buckets of numeric column number i; those outside the outer edges only when they hold values."""
+    """The buckets of the numeric column at position i in `numbers`: lower_bound, upper_bound and count each, ascending.
+
+    edges: its bucket edges. The buckets beyond the outer edges are listed only when they hold values. [] when
+    no value is finite.
+    """
     if not numbers.finite[i]:
         return []
     low, high = float(numbers.minimum[i]), float(numbers.maximum[i])
@@ -271,7 +312,7 @@ def bucket_entries(numbers: ColumnSummary, i: int, edges: np.ndarray) -> list[di
 
 
 def string_feature(name: str, counts: Mapping[str, int]) -> dict[str, Any]:
-    """The entry of a text column. counts: text -> rows."""
+    """The entry of a text column in statistics.json. name: of the column; counts: text -> rows."""
     return {
         "name": name,
         "inferred_type": "String",
@@ -284,14 +325,17 @@ def string_feature(name: str, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def inferred_type(numbers: ColumnSummary, i: int) -> str:
-    """Model Monitor's type of column number i: "Integral", "Fractional", or "Unknown" when no value is finite."""
+    """Model Monitor's type of the column at position i in `numbers`: "Integral", "Fractional",
+    or "Unknown" without values.
+    """
     if not numbers.finite[i]:
         return "Unknown"
     return "Fractional" if numbers.fractional[i] else "Integral"
 
 
 def stretch_outer_edges(numbers: ColumnSummary, edges: Sequence[np.ndarray]) -> tuple[ColumnSummary, list[np.ndarray]]:
-    """Move the outer edges of each column's buckets to its true minimum and maximum: the summary and the edges.
+    """Move the outer edges of each column's buckets to its true minimum and maximum: returns a new
+    summary and new edges.
 
     The edges may come from a sample. Values below the first and above the last edge are added to the outer buckets.
     """
@@ -313,9 +357,9 @@ def constraints(
     """The content of constraints.json that a baseline's statistics suggest; a person may edit it.
 
     - found: the content of statistics.json
-    - domain: the classes that may be predicted
+    - domain: names of the classes that may be predicted
     - recall: the rare class's recall on validation rows; QUALITY_SHARE of it is the least allowed; None: no constraint
-    - threshold: largest distance allowed
+    - threshold: largest robust distance allowed to a column, 0 … 1
 
     A column that was complete must stay complete; another one may lose COMPLETENESS_SLACK more of its values. There is
     no constraint on precision, because it depends on how rare the class is among the rows at hand.
@@ -344,7 +388,10 @@ def constraints(
 
 
 def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dict[str, Any]:
-    """The constraints on one column, from its entry in statistics.json: type, completeness, and sign or domain."""
+    """The entry of a column in constraints.json: type, completeness, and for a number its sign, for text its domain.
+
+    feature: the column's entry in statistics.json; domain: names of the classes that may be predicted.
+    """
     kind = "string_statistics" if feature["inferred_type"] == "String" else "numerical_statistics"
     present, missing = (feature[kind]["common"][key] for key in ("num_present", "num_missing"))
     share = present / max(present + missing, 1)

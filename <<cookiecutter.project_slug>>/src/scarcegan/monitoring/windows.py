@@ -36,12 +36,16 @@ class MonitoringRules:
 
 @dataclass(frozen=True)
 class Day:
-    """The captured rows of one day or several: the summary of their columns, and predicted class -> rows."""
+    """The captured rows of one day or several: the summary of their columns, and predicted class -> rows.
+
+    numbers: the baseline's columns, in its order; labels: rows without a predicted class are not counted.
+    """
 
     numbers: ColumnSummary
     labels: Counter[str]
 
     def __add__(self, other: "Day") -> "Day":
+        """The rows of both together."""
         return Day(combine(self.numbers, other.numbers), self.labels + other.labels)
 
 
@@ -49,11 +53,11 @@ class Day:
 class Window:
     """A window of days, compared with the baseline.
 
-    - start, end: first and last day, ISO; "" when the rows have no day
-    - current: its rows
-    - drift: column -> distance
+    - start, end: first and last day, as 2026-01-31; "" when the rows have no day
+    - current: its rows, summarised
+    - drift: column -> distance from the baseline
     - violations: broken constraints
-    - judged: whether it has enough rows; without, `violations` is empty
+    - judged: whether it has enough rows to be compared; otherwise `violations` is empty
     """
 
     start: str
@@ -65,6 +69,7 @@ class Window:
 
     @property
     def rows(self) -> int:
+        """The number of captured rows in the window."""
         return self.current.numbers.rows
 
     @property
@@ -74,7 +79,11 @@ class Window:
 
 
 def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
-    """Summarise batches of rows by day: ISO day -> its rows, in order; rows without a day come first, under "NaT"."""
+    """Summarise batches of rows by day: day, as 2026-01-31, -> its rows, oldest first; rows without a
+    day are under "NaT".
+
+    "NaT" comes first. Progress is written to stderr.
+    """
     days: dict[str, Day] = {}
     progress = Progress("monitor")
     for rows in batches:
@@ -90,7 +99,11 @@ def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
 
 
 def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
-    """The baseline's columns of a batch, float32 [n, d], and where they were text that is not a number, bool [n, d]."""
+    """The baseline's columns of a batch of rows, float32 [n, d], and where they were text that is not a
+    number, bool [n, d].
+
+    They are the features, and for a baseline with scores then rarity and unknown.
+    """
     if not baseline.scored:
         return rows.values, rows.text
     values = np.column_stack([rows.values, *(getattr(rows, name) for name in SCORES)])
@@ -98,7 +111,12 @@ def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
 
 
 def group_days(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
-    """(first day, last day, rows) of each window that has rows, oldest first; the last window ends on the last day."""
+    """(first day, last day, rows) of each window of `window_days` days that has rows, oldest first;
+    days are as 2026-01-31.
+
+    days: day -> its rows, from count_days. The last window ends on the last day. Rows without a day are a window of
+    their own, first, with "" for both days.
+    """
     dated = [day for day in days if day != UNDATED]
     found: dict[int, list[str]] = {}
     for day in dated:
@@ -113,7 +131,7 @@ def group_days(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str
 
 
 def add_days(days: Sequence[Day]) -> Day:
-    """The rows of all days together."""
+    """The rows of all `days`, at least one, together as one Day."""
     whole = days[0]
     for day in days[1:]:
         whole = whole + day
@@ -125,10 +143,13 @@ def compare_windows(
 ) -> list[Window]:
     """Compare each window with the baseline; all windows, oldest first.
 
-    When no window has enough rows, all rows together are one window. rare: name of the rare class; tally: of the
-    reading, for columns that are absent or extra.
+    - days: day -> its rows, from count_days
+    - tally: of the reading, for columns that are absent or extra
+    - rare: name of the rare class
 
-    Raises UserError when even all rows together are fewer than the minimum.
+    When no window has enough rows, all rows together are one window.
+
+    Raises UserError when even all rows together are fewer than rules.minimum_rows.
     """
     whole = add_days(list(days.values()))
     if whole.numbers.rows < rules.minimum_rows:
@@ -156,9 +177,11 @@ def compare_windows(
 def retraining_verdict(
     windows: Sequence[Window], quality: Sequence[Violation], rules: MonitoringRules, rare: str
 ) -> dict[str, Any]:
-    """The content of verdict.json: whether to retrain, why in one sentence, and the windows that this is based on.
+    """The content of verdict.json: whether to retrain, why in a sentence or two, and an entry per window.
 
-    quality: violations of the model quality constraints, each of which suggests retraining.
+    - windows: oldest first; the verdict rests on the last `rules.of` of those that have enough rows
+    - quality: violations of the model quality constraints; any of them suggests retraining
+    - rare: name of the rare class
     """
     recent = [window for window in windows if window.judged][-rules.of :]
     drifted = [window for window in recent if window.drifted]
@@ -178,7 +201,12 @@ def retraining_verdict(
 def verdict_sentence(
     recent: Sequence[Window], drifted: Sequence[Window], quality: Sequence[Violation], rules: MonitoringRules
 ) -> str:
-    """The verdict in one or two sentences. recent: the latest windows; drifted: those of them that have drifted."""
+    """The verdict in one or two sentences: whether to retrain, and why.
+
+    - recent: the latest windows that have enough rows
+    - drifted: those of them that have drifted
+    - quality: violations of the model quality constraints
+    """
     many = (
         f"{len(drifted)} of the last {len(recent)} window{'s' if len(recent) != 1 else ''} moved away from the baseline"
     )
@@ -194,7 +222,10 @@ def verdict_sentence(
 
 
 def window_entry(window: Window, rare: str) -> dict[str, Any]:
-    """The entry of a window in verdict.json."""
+    """The entry of a window in verdict.json. rare: name of the rare class.
+
+    Without predicted classes, flagged_share and unknown_share are None.
+    """
     name, worst = max(window.drift.items(), key=lambda item: item[1].robust)
     scored = bool(window.current.labels)
     return {

@@ -43,7 +43,12 @@ Cell = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: title, a few sentences (`words`), then figures and tables (`body`)."""
+    """A part of a page.
+
+    - title: its heading, different from those of the page's other sections
+    - words: a few sentences below the heading, "" for none
+    - body: figures, tables and notes, in order
+    """
 
     title: str
     words: str
@@ -51,12 +56,15 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """The section's id in the page, made of its title."""
+        """The section's id in the page: its title in lower case, with hyphens in place of all but a-z and 0-9."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
-    """An empty figure of that size in pixels and its one pair of axes, in the reports' style. It uses no pyplot."""
+    """An empty Matplotlib figure of `width` x `height` pixels and its one pair of axes, in the reports' style.
+
+    It uses no pyplot, so nothing has to be closed.
+    """
     fig = Figure(figsize=(width / 96, height / 96), layout="constrained")
     ax = fig.add_subplot()
     ax.set_prop_cycle(color=SERIES)
@@ -70,7 +78,10 @@ def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
 
 
 def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
-    """The figure as inline SVG with its caption, which is also its text for screen readers. wide: use the whole row."""
+    """A Matplotlib figure as inline SVG with its caption below, which is also its text for screen readers.
+
+    The style of its labels, titles and legends is changed. wide: it takes the whole width of the page.
+    """
     for ax in fig.axes:
         for text in (ax.xaxis.label, ax.yaxis.label):
             text.set(color=MUTED, fontsize=9.5)
@@ -88,7 +99,10 @@ def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
 
 
 def inline_svg(svg: str, caption: str) -> str:
-    """An SVG file's text prepared for a page: no prologue, no fixed size, own ids, the page's colours and font."""
+    """An SVG file's text prepared for a page: no prologue, no fixed size, own ids, the page's colours and font.
+
+    svg: as Matplotlib writes it; caption: the text for screen readers.
+    """
     svg = svg[svg.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) / POINTS_PER_PIXEL  # type: ignore[union-attr]
     label = Markup.escape(caption)
@@ -106,7 +120,11 @@ def inline_svg(svg: str, caption: str) -> str:
 
 
 def cell_text(value: Cell) -> str:
-    """A table cell as text: thousands separated, three digits after the point, a dash for None or NaN."""
+    """A table cell's value as text.
+
+    Whole numbers have commas between thousands; other numbers have three digits after the point (none from 100 on, one
+    significant digit below 0.0005); bools are "yes" or "no"; None and NaN are a dash; text stays as it is.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool):
@@ -121,7 +139,11 @@ def cell_text(value: Cell) -> str:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", wide: bool = True) -> Markup:
-    """A table. Columns of numbers are right-aligned; cells may be Markup. wide: use the whole row."""
+    """A table with a caption above it, "" for none. Cells may be Markup, which is inserted as it is.
+
+    header: a name per column; rows: as many cells each. Columns of numbers are right-aligned. wide: it takes the whole
+    width of the page.
+    """
     numeric = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
     kinds = [Markup(' class="number"') if is_numeric else Markup("") for is_numeric in numeric]
     head = Markup("").join(
@@ -134,25 +156,29 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: s
 
 
 def _row(row: Sequence[Cell], kinds: Sequence[Markup]) -> Markup:
-    """One row of a table. kinds: the class attribute of each cell, as Markup."""
+    """The HTML of one row of a table. kinds: for each cell the class attribute of its tag, or nothing."""
     cells = (Markup("<td{}>{}</td>").format(kind, cell_text(cell)) for kind, cell in zip(kinds, row, strict=True))
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
 
 def _is_number(cell: Cell) -> bool:
-    """Whether a cell is a number, a text that begins like one, or a dash."""
+    """Whether a cell is aligned as a number: a number, None, or a text that begins like a number or is a dash."""
     if isinstance(cell, str):
         return bool(re.match(r"^[<>≤≥+−–-]?[\d–]", cell))
     return not isinstance(cell, bool)
 
 
 def _caption(words: str) -> Markup:
-    """A table's caption, or nothing for ""."""
+    """The HTML of a table's caption, empty for ""."""
     return Markup("<caption>{}</caption>").format(words) if words else Markup("")
 
 
 def html_matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]], caption: str) -> Markup:
-    """A table of counts, such as a confusion matrix. A cell is the darker, the larger its share of the row."""
+    """A table of counts, such as a confusion matrix, with names at both sides and a caption.
+
+    rows, columns: names; counts: a list per row with a count per column. A cell is the darker, the larger its share of
+    the sum of its row.
+    """
     head = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(name) for name in columns)
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(name, _heat(line))
@@ -164,7 +190,7 @@ def html_matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Se
 
 
 def _heat(line: Sequence[int]) -> Markup:
-    """The cells of a row of counts, shaded by their share of the row."""
+    """The HTML of the cells of a row of counts, each shaded by its share of the sum of the row."""
     total = max(sum(line), 1)
     return Markup("").join(
         Markup('<td class="number" style="--heat:{:.0f}%">{}</td>').format(60 * count / total, cell_text(int(count)))
@@ -173,7 +199,10 @@ def _heat(line: Sequence[int]) -> Markup:
 
 
 def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
-    """The key figures in large type. figures: (label, value, note) each."""
+    """Key figures in large type, as tiles: one row of up to six, otherwise two rows.
+
+    figures: (label, value, note) each; the note is small print below the value.
+    """
     tile = Markup('<div class="tile"><dt>{}</dt><dd>{}<small>{}</small></dd></div>')
     inside = Markup("").join(tile.format(label, cell_text(value), note) for label, value, note in figures)
     columns = len(figures) if len(figures) <= 6 else math.ceil(len(figures) / 2)
@@ -181,17 +210,19 @@ def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
 
 
 def html_note(words: str, kind: str = "") -> Markup:
-    """A highlighted sentence. kind: "good", "bad" or ""."""
+    """A highlighted sentence. kind: "good" or "bad" sets its colour, "" leaves it neutral."""
     return Markup('<p class="note wide {}">{}</p>').format(kind, words)
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section], about: str = "") -> Path:
-    """Write a page and return its path. The file appears complete or not at all.
+    """Write an HTML page to `path` and return `path`. Its folder is made; the file appears complete or not at all.
 
+    - title: heading of the page
     - lead: the sentence under the title
+    - sections: parts of the page, in order
     - about: what the project is for; it stands above the title, unless it is empty
 
-    Raises ValueError when two sections have the same title.
+    Raises ValueError when the anchors of two sections are the same, as those of equal titles are.
     """
     anchors = [section.anchor for section in sections]
     twice = {a for a, n in ((a, anchors.count(a)) for a in anchors) if n > 1}

@@ -31,7 +31,12 @@ KEEP_RULES = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's scores of all n test rows: rarity, unknown float [n]; label int [n], class position, K for unknown."""
+    """A model's scores of all n test rows.
+
+    - rarity: float [n], higher is more like the rare class
+    - unknown: float [n], higher is less like the training rows
+    - label: int [n], predicted class position, K for unknown
+    """
 
     rarity: NDArray
     unknown: NDArray
@@ -42,16 +47,21 @@ class Predictions:
 class Findings:
     """All results of an evaluation. A method is a model, a simple model or the champion.
 
-    - classes: class names, the rare class last; beta: of F-beta
-    - test: all test rows, labelled or not
-    - definition: the business definition whose model the gate checks
-    - models: business definition -> its model's predictions; cards: business definition -> its model.json
-    - simple_models: name -> rarity [n]
-    - titles: method -> what to call it
-    - samples: method -> metric -> samples (see evaluation/comparison.py)
-    - preference: the method to use; gate: the content of gate.json
+    - classes: class names, the rare class last
+    - beta: of F-beta
+    - test: all n test rows, labelled or not
+    - definition: name of the business definition whose model the gate checks
+    - models: name of a business definition -> its model's predictions
+    - cards: name of a business definition -> its model.json
+    - simple_models: name of a simple model -> rarity [n]
+    - titles: name of a method -> what to call it
+    - samples: name of a method -> metric -> samples [1 + b]: the figure on the test rows, then
+      on each bootstrap resample
+    - preference: the method to use
+    - gate: the content of gate.json
     - champion: its predictions, None when it is absent or cannot be compared
-    - champion_card: its model.json; champion_refused: why it cannot be compared, or ""
+    - champion_card: its model.json, {} without a champion
+    - champion_refused: why it cannot be compared, or ""
     - curves: path of curves.csv of the training, or None
     - importance: (feature, PR-AUC lost without it), the most important first
     - explained: flagged users with the reasons
@@ -82,7 +92,7 @@ class Findings:
 
     @property
     def positive(self) -> NDArray:
-        """Which of the labelled test rows are of the rare class, bool."""
+        """Which of the labelled test rows are of the rare class: bool, one per labelled row (not per test row)."""
         return self.test.label[self.known] == len(self.classes) - 1
 
     @property
@@ -91,7 +101,10 @@ class Findings:
         return self.classes[-1]
 
     def figure(self, method: str, metric: str) -> metrics.Estimate:
-        """A method's metric with its interval."""
+        """A method's metric on the test rows, with its 95 % interval and standard deviation over the resamples.
+
+        Raises KeyError for a method or a metric that was not measured.
+        """
         return metrics.estimate(self.samples[method][metric])
 
 
@@ -99,7 +112,9 @@ class Findings:
 class ExplainedUser:
     """Why one user is flagged.
 
-    - rarity: the user's; usual: that of a typical user
+    - user: the user's id
+    - rarity: the user's rarity
+    - usual: the rarity of a typical training user
     - reasons: (feature, the user's value, the typical value, what the difference adds to rarity), the largest first;
       the value of a category is its text
     """
@@ -111,7 +126,10 @@ class ExplainedUser:
 
 
 def write_evaluation_page(path: Path, found: Findings, description: str) -> Path:
-    """Write the evaluation report and return its path. description: what the project is for; may be empty."""
+    """Write the evaluation report to `path`, with all sections, and return `path`.
+
+    description: what the project is for; may be empty.
+    """
     sections = [
         summary_section(found),
         definitions_section(found),
@@ -129,7 +147,7 @@ def write_evaluation_page(path: Path, found: Findings, description: str) -> Path
 
 
 def optional_sections(found: Findings) -> list[Section]:
-    """The sections that are left out when there is nothing to show in them."""
+    """The sections on training, influence, reasons and champion, without those that have nothing to show."""
     parts = [training_section(found)] if found.curves else []
     parts += [influence_section(found)] if found.importance else []
     parts += [reasons_section(found)] if found.explained else []
@@ -138,7 +156,10 @@ def optional_sections(found: Findings) -> list[Section]:
 
 
 def with_interval(figure: metrics.Estimate, form: str = ".3f") -> Markup:
-    """The figure with its interval in small print below; a dash where it is undefined. form: format of the numbers."""
+    """The figure with its interval in small print below, as a table cell; a dash where the figure is NaN.
+
+    form: format of the numbers. Without an interval, the figure alone.
+    """
     if np.isnan(figure.value):
         return Markup("–")
     value = with_minus_sign(f"{figure.value:{form}}")
@@ -156,7 +177,10 @@ def with_minus_sign(number: str) -> str:
 
 
 def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
-    """(label, value, interval in words) of a metric of the model that the gate checks."""
+    """(label, value, interval in words) of `metric`, of the model that the gate checks.
+
+    For html_tiles; the words are "" when the interval is NaN.
+    """
     figure = found.figure(found.definition, metric)
     words = "" if np.isnan(figure.low) else f"95 % interval {figure.low:.3f} to {figure.high:.3f}"
     return label, figure.value, words
@@ -232,15 +256,15 @@ def definitions_section(found: Findings) -> Section:
 
 
 def definition_title(found: Findings, name: str) -> Markup:
-    """A business definition's name, in bold for the one that the gate checks."""
+    """The name of a business definition as HTML, in bold for the one whose model the gate checks."""
     words = Markup("<strong>{}</strong> (checked by the gate)") if name == found.definition else Markup("{}")
     return words.format(name)
 
 
 def keep_rule_text(card: dict) -> str:
-    """What a business definition optimises, in words.
+    """By which rule a business definition chooses its model, in words; the rule's own name when it is not known.
 
-    card: its model.json, whose `keep` is a name, or a mapping of the name and its settings.
+    card: its model.json, whose `keep` is the name of the rule, or a mapping of that name and its settings.
     """
     keep = card.get("keep", "")
     settings = keep if isinstance(keep, dict) else card
@@ -252,7 +276,7 @@ def keep_rule_text(card: dict) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share as a percentage, a dash for NaN."""
+    """A share 0 … 1 as a percentage with one digit after the point, "12.3 %"; a dash for NaN."""
     return "–" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
@@ -291,16 +315,20 @@ def simple_models_section(found: Findings) -> Section:
 
 
 def rarity_of(found: Findings, method: str) -> NDArray:
-    """The rarity of all test rows by one method, float [n]."""
+    """The rarity of all test rows by the method of that name, float [n].
+
+    Raises KeyError when there is no such method.
+    """
     if method == comparison.CHAMPION_METHOD and found.champion is not None:
         return found.champion.rarity
     return found.models[method].rarity if method in found.models else found.simple_models[method]
 
 
 def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:
-    """Figure of precision over recall, a line per method in different dashes.
+    """Figure of precision over recall on the labelled test rows, a line per method in different dashes.
 
-    scores: title of a method -> rarity [n]; the first is drawn thicker. caption: begins the text below the figure.
+    scores: title of a method -> rarity [n] of all test rows; the first is drawn thicker. caption: begins the
+    text below the figure.
     """
     fig, ax = report.new_figure(500, 350)
     for i, (name, rarity) in enumerate(scores.items()):
@@ -317,7 +345,10 @@ def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], capt
 
 
 def thresholds_section(found: Findings) -> Section:
-    """The section that shows what other thresholds would flag."""
+    """The section that shows what other thresholds of the model that the gate checks would flag.
+
+    It has a slider and a table.
+    """
     predictions = found.models[found.definition]
     own = found.cards[found.definition].get("thresholds", {}).get("rare")
     steps = threshold_steps(found, predictions.rarity, own)
@@ -332,15 +363,18 @@ def thresholds_section(found: Findings) -> Section:
 
 
 def threshold_cell(step: dict) -> Markup:
-    """A threshold as a table cell, in bold for the model's own."""
+    """A threshold as a table cell, in bold for the model's own. step: an entry of threshold_steps."""
     words = Markup("<strong>{:.4f}</strong> (its own)") if step["own"] else Markup("{:.4f}")
     return words.format(step["threshold"])
 
 
 def threshold_steps(found: Findings, rarity: NDArray, own: float | None) -> list[dict]:
-    """What some thresholds would flag, the lowest first, the model's own among them: a dict of figures each.
+    """What some thresholds would flag, the lowest threshold first: a dict of figures each.
 
-    rarity: float [n] of all test rows; own: the model's threshold.
+    The keys are threshold; flagged, hits, recall, precision and alarms (false alarms per hit) on the labelled test
+    rows, None where undefined; unlabelled (how many unlabelled rows are flagged); own (whether it is the model's own).
+
+    rarity: float [n] of all test rows; own: the model's threshold, which is among them, or None.
     """
     known, positive = rarity[found.known], found.positive
     distinct = np.unique(rarity)[::-1]
@@ -394,7 +428,10 @@ SLIDER = Markup("""
 
 
 def slider(steps: Sequence[dict]) -> Markup:
-    """A slider over the thresholds; a reader without JavaScript sees only the table below it."""
+    """A slider over the thresholds with the figures at each, as HTML with a script. steps: from threshold_steps.
+
+    Without JavaScript it stays hidden.
+    """
     labels = ("Flagged", "Hits", "Recall", "Precision", "False alarms per hit", "Unlabelled flagged")
     start = next((i for i, step in enumerate(steps) if step["own"]), len(steps) // 2)
     text = json.dumps(steps, separators=(",", ":")).replace("<", "\\u003c")
@@ -497,7 +534,7 @@ def calibration_section(found: Findings) -> Section:
 def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
     """Figure of the share of the rare class over the predicted rarity, a point per bin with its 95 % interval.
 
-    name: of the line.
+    name: the line's name in the legend.
     """
     fig, ax = report.new_figure(500, 340)
     most = float(max(at.expected.max(), at.high.max(), 0.01))
@@ -510,7 +547,7 @@ def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
 
 
 def training_section(found: Findings) -> Section:
-    """The section with the training curves."""
+    """The section with the training curves, and the spread from seed to seed where it was measured."""
     columns = read_curves(found.curves) if found.curves else {}
     steps = columns.pop("iteration", np.zeros(0))
     members = columns.pop("member", None)
@@ -529,7 +566,9 @@ def training_section(found: Findings) -> Section:
 
 
 def read_curves(path: Path) -> dict[str, NDArray]:
-    """The columns of curves.csv that hold numbers, name -> float [rows]; a cell without a number is NaN."""
+    """The columns of curves.csv that hold any number, name -> float [rows]; a cell without a number is
+    NaN. {} without rows.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     columns = {name: np.array([to_float(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
@@ -537,7 +576,7 @@ def read_curves(path: Path) -> dict[str, NDArray]:
 
 
 def to_float(text: str | None) -> float:
-    """A text as a number, NaN when it is none."""
+    """A text as a number; NaN for None, "" and text that is no number."""
     try:
         return float(text or "nan")
     except ValueError:
@@ -545,11 +584,11 @@ def to_float(text: str | None) -> float:
 
 
 def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) -> Markup:
-    """Figure of the mean of each curve over the iterations, with a band from the lowest to the highest network.
+    """Figure of the mean of each curve over the iterations, with a band from the lowest to the highest model.
 
-    - steps: iteration of each row [r] of curves.csv.
-    - group: name of a curve -> its values [r], of which NaN is left out.
-    - caption: begins the text below the figure.
+    - steps: iteration of each row [r] of curves.csv, which has a row per model and iteration
+    - group: name of a curve -> its values [r], of which NaN is left out
+    - caption: begins the text below the figure
     """
     fig, ax = report.new_figure(500, 300)
     at = np.unique(steps)
@@ -579,7 +618,7 @@ def seed_spread(found: Findings) -> list[Markup]:
 
 
 def influence_section(found: Findings) -> Section:
-    """The section with the features that matter most to the ranking."""
+    """The section with the features that matter most to the ranking, as bars."""
     names = [name for name, _ in found.importance][::-1]
     losses = [loss for _, loss in found.importance][::-1]
     fig, ax = report.new_figure(760, 60 + 24 * len(names))
@@ -599,7 +638,7 @@ def influence_section(found: Findings) -> Section:
 
 
 def reasons_section(found: Findings) -> Section:
-    """The section that explains why the highest-ranked users are flagged."""
+    """The section that explains why the highest-ranked users are flagged, a table per user."""
     body = []
     for user in found.explained:
         rows: list[list[Cell]] = [
@@ -615,7 +654,7 @@ def reasons_section(found: Findings) -> Section:
 
 
 def champion_section(found: Findings) -> Section:
-    """The section that compares the model with the champion."""
+    """The section that compares the gate's model with the champion, or says why that cannot be done."""
     if found.champion is None:
         return Section("Since the champion", f"The champion cannot be compared: {found.champion_refused}.")
     ours, theirs = found.samples[found.definition], found.samples[comparison.CHAMPION_METHOD]
@@ -648,13 +687,16 @@ COMPARED_METRICS = {
 
 
 def champion_name(card: dict) -> str:
-    """What to call the champion at the start of a sentence. card: its model.json."""
+    """What to call the champion at the start of a sentence, with version and business definition when it has a version.
+
+    card: its model.json.
+    """
     version = card.get("version")
     return f"The champion (version {version}, {card.get('definition', '')})" if version else "The champion"
 
 
 def changed_settings(found: Findings) -> list[Markup]:
-    """A table of what differs between champion and challenger, in a list; [] when nothing does.
+    """A table of what differs between the champion and the gate's model, in a list; [] when nothing does.
 
     It has a row for each setting that differs, the business definition among them, and one if their features differ.
     """
@@ -668,7 +710,7 @@ def changed_settings(found: Findings) -> list[Markup]:
 
 
 def classes_section(found: Findings) -> Section:
-    """The section with recall, precision and F-beta of every class."""
+    """The section with recall, precision and F-beta of every class, for each business definition's model."""
     rows: list[list[Cell]]
     header = ["definition", "class", "test users", "recall", "precision", f"F{found.beta:g}"]
     rows = [

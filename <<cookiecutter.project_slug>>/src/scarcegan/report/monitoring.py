@@ -41,16 +41,19 @@ def write_monitoring_page(
     rare: str,
     description: str,
 ) -> Path:
-    """Write the monitoring report and return its path.
+    """Write the monitoring report to `path` and return `path`.
 
     - windows: oldest first, at least one with enough rows; the last of these is called "now"
     - verdict: the content of verdict.json
     - broken: violations of the model quality constraints
-    - quality: the content of model_quality.json, None without ground truth; truth: the ground truth, or None
+    - quality: the content of model_quality.json, None without ground truth
+    - truth: the ground truth, or None
     - tally: counts of what was read and left out
     - rules: by which the windows were compared
     - rare: name of the rare class
     - description: what the project is for; may be empty
+
+    Raises IndexError when no window has enough rows.
     """
     now = [window for window in windows if window.judged][-1]
     sections = [
@@ -85,7 +88,11 @@ def key_figures(
     rules: MonitoringRules,
     rare: str,
 ) -> Markup:
-    """The tiles with the key figures of the latest window."""
+    """The tiles with the key figures of the window `now`, the latest with enough rows.
+
+    verdict: the content of verdict.json; quality: that of model_quality.json, None without ground truth; rare: name
+    of the rare class.
+    """
     moved = [
         name for name in baseline.names if now.drift[name].robust > distance_limit(baseline, name, rules.threshold)
     ]
@@ -121,12 +128,12 @@ def key_figures(
 
 
 def breakable(name: str) -> Markup:
-    """A column name that a browser may break after an underscore."""
+    """A column name as HTML that a browser may break after an underscore."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
 def violations_section(found: Sequence[Violation]) -> Section:
-    """The section that lists the constraints which the latest window breaks."""
+    """The section that lists violations: `found`, those of the latest window and of the model quality."""
     words = "Constraints of the baseline that the latest window breaks; constraint_violations.json has the same list."
     if not found:
         return Section("Violations", "The latest window keeps every constraint of the baseline.")
@@ -136,12 +143,16 @@ def violations_section(found: Sequence[Violation]) -> Section:
 
 
 def check_name(violation: Violation) -> str:
-    """The name of a violation's check in words."""
+    """The check of a violation in words: "baseline drift" for baseline_drift_check."""
     return violation.constraint_check_type.removesuffix("_check").replace("_", " ")
 
 
 def windows_section(baseline: Baseline, windows: Sequence[Window], rules: MonitoringRules) -> Section:
-    """The section with the distances of the columns that moved most, in each window."""
+    """The section with a table of the distances of the columns that moved most, a column of cells per window.
+
+    windows: oldest first, at least one with enough rows. The last HEAT_WINDOWS with enough rows are shown, the very
+    last window in any case.
+    """
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
     most = {name: max(window.drift[name].robust for window in judged) for name in baseline.names}
@@ -158,7 +169,10 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
 
 
 def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRules) -> Markup:
-    """The table cell of a column's distance in one window, red when it is larger than allowed."""
+    """The table cell of the robust distance of column `name` in one window, red when it is larger than allowed.
+
+    A dash when the window was not compared or its rows lack the column.
+    """
     if not window.judged or name in window.current.absent:
         return Markup('<td class="number">–</td>')
     allowed, found = distance_limit(baseline, name, rules.threshold), window.drift[name].robust
@@ -170,7 +184,10 @@ def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRu
 
 
 def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
-    """A table of such cells. head: the windows; body: (column, its cells)."""
+    """A table of the cells that heat_cell returns.
+
+    head: a heading per window; body: (column name, its cell in each window).
+    """
     columns = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(cell) for cell in head)
     rows = Markup("").join(
         Markup('<tr><th scope="row" style="font-weight: 500">{}</th>{}</tr>').format(name, Markup("").join(cells))
@@ -183,7 +200,10 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
 
 
 def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> Section:
-    """The section with a row per column, the largest distance first; columns that hardly moved are only counted."""
+    """The section with a table row per column of the window `now`, the largest distance first.
+
+    Columns that hardly moved are only counted.
+    """
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
     shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))
     rows = [column_row(baseline, now, name, rules) for name in names[:shown]]
@@ -199,7 +219,10 @@ def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> 
 
 
 def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRules) -> tuple[Any, ...]:
-    """The table row of one column: distance, limit, PSI, and the usual value and missing share before and now."""
+    """The table row of the column `name`: distance, limit, PSI, and usual value and missing share before and now.
+
+    The name comes first. Before is the baseline, now the window. A column that no row has gets dashes.
+    """
     i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
     common, found = before["common"], now.drift[name]
     gap = common["num_missing"] / max(common["num_missing"] + common["num_present"], 1)
@@ -219,9 +242,9 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRule
 
 
 def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) -> float | str:
-    """The mean of a column; of a category the most frequent text and its share.
+    """The mean of the column `name`, NaN without values; of a category the most frequent text and its share, as text.
 
-    numbers: the rows to take it from; None: the baseline.
+    numbers: the summary of the rows to take it from; None: the baseline. A category without values gives a dash.
     """
     i = baseline.names.index(name)
     if name in baseline.categories:
@@ -235,7 +258,7 @@ def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) ->
 
 
 def figures_section(baseline: Baseline, now: Window) -> Section:
-    """The section with small figures of the columns that moved most, before and now."""
+    """The section with small figures of the features that moved most: the baseline and the window `now`."""
     here = [
         name
         for name in baseline.features
@@ -252,9 +275,9 @@ def figures_section(baseline: Baseline, now: Window) -> Section:
 
 
 def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
-    """Figure of a column's share of rows per bucket: the baseline as bars, the latest window as a line of steps.
+    """Figure of the share of rows in each bucket of the column `name`: the baseline as bars, now as a line of steps.
 
-    numbers: the summary of the latest window. name: of the column.
+    numbers: the summary of the latest window, which is "now". For a category there is a bar per frequent text.
     """
     before, now, bounds = (category_shares if name in baseline.categories else bucket_shares)(baseline, numbers, name)
     fig, ax = new_figure(420, 250)
@@ -279,9 +302,10 @@ BarShares = tuple[np.ndarray, np.ndarray, Sequence[str]]
 
 
 def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """(shares [m] in the baseline, shares [m] in `numbers`, where each bucket begins, as text) of a column's m buckets.
+    """Shares of rows in each of the m buckets of the column `name`: [m] in the baseline, [m] in `numbers`, and names.
 
-    The buckets beyond the outer edges are left out where `numbers` has no rows in them.
+    A bucket is named after its beginning. The buckets beyond the outer edges are left out where `numbers` has
+    no rows in them.
     """
     i = baseline.names.index(name)
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
@@ -290,7 +314,10 @@ def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarS
 
 
 def category_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """(shares in the baseline, shares in `numbers`, texts) of a category's most frequent texts, then of all others."""
+    """Shares of rows per text of the category `name`: in the baseline, in `numbers`, and the texts.
+
+    They are its most frequent texts, at most TICKS - 1 (long ones cut to nine characters), then "others".
+    """
     both = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
     own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
     shown = own[: TICKS - 1]
@@ -300,28 +327,31 @@ def category_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> Ba
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
-    """Counts as shares of their sum."""
+    """Counts as shares of their sum, float of the same length; all 0 when the sum is 0."""
     return counts / max(int(counts.sum()), 1)
 
 
 def bucket_bounds(edges: np.ndarray, whole: bool) -> list[str]:
     """The names of the len(edges) + 1 buckets of a column: where each begins, the first as "< …", the last as "> …".
 
-    whole: the column holds whole numbers, which lie between the edges.
+    edges: ascending, at least one; whole: the column holds whole numbers, which lie between the edges.
     """
     edges = np.ceil(edges) if whole else edges
     return [f"< {short_number(edges[0])}", *(short_number(edge) for edge in edges[:-1]), f"> {short_number(edges[-1])}"]
 
 
 def short_number(value: float) -> str:
-    """A number with three digits, without exponent below ten million."""
+    """A number as text with three significant digits; from 1,000 up to ten million as a whole number with commas."""
     if value == 0:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 else f"{value:.3g}"
 
 
 def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
-    """The section on the model's answers: its scores, and the share of each predicted class."""
+    """The section on the model's answers in the window `now`: a figure per score, a table of the predicted classes.
+
+    rare: name of the rare class.
+    """
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [
         score_figure(baseline, now.current.numbers, name, rare) for name in SCORES if name not in now.current.absent
@@ -375,9 +405,10 @@ def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth | None) -> Section:
-    """The section with metrics on ground truth, their limits, and the confusion matrix.
+    """The section with metrics on ground truth, their limits in the baseline's constraints, and the confusion matrix.
 
-    quality: the content of model_quality.json.
+    quality: the content of model_quality.json; truth: the ground truth, which names behaviour that is
+    no class, or None.
     """
     metrics = quality["binary_classification_metrics"]
     rules = baseline.constraints.get("binary_classification_constraints", {})
@@ -410,14 +441,17 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
 
 
 def limit_text(rule: Mapping[str, Any] | None) -> str:
-    """A constraint on a metric in words: "at least 0.5"; a dash for None."""
+    """A constraint on a metric in words, such as "at least 0.5"; a dash for None.
+
+    rule: the metric's entry in binary_classification_constraints of constraints.json.
+    """
     if rule is None:
         return "–"
     return f"{'at least' if rule['comparison_operator'] == LESS else 'at most'} {rule['threshold']:g}"
 
 
 def method_text(tally: Tally, rules: MonitoringRules) -> str:
-    """How the figures were measured, as a paragraph."""
+    """What was read and how the figures were measured, as a paragraph."""
     return (
         f"Read: {tally.as_sentence()}. The distance is the largest gap between the two distribution functions "
         "(Kolmogorov-Smirnov, over the baseline's buckets) less what chance alone explains at so many rows, so few "

@@ -25,11 +25,11 @@ GATE_METRICS = ("pr_auc", "recall", "precision", "f_beta", *(f"recall_at_fpr_{ra
 
 @dataclass(frozen=True)
 class MethodScores:
-    """A method's scores of the labelled test rows.
+    """A method's scores of the n labelled test rows.
 
-    - rarity: float [n]
-    - label: int [n], predicted class; None for a method that only ranks
-    - calibrated: whether rarity is meant as a probability
+    - rarity: float [n], higher is more like the rare class
+    - label: int [n], predicted class position, K for unknown; None for a method that only ranks
+    - calibrated: whether rarity is meant as a probability, so that its Brier score is measured
     """
 
     rarity: NDArray
@@ -40,9 +40,13 @@ class MethodScores:
 def resample_metrics(
     label: NDArray, methods: Mapping[str, MethodScores], classes: int, beta: float, count: int, seed: int
 ) -> dict[str, dict[str, Samples]]:
-    """Method -> metric -> samples [1 + count], all methods on the same resamples.
+    """Name of a method -> metric -> samples [1 + count]: the figure on all rows, then on each resample.
 
-    label: int [n], class positions 0 … classes - 1; beta: of F-beta.
+    - label: int [n], class positions 0 … classes - 1, the rare class last
+    - methods: name -> its scores of these rows; all are measured on the same resamples
+    - classes: number of classes
+    - beta: of F-beta
+    - count, seed: number of bootstrap resamples, and the seed they are drawn with
     """
     found: dict[str, dict[str, list[Samples]]] = {name: {} for name in methods}
     for weights in metrics.resamples(label == classes - 1, count, seed):
@@ -57,7 +61,8 @@ def method_metrics(
 ) -> dict[str, Samples]:
     """Metric -> values [b] for the rare class; with predicted labels also per class (`recall_0`, `precision_0`, …).
 
-    weights: resamples [b, n], see metrics.resamples.
+    label: int [n], class positions; scores: the method's; classes: number of classes, of which the last is rare; beta:
+    of F-beta; weights: [b, n], how often each row was drawn in each resample. NaN where a metric is undefined.
     """
     rare = classes - 1
     at = metrics.threshold_curve(label == rare, scores.rarity, weights)
@@ -86,7 +91,10 @@ def method_metrics(
 
 
 def paired_difference(ours: Samples, theirs: Samples, alpha: float = 0.05) -> Estimate:
-    """ours - theirs with the two-sided interval of level 1 - alpha over the paired resamples."""
+    """The figure ours - theirs, with its two-sided interval of level 1 - alpha over the resamples.
+
+    Both must come from the same resamples, in the same order.
+    """
     return metrics.estimate(ours - theirs, alpha)
 
 
@@ -95,7 +103,7 @@ class Preference:
     """The method to use.
 
     - method: its name, "" when nothing could be measured
-    - best: the method with the highest figure
+    - best: the name of the method with the highest figure, which may be another; "" likewise
     - sentence: what to use and why
     """
 
@@ -107,11 +115,13 @@ class Preference:
 def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str, metric: str = "PR-AUC") -> Preference:
     """Choose the simplest method that is not shown to be worse than the best one.
 
-    - samples: method -> samples of the metric, the simplest method first
-    - titles: method -> what to call it
+    - samples: name of a method -> samples of the metric, the simplest method first
+    - titles: name of a method -> what the sentence calls it
     - ours: the method whose figure the sentence always gives
+    - metric: what the sentence calls the metric; higher is better
 
-    A method is shown to be worse when the paired 95 % interval of (best - method) lies above zero.
+    A method is shown to be worse when the paired 95 % interval of (best - method) lies above zero. A method that could
+    not be measured is left out; without any, the names in the result are "".
     """
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
@@ -176,6 +186,7 @@ class GateRules:
     alpha: float
 
     def __post_init__(self) -> None:
+        """Raises UserError for a metric that is not in GATE_METRICS, or an alpha outside 0 … 1."""
         if self.metric not in GATE_METRICS:
             raise UserError(
                 f"gate metric '{self.metric}' cannot be used by the gate (it can use: {', '.join(GATE_METRICS)}). "
@@ -190,7 +201,7 @@ class Comparison:
     """The challenger and another method on the same resamples.
 
     - name: of the other method
-    - challenger, other: samples of the metric; None when they cannot be compared
+    - challenger, other: each one's samples of one metric; None when they cannot be compared
     - refused: why they cannot be compared, or ""
     """
 
@@ -203,11 +214,13 @@ class Comparison:
 def decide_gate(
     rules: GateRules, challenger: Samples, champion: Comparison | None, simple_model: Comparison | None
 ) -> dict:
-    """The content of gate.json: `passed`, one sentence with the figures in `reason`, and the figures.
+    """Decide whether the gate opens for a model: the content of gate.json.
 
     - challenger: samples of the gate's metric
     - champion: comparison by that metric; None without a champion
     - simple_model: comparison by PR-AUC with the best simple model; None without any
+
+    The keys `passed` and `reason` (one sentence with the figures) come first; NaN is replaced by None.
     """
     checks = [_against_minimum(rules, challenger), *_against_champion(rules, champion)]
     checks += _against_simple_model(rules, simple_model)
@@ -239,7 +252,10 @@ Check = tuple[bool, str]
 
 
 def _against_minimum(rules: GateRules, challenger: Samples) -> Check:
-    """Whether the metric reaches the minimum, and a clause that says so."""
+    """Whether the gate's metric reaches rules.minimum, and a clause of the reason that says so.
+
+    challenger: samples of the metric. A metric that is NaN does not reach it.
+    """
     value = float(challenger[0])
     if np.isnan(value):
         why = (
@@ -254,7 +270,10 @@ def _against_minimum(rules: GateRules, challenger: Samples) -> Check:
 
 
 def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Check]:
-    """Whether the comparison with the champion lets the gate open, and a clause that says so."""
+    """Whether the comparison with the champion lets the gate open, and a clause of the reason: a list of one pair.
+
+    champion: None without a champion; then the gate may open.
+    """
     if champion is None:
         return [(True, "there is no champion to compare with yet")]
     if champion.refused or champion.challenger is None or champion.other is None:
@@ -273,7 +292,11 @@ def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Che
 
 
 def _against_simple_model(rules: GateRules, simple_model: Comparison | None) -> list[Check]:
-    """Whether the comparison with the best simple model lets the gate open, and a clause; [] when not required."""
+    """Whether the comparison with the best simple model lets the gate open, and a clause of the reason: one pair.
+
+    The list is empty when the rules do not require the comparison. Where it is required but missing, the
+    gate may not open.
+    """
     if rules.simple_models != "required":
         return []
     if simple_model is None or simple_model.challenger is None or simple_model.other is None:
@@ -285,7 +308,10 @@ def _against_simple_model(rules: GateRules, simple_model: Comparison | None) -> 
 
 
 def _gap(found: Comparison | None, alpha: float) -> dict | None:
-    """{value, low, high} of the difference challenger - other; None when they cannot be compared."""
+    """{value, low, high} of the difference challenger - other, with the interval of level 1 - alpha.
+
+    None without a comparison, or when the two cannot be compared.
+    """
     if found is None or found.challenger is None or found.other is None:
         return None
     gap = paired_difference(found.challenger, found.other, alpha)
@@ -293,6 +319,9 @@ def _gap(found: Comparison | None, alpha: float) -> dict | None:
 
 
 def best_method(samples: Mapping[str, Samples], names: Sequence[str]) -> str | None:
-    """The name with the highest figure, None without names or when nothing could be measured."""
+    """The one of `names` with the highest figure; None without names or when nothing could be measured.
+
+    samples: name of a method -> its samples of one metric, of which the first is the figure.
+    """
     measured = [name for name in names if not np.isnan(samples[name][0])]
     return max(measured, key=lambda name: samples[name][0], default=None)

@@ -15,16 +15,18 @@ EXPLAINED_ROWS_AT_ONCE = 20_000
 
 
 class RarityScores(Protocol):
-    """What a scorer returns: at least a rarity score per row, [n]."""
+    """What a scorer returns: at least a rarity score per row."""
 
     @property
-    def rarity(self) -> NDArray: ...
+    def rarity(self) -> NDArray:
+        """Rarity score of each row, float [n], higher for a rarer row."""
 
 
 class RarityScorer(Protocol):
-    """A model that scores raw feature rows [n, d], NaN for missing."""
+    """A model that scores feature rows."""
 
-    def score(self, values: NDArray) -> RarityScores: ...
+    def score(self, values: NDArray) -> RarityScores:
+        """Scores of the raw feature rows [n, d], NaN for missing."""
 
 
 def shapley_values(scorer: RarityScorer, rows: NDArray, reference: NDArray, orders: int = 8, seed: int = 0) -> NDArray:
@@ -33,8 +35,10 @@ def shapley_values(scorer: RarityScorer, rows: NDArray, reference: NDArray, orde
     - rows: [n, d], raw features, NaN for missing
     - reference: [d], the reference row
     - orders: random orders per row, each also used backwards; the error falls with the square root of their number
+    - seed: of the random orders
 
-    It scores 2 x orders x (d + 1) rows for each row.
+    A row of the result adds up to the row's rarity less the reference's. It scores 2 x orders x (d + 1)
+    rows for each row.
     """
     rng = np.random.default_rng(seed)
     attributions = np.zeros(rows.shape)
@@ -47,7 +51,11 @@ def shapley_values(scorer: RarityScorer, rows: NDArray, reference: NDArray, orde
 
 
 def _rarity_along(scorer: RarityScorer, row: NDArray, reference: NDArray, order: NDArray) -> NDArray:
-    """Rarity [d + 1] while the features change, in this order, from the reference row's value to the row's."""
+    """Rarity [d + 1] while the features change, one after another, from the reference row's value to the row's.
+
+    row, reference: [d]; order: the d feature positions, in the order in which they change. The first value is the
+    reference's rarity, the last the row's.
+    """
     turn = np.empty(len(order), int)
     turn[order] = np.arange(len(order))
     switched = np.arange(len(order) + 1)[:, None] > turn
@@ -59,9 +67,10 @@ def _rarity_along(scorer: RarityScorer, row: NDArray, reference: NDArray, order:
 
 
 def typical_training_row(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
-    """The median of each feature over training rows [n, d]: [d]; NaN for one that is missing in more than half of them.
+    """The median of each feature over training rows [n, d]: float32 [d]; NaN for one missing in more than half of them.
 
-    categories: positions of the features that hold codes; of these it is the most frequent code.
+    values: the training rows, NaN for missing; categories: positions of the features that hold codes; of these the
+    result has the most frequent code.
     """
     mostly_missing = np.isnan(values).mean(axis=0) > 0.5
     median = np.nanmedian(np.where(mostly_missing, 0.0, values), axis=0)
@@ -74,9 +83,10 @@ def typical_training_row(values: NDArray, categories: Sequence[int] = ()) -> NDA
 def permutation_importance(
     scorer: RarityScorer, values: NDArray, metric: Callable[[NDArray], float], rng: np.random.Generator
 ) -> NDArray:
-    """How much `metric` of rarity falls when a feature is shuffled among the rows: [d] (Breiman 2001).
+    """How much `metric` falls when a feature is shuffled among the rows: float [d], one per feature (Breiman 2001).
 
-    values: [n, d]; metric: takes rarity [n], larger is better.
+    values: feature rows [n, d]; metric: a function of rarity [n], larger is better; rng: shuffles. A feature is
+    shuffled once; a negative value means that the metric rose.
     """
     whole = metric(scorer.score(values).rarity)
     losses = np.zeros(values.shape[1])

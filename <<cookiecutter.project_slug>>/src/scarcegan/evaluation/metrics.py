@@ -24,7 +24,12 @@ CELLS_AT_ONCE = 30_000_000  # resamples x rows held in memory
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the ends of its interval and its standard deviation over the resamples; NaN where undefined."""
+    """A metric with its interval over the resamples; NaN where undefined.
+
+    - value: the metric on the rows as they are
+    - low, high: ends of the interval
+    - sd: standard deviation over the resamples
+    """
 
     value: float
     low: float
@@ -33,11 +38,11 @@ class Estimate:
 
 
 def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield weights uint8 [b, n] in blocks: first one row of ones, then `count` draws with replacement.
+    """Yield weights uint8 [b, n], some resamples at a time: first one row of ones, then `count` draws with replacement.
 
-    positive: bool [n]. Each draw holds as many positive and as many negative rows as the test split (stratified; Efron
-    & Tibshirani 1993, ch. 8), so a resample never lacks the rare class. The same seed gives every model the same
-    resamples, so that differences are paired.
+    A weight is how often a row was drawn. positive: bool [n]. Each draw holds as many positive and as many negative
+    rows as the test split (stratified; Efron & Tibshirani 1993, ch. 8), so a resample never lacks the rare class. The
+    same seed gives every model the same resamples, so that differences are paired.
     """
     rng = np.random.default_rng(seed)
     strata = [rows for rows in (np.flatnonzero(positive), np.flatnonzero(~positive)) if len(rows)]
@@ -55,7 +60,7 @@ def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uin
 def estimate(values: Floats, alpha: float = 0.05) -> Estimate:
     """The figure values[0] with its two-sided percentile interval of level 1 - alpha over the resamples values[1:].
 
-    Resamples in which the metric is undefined are left out; without any other one the interval is NaN.
+    Resamples in which the metric is NaN are left out; when none is left, low, high and sd are NaN.
     """
     drawn = values[1:][~np.isnan(values[1:])]
     if len(drawn) == 0:
@@ -68,8 +73,8 @@ def estimate(values: Floats, alpha: float = 0.05) -> Estimate:
 class Curve:
     """What a threshold at each of m distinct scores of positive rows would flag, highest score first.
 
-    - thresholds: [m]
-    - hits: [b, m], weight of positive rows flagged
+    - thresholds: [m], descending; a row is flagged when its score is at least the threshold
+    - hits: [b, m], weight of positive rows flagged, in each of b resamples
     - flagged: [b, m], weight of all rows flagged
     - positives, negatives: [b], weight of all such rows
     """
@@ -82,9 +87,10 @@ class Curve:
 
 
 def threshold_curve(positive: Flags, score: Floats, weights: NDArray | None = None) -> Curve:
-    """The curve over all thresholds at which recall changes. A row is flagged when its score is at least the threshold.
+    """The curve over all thresholds at which recall changes: the distinct scores of positive rows.
 
-    positive: bool [n]; score: float [n]; weights: [b, n], None for the rows as they are (b = 1).
+    positive: bool [n]; score: float [n], higher is more likely positive; weights: [b, n], how often each row was drawn
+    in each resample, None for the rows as they are (b = 1).
 
     Raises ValueError for a score that is NaN.
     """
@@ -128,14 +134,20 @@ def pr_auc(at: Curve) -> Floats:
 
 
 def recall_at_false_positive_rate(at: Curve, rate: float) -> Floats:
-    """The largest recall [b] of any threshold that flags at most the share `rate` of the negatives."""
+    """The largest recall of any threshold that flags at most the share `rate` of the negatives, float [b].
+
+    0 when every threshold flags more; NaN without a positive row.
+    """
     false_alarms = at.flagged - at.hits
     allowed = false_alarms <= rate * at.negatives[:, None] + 1e-9
     return _ratio(np.max(np.where(allowed, at.hits, 0.0), axis=1, initial=0.0), at.positives)
 
 
 def roc_auc(positive: Flags, score: Floats) -> float:
-    """The chance that a positive row scores higher than a negative one, ties counted half; NaN without rows of both."""
+    """The area under the ROC curve; NaN without rows of both kinds. positive: bool [n]; score: float [n].
+
+    It is the chance that a positive row scores higher than a negative one, ties counted half.
+    """
     low = np.sort(score[~positive])
     if len(low) == 0 or not positive.any():
         return float("nan")
@@ -146,9 +158,10 @@ def roc_auc(positive: Flags, score: Floats) -> float:
 def confusion_matrix(
     label: ClassPositions, predicted: ClassPositions, classes: int, weights: NDArray | None = None
 ) -> Floats:
-    """Counts [b, K, K + 1] of rows by true class and predicted class; the last column is unknown.
+    """Counts float [b, K, K + 1] of rows by true class and predicted class; the last column is unknown.
 
-    label: int [n], 0 … K - 1; predicted: int [n], 0 … K; weights: [b, n], None for the rows as they are (b = 1).
+    label: int [n], 0 … K - 1; predicted: int [n], 0 … K; classes: K; weights: [b, n], how often each row was drawn in
+    each resample, None for the rows as they are (b = 1).
     """
     weights = np.ones((1, len(label)), np.uint8) if weights is None else weights
     cell = label.astype(np.int64) * (classes + 1) + predicted
@@ -159,12 +172,18 @@ def confusion_matrix(
 
 
 def recall(matrix: Floats, k: int) -> Floats:
-    """Share [b] of the rows of class k that were predicted k; NaN without such a row. matrix: confusion_matrix."""
+    """Share [b] of the rows of class k that were predicted k; NaN where there is no row of class k.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix.
+    """
     return _ratio(matrix[:, k, k], matrix[:, k].sum(axis=1))
 
 
 def precision(matrix: Floats, k: int) -> Floats:
-    """Share [b] of the rows predicted k that are of class k; NaN where none was. matrix: confusion_matrix."""
+    """Share [b] of the rows predicted k that are of class k; NaN where no row was predicted k.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix.
+    """
     return _ratio(matrix[:, k, k], matrix[:, :, k].sum(axis=1))
 
 
@@ -172,7 +191,7 @@ def f_beta(matrix: Floats, k: int, beta: float) -> Floats:
     """F-beta of class k, [b]; recall counts beta times as much as precision (van Rijsbergen 1979).
 
     It is (1 + beta^2) hits / ((1 + beta^2) hits + beta^2 misses + false alarms): 0 where nothing was predicted k, NaN
-    without a row of class k. matrix: confusion_matrix.
+    without a row of class k. matrix: counts [b, K, K + 1] from confusion_matrix.
     """
     hits = matrix[:, k, k]
     misses = matrix[:, k].sum(axis=1) - hits
@@ -182,41 +201,57 @@ def f_beta(matrix: Floats, k: int, beta: float) -> Floats:
 
 
 def false_alarms_per_hit(matrix: Floats, k: int) -> Floats:
-    """Rows of other classes predicted k for each row of class k predicted k, [b]; NaN without a hit."""
+    """Number of rows of other classes predicted k for each row of class k predicted k, [b]; NaN without such a hit.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix.
+    """
     hits = matrix[:, k, k]
     return _ratio(matrix[:, :, k].sum(axis=1) - hits, hits)
 
 
 def false_positive_rate(matrix: Floats, k: int) -> Floats:
-    """Share [b] of the rows of other classes that were predicted k; NaN without such a row."""
+    """Share [b] of the rows of other classes that were predicted k; NaN where there is no row of another class.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix.
+    """
     others = matrix.sum(axis=(1, 2)) - matrix[:, k].sum(axis=1)
     return _ratio(matrix[:, :, k].sum(axis=1) - matrix[:, k, k], others)
 
 
 def accuracy(matrix: Floats) -> Floats:
-    """Share [b] of the rows whose predicted class is the true one; a prediction of unknown counts as wrong."""
+    """Share [b] of the rows whose predicted class is the true one; a prediction of unknown counts as wrong.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix. NaN without rows.
+    """
     return _ratio(np.trace(matrix[:, :, :-1], axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
 
 
 def share_unknown(matrix: Floats) -> Floats:
-    """Share [b] of the rows that were predicted unknown."""
+    """Share [b] of the rows that were predicted unknown; NaN without rows.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix.
+    """
     return _ratio(matrix[:, :, -1].sum(axis=1), matrix.sum(axis=(1, 2)))
 
 
 def brier(positive: Flags, probability: Floats, weights: NDArray | None = None) -> Floats:
-    """Brier score [b]: mean squared distance of the rare class's probability [n] from the truth (Brier 1950)."""
+    """Brier score [b]: mean squared distance of a predicted probability from the truth, 1 or 0 (Brier 1950).
+
+    positive: bool [n], rows of the rare class; probability: float [n], that of the rare class; weights: [b, n], how
+    often each row was drawn in each resample, None for the rows as they are (b = 1).
+    """
     weights = np.ones((1, len(positive)), np.uint8) if weights is None else weights
     return _ratio(weights @ (probability - positive) ** 2, weights.sum(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Calibration in m bins of predicted probability.
+    """Calibration in m bins of predicted probability, from low to high.
 
-    - expected: [m], mean predicted probability in the bin
-    - observed: [m], share of the bin's rows that are of the rare class
-    - low, high: [m], Wilson 95 % interval of `observed`
-    - rows: [m]
+    - expected: float [m], mean predicted probability in the bin
+    - observed: float [m], share of the bin's rows that are of the rare class
+    - low, high: float [m], Wilson 95 % interval of `observed`
+    - rows: int [m], number of rows in the bin
     """
 
     expected: Floats
@@ -232,9 +267,10 @@ class Reliability:
 
 
 def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliability:
-    """Calibration in at most `bins` bins with equally many rows; rows of equal probability share a bin.
+    """Calibration in at most `bins` bins with about equally many rows; rows of equal probability share a bin.
 
-    positive: bool [n]; probability: float [n]. With a rare class, bins of equal width would put nearly all rows in one.
+    positive: bool [n], rows of the rare class; probability: float [n], that of the rare class. With a rare class, bins
+    of equal width would put nearly all rows in one.
     """
     edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(edges, probability, side="left")
@@ -246,14 +282,18 @@ def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliabi
 
 
 def wilson(hits: NDArray, rows: NDArray, z: float = 1.96) -> tuple[Floats, Floats]:
-    """Ends of the 95 % interval of a share hits / rows (Wilson 1927); sound near 0 and 1 and for few rows."""
+    """Lower and upper ends of the interval of a share hits / rows (Wilson 1927), arrays of their shape, within 0 … 1.
+
+    z: width in standard deviations; 1.96 gives the 95 % interval. It is sound near 0 and 1 and for few rows; every
+    number of rows must be at least 1.
+    """
     middle = (hits + z**2 / 2) / (rows + z**2)
     half = z / (rows + z**2) * np.sqrt(hits * (rows - hits) / rows + z**2 / 4)
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def _ratio(top: Floats, bottom: Floats, otherwise: float = np.nan) -> Floats:
-    """top / bottom, and `otherwise` where the bottom is zero."""
+    """top / bottom, element by element, and `otherwise` where the bottom is not above zero."""
     return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, otherwise), where=bottom > 0)
 
 
@@ -308,9 +348,10 @@ def model_quality(
 
 
 def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
-    """SageMaker's multiclass_classification_metrics, classes by name.
+    """SageMaker's multiclass_classification_metrics: a confusion matrix by class name, and averages over classes.
 
-    matrix: confusion matrices [b, K, K + 1] of the model; constant: those of the best constant classifier.
+    matrix: counts [b, K, K + 1] of the model, row 0 for the rows as they are; constant: those of the best constant
+    classifier; classes: the K class names. Each average is {value, standard_deviation}.
     """
     columns = (*classes, "unknown")
     counts = {
@@ -325,7 +366,11 @@ def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...])
 
 
 def _weighted(matrix: Floats) -> dict[str, dict]:
-    """Accuracy, and metrics averaged over classes weighted by their rows; a class never predicted has precision 0."""
+    """Accuracy, and recall, precision and F scores averaged over classes weighted by their
+    rows: {value, standard_deviation} each.
+
+    matrix: counts [b, K, K + 1] from confusion_matrix. A class never predicted has precision 0.
+    """
     share = _ratio(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
     of_classes = {
         "recall": recall,
@@ -342,10 +387,11 @@ def _weighted(matrix: Floats) -> dict[str, dict]:
 
 
 def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
-    """SageMaker's binary_classification_metrics, where 1 is the rare class; curves have at most CURVE_POINTS points.
+    """SageMaker's binary_classification_metrics, where 1 is the rare class; curves have about
+    CURVE_POINTS points at most.
 
-    matrix: confusion matrices [b, 2, 3] of the model; constant: those of a classifier that always says 1; positive:
-    bool [n]; score: float [n].
+    matrix: counts [b, 2, 3] of the model, row 0 for the rows as they are; constant: those of a classifier that always
+    says 1; positive: bool [n], rows of the rare class; score: float [n], rarity.
     """
     rates = {
         "true_positive_rate": recall(matrix, 1),
@@ -364,14 +410,21 @@ def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Float
 
 
 def _one_class(matrix: Floats) -> dict[str, dict]:
-    """Recall, precision, accuracy and F scores of the rare class. matrix: [b, 2, 3]."""
+    """Recall, precision, accuracy and F scores of the rare class, {value, standard_deviation} each.
+
+    matrix: counts [b, 2, 3] from confusion_matrix, where 1 is the rare class.
+    """
     values = {"recall": recall(matrix, 1), "precision": precision(matrix, 1), "accuracy": accuracy(matrix)}
     values |= {name: f_beta(matrix, 1, beta) for name, beta in (("f0_5", 0.5), ("f1", 1.0), ("f2", 2.0))}
     return {name: _measured(value) for name, value in values.items()}
 
 
 def _curves(at: Curve) -> dict[str, dict]:
-    """ROC curve and precision-recall curve of the test split, as SageMaker names them."""
+    """ROC curve and precision-recall curve of the test split: SageMaker's name of the curve -> its
+    axes' names -> numbers.
+
+    at: the curve over thresholds, of which resample 0, the rows as they are, is taken.
+    """
     kept = spread_evenly(len(at.thresholds), CURVE_POINTS)
     hits, flagged = at.hits[0, kept], at.flagged[0, kept]
     recalls = _ratio(hits, at.positives)
@@ -386,11 +439,17 @@ def _curves(at: Curve) -> dict[str, dict]:
 
 
 def spread_evenly(length: int, most: int) -> NDArray[np.integer]:
-    """At most `most` positions spread evenly over a sequence of that length, its first and last among them."""
+    """At most `most` positions, ascending, spread evenly over a sequence of that length, its first and last among them.
+
+    int [at most `most`]; empty for an empty sequence.
+    """
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
 def _measured(values: Floats) -> dict[str, float]:
-    """{value, standard_deviation} of a metric [b]; NaN where undefined."""
+    """{value, standard_deviation} of a metric; NaN where undefined.
+
+    values: [b], the metric on the rows as they are, then on each resample.
+    """
     figure = estimate(values)
     return {"value": figure.value, "standard_deviation": figure.sd}

@@ -16,7 +16,11 @@ from scarcegan.evaluation import metrics
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one version of a model says of n held-out rows: rarity [n], and unknown [n] in [0, 1]; higher is more so."""
+    """The scores of n held-out rows by one version of a model; held-out rows are rows it was not trained on.
+
+    - rarity: float [n], higher is more like the rare class
+    - unknown: float [n] in [0, 1], higher is less like the training rows
+    """
 
     rarity: NDArray
     unknown: NDArray
@@ -24,12 +28,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a business definition keeps.
+    """The candidate and the thresholds that a business definition keeps.
 
-    - candidate: its position among the candidates.
-    - rare, unknown: the thresholds of rarity and of unknown, from which on a row is labelled so.
-    - floor_met: whether the definition's floor was reached; True for a definition without one.
-    - validation: figures on the held-out rows: recall, precision, f1, pr_auc, share_unknown, share_unknown_of_known.
+    - candidate: the candidate's position among the candidates
+    - rare: threshold of rarity: a row that reaches it is labelled rare
+    - unknown: threshold of unknown: a row that reaches it, and not `rare`, is labelled unknown
+    - floor_met: whether the definition's floor was reached; True for a definition without one
+    - validation: figures on the held-out rows: recall, precision, f1, pr_auc, share_unknown, share_unknown_of_known
     """
 
     candidate: int
@@ -41,9 +46,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class ThresholdOptions:
-    """The m thresholds that one candidate can have, from high to low, with recall and precision at each, all [m].
+    """The m thresholds of rarity that one candidate can have, from high to low, with recall and precision at each.
 
-    pr_auc: of the candidate, which no threshold changes.
+    - recall, precision: float [m], of the rare class, at each threshold
+    - threshold: float [m], descending
+    - pr_auc: the candidate's, which no threshold changes
     """
 
     recall: NDArray
@@ -53,13 +60,15 @@ class ThresholdOptions:
 
     @property
     def f1(self) -> NDArray:
-        """F1 [m] at each threshold."""
+        """F1 of the rare class at each threshold, float [m]; 0 where recall and precision are 0."""
         return 2 * self.recall * self.precision / np.maximum(self.recall + self.precision, 1e-12)
 
 
 def threshold_options(rare: NDArray, rarity: NDArray) -> ThresholdOptions:
-    """The thresholds worth a choice on labelled rows: rare bool [n] and rarity [n]. Each lies half way between the
-    rarity of a rare row and the next lower one.
+    """The thresholds to choose from, on labelled rows. rare: bool [n], rows of the rare class; rarity: float [n].
+
+    Each lies half way between the rarity of a rare row and the next lower rarity of any row; the lowest rarity is a
+    threshold itself when it is a rare row's.
 
     Raises ValueError if no row is rare.
     """
@@ -72,16 +81,20 @@ def threshold_options(rare: NDArray, rarity: NDArray) -> ThresholdOptions:
 
 
 def _between(thresholds: NDArray, scores: NDArray) -> NDArray:
-    """For each threshold [m], which is one of the ascending scores [k]: half way down to the next lower score. The
-    lowest score has none and is returned as it is.
+    """For each threshold [m], which is one of the scores: half way down to the next lower score, float [m].
+
+    scores: [k], distinct and ascending. The lowest score has no lower one and is returned as it is.
     """
     place = np.searchsorted(scores, thresholds)
     return np.where(place > 0, (thresholds + scores[np.maximum(place - 1, 0)]) / 2, thresholds)
 
 
 def best_position(allowed: NDArray, *keys: NDArray) -> int:
-    """Position, among those marked in allowed bool [m], with the largest first key [m]; ties are decided by the next
-    keys, then by the lowest position. Without a marked position, all are allowed."""
+    """The position with the largest first key among those marked in `allowed`.
+
+    allowed: bool [m]; when none is marked, all are allowed. keys: [m] each; ties in the first key are decided by the
+    next keys, then by the lowest position.
+    """
     order = np.lexsort((-np.arange(len(allowed)), *reversed(keys), allowed))
     return int(order[-1])
 
@@ -100,14 +113,16 @@ def highest_recall(found: ThresholdOptions, definition: Mapping[str, Any]) -> tu
 def highest_precision(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
     """Position of the threshold of highest precision whose recall is at least definition["recall_floor"], and True.
 
-    There always is one, as the lowest threshold has recall 1.
+    With a floor of at most 1 there always is one, as the lowest threshold has recall 1.
     """
     allowed = found.recall >= definition["recall_floor"]
     return best_position(allowed, found.precision, found.recall), bool(allowed.any())
 
 
 def best_f1(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
-    """Position of the threshold of highest F1, and True; the definition is not read."""
+    """Position of the threshold of highest F1, ties by recall, and True (there is no floor); the
+    definition is not read.
+    """
     return best_position(np.ones(len(found.f1), bool), found.f1, found.recall), True
 
 
@@ -124,13 +139,14 @@ def choose_candidate(
 ) -> Choice:
     """The candidate and thresholds that a business definition keeps.
 
-    - definition: `keep`, a key of THRESHOLD, and the floor or tolerance that goes with it.
-    - candidates: scores of the same n held-out rows, from the earliest version to the latest.
-    - label int [n]: class of each row, or -1 without a label; such rows count for the share of unknown only.
-    - rare: label of the rare class.
-    - known_share: share of the labelled rows whose `unknown` may reach its threshold.
+    - definition: `keep`, a key of THRESHOLD (the rule to choose by), and the floor or tolerance that goes with it
+    - candidates: scores of the same n held-out rows, from the earliest version of the model to the latest; at least one
+    - label: int [n], class position of each row, or -1 without a label; rows without one count for the
+      share of unknown only
+    - rare: class position of the rare class
+    - known_share: share of the labelled rows whose `unknown` may reach its threshold, 0 … 1
 
-    Raises ValueError if no row is rare.
+    Raises ValueError if no labelled row is rare.
     """
     keep, labelled = definition["keep"], label >= 0
     choices = []
@@ -153,7 +169,9 @@ def choose_candidate(
 def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choice]) -> int:
     """Position of the choice that a business definition prefers, given one choice per candidate.
 
-    keep: the rule by which it prefers, definition["keep"]. Ties go to the higher PR-AUC, then to the later candidate.
+    keep: the rule by which it prefers, definition["keep"]; definition: has recall_tolerance, where that rule
+    reads it. When no choice meets its floor, the highest precision is preferred. Ties go to the higher PR-AUC,
+    then to the later candidate.
     """
 
     def figure(name: str) -> NDArray:
@@ -175,7 +193,11 @@ def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choic
 
 
 def unknown_threshold(unknown: NDArray, known_share: float) -> float:
-    """The lowest threshold that at most a share `known_share` of these scores [n] of labelled rows reaches."""
+    """The lowest threshold that at most a share `known_share` of these scores reaches; 0 when all may reach it.
+
+    unknown: float [n] in [0, 1], the scores of the labelled rows. It lies half way between two scores, or just
+    above the highest one.
+    """
     descending = np.sort(unknown)[::-1]
     allowed = int(known_share * len(unknown))
     if allowed >= len(unknown):
@@ -185,9 +207,11 @@ def unknown_threshold(unknown: NDArray, known_share: float) -> float:
 
 
 def unknown_shares(candidate: Candidate, label: NDArray, rare: float, unknown: float) -> dict[str, float]:
-    """Share of all rows, and of the labelled ones (label int [n], -1 without), that would be labelled unknown.
+    """Shares of rows that would be labelled unknown: share_unknown of all rows, share_unknown_of_known
+    of the labelled ones.
 
-    rare, unknown: the thresholds. A row whose rarity reaches its threshold is labelled rare and not unknown.
+    candidate: the rows' scores; label: int [n], -1 for a row without a label; rare, unknown: the thresholds. A row
+    whose rarity reaches `rare` is labelled rare and not unknown.
     """
     sent = (candidate.rarity < rare) & (candidate.unknown >= unknown)
     return {"share_unknown": float(sent.mean()), "share_unknown_of_known": float(sent[label >= 0].mean())}

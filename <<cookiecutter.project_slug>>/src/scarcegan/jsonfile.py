@@ -1,4 +1,4 @@
-"""JSON files: written completely or not at all; one sentence for a file that is no JSON. HTTP: data/wire.py."""
+"""JSON files: written completely or not at all; a file that cannot be read as JSON is reported in one sentence."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from scarcegan.errors import UserError
 
 
 def write_json(path: Path, value: Any, indent: int = 1) -> None:
-    """Write a value as JSON. The file is replaced in one step: readers get the old or the new text, also after a crash.
+    """Write a value to the file at `path` as JSON. The file is replaced in one step: readers get the complete old or
+    the complete new text, also after a crash.
 
-    indent: spaces per level.
-
-    Missing parent folders are made. Text is written as UTF-8 without escapes, except for bytes of a file name that are
-    not UTF-8. Raises ValueError for NaN or infinity, and TypeError for a value that JSON cannot hold.
+    indent: spaces per level. Missing parent folders are made. Text is written as UTF-8 without escapes; only lone
+    surrogates, by which Python holds bytes of a file name that are not UTF-8, are escaped.
+    Raises ValueError for NaN or infinity, and TypeError for a value that JSON cannot hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
@@ -37,7 +37,7 @@ def write_json(path: Path, value: Any, indent: int = 1) -> None:
 def read_json(path: Path, next_move: str) -> Any:
     """Read a JSON file and return its value. next_move: a sentence that tells the user what to do when that fails.
 
-    Raises UserError, which ends with that sentence, when the file is missing or is not JSON.
+    Raises UserError, whose message ends with that sentence, when the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -56,9 +56,9 @@ def find_json(path: Path) -> Any:
 
 
 def replace_nan(value: Any, by: str | None = None) -> Any:
-    """A copy of a JSON value in which `by` stands for each number that is not finite; JSON knows only finite ones.
+    """A copy of a JSON value in which each float that is NaN or infinite, at any depth of dicts and lists, is replaced.
 
-    by: None, which becomes null; or a text, such as the "NaN" that SageMaker writes.
+    JSON allows only finite numbers. by: what replaces them, None (null in JSON) or a text such as SageMaker's "NaN".
     """
     if isinstance(value, dict):
         return {key: replace_nan(inside, by) for key, inside in value.items()}

@@ -1,11 +1,11 @@
-"""Progress of a long loop, as lines on stderr."""
+"""Progress of a long loop, printed as lines on stderr."""
 
 import sys
 import time
 
 
 class Progress:
-    """Counts what a loop has done, and writes `<title>: <count> <unit>` to stderr at most once every `seconds`.
+    """Counts the items that a loop has done, and prints `<title>: <count> <unit>` to stderr at most once per `seconds`.
 
     Call `add` in the loop, and `write` once after it, so that the last line shows the total.
     """
@@ -15,12 +15,12 @@ class Progress:
         self.count, self.written_at = 0, time.monotonic()
 
     def add(self, count: int) -> None:
-        """Add to the count, and write a line when the last one is older than `seconds`."""
+        """Add `count` items to the total, and print a line when the last one (or the start) was `seconds` ago or more."""
         self.count += count
         if time.monotonic() - self.written_at >= self.seconds:
             self.write()
 
     def write(self) -> None:
-        """Write a line with the present count."""
+        """Print a line with the total so far to stderr, now."""
         self.written_at = time.monotonic()
         print(f"{self.title}: {self.count:,} {self.unit}", file=sys.stderr, flush=True)

@@ -1,10 +1,11 @@
 """The delivered model: inputs, members, calibration and thresholds as one TensorFlow graph, and its SavedModel.
 
-Input `features` float32 [n, columns] raw, NaN for missing. Outputs:
-- `probabilities` [n, K]: calibrated, in class order.
-- `rarity` [n]: calibrated probability of the rare class.
-- `unknown` [n] in [0, 1): the share of labelled rows that look more usual.
-- `label` int32 [n]: position of the class; K is unknown.
+Input `features` float32 [n, columns]: raw values, NaN for missing. Outputs, where K is the number of classes and the
+rare class is the last one:
+- `probabilities` float32 [n, K]: calibrated probability of each class, in class order.
+- `rarity` float32 [n]: calibrated probability of the rare class.
+- `unknown` float32 [n] in [0, 1): about the share of labelled rows that are less strange than the row.
+- `label` int32 [n]: position of the predicted class in class order; K means "unknown".
 """
 
 from collections.abc import Sequence
@@ -26,10 +27,11 @@ LEAST_SLOPE = 1e-3  # of a calibration: it may doubt the scores, not reverse the
 
 @dataclass(frozen=True)
 class Calibration:
-    """How log odds become probabilities, and strangeness a share.
+    """Learnt numbers that turn log odds of the rare class into a probability, and a row's strangeness into a share.
 
+    Strangeness is any number that is higher for rows less like the labelled ones.
     - slope, shift: rarity = sigmoid(slope * log odds + shift).
-    - knots float32 [KNOTS]: quantiles, from 0 to 1, of the strangeness of labelled rows.
+    - knots float32 [KNOTS], ascending: evenly spaced quantiles (from minimum to maximum) of labelled rows' strangeness.
     """
 
     slope: float
@@ -37,19 +39,25 @@ class Calibration:
     knots: NDArray
 
     def rarity(self, log_odds: NDArray) -> NDArray:
-        """Calibrated probability [n] of the rare class, from its log odds [n]."""
+        """Calibrated probability [n] of the rare class, in [0, 1], from the uncalibrated log odds [n] of that class."""
         return 1 / (1 + np.exp(-np.clip(self.slope * log_odds + self.shift, -80, 80)))
 
     def unknown(self, strangeness: NDArray) -> NDArray:
-        """What the delivered graph gives as `unknown` [n] for rows of this strangeness [n]; see interpolate_unknown."""
+        """float32 [n] in [0, 1): about the share of labelled rows that are less strange, for rows of strangeness [n].
+
+        It is the `unknown` of the delivered graph, computed by the same function, interpolate_unknown.
+        """
         return interpolate_unknown(tf.constant(strangeness, tf.float32), tf.constant(self.knots, tf.float32)).numpy()
 
 
 def calibrate(log_odds: NDArray, rare: NDArray, strangeness: NDArray) -> Calibration:
-    """The Calibration for labelled rows on which the scores were not trained.
+    """Learn a Calibration from n labelled rows that the model was not trained on.
 
-    log_odds [n] of the rare class, rare bool [n], strangeness [n]. Platt scaling (1999), with his prior on the targets,
-    which keeps the slope finite when a few rare rows are told apart perfectly.
+    - log_odds [n]: what the model gives for the rare class.
+    - rare bool [n]: whether the row's label is the rare class.
+    - strangeness [n]: of the same rows; its quantiles become the knots.
+    Slope and shift are Platt scaling (1999), with his prior on the targets, which keeps the slope finite when the log
+    odds tell a few rare rows apart perfectly.
     """
     positives, negatives = rare.sum(), (~rare).sum()
     target = np.where(rare, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -61,7 +69,8 @@ def calibrate(log_odds: NDArray, rare: NDArray, strangeness: NDArray) -> Calibra
 def fit_line(score: NDArray, target: NDArray, steps: int = 50) -> tuple[float, float]:
     """Slope and shift for which sigmoid(slope * score + shift) has the least cross-entropy to the targets.
 
-    score [n]; target [n] in (0, 1). It takes `steps` damped Newton steps. The slope is at least LEAST_SLOPE.
+    score [n]: any numbers. target [n]: probabilities in (0, 1). steps: how many damped Newton steps are taken. A slope
+    below LEAST_SLOPE is replaced by LEAST_SLOPE.
     """
     centre, spread = score.mean(), max(float(score.std()), 1e-9)
     design = np.stack([(score - centre) / spread, np.ones_like(score)], axis=1)
@@ -84,10 +93,11 @@ def fit_line(score: NDArray, target: NDArray, steps: int = 50) -> tuple[float, f
 
 
 def interpolate_unknown(strangeness: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
-    """Share in [0, 1) for each strangeness [n]: where it lies among the knots [KNOTS], the quantiles of labelled rows.
+    """float32 [n] in [0, 1): 0.99 times the share of labelled rows that are less strange, for strangeness float32 [n].
 
-    Labelled rows take up 0 to 0.99. Above the last knot the share rises towards 1, so that rows stranger than every
-    labelled one can still be ranked.
+    knots float32 [KNOTS], ascending: evenly spaced quantiles of the labelled rows' strangeness; between two knots the
+    share is interpolated. Above the last knot it rises from 0.99 towards 1, so that rows stranger than every labelled
+    one can still be ranked.
     """
     steps = KNOTS - 1
     place = tf.clip_by_value(tf.searchsorted(knots, strangeness, side="right") - 1, 0, steps - 1)
@@ -99,12 +109,14 @@ def interpolate_unknown(strangeness: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
 
 
 class Delivered(tf.Module):
-    """The graph: raw features float32 [n, columns] -> probabilities [n, K], and rarity, unknown and label [n], by name.
+    """The graph: raw features float32 [n, columns], NaN for missing -> a dict of probabilities [n, K], rarity [n],
+    unknown [n] and label [n], as described at the head of this file.
 
-    - inputs: the layer that scales the features.
-    - members: pairs of the weight of a member's log odds and its layer. The first member's layer also gives the
-      negatives' logits and, without a distance, how unknown a row is.
-    - distance: how strange a row is; None: the first member says it.
+    - inputs: the layer that scales the features and gives categories their columns.
+    - members: pairs (weight, layer). The log odds of the rare class are the sum over members of weight times the
+      layer's log odds. The first layer also gives the logits of the other classes (the negatives).
+    - distance: the layer that gives a row's strangeness; None: the first member's `unknown` is used in its place.
+    - calibration: turns log odds into rarity, and strangeness into `unknown`.
     - rare_threshold, unknown_threshold: the lowest rarity that is labelled rare, the lowest `unknown` labelled unknown.
     """
 
@@ -143,8 +155,11 @@ class Delivered(tf.Module):
         }
 
     def label(self, negatives: tf.Tensor, rarity: tf.Tensor, unknown: tf.Tensor) -> tf.Tensor:
-        """Label int32 [n]: the rare class where rarity [n] reaches its threshold; of the others, unknown (K) where
-        `unknown` [n] reaches its threshold; else the likeliest negative by `negatives` [n, K - 1]."""
+        """Label int32 [n] of each row: a class position, or K for unknown.
+
+        A row is of the rare class (K - 1) where rarity [n] reaches rare_threshold; if not, unknown where `unknown` [n]
+        reaches unknown_threshold; otherwise of the class with the highest value in negatives [n, K - 1].
+        """
         rare = tf.fill(tf.shape(rarity), negatives.shape[1])
         likeliest = tf.argmax(negatives, axis=1, output_type=tf.int32)
         otherwise = tf.where(unknown >= self.unknown_threshold, rare + 1, likeliest)
@@ -152,9 +167,10 @@ class Delivered(tf.Module):
 
 
 def save(delivered: Delivered, columns: int, folder: Path) -> None:
-    """Write the graph into `folder` (ending in a version number) as a SavedModel with signature serving_default.
+    """Write the graph into `folder` as a TensorFlow SavedModel with the signature serving_default.
 
-    columns: how many raw features the model reads.
+    columns: how many raw features the model reads. folder: its name is the version number that TensorFlow Serving
+    reads, such as <model>/1.
     """
     signature = tf.TensorSpec([None, columns], tf.float32, name="features")
     function = tf.function(lambda features: delivered(features), input_signature=[signature])

@@ -16,10 +16,11 @@ SHRINK = 0.1  # part of the covariance that is replaced by a sphere, so that few
 
 
 class ClassDistance(keras.layers.Layer):
-    """Scaled rows [n, width] -> [n]: log(1 + squared distance) to the nearest class mean. `learn_distance` makes one.
+    """Scaled rows [n, width] -> float32 [n]: log(1 + squared distance) from each row to the nearest class mean.
 
-    means [classes, width]: of the rows of each class. whitening [width, width]: matrix by which rows are multiplied
-    before distances are taken.
+    `learn_distance` makes such a layer. means [classes, width]: the mean scaled row of each class, before whitening.
+    whitening [width, width]: matrix by which rows and means are multiplied before distances are taken, so that the
+    spread within classes becomes 1 in every direction.
     """
 
     def __init__(self, means: NDArray, whitening: NDArray) -> None:
@@ -30,18 +31,20 @@ class ClassDistance(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
+        """float32 [n]: log(1 + squared distance) to the nearest class mean, for scaled rows [n, width]."""
         white = tf.matmul(rows, self.whitening)
         squares = [tf.reduce_sum(tf.square(white - mean), axis=1) for mean in tf.unstack(self.means)]
         return tf.math.log1p(tf.reduce_min(tf.stack(squares), axis=0))
 
 
 def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> ClassDistance:
-    """The distance to the classes of these labelled rows: scaled rows [n, width], label int [n].
+    """Learn the ClassDistance of labelled rows: scaled rows [n, width] whose classes are label int [n].
 
-    It takes the class means and the covariance within classes, shrunk towards a sphere. numeric_width: how many
-    columns, from the first, are numbers; 0: all. The sphere has their mean variance, not that of the 0 and 1 of
-    categories, many of which are nearly constant. A category that no labelled row has is then about as far as a number
-    three standard deviations away, however many categories there are.
+    It uses the class means and the covariance within classes, shrunk towards a sphere (a multiple of the identity).
+    numeric_width: how many columns, from the first, are numbers, the rest being 0 or 1 for categories; 0: all columns
+    are numbers. The sphere has the mean variance of the numbers only, because many columns of categories are nearly
+    constant. A category that no labelled row has is then about as far as a number three standard deviations away,
+    however many categories there are.
     """
     labels = np.unique(label)
     means = np.stack([rows[label == k].mean(axis=0) for k in labels]).astype(np.float64)
@@ -55,10 +58,10 @@ def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> Cla
 
 
 def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int = 0) -> NDArray:
-    """float32 [n]: for each labelled row, its distance to the classes as the rows of the other folds show them.
+    """float32 [n]: for each labelled row, the distance to the classes that is learnt on the rows of all other folds.
 
-    rows, label, numeric_width: as for learn_distance. fold: int [n]. With one fold, it is the distance to the classes
-    of all rows.
+    The distance is that of ClassDistance. rows, label, numeric_width: as for learn_distance. fold int [n]: the fold of
+    each row. If all rows are in one fold, the distance is learnt on all rows.
     """
     folds = np.unique(fold)
     found = np.empty(len(rows), np.float32)
@@ -70,9 +73,10 @@ def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int
 
 
 def learn_from_training(rows: TrainingRows) -> tuple[ClassDistance, NDArray]:
-    """The distance to the classes of the labelled rows, and that distance of each held-out row, float32 [h].
+    """The ClassDistance learnt on all labelled rows, and the distances of the held-out rows, float32 [h].
 
-    For a held-out row that is a labelled one, the distance is taken to the classes as the other folds show them.
+    Held-out rows are those of TrainingRows.held_out, in its order. A held-out row that is labelled gets the distance
+    that is learnt on the other folds, a validation row that of the returned layer.
     """
     labelled, width = rows.labelled.clipped, rows.inputs.numeric_width
     distance = learn_distance(labelled, rows.label, width)

@@ -1,4 +1,4 @@
-"""Evenness: weights of the rows of the rare class, so that its rarest kinds count beside its commonest one.
+"""Evenness: weights for the rows of the rare class, so that kinds with few rows count as much as kinds with many.
 
 Labelled rare rows are what somebody happened to find, often one kind many times over. A model that is right on that
 kind looks good and misses the others. Networks draw rows by these weights (gan/scarcegan.make_pool), trees weigh them.
@@ -14,9 +14,10 @@ PLACES_PER_ROW = 16  # on average, so that a row of low weight still has one
 
 
 def weigh_rare_rows(rows: NDArray, rare: NDArray, power: float) -> NDArray:
-    """Weights float64 [n] of scaled rows [n, width]: density_weights of the rare ones among themselves, 1 for others.
+    """Weights float64 [n] of scaled rows [n, width]: 1 for rows that are not rare, and for rare rows lower where there
+    are more rare rows around (density_weights of the rare rows alone, 1 on average).
 
-    rare: bool [n]. power: see density_weights.
+    rare: bool [n], whether a row is of the rare class. power: how strongly, from 0 (all weights 1) to 1.
     """
     weights = np.ones(len(rare))
     weights[rare] = density_weights(rows[rare], power)
@@ -26,9 +27,9 @@ def weigh_rare_rows(rows: NDArray, rare: NDArray, power: float) -> NDArray:
 def density_weights(rows: NDArray, power: float) -> NDArray:
     """Weights float64 [n], 1 on average, of scaled rows [n, width]: lower where there are more rows around.
 
-    A weight is proportional to the number of rows around (under a Gaussian of width KERNEL_WIDTH) to the power of
-    -power. power 0: all weights are 1. power 1: regions that hold rows weigh alike, however many rows they hold. With
-    many features every row is alone, and only equal rows share their weight.
+    A weight is proportional to the number of rows around, counted with a Gaussian of width KERNEL_WIDTH, raised to
+    -power. power 0: all weights are 1. power 1: every region that holds rows has the same weight in all, however many
+    rows it holds. With many features no row has another nearby, and only identical rows count as rows around.
     """
     if not power or not len(rows):
         return np.ones(len(rows))
@@ -42,17 +43,20 @@ def density_weights(rows: NDArray, power: float) -> NDArray:
 
 
 def _density(rows: NDArray, centres: NDArray, masses: NDArray) -> NDArray:
-    """For each of rows [n, width]: the sum over centres [c, width] of mass [c] times exp(-mean squared distance per
-    feature / (2 KERNEL_WIDTH^2)). Returns float64 [n]."""
+    """float64 [n]: how many rows are around each of rows [n, width].
+
+    It is the sum over centres [c, width] of masses [c] (the number of rows that each centre stands for) times
+    exp(-mean squared distance per feature / (2 KERNEL_WIDTH^2)).
+    """
     squares = (rows**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2 * rows @ centres.T
     return np.exp(-np.maximum(squares, 0) / rows.shape[1] / (2 * KERNEL_WIDTH**2)) @ masses
 
 
 def resample(places: NDArray, weight: NDArray) -> NDArray:
-    """PLACES_PER_ROW * n of the values of `places` [n], each about as often as its weight [n] says, in their order.
+    """An array of PLACES_PER_ROW * n entries that repeats the values of `places` [n], in their order.
 
-    Nothing is random. There are more places than rows, because a row of less than half the mean weight would often have
-    none among n places.
+    Each value comes about as often as its share of the sum of `weight` [n] says. Nothing is random. The result is
+    longer than `places`, because a value of less than half the mean weight would often be missing among n entries.
     """
     share = np.cumsum(weight) / weight.sum()
     wanted = (np.arange(PLACES_PER_ROW * len(places)) + 0.5) / (PLACES_PER_ROW * len(places))

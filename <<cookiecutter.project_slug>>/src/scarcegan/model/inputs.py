@@ -1,4 +1,4 @@
-"""Inputs: raw rows in, the rows that members read out, as a layer that is saved inside the model.
+"""Inputs: a layer, saved inside the model, that turns raw rows into the scaled rows that the model's members read.
 
 Numbers are scaled (preprocessing.py). A feature of categories becomes several columns of 0 and 1 (lookups.py), which
 are neither scaled nor clipped and get no piecewise-linear encoding.
@@ -20,9 +20,10 @@ FORGOTTEN_SHARE = 0.02
 
 
 class Inputs(keras.layers.Layer):
-    """Raw rows [n, columns] -> [n, width]: the scaled numbers and their indicators, then the columns of categories.
+    """Raw rows float32 [n, columns], NaN for missing -> float32 [n, width]: first the scaled numbers, then their
+    indicators of missing values, then the columns of 0 and 1 for the features of categories.
 
-    `learn_inputs` makes one.
+    `learn_inputs` makes such a layer.
     - numbers: the layer that scales the numbers; None if there are none.
     - columns: how many raw columns there are.
     - lookups: for each feature of categories, its position among the raw columns and its Lookup.
@@ -39,26 +40,28 @@ class Inputs(keras.layers.Layer):
 
     @property
     def numeric_width(self) -> int:
-        """How many of the columns that come out, from the first, are numbers and their indicators."""
+        """How many of this layer's output columns, from the first, are scaled numbers and their indicators."""
         return self.scaling.width if self.scaling else 0
 
     @property
     def width(self) -> int:
-        """How many columns come out."""
+        """How many output columns this layer has: those of numbers, their indicators and the categories."""
         return self.numeric_width + sum(one.width for _, one in self.lookups)
 
     def call(self, raw: tf.Tensor, bound: float = CLIP) -> tf.Tensor:
+        """Scaled rows float32 [n, width] of raw rows [n, columns]; scaled numbers are clipped to [-bound, bound]."""
         if self.scaling and not self.lookups:
             return self.scaling(raw, bound=bound)
         parts = [self.scaling(tf.gather(raw, self.numbers, axis=1), bound=bound)] if self.scaling else []
         return tf.concat([*parts, *(_columns(raw[:, place], one) for place, one in self.lookups)], axis=1)
 
     def forget_categories(self, rows: NDArray, seed: int) -> NDArray:
-        """A copy of rows [n, width] that came out of this layer; in each feature of categories, one row in fifty, drawn
-        at random, becomes "other".
+        """A copy of this layer's output rows [n, width] in which some categories are replaced by "other".
 
-        Members are trained on such rows. Otherwise, where every category of the training rows has a column, the weights
-        of "other" would never be trained, and a new category would be scored by them.
+        In each feature of categories, rows are drawn at random (a share of FORGOTTEN_SHARE); those with a column of
+        their own become "other". seed: of the drawing. Members are trained on such rows. Otherwise, where every
+        category of the training rows has a column, the weights of "other" would never be trained, and a new category
+        would be scored by untrained weights.
         """
         rng, rows, first = np.random.default_rng([seed, 11]), rows.copy(), self.numeric_width
         for _, one in self.lookups:
@@ -70,7 +73,11 @@ class Inputs(keras.layers.Layer):
 
 
 def _columns(values: tf.Tensor, one: Lookup) -> tf.Tensor:
-    """What Lookup.columns returns, in TensorFlow: codes [n], NaN for missing -> float32 [n, width] of 0 and 1."""
+    """float32 [n, width] of 0 and 1 for the codes [n] of one feature, NaN for missing: 1 in the column of the
+    row's code.
+
+    The columns are those of the Lookup: one per code in its `codes`, "other" and, if it has one, "missing".
+    """
     own = tf.equal(values[:, None], tf.constant([one.codes or ()], tf.float32, shape=(1, len(one.codes))))
     gone = tf.math.is_nan(values)[:, None]
     gone = gone if one.missing else tf.zeros_like(gone)
@@ -79,11 +86,13 @@ def _columns(values: tf.Tensor, one: Lookup) -> tf.Tensor:
 
 
 def learn_inputs(rows: NDArray, names: Sequence[str], categories: Categories, scaling: Scaling = "standard") -> Inputs:
-    """The layer for rows like these raw training rows [n, columns], NaN for missing.
+    """Learn the Inputs layer from raw training rows [n, columns], NaN for missing.
 
-    names: of the columns. categories: those columns that hold codes of categories. scaling: of the numbers, see
-    preprocessing.centre_and_scale.
-    Raises UserError for an infinite number or no rows.
+    - names: the feature name of each column.
+    - categories: by feature name, the code of each known category; these features are not scaled as numbers.
+    - scaling: how numbers are scaled, "standard" by mean and standard deviation or "robust" by median and
+      interquartile range.
+    Raises UserError when a number is infinite, or when there are features of numbers but no rows.
     """
     where = places(names, categories)
     numbers = [place for place in range(len(names)) if place not in where]

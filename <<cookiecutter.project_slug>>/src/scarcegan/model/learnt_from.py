@@ -1,4 +1,4 @@
-"""Whose labels a model has seen: hashed user ids beside the model, so that it is never tested on these users later.
+"""Whose labels a model has seen: a file of hashed user ids in the model's folder, so that it is never tested on them.
 
 The hash hides names from a reader, not from somebody who can guess them: treat the file like the model itself.
 """
@@ -15,19 +15,22 @@ LEARNT_FROM = "learnt_from.json"
 
 
 def hash_user(user: object) -> str:
-    """16 hexadecimal digits that stand for a user id."""
+    """The hash of a user id: 16 lower-case hexadecimal digits, equal for equal str(user)."""
     return blake2b(str(user).encode(), digest_size=8).hexdigest()
 
 
 def record(folder: Path, users: Iterable[object]) -> None:
-    """Write folder/learnt_from.json: the hashes of the users whose labels a model saw, in training or in validation."""
+    """Write learnt_from.json into a model's folder: a sorted JSON list of the hashes of these user ids.
+
+    users: ids of all users whose labels the model saw, in training or in validation; repeats are allowed.
+    """
     write_json(folder / LEARNT_FROM, sorted({hash_user(user) for user in users}))
 
 
 def learnt_from(folder: Path, users: np.ndarray) -> np.ndarray:
-    """bool [n]: for each of these n user ids, whether the model in `folder` saw that user's label.
+    """bool [n]: for each of n user ids, whether the model in `folder` saw that user's label in training or validation.
 
-    All False when the folder has no readable learnt_from.json.
+    All False when the folder has no learnt_from.json, or one that is not JSON.
     """
     seen = set(find_json(folder / LEARNT_FROM) or ())
     return np.array([hash_user(user) in seen for user in users], bool) if seen else np.zeros(len(users), bool)

@@ -1,4 +1,4 @@
-"""Lookups: which categories of a feature get a column of their own in the model. The layer that makes them: inputs.py.
+"""Lookups: which categories of a feature get a column of their own in the model. The layer that uses them: inputs.py.
 
 Learnt on training rows without their labels: codes of at least ROWS_FOR_A_COLUMN rows, at most MOST_COLUMNS of them,
 the most frequent first. All others, and codes never seen, share the column "other"; a missing category has a column of
@@ -20,18 +20,26 @@ ROWS_FOR_A_COLUMN = 5
 
 @dataclass(frozen=True)
 class Lookup:
-    """The columns of one feature of categories: one per code in `codes`, "other", and, if `missing`, "missing"."""
+    """The columns into which the model turns one feature of categories, in this order.
+
+    - codes: a column for each of these codes of categories.
+    - then always a column "other", for every other code.
+    - missing: whether a last column "missing" follows; without it, a missing value counts as "other".
+    """
 
     codes: tuple[int, ...]
     missing: bool
 
     @property
     def width(self) -> int:
-        """How many columns there are."""
+        """How many columns the feature is turned into: the codes, "other" and, if there is one, "missing"."""
         return len(self.codes) + 1 + self.missing
 
     def columns(self, values: NDArray) -> NDArray:
-        """Codes [n], NaN for missing -> float32 [n, width]: in each row 1 in the column of its code, 0 elsewhere."""
+        """float32 [n, width] for the codes [n] of n rows, NaN for missing: each row is 1 in one column, 0 elsewhere.
+
+        That column is the one of the row's code, "missing" for NaN if there is such a column, and otherwise "other".
+        """
         own = values[:, None] == np.array(self.codes, np.float32)
         gone = np.isnan(values)[:, None] & self.missing
         other = ~(own.any(axis=1, keepdims=True) | gone)
@@ -39,10 +47,12 @@ class Lookup:
 
 
 def learn_lookup(values: NDArray) -> Lookup:
-    """The Lookup for the codes [n] of training rows, NaN for missing.
+    """Learn the Lookup of one feature from its codes [n] in the training rows, NaN for missing.
 
-    Of equally frequent codes the one that comes first among the rows goes first. The numbers of the codes, which follow
-    from the names, decide nothing: other names for the same categories give the same model.
+    Codes in at least ROWS_FOR_A_COLUMN rows get a column, the most frequent first, MOST_COLUMNS at most. There is a
+    column "missing" if some but not all values are missing. Of equally frequent codes the one whose first row comes
+    earlier goes first. The codes are never sorted by their number, which depends on the categories' names: other names
+    for the same categories give the same model.
     """
     present = values[~np.isnan(values)]
     codes, first, rows = np.unique(present, return_index=True, return_counts=True)
@@ -54,10 +64,13 @@ def learn_lookup(values: NDArray) -> Lookup:
 def category_facts(
     lookups: Sequence[tuple[int, Lookup]], names: Sequence[str], texts: Categories
 ) -> dict[str, dict[str, Any]]:
-    """The entry "categories" of model.json: feature -> its columns, whether one of them is for missing, and its texts.
+    """The entry "categories" of model.json, by name of each feature of categories:
 
-    lookups: pairs of a position among `names`, the names of the features, and its Lookup. texts: the code of each known
-    category, by feature.
+    - columns: the codes that have a column of their own.
+    - missing: whether missing values have a column.
+    - texts: category (a text) -> its code.
+    lookups: pairs (position of the feature among `names`, its Lookup). names: of all features. texts: by feature, the
+    code of each known category.
     """
     return {
         names[place]: {"columns": list(one.codes), "missing": one.missing, "texts": dict(texts[names[place]])}
@@ -66,10 +79,11 @@ def category_facts(
 
 
 def expander(model: Mapping[str, Any], names: Sequence[str]) -> Callable[[NDArray], NDArray]:
-    """A function for methods that cannot read codes: raw rows [n, d] -> the columns of numbers as they are, then those
-    that the model makes of the categories.
+    """A function from raw rows [n, d] to rows [n, e] without codes of categories, for methods that cannot read codes.
 
-    model: a model.json. names: of the d features. Without categories the function returns its argument.
+    It returns the columns of numbers as they are, then, for each feature of categories, the columns of 0 and 1 of its
+    Lookup. model: content of a model.json; without "categories" in it, the function returns its argument. names: of
+    the d features, which must include the model's features of categories.
     """
     categories = model.get("categories", {})
     numbers = [place for place, name in enumerate(names) if name not in categories]

@@ -1,7 +1,7 @@
-"""Members: the families of models that are blended into the delivered one, and the rows they are trained on.
+"""Members: the models (networks, trees) that are blended into the delivered model, and the rows they are trained on.
 
-A family is a folder beside this file (gan/, trees/) with a class that follows `Member`, and an entry in
-`steps/train.members`. Nothing here knows a family.
+Each kind of member is a folder beside this file (gan/, trees/) with a class that follows the protocol `Member`, and an
+entry in `steps/train.members`. Nothing in this file depends on a kind.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from scarcegan.model.preprocessing import WIDE
 
 @dataclass(frozen=True)
 class ScaledRows:
-    """Rows of one table, as the features came and as members read them.
+    """Rows of one table, raw and as the members read them.
 
-    raw: float32 [n, columns], NaN for missing. inputs: the layer that scales them.
+    raw: float32 [n, columns], features before scaling, NaN for missing. inputs: the layer that scales them.
     """
 
     raw: NDArray
@@ -40,15 +40,17 @@ class ScaledRows:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """All rows that a training reads. The held-out rows, in their order here, are those that members are compared by:
-    labelled rows that some fold leaves out, then all validation rows.
+    """All rows that one training reads.
 
     - inputs: the layer that scaled the rows; it is saved in the delivered model.
     - classes: how many classes there are; the rare one is `classes - 1`.
-    - labelled, label: n rows, and the class of each, int [n].
+    - labelled, label: n labelled training rows, and the class of each, int [n].
     - fold: int [n], the fold of each labelled row, from 0 without gaps.
-    - unlabelled: u rows.
-    - validation, validation_label: v rows, and the class of each, int [v]; -1 for a row without a label.
+    - unlabelled: u training rows without a label.
+    - validation, validation_label: v validation rows, and the class of each, int [v]; -1 for a row without a label.
+
+    Its h held-out rows, by which members are compared, are the labelled rows that the model of some fold does not train
+    on, then all validation rows; all arrays [h] are in this order.
     """
 
     inputs: Inputs
@@ -67,26 +69,28 @@ class TrainingRows:
 
     @cached_property
     def seen(self) -> NDArray:
-        """bool [folds, n]: which labelled rows the model of each fold trains on."""
+        """bool [folds, n]: which labelled rows the model of each fold trains on, in general those of the other folds."""
         return seen_by_fold(self.fold, self.label)
 
     @property
     def left_out(self) -> NDArray:
-        """bool [n]: which labelled rows some fold leaves out."""
+        """bool [n]: which labelled rows the model of at least one fold does not train on."""
         return np.asarray(~self.seen.all(axis=0))
 
     def held_out(self, of_labelled: NDArray, of_validation: NDArray) -> NDArray:
-        """Values of the held-out rows [h, …], from values of all labelled rows [n, …] and validation rows [v, …]."""
+        """An array [h, …] of the held-out rows' values, picked from any array of_labelled [n, …] with an entry per
+        labelled row, then of_validation [v, …] with an entry per validation row."""
         return np.concatenate([of_labelled[self.left_out], of_validation])
 
     @property
     def held_out_label(self) -> NDArray:
-        """int [h]: class of each held-out row; -1 without a label."""
+        """int [h]: class of each held-out row; -1 for a validation row without a label."""
         return self.held_out(self.label, self.validation_label)
 
     @property
     def never_saw(self) -> NDArray:
-        """bool [folds, h]: for which held-out rows the model of each fold may be asked. Every row has one."""
+        """bool [folds, h]: which held-out rows the model of each fold did not train on. Every held-out row has at least
+        one such model; validation rows have all."""
         validation = np.ones((len(self.seen), len(self.validation_label)), bool)
         return np.concatenate([~self.seen[:, self.left_out], validation], axis=1)
 
@@ -94,8 +98,9 @@ class TrainingRows:
 def seen_by_fold(fold: NDArray, label: NDArray) -> NDArray:
     """bool [folds, n]: which labelled rows the model of each fold trains on: those of the other folds.
 
-    All models train on a class whose rows are all in one fold, because a model that sees no row of a class would learn
-    that there is no such class; and the only model trains on all rows when there is one fold. fold, label: int [n].
+    There are two exceptions. If all rows of a class are in one fold, every model trains on them, because a model that
+    sees no row of a class would learn that there is no such class. If there is one fold, its model trains on all rows.
+    fold int [n]: from 0 without gaps. label int [n]: class.
     """
     seen = fold[None] != np.arange(int(fold.max()) + 1)[:, None]
     for k in np.unique(label):
@@ -106,15 +111,16 @@ def seen_by_fold(fold: NDArray, label: NDArray) -> NDArray:
 
 
 def mean_over_models(log_odds: NDArray, never_saw: NDArray) -> NDArray:
-    """float64 [h]: mean log odds of each held-out row over the models that never saw it.
+    """float64 [h]: for each held-out row, the mean of its log odds over the models that did not train on it.
 
-    log_odds [models, h]; never_saw bool [models, h], with a True for every row.
+    log_odds [models, h]: by model and held-out row. never_saw bool [models, h]: whether the model did not train on the
+    row; every row needs at least one True.
     """
     return np.where(never_saw, log_odds, 0).sum(axis=0) / never_saw.sum(axis=0)
 
 
 def bounded(log_odds: tf.Tensor, caution: float) -> tf.Tensor:
-    """Log odds of the same shape, moved to within about log(1 / caution) of 0, so that no model outvotes all others.
+    """Log odds of the same shape, squeezed to within about log(1 / caution) of 0, so that no model outvotes all others.
 
     Log odds of a probability p become log((p + caution) / (1 - p + caution)). caution 0 returns them unchanged.
     """
@@ -124,11 +130,11 @@ def bounded(log_odds: tf.Tensor, caution: float) -> tf.Tensor:
 
 
 class MemberScores(NamedTuple):
-    """What a member says of n rows, as tensors in the graph and as arrays in training.
+    """A member's scores of n rows: tensors when the delivered graph computes them, numpy arrays in training.
 
-    - rare [n]: log odds of the rare class against all others.
-    - unknown [n]: log odds that a row is of no known kind; None from a member that cannot tell.
-    - negatives [n, K - 1]: logits of the other classes among themselves; None from a member that cannot tell.
+    - rare [n]: log odds of the rare class against all other classes together.
+    - unknown [n]: log odds that a row is like none of the known classes; None from a member without such a score.
+    - negatives [n, K - 1]: logits of the classes that are not rare, in class order; None from a member without them.
     """
 
     rare: Any
@@ -140,15 +146,18 @@ class MemberLayer(Protocol):
     """A trained member as part of the TensorFlow graph that is saved."""
 
     def __call__(self, rows: tf.Tensor, wide: tf.Tensor) -> MemberScores:
-        """MemberScores of rows [n, width], given clipped and wide (see ScaledRows)."""
+        """The MemberScores, as tensors, of n scaled rows.
+
+        rows, wide float32 [n, width]: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
+        """
 
 
 class Fitted(Protocol):
-    """A trained member.
+    """A trained member, in one or more versions: states that it had during training, the earliest first.
 
-    - weight: of its log odds in the sum over members.
-    - held_out: what it says of the held-out rows, one entry per version. A member that is trained step by step keeps
-      several versions of itself; one that is trained at once has one.
+    - weight: factor of its log odds in the sum over members.
+    - held_out: its scores of the held-out rows (see TrainingRows), one entry per version.
+    Networks keep a version per evaluation during training; trees have only one.
     """
 
     @property
@@ -158,21 +167,21 @@ class Fitted(Protocol):
     def held_out(self) -> Sequence[MemberScores]: ...
 
     def layer(self, version: int) -> MemberLayer:
-        """The graph of one version, counted from 0 (the only one of a member that has one)."""
+        """The layer, for the delivered graph, of the version with this position in `held_out`, from 0."""
 
 
 class Member(Protocol):
-    """A family of models that rank users by rarity, with its settings."""
+    """An untrained member (networks or trees) with its settings, which scores how likely users are of the rare class."""
 
     def fit(self, rows: TrainingRows, seed: int) -> Fitted:
-        """Train on these rows. Equal rows, settings and seeds give equal members."""
+        """Train on these rows and return the trained member. Equal rows, settings and seeds give equal results."""
 
 
 def blend(fitted: Sequence[Fitted]) -> list[MemberScores]:
-    """What the members together say of the held-out rows: one entry per version of the first member.
+    """The blended scores [h] of the held-out rows (see TrainingRows): one entry per version of the first member.
 
-    `rare` is the weighted sum of the members' log odds; `unknown` and `negatives` are the first member's. The others
-    have one version, which goes with each of the first member's.
+    `rare` is the sum over members of weight times log odds; `unknown` and `negatives` are the first member's. Of every
+    other member the first version, its only one, is blended with each version of the first member.
     """
     first, *others = fitted
     blended = []

@@ -1,8 +1,9 @@
-"""Preprocessing: raw columns of numbers in, scaled numbers out, as a layer that is saved inside the model.
+"""Preprocessing: a layer, saved inside the model, that scales raw columns of numbers.
 
-It is learnt once, on training rows without their labels. A missing value (NaN) becomes the median, and a column that
-had missing values in training gets an indicator column. A constant column comes out as 0. A scaled value beyond [-CLIP,
-CLIP], infinite values included, becomes the bound; in training an infinite value is refused.
+It is learnt once, on training rows without their labels. A missing value (NaN) becomes the column's median, and a
+column with some but not only missing values in training gets an indicator column. A column that was constant in
+training comes out as 0. A scaled value outside [-CLIP, CLIP], infinite values included, becomes the nearer bound; in
+training an infinite value is refused.
 """
 
 from collections.abc import Sequence
@@ -24,10 +25,11 @@ MOST_BINS = 640  # features x bins; beyond it training is slow and the encoding 
 
 
 class Preprocessing(keras.layers.Layer):
-    """Raw rows [n, columns], NaN for missing -> scaled rows [n, columns + indicators]. `learn_scaling` makes one.
+    """Raw rows [n, columns], NaN for missing -> scaled rows float32 [n, columns + indicators].
 
-    indicators: positions of the columns that get an indicator (1 where a value is missing, 0 elsewhere); these come
-    last. Called with `bound`, it moves scaled values to within [-bound, bound] instead of [-CLIP, CLIP].
+    `learn_scaling` makes such a layer. columns: how many raw columns there are. indicators: positions of the raw
+    columns that get an indicator column (1 where a value is missing, 0 elsewhere); indicators come after all scaled
+    columns. Called with `bound`, the layer clips scaled values to [-bound, bound] instead of [-CLIP, CLIP].
     """
 
     def __init__(self, columns: int, indicators: Sequence[int]) -> None:
@@ -41,10 +43,11 @@ class Preprocessing(keras.layers.Layer):
 
     @property
     def width(self) -> int:
-        """How many columns come out."""
+        """How many output columns this layer has: scaled columns and indicators."""
         return self.median.shape[0] + len(self.indicators)
 
     def call(self, raw: tf.Tensor, bound: float = CLIP) -> tf.Tensor:
+        """Scaled rows float32 [n, width] of raw rows [n, columns]; scaled values are clipped to [-bound, bound]."""
         missing = tf.math.is_nan(raw)
         filled = tf.where(missing, self.median, raw)
         signed_log_or_plain = tf.where(self.logarithmic > 0, tf.sign(filled) * tf.math.log1p(tf.abs(filled)), filled)
@@ -58,11 +61,12 @@ class Preprocessing(keras.layers.Layer):
 def learn_scaling(
     rows: NDArray, names: Sequence[str], logarithms: bool = True, scaling: Scaling = "standard"
 ) -> Preprocessing:
-    """The layer that scales columns as these training rows [n, columns] need it, NaN for missing.
+    """Learn the Preprocessing layer from raw training rows [n, columns], NaN for missing.
 
-    names: of the columns, for the error. logarithms: take the signed logarithm of columns that it makes less skewed.
-    scaling: "standard" (mean and standard deviation) or "robust", see centre_and_scale.
-    Raises UserError for an infinite value or no rows.
+    - names: of the columns, for the error message.
+    - logarithms: take the signed logarithm of each column that it makes less skewed; False: of none.
+    - scaling: "standard" by mean and standard deviation, or "robust" by median and interquartile range.
+    Raises UserError when a value is infinite or there are no rows.
     """
     if not len(rows):
         raise UserError("no training rows to learn the scaling from. Check the counts that the split step printed.")
@@ -76,9 +80,9 @@ def learn_scaling(
 
 
 def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
-    """Check rows [n, columns] for infinite values; names: of the columns.
+    """Check that raw rows [n, columns] hold no infinite value; NaN is allowed. names: of the columns, for the error.
 
-    Raises UserError naming the first column that holds one.
+    Raises UserError, which names the first column with an infinite value and counts its infinite values.
     """
     infinite = np.isinf(rows).any(axis=0)
     if infinite.any():
@@ -91,10 +95,12 @@ def refuse_infinite(rows: NDArray, names: Sequence[str]) -> None:
 
 
 def _column(values: NDArray, logarithms: bool, scaling: Scaling) -> NDArray:
-    """Of one column [n], NaN for missing: whether to take logarithms (1 or 0), the median of the raw values, and centre
-    and 1 / scale of the values, or of their signed logarithms; float64 [4].
+    """The four numbers, float64 [4], that scale one raw column [n], NaN for missing:
 
-    1 / scale is 0 for a constant column, and everything is 0 for a column without any value.
+    - 1 if its signed logarithm is taken (only with `logarithms`, and if it is less skewed), else 0.
+    - the median of the raw values, which replaces missing ones.
+    - the centre, and 1 / scale (0 for a constant column), of the values or of their signed logarithms.
+    All four are 0 for a column without any value.
     """
     present = values[~np.isnan(values)].astype(np.float64)
     if not len(present):
@@ -107,12 +113,12 @@ def _column(values: NDArray, logarithms: bool, scaling: Scaling) -> NDArray:
 
 
 def centre_and_scale(values: NDArray, scaling: Scaling) -> tuple[float, float]:
-    """Centre and scale of values [n], none missing; the scale of a constant column is 0.
+    """Centre and scale of one column's values [n], none missing; the scale of a constant column is 0.
 
     - "standard": mean and standard deviation.
-    - "robust": median, and interquartile range / 1.349, which is the standard deviation of a normal column and which no
-      outlier moves. A column whose interquartile range is 0 (most users have the same value) is scaled as by
-      "standard".
+    - "robust": median, and interquartile range / NORMAL_IQR, which equals the standard deviation for a normal
+      distribution and hardly changes with outliers. A column whose interquartile range is 0 up to rounding (most users
+      have the same value) is scaled as by "standard".
     """
     if scaling == "robust":
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
@@ -122,24 +128,25 @@ def centre_and_scale(values: NDArray, scaling: Scaling) -> tuple[float, float]:
 
 
 def skewness(values: NDArray) -> float:
-    """Third standardised moment of values [n]; 0 for a constant column."""
+    """Third standardised moment of values [n], none missing; 0 for constant values."""
     spread = scale(values)
     centred = values - values.mean()
     return float(np.mean(centred * centred * centred)) / spread**3 if spread > 0 else 0.0
 
 
 def scale(values: NDArray) -> float:
-    """Standard deviation of values [n]; 0 where it is no more than rounding."""
+    """Standard deviation of values [n], none missing; 0 if it is at most a millionth of the largest absolute value."""
     spread = float(values.std())
     return spread if spread > 1e-6 * max(float(np.abs(values).max()), 1e-30) else 0.0
 
 
 def bin_edges(scaled: NDArray, bins: int) -> NDArray | None:
-    """Edges [features, bins + 1], ascending, of the bins of each feature of scaled rows [n, features].
+    """Edges [features, bins + 1], ascending, that divide the range of each feature of scaled rows [n, features] into
+    `bins` bins, for the networks' piecewise-linear encoding.
 
-    They are quantiles of the feature's distinct values; quantiles of all rows would lie where nearly all users are. See
-    networks.PiecewiseLinearEncoding.
-    None for 0 bins, for no features, and for so many features that there would be more than MOST_BINS bins in all.
+    The edges are evenly spaced quantiles of the feature's distinct values; quantiles of all rows would lie where nearly
+    all users are.
+    Returns None when bins is 0, when there are no features, and when features * bins is more than MOST_BINS.
     """
     if not bins or not 0 < bins * scaled.shape[1] <= MOST_BINS:
         return None
@@ -147,9 +154,10 @@ def bin_edges(scaled: NDArray, bins: int) -> NDArray | None:
 
 
 def _edges(values: NDArray, bins: int) -> NDArray:
-    """Edges [bins + 1], ascending, at evenly spaced ranks among sorted distinct values [k].
+    """Edges [bins + 1], ascending, at evenly spaced ranks among the sorted distinct values [k] of a feature.
 
-    Between two values an edge lies on the straight line from one to the other.
+    The first edge is the least value, the last one the greatest; an edge between two ranks is interpolated linearly. A
+    single value v gets edges from v to v + 1.
     """
     if len(values) == 1:
         values = np.array([values[0], values[0] + 1])

@@ -1,4 +1,4 @@
-"""Saved models: where they lie below a folder. Standard library only, so that a Lambda function can import it."""
+"""Saved models: find model folders below a folder. Standard library only, so that a Lambda function can import it."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ from scarcegan.errors import UserError
 
 
 def model_folders(folder: Path) -> dict[str, Path]:
-    """Business definition -> the folder of its model, in name order: every folder/<definition> that has a model.json.
+    """The name of each business definition -> the folder of its model, in name order.
 
+    These are the folders <folder>/<definition> that hold a file model.json.
     Raises UserError if there is none.
     """
     found = {path.parent.name: path.parent for path in sorted(folder.glob("*/model.json"))}

@@ -18,12 +18,12 @@ ROWS_PER_CALL = 50_000
 
 @dataclass(frozen=True)
 class Scores:
-    """What a delivered model says of n rows.
+    """A delivered model's scores of n rows, for K classes of which the rare one is the last.
 
-    - probabilities float32 [n, K]: of the classes, in their order; they sum to 1.
-    - rarity float32 [n]: probability of the rare class.
-    - unknown float32 [n] in [0, 1): the share of labelled rows that look more usual.
-    - label int32 [n]: position of the class; K is unknown.
+    - probabilities float32 [n, K]: calibrated probability of each class, in class order; they sum to 1.
+    - rarity float32 [n]: the probability of the rare class.
+    - unknown float32 [n] in [0, 1): about the share of labelled rows that are less strange than the row.
+    - label int32 [n]: position of the predicted class in class order; K means "unknown".
     """
 
     probabilities: NDArray
@@ -33,11 +33,12 @@ class Scores:
 
 
 class Scorer:
-    """A delivered model that scores rows; a row's scores do not depend on the rows beside it.
+    """A delivered model that scores rows; a row's scores do not depend on the other rows of a call.
 
-    signature: the SavedModel's function serving_default. facts: the model.json beside it. Of the attributes, `classes`
-    and `features` are names in order, `thresholds` those of "rare" and "unknown", `categories` the code of each known
-    category by feature.
+    signature: the SavedModel's function serving_default. facts: the content of the model's model.json. Attributes:
+    - classes, features: names in the model's order; the rare class is the last.
+    - thresholds: "rare" and "unknown" -> the lowest rarity, and the lowest `unknown`, that get this label.
+    - categories: by name of a feature of categories, the code of each known category.
     """
 
     def __init__(self, signature: Any, facts: Mapping[str, Any]) -> None:
@@ -49,10 +50,10 @@ class Scorer:
         self.categories: Categories = texts_of(facts)
 
     def score(self, values: NDArray, names: Sequence[str] | None = None) -> Scores:
-        """Scores of raw rows [n, d], NaN for missing, in their order.
+        """The Scores of raw rows [n, d], NaN for missing, in the order of the rows. n may be 0.
 
-        names: of the d columns; None: they are taken for the model's own.
-        Raises UserError for another width or other names than the model was trained on.
+        names: of the d features; None: they are assumed to be the model's features, in its order.
+        Raises UserError when d, the names or their order differ from the features that the model was trained on.
         """
         values = np.asarray(values, np.float32)
         self._refuse_other_columns(values, names)
@@ -61,12 +62,14 @@ class Scorer:
         return Scores(**joined)
 
     def _call(self, values: NDArray) -> dict[str, NDArray]:
+        """The arrays of a Scores, by field name, for raw rows float32 [n, d] in one call of the SavedModel."""
         import tensorflow as tf
 
         found = self._signature(features=tf.constant(values))
         return {key: found[key].numpy() for key in ("probabilities", "rarity", "unknown", "label")}
 
     def _refuse_other_columns(self, values: NDArray, names: Sequence[str] | None) -> None:
+        """Raises UserError if values is not [n, number of features], or if names are given and are not the model's."""
         if values.ndim != 2 or values.shape[1] != len(self.features):
             raise UserError(
                 f"rows of shape {list(values.shape)}; the model reads [n, {len(self.features)}] "
@@ -81,9 +84,9 @@ class Scorer:
 
 
 def load_scorer(folder: Path) -> Scorer:
-    """The Scorer of the model in a folder, which holds 1/saved_model.pb and model.json.
+    """Load the Scorer of the model in a folder, which must hold 1/saved_model.pb and model.json.
 
-    Raises UserError if one of these is missing or damaged.
+    Raises UserError if one of these is missing or damaged, or if model.json lacks classes, features or thresholds.
     """
     folder = Path(folder)
     facts = _facts(folder / "model.json")
@@ -103,9 +106,10 @@ def load_scorer(folder: Path) -> Scorer:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """The content of a model.json that has the keys a Scorer needs.
+    """The content of the model.json at `path`.
 
-    Raises UserError for a file that is missing or damaged or lacks one.
+    Raises UserError when the file is missing, is not JSON, or lacks a key that a Scorer needs: classes, features
+    or thresholds.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

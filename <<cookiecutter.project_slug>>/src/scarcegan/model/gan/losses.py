@@ -1,4 +1,4 @@
-"""Losses: functions of tensors, one number per network. scarcegan.py sums them up and trains on the sums.
+"""Losses of the networks: functions of tensors, one number per network. scarcegan.py adds them up and minimises them.
 
 Shapes: logits and features are [networks, rows, width]; every loss is [networks]. The leading axis may be missing;
 a loss is then one number.
@@ -14,11 +14,11 @@ TINY = 1e-8
 
 
 def class_targets(classes: int, alpha: float) -> tf.Tensor:
-    """Targets float32 [K, K + 1] of the class head (paper 3.2, leeway): a row per class, the rare class last; a column
-    per class and, last, unknown.
+    """Target probabilities float32 [K, K + 1] of the class head (paper 3.2, leeway): row k holds the targets of a
+    labelled row of class k; the columns are the classes and, last, unknown.
 
-    classes: K. A labelled negative is `alpha` its class and `1 - alpha` unknown, because its label is weak; the rare
-    class is wholly itself. alpha = 1 is no leeway.
+    classes: K; the rare class is the last. A row of the rare class has 1 for its class. A row of any other class has
+    `alpha` for its class and `1 - alpha` for unknown, because such labels are weak. alpha = 1 is no leeway.
     """
     trust = tf.concat([tf.fill([classes - 1], float(alpha)), [1.0]], axis=0)
     return tf.concat([tf.linalg.diag(trust), 1.0 - trust[:, None]], axis=1)
@@ -33,10 +33,11 @@ def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def supervised(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | float = 1.0) -> tf.Tensor:
-    """Supervised loss (paper 3.2): the weighted mean over labelled rows of the cross-entropy to their targets.
+    """Supervised loss [networks] (paper 3.2): weighted mean over labelled rows of the cross-entropy to their targets.
 
-    logits [networks, rows, K + 1] of the class head; targets [rows, K + 1] or as the logits; weights [rows], the class
-    weight of each row, or one number for all. Returns [networks].
+    - logits [networks, rows, K + 1]: of the class head for the labelled rows.
+    - targets [rows, K + 1], or in the shape of the logits: target probabilities of each row, see class_targets.
+    - weights [rows]: the class weight of each row; or one number for all.
     """
     each = cross_entropy(targets, logits)
     weights = tf.broadcast_to(tf.cast(weights, each.dtype), tf.shape(each))
@@ -44,9 +45,10 @@ def supervised(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | float
 
 
 def unlabelled_source(logits: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Unsupervised loss of unlabelled rows (paper 3.3): mean cross-entropy to `alpha` healthy and `1 - alpha` unknown.
+    """Unsupervised loss of unlabelled rows (paper 3.3): their mean cross-entropy to the targets `alpha` for the output
+    HEALTHY and `1 - alpha` for UNKNOWN.
 
-    logits [networks, rows, 3] of the source head. Returns [networks].
+    logits [networks, rows, 3]: of the source head for unlabelled rows. Returns [networks].
     """
     targets = tf.one_hot(HEALTHY, 3) * alpha + tf.one_hot(UNKNOWN, 3) * (1.0 - alpha)
     return tf.reduce_mean(cross_entropy(targets, logits), axis=-1)
@@ -56,7 +58,8 @@ def not_rare(logits: tf.Tensor) -> tf.Tensor:
     """Loss of unlabelled rows in the class head (not in the paper): minus the mean log probability of not being rare.
 
     Unlabelled rows are hardly ever rare, and they are many: they show kinds of negatives that no labelled row is of.
-    logits [networks, rows, K + 1]: the rare class last but one; not rare is any other output. Returns [networks].
+    logits [networks, rows, K + 1]: of the class head for unlabelled rows, the rare class last but one, unknown last.
+    The probability of not being rare is the sum over all outputs but the rare class. Returns [networks].
     """
     log_probability = tf.nn.log_softmax(logits)
     others = tf.concat([log_probability[..., :-2], log_probability[..., -1:]], axis=-1)
@@ -64,16 +67,17 @@ def not_rare(logits: tf.Tensor) -> tf.Tensor:
 
 
 def known_source(logits: tf.Tensor) -> tf.Tensor:
-    """Anchor (not in the paper): mean cross-entropy of labelled rows to `healthy`, the output for kinds with a name.
+    """Anchor (not in the paper): minus the mean log probability that the source head gives labelled rows, the rare ones
+    too, for HEALTHY, which then stands for every known class.
 
-    It holds against the loss of unlabelled rows, so that `unknown` grows only where these are denser than labelled
-    ones. logits [networks, rows, 3] of the source head for labelled rows. Returns [networks].
+    It counteracts the loss of unlabelled rows, so that UNKNOWN rises only where unlabelled rows are denser than
+    labelled ones. logits [networks, rows, 3]: of the source head for labelled rows. Returns [networks].
     """
     return tf.reduce_mean(cross_entropy(tf.one_hot(HEALTHY, 3), logits), axis=-1)
 
 
 def generated_source(logits: tf.Tensor) -> tf.Tensor:
-    """Unsupervised loss of generated rows (paper 3.3): minus the mean log probability of `generated`.
+    """Unsupervised loss of generated rows (paper 3.3): minus the mean log probability of the output GENERATED.
 
     logits [networks, rows, 3] of the source head for generated rows. Returns [networks].
     """
@@ -83,25 +87,29 @@ def generated_source(logits: tf.Tensor) -> tf.Tensor:
 def feature_matching(real: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
     """Feature matching (paper 3.4): mean over trunk features of |mean over real rows - mean over generated rows|.
 
-    real, generated [networks, rows, features]: trunk features of real and of generated rows. Returns [networks].
+    Trunk features are the outputs of the discriminator's shared layers. real, generated [networks, rows, features]:
+    those of real and of generated rows; the numbers of rows may differ. Returns [networks].
     """
     return tf.reduce_mean(tf.abs(tf.reduce_mean(real, axis=-2) - tf.reduce_mean(generated, axis=-2)), axis=-1)
 
 
 def pull_away(features: tf.Tensor) -> tf.Tensor:
-    """Pull-away (paper 3.4): mean squared cosine between the trunk features of two different generated rows.
+    """Pull-away (paper 3.4): mean, over pairs of different generated rows, of the squared cosine between
+    their features.
 
-    features [networks, rows, features] of generated rows. Returns [networks]: 0 when all rows are at right angles to
-    each other, 1 when all point one way.
+    features [networks, rows, features]: trunk features of at least two generated rows. Returns [networks]: 0 when all
+    rows are at right angles to each other, 1 when all point in the same or the opposite direction.
     """
     unit = features * tf.math.rsqrt(tf.reduce_sum(tf.square(features), axis=-1, keepdims=True) + TINY)
     return _mean_squared_pairs(unit)
 
 
 def pull_away_whole_matrix(features: tf.Tensor) -> tf.Tensor:
-    """Pull-away as the authors' code computes it, for comparison: the matrix, not each row, is scaled to length one.
+    """Pull-away as the paper authors' code computes it, for comparison: the whole matrix of features of a network, not
+    each row, is scaled to length one.
 
-    All "cosines" then are near 0, and so is the gradient. features and what is returned: as for pull_away.
+    The squared inner products, and the gradient, are then all near 0. features [networks, rows, features]: trunk
+    features of at least two generated rows. Returns [networks].
     """
     unit = features * tf.math.rsqrt(tf.reduce_sum(tf.square(features), axis=[-2, -1], keepdims=True) + TINY)
     return _mean_squared_pairs(unit)
@@ -116,8 +124,10 @@ def _mean_squared_pairs(rows: tf.Tensor) -> tf.Tensor:
 
 
 def fool_the_source_head(logits: tf.Tensor) -> tf.Tensor:
-    """Loss of an ordinary generator (Goodfellow et al. 2014), for comparison: minus the mean log probability that
-    generated rows are not `generated`. logits [networks, rows, 3] of the source head for them. Returns [networks].
+    """Loss of an ordinary generator (Goodfellow et al. 2014), for comparison: minus the mean log probability that the
+    source head gives generated rows for HEALTHY or UNKNOWN, that is, for not being GENERATED.
+
+    logits [networks, rows, 3]: of the source head for generated rows. Returns [networks].
     """
     log_probability = tf.nn.log_softmax(logits)
     real = tf.reduce_logsumexp(tf.gather(log_probability, [HEALTHY, UNKNOWN], axis=-1), axis=-1)

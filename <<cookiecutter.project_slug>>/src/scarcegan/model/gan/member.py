@@ -1,4 +1,6 @@
-"""The networks as a member: ScarceGANs (seeds x folds) trained as one program and evaluated after every interval."""
+"""The networks as a member of the delivered model: seeds x folds ScarceGANs, trained as one program and evaluated at
+regular intervals.
+"""
 
 import sys
 from collections.abc import Callable
@@ -16,14 +18,17 @@ from scarcegan.model.preprocessing import bin_edges
 
 
 class NetworksLayer(tf.Module):
-    """Means over the networks of a trained discriminator, as part of the delivered graph. See member.MemberLayer."""
+    """A trained discriminator as a MemberLayer of the delivered graph: scores averaged over its networks.
+
+    caution: bounds the log odds of the rare class of each network before the mean (see member.bounded); 0: no bound.
+    """
 
     def __init__(self, discriminator: Discriminator, caution: float) -> None:
         super().__init__(name="networks")
         self.discriminator, self.caution = discriminator, caution
 
     def __call__(self, rows: tf.Tensor, wide: tf.Tensor) -> MemberScores:
-        """MemberScores of rows [n, width]; `wide` is not read."""
+        """The MemberScores [n], with all fields, of clipped rows [n, width]; `wide` is not read."""
         class_logits, source_logits = self.discriminator(rows[None])
         return MemberScores(
             rare=tf.reduce_mean(bounded(rare_log_odds(class_logits), self.caution), axis=0),
@@ -34,7 +39,14 @@ class NetworksLayer(tf.Module):
 
 @dataclass(frozen=True)
 class FittedNetworks:
-    """Trained networks: a version per evaluation. networks: how many there are. See member.Fitted."""
+    """Trained networks, which follow the protocol member.Fitted with a version per evaluation.
+
+    - discriminator: all networks in one; `layer` sets its weights to those of a version.
+    - evaluations: made during the training, the first one first.
+    - caution: bound of the log odds of each network, see member.bounded.
+    - networks: how many there are (seeds x folds).
+    - weight: of their log odds in the sum over members.
+    """
 
     discriminator: Discriminator
     evaluations: list[Evaluation]
@@ -44,10 +56,14 @@ class FittedNetworks:
 
     @property
     def held_out(self) -> list[MemberScores]:
+        """The MemberScores of the held-out rows, one entry per evaluation; `negatives` are None."""
         return [MemberScores(evaluation.rare, evaluation.unknown) for evaluation in self.evaluations]
 
     def layer(self, version: int) -> NetworksLayer:
-        """The networks with the weights of that evaluation. Layers share their variables: the latest call sets them."""
+        """The layer with the networks' weights at the evaluation of this position, counted from 0.
+
+        All layers share one discriminator, so each call changes the layers that earlier calls returned.
+        """
         weights = self.evaluations[version].weights
         for variable, weight in zip(self.discriminator.trainable_variables, weights, strict=True):
             variable.assign(weight)
@@ -56,13 +72,13 @@ class FittedNetworks:
 
 @dataclass(frozen=True)
 class Networks:
-    """ScarceGANs, a number of them per fold. See member.Member.
+    """Untrained ScarceGANs, which follow the protocol member.Member.
 
-    - seeds: networks per fold. iterations: of each.
-    - reports: evaluations, evenly spread over the iterations.
-    - patience: evaluations without a better PR-AUC after which training ends; 0: it goes on to the end.
-    - report: is given each evaluation as soon as it is made.
-    - checkpoint: where the state is kept while training goes on.
+    - seeds: how many networks there are per fold. iterations: how many each is trained for.
+    - reports: how many evaluations are made, evenly spread over the iterations.
+    - patience: training ends after so many evaluations in a row without a better PR-AUC; 0: it never ends early.
+    - report: is called with each evaluation as soon as it is made.
+    - checkpoint: file from which an interrupted training goes on; None: none is read or written.
     """
 
     settings: GanSettings
@@ -74,6 +90,10 @@ class Networks:
     checkpoint: Checkpoint | None = None
 
     def fit(self, rows: TrainingRows, seed: int) -> FittedNetworks:
+        """Train the networks on these rows and return them; a line on stderr says so if training ended early.
+
+        seed: of the whole training; each network gets a seed of its own from it.
+        """
         seeds = network_seeds(seed, self.seeds, len(rows.seen))
         numbers = np.concatenate([rows.labelled.clipped, rows.unlabelled.clipped])[:, : rows.inputs.numeric_width]
         edges = bin_edges(numbers, self.settings.bins)

@@ -16,9 +16,11 @@ SLOPE = 0.2
 
 
 def glorot_uniform(shape: Sequence[int], seeds: Sequence[int], salt: int) -> np.ndarray:
-    """Random weights float32 of `shape` [networks, inputs, outputs], uniform within sqrt(6 / (inputs + outputs)).
+    """Random first weights, float32 of `shape` [networks, inputs, outputs], uniform between plus and minus
+    sqrt(6 / (inputs + outputs)).
 
-    seeds: one per network. salt: another number gives other weights for the same seed.
+    seeds: one per network; its weights depend on nothing but its seed, the salt and the shape. salt: a number per
+    layer, so that layers of one network start with different weights.
     """
     limit = np.sqrt(6.0 / (shape[-2] + shape[-1]))
     draws = [np.random.default_rng([seed, salt]).uniform(-limit, limit, tuple(shape[-2:])) for seed in seeds]
@@ -26,10 +28,11 @@ def glorot_uniform(shape: Sequence[int], seeds: Sequence[int], salt: int) -> np.
 
 
 class EnsembleDense(keras.layers.Layer):
-    """A dense layer per network: [networks or 1, rows, inputs] -> [networks, rows, units], without an activation.
+    """A dense layer per network: [networks, rows, inputs] -> [networks, rows, units], without an activation.
 
-    seeds: one per network, for the first weights. salt: a number of its own for each layer of a network; layers with
-    the same salt and shape would start alike. zero: start with weights 0. biased: add a bias, which starts at 0.
+    Rows [1, rows, inputs] are given to every network. seeds: one per network, for the first weights. salt: a number of
+    its own for each layer of a network; layers with the same salt and shape would start alike. zero: start with weights
+    0, not random ones. biased: add a bias, which starts at 0.
     """
 
     def __init__(self, units: int, seeds: Sequence[int], salt: int, zero: bool = False, biased: bool = True) -> None:
@@ -66,9 +69,10 @@ class EnsembleBatchNorm(keras.layers.Layer):
 
 
 def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
-    """The discriminator's shared layers, a dense layer and a LeakyReLU per entry of `sizes` (paper: 15, 21, 8 units).
+    """The untrained trunk: the layers of a discriminator that both its heads share.
 
-    Rows [networks, n, features] -> trunk features [networks, n, last of sizes]. seeds: one per network.
+    It is a dense layer and a LeakyReLU per entry of `sizes`, the numbers of units (in the paper 15, 21, 8), and turns
+    rows [networks, n, features] into trunk features [networks, n, last of sizes]. seeds: one per network.
     """
     layers: list[keras.layers.Layer] = []
     for place, units in enumerate(sizes):
@@ -77,19 +81,23 @@ def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
 
 
 def class_head(classes: int, seeds: Sequence[int]) -> EnsembleDense:
-    """The layer that turns trunk features into logits [networks, n, classes + 1]: the classes and, last, unknown."""
+    """The untrained layer that turns trunk features [networks, n, features] into logits [networks, n, classes + 1]:
+    those of the classes in order, the rare one last, and then unknown. seeds: one per network.
+    """
     return EnsembleDense(classes + 1, seeds, salt=100)
 
 
 def source_head(seeds: Sequence[int]) -> EnsembleDense:
-    """The layer that turns trunk features into logits [networks, n, 3]: HEALTHY, UNKNOWN, GENERATED."""
+    """The untrained layer that turns trunk features [networks, n, features] into logits [networks, n, 3], in the order
+    HEALTHY, UNKNOWN, GENERATED. seeds: one per network."""
     return EnsembleDense(3, seeds, salt=101)
 
 
 def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> keras.Sequential:
-    """The generator: latent vectors [networks, n, latent] -> scaled rows [networks, n, features].
+    """The untrained generator: random latent vectors [networks, n, latent] -> scaled rows [networks, n, features].
 
-    A dense layer, batch normalisation and LeakyReLU per entry of `sizes`, then a dense layer. seeds: one per network.
+    It is a dense layer, batch normalisation and LeakyReLU per entry of `sizes`, the numbers of units, then a dense
+    layer. features: width of the scaled rows. seeds: one per network.
     """
     layers: list[keras.layers.Layer] = []
     for place, units in enumerate(sizes):
@@ -104,10 +112,11 @@ def generator(sizes: Sequence[int], features: int, seeds: Sequence[int]) -> kera
 class PiecewiseLinearEncoding(keras.layers.Layer):
     """Piecewise-linear encoding of features (Gorishniy et al. 2022, "On embeddings for numerical features").
 
-    [networks, n, width] -> [networks, n, features * bins], a number per bin: 0 for a value below the bin, 1 above it,
-    the part of the way within it. A network is slow to learn sharp steps that a tree finds at once; this helps it.
-    edges [features, bins + 1], ascending, of the first `features` columns; the others, those of categories, are left
-    out.
+    Scaled rows [networks, n, width] -> [networks, n, features * bins], a number per feature and bin: 0 for a value
+    below the bin, 1 above it, and within it the fraction of the bin's width that lies below the value. A network is
+    slow to learn sharp steps that a tree finds at once; this helps it.
+    edges [features, bins + 1], ascending: bounds of the bins of the first `features` columns, the numbers and their
+    indicators; the columns after them, those of categories, are not encoded.
     """
 
     def __init__(self, edges: np.ndarray) -> None:
@@ -126,15 +135,15 @@ class PiecewiseLinearEncoding(keras.layers.Layer):
 
 
 class Discriminator(keras.Model):
-    """The trunk and its two heads: scaled rows [networks or 1, n, width] -> class logits [networks, n, K + 1] and
-    source logits [networks, n, 3].
+    """The trunk and its two heads: scaled rows [networks or 1, n, width] -> a pair of class logits [networks, n, K + 1]
+    (K classes, the rare one last, then unknown) and source logits [networks, n, 3] (HEALTHY, UNKNOWN, GENERATED).
 
-    - sizes: units of the trunk's layers. classes: K.
+    - sizes: numbers of units of the trunk's layers. classes: K.
     - seeds: one per network, for the first weights.
     - expert: add to the class logits a linear function of the rows, whose weights start at 0.
-    - edges [features, bins + 1]: the trunk of each network with an even seed reads the piecewise-linear encoding beside
-      the rows; None: no network does. Networks of the two kinds err on different rows: with the encoding far from all
-      training rows, without it at sharp steps.
+    - edges [features, bins + 1]: bins of the piecewise-linear encoding, which the trunk of each network with an even
+      seed reads beside the rows; None: no network reads it. Networks of the two kinds err on different rows: those with
+      the encoding far from all training rows, those without it at sharp steps.
     """
 
     def __init__(
@@ -167,7 +176,7 @@ class Discriminator(keras.Model):
         self.built = True
 
     def trunk_features(self, rows: tf.Tensor) -> tf.Tensor:
-        """Output of the trunk [networks, n, trunk_width] for rows [networks or 1, n, width]."""
+        """Output of the trunk [networks, n, trunk_width] for scaled rows [networks or 1, n, width]."""
         first, *rest = self.trunk.layers
         features = first(rows)
         if self.encoding is not None:
@@ -177,7 +186,10 @@ class Discriminator(keras.Model):
         return features
 
     def class_logits(self, rows: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
-        """Class logits [networks, n, K + 1] of rows [networks or 1, n, width] whose trunk features are `features`."""
+        """Class logits [networks, n, K + 1] (K classes, then unknown) of scaled rows [networks or 1, n, width].
+
+        features [networks, n, trunk_width]: the output of trunk_features for these rows.
+        """
         logits = self.class_head(features)
         return logits + self.expert(rows) if self.expert is not None else logits
 
@@ -187,14 +199,14 @@ class Discriminator(keras.Model):
 
 
 def rare_log_odds(class_logits: tf.Tensor) -> tf.Tensor:
-    """Log odds [networks, n] of the rare class against the other classes together, from class logits [networks, n, K +
-    1].
+    """Log odds [networks, n] of the rare class against the other classes together.
 
-    The logit of unknown, which is the last, is left out: unknown rows are found by other means.
+    class_logits [networks, n, K + 1]: the rare class last but one, unknown last. The logit of unknown is left out,
+    because unknown rows are found by other scores.
     """
     return class_logits[..., -2] - tf.reduce_logsumexp(class_logits[..., :-2], axis=-1)
 
 
 def unknown_log_odds(source_logits: tf.Tensor) -> tf.Tensor:
-    """Log odds [networks, n] of unknown against healthy, from logits [networks, n, 3] of the source head."""
+    """Log odds [networks, n] of UNKNOWN against HEALTHY, from logits [networks, n, 3] of the source head."""
     return source_logits[..., UNKNOWN] - source_logits[..., HEALTHY]

@@ -30,9 +30,11 @@ REPORTED = (
 class Pool:
     """Scaled rows from which batches are drawn, and which of the labelled ones each network trains on.
 
-    - labelled float32 [n, width], unlabelled float32 [u, width].
-    - order int32 [networks, m]: positions in `labelled`, class by class; a row may have several places.
-    - first, count int32 [networks, K]: where each class begins in `order`, and how many places it has there.
+    - labelled float32 [n, width], unlabelled float32 [u, width]: the rows.
+    - order int32 [networks, m]: for each network, positions in `labelled` of the rows it trains on, class by class. A
+      position may be repeated, and that row is then drawn more often.
+    - first, count int32 [networks, K]: where the entries of each class begin in `order`, and how many there are.
+      Entries of `order` outside these ranges are not used.
     """
 
     labelled: NDArray
@@ -49,9 +51,9 @@ def make_pool(
 
     - seen bool [networks, n]: which labelled rows each network trains on.
     - classes: K; the rare class is K - 1.
-    - even: power of the weights by which rare rows have places in `order` (evenness.weigh_rare_rows); 0: one place
-      each.
-    Raises ValueError if a network sees no row of some class.
+    - even: from 0 to 1, how much more often rare rows with few similar rows are repeated in `order` than those with
+      many (the power in evenness.weigh_rare_rows); 0: each row is there once.
+    Raises ValueError if a network trains on no row of some class.
     """
     count = np.stack([(seen & (label == k)).sum(axis=1) for k in range(classes)], axis=1)
     if (count == 0).any():
@@ -73,12 +75,12 @@ def make_pool(
 
 
 class ScarceGAN(keras.Model):
-    """Pairs of generator and discriminator, one pair per seed, and their optimisers.
+    """Pairs of generator and discriminator, one pair per seed, and their optimisers. "Network" means such a pair.
 
     - features: width of the scaled rows. classes: K.
     - seeds: one per pair, for its first weights and for the rows that it draws.
-    - iterations: how many the learning rate takes to fall to `settings.decay` of itself.
-    - edges: of the piecewise-linear encoding, see networks.Discriminator.
+    - iterations: after how many the learning rate is `settings.decay` times its first value.
+    - edges [features, bins + 1]: bins of the piecewise-linear encoding; None: no network reads the encoding.
 
     Called on rows [networks or 1, n, width], it returns the discriminator's class logits and source logits.
     """
@@ -108,9 +110,10 @@ class ScarceGAN(keras.Model):
     def train_step(
         self, labelled: tf.Tensor, unlabelled: tf.Tensor, latent: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Run one iteration; return the figures named in REPORTED, each [networks].
+        """Run one iteration, which changes the weights; return the figures named in REPORTED, in that order,
+        each [networks].
 
-        - labelled, unlabelled [networks, batch, width]; row i of labelled is of class `batch_classes[i]`.
+        - labelled, unlabelled [networks, batch, width]: scaled rows; row i of labelled is of class `batch_classes[i]`.
         - latent [networks, batch, latent]: random vectors for the generator.
         """
         generated = self.generator(latent)
@@ -133,7 +136,9 @@ class ScarceGAN(keras.Model):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Supervised loss, unsupervised loss, and accuracy on the labelled rows, each [networks].
 
-        labelled, unlabelled, generated [networks, batch, width], with as many rows each; labelled as for train_step.
+        labelled, unlabelled, generated [networks, batch, width]: scaled rows, equally many of each; row i of labelled
+        is of class `batch_classes[i]`. Losses are weighted as the settings say; accuracy is a share from 0 to 1 of rows
+        whose likeliest class (unknown left out) is theirs.
         """
         rows = tf.concat([labelled, unlabelled, generated], axis=1)
         of_labelled, of_unlabelled, of_generated = tf.split(self.discriminator.trunk_features(rows), 3, axis=1)
@@ -153,9 +158,10 @@ class ScarceGAN(keras.Model):
         return losses.supervised(logits, self.targets, self.batch_weights), unsupervised, accuracy
 
     def generator_loss(self, latent: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
-        """Loss [networks] of the rows that the generator makes of latent vectors [networks, batch, latent].
+        """The generator's loss [networks] for the rows that it makes of latent vectors [networks, batch, latent].
 
-        real [networks, batch, width]: the rows whose mean trunk features the generated rows should match.
+        With settings.bad_generator it is feature matching plus weighted pull-away, otherwise that of an ordinary
+        generator. real [networks, batch, width]: the rows whose mean trunk features the generated rows should match.
         """
         features = self.discriminator.trunk_features(self.generator(latent))
         if not self.settings.bad_generator:
@@ -165,6 +171,7 @@ class ScarceGAN(keras.Model):
         return matching + self.settings.pull_away_weight * pull_away(features)
 
     def _make_variables_and_optimisers(self, iterations: int) -> None:
+        """Create the weights and both optimisers. iterations: as for the class."""
         self.discriminator(tf.zeros([len(self.seeds), 2, self.features]))
         self.generator(tf.zeros([len(self.seeds), 2, self.settings.latent]))
         self.discriminator_variables = self.discriminator.trainable_variables
@@ -176,7 +183,9 @@ class ScarceGAN(keras.Model):
         self.generator_optimiser = self._adam(self.generator_variables, iterations, 0.0)
 
     def _adam(self, variables: list, iterations: int, weight_decay: float) -> keras.optimizers.Optimizer:
-        """AdamW of these variables. Its learning rate falls, within `iterations`, to `settings.decay` of itself."""
+        """The AdamW optimiser of these variables; after `iterations` steps its learning rate is `settings.decay`
+        times `settings.learning_rate`.
+        """
         rate = keras.optimizers.schedules.ExponentialDecay(self.settings.learning_rate, iterations, self.settings.decay)
         adam = keras.optimizers.AdamW(rate, beta_1=0.5, weight_decay=weight_decay)
         adam.build(variables)
@@ -193,7 +202,7 @@ class ScarceGAN(keras.Model):
 class Program:
     """A compiled training loop: each call trains the model for `iterations` iterations on batches from the pool.
 
-    compiled: by XLA. False is slower and gives the same weights, up to rounding.
+    compiled: compile the loop by XLA. False is slower and gives the same weights, up to rounding.
     """
 
     model: ScarceGAN
@@ -212,18 +221,21 @@ class Program:
         self._places = tuple(tf.constant(a) for a in (pool.order, pool.first, pool.count, np.array(seeds, np.int32)))
 
     def __call__(self, done: int) -> NDArray:
-        """Train; return the means over these iterations of the figures named in REPORTED, float32 [4, networks].
+        """Train for `iterations` more; return the figures named in REPORTED, averaged over these iterations, float32
+        [4, networks].
 
-        done: iterations before this call. The draws depend on it and on the seeds alone, so a training that goes on
-        from a checkpoint draws what it would have drawn without the interruption.
+        done: how many iterations were done before this call. The random draws depend on it and on the seeds alone, so a
+        training that goes on from a checkpoint draws what it would have drawn without the interruption.
         """
         unlabelled = tf.constant(len(self._rows[1]), tf.int32)
         draws = self._draw(self._places, unlabelled, tf.constant(done, tf.int32))
         return self._loop(*self._rows, draws).numpy()
 
     def _iterate(self, labelled: tf.Tensor, unlabelled: tf.Tensor, draws: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        """Train on rows labelled [n, width] and unlabelled [u, width], as drawn by `_draws`; means [4, networks] of the
-        reported figures.
+        """Train on scaled rows labelled [n, width] and unlabelled [u, width]; return the means over all iterations,
+        [4, networks], of the figures named in REPORTED.
+
+        draws: what `_draws` returns.
         """
         labelled_places, unlabelled_places, latent = draws
         totals = tf.zeros([len(REPORTED), len(self.model.seeds)])
@@ -235,12 +247,12 @@ class Program:
     def _draws(
         self, places: tuple[tf.Tensor, ...], unlabelled: tf.Tensor, done: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Positions of labelled rows and of unlabelled rows, int32 [iterations, networks, batch], and latent vectors
-        float32 [iterations, networks, batch, latent].
+        """The batches of all iterations of a call: positions of labelled rows and of unlabelled rows, each int32
+        [iterations, networks, batch], and latent vectors float32 [iterations, networks, batch, latent].
 
         places: order, first and count of the Pool, and the networks' seeds. unlabelled: how many unlabelled rows there
-        are. Each network has a random stream of its own, so its draws do not depend on the other networks. The classes
-        take turns within a batch.
+        are. done: iterations before the call. Each network has a random stream of its own, so its draws do not depend
+        on the other networks. Within a batch of labelled rows the classes take turns, as in `batch_classes`.
         """
         order, first, count, seeds = places
         classes = self.model.batch_classes
@@ -259,10 +271,12 @@ class Program:
 
 
 def network_seeds(seed: int, seeds: int, folds: int) -> list[int]:
-    """A seed for each of seeds x folds networks: first one network per fold, then a second one per fold, and so on.
+    """A seed, at least 0, for each of seeds x folds networks: first one network per fold, then a second one per fold,
+    and so on.
 
-    seed: of the whole training. seeds: networks per fold; a higher number only appends. Even and odd seeds alternate,
-    because networks with an even seed read the piecewise-linear encoding, and a fold should have both kinds.
+    seed: of the whole training. seeds: networks per fold; a higher number appends seeds and changes none. folds: how
+    many there are. Even and odd seeds alternate within a fold, because networks with an even seed read the
+    piecewise-linear encoding, and a fold should have both kinds.
     """
     places = [(s, f) for s in range(seeds) for f in range(folds)]
     states = [np.random.SeedSequence([seed, s, f]).generate_state(1)[0] for s, f in places]

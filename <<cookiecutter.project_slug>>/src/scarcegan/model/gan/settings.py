@@ -6,36 +6,38 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class GanSettings:
-    """Hyperparameters of the networks. The values that a project begins with stand in pipeline/config.py.
+    """Hyperparameters of the networks. The default values are in pipeline/config.py.
 
     Networks
     - trunk: units of the discriminator's shared layers, one number per layer.
-    - bins: bins per feature of the piecewise-linear encoding, which every other network reads; 0: none reads it.
-    - expert: add to the class logits a linear function of the features.
+    - bins: bins per feature of the piecewise-linear encoding, which every second network reads; 0: no network reads it.
+    - expert: add to the class logits a linear function of the scaled features.
     - generator: units of the generator's hidden layers, one number per layer.
     - latent: length of the random vectors that the generator turns into rows.
 
     Optimisation
     - batch_size: labelled rows per iteration; as many unlabelled and as many generated ones.
-    - learning_rate: at the first iteration. decay: the part of it that is left at the last one.
-    - weight_decay: of the discriminator (AdamW); 0 is none.
+    - learning_rate: at the first iteration. decay: factor by which it has fallen at the last one; 1: it stays.
+    - weight_decay: of the discriminator (AdamW); 0: none.
     - class_weights: weight of each class in the supervised loss, in class order; empty: all 1.
 
     Losses (ScarceGAN, CIKM 2021, arXiv 2505.03811, section 3)
-    - alpha: leeway. A labelled negative counts as `alpha` its class and `1 - alpha` unknown; 1 is no leeway.
+    - alpha: leeway. A labelled row of any class but the rare one has the targets `alpha` for its class and `1 - alpha`
+      for unknown; 1: no leeway.
     - unlabelled_weight: weight of losses.not_rare; 0 as in the paper.
     - unsupervised_weight: weight of the source head's losses beside the supervised one; 1 as in the paper.
     - anchor: train the source head to call labelled rows healthy.
     - bad_generator: train the generator to fill regions of low density, as in the paper; False: an ordinary generator
       (with alpha 1, this is a vanilla SSGAN).
-    - pull_away, pull_away_weight: "rows" is Zhao et al. 2017, "matrix" the authors' code; weight in the generator's
-      loss.
-    - matching: which rows the generated ones should resemble on average; "labelled" is the authors' code.
+    - pull_away: how the pull-away term is computed, "rows" as in Zhao et al. 2017, "matrix" as in the authors' code.
+    - pull_away_weight: of that term in the generator's loss.
+    - matching: which rows the generated ones should resemble on average; "labelled" as in the authors' code.
     - generator_trains_trunk: let the generator's step change the trunk too, as the authors' code does.
 
     Rare class
-    - even: 0 draws rare rows alike; 1 draws kinds of rare rows alike, however many rows each has (evenness.py).
-    - caution: bounds the log odds of each network (member.bounded); 0 is no bound.
+    - even: from 0 to 1. 0: each rare row is drawn equally often; 1: each kind of rare rows is drawn equally often,
+      however many rows it has (evenness.py).
+    - caution: bounds the log odds of each network to about log(1 / caution); 0: no bound (member.bounded).
     """
 
     trunk: tuple[int, ...]

@@ -1,7 +1,6 @@
-"""Training of the networks: intervals of compiled iterations, an evaluation after each, a checkpoint that survives a
-kill.
+"""Training of the networks: intervals of compiled iterations, with an evaluation and a saved checkpoint after each.
 
-What an iteration does stands in scarcegan.py; which evaluation is kept is decided in evaluation/selection.py.
+An iteration is defined in scarcegan.py; evaluation/selection.py decides which evaluation a delivered model is made of.
 """
 
 import os
@@ -25,8 +24,8 @@ class HeldOutRows:
     """The rows on which networks are evaluated (see member.TrainingRows), as the networks read them.
 
     - values float32 [h, width]: clipped rows.
-    - label int [h]: class, or -1 without a label.
-    - never_saw bool [networks, h]: which rows each network never trained on; every row has a network that did not.
+    - label int [h]: class of each row, or -1 for a row without a label.
+    - never_saw bool [networks, h]: whether a network was not trained on a row; every row has at least one such network.
     """
 
     values: NDArray
@@ -36,13 +35,15 @@ class HeldOutRows:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The networks as they are after a number of iterations.
+    """The state and the figures of all networks after a number of iterations.
 
-    - iteration: iterations since the training began.
-    - figures float32 [4, networks]: means since the last evaluation of the figures named in scarcegan.REPORTED.
+    - iteration: how many iterations were done since the training began.
+    - figures float32 [4, networks]: those named in scarcegan.REPORTED, averaged since the evaluation before.
     - weights: of the discriminators, an array per trainable variable.
-    - rare, unknown float64 [h]: log odds of each held-out row, averaged over the networks that never saw it.
-    - pr_auc float [networks]: of each network on the labelled held-out rows that it never saw; NaN if none is rare.
+    - rare, unknown float64 [h]: log odds of the rare class and of unknown for each held-out row, averaged over the
+      networks that were not trained on it.
+    - pr_auc float [networks]: area under each network's precision-recall curve on the labelled held-out rows that it
+      was not trained on; NaN if none of them is rare.
     """
 
     iteration: int
@@ -61,11 +62,12 @@ def train(
     checkpoint: "Checkpoint | None" = None,
     patience: int = 0,
 ) -> list[Evaluation]:
-    """Call the program `intervals` times, or until `stalled`; return an evaluation after each call, the first one
-    first.
+    """Call the program `intervals` times, fewer if `stalled` with this patience; return the evaluations after the
+    calls, the first one first.
 
-    report: is given each evaluation as soon as it is made. checkpoint: the training goes on from what it holds (those
-    evaluations are returned, but not reported again), and it is saved after each interval.
+    report: is called with each evaluation as soon as it is made. checkpoint: the training goes on from the state it
+    holds (the evaluations in it are returned too, but not reported again), and it is saved after each interval; None:
+    no checkpoint.
     """
     evaluations = checkpoint.load(program.model) if checkpoint else []
     evaluate = Evaluator(program.model, rows)
@@ -79,14 +81,17 @@ def train(
 
 
 def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
-    """Whether the last `patience` evaluations brought no better PR-AUC, averaged over networks. patience 0: never."""
+    """Whether none of the last `patience` evaluations has a better PR-AUC, averaged over networks, than an earlier one.
+
+    False when there are not more than `patience` evaluations, and always for patience 0.
+    """
     means = [np.nanmean(evaluation.pr_auc) for evaluation in evaluations]
     return 0 < patience < len(evaluations) and int(np.argmax(means)) < len(evaluations) - patience
 
 
 @dataclass
 class Evaluator:
-    """A function that makes an Evaluation of the model as it stands, given the iterations done and their figures."""
+    """Makes an Evaluation of the model's present weights when called; rows: the rows on which it is evaluated."""
 
     model: ScarceGAN
     rows: HeldOutRows
@@ -102,6 +107,7 @@ class Evaluator:
         self._log_odds = log_odds
 
     def __call__(self, iteration: int, figures: NDArray) -> Evaluation:
+        """The Evaluation of the model as it is now. iteration, figures: stored in it unchanged (see Evaluation)."""
         rare, unknown = (odds.numpy() for odds in self._log_odds(tf.constant(self.rows.values)))
         weights = [variable.numpy() for variable in self.model.discriminator.trainable_variables]
         pr_auc = np.array([self._pr_auc(odds, own) for odds, own in zip(rare, self.rows.never_saw, strict=True)])
@@ -118,9 +124,9 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file, training.npz in `folder`, that holds an unfinished training.
+    """The file training.npz in `folder`, from which an interrupted training can go on. It may not exist yet.
 
-    fingerprint: of the data, the settings and the code. A file of another fingerprint is not used.
+    fingerprint: a text that differs for other data, settings or code. A file with another fingerprint is ignored.
     """
 
     folder: Path
@@ -128,10 +134,14 @@ class Checkpoint:
 
     @property
     def path(self) -> Path:
+        """The file, whether it exists or not."""
         return self.folder / "training.npz"
 
     def save(self, model: ScarceGAN, evaluations: Sequence[Evaluation]) -> None:
-        """Write the model's state and the evaluations so far. A kill leaves the old file or the new one, both whole."""
+        """Write the model's state and the evaluations so far, in place of the old file.
+
+        If the process is killed meanwhile, the file is either the complete old one or the complete new one.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         arrays = {f"state_{i}": np.asarray(variable) for i, variable in enumerate(model.state)}
         arrays |= {"fingerprint": np.array(self.fingerprint), "evaluations": np.array(len(evaluations))}
@@ -148,8 +158,8 @@ class Checkpoint:
     def load(self, model: ScarceGAN) -> list[Evaluation]:
         """Put the saved state into the model and return the saved evaluations.
 
-        Without a file, or with a damaged one or one of another fingerprint, the model stays as it is and the list is
-        empty.
+        Without a file, or with a damaged one or one of another fingerprint, the model stays as it is and the list
+        is empty.
         """
         try:
             with np.load(self.path) as found:
@@ -166,7 +176,7 @@ class Checkpoint:
     KEYS = ("iteration", "figures", "rare", "unknown", "pr_auc")
 
     def _evaluation(self, arrays: dict[str, NDArray], number: int, weights: int) -> Evaluation:
-        """The evaluation of that number, with `weights` arrays of weights."""
+        """The Evaluation at position `number`, from the arrays of the file; weights: how many weight arrays it has."""
         found = {key: arrays[f"evaluation_{number}_{key}"] for key in self.KEYS}
         own = [arrays[f"evaluation_{number}_weight_{i}"] for i in range(weights)]
         return Evaluation(

@@ -34,8 +34,9 @@ ROUNDS = 3  # of self-training
 class SimpleModel:
     """A trained simple model.
 
-    - name: for files, such as "balanced_mlp". title: for people, such as "balanced MLP".
-    - score: raw features [n, d], NaN for missing -> rarity [n] in [0, 1].
+    - name: used in files, such as "balanced_mlp". title: shown to people, such as "balanced MLP".
+    - score: a function from raw features [n, d], NaN for missing, to rarity [n] in [0, 1], the probability of the
+      rare class.
     """
 
     name: str
@@ -51,12 +52,13 @@ def train_simple_models(
     unlabelled: NDArray | None = None,
     say: Callable[[str], object] = lambda words: None,
 ) -> list[SimpleModel]:
-    """The simple models, trained on labelled rows, the simplest first.
+    """Train the simple models on labelled rows and return them: logistic regression, self-training (only with
+    unlabelled rows), gradient boosting and a balanced MLP, in this order.
 
     - values [n, d]: raw features, NaN for missing. label int [n]: classes; the largest number is the rare class.
     - seed: of the whole training. seeds: how many models of different seeds are averaged (of trees, at most 3).
-    - unlabelled [u, d]: rows without a label; with them there is one more model, self-training.
-    - say: is given a line of progress before each model is trained.
+    - unlabelled [u, d]: raw features of rows without a label, for self-training; None: there are none.
+    - say: is called with a line of progress before each model is trained.
     Raises UserError if no row is rare or all are.
     """
     rare = label == label.max(initial=0)
@@ -81,14 +83,20 @@ def train_simple_models(
 
 
 def _logistic(values: NDArray, rare: NDArray) -> Callable[[NDArray], NDArray]:
-    """Scoring function of a logistic regression on values [n, d]; rare bool [n]. Classes have equal weight."""
+    """Train a logistic regression that tells rare rows from others; both sides have equal total weight.
+
+    values [n, d]: raw features. rare: bool [n]. Returns its scoring function: raw features [m, d] -> rarity [m].
+    """
     model = _scaled(LogisticRegression(class_weight="balanced", max_iter=300))
     return _rarity([_quietly(model, values, rare)])
 
 
 def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Callable[[NDArray], NDArray]:
-    """Scoring function of a logistic regression that adds to its training rows the unlabelled rows [u, d] of which it
-    is sure, as if these predictions were labels, and is trained again, ROUNDS times at most.
+    """Train a logistic regression, ROUNDS times at most adding the unlabelled rows that it predicts with a probability
+    of at least SURE, labelled with the prediction, to its training rows.
+
+    values [n, d], unlabelled [u, d]: raw features. rare: bool [n]. Returns the last model's scoring function: raw
+    features [m, d] -> rarity [m].
     """
     rows, target, rest = values, rare, unlabelled
     for _ in range(ROUNDS):
@@ -101,7 +109,11 @@ def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Calla
 
 
 def _boosted_trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
-    """Scoring function of `seeds` gradient-boosted tree models on values [n, d], averaged; rare bool [n]."""
+    """Train `seeds` gradient-boosted tree models, with the random seeds `seed`, `seed` + 1, …
+
+    values [n, d]: raw features. rare: bool [n]. Returns a scoring function: raw features [m, d] -> rarity [m], averaged
+    over the models.
+    """
     leaf = int(np.clip(rare.sum() // 4, 1, 20))
     seen = ~np.isnan(values).all(axis=0)  # a column without any value cannot be binned
     rarity = _rarity(
@@ -123,8 +135,10 @@ def _boosted_trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Cal
 
 
 def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
-    """Scoring function of `seeds` neural networks, averaged, each trained on equally many rows of each class;
-    values [n, d], label int [n].
+    """Train `seeds` neural networks, with the random seeds `seed`, `seed` + 1, …, each on equally many rows per class.
+
+    values [n, d]: raw features. label int [n]: class. Returns a scoring function: raw features [m, d] -> rarity [m],
+    averaged over the networks.
     """
     models = []
     for i in range(seeds):
@@ -137,8 +151,10 @@ def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callabl
 
 
 def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
-    """Positions of randomly drawn rows, equally many of each class: as many as the largest class has, but at most
-    BALANCED_ROWS in all. Rows of smaller classes are drawn several times. label: int [n].
+    """Positions, int [m], of randomly drawn rows, equally many of each class: as many as the largest class has, but at
+    most BALANCED_ROWS in all.
+
+    Of a class with fewer rows than that, rows are drawn with replacement. label: int [n], the class of each row.
     """
     names, counts = np.unique(label, return_counts=True)
     each = min(counts.max(), BALANCED_ROWS // len(names))
@@ -148,8 +164,9 @@ def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def _scaled(model: LogisticRegression | MLPClassifier) -> Pipeline:
-    """A scikit-learn pipeline that prepares raw features and fits this model. Columns that do not vary in the training
-    rows are left out."""
+    """An unfitted scikit-learn pipeline that turns raw features [n, d] into standardised signed logarithms, with
+    medians and indicators for missing values and without constant columns, and gives them to this model.
+    """
     return make_pipeline(
         FunctionTransformer(signed_log),
         SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
@@ -160,12 +177,17 @@ def _scaled(model: LogisticRegression | MLPClassifier) -> Pipeline:
 
 
 def _quietly(model: Pipeline, values: NDArray, target: NDArray) -> Pipeline:
-    """The model, fitted, without scikit-learn's warning that it has not converged: that it stops early is intended."""
+    """Fit the model on raw features values [n, d] with target [n] and return it.
+
+    Scikit-learn's warning that it has not converged is suppressed, because stopping early is intended.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(values, target)
 
 
 def _rarity(models: Sequence) -> Callable[[NDArray], NDArray]:
-    """Function of raw features [n, d] -> rarity [n]: mean over the models of their last class's probability."""
+    """A function from raw features [n, d] to rarity [n]: the probability that the models give their last class,
+    averaged over the models. models: fitted on these d features.
+    """
     return lambda values: np.mean([model.predict_proba(values)[:, -1] for model in models], axis=0)

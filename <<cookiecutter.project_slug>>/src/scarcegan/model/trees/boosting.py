@@ -24,8 +24,10 @@ MOST_IN_A_LEAF = 20  # a leaf holds at least so many rows, or a quarter of the r
 
 
 def tree_inputs(rows: tf.Tensor, wide: tf.Tensor, neighbours: Neighbours | None) -> tf.Tensor:
-    """The rows [n, inputs] that trees read: scaled rows [n, width] and, beside them, the distances of `wide` [n,
-    width], the same rows before clipping, to their neighbours; without neighbours, the scaled rows alone.
+    """The rows float32 [n, inputs] that trees read.
+
+    These are the scaled rows [n, width] and, as further columns, the distances that the layer `neighbours` gives for
+    `wide` [n, width], the same rows hardly clipped. neighbours None: the scaled rows alone.
     """
     return tf.concat([rows, neighbours(wide)], axis=1) if neighbours else tf.convert_to_tensor(rows)
 
@@ -34,31 +36,34 @@ def tree_inputs(rows: tf.Tensor, wide: tf.Tensor, neighbours: Neighbours | None)
 class Trees:
     """Trees as scikit-learn grew them.
 
-    groups: a GradientBoostingClassifier per fold. neighbours: the layer whose distances the trees read, if they do.
+    groups: a fitted GradientBoostingClassifier per fold. neighbours: the layer whose distances the trees read beside
+    the scaled rows; None: they read the scaled rows alone.
     """
 
     groups: Sequence[Any]
     neighbours: Neighbours | None = None
 
     def log_odds(self, rows: NDArray) -> NDArray:
-        """Log odds float64 [groups, n] of the rare class, by group of trees, for rows [n, inputs]; see tree_inputs."""
+        """Log odds float64 [groups, n] of the rare class, by group of trees, for rows [n, inputs] from tree_inputs."""
         return np.stack([model.decision_function(rows) for model in self.groups])
 
     def held_out_log_odds(self, rows: NDArray, never_saw: NDArray, caution: float) -> NDArray:
-        """Bounded log odds float64 [h] of rows [h, inputs], averaged over the groups that were not grown on the row.
+        """Log odds float64 [h] of the rare class for held-out rows [h, inputs] from tree_inputs.
 
-        never_saw: bool [groups, h], with a True for every row. caution: see member.bounded.
+        They are bounded by `caution` (see member.bounded; 0: not at all), then averaged over the groups that were not
+        grown on the row. never_saw bool [groups, h]: whether a group was not grown on a row, with a True for every row.
         """
         each = bounded(tf.constant(self.log_odds(rows), tf.float32), caution).numpy()
         return mean_over_models(each, never_saw)
 
 
 class Boosting(keras.layers.Layer):
-    """Trees as a TensorFlow graph: clipped rows [n, width] and the same rows `wide` [n, width] -> log odds [groups, n].
+    """Trees as a TensorFlow graph: clipped rows [n, width] and the same rows hardly clipped, `wide` [n, width] -> log
+    odds of the rare class [groups, n].
 
-    The log odds of the rare class are a constant plus the values of the leaves that the row reaches, one leaf per tree.
-    A node holds its feature, its threshold and the place of its first child; the second child comes right after it. A
-    leaf has an infinite threshold and is its own child.
+    The log odds are a constant plus the values of the leaves that the row reaches, one leaf per tree. Each node is
+    stored as its feature, its threshold and the position of its first child in the array of nodes; the second child
+    comes right after the first. A leaf has an infinite threshold and is its own child.
     """
 
     def __init__(self, trees: Trees) -> None:
@@ -77,10 +82,10 @@ class Boosting(keras.layers.Layer):
         return tf.stack([start + self._group(read, *one) for start, *one in groups])
 
     def _group(self, rows: tf.Tensor, roots: NDArray, nodes: tf.Variable, leaves: tf.Variable) -> tf.Tensor:
-        """Sum [n] over one group's trees of the leaf that each of rows [n, inputs] reaches.
+        """Sum [n], over the trees of one group, of the value of the leaf that each of rows [n, inputs] reaches.
 
         A walk is a row's way down one tree. All walks descend LEVELS_AT_ONCE levels, then those that have reached a
-        leaf are dropped, and so on. roots, nodes, leaves: see _packed.
+        leaf are dropped, and so on. roots, nodes, leaves: the group's trees, as _packed returns them.
         """
         count, flat = tf.shape(rows)[0], tf.reshape(rows, [-1])
         begin = tf.repeat(tf.range(count) * rows.shape[1], len(roots))
@@ -108,7 +113,7 @@ class Boosting(keras.layers.Layer):
 
 
 def _start(model: Any) -> float:
-    """The constant log odds of a GradientBoostingClassifier, to which its trees are added."""
+    """The constant part of a fitted GradientBoostingClassifier's log odds, to which the values of its trees are added."""
     row = np.zeros((1, model.n_features_in_), np.float32)
     return float(
         model.decision_function(row)[0] - model.learning_rate * sum(t.predict(row)[0] for t in _regression_trees(model))
@@ -123,10 +128,10 @@ def _regression_trees(model: Any) -> list[Any]:
 def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
     """The trees of a GradientBoostingClassifier as three arrays, one tree after another.
 
-    - roots int32 [trees]: place of each tree's first node.
-    - nodes float32 [all, 3]: feature, threshold and place of the first child of each node.
-    - leaves float32 [all]: what each node adds to the log odds if it is a leaf.
-    Raises ValueError for so many nodes that float32 cannot hold their places.
+    - roots int32 [trees]: position of each tree's first node among all nodes.
+    - nodes float32 [all, 3]: feature, threshold and position of the first child of each node.
+    - leaves float32 [all]: what each node adds to the log odds if it is a leaf; not used for other nodes.
+    Raises ValueError for 2^24 nodes or more, whose positions float32 cannot hold.
     """
     roots, nodes, leaves = [], [], []
     first = 0
@@ -151,7 +156,9 @@ def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def _not_above(threshold: NDArray) -> NDArray:
-    """For each threshold, float64, the largest float32 that is not above it, so that float32 rows go the same way."""
+    """For each threshold float64 [n], the largest float32 that is not above it, so that comparing float32 values with
+    it gives the same answers.
+    """
     near = threshold.astype(np.float32)
     return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)
 
@@ -165,14 +172,15 @@ def grow_trees(
     seed: int,
     neighbours: Neighbours | None = None,
 ) -> Trees:
-    """Groups of boosted trees that tell rare rows from others.
+    """Grow groups of gradient-boosted trees that tell rare rows from others.
 
-    - rows [n, inputs] (see tree_inputs), rare bool [n].
-    - weight [n]: of a row against others of its side. Rare rows together weigh as much as the others together.
-    - seen bool [groups, n]: the rows that each group is grown on; of more than MOST_OF_A_SIDE rare rows, or others, a
+    - rows [n, inputs], from tree_inputs. rare bool [n]: whether a row is of the rare class.
+    - weight [n]: of each row, relative to the rows on its side (rare, or not); weights are then scaled so that both
+      sides have the same total.
+    - seen bool [groups, n]: the rows that each group is grown on. Of a side with more than MOST_OF_A_SIDE such rows, a
       group is grown on that many, drawn at random.
-    - trees: per group, at least 1.
-    - neighbours: the layer whose distances are among the inputs, kept for the graph.
+    - trees: how many per group, at least 1. seed: of the draws and of the growing.
+    - neighbours: the layer whose distances are among the inputs, stored in the result; None: there are none.
     """
     from sklearn.ensemble import GradientBoostingClassifier
 

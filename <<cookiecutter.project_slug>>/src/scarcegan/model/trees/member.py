@@ -1,4 +1,6 @@
-"""The boosted trees as a member: a group of trees per fold, told how near their unlabelled neighbours are."""
+"""The boosted trees as a member of the delivered model: a group of trees per fold, which read the scaled rows and how
+near the nearest unlabelled rows are.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -14,20 +16,30 @@ from scarcegan.model.trees.settings import TreeSettings
 
 
 class TreesLayer(tf.Module):
-    """Mean over the groups of trees, as part of the delivered graph. See member.MemberLayer."""
+    """Grown trees as a MemberLayer of the delivered graph: log odds of the rare class, averaged over the groups.
+
+    caution: bounds the log odds of each group before the mean (see member.bounded); 0: no bound.
+    """
 
     def __init__(self, trees: Trees, caution: float) -> None:
         super().__init__(name="trees")
         self.boosting, self.caution = Boosting(trees), caution
 
     def __call__(self, rows: tf.Tensor, wide: tf.Tensor) -> MemberScores:
-        """MemberScores of rows [n, width], clipped and wide. `unknown` and `negatives` are None."""
+        """The MemberScores of n scaled rows: `rare` [n]; `unknown` and `negatives` are None.
+
+        rows, wide [n, width]: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
+        """
         return MemberScores(rare=tf.reduce_mean(bounded(self.boosting(rows, wide=wide), self.caution), axis=0))
 
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Grown trees, in one version. See member.Fitted."""
+    """Grown trees, which follow the protocol member.Fitted with one version.
+
+    held_out: one entry, their scores of the held-out rows. weight: of their log odds in the sum over members. caution:
+    bound of the log odds of each group, see member.bounded.
+    """
 
     trees: Trees
     held_out: list[MemberScores]
@@ -35,16 +47,18 @@ class FittedTrees:
     caution: float
 
     def layer(self, version: int) -> TreesLayer:
+        """The trees for the delivered graph; `version` is not read, because there is only one."""
         return TreesLayer(self.trees, self.caution)
 
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """Gradient-boosted trees, `settings.boosting` per fold, at least 1. See member.Member."""
+    """Ungrown gradient-boosted trees, `settings.boosting` (at least 1) per fold; follows the protocol member.Member."""
 
     settings: TreeSettings
 
     def fit(self, rows: TrainingRows, seed: int) -> FittedTrees:
+        """Grow the trees on these rows and return them; a line of progress goes to stderr."""
         neighbours = draw_neighbours(rows.unlabelled.wide, self.settings.neighbours, seed)
 
         def inputs(clipped: np.ndarray, table: ScaledRows) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Neighbours: how near a row's nearest unlabelled rows are, as a layer that is saved inside the model.
+"""Neighbours: a layer, saved inside the model, that tells how near the nearest unlabelled rows of a row are.
 
-Labels show the kinds of rare rows that were found. How empty the space around a row is says something of the kinds that
-were not (after XGBOD, Zhao and Hryniewicki 2018). Only the trees read it (boosting.py).
+Labels show only the kinds of rare rows that somebody found. A row with few rows nearby may be of a kind that nobody
+found (after XGBOD, Zhao and Hryniewicki 2018). Only the trees read these distances (boosting.py).
 """
 
 import keras
@@ -15,11 +15,12 @@ BLOCK_ROWS = 2_000  # x 2,000 reference rows x 8 bytes: 32 MB
 
 
 class Neighbours(keras.layers.Layer):
-    """Scaled rows [n, width] -> float32 [n, 3]: log1p of the distance to the nearest, the 5th and the 20th nearest of
-    the reference rows [r, width].
+    """Scaled rows [n, width] -> float32 [n, 3]: log(1 + distance) to the nearest, the 5th and the 20th nearest of the
+    reference rows.
 
-    One reference row that equals the row does not count, because it may be the row itself: a user who is scored may be
-    among the reference rows, a labelled user never was. Where there are fewer reference rows, the farthest one counts.
+    reference [r, width]: scaled unlabelled rows, kept in the layer. If a reference row equals the row, one such does
+    not count, because it may be the row itself: a user who is scored may be among the reference rows, a labelled user
+    never is. Where there are fewer reference rows than 5 or 20, the distance to the farthest one is given.
     Distances are taken in float64: between near rows, the difference of squares would be mere rounding in float32.
     """
 
@@ -48,7 +49,9 @@ class Neighbours(keras.layers.Layer):
         return found
 
     def _distances(self, rows: tf.Tensor) -> tf.Tensor:
-        """What the layer returns for rows float64 [n, width], computed at once."""
+        """The layer's output float32 [n, 3] for scaled rows float64 [n, width]; the distances to all reference rows are
+        in memory at once.
+        """
         size = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
         squares = (
             size + tf.reduce_sum(tf.square(self.reference), 1) - 2 * tf.matmul(rows, self.reference, transpose_b=True)
@@ -61,9 +64,10 @@ class Neighbours(keras.layers.Layer):
 
 
 def draw_neighbours(rows: NDArray, most: int, seed: int) -> Neighbours | None:
-    """The layer whose reference rows are at most `most` of these unlabelled scaled rows [u, width]; None for most = 0.
+    """A Neighbours layer whose reference rows are drawn at random from these unlabelled scaled rows [u, width].
 
-    seed: of the drawing. More reference rows are not better: among all users, even a rare kind has rows like it nearby.
+    most: how many are drawn; if there are not so many, all are used; 0: no layer, None is returned. seed: of the draw.
+    More reference rows are not better: among all users, even a rare kind has rows like it nearby.
     """
     if not most:
         return None

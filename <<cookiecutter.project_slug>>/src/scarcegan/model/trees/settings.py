@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TreeSettings:
-    """Hyperparameters of the boosted trees. The values that a project begins with stand in pipeline/config.py.
+    """Hyperparameters of the boosted trees. The default values are in pipeline/config.py.
 
-    - even: 0 weighs rare rows alike; 1 weighs kinds of rare rows alike, however many rows each has (evenness.py).
-    - caution: bounds the log odds of each group of trees (member.bounded); 0 is no bound.
-    - boosting: trees per fold; 0: no trees.
+    - even: from 0 to 1. 0: each rare row has the same weight; 1: each kind of rare rows has the same total weight,
+      however many rows it has (evenness.py).
+    - caution: bounds the log odds of each group of trees to about log(1 / caution); 0: no bound (member.bounded).
+    - boosting: how many trees are grown per fold; 0: no trees.
     - boosting_weight: weight of the trees' log odds in the sum, in which those of the networks have weight 1.
-    - neighbours: unlabelled rows to which the trees are told the distance; 0: no distances.
+    - neighbours: how many unlabelled rows are drawn as reference rows, to which distances are inputs of the trees; 0:
+      the trees read no distances.
     """
 
     even: float

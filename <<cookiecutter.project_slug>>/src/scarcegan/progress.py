@@ -15,7 +15,9 @@ class Progress:
         self.count, self.written_at = 0, time.monotonic()
 
     def add(self, count: int) -> None:
-        """Add `count` items to the total, and print a line when the last one (or the start) was `seconds` ago or more."""
+        """Add `count` items to the total, and print a line when the last one (or the start) was
+        `seconds` ago or more.
+        """
         self.count += count
         if time.monotonic() - self.written_at >= self.seconds:
             self.write()

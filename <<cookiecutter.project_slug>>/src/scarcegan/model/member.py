@@ -69,7 +69,9 @@ class TrainingRows:
 
     @cached_property
     def seen(self) -> NDArray:
-        """bool [folds, n]: which labelled rows the model of each fold trains on, in general those of the other folds."""
+        """bool [folds, n]: which labelled rows the model of each fold trains on, in general those of
+        the other folds.
+        """
         return seen_by_fold(self.fold, self.label)
 
     @property
@@ -171,7 +173,9 @@ class Fitted(Protocol):
 
 
 class Member(Protocol):
-    """An untrained member (networks or trees) with its settings, which scores how likely users are of the rare class."""
+    """An untrained member (networks or trees) with its settings, which scores how likely users are of
+    the rare class.
+    """
 
     def fit(self, rows: TrainingRows, seed: int) -> Fitted:
         """Train on these rows and return the trained member. Equal rows, settings and seeds give equal results."""

@@ -48,11 +48,12 @@ SAMPLE_ROWS = 50_000
 def baseline_statistics(
     tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """The content of statistics.json for each business definition.
+    """By business definition, the content of its statistics.json: distributions of all features and of its scores.
 
-    tables: called twice, each time for all rows in batches: once for a sample to find bucket edges, once for the
-    counts.
-
+    - tables: a function that yields all training rows in batches. It is called several times: rows are read once for
+      a sample, which sets the bucket edges, and once for the counts.
+    - scorers: business definition -> the scorer of its model.
+    - classes: class names in label order.
     Raises UserError when there is no row.
     """
     names, categories = next(((table.names, table.categories) for table in tables()), ((), {}))
@@ -89,23 +90,30 @@ def baseline_statistics(
 
 
 def score_columns(scores: "Scores") -> np.ndarray:
-    """The scores that are monitored, float32 [n, len(SCORES)]."""
+    """The scores that are monitored, float32 [n, len(SCORES)]: a column per name in SCORES, in that order."""
     return np.column_stack([getattr(scores, name) for name in SCORES]).astype(np.float32)
 
 
 def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Predicted class -> rows, also for classes without rows and for unknown. labels: class positions [n]."""
+    """Predicted class -> number of rows, for each of `classes` and then UNKNOWN, 0 included.
+
+    labels int [n]: positions of the predicted classes; len(classes) is unknown.
+    """
     names = [*classes, UNKNOWN]
     return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
 def validation_recall(folder: Path) -> float | None:
-    """The rare class's recall on validation rows, out of model.json; None when it is not there."""
+    """The model's recall of the rare class on validation rows, from the model.json in its folder; None if it has none.
+
+    Raises UserError when model.json is missing or is not JSON.
+    """
     facts = read_json(folder / "model.json", "Run the train step again.")
     return facts.get("validation", {}).get("recall")
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of this step's command line: its input folders, its output folder and the class names."""
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("models", "labelled", "unlabelled", "baseline-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
@@ -114,6 +122,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: write statistics.json and constraints.json into a folder per business definition.
+
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError when the two training tables have different features, or there is no model or no row.
+    """
     args = parser().parse_args(argv)
     from scarcegan.model import scorer
 

@@ -44,14 +44,14 @@ STARTED = time.monotonic()
 
 
 def print_progress(words: str) -> None:
-    """Print a message and the seconds since the start to stderr."""
+    """Print a message to stderr, with the seconds since this module was imported."""
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Read model.json or package.json.
+    """Read a JSON file that a step wrote, such as model.json, and return the object in it.
 
-    Raises UserError when it cannot be read or is not a JSON object.
+    Raises UserError when the file is missing, cannot be read, or does not hold a JSON object.
     """
     try:
         card = json.loads(path.read_text("utf-8"))
@@ -63,9 +63,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def predict(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) -> Predictions:
-    """A model's predictions of all test rows, values [n, d]. name: of the model, for the error.
+    """The Predictions of a model for all test rows: rarity, unknown and label, each [n], in their order.
 
-    Raises UserError when some rarity is not finite.
+    name: of the model, for the error. values [n, d]: raw features of the rows, NaN for missing; names: of the features.
+    Raises UserError when some rarity is not finite, or the features are not those of the model.
     """
     scores = scorer.score(values, names)
     wrong = int((~np.isfinite(scores.rarity)).sum())
@@ -80,10 +81,13 @@ def predict(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) 
 def predict_with_champion(
     folder: Path | None, test: FeatureTable, classes: Sequence[str]
 ) -> tuple[Predictions | None, dict, str]:
-    """The champion's predictions, its model.json, and why it cannot be compared ("" when it can).
+    """The champion's predictions of the test rows, the content of its model.json, and why it cannot be compared (""
+    when it can).
 
-    (None, {}, "") without a champion; (None, its model.json, why) when it cannot be compared.
-
+    - folder: the champion's model package. classes: of this run; the labels returned are positions among them.
+    - without a champion (folder is None, missing or empty): (None, {}, "").
+    - with a champion that cannot be compared: (None, its model.json, why).
+    The model.json has its version in the registry added, under "version", if package.json has one.
     Raises UserError when its files cannot be read.
     """
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
@@ -113,9 +117,12 @@ def predict_with_champion(
 def why_not_comparable(
     card: Mapping[str, Any], names: Sequence[str], classes: Sequence[str], categories: Iterable[str] = ()
 ) -> str:
-    """Why a champion cannot be compared on test rows with these features and classes; "" when it can.
+    """Why a champion cannot be compared on test rows with these features and classes, a clause for a sentence; "" when
+    it can.
 
-    card: its model.json; categories: those of the features that are categories.
+    It cannot when it needs a feature that the rows lack, when one of its features was a category and is a number now
+    (or the reverse), or when its rare class has another name. card: content of its model.json. names: of the rows'
+    features. classes: of this run, the rare class last. categories: names of the features that hold categories.
     """
     absent = [name for name in card.get("features", ()) if name not in names]
     if absent:
@@ -131,15 +138,20 @@ def why_not_comparable(
 
 
 def to_our_classes(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
-    """Predicted labels [n] as positions in our classes, not the champion's; a class that we lack becomes unknown."""
+    """The champion's predicted labels, int [n], as positions among the classes of this run.
+
+    label int [n]: positions among the champion's classes `theirs`; len(theirs) is unknown. ours: the classes of this
+    run. Unknown, and a class that is not among `ours`, becomes len(ours), which is unknown.
+    """
     places = [ours.index(name) if name in ours else len(ours) for name in theirs]
     return np.array([*places, len(ours)])[label]
 
 
 def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTable:
-    """The test rows without users whose labels the champion was trained on, which would flatter it.
+    """The test rows without those of users whose labels the champion saw in training, on which it would look too good.
 
-    There are some when labels have been added, or the split has another seed, since the champion was trained.
+    champion: the folder of its model package; None: all rows are returned. Such users are in the test rows when labels
+    were added, or the split got another seed, after the champion was trained. Their number is printed to stderr.
     """
     known = learnt_from(champion / "model", test.user_id) if champion else np.zeros(len(test), bool)
     if known.any():
@@ -150,9 +162,9 @@ def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTa
 
 
 def check_test_rows(test: FeatureTable, classes: Sequence[str]) -> None:
-    """Check the labels of the test rows.
+    """Check that some test row is labelled and that no label is above the positions of `classes`.
 
-    Raises UserError when no row is labelled, or when a label is not one of the classes.
+    Raises UserError when one of these does not hold.
     """
     if not (test.label >= 0).any():
         raise UserError("the test split holds no labelled row, so nothing can be measured. Raise split.test_share.")
@@ -171,13 +183,14 @@ def fit_simple_models(
     seed: int,
     expand: Callable[[NDArray], NDArray],
 ) -> list[simple_models.SimpleModel]:
-    """Fit the simple models on the labelled training rows.
+    """Train the simple models on the labelled training rows and return them, the order of train_simple_models.
 
-    - unlabelled: feature table for self-training, or None
-    - names: features of the test rows
-    - expand: adds the columns that the model makes of categories, [n, d] -> [n, e] (see lookups.expander)
-
-    Raises UserError when the features differ, or when there is no rare row.
+    - unlabelled: the folder of a feature table for self-training, of which the first rows are read; None: there
+      is none.
+    - names: features of the test rows. classes: names, the rare class last.
+    - expand: a function that replaces columns of category codes by columns of 0 and 1, [n, d] -> [n, e]; it is applied
+      to all rows (see lookups.expander).
+    Raises UserError when the labelled rows have other features than `names`, or when none of them is rare.
     """
     if labelled.names != tuple(names):
         raise UserError("the labelled rows and the test rows have different features. Run the split step again.")
@@ -191,7 +204,11 @@ def fit_simple_models(
 
 
 def first_rows(folder: Path | None) -> NDArray | None:
-    """The first rows of a feature table, about UNLABELLED_ROWS, float32 [u, d]; None without a folder or rows."""
+    """The first rows, float32 [u, d], of the feature table in a folder, NaN for missing.
+
+    Whole batches are read until there are at least UNLABELLED_ROWS rows. None when the folder is None or missing, or
+    has no table or no row.
+    """
     if folder is None or not folder.is_dir() or not any(folder.glob("part-*.parquet")):
         return None
     batches, count = [], 0
@@ -204,9 +221,11 @@ def first_rows(folder: Path | None) -> NDArray | None:
 
 
 def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
-    """(feature, PR-AUC lost when it is shuffled), the largest loss first.
+    """Pairs (feature name, how much PR-AUC falls when its values are shuffled), the largest fall first.
 
-    All rare and up to INFLUENCE_ROWS other labelled test rows are used. [] without rows of both kinds.
+    At most INFLUENCES pairs, only those whose fall is above 0. table: the test rows, of which all rare ones (label
+    `rare`) and up to INFLUENCE_ROWS other labelled ones are used. seed: of the draws and shuffles. The list is empty
+    when there are no rare or no other labelled rows.
     """
     rng = np.random.default_rng(seed)
     positive = table.label == rare
@@ -227,7 +246,12 @@ def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, 
 def explain_flagged_users(
     scorer: "Scorer", predictions: Predictions, table: FeatureTable, usual: NDArray, rare: int, seed: int
 ) -> list[ExplainedUser]:
-    """Why the flagged test users of highest rarity are flagged. usual: the typical row [d]; rare: class position."""
+    """For at most EXPLAINED test rows that are predicted rare, those of highest rarity: why they are flagged.
+
+    Each has the REASONS features with the largest effect on its rarity (Shapley values), the largest first. The list is
+    empty when no row is predicted rare. predictions: of the rows of `table`. usual [d]: the typical training row, from
+    which effects are counted. rare: position of the rare class. seed: of the sampling.
+    """
     flagged = np.flatnonzero(predictions.label == rare)
     top = flagged[np.argsort(-predictions.rarity[flagged], kind="stable")][:EXPLAINED]
     if not len(top):
@@ -248,9 +272,11 @@ def explain_flagged_users(
 
 
 def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[str, Any]:
-    """The content of evaluation.json of one model: SageMaker's model quality blocks, and our figures under `scarcegan`.
+    """The content of one model's evaluation.json: SageMaker's model quality metrics, and under "scarcegan" this
+    project's figures.
 
-    count, seed: of the bootstrap resamples.
+    name: the business definition of the model. count, seed: number and seed of the bootstrap resamples behind
+    SageMaker's metrics, of which at most 200 are made.
     """
     predictions, rows = found.models[name], found.known
     label = found.test.label[rows].astype(np.int64)
@@ -289,24 +315,31 @@ def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[s
 
 
 def samples_by_class_name(found: Findings, method: str) -> dict[str, NDArray]:
-    """Metric -> samples of a method, where `recall_2` of a class is called by its name, `recall_risky`."""
+    """Name of a metric -> its values on all resamples, of one method.
+
+    A metric of one class has the class name in its name, not its position: "recall_risky", not "recall_2".
+    """
     titles = {f"{m}_{k}": f"{m}_{c}" for m in ("recall", "precision", "f_beta") for k, c in enumerate(found.classes)}
     return {titles.get(metric, metric): values for metric, values in found.samples[method].items()}
 
 
 def estimate_json(values: NDArray) -> dict[str, float | None]:
-    """{value, low, high} of a metric's samples; None where undefined."""
+    """A metric's estimate as a dictionary: "value", and "low" and "high" of its 95 % interval; None where undefined.
+
+    values: the metric on all resamples, see metrics.estimate.
+    """
     figure = metrics.estimate(values)
     return replace_nan({"value": figure.value, "low": figure.low, "high": figure.high})
 
 
 def share_true(rows: NDArray) -> float | None:
-    """The share of rows that are true; None without rows."""
+    """The share, from 0 to 1, of the entries of rows bool [n] that are True; None when n is 0."""
     return float(rows.mean()) if len(rows) else None
 
 
 def write_evaluation_csv(path: Path, found: Findings) -> None:
-    """Write evaluation.csv: a line per method and metric with value, low and high (95 %), blank where undefined."""
+    """Write evaluation.csv to `path`: a line per method and metric with the columns model (the method's name), metric,
+    value, low and high (ends of the 95 % interval); blank where undefined."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "metric", "value", "low", "high"])
@@ -317,7 +350,11 @@ def write_evaluation_csv(path: Path, found: Findings) -> None:
 
 
 def write_predictions(path: Path, found: Findings) -> None:
-    """Write predictions.parquet: the test rows with every method's scores."""
+    """Write predictions.parquet to `path`: a row per test row, with user_id, label, and each method's scores.
+
+    These are the columns rarity_<name>, unknown_<name> and label_<name> for each model and the champion, and
+    rarity_<name> for each simple model.
+    """
     columns: dict[str, Any] = {
         "user_id": pa.array(found.test.user_id, pa.string()),
         "label": pa.array(found.test.label, pa.int8()),
@@ -332,6 +369,7 @@ def write_predictions(path: Path, found: Findings) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of this step's command line: folders, settings of the evaluation, and rules of the gate."""
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("models", "labelled", "test", "evaluation-out", "gate-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
@@ -352,9 +390,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
-    """Run all methods on the test rows, measure them on the same resamples, and decide the gate.
+    """Score the test rows with all methods (models, champion, simple models), measure them on the same resamples,
+    decide the gate, and return all of this as Findings. Nothing is written but progress on stderr.
 
-    Raises UserError when models, rows or the gate's definition do not fit together.
+    args: the parsed command line. rules: of the gate.
+    Raises UserError when the gate's definition has no model, no test row is labelled, or the features of models and
+    rows differ.
     """
     from scarcegan.model.scorer import load_scorer
 
@@ -415,7 +456,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
 
 
 def find_curves(folder: Path | None) -> Path | None:
-    """The path of curves.csv in a folder, None when it is not there."""
+    """The path of curves.csv in a folder; None when folder is None or has no such file."""
     path = folder / "curves.csv" if folder else None
     return path if path and path.is_file() else None
 
@@ -428,11 +469,12 @@ def gate_verdict(
     champion_card: Mapping[str, Any],
     refused: str,
 ) -> dict:
-    """The content of gate.json.
+    """The content of gate.json: whether the gate is open ("passed"), why ("reason"), and the figures behind it.
 
-    - samples: method -> metric -> samples; titles: method -> what to call it
-    - simple: names of the simple models
-    - champion_card: the champion's model.json, {} without one; refused: why it cannot be compared, or ""
+    - samples: method -> metric -> its values on all resamples. titles: method -> its name in sentences.
+    - simple: names of the simple models, of which the one with the best PR-AUC is compared.
+    - champion_card: the champion's model.json, {} without a champion. refused: why the champion cannot be compared,
+      or "".
     """
     ours = samples[rules.definition]
     champion = None
@@ -446,6 +488,11 @@ def gate_verdict(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: write the evaluation files, report.html and gate.json, and print the gate's reason to stderr.
+
+    argv: the command line without the program's name; None: that of this process. A closed gate is no error.
+    Raises UserError for models or tables that do not fit together.
+    """
     args = parser().parse_args(argv)
     rules = GateRules(
         args.gate_definition,

@@ -28,18 +28,19 @@ from scarcegan.progress import Progress
 
 @dataclass
 class ProblemLog:
-    """Problems in the data whose rows are left out.
+    """Collects the problems in the input data whose rows are left out of the features.
 
-    drop: whether droppable problems may be left out; otherwise every problem ends the step.
+    - drop: whether rows of problems that are marked droppable may be left out; False: every problem ends the step.
+    - dropped: the problems reported so far whose rows are left out.
     """
 
     drop: bool
     dropped: list[Problem] = field(default_factory=list)
 
     def report(self, problems: Sequence[Problem]) -> None:
-        """Add problems to the log.
+        """Add problems to `dropped`, if the rows of all of them may be left out.
 
-        Raises UserError for the first one that may not be left out.
+        Raises UserError, with the message of the first problem whose rows may not be left out and the number of others.
         """
         blocking = [problem for problem in problems if not (self.drop and problem.droppable)]
         if blocking:
@@ -55,9 +56,12 @@ def from_telemetry(
     log: ProblemLog,
     scratch: Path,
 ) -> Iterator[FeatureTable]:
-    """Yield features of telemetry, a bucket of users at a time. scratch: folder for temporary files.
+    """Yield the feature rows of telemetry, one table per bucket of users.
 
-    Raises UserError for data that cannot be used; most problems are found before the first row.
+    A row has its user's label from the labels channel; without that channel, the label in the telemetry. args:
+    the parsed command line. layout: names of the columns. log: gets the problems found. scratch: folder for
+    temporary files.
+    Raises UserError for data that cannot be used; most problems are found before the first table.
     """
     history = history_of(args, layout)
     sources = telemetry.open_telemetry(args.telemetry, layout)
@@ -76,9 +80,12 @@ def from_telemetry(
 def from_ready_table(
     connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, log: ProblemLog
 ) -> Iterator[FeatureTable]:
-    """Yield the rows of a ready feature table in batches.
+    """Yield the rows of a ready feature table, in which the user has computed the features, one table per batch
+    of rows.
 
-    Raises UserError for data that cannot be used; all problems are found before the first row.
+    A row has its user's label from the labels channel; without that channel, the label in the table. args: the parsed
+    command line. layout: names of the columns. log: gets the problems found.
+    Raises UserError for data that cannot be used; all problems are found before the first table.
     """
     refuse_column_twice(args, layout)
     sources = ready_tables.open_ready_table(args.telemetry, layout, args.columns)
@@ -90,7 +97,7 @@ def from_ready_table(
 
 
 def refuse_column_twice(args: argparse.Namespace, layout: Layout) -> None:
-    """Check that no category is also a number, user, time or label column, or listed twice.
+    """Check that no column in layout.categories is listed twice, or is also a number, user, time or label column.
 
     Raises UserError when one is.
     """
@@ -110,8 +117,10 @@ def known_labels(
     layout: Layout,
     log: ProblemLog,
 ) -> UserLabels | None:
-    """The labels of the labels channel; None when it is absent or an empty folder.
+    """The users' labels from the labels channel; None when `path` is None or an empty folder.
 
+    path: file or folder of labels. sources: the files of the data, to find labels of users without rows. log: gets the
+    problems found.
     Raises UserError for labels that cannot be used, or when the data has no user column.
     """
     if path is None or (path.is_dir() and not any(path.iterdir())):
@@ -125,14 +134,15 @@ def known_labels(
 
 
 def with_labels(table: FeatureTable, known: UserLabels) -> FeatureTable:
-    """The table with labels from `known` in place of its own."""
+    """A copy of the table in which each row has its user's label from `known`, in place of the label in the table."""
     return replace(table, label=labels_of(known, table.user_id))
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
-    """The days that feature rows are made of, from the arguments.
+    """The History from the arguments: how many days feature rows look back on, and how many weeks before the last day.
 
-    Raises UserError when they are impossible, or longer than the days of telemetry.
+    Raises UserError when the days are not positive, do not fit into each other or into the days of telemetry, or when a
+    counter is missing or named twice.
     """
     longest = args.window_days + 7 * max(args.as_of_weeks)
     if longest > layout.days:
@@ -150,10 +160,9 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
 
 
 def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
-    """Write every table as a part of a feature table; return the number of rows and of features.
+    """Write every table into `folder` as one part of a feature table; return the number of rows and of features.
 
-    When one fails, the parts before it are removed.
-
+    When reading or writing one table fails, the parts written before it are removed and the error is raised.
     Raises UserError when there is no row.
     """
     written: list[Path] = []
@@ -176,7 +185,11 @@ def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int
 
 
 def write_dropped(log: ProblemLog, folder: Path) -> None:
-    """Print what was left out to stderr, and write it to dropped.json when there is something."""
+    """Print the problems whose rows were left out to stderr, and write them to dropped.json in `folder` if there
+    are any.
+
+    dropped.json: a list with an object per problem, "rows" (their number) and "first" (the message).
+    """
     for problem in log.dropped:
         print(f"dropped: {problem.message}", file=sys.stderr)
     if log.dropped:
@@ -185,12 +198,12 @@ def write_dropped(log: ProblemLog, folder: Path) -> None:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Split "a, b" at commas into names."""
+    """Split a text such as "a, b" at commas into names, without spaces around them; empty ones are left out."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def a_day(text: str) -> str:
-    """Check a day such as 2026-01-31; "" is returned as it is.
+    """Check an argument that is a day and return it in the form 2026-01-31; "" (no day given) is returned as it is.
 
     Raises ValueError for other text.
     """
@@ -198,15 +211,15 @@ def a_day(text: str) -> str:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Split "7,14" at commas into whole numbers.
+    """Split a text such as "7,14" at commas into whole numbers; empty parts are left out.
 
-    Raises ValueError for other text.
+    Raises ValueError for a part that is not a whole number.
     """
     return tuple(int(part) for part in names(text))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The step's channels, output and arguments."""
+    """The parser of this step's command line: its input files, its output folder and its settings."""
     arguments = argparse.ArgumentParser(description=__doc__)
     add = arguments.add_argument
     add("--telemetry", type=Path, required=True, help="file or folder of Parquet or CSV")
@@ -231,6 +244,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: write a feature table, and dropped.json when rows were left out, into the output folder.
+
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError for data or settings that cannot be used, or when no row is left.
+    """
     args = parser().parse_args(argv)
     layout = Layout(
         args.classes,

@@ -24,9 +24,10 @@ from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
-    """The content of the baseline's constraints.json, in which `threshold` replaces the largest distances allowed.
+    """A copy of the baseline's constraints.json in which `threshold` is the largest distribution distance allowed.
 
-    It replaces the general ones, of numbers and of categories; a column with one of its own keeps it.
+    It replaces the two general limits, for columns of numbers and of categories; the limits that single columns have of
+    their own are kept.
     """
     config = baseline.constraints.get("monitoring_config", {})
     distribution = config.get("distribution_constraints", {})
@@ -36,6 +37,7 @@ def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of this step's command line: folders, and rules for windows and for the verdict on retraining."""
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("captured", "baseline", "monitoring-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
@@ -51,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: write statistics, constraints, violations, verdict.json and report.html into the output folder, and
+    model_quality.json when there is ground truth.
+
+    argv: the command line without the program's name; None: that of this process. Drift is no error.
+    Raises UserError for a baseline, captured rows or ground truth that cannot be used.
+    """
     args = parser().parse_args(argv)
     rules = MonitoringRules(
         args.drift_threshold, args.window_days, args.retrain_windows, args.of_windows, args.minimum_rows

@@ -30,13 +30,13 @@ RERUN_ADVICE = "Run the step that writes it, then register again."
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a model set comes from.
+    """What a model set was made from; it is stored with each of its packages.
 
-    run: the id of the run or execution.
+    run: the id of the run on this machine, or of the execution in SageMaker, that trained the models.
     data_fingerprint: a digest of the training data.
-    code_version: the git commit.
+    code_version: the git commit of the code.
     config: the settings of the run, as read from config.yaml.
-    gate: the content of gate.json.
+    gate: the content of gate.json; {} when it is not known.
     """
 
     run: str = ""
@@ -49,10 +49,12 @@ class Lineage:
 def register(
     models: Path, evaluation: Path, baseline: Path, lineage: Lineage, registry: Registry, classes: Sequence[str] = ()
 ) -> list[ModelPackage]:
-    """Register every model of a models folder as one set, pending approval, and return them, sorted by definition.
+    """Register every model of a folder as one model set, pending approval; return the packages, sorted by definition.
 
-    models, evaluation, baseline: each with a folder per business definition. classes: what the models must have been
-    trained on; empty: not checked. Registering the same models again changes nothing.
+    - models, evaluation, baseline: output folders of the steps, each with a folder per business definition.
+    - lineage: stored with each package.
+    - classes: the class names that the models must have been trained on; empty: not checked.
+    Registering the same models again changes nothing and returns the packages there are.
     Raises UserError for a model without evaluation or baseline, or one that was trained on other classes.
     """
     requests = requests_of(models, evaluation, baseline, lineage, classes)
@@ -62,9 +64,10 @@ def register(
 def requests_of(
     models: Path, evaluation: Path, baseline: Path, lineage: Lineage, classes: Sequence[str] = ()
 ) -> list[PackageRequest]:
-    """The requests to register the models of a models folder, one per business definition, sorted by name.
+    """The requests to register the models in the folder `models`, one per business definition, sorted by its name.
 
-    Raises UserError for a folder without a model, and as `request_of` does.
+    Arguments as for `register`. Nothing is registered yet.
+    Raises UserError when the folder has no model, a file is missing or damaged, or a model has other classes.
     """
     folders = model_folders(models).values()
     return [request_of(folder, evaluation, baseline, lineage, classes) for folder in folders]
@@ -73,9 +76,11 @@ def requests_of(
 def request_of(
     model: Path, evaluation: Path, baseline: Path, lineage: Lineage, classes: Sequence[str]
 ) -> PackageRequest:
-    """The request to register the model in the folder `model`, whose name is the business definition.
+    """The request to register one model with its evaluation and baseline.
 
-    Raises UserError for a missing or damaged file, or a model that was trained on other classes.
+    model: the model's folder, whose name is the business definition. evaluation, baseline: folders with a folder of
+    that name in each. classes: that the model must have been trained on; empty: not checked.
+    Raises UserError for a missing or damaged model.json or evaluation.json, or a model with other classes.
     """
     facts = read_json(model / "model.json", RERUN_ADVICE)
     if classes and tuple(facts.get("classes", classes)) != tuple(classes):
@@ -99,17 +104,17 @@ def request_of(
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path below the folder, file) of every file in a folder, also in folders inside it, sorted by path."""
+    """Pairs (path relative to the folder, with "/", and the file's path) of every file at any depth, sorted by path."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield path.relative_to(folder).as_posix(), path
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of an evaluation.json that are single numbers, as name -> value.
+    """The metrics of an evaluation.json that are single finite numbers, as name -> value.
 
-    SageMaker's multiclass metrics come first, then those of the rare class, which replace equal names. Tables, curves
-    and undefined values are left out.
+    evaluation: content of the file. SageMaker's multiclass metrics come first, then the figures under "scarcegan"; of
+    equal names the later ones count. Tables, curves, texts and undefined values are left out.
     """
     rare_class = evaluation.get("scarcegan", {})
     found: dict[str, float] = {}
@@ -122,9 +127,9 @@ def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """One sentence about a model: what it was chosen for, and its HEADLINE_METRICS on the test users.
+    """One or two sentences about a model: what it was chosen for and, if known, its HEADLINE_METRICS on the test users.
 
-    facts: the content of model.json.
+    facts: the content of its model.json. metrics: name -> value, as metrics_of returns them.
     """
     figures = [f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in HEADLINE_METRICS if name in metrics]
     chosen_for = f"Chosen for {str(facts.get('keep', facts.get('definition', ''))).replace('_', ' ')}"
@@ -132,9 +137,9 @@ def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) 
 
 
 def read_gate(folder: Path | None) -> dict[str, Any]:
-    """The content of gate.json in a folder, or an empty dictionary for None.
+    """The content of the gate.json in a folder; {} when folder is None.
 
-    Raises UserError when the gate is closed, or when the file is missing or damaged.
+    Raises UserError when the gate is closed ("passed" is false), or when the file is missing or is not JSON.
     """
     gate = read_json(folder / "gate.json", RERUN_ADVICE) if folder else {}
     if gate.get("passed") is False:
@@ -143,7 +148,10 @@ def read_gate(folder: Path | None) -> dict[str, Any]:
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """A JSON object as a dictionary. Raises argparse.ArgumentTypeError for any other text."""
+    """The dictionary that a text holds as a JSON object, for the argument --config.
+
+    Raises argparse.ArgumentTypeError for any other text.
+    """
     try:
         config = json.loads(text)
     except ValueError:
@@ -154,6 +162,7 @@ def parse_config(text: str) -> dict[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of this step's command line: folders, model package group, and what the models were made from."""
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("models", "evaluation", "baseline", "packages-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
@@ -168,6 +177,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step on this machine: register the models in MLflow and write packages.json into the output folder.
+
+    The environment variable MLFLOW_TRACKING_URI names the SQLite database. argv: the command line without the program's
+    name; None: that of this process.
+    Raises UserError for a closed gate, a missing or damaged file, other classes, or another kind of database.
+    """
     args = parser().parse_args(argv)
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     from scarcegan.registry.local import LocalRegistry

@@ -31,9 +31,11 @@ FLAGGED_COLUMNS = ("user_id", "as_of", "rarity", "unknown")
 
 
 def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) -> dict[str, Any]:
-    """Write scored/part-*.parquet and flagged.csv below `folder`; return the counts for summary.json.
+    """Score all rows and write part-00000.parquet, one part per table, and flagged.csv into `folder`.
 
-    Raises UserError when there is no row, or when a feature has the name of a score.
+    tables: batches of feature rows. Returns the counts and shares of score_summary.
+    Raises UserError when there is no row, when a feature has the name of a score, or when the features are not those
+    of the model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
@@ -59,8 +61,10 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
 
 
 def scored_table(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.Table:
-    """The scored rows as a table: user_id, as_of, predicted class, scores, a probability per class, then the features.
+    """The scored rows as an Arrow table with the columns user_id, as_of (the day of observation), predicted (a class
+    name or UNKNOWN), rarity, unknown, a probability per class, then the features.
 
+    scores: of the rows of `table`. classes: names in label order.
     Raises UserError when a feature has the name of one of the columns before it.
     """
     columns: dict[str, Any] = {
@@ -79,12 +83,15 @@ def scored_table(table: FeatureTable, scores: "Scores", classes: Sequence[str]) 
 
 
 def predicted_classes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Class names [n] for class positions [n]; the position after the rare class is unknown."""
+    """Names [n] of the predicted classes. labels int [n]: their positions in `classes`; len(classes) gives UNKNOWN."""
     return np.array([*classes, UNKNOWN], object)[labels]
 
 
 def flagged_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
-    """(user, day, rarity, unknown) of each row that is predicted to be of the rare class. rare: its position."""
+    """(user id, day as text, rarity, unknown) of each row that is predicted to be of the rare class, in table order.
+
+    scores: of the rows of `table`. rare: position of the rare class.
+    """
     rows = np.flatnonzero(scores.label == rare)
     days = [str(day) for day in table.as_of[rows]]
     return list(
@@ -93,7 +100,10 @@ def flagged_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple
 
 
 def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, float]]]) -> None:
-    """Write flagged.csv, the highest rarity first, then by user. batches: lists from flagged_rows."""
+    """Write flagged.csv to `path`: FLAGGED_COLUMNS as header, then a line per flagged row.
+
+    The highest rarity comes first; equal ones are sorted by user, then day. batches: lists from flagged_rows.
+    """
     rows = sorted((row for batch in batches for row in batch), key=lambda row: (-row[2], row[0], row[1]))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -102,9 +112,11 @@ def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, 
 
 
 def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
-    """Counts and shares for summary.json. `users` are the rows of the last day; `rows` are those of all days.
+    """Counts, and shares from 0 to 1, for summary.json. "users" is the number of rows of the last day, "rows" that of
+    all days; every share is of all rows.
 
-    labels: predicted class -> rows; days: day -> rows.
+    labels: name of a predicted class, or UNKNOWN -> number of rows. days: day of observation -> number of rows, at
+    least one day. classes: names, the rare class last.
     """
     rows = sum(labels.values())
     return {
@@ -120,9 +132,10 @@ def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: S
 
 
 def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
-    """Check that the same features are categories as in training. found: those in the feature table.
+    """Check that the same features are categories in the feature table as when the model was trained.
 
-    Raises UserError for one that is a category in only one of the two.
+    found: names of the features that are categories in the table.
+    Raises UserError for a feature that is a category in only one of the two.
     """
     changed = sorted(set(found) ^ set(model.categories))
     if changed:
@@ -134,9 +147,10 @@ def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
 
 
 def model_folder(package: Path) -> Path:
-    """The folder of the SavedModel in a model package, or `package` itself when it is that folder.
+    """The folder that holds model.json: <package>/model for a model package, or `package` itself if it
+    holds model.json.
 
-    Raises UserError when it is neither.
+    Raises UserError when neither holds model.json.
     """
     found = [folder for folder in (package / "model", package) if (folder / "model.json").is_file()]
     if not found:
@@ -147,13 +161,18 @@ def model_folder(package: Path) -> Path:
 
 
 def model_facts(package: Path) -> dict[str, Any]:
-    """version, definition, group and set_id out of package.json, as far as it has them; {} without that file."""
+    """What summary.json tells of the model: version, definition, group and set_id, as far as package.json has them.
+
+    package: folder of a model package; {} when it has no package.json.
+    Raises UserError when package.json is not JSON.
+    """
     path = package / "package.json"
     facts = read_json(path, "Export the model package again.") if path.is_file() else {}
     return {key: facts[key] for key in ("version", "definition", "group", "set_id") if key in facts}
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of this step's command line: folders of features and model, the output folder and the class names."""
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("features", "model", "scored-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
@@ -162,6 +181,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: write the scored rows, flagged.csv and summary.json into the output folder.
+
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError when there is no model or no row, or when classes or features are not those of the model.
+    """
     args = parser().parse_args(argv)
     from scarcegan.model import scorer
 

@@ -39,8 +39,8 @@ COPY_BATCH_ROWS = 50_000
 class Shares:
     """How users are split.
 
-    - test, validation: shares of each class's users
-    - folds: number of folds of the labelled training users
+    - test, validation: shares, between 0 and 1, of the users of each class (users without a label count as one class).
+    - folds: number of folds of the labelled training users.
     """
 
     test: float
@@ -48,18 +48,25 @@ class Shares:
     folds: int
 
     def sizes(self, users: int) -> tuple[int, int, int]:
-        """How many of so many users go to training, validation and test; at least one each to the last two."""
+        """How many of the `users` users of one class go to (training, validation, test).
+
+        At least one each goes to validation and test, so with fewer than three the number for training may be below 1.
+        """
         test = max(round(self.test * users), 1)
         validation = max(round(self.validation * users), 1)
         return users - validation - test, validation, test
 
     def fewest(self) -> int:
-        """The fewest users of a class with which every fold gets one, and every fold's complement too."""
+        """The smallest number of users of one class for which training gets at least one per fold, and at least two."""
         return next(users for users in range(3, 100_000) if self.sizes(users)[0] >= max(self.folds, 2))
 
 
 def assign_splits(users: np.ndarray, label: np.ndarray, shares: Shares, seed: int) -> np.ndarray:
-    """TRAINING, VALIDATION or TEST for each user, int8 [u]: by rank of the hash among users of the same label."""
+    """TRAINING, VALIDATION or TEST for each user, int8 [u].
+
+    Users of the same label are ranked by a hash of their id and the seed: the first go to test, the next to validation,
+    the rest to training. users [u]: ids. label int [u]: class of each user, or UNLABELLED.
+    """
     place = np.full(len(users), TRAINING, np.int8)
     rank = user_hashes(users, seed)
     for one in np.unique(label):
@@ -72,7 +79,10 @@ def assign_splits(users: np.ndarray, label: np.ndarray, shares: Shares, seed: in
 
 
 def assign_folds(users: np.ndarray, label: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """A fold 0 … folds - 1 for each labelled training user, int8 [u]; each class is spread evenly over the folds."""
+    """A fold from 0 to folds - 1 for each labelled training user, int8 [u]; each class is spread evenly over the folds.
+
+    users [u]: ids. label int [u]: class of each. seed: with the ids, it decides the folds.
+    """
     fold = np.zeros(len(users), np.int8)
     rank = user_hashes(users, seed + 1)
     for one in np.unique(label):
@@ -83,14 +93,17 @@ def assign_folds(users: np.ndarray, label: np.ndarray, folds: int, seed: int) ->
 
 
 def user_hashes(users: np.ndarray, seed: int) -> np.ndarray:
-    """A number per user that depends only on the name and the seed: uint64 [u]."""
+    """A pseudo-random number per user, uint64 [u], which depends only on the user's id and the seed. users [u]: ids."""
     key = str(seed).encode()
     digests = b"".join(blake2b(str(user).encode(), digest_size=8, key=key).digest() for user in users)
     return np.frombuffer(digests, np.uint64)
 
 
 def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of each user's first and last row in time, int [u] each. user: int [n], numbers 0 … u - 1."""
+    """Positions of each user's earliest and latest row, int [u] each, in the order of the users' numbers.
+
+    user int [n]: the user of each row, numbered from 0 to u - 1 without gaps. as_of [n]: the day of each row.
+    """
     order = np.lexsort((as_of, user))
     starts = np.flatnonzero(np.diff(user[order], prepend=-1))
     stops = np.append(starts[1:], len(order)) - 1
@@ -98,9 +111,9 @@ def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray
 
 
 def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shares) -> None:
-    """Check that each class has enough labelled users. label: int [u], of all users.
+    """Check that each class has enough labelled users. label int [u]: class of each user, or UNLABELLED.
 
-    Raises UserError for a class with too few users to be in every split and fold.
+    Raises UserError for a class with fewer users than shares.fewest().
     """
     for position, name in enumerate(classes):
         count, fewest = int((label == position).sum()), shares.fewest()
@@ -116,14 +129,15 @@ def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shar
 def assign_rows_to_splits(
     user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Decide for each row which output it goes to.
+    """Decide for each row which output it goes to, and print the counts to stderr.
 
-    Returns the position of the output, LEFT_OUT for none, int8 [n]; the label of the row's user, int8 [n]; and
-    {"user_id", "fold"} of the labelled training users.
-
-    A user may have several rows and a label in only one of them; the label then counts for all. When there are several
-    days, a user with rows on the last day only is left out: training on it would use the future.
-
+    Returns three things:
+    - int8 [n]: the output of each row: LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, or LEFT_OUT for none.
+    - int8 [n]: the label of the row's user, UNLABELLED if it has none.
+    - {"user_id": ids, "fold": int8} of the labelled training users, two arrays of the same length.
+    user_id, as_of, label [n]: user, day of observation and label of each row. A user may have several rows and a label
+    in only one of them; the label then counts for all. When there are several days, a user with rows on the last day
+    only is left out: training on it would use the future.
     Raises UserError for a class with too few users.
     """
     users, user = np.unique(user_id, return_inverse=True)
@@ -154,7 +168,11 @@ def assign_rows_to_splits(
 
 
 def print_days(as_of: np.ndarray, left_out: int) -> None:
-    """Print which days the rows are of. left_out: number of users left out."""
+    """Print to stderr which days the rows are of, and how many users are left out as they were seen on the last
+    day only.
+
+    as_of [n]: day of observation of each row. left_out: that number of users.
+    """
     if as_of.min() == as_of.max():
         print("split: one day of observation, so users are split, not time", file=sys.stderr)
     else:
@@ -164,16 +182,20 @@ def print_days(as_of: np.ndarray, left_out: int) -> None:
 
 
 def print_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -> None:
-    """Print the number of users per class and split. label, place: of each user, int [u]."""
+    """Print to stderr how many users of each class, and without a label, go to training, validation and test.
+
+    label int [u]: class of each user, or UNLABELLED. place int [u]: TRAINING, VALIDATION or TEST.
+    """
     for position, name in [*enumerate(classes), (UNLABELLED, UNLABELLED_NAME)]:
         training, validation, test = np.bincount(place[label == position], minlength=3)
         print(f"split: {name}: {training:,} training, {validation:,} validation, {test:,} test users", file=sys.stderr)
 
 
 def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs: Sequence[Path]) -> None:
-    """Copy each row, with its user's label, to its output. An output without rows gets an empty part.
+    """Copy each row of a feature table, with its user's label, to its output; one that gets no row gets an empty table.
 
-    row_to: position in `outputs` of each row [n]; label: int8 [n].
+    features: folder of the table. row_to int [n]: position in `outputs` of each row, or LEFT_OUT. label int8 [n]: label
+    of each row's user. outputs: folders.
     """
     parts, begin = [0] * len(outputs), 0
     for table in iter_features(features, COPY_BATCH_ROWS):
@@ -191,7 +213,7 @@ def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The step's channel, outputs and arguments."""
+    """The parser of this step's command line: its input folder, its output folders and its settings."""
     arguments = argparse.ArgumentParser(description=__doc__)
     add = arguments.add_argument
     add("--features", type=Path, required=True)
@@ -206,6 +228,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: write four feature tables (labelled, unlabelled, validation, test) and folds.parquet.
+
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError for shares that leave nothing for a split, or a class with too few users.
+    """
     args = parser().parse_args(argv)
     if not 0 < args.test_share + args.validation_share < 1 or min(args.test_share, args.validation_share) <= 0:
         raise UserError(

@@ -51,11 +51,13 @@ S = TypeVar("S", GanSettings, TreeSettings)
 
 @dataclass(frozen=True)
 class Splits:
-    """The tables that training reads.
+    """The tables that training reads, with the split step's features in their rows.
 
+    - labelled, unlabelled: training rows, all with a label and all without one.
+    - validation: rows with or without a label.
     - fold: int [n], the fold of each labelled row, from 0 without gaps.
     - classes: names in label order, the rare class last.
-    - stand_in: there were no unlabelled rows, so `unlabelled` is the labelled table.
+    - stand_in: True if there were no unlabelled rows; `unlabelled` then holds labelled ones.
     """
 
     labelled: FeatureTable
@@ -67,9 +69,10 @@ class Splits:
 
 
 def read_splits(args: argparse.Namespace) -> Splits:
-    """Read the tables that the split step wrote, with at most MOST_UNLABELLED rows without a label in each.
+    """Read the tables that the split step wrote. args: the parsed command line.
 
-    Raises UserError if the tables have different columns, a class has no labelled row, or a user has no fold.
+    Of unlabelled rows, and of validation rows without a label, at most MOST_UNLABELLED each are drawn at random.
+    Raises UserError if the tables have different features, a class has no labelled row, or a labelled user has no fold.
     """
     classes = parse_classes(args.classes)
     labelled, unlabelled, validation = (
@@ -89,9 +92,9 @@ def read_splits(args: argparse.Namespace) -> Splits:
 
 
 def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -> None:
-    """Check the labels int [n] of a table in `folder`, which is named in the error.
+    """Check that every class has a labelled training row. label int [n]: of the rows. folder: for the error message.
 
-    Raises UserError if a label is no position among `classes`, or if a class has no row.
+    Raises UserError if a label is not a position in `classes`, or if a class has no row.
     """
     if len(label) and not (label >= 0).all() & (label < len(classes)).all():
         raise UserError(f"{folder}: a label outside 0 to {len(classes) - 1}. Run split again with these classes.")
@@ -107,7 +110,7 @@ def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -
 def draw_some_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
     """The rows marked in `keep` (bool [n]; None: no row) and at most `most` of the others, in the table's order.
 
-    The others are drawn at random without replacement.
+    The others are drawn at random without replacement, with the random seed `seed`.
     """
     keep = np.zeros(len(table), bool) if keep is None else keep
     others = np.flatnonzero(~keep)
@@ -118,7 +121,7 @@ def draw_some_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | No
 
 
 def read_folds(folder: Path, users: NDArray) -> NDArray:
-    """int [n]: the fold of each of these user ids, from folder/folds.parquet; numbered from 0 without gaps.
+    """int [n]: the fold of each user, from folds.parquet in `folder`, renumbered from 0 without gaps. users [n]: ids.
 
     Raises UserError if the file cannot be read or a user is not in it.
     """
@@ -135,9 +138,9 @@ def read_folds(folder: Path, users: NDArray) -> NDArray:
 
 
 def training_rows(splits: Splits, args: argparse.Namespace) -> "TrainingRows":
-    """The tables as members read them; the scaling is learnt on labelled and unlabelled rows, without labels.
+    """The TrainingRows of these tables. The scaling is learnt on labelled and unlabelled rows, without their labels.
 
-    Raises UserError for an infinite value, or if no held-out row is of the rare class.
+    Raises UserError for an infinite value, or if no held-out row (see TrainingRows) is of the rare class.
     """
     from scarcegan.model.inputs import learn_inputs
     from scarcegan.model.member import ScaledRows, TrainingRows
@@ -168,8 +171,10 @@ def training_rows(splits: Splits, args: argparse.Namespace) -> "TrainingRows":
 def members(
     args: argparse.Namespace, report: "Callable[[Evaluation], None]", checkpoint: "Checkpoint | None"
 ) -> "tuple[Networks, list[Member]]":
-    """The members, with the settings of the arguments: the networks, which lead because they alone have several
-    versions and tell the negatives apart, and all others. A new family of models is one more entry here.
+    """The untrained members with the settings in `args`: the networks, and a list of all others (trees, or none).
+
+    The networks are apart because they alone have several versions and logits of the classes that are not rare. A new
+    kind of member is added to the list here. report, checkpoint: given to the networks, see Networks.
     """
     from scarcegan.model.gan.member import Networks
     from scarcegan.model.trees.member import BoostedTrees
@@ -182,11 +187,11 @@ def members(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves.
+    """The result of a training.
 
-    - members: the networks first. networks: the first member once more, with its evaluations.
-    - distance: how strange a row is; None: the networks say it.
-    - held_out: what the blend says of the held-out rows, one entry per evaluation of the networks.
+    - members: all trained members, the networks first. networks: the same object as the first of them.
+    - distance: the layer that gives a row's strangeness; None: the networks' `unknown` is used in its place.
+    - held_out: blended scores of the held-out rows (see TrainingRows), one entry per evaluation of the networks.
     """
 
     members: "list[Fitted]"
@@ -201,7 +206,11 @@ def train_members(
     report: "Callable[[Evaluation], None]",
     checkpoint: "Checkpoint | None" = None,
 ) -> Trained:
-    """Train each member and blend what they say of the held-out rows. report, checkpoint: see Networks."""
+    """Train each member on these rows and blend their scores of the held-out rows.
+
+    args: the parsed command line. report: is called with each evaluation of the networks. checkpoint: the file from
+    which an interrupted training of the networks goes on; None: none.
+    """
     from scarcegan.model.distance import learn_from_training
     from scarcegan.model.member import blend
 
@@ -216,7 +225,11 @@ def train_members(
 
 
 def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> None:
-    """For each business definition, write the version that it prefers: SavedModel, model.json and learnt_from.json."""
+    """For each business definition, choose a version of the blend by the held-out rows, and write its model folder.
+
+    The folder is <args.models_out>/<definition> with a SavedModel in 1/, model.json and learnt_from.json; an older one
+    is replaced. A line of figures per definition goes to stderr.
+    """
     from scarcegan.evaluation.selection import Candidate, choose_candidate
     from scarcegan.model import learnt_from
     from scarcegan.model.delivered import calibrate
@@ -248,7 +261,9 @@ def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: ar
 
 
 def export(trained: Trained, rows: "TrainingRows", choice: "Choice", calibration: "Calibration", folder: Path) -> None:
-    """Empty the folder and write the SavedModel of a choice to folder/1."""
+    """Empty `folder` and write the SavedModel of the chosen version, with its calibration and
+    thresholds, to folder/1.
+    """
     from scarcegan.model import delivered
 
     whole = delivered.Delivered(
@@ -265,7 +280,11 @@ def export(trained: Trained, rows: "TrainingRows", choice: "Choice", calibration
 
 
 def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -> dict[str, Any]:
-    """What model.json says of the chosen version and how it was chosen."""
+    """The part of model.json about the chosen version: thresholds, validation figures, iterations and numbers
+    of networks.
+
+    "members" there is the number of networks, "seeds" that per fold.
+    """
     evaluations = trained.networks.evaluations
     chosen, last = evaluations[choice.candidate], evaluations[-1]
     return {
@@ -282,9 +301,10 @@ def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -
 
 
 def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
-    """The part of model.json that is the same for every business definition.
+    """The part of model.json that is the same for every business definition, with these keys:
 
-    Its keys are classes, features, categories and hyperparameters. Of `rows`, only the lookups of categories are read.
+    - classes, features: names in order. categories: see lookups.category_facts. hyperparameters: name -> value.
+    Of `rows`, only the lookups of categories are read.
     """
     from scarcegan.model.lookups import category_facts
 
@@ -298,7 +318,9 @@ def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Nam
 
 
 def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
-    """A function that prints an evaluation's figures as a line, which SageMaker reads, and logs them to MLflow."""
+    """A function that prints an evaluation's figures, averaged over networks, as one line to stdout, from which
+    SageMaker reads them, and writes them to MLflow through `tracker`, with the validation PR-AUC.
+    """
     from scarcegan.model.gan.scarcegan import REPORTED
 
     def report(evaluation: "Evaluation") -> None:
@@ -311,7 +333,8 @@ def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
 
 
 def write_curves(evaluations: "Sequence[Evaluation]", folder: Path) -> None:
-    """Write folder/curves.csv: a row per evaluation and network, with its figures and its PR-AUC on held-out rows."""
+    """Write curves.csv into `folder`: a line per evaluation and network, with the network's losses and accuracy (the
+    figures named in REPORTED) and its PR-AUC on held-out rows. The column "member" is the network's number."""
     from scarcegan.model.gan.scarcegan import REPORTED
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -324,14 +347,18 @@ def write_curves(evaluations: "Sequence[Evaluation]", folder: Path) -> None:
 
 
 def checkpoint(splits: Splits, args: argparse.Namespace) -> "Checkpoint | None":
-    """Where an unfinished training is kept, for these splits, arguments and this code; None without --checkpoints."""
+    """The Checkpoint in the folder --checkpoints, for these tables, arguments and this code; None
+    without that option.
+    """
     from scarcegan.model.gan.training import Checkpoint
 
     return Checkpoint(args.checkpoints, checkpoint_fingerprint(splits, args)) if args.checkpoints else None
 
 
 def checkpoint_fingerprint(splits: Splits, args: argparse.Namespace) -> str:
-    """64 hexadecimal digits that differ for other data, other arguments of the training, or other code of this step."""
+    """A digest, 64 hexadecimal digits, that changes with the data, the arguments of the training and
+    the step's code.
+    """
     digest = hashlib.sha256(step_code_digest("scarcegan.steps.train", (SOURCE,)).encode())
     for table in (splits.labelled, splits.unlabelled, splits.validation):
         for array in (table.values, table.label):
@@ -343,19 +370,22 @@ def checkpoint_fingerprint(splits: Splits, args: argparse.Namespace) -> str:
 
 
 def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that model.json and MLflow tell of: the settings of all families, then those of the step itself."""
+    """Name -> value of the arguments that are stored in model.json and MLflow: all fields of GanSettings and
+    TreeSettings, then some of the step's own, such as seed and scaling.
+    """
     names = [one.name for settings in SETTINGS for one in fields(settings)]
     names += ["known_share", "unknown_by", "scaling", "patience", "seed", "reports"]
     return {name: getattr(args, name) for name in names}
 
 
 def settings_of(kind: type[S], args: argparse.Namespace) -> S:
-    """The settings of a family, a dataclass, from the arguments of the same names."""
+    """The settings of one kind of member: an object of `kind` whose fields are the arguments of the same names."""
     return kind(**{one.name: getattr(args, one.name) for one in fields(kind)})
 
 
 def parser() -> argparse.ArgumentParser:
-    """Channels, outputs and hyperparameters; among these, an argument per field of the families' settings."""
+    """The parser of this step's command line: folders and hyperparameters, among them an argument per field of
+    GanSettings and TreeSettings."""
     parse = argparse.ArgumentParser(prog="train", description=__doc__)
 
     def add(name: str, **more: Any) -> None:
@@ -381,9 +411,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def argument_type(hint: Any) -> dict[str, Any]:
-    """How argparse reads a field of this type: `type`, or `choices` for words from a list.
+    """The keyword arguments of add_argument for a field of this type: {"type": …}, or {"choices": …} for a Literal.
 
-    Lists are comma separated; a truth value is `true` or `false`.
+    hint: the field's type. Tuples are read as comma-separated text, booleans as `true` or `false`.
     """
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
@@ -392,7 +422,7 @@ def argument_type(hint: Any) -> dict[str, Any]:
 
 
 def positive(text: str) -> int:
-    """The whole number in `text`.
+    """The whole number, at least 1, that is written in `text`.
 
     Raises argparse.ArgumentTypeError if it is less than 1, and ValueError if it is no whole number.
     """
@@ -405,7 +435,7 @@ def positive(text: str) -> int:
 def truth(text: str) -> bool:
     """True for "true", False for "false".
 
-    Raises argparse.ArgumentTypeError for other words.
+    Raises argparse.ArgumentTypeError for any other text.
     """
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
@@ -413,16 +443,27 @@ def truth(text: str) -> bool:
 
 
 def decimal_numbers(text: str) -> tuple[float, ...]:
-    """Comma separated numbers; none in an empty text."""
+    """The numbers in a comma-separated text; empty parts are left out, so an empty text gives ().
+
+    Raises ValueError for a part that is not a number.
+    """
     return tuple(float(part) for part in text.split(",") if part.strip())
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Comma separated whole numbers; none in an empty text."""
+    """The whole numbers in a comma-separated text; empty parts are left out, so an empty text gives ().
+
+    Raises ValueError for a part that is not a whole number.
+    """
     return tuple(int(part) for part in text.split(",") if part.strip())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the step: train the members, and write a model folder per business definition, and curves.csv.
+
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError for tables that do not fit together, a class without rows, or an infinite value.
+    """
     args = parser().parse_args(argv)
     from scarcegan.registry.tracking import Tracker
 

@@ -113,7 +113,9 @@ class Boosting(keras.layers.Layer):
 
 
 def _start(model: Any) -> float:
-    """The constant part of a fitted GradientBoostingClassifier's log odds, to which the values of its trees are added."""
+    """The constant part of a fitted GradientBoostingClassifier's log odds, to which the values of its
+    trees are added.
+    """
     row = np.zeros((1, model.n_features_in_), np.float32)
     return float(
         model.decision_function(row)[0] - model.learning_rate * sum(t.predict(row)[0] for t in _regression_trees(model))

@@ -119,7 +119,10 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file name starts with a dot or an underscore, as those do that tools leave behind (.crc, _SUCCESS)."""
+    """Whether the name of a file or folder starts with a dot or an underscore, as those do that tools leave behind.
+
+    Examples are `.part.crc` and `_SUCCESS`.
+    """
     return name.startswith((".", "_"))
 
 
@@ -159,7 +162,8 @@ def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], 
 def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
     """The column names of a CSV file, each different from the others even when case is ignored, as SQL wants it.
 
-    Expected names stay. Another name that is blank or occurs before becomes "column <position>", counted from 1.
+    columns: the names in the file, in order, which is that of the result; expected: names that are looked for, which
+    stay. Another name that is blank or occurs before becomes "column <position>", counted from 1.
     """
     taken, names = {column.casefold() for column in expected if column in columns}, []
     for position, column in enumerate(columns, start=1):
@@ -184,7 +188,7 @@ def parquet_columns(file: Path) -> dict[str, str]:
 
 
 def column_kind(type_: pa.DataType) -> str:
-    """How the values of an Arrow type are read: "number", "time", "text" or "other"."""
+    """How the values of an Arrow type are read: "number" (bools too), "time" (dates too), "text" or "other"."""
     if any(test(type_) for test in NUMERIC_TYPES):
         return "number"
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
@@ -225,9 +229,12 @@ def open_text(file: Path) -> Iterator[Iterator[str]]:
 
 @contextmanager
 def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
-    """Context manager: turn a DuckDB error into a UserError that names the unreadable file and, in CSV, the row.
+    """Context manager: turn a DuckDB error inside it into a UserError that names the unreadable file and,
+    in CSV, the row.
 
-    sources: the files that are scanned inside. A full disk raises OSError (ENOSPC) instead.
+    sources: the files that are scanned inside.
+
+    Raises UserError for a DuckDB error, OSError (ENOSPC) when it is a full disk.
     """
     try:
         yield
@@ -238,10 +245,11 @@ def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
 
 
 def describe_damage(sources: Sequence[Source], error: duckdb.Error) -> str:
-    """A sentence without full stop that says which of the files cannot be read, in which row, and why.
+    """A sentence without full stop that says which file of the sources cannot be read, in which row of a
+    CSV file, and why.
 
-    Each file is scanned alone to find the one. error: what the scan of all files raised; used when each file alone is
-    fine.
+    error: what the scan of all files raised. Each file is scanned alone to find the damaged one; when each alone is
+    fine, the sentence is the message of `error`.
     """
     for source in sources:
         for file in source.files:

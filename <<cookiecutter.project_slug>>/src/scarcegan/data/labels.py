@@ -56,10 +56,10 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
 
 
 def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, layout: Layout) -> list[Problem]:
-    """Add (user, class position) rows to `labels`, which is changed.
+    """Add (user, class position) pairs to `labels`, which is changed.
 
     Returns a list with one problem when users have two different labels, otherwise []. Such a user keeps the label that
-    was read first. source: the files the rows come from, named in the problem.
+    was read first. source: the files the pairs come from, whose first is named in the problem.
     """
     twice = [(user, labels[user], label) for user, label in rows if labels.setdefault(user, label) != label]
     if not twice:
@@ -72,9 +72,9 @@ def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, 
 
 
 def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
-    """A list with one problem when some class has no labelled user; otherwise [].
+    """A list with one problem when some class has no labelled user; otherwise []. It names the first such class.
 
-    counts: class position -> number of users. path: the labels file, named in the problem.
+    counts: class position -> number of users. path: where the labels were read, named in the problem.
     """
     missing = [name for i, name in enumerate(layout.classes) if not counts[i]]
     if not missing:
@@ -91,11 +91,11 @@ def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> l
 def labels_without_rows(
     connection: duckdb.DuckDBPyConnection, labels: UserLabels, sources: Sequence[Source], layout: Layout, path: Path
 ) -> list[Problem]:
-    """A list with one problem when labelled users have no row in the data; otherwise [].
+    """A list with one problem when labelled users have no row in the data; otherwise []. It names the first such user.
 
     Such labels may be left out: the problem is droppable.
 
-    sources: the data files; path: the labels file, named in the problem.
+    labels: user -> class position; sources: the data files; path: the labels file, named in the problem.
     """
     connection.register("labelled", pa.table({"known": pa.array(labels, pa.string())}))
     seen: set[str] = set()

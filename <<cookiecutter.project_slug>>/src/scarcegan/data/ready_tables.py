@@ -159,9 +159,10 @@ def category_rules(source: Source, column: str) -> list[Rule]:
 
 
 def category_sql(source: Source, column: str) -> str:
-    """SQL expression of a category as text, NULL where it is blank.
+    """SQL expression of a category as text without blanks around it, NULL where it is blank.
 
-    A number 6.0 of a Parquet file becomes "6"; text of a CSV file stays as it is.
+    A number 6.0 of a Parquet file becomes "6"; text of a CSV file stays as it is. column: its name,
+    a key of source.columns.
     """
     words = text_sql(column)
     return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
@@ -261,7 +262,7 @@ def users_with_two_labels(
 
 
 def as_of_sql(source: Source, layout: Layout) -> str:
-    """SQL expression of the last day that a row knows about.
+    """SQL expression (DATE) of the last day that a row's features take into account.
 
     It is the day in the time column; in a table without one, `layout.start`, or 1970-01-01 when that is "".
     """
@@ -277,7 +278,8 @@ def read_ready_table(
 ) -> Iterator[FeatureTable]:
     """Yield the rows that break no rule as feature tables of at most `batch_rows` rows, in the order of the files.
 
-    columns: the feature columns, categories included. Without a user column, user_id is the row's number from 1.
+    columns: the feature columns, categories included. Without a user column, user_id is the row's number as text, from
+    1 on through all files.
 
     Raises UserError for a file that cannot be read.
     """

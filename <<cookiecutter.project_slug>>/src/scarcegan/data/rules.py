@@ -46,7 +46,8 @@ class Layout:
 class Problem:
     """One kind of mistake in the data.
 
-    - message: a sentence with file, row and column of the first case, and what to do
+    - message: a sentence or two with the file and, where there is one, the row, column or user of the first case,
+      and what to do
     - rows: how many rows (or users) have it
     - droppable: whether these rows may be left out when data.bad_rows is "drop"
     """
@@ -73,9 +74,9 @@ class Rule:
 
 
 def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
-    """Check that a source has all expected columns.
+    """Check that a source has all the columns `expected`.
 
-    Raises UserError for the first one that is missing, with the key of config.yaml that names it.
+    Raises UserError for the first one that is missing; it names the key of config.yaml under which the column is set.
     """
     keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
     for column in expected:
@@ -152,7 +153,7 @@ def number_sql(source: Source, column: str) -> str:
 
 
 def text_sql(column: str) -> str:
-    """SQL expression of a column as text without blanks around it, NULL where it is blank."""
+    """SQL expression of a column as text without blanks around it, NULL where it is blank. column: its name."""
     return f"nullif(trim(CAST({sql_name(column)} AS VARCHAR)), '')"
 
 

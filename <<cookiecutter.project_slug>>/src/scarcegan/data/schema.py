@@ -32,13 +32,13 @@ class FeatureTable:
     """A feature table in memory: n rows of d features.
 
     - user_id: str [n]
-    - as_of: datetime64[D] [n], the last day the row knows about
+    - as_of: datetime64[D] [n], the last day that the row's features take into account
     - label: int8 [n], class position or UNLABELLED
     - names: the d feature names
     - values: float32 [n, d], NaN for missing
     - categories: name of each feature that holds category codes -> its most frequent texts -> code
 
-    Raises ValueError when the lengths differ.
+    Raises ValueError when the lengths of the fields differ.
     """
 
     user_id: np.ndarray
@@ -124,7 +124,7 @@ def with_category_metadata(column: pa.Field, categories: Categories) -> pa.Field
 
 
 def read_features(folder: Path) -> FeatureTable:
-    """Read a whole feature table into memory, parts in name order.
+    """Read the whole feature table in `folder` into memory, its parts in name order.
 
     Raises UserError when it is missing, damaged, or its parts have different features.
     """
@@ -227,7 +227,10 @@ def open_part(path: Path) -> pq.ParquetFile:
 
 @contextmanager
 def naming_the_damaged_part(path: Path) -> Iterator[None]:
-    """Context manager: turn an Arrow or operating system error into a UserError that calls the file damaged."""
+    """Context manager: turn an Arrow or operating system error into a UserError that calls the file damaged.
+
+    path: the feature table's Parquet file that is read inside.
+    """
     try:
         yield
     except (pa.ArrowException, OSError) as error:

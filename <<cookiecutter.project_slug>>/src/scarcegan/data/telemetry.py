@@ -40,7 +40,7 @@ SCAN_ROWS = 50_000
 
 @dataclass(frozen=True)
 class DayRange:
-    """The first and the last day of the days that are read, both included."""
+    """The days that are read: first and last day, both included."""
 
     first: date
     last: date
@@ -208,9 +208,15 @@ def write_buckets(
 def good_records(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, count: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the records that break no rule, in batches with the columns user, day, label, bucket, c0, c1, ….
+    """Yield the telemetry records that break no rule, in batches with the columns user, day, label, bucket, c0, c1, ….
 
-    day: 0 is the first day of the window; label: class position; bucket: 0 … count - 1; c<i>: counter number i.
+    - user: its name
+    - day: number of days after the first day of the window
+    - label: class position, UNLABELLED for none
+    - bucket: number of the user's bucket, 0 … count - 1
+    - c<i>: value of the counter at position i in layout.counters
+
+    found: what scan_telemetry returned; count: number of buckets.
     """
     connection.execute("SET preserve_insertion_order = false")
     for source in found.sources:
@@ -266,7 +272,9 @@ def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
 
 
 def rank_names(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct names of a column, ascending [u], and the position among them of every record's name, int [n]."""
+    """The distinct names in a column, ascending, str [u], and for each record the position of its name
+    among them, int [n].
+    """
     encoded = column.combine_chunks().dictionary_encode()
     names = encoded.dictionary.to_numpy(zero_copy_only=False)
     order = np.argsort(names)
@@ -276,9 +284,10 @@ def rank_names(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def label_range(user: np.ndarray, label: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest and the smallest label in each user's records, int [u] each; UNLABELLED where no record has one.
+    """The largest and the smallest label of each user, int [u] each; UNLABELLED for a user without a labelled record.
 
-    user: position of each record's user; label: class position of each record; users: u.
+    user: int [n], position of each record's user, 0 … u - 1; label: int [n], class position of each record; users: u.
+    Records without a label are left out of the smallest.
     """
     highest = np.full(users, UNLABELLED)
     np.maximum.at(highest, user, label)

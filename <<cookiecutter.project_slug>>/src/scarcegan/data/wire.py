@@ -25,10 +25,11 @@ INPUT = "features"
 
 
 class RowScores(Protocol):
-    """A model's scores of n rows.
+    """A model's scores of n rows, for K classes.
 
     - probabilities: float [n, K], one per class
-    - rarity, unknown: float [n]
+    - rarity: float [n], probability of the rare class
+    - unknown: float [n], larger for a row less like the training rows
     - label: int32 [n], class position, K for unknown
     """
 
@@ -63,9 +64,9 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """The rows of a request.
+    """The rows of a request, read.
 
-    - values: float32 [n, d], NaN for missing
+    - values: float32 [n, d], NaN for missing, codes for categories
     - columns: whether the request was in TensorFlow Serving's column format, so that the answer must be too
     """
 
@@ -129,7 +130,7 @@ def rows_in_body(body: Mapping[str, Any]) -> Any:
 
 
 def without_input_name(tensor: Any) -> Any:
-    """The list in {"features": [...]}; anything else is returned unchanged."""
+    """The list in a mapping {"features": [...]} that has no other key; anything else is returned unchanged."""
     named = isinstance(tensor, Mapping) and set(tensor) == {INPUT} and isinstance(tensor[INPUT], list)
     return tensor[INPUT] if named else tensor
 
@@ -155,7 +156,7 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
 
 
 def read_number(cell: str) -> float | str:
-    """A CSV cell as a number, NaN when blank. Text that is no number is returned unchanged."""
+    """A CSV cell as a number, NaN when blank. Text that is no number (1_000 is none) is returned unchanged."""
     if not cell.strip():
         return math.nan
     try:
@@ -200,7 +201,7 @@ def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
 
 
 def cell_error(cell: Any) -> str:
-    """What is wrong with a cell that is not a number, and what to send instead: two sentences."""
+    """What is wrong with a cell that is not a number, and what to send instead: two short sentences in one text."""
     if cell is None:
         return "null. Write a missing value as NaN."
     text = json.dumps(cell, default=str, ensure_ascii=False)
@@ -242,9 +243,9 @@ def media_type(header: str) -> str:
 
 
 def content_kind(header: str) -> str:
-    """The content type of a request, JSON or CSV, from its Content-Type header ("" means JSON).
+    """The content type of a request, the constant JSON or CSV, from its Content-Type header ("" means JSON).
 
-    Raises RequestError (415) for another one.
+    Raises RequestError with status 415 for another one.
     """
     kind = media_type(header) or JSON
     if kind not in (JSON, CSV):
@@ -255,9 +256,11 @@ def content_kind(header: str) -> str:
 
 
 def accepted_kind(header: str) -> str:
-    """The content type of the answer, JSON or CSV: the first in the Accept header that can be given ("" means JSON).
+    """The content type of the answer, the constant JSON or CSV, from the request's Accept header ("" means JSON).
 
-    Raises RequestError (406) when none can.
+    It is that of the first entry of the header that can be given; wildcards count.
+
+    Raises RequestError with status 406 when none can.
     """
     for choice in (media_type(part) for part in (header or JSON).split(",")):
         if choice in ("*/*", "application/*", JSON):

@@ -158,24 +158,27 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
 
 
 def difference_text(gap: Estimate, alpha: float = 0.05) -> str:
-    """A difference in words: `difference +0.030, 95 % interval -0.020 to +0.080`."""
+    """A difference in words: `difference +0.030, 95 % interval -0.020 to +0.080`.
+
+    gap: the difference with its interval, which is of level 1 - alpha.
+    """
     return f"difference {gap.value:+.3f}, {100 * (1 - alpha):g} % interval {gap.low:+.3f} to {gap.high:+.3f}"
 
 
 @dataclass(frozen=True)
 class GateRules:
-    """What the gate requires of the model of one business definition.
+    """What the gate requires of the model of one business definition, the challenger.
 
-    - definition: the business definition
+    - definition: name of the business definition
     - metric: one of GATE_METRICS
     - minimum: least value of the metric
     - champion: "not_worse" stops a challenger that is shown to be worse than the champion (the whole two-sided interval
       of the difference below zero), "better" requires that it is shown to be better (above zero), "report" only reports
-    - simple_models: "required" requires that its PR-AUC is shown to be better than the best simple model's, "report"
-      only reports
+    - simple_models: "required" requires that the challenger's PR-AUC is shown to be better than the best simple
+      model's, "report" only reports
     - alpha: the intervals are of level 1 - alpha
 
-    Raises UserError for a metric that is not in GATE_METRICS, or an alpha outside 0 … 1.
+    Raises UserError for a metric that is not in GATE_METRICS, or an alpha that is not between 0 and 1.
     """
 
     definition: str
@@ -186,7 +189,7 @@ class GateRules:
     alpha: float
 
     def __post_init__(self) -> None:
-        """Raises UserError for a metric that is not in GATE_METRICS, or an alpha outside 0 … 1."""
+        """Raises UserError for a metric that is not in GATE_METRICS, or an alpha that is not between 0 and 1."""
         if self.metric not in GATE_METRICS:
             raise UserError(
                 f"gate metric '{self.metric}' cannot be used by the gate (it can use: {', '.join(GATE_METRICS)}). "

@@ -124,7 +124,7 @@ def _cumulate(weights: NDArray, rows: NDArray, place: NDArray, places: int) -> F
 
 
 def pr_auc(at: Curve) -> Floats:
-    """Area under the precision-recall curve [b], as average precision.
+    """Area under the precision-recall curve, as average precision: float [b], 0 … 1, one per resample.
 
     It is the sum over thresholds of (gain in recall) x precision, without interpolation (Davis & Goadrich 2006). It
     equals the share of positives for constant scores, and is NaN without a positive row.
@@ -317,20 +317,30 @@ def model_quality(
     - truth: int [n], class position, K for behaviour that is none of the classes
     - predicted: int [n], class position, K for unknown
     - rarity: float [n], not NaN
+    - classes: the K class names, the rare class last
     - count: bootstrap resamples behind each standard_deviation; seed: of these
 
-    Rows of truth K count as not of the rare class, are left out of the multiclass metrics, and have their own row in
-    the multiclass confusion matrix. What cannot be measured is the text "NaN". The best constant classifier always
-    gives one answer, as in SageMaker: the most frequent class, or in the binary block the rare class.
+    The keys are multiclass_classification_metrics and binary_classification_metrics. Rows of truth K count as not of
+    the rare class, are left out of the multiclass metrics, and have their own row in the multiclass confusion matrix.
+    What cannot be measured is the text "NaN". The best constant classifier always gives one answer, as in SageMaker:
+    the most frequent class, or in the binary block the rare class.
+
+    Raises ValueError for a rarity that is NaN.
     """
     positive, known = truth == len(classes) - 1, truth < len(classes)
     flagged = predicted == len(classes) - 1
 
     def of_known(answer: NDArray) -> Floats:
+        """Confusion matrices [1 + count, K, K + 1] of the rows of a known class, for predicted
+        classes `answer` int [n].
+        """
         draws = (weights[:, known] for weights in resamples(positive, count, seed))
         return np.concatenate([confusion_matrix(truth[known], answer[known], len(classes), w) for w in draws])
 
     def of_rare(answer: NDArray) -> Floats:
+        """Confusion matrices [1 + count, 2, 3] of the rare class (1) against the rest (0), for
+        `answer` bool [n], flagged.
+        """
         return np.concatenate([confusion_matrix(positive, answer, 2, w) for w in resamples(positive, count, seed)])
 
     most_frequent = np.full_like(truth, np.bincount(truth[known], minlength=1).argmax())

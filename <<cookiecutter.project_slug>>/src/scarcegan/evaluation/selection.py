@@ -102,7 +102,7 @@ def best_position(allowed: NDArray, *keys: NDArray) -> int:
 def highest_recall(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
     """Position of the threshold of highest recall whose precision is at least definition["precision_floor"], and True.
 
-    If there is none: position of the threshold of highest precision, and False.
+    If there is none: position of the threshold of highest precision, and False. Ties go to the higher other figure.
     """
     allowed = found.precision >= definition["precision_floor"]
     if not allowed.any():
@@ -175,6 +175,7 @@ def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choic
     """
 
     def figure(name: str) -> NDArray:
+        """The figure of that name in each choice's `validation`, float, one per choice."""
         return np.array([choice.validation[name] for choice in choices])
 
     met = np.array([choice.floor_met for choice in choices])

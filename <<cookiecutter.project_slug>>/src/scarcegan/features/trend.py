@@ -28,7 +28,8 @@ REFITS = 4
 class Trends:
     """Trend and seasonality of s series, each divided by its maximum. Time runs from 0 (first day) to 1 (last day).
 
-    - offset, slope: float [s], the line at the start
+    - offset: float [s], value of the trend's line on the first day
+    - slope: float [s], change of that line over the whole time, before the first changepoint
     - changes: float [s, CHANGEPOINTS], what is added to the slope at each changepoint
     - strength: float [s], share of the variance about the trend that the sines and cosines explain, 0 … 1
     """

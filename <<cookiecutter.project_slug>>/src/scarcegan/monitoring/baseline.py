@@ -43,12 +43,14 @@ class Baseline:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the model's inputs, in the order it takes them."""
+        """The names of the model's inputs, in the order in which the model takes them: the columns
+        without the scores.
+        """
         return self.names[: -len(SCORES)] if self.scored else self.names
 
     @property
     def scored(self) -> bool:
-        """Whether the baseline has the scores of a model."""
+        """Whether the last columns of the baseline are the scores of a model, rarity and unknown."""
         return self.names[-len(SCORES) :] == SCORES
 
     def column(self, name: str) -> Mapping[str, Any]:

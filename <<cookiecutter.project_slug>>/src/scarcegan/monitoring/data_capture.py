@@ -215,9 +215,11 @@ def unwrap_single(cell: Any) -> Any:
 
 
 def class_name(label: Any, classes: Sequence[str]) -> str:
-    """The class name of a label that is a position among `classes` (the next one is unknown) or already a name.
+    """The name of a predicted class. label: its position among `classes`, len(classes) for unknown, or already a name.
 
     "" for None; a position that no class has is returned as text.
+
+    Raises ValueError for NaN, TypeError for what is neither a number nor a text.
     """
     names = [*classes, UNKNOWN]
     if label is None or isinstance(label, str):

@@ -337,5 +337,8 @@ def distance_limit(baseline: Baseline, name: str, threshold: float) -> float:
 
 
 def violations_json(found: Sequence[Violation]) -> dict[str, Any]:
-    """The content of constraint_violations.json (developer guide, "Schema for Violations")."""
+    """The content of constraint_violations.json: the key "violations" with a mapping for each of the violations.
+
+    Its structure is that of Model Monitor (developer guide, "Schema for Violations").
+    """
     return {"violations": [asdict(violation) for violation in found]}

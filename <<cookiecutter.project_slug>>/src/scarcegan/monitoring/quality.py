@@ -98,7 +98,9 @@ def truth_files(place: Path) -> list[Path]:
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, label), both as text, of every row of a CSV, Parquet or JSON lines file that has both.
+    """Yield (id, label), both as text, for every row of a ground truth file in which both are given.
+
+    path: a JSON lines file (.jsonl), a Parquet file (.parquet), or else CSV.
 
     Raises UserError when the file cannot be read, or when its id and label columns cannot be found.
     """
@@ -193,7 +195,7 @@ class MatchedRows:
         )
 
     def add_each(self, batches: Iterable[Rows]) -> Iterator[Rows]:
-        """Yield the same batches, after adding each."""
+        """Yield the same batches unchanged; the predictions in each are remembered (`add`) before it is yielded."""
         for rows in batches:
             self.add(rows)
             yield rows

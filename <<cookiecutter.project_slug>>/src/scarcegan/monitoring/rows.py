@@ -63,7 +63,7 @@ class Tally:
         self.first_fault = self.first_fault or words
 
     def as_sentence(self) -> str:
-        """What was read and left out, as a sentence without full stop."""
+        """How many rows and files were read and what was left out, as a sentence without full stop."""
         parts = [f"{plural(self.rows, 'row')} in {plural(self.files, 'file')}"]
         if self.partial:
             parts.append(f"{plural(self.partial, 'unfinished last line')} left out")
@@ -80,7 +80,7 @@ def plural(count: int, what: str) -> str:
 
 
 def text_column(column: np.ndarray) -> np.ndarray:
-    """A column [n] as str [n], "" where it is None."""
+    """A column of any values [n] as text, str [n], "" where it is None."""
     return np.array(["" if cell is None else str(cell) for cell in column.tolist()], str)
 
 

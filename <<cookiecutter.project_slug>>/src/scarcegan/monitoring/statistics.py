@@ -103,13 +103,20 @@ def category_edges(column: np.ndarray) -> np.ndarray:
 
 
 def frequent_codes(codes: np.ndarray) -> np.ndarray:
-    """The most frequent category codes in a column, the most frequent first, at most MOST_TEXTS."""
+    """The most frequent codes in a category column [n], the most frequent first, at most MOST_TEXTS.
+
+    Numbers that are no code (negative, too large, or fractions) are left out. Equally frequent codes
+    are in ascending order.
+    """
     found, rows = np.unique(codes[(codes >= 0) & (codes < CODES) & (codes == np.trunc(codes))], return_counts=True)
     return found[np.argsort(-rows, kind="stable")][:MOST_TEXTS]
 
 
 def named_codes(column: np.ndarray, texts: Texts) -> dict[str, int]:
-    """Text -> code for each code in a column [n] that has its own bucket; a code without a text is "code <n>"."""
+    """Text -> code for each code in a category column [n] that has its own bucket, the most frequent first.
+
+    texts: the known texts -> code; a code that is not among them has the text "code <n>".
+    """
     codes = frequent_codes(column[np.isfinite(column)])
     return {text_of(float(code), texts): int(code) for code in codes}
 
@@ -213,11 +220,13 @@ def statistics(
     labels: Mapping[str, int] | None = None,
     categories: Categories | None = None,
 ) -> dict[str, Any]:
-    """The content of statistics.json: an entry per numeric column, then one for the predicted classes.
+    """The content of statistics.json: an entry per column, then one for the predicted classes.
 
-    - names, numbers, edges: names, summary and bucket edges of the columns
-    - labels: predicted class -> rows; None: no entry
-    - categories: category column -> text -> code, for the codes with a bucket of their own
+    - names: of the columns, which are numbers or category codes
+    - numbers: the summary of these columns
+    - edges: bucket edges of each of these columns
+    - labels: predicted class -> rows; None: no entry for it
+    - categories: category column -> text -> code, for the codes with a bucket of their own; None: no categories
     """
     known = categories or {}
     features = [

@@ -74,7 +74,10 @@ class Window:
 
     @property
     def drifted(self) -> bool:
-        """Whether a distribution has moved. Missing values and wrong types do not count: retraining cures neither."""
+        """Whether a distribution (of a column or of the predicted classes) has moved further than is allowed.
+
+        Missing values and wrong types do not count: retraining cures neither.
+        """
         return any(violation.constraint_check_type == DRIFT for violation in self.violations)
 
 

@@ -172,7 +172,7 @@ def with_interval(figure: metrics.Estimate, form: str = ".3f") -> Markup:
 
 
 def with_minus_sign(number: str) -> str:
-    """The text with its hyphens replaced by minus signs."""
+    """The text of a number with its hyphens replaced by minus signs."""
     return number.replace("-", "−")
 
 
@@ -187,7 +187,7 @@ def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, st
 
 
 def summary_section(found: Findings) -> Section:
-    """The section with the key figures, the gate's verdict and the preferred method."""
+    """The section with the key figures of the gate's model, the gate's verdict and the preferred method."""
     predictions, rare = found.models[found.definition], len(found.classes) - 1
     flagged = int((predictions.label[~found.known] == rare).sum())
     body = [
@@ -215,7 +215,7 @@ def summary_section(found: Findings) -> Section:
 
 
 def small_sample_warnings(found: Findings) -> list[str]:
-    """Sentences on test data that make the figures less certain: classes without users, few rare users."""
+    """Sentences on test data that make the figures less certain: classes without users, few rare users; [] for none."""
     rows = int(found.positive.sum())
     absent = [name for k, name in enumerate(found.classes) if not (found.test.label == k).any()]
     words = [f"The test split holds no user of: {', '.join(absent)}. Their figures are left blank."] if absent else []
@@ -228,7 +228,7 @@ def small_sample_warnings(found: Findings) -> list[str]:
 
 
 def definitions_section(found: Findings) -> Section:
-    """The section with a row of metrics for each business definition."""
+    """The section with a table of metrics, a row per business definition."""
     header = ["definition", "keeps", "PR-AUC", "recall", "precision", f"F{found.beta:g}", "false alarms per hit"]
     header += ["unknown", "threshold", "flagged"]
     rows = []
@@ -281,7 +281,10 @@ def percent_text(share: float) -> str:
 
 
 def simple_models_section(found: Findings) -> Section:
-    """The section that compares the model with simple models and the champion."""
+    """The section that compares the gate's model with simple models and the champion: a table and two figures.
+
+    The figures are left out when the test split holds no row of the rare class.
+    """
     ours = found.definition
     rivals = [*found.simple_models, *([comparison.CHAMPION_METHOD] if found.champion else [])]
     header = ["method", "PR-AUC", "ScarceGAN less this", "recall at 0.1 % false alarms", "at 1 %", "at 5 %"]
@@ -455,7 +458,10 @@ def confusion_section(found: Findings) -> Section:
 
 
 def unknown_section(found: Findings) -> Section:
-    """The section on how many users are predicted unknown, and on unlabelled users."""
+    """The section on unknown: the shares of labelled and of unlabelled users that each business definition sends there.
+
+    It has a figure of rarity by class too.
+    """
     k = len(found.classes)
     rows = []
     for name, predictions in found.models.items():
@@ -605,7 +611,7 @@ def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) 
 
 
 def seed_spread(found: Findings) -> list[Markup]:
-    """A table with the mean and standard deviation over seeds of metrics on validation users, in a list.
+    """A table of the gate's model's metrics on validation users, mean and standard deviation over seeds, in a list.
 
     [] when they were not measured.
     """
@@ -727,7 +733,7 @@ def classes_section(found: Findings) -> Section:
 
 
 def method_section(found: Findings) -> Section:
-    """The section that explains how the figures were measured."""
+    """The section that explains how the figures were measured, in words alone."""
     count = len(next(iter(found.samples.values()))["pr_auc"]) - 1
     words = (
         f"Test users were never seen in training nor in the choice of thresholds. Intervals: {count:,} stratified "

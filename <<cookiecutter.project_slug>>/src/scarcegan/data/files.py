@@ -103,10 +103,10 @@ def find_data_files(path: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files at any depth below a folder, in no certain order; links to folders are
-    followed, each folder once.
+    """Yield the files at any depth below a folder, in no certain order.
 
-    Files and folders whose names start with a dot or an underscore are left out. A missing folder yields nothing.
+    Links to folders are followed, each folder once. Files and folders whose names start with a dot or an underscore are
+    left out. A missing folder yields nothing.
     """
     visited = set()
     for place, inside, names in os.walk(folder, followlinks=True):
@@ -229,8 +229,7 @@ def open_text(file: Path) -> Iterator[Iterator[str]]:
 
 @contextmanager
 def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
-    """Context manager: turn a DuckDB error inside it into a UserError that names the unreadable file and,
-    in CSV, the row.
+    """Context manager: turn a DuckDB error inside it into a UserError that names the damaged file and, in CSV, the row.
 
     sources: the files that are scanned inside.
 
@@ -245,8 +244,7 @@ def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
 
 
 def describe_damage(sources: Sequence[Source], error: duckdb.Error) -> str:
-    """A sentence without full stop that says which file of the sources cannot be read, in which row of a
-    CSV file, and why.
+    """A sentence without full stop that says which of the sources' files cannot be read, in which CSV row, and why.
 
     error: what the scan of all files raised. Each file is scanned alone to find the damaged one; when each alone is
     fine, the sentence is the message of `error`.

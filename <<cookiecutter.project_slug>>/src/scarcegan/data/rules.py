@@ -131,8 +131,9 @@ def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
 
 
 def unknown_class_text(label: str, classes: Sequence[str]) -> str:
-    """Two or three sentences on a label that is not one of the classes: what is wrong, the nearest
-    class, what to do.
+    """Two or three sentences on a label that is not one of the classes: what is wrong and what to do.
+
+    When a class or "unlabelled" has a similar name, they ask for that one.
     """
     near = difflib.get_close_matches(label, [*classes, UNLABELLED_NAME], n=1)
     return (
@@ -193,8 +194,9 @@ def label_position_sql(source: Source, layout: Layout) -> str:
 
 
 def unknown_label_rule(source: Source, layout: Layout) -> Rule:
-    """The rule that a record breaks when its label is not one of the classes. A record without a label
-    does not break it.
+    """The rule that a record breaks when its label is not one of the classes.
+
+    A record without a label does not break it.
     """
     names = ", ".join(map(sql_literal, layout.classes))
     fault = f"is not one of the classes ({', '.join(layout.classes)})"

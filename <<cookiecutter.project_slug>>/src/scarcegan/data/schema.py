@@ -156,8 +156,9 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
 
 
 def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read user_id (str), as_of (datetime64[D]) and label (int8), [n] each, of a whole feature
-    table, without its values.
+    """Read user_id (str), as_of (datetime64[D]) and label (int8), [n] each, of a whole feature table.
+
+    The feature values are not read.
 
     Raises UserError when it is missing or damaged.
     """

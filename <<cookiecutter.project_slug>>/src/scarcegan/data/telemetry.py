@@ -101,8 +101,9 @@ def open_telemetry(path: Path, layout: Layout) -> list[Source]:
 
 
 def record_rules(source: Source, layout: Layout) -> list[Rule]:
-    """The rules for a single telemetry record, about its user, day, counters and label; window_rules has those about
-    the days that are read.
+    """The rules for a single telemetry record, about its user, day, counters and label.
+
+    The rules about the days that are read are not among them.
     """
     found = [
         Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every record needs a user. {DROP_ADVICE}"),
@@ -183,11 +184,11 @@ def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
 def write_buckets(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, scratch: Path, users: int
 ) -> list[Path]:
-    """Write the records that break no rule to bucket files in the folder `scratch`; a user's records are
-    all in one file.
+    """Write the records that break no rule to bucket files in the folder `scratch`.
 
-    found: what scan_telemetry returned; users: about how many users a file may hold (more when BUCKETS
-    files do not suffice).
+    All records of a user are in one file. found: what scan_telemetry returned; users: about how many users a file may
+    hold (more when BUCKETS files do not suffice).
+
     Returns the paths of the files that were written, for read_bucket.
 
     Raises UserError for a data file that cannot be read.
@@ -272,8 +273,9 @@ def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
 
 
 def rank_names(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct names in a column, ascending, str [u], and for each record the position of its name
-    among them, int [n].
+    """The distinct names in a column, ascending, str [u], and each record's position among them, int [n].
+
+    column: the names of the records [n].
     """
     encoded = column.combine_chunks().dictionary_encode()
     names = encoded.dictionary.to_numpy(zero_copy_only=False)
@@ -300,11 +302,10 @@ def label_range(user: np.ndarray, label: np.ndarray, users: int) -> tuple[np.nda
 def find_conflicts(
     connection: duckdb.DuckDBPyConnection, users: UserRecords, found: TelemetryScan, layout: Layout
 ) -> list[Problem]:
-    """Mistakes that only show when all records of a user are compared: a Problem each for two records on one day
-    and for two labels.
+    """Mistakes that only show when all records of a user are compared: a Problem for each kind.
 
-    users: records of whole users; found: the scan they come from, whose files the problems name. [] without mistakes.
-    Only the problem about records is droppable.
+    The kinds are two records on one day, and two labels. users: records of whole users; found: the scan they come from,
+    whose files the problems name. [] without mistakes. Only the problem about records is droppable.
     """
     problems = []
     repeated = np.argwhere(users.records > 1)

@@ -209,11 +209,10 @@ def cell_error(cell: Any) -> str:
 
 
 def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
-    """The body of the answer to a request, as text. kind: JSON or CSV; in JSON it is in row or column
-    format as in `asked`.
+    """The body of the answer to a request, as text. kind: the constant JSON or CSV.
 
-    CSV has a line per row: label, rarity, unknown, then a probability per class; no header. JSON has probabilities,
-    rarity, unknown and label.
+    asked: the request; JSON is in its row or column format. CSV has a line per row: label, rarity, unknown, then a
+    probability per class; no header. JSON has probabilities, rarity, unknown and label.
     """
     columns: dict[str, list[Any]] = {
         "probabilities": shortest_decimals(scores.probabilities),
@@ -236,8 +235,9 @@ def shortest_decimals(values: np.ndarray) -> list[Any]:
 
 
 def media_type(header: str) -> str:
-    """The media type of one Content-Type or Accept value, in lower case and without parameters
-    such as `; charset=utf-8`.
+    """The media type of one Content-Type or Accept value, in lower case.
+
+    Parameters, such as `; charset=utf-8`, are cut off.
     """
     return header.split(";")[0].strip().lower()
 

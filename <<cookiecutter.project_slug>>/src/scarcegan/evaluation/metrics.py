@@ -331,15 +331,14 @@ def model_quality(
     flagged = predicted == len(classes) - 1
 
     def of_known(answer: NDArray) -> Floats:
-        """Confusion matrices [1 + count, K, K + 1] of the rows of a known class, for predicted
-        classes `answer` int [n].
-        """
+        """Confusion matrices [1 + count, K, K + 1] of the rows of known class. answer: int [n], predicted class."""
         draws = (weights[:, known] for weights in resamples(positive, count, seed))
         return np.concatenate([confusion_matrix(truth[known], answer[known], len(classes), w) for w in draws])
 
     def of_rare(answer: NDArray) -> Floats:
-        """Confusion matrices [1 + count, 2, 3] of the rare class (1) against the rest (0), for
-        `answer` bool [n], flagged.
+        """Confusion matrices [1 + count, 2, 3] of the rare class (1) against the rest (0).
+
+        answer: bool [n], rows that are flagged.
         """
         return np.concatenate([confusion_matrix(positive, answer, 2, w) for w in resamples(positive, count, seed)])
 
@@ -376,10 +375,10 @@ def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...])
 
 
 def _weighted(matrix: Floats) -> dict[str, dict]:
-    """Accuracy, and recall, precision and F scores averaged over classes weighted by their
-    rows: {value, standard_deviation} each.
+    """Accuracy, and recall, precision and F scores averaged over classes weighted by their rows.
 
-    matrix: counts [b, K, K + 1] from confusion_matrix. A class never predicted has precision 0.
+    Each is {value, standard_deviation}. matrix: counts [b, K, K + 1] from confusion_matrix. A class never
+    predicted has precision 0.
     """
     share = _ratio(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
     of_classes = {
@@ -397,11 +396,11 @@ def _weighted(matrix: Floats) -> dict[str, dict]:
 
 
 def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
-    """SageMaker's binary_classification_metrics, where 1 is the rare class; curves have about
-    CURVE_POINTS points at most.
+    """SageMaker's binary_classification_metrics, where 1 is the rare class.
 
-    matrix: counts [b, 2, 3] of the model, row 0 for the rows as they are; constant: those of a classifier that always
-    says 1; positive: bool [n], rows of the rare class; score: float [n], rarity.
+    Curves are thinned to about CURVE_POINTS points. matrix: counts [b, 2, 3] of the model, row 0 for the rows as
+    they are; constant: those of a classifier that always says 1; positive: bool [n], rows of the rare class;
+    score: float [n], rarity.
     """
     rates = {
         "true_positive_rate": recall(matrix, 1),
@@ -430,10 +429,9 @@ def _one_class(matrix: Floats) -> dict[str, dict]:
 
 
 def _curves(at: Curve) -> dict[str, dict]:
-    """ROC curve and precision-recall curve of the test split: SageMaker's name of the curve -> its
-    axes' names -> numbers.
+    """ROC curve and precision-recall curve of the test split: name of a curve -> name of an axis -> numbers.
 
-    at: the curve over thresholds, of which resample 0, the rows as they are, is taken.
+    The names are SageMaker's. at: the curve over thresholds, of which resample 0, the rows as they are, is taken.
     """
     kept = spread_evenly(len(at.thresholds), CURVE_POINTS)
     hits, flagged = at.hits[0, kept], at.flagged[0, kept]

@@ -120,8 +120,9 @@ def highest_precision(found: ThresholdOptions, definition: Mapping[str, Any]) ->
 
 
 def best_f1(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
-    """Position of the threshold of highest F1, ties by recall, and True (there is no floor); the
-    definition is not read.
+    """Position of the threshold of highest F1, ties by recall, and True, as there is no floor.
+
+    The definition is not read.
     """
     return best_position(np.ones(len(found.f1), bool), found.f1, found.recall), True
 
@@ -208,11 +209,11 @@ def unknown_threshold(unknown: NDArray, known_share: float) -> float:
 
 
 def unknown_shares(candidate: Candidate, label: NDArray, rare: float, unknown: float) -> dict[str, float]:
-    """Shares of rows that would be labelled unknown: share_unknown of all rows, share_unknown_of_known
-    of the labelled ones.
+    """Shares of rows that would be labelled unknown.
 
-    candidate: the rows' scores; label: int [n], -1 for a row without a label; rare, unknown: the thresholds. A row
-    whose rarity reaches `rare` is labelled rare and not unknown.
+    They are share_unknown, of all rows, and share_unknown_of_known, of the labelled rows. candidate: the rows' scores;
+    label: int [n], -1 for a row without a label; rare, unknown: the thresholds. A row whose rarity reaches `rare` is
+    labelled rare and not unknown.
     """
     sent = (candidate.rarity < rare) & (candidate.unknown >= unknown)
     return {"share_unknown": float(sent.mean()), "share_unknown_of_known": float(sent[label >= 0].mean())}

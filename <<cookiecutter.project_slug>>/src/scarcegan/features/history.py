@@ -28,11 +28,11 @@ class History:
 def feature_rows(
     users: telemetry.UserRecords, window: telemetry.DayRange, history: History, names: tuple[str, ...]
 ) -> FeatureTable:
-    """A feature table with a row per user and day of observation, and no row for a user without a record
-    in the row's days.
+    """A feature table with a row per user and day of observation.
 
-    users: records of users over the days in `window`; names: names of the features, in the order of `user_features`.
-    Rows are in the order of history.weeks, then of the users. Without any row the table is empty.
+    A user without a record in the row's days has no such row. users: records of users over the days in `window`; names:
+    names of the features, in the order of `user_features`. Rows are in the order of history.weeks, then of the users.
+    Without any row the table is empty.
     """
     tables = []
     for weeks in history.weeks:

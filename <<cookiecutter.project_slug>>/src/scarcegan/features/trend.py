@@ -99,8 +99,7 @@ def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
 
 
 def select_terms(rest: np.ndarray) -> np.ndarray:
-    """The columns of `terms` that each series uses, int [s, p]: those of the trend, then those
-    of its strongest periods.
+    """The columns of `terms` that each series uses, int [s, p]: those of the trend, then of its strongest periods.
 
     rest: float [s, t], each series less its least-squares line. At most PERIODS periods are taken, with a cosine
     and a sine each.

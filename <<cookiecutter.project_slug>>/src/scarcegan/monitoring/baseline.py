@@ -43,9 +43,7 @@ class Baseline:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the model's inputs, in the order in which the model takes them: the columns
-        without the scores.
-        """
+        """The names of the model's inputs, in the order in which the model takes them."""
         return self.names[: -len(SCORES)] if self.scored else self.names
 
     @property
@@ -111,18 +109,18 @@ def read_label_counts(features: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def read_edges(feature: Mapping[str, Any]) -> np.ndarray:
-    """The bucket edges of a column, float64, ascending; empty when it has no buckets. feature:
-    its entry in statistics.json.
+    """The bucket edges of a column, float64, ascending; empty when it has no buckets.
+
+    feature: the column's entry in statistics.json.
     """
     found = feature["numerical_statistics"]["distribution"]["kll"]["buckets"]
     return np.array([*(b["lower_bound"] for b in found), *(b["upper_bound"] for b in found[-1:])], np.float64)
 
 
 def read_counts(feature: Mapping[str, Any], edges: int) -> np.ndarray:
-    """How many values of a column lie below, in each and above its buckets, int64 [edges + 1]; below and
-    above are always 0.
+    """How many values of a column lie below, in each and above its buckets, int64 [edges + 1].
 
-    feature: the column's entry in statistics.json; edges: number of its bucket edges.
+    Below and above are always 0. feature: the column's entry in statistics.json; edges: number of its bucket edges.
     """
     found = [b["count"] for b in feature["numerical_statistics"]["distribution"]["kll"]["buckets"]]
     return np.array([0, *found, 0] if edges else [0], np.int64)

@@ -251,8 +251,7 @@ class Capture:
         self._hour, self._file = "", -1
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
-        """Append a request and its answer, each as (content type, body), as one line; or do nothing when
-        it is not drawn.
+        """Append a request and its answer, each as (content type, body), as one line; nothing when it is not drawn.
 
         inference_id: the caller's id of the request, "" for none.
 

@@ -200,11 +200,11 @@ def extra_columns(current: CurrentRows) -> list[Violation]:
 
 
 def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
-    """Violations of the column `name` by text, infinite values, fractions or negative numbers
-    that its constraint excludes.
+    """Violations of the column `name` by text, infinite values, fractions or negative numbers.
 
-    numbers: the summary of the later rows. One violation for each kind whose share of the values is larger than
-    datatype_check_threshold; [] without a constraint or without values.
+    Fractions and negative numbers count only where the column's constraint excludes them. numbers: the summary of the
+    later rows. One violation for each kind whose share of the values is larger than datatype_check_threshold; []
+    without a constraint or without values.
     """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     present = int(numbers.rows - numbers.missing[i])
@@ -303,8 +303,7 @@ def share_of(labels: Mapping[str, int], name: str) -> float:
 
 
 def unknown_classes(baseline: Baseline, current: CurrentRows) -> list[Violation]:
-    """A list with one violation when too many later rows have a predicted class that the baseline's
-    model does not give.
+    """A list with one violation when too many later rows have a predicted class that constraints.json does not list.
 
     Too many is a share above domain_content_threshold. [] otherwise, and when constraints.json lists no classes.
     """

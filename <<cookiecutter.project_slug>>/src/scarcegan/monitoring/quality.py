@@ -201,8 +201,9 @@ class MatchedRows:
             yield rows
 
     def quality(self) -> dict[str, Any]:
-        """The content of model_quality.json, as monitored_quality gives it, for the users with a
-        prediction and ground truth.
+        """The content of model_quality.json for the users with a prediction and ground truth.
+
+        It is what monitored_quality returns.
 
         Raises UserError when there are none.
         """

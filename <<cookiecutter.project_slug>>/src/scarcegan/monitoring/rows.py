@@ -113,11 +113,11 @@ def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `width` cells (numbers, text, None) as numbers, float32 [n, width], and where they were
-    text, bool [n, width].
+    """Rows of `width` cells (numbers, text, None) as numbers, float32 [n, width].
 
-    Text of a number is read as that number and does not count as text. Blank cells and words for "missing" such as "NA"
-    are NaN and do not count as text; other text is NaN and does.
+    Also returned is where they were text that is not a number, bool [n, width]. Text of a number is read as that number
+    and does not count as text. Blank cells and words for "missing" such as "NA" are NaN and do not count as text; other
+    text is NaN and does.
     """
     with np.errstate(over="ignore"):
         try:

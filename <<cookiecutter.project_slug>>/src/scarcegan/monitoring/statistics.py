@@ -68,8 +68,7 @@ def sample_rows(batches: Iterable[np.ndarray], size: int, rng: np.random.Generat
 
 
 def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) -> np.ndarray:
-    """Edges of a numeric column's buckets, float64, ascending, from the minimum to the maximum of
-    its values `column` [n].
+    """Edges of the buckets of a numeric column [n], float64, ascending, from its minimum to its maximum.
 
     There is about a twentieth of the values in each bucket; a value that repeats often has a bucket of its own. Inner
     edges are half-way between neighbouring values, so that a number that is rounded later stays in its bucket. cuts:
@@ -122,10 +121,10 @@ def named_codes(column: np.ndarray, texts: Texts) -> dict[str, int]:
 
 
 def category_counts(counts: np.ndarray, edges: np.ndarray, texts: Texts) -> dict[str, int]:
-    """Text -> rows of a category column, from its counts over its buckets; the key REST holds the rows
-    of all other codes.
+    """Text -> rows of a category column, from its counts over its buckets.
 
-    counts: int [len(edges) + 1]; edges: from category_edges; texts: text -> code, of codes with a bucket of their own.
+    The key REST holds the rows of all other codes. counts: int [len(edges) + 1]; edges: from category_edges; texts:
+    text -> code, of codes with a bucket of their own.
     """
     found = {text: int(counts[np.searchsorted(edges, code, side="right")]) for text, code in texts.items()}
     return found | {REST: int(counts.sum()) - sum(found.values())}
@@ -159,11 +158,10 @@ def summarise_columns(values: np.ndarray, edges: Sequence[np.ndarray], text: np.
 
 
 def bucket_counts(finite: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """How many of the finite values [n] lie below the first edge, in each bucket, above the last:
-    int64 [len(edges) + 1].
+    """How many of the finite values [n] lie below the first edge, in each bucket, and above the last edge.
 
-    edges: ascending; values that differ from an outer edge by rounding alone lie inside. Without edges there is one
-    count, of all values.
+    The result is int64 [len(edges) + 1]. edges: ascending; values that differ from an outer edge by rounding alone lie
+    inside. Without edges there is one count, of all values.
     """
     cuts = edges.astype(np.float64)
     if len(cuts):
@@ -178,8 +176,9 @@ def summarise_nothing(edges: Sequence[np.ndarray]) -> ColumnSummary:
 
 
 def combine(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
-    """The summary of the rows of both, which must have the same columns and bucket edges (Chan,
-    Golub and LeVeque 1983).
+    """The summary of the rows of both, which must have the same columns and bucket edges.
+
+    Means and squared deviations are combined after Chan, Golub and LeVeque (1983).
     """
     finite = a.finite + b.finite
     weight = b.finite / np.maximum(finite, 1)
@@ -201,8 +200,9 @@ def combine(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:
 
 
 def combine_all(parts: Iterable[ColumnSummary], edges: Sequence[np.ndarray]) -> ColumnSummary:
-    """The summary of the rows of all parts, of no rows when there is none. edges: bucket edges per column,
-    those of the parts.
+    """The summary of the rows of all parts; that of no rows when there is no part.
+
+    edges: bucket edges per column, those of the parts.
     """
     return reduce(combine, parts, summarise_nothing(edges))
 
@@ -241,11 +241,10 @@ def statistics(
 
 
 def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray) -> dict[str, Any]:
-    """The entry of a numeric column in statistics.json. name: of the column; i: its position in
-    `numbers`; edges: its buckets'.
+    """The entry in statistics.json of the numeric column `name`.
 
-    Infinite values and text count as present, and are counted apart. Without a finite value there are no mean, sum,
-    std_dev, min and max.
+    i: its position in `numbers`; edges: its bucket edges. Infinite values and text count as present, and are counted
+    apart. Without a finite value there are no mean, sum, std_dev, min and max.
     """
     common = {"num_present": int(numbers.rows - numbers.missing[i]), "num_missing": int(numbers.missing[i])}
     odd = {"num_infinite": int(numbers.infinite[i]), "num_text": int(numbers.text[i])}
@@ -265,11 +264,10 @@ def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray
 
 
 def category_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray, texts: Texts) -> dict[str, Any]:
-    """The entry of a category column in statistics.json: that of its codes without mean, sum and std_dev,
-    and rows per text.
+    """The entry in statistics.json of the category column `name`: that of its codes, and its rows per text.
 
-    name: of the column; i: its position in `numbers`; edges: its bucket edges; texts: text -> code, of codes with a
-    bucket of their own.
+    The codes have no mean, sum and std_dev. i: the column's position in `numbers`; edges: its bucket edges; texts: text
+    -> code, of codes with a bucket of their own.
     """
     entry = numeric_feature(name, numbers, i, edges)
     for figure in ("mean", "sum", "std_dev"):
@@ -291,8 +289,7 @@ def category_buckets(feature: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def typical_row(found: Mapping[str, Any], features: Sequence[str], figure: str = "mean") -> tuple[float, ...]:
-    """One number per feature from statistics.json: its mean, or another figure such as "min"; 0 for
-    a feature without one.
+    """One number per feature from statistics.json: its mean, or another figure such as "min"; 0 without one.
 
     found: the content of statistics.json; features: names of the features, in the order of the result;
     figure: key of numerical_statistics.
@@ -334,8 +331,9 @@ def string_feature(name: str, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def inferred_type(numbers: ColumnSummary, i: int) -> str:
-    """Model Monitor's type of the column at position i in `numbers`: "Integral", "Fractional",
-    or "Unknown" without values.
+    """Model Monitor's type of the column at position i in `numbers`: "Integral", "Fractional" or "Unknown".
+
+    It is unknown when no value is finite.
     """
     if not numbers.finite[i]:
         return "Unknown"
@@ -343,10 +341,10 @@ def inferred_type(numbers: ColumnSummary, i: int) -> str:
 
 
 def stretch_outer_edges(numbers: ColumnSummary, edges: Sequence[np.ndarray]) -> tuple[ColumnSummary, list[np.ndarray]]:
-    """Move the outer edges of each column's buckets to its true minimum and maximum: returns a new
-    summary and new edges.
+    """Move the outer edges of each column's buckets to its true minimum and maximum.
 
-    The edges may come from a sample. Values below the first and above the last edge are added to the outer buckets.
+    Returns a new summary and the new edges; the arguments stay as they are. The edges may come from a sample. Values
+    below the first and above the last edge are added to the outer buckets.
     """
     counts, stretched = [], []
     for i, (count, edge) in enumerate(zip(numbers.counts, edges, strict=True)):

@@ -82,10 +82,9 @@ class Window:
 
 
 def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
-    """Summarise batches of rows by day: day, as 2026-01-31, -> its rows, oldest first; rows without a
-    day are under "NaT".
+    """Summarise batches of rows by day: day, as text such as 2026-01-31, -> its rows, oldest first.
 
-    "NaT" comes first. Progress is written to stderr.
+    Rows without a day come first, under "NaT". Progress is written to stderr.
     """
     days: dict[str, Day] = {}
     progress = Progress("monitor")
@@ -102,10 +101,10 @@ def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
 
 
 def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
-    """The baseline's columns of a batch of rows, float32 [n, d], and where they were text that is not a
-    number, bool [n, d].
+    """The baseline's d columns of a batch of n rows, float32 [n, d], NaN for missing.
 
-    They are the features, and for a baseline with scores then rarity and unknown.
+    Also returned is where they were text that is not a number, bool [n, d]. They are the features, and for a baseline
+    with scores then rarity and unknown.
     """
     if not baseline.scored:
         return rows.values, rows.text
@@ -114,11 +113,10 @@ def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
 
 
 def group_days(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
-    """(first day, last day, rows) of each window of `window_days` days that has rows, oldest first;
-    days are as 2026-01-31.
+    """(first day, last day, rows) of each window of `window_days` days that has rows, oldest first.
 
-    days: day -> its rows, from count_days. The last window ends on the last day. Rows without a day are a window of
-    their own, first, with "" for both days.
+    The days are text, as 2026-01-31. days: day -> its rows, from count_days. The last window ends on the last day. Rows
+    without a day are a window of their own, first, with "" for both days.
     """
     dated = [day for day in days if day != UNDATED]
     found: dict[int, list[str]] = {}

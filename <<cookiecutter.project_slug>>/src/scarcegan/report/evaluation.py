@@ -572,8 +572,9 @@ def training_section(found: Findings) -> Section:
 
 
 def read_curves(path: Path) -> dict[str, NDArray]:
-    """The columns of curves.csv that hold any number, name -> float [rows]; a cell without a number is
-    NaN. {} without rows.
+    """The columns of curves.csv that hold any number, name -> float [rows]; a cell without a number is NaN.
+
+    Without rows the result is {}.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

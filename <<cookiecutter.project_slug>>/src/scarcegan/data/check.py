@@ -1,4 +1,7 @@
-"""Check: list every problem in the data at once, with a short summary. Only temporary files are written."""
+"""Check: list every mistake in telemetry or in a ready feature table at once, and count users or rows per class.
+
+Only temporary files are written.
+"""
 
 import tempfile
 from collections import Counter

@@ -222,9 +222,9 @@ def count_broken_rules(
 
 
 def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int) -> Problem:
-    """The Problem for a rule that `count` rows of the source break; it names the first such row and its value.
+    """The Problem, droppable, for a rule that `count` rows of the source break.
 
-    The problem is droppable.
+    It names the first such row, its file and its value in the rule's column.
     """
     file, row = first_row(connection, source, rule.test)
     shown = connection.execute(

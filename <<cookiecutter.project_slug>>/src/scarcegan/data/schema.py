@@ -100,7 +100,10 @@ def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:
 
 
 def to_arrow(table: FeatureTable) -> pa.Table:
-    """The table as Arrow columns: user_id, as_of, label, the features. The column metadata marks categories."""
+    """The table as an Arrow table with the columns user_id, as_of, label, then one per feature.
+
+    The metadata of a category's column has its texts and codes.
+    """
     columns = {
         "user_id": pa.array(table.user_id, pa.string()),
         "as_of": pa.array(table.as_of.astype("datetime64[D]"), pa.date32()),

@@ -44,7 +44,11 @@ WRONG_SHARE = 0.06  # of the labels
 
 @dataclass(frozen=True)
 class Habits:
-    """How one kind of player plays: medians over its users. Each user draws a level of their own around them."""
+    """How one kind of player plays: medians over its users. Each user draws a level of their own around them.
+
+    The fields' units stand beside them. A user's own levels are arrays [users, 1] in the same fields, chances
+    and shares as log-odds.
+    """
 
     active: float  # chance to play on a weekday
     sessions: float  # per active day

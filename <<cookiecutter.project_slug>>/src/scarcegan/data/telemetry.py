@@ -1,8 +1,8 @@
 """Telemetry: one record per user and day, checked and then read in pieces of whole users.
 
-A scan writes every record to one of up to 128 bucket files, chosen by a hash of its user. A bucket holds all records of
-its users and fits in memory, so memory stays the same for any number of users. Ready feature tables are read by
-ready_tables.py.
+Every record that breaks no rule is written to one of up to 128 bucket files, chosen by a hash of its user. A bucket
+holds all records of its users and fits in memory, so memory stays the same for any number of users. ready_tables.py
+reads tables of features instead.
 """
 
 from collections.abc import Iterator, Sequence

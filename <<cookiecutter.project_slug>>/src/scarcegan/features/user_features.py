@@ -1,6 +1,6 @@
 """Features of a user from daily counters, as a pure function of a batch of users.
 
-Under Spark it is called by `applyInPandas` per bucket of users; here by history.py.
+history.py calls it; under Spark, `applyInPandas` can call it per bucket of users.
 """
 
 from collections.abc import Sequence
@@ -86,8 +86,8 @@ def trend_features(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) -> np.ndarray:
     """Mean of weekend days less mean of other days, over the mean of all days: float [u, c]; 0 for a counter of zeros.
 
-    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record; weekend: bool [t]. NaN
-    when either kind of day has no record and the counter is not zero throughout.
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record; weekend: bool [t], days
+    that are a Saturday or Sunday. NaN when either kind of day has no record and the counter is not zero throughout.
     """
     apart = mean_per_day(daily[:, :, weekend], present[:, weekend]) - mean_per_day(
         daily[:, :, ~weekend], present[:, ~weekend]

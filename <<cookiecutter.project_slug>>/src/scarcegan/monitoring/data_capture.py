@@ -274,7 +274,8 @@ class Capture:
     def _append(self, now: datetime, line: bytes) -> None:
         """Write one line to the file of the hour of `now`.
 
-        Raises OSError when less than the line could be written; the next line then goes to a new file.
+        Raises OSError when the file cannot be opened or the line not be written whole; the next line then goes
+        to a new file.
         """
         with self._lock:
             try:

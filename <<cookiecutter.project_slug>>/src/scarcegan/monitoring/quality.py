@@ -247,7 +247,7 @@ def monitored_quality(
 
 
 def wilson_interval(hits: float, rows: float) -> dict[str, float]:
-    """{low, high}: the 95 % interval of the share hits / rows; {} when there are no rows."""
+    """{low, high}: the 95 % interval of the share hits / rows, by Wilson's formula; {} when there are no rows."""
     if not rows:
         return {}
     low, high = metrics.wilson(np.array([hits]), np.array([rows]))

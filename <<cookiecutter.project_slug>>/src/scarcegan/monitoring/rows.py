@@ -1,4 +1,7 @@
-"""Rows: captured rows in the baseline's columns, and a tally of what was read and what was left out."""
+"""Rows: batches of captured rows (features and scores that a deployed model saw and gave), read from cells of any kind.
+
+A tally counts what was read and what was left out.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
-"""Statistics: a summary of each column of a population, and constraints that later rows must keep. See also drift.py.
+"""Statistics: a summary of each column of a population, and constraints that later rows must keep.
 
 The files have the structure of Amazon SageMaker Model Monitor's (developer guide, "Schema for Statistics" and "Schema
 for Constraints"), so that either tool reads them; the KLL sketch is left out, its buckets are written. Rows are
-summarised batch by batch into counts that add up, so memory does not grow with the number of rows.
+summarised batch by batch into counts that add up, so memory does not grow with the number of rows. drift.py compares
+later rows with these files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

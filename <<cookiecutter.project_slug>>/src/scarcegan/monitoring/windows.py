@@ -21,7 +21,7 @@ UNDATED = "NaT"
 class MonitoringRules:
     """When a window breaks its constraints, and when that suggests retraining.
 
-    - threshold: largest robust distance allowed
+    - threshold: largest distance beyond chance (DriftDistance.robust) allowed to a column
     - window_days: days in a window
     - retrain, of: retraining is suggested when `retrain` of the last `of` windows have drifted
     - minimum_rows: a window with fewer rows is not compared

@@ -202,7 +202,8 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
 def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> Section:
     """The section with a table row per column of the window `now`, the largest distance first.
 
-    Columns that hardly moved are only counted.
+    Columns whose robust distance is below VISIBLE are only counted, beyond the first FEWEST_ROWS; at most
+    TABLE_ROWS rows are shown.
     """
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
     shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))

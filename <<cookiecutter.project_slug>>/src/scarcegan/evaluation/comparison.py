@@ -1,8 +1,8 @@
 """Comparison: every method on the same resampled test rows, which method to prefer, and whether the gate opens.
 
-A method is a model, a simple model or the champion. Samples of a metric are an array [1 + b]: the figure on the test
-split, then on each resample (see metrics.py). Samples of two methods are paired: the same position is the same
-resample.
+A method is a model, a simple model or the champion (the model in use). Samples of a metric are an array [1 + b]: the
+figure on the test split, then on each of b bootstrap resamples. Samples of two methods are paired: the same position is
+the same resample. The gate decides whether a new model, the challenger, may be registered.
 """
 
 from collections.abc import Mapping, Sequence

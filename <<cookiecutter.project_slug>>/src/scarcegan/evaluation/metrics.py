@@ -110,10 +110,11 @@ def threshold_curve(positive: Flags, score: Floats, weights: NDArray | None = No
 
 
 def _cumulate(weights: NDArray, rows: NDArray, place: NDArray, places: int) -> Floats:
-    """Sum of the weights [b, n] of the rows `rows` at each place or an earlier one: float [b, places].
+    """Running sums of weights over ordered places: float [b, places], at each place the sum up to and with it.
 
-    rows: positions of some of the n rows. place: int [n], the place of each row; rows of a place beyond the last are
-    left out. Every place has at least one of `rows`.
+    weights: [b, n]; rows: positions of the rows that are summed; place: int [n], the place of each row, here the
+    position of the highest threshold that flags it. Rows of a place beyond the last are left out; every place must have
+    at least one of `rows`.
     """
     if places == 0:
         return np.zeros((len(weights), 0))

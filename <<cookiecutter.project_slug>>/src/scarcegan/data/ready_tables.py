@@ -278,8 +278,8 @@ def read_ready_table(
 ) -> Iterator[FeatureTable]:
     """Yield the rows that break no rule as feature tables of at most `batch_rows` rows, in the order of the files.
 
-    columns: the feature columns, categories included. Without a user column, user_id is the row's number as text, from
-    1 on through all files.
+    columns: the feature columns, categories included. Without a user column, user_id is the number of the yielded row
+    as text, from 1 on through all files.
 
     Raises UserError for a file that cannot be read.
     """

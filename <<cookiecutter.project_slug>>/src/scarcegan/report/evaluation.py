@@ -177,9 +177,9 @@ def with_minus_sign(number: str) -> str:
 
 
 def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
-    """(label, value, interval in words) of `metric`, of the model that the gate checks.
+    """A tile for html_tiles: (label, value, interval in words) of `metric`, of the model that the gate checks.
 
-    For html_tiles; the words are "" when the interval is NaN.
+    label: what the tile calls the metric; the words are "" when the interval is NaN.
     """
     figure = found.figure(found.definition, metric)
     words = "" if np.isnan(figure.low) else f"95 % interval {figure.low:.3f} to {figure.high:.3f}"

@@ -150,8 +150,8 @@ def check_name(violation: Violation) -> str:
 def windows_section(baseline: Baseline, windows: Sequence[Window], rules: MonitoringRules) -> Section:
     """The section with a table of the distances of the columns that moved most, a column of cells per window.
 
-    windows: oldest first, at least one with enough rows. The last HEAT_WINDOWS with enough rows are shown, the very
-    last window in any case.
+    windows: oldest first, at least one with enough rows. Shown are those with enough rows and the very last one, at
+    most HEAT_WINDOWS of them, the latest.
     """
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]

@@ -14,12 +14,12 @@ def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, 
     """Compute the features of u users, float32 [u, d], in the order of `feature_names`.
 
     - counts: [u, t, c], counters per day, at least 0
-    - present: bool [u, t], days with a record
+    - present: bool [u, t], days with a record; every user should have one
     - weekend: bool [t], days that are a Saturday or Sunday
     - windows: lengths, in days, of the windows that end on the last day
 
-    A day without a record is unknown, not zero: means, trends and seasons leave it out. A mean over days of which none
-    has a record is NaN, and so are the figures computed from it.
+    A day without a record is unknown, not zero: means, trends and seasons leave it out. The mean and the ratio of a
+    window without a record are NaN, and so is the weekend effect without a record on both kinds of day.
     """
     daily = np.where(present[:, None, :], np.moveaxis(np.asarray(counts, float), 2, 1), 0.0)
     blocks = [

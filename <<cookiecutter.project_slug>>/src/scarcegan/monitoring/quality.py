@@ -165,7 +165,7 @@ class MatchedRows:
 
     - day: int [n], days since 1970 of that prediction; the smallest integer when its day is unknown or there is none
     - predicted: int [n], class position, K for unknown; -1 without a prediction
-    - rarity: float [n], NaN without one
+    - rarity: float [n], NaN without a prediction or where its rarity was not captured
     """
 
     def __init__(self, truth: Truth, classes: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """The interface of the model registry: model packages, the champion, decisions. local.py and sagemaker/ implement it.
 
 A model package is a folder: `model/` (SavedModel under `1/`, model.json), `evaluation/evaluation.json`,
-`baseline/statistics.json`, `baseline/constraints.json`, and package.json, which holds a ModelPackage and the run's
-config. The packages of one run are registered as one model set under a `set_id`: all of them or none.
+`baseline/statistics.json`, `baseline/constraints.json`, and package.json, which holds the fields of a ModelPackage and
+the settings of the run. The packages of one run are registered together as one model set, which is named by a `set_id`:
+all of them or none. A package waits for approval until a person approves or rejects it.
 """
 
 import hashlib
@@ -35,17 +36,17 @@ REQUIRED_FILES = (
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """What is given to register one model package.
+    """All that is given to register one model package. It is not registered yet.
 
     definition: the business definition that the model was chosen by.
     files: path inside the package -> the file to copy there; REQUIRED_FILES must be among them.
     metrics: name -> value on the test split, which was not used in training.
     gate: the content of gate.json.
     config: the settings of the run, as read from config.yaml.
-    run: the id of the run or execution.
+    run: the id of the run on this machine, or of the execution in SageMaker, that trained the model.
     data_fingerprint: a digest of the training data.
-    code_version: the git commit.
-    description: one sentence for people.
+    code_version: the git commit of the code.
+    description: a sentence or two for people.
     """
 
     definition: str
@@ -61,13 +62,13 @@ class PackageRequest:
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """A registered model package. Times are ISO 8601 in UTC.
+    """A registered model package. Times are ISO 8601 text in UTC.
 
-    version: its number in the group.
+    version: its number in the group, from 1.
     group: the name of its model package group.
     set_id: the model set it belongs to.
     status: PendingManualApproval, Approved or Rejected.
-    champion: whether it is the model in production.
+    champion: whether it is the model in production, with which new models are compared.
     created: when it was registered.
     decided_at, decided_by, note: the last approval or rejection: when, by whom, and why; "" before the first.
     The other fields are those of the PackageRequest.
@@ -93,7 +94,10 @@ class ModelPackage:
 
 @dataclass(frozen=True)
 class Decision:
-    """One approval or rejection of a model package. at: the time, ISO 8601 in UTC; by: who; note: why."""
+    """One approval or rejection of the model package with this version.
+
+    at: the time, ISO 8601 in UTC. by: the name of the person or role that decided. note: why, "" if not given.
+    """
 
     at: str
     version: int
@@ -103,7 +107,7 @@ class Decision:
 
 
 class Registry(Protocol):
-    """The registry of one model package group. group: its name.
+    """The registry of one model package group, a numbered list of model packages. group: its name.
 
     Every method raises UserError for a mistake of the user's, such as an unknown version.
     """
@@ -113,13 +117,15 @@ class Registry(Protocol):
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
         """Register packages as one model set, pending approval, and return them in the order of the requests.
 
-        All or none: a set whose registration was interrupted is never listed, and the next call deletes its remains.
-        For a set_id that is registered already, its packages are returned unchanged.
+        set_id: of the set, from set_id_of. All packages are registered or none: a set whose registration was
+        interrupted is never listed, and the next call deletes its remains. A set that is registered already keeps its
+        versions and decisions, and its packages are returned.
+        Raises UserError for a set that `check_set` refuses.
         """
         ...
 
     def packages(self) -> list[ModelPackage]:
-        """Every registered package, oldest version first. Model sets that are incomplete are left out."""
+        """Every registered package, lowest version first. Model sets that are incomplete are left out."""
         ...
 
     def package(self, version: int) -> ModelPackage:
@@ -127,42 +133,44 @@ class Registry(Protocol):
         ...
 
     def champion(self) -> ModelPackage | None:
-        """The package that is in production, or None."""
+        """The package that is in production, or None if there is none."""
         ...
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package, make it the champion, and return it. Approving an earlier package is a rollback.
+        """Approve the package with this version, make it the champion, and return it. note: why it is approved.
 
-        In SageMaker a deployment follows, and only the deployment makes the package the champion. note: why.
+        Approving an earlier package is a rollback. In SageMaker the approval starts a deployment, and only at its end
+        the package becomes the champion. Raises UserError for an unknown version.
         """
         ...
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject a package and return it; nothing else changes. note: why.
+        """Reject the package with this version and return it; no other package changes. note: why it is rejected.
 
-        Raises UserError for the champion.
+        Raises UserError for the champion and for an unknown version.
         """
         ...
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections of packages, oldest first."""
+        """All approvals and rejections of the group's packages, oldest first."""
         ...
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write a package to a folder, with its present status in package.json, and return the folder.
+        """Write the files of the package with this version into `folder`, with its present status in package.json, and
+        return `folder`.
 
         An existing folder is replaced. After an interruption it is complete or absent, never half-written.
-
-        Raises UserError for an unknown version.
+        Raises UserError for an unknown version, or when files of the package are gone.
         """
         ...
 
 
 def set_id_of(requests: Sequence[PackageRequest]) -> str:
-    """The set_id of a model set: 16 hexadecimal digits, the same for the same models and baselines.
+    """The set_id of the model set that these requests make: 16 hexadecimal digits, equal for equal models
+    and baselines.
 
-    It is a digest of all files except those of the evaluation, which changes with the champion, and fingerprint.pb,
-    which TensorFlow writes with a new random id each time a model is saved.
+    It is a digest of the definitions and of all files except those of the evaluation, which changes with the champion,
+    and fingerprint.pb, which TensorFlow writes with a new random id each time a model is saved.
     """
     digest = hashlib.sha256()
     for request in sorted(requests, key=lambda r: r.definition):
@@ -176,7 +184,7 @@ def set_id_of(requests: Sequence[PackageRequest]) -> str:
 
 
 def check_set(requests: Sequence[PackageRequest]) -> None:
-    """Check that a model set can be registered.
+    """Check that the model set of these requests can be registered.
 
     Raises UserError for an empty set, a business definition that occurs twice, or a package without a required file.
     """
@@ -195,13 +203,16 @@ def check_set(requests: Sequence[PackageRequest]) -> None:
 
 
 def unknown_version(group: str, version: int, there: Sequence[int], see: str) -> UserError:
-    """The error for a version that does not exist. there: the existing versions; see: the command that lists them."""
+    """The error, to be raised by the caller, for a version that does not exist in a group.
+
+    there: the versions that exist. see: the command that lists them.
+    """
     known = f"there are: {', '.join(map(str, there))}" if there else "there are none yet; run the pipeline first"
     return UserError(f"{group} has no version {version} ({known}). See: {see}.")
 
 
 def champion_not_rejected(package: ModelPackage) -> UserError:
-    """The error for rejecting the champion."""
+    """The error, to be raised by the caller, for an attempt to reject this package, which is the champion."""
     return UserError(
         f"version {package.version} ({package.definition}) is the champion. Approve another version first, "
         "then reject this one."
@@ -210,9 +221,10 @@ def champion_not_rejected(package: ModelPackage) -> UserError:
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Context manager: yield a path to write a folder to, which replaces `folder` when the block ends without an error.
+    """Context manager: yield a path at which the block creates a folder; it replaces `folder` at the end of the block.
 
-    After an error `folder` is as it was before, and what was written is deleted.
+    The path does not exist at first. After an error in the block, `folder` is as it was before, and what was written
+    is deleted.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
@@ -227,10 +239,10 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 def iso(moment: datetime) -> str:
-    """A time with a time zone as ISO 8601 text in UTC: 2026-03-01T12:00:00.000000Z."""
+    """A time as ISO 8601 text in UTC: 2026-03-01T12:00:00.000000Z. A time without a zone is taken as local time."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def package_json(package: ModelPackage, config: Mapping[str, Any]) -> str:
-    """The text of package.json: the fields of a package, and the config of its run."""
+    """The text of package.json: a JSON object with the fields of a package and, under "config", its run's settings."""
     return json.dumps({**asdict(package), "config": dict(config)}, indent=2, sort_keys=True) + "\n"

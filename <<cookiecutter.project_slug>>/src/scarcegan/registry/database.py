@@ -25,12 +25,15 @@ PATIENCE_SECONDS = 2.0  # of waiting for the lock without a message
 
 
 def tracking_uri(database: Path) -> str:
-    """The MLflow tracking URI of a database file. `%` and `?` in its path are quoted, as SQLAlchemy unquotes them."""
+    """The MLflow tracking URI, sqlite:///<absolute path>, of a database file, which need not exist.
+
+    `%` and `?` in the path are percent-quoted, because SQLAlchemy unquotes them.
+    """
     return SCHEME + quote(str(database.absolute()), safe="".join(chr(c) for c in range(32, 127) if chr(c) not in "%?"))
 
 
 def database_of(uri: str) -> Path:
-    """The database file that a tracking URI names.
+    """The absolute path of the database file that an MLflow tracking URI names; it need not exist.
 
     Raises UserError for a URI that does not name a SQLite file.
     """
@@ -45,9 +48,11 @@ def database_of(uri: str) -> Path:
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Context manager: hold the lock file beside a database; wait until no other process holds it.
+    """Context manager: hold the lock on the file <database>.lock for the length of the block, so that one
+    process writes.
 
-    The operating system releases the lock when the process dies.
+    It waits, without a limit, until no other process holds the lock, and says so on stderr after PATIENCE_SECONDS. The
+    operating system releases the lock when the process dies.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{database}.lock", "a") as file:
@@ -65,10 +70,11 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def open_database(uri: str) -> "MlflowClient":
-    """An MLflow client for a tracking URI.
+    """An MLflow client for a tracking URI, of a SQLite file or of a server.
 
     A missing SQLite file is created completely or not at all; MLflow itself leaves a half-made database when killed.
-    Nothing is created for the URI of a server. Raises UserError for a database that cannot be used.
+    Nothing is created or checked for the URI of a server.
+    Raises UserError for a SQLite file that cannot be used.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow.tracking import MlflowClient
@@ -88,9 +94,9 @@ def open_database(uri: str) -> "MlflowClient":
 
 
 def create_database(database: Path) -> None:
-    """Create MLflow's tables in a temporary file and rename it, so that a kill leaves no half-made database.
+    """Create MLflow's tables in a temporary file and rename it to `database`, so that a kill leaves no half-made file.
 
-    Does nothing when the database exists. The caller holds the lock.
+    Does nothing when the file exists. The caller must hold the lock of `locked`.
     """
     if database.exists():
         return
@@ -109,9 +115,10 @@ def create_database(database: Path) -> None:
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:
-    """The id of an experiment. It is created when it is missing and restored when it was deleted.
+    """The id of the MLflow experiment called `name`. It is created when it is missing and restored when it was deleted.
 
-    artifacts: where its files are stored, as a URI; None: where MLflow puts them. Safe while another process does it.
+    artifacts: URI of the folder for the files of a new experiment; None: MLflow's default. Another process may do the
+    same at the same time.
     """
     from mlflow.exceptions import MlflowException
 
@@ -129,16 +136,17 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = N
 
 
 def artifacts_folder(database: Path) -> Path:
-    """The folder beside a database in which MLflow stores files."""
+    """The folder, <folder of the database>/mlartifacts, in which MLflow stores files; it need not exist."""
     return database.parent / "mlartifacts"
 
 
 @contextmanager
 def errors_as_sentences(database: Path) -> Iterator[None]:
-    """Context manager: replace an error of MLflow or SQLite about a database file by one sentence.
+    """Context manager: turn errors of MLflow or SQLite inside the block into a UserError of one sentence about
+    the file.
 
-    Raises UserError for a full disk and a file that is locked, damaged, outdated or no database (SYMPTOMS); other
-    errors pass unchanged.
+    Raises UserError for a full disk and a file that is locked, damaged, outdated, not accessible or no database
+    (SYMPTOMS); other errors pass unchanged.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import DBAPIError

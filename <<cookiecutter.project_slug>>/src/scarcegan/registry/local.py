@@ -58,11 +58,12 @@ DESCRIPTION = "Rare-class models, one per business definition. The alias `champi
 
 
 class LocalRegistry:
-    """The Registry (contract.py) on MLflow and SQLite: one MLflow registered model per group, with an alias `champion`.
+    """The Registry (contract.py) on MLflow and SQLite: one MLflow registered model per model package group, in which
+    the alias `champion` marks the package in production. A package is a model version of MLflow.
 
-    tracking_uri: of a SQLite file.
-    group: the name of the model package group; of an ARN, the name in it.
-    clock, user: the time and the user's name of a decision; tests give their own.
+    tracking_uri: MLflow's URI of a SQLite file.
+    group: the name of the model package group, or an ARN, of which the name at its end is taken.
+    clock, user: functions that return the present time and the user's name, for decisions; tests give their own.
     Raises UserError for a tracking URI that does not name a SQLite file.
     """
 
@@ -80,13 +81,15 @@ class LocalRegistry:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """The MLflow client through which everything is written to the database."""
+        """The MLflow client through which the database is read and written; the database is created if
+        it is missing.
+        """
         return open_database(self.uri)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
-        """Every registered package, oldest version first. Model sets that are incomplete are left out."""
+        """Every registered package, lowest version first. Model sets that are incomplete are left out."""
         return [self._package(version, model) for version, model in self._registered()]
 
     def package(self, version: int) -> ModelPackage:
@@ -94,11 +97,11 @@ class LocalRegistry:
         return self._package(*self._version(version))
 
     def champion(self) -> ModelPackage | None:
-        """The package that was approved last and is in production, or None."""
+        """The package in production, which is the one approved last, or None if none was approved."""
         return next((package for package in self.packages() if package.champion), None)
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections, oldest first."""
+        """All approvals and rejections of registered packages, oldest first."""
         found = [
             Decision(**json.loads(value))
             for version, _ in self._registered()
@@ -108,9 +111,10 @@ class LocalRegistry:
         return sorted(found, key=lambda decision: decision.at)
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write a package to a folder and return the folder. It replaces an existing one, completely or not at all.
+        """Write the files of the package with this version into `folder`, with its present status in package.json, and
+        return `folder`. An existing folder is replaced completely or not at all.
 
-        Raises UserError for an unknown version, or when its files have been deleted.
+        Raises UserError for an unknown version, or when the package's files have been deleted.
         """
         record, model = self._version(version)
         package, source = self._package(record, model), self._files(record)
@@ -127,8 +131,9 @@ class LocalRegistry:
     # -- deciding ---------------------------------------------------------------------------------------------------
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package, make it the champion, and return it. Nothing changes when it is the champion already.
+        """Approve the package with this version, make it the champion, and return it. note: why it is approved.
 
+        Nothing changes when it is the approved champion already.
         Raises UserError for an unknown version.
         """
         with self._writing():
@@ -139,8 +144,9 @@ class LocalRegistry:
             return self.package(found.version)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject a package and return it. Nothing changes when it is rejected already.
+        """Reject the package with this version and return it. note: why it is rejected.
 
+        Nothing changes when it is rejected already.
         Raises UserError for the champion and for an unknown version.
         """
         with self._writing():
@@ -152,7 +158,11 @@ class LocalRegistry:
             return self.package(found.version)
 
     def _decide(self, version: int, status: ApprovalStatus, note: str) -> None:
-        """Write a decision into the tags of a version: status, when, by whom and why, and an entry for the history."""
+        """Write a decision into the MLflow tags of a version: status, when, by whom and why, and an entry
+        for `history`.
+
+        status: the new one, APPROVED or REJECTED. note: why.
+        """
         at = self._now()
         decision = Decision(at, version, cast(Any, status.lower()), self._user(), note)
         entry = {f"{DECISION_TAG}{at}": json.dumps(asdict(decision))}
@@ -165,7 +175,7 @@ class LocalRegistry:
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
         """Register packages as one model set, all or none, and return them in the order of the requests.
 
-        A set that is registered already is not registered again; its missing packages and files are added.
+        set_id: of the set. A set that is registered already keeps its versions; missing packages and files are added.
         Raises UserError for a set that `check_set` refuses.
         """
         check_set(requests)
@@ -184,25 +194,31 @@ class LocalRegistry:
             return [found[request.definition] for request in requests]
 
     def _add(self, experiment: str, set_id: str, new: Sequence[PackageRequest], there: Sequence[int]) -> None:
-        """Write new packages of a set, then the tag that makes the set visible. there: its versions so far."""
+        """Write new packages of a model set, then the tag of the registered model that makes them visible.
+
+        experiment: id of the MLflow experiment for their runs. there: the set's versions that are visible already.
+        """
         runs = [self._write_run(experiment, set_id, request) for request in new]
         versions = [self._write_version(set_id, request, run) for request, run in zip(new, runs, strict=True)]
         self.client.set_registered_model_tag(self.group, SET_TAG + set_id, json.dumps(sorted([*there, *versions])))
 
     def _restore_files(self, version: "ModelVersion", request: PackageRequest) -> None:
-        """Write the files of a registered package again when they have been deleted."""
+        """Write the files of a registered package again, from the request, if its package.json has been deleted."""
         folder = self._files(version)
         if not (folder / "package.json").is_file():
             copy_files(request.files, folder)
             self._describe(version, request)
 
     def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:
-        """Write the package.json of a version."""
+        """Write the package.json of a version into its folder, as of a package that is not the champion."""
         text = package_json(self._package(version, None), request.config)
         (self._files(version) / "package.json").write_text(text, encoding="utf-8")
 
     def _write_run(self, experiment: str, set_id: str, request: PackageRequest) -> str:
-        """Write an MLflow run with the package's metrics, config and files, for MLflow's pages, and return its id."""
+        """Create a finished MLflow run with the package's metrics, settings and files, and return the run's id.
+
+        experiment: id of the MLflow experiment that gets the run.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         tags = {"set_id": set_id, "definition": request.definition, "mlflow.note.content": request.description}
@@ -220,7 +236,10 @@ class LocalRegistry:
         return run
 
     def _write_version(self, set_id: str, request: PackageRequest, run: str) -> int:
-        """Create a model version whose source is the package's folder, and return its number. It is not visible yet."""
+        """Create an MLflow model version for a package, and write its package.json; return the version number.
+
+        run: id of the MLflow run that holds the package's files. `packages` does not list the version yet.
+        """
         facts = json.dumps({name: getattr(request, name) for name in FACTS_IN_TAG})
         tags = {"definition": request.definition, "status": PENDING, "set_id": set_id, "facts": facts}
         source = self._place(run).as_uri()
@@ -229,7 +248,10 @@ class LocalRegistry:
         return int(version.version)
 
     def _delete_leftovers(self, experiment: str) -> None:
-        """Delete the versions, runs and files of sets whose registration was interrupted."""
+        """Delete the versions, runs and files of model sets whose registration was interrupted.
+
+        experiment: id of the MLflow experiment in which the runs are.
+        """
         model = self._model()
         complete = set_versions(model) if model else set()
         for version in self._versions():
@@ -242,13 +264,13 @@ class LocalRegistry:
                 self.client.delete_run(run)
 
     def _experiment(self) -> str:
-        """The id of this group's experiment. The experiment and the registered model are created when missing."""
+        """The id of this group's MLflow experiment. It and the group's registered model are created when missing."""
         if self._model() is None:
             self.client.create_registered_model(self.group, description=DESCRIPTION)
         return open_experiment(self.client, f"{self.group} packages", self._root().as_uri())
 
     def _tell_of_project(self, project: Mapping[str, str]) -> None:
-        """Write the team and the description of the project to the registered model.
+        """Write the project's team and description into the group's registered model, where MLflow shows them.
 
         project: the section `project` of config.yaml. What is missing in it stays as it was; {} changes nothing.
         """
@@ -262,25 +284,31 @@ class LocalRegistry:
 
     @contextmanager
     def _writing(self) -> "Iterator[MlflowClient]":
-        """Context manager: hold the database's lock, so that one process writes at a time. Yields the client."""
+        """Context manager: yield the MLflow client while this process holds the database's lock; others wait to write.
+
+        Raises UserError for errors of the database that errors_as_sentences knows.
+        """
         client = self.client  # before the lock is taken: to create the database takes the same lock
         with errors_as_sentences(self.database), locked(self.database):
             yield client
 
     def _root(self) -> Path:
-        """The folder with the files of this group's packages."""
+        """The folder below which the files of all packages of this group are."""
         return self.folder / f"{self.group}-packages"
 
     def _place(self, run: str) -> Path:
-        """The folder with the files of an MLflow run. It follows from the database's path, so the runs can be moved."""
+        """The folder with the package files of the MLflow run with this id.
+
+        It is computed from the database's path, not stored, so database and files can be moved together.
+        """
         return self._root() / run / "artifacts"
 
     def _files(self, version: "ModelVersion") -> Path:
-        """The folder with the files of a version."""
+        """The folder with the files of the package that this MLflow model version is."""
         return self._place(str(version.run_id))
 
     def _model(self) -> "RegisteredModel | None":
-        """The registered model of this group, or None before the first registration."""
+        """MLflow's registered model of this group, or None before the first registration."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -291,7 +319,7 @@ class LocalRegistry:
             raise
 
     def _versions(self) -> "list[ModelVersion]":
-        """All versions of the registered model, oldest first; also those of incomplete sets."""
+        """All MLflow versions of this group's registered model, lowest number first; also those of incomplete sets."""
         found: list[ModelVersion] = []
         token = None
         while token != "":
@@ -300,7 +328,7 @@ class LocalRegistry:
         return sorted(found, key=lambda version: int(version.version))
 
     def _runs(self, experiment: str) -> list[str]:
-        """The ids of all MLflow runs in an experiment."""
+        """The ids of all MLflow runs in the experiment with this id, but deleted ones."""
         found: list[str] = []
         token = None
         while token != "":
@@ -309,7 +337,10 @@ class LocalRegistry:
         return found
 
     def _registered(self) -> "list[tuple[ModelVersion, RegisteredModel]]":
-        """The versions of complete sets, oldest first, each with the registered model."""
+        """Pairs of each MLflow version in a complete set, lowest number first, and the group's registered model.
+
+        The list is empty when there is no database or no registration yet.
+        """
         if not self.database.exists():
             return []
         model = self._model()
@@ -319,14 +350,20 @@ class LocalRegistry:
         return [(version, model) for version in self._versions() if int(version.version) in complete]
 
     def _version(self, version: int) -> "tuple[ModelVersion, RegisteredModel]":
-        """A version of a complete set, with the registered model. Raises UserError when there is none."""
+        """The MLflow version with this number, which must be in a complete set, and the group's registered model.
+
+        Raises UserError, which lists the versions there are, when there is none.
+        """
         found = {str(each.version): (each, model) for each, model in self._registered()}
         if str(version) not in found:
             raise unknown_version(self.group, version, [int(each) for each in found], "scarcegan models")
         return found[str(version)]
 
     def _package(self, version: "ModelVersion", model: "RegisteredModel | None") -> ModelPackage:
-        """The package of a version. model: tells whether it is the champion; None: it is not."""
+        """The ModelPackage of an MLflow version, from its tags.
+
+        model: the registered model, whose alias tells whether the package is the champion; None: it is not.
+        """
         tags = version.tags
         facts: dict[str, Any] = json.loads(tags["facts"]) | {name: tags.get(name, "") for name in LAST_DECISION_TAGS}
         created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
@@ -343,21 +380,27 @@ class LocalRegistry:
         )
 
     def _now(self) -> str:
+        """The present time, by the registry's clock, as ISO 8601 text in UTC."""
         return iso(self._clock())
 
 
 def set_versions(model: "RegisteredModel") -> set[int]:
-    """The numbers of the versions in complete sets: those that a tag set.<set_id> of the registered model lists."""
+    """The numbers of the versions in complete model sets: those listed in a tag set.<set_id> of the
+    registered model.
+    """
     return {number for key, value in model.tags.items() if key.startswith(SET_TAG) for number in json.loads(value)}
 
 
 def project_of(request: PackageRequest) -> Mapping[str, str]:
-    """The project section of the settings a package was trained with; empty when they are not known."""
+    """The section `project` of the settings that a package was trained with; {} when request.config has none."""
     return request.config.get("project", {})
 
 
 def flat_config(request: PackageRequest) -> list[tuple[str, str]]:
-    """The config of a request as (dotted key, value as text) pairs, such as ("train.seed", "7")."""
+    """The settings of a request as pairs (dotted key, value), such as ("train.seed", "7"), in the order of config.yaml.
+
+    Keys have mlflow_name applied; values that are not text are written as JSON. Empty settings give [].
+    """
 
     def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
@@ -370,14 +413,16 @@ def flat_config(request: PackageRequest) -> list[tuple[str, str]]:
 
 
 def mlflow_name(name: str) -> str:
-    """The name of a metric or parameter with "_" for characters that MLflow refuses, cut to 250 characters."""
+    """The name of a metric or parameter with "_" in place of each character that MLflow refuses, cut to
+    250 characters.
+    """
     return re.sub(r"[^\w.\-/ ]", "_", name)[:250]
 
 
 def copy_files(files: Mapping[str, Path], folder: Path) -> None:
-    """Copy files into a folder. files: path below the folder -> the file to copy there.
+    """Copy files into a folder; missing folders are made. files: path below `folder` -> the file to copy there.
 
-    Raises OSError that names the target, as a full disk is the target's.
+    Raises OSError, whose filename is the target and not the source, because it is the target's disk that may be full.
     """
     for name, path in files.items():
         target = folder / name
@@ -390,7 +435,7 @@ def copy_files(files: Mapping[str, Path], folder: Path) -> None:
 
 
 def whoami() -> str:
-    """The name of the user on this machine, or `unknown` where there is none, as in some containers."""
+    """The name of the user on this machine, or "unknown" where the system has none, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

@@ -17,7 +17,8 @@ PARAMETER_LENGTH = 500  # characters that MLflow stores of a parameter
 class Tracker:
     """Writes the parameters and metrics of one MLflow run. It does nothing when MLFLOW_TRACKING_URI is not set.
 
-    parameters: name -> value, written at once, as text.
+    parameters: name -> value; they are written when the object is created, as text, cut to PARAMETER_LENGTH.
+    Raises UserError when the database that MLFLOW_TRACKING_URI names cannot be used.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -27,7 +28,7 @@ class Tracker:
             self._open(parameters)
 
     def _open(self, parameters: Mapping[str, Any]) -> None:
-        """Find or create the run, and write its parameters."""
+        """Connect to MLflow, find the run (MLFLOW_RUN_ID) or create one, and write the parameters that it lacks."""
         from mlflow.entities import Param
 
         from scarcegan.registry.database import open_database
@@ -41,7 +42,7 @@ class Tracker:
         self._client.log_batch(self._run, params=new)
 
     def _new_run(self) -> str:
-        """Create a run, which `close` will end, and return its id."""
+        """Create a run in the experiment MLFLOW_EXPERIMENT_NAME and return its id; `close` will mark it as finished."""
         from scarcegan.registry.database import open_experiment
 
         experiment = open_experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan"))
@@ -50,7 +51,7 @@ class Tracker:
         return self._client.create_run(experiment, run_name="train", tags=tags).info.run_id
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write metrics (name -> value). step: the training iteration they belong to."""
+        """Write metrics, name -> value, to the run. step: the training iteration they belong to."""
         if self._client is None:
             return
         from mlflow.entities import Metric

@@ -23,9 +23,10 @@ ASSOCIATIONS = {"models": "DerivedFrom", "evaluation": "ContributedTo", "baselin
 
 
 def record_lineage(registry: "SageMakerRegistry", packages: Sequence[ModelPackage], sources: Mapping[str, str]) -> None:
-    """Link sources to the models of registered packages. sources: name of a channel (a key of TYPES) -> its S3 URI.
+    """Link, in SageMaker's lineage, the outputs that packages were made of to the model of each package.
 
-    An error is written to the log and not raised.
+    packages: registered ones. sources: "models", "evaluation" or "baseline" -> the S3 URI of that step's output.
+    Every error is written to stderr and not raised.
     """
     try:
         client = registry.client("sagemaker")
@@ -39,7 +40,10 @@ def record_lineage(registry: "SageMakerRegistry", packages: Sequence[ModelPackag
 
 
 def artifact(client: Any, uri: str, kind: str) -> str:
-    """The ARN of the lineage artifact of a URI. It is created when there is none; kind: its type, such as "Model"."""
+    """The ARN of the lineage artifact for a URI; one is created when there is none.
+
+    client: boto3's SageMaker client. kind: type of a new artifact, such as "Model".
+    """
     found = client.list_artifacts(SourceUri=uri)["ArtifactSummaries"]
     if found:
         return str(found[0]["ArtifactArn"])
@@ -47,7 +51,10 @@ def artifact(client: Any, uri: str, kind: str) -> str:
 
 
 def associate(client: Any, source: str, destination: str, kind: str) -> None:
-    """Link two artifacts, given by ARN, unless they are linked already. kind: the type of the association."""
+    """Link two lineage artifacts, given by ARN, unless they are linked already.
+
+    client: boto3's SageMaker client. kind: type of the association, such as "DerivedFrom".
+    """
     there = client.list_associations(SourceArn=source, DestinationArn=destination)["AssociationSummaries"]
     if not there:
         client.add_association(SourceArn=source, DestinationArn=destination, AssociationType=kind)

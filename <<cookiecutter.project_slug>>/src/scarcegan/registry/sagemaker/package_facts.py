@@ -1,4 +1,5 @@
-"""CustomerMetadataProperties of a model package: short facts and decisions that SageMaker stores. Pure functions.
+"""CustomerMetadataProperties of a model package, here called properties: short texts by name that SageMaker stores.
+They hold facts about the package, and the decisions about it. Pure functions.
 
 SageMaker allows at most 50 properties of at most 256 characters, and not every character
 (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html). Longer values are in
@@ -20,9 +21,10 @@ GATE = ("passed", "definition", "metric", "challenger", "minimum", "champion")
 
 
 def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
-    """The facts of a package as properties (name -> text), for people in Studio; the registry reads package.json.
+    """The facts about a package (set, run, gate, metrics, …) as properties, name -> text, for people in Studio.
 
-    Empty values are left out, long ones are cut, and at most MOST_FACTS are returned.
+    request: of the package. Empty values are left out, long ones are cut to LONGEST_VALUE, characters that SageMaker
+    refuses become spaces, and only the first MOST_FACTS are returned.
     """
     lines: dict[str, Any] = {
         "set_id": set_id,
@@ -44,7 +46,7 @@ def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
 
 
 def as_property(value: Any) -> str:
-    """A value as text: a float with six digits, True as "true", None as ""."""
+    """A value as text: a float with six significant digits, True as "true", None as "", anything else by str()."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -53,23 +55,30 @@ def as_property(value: Any) -> str:
 
 
 def is_allowed(character: str) -> bool:
-    """Whether SageMaker allows a character in a property."""
+    """Whether SageMaker allows a character in the text of a property: letters, digits, space and _ . : / = + - @"""
     return character in "_.:/=+-@" or unicodedata.category(character)[0] in "LN" or character == " "
 
 
 def without_refused(text: str) -> str:
-    """A text with a space for each run of characters that SageMaker refuses."""
+    """A text in which each run of spaces, and of characters that SageMaker refuses in properties, is one space.
+
+    There are none at its beginning and end.
+    """
     return " ".join("".join(c if is_allowed(c) else " " for c in text).split())
 
 
 def escaped(text: str, also: str = "") -> str:
-    """A text in which each byte of a refused character, or of one in `also`, is written as =XX (quoted-printable)."""
+    """A text that a property can hold, which `unescaped` turns back: "=", each character that SageMaker refuses and
+    each one in `also` is written as =XX for each of its UTF-8 bytes.
+    """
     kept = (c if is_allowed(c) and c not in f"={also}" else "".join(f"={b:02X}" for b in c.encode()) for c in text)
     return "".join(kept)
 
 
 def unescaped(text: str) -> str:
-    """The original of a text that `escaped` has returned."""
+    """The original of a text that `escaped` has returned; bytes that are not UTF-8, as in a cut text,
+    become "\ufffd".
+    """
     return re.sub(
         r"(=[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("=", "")).decode(errors="replace"), text
     )
@@ -78,7 +87,8 @@ def unescaped(text: str) -> str:
 def decision_line(decision: Decision) -> str:
     """A decision as the text of a property: `2026-03-01T12:00:00Z approved by ada: reviewed`.
 
-    Refused characters are escaped, and a long note is cut and ends with "...".
+    Characters that SageMaker refuses are escaped. The name is cut to 100 characters; if the whole text is longer than
+    LONGEST_VALUE, the note is cut and ends with "...".
     """
     by = escaped(decision.by, also=":")[:100]
     line = f"{decision.at} {decision.decision} by {by}: {escaped(decision.note)}".rstrip()
@@ -86,9 +96,9 @@ def decision_line(decision: Decision) -> str:
 
 
 def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
-    """The decisions in the properties of a package, oldest first. version: of the package.
+    """The decisions in the properties (name -> text) of a package, oldest first. version: of the package.
 
-    Properties of another form are ignored.
+    Properties that are no decision, or not in the form of decision_line, are ignored.
     """
     found = []
     for name in sorted(name for name in properties if name.startswith(DECISION_PREFIX)):
@@ -100,9 +110,10 @@ def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
 
 
 def with_decision(properties: Mapping[str, str], decision: Decision) -> tuple[dict[str, str], list[str]]:
-    """Add a decision to the properties of a package.
+    """A copy of a package's properties (name -> text) with one more decision, and the names of properties to remove.
 
-    Returns the new properties, and the names of the oldest decisions that are removed to keep MOST_DECISIONS.
+    The names are those of the oldest decisions, left out of the copy so that at most MOST_DECISIONS remain;
+    usually none.
     """
     names = sorted(name for name in properties if name.startswith(DECISION_PREFIX))
     number = max((int(n) for n in decision_numbers(names)), default=0) + 1
@@ -112,6 +123,8 @@ def with_decision(properties: Mapping[str, str], decision: Decision) -> tuple[di
 
 
 def decision_numbers(names: Iterable[str]) -> list[str]:
-    """The numbers in names of properties such as decision.000003, as text; other names are ignored."""
+    """The numbers, as text such as "000003", in names of properties such as decision.000003; other
+    names are ignored.
+    """
     found = [name.removeprefix(DECISION_PREFIX) for name in names]
     return [number for number in found if number.isdecimal()]

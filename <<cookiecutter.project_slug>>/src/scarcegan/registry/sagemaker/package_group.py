@@ -23,16 +23,19 @@ Response = Mapping[str, Any]  # a model package as DescribeModelPackage or ListM
 
 @dataclass(frozen=True)
 class Group:
-    """A model package group, read and changed through a SageMaker client.
+    """A model package group in SageMaker. Errors of AWS are raised as boto3's ClientError.
 
-    name_or_arn: the group's name, or its ARN when another account owns it.
+    client: boto3's SageMaker client. name_or_arn: the group's name, or its ARN when another account owns it.
     """
 
     client: Any
     name_or_arn: str
 
     def listed(self, **filters: str) -> dict[str, Response]:
-        """Every package of the group, as ARN -> package. filters: further arguments of ListModelPackages."""
+        """ARN -> package as ListModelPackages returns it (without some fields), for every package of the group.
+
+        filters: further arguments of ListModelPackages, such as ModelApprovalStatus.
+        """
         pages = self.client.get_paginator("list_model_packages")
         found: dict[str, Response] = {}
         arguments = {"ModelPackageGroupName": self.name_or_arn, "PaginationConfig": {"PageSize": 100}, **filters}
@@ -41,22 +44,24 @@ class Group:
         return found
 
     def describe(self, arn: str) -> Response:
-        """A package with all its fields. Raises ClientError when there is none."""
+        """The package with this ARN as DescribeModelPackage returns it. Raises ClientError when there is none."""
         return self.client.describe_model_package(ModelPackageName=arn)
 
     def find(self, arn: str) -> Response | None:
-        """A package with all its fields, or None when there is none or it is being deleted."""
+        """The package with this ARN as DescribeModelPackage returns it; None if there is none or it is
+        being deleted.
+        """
         response = none_if_missing(lambda: self.describe(arn))
         return None if response is None or response["ModelPackageStatus"] == "Deleting" else response
 
     def create(self, request: Mapping[str, Any]) -> str:
-        """Create a package and return its ARN. request: the arguments of CreateModelPackage."""
+        """Start to create a package, and return its ARN at once. request: the arguments of CreateModelPackage."""
         return str(self.client.create_model_package(**request)["ModelPackageArn"])
 
     def wait_until_created(self, arn: str, sleep: Callable[[float], None]) -> None:
-        """Wait until SageMaker has created a package.
+        """Wait until SageMaker has created the package with this ARN. sleep: waits for a number of seconds.
 
-        Raises UserError when it fails or takes longer than MOST_CHECKS times CHECK_SECONDS.
+        Raises UserError when the creation fails or takes longer than MOST_CHECKS times CHECK_SECONDS.
         """
         for _ in range(MOST_CHECKS):
             response = self.describe(arn)
@@ -71,17 +76,21 @@ class Group:
             )
 
     def delete(self, arn: str) -> None:
-        """Delete a package."""
+        """Delete the package with this ARN. Raises ClientError when there is none."""
         self.client.delete_model_package(ModelPackageName=arn)
 
 
 def version_of(response: Response) -> int:
-    """The version number of a package: the last part of its ARN."""
+    """The version number of a package that SageMaker returned: the last part of its ARN."""
     return int(response["ModelPackageArn"].rsplit("/", 1)[1])
 
 
 def decisions_of(response: Response) -> list[Decision]:
-    """The decisions about a package, oldest first. One made outside this registry, as in Studio, comes last."""
+    """The decisions about a package that SageMaker returned in full, oldest first.
+
+    They are those that this registry stored in its properties and, last, the present approval or rejection if it was
+    made elsewhere, such as in Studio.
+    """
     found = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
     decision = str(response.get("ModelApprovalStatus", PENDING)).lower()
     if decision in ("approved", "rejected") and (not found or found[-1].decision != decision):
@@ -96,11 +105,12 @@ def decisions_of(response: Response) -> list[Decision]:
 def model_package(
     group: str, set_id: str, facts: Mapping[str, Any], response: Response, champion: str = ""
 ) -> ModelPackage:
-    """The ModelPackage of a package in SageMaker.
+    """The ModelPackage for a package in SageMaker.
 
     - group: the name of its group. set_id: of its model set.
-    - facts: its entry in the record of that set.
-    - response: the package as SageMaker describes it, or lists it.
+    - facts: its entry in the record of that set, with RECORDED_FIELDS (see set_record.py).
+    - response: the package as DescribeModelPackage returns it; for a pending one, the entry of ListModelPackages
+      will do.
     - champion: the ARN of the champion, "" when there is none.
     """
     status = cast(ApprovalStatus, response.get("ModelApprovalStatus", PENDING))

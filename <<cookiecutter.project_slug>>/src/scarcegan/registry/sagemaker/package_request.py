@@ -20,10 +20,13 @@ DESCRIPTION_LENGTH = 1024
 def create_request(
     group: str, set_id: str, request: PackageRequest, uri: Callable[[str], str], image: str, token: str, made_by: str
 ) -> dict[str, Any]:
-    """The arguments of CreateModelPackage for a package that is pending approval.
+    """The arguments of CreateModelPackage for a package of the model set `set_id`, pending approval.
 
-    group: name or ARN of the group. uri: path inside the package -> its S3 URI. image: the serving image. token: of the
-    claim on the set, stored with the package. made_by: ARN of the execution that registers, or "".
+    - group: name or ARN of the model package group.
+    - uri: a function from a path inside the package to the S3 URI of that file.
+    - image: the URI of the container image that serves the model.
+    - token: of the claim under which the set is registered; it is stored with the package (see set_record.py).
+    - made_by: ARN of the pipeline execution that registers, or "".
     """
 
     def source(path: str) -> dict[str, str]:
@@ -47,7 +50,10 @@ def create_request(
 
 
 def inference_specification(image: str, model: str) -> dict[str, Any]:
-    """The InferenceSpecification: TensorFlow Serving, JSON or CSV in, JSON out. model: the S3 URI of model.tar.gz."""
+    """The argument InferenceSpecification of CreateModelPackage: TensorFlow Serving, JSON or CSV in, JSON out.
+
+    image: URI of the serving image, whose tag begins with TensorFlow's version. model: the S3 URI of model.tar.gz.
+    """
     version = image.partition(":")[2].partition("-")[0]
     return {
         "Containers": [{"Image": image, "ModelDataUrl": model, "Framework": "TENSORFLOW", "FrameworkVersion": version}],
@@ -59,12 +65,16 @@ def inference_specification(image: str, model: str) -> dict[str, Any]:
 
 
 def description(set_id: str, request: PackageRequest) -> str:
-    """The description of a package, which Studio shows. It ends with the set's id, to find the set in a listing."""
+    """The description of a package, which Studio shows, at most DESCRIPTION_LENGTH characters.
+
+    It begins with the business definition and ends with the set_id, by which the packages of a set are found in
+    a listing.
+    """
     end = description_end(set_id)
     text = "".join(c for c in f"{request.definition}: {request.description}" if unicodedata.category(c)[0] != "C")
     return text[: DESCRIPTION_LENGTH - len(end)] + end
 
 
 def description_end(set_id: str) -> str:
-    """The end of the description of every package of a set."""
+    """The text with which the description of every package of a model set ends: " (set <set_id>)"."""
     return f" (set {set_id})"

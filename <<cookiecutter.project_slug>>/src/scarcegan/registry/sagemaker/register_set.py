@@ -1,8 +1,8 @@
 """Registering a model set in SageMaker: completely or not at all, and once, also when a registration is killed.
 
-Files and packages are created first. Then one object in S3, the record of the set, is replaced if nobody has changed it
-meanwhile (see set_record.py). The next registration, of any set, deletes what a killed one has left.
-A package that somebody has approved or rejected is never deleted.
+Files and packages are created first. Then one object in S3, the record of the set, is replaced if no other process has
+changed it meanwhile; only packages in a record count as registered (see set_record.py). The next registration, of any
+set, deletes what a killed one has left. A package that somebody has approved or rejected is never deleted.
 """
 
 import re
@@ -27,10 +27,11 @@ from scarcegan.registry.sagemaker.set_record import PACKAGES_PREFIX, Claim, Clai
 class Registration:
     """Registers model sets in one model package group of SageMaker.
 
-    name: the group's name.
-    image: the image that serves the models.
-    made_by: ARN of the execution that registers, or "".
-    clock, sleep: the time and how to wait; tests give their own.
+    name: the group's name, also if `group` is addressed by its ARN.
+    bucket: where the files of packages are stored. records: of the model sets, in the same bucket.
+    image: URI of the container image that serves the models.
+    made_by: ARN of the pipeline execution that registers, or "".
+    clock, sleep: functions that return the present time, and that wait for seconds; tests give their own.
     patience_seconds: how long to wait while another process registers the same set.
     """
 
@@ -45,9 +46,11 @@ class Registration:
     patience_seconds: float
 
     def register(self, set_id: str, requests: Sequence[PackageRequest]) -> None:
-        """Register packages as one set, pending approval. Nothing changes when the set is registered already.
+        """Register packages as one model set, pending approval. Nothing changes when all of it is registered already.
 
-        Raises UserError when another process registers the set for too long, or SageMaker cannot create a package.
+        What earlier interrupted registrations have left, of any set of the group, is deleted first.
+        Raises UserError when another process registers the set for more than patience_seconds, or SageMaker cannot
+        create a package. After an error the set is as it was before.
         """
         self.clean_up_abandoned()
         if self.is_complete(set_id, requests):
@@ -62,7 +65,9 @@ class Registration:
             raise
 
     def is_complete(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
-        """Whether every package of a set is registered and has its files, and no process is registering the set."""
+        """Whether every package of these requests is registered in the set and has its files in S3, and there is no
+        claim on the set.
+        """
         record = self.records.read(set_id)
         if record is None or record.claim:
             return False
@@ -77,7 +82,10 @@ class Registration:
         return wanted <= set(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
 
     def complete(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
-        """Write the missing files and packages of a claimed set, then the record that makes the set visible."""
+        """Write the missing files and packages of a claimed set, then the record that makes the set visible.
+
+        Raises Changed when the claim was lost to another process, and UserError when SageMaker cannot create a package.
+        """
         there = {facts["definition"]: facts for facts in claimed.record.packages if self.group.find(facts["arn"])}
         self.put_files(claimed, requests)
         for request in requests:
@@ -88,7 +96,10 @@ class Registration:
         claimed.publish(list(there.values()))
 
     def put_files(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
-        """Upload every file of a claimed set that is not in S3 yet."""
+        """Upload every file of a claimed set that is not in S3 yet; of a set without packages, every file.
+
+        Raises Changed when the claim was lost to another process.
+        """
         there = set(self.bucket.keys(f"{PACKAGES_PREFIX}{claimed.set_id}/")) if claimed.record.packages else set()
         with TemporaryDirectory() as scratch:
             for request in requests:
@@ -102,7 +113,9 @@ class Registration:
                     self.bucket.put(key, path)
 
     def create(self, claimed: ClaimedSet, request: PackageRequest) -> dict[str, Any]:
-        """Create a model package that is pending approval, and return its entry for the set's record."""
+        """Create a model package that is pending approval, wait until it exists, and return its entry for the set's
+        record: its ARN under "arn", and RECORDED_FIELDS.
+        """
 
         def uri(path: str) -> str:
             return self.bucket.uri(package_key(claimed.set_id, request.definition, path))
@@ -116,7 +129,10 @@ class Registration:
         return {"arn": arn, **{name: getattr(request, name) for name in RECORDED_FIELDS}}
 
     def put_package_json(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
-        """Upload the package.json of a package, with what does not fit into SageMaker. facts: of its record."""
+        """Upload the package.json of a package, which holds also what does not fit into SageMaker.
+
+        facts: the package's entry in the record of its set.
+        """
         package = model_package(self.name, set_id, facts, self.group.describe(facts["arn"]))
         with TemporaryDirectory() as scratch:
             path = Path(scratch, "package.json")
@@ -126,7 +142,10 @@ class Registration:
     # -- cleaning up ------------------------------------------------------------------------------------------------
 
     def clean_up_abandoned(self) -> None:
-        """Delete what killed registrations have left, of every set of the group."""
+        """Delete the packages and files that killed registrations have left, of every model set of the group.
+
+        Only sets whose claim has expired are touched. Errors are logged, not raised (see undo).
+        """
         for set_id, record in self.records.all().items():
             if record.is_abandoned(self.clock()):
                 claimed = try_to_claim(self.records, set_id, record, secrets.token_hex(8), self.clock)
@@ -134,9 +153,10 @@ class Registration:
                     self.undo(claimed)
 
     def undo(self, claimed: ClaimedSet) -> None:
-        """Restore a set to what it was before it was claimed, and release it.
+        """Delete what this process has created in a claimed set, so that it is as before the claim, and release
+        the claim.
 
-        An error is logged and not raised; the next registration then deletes the rest.
+        An error is logged to stderr and not raised; the next registration then deletes the rest.
         """
         try:
             ours = claimed.read_again()
@@ -150,10 +170,10 @@ class Registration:
             log(f"model set {claimed.set_id}: cleaning up failed ({error}); the next registration tries again")
 
     def delete_unrecorded(self, claimed: ClaimedSet, claim: Claim | None) -> None:
-        """Delete the packages that were created under a claim, are not in the set's record, and await approval.
+        """Delete the packages that were created under `claim`, are not in the set's record, and still await approval.
 
-        They are found in the claim and by listing the group, as a package may exist although its creation failed. Does
-        nothing when `claim` is None.
+        They are found in the claim and by listing the group, because a package may exist although the call that created
+        it failed. Nothing is deleted when `claim` is None. Approved and rejected packages stay.
         """
         if claim is None:
             return
@@ -166,7 +186,10 @@ class Registration:
                 self.group.delete(arn)
 
     def remove_files(self, set_id: str) -> None:
-        """Delete the files of a set, unless another group that uses the same bucket has registered the set too."""
+        """Delete the files of a model set from S3, but not its record.
+
+        Nothing is deleted when another group that uses the same bucket has a record of the same set.
+        """
         keys = list(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
         records = {
             key for key in keys if re.fullmatch(r"set\.[^/]*\.json", key.removeprefix(f"{PACKAGES_PREFIX}{set_id}/"))
@@ -177,27 +200,31 @@ class Registration:
 
 
 def package_key(set_id: str, definition: str, path: str) -> str:
-    """The S3 key of a file of a package. path: inside the package."""
+    """The S3 key of a file of a package: packages/<set_id>/<definition>/<path>. path: inside the package."""
     return f"{PACKAGES_PREFIX}{set_id}/{definition}/{path}"
 
 
 def model_files(request: PackageRequest) -> dict[str, Path]:
-    """The files of a package's model: path inside model.tar.gz -> file."""
+    """Path inside model.tar.gz -> file, for the files of a package that are below model/."""
     return {name.removeprefix("model/"): path for name, path in request.files.items() if name.startswith("model/")}
 
 
 def single_files(request: PackageRequest) -> dict[str, Path]:
-    """The files of a package that are uploaded one by one: path inside it -> file. The model's go into one archive."""
+    """Path inside the package -> file, for the files of a package that are not below model/: these are uploaded one by
+    one, those of the model as one archive."""
     return {name: path for name, path in request.files.items() if not name.startswith("model/")}
 
 
 def arns(packages: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The ARNs of the packages in a record."""
+    """The ARNs of packages. packages: entries of a set's record."""
     return {facts["arn"] for facts in packages}
 
 
 def is_undecided(response: Response, set_id: str, token: str) -> bool:
-    """Whether a package was created for a set under the claim of this token, and nobody has approved or rejected it."""
+    """Whether a package was created for a set under the claim with this token, and nobody has approved or rejected it.
+
+    response: the package as DescribeModelPackage returns it.
+    """
     properties = response.get("CustomerMetadataProperties", {})
     ours = (properties.get("set_id"), properties.get("attempt")) == (set_id, token)
     return ours and response.get("ModelApprovalStatus") == PENDING

@@ -51,13 +51,13 @@ NOTE_LENGTH = 1024
 
 
 class SageMakerRegistry:
-    """The Registry (contract.py) on SageMaker.
+    """The Registry (contract.py) on SageMaker's Model Registry and S3.
 
     names: the names of the project's resources in AWS.
     group: the name of the model package group, or the ARN of one that another account shares with this one.
-    session: a boto3 session; None makes one.
-    made_by: ARN of the execution that registers, or "".
-    clock, user, sleep: the time, the user's name, and how to wait; tests give their own.
+    session: a boto3 session; None: a new one is made.
+    made_by: ARN of the pipeline execution that registers, or "".
+    clock, user, sleep: functions that return the present time and the user's name, and that wait; tests give their own.
     patience_seconds: how long to wait while another process registers the same set.
     Raises UserError for the ARN of a group in another region.
     """
@@ -88,7 +88,7 @@ class SageMakerRegistry:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
-        """Every registered package, oldest version first. Model sets that are incomplete are left out."""
+        """Every registered package, lowest version first. Model sets that are incomplete are left out."""
         with self.errors_as_sentences():
             return list(self._packages().values())
 
@@ -101,20 +101,21 @@ class SageMakerRegistry:
         return self._find(version)[0]
 
     def champion(self) -> ModelPackage | None:
-        """The package that was promoted last, or None."""
+        """The package that `promote` made the champion last, or None if there is none."""
         return next((package for package in self.packages() if package.champion), None)
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections, oldest first, including those made in Studio."""
+        """All approvals and rejections of registered packages, oldest first, including those made in Studio."""
         with self.errors_as_sentences():
             found = [decision for _, _, response in self._registered() for decision in decisions_of(response)]
             return sorted(found, key=lambda decision: decision.at)
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write a package to a folder and return the folder. It replaces an existing one, completely or not at all.
+        """Write the files of the package with this version into `folder`, with its present status in package.json, and
+        return `folder`. An existing folder is replaced completely or not at all.
 
-        Raises UserError for an unknown version, missing files, or a package that serves another model than was
-        evaluated.
+        Raises UserError for an unknown version, missing files, or a package that was changed in SageMaker to serve
+        another model than was evaluated.
         """
         arn, package = self._find(version)
         with self.errors_as_sentences(), replace_folder(folder) as unfinished:
@@ -122,30 +123,38 @@ class SageMakerRegistry:
         return folder
 
     def uri(self, package: ModelPackage, path: str) -> str:
-        """The S3 URI of a file of a package. path: model.tar.gz, evaluation/…, baseline/… or package.json."""
+        """The S3 URI of a file of a package, whether it exists or not.
+
+        path: inside the package: model.tar.gz, evaluation/…, baseline/… or package.json.
+        """
         return self._bucket.uri(package_key(package.set_id, package.definition, path))
 
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-        """Download a channel from S3 into a folder, and return it; see aws/storage.py, download."""
+        """Download the files below an S3 URI into `folder`, and return `folder`. Arguments as for
+        aws/storage.py's download:
+
+        below, only: which part of the files is downloaded; by default all.
+        """
         return download(self.client("s3"), uri, folder, below, only)
 
     def put(self, path: Path, uri: str) -> None:
-        """Upload a file under its own name. uri: the S3 folder."""
+        """Upload the file at `path` to S3 under its own name. uri: s3://<bucket>/<folder> to put it in."""
         bucket, folder = split_s3_uri(uri)
         Bucket(self.client("s3"), bucket).put(f"{folder.rstrip('/')}/{path.name}", path)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve a package and return it; the deploy pipeline then starts. Nothing changes for the champion.
+        """Approve the package with this version and return it; AWS then starts the deploy pipeline. note: why.
 
+        Nothing changes when it is the approved champion already.
         Raises UserError for an unknown version and a note of more than NOTE_LENGTH characters.
         """
         arn, found = self._find(version)
         return found if found.champion and found.status == APPROVED else self._decide(arn, found, APPROVED, note)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject a package and return it. Nothing changes when it is rejected already.
+        """Reject the package with this version and return it. note: why. Nothing changes when it is rejected already.
 
         Raises UserError for the champion, an unknown version and a note of more than NOTE_LENGTH characters.
         """
@@ -155,10 +164,12 @@ class SageMakerRegistry:
         return found if found.status == REJECTED else self._decide(arn, found, REJECTED, note)
 
     def promote(self, version: int) -> ModelPackage:
-        """Make an approved package the champion and return it: trainings are compared with it, and scoring uses it.
+        """Make the approved package with this version the champion, and return it.
 
-        It writes champion/package.tar.gz, which is replaced in one step, and the SSM parameter. The same package gives
-        the same bytes. Raises UserError for an unknown version and for a package that is not approved.
+        Later trainings are then compared with it, and scoring uses it. Its files are packed into the S3 object
+        champion/package.tar.gz, which is replaced in one step, then the SSM parameter gets its ARN. The same package
+        gives the same bytes.
+        Raises UserError for an unknown version and for a package that is not approved, lacks files or was changed.
         """
         arn, package = self._find(version)
         if package.status != APPROVED:
@@ -178,10 +189,12 @@ class SageMakerRegistry:
         return promoted
 
     def _decide(self, arn: str, found: ModelPackage, status: ApprovalStatus, note: str) -> ModelPackage:
-        """Write a decision to a package and return the package. Raises UserError for a note that is too long.
+        """Write a decision to the package with this ARN in SageMaker, and return the package as it then is.
 
-        Status, note and history are written in one call, as a change of metadata alone would send the event of an
+        found: the package before. status: the new one, APPROVED or REJECTED. note: why.
+        Status, note and history are written in one call, because a change of metadata alone would send the event of an
         approval again (https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html).
+        Raises UserError for a note of more than NOTE_LENGTH characters.
         """
         if len(note) > NOTE_LENGTH:
             raise UserError(f"the note has {len(note)} characters, SageMaker allows {NOTE_LENGTH}. Shorten it.")
@@ -203,8 +216,8 @@ class SageMakerRegistry:
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
         """Register packages as one model set, all or none, and return them in the order of the requests.
 
-        Several processes may try at once, and again: the set is registered once. Raises UserError for a set that
-        `check_set` refuses, and when another process registers it for too long.
+        set_id: of the set. Several processes may try at once, and again: the set is registered once.
+        Raises UserError for a set that `check_set` refuses, and when another process registers it for too long.
         """
         check_set(requests)
         with self.errors_as_sentences():
@@ -212,7 +225,7 @@ class SageMakerRegistry:
             return self._of_set(set_id, requests)
 
     def _registration(self) -> Registration:
-        """The object that registers sets in this group."""
+        """A Registration, which registers model sets in this group, with this registry's settings."""
         return Registration(
             self.group,
             self._group,
@@ -226,7 +239,10 @@ class SageMakerRegistry:
         )
 
     def _of_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """The packages of a set in the order of the requests, each read by itself, as a listing may be out of date."""
+        """The packages of a registered set in the order of the requests.
+
+        Each is read with a call of its own, because SageMaker's listing may be out of date.
+        """
         record, champion = self._records.read(set_id), self._champion()
         found = {facts["definition"]: facts for facts in record.packages} if record else {}
         wanted = [found[request.definition] for request in requests]
@@ -235,7 +251,7 @@ class SageMakerRegistry:
     # -- SageMaker's side -------------------------------------------------------------------------------------------
 
     def _packages(self) -> dict[str, ModelPackage]:
-        """Every registered package as ARN -> package, oldest version first."""
+        """ARN -> package, for every registered package, lowest version first."""
         champion = self._champion()
         found = {
             response["ModelPackageArn"]: self._package(set_id, facts, response, champion)
@@ -244,7 +260,10 @@ class SageMakerRegistry:
         return dict(sorted(found.items(), key=lambda item: item[1].version))
 
     def _find(self, version: int) -> tuple[str, ModelPackage]:
-        """The ARN and the package of a version. Raises UserError, which lists the versions, when there is none."""
+        """The ARN of the package with this version, and the package.
+
+        Raises UserError, which lists the versions there are, when there is none.
+        """
         with self.errors_as_sentences():
             found = self._packages()
         for arn, package in found.items():
@@ -254,7 +273,9 @@ class SageMakerRegistry:
         raise unknown_version(self.group, version, there, "scarcegan models --cloud")
 
     def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Response]]:
-        """(set_id, entry in the record, SageMaker's description) of each existing package that a record lists."""
+        """(set_id, entry in the set's record, package as SageMaker returns it) of each package that is in a record and
+        still exists in SageMaker, in no particular order.
+        """
         records, listed = self._records.all(), self._group.listed()
         named = [(set_id, facts) for set_id, record in records.items() for facts in record.packages]
         there = [(set_id, facts) for set_id, facts in named if facts["arn"] in listed]
@@ -264,7 +285,11 @@ class SageMakerRegistry:
                 yield set_id, facts, package
 
     def _with_decision(self, summary: Response) -> Response:
-        """A listed package. One that was decided about is read in full, as a listing does not tell by whom and when."""
+        """The package as SageMaker returns it, with all that is needed to tell the decisions about it.
+
+        summary: its entry in ListModelPackages, which is returned unchanged while the package is pending. One that was
+        approved or rejected is read in full, because a listing does not tell by whom and when.
+        """
         return (
             summary
             if summary.get("ModelApprovalStatus") == PENDING
@@ -272,15 +297,18 @@ class SageMakerRegistry:
         )
 
     def _package(self, set_id: str, facts: Mapping[str, Any], response: Response, champion: str) -> ModelPackage:
-        """The ModelPackage of a package of this group.
+        """The ModelPackage for a package of this group.
 
-        facts: its entry in its set's record. response: SageMaker's description of it. champion: ARN of the champion.
+        facts: its entry in its set's record. response: the package as SageMaker returns it. champion: ARN of the
+        champion, "" if there is none.
         """
         return model_package(self.group, set_id, facts, response, champion)
 
     def _fetch(self, arn: str, package: ModelPackage, folder: Path) -> None:
-        """Download the files of a package into a folder, and write its present status into package.json.
+        """Download the files of a package into `folder`, unpack the model, and write the present status
+        into package.json.
 
+        arn: of the package. package: with the status to be written.
         Raises UserError when files are missing, or when the package serves another model than was evaluated.
         """
         self._check_served(arn, package)
@@ -300,10 +328,12 @@ class SageMakerRegistry:
         described.write_text(package_json(package, config), encoding="utf-8")
 
     def _check_served(self, arn: str, package: ModelPackage) -> None:
-        """Check that an endpoint of this package would serve the evaluated model, with the project's image.
+        """Check that an endpoint of the package with this ARN would serve the evaluated model, with the
+        project's image.
 
-        UpdateModelPackage can change both after the registration. The tag of the image may differ, as it may be older.
-        Raises UserError when they were changed.
+        Both can be changed after the registration, by UpdateModelPackage. The image's tag is not compared, because an
+        older one is allowed.
+        Raises UserError when one of them was changed.
         """
         containers = self._group.describe(arn).get("InferenceSpecification", {}).get("Containers", [])
         found = [(c.get("ModelDataUrl", ""), re.split("[:@]", c["Image"])[0]) for c in containers]
@@ -315,7 +345,7 @@ class SageMakerRegistry:
             )
 
     def _champion(self) -> str:
-        """The ARN of the champion, "" when there is none."""
+        """The ARN of the champion, from the SSM parameter; "" when there is none."""
         found = none_if_missing(lambda: self.client("ssm").get_parameter(Name=self.names.parameter("champion")))
         return str(found["Parameter"]["Value"]) if found else ""
 
@@ -335,18 +365,20 @@ class SageMakerRegistry:
 
     @property
     def _records(self) -> Records:
-        """The records of this group's model sets, in the project's bucket."""
+        """The object that reads and writes the records of this group's model sets in the project's bucket."""
         return Records(self._bucket, f"{self._account}.{self.group}")
 
     def client(self, service: str) -> Any:
-        """The boto3 client of an AWS service, such as "s3". It is created once, and tries again when AWS is busy."""
+        """The boto3 client of an AWS service, such as "s3". There is one per service; it retries calls when AWS
+        is busy.
+        """
         return self._aws.client(service)
 
     @contextmanager
     def errors_as_sentences(self) -> Iterator[None]:
-        """Context manager: replace an error of AWS, or a claim lost to another process, by one sentence.
+        """Context manager: turn errors of AWS inside the block, and a claim lost to another process, into one sentence.
 
-        Raises UserError for these; other errors pass unchanged.
+        Raises UserError for boto3's ClientError and for Changed; other errors pass unchanged.
         """
         from botocore.exceptions import ClientError
 

@@ -1,10 +1,10 @@
 """The record of a model set in S3: its packages, and which process is registering it.
 
-The record is one object, which is replaced only if it is unchanged since it was read. The registry ignores packages
-that no record lists. A registration first writes a claim into the record, which is valid for LEASE and renewed with
-every package; its last step replaces the claim by the packages. A process whose claim has expired finds the record
-changed and cannot publish. Each package stores the token of its claim, so that packages of a valid claim are not
-deleted.
+The record is one object, which is replaced only if it is unchanged since it was read. The registry ignores
+packages that no record lists. A registration first writes a claim into the record, which is valid for LEASE and
+renewed with every package; its last step replaces the claim by the packages. A process whose claim has expired
+finds the record changed and cannot publish. Each package stores the token of its claim, so that packages of a
+valid claim are not deleted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,11 @@ PARALLEL_READS = 8
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim of a process that is registering a model set, stored in the set's record.
+    """The claim of a process on a model set that it is registering, stored in the set's record. It keeps others off.
 
     token: a random name of this registration.
     until: when the claim expires, ISO 8601 in UTC.
-    created: the ARNs of the packages it has created so far.
+    created: the ARNs of the packages that the registration has created so far.
     """
 
     token: str
@@ -39,11 +39,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Record:
-    """What S3 holds about a model set: its packages, and the claim of a process that is registering it.
+    """The record of a model set, as it is in S3: its packages, and the claim of a process that is registering it.
 
-    packages: for each package its ARN under "arn", and the values of RECORDED_FIELDS (package_group.py).
-    claim: of the process that is registering the set, or None.
-    etag: of the S3 object that was read, "" when there was none.
+    packages: an entry per registered package: its ARN under "arn", and the values of RECORDED_FIELDS
+    (package_group.py). claim: of the process that is registering the set, expired or not; None: none is.
+    etag: of the S3 object when it was read or written, "" when there was none.
     """
 
     packages: tuple[Mapping[str, Any], ...] = ()
@@ -51,15 +51,15 @@ class Record:
     etag: str = ""
 
     def is_abandoned(self, now: datetime) -> bool:
-        """Whether the record has a claim that has expired."""
+        """Whether the record has a claim and the claim has expired at the time `now`, so its process was killed."""
         return self.claim is not None and self.claim.until < iso(now)
 
 
 @dataclass(frozen=True)
 class Records:
-    """Reads and writes the records of the model sets of one group, in a bucket.
+    """Reads and writes the records of the model sets of one model package group, in an S3 bucket.
 
-    owner: account and name of the model package group, a part of each S3 key.
+    owner: "<account>.<group name>", a part of each S3 key, because several groups may use the bucket.
     """
 
     bucket: Bucket
@@ -70,7 +70,7 @@ class Records:
         return f"{PACKAGES_PREFIX}{set_id}/set.{self.owner}.json"
 
     def read(self, set_id: str) -> Record | None:
-        """The record of a model set, or None when there is none."""
+        """The record of a model set, read from S3; None when there is none."""
         found = self.bucket.read_json(self.key(set_id))
         if found is None:
             return None
@@ -79,16 +79,17 @@ class Records:
         return Record(tuple(value["packages"]), claim, etag)
 
     def all(self) -> dict[str, Record]:
-        """set_id -> record, for every model set of this group."""
+        """set_id -> record, for every model set of this group that has a record."""
         names = list(self.bucket.folders(PACKAGES_PREFIX))
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             found = zip(names, pool.map(self.read, names), strict=True)
             return {name: record for name, record in found if record is not None}
 
     def write(self, set_id: str, record: Record) -> Record:
-        """Replace the record of a model set and return it with its new etag.
+        """Write the record of a model set to S3 and return it with its new etag.
 
-        Raises Changed when the record is no longer the one that was read, as its etag tells.
+        record.etag: of the object that it replaces, "" for a new one.
+        Raises Changed when S3 holds another object by now, which another process has written.
         """
         claim = record.claim and {**vars(record.claim), "created": list(record.claim.created)}
         value = {"packages": [dict(package) for package in record.packages], "claim": claim}
@@ -101,16 +102,21 @@ class Records:
             return there
 
     def remove(self, set_id: str, record: Record) -> None:
-        """Delete the record of a model set. Raises Changed when it is no longer the one that was read."""
+        """Delete the record of a model set from S3. record: as it was read.
+
+        Raises Changed when S3 holds another object by now, which another process has written.
+        """
         self.bucket.remove_unchanged(self.key(set_id), record.etag)
 
 
 @dataclass
 class ClaimedSet:
-    """A model set that this process has claimed, which means that no other process may register it now.
+    """A model set that this process has claimed: until the claim expires, no other process may register it.
 
-    record: the set's record as it was read or written last.
-    expired_claim: the expired claim of another process, which this one has replaced, or None.
+    token: the random name in the claim.
+    record: the set's record as this process read or wrote it last.
+    clock: returns the present time.
+    expired_claim: the expired claim of another process that this claim has replaced; None if there was none.
     created: the ARNs of the packages this process has created.
     """
 
@@ -123,8 +129,9 @@ class ClaimedSet:
     created: list[str] = field(default_factory=list)
 
     def renew(self, created: str = "") -> None:
-        """Extend the claim by LEASE, and add a package to what it has created.
+        """Let the claim expire LEASE from now, and store the new claim in the record.
 
+        created: the ARN of a package to add to those it has created; "": none.
         Raises Changed when the claim had expired and another process has replaced it.
         """
         self.created += [created] if created else []  # before the write, so that it is known also when the write fails
@@ -132,7 +139,7 @@ class ClaimedSet:
         self.record = self.records.write(self.set_id, replace(self.record, claim=claim))
 
     def publish(self, packages: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the claim by the packages of the set, which makes the set visible.
+        """Write the record with these packages and without a claim, which makes the set visible. packages: all entries.
 
         Raises Changed when the claim had expired and another process has replaced it.
         """
@@ -144,7 +151,10 @@ class ClaimedSet:
         return self.record.claim is not None and self.record.claim.token == self.token
 
     def release(self) -> None:
-        """Remove the claim and leave the set as it was; a record without packages is deleted."""
+        """Remove the claim from the record, whose packages stay as they are; a record without packages is deleted.
+
+        Raises Changed when another process has changed the record.
+        """
         if self.record.packages:
             self.records.write(self.set_id, replace(self.record, claim=None))
         else:
@@ -161,8 +171,8 @@ def claim_set(
 ) -> ClaimedSet:
     """Claim a model set in order to register it. It waits while another process has a claim that has not expired.
 
-    token: a random name for the new claim.
-    Raises UserError when that takes longer than patience_seconds.
+    token: a random name for the new claim. clock, sleep: return the present time, and wait for seconds.
+    Raises UserError when the wait takes longer than patience_seconds.
     """
     patience = clock() + timedelta(seconds=patience_seconds)
     while True:
@@ -182,7 +192,11 @@ def claim_set(
 def try_to_claim(
     records: Records, set_id: str, there: Record | None, token: str, clock: Callable[[], datetime]
 ) -> ClaimedSet | None:
-    """Claim a model set whose record is unchanged since it was read; None when another process was faster."""
+    """Claim a model set, or return None when another process has changed its record since it was read.
+
+    there: the record as it was read, None when there was none; a claim in it is replaced. token: a random name for the
+    new claim. clock: returns the present time.
+    """
     before = there or Record()
     try:
         mine = records.write(set_id, replace(before, claim=Claim(token, iso(clock() + LEASE))))

@@ -1,8 +1,8 @@
-"""The cache of the local engine: the outputs of finished steps by cache key (see RunPlan.key in plan.py).
+"""The cache of the local engine: the outputs of finished steps by cache key, a digest of all that a step depends on.
 
 An entry is the folder `<cache>/<key>/` with a folder per output and `manifest.json`: names, sizes, times and hashes of
 every file. It is renamed into place, so it is complete or not there. A run gets hard links to its files (copies where
-the disk has no hard links), so an entry may be deleted at any time.
+the disk has no hard links), so an entry may be deleted at any time. RunPlan.key in plan.py computes the keys.
 """
 
 import errno
@@ -25,13 +25,13 @@ NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EA
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished step has written.
+    """What a finished step has written; the content of manifest.json.
 
     key: the cache key of the step.
-    run: the id of the run that computed it.
-    seconds: how long that took.
-    outputs: name of an output -> (path below its folder, bytes, SHA-256, time of change in ns) of each file; the path
-    of a folder ends with "/", its other values are 0, "" and 0.
+    run: the id of the run whose process wrote it.
+    seconds: how long that process took.
+    outputs: name of an output -> (path below its folder, bytes, SHA-256, time of change in ns) of each file and folder;
+    the path of a folder ends with "/", its other values are 0, "" and 0.
     """
 
     key: str
@@ -40,7 +40,9 @@ class Manifest:
     outputs: Mapping[str, list[tuple[str, int, str, int]]]
 
     def digest(self, output: str) -> str:
-        """Digest of an output's names and contents, equal for equal outputs of different runs."""
+        """Digest, in hexadecimal, of the names and contents of the output called `output`; times and
+        runs do not count.
+        """
         return digest_of((name, size, content) for name, size, content, _ in self.outputs[output])
 
 
@@ -57,7 +59,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def finalise_outputs(folder: Path, outputs: Iterable[str], key: str, run: str, seconds: float) -> Manifest:
     """Make a step's outputs read-only, flush them to disk, write manifest.json beside them, and return the manifest.
 
-    folder: holds a folder per output. key, run, seconds: as in Manifest.
+    folder: holds a folder per output. outputs: their names. key, run, seconds: stored in the manifest, see Manifest.
     Raises ValueError for an output that is missing or holds a link or a special file.
     """
     listed = {output: finalise_output(folder / output, output) for output in outputs}
@@ -68,8 +70,9 @@ def finalise_outputs(folder: Path, outputs: Iterable[str], key: str, run: str, s
 
 
 def finalise_output(folder: Path, output: str) -> list[tuple[str, int, str, int]]:
-    """Make one output read-only, flush it to disk, and return its files as Manifest.outputs lists them.
+    """Make the files of one output read-only, flush them to disk, and return them as Manifest.outputs lists them.
 
+    folder: of the output. output: its name, for the error message.
     Raises ValueError when it is missing or holds a link or a special file.
     """
     if not folder.is_dir():
@@ -87,7 +90,8 @@ def finalise_output(folder: Path, output: str) -> list[tuple[str, int, str, int]
 
 
 def is_intact(folder: Path, manifest: Manifest) -> bool:
-    """Whether every file that a manifest lists is below the folder, unchanged.
+    """Whether every file and folder that a manifest lists is in `folder`/<output>, unchanged. Further files do
+    not count.
 
     A file with the listed size and time of change counts as unchanged; one with another time is hashed again.
     """
@@ -99,9 +103,10 @@ def is_intact(folder: Path, manifest: Manifest) -> bool:
 
 
 def is_unchanged(path: Path, size: int, content: str, changed: int) -> bool:
-    """Whether a file still has this size and SHA-256. An empty hash asks whether the path is a folder.
+    """Whether a file still has this size in bytes and this SHA-256 (`content`); False if it cannot be read.
 
-    changed: the file's time of change in ns when it was hashed; with the same time it is not hashed again.
+    content "": whether the path is a folder. changed: the file's time of change in ns when it was hashed; a file that
+    still has this time is not hashed again.
     """
     try:
         if not content:
@@ -113,18 +118,26 @@ def is_unchanged(path: Path, size: int, content: str, changed: int) -> bool:
 
 
 class Cache:
-    """The cache in one folder of runs. Several processes may use it: whoever adds an entry holds its key's lock."""
+    """The cache in `folder`. Several processes may use it: one that adds an entry must hold the lock of its
+    key (RunsFolder.lock).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest of the entry of a key, or None when there is none or one of its files is missing or changed."""
+        """The manifest of the entry of a cache key; None when there is no entry, or a file of it is
+        missing or changed.
+        """
         manifest = read_manifest(self.folder / key)
         return manifest if manifest and manifest.key == key and is_intact(self.folder / key, manifest) else None
 
     def add(self, attempt: Path, key: str) -> None:
-        """Move a folder of finalised outputs into the cache as the entry of a key. It replaces an older entry."""
+        """Move the folder `attempt`, after finalise_outputs, into the cache as the entry of a key; an older one
+        is replaced.
+
+        The caller must hold the lock of the key.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         old = self.folder / f".old-{key}"
         remove(old)
@@ -135,7 +148,8 @@ class Cache:
         remove(old)
 
     def link_outputs(self, manifest: Manifest, folder: Path) -> None:
-        """Link the outputs of an entry, its log and its manifest into a run's folder of the step.
+        """Put the outputs of the entry of this manifest into `folder`, a run's folder of the step, as hard links; its
+        log and manifest.json as copies.
 
         Each output replaces an older one in one rename; a log that is there already is kept.
         Raises FileNotFoundError when another process deletes or replaces the entry meanwhile.
@@ -156,19 +170,25 @@ class Cache:
         sync(folder)
 
     def keys(self) -> list[str]:
-        """The keys of all entries, sorted."""
+        """The cache keys of all entries, sorted; [] when the cache's folder is missing."""
         return sorted(path.name for path in self.folder.glob("[!.]*")) if self.folder.exists() else []
 
 
 def copy_completely(source: Path, target: Path) -> None:
-    """Copy a file completely or not at all. Used for files that a later attempt may write to, so never a link."""
+    """Copy the file `source` to `target`, which is replaced in one step, so it is complete or as before.
+
+    It is used instead of a link for files that a later attempt at the step may write to.
+    """
     new = target.with_name(f".new-{target.name}")
     shutil.copyfile(source, new)
     os.replace(new, target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make a hard link to a file, or a copy where the disk has no hard links. For a folder, make an empty folder."""
+    """Make `target`: a hard link to the file `source`, or a copy where hard links are not possible (NO_HARD_LINKS).
+
+    When `source` is a folder, `target` becomes an empty folder. Other errors are raised as OSError.
+    """
     if source.is_dir():
         target.mkdir()
         return

@@ -20,7 +20,8 @@ def sync(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a file or a folder with all it holds. A missing one is fine; read-only folders are made writable first.
+    """Delete a file, link or folder with all it holds. Nothing is done for a missing one; read-only folders are
+    made writable.
 
     Raises OSError when something cannot be deleted.
     """
@@ -39,8 +40,9 @@ def remove(folder: Path) -> None:
 
 
 class Lock:
-    """A lock on a file (flock). It is released when every process that holds its descriptor has ended, also by kill -9.
+    """An exclusive lock on the file at `path` (flock). It is not taken yet when the object is created.
 
+    It is released by `free`, or when every process that holds its descriptor has ended, also by kill -9.
     handle: the descriptor, -1 while the lock is not held. A child process that inherits it keeps the lock held.
     """
 
@@ -49,7 +51,7 @@ class Lock:
         self.handle = -1
 
     def take(self) -> bool:
-        """Take the lock and return True, or return False at once when another process holds it."""
+        """Take the lock and return True, or return False at once when another process holds it. The file is created."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -63,7 +65,8 @@ class Lock:
         return False
 
     def note(self, text: str) -> None:
-        """Replace the content of the lock's file, which tells other processes who holds it."""
+        """Replace the content of the lock's file by a text that tells other processes who holds the lock, which must be
+        this one."""
         os.ftruncate(self.handle, 0)
         os.pwrite(self.handle, text.encode(), 0)
 
@@ -76,7 +79,7 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on this file. False for a file that is missing."""
+    """Whether some process holds a Lock on this file. False for a file that is missing or cannot be opened."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -92,7 +95,10 @@ def is_held(path: Path) -> bool:
 
 @contextmanager
 def lock_if_free(path: Path) -> Iterator[bool]:
-    """Context manager: try to take a lock for the length of the block. Yields whether it was taken; it never waits."""
+    """Context manager: try to take the lock on a file for the length of the block, without waiting.
+
+    Yields whether it was taken; the block runs in both cases.
+    """
     lock = Lock(path)
     try:
         yield lock.take()

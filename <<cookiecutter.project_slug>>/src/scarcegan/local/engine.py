@@ -1,4 +1,4 @@
-"""The local engine as pipeline/engine.py describes an engine: training runs in the runs folder of this machine."""
+"""The local engine behind the interface of pipeline/engine.py: runs of the training pipeline on this machine."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ LOCAL_KINDS = get_args(get_type_hints(Step)["kind"])
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
-    """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it runs all of it.
+    """The parts of a pipeline that the local engine cannot run, a sentence each; an empty list: it can run all of it.
 
-    It runs every kind of step that the definition knows, each step as a Python module in a process of its own.
+    It can run every kind of step in LOCAL_KINDS, each step as a Python module in a process of its own, and gates.
     """
     return [
         f"step '{step.name}': a step of kind '{step.kind}' has no stand-in on this machine"
@@ -27,11 +27,13 @@ def cannot_run(pipeline: Pipeline) -> list[str]:
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Runs the training pipeline on this machine.
+    """Runs the training pipeline on this machine; it follows the protocol pipeline.engine.Engine.
 
-    - runs_folder: where runs lie
-    - config: the present settings, with which earlier runs are compared
-    - train: runs the training pipeline to its end with changes (KEY=VALUE each) and returns the id of the run
+    - runs_folder: the folder that holds a folder per run.
+    - config: the present settings, with which those of earlier runs are compared.
+    - train: a function that runs the training pipeline to its end, given changes (KEY=VALUE each), and returns the id
+      of the run.
+    - name: of the engine, for people.
     """
 
     runs_folder: Path
@@ -40,7 +42,7 @@ class LocalEngine:
     name: str = "local"
 
     def cannot_run(self, pipeline: Pipeline) -> list[str]:
-        """The parts of a pipeline that this engine cannot run, a sentence each."""
+        """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it can run all of it."""
         return cannot_run(pipeline)
 
     def start(self, changes: Sequence[str]) -> str:
@@ -51,11 +53,10 @@ class LocalEngine:
         return self.train(changes)
 
     def watch(self, run: str, report: Report) -> str:
-        """Report a line for each step of a run: its status and seconds. Returns the status of the run.
+        """Call `report` with a line for each step of a run (status and seconds), and return the status of the run.
 
-        It does not wait: a run on this machine has ended when `start` returns. The last line reported says why the run
-        did not finish, or gives its status.
-
+        run: its id. It does not wait: a run on this machine has ended when `start` returns. The last line reported says
+        why the run did not finish, or gives its status.
         Raises UserError when there is no such run.
         """
         about = read_run(self.runs_folder, run)
@@ -65,9 +66,10 @@ class LocalEngine:
         return about["status"]
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest training runs, at most `newest` of them, newest first: run (the id), status, started and changed.
+        """The newest training runs, at most `newest` of them, newest first, a dictionary each with these keys:
 
-        changed: dotted key of config.yaml -> value in the run, where it differs from the present settings.
+        - run: its id. status: as in RunSummary. started: local time, ISO 8601.
+        - changed: dotted key of config.yaml -> value in the run, where it differs from the present settings.
         """
         found = [run for run in list_runs(self.runs_folder) if run.pipeline == "training"][:newest]
         present = self.config.model_dump()
@@ -78,5 +80,5 @@ class LocalEngine:
         ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """The folder of an output of a step. It is missing when the step has not finished."""
+        """The folder of one output of a step in a run; it does not exist when the step has not finished in that run."""
         return self.runs_folder / run / step / output

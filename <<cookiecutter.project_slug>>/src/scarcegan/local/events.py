@@ -1,4 +1,4 @@
-"""What the local engine reports: an event for each change while a run goes on, and the result when it has ended."""
+"""What the local engine reports: an Event for each change while a run goes on, and a RunResult when it has ended."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,19 @@ from scarcegan.local.state import FINISHED, StepState
 
 @dataclass(frozen=True)
 class Event:
-    """A change in a run, given to its observer.
+    """A change in a run, given to the run's observer.
 
     kind: what has happened.
-    - begin: the run starts; text is its id. end: it has ended; text is the reason, or "".
-    - waiting: another run computes the same step. started: the step's process runs. line: it wrote text to its log.
-    - retry: the process failed and will be started again. failed: it will not be. skipped: a gate before it is closed.
-    - finished: the outputs are stored. cached: they come from the cache. kept: this run had finished it earlier.
-    - opened, closed: a gate, with the reason as text. interrupted: the step was stopped.
+    - begin: the run starts; text is its id. end: the run has ended; text is why it did not finish, or "".
+    - waiting: another run computes the same step. started: the step's process runs. line: it wrote `text` to its log.
+    - retry: the step's process failed and will be started again. failed: the step has failed; text is the reason.
+    - skipped: the step will not run, because a gate before it is closed. interrupted: the step was stopped.
+    - finished: the step's process ended well and its outputs are stored. cached: its outputs come from the cache. kept:
+      this run had finished the step earlier, before an interruption.
+    - opened, closed: the step is a gate that is open or closed; text is the reason.
     - tick: nothing has changed, but time has passed.
-    step: the name of the step, "" for an event of the whole run.
+    step: the name of the step or gate, "" for an event of the whole run.
+    text: "" where nothing is said about it above.
     state: the step's state, None for an event of the whole run.
     """
 
@@ -39,8 +42,9 @@ class RunResult:
     folder: the run's folder.
     status: "finished", "gate closed", "failed" or "interrupted".
     reason: why it did not finish, "" when it did.
-    exit_code: 0 finished, 3 gate closed, 2 a mistake of the user, 1 another failure, 128 + signal when interrupted.
-    seconds: how long this command took, without earlier commands that the run continues.
+    exit_code: for the process that ran it: 0 finished, 3 gate closed, 2 a mistake of the user, 1 another failure, 128 +
+    number of the signal when interrupted.
+    seconds: how long this process worked on it, without earlier ones whose run it continued.
     steps: name of a step -> its state.
     """
 
@@ -58,5 +62,5 @@ class RunResult:
         return self.status == FINISHED
 
     def output(self, step: str, output: str) -> Path:
-        """The folder of a step's output. It is not there when the step did not finish."""
+        """The folder of one output of a step in this run; it does not exist when the step did not finish."""
         return self.folder / step / output

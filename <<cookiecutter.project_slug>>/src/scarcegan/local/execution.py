@@ -32,11 +32,13 @@ GATE_CLOSED_CODE = 3
 
 @dataclass
 class Attempt:
-    """A step that this run is computing, and whose lock it holds.
+    """A step that this run is computing, with one process after another until one succeeds or retries are used up.
 
     key: the step's cache key.
-    stat_digests: name of each source that the step reads -> digest of its files' names, sizes and times in the plan.
-    tries: how many processes this command has started for it.
+    lock: of that key, which this run holds.
+    stat_digests: name of each source that the step reads -> digest of its files' names, sizes and times, taken when the
+    run was planned.
+    tries: how many processes have been started in this attempt.
     folder: where the present process writes its outputs.
     process: the present process, None while the step waits for its next try.
     again_at: the time of the next try (time.monotonic).
@@ -53,12 +55,13 @@ class Attempt:
 
 
 class Execution:
-    """One run of a pipeline, in one thread: starts steps that are ready and checks those that run.
+    """One run of a pipeline, in one thread: starts steps that are ready and checks those that run. Call run_all once.
 
-    run: the run's id, whose lock the caller holds.
+    run: the run's id; the caller holds the run's lock.
     workers: how many steps may run at once.
+    observer: is called with each Event.
     backoff: seconds before the first retry of a failed step, doubled for each further one.
-    settled: the names of the steps whose outcome is known: finished, failed or skipped, or a gate open or closed.
+    settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
     """
 
     def __init__(
@@ -78,10 +81,10 @@ class Execution:
     # The run as a whole
 
     def run_all(self, about: Mapping[str, Any], settings: Mapping[str, Any]) -> RunResult:
-        """Run until every step has an outcome, and return how the run ended.
+        """Run until every step has an outcome, a step has failed or a signal has come, and return how the run ended.
 
-        After a failure no further step starts, and those that run may finish; a signal stops them.
-
+        After a failure no further step starts, and those that run may finish; a signal stops them. run.json is written
+        at the beginning and at the end.
         about: the content of run.json when an earlier run is continued, else empty. settings: stored in run.json.
         """
         about = {
@@ -116,13 +119,15 @@ class Execution:
         return result
 
     def is_over(self) -> bool:
-        """Whether nothing is left to do: a signal has come, or no step runs and none can start."""
+        """Whether the run must end: a signal has come, or no step runs and none can start any more."""
         if self.signals:
             return True
         return not self.attempts and (bool(self.failed()) or len(self.settled) == len(self.states))
 
     def failed(self) -> list[StepState]:
-        """The states of the steps that have failed in this command."""
+        """The states of the steps and gates that have failed since this object was created, not before
+        a continuation.
+        """
         return [state for state in self.states.values() if state.status == FAILED and state.step in self.settled]
 
     def poll_seconds(self) -> float:
@@ -131,7 +136,7 @@ class Execution:
         return min(0.1, max(0.005, min(ages, default=1.0) / 20))
 
     def result(self) -> RunResult:
-        """How the run has ended, from the outcomes of its steps."""
+        """The RunResult that follows from the signals received and from the outcomes of the steps so far."""
         failed, closed = self.failed(), [s for s in self.states.values() if s.status == "closed"]
         status, reason, code = FINISHED, "", 0
         if self.signals:
@@ -147,9 +152,10 @@ class Execution:
     # The start of a step
 
     def begin(self, step: Step | Gate) -> bool:
-        """Start a step, read a gate, or skip either, when the outcome of all steps before it is known.
+        """Start a step, read a gate, or skip either after a closed gate, if the outcomes of all steps before it
+        are known.
 
-        Returns whether something has changed. Nothing starts after a failure or a signal.
+        Returns whether something has changed. After a failure or a signal it does nothing.
         """
         if step.name in self.attempts or self.failed() or self.signals:
             return False
@@ -162,9 +168,10 @@ class Execution:
         return self.read_gate(step) if isinstance(step, Gate) else self.begin_step(step)
 
     def begin_step(self, step: Step) -> bool:
-        """Take a step's outputs from this run or the cache, or start it if a worker is free and its lock can be taken.
+        """Take a step's outputs from this run or the cache, or start it if fewer than `workers` steps run and its lock
+        can be taken.
 
-        Returns whether something has changed.
+        Returns whether the step was finished or started; if not, it is to be called again later.
         """
         key = self.plan.key(step, self.digests)
         if self.keep_finished(step, key) or self.use_cached(step, key):
@@ -182,7 +189,8 @@ class Execution:
         return True
 
     def keep_finished(self, step: Step, key: str) -> bool:
-        """Mark a step as finished if this run finished it before an interruption and its outputs are unchanged.
+        """Mark a step as finished if this run finished it, with this cache key, before an interruption, and its outputs
+        are unchanged.
 
         Returns whether it was marked.
         """
@@ -194,9 +202,9 @@ class Execution:
         return True
 
     def use_cached(self, step: Step, key: str) -> bool:
-        """Mark a step as finished if its outputs are in the cache, and return whether they were.
+        """Link a step's outputs from the cache entry of this key, if there is one, and mark the step as finished.
 
-        For a forced step only outputs that this very run has computed count.
+        Returns whether it was marked. For a forced step only an entry that this very run has computed counts.
         """
         manifest = self.runs_folder.cache.find(key)
         if manifest is None or (step.name in self.plan.forced and manifest.run != self.run):
@@ -209,7 +217,11 @@ class Execution:
         return True
 
     def handle_held_lock(self, step: Step, key: str) -> None:
-        """Handle a lock that is held: report once that a living run computes the same, or kill a dead run's step."""
+        """Handle the lock of a step's cache key that another process holds.
+
+        If that is a step of a run that is alive, its observer is told once that this run waits; if its run is dead, the
+        step's processes are killed, which frees the lock.
+        """
         if any(attempt.key == key for attempt in self.attempts.values()):
             return
         owner, group = lock_owner(self.runs_folder.lock(key))
@@ -220,9 +232,9 @@ class Execution:
             self.report("waiting", step.name, f"run {owner.get('run', '')} is computing the same")
 
     def prepare_step(self, step: Step, key: str, lock: Lock) -> None:
-        """Begin an attempt at a step whose lock this run has taken, and start its first process.
+        """Begin an attempt at a step and start its first process. key: the step's cache key. lock: of that key, taken.
 
-        key: the cache key of the step. A forced step that this run has not begun yet loses the checkpoints of that key.
+        The checkpoints of the key are deleted first for a forced step that this run has not begun yet.
         """
         state = self.states[step.name]
         if step.name in self.plan.forced and state.key != key:
@@ -236,7 +248,10 @@ class Execution:
         self.start(attempt)
 
     def start(self, attempt: Attempt) -> None:
-        """Start a process for an attempt. It writes into a new folder .attempt-N, which is no output yet."""
+        """Start the next process of an attempt, and write the step's state.
+
+        The process writes its outputs into a new folder .attempt-N in the run's folder of the step.
+        """
         step, state = attempt.step, self.states[attempt.step.name]
         folder = self.folder / step.name
         for stale in folder.glob(".attempt-*"):
@@ -261,9 +276,10 @@ class Execution:
     # The end of a step
 
     def check(self, attempt: Attempt) -> bool:
-        """Check a running attempt: report a new line of its log, handle its end, or start its next try when it is time.
+        """Check an attempt: report a new line of its log, handle the end of its process, or start the next one when it
+        is time.
 
-        Returns whether the attempt has ended or started again.
+        Returns whether a process has ended or been started.
         """
         if attempt.process is None:
             if self.failed():
@@ -279,7 +295,11 @@ class Execution:
         return ended
 
     def end(self, attempt: Attempt, process: Process) -> None:
-        """Handle the end of a process: store its outputs after exit code 0, else plan a retry or fail the step."""
+        """Handle the end of an attempt's process: after exit code 0 store its outputs, otherwise plan a retry or fail
+        the step.
+
+        There is no retry after a mistake of the user (exit code 2), on a full disk, or when another step has failed.
+        """
         step, state = attempt.step, self.states[attempt.step.name]
         state.exit_code, state.seconds = process.exit_code, round(process.seconds, 3)
         state.max_rss_bytes = max(state.max_rss_bytes, process.max_rss_bytes)
@@ -300,9 +320,11 @@ class Execution:
         self.report("retry", step.name, f"exit code {process.exit_code}; next try in {wait:g} s")
 
     def store_outputs(self, attempt: Attempt) -> None:
-        """Move the outputs of an attempt into the cache, link them into the run, and mark the step as finished.
+        """Move the outputs of an attempt into the cache, link them into the run's folder, and mark the step
+        as finished.
 
-        The step fails when a source has changed while it ran, or when an output is missing or holds links.
+        The step is marked as failed when a source has changed while it ran, or when an output is missing or
+        holds links.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         changed = [
@@ -328,9 +350,10 @@ class Execution:
         self.close_attempt(attempt)
 
     def finish(self, step: Step, manifest: Manifest, kind: str) -> None:
-        """Mark a step as finished. Its outputs are in the run's folder already.
+        """Mark a step as finished. Its outputs, which `manifest` describes, are in the run's folder already.
 
-        kind: "finished" when its process has just ended, "cached", or "kept" when this run had finished it earlier.
+        kind: of the Event to report: "finished" when its process has just ended, "cached" when the outputs come from
+        the cache, or "kept" when this run had finished it earlier.
         """
         self.digests.update({f"{step.name}.{output}": manifest.digest(output) for output in step.outputs})
         if kind == "cached":
@@ -342,9 +365,9 @@ class Execution:
         self.record_outcome(step.name, FINISHED, kind)
 
     def record_outcome(self, name: str, status: str, kind: str, reason: str = "") -> None:
-        """Write the outcome of a step or gate into its state.json, and report it to the observer.
+        """Write the outcome of the step or gate called `name` into its state.json, and report it to the observer.
 
-        status, reason: as in StepState; kind: as in Event. For the kind "kept" the file is up to date and not written.
+        status, reason: as in StepState. kind: as in Event; for "kept" state.json is up to date and not written.
         """
         state = self.states[name]
         state.status, state.reason = status, reason
@@ -354,20 +377,21 @@ class Execution:
         self.report(kind, name, reason)
 
     def fail(self, attempt: Attempt, reason: str) -> None:
-        """Mark a step as failed for a reason, delete what it has written, and release its lock."""
+        """Mark the step of an attempt as failed for a reason, delete what it has written, and end the attempt."""
         remove(attempt.folder)
         self.record_outcome(attempt.step.name, FAILED, "failed", reason)
         self.close_attempt(attempt)
 
     def close_attempt(self, attempt: Attempt) -> None:
-        """End an attempt: release its lock, which frees its worker."""
+        """Remove an attempt from those that run and release its lock, so that another step may start."""
         attempt.lock.free()
         del self.attempts[attempt.step.name]
 
     def failure_message(self, attempt: Attempt, process: Process, full: bool) -> str:
-        """The error message for a failed process: the sentence of a full disk, or the step's own for a user's mistake.
+        """The error message for the failed process of an attempt.
 
-        Otherwise the exit code or signal, the path of the log and its last lines. full: whether the disk is full.
+        On a full disk (`full`) it says that; after exit code 2 it is the step's own error message, if its log has one;
+        otherwise it has the exit code or signal, the path of the log and the log's last lines.
         """
         tail, name, code = process.tail(), attempt.step.name, process.exit_code or 0
         if full:
@@ -382,13 +406,14 @@ class Execution:
         return f"step '{name}' failed ({how}). Its log: {self.folder / name / LOG}" + (f"\n{lines}" if lines else "")
 
     def disk_is_full(self) -> bool:
-        """Whether the disk of the runs has less free space than FULL_DISK_BYTES."""
+        """Whether the disk that holds the runs folder has less free space than FULL_DISK_BYTES."""
         return shutil.disk_usage(self.runs_folder.root).free < FULL_DISK_BYTES
 
     def read_gate(self, gate: Gate) -> bool:
-        """Read the true or false in a gate's file: the gate is open, or closed, so that the steps after it are skipped.
+        """Read the true or false in a gate's file, and record that the gate is open, or closed.
 
-        The gate fails when the file is missing or holds neither. Always returns True: something has changed.
+        The gate is recorded as failed when the file is missing or holds neither. Always returns True, as `begin` does
+        when something has changed.
         """
         step, output = gate.on.split(".", 1)
         path = self.folder / step / output / f"{output}.json"
@@ -405,15 +430,16 @@ class Execution:
     # Observer and signals
 
     def report(self, kind: str, step: str = "", text: str = "") -> None:
-        """Give the observer an event, with the state of its step."""
+        """Call the observer with an Event of this kind. step, text: as in Event; the step's state is added."""
         self.observer(Event(kind, step, text, self.states.get(step)))
 
     @contextmanager
     def collecting_signals(self) -> Iterator[None]:
-        """Context manager: collect SIGINT, SIGTERM and SIGHUP in self.signals instead of dying by them.
+        """Context manager: inside the block, SIGINT, SIGTERM and SIGHUP are appended to self.signals and do not end
+        this process. The old handlers come back afterwards.
 
-        One signal stops the run; a second one kills its processes without waiting. Does nothing outside the main
-        thread.
+        One signal stops the run; a second one kills its processes without waiting. Does nothing outside the
+        main thread.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -427,9 +453,10 @@ class Execution:
                 signal.signal(number, handler)
 
     def stop_processes(self) -> None:
-        """Stop all processes: SIGTERM, then SIGKILL after GRACE_SECONDS or at a second signal.
+        """Stop the processes of all steps that run: SIGTERM, then SIGKILL after GRACE_SECONDS or at a second signal.
 
-        A step that ends with exit code 0 meanwhile is stored; the others are marked as interrupted.
+        The outputs of a step that ends with exit code 0 meanwhile are stored; the other steps are marked
+        as interrupted.
         """
         left = [attempt.process for attempt in self.attempts.values() if attempt.process]
         for process in left:

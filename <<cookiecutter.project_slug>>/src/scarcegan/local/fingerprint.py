@@ -1,4 +1,4 @@
-"""Fingerprints of folders: digests of their content. The digest of a step's code is in pipeline/code.py.
+"""Fingerprints of files and folders: digests of their content. The digest of a step's code is in pipeline/code.py.
 
 Hashes of files are stored with their path, size, times and inode, so that an unchanged file is not read again.
 """
@@ -19,12 +19,13 @@ Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The content of a folder or file, shortened.
+    """Digests and sizes that stand for the content of a folder or file. Digests are SHA-256 in hexadecimal.
 
-    digest: of names and contents.
+    digest: of the names and contents of all files and folders in it.
     files: how many files there are.
     size: their bytes together.
-    stat_digest: a digest of names, sizes and times, which is quick to compute again and shows whether somebody wrote.
+    stat_digest: of names, sizes, times and inodes, which is quick to compute again, to see whether somebody
+    has written.
     """
 
     digest: str
@@ -34,9 +35,11 @@ class Fingerprint:
 
 
 def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file and folder below a folder, as (path below it, stat), sorted by path.
+    """Yield (path below the folder, with "/", and its os.stat) for every file and folder at any depth, sorted by path.
 
-    Links are followed, but a link to a folder that contains it is not entered. For a file: the file's name and stat.
+    Links are followed, but a link to a folder that contains it is not entered. When `folder` is a file, its name and
+    stat are yielded.
+    Raises OSError when something does not exist or cannot be read.
     """
     found: dict[str, os.stat_result] = {}
 
@@ -56,9 +59,10 @@ def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
-    """Every file and folder below a folder, with bytes and SHA-256, sorted by path; files are hashed on two threads.
+    """(path below the folder, bytes, SHA-256) of every file and folder at any depth, sorted by path; (name + "/", 0,
+    "") for a folder. When `folder` is a file, it is the only entry.
 
-    known: signature of a file -> its hash; such a file is not read again.
+    known: signature of a file -> its SHA-256; such a file is not read. Files are hashed on two threads.
     """
     base = folder if folder.is_dir() else folder.parent
     known = {} if known is None else known
@@ -75,19 +79,25 @@ def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
 
 
 def signature(name: str, status: os.stat_result) -> str:
-    """A text that changes when a file is written to or replaced, also when its times are set back afterwards."""
+    """A text of a file's name, size, times and inode, which changes when the file is written to or replaced, also when
+    its time of change is set back afterwards.
+    """
     return f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
 def stat_digest_of(folder: Path) -> str:
-    """A digest of the names, sizes and times below a folder. Equal before and after a step: nobody wrote meanwhile."""
+    """A digest of the signatures of all files and folders below a folder (or of a file); the files are not read.
+
+    If it is equal before and after a step, nobody has written meanwhile.
+    """
     return digest_of(signature(name, status) for name, status in files_and_folders(folder))
 
 
 def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
-    """The fingerprint of a folder or file. hashes: the folder in which hashes are stored for the next call.
+    """The Fingerprint of a folder or file. hashes: a folder, made if missing, in which the hashes of its files are
+    stored, so that unchanged files are not read by the next call.
 
-    Raises OSError when a file cannot be read.
+    Raises OSError when a file does not exist or cannot be read.
     """
     stored = hashes / f"{digest_of([folder])[:32]}.json"
     known = find_json(stored) or {}

@@ -25,10 +25,10 @@ COLOURS |= {"closed": "yellow", "interrupted": "yellow", "will retry": "yellow",
 
 @contextmanager
 def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Observer]:
-    """Context manager that yields an observer for `run_pipeline`, which shows the progress of a run of this pipeline.
+    """Context manager that yields an observer for `run_pipeline`: it shows the progress of one run of this pipeline.
 
-    It writes a table that is redrawn when `stream` (default: stderr) is a terminal that can move its cursor, and plain
-    lines otherwise. The environment variable NO_COLOR is respected.
+    stream: where it writes; None: stderr. On a terminal that can move its cursor it redraws a table of the steps,
+    elsewhere it writes plain lines. The environment variable NO_COLOR is respected.
     """
     stream = stream or sys.stderr
     if not stream.isatty():
@@ -58,6 +58,7 @@ class Lines:
         self.steps: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
+        """Write the line of an event, if it has one."""
         if event.kind == "line" and time.monotonic() - self.shown_at.get(event.step, self.begun) < LINE_SECONDS:
             return
         self.shown_at[event.step] = time.monotonic()
@@ -69,7 +70,10 @@ class Lines:
 
 
 class StepTable:
-    """An observer that shows a table of the steps on a terminal and redraws it as they change."""
+    """An observer that shows a table of a pipeline's steps on a terminal and redraws it as they change.
+
+    console, live: of the library rich; live is running, without a refresh of its own.
+    """
 
     def __init__(self, pipeline: Pipeline, console: "Console", live: "Live") -> None:
         self.pipeline, self.console, self.live = pipeline, console, live
@@ -80,6 +84,7 @@ class StepTable:
         self.texts: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
+        """Take in an event; redraw the table if the last drawing is older than REFRESH_SECONDS or the run has ended."""
         if event.step:
             self.store(event)
         elif event.kind == "begin":
@@ -92,7 +97,7 @@ class StepTable:
             self.console.print(event_line(event, self.steps, time.monotonic() - self.begun), markup=False)
 
     def store(self, event: Event) -> None:
-        """Store what an event says about its step, for the next drawing."""
+        """Store the state, kind and text of a step's event for the next drawing."""
         if event.state:
             self.states[event.step] = event.state
         if event.kind != "line":
@@ -102,7 +107,9 @@ class StepTable:
         self.texts[event.step] = event.text.partition("\n")[0]
 
     def table(self) -> "Table":
-        """A row per step: name, status, time, and the last line of its log or the reason of its status."""
+        """The table with a row per step or gate: name, status, time, and the text of its last event (the last line of
+        its log, or a reason).
+        """
         from rich.table import Table
         from rich.text import Text
 
@@ -121,7 +128,11 @@ class StepTable:
         return table
 
     def clock(self, name: str, word: str) -> str:
-        """The time of a step as text: so far while it runs, in all when it has ended, "" otherwise."""
+        """The time of the step called `name`, as text: so far while it runs, in all when its process has ended,
+        else "".
+
+        word: the step's status as the table shows it.
+        """
         if word == "running":
             return seconds_text(time.monotonic() - self.started[name])
         state = self.states.get(name)
@@ -129,9 +140,10 @@ class StepTable:
 
 
 def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
-    """An event as a line of a log, "" for one that has nothing to show.
+    """An event as one line of text; "" for an event that is not shown, such as a tick.
 
-    steps: name of each step -> the kind of its last event, and seconds: since the start, both for the final line.
+    Used only for the line at the end of a run: steps: name of each step -> the kind of its last event; seconds: since
+    the start of the run.
     """
     state = event.state
     used = f" in {seconds_text(state.seconds)}" if state else ""
@@ -158,7 +170,10 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
 
 
 def final_line(steps: dict[str, str], seconds: float) -> str:
-    """The last line of a run: how many steps had each outcome, and the time. steps: name -> kind of its last event."""
+    """The last line of a run: how many steps had each outcome, and the time, such as "7 done, 1 open in 3 min 05 s".
+
+    steps: name of each step -> the kind of its last event. seconds: since the start of the run.
+    """
     counts: dict[str, int] = {}
     for kind in steps.values():
         word = STATUS_WORDS.get(kind, kind)
@@ -167,7 +182,7 @@ def final_line(steps: dict[str, str], seconds: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration as text: 0.4 s, 12 s, 3 min 05 s or 2 h 07 min."""
+    """A duration, given in seconds, as text: 0.4 s, 12 s, 3 min 05 s or 2 h 07 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

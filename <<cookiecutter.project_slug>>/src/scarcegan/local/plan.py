@@ -26,12 +26,12 @@ BYTES_PER_WORKER = 2 << 30  # memory of a step that loads TensorFlow and a sampl
 class RunPlan:
     """A pipeline with its sources, and all that decides which of its steps have to run.
 
-    paths: name of a source -> its absolute path.
-    fingerprints: name of a source -> its fingerprint.
+    paths: name of a source -> the absolute path of its file or folder; optional ones may lack.
+    fingerprints: name of a source -> the fingerprint of its content.
     code: module of a step -> the digest of its code.
     extra_environment: variables that are added to the environment of each step.
-    from_step: this step and all after it run even if their outputs are cached; None: no step is forced.
-    cache: False forces every step.
+    from_step: this step and all that depend on it run even if their outputs are cached; None: no step is forced.
+    cache: False: every step runs even if its outputs are cached.
     """
 
     pipeline: Pipeline
@@ -50,7 +50,9 @@ class RunPlan:
         return frozenset([self.from_step, *self.after(self.from_step)]) if self.from_step else frozenset()
 
     def after(self, name: str) -> list[str]:
-        """The names of all steps that depend on a step, directly or through others, in the pipeline's order."""
+        """The names of all steps that depend on the step called `name`, directly or through others, in
+        pipeline order.
+        """
         found: list[str] = []
         for step in self.pipeline.steps:
             if {name, *found} & set(self.pipeline.parents(step)):
@@ -58,12 +60,17 @@ class RunPlan:
         return found
 
     def before(self, name: str) -> list[str]:
-        """The names of all steps that a step depends on, directly or through others, in the pipeline's order."""
+        """The names of all steps that the step called `name` depends on, directly or through others, in
+        pipeline order.
+        """
         return [step.name for step in self.pipeline.steps if name in self.after(step.name)]
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the plan. A run that was interrupted is continued by the next command with the same digest."""
+        """A digest of the pipeline, the content of its sources, the code and the forced steps, 64 hexadecimal digits.
+
+        A run that was interrupted or failed is continued by the next command whose plan has the same digest.
+        """
         steps = [json.dumps(asdict(step), sort_keys=True) for step in self.pipeline.steps]
         fingerprints = sorted((name, found.digest) for name, found in self.fingerprints.items())
         acting = any(getattr(step, "kind", "") == "lambda" for step in self.pipeline.steps)
@@ -80,7 +87,7 @@ class RunPlan:
         )
 
     def key(self, step: Step, digests: Mapping[str, str]) -> str:
-        """The cache key of a step: a digest of its inputs, arguments, code and names of outputs.
+        """The cache key of a step, 40 hexadecimal digits: a digest of its inputs, arguments, code and names of outputs.
 
         digests: name of a source, or "step.output" -> the digest of its content.
         For a step of the kind "lambda" `extra_environment` counts too: it names what the step changes outside its
@@ -99,8 +106,9 @@ class RunPlan:
     def command(self, step: Step, runs_folder: RunsFolder, run: str, outputs: Path, key: str) -> list[str]:
         """The command line of a step: `python -m module --channel DIR … --output-out DIR … --argument VALUE …`.
 
-        run: the id of the run, which also replaces the value RUN_ID; outputs: the folder for its outputs; key: its
-        cache key, which names the folder of its checkpoints.
+        - run: the id of the run, whose folder holds the inputs; it replaces the argument value RUN_ID.
+        - outputs: the folder in which the step makes a folder per output.
+        - key: the step's cache key, which names the folder of its checkpoints, if it has any.
         """
         command = [sys.executable, "-m", step.module]
         for channel, origin in step.inputs.items():
@@ -114,7 +122,7 @@ class RunPlan:
         return [*command, "--checkpoints", str(runs_folder.checkpoints(key))] if step.checkpoints else command
 
     def folder(self, origin: str, runs_folder: RunsFolder, run: str) -> Path:
-        """The folder of an input. origin: "step.output", or the name of a source.
+        """The path of a step's input. origin: "step.output", a folder in the run with this id, or the name of a source.
 
         It is an empty folder for an optional source that was not given.
         """
@@ -133,7 +141,12 @@ class RunPlan:
         return {**os.environ, **self.extra_environment, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
 
     def describe(self) -> dict[str, Any]:
-        """The plan as run.json holds it: pipeline, plan_digest, sources, steps, plan and forced."""
+        """The part of run.json about the plan:
+
+        - pipeline: its name. plan_digest: `digest`. forced: names of the forced steps.
+        - sources: name -> path, digest, files (their number) and bytes.
+        - steps: names of steps and gates. plan: their definitions.
+        """
         sources = {
             name: {"path": str(self.paths[name]), "digest": p.digest, "files": p.files, "bytes": p.size}
             for name, p in self.fingerprints.items()
@@ -156,10 +169,11 @@ def make_run_plan(
     from_step: str | None = None,
     cache: bool = True,
 ) -> RunPlan:
-    """Make the plan of a run: read the sources and the code, and compute their digests.
+    """Make the plan of a run: read the sources and the code, and compute their digests. Nothing runs yet.
 
-    sources: name -> path. extra_environment: variables for the environment of each step.
-    from_step, cache: as in RunPlan.
+    - sources: name of each source of the pipeline -> its file or folder; optional ones may be left out.
+    - runs_folder: where the hashes of source files are stored.
+    - extra_environment, from_step, cache: as in RunPlan.
     Raises UserError for a source that is unknown, missing or cannot be read, and for an unknown step.
     """
     if from_step is not None:
@@ -184,9 +198,10 @@ def make_run_plan(
 
 
 def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> Fingerprint:
-    """The fingerprint of a file or folder. role: added to the path in the error message, as " (source 'labels')".
+    """The Fingerprint of a file or folder. runs_folder: where the hashes of its files are stored.
 
-    Raises UserError when it is missing or cannot be read.
+    role: is added to the path in the error message, such as " (source 'labels')".
+    Raises UserError when something is missing or cannot be read.
     """
     try:
         return fingerprint_of(path, runs_folder.hashes)
@@ -197,9 +212,9 @@ def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> F
 
 
 def fingerprint_data(paths: Iterable[Path], root: Path) -> str:
-    """One digest, of 16 hexadecimal digits, of the content of several files or folders.
+    """One digest, of 16 hexadecimal digits, of the content of several files or folders; their order counts.
 
-    root: the folder of runs, where hashes are stored so that the next call is quick.
+    root: the folder of runs, in which the hashes of files are stored, so that the next call is quick.
     Raises UserError when one of the paths is missing or cannot be read.
     """
     runs_folder = RunsFolder(Path(os.path.abspath(root)))
@@ -207,13 +222,15 @@ def fingerprint_data(paths: Iterable[Path], root: Path) -> str:
 
 
 def search_folders(extra_environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """The folders in which the code of steps is searched: this package's, then PYTHONPATH of `extra_environment`."""
+    """The folders in which the code of steps is searched: the one that holds this package, then those in the variable
+    PYTHONPATH of `extra_environment`."""
     return (SOURCE_FOLDER, *(Path(path) for path in extra_environment.get("PYTHONPATH", "").split(os.pathsep) if path))
 
 
 def check_from_step(plan: RunPlan, runs_folder: RunsFolder) -> None:
-    """Check that the option --from can be followed: the outputs of all steps before it must be cached.
+    """Check that a run can begin at plan.from_step: the outputs of all steps it depends on must be cached.
 
+    Without a from_step there is nothing to check.
     Raises UserError, which names the first step whose outputs are not cached for this data, arguments and code.
     """
     digests = {name: found.digest for name, found in plan.fingerprints.items()}
@@ -231,14 +248,17 @@ def check_from_step(plan: RunPlan, runs_folder: RunsFolder) -> None:
 
 
 def default_workers() -> int:
-    """How many steps run at once by default: one per core, but no more than one per BYTES_PER_WORKER of memory."""
+    """How many steps run at once by default: one per core, but at most one per BYTES_PER_WORKER of
+    memory; at least 1.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores, memory // BYTES_PER_WORKER))
 
 
 def code_version() -> str:
-    """The git commit of this package's repository, with "-dirty" when files differ from it; "" outside a repository."""
+    """The git commit, 40 hexadecimal digits, of the repository that holds this package, with "-dirty" when files differ
+    from it; "" outside a repository or without git."""
     command = ["git", "-C", str(SOURCE_FOLDER), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(

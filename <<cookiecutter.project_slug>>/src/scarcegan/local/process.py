@@ -19,10 +19,15 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class Process:
-    """A started process of a step, with its log, exit code and largest memory.
+    """The process of a step; creating the object starts it.
 
-    The process inherits the lock, so the lock is held as long as it or one of its children lives.
-    owner: what is written into the lock's file: {"run": …, "step": …}.
+    - command, environment: its command line, and all its environment variables.
+    - log: the file to which its stdout and stderr are appended.
+    - lock: a lock that this process holds. The new one inherits it, so it is held as long as that or a child of
+      it lives.
+    - owner: written into the lock's file, with the host's name: {"run": id of the run, "step": name}.
+    - exit_code: None until `poll` sees the end; minus the number of the signal that killed it. max_rss_bytes: its
+      largest memory, known then too.
     """
 
     def __init__(
@@ -51,11 +56,13 @@ class Process:
 
     @property
     def seconds(self) -> float:
-        """The seconds since the process was started."""
+        """The seconds since the process was started; they go on after its end."""
         return time.monotonic() - self.begun
 
     def poll(self) -> bool:
-        """Whether the process has ended. If so, all it started is killed, and exit_code and max_rss_bytes are set."""
+        """Whether the process has ended; it does not wait. If so, processes that it started and that still run are
+        killed, and exit_code and max_rss_bytes are set.
+        """
         if self.exit_code is not None:
             return True
         if hasattr(os, "waitid"):
@@ -71,12 +78,13 @@ class Process:
         return True
 
     def send(self, number: int) -> None:
-        """Send a signal to the process and all it has started. Does nothing when they have ended."""
+        """Send the signal with this number to the process and all it has started. Does nothing when they have ended."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.popen.pid, number)
 
     def new_line(self) -> str:
-        """The last line that the step has written since the last call of this method, or "".
+        """The last line that is not empty of what the log has got since the last call of this method; "" if there
+        is none.
 
         A carriage return also ends a line, as progress bars use it.
         """
@@ -91,7 +99,7 @@ class Process:
         return ""
 
     def tail(self) -> str:
-        """The last TAIL_BYTES of what this process wrote to the log, as text."""
+        """The end, at most TAIL_BYTES, of what this process wrote to the log, as text; "" if the log cannot be read."""
         with suppress(OSError), open(self.log, "rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(self.offset, end - TAIL_BYTES))
@@ -105,10 +113,10 @@ def decoded(data: bytes) -> str:
 
 
 def prepare_child(handle: int, parent: int) -> None:
-    """Prepare the child process, between fork and exec: write its process id into the lock's file, line 2.
+    """Called in the child process between fork and exec: append its process id to the lock's file, as line 2.
 
-    On Linux also ask the kernel to kill it when the runner dies. handle: the lock's descriptor; parent: the runner's
-    id.
+    On Linux it also asks the kernel to kill the child when its parent dies, and ends it if the parent is dead already.
+    handle: descriptor of the lock's file. parent: process id of the parent, which runs the pipeline.
     """
     os.lseek(handle, 0, os.SEEK_END)
     os.write(handle, b"%d\n" % os.getpid())
@@ -119,9 +127,10 @@ def prepare_child(handle: int, parent: int) -> None:
 
 
 def lock_owner(lock: Path) -> tuple[dict, int]:
-    """Who holds a lock: {"run": …, "step": …, "host": …} from its file, and the process group of that step.
+    """Who holds, or last held, a step's lock: {"run": id, "step": name, "host": …}, and the process group of that step.
 
-    The owner is empty when the file cannot be read; the group is 0 when it is unknown or on another machine.
+    lock: the lock's file, in which both are written. The owner is {} when the file cannot be read; the group is 0 when
+    it is unknown or on another machine.
     """
     try:
         first, *rest = lock.read_text(encoding="utf-8").splitlines()
@@ -133,7 +142,9 @@ def lock_owner(lock: Path) -> tuple[dict, int]:
 
 
 def kill_group(group: int) -> None:
-    """Kill all processes of a group that a dead runner left behind. Does nothing for 0, 1 or a group that has ended."""
+    """Kill (SIGKILL) all processes of the process group with this number. Does nothing for 0, 1 or a group that
+    has ended.
+    """
     if group > 1:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)

@@ -41,9 +41,9 @@ def run_pipeline(
 ) -> RunResult:
     """Run a pipeline on this machine until it has ended, and return how it ended.
 
-    A run of the same plan that was interrupted or failed is continued instead of starting a new one.
-
-    sources: name of each source -> its file or folder.
+    If the newest run of the same plan (pipeline, data, code) was interrupted or failed, that run is continued and no
+    new one is started.
+    sources: name of each source -> its file or folder; optional sources may be left out.
     root: the folder of runs; it is made when it is missing.
     settings: saved in run.json under "settings".
     from_step: this step and all after it run again, even if their outputs are cached.
@@ -52,7 +52,9 @@ def run_pipeline(
     environment: variables added to the environment of each step.
     observer: is called with each Event; default: nothing is shown.
     backoff: seconds before the first retry of a failed step, doubled for each further one.
-    Raises UserError for a missing source, an unknown step, a folder that cannot be written, or a full disk.
+    A failed step raises nothing; the result tells of it.
+    Raises UserError for a missing source, an unknown step, a from_step whose inputs are not cached, a folder that
+    cannot be written, or a full disk.
     """
     runs_folder = RunsFolder(Path(os.path.abspath(root)))
     with errors_as_sentences(runs_folder.root):
@@ -75,10 +77,10 @@ def show_nothing(_event: Event) -> None:
 
 @contextmanager
 def errors_as_sentences(root: Path) -> Iterator[None]:
-    """Context manager: replace a system error that a user can correct (REFUSALS in errors.py) by one sentence.
+    """Context manager: turn a system error inside the block that a user can correct into a UserError of one sentence.
 
-    root: named in the message when the system error names no file.
-    Raises UserError for a full disk or a missing permission; other errors pass unchanged.
+    root: the folder to name in the message when the system error names no file.
+    Raises UserError for a full disk or a missing permission (REFUSALS in errors.py); other errors pass unchanged.
     """
     try:
         yield
@@ -91,9 +93,10 @@ def errors_as_sentences(root: Path) -> Iterator[None]:
 
 
 def make_runs_folder(runs_folder: RunsFolder) -> None:
-    """Make the folder of runs, and check that files can be written to it.
+    """Make the folder of runs if it is missing, and check that files can be written to it.
 
-    Raises UserError when they cannot, and OSError for a full disk or a missing permission.
+    Raises OSError for a full disk, a missing permission or another of REFUSALS, and UserError for any other reason why
+    files cannot be written.
     """
     try:
         runs_folder.empty_folder.mkdir(parents=True, exist_ok=True)

@@ -25,14 +25,16 @@ ENDED_WELL = (FINISHED, CLOSED)
 class StepState:
     """The state of one step of one run, as state.json holds it.
 
-    status: "waiting", "running", "finished", "failed", "skipped" or "interrupted"; a closed gate has "closed".
-    key: its cache key.
+    step: the name of the step or gate.
+    status: "waiting", "running", "finished", "failed", "skipped" or "interrupted"; an open gate has "finished", a
+    closed one "closed".
+    key: its cache key, "" before it is known.
     attempts: how many processes were started for it.
-    started: local time, ISO 8601.
+    started: when its last process was started, local time, ISO 8601.
     seconds: how long the last process ran; for a cached step, how long it once took.
     cached: whether the outputs were taken from the cache.
     exit_code: of the last process, None before it ends.
-    max_rss_bytes: the largest memory of its processes.
+    max_rss_bytes: the largest memory that one of its processes used.
     reason: why it failed or was skipped, what a gate decided, or "".
     """
 
@@ -72,7 +74,9 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class RunsFolder:
-    """The folder of runs: the paths below it, and the states of steps. root: its absolute path."""
+    """The folder that holds all runs and the cache: its paths, and the states of steps in it. root: its
+    absolute path.
+    """
 
     root: Path
 
@@ -83,24 +87,28 @@ class RunsFolder:
 
     @property
     def hashes(self) -> Path:
-        """The folder with the stored hashes of source files."""
+        """The folder in which the hashes of source files are stored, so that unchanged files are not read again."""
         return self.root / CACHE / "fingerprints"
 
     @property
     def empty_folder(self) -> Path:
-        """An empty folder, given to a step for an optional source that is not there."""
+        """The path of an empty folder, given to a step for an optional source that is not there."""
         return self.root / CACHE / "empty"
 
     def checkpoints(self, key: str) -> Path:
-        """The folder in which the step of this cache key saves its checkpoints."""
+        """The folder in which a step with this cache key saves its checkpoints; "" gives the folder
+        above all of them.
+        """
         return self.root / CACHE / "checkpoints" / key
 
     def lock(self, key: str) -> Path:
-        """The lock file of a step's cache key. It is held while a run computes the step."""
+        """The lock file of a cache key, locked while a run computes a step with this key; "" gives the
+        folder of all.
+        """
         return self.root / CACHE / "locks" / key
 
     def run_lock(self, run: str) -> Path:
-        """The lock file of a run, held while the run is alive."""
+        """The lock file of the run with this id, locked while a process works on the run."""
         return self.root / run / ".lock"
 
     def read_state(self, run: str, step: str) -> StepState:
@@ -110,14 +118,14 @@ class RunsFolder:
         return StepState(**{"step": step, **{name: value for name, value in found.items() if name in known}})
 
     def write_state(self, run: str, state: StepState) -> None:
-        """Write the state.json of a step in a run."""
+        """Write a step's state to its state.json in the run with this id. The run's folder must exist."""
         folder = self.root / run / state.step
         folder.mkdir(exist_ok=True)
         write_json(folder / "state.json", asdict(state))
 
 
 def now() -> str:
-    """The local time with its offset from UTC, ISO 8601."""
+    """The present local time with its offset from UTC, as text: 2026-11-21T09:15:03+0100."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
@@ -132,10 +140,10 @@ def new_run_id() -> str:
 
 
 def claim_run(runs_folder: RunsFolder, plan: str) -> tuple[str, Lock, dict[str, Any]]:
-    """Choose the run that a command continues or starts, and take its lock. plan: RunPlan.digest.
+    """Choose the run that a command continues or starts, and take its lock. plan: digest of the command's plan.
 
-    Returns its id, the lock, and the content of its run.json: the newest run of this plan when it was interrupted or
-    has failed; otherwise a new run with an empty content.
+    Returns the run's id, the lock, which is held, and the content of its run.json. It is the newest run with this
+    digest that no process works on, if that was interrupted or failed; otherwise a new run, with {} as the content.
     """
     for run in reversed(run_ids(runs_folder.root)):
         about = find_json(runs_folder.root / run / "run.json")
@@ -163,9 +171,10 @@ def run_ids(root: Path) -> list[str]:
 
 
 def read_run(root: Path, run: str) -> dict[str, Any]:
-    """The content of a run's run.json, with "steps": name of each step -> its state as a dictionary.
+    """The content of the run.json of the run with this id, where "steps" is name of each step -> its StepState as a
+    dictionary. root: the folder of runs.
 
-    A run or step that is recorded as running although no process is alive has the status "interrupted".
+    A run or step that is recorded as running although no process works on the run has the status "interrupted".
     Raises UserError when there is no such run.
     """
     about = find_json(root / run / "run.json")
@@ -184,12 +193,12 @@ def read_run(root: Path, run: str) -> dict[str, Any]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """A summary of every run in the folder of runs, newest first."""
+    """A RunSummary of every run in the folder of runs, newest first; [] when the folder is missing."""
     return [run_summary(read_run(root, run)) for run in reversed(run_ids(root))]
 
 
 def run_summary(about: Mapping[str, Any]) -> RunSummary:
-    """The summary of a run. about: what `read_run` returns."""
+    """The RunSummary of a run. about: what `read_run` returned for the run."""
     statuses = {step: state["status"] for step, state in about["steps"].items()}
     return RunSummary(
         about["run"], about["pipeline"], about["status"], about["started"], about["seconds"], about["reason"], statuses
@@ -197,9 +206,10 @@ def run_summary(about: Mapping[str, Any]) -> RunSummary:
 
 
 def clean(root: Path, keep: int = 5) -> list[str]:
-    """Delete all but the newest `keep` runs, and the cache entries that no remaining run uses.
+    """Delete all but the newest `keep` runs in the folder `root`, and all cache entries, checkpoints and lock files of
+    keys that no remaining run uses.
 
-    Runs that are alive and cache entries that are locked stay. Returns the ids of the deleted runs.
+    Runs that a process works on and keys that are locked stay. Returns the ids of the deleted runs, oldest first.
     """
     runs_folder = RunsFolder(root)
     ids = run_ids(root)
@@ -218,13 +228,13 @@ def clean(root: Path, keep: int = 5) -> list[str]:
 
 
 def cached_keys(runs_folder: RunsFolder) -> Iterator[str]:
-    """The cache keys of all entries, checkpoints and lock files, sorted."""
+    """Yield the cache keys for which there is an entry, checkpoints or a lock file, sorted, each once."""
     folders = (runs_folder.cache.folder, runs_folder.checkpoints(""), runs_folder.lock(""))
     yield from sorted({path.name for folder in folders if folder.is_dir() for path in folder.iterdir()})
 
 
 def delete_run(runs_folder: RunsFolder, run: str) -> bool:
-    """Delete a run unless it is alive, and return whether it was deleted.
+    """Delete the run with this id unless a process works on it, and return whether it was deleted.
 
     Its folder is renamed first, so that a kill in between leaves no half-deleted run in the list.
     """

@@ -76,8 +76,8 @@ def escaped(text: str, also: str = "") -> str:
 
 
 def unescaped(text: str) -> str:
-    """The original of a text that `escaped` has returned; bytes that are not UTF-8, as in a cut text,
-    become "\ufffd".
+    """The original of a text that `escaped` has returned. In a text that was cut, bytes that are not UTF-8 any more
+    become the replacement character.
     """
     return re.sub(
         r"(=[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("=", "")).decode(errors="replace"), text

@@ -35,7 +35,7 @@ PipelineName = Annotated[
 def aws_connection(context: typer.Context) -> "Iterator[Aws]":
     """Context manager: connect to AWS for the project, and yield the connection.
 
-    Raises UserError for errors of AWS inside the block, such as missing credentials.
+    Raises UserError when the connection fails, and for errors of AWS inside the block, such as missing credentials.
     """
     from scarcegan.aws import client
 
@@ -45,9 +45,11 @@ def aws_connection(context: typer.Context) -> "Iterator[Aws]":
 
 
 def errors_as_sentences(project: "Workspace", cloud: bool) -> AbstractContextManager[None]:
-    """Context manager for a verb with the option --cloud. With cloud=True it replaces errors of AWS by one sentence.
+    """Return a context manager for a verb with the option --cloud: inside the block, errors of AWS become one sentence.
 
-    Raises UserError for these, and when cloud is True and boto3 is not installed.
+    - cloud: whether the option was given; False returns a context manager that changes nothing.
+
+    Raises UserError for errors of AWS inside the block, and at once when cloud is True and boto3 is not installed.
     """
     if not cloud:
         return nullcontext()
@@ -134,7 +136,7 @@ def start_command(
 
 
 def parameter_lines(parameters: Mapping[str, str]) -> list[str]:
-    """Pipeline parameters as indented lines NAME=VALUE, sorted by name."""
+    """Return pipeline parameters as indented lines NAME=VALUE, sorted by name."""
     return [f"  {name}={value}" for name, value in sorted(parameters.items())]
 
 
@@ -194,7 +196,7 @@ def stop_command(
     pipeline: PipelineName = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Stop an execution in AWS. The results of finished steps are kept, and the next start uses them."""
+    """Stop an execution in AWS, by default training's newest. The next start uses the results of its finished steps."""
     from scarcegan.sagemaker import executions
 
     with aws_connection(context) as aws:
@@ -211,7 +213,12 @@ def stop_command(
 
 
 def print_calls(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
-    """Print which calls of AWS a verb that only reads would make, and make none. calls: as IAM names them."""
+    """Print which calls of AWS a verb that only reads would make, and make none.
+
+    - execution: the id or ARN that the user gave; None means the newest.
+    - pipeline: training or scoring; None means training.
+    - calls: the IAM actions of the calls, such as "sagemaker:DescribeTrainingJob".
+    """
     from scarcegan.aws import client
 
     names = client.planned_names(workspace(context).config)
@@ -220,7 +227,10 @@ def print_calls(context: typer.Context, execution: str | None, pipeline: str | N
 
 
 def status_lines(found: "ExecutionStatus") -> list[str]:
-    """The status of an execution as lines for people: a table of its steps, then metrics and reasons of failures."""
+    """Return the status of an execution as lines for people.
+
+    They hold a table of its steps, then metrics and reasons of failures, and the next command after a failure.
+    """
     head = f"execution {found.execution} of {found.pipeline}: {found.status}"
     lines = [f"{head}, {found.minutes:.0f} min, started {found.started}"]
     rows: list[dict[str, Any]] = [asdict(step) | {"minutes": minutes_text(step.minutes)} for step in found.steps]
@@ -242,5 +252,5 @@ def status_lines(found: "ExecutionStatus") -> list[str]:
 
 
 def minutes_text(minutes: float | None) -> str:
-    """Minutes with one decimal, "" for a step that has not started."""
+    """Return minutes as text with one decimal; "" for None, a step that has not started."""
     return "" if minutes is None else f"{minutes:.1f}"

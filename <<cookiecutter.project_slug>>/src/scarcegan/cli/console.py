@@ -23,7 +23,9 @@ InCloud = Annotated[
 def workspace(context: typer.Context, changes: list[str] | None = None) -> "Workspace":
     """Open the project whose config.yaml the option --config names.
 
-    changes: texts KEY=VALUE that replace values of config.yaml, as --set takes them.
+    - context: of the verb, from typer; its `obj` is the path of config.yaml.
+    - changes: texts KEY=VALUE that replace values of config.yaml, as --set takes them.
+
     Raises UserError when the file is missing or has a bad value.
     """
     from scarcegan.workspace import Workspace
@@ -32,24 +34,29 @@ def workspace(context: typer.Context, changes: list[str] | None = None) -> "Work
 
 
 def emit(value: Any, as_json: bool, lines: list[str]) -> None:
-    """Print the result of a verb to stdout: `value` as JSON, or `lines` for people."""
+    """Print the result of a verb to stdout.
+
+    - value: the result as data; printed as JSON when `as_json` is True.
+    - lines: the result as text for people; printed otherwise.
+    """
     print(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
 
 
 def print_progress(line: str) -> None:
-    """Print a line about the progress of a verb to stderr."""
+    """Print a line about the progress of a verb to stderr at once."""
     print(line, file=sys.stderr, flush=True)
 
 
 def example(text: str) -> str:
-    """The last line of a verb's help: an example of how to type it."""
+    """Return the last line of a verb's help, an example of how to type it. text: the command line."""
     return f"Example: {text}"
 
 
 def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
-    """Rows as lines of text in aligned columns, under a line with the names of the columns.
+    """Return rows as lines of text in aligned columns, under a line with the names of the columns.
 
-    rows: column -> value, each. columns: which to show, in this order.
+    - rows: column -> value, each; a missing column is left empty.
+    - columns: which columns to show, in this order.
     """
     cells = [[column.replace("_", " ") for column in columns]]
     cells += [[cell(row.get(column)) for column in columns] for row in rows]
@@ -58,7 +65,7 @@ def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[st
 
 
 def cell(value: Any) -> str:
-    """A value as text in a table: "" for None and False, "*" for True, three decimals for a float."""
+    """Return a value as text in a table: "" for None and False, "*" for True, three decimals for a float."""
     if value is None or value is False:
         return ""
     if value is True:

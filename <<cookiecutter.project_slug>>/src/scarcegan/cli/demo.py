@@ -24,8 +24,11 @@ LATER = {
 def run_demo(config: Path) -> None:
     """Make telemetry, train and approve a model, answer a request, score users, and write a drift report.
 
-    config: the project's config.yaml. Each part is an ordinary command, and the first that fails ends the demo with its
-    exit code. Raises UserError when the gate stays closed.
+    Each part is an ordinary command. Parts whose result is there already are left out.
+
+    - config: the path of the project's config.yaml.
+
+    Raises SystemExit with the exit code of the first command that fails, and UserError when the gate stays closed.
     """
     project = Workspace.open(config)
     begun = time.monotonic()
@@ -51,7 +54,9 @@ def run_demo(config: Path) -> None:
 def approve_gate_model(project: Workspace, config: Path) -> None:
     """Approve the newest model of the business definition that the gate compares.
 
-    Raises UserError when no such model is registered.
+    - config: the path of the project's config.yaml.
+
+    Raises UserError when no such model is registered, and SystemExit when the command fails.
     """
     versions = [p.version for p in project.registry().packages() if p.definition == project.config.gate.definition]
     if not versions:
@@ -62,7 +67,12 @@ def approve_gate_model(project: Workspace, config: Path) -> None:
 
 
 def answer_one_request(project: Workspace, config: Path) -> None:
-    """Start the endpoint on a free port, send it the features of one user, print the answer, and stop it."""
+    """Start the endpoint on a free port, send it the features of one user, print the answer, and stop it.
+
+    - config: the path of the project's config.yaml.
+
+    Raises RuntimeError when the endpoint ends before it answers.
+    """
     package = project.package(None)
     row = example_row(project.exported(package))
     print_progress("$ scarcegan serve --port 0")
@@ -81,16 +91,21 @@ def answer_one_request(project: Workspace, config: Path) -> None:
 
 
 def example_row(package: Path) -> list[float]:
-    """The features of an average user: the mean of each in the package's baseline, in the model's order."""
+    """Return the features of an average user: the mean of each in a package's baseline, in the model's order.
+
+    - package: the folder that the package was exported to.
+    """
     statistics = json.loads((package / "baseline" / "statistics.json").read_text(encoding="utf-8"))
     features = json.loads((package / "model" / "model.json").read_text(encoding="utf-8"))["features"]
     return list(typical_row(statistics, features))
 
 
 def wait_for_url(server: subprocess.Popen) -> str:
-    """Read a server's stderr until it prints its address, and return the address.
+    """Read a server's stderr until it prints its address, and return the address, such as http://127.0.0.1:8080.
 
-    Raises RuntimeError with the lines that were read when the server ends before.
+    - server: a process whose stderr is a pipe of text.
+
+    Raises RuntimeError, with the lines that were read, when the server ends before.
     """
     lines = []
     assert server.stderr is not None
@@ -103,14 +118,23 @@ def wait_for_url(server: subprocess.Popen) -> str:
 
 
 def post(url: str, body: object) -> object:
-    """Send a value as JSON with HTTP POST, and return the JSON of the answer."""
+    """Send a value as JSON with HTTP POST, and return the value that the JSON of the answer holds.
+
+    Raises urllib.error.URLError when there is no answer, or one with an HTTP status of an error.
+    """
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
         return json.load(answer)
 
 
 def run_verb(config: Path, *words: str) -> None:
-    """Print and run a command line of scarcegan. Raises SystemExit with its exit code when it fails."""
+    """Print and run a command of scarcegan in a process of its own, and wait until it has ended.
+
+    - config: the path of the project's config.yaml.
+    - words: the verb and its arguments.
+
+    Raises SystemExit with its exit code when it fails.
+    """
     print_progress("$ scarcegan " + " ".join(f"'{word}'" if " " in word else word for word in words))
     code = subprocess.run([sys.executable, "-m", "scarcegan", "--config", str(config), *words]).returncode
     if code:
@@ -118,7 +142,7 @@ def run_verb(config: Path, *words: str) -> None:
 
 
 def where_to_look(project: Workspace) -> list[tuple[str, str]]:
-    """(description, path) of the newest reports and the list of flagged users, for those that exist."""
+    """Return (description, path as text) of the newest training, scoring and drift results, for those that exist."""
     wanted = {
         "training": ("evaluation report", "evaluate/evaluation/report.html"),
         "scoring": ("flagged users", "score/scored/flagged.csv"),

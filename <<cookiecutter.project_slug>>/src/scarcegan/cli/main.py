@@ -25,10 +25,10 @@ Note = Annotated[str, typer.Option(help="Why; stored with the model.")]
 
 
 class InOrder(TyperGroup):
-    """The group of all verbs. Its help lists demo and data first, as a newcomer needs them first."""
+    """The group of all verbs. Its help lists demo and data first, because a newcomer needs them first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The names of the verbs in the order of the help."""
+        """Return the names of the verbs in the order of the help: demo and data, then the others."""
         return sorted(super().list_commands(ctx), key=lambda verb: verb not in ("demo", "data"))
 
 
@@ -297,7 +297,11 @@ def demo_command(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the `scarcegan` command. A user's mistake ends with one sentence and exit code 2, a bug with a traceback."""
+    """Run the `scarcegan` command line, and end the process.
+
+    Exit codes are those of the verb; 2 after one sentence on stderr for a mistake of the user's, and 130 after Ctrl-C.
+    A bug ends with a traceback.
+    """
     try:
         try:
             app(prog_name="scarcegan")

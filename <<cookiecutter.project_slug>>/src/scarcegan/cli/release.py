@@ -25,9 +25,9 @@ release_app = typer.Typer(
 
 @contextmanager
 def aws_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRegistry]]":
-    """Context manager: connect to AWS for the project, and yield the connection and the registry there.
+    """Context manager: connect to AWS for the project, and yield (connection, model registry in SageMaker).
 
-    Raises UserError for errors of AWS inside the block, such as missing credentials.
+    Raises UserError when the connection fails, and for errors of AWS inside the block, such as missing credentials.
     """
     from scarcegan.aws import client
 
@@ -69,7 +69,7 @@ def prepare_command(
     version: Annotated[str, typer.Option(help="An approved version; newest: the one approved last.")] = "newest",
     dry_run: DryRun = False,
 ) -> None:
-    """Write the parameters for deploying an approved model. The deploy pipeline calls it."""
+    """Write the parameters for deploying an approved model into build/. The deploy pipeline calls it."""
     from scarcegan.release import release as releasing
 
     project = workspace(context)
@@ -112,7 +112,10 @@ def smoke_command(
 def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
     """Test the endpoint of a stage: that it serves what its stack says, then its answers. Returns lines for people.
 
-    version: the version it must serve, None for any. Raises UserError when a check fails or the stage is unknown.
+    - stage: staging or production.
+    - version: the version it must serve; None accepts any.
+
+    Raises UserError when a check fails or the stage is unknown.
     """
     import tempfile
 

@@ -1,4 +1,4 @@
-"""The verb `toolchain`: deploy what builds and deployments stand on. Part of main.py; see aws/toolchain.py."""
+"""The verb `toolchain`: deploys the stacks in AWS that builds and deployments need. The work is in aws/toolchain.py."""
 
 from typing import Annotated
 
@@ -62,7 +62,10 @@ def deploy_command(
 
 
 def pairs(values: list[str]) -> dict[str, str]:
-    """NAME=VALUE as name -> value; UserError for anything else."""
+    """Return texts NAME=VALUE as name -> value; the last one counts when a name is repeated.
+
+    Raises UserError for a text without "=".
+    """
     for text in values:
         if "=" not in text:
             raise UserError(f"--set {text}: write NAME=VALUE, such as VpcId=vpc-0a1b2c3d.")

@@ -3,7 +3,7 @@
 project = open_project(cloud=False)
 run = project.start({"train.iterations": 2000})
 project.watch(run)
-project.scores(run)
+scores(project, run)
 """
 
 import csv
@@ -23,10 +23,10 @@ Changes = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class NotebookProject:
-    """A project whose training pipeline is started and watched from a notebook, here or in AWS.
+    """A project whose training pipeline is started and watched from a notebook, on this machine or in AWS.
 
-    - workspace: the project's folder on this machine, with its settings
-    - engine: what runs the training pipeline
+    - workspace: the project's folder on this machine, with its settings.
+    - engine: what runs the training pipeline.
 
     Every method raises UserError for a mistake of the user's.
     """
@@ -35,31 +35,41 @@ class NotebookProject:
     engine: Engine
 
     def start(self, changes: Changes) -> str:
-        """Start the training pipeline and return the id of the run. On this machine it runs to its end first.
+        """Start the training pipeline and return the id of the run. On this machine the run has ended by then.
 
-        changes: dotted key of config.yaml -> value, for this run only, such as {"train.iterations": 2000}.
+        - changes: key of config.yaml with dots -> value, for this run only, such as {"train.iterations": 2000}.
         """
         return self.engine.start(as_set_values(changes))
 
     def watch(self, run: str) -> str:
-        """Print each change of a run's steps until it has ended, and return its status."""
+        """Print each change of a run's steps until the run has ended, and return its status as text.
+
+        - run: the id of the run, as `start` returns it.
+        """
         return self.engine.watch(run, lambda line: print(line, flush=True))
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest training runs, newest first, each with "run" (its id), "status", "started" and "changed".
+        """Return the newest training runs, newest first, at most `newest`. Each has these keys:
 
-        changed: name -> value of each setting in which the run differs from the present config.yaml, or from the
-        defaults of the pipeline in AWS.
+        - run: its id.
+        - status: such as "finished" on this machine, or "Succeeded" in AWS.
+        - started: the time as text.
+        - changed: name -> value of each setting in which the run differs from the present config.yaml, or, in AWS, from
+          the defaults of the pipeline there.
         """
         return self.engine.runs(newest)
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """A folder on this machine with an output of a step of a run; it is downloaded when it lies in AWS."""
+        """Return a folder on this machine with an output of a step of a run; it is downloaded when it lies in AWS.
+
+        - run: the id of the run.
+        - step, output: such as "evaluate" and "gate".
+        """
         return self.engine.folder(run, step, output)
 
 
 def engine_here(workspace: Workspace) -> Engine:
-    """The engine that runs the project's training pipeline on this machine."""
+    """Return the engine that runs the project's training pipeline on this machine."""
     from scarcegan.local.engine import LocalEngine
 
     def train(changes: Sequence[str]) -> str:
@@ -69,17 +79,21 @@ def engine_here(workspace: Workspace) -> Engine:
 
 
 def engine_in_aws(workspace: Workspace) -> Engine:
-    """The engine that runs the project's training pipeline in AWS."""
+    """Return the engine that runs the project's training pipeline in AWS. It connects only when a method is called."""
     from scarcegan.sagemaker.engine import SageMakerEngine
 
     return SageMakerEngine(workspace.root / "config.yaml", workspace.config, workspace.runs_folder / ".cloud")
 
 
 def open_project(cloud: bool = False, start: Path | None = None) -> NotebookProject:
-    """Open the project of a notebook: the nearest config.yaml in the folder `start` (default: the present) or above it.
+    """Open the project of a notebook: the nearest config.yaml in the folder `start` or above it.
 
-    cloud: True runs the training pipeline in AWS, False on this machine. In a notebook, user mistakes are from then on
-    shown as one sentence. Raises UserError when there is no config.yaml.
+    From then on, a UserError in the notebook is shown as one sentence without a traceback.
+
+    - cloud: True runs the training pipeline in AWS, False on this machine.
+    - start: the folder to begin the search in; None: the present one.
+
+    Raises UserError when there is no config.yaml, or it has a bad value.
     """
     here = (start or Path.cwd()).resolve()
     show_mistakes_as_sentences()
@@ -91,21 +105,35 @@ def open_project(cloud: bool = False, start: Path | None = None) -> NotebookProj
 
 
 def show_mistakes_as_sentences() -> None:
-    """Make IPython show a UserError as one sentence on stderr instead of a traceback. The cell still fails."""
+    """Make IPython show a UserError as one sentence on stderr instead of a traceback. The cell still fails.
+
+    Outside IPython it does nothing.
+    """
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
         shell.set_custom_exc((UserError,), lambda *arguments, **_: print(f"error: {arguments[2]}", file=sys.stderr))
 
 
 def gate_result(project: NotebookProject, run: str) -> dict[str, Any]:
-    """The content of a run's gate.json: "passed", "reason", "definition", "metric", "challenger", "champion" …"""
+    """Return the content of a run's gate.json: whether the gate opened, and why.
+
+    Its keys are "passed", "reason", "definition", "metric", "challenger", "champion" and others.
+
+    - run: the id of the run.
+
+    Raises UserError or FileNotFoundError for a run that has not reached the gate.
+    """
     return json.loads((project.folder(run, "evaluate", "gate") / "gate.json").read_text(encoding="utf-8"))
 
 
 def scores(project: NotebookProject, run: str) -> list[dict[str, Any]]:
-    """The rows of a run's evaluation.csv: "model", "metric", "value", and the 95 % interval "low" to "high".
+    """Return the rows of a run's evaluation.csv: "model", "metric", "value", and its 95 % interval "low" to "high".
 
     A number is None where it is undefined. The models are those of the four business definitions, the simple models
     and, when there is one, the champion.
+
+    - run: the id of the run.
+
+    Raises UserError or FileNotFoundError for a run that has not been evaluated.
     """
     with open(project.folder(run, "evaluate", "evaluation") / "evaluation.csv", encoding="utf-8", newline="") as file:
         return [
@@ -115,14 +143,16 @@ def scores(project: NotebookProject, run: str) -> list[dict[str, Any]]:
 
 
 def comparison(project: NotebookProject, newest: int = 10) -> list[dict[str, Any]]:
-    """A row for each of the newest runs, newest first; runs that have not reached the gate are left out.
+    """Return a dictionary for each of the newest runs, newest first; runs that have not reached the gate are left out.
 
-    run: its id.
-    changed: the settings that were changed for it, as text.
-    metric: the name of the gate's metric.
-    value, low, high: the metric of the run's model with its 95 % interval.
-    champion: the metric of the champion on the same users, or None.
-    gate: "open" or "closed".
+    - run: its id.
+    - changed: the settings that were changed for it, as text.
+    - metric: the name of the gate's metric.
+    - value, low, high: the metric of the run's model that the gate compared, with its 95 % interval.
+    - champion: the metric of the champion on the same users, or None.
+    - gate: "open" or "closed".
+
+    At most `newest` runs are looked at.
     """
     rows = []
     for about in project.runs(newest):
@@ -148,5 +178,8 @@ def comparison(project: NotebookProject, newest: int = 10) -> list[dict[str, Any
 
 
 def as_set_values(changes: Changes) -> list[str]:
-    """Changes as texts KEY=VALUE, as --set takes them. Values are written as JSON, which is valid YAML."""
+    """Return changes as texts KEY=VALUE, as --set takes them. Values are written as JSON, which is valid YAML.
+
+    - changes: key of config.yaml with dots -> value.
+    """
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]

@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a verb that has run a pipeline.
+    """The outcome of a verb that has run a pipeline on this machine.
 
-    run: the id of the run.
-    status, exit_code, reason: how it ended; see RunResult in local/events.py.
-    reports: absolute paths of the HTML reports it wrote.
-    packages: the registered model packages, as dictionaries of a ModelPackage.
-    suggested: the version that the gate compared, to approve next, or None.
-    lines: what to print for people.
-    result: the summary of a scoring, or the verdict of a monitoring, as JSON holds it.
+    - run: the id of the run.
+    - status: "finished", "gate closed", "failed" or "interrupted".
+    - exit_code: for the command line: 0 only when finished; RunResult in local/events.py lists the others.
+    - reason: why it did not finish; "" when it did.
+    - reports: absolute paths of the HTML reports it wrote.
+    - packages: the model packages it registered, as dictionaries of the fields of ModelPackage.
+    - suggested: the version to approve next, of the model that the gate compared; None when none was registered.
+    - lines: what to print for people.
+    - result: the summary of a scoring, or the verdict of a monitoring, as JSON holds it; {} for others.
     """
 
     run: str
@@ -51,8 +53,8 @@ class Outcome:
 class Workspace:
     """A project on this machine.
 
-    root: the folder of config.yaml, which relative paths in it start from.
-    config: the settings.
+    - root: the folder of config.yaml, which relative paths in it start from.
+    - config: the settings.
     """
 
     root: Path
@@ -60,33 +62,36 @@ class Workspace:
 
     @classmethod
     def open(cls, path: Path, changes: Iterable[str] = ()) -> "Workspace":
-        """Read a config.yaml. changes: texts KEY=VALUE that replace values, as --set takes them.
+        """Read a config.yaml, and return its project.
+
+        - path: of config.yaml.
+        - changes: texts KEY=VALUE that replace values of it, as --set takes them.
 
         Raises UserError for a missing file or a bad value.
         """
         return cls(path.resolve().parent, settings.load_config(path, changes))
 
     def path(self, path: str | Path) -> Path:
-        """The absolute path of one that is relative to the root or begins with ~."""
+        """Return the absolute path of a path that is relative to the root, begins with ~, or is absolute already."""
         return (self.root / Path(path).expanduser()).resolve()
 
     def show(self, path: Path) -> str:
-        """A path as text for people: relative to the present folder when it is below it, absolute otherwise."""
+        """Return an absolute path as text for people: relative to the present folder if it is below it, else as is."""
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
     @property
     def runs_folder(self) -> Path:
-        """The folder of runs, local.folder of config.yaml."""
+        """The absolute path of the folder that holds all runs, from local.folder of config.yaml."""
         return self.path(self.config.local.folder)
 
     @property
     def database(self) -> Path:
-        """MLflow's database file. It is missing before the first run."""
+        """The path of MLflow's database file of runs and registered models. It is missing before the first run."""
         return self.runs_folder / "mlflow.db"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables for steps and MLflow on this machine."""
+        """Name -> value of the environment variables that steps and MLflow get on this machine."""
         return {
             "MLFLOW_TRACKING_URI": tracking_uri(self.database),
             "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
@@ -97,7 +102,9 @@ class Workspace:
         }
 
     def refuse_to_overwrite(self, folder: Path, *names: str) -> None:
-        """Check that a folder holds none of some files. names: of the files.
+        """Check that a folder holds none of the files or folders with some names.
+
+        - names: the names, such as "labels.csv".
 
         Raises UserError when one of them exists.
         """
@@ -109,10 +116,12 @@ class Workspace:
             )
 
     def registry(self, cloud: bool = False) -> "Registry":
-        """The model registry on this machine, or, with cloud=True, the one in SageMaker.
+        """Return the model registry on this machine, or, with cloud=True, the one in SageMaker.
 
         Use the one in SageMaker inside `errors_as_sentences` of aws/client.py.
-        Raises UserError when nothing has been registered on this machine yet.
+
+        Raises UserError when nothing has been registered on this machine yet, or, with cloud=True, when the connection
+        to AWS is refused as `connect_to_aws` describes.
         """
         if cloud:
             return self.cloud_registry()
@@ -123,7 +132,10 @@ class Workspace:
         return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
 
     def cloud_registry(self) -> "SageMakerRegistry":
-        """The model registry in SageMaker, through a new connection to AWS."""
+        """Return the model registry in SageMaker, through a new connection to AWS.
+
+        Raises UserError as `connect_to_aws` of aws/client.py does, such as for a missing region or boto3.
+        """
         from scarcegan.aws.client import connect_to_aws
         from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
@@ -131,11 +143,16 @@ class Workspace:
         return SageMakerRegistry(aws.names, self.config.project.model_package_group, aws.session)
 
     def champion(self) -> "ModelPackage | None":
-        """The champion on this machine, or None."""
+        """Return the package of the champion in the registry on this machine, or None when there is no champion."""
         return self.registry().champion() if self.database.exists() else None
 
     def package(self, version: int | None) -> "ModelPackage":
-        """The package with this version number, or the champion for None. Raises UserError when there is none."""
+        """Return a package of the registry on this machine.
+
+        - version: its version number; None: the champion.
+
+        Raises UserError when there is no such version, or no champion.
+        """
         if version is not None:
             return self.registry().package(version)
         package = self.champion()
@@ -144,16 +161,21 @@ class Workspace:
         return package
 
     def exported(self, package: "ModelPackage") -> Path:
-        """The folder of a package: model/, evaluation/, baseline/ and package.json. It is written at the first call."""
+        """Return the folder of a package: model/, evaluation/, baseline/ and package.json. The first call writes it.
+
+        Raises UserError when files of the package are missing.
+        """
         folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
         if not (folder / "package.json").exists():
             self.registry().export(package.version, folder)
         return folder
 
     def data_sources(self) -> dict[str, Path]:
-        """The sources of the training pipeline, name -> path: "telemetry" (or a ready table), and separate "labels".
+        """Return the sources of the training pipeline that config.yaml names: name -> path.
 
-        Raises UserError when they do not exist.
+        "telemetry" is always there (a file or folder, or a ready table), "labels" only when labels are separate.
+
+        Raises UserError when one of them does not exist.
         """
         data = self.config.data
         path = self.path(data.path)
@@ -172,9 +194,11 @@ class Workspace:
         return {"telemetry": path, "labels": labels}
 
     def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
-        """Run the training pipeline, which compares the new models with the present champion.
+        """Run the training pipeline, which compares the new models with the present champion. Returns its outcome.
 
-        from_step: run this step and all after it again. cache: False runs every step.
+        - from_step: run this step and all after it again; None: no step whose result is cached.
+        - cache: False runs every step again.
+
         Raises UserError when the data is missing or the run cannot start.
         """
         from scarcegan.local.plan import code_version, fingerprint_data
@@ -195,9 +219,12 @@ class Workspace:
         )
 
     def score(self, telemetry: Path | None = None, version: int | None = None, cache: bool = True) -> Outcome:
-        """Score users with a version, or with the champion for None.
+        """Run the scoring pipeline, which scores users with a version of the model. Returns its outcome.
 
-        telemetry: of the users; default: data.path of config.yaml. cache: False runs every step.
+        - telemetry: the users' telemetry; None: data.path of config.yaml.
+        - version: its version number; None: the champion.
+        - cache: False runs every step again.
+
         Raises UserError when the telemetry or the version does not exist.
         """
         package = self.package(version)
@@ -221,10 +248,18 @@ class Workspace:
     def explain(self, user: str, orders: int = 8) -> dict[str, Any]:
         """Explain the champion's score of a user in its last scoring.
 
-        orders: how many random orders of the features are averaged; more are more exact and slower.
-        Returns "user", "version", "rarity", "predicted" (a class) and "features": for each its name, its value, the
-        value of the median scored user, and by how much it moves the rarity from that user's, strongest first. A
-        category is given as text; the median user has the most frequent one.
+        - user: the id of the user.
+        - orders: how many random orders of the features are averaged; more are more exact and slower.
+
+        Returns these keys:
+        - user: the id.
+        - version: of the champion.
+        - rarity: the rarity of the user, from 0 to 1.
+        - predicted: the name of a class, or "unknown".
+        - features: a dictionary per feature, the strongest first: "feature" (its name), "value", "median_user" (the
+          value of the median scored user; of a category, the most frequent) and "moves_rarity_by" (how much it moves
+          the rarity away from that user's). A value of a category is text.
+
         Raises UserError for a user that the champion has not scored.
         """
         import numpy as np
@@ -268,10 +303,14 @@ class Workspace:
         }
 
     def monitor(self, captured: Sequence[Path] = (), truth: Path | None = None) -> Outcome:
-        """Compare rows that the champion has scored with its baseline.
+        """Run the monitoring pipeline, which compares rows that the champion has scored with its baseline.
 
-        captured: folders of scored users or recorded requests; default: all of the champion's. truth: a file or folder
-        of true labels, or None. Raises UserError when there are no such rows, or a path does not exist.
+        Returns its outcome.
+
+        - captured: folders of scored users or recorded requests; empty: all of the champion's.
+        - truth: a file or folder of true labels; None: the model's quality is not measured.
+
+        Raises UserError when there are no such rows, or a path does not exist.
         """
         package = self.package(None)
         folders = [self.path(path) for path in captured] or self.seen_by(package)
@@ -294,7 +333,10 @@ class Workspace:
         return outcome(result, report=folder / "report.html", lines=(verdict["reason"],), result=verdict)
 
     def seen_by(self, package: "ModelPackage") -> list[Path]:
-        """The folders of rows that a version has scored: those of finished scoring runs, and of recorded requests."""
+        """Return the folders of rows that a version has scored, newest run first, then that of its recorded requests.
+
+        Only finished scoring runs count; [] when there is nothing.
+        """
         from scarcegan.local.runner import list_runs, read_run
 
         runs = [r.run for r in list_runs(self.runs_folder) if r.pipeline == "scoring" and r.status == "finished"]
@@ -304,7 +346,10 @@ class Workspace:
         return [*folders, *([answered] if answered.is_dir() else [])]
 
     def gathered(self, folders: Sequence[Path]) -> Path:
-        """A folder with links to several folders; the same folders give the same one. A single folder is returned."""
+        """Return one folder that stands for several: it holds a link to each. A single folder is returned as it is.
+
+        The same folders always give the same folder, in whatever order.
+        """
         if len(folders) == 1:
             return folders[0]
         names = sorted(str(folder) for folder in folders)
@@ -317,13 +362,16 @@ class Workspace:
 
     @property
     def capture_folder(self) -> Path:
-        """The folder in which `scarcegan serve` records requests, with a folder per version."""
+        """The folder in which `scarcegan serve` records requests, with a folder per version below it."""
         return self.runs_folder / "capture"
 
     def serve(self, version: int | None, host: str, port: int | None) -> None:
-        """Serve a version, or the champion for None, over HTTP until a signal comes.
+        """Serve a version of the model over HTTP until SIGINT or SIGTERM comes.
 
-        port: 0 chooses a free one, None takes serve.port of config.yaml.
+        - version: its version number; None: the champion.
+        - host: the address to listen on.
+        - port: 0 chooses a free one; None takes serve.port of config.yaml.
+
         Raises UserError when there is no such version or the port is taken.
         """
         from scarcegan import serving
@@ -337,10 +385,11 @@ class Workspace:
         )
 
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
-        """Check the data that config.yaml names.
+        """Check the data that config.yaml names. Writes nothing.
 
-        Returns the problems, a sentence each, and a summary of the data: name -> value. Raises UserError when it is
-        missing.
+        Returns the problems, a sentence each ([] for none), and a summary of the data: name -> value.
+
+        Raises UserError when the data is missing.
         """
         from scarcegan.data.check import check_data
         from scarcegan.data.rules import Layout
@@ -359,27 +408,36 @@ class Workspace:
         return check_data(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
 
     def runs(self) -> list[dict[str, Any]]:
-        """A summary of every run, newest first, as dictionaries of a RunSummary (local/state.py)."""
+        """Return a summary of every run on this machine, newest first, as dictionaries.
+
+        Their keys are "run" (its id), "pipeline", "status", "started" (local time), "seconds", "reason" and "steps".
+        """
         from scarcegan.local.runner import list_runs
 
         return [asdict(run) for run in list_runs(self.runs_folder)]
 
     def clean(self, keep: int) -> list[str]:
-        """Delete all but the newest `keep` runs, and the cache entries that only these used; return the deleted ids.
+        """Delete all runs but the newest `keep`, and the cache entries that only these used.
 
-        Registered models stay.
+        Returns the ids of the runs it deleted. Registered models stay.
         """
         from scarcegan.local.runner import clean
 
         return clean(self.runs_folder, keep)
 
     def models(self, cloud: bool = False) -> list[dict[str, Any]]:
-        """Every registered package, oldest first, as a dictionary of its fields and metrics. cloud: in SageMaker."""
+        """Return every registered package, oldest first, as a dictionary of its fields and its metrics; [] for none.
+
+        - cloud: True asks SageMaker's registry, False the one on this machine.
+        """
         packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
         return [{**asdict(package), **package.metrics} for package in packages]
 
     def draw(self, name: str, form: str) -> str:
-        """A pipeline as text. name: training, scoring or monitoring; form: "text", "mermaid" or "svg".
+        """Return a drawing of a pipeline, as text.
+
+        - name: training, scoring or monitoring.
+        - form: "text", "mermaid" or "svg".
 
         Raises UserError for another name or form.
         """
@@ -393,7 +451,9 @@ class Workspace:
         return forms[form](pipelines[name])
 
     def ui(self, port: int) -> None:
-        """Replace this process by MLflow's server of the project's runs and models. It does not return.
+        """Replace this process by MLflow's web server, which shows the project's runs and models. It does not return.
+
+        - port: 0 chooses a free one.
 
         Raises UserError when nothing has been logged yet, or the port is taken.
         """
@@ -420,7 +480,15 @@ class Workspace:
         cache: bool,
         settings: Mapping[str, Any] | None = None,
     ) -> "RunResult":
-        """Run a pipeline with the local engine and show its progress. settings: saved in run.json beside the config."""
+        """Run a pipeline on this machine and show its progress. Returns how it ended.
+
+        - sources: name of each source of the pipeline -> its file or folder.
+        - from_step: run this step and all after it again; None: no step whose result is cached.
+        - cache: False runs every step again.
+        - settings: saved in the run's run.json, beside the settings of config.yaml.
+
+        Raises UserError when the run cannot start.
+        """
         from scarcegan.local import live, runner
 
         with live.watching(pipeline) as observer:
@@ -438,13 +506,21 @@ class Workspace:
 
 
 def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcome:
-    """The Outcome of a run. report: listed when the file exists; more: further fields of Outcome."""
+    """Return the Outcome of a run.
+
+    - report: the path of the run's HTML report, which is listed when the file exists.
+    - more: values of further fields of Outcome.
+    """
     reports = (report,) if report is not None and report.exists() else ()
     return Outcome(run.run, run.status, run.exit_code, run.reason, reports, **more)
 
 
 def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArray]":
-    """The user ids [n] and the feature values [n, d] (float32) of a folder of scored rows. features: their d names."""
+    """Return the user ids [n] and the feature values [n, d], float32, of scored users.
+
+    - folder: holds the table of scored users as part-*.parquet files.
+    - features: the names of the d features.
+    """
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -457,6 +533,6 @@ def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArra
 def read_json_list(path: Path) -> list[dict[str, Any]]:
     """Read a JSON file that holds a list, and return the list.
 
-    Raises OSError when the file is missing, and ValueError when it is not JSON.
+    Raises OSError when the file cannot be read, and ValueError when it is not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The endpoint on this machine: POST /invocations, GET /ping, data capture. The local twin of a SageMaker endpoint.
+"""The endpoint on this machine: POST /invocations, GET /ping, data capture. It answers like a SageMaker endpoint.
 
 data/wire.py reads requests and writes answers; the scorer computes the scores.
 """
@@ -42,20 +42,20 @@ INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 
 
 class Model(Protocol):
-    """A model that scores rows: values float32 [n, d], NaN for missing. See model/scorer.py."""
+    """A loaded model: `score` takes float32 values [n, d], NaN for missing, and returns scores. See model/scorer.py."""
 
     def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> "Scores": ...
 
 
 @dataclass(frozen=True)
 class PackageFacts:
-    """The model package that is served.
+    """What the endpoint knows of the model package that it serves.
 
-    - version, group, definition: of the package
-    - classes: class names, the rare class last
-    - features: the model's inputs in order
-    - typical: a typical value per feature, for the example request
-    - categories: the features that are categories, with their texts and codes
+    - version, group, definition: the package's version number, its group, and the business definition of its model.
+    - classes: class names, the rare class last.
+    - features: names of the model's inputs, in order.
+    - typical: a typical value per feature, in the same order, for the example request.
+    - categories: name of each feature that is a category -> its texts and their codes.
     """
 
     version: str
@@ -68,14 +68,18 @@ class PackageFacts:
 
     @property
     def name(self) -> str:
-        """The package in words, for messages."""
+        """The package as text for messages, such as "version 3 (best_ranking) of players"."""
         return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
 
 
 class Endpoint:
     """Answers requests with a model, which may still be loading. Starlette calls its coroutines.
 
-    max_bytes: larger request bodies are refused.
+    - facts: of the model package that is served.
+    - capture: records requests and answers; None: nothing is recorded.
+    - max_bytes: larger request bodies are refused.
+    - model: the loaded model; None while it is loading.
+    - url: the address for the example request; "" takes the one that the request was sent to.
     """
 
     def __init__(self, facts: PackageFacts, capture: Capture | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -85,7 +89,7 @@ class Endpoint:
         self._capture_failed = False
 
     def app(self) -> Starlette:
-        """The web application with its paths and error handlers."""
+        """Return the web application with its paths and error handlers."""
         return Starlette(
             routes=[
                 Route("/invocations", self.invocations, methods=["POST"]),
@@ -101,13 +105,20 @@ class Endpoint:
         )
 
     async def ping(self, request: Request) -> Response:
-        """Answer GET /ping: 200 once the model is loaded, 503 before."""
+        """Answer GET /ping with status 200.
+
+        Raises RequestError (503) while the model is loading.
+        """
         if self.model is None:
             raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
         return JSONResponse({"status": "ready", "version": self.facts.version})
 
     async def invocations(self, request: Request) -> Response:
-        """Answer POST /invocations: the scores of the rows in the body."""
+        """Answer POST /invocations with the scores of the rows in the body, as JSON or CSV as the header Accept asks.
+
+        Raises RequestError for an unknown content type (415), an Accept header with no known type (406), a compressed
+        body (415), and a body that is too large (413), cannot be read (400), or comes while the model is loading (503).
+        """
         kind = content_kind(request.headers.get("content-type", ""))
         wanted = accepted_kind(request.headers.get("accept", ""))
         if request.headers.get("content-encoding", "identity") != "identity":
@@ -117,9 +128,10 @@ class Endpoint:
         return Response(text, media_type=wanted)
 
     async def body(self, request: Request) -> bytes:
-        """Read the body of a request. Of a body that is too large, up to ten times `max_bytes` are read and dropped.
+        """Read the body of a request and return it.
 
-        A caller who is still sending would not receive the answer.
+        A caller who is still sending would not receive the answer, so a body that is too large is read on and dropped,
+        up to ten times `max_bytes`.
 
         Raises RequestError (413) for a body of more than `max_bytes`.
         """
@@ -137,9 +149,13 @@ class Endpoint:
         return bytes(body)
 
     def answer(self, body: bytes, kind: str, wanted: str, headers: Mapping[str, str]) -> str:
-        """Score the rows of a body and return the answer's body. It runs in a thread, so that /ping answers meanwhile.
+        """Score the rows of a request and return the body of the answer. Records both, if requests are recorded.
 
-        kind, wanted: content type of the body and of the answer.
+        It runs in a thread, so that /ping is answered meanwhile.
+
+        - body: the request's body.
+        - kind, wanted: content type of the body and of the answer, JSON or CSV.
+        - headers: of the request.
 
         Raises RequestError for a body that cannot be read, or while the model is loading.
         """
@@ -155,7 +171,12 @@ class Endpoint:
         return answer
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
-        """Capture a request and its answer, each as (content type, body). A failed write is reported only once."""
+        """Record a request and its answer, each as (content type, body), if requests are recorded.
+
+        A failed write is reported on stderr, once until a write succeeds again; it raises nothing.
+
+        - inference_id: the caller's own id of the request; "" for none.
+        """
         try:
             if self.capture:
                 self.capture.record(asked, answered, inference_id)
@@ -166,7 +187,7 @@ class Endpoint:
             self._capture_failed = True
 
     async def about(self, request: Request) -> Response:
-        """Answer GET /: what is served and an example request, as a page for a browser and as JSON for others."""
+        """Answer GET / with what is served and an example request: a page for a browser, JSON for others."""
         facts = {
             **{name: getattr(self.facts, name) for name in ("group", "version", "definition")},
             "labels": dict(enumerate((*self.facts.classes, "unknown"))),
@@ -179,12 +200,15 @@ class Endpoint:
         return HTMLResponse(about_page(facts)) if browser else JSONResponse(facts)
 
     async def on_request_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request that is refused: {"error": sentence}, as TensorFlow Serving does."""
+        """Answer a request that was refused with a RequestError: with its HTTP status, and {"error": sentence}.
+
+        TensorFlow Serving answers in the same form.
+        """
         assert isinstance(error, RequestError)
         return JSONResponse({"error": error.words}, error.status)
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request to an unknown path or with another method."""
+        """Answer a request to an unknown path (404) or with another method (405) with {"error": sentence}."""
         assert isinstance(error, HTTPException)
         words = {
             404: f"Unknown path {request.url.path}. Use POST /invocations, GET /ping or GET /.",
@@ -193,16 +217,19 @@ class Endpoint:
         return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
     async def on_disconnect(self, request: Request, error: Exception) -> Response:
-        """Return some answer to a caller who closed the connection before the request was complete."""
+        """Return some answer, status 400, for a caller who closed the connection before the request was complete."""
         return JSONResponse({"error": "The connection was closed before the request was complete. Send it again."}, 400)
 
     async def on_failure(self, request: Request, error: Exception) -> Response:
-        """Answer after an unexpected exception. Its traceback goes to the server's stderr."""
+        """Answer after an unexpected exception with status 500. Its traceback goes to the server's stderr."""
         return JSONResponse({"error": "The model failed on this request. See the server's log for the reason."}, 500)
 
 
 def about_page(facts: Mapping[str, Any]) -> str:
-    """The HTML page for GET /. facts: what Endpoint.about collects."""
+    """Return the HTML page for GET /.
+
+    - facts: name -> value, what Endpoint.about collects: "definition", "version", "example" and others.
+    """
     title = html.escape(f"{facts['definition']}, version {facts['version']}")
     rows = "".join(
         f"<dt>{html.escape(name.replace('_', ' '))}<dd>{', '.join(html.escape(str(item)) for item in items_of(value))}"
@@ -220,14 +247,14 @@ def about_page(facts: Mapping[str, Any]) -> str:
 
 
 def items_of(value: Any) -> list[Any]:
-    """A value as a list: "key = value" texts of a mapping, the items of a sequence, or the value alone."""
+    """Return a value as a list: the items of a list or tuple, texts "key = value" of a mapping, or the value alone."""
     if isinstance(value, Mapping):
         return [f"{key} = {name}" for key, name in value.items()]
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def example_request(facts: PackageFacts, url: str) -> str:
-    """A curl command that sends the typical user to the endpoint at `url`."""
+    """Return a curl command that sends the typical user to the endpoint at `url`."""
     cells = (json.dumps(value) if isinstance(value, str) else f"{value:.4g}" for value in facts.typical)
     row = ", ".join(cells).replace("'", "'\\''")  # as a shell takes it
     return f"curl -s {url}/invocations -H 'Content-Type: {JSON}' -d '{{\"instances\": [[{row}]]}}'"
@@ -237,7 +264,9 @@ def example_request(facts: PackageFacts, url: str) -> str:
 
 
 def read_package_facts(package: Path) -> PackageFacts:
-    """Read what is served from the folder of a model package.
+    """Read from the folder of a model package what the endpoint must know of it.
+
+    - package: the folder that the package was exported to.
 
     Raises UserError when the folder is not a complete package.
     """
@@ -262,7 +291,11 @@ def read_package_facts(package: Path) -> PackageFacts:
 
 
 def typical_user(statistics: Mapping[str, Any], features: Sequence[str]) -> tuple[float | str, ...]:
-    """One value per feature out of statistics.json: its mean (0 without one), or a category's most frequent text."""
+    """Return one value per feature: its mean in the baseline (0 without one), or a category's most frequent text.
+
+    - statistics: the content of baseline/statistics.json.
+    - features: names of the model's inputs; the values are in their order.
+    """
     buckets = {column["name"]: category_buckets(column) for column in statistics["features"]}
     means = typical_row(statistics, features)
     return tuple(
@@ -271,9 +304,9 @@ def typical_user(statistics: Mapping[str, Any], features: Sequence[str]) -> tupl
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket. Port 0 takes a free port.
+    """Return a socket that listens at an address of this machine. Port 0 takes a free port.
 
-    Raises UserError, with what to do, when the address cannot be used.
+    Raises UserError, with what to do, when the address or the port cannot be used.
     """
     if not 0 <= port <= 65535:
         raise UserError(f"port {port} does not exist. Choose one from 1024 to 65535: --port 8080.")
@@ -301,14 +334,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The URL of a listening socket, for use on this machine."""
+    """Return the URL of a listening socket, such as http://127.0.0.1:8080, for use on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def load_model(folder: Path) -> Model:
-    """Load the model in a folder and score one row, because TensorFlow's first call is slow."""
+    """Load the model in a folder, and score one row, because TensorFlow's first call is slow. Returns the model.
+
+    - folder: the folder model of a model package.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from scarcegan.model import scorer
 
@@ -326,15 +362,18 @@ def serve_package(
     max_bytes: int = MAX_BYTES,
     load: Callable[[Path], Model] = load_model,
 ) -> None:
-    """Serve the model package in a folder until SIGINT or SIGTERM; requests under way are answered first.
+    """Serve a model package until SIGINT or SIGTERM; requests under way are answered first.
 
-    - capture: folder of the data capture, below which it goes to <version>/yyyy/mm/dd/hh/; None: none
-    - capture_percentage: how many of a hundred requests are captured
-    - load: loads the model from a folder
+    - package: the folder that the package was exported to.
+    - host, port: the address to listen on; port 0 takes a free one.
+    - capture: the folder below which requests are recorded, in <version>/yyyy/mm/dd/hh/; None records none.
+    - capture_percentage: how many of a hundred requests are recorded.
+    - max_bytes: larger request bodies are refused.
+    - load: loads the model from a folder.
 
     The port is opened before TensorFlow is loaded.
 
-    Raises UserError when the folder is no package, the port is in use, or the model cannot be loaded.
+    Raises UserError when the folder is no package or the port is in use, and the error of `load` when that fails.
     """
     import uvicorn
 
@@ -368,7 +407,12 @@ def serve_package(
 
 
 def run_until_signal(run: Callable[[], None]) -> None:
-    """Run a server that shuts down on SIGINT or SIGTERM, and return normally when it has."""
+    """Run a server that shuts down on SIGINT or SIGTERM, and return normally when it has.
+
+    - run: a function without arguments that runs the server until it has shut down.
+
+    Outside the main thread, signals are left alone.
+    """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     if threading.current_thread() is not threading.main_thread():
         run()

@@ -30,8 +30,8 @@ def project(tmp_path, monkeypatch):
     with mock_aws():
         make_bucket().put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
         found = notebook.open_project(cloud=True, start=tmp_path)
-        with found.engine.aws() as door:
-            upsert.apply_plan(make_plan(tmp_path, found.workspace.config, NAMES), door, False, lambda line: None)
+        with found.engine.aws() as connection:
+            upsert.apply_plan(make_plan(tmp_path, found.workspace.config, NAMES), connection, False, lambda line: None)
         yield found
 
 
@@ -40,7 +40,7 @@ def outputs(monkeypatch):
     """Every execution has written the same evaluation and gate; what was fetched is listed."""
     fetched = []
 
-    def fetch(door, arn, step, output, folder):
+    def fetch(connection, arn, step, output, folder):
         fetched.append((step, output))
         if output == "models":
             raise UserError("no such output")
@@ -91,7 +91,7 @@ def test_watching_tells_each_change_once_and_waits_for_the_end_with_statuses_stu
         [("train", "Succeeded")],
     ]
 
-    def status(door, arn):
+    def status(connection, arn):
         steps = [StepStatus(*step) for step in statuses.pop(0)]
         return ExecutionStatus(run, "training", "Executing" if statuses else "Succeeded", "", 1.0, arn, "", steps)
 

@@ -213,7 +213,7 @@ class Account:
             "cloudformation", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x"
         )
         self.stub = Stubber(self.client)
-        self.door = Aws(NAMES, SimpleNamespace(client=lambda service, **_: self.client))
+        self.connection = Aws(NAMES, SimpleNamespace(client=lambda service, **_: self.client))
 
     def has(self, name: str, status: str = "", parameters: Mapping[str, str] | None = None, reason: str = "") -> None:
         """The next look at a stack finds it so; without a status there is none."""
@@ -258,13 +258,13 @@ class Account:
         """What the walk returns, and the lines it says. Every answer has been asked for."""
         said: list[str] = []
         with self.stub:
-            done = toolchain.deploy_toolchain(plan, ROOT, self.door, said.append)
+            done = toolchain.deploy_toolchain(plan, ROOT, self.connection, said.append)
         self.stub.assert_no_pending_responses()
         return done, said
 
     def refuses(self, plan: toolchain.ToolchainPlan) -> str:
         with self.stub, pytest.raises(UserError) as refused:
-            toolchain.deploy_toolchain(plan, ROOT, self.door, lambda line: None)
+            toolchain.deploy_toolchain(plan, ROOT, self.connection, lambda line: None)
         self.stub.assert_no_pending_responses()
         return str(refused.value)
 

@@ -312,13 +312,13 @@ def test_watching_ends_as_a_run_here_would_with_statuses_stubbed(scarcegan, show
 
 def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, show_statuses, monkeypatch):
     show_statuses(execution("Executing"))
-    monkeypatch.setattr(executions, "log_lines", lambda door, arn, step: iter([f"{step} one", "two"]))
+    monkeypatch.setattr(executions, "log_lines", lambda connection, arn, step: iter([f"{step} one", "two"]))
     assert scarcegan("logs", "train", "--execution", ARN) == (0, "train one\ntwo\n", "")
 
 
 def test_stopping_can_be_tried_and_repeated_with_statuses_stubbed(scarcegan, show_statuses, monkeypatch):
     stopped = []
-    monkeypatch.setattr(executions, "stop_execution", lambda door, arn: stopped.append(arn))
+    monkeypatch.setattr(executions, "stop_execution", lambda connection, arn: stopped.append(arn))
     show_statuses(execution("Executing"))
     assert "would be stopped" in scarcegan("stop", ARN, "--dry-run")[1] and stopped == []
     assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]

@@ -49,7 +49,7 @@ def asked(monkeypatch):
         monkeypatch.setenv(name, value)
     plans = []
 
-    def deploy(plan, root, door, say):
+    def deploy(plan, root, connection, say):
         plans.append(plan)
         say("rare-players-storage: created")
         return DONE

@@ -35,7 +35,7 @@ class Model:
 
 
 def stand_in(monkeypatch) -> None:
-    """Put the model of these tests behind the door to saved models."""
+    """Put the model of these tests in the place of every saved one."""
     module = ModuleType("scarcegan.model.scorer")
     module.load_scorer = lambda folder: Model()
     monkeypatch.setitem(sys.modules, "scarcegan.model.scorer", module)

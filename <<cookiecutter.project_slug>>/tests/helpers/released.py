@@ -94,8 +94,8 @@ def four(session: boto3.Session, folder: Path) -> SageMakerRegistry:
     return registry
 
 
-def door(session: boto3.Session) -> Aws:
-    """The door to an account in which the toolchain is deployed."""
+def connection(session: boto3.Session) -> Aws:
+    """Access to an account in which the toolchain is deployed."""
     for name, value in (("key", KEY), ("topic", TOPIC)):
         put(session, name, value)
     return Aws(NAMES, session)
@@ -113,7 +113,7 @@ def package(**facts: object) -> ModelPackage:
 
 
 def stubbed(**clients: object) -> Aws:
-    """A door whose clients are Stubber's."""
+    """Access to AWS whose clients are Stubber's."""
     return Aws(NAMES, SimpleNamespace(client=lambda service, **_: clients[service.replace("-", "_")]))
 
 

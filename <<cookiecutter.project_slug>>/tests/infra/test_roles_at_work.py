@@ -65,11 +65,13 @@ def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto() -> None
     s3 = boto3.client("s3")
     s3.put_object(Bucket=NAMES.bucket, Key="wheels/abc/.complete", Body=b"")
     with ROLES.acting("build") as session:
-        door = client.Aws(NAMES, session)
-        first = upsert.apply_plan(plan('{"Steps": []}'), door, upload_only=False, say=print)
-        again = upsert.apply_plan(plan('{"Steps": [], "Version": "2020-12-01"}'), door, upload_only=False, say=print)
-        started = start.start_execution(start.StartPlan("training", {}), door)
-        assert start.data_digest(door, NAMES.uri("data", "telemetry", ""))[1]
+        connection = client.Aws(NAMES, session)
+        first = upsert.apply_plan(plan('{"Steps": []}'), connection, upload_only=False, say=print)
+        again = upsert.apply_plan(
+            plan('{"Steps": [], "Version": "2020-12-01"}'), connection, upload_only=False, say=print
+        )
+        started = start.start_execution(start.StartPlan("training", {}), connection)
+        assert start.data_digest(connection, NAMES.uri("data", "telemetry", ""))[1]
     assert first["uploaded"] == sorted(CODE) and again["uploaded"] == []
     assert [*first["pipelines"].values(), *again["pipelines"].values()] == ["created", "changed"]
     assert f":pipeline/{NAMES.pipeline('training')}/execution/" in started
@@ -112,13 +114,13 @@ def test_deploy_prepares_and_promotes_an_approved_package_and_decides_nothing_in
     assert registry.approve(version).status == APPROVED
     boto3.client("ssm").put_parameter(Name=NAMES.parameter("production/version"), Value=str(version), Type="String")
     with ROLES.acting("deploy") as session:
-        door, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
+        connection, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
         assert release.approved_package(registry).version == version
         assert (registry.export(version, tmp_path / "package") / "package.json").is_file()
-        assert release.upload_rare_share_function(door, Path(release.__file__).parents[3]).startswith(
+        assert release.upload_rare_share_function(connection, Path(release.__file__).parents[3]).startswith(
             "lambda/rare-share-"
         )
-        assert release.promote_served_version(door, registry, version).champion
+        assert release.promote_served_version(connection, registry, version).champion
         s3, sagemaker = session.client("s3"), session.client("sagemaker")
         assert denied(lambda: registry.reject(version + 1))
         assert denied(lambda: s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))

@@ -96,7 +96,7 @@ def files_there(both: Both, step: str, output: str) -> dict[str, bytes]:
         start = f"{output}/"
     else:
         start = outputs[output].removeprefix(f"s3://{both.it.names.bucket}/") + "/"
-        listed = both.it.door.client("s3").list_objects_v2(Bucket=both.it.names.bucket, Prefix=start)["Contents"]
+        listed = both.it.connection.client("s3").list_objects_v2(Bucket=both.it.names.bucket, Prefix=start)["Contents"]
         found = {item["Key"]: both.it.read(both.it.names.uri(item["Key"])) for item in listed}
     mine = {name.removeprefix(start): data for name, data in found.items() if name.startswith(start)}
     return {name: data for name, data in mine.items() if not name.endswith("fingerprint.pb")}

@@ -23,7 +23,7 @@ from released import (
     TOPIC,
     account,
     client,
-    door,
+    connection,
     evaluation,
     four,
     image,
@@ -32,7 +32,7 @@ from released import (
     put,
     stubbed,
 )
-from scarcegan.aws import client as door_to_aws
+from scarcegan.aws import client as aws_client
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config, load_config
@@ -268,7 +268,7 @@ def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
 
 def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(session, registry, config):
     registry.approve(3)
-    gathered = release.prepare_release(door(session), registry, config, PROJECT, "newest", "r1")
+    gathered = release.prepare_release(connection(session), registry, config, PROJECT, "newest", "r1")
     found = gathered.stages["production"]["Parameters"]
     assert found["ModelPackageArn"].endswith(":model-package/risky-players/3")
     assert (found["KmsKeyArn"], found["TopicArn"]) == (KEY, TOPIC)
@@ -282,21 +282,21 @@ def test_without_a_toolchain_the_next_move_is_said_in_moto(session, registry, co
     registry.approve(3)
     put(session, "key", KEY)
     with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain creates it"):
-        release.prepare_release(door_to_aws.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
+        release.prepare_release(aws_client.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
 
 
 def test_only_what_production_serves_becomes_the_champion_in_moto(session, registry):
     for version in (2, 3):
         registry.approve(version)
     with pytest.raises(UserError, match="production serves version none, not 3"):
-        release.promote_served_version(door(session), registry, 3)
+        release.promote_served_version(connection(session), registry, 3)
     put(session, "production/version", "2")
     with pytest.raises(UserError, match="production serves version 2, not 3, so the champion stays"):
-        release.promote_served_version(door(session), registry, 3)
+        release.promote_served_version(connection(session), registry, 3)
     put(session, "production/version", "3")
-    release.promote_served_version(door(session), registry, 3, dry_run=True)
+    release.promote_served_version(connection(session), registry, 3, dry_run=True)
     assert registry.champion() is None
-    release.promote_served_version(door(session), registry, 3)
+    release.promote_served_version(connection(session), registry, 3)
     assert registry.champion().version == 3
 
 
@@ -340,7 +340,7 @@ def test_the_toolchain_calls_the_pipeline_and_its_variable_as_a_roll_back_does(r
 def type_(session, registry, config, tmp_path, monkeypatch):
     """Type a verb in a project's folder, with moto for AWS; stages other than moto's are stubbed at the client."""
     monkeypatch.setenv("AWS_ACCOUNT_ID", NAMES.account)
-    door(session)
+    connection(session)
     (tmp_path / "infra").symlink_to(PROJECT / "infra")
 
     def run(*words: str):
@@ -468,7 +468,7 @@ def build(session, config, tmp_path, monkeypatch):
 
 def test_the_builds_prepare_and_promote_with_the_real_scarcegan_against_moto(session, registry, build):
     registry.approve(3)
-    door(session)
+    connection(session)
     prepared = build("prepare", VERSION="newest")
     assert prepared.succeeded, prepared.log
     assert prepared.exported["VERSION"] == "3"

@@ -44,7 +44,7 @@ def config(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def door(config):
+def connection(config):
     """AWS as moto plays it, with nothing in it."""
     with mock_aws():
         yield aws.connect_to_aws(config)
@@ -65,26 +65,28 @@ def wheels(monkeypatch):
     return asked
 
 
-def walk(door, tmp_path, config, upload_only=False):
-    return upsert.apply_plan(make_plan(tmp_path, config, NAMES), door, upload_only, lambda line: None)
+def walk(connection, tmp_path, config, upload_only=False):
+    return upsert.apply_plan(make_plan(tmp_path, config, NAMES), connection, upload_only, lambda line: None)
 
 
 # -- upsert ---------------------------------------------------------------------------------------------------------
 
 
-def test_volumes_are_encrypted_with_the_arn_of_the_projects_key_as_the_toolchain_publishes_it_in_moto(door, config):
+def test_volumes_are_encrypted_with_the_arn_of_the_projects_key_as_the_toolchain_publishes_it_in_moto(
+    connection, config
+):
     with pytest.raises(UserError, match=r"no SSM parameter /rare-players/key .* Type: scarcegan toolchain deploy"):
-        upsert.with_volume_key(config, door)
+        upsert.with_volume_key(config, connection)
     arn = NAMES.arn("kms", "key/1234")
-    door.client("ssm").put_parameter(Name="/rare-players/key", Value=arn, Type="String")
-    assert upsert.with_volume_key(config, door).cloud.volume_key == arn
+    connection.client("ssm").put_parameter(Name="/rare-players/key", Value=arn, Type="String")
+    assert upsert.with_volume_key(config, connection).cloud.volume_key == arn
     chosen = config.model_copy(update={"cloud": config.cloud.model_copy(update={"volume_key": "none"})})
-    assert upsert.with_volume_key(chosen, door) == chosen
+    assert upsert.with_volume_key(chosen, connection) == chosen
 
 
-def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(door, tmp_path, config, wheels):
+def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(connection, tmp_path, config, wheels):
     s3 = make_bucket()
-    done = walk(door, tmp_path, config)
+    done = walk(connection, tmp_path, config)
     assert done["pipelines"] == {"rare-players-training": "created", "rare-players-scoring": "created"}
     assert keys(s3) == {
         "champion/.empty",
@@ -94,88 +96,90 @@ def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(do
         "wheels/2b/a-1-py3-none-any.whl",
         "wheels/2b/b-2-py3-none-any.whl",
     }
-    made = door.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
+    made = connection.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
     assert made["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/rare-players-eu-west-1-pipeline"
-    tags = door.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
+    tags = connection.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
     assert tags == [{"Key": "owner", "Value": "us"}]
 
 
-def test_a_second_upsert_does_nothing_and_a_changed_definition_is_changed_in_moto(door, tmp_path, config, wheels):
+def test_a_second_upsert_does_nothing_and_a_changed_definition_is_changed_in_moto(connection, tmp_path, config, wheels):
     make_bucket()
-    walk(door, tmp_path, config)
-    assert walk(door, tmp_path, config) == {
+    walk(connection, tmp_path, config)
+    assert walk(connection, tmp_path, config) == {
         "uploaded": [],
         "wheels": 0,
         "pipelines": {"rare-players-training": "unchanged", "rare-players-scoring": "unchanged"},
     }
     assert wheels == ["requirements-jobs.txt"]
     other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
-    done = walk(door, tmp_path, other)
+    done = walk(connection, tmp_path, other)
     assert done["pipelines"] == {"rare-players-training": "changed", "rare-players-scoring": "unchanged"}
 
 
 def test_a_pipeline_of_an_earlier_version_gets_the_tags_of_today_when_it_is_changed_in_moto(
-    door, tmp_path, config, wheels
+    connection, tmp_path, config, wheels
 ):
     make_bucket()
-    walk(door, tmp_path, config)
+    walk(connection, tmp_path, config)
     other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
     plan = replace(make_plan(tmp_path, other, NAMES), tags={"team": "care team"})
-    upsert.apply_plan(plan, door, False, lambda line: None)
-    made = door.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
-    tags = door.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
+    upsert.apply_plan(plan, connection, False, lambda line: None)
+    made = connection.client("sagemaker").describe_pipeline(PipelineName="rare-players-training")
+    tags = connection.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
     assert {"Key": "team", "Value": "care team"} in tags
 
 
-def test_an_upsert_that_was_broken_off_before_its_tags_is_repeated_in_moto(door, tmp_path, config, wheels, monkeypatch):
+def test_an_upsert_that_was_broken_off_before_its_tags_is_repeated_in_moto(
+    connection, tmp_path, config, wheels, monkeypatch
+):
     make_bucket()
-    walk(door, tmp_path, config)
+    walk(connection, tmp_path, config)
     other = settings.load_config(tmp_path / "config.yaml", ["train.iterations=5"])
 
     def broken_off(**_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(door.client("sagemaker"), "add_tags", broken_off)
-        walk(door, tmp_path, other)
-    assert walk(door, tmp_path, other)["pipelines"]["rare-players-training"] == "changed"
+        patch.setattr(connection.client("sagemaker"), "add_tags", broken_off)
+        walk(connection, tmp_path, other)
+    assert walk(connection, tmp_path, other)["pipelines"]["rare-players-training"] == "changed"
 
 
-def test_uploading_only_touches_no_pipeline_in_moto(door, tmp_path, config, wheels):
+def test_uploading_only_touches_no_pipeline_in_moto(connection, tmp_path, config, wheels):
     make_bucket()
-    assert walk(door, tmp_path, config, upload_only=True)["pipelines"] == {}
-    assert door.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
+    assert walk(connection, tmp_path, config, upload_only=True)["pipelines"] == {}
+    assert connection.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
 
 
-def test_an_upload_of_wheels_that_was_broken_off_is_begun_again_in_moto(door, tmp_path, config, wheels):
+def test_an_upload_of_wheels_that_was_broken_off_is_begun_again_in_moto(connection, tmp_path, config, wheels):
     s3 = make_bucket()
     s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/a-1-py3-none-any.whl", Body=b"")
-    assert walk(door, tmp_path, config)["wheels"] == 2
+    assert walk(connection, tmp_path, config)["wheels"] == 2
     assert "wheels/2b/.complete" in keys(s3)
 
 
-def test_the_present_champion_survives_an_upsert_in_moto(door, tmp_path, config, wheels):
+def test_the_present_champion_survives_an_upsert_in_moto(connection, tmp_path, config, wheels):
     s3 = make_bucket()
     s3.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"champion")
-    walk(door, tmp_path, config)
+    walk(connection, tmp_path, config)
     assert s3.get_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz")["Body"].read() == b"champion"
 
 
-def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(door, tmp_path, config):
+def test_without_a_bucket_the_toolchain_is_the_next_move_in_moto(connection, tmp_path, config):
     with pytest.raises(
         UserError,
         match=r"there is no bucket .* \(account 123456789012\) .* scarcegan toolchain deploy \(README, 'In AWS'\)",
     ):
-        walk(door, tmp_path, config)
+        walk(connection, tmp_path, config)
 
 
 def test_a_bucket_of_that_name_in_another_account_is_not_written_to_stubbed(config, tmp_path):
-    door = aws.connect_to_aws(config)
-    with Stubber(door.client("s3")) as stub:
+    connection = aws.connect_to_aws(config)
+    with Stubber(connection.client("s3")) as stub:
         owner = {"Bucket": NAMES.bucket, "ExpectedBucketOwner": ACCOUNT}
         stub.add_client_error("head_bucket", service_error_code="403", http_status_code=403, expected_params=owner)
         with pytest.raises(UserError, match="it belongs to another account, or you lack s3:ListBucket"):
-            walk(door, tmp_path, config)
+            walk(connection, tmp_path, config)
 
 
 def test_a_plan_shows_steps_behind_the_gate_and_the_machine_a_parameter_stands_for():
@@ -202,10 +206,10 @@ def test_a_plan_shows_steps_behind_the_gate_and_the_machine_a_parameter_stands_f
 
 
 @pytest.fixture
-def deployed(door, config, tmp_path, wheels):
+def deployed(connection, config, tmp_path, wheels):
     """Both pipelines in moto, and telemetry in the bucket."""
     s3 = make_bucket()
-    walk(door, tmp_path, config)
+    walk(connection, tmp_path, config)
     s3.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
     return s3
 
@@ -218,13 +222,13 @@ def plan_of(tmp_path, *changes, pipeline="training"):
     return start.plan_start(base_of(tmp_path, pipeline), tmp_path / "config.yaml", changes)
 
 
-def completed(door, tmp_path, *changes, pipeline="training"):
+def completed(connection, tmp_path, *changes, pipeline="training"):
     base = base_of(tmp_path, pipeline)
-    return start.complete(start.plan_start(base, tmp_path / "config.yaml", changes), base, door)
+    return start.complete(start.plan_start(base, tmp_path / "config.yaml", changes), base, connection)
 
 
 def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_moto(
-    door, deployed, tmp_path, monkeypatch
+    connection, deployed, tmp_path, monkeypatch
 ):
     done = {"load": 0, "build": 0}
 
@@ -237,7 +241,7 @@ def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_mo
 
     monkeypatch.setattr(settings, "load_config", counted("load", settings.load_config))
     monkeypatch.setattr(definition, "training", counted("build", definition.training))
-    completed(door, tmp_path, "train.iterations=30")
+    completed(connection, tmp_path, "train.iterations=30")
     assert done == {"load": 2, "build": 2}, "as config.yaml has it, and with the change"
 
 
@@ -279,8 +283,8 @@ def test_what_an_execution_cannot_change_is_refused_with_the_next_move(tmp_path,
         plan_of(tmp_path, change)
 
 
-def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(door, deployed, tmp_path):
-    plan = completed(door, tmp_path, "train.iterations=2000")
+def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(connection, deployed, tmp_path):
+    plan = completed(connection, tmp_path, "train.iterations=2000")
     assert plan.parameters == {
         "TrainIterations": "2000",
         "TelemetryFingerprint": plan.parameters["TelemetryFingerprint"],
@@ -288,58 +292,58 @@ def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(do
         "LabelsFingerprint": "none",
         "ChampionFingerprint": "none",
     }
-    arn = start.start_execution(plan, door)
-    given = door.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
+    arn = start.start_execution(plan, connection)
+    given = connection.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
     assert {item["Name"]: item["Value"] for item in given["PipelineParameters"]} == plan.parameters
-    assert executions.find_execution(door) == arn
-    changed = executions.changed_parameters(door, arn, start.deployed_parameters(door, "training"))
+    assert executions.find_execution(connection) == arn
+    changed = executions.changed_parameters(connection, arn, start.deployed_parameters(connection, "training"))
     assert changed == {"TrainIterations": "2000", "LabelsUri": f"s3://{NAMES.bucket}/empty/"}
 
 
-def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(door, deployed, tmp_path):
+def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(connection, deployed, tmp_path):
     mark = "TelemetryFingerprint"
-    before = completed(door, tmp_path).parameters[mark]
-    assert completed(door, tmp_path).parameters[mark] == before
+    before = completed(connection, tmp_path).parameters[mark]
+    assert completed(connection, tmp_path).parameters[mark] == before
     deployed.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"ROWS")
-    mended = completed(door, tmp_path).parameters[mark]
+    mended = completed(connection, tmp_path).parameters[mark]
     deployed.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-1.parquet", Body=b"more")
-    assert len({before, mended, completed(door, tmp_path).parameters[mark]}) == 3
+    assert len({before, mended, completed(connection, tmp_path).parameters[mark]}) == 3
     elsewhere = "data/telemetry2/part-0.parquet"  # shares the beginning of its name, not the folder
-    now = completed(door, tmp_path).parameters[mark]
+    now = completed(connection, tmp_path).parameters[mark]
     deployed.put_object(Bucket=NAMES.bucket, Key=elsewhere, Body=b"other")
-    assert completed(door, tmp_path).parameters[mark] == now
+    assert completed(connection, tmp_path).parameters[mark] == now
 
 
-def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(door, deployed, tmp_path):
+def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(connection, deployed, tmp_path):
     deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")
-    given = completed(door, tmp_path).parameters
+    given = completed(connection, tmp_path).parameters
     assert given["ChampionFingerprint"] != "none" and "ChampionUri" not in given
 
 
-def test_config_yaml_has_the_last_word_over_an_older_pipeline_and_says_so_in_moto(door, deployed, tmp_path):
+def test_config_yaml_has_the_last_word_over_an_older_pipeline_and_says_so_in_moto(connection, deployed, tmp_path):
     (tmp_path / "config.yaml").write_text("train: {iterations: 3000}\n", encoding="utf-8")
-    plan = completed(door, tmp_path)
+    plan = completed(connection, tmp_path)
     assert plan.parameters["TrainIterations"] == "3000"
     assert plan.notes == ("config.yaml says TrainIterations=3000, the pipeline's default is 1000: passed",)
 
 
-def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(door, deployed, tmp_path):
+def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(connection, deployed, tmp_path):
     with pytest.raises(UserError, match="no model there"):
-        completed(door, tmp_path, pipeline="scoring")
+        completed(connection, tmp_path, pipeline="scoring")
     with pytest.raises(UserError, match=r"s3://elsewhere/: no telemetry there. Copy it there: aws s3 sync"):
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
-        completed(door, tmp_path, "TelemetryUri=s3://elsewhere/")
+        completed(connection, tmp_path, "TelemetryUri=s3://elsewhere/")
 
 
-def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(door, deployed, tmp_path):
+def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(connection, deployed, tmp_path):
     newer = start.StartPlan("training", {"ModelColour": "red"})
     with pytest.raises(
         UserError, match=r"has no parameter ModelColour \(it has: .*the code is newer .*scarcegan upsert"
     ):
-        start.complete(newer, base_of(tmp_path), door)
-    door.client("sagemaker").delete_pipeline(PipelineName="rare-players-training")
+        start.complete(newer, base_of(tmp_path), connection)
+    connection.client("sagemaker").delete_pipeline(PipelineName="rare-players-training")
     with pytest.raises(UserError, match=r"no pipeline 'rare-players-training' in eu-west-1 .* Type: scarcegan upsert"):
-        completed(door, tmp_path)
+        completed(connection, tmp_path)
 
 
 # -- look -----------------------------------------------------------------------------------------------------------
@@ -347,15 +351,15 @@ def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(doo
 
 @pytest.fixture
 def answers(config):
-    """answers(service, operation, answer, **expected): what AWS will say next to the door, in order."""
-    door = aws.connect_to_aws(config)
+    """answers(service, operation, answer, **expected): what AWS will answer next, in order."""
+    connection = aws.connect_to_aws(config)
     stubs = {}
 
     def answer(service, operation, response, **expected):
-        stub = stubs.setdefault(service, Stubber(door.client(service)))
+        stub = stubs.setdefault(service, Stubber(connection.client(service)))
         stub.add_response(operation, response, expected or None)
         stub.activate()
-        return door
+        return connection
 
     yield answer
     for stub in stubs.values():
@@ -377,7 +381,7 @@ def list_steps(answers, *steps):
 def test_an_execution_tells_its_steps_minutes_and_the_trainings_metrics_stubbed(answers):
     describe(answers)
     cached = {"SourcePipelineExecutionArn": ARN}
-    door = list_steps(
+    connection = list_steps(
         answers,
         step("features", CacheHitResult=cached),
         step("train", "TrainingJob", status="Executing", minutes=None, AttemptCount=2),
@@ -385,7 +389,7 @@ def test_an_execution_tells_its_steps_minutes_and_the_trainings_metrics_stubbed(
     metric = {"MetricName": "Generator_Loss", "Value": 0.5, "Timestamp": BEGUN}
     about = {"FinalMetricDataList": [metric]}
     answers("sagemaker", "describe_training_job", about_training(**about), TrainingJobName="pipelines-x-train")
-    found = executions.execution_status(door, ARN)
+    found = executions.execution_status(connection, ARN)
     assert (found.execution, found.pipeline, found.status) == ("abc123", "rare-players-training", "Executing")
     first, second = found.steps
     assert (first.cached, first.minutes, first.job) == (True, 3.0, f"{JOB}:processing-job/pipelines-x-features")
@@ -419,26 +423,26 @@ def test_a_closed_gate_is_told_from_a_failure_stubbed(answers, failed, closed):
 
 
 def test_an_execution_is_found_by_its_id_in_either_pipeline_stubbed(config):
-    door = aws.connect_to_aws(config)
+    connection = aws.connect_to_aws(config)
     scoring = ARN.replace("training", "scoring")
-    with Stubber(door.client("sagemaker")) as stub:
+    with Stubber(connection.client("sagemaker")) as stub:
         missing = {"service_error_code": "ResourceNotFound", "http_status_code": 400}
         stub.add_client_error("describe_pipeline_execution", expected_params={"PipelineExecutionArn": ARN}, **missing)
         stub.add_response("describe_pipeline_execution", {}, {"PipelineExecutionArn": scoring})
-        assert executions.find_execution(door, "abc123") == scoring
+        assert executions.find_execution(connection, "abc123") == scoring
         stub.add_client_error("describe_pipeline_execution", **missing)
         stub.add_client_error("describe_pipeline_execution", **missing)
         with pytest.raises(UserError, match="no execution 'abc124' of this project"):
-            executions.find_execution(door, "abc124")
+            executions.find_execution(connection, "abc124")
 
 
-def test_a_pipeline_that_never_ran_or_is_not_there_says_what_comes_first_in_moto(door, config, tmp_path, wheels):
+def test_a_pipeline_that_never_ran_or_is_not_there_says_what_comes_first_in_moto(connection, config, tmp_path, wheels):
     make_bucket()
     with pytest.raises(UserError, match="Type: scarcegan upsert"):
-        executions.find_execution(door)
-    walk(door, tmp_path, config)
+        executions.find_execution(connection)
+    walk(connection, tmp_path, config)
     with pytest.raises(UserError, match="has never run"):
-        executions.find_execution(door)
+        executions.find_execution(connection)
 
 
 # -- logs -----------------------------------------------------------------------------------------------------------
@@ -452,8 +456,8 @@ def log(answers, lines, **expected):
 def test_logs_are_those_of_the_step_that_failed_stubbed(answers):
     list_steps(answers, step("features", status="Failed"), step("split", status="Succeeded"))
     group = {"logGroupName": "/aws/sagemaker/ProcessingJobs", "logStreamNamePrefix": "pipelines-x-features/"}
-    door = log(answers, ["one", "two"], **group)
-    assert list(executions.log_lines(door, ARN)) == ["one", "two"]
+    connection = log(answers, ["one", "two"], **group)
+    assert list(executions.log_lines(connection, ARN)) == ["one", "two"]
 
 
 def test_logs_of_a_training_and_of_a_function_lie_elsewhere_stubbed(answers):
@@ -461,8 +465,8 @@ def test_logs_of_a_training_and_of_a_function_lie_elsewhere_stubbed(answers):
     function["Metadata"]["Lambda"] = {"Arn": NAMES.register_function_arn}
     group = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": "pipelines-x-train/"}
     list_steps(answers, step("train", "TrainingJob"), function)
-    door = log(answers, ["loss"], **group)
-    assert list(executions.log_lines(door, ARN, "train")) == ["loss"]
+    connection = log(answers, ["loss"], **group)
+    assert list(executions.log_lines(connection, ARN, "train")) == ["loss"]
     list_steps(answers, step("train", "TrainingJob"), function)
     begun = int(BEGUN.timestamp() * 1000)
     log(
@@ -472,28 +476,28 @@ def test_logs_of_a_training_and_of_a_function_lie_elsewhere_stubbed(answers):
         startTime=begun,
         endTime=begun + 180_000,
     )
-    assert list(executions.log_lines(door, ARN)) == ["four packages"]
+    assert list(executions.log_lines(connection, ARN)) == ["four packages"]
 
 
 def test_a_step_without_logs_names_those_that_have_some_stubbed(answers):
-    door = list_steps(answers, step("features"), step("gate", "Condition"))
+    connection = list_steps(answers, step("features"), step("gate", "Condition"))
     with pytest.raises(UserError, match=r"no log of step 'gate' .* Steps with a log: features"):
-        list(executions.log_lines(door, ARN, "gate"))
+        list(executions.log_lines(connection, ARN, "gate"))
 
 
 # -- stop and fetch -------------------------------------------------------------------------------------------------
 
 
 def test_stopping_asks_for_that_execution_stubbed(config):
-    door = aws.connect_to_aws(config)
+    connection = aws.connect_to_aws(config)
     asked = []
-    with Stubber(door.client("sagemaker")) as stub:
+    with Stubber(connection.client("sagemaker")) as stub:
         stub.add_response("stop_pipeline_execution", {"PipelineExecutionArn": ARN})
-        events = door.client("sagemaker").meta.events
+        events = connection.client("sagemaker").meta.events
         events.register(
             "before-parameter-build.*.StopPipelineExecution", lambda params, **_: asked.append(dict(params))
         )
-        executions.stop_execution(door, ARN)
+        executions.stop_execution(connection, ARN)
     assert [params["PipelineExecutionArn"] for params in asked] == [ARN]
 
 
@@ -509,7 +513,7 @@ def archive(**files):
 
 
 @pytest.fixture
-def finished(door, monkeypatch):
+def finished(connection, monkeypatch):
     """An execution whose jobs are told by the test, its outputs in moto's S3."""
     s3 = make_bucket()
     uri = f"s3://{NAMES.bucket}/runs/first/evaluate/gate"
@@ -517,7 +521,7 @@ def finished(door, monkeypatch):
     s3.put_object(Bucket=NAMES.bucket, Key="runs/first/evaluate/gate/gate.json", Body=b"{}")
     model = archive(models__a="model", curves__curves="curve")
     s3.put_object(Bucket=NAMES.bucket, Key="runs/abc123/train/model.tar.gz", Body=model)
-    client = door.client("sagemaker")
+    client = connection.client("sagemaker")
     monkeypatch.setattr(client, "describe_processing_job", lambda **_: {"ProcessingOutputConfig": outputs})
     monkeypatch.setattr(client, "describe_training_job", lambda **_: about_training())
     listed = {
@@ -527,24 +531,28 @@ def finished(door, monkeypatch):
     return listed
 
 
-def test_an_output_is_fetched_from_where_its_job_wrote_it_with_jobs_stubbed(door, finished, tmp_path):
-    assert (executions.fetch_output(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").read_text() == "{}"
-    curves = executions.fetch_output(door, ARN, "train", "curves", tmp_path / "curves")
+def test_an_output_is_fetched_from_where_its_job_wrote_it_with_jobs_stubbed(connection, finished, tmp_path):
+    assert (
+        executions.fetch_output(connection, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json"
+    ).read_text() == "{}"
+    curves = executions.fetch_output(connection, ARN, "train", "curves", tmp_path / "curves")
     assert [path.name for path in curves.iterdir()] == ["curves"]
     with pytest.raises(UserError, match="step 'split' has not succeeded"):
-        executions.fetch_output(door, ARN, "split", "test", tmp_path / "x")
+        executions.fetch_output(connection, ARN, "split", "test", tmp_path / "x")
     with pytest.raises(UserError, match=r"no output 'gates'. It has: gate"):
-        executions.fetch_output(door, ARN, "evaluate", "gates", tmp_path / "x")
+        executions.fetch_output(connection, ARN, "evaluate", "gates", tmp_path / "x")
 
 
-def test_a_step_from_the_cache_is_fetched_from_the_execution_it_ran_in_with_jobs_stubbed(door, finished, tmp_path):
+def test_a_step_from_the_cache_is_fetched_from_the_execution_it_ran_in_with_jobs_stubbed(
+    connection, finished, tmp_path
+):
     finished["first"] = [step("evaluate")]
     cached = step("evaluate", CacheHitResult={"SourcePipelineExecutionArn": ARN.replace("abc123", "first")})
     finished["abc123"] = [cached | {"Metadata": {}}]
-    assert (executions.fetch_output(door, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").exists()
+    assert (executions.fetch_output(connection, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").exists()
 
 
-def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(door, tmp_path):
+def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(connection, tmp_path):
     s3 = make_bucket()
     s3.put_object(Bucket=NAMES.bucket, Key="runs/../../x", Body=b"")
     with pytest.raises(UserError, match="leads out of the folder"):

@@ -16,8 +16,8 @@ from scarcegan.steps import baseline
 
 
 @pytest.fixture
-def door(monkeypatch):
-    """The door to saved models, behind which stands the model of these tests."""
+def tiny_model(monkeypatch):
+    """The model of these tests, in place of every saved one."""
     stand_in(monkeypatch)
 
 
@@ -31,7 +31,7 @@ def arguments(folder, labelled, unlabelled, definitions=("one", "two")):
     return [*channels, f"--baseline-out={folder / 'baseline'}", f"--classes={','.join(CLASSES)}"]
 
 
-def test_every_definition_gets_statistics_and_constraints_of_all_training_rows(tmp_path, door, capsys):
+def test_every_definition_gets_statistics_and_constraints_of_all_training_rows(tmp_path, tiny_model, capsys):
     baseline.main(arguments(tmp_path, users(50, 1), users(250, 2)))
     for name in ("one", "two"):
         found = read_baseline(tmp_path / "baseline" / name)
@@ -43,7 +43,7 @@ def test_every_definition_gets_statistics_and_constraints_of_all_training_rows(t
     assert capsys.readouterr().out == "baseline: one, two\n"
 
 
-def test_the_recall_of_validation_becomes_a_constraint(tmp_path, door):
+def test_the_recall_of_validation_becomes_a_constraint(tmp_path, tiny_model):
     baseline.main(arguments(tmp_path, users(50, 1), users(250, 2)))
     rules = read_baseline(tmp_path / "baseline" / "one").constraints["binary_classification_constraints"]
     assert rules == {"recall": {"threshold": 0.4, "comparison_operator": "LessThanThreshold"}}
@@ -85,6 +85,6 @@ def test_no_training_row_is_refused():
         baseline.baseline_statistics(lambda: iter([users(0)]), {"it": Model()}, CLASSES)
 
 
-def test_a_folder_without_models_is_refused(tmp_path, door):
+def test_a_folder_without_models_is_refused(tmp_path, tiny_model):
     with pytest.raises(UserError, match="no model"):
         baseline.main(arguments(tmp_path, users(5, 1), users(5, 2), definitions=()))

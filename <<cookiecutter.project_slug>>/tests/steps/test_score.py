@@ -16,8 +16,8 @@ from step_arguments import arguments as values_of
 
 
 @pytest.fixture
-def door(monkeypatch):
-    """The door to saved models, behind which stands the model of these tests."""
+def tiny_model(monkeypatch):
+    """The model of these tests, in place of every saved one."""
     stand_in(monkeypatch)
 
 
@@ -37,7 +37,7 @@ def arguments(folder, table, classes=CLASSES):
     return [*channels, f"--scored-out={folder / 'scored'}", *values_of("score", classes=",".join(classes))]
 
 
-def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, door, monkeypatch):
+def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(score, "SCORE_BATCH_ROWS", 2)
     score.main(arguments(tmp_path, three_users()))
     parts = sorted((tmp_path / "scored").glob("part-*.parquet"))
@@ -61,7 +61,7 @@ def test_the_flagged_users_are_listed_rarest_first(tmp_path):
     assert len(rows) > 5
 
 
-def test_the_summary_counts_users_classes_and_the_unknown(tmp_path, door, capsys):
+def test_the_summary_counts_users_classes_and_the_unknown(tmp_path, tiny_model, capsys):
     score.main(arguments(tmp_path, three_users()))
     found = json.loads((tmp_path / "scored" / "summary.json").read_text())
     assert found["users"] == found["rows"] == 3
@@ -89,7 +89,7 @@ def test_a_table_without_rows_is_refused(tmp_path):
         score.score_all([users(0)], Model(), tmp_path)
 
 
-def test_classes_that_the_model_does_not_know_are_refused(tmp_path, door):
+def test_classes_that_the_model_does_not_know_are_refused(tmp_path, tiny_model):
     with pytest.raises(UserError, match=r"on the classes normal, heavy, risky, config\.yaml says normal, risky"):
         score.main(arguments(tmp_path, three_users(), ("normal", "risky")))
 
@@ -106,7 +106,7 @@ def test_a_feature_named_like_a_score_is_refused(tmp_path):
         score.score_all([renamed], Model(), tmp_path)
 
 
-def test_a_column_that_was_no_category_in_training_is_refused(tmp_path, door):
+def test_a_column_that_was_no_category_in_training_is_refused(tmp_path, tiny_model):
     table = replace(three_users(), categories={"visits": {}})
     with pytest.raises(UserError, match=r"feature 'visits' was a number when the model was trained"):
         score.main(arguments(tmp_path, table))

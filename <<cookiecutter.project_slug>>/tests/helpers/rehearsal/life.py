@@ -103,7 +103,7 @@ class Life:
     def release(self, version: int) -> None:
         """Prepare, staging, smoke test, production, promotion: the deploy pipeline's stages."""
         prepared = release.prepare_release(
-            self.it.door, self.registry, self.config, self.it.place.root, str(version), release=f"r{version}"
+            self.it.connection, self.registry, self.config, self.it.place.root, str(version), release=f"r{version}"
         )
         stacks = {stage: Stack("endpoint.yaml", about["Parameters"]) for stage, about in prepared.stages.items()}
         self.say("prepare", prepared.variables["SUMMARY"])
@@ -112,7 +112,7 @@ class Life:
             said = smoke.run_smoke_test(smoke.sender_to_url(url), smoke.sample_of(Path(folder) / "package"))
         self.say("smoke", "; ".join(said))
         self.it.publish(stacks["production"])
-        promoted = release.promote_served_version(self.it.door, self.registry, version)
+        promoted = release.promote_served_version(self.it.connection, self.registry, version)
         self.say("promote", f"version {promoted.version} ({promoted.definition}) is the champion")
 
     def score(self) -> None:
@@ -149,7 +149,7 @@ class Life:
         https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
         """
         arn = self.registry.arn(version)
-        seen = self.it.door.client("sagemaker").describe_model_package(ModelPackageName=arn)
+        seen = self.it.connection.client("sagemaker").describe_model_package(ModelPackageName=arn)
         told = ("ModelPackageGroupName", "ModelPackageVersion", "ModelPackageArn", "ModelApprovalStatus")
         if seen["ModelApprovalStatus"] not in (APPROVED, REJECTED):
             raise RuntimeError(f"nobody has decided about {arn}: {seen['ModelApprovalStatus']}")

@@ -52,7 +52,7 @@ class Rehearsal:
 
         self.place, self.folder = place, folder
         self.names = Names(place.config.project.name, ACCOUNT, place.config.project.region)
-        self.door = Aws(self.names, boto3.Session(region_name=self.names.region))
+        self.connection = Aws(self.names, boto3.Session(region_name=self.names.region))
         self.cache: Cache = {}
         self.functions: dict[str, Handler] = {}
         self.started: list[dict[str, str]] = []  # the parameters of each execution
@@ -66,10 +66,10 @@ class Rehearsal:
 
         region = {"LocationConstraint": self.names.region}
         bucket = self.toolchain.resources["Bucket"]["BucketName"]
-        self.door.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=region)
+        self.connection.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=region)
         for group in self.toolchain.of_type("AWS::SageMaker::ModelPackageGroup").values():
             name = group["ModelPackageGroupName"]
-            self.door.client("sagemaker").create_model_package_group(ModelPackageGroupName=name)
+            self.connection.client("sagemaker").create_model_package_group(ModelPackageGroupName=name)
         self.publish(self.toolchain)
         self.functions[self.names.register_function_arn] = handler
         self.upload_data()
@@ -78,37 +78,39 @@ class Rehearsal:
         """Put the SSM parameters of a stack, as deploying it would."""
         for made in stack.of_type("AWS::SSM::Parameter").values():
             about = {"Name": made["Name"], "Value": str(made["Value"]), "Type": "String"}
-            self.door.client("ssm").put_parameter(**about, Overwrite=True)
+            self.connection.client("ssm").put_parameter(**about, Overwrite=True)
 
     def upload_data(self) -> None:
         for source, path in self.place.data_sources().items():
             files = [path] if path.is_file() else sorted(path.iterdir())
             for file in files:
                 key = f"data/{source}/{file.name}"
-                self.door.client("s3").upload_file(str(file), self.names.bucket, key)
+                self.connection.client("s3").upload_file(str(file), self.names.bucket, key)
 
     def upsert(self) -> upsert.UpsertPlan:
         """Compile, upload, create the pipelines: `scarcegan upsert`. The wheels are taken to be there already."""
-        plan = upsert.plan_upsert(self.place.root, upsert.with_volume_key(self.place.config, self.door), self.names)
-        project_bucket(self.door).put_bytes(plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
-        upsert.apply_plan(plan, self.door, False, lambda line: None)
+        plan = upsert.plan_upsert(
+            self.place.root, upsert.with_volume_key(self.place.config, self.connection), self.names
+        )
+        project_bucket(self.connection).put_bytes(plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
+        upsert.apply_plan(plan, self.connection, False, lambda line: None)
         return plan
 
     def read(self, uri: str) -> bytes:
         """An object of the bucket."""
         bucket, key = uri.removeprefix("s3://").split("/", 1)
-        return self.door.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        return self.connection.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def definition(self, pipeline: str) -> dict:
         """The definition as the service holds it."""
-        found = self.door.client("sagemaker").describe_pipeline(PipelineName=self.names.pipeline(pipeline))
+        found = self.connection.client("sagemaker").describe_pipeline(PipelineName=self.names.pipeline(pipeline))
         return json.loads(found["PipelineDefinition"])
 
     def parameters(self, pipeline: str = "training", changes: Sequence[str] = ()) -> dict[str, str]:
         """What `scarcegan start --set …` passes: changes, and fingerprints of the data in S3."""
         base = configured(pipeline, self.place.config, self.names)
         plan = starting.plan_start(base, self.place.root / "config.yaml", list(changes))
-        return dict(starting.complete(plan, base, self.door).parameters)
+        return dict(starting.complete(plan, base, self.connection).parameters)
 
     def run(self, pipeline: str = "training", changes: Sequence[str] = ()) -> Execution:
         """Start and execute to the end: `scarcegan start` and what SageMaker does then."""

@@ -568,9 +568,10 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value in `other`) of each setting whose value in `other` differs from the one in `one`.
+    """Yield (dotted key, value in `other`) for each setting of `other` that has another value in `one`, or is not there.
 
-    prefix: put before each key.
+    one, other: nested settings, section -> key -> value. Settings that only `one` has are left out. prefix: is put
+    before each key.
     """
     for key, value in other.items():
         if isinstance(value, Mapping) and isinstance(one.get(key), Mapping):

@@ -208,7 +208,9 @@ class Endpoint:
         return JSONResponse({"error": error.words}, error.status)
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request to an unknown path (404) or with another method (405) with {"error": sentence}."""
+        """Answer a request to an unknown path (404) or with another method (405): with that status and {"error":
+        sentence}.
+        """
         assert isinstance(error, HTTPException)
         words = {
             404: f"Unknown path {request.url.path}. Use POST /invocations, GET /ping or GET /.",

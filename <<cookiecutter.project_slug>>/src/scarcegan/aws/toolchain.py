@@ -151,9 +151,11 @@ def creates_roles(body: Mapping[str, Any]) -> bool:
 
 
 def from_config(config: Config) -> dict[str, str]:
-    """Return template parameter -> value, for the parameters that config.yaml sets.
+    """Return template parameter -> value, for those that config.yaml sets: the project, its model package group,
+    MLflow.
 
-    A model package group that is named by its ARN exists already, in the account that the ARN names.
+    A model package group that config.yaml names by its ARN exists already; then the parameters say that none is to be
+    made, and in which account it is.
     """
     group = config.project.model_package_group
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}

@@ -110,10 +110,12 @@ def smoke_command(
 
 
 def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
-    """Test the endpoint of a stage: that it serves what its stack says, then its answers. Returns lines for people.
+    """Test the endpoint of a stage: that it runs the version its CloudFormation stack names, then its answers.
+
+    Returns lines for people.
 
     - stage: staging or production.
-    - version: the version it must serve; None accepts any.
+    - version: the version that it must serve; None accepts any.
 
     Raises UserError when a check fails or the stage is unknown.
     """

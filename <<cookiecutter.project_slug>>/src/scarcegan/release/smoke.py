@@ -274,7 +274,9 @@ def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, 
 
 
 def describe_endpoint(aws: Aws, name: str) -> dict[str, Any]:
-    """Return SageMaker's description of an endpoint, a dictionary. name: in AWS.
+    """Return SageMaker's description of an endpoint, a dictionary with EndpointStatus, EndpointConfigName and more.
+
+    - name: the endpoint's name in AWS.
 
     Raises UserError when the endpoint does not exist.
     """

@@ -410,12 +410,12 @@ class PipelineCompiler:
         return getattr(self.source.step(origin.split(".")[0]), "kind", "") == "training"
 
     def channel_folder(self, channel: str, origin: str) -> str:
-        """Return the folder in a processing job that holds an input of a step.
+        """Return the folder in a processing job that holds an input of a step: /opt/ml/processing/input/<channel>.
 
-        Such as /opt/ml/processing/input/telemetry. The outputs of a training step arrive in one archive, so each of
-        them is a folder inside the channel's folder.
+        The outputs of a training step arrive in one archive, so each of them is a folder of its name inside that
+        folder.
 
-        - origin: a source of the pipeline, or "step.output".
+        - origin: where the input comes from: a source of the pipeline, or "step.output".
         """
         below = f"/{origin.split('.')[1]}" if "." in origin and self.is_training(origin) else ""
         return f"{job.CONTAINER_ROOT}/processing/input/{channel}{below}"

@@ -109,7 +109,8 @@ def source_parameters(pipeline: Pipeline, names: Names) -> Iterator[Parameter]:
 def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
     """Return the S3 URI in the project's bucket that a source is read from by default, with a slash at the end.
 
-    A source of another name than telemetry, labels, champion and model gets an empty folder, if it is optional.
+    The sources champion and model are read below champion/, the others below data/<source>/. An optional source, other
+    than labels and champion, is read from an empty folder.
     """
     if source in ("telemetry", "labels"):
         return names.uri("data", source, "")

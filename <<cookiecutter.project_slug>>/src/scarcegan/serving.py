@@ -208,9 +208,7 @@ class Endpoint:
         return JSONResponse({"error": error.words}, error.status)
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request to an unknown path (404) or with another method (405): with that status and {"error":
-        sentence}.
-        """
+        """Answer a request to an unknown path (404) or with another method (405), with {"error": sentence}."""
         assert isinstance(error, HTTPException)
         words = {
             404: f"Unknown path {request.url.path}. Use POST /invocations, GET /ping or GET /.",
@@ -266,11 +264,11 @@ def example_request(facts: PackageFacts, url: str) -> str:
 
 
 def read_package_facts(package: Path) -> PackageFacts:
-    """Read from the folder of a model package what the endpoint must know of it.
+    """Return what the endpoint must know of a model package, read from the package's folder. Loads no model.
 
     - package: the folder that the package was exported to.
 
-    Raises UserError when the folder is not a complete package.
+    Raises UserError when a file of the model is missing there, or a file is not JSON.
     """
     model = read_json(package / "model" / "model.json", EXPORT_ADVICE)
     for key in ("classes", "features"):

@@ -151,8 +151,7 @@ def creates_roles(body: Mapping[str, Any]) -> bool:
 
 
 def from_config(config: Config) -> dict[str, str]:
-    """Return template parameter -> value, for those that config.yaml sets: the project, its model package group,
-    MLflow.
+    """Return template parameter -> value for those that config.yaml sets: project, model package group, MLflow.
 
     A model package group that config.yaml names by its ARN exists already; then the parameters say that none is to be
     made, and in which account it is.

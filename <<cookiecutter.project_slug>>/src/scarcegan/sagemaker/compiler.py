@@ -412,8 +412,7 @@ class PipelineCompiler:
     def channel_folder(self, channel: str, origin: str) -> str:
         """Return the folder in a processing job that holds an input of a step: /opt/ml/processing/input/<channel>.
 
-        The outputs of a training step arrive in one archive, so each of them is a folder of its name inside that
-        folder.
+        The outputs of a training step arrive in one archive; for one of them it is the folder of its name inside that.
 
         - origin: where the input comes from: a source of the pipeline, or "step.output".
         """
@@ -583,7 +582,7 @@ class PipelineCompiler:
 
 
 def variable(parameter: Parameter) -> Any:
-    """Return the SDK's object for a pipeline parameter, by which steps refer to it."""
+    """Return the SDK's object for a pipeline parameter; steps hold it wherever they use the parameter's value."""
     to = sdk()
     if parameter.type == "String":
         return to.ParameterString(parameter.name, parameter.default, list(parameter.choices) or None)

@@ -568,7 +568,7 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value in `other`) for each setting of `other` that has another value in `one`, or is not there.
+    """Yield (dotted key, value in `other`) for each setting of `other` that has another value, or none, in `one`.
 
     one, other: nested settings, section -> key -> value. Settings that only `one` has are left out. prefix: is put
     before each key.

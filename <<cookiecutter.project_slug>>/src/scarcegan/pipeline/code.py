@@ -1,6 +1,6 @@
-"""Which code a step depends on: its module, all that this imports inside its package, and the libraries they import.
+"""Which code a step depends on: its module, all that the module imports inside its package, and the libraries they use.
 
-Files are read and hashed; no module is imported for it. Both engines use this file: the local one for its cache keys,
+Files are parsed and hashed; no module is imported for it. Both engines use this file: the local one for its cache keys,
 the one in AWS for the code that each job gets.
 """
 
@@ -25,10 +25,11 @@ def digest_of(parts: Iterable[object]) -> str:
 
 
 def step_code_digest(module: str, search: tuple[Path, ...]) -> str:
-    """A digest that changes with the code of a step. search: the folders in which packages are looked for.
+    """A digest, SHA-256 in hexadecimal, that changes with the code of a step. module: full name of the step's module.
 
     It covers the module, all that it imports inside its package, the data files of these packages, and the versions of
-    Python and of the libraries they import. Raises FileNotFoundError for an unknown module.
+    Python and of the libraries they import. search: the folders in which packages are looked for, in this order.
+    Raises FileNotFoundError for an unknown module.
     """
     files = code_files(module, search)
     libraries = sorted({name for file in files if file.suffix == ".py" for name in imported_libraries(file, search)})
@@ -37,8 +38,10 @@ def step_code_digest(module: str, search: tuple[Path, ...]) -> str:
 
 
 def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
-    """The files of a module's own package that running the module may read, sorted by path. search: as sys.path.
+    """The files that running a module may read: its own, those of all it imports from the same top-level package,
+    directly or through others, and the data files of these packages. Sorted by path.
 
+    search: the folders in which packages are looked for, in this order, as in sys.path.
     Raises FileNotFoundError for a module that is in none of the search folders.
     """
     if not module_files(module, search):
@@ -64,14 +67,16 @@ def in_same_package(name: str, module: str) -> bool:
 
 
 def package_of(module: str, file: Path) -> str:
-    """The full name of the package that relative imports in a module's file start from."""
+    """The full name of the package from which relative imports in `file`, the file of `module`, start: the module
+    itself for an __init__.py, else the package that holds it.
+    """
     return module if file.name == "__init__.py" else module.rpartition(".")[0]
 
 
 def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
     """The files that Python runs to import a module: the __init__.py of each package above it, then its own file.
 
-    Empty when no search folder has the module.
+    search: the folders in which it is looked for, in this order. Empty when none of them has the module.
     """
     words = module.split(".")
     for folder in search:
@@ -84,9 +89,9 @@ def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
 
 
 def data_files(package: Path) -> Iterator[Path]:
-    """The files of one package folder that are not Python, such as templates and style sheets.
+    """Yield the files in a package's folder that are not Python, such as templates and style sheets.
 
-    Folders without an __init__.py are included; sub-packages, caches and hidden files are not.
+    Files in folders without an __init__.py are included; sub-packages, caches and hidden files are not.
     """
     for path in sorted(package.iterdir()):
         if path.name.startswith((".", "__pycache__")) or path.suffix in (".py", ".pyc"):
@@ -98,25 +103,29 @@ def data_files(package: Path) -> Iterator[Path]:
 
 
 def imports(file: Path, package: str) -> list[str]:
-    """The full names of all that a file imports, also inside functions. package: where its relative imports start from.
+    """The full names of all modules that a Python file may import, also inside functions, from any package.
 
-    `from a import b` gives both a and a.b, because b may be a module.
+    `from a import b` gives both a and a.b, because b may be a module. package: full name of the package from which
+    relative imports in the file start.
     """
     status = file.stat()
     return [resolve(name, level, package) for name, level in import_names(file, status.st_mtime_ns, status.st_size)]
 
 
 def resolve(name: str, level: int, package: str) -> str:
-    """The full name of an import. level: how many dots it begins with; package: what these dots are relative to."""
+    """The full name of an imported module. name: without its leading dots. level: how many there are; 0: the name is
+    full already. package: full name of the package that one dot stands for.
+    """
     words = package.split(".")
     return ".".join([*words[: len(words) - level + 1], *([name] if name else [])]) if level else name
 
 
 @cache
 def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int], ...]:
-    """(name without leading dots, number of leading dots) of every import in a file.
+    """(name without leading dots, number of leading dots) of every import in a Python file, each once.
 
-    The time of the file's last change and its size are arguments so that the cache reads a changed file again.
+    The time of the file's last change and its size are arguments only so that functools.cache reads a changed
+    file again.
     """
     found = []
     for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
@@ -129,7 +138,8 @@ def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int]
 
 
 def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
-    """Top-level names of the third-party libraries that a file imports: not Python's own, not in the search folders."""
+    """Top-level names of the third-party libraries that a Python file imports: those that are not in Python's standard
+    library and not in the search folders."""
     status = file.stat()
     found = import_names(file, status.st_mtime_ns, status.st_size)
     names = {name.split(".")[0] for name, level in found if not level}
@@ -138,9 +148,10 @@ def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
 
 @cache
 def library_version(name: str) -> str:
-    """The installed version of a library, by the name it is imported under.
+    """The installed version of a library, such as "2.1.0". name: under which it is imported.
 
-    Where distributions of other names provide it, each with its version; "" when none is installed.
+    If no distribution has this name, those that provide it with their versions, such as "scikit-learn 1.5.0"; "" if
+    none is installed.
     """
     try:
         return importlib.metadata.version(name)
@@ -150,5 +161,5 @@ def library_version(name: str) -> str:
 
 @cache
 def distributions() -> dict[str, list[str]]:
-    """Name that is imported -> names of the installed distributions that provide it."""
+    """Top-level name that can be imported -> names of the installed distributions that provide it. Computed once."""
     return dict(importlib.metadata.packages_distributions())

@@ -46,13 +46,13 @@ TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows o
 
 
 class Loader(yaml.SafeLoader):
-    """A YAML loader that knows no dates: 2026-01-05 stays the text that was typed."""
+    """A YAML loader that knows no dates (2026-01-05 stays the text that was typed) and refuses repeated keys."""
 
 
 def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
-    """Build the dict of a YAML mapping. PyYAML itself would silently keep the last of two equal keys.
+    """The dict of a YAML mapping. PyYAML itself would silently keep the last of two equal keys.
 
-    Raises ConstructorError, with the line, when a key occurs twice.
+    Raises ConstructorError, with the line, when a key is in the mapping twice.
     """
     seen = set()
     for key, _ in node.value:
@@ -70,7 +70,9 @@ Loader.yaml_implicit_resolvers = {
 
 
 class ConfigSection(BaseModel):
-    """Base of every section of config.yaml: its values cannot be changed, unknown keys and other types are refused."""
+    """Base of every section of config.yaml. Its values cannot be changed once read; an unknown key, or a value of
+    another type than the field's, is refused by pydantic's ValidationError.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -78,9 +80,11 @@ class ConfigSection(BaseModel):
 class ProjectSettings(ConfigSection):
     """What the project is called and who owns it.
 
-    - name: SageMakerProjectName; every name in AWS derives from it.
+    - name: the parameter SageMakerProjectName; the names of all resources in AWS are made from it.
     - description: one line, shown in reports and in the model registry.
-    - team: a tag on everything in AWS, in the model registry and on every run in MLflow.
+    - team: value of the tag `team` on everything in AWS, in the model registry and on every run in MLflow.
+    - region: of AWS.
+    - model_package_group: name of the group in the model registry, or its ARN when another account shares it.
     """
 
     name: str = Field(default="rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
@@ -92,6 +96,7 @@ class ProjectSettings(ConfigSection):
     @field_validator("description")
     @classmethod
     def description_is_one_line(cls, value: str) -> str:
+        """Return the description unchanged. Raises ValueError if it holds a line break or a control character."""
         if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in value):
             raise ValueError("holds a line break or a control character; write it in one line")
         return value
@@ -99,7 +104,10 @@ class ProjectSettings(ConfigSection):
     @field_validator("team")
     @classmethod
     def team_is_the_value_of_a_tag(cls, value: str) -> str:
-        """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html"""
+        """Return the team unchanged. Raises ValueError if AWS does not allow it as the value of a tag.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+        """
         odd = sorted({c for c in value if unicodedata.category(c)[0] not in "LZN" and c not in "_.:/=+-@"})
         if odd or not value.strip() or len(value) > LONGEST_TAG_VALUE:
             raise ValueError(
@@ -117,11 +125,14 @@ class LabelSettings(ConfigSection):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All class names, the rare class last. Probability columns stand in this order."""
+        """All class names, the negative classes in their order and then the rare class: the order of
+        labels everywhere.
+        """
         return (*self.negative_classes, self.rare_class)
 
     @model_validator(mode="after")
     def names_are_distinct(self) -> "LabelSettings":
+        """Return the section unchanged. Raises ValueError for a class name that occurs twice or is reserved."""
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
         reserved = sorted(set(self.classes) & set(TAKEN_CLASS_NAMES))
         if repeated:
@@ -132,7 +143,16 @@ class LabelSettings(ConfigSection):
 
 
 class DataSettings(ConfigSection):
-    """Where telemetry (or a ready feature table) and labels lie, and what their columns are called."""
+    """Where the input data and the labels are, what their columns are called, and which days are read.
+
+    - kind: "telemetry": a record per user and day; "features": a ready table, a row per user with computed features.
+    - path, labels: file or folder of the data, and of the labels.
+    - counters: columns of telemetry that are counted.
+    - columns: number columns of a ready table; empty: every one. categories: its further columns, which hold names.
+    - start: first day that is read, such as "2026-01-05"; "": the last `days` days found.
+    - days: how many days are read.
+    - bad_rows: "refuse" ends with an error at rows that cannot be used, "drop" leaves them out.
+    """
 
     kind: Literal["telemetry", "features"] = "telemetry"
     path: str = Field(default="data/telemetry", min_length=1)
@@ -150,6 +170,7 @@ class DataSettings(ConfigSection):
     @field_validator("start")
     @classmethod
     def start_is_a_day(cls, value: str) -> str:
+        """Return the start unchanged. Raises ValueError if it is neither "" nor a day such as 2026-01-05."""
         try:
             datetime.date.fromisoformat(value or "2026-01-05")
         except ValueError:
@@ -158,12 +179,15 @@ class DataSettings(ConfigSection):
 
     @model_validator(mode="after")
     def telemetry_has_counters(self) -> "DataSettings":
+        """Return the section unchanged. Raises ValueError for the kind "telemetry" without counters."""
         if self.kind == "telemetry" and not self.counters:
             raise ValueError("telemetry needs at least one counter under data.counters")
         return self
 
     @model_validator(mode="after")
     def a_category_is_nothing_else(self) -> "DataSettings":
+        """Return the section unchanged. Raises ValueError for a category that is named twice or is another column too,
+        and for categories in telemetry."""
         taken = [*self.columns, self.user_column, self.time_column, self.label_column]
         twice = [name for name in self.categories if name in taken or self.categories.count(name) > 1]
         if twice:
@@ -176,7 +200,12 @@ class DataSettings(ConfigSection):
 
 
 class FeatureSettings(ConfigSection):
-    """How many days of history become one row of features."""
+    """How features are computed from telemetry.
+
+    - window_days: how many days of history become one row of features.
+    - windows: lengths in days of the shorter windows, at the end of these days, that features are computed for.
+    - batch_users: how many users are processed at once.
+    """
 
     window_days: Count = 46
     windows: list[Count] = Field(default=[7, 14, 28], min_length=1)
@@ -184,7 +213,12 @@ class FeatureSettings(ConfigSection):
 
 
 class SplitSettings(ConfigSection):
-    """How users are divided into training, validation and test users; test rows also lie later in time."""
+    """How users are divided into training, validation and test users.
+
+    - test_share, validation_share: shares of the users of each class.
+    - test_weeks: how many weeks test rows are later than the other rows.
+    - folds: of the labelled training users.
+    """
 
     test_share: Share = 0.3
     validation_share: Share = 0.2
@@ -194,6 +228,7 @@ class SplitSettings(ConfigSection):
 
     @model_validator(mode="after")
     def something_is_left_to_train_on(self) -> "SplitSettings":
+        """Return the section unchanged. Raises ValueError if both shares together are 0.9 or more."""
         if self.test_share + self.validation_share >= 0.9:
             raise ValueError("test_share and validation_share leave less than a tenth of the users for training")
         return self
@@ -242,7 +277,12 @@ class TrainSettings(ConfigSection):
 
 
 class BusinessDefinition(ConfigSection):
-    """What one registered model is chosen by (`keep`), and the figure it must not fall below."""
+    """What one registered model is chosen by, on held-out rows.
+
+    - keep: which version and thresholds are preferred.
+    - precision_floor, recall_floor: the figure must not fall below it. recall_tolerance: how far recall may fall below
+      the best. Each `keep` needs exactly one of these three, "highest_pr_auc" none.
+    """
 
     keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
     precision_floor: Share | None = None
@@ -251,6 +291,9 @@ class BusinessDefinition(ConfigSection):
 
     @model_validator(mode="after")
     def has_the_floor_it_needs(self) -> "BusinessDefinition":
+        """Return the definition unchanged. Raises ValueError if the floor that `keep` needs lacks, or
+        another is given.
+        """
         needed = {
             "highest_recall": "precision_floor",
             "highest_precision": "recall_floor",
@@ -273,7 +316,10 @@ BUSINESS_DEFINITIONS = {
 
 
 class EvaluationSettings(ConfigSection):
-    """How the evaluation measures: the weight of recall, and the resamples behind each interval."""
+    """How the evaluation measures.
+
+    - beta: how much recall counts in F-beta. bootstrap: how many resamples are behind each interval. seed: of these.
+    """
 
     beta: Annotated[float, Field(gt=0, le=10)] = 2.0
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
@@ -281,7 +327,14 @@ class EvaluationSettings(ConfigSection):
 
 
 class GateSettings(ConfigSection):
-    """What a model must show before it is registered."""
+    """What a model must show on test users before the models of a run are registered.
+
+    - definition: the business definition whose model is tested. metric: the figure that is compared.
+    - minimum: the least value of the metric.
+    - champion: the model must be "not_worse" or "better" than the model in production; "report": only reported.
+    - simple_models: "required": it must be shown to be better than the best simple model; "report": only reported.
+    - alpha: 1 less the confidence level of the intervals.
+    """
 
     definition: str = "best_ranking"
     metric: Literal["pr_auc", "recall", "precision", "f_beta"] = "pr_auc"
@@ -292,7 +345,12 @@ class GateSettings(ConfigSection):
 
 
 class MonitoringSettings(ConfigSection):
-    """Which change in the data is a violation, and how many violations suggest retraining."""
+    """Which change in the data is a violation, and when retraining is suggested.
+
+    - drift_threshold: the largest distance of a distribution from the baseline that is no violation.
+    - window_days: length of a window. minimum_rows: windows with fewer rows are not compared.
+    - retrain_windows, of_windows: retraining is suggested when so many of the last so many windows have violations.
+    """
 
     drift_threshold: Share = 0.1
     window_days: Count = 7
@@ -302,20 +360,25 @@ class MonitoringSettings(ConfigSection):
 
     @model_validator(mode="after")
     def m_is_at_most_n(self) -> "MonitoringSettings":
+        """Return the section unchanged. Raises ValueError if retrain_windows is larger than of_windows."""
         if self.retrain_windows > self.of_windows:
             raise ValueError("retrain_windows is larger than of_windows, so retraining would never be suggested")
         return self
 
 
 class ServingSettings(ConfigSection):
-    """How `scarcegan serve` answers requests on this machine."""
+    """How `scarcegan serve` answers requests on this machine. capture_percentage: of the requests that are stored
+    for monitoring.
+    """
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     capture_percentage: Annotated[int, Field(ge=0, le=100)] = 100
 
 
 class LocalSettings(ConfigSection):
-    """How pipelines run on this machine. workers: steps at the same time; None: as many as cores and memory allow."""
+    """How pipelines run on this machine. folder: in which runs are stored. workers: how many steps run at the same
+    time; None: as many as cores and memory allow.
+    """
 
     folder: str = Field(default="runs", min_length=1)
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
@@ -334,7 +397,14 @@ class InstanceTypes(ConfigSection):
 
 
 class EndpointSettings(ConfigSection):
-    """The endpoint in SageMaker. Staging has one instance; to move traffic in steps, production needs two or more."""
+    """The endpoint in SageMaker. Staging has one instance; these numbers are those of production.
+
+    - invocations_per_instance: requests per minute and instance above which another instance is started.
+    - traffic: how a new model takes over: "canary": one instance first, then all others; "linear": a quarter of them at
+      a time; "all_at_once". wait_minutes: between two such steps.
+    - latency_ms: an alarm is raised when the slowest of a hundred requests takes longer.
+    - capture_percentage: of the requests that are stored for monitoring.
+    """
 
     instance: Instance = "ml.m5.large"
     min_instances: Count = 2
@@ -349,6 +419,9 @@ class EndpointSettings(ConfigSection):
 
     @model_validator(mode="after")
     def there_are_enough_instances(self) -> "EndpointSettings":
+        """Return the section unchanged. Raises ValueError if the maximum is below the minimum, or if traffic moves in
+        steps with a minimum of fewer than two instances.
+        """
         if self.max_instances < self.min_instances:
             raise ValueError(f"max_instances {self.max_instances} is less than min_instances {self.min_instances}")
         if self.traffic != "all_at_once" and self.min_instances < 2:
@@ -383,6 +456,7 @@ class CloudSettings(ConfigSection):
     @field_validator("tags")
     @classmethod
     def tags_are_ours(cls, value: dict[str, str]) -> dict[str, str]:
+        """Return the tags unchanged. Raises ValueError for a key that AWS reserves, and for "team"."""
         taken = [key for key in value if key.lower().startswith(("aws:", "sagemaker:"))]
         if taken:
             raise ValueError(f"AWS keeps tags such as '{taken[0]}' for itself; choose another name")
@@ -392,6 +466,9 @@ class CloudSettings(ConfigSection):
 
     @model_validator(mode="after")
     def the_network_fits(self) -> "CloudSettings":
+        """Return the section unchanged. Raises ValueError for subnets without security groups or the reverse, and for
+        an MLflow app that isolated jobs cannot reach.
+        """
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("a VPC needs subnets and security_groups; give both or neither")
         if self.mlflow_app and self.network_isolation:
@@ -422,6 +499,9 @@ class Config(ConfigSection):
 
     @model_validator(mode="after")
     def sections_agree(self) -> "Config":
+        """Return the settings unchanged. Raises ValueError for class weights or a batch size that do not fit the number
+        of classes, an unknown gate.definition, and a feature window longer than the days of telemetry.
+        """
         if self.train.class_weights and len(self.train.class_weights) != len(self.labels.classes):
             raise ValueError(
                 f"train.class_weights has {len(self.train.class_weights)} numbers, there are "
@@ -453,7 +533,7 @@ RENAMED = {
 
 
 def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
-    """Read and check config.yaml; what is not written in it has its default.
+    """Read and check config.yaml and return all settings; what is not written in it has its default.
 
     path: of config.yaml. changes: `KEY=VALUE` each, as `--set` takes them: a dotted key such as train.iterations, and a
     value in YAML, which replaces the file's.
@@ -498,8 +578,10 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
 
 
 def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
-    """Set one dotted key in `values`, which is changed, as `--set train.iterations=2000` asks; return the key's parts.
+    """Set one key in `values`, the nested settings of config.yaml, in place. Returns the key's parts.
 
+    change: KEY=VALUE, as in `--set train.iterations=2000`, with a dotted key and a value in YAML. Missing sections are
+    made; whether the key exists is not checked.
     Raises UserError for a change without `=`, a key below a value, and a value that is no YAML.
     """
     key, equals, text = change.partition("=")
@@ -519,9 +601,10 @@ def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
 
 
 def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
-    """Say in one sentence what pydantic refuses: file and line (or the --set), key, what was found, what to do.
+    """The error message for one value that pydantic refuses: file and line (or the --set), key, what was found, what
+    to do.
 
-    problem: one of ValidationError.errors(). places: parts of a key -> where it was set.
+    problem: one of ValidationError.errors(). path: of config.yaml. places: parts of a key -> where it was set, as text.
     """
     place = tuple(problem["loc"])
     key = ".".join(str(part) for part in place)
@@ -546,7 +629,9 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
 
 
 def known_keys(section: tuple) -> list[str]:
-    """Return the keys that a section may have, sorted. section: its own key in parts: ("cloud", "endpoint")."""
+    """The keys that a section of config.yaml may have, sorted. section: parts of its key, such as ("cloud",
+    "endpoint"); (): the top level.
+    """
     model: Any = Config
     for part in section:
         annotation = model.model_fields[part].annotation if part in model.model_fields else model
@@ -555,7 +640,11 @@ def known_keys(section: tuple) -> list[str]:
 
 
 def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:
-    """Parts of each key of a YAML document -> the line it stands in, counted from 1."""
+    """Parts of each key in a YAML document, such as ("train", "seed") -> its line, counted from 1. List items have
+    their index, from 0, as a part.
+
+    node: root of the document, None for an empty one. prefix: is put before all keys.
+    """
     found: dict[tuple, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -581,10 +670,14 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 
 
 def definitions_argument(config: Config) -> str:
-    """Write the business definitions as the JSON that the train step takes: name -> what its model is chosen by."""
+    """The text of the train step's argument --definitions: a JSON object, name of a business definition -> its fields
+    that are set.
+    """
     return json.dumps({name: d.model_dump(exclude_none=True) for name, d in config.business_definitions.items()})
 
 
 def run_tags(config: Config) -> str:
-    """Write the tags of every MLflow run as MLflow's variable MLFLOW_RUN_CONTEXT holds them: a JSON object of texts."""
+    """The tags of every MLflow run, as the text of the environment variable MLFLOW_RUN_CONTEXT: a JSON
+    object of texts.
+    """
     return json.dumps({"team": config.project.team}, ensure_ascii=False)

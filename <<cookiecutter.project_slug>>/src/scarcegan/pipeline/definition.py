@@ -33,12 +33,13 @@ class Step:
     - inputs: channel -> "step.output", or the name of one of the pipeline's sources.
     - outputs: names of the folders it writes.
     - arguments: name on the command line -> value.
+    - module: full name of the Python module that is run.
     - instance: its default instance type in SageMaker; `--set <Step>InstanceType=…` names another for one execution.
-    - retries: how often it is tried again after a failure that is not its own.
-    - kind: what it is in SageMaker. A training step has hyperparameters and a folder for checkpoints.
-    - after: steps and gates that must come first though it reads nothing of theirs.
-    - parameters: arguments that may differ from one execution to the next without a new definition -> their key in
-      config.yaml.
+    - retries: how often it is started again after a failure that is not a mistake of the user.
+    - kind: as what it runs in SageMaker. A training step has hyperparameters and a folder for checkpoints.
+    - after: names of steps and gates that must have ended first although it reads nothing of theirs.
+    - parameters: arguments that may differ from one execution to the next without a new definition -> their key
+      in config.yaml.
     - figures: names of the metrics it prints, one `Name=value;` each.
     """
 
@@ -62,10 +63,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition on the steps after it.
+    """A condition that is read from a step's output, and decides whether the steps after the gate run.
 
-    on: "step.output", an output that holds `<output>.json`. field: its key that must be true; otherwise the run ends
-    and shows the text under the key `reason`.
+    on: "step.output", an output that holds the file `<output>.json`. field: the key in that file that must be true;
+    otherwise the run ends and shows the text under the key `reason`.
     """
 
     name: str
@@ -74,14 +75,15 @@ class Gate:
 
     @property
     def after(self) -> tuple[str, ...]:
+        """The name of the step whose output the gate reads, as the only item."""
         return (self.on.split(".")[0],)
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Steps and gates in order.
+    """Steps and gates, each after all that it depends on.
 
-    sources: names of the folders that come from outside. optional: those of them that may be empty or absent.
+    sources: names of the inputs (files or folders) that come from outside. optional: those of them that may be absent.
     Raises ValueError for a definition that check_pipeline refuses.
     """
 
@@ -94,9 +96,9 @@ class Pipeline:
         check_pipeline(self)
 
     def step(self, name: str) -> Step | Gate:
-        """Return the step or gate of that name.
+        """The step or gate with this name.
 
-        Raises KeyError, with the nearest name, when there is none.
+        Raises KeyError, which suggests the most similar name, when there is none.
         """
         for step in self.steps:
             if step.name == name:
@@ -107,16 +109,18 @@ class Pipeline:
         )
 
     def parents(self, step: Step | Gate) -> tuple[str, ...]:
-        """Return the names of the steps and gates that must have ended before this one starts."""
+        """The names of the steps and gates that must have ended before this one starts: those whose outputs it reads,
+        and those in its `after`. Each once.
+        """
         produced = [source.split(".")[0] for source in getattr(step, "inputs", {}).values() if "." in source]
         return tuple(dict.fromkeys([*produced, *step.after]))
 
 
 def check_pipeline(pipeline: Pipeline) -> None:
-    """Check that a step refers to earlier steps only, so that there is no cycle.
+    """Check that each step refers to earlier steps only, so that there is no cycle.
 
-    Raises ValueError for a name that two steps have, an input that nothing before the step writes, and a parameter that
-    is no argument of its step.
+    Raises ValueError for a name that two steps have, an input that nothing before the step writes, an `after` that is
+    no earlier step, and a parameter that is no argument of its step.
     """
     outputs: set[str] = set(pipeline.sources)
     names: set[str] = set()
@@ -144,9 +148,9 @@ def check_pipeline(pipeline: Pipeline) -> None:
 
 
 def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
-    """Build the training pipeline: telemetry and weak labels in, one registered model set out if the gate opens.
+    """The training pipeline: telemetry and weak labels in, one registered model set out if the gate is open.
 
-    data_fingerprint, code_version: of the data and the code, kept with the registered models.
+    data_fingerprint: digest of the data. code_version: git commit. Both are stored with the registered models.
     """
     classes = ",".join(config.labels.classes)
     usual = arguments_of(config.train.model_dump(exclude={"scarcegan"}))
@@ -255,7 +259,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
 
 
 def scoring(config: Config) -> Pipeline:
-    """Build the scoring pipeline: telemetry of all users and a model in, scores and the list of flagged users out."""
+    """The scoring pipeline: telemetry of all users and a model package in, scores and the list of flagged users out."""
     return Pipeline(
         "scoring",
         sources=("telemetry", "model"),
@@ -284,9 +288,10 @@ def scoring(config: Config) -> Pipeline:
 
 
 def monitoring(config: Config) -> Pipeline:
-    """Build the monitoring pipeline: captured or scored rows and a baseline in, violations out.
+    """The monitoring pipeline: captured or scored rows and a baseline in; violations, and a verdict whether to
+    retrain, out.
 
-    Where there is ground truth it also measures the model. It ends with a verdict: retrain or not.
+    With the optional source of ground truth it also measures the model.
     """
     return Pipeline(
         "monitoring",
@@ -312,32 +317,35 @@ def monitoring(config: Config) -> Pipeline:
 
 
 def every_pipeline(config: Config) -> dict[str, Pipeline]:
-    """Name -> pipeline, of all pipelines of the project."""
+    """Name -> pipeline, for the training, scoring and monitoring pipelines, in this order."""
     return {pipeline.name: pipeline for pipeline in (training(config), scoring(config), monitoring(config))}
 
 
 def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str, str]:
-    """Map each argument to its key in a section of config.yaml: test-share -> split.test_share.
+    """Argument of a step -> its dotted key in config.yaml, such as "test-share" -> "split.test_share".
 
-    prefix: what the argument's name has before the key's, such as `gate-`.
+    section: the key's section. prefix: the beginning of the argument's name that the key lacks, such as "gate-".
     """
     return {name: f"{section}.{name.removeprefix(prefix).replace('-', '_')}" for name in arguments}
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Value]:
-    """Turn a section of config.yaml into arguments: test_share -> test-share, lists as text with commas."""
+    """The arguments of a step for a section of config.yaml: its values by name, with "-" for "_" (test-share for
+    test_share), and lists as text with commas."""
     return {name.replace("_", "-"): argument_value(value) for name, value in values.items()}
 
 
 def argument_value(value: Value | list) -> Value:
-    """Write a list as text with commas between its items; any other value stays as it is."""
+    """A list as text with commas between its items; any other value unchanged."""
     return ",".join(str(part) for part in value) if isinstance(value, list) else value
 
 
 def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str, Value]:
-    """Build the arguments of the features step, which differ between training and scoring in `as_of_weeks` only.
+    """The arguments of the features step, name -> value, which differ between training and scoring in
+    `as_of_weeks` only.
 
-    as_of_weeks: how many weeks before the last day of the telemetry each row of a user looks back from.
+    as_of_weeks: for each row that a user gets, how many weeks before the last day of the telemetry its day of
+    observation is; repeats are dropped.
     """
     data, features = config.data, config.features
     return {
@@ -360,5 +368,5 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str
 
 
 def value_text(value: object) -> str:
-    """Write a value as on the command line: booleans as true and false."""
+    """A value as text for the command line: booleans as "true" and "false", anything else by str()."""
     return str(value).lower() if isinstance(value, bool) else str(value)

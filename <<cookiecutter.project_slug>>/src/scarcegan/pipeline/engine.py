@@ -1,4 +1,6 @@
-"""What every engine offers. An engine runs a pipeline of the definition: here (local/) or in AWS (sagemaker/)."""
+"""The interface of an engine, which runs pipelines of definition.py: on this machine (local/) or in
+AWS (sagemaker/).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,18 +13,18 @@ RunFacts = Mapping[str, Any]
 
 
 class Engine(Protocol):
-    """Runs the training pipeline and lets others look at its runs.
+    """Runs the training pipeline and tells about its runs.
 
-    A run is named by its id. Every method raises UserError for a mistake of the user's.
+    A run is named by its id. Every method raises UserError for a mistake of the user's, such as an unknown run.
     """
 
     @property
     def name(self) -> str:
-        """The engine's name for people: local, sagemaker."""
+        """The engine's name for people: "local" or "sagemaker"."""
         ...
 
     def cannot_run(self, pipeline: Pipeline) -> list[str]:
-        """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it runs all of it."""
+        """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it can run all of it."""
         ...
 
     def start(self, changes: Sequence[str]) -> str:
@@ -33,9 +35,8 @@ class Engine(Protocol):
         ...
 
     def watch(self, run: str, report: Report) -> str:
-        """Wait until a run has ended, and report a line of text for each step whose status changes.
-
-        Returns the status of the run at the end.
+        """Wait until the run with this id has ended, and call `report` with a line of text for each step whose status
+        changes. Returns the status of the run at the end, in the words of the engine.
         """
         ...
 
@@ -50,5 +51,7 @@ class Engine(Protocol):
         ...
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """A folder on this machine that holds one output of a step; it is fetched if it lies elsewhere."""
+        """A folder on this machine that holds one output of a step in a run; it is downloaded first if
+        it is elsewhere.
+        """
         ...

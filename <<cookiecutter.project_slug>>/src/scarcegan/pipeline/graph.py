@@ -30,9 +30,10 @@ def draw_text(pipeline: Pipeline) -> str:
 
 
 def by_origin(references: list[str]) -> Iterator[str]:
-    """Group references by the step they name: ["split.labelled", "split.test"] gives "split (labelled, test)".
+    """Yield a text per step that references ("step.output") name: ["split.labelled", "split.test"] gives one text,
+    "split (labelled, test)".
 
-    A reference without a dot (a source, or "after train") stays as it is.
+    A reference without a dot (a source, or "after train") is yielded as it is. Their order is that of first mention.
     """
     found: dict[str, list[str]] = {}
     for reference in references:
@@ -42,7 +43,8 @@ def by_origin(references: list[str]) -> Iterator[str]:
 
 
 def levels(pipeline: Pipeline) -> dict[str, int]:
-    """Name of each step -> its level: 0 for a step without parents, else one more than its highest parent's."""
+    """Name of each step or gate -> its level: 0 if it has to wait for no other, else one more than the highest level of
+    those that it has to wait for."""
     found: dict[str, int] = {}
     for step in pipeline.steps:
         found[step.name] = max((found[parent] + 1 for parent in pipeline.parents(step)), default=0)
@@ -50,7 +52,7 @@ def levels(pipeline: Pipeline) -> dict[str, int]:
 
 
 def draw_mermaid(pipeline: Pipeline) -> str:
-    """A pipeline as a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
+    """A pipeline as the text of a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
     lines = ["flowchart TD"]
     for box in boxes(pipeline):
         left, right = {"source": ("[/", "/]"), "gate": ("{", "}")}.get(box.kind, ("(", ")"))
@@ -72,7 +74,7 @@ def draw_svg(pipeline: Pipeline) -> str:
 
 
 def boxes(pipeline: Pipeline) -> list[Box]:
-    """The boxes of a pipeline: its sources, then its steps in order.
+    """The boxes of a pipeline's picture: one for each source, then one for each step and gate in order.
 
     The name of a source's box begins with "source:", because a step may have the same name as a source.
     """
@@ -90,9 +92,11 @@ def boxes(pipeline: Pipeline) -> list[Box]:
 
 
 def arrows(pipeline: Pipeline) -> list[Arrow]:
-    """The arrows of a pipeline: one from each source or step to each step that reads from it or runs after it.
+    """The arrows of a pipeline's picture: one from each source, step or gate to each that reads from it or runs
+    after it.
 
-    An arrow's labels are the outputs that are read, none for a source, or when a step only has to run later.
+    An arrow's labels are the names of the outputs that are read; there are none for a source, or when a step only has
+    to run later.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for step in pipeline.steps:

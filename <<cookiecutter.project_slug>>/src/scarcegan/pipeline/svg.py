@@ -53,11 +53,14 @@ class Arrow:
 
 @dataclass
 class Point:
-    """A point of a row: a box, a label, or where an arrow crosses the row. Lengths are in pixels.
+    """A point in a row of the drawing: a box, a label of an arrow, or where an arrow crosses the row. Lengths are
+    in pixels.
 
-    x: its middle.
-    lines: the label's text, empty for a box.
-    above, below: the points of other rows that an arrow connects it with.
+    row: number of its row, from 0 at the top.
+    box: None for a point of an arrow.
+    lines: the label's text, empty for a box or a mere crossing.
+    x: its horizontal middle, 0 until assign_positions sets it.
+    above, below: the next points of its arrows in the rows above and below.
     """
 
     row: int
@@ -85,7 +88,8 @@ def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
 
 
 def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
-    """The row of each box, from the top; always even, as labels take the odd rows between.
+    """The number of the row of each box, in their order, 0 at the top; always even, as labels take the odd
+    rows between.
 
     A source is placed just above the first box that it leads to.
     """
@@ -99,7 +103,7 @@ def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
 
 
 def box_point(box: Box, row: int) -> Point:
-    """A Point for a box, in the row of that number, as wide as the text of the box needs.
+    """A new Point for a box, in the row with this number, as wide as the text of the box needs; x is not set yet.
 
     The point of a gate is wider and higher, as text in a diamond needs room.
     """
@@ -110,9 +114,10 @@ def box_point(box: Box, row: int) -> Point:
 
 
 def chain(start: Point, end: Point, arrow: Arrow) -> list[Point]:
-    """The points of an arrow from its first box to its last, each linked with the next by `above` and `below`.
+    """The points of an arrow, one per row, from the point `start` of its first box to `end` of its last.
 
-    The arrow's label is the point in the first row below the start.
+    Each is linked with the next by `above` and `below`, those of `start` and `end` too. The arrow's label is the point
+    in the first row below the start.
     """
     passing = [Point(row, 8.0) for row in range(start.row + 1, end.row)]
     if passing and arrow.labels:
@@ -149,14 +154,18 @@ def sort_rows(rows: list[list[Point]]) -> None:
 
 
 def crossings(rows: list[list[Point]]) -> int:
-    """How many pairs of arrow segments cross each other."""
+    """How many pairs of arrow segments between neighbouring rows cross each other, with the points of `rows` in
+    this order.
+    """
     at = {id(point): index for row in rows for index, point in enumerate(row)}
     lines = [(point.row, at[id(point)], at[id(low)]) for row in rows for point in row for low in point.below]
     return sum(a[0] == b[0] and (a[1] - b[1]) * (a[2] - b[2]) < 0 for i, a in enumerate(lines) for b in lines[i + 1 :])
 
 
 def assign_positions(rows: list[list[Point]]) -> None:
-    """Set the x of every point: near the mean of its neighbours, in the row's order, never closer than COLUMN_GAP."""
+    """Set the x of every point in place: near the mean of the points it is linked with, in the row's order, with gaps
+    of at least COLUMN_GAP. The leftmost edge is at MARGIN.
+    """
     for row in rows:
         space_out(row, [0.0] * len(row))
     for sweep in range(300):
@@ -173,18 +182,20 @@ def assign_positions(rows: list[list[Point]]) -> None:
 
 
 def wished_x(point: Point, nears: list[Point]) -> float:
-    """The x at which a point would best lie: the weighted mean of its neighbours' x, or its own x without neighbours.
+    """The x at which a point would best lie: the weighted mean of the x of `nears`, points it is linked with; its own x
+    if there are none.
 
-    Two points of the same arrow weigh most, so that long arrows run straight.
+    Between two points that are no boxes the weight is highest, so that long arrows run straight.
     """
     weights = [8.0 if point.box is None and near.box is None else 1.0 for near in nears]
     return sum(w * near.x for w, near in zip(weights, nears, strict=True)) / sum(weights) if nears else point.x
 
 
 def space_out(row: list[Point], wishes: list[float]) -> None:
-    """Set the x of a row's points as near to the wished ones as the gaps between them allow.
+    """Set the x of a row's points in place, as near to the wished ones as the gaps between them allow.
 
-    Points that would overlap form a group, which is placed at the mean of what its points wish.
+    wishes: the wished x of each point. Points that would overlap form a group, which is placed at the mean of what its
+    points wish.
     """
     groups: list[tuple[list[Point], list[float]]] = []  # points, and the left edge that each wishes for the group
     for point, wish in zip(row, wishes, strict=True):
@@ -202,7 +213,9 @@ def space_out(row: list[Point], wishes: list[float]) -> None:
 
 
 def begin_of(group: tuple[list[Point], list[float]]) -> float:
-    """The left edge of a group: the mean of the left edges that its points wish for it."""
+    """The left edge, x, of a group (its points, and the left edge that each wishes for the group): the
+    mean of these.
+    """
     return sum(group[1]) / len(group[1])
 
 
@@ -212,12 +225,15 @@ def width_of(points: list[Point]) -> float:
 
 
 def end_of(group: tuple[list[Point], list[float]]) -> float:
-    """Where the next group may begin: the right edge of this group and a gap."""
+    """The x from which the next group may begin: the right edge of this group and a gap. group: as for begin_of."""
     return begin_of(group) + width_of(group[0]) + COLUMN_GAP
 
 
 def svg_document(title: str, rows: list[list[Point]], chains: list[list[Point]]) -> str:
-    """The SVG document of points whose x is known. chains: the points of each arrow, first box to last."""
+    """The text of the SVG document of points whose x is set. title: its name for screen readers.
+
+    rows: the points of each row, left to right. chains: the points of each arrow, first box to last.
+    """
     heights = [max(point.height for point in row) if row else 0.0 for row in rows]
     middles = [MARGIN + sum(heights[:row]) + ROW_GAP * row + heights[row] / 2 for row in range(len(rows))]
     width = max(point.x + point.width / 2 for row in rows for point in row) + MARGIN
@@ -239,7 +255,7 @@ def svg_document(title: str, rows: list[list[Point]], chains: list[list[Point]])
 
 
 def ports(chains: list[list[Point]], tip: int) -> list[float]:
-    """The x at which each arrow leaves its first box (tip=0) or reaches its last (tip=-1).
+    """The x at which each arrow of `chains` leaves its first box (tip=0) or reaches its last (tip=-1), in their order.
 
     Arrows at one box are spread side by side, sorted by where they lead to or come from, so that they do not cross.
     """
@@ -256,7 +272,7 @@ def ports(chains: list[list[Point]], tip: int) -> list[float]:
 def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: float) -> str:
     """The SVG path of an arrow: a smooth curve through its points, from the first box's bottom to the last's top.
 
-    middles: y of the middle of each row; leaves, meets: x of the arrow's two ends.
+    line: the arrow's points. middles: y of the middle of each row. leaves, meets: x of the arrow's two ends.
     """
     start, end = line[0], line[-1]
     way = [(leaves, middles[start.row] + start.height / 2)]

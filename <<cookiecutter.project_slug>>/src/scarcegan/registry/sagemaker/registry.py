@@ -130,10 +130,12 @@ class SageMakerRegistry:
         return self._bucket.uri(package_key(package.set_id, package.definition, path))
 
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-        """Download the files below an S3 URI into `folder`, and return `folder`. Arguments as for
-        aws/storage.py's download:
+        """Download from S3 into `folder`: a .tar.gz, which is unpacked, or every object below a prefix.
+        Returns `folder`.
 
-        below, only: which part of the files is downloaded; by default all.
+        below: of an archive, unpack only this folder; "": all. only: below a prefix, download only these names;
+        (): all.
+        Raises UserError when there is nothing at `uri`, or a path leads out of `folder`.
         """
         return download(self.client("s3"), uri, folder, below, only)
 

@@ -145,9 +145,10 @@ class LabelSettings(ConfigSection):
 class DataSettings(ConfigSection):
     """Where the input data and the labels are, what their columns are called, and which days are read.
 
-    - kind: "telemetry": a record per user and day; "features": a ready table, a row per user with computed features.
+    - kind: "telemetry": records of users by day; "features": a ready table, in which the features are computed already.
     - path, labels: file or folder of the data, and of the labels.
-    - counters: columns of telemetry that are counted.
+    - user_column, time_column, label_column: names of these columns.
+    - counters: columns of numbers in telemetry, from which features are computed.
     - columns: number columns of a ready table; empty: every one. categories: its further columns, which hold names.
     - start: first day that is read, such as "2026-01-05"; "": the last `days` days found.
     - days: how many days are read.
@@ -404,6 +405,8 @@ class EndpointSettings(ConfigSection):
       a time; "all_at_once". wait_minutes: between two such steps.
     - latency_ms: an alarm is raised when the slowest of a hundred requests takes longer.
     - capture_percentage: of the requests that are stored for monitoring.
+    - serverless_staging: staging has no instance and costs nothing while there are no requests, but stores none of
+      them. serverless_memory_mb: its memory then.
     """
 
     instance: Instance = "ml.m5.large"

@@ -139,7 +139,9 @@ class ClaimedSet:
         self.record = self.records.write(self.set_id, replace(self.record, claim=claim))
 
     def publish(self, packages: Sequence[Mapping[str, Any]]) -> None:
-        """Write the record with these packages and without a claim, which makes the set visible. packages: all entries.
+        """Write the set's record with these packages and without a claim, which makes the set visible.
+
+        packages: an entry per package of the set, as in Record.packages; they replace the ones in the record.
 
         Raises Changed when the claim had expired and another process has replaced it.
         """

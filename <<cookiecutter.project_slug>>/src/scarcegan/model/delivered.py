@@ -139,6 +139,7 @@ class Delivered(tf.Module):
         self.unknown_threshold = tf.constant(unknown_threshold, tf.float32)
 
     def __call__(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Name -> output (probabilities, rarity, unknown, label) for raw features float32 [n, columns], NaN missing."""
         rows, wide = self.inputs(features), self.inputs(features, bound=WIDE)
         first, *others = (member(rows, wide) for member in self.members)
         log_odds = self.weights[0] * first.rare

@@ -194,6 +194,7 @@ class Discriminator(keras.Model):
         return logits + self.expert(rows) if self.expert is not None else logits
 
     def call(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Class logits [networks, n, K + 1] and source logits [networks, n, 3] of rows [networks or 1, n, width]."""
         features = self.trunk_features(rows)
         return self.class_logits(rows, features), self.source_head(features)
 

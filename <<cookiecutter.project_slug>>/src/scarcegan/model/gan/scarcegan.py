@@ -105,6 +105,7 @@ class ScarceGAN(keras.Model):
         self._make_variables_and_optimisers(iterations)
 
     def call(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The discriminator's class logits and source logits of rows [networks or 1, n, width]."""
         return self.discriminator(rows)
 
     def train_step(

@@ -77,6 +77,9 @@ class Boosting(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
+        """Log odds [groups, n] of the rare class, for the same n scaled rows clipped (rows) and hardly
+        clipped (wide).
+        """
         read = tree_inputs(rows, wide, self.neighbours)
         groups = zip(self.start, self.roots, self.nodes, self.leaves, strict=True)
         return tf.stack([start + self._group(read, *one) for start, *one in groups])

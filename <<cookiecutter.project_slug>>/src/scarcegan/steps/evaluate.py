@@ -43,7 +43,7 @@ INFLUENCE_ROWS = 1_500  # labelled rows of other classes used for permutation im
 STARTED = time.monotonic()
 
 
-def print_progress(words: str) -> None:
+def print_with_elapsed(words: str) -> None:
     """Print a message to stderr, with the seconds since this module was imported."""
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
 
@@ -155,7 +155,7 @@ def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTa
     """
     known = learnt_from(champion / "model", test.user_id) if champion else np.zeros(len(test), bool)
     if known.any():
-        print_progress(
+        print_with_elapsed(
             f"leaving out {known.sum():,} of {len(test):,} test users, because the champion learnt from their labels"
         )
     return test.take(~known)
@@ -199,7 +199,7 @@ def fit_simple_models(
     rows = first_rows(unlabelled)
     others = None if rows is None else expand(rows)
     return simple_models.train_simple_models(
-        expand(labelled.values), labelled.label, seed, unlabelled=others, say=print_progress
+        expand(labelled.values), labelled.label, seed, unlabelled=others, say=print_with_elapsed
     )
 
 
@@ -409,7 +409,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
     test, labelled = without_learnt_users(read_features(args.test), args.champion), read_features(args.labelled)
     check_test_rows(test, classes)
     scorers = {name: load_scorer(folder) for name, folder in folders.items()}
-    print_progress(f"scoring {len(test):,} test rows with {len(scorers)} models")
+    print_with_elapsed(f"scoring {len(test):,} test rows with {len(scorers)} models")
     models = {name: predict(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
     champion, champion_card, refused = predict_with_champion(args.champion, test, classes)
     cards = {name: read_json_object(folder / "model.json") for name, folder in folders.items()}
@@ -417,7 +417,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
     fitted = fit_simple_models(labelled, args.unlabelled, test.names, classes, args.seed, expand)
     simple = {model.name: model.score(expand(test.values)) for model in fitted}
 
-    print_progress(f"measuring on {args.bootstrap:,} resamples")
+    print_with_elapsed(f"measuring on {args.bootstrap:,} resamples")
     known = test.label >= 0
     everyone = {**models, **({CHAMPION_METHOD: champion} if champion else {})}
     scores = {
@@ -432,7 +432,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
     titles = {name: f"ScarceGAN ({name})" for name in models} | {CHAMPION_METHOD: "the champion"}
     titles |= {model.name: model.title for model in fitted}
     ranked = {name: samples[name]["pr_auc"] for name in (*simple, ours)}
-    print_progress("explaining which features matter")
+    print_with_elapsed("explaining which features matter")
     usual = typical_training_row(labelled.values, places(labelled.names, labelled.categories))
     return Findings(
         classes=classes,
@@ -505,15 +505,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = evaluate_models(args, rules)
     out = args.evaluation_out
     out.mkdir(parents=True, exist_ok=True)
-    print_progress("writing the report")
+    print_with_elapsed("writing the report")
     for name in found.models:
         write_json(out / name / "evaluation.json", evaluation_json(found, name, args.bootstrap, args.seed), indent=2)
     write_evaluation_csv(out / "evaluation.csv", found)
     write_predictions(out / "predictions.parquet", found)
     page.write_evaluation_page(out / "report.html", found, args.description)
     write_json(args.gate_out / "gate.json", found.gate, indent=2)
-    print_progress(found.gate["reason"])
-    print_progress(found.preference.sentence)
+    print_with_elapsed(found.gate["reason"])
+    print_with_elapsed(found.preference.sentence)
 
 
 if __name__ == "__main__":

@@ -494,7 +494,7 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(package: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"port {port} is in use\..*--port 0"):
-            serve_package(package, port=port, load=never)
+            serve_package(package, port=port, capture_percentage=100, load=never)
 
 
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 8080), ("127.0.0.1", 99999), ("203.0.113.7", 0)])
@@ -512,13 +512,13 @@ def test_small_answers_are_sent_at_once() -> None:
 def test_a_folder_that_is_no_package_is_refused(package: Path, lost: str) -> None:
     (package / lost).unlink()
     with pytest.raises(UserError, match=lost):
-        serve_package(package, port=0, load=never)
+        serve_package(package, port=0, capture_percentage=100, load=never)
 
 
 def test_a_model_that_does_not_tell_its_features_is_refused(package: Path) -> None:
     (package / "model" / "model.json").write_text(json.dumps({"classes": CLASSES}))
     with pytest.raises(UserError, match="no 'features' in it"):
-        serve_package(package, port=0, load=never)
+        serve_package(package, port=0, capture_percentage=100, load=never)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_sentence(package: Path) -> None:
@@ -526,7 +526,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_sentence(package
         raise UserError(f"{folder}: damaged. Export the package again.")
 
     with pytest.raises(UserError, match=r"damaged\. Export the package again"):
-        serve_package(package, port=0, load=damaged)
+        serve_package(package, port=0, capture_percentage=100, load=damaged)
 
 
 SERVER = """
@@ -540,7 +540,7 @@ class Slow(Model):
         time.sleep(float(values[0, 2]))
         return super().score(values, names)
 
-serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), load=lambda folder: Slow())
+serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100, load=lambda folder: Slow())
 """
 
 

@@ -9,7 +9,7 @@ scores(project, run)
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,23 +68,6 @@ class NotebookProject:
         return self.engine.folder(run, step, output)
 
 
-def engine_here(workspace: Workspace) -> Engine:
-    """Return the engine that runs the project's training pipeline on this machine."""
-    from scarcegan.local.engine import LocalEngine
-
-    def train(changes: Sequence[str]) -> str:
-        return Workspace.open(workspace.root / "config.yaml", changes).train().run
-
-    return LocalEngine(workspace.runs_folder, workspace.config, train)
-
-
-def engine_in_aws(workspace: Workspace) -> Engine:
-    """Return the engine that runs the project's training pipeline in AWS. It connects only when a method is called."""
-    from scarcegan.sagemaker.engine import SageMakerEngine
-
-    return SageMakerEngine(workspace.root / "config.yaml", workspace.config, workspace.runs_folder / ".cloud")
-
-
 def open_project(cloud: bool = False, start: Path | None = None) -> NotebookProject:
     """Open the project of a notebook: the nearest config.yaml in the folder `start` or above it.
 
@@ -100,7 +83,11 @@ def open_project(cloud: bool = False, start: Path | None = None) -> NotebookProj
     for folder in (here, *here.parents):
         if (folder / "config.yaml").is_file():
             workspace = Workspace.open(folder / "config.yaml")
-            return NotebookProject(workspace, engine_in_aws(workspace) if cloud else engine_here(workspace))
+            if not cloud:
+                return NotebookProject(workspace, workspace.local_engine())
+            from scarcegan.sagemaker.engine import sagemaker_engine
+
+            return NotebookProject(workspace, sagemaker_engine(workspace))
     raise UserError(f"{here}: no config.yaml in this folder or above it. Open the notebook in the project's folder.")
 
 

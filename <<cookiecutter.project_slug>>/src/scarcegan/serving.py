@@ -356,9 +356,10 @@ def load_model(folder: Path) -> Model:
 def serve_package(
     package: Path,
     host: str = "127.0.0.1",
-    port: int = 8080,
+    *,
+    port: int,
     capture: Path | None = None,
-    capture_percentage: float = 100,
+    capture_percentage: float,
     max_bytes: int = MAX_BYTES,
     load: Callable[[Path], Model] = load_model,
 ) -> None:

@@ -18,6 +18,7 @@ from scarcegan.registry.database import tracking_uri
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scarcegan.local.engine import LocalEngine
     from scarcegan.local.runner import RunResult
     from scarcegan.registry.contract import ModelPackage, Registry
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
@@ -379,9 +380,9 @@ class Workspace:
         serving.serve_package(
             self.exported(self.package(version)),
             host,
-            self.config.serve.port if port is None else port,
-            self.capture_folder,
-            self.config.serve.capture_percentage,
+            port=self.config.serve.port if port is None else port,
+            capture=self.capture_folder,
+            capture_percentage=self.config.serve.capture_percentage,
         )
 
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
@@ -432,6 +433,15 @@ class Workspace:
         """
         packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
         return [{**asdict(package), **package.metrics} for package in packages]
+
+    def local_engine(self) -> "LocalEngine":
+        """Return the engine that runs the project's training pipeline on this machine."""
+        from scarcegan.local.engine import LocalEngine
+
+        def train(changes: Sequence[str]) -> str:
+            return Workspace.open(self.root / "config.yaml", changes).train().run
+
+        return LocalEngine(self.runs_folder, self.config, train)
 
     def draw(self, name: str, form: str) -> str:
         """Return a drawing of a pipeline, as text.

@@ -200,7 +200,7 @@ def errors_as_sentences(config: "Config") -> Iterator[None]:
         raise UserError(f"the AWS session has expired ({flat(error)}). {LOG_IN}") from error
     except (refused.NoRegionError, refused.InvalidRegionError) as error:
         raise UserError(f"{flat(error)}. Set project.region in config.yaml, for example eu-west-1.") from error
-    except (refused.HTTPClientError, refused.ConnectionError) as error:
+    except (refused.HTTPClientError, refused.ConnectionError, refused.IncompleteReadError) as error:
         raise UserError(
             f"AWS cannot be reached in '{config.project.region}' ({flat(error)}). "
             "Check the network and project.region in config.yaml, then type the command again."

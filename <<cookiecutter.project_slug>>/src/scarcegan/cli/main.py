@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +31,9 @@ class InOrder(TyperGroup):
         """Return the names of the verbs in the order of the help: demo and data, then the others."""
         return sorted(super().list_commands(ctx), key=lambda verb: verb not in ("demo", "data"))
 
+
+if TYPE_CHECKING:
+    from scarcegan.pipeline.engine import Engine
 
 app = typer.Typer(
     cls=InOrder,
@@ -141,18 +144,19 @@ def graph_command(
 
     What an engine cannot run of it is listed on stderr.
     """
-    from scarcegan.local import engine as local
     from scarcegan.pipeline.definition import every_pipeline
-    from scarcegan.sagemaker import engine as sagemaker
+    from scarcegan.sagemaker.engine import sagemaker_engine
 
     project = workspace(context)
     print(project.draw(pipeline, format))
     drawn = every_pipeline(project.config)[pipeline]
-    for name, missing in (("local", local.cannot_run(drawn)), ("sagemaker", sagemaker.cannot_run(drawn))):
+    engines: tuple[Engine, ...] = (project.local_engine(), sagemaker_engine(project))
+    for engine in engines:
+        missing = engine.cannot_run(drawn)
         for part in missing:
-            print(f"{name} cannot run {part}", file=sys.stderr)
+            print(f"{engine.name} cannot run {part}", file=sys.stderr)
         if format == "text" and not missing:
-            print(f"{name} runs all of it", file=sys.stderr)
+            print(f"{engine.name} runs all of it", file=sys.stderr)
 
 
 @app.command("ui", epilog=example("scarcegan ui --port 5000"))

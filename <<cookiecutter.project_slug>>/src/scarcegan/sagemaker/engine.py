@@ -17,6 +17,7 @@ from scarcegan.sagemaker.bundle import PACKAGE_FUNCTIONS
 from scarcegan.sagemaker.compiler import gate_of
 from scarcegan.sagemaker.pipelines import PIPELINES, configured, deployed_parameters
 from scarcegan.sagemaker.refusals import InvalidPipeline
+from scarcegan.workspace import Workspace
 
 SAGEMAKER_KINDS = ("processing", "training", "lambda")
 
@@ -129,3 +130,8 @@ class SageMakerEngine:
                 executions.fetch_output(aws, executions.find_execution(aws, run, "training"), step, output, unfinished)
             unfinished.rename(folder)
         return folder
+
+
+def sagemaker_engine(workspace: Workspace) -> SageMakerEngine:
+    """Return the engine that runs the project's training pipeline in AWS. It connects only when a method is called."""
+    return SageMakerEngine(workspace.root / "config.yaml", workspace.config, workspace.runs_folder / ".cloud")

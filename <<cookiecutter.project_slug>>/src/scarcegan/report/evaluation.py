@@ -543,7 +543,7 @@ def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
     name: the line's name in the legend.
     """
     fig, ax = report.new_figure(500, 340)
-    most = float(max(at.expected.max(), at.high.max(), 0.01))
+    most = max(float(at.expected.max()), float(at.high.max()), 0.01)
     ax.plot([0, most], [0, most], color=report.MUTED, linestyle=":", linewidth=1, label="perfect")
     bars = [at.observed - at.low, at.high - at.observed]
     ax.errorbar(at.expected, at.observed, yerr=np.maximum(bars, 0), fmt="o-", capsize=3, label=name)

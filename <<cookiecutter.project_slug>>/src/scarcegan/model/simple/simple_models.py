@@ -157,7 +157,7 @@ def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
     Of a class with fewer rows than that, rows are drawn with replacement. label: int [n], the class of each row.
     """
     names, counts = np.unique(label, return_counts=True)
-    each = min(counts.max(), BALANCED_ROWS // len(names))
+    each = min(int(counts.max()), BALANCED_ROWS // len(names))
     return np.concatenate(
         [rng.choice(np.flatnonzero(label == k), each, replace=each > n) for k, n in zip(names, counts, strict=True)]
     )

@@ -19,7 +19,7 @@ def toolchain_group() -> None:
     pass
 
 
-@toolchain_app.command("deploy", epilog=example("scarcegan toolchain deploy --repository acme/rare-players --dry-run"))
+@toolchain_app.command("deploy", epilog=example("scarcegan toolchain deploy --dry-run"))
 def deploy_command(
     context: typer.Context,
     repository: Annotated[

@@ -42,7 +42,12 @@ INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 
 
 class Model(Protocol):
-    """A loaded model: `score` takes float32 values [n, d], NaN for missing, and returns scores. See model/scorer.py."""
+    """A loaded model, such as a Scorer (model/scorer.py).
+
+    `score` takes raw rows, float32 [n, d], NaN for missing, and returns their Scores in the same order. names: of the d
+    features; None: they are assumed to be the model's features, in its order. It raises UserError when d, the names or
+    their order differ from the model's features.
+    """
 
     def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> "Scores": ...
 
@@ -268,7 +273,8 @@ def read_package_facts(package: Path) -> PackageFacts:
 
     - package: the folder that the package was exported to.
 
-    Raises UserError when a file of the model is missing there, or a file is not JSON.
+    Raises UserError when a file of the model is missing there, a file is not JSON, or model.json has no classes or
+    features.
     """
     model = read_json(package / "model" / "model.json", EXPORT_ADVICE)
     for key in ("classes", "features"):
@@ -344,6 +350,8 @@ def load_model(folder: Path) -> Model:
     """Load the model in a folder, and score one row, because TensorFlow's first call is slow. Returns the model.
 
     - folder: the folder model of a model package.
+
+    Raises UserError when a file of the model is missing or damaged.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from scarcegan.model import scorer

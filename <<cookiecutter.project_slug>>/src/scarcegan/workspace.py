@@ -152,7 +152,8 @@ class Workspace:
 
         - version: its version number; None: the champion.
 
-        Raises UserError when there is no such version, or no champion.
+        Raises UserError when there is no such version, when `version` is None and there is no champion, or when nothing
+        has been registered yet.
         """
         if version is not None:
             return self.registry().package(version)
@@ -226,7 +227,8 @@ class Workspace:
         - version: its version number; None: the champion.
         - cache: False runs every step again.
 
-        Raises UserError when the telemetry or the version does not exist.
+        Raises UserError when the telemetry, the version or (with None) a champion does not exist, when files of the
+        package are missing, or when the run cannot start.
         """
         package = self.package(version)
         path = self.path(telemetry) if telemetry else self.data_sources()["telemetry"]
@@ -261,7 +263,8 @@ class Workspace:
           value of the median scored user; of a category, the most frequent) and "moves_rarity_by" (how much it moves
           the rarity away from that user's). A value of a category is text.
 
-        Raises UserError for a user that the champion has not scored.
+        Raises UserError when there is no champion, when it has scored nobody yet or not this user, or when files of its
+        package are missing.
         """
         import numpy as np
 
@@ -311,7 +314,8 @@ class Workspace:
         - captured: folders of scored users or recorded requests; empty: all of the champion's.
         - truth: a file or folder of true labels; None: the model's quality is not measured.
 
-        Raises UserError when there are no such rows, or a path does not exist.
+        Raises UserError when there is no champion, when there are no such rows, when a path does not exist, or when the
+        run cannot start.
         """
         package = self.package(None)
         folders = [self.path(path) for path in captured] or self.seen_by(package)
@@ -373,7 +377,8 @@ class Workspace:
         - host: the address to listen on.
         - port: 0 chooses a free one; None takes serve.port of config.yaml.
 
-        Raises UserError when there is no such version or the port is taken.
+        Raises UserError when there is no such version or (with None) no champion, when files of its package are
+        missing, or when the address or the port cannot be used.
         """
         from scarcegan import serving
 
@@ -430,6 +435,8 @@ class Workspace:
         """Return every registered package, oldest first, as a dictionary of its fields and its metrics; [] for none.
 
         - cloud: True asks SageMaker's registry, False the one on this machine.
+
+        Raises UserError, with cloud=True, when the connection to AWS is refused as `connect_to_aws` describes.
         """
         packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
         return [{**asdict(package), **package.metrics} for package in packages]

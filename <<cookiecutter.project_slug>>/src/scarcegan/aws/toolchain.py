@@ -247,6 +247,7 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
 def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
     """Return the shell command that asks AWS for an output of a stack and assigns it to a variable of that name.
 
+    - output: the name of the output and of the variable.
     - maker: the name of the stack.
     """
     query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
@@ -356,13 +357,14 @@ def change_set_parameters(
 ) -> list[dict[str, Any]]:
     """Return the list "Parameters" that CloudFormation's CreateChangeSet takes for a stack.
 
-    A parameter that the plan does not give keeps its value in this stack, else takes the one it has in another stack,
-    which is there when an earlier deployment was interrupted before this stack was made. A parameter without any value
-    is left out, so that the template's default counts.
+    A parameter that is an output of an earlier stack (Stack.inputs) takes that output, and one that the plan gives
+    (Stack.parameters) takes the given value. Any other keeps its value in this stack, else takes the one it has in
+    another stack, which is there when an earlier deployment was interrupted before this stack was made. A parameter
+    without any value is left out, so that the template's default counts.
 
     - own: template parameter -> value in AWS, of this stack.
     - kept: template parameter -> value in AWS, of all stacks.
-    - outputs: output -> value, of the stacks before this one.
+    - outputs: output -> value, of the stacks before this one; every one of Stack.inputs must be there.
     """
     found: list[dict[str, Any]] = []
     for name in stack.declared:

@@ -33,6 +33,7 @@ def check_data(
 
     - path: file or folder of the data
     - labels: file or folder of labels, None when they are in the data
+    - layout: names of the columns and of the classes, and which days are read
     - kind: what `path` holds
     - columns: feature columns of a ready table; none: every numeric one
 
@@ -131,10 +132,11 @@ def check_labels(
 ) -> UserLabels | None:
     """Read the labels file or folder `path`; the sentences about mistakes in it are appended to `problems`.
 
-    sources: the data files, in which every labelled user must occur.
-    Returns user -> class position, or None when `path` is None.
+    sources: the data files, in which every labelled user must occur. layout: names of the columns and of the classes.
+    Returns user -> class position, also when there are mistakes: labels of users who are not in the data are among
+    them, labels that are not classes are not. Returns None when `path` is None.
 
-    Raises UserError when a labels file cannot be read, or lacks the user or label column.
+    Raises UserError when there is no labels file, or when one cannot be read or lacks the user or label column.
     """
     if path is None:
         return None

@@ -188,7 +188,10 @@ def parquet_columns(file: Path) -> dict[str, str]:
 
 
 def column_kind(type_: pa.DataType) -> str:
-    """How the values of an Arrow type are read: "number" (bools too), "time" (dates too), "text" or "other"."""
+    """How the values of an Arrow type are read: "number" (bools too), "time" (dates too), "text" or "other".
+
+    A dictionary type is read like the type of its values.
+    """
     if any(test(type_) for test in NUMERIC_TYPES):
         return "number"
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
@@ -292,7 +295,8 @@ def line_number(file: Path, record: int, delimiter: str) -> int:
     """The line, counted from 1, on which a record of a CSV file begins, as an editor shows it.
 
     record: number of the record, counted from 1; 0 is the header. Blank lines are counted as lines but are no records,
-    and a record may span several lines. When the file has fewer records, the result is record + 1.
+    and a record may span several lines. When the file has fewer records, the result is record + 1. delimiter: the
+    character between two fields.
     """
     with open_text(file) as lines:
         reader = csv.reader(lines, delimiter=delimiter)

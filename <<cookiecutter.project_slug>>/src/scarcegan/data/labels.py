@@ -31,10 +31,12 @@ UserLabels = dict[str, int]
 def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[UserLabels, list[Problem]]:
     """Read a labels file or folder: user -> class position for every labelled user, and the problems found ([]: none).
 
-    Rows without a user, with a blank label or with "unlabelled" are skipped; a label that is not one of the classes is
-    a problem and is skipped too. A class without users is reported only when there is no other problem.
+    Rows with a blank label or with "unlabelled" are skipped. A row without a user, and a label that is not one of the
+    classes, are skipped and are problems. Two different labels of one user are a problem; the user keeps the first. A
+    class without users is a problem that is reported only when there is no other.
 
-    Raises UserError when a file cannot be read, or lacks the user or label column.
+    Raises UserError when `path` does not exist or holds no data file, or when a file cannot be read or lacks the user
+    or label column.
     """
     labels: UserLabels = {}
     problems = []

@@ -169,7 +169,10 @@ def category_sql(source: Source, column: str) -> str:
 
 
 def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:
-    """Category column -> its most frequent texts -> code, at most MOST_TEXTS texts each, the most frequent first.
+    """The most frequent texts of each category column with their codes: column -> text -> code (see categories.code).
+
+    There are at most MOST_TEXTS texts per column, the most frequent first. sources: the data files; layout: names the
+    category columns.
 
     Raises UserError for a file that cannot be read.
     """
@@ -328,7 +331,7 @@ def as_feature_table(batch: pa.RecordBatch, columns: Sequence[str], categories: 
 
 
 def category_codes(column: pa.Array) -> np.ndarray:
-    """Replace a column of category texts [n] by their codes: float [n], NaN where the text is NULL."""
+    """The codes (see categories.code) of a column of category texts [n]: float [n], NaN where the text is NULL."""
     encoded = pc.dictionary_encode(column)
     known = np.array([*(code(text) for text in encoded.dictionary.to_pylist()), np.nan])
     return known[pc.fill_null(encoded.indices, len(known) - 1).to_numpy(zero_copy_only=False)]

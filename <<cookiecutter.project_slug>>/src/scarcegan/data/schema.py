@@ -36,7 +36,7 @@ class FeatureTable:
     - label: int8 [n], class position or UNLABELLED
     - names: the d feature names
     - values: float32 [n, d], NaN for missing
-    - categories: name of each feature that holds category codes -> its most frequent texts -> code
+    - categories: name of each feature that holds category codes -> its most frequent texts -> code (categories.code)
 
     Raises ValueError when the lengths of the fields differ.
     """
@@ -185,7 +185,9 @@ def read_feature_names(folder: Path) -> tuple[str, ...]:
 
 
 def read_feature_categories(folder: Path) -> dict[str, dict[str, int]]:
-    """The features of a feature table that are categories: name -> its most frequent texts -> code. {} when none is.
+    """The features of a feature table that are categories: name -> each of its most frequent texts -> code.
+
+    {} when no feature is a category. categories.code tells how a code is made.
 
     Raises UserError when the feature table is missing or damaged.
     """

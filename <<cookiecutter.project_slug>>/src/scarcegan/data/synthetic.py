@@ -126,7 +126,8 @@ def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]
 def behaviours(seed: int, block: int) -> np.ndarray:
     """Draw the behaviour of every user of a block: position in BEHAVIOURS, int [BLOCK_USERS].
 
-    block: the block's number, from 0; it holds the users from block * BLOCK_USERS on.
+    seed: the same seed gives the same users. block: the block's number, from 0; it holds the users from
+    block * BLOCK_USERS on.
     """
     return np.random.default_rng([seed, block, 0]).choice(len(BEHAVIOURS), BLOCK_USERS, p=SHARES)
 
@@ -140,7 +141,7 @@ def telemetry_tables(first: int, last: int, days: int, seed: int, start: str, dr
     """Yield the telemetry of users first … last - 1, an Arrow table per block of BLOCK_USERS users.
 
     Columns: user_id, date, then COUNTERS; one row per user and recorded day. days: number of days; start: the first
-    one; drift: as for `generate`.
+    one; seed, drift: as for `generate`.
     """
     for block in range(first // BLOCK_USERS, -(-last // BLOCK_USERS)):
         counters, present = simulate_block(behaviours(seed, block), days, np.datetime64(start), seed, block, drift)
@@ -256,10 +257,13 @@ def recorded_days(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
 
 
 def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw who is labelled and as what: user positions int [n], ascending, and labels int [n], positions in CLASSES.
+    """Draw which users have a label, and the labels: user positions int [n], ascending, and positions in CLASSES, int
+    [n].
 
-    behaviour: position in BEHAVIOURS of every user. A share WRONG_SHARE of the labels is wrong; users whose behaviour
-    is in NEVER_LABELLED have none.
+    behaviour: position in BEHAVIOURS of every user. seed: the same seed gives the same labels.
+    Half of the rare users get a label, but at least 40; of each other class, LABELLED_SHARE of all users, but at least
+    10; never more than the class has. Users whose behaviour is in NEVER_LABELLED get none. Each label is wrong with
+    probability WRONG_SHARE: it is then another class, which is never the rare one.
     """
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(behaviour))
@@ -287,6 +291,9 @@ def logit(p: np.ndarray) -> np.ndarray:
 
 
 def write_columns_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """Write columns (name -> values) as a CSV file with a header, text without quotes. An existing file is replaced."""
+    """Write columns (name -> values) as a CSV file with a header, text without quotes. An existing file is replaced.
+
+    Raises pyarrow.ArrowInvalid for text with a comma, a quotation mark or a line break.
+    """
     options = pyarrow.csv.WriteOptions(quoting_style="none")
     pyarrow.csv.write_csv(pa.table(columns), path, options)

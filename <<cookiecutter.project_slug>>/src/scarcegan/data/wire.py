@@ -27,7 +27,7 @@ INPUT = "features"
 class RowScores(Protocol):
     """A model's scores of n rows, for K classes.
 
-    - probabilities: float [n, K], one per class
+    - probabilities: float [n, K], one per class, in the order of the classes, the rare one last
     - rarity: float [n], probability of the rare class
     - unknown: float [n], larger for a row less like the training rows
     - label: int32 [n], class position, K for unknown
@@ -35,7 +35,7 @@ class RowScores(Protocol):
 
     @property
     def probabilities(self) -> NDArray:
-        """Probability of each class: float [n, K]."""
+        """Probability of each class for each row: float [n, K], in the order of the classes, the rare one last."""
 
     @property
     def rarity(self) -> NDArray:
@@ -87,13 +87,13 @@ def read_request(text: str, kind: str, features: Sequence[str], categories: Coll
 
 
 def read_json_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
-    """Read the rows of a JSON body in row or column format.
+    """Read the rows of a JSON body, in row format ("instances") or column format ("inputs").
 
     features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
     be sent as text.
 
-    Raises RequestError for any other body, no rows, a row of another length, or a cell that is not a
-    finite number or NaN.
+    Raises RequestError for any other body, a "signature_name" other than SIGNATURE, no rows, a row of another length,
+    or a cell that is not a finite number, NaN or a category's text. A null is refused too.
     """
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
@@ -118,8 +118,8 @@ def read_json_rows(text: str, features: Sequence[str], categories: Collection[st
 def rows_in_body(body: Mapping[str, Any]) -> Any:
     """The rows in a parsed request in TensorFlow Serving's JSON: the value of "instances" or, without it, of "inputs".
 
-    A {"features": […]} around rows or a row is removed. Anything else, say a mapping of other names, is returned as it
-    is, so that the caller can read or refuse it.
+    A {"features": […]} is removed: around each row of "instances", around all rows of "inputs". Anything else, such as
+    a mapping of other names, is returned as it is, so that the caller can read or refuse it.
 
     Raises KeyError when the body has neither "instances" nor "inputs".
     """
@@ -170,8 +170,8 @@ def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
 
     features: the d column names; categories: those of them that may hold text.
 
-    Raises RequestError for no rows, for a row of another length than d, and for a cell that is not a finite number or
-    NaN; it names the row, and the feature of the cell.
+    Raises RequestError for no rows, for a row of another length than d, and for a cell that is not a finite number, NaN
+    or a category's text (None is refused, too); it names the row, and the feature of the cell.
     """
     where = places(features, categories)
     if not rows:

@@ -62,7 +62,9 @@ def method_metrics(
     """Metric -> values [b] for the rare class; with predicted labels also per class (`recall_0`, `precision_0`, …).
 
     label: int [n], class positions; scores: the method's; classes: number of classes, of which the last is rare; beta:
-    of F-beta; weights: [b, n], how often each row was drawn in each resample. NaN where a metric is undefined.
+    of F-beta; weights: [b, n], how often each row was drawn in each of b resamples. NaN where a metric is undefined.
+
+    Raises ValueError for a rarity that is NaN.
     """
     rare = classes - 1
     at = metrics.threshold_curve(label == rare, scores.rarity, weights)

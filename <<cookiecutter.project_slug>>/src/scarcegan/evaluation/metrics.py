@@ -360,8 +360,9 @@ def model_quality(
 def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
     """SageMaker's multiclass_classification_metrics: a confusion matrix by class name, and averages over classes.
 
-    matrix: counts [b, K, K + 1] of the model, row 0 for the rows as they are; constant: those of the best constant
-    classifier; classes: the K class names. Each average is {value, standard_deviation}.
+    matrix: counts [b, K, K + 1] of the model from confusion_matrix, in each of b resamples, of which the first is the
+    rows as they are. constant: the same of the best constant classifier. classes: the K class names. Each average is
+    {value, standard_deviation}; those of the best constant classifier are named "<name>_best_constant_classifier".
     """
     columns = (*classes, "unknown")
     counts = {
@@ -399,9 +400,11 @@ def _weighted(matrix: Floats) -> dict[str, dict]:
 def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
     """SageMaker's binary_classification_metrics, where 1 is the rare class.
 
-    Curves are thinned to about CURVE_POINTS points. matrix: counts [b, 2, 3] of the model, row 0 for the rows as
-    they are; constant: those of a classifier that always says 1; positive: bool [n], rows of the rare class;
-    score: float [n], rarity.
+    Curves are thinned to about CURVE_POINTS points. matrix: counts [b, 2, 3] of the model from confusion_matrix, in
+    each of b resamples, of which the first is the rows as they are; constant: the same of a classifier that always says
+    1; positive: bool [n], rows of the rare class; score: float [n], rarity.
+
+    Raises ValueError for a rarity that is NaN.
     """
     rates = {
         "true_positive_rate": recall(matrix, 1),

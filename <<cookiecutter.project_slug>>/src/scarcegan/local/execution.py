@@ -125,8 +125,9 @@ class Execution:
         return not self.attempts and (bool(self.failed()) or len(self.settled) == len(self.states))
 
     def failed(self) -> list[StepState]:
-        """The states of the steps and gates that have failed since this object was created, not before
-        a continuation.
+        """The states of the steps and gates that have failed since this object was created.
+
+        When an earlier run is continued, a failure of that run is not among them: its step starts again.
         """
         return [state for state in self.states.values() if state.status == FAILED and state.step in self.settled]
 
@@ -217,10 +218,10 @@ class Execution:
         return True
 
     def handle_held_lock(self, step: Step, key: str) -> None:
-        """Handle the lock of a step's cache key that another process holds.
+        """Report that a step waits for another process, which holds the lock of its cache key, or kill that process.
 
-        If that is a step of a run that is alive, its observer is told once that this run waits; if its run is dead, the
-        step's processes are killed, which frees the lock.
+        It is killed, which frees the lock, if it is left over from a dead run or from this run; if its run is alive,
+        the observer gets one event "waiting" for the step. Nothing is done if an attempt of this run holds the lock.
         """
         if any(attempt.key == key for attempt in self.attempts.values()):
             return
@@ -295,8 +296,8 @@ class Execution:
         return ended
 
     def end(self, attempt: Attempt, process: Process) -> None:
-        """Handle the end of an attempt's process: after exit code 0 store its outputs, otherwise plan a retry or fail
-        the step.
+        """Store the outputs of an attempt whose process has ended with exit code 0; otherwise plan a retry or fail the
+        step.
 
         There is no retry after a mistake of the user (exit code 2), on a full disk, or when another step has failed.
         """

@@ -84,7 +84,11 @@ class StepTable:
         self.texts: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take in an event; redraw the table if the last drawing is older than REFRESH_SECONDS or the run has ended."""
+        """Store an event; redraw the table if the last drawing is older than REFRESH_SECONDS or the run has ended.
+
+        When the run begins, a line about it is printed above the table; when it ends, one below it, and `live` is
+        stopped.
+        """
         if event.step:
             self.store(event)
         elif event.kind == "begin":

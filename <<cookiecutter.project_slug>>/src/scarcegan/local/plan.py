@@ -89,7 +89,8 @@ class RunPlan:
     def key(self, step: Step, digests: Mapping[str, str]) -> str:
         """The cache key of a step, 40 hexadecimal digits: a digest of its inputs, arguments, code and names of outputs.
 
-        digests: name of a source, or "step.output" -> the digest of its content.
+        digests: name of a source, or "step.output" -> the digest of its content. An input that is not in it, such as
+        an optional source without data, counts as an empty folder.
         For a step of the kind "lambda" `extra_environment` counts too: it names what the step changes outside its
         folders, such as the registry.
         """

@@ -22,7 +22,7 @@ ROWS_FOR_A_COLUMN = 5
 class Lookup:
     """The columns into which the model turns one feature of categories, in this order.
 
-    - codes: a column for each of these codes of categories.
+    - codes: a column for each of these codes of categories (see categories.code).
     - then always a column "other", for every other code.
     - missing: whether a last column "missing" follows; without it, a missing value counts as "other".
     """

@@ -28,7 +28,7 @@ class Baseline:
     - types: inferred_type of each column in statistics.json: "Integral", "Fractional" or "Unknown"
     - rows: number of rows in the baseline
     - constraints: the content of constraints.json
-    - categories: category column -> its texts -> code
+    - categories: category column -> its texts -> code (see categories.code)
     """
 
     names: tuple[str, ...]

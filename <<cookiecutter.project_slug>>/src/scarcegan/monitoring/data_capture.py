@@ -170,10 +170,11 @@ def in_feature_order(row: Any, features: Sequence[str], tally: Tally) -> list[An
 
 
 def with_category_codes(cells: list[Any] | None, categories: Sequence[int], kind: str) -> list[Any] | None:
-    """One row's cells, with the texts of categories replaced by their codes, as the endpoint does.
+    """One row's cells, in which the text of each category is replaced by its code (see categories.code).
 
-    categories: positions of the category cells; kind: "CSV" or "JSON", the format they came in: in CSV the text of a
-    number is read as a number. None is returned for None.
+    cells: the row, which is not changed, or None, which is returned as it is. categories: positions of the category
+    cells. kind: "CSV" or "JSON", the format that the row came in. As in the endpoint, the text of a number in CSV is
+    read as a number; in JSON all text becomes a code. Blank text becomes NaN.
     """
     if cells is None or not categories:
         return cells

@@ -55,11 +55,13 @@ class Truth:
 def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     """Read ground truth from a file or a folder: CSV, Parquet or SageMaker's JSON lines. None for an empty folder.
 
-    place: the file or folder; classes: class names, the rare class last. A table has a column for the user, inference
-    or event, and one for its class, as a name or position. A name that is none of the classes is behaviour that the
-    model does not know. When a user occurs twice, the later record counts, files being read in path order.
+    place: the file, or the folder, whose files are read at any depth; classes: class names, the rare class last. A
+    table has a column for the user, inference or event, and one for its class, as a name or position. A name that is
+    none of the classes is behaviour that the model does not know. When a user occurs twice, the later record counts,
+    files being read in path order.
 
-    Raises UserError when no name is a class, when the columns cannot be found, or when a file cannot be read.
+    Raises UserError when `place` does not exist, when the folder has only other files, when no label is a class (also
+    when there is no row), when the columns cannot be found, or when a file cannot be read.
     """
     files = truth_files(place)
     if not files:
@@ -259,6 +261,8 @@ def pr_auc_with_interval(positive: np.ndarray, score: np.ndarray) -> dict[str, f
 
     positive: bool [n], rows of the rare class; score: float [n], rarity. low and high are the 95 % interval,
     from RESAMPLES bootstrap resamples.
+
+    Raises ValueError for a rarity that is NaN.
     """
     if positive.all() or not positive.any():
         return {"value": np.nan, "standard_deviation": np.nan}

@@ -133,9 +133,9 @@ def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, n
 
 
 def read_cell(cell: Any) -> tuple[float, bool]:
-    """One cell as a number (NaN for a blank one or for text that is not a number), and whether it was such text.
+    """One cell as a number, and whether it held something else: text that is not a number, or a list or mapping.
 
-    A number too large for a float is infinite.
+    The number is NaN for such a cell and for a blank one. A number too large for a float is infinite.
     """
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in BLANK_CELLS):
         return np.nan, False

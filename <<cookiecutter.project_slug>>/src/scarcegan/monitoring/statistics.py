@@ -302,8 +302,8 @@ def typical_row(found: Mapping[str, Any], features: Sequence[str], figure: str =
 def bucket_entries(numbers: ColumnSummary, i: int, edges: np.ndarray) -> list[dict[str, float]]:
     """The buckets of the numeric column at position i in `numbers`: lower_bound, upper_bound and count each, ascending.
 
-    edges: its bucket edges. The buckets beyond the outer edges are listed only when they hold values. [] when
-    no value is finite.
+    edges: its bucket edges; without any, one bucket reaches from the minimum to the maximum. The buckets beyond the
+    outer edges are listed only when they hold values. [] when no value is finite.
     """
     if not numbers.finite[i]:
         return []

@@ -46,7 +46,10 @@ TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows o
 
 
 class Loader(yaml.SafeLoader):
-    """A YAML loader that knows no dates (2026-01-05 stays the text that was typed) and refuses repeated keys."""
+    """A YAML loader that knows no dates (2026-01-05 stays the text that was typed).
+
+    Raises yaml.constructor.ConstructorError, with the line, for a key that is in a mapping twice.
+    """
 
 
 def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
@@ -292,8 +295,8 @@ class BusinessDefinition(ConfigSection):
 
     @model_validator(mode="after")
     def has_the_floor_it_needs(self) -> "BusinessDefinition":
-        """Return the definition unchanged. Raises ValueError if the floor that `keep` needs lacks, or
-        another is given.
+        """Return the definition unchanged. Raises ValueError if the floor or tolerance that `keep` needs is not given,
+        or if another one is.
         """
         needed = {
             "highest_recall": "precision_floor",
@@ -436,8 +439,13 @@ class CloudSettings(ConfigSection):
     """How pipelines run in SageMaker. Nothing here matters on this machine.
 
     - subnets, security_groups: of the VPC in which jobs run; empty: SageMaker's own network.
-    - volume_key: the KMS key that encrypts the jobs' disks.
+    - volume_key: the KMS key that encrypts the jobs' disks: its ARN, "project" for the project's key, or "none" for
+      AWS's.
     - spot_wait_hours: how long a training job on spot instances may wait for one, on top of max_hours.
+    - cache_days: for how long the result of an unchanged step is used again; 0: never.
+    - approval: of a new model: "PendingManualApproval" waits for a person, "Approved" waits for nobody.
+    - mlflow_app: ARN of an MLflow App that shows trainings; "": none. scoring_schedule: rate(…) or cron(…) in UTC; "":
+      no schedule.
     """
 
     instances: InstanceTypes = InstanceTypes()
@@ -503,7 +511,8 @@ class Config(ConfigSection):
     @model_validator(mode="after")
     def sections_agree(self) -> "Config":
         """Return the settings unchanged. Raises ValueError for class weights or a batch size that do not fit the number
-        of classes, an unknown gate.definition, and a feature window longer than the days of telemetry.
+        of classes, for a gate.definition that is no business definition, and for telemetry when features.window_days is
+        longer than data.days without the test weeks.
         """
         if self.train.class_weights and len(self.train.class_weights) != len(self.labels.classes):
             raise ValueError(
@@ -643,10 +652,10 @@ def known_keys(section: tuple) -> list[str]:
 
 
 def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:
-    """Parts of each key in a YAML document, such as ("train", "seed") -> its line, counted from 1. List items have
-    their index, from 0, as a part.
+    """The line of each key in a YAML document, counted from 1: parts of the key, such as ("train", "seed"), -> line.
 
-    node: root of the document, None for an empty one. prefix: is put before all keys.
+    An item of a list has its index, from 0, as its last part; keys inside an item are left out. node: root of the
+    document, None for an empty one, which gives {}. prefix: parts that are put before those of every key.
     """
     found: dict[tuple, int] = {}
     if isinstance(node, yaml.MappingNode):

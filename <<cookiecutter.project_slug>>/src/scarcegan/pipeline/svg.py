@@ -192,10 +192,10 @@ def wished_x(point: Point, nears: list[Point]) -> float:
 
 
 def space_out(row: list[Point], wishes: list[float]) -> None:
-    """Set the x of a row's points in place, as near to the wished ones as the gaps between them allow.
+    """Set the x of a row's points in place, as near to the wished ones as gaps of COLUMN_GAP between them allow.
 
-    wishes: the wished x of each point. Points that would overlap form a group, which is placed at the mean of what its
-    points wish.
+    row: the points from left to right; they keep this order. wishes: the wished x of each point, its centre. Points
+    that would overlap form a group, which is placed at the mean of what its points wish.
     """
     groups: list[tuple[list[Point], list[float]]] = []  # points, and the left edge that each wishes for the group
     for point, wish in zip(row, wishes, strict=True):

@@ -107,7 +107,8 @@ def release_of_package(
     - champion: the registry's champion, which the summary compares the package with; None when there is none.
     - inputs: values from AWS and from the build.
 
-    Raises UserError when a file of the package is missing or lacks the classes or the number of flagged users.
+    Raises UserError when model.json or evaluation.json is missing, is not JSON, or lacks the classes or the number of
+    flagged users.
     """
     evaluation = read_json(folder / "evaluation" / "evaluation.json", REGISTER_AGAIN)
     classes = read_json(folder / "model" / "model.json", REGISTER_AGAIN).get("classes") or []
@@ -275,7 +276,8 @@ def prepare_release(
     - release: a text that is different for each release, such as its time.
     - project_id: the id of the SageMaker project; "" when there is none.
 
-    Raises UserError when the version is not approved, its package is incomplete, or the toolchain is not deployed.
+    Raises UserError when the version does not exist or is not approved, its package is incomplete or was changed in
+    SageMaker, or the toolchain is not deployed.
     """
     package = approved_package(registry, wanted)
     inputs = ReleaseInputs(

@@ -45,9 +45,11 @@ class Sample:
 def sample_of(package: Path) -> Sample:
     """Return three made-up users, from the baseline of a model package: the mean, minimum and maximum of each feature.
 
+    A figure that the baseline lacks, such as the mean of a category, is 0.
+
     - package: the folder that the package was exported to.
 
-    Raises UserError when a file of the package is missing, or model.json names no features or classes.
+    Raises UserError when a file of the package is missing or is not JSON, or model.json names no features or classes.
     """
     model = read_json(package / "model" / "model.json", EXPORT_AGAIN)
     if not (model.get("features") and model.get("classes")):

@@ -177,9 +177,12 @@ def with_minus_sign(number: str) -> str:
 
 
 def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
-    """A tile for html_tiles: (label, value, interval in words) of `metric`, of the model that the gate checks.
+    """A tile for html_tiles with a metric of the model that the gate checks: (label, value, its interval as text).
 
-    label: what the tile calls the metric; the words are "" when the interval is NaN.
+    label: the title of the tile. metric: key of the metric, such as "recall" (see Findings.figure). The text of the
+    interval is "" when the interval is NaN.
+
+    Raises KeyError for a metric that was not measured.
     """
     figure = found.figure(found.definition, metric)
     words = "" if np.isnan(figure.low) else f"95 % interval {figure.low:.3f} to {figure.high:.3f}"

@@ -90,8 +90,8 @@ def key_figures(
 ) -> Markup:
     """The tiles with the key figures of the window `now`, the latest with enough rows.
 
-    verdict: the content of verdict.json; quality: that of model_quality.json, None without ground truth; rare: name
-    of the rare class.
+    verdict: the content of verdict.json; quality: that of model_quality.json, None without ground truth; rules: by
+    which the windows were compared; rare: name of the rare class.
     """
     moved = [
         name for name in baseline.names if now.drift[name].robust > distance_limit(baseline, name, rules.threshold)
@@ -151,7 +151,7 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
     """The section with a table of the distances of the columns that moved most, a column of cells per window.
 
     windows: oldest first, at least one with enough rows. Shown are those with enough rows and the very last one, at
-    most HEAT_WINDOWS of them, the latest.
+    most HEAT_WINDOWS of them, the latest. rules: by which the windows were compared.
     """
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
@@ -171,7 +171,8 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
 def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRules) -> Markup:
     """The table cell of the robust distance of column `name` in one window, red when it is larger than allowed.
 
-    A dash when the window was not compared or its rows lack the column.
+    A dash when the window was not compared or its rows lack the column. rules: hold the largest distance that is
+    allowed to a column without a limit of its own in constraints.json.
     """
     if not window.judged or name in window.current.absent:
         return Markup('<td class="number">–</td>')
@@ -200,10 +201,11 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
 
 
 def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> Section:
-    """The section with a table row per column of the window `now`, the largest distance first.
+    """The section with a table of the columns of the window `now`, a row each, the largest robust distance first.
 
-    Columns whose robust distance is below VISIBLE are only counted, beyond the first FEWEST_ROWS; at most
-    TABLE_ROWS rows are shown.
+    At least the first FEWEST_ROWS columns have a row; further ones have a row if their robust distance is at least
+    VISIBLE, up to TABLE_ROWS rows in all. The columns without a row are only counted. rules: hold the largest distance
+    that is allowed to a column without a limit of its own in constraints.json.
     """
     names = sorted(baseline.names, key=lambda name: (-now.drift[name].robust, -now.drift[name].raw))
     shown = max(FEWEST_ROWS, sum(now.drift[name].robust >= VISIBLE for name in names[:TABLE_ROWS]))
@@ -220,9 +222,12 @@ def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> 
 
 
 def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRules) -> tuple[Any, ...]:
-    """The table row of the column `name`: distance, limit, PSI, and usual value and missing share before and now.
+    """The table row of the column `name`: its name, distance, limit of the distance, PSI, usual value before and now,
+    share of missing values before and now.
 
-    The name comes first. Before is the baseline, now the window. A column that no row has gets dashes.
+    Before is the baseline, now the window. When no row of the window has the column, distance, limit, PSI and the usual
+    value now are dashes, and the last cell is "not captured". rules: hold the limit of a column without one of its own
+    in constraints.json.
     """
     i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
     common, found = before["common"], now.drift[name]
@@ -351,7 +356,7 @@ def short_number(value: float) -> str:
 def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
     """The section on the model's answers in the window `now`: a figure per score, a table of the predicted classes.
 
-    rare: name of the rare class.
+    rules: hold how far a share may move when constraints.json does not say so; rare: name of the rare class.
     """
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [
@@ -452,7 +457,10 @@ def limit_text(rule: Mapping[str, Any] | None) -> str:
 
 
 def method_text(tally: Tally, rules: MonitoringRules) -> str:
-    """What was read and how the figures were measured, as a paragraph."""
+    """The paragraph, as plain text, that says what was read and how the figures were measured.
+
+    tally: counts of what was read and left out; rules: hold the limit of the distance.
+    """
     return (
         f"Read: {tally.as_sentence()}. The distance is the largest gap between the two distribution functions "
         "(Kolmogorov-Smirnov, over the baseline's buckets) less what chance alone explains at so many rows, so few "

@@ -467,7 +467,9 @@ class PipelineCompiler:
     def event_value(self, name: str, value: definition.Value) -> Any:
         """Return the value of an argument of the register step in its Lambda function's event.
 
-        That is text, or a reference that SageMaker turns into text when the execution runs.
+        - name: the argument. value: its value in the definition of the pipeline.
+
+        The result is text, or a reference that SageMaker turns into text when the execution runs.
         """
         if name == "config":
             return self.config_with_parameters(str(value))
@@ -571,7 +573,11 @@ class PipelineCompiler:
 
     @property
     def volume_key(self) -> str | None:
-        """The KMS key that encrypts the disks of jobs, from cloud.volume_key; None when that is "none"."""
+        """The KMS key that encrypts the disks of jobs, from cloud.volume_key.
+
+        It is the ARN that is given there; for "project", the ARN of the alias of the project's key; for "none", None.
+        Disks do not take an alias, so upsert.with_volume_key replaces "project" before pipelines are sent to AWS.
+        """
         chosen = self.config.cloud.volume_key
         return {"project": self.names.key_alias_arn, "none": None}.get(chosen, chosen)
 

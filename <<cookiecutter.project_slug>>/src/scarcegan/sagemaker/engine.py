@@ -75,6 +75,9 @@ class SageMakerEngine:
         """Start the training pipeline in AWS, and return the id of the execution at once.
 
         - changes: KEY=VALUE each, for this execution only; KEY is a key of config.yaml or a pipeline parameter.
+
+        Raises UserError for a change that no execution can make or that has no effect, when the pipeline is not in AWS
+        yet, when there is no data to read, or for errors of AWS.
         """
         with self.aws() as aws:
             base = configured("training", self.config, aws.names)
@@ -87,6 +90,8 @@ class SageMakerEngine:
         - run: the id of the execution.
         - report: is given a line of text for each change of a step, and at the end the reason of a failure, or the
           status if there is none.
+
+        Raises UserError when there is no such execution, or for errors of AWS.
         """
         with self.aws() as aws:
             for found, changed in executions.watch(aws, executions.find_execution(aws, run, "training")):
@@ -102,6 +107,8 @@ class SageMakerEngine:
         - status: as SageMaker names it, such as Executing or Succeeded.
         - started: the time as text.
         - changed: pipeline parameter -> value in the execution, where it differs from the present default in AWS.
+
+        Raises UserError when the pipeline is not in AWS yet, or for errors of AWS.
         """
         with self.aws() as aws:
             defaults = deployed_parameters(aws, "training")
@@ -120,6 +127,9 @@ class SageMakerEngine:
 
         - run: the id of the execution.
         - step, output: such as "evaluate" and "gate".
+
+        Raises UserError when there is no such execution, when the step has not succeeded in it, has no such output or
+        wrote nothing, or for errors of AWS.
         """
         folder = self.downloads / run / step / output
         if not folder.exists():

@@ -229,6 +229,8 @@ def folder_problems(step: Json, container_arguments: Sequence[Any]) -> Iterator[
     - a folder that the arguments name, but that is no channel and no output.
     - a channel or output whose folder the arguments do not name.
     - an output whose name is the beginning of another output's, because S3 would read both as one.
+
+    container_arguments: the command line of the step; entries that are not text, references, are not checked.
     """
     arguments = step["Arguments"]
     channels = {entry["S3Input"]["LocalPath"]: entry["InputName"] for entry in arguments.get("ProcessingInputs", ())}

@@ -43,6 +43,8 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     - config: config.yaml as JSON.
     - approval_status: Approved also approves the model that the gate compared; else PendingManualApproval or "".
 
+    context: Lambda's, which knows how much time is left; None outside Lambda.
+
     Raises UserError for an event that lacks a field, a gate that did not pass, a model without evaluation or baseline.
     """
     check_event(event)

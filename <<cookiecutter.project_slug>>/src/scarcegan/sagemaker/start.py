@@ -71,7 +71,8 @@ def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, st
 
     - typed: pipeline parameter -> value.
 
-    Raises UserError for one that the pipeline does not have, and for a …Uri that is not an S3 address.
+    Raises UserError for one that the pipeline does not have, and for the value of a parameter …Uri that is neither
+    empty nor an S3 address.
     """
     for parameter, value in typed.items():
         if parameter not in base.parameters:

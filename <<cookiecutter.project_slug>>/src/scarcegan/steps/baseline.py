@@ -122,7 +122,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write statistics.json and constraints.json into a folder per business definition.
+    """Run the step: write statistics.json and constraints.json into a folder per business definition, and print the
+    definitions to stdout.
 
     argv: the command line without the program's name; None: that of this process.
     Raises UserError when the two training tables have different features, or there is no model or no row.

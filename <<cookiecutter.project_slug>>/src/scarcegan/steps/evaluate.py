@@ -88,7 +88,7 @@ def predict_with_champion(
     - without a champion (folder is None, missing or empty): (None, {}, "").
     - with a champion that cannot be compared: (None, its model.json, why).
     The model.json has its version in the registry added, under "version", if package.json has one.
-    Raises UserError when its files cannot be read.
+    Raises UserError when its files cannot be read, or when it gives a rarity that is not finite.
     """
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
         return None, {}, ""
@@ -187,7 +187,7 @@ def fit_simple_models(
 
     - unlabelled: the folder of a feature table for self-training, of which the first rows are read; None: there
       is none.
-    - names: features of the test rows. classes: names, the rare class last.
+    - names: features of the test rows. classes: names, the rare class last. seed: of the whole training.
     - expand: a function that replaces columns of category codes by columns of 0 and 1, [n, d] -> [n, e]; it is applied
       to all rows (see lookups.expander).
     Raises UserError when the labelled rows have other features than `names`, or when none of them is rare.
@@ -315,9 +315,10 @@ def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[s
 
 
 def samples_by_class_name(found: Findings, method: str) -> dict[str, NDArray]:
-    """Name of a metric -> its values on all resamples, of one method.
+    """The metrics of one method: name of a metric -> its values on all resamples.
 
-    A metric of one class has the class name in its name, not its position: "recall_risky", not "recall_2".
+    method: a key of found.samples. A metric of one class has the class name in its name, not its position:
+    "recall_risky", not "recall_2".
     """
     titles = {f"{m}_{k}": f"{m}_{c}" for m in ("recall", "precision", "f_beta") for k, c in enumerate(found.classes)}
     return {titles.get(metric, metric): values for metric, values in found.samples[method].items()}
@@ -394,8 +395,9 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
     decide the gate, and return all of this as Findings. Nothing is written but progress on stderr.
 
     args: the parsed command line. rules: of the gate.
-    Raises UserError when the gate's definition has no model, no test row is labelled, or the features of models and
-    rows differ.
+    Raises UserError when a table or a model's file is missing or damaged, when the gate's definition has no model, when
+    the test rows cannot be used (see check_test_rows), when models and rows have different features, when none of the
+    labelled training rows is rare, or when a model gives a rarity that is not finite.
     """
     from scarcegan.model.scorer import load_scorer
 
@@ -491,7 +493,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write the evaluation files, report.html and gate.json, and print the gate's reason to stderr.
 
     argv: the command line without the program's name; None: that of this process. A closed gate is no error.
-    Raises UserError for models or tables that do not fit together.
+    Raises UserError for models or tables that are missing, damaged or do not fit together (see evaluate_models).
     """
     args = parser().parse_args(argv)
     rules = GateRules(

@@ -244,7 +244,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write a feature table, and dropped.json when rows were left out, into the output folder.
+    """Run the step: write a feature table, and dropped.json when rows were left out, into the output folder, and print
+    the counts of both to stderr.
 
     argv: the command line without the program's name; None: that of this process.
     Raises UserError for data or settings that cannot be used, or when no row is left.

@@ -53,9 +53,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write statistics, constraints, violations, verdict.json and report.html into the output folder, and
-    model_quality.json when there is ground truth.
+    """Run the step: write statistics.json, constraints.json, constraint_violations.json, verdict.json and report.html
+    into the output folder, and model_quality.json when there is ground truth.
 
+    It prints what was read and what was left out to stderr, and the verdict's reason to stdout.
     argv: the command line without the program's name; None: that of this process. Drift is no error.
     Raises UserError for a baseline, captured rows or ground truth that cannot be used.
     """

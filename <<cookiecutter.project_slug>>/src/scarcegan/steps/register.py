@@ -179,8 +179,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step on this machine: register the models in MLflow and write packages.json into the output folder.
 
-    The environment variable MLFLOW_TRACKING_URI names the SQLite database. argv: the command line without the program's
-    name; None: that of this process.
+    The versions are printed to stderr. The environment variable MLFLOW_TRACKING_URI names the SQLite database.
+    argv: the command line without the program's name; None: that of this process.
     Raises UserError for a closed gate, a missing or damaged file, other classes, or another kind of database.
     """
     args = parser().parse_args(argv)

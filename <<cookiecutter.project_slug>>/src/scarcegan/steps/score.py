@@ -181,7 +181,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write the scored rows, flagged.csv and summary.json into the output folder.
+    """Run the step: write the scored rows, flagged.csv and summary.json into the output folder, and print the number of
+    flagged rows and the share of unknown ones to stdout.
 
     argv: the command line without the program's name; None: that of this process.
     Raises UserError when there is no model or no row, or when classes or features are not those of the model.

@@ -111,7 +111,9 @@ def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray
 
 
 def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shares) -> None:
-    """Check that each class has enough labelled users. label int [u]: class of each user, or UNLABELLED.
+    """Check that each class has enough labelled users.
+
+    label int [u]: class of each user, or UNLABELLED. classes: class names, in label order.
 
     Raises UserError for a class with fewer users than shares.fewest().
     """
@@ -131,14 +133,19 @@ def assign_rows_to_splits(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Decide for each row which output it goes to, and print the counts to stderr.
 
+    Each user gives one row to an output: its last row if it is a test user, otherwise its first. Its other rows are
+    left out.
+
     Returns three things:
     - int8 [n]: the output of each row: LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, or LEFT_OUT for none.
     - int8 [n]: the label of the row's user, UNLABELLED if it has none.
     - {"user_id": ids, "fold": int8} of the labelled training users, two arrays of the same length.
-    user_id, as_of, label [n]: user, day of observation and label of each row. A user may have several rows and a label
-    in only one of them; the label then counts for all. When there are several days, a user with rows on the last day
-    only is left out: training on it would use the future.
-    Raises UserError for a class with too few users.
+    user_id, as_of, label [n]: user, day of observation and label (class position, or UNLABELLED) of each row. A user
+    may have several rows and a label in only one of them; the label then counts for all (the highest, if they differ).
+    When there are several days, a user with rows on the last day only is left out: training on it would use the future.
+    classes: class names, in label order. shares: how users are divided. seed: with the user ids, it decides the split
+    and the folds.
+    Raises UserError for a class with too few labelled users.
     """
     users, user = np.unique(user_id, return_inverse=True)
     first, last = first_and_last_rows(user, as_of)
@@ -184,7 +191,8 @@ def print_days(as_of: np.ndarray, left_out: int) -> None:
 def print_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -> None:
     """Print to stderr how many users of each class, and without a label, go to training, validation and test.
 
-    label int [u]: class of each user, or UNLABELLED. place int [u]: TRAINING, VALIDATION or TEST.
+    label int [u]: class of each user, or UNLABELLED. place int [u]: TRAINING, VALIDATION or TEST. classes: class names,
+    in label order.
     """
     for position, name in [*enumerate(classes), (UNLABELLED, UNLABELLED_NAME)]:
         training, validation, test = np.bincount(place[label == position], minlength=3)
@@ -196,6 +204,7 @@ def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs:
 
     features: folder of the table. row_to int [n]: position in `outputs` of each row, or LEFT_OUT. label int8 [n]: label
     of each row's user. outputs: folders.
+    Raises UserError when the table is missing, damaged, or its parts have different features.
     """
     parts, begin = [0] * len(outputs), 0
     for table in iter_features(features, COPY_BATCH_ROWS):
@@ -228,10 +237,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write four feature tables (labelled, unlabelled, validation, test) and folds.parquet.
+    """Run the step: write four feature tables (labelled, unlabelled, validation, test) and folds.parquet, and print the
+    counts to stderr.
 
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError for shares that leave nothing for a split, or a class with too few users.
+    Raises UserError for a feature table that is missing or damaged, shares that leave nothing for a split, or a class
+    with too few users.
     """
     args = parser().parse_args(argv)
     if not 0 < args.test_share + args.validation_share < 1 or min(args.test_share, args.validation_share) <= 0:

@@ -72,7 +72,8 @@ def read_splits(args: argparse.Namespace) -> Splits:
     """Read the tables that the split step wrote. args: the parsed command line.
 
     Of unlabelled rows, and of validation rows without a label, at most MOST_UNLABELLED each are drawn at random.
-    Raises UserError if the tables have different features, a class has no labelled row, or a labelled user has no fold.
+    Raises UserError if a table is missing or damaged, the tables have different features, the class names cannot be
+    used (see parse_classes), a class has no labelled row, or a labelled user has no fold.
     """
     classes = parse_classes(args.classes)
     labelled, unlabelled, validation = (
@@ -461,8 +462,11 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: train the members, and write a model folder per business definition, and curves.csv.
 
+    Each evaluation is printed to stdout as one line, progress to stderr; both the arguments and the evaluations go to
+    MLflow if MLFLOW_TRACKING_URI is set.
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError for tables that do not fit together, a class without rows, or an infinite value.
+    Raises UserError for tables that are missing, damaged or do not fit together, a class without rows, or an infinite
+    value.
     """
     args = parser().parse_args(argv)
     from scarcegan.registry.tracking import Tracker

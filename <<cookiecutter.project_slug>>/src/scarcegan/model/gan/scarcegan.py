@@ -185,7 +185,7 @@ class ScarceGAN(keras.Model):
 
     def _adam(self, variables: list, iterations: int, weight_decay: float) -> keras.optimizers.Optimizer:
         """The AdamW optimiser of these variables; after `iterations` steps its learning rate is `settings.decay`
-        times `settings.learning_rate`.
+        times `settings.learning_rate`. weight_decay: as in AdamW; 0: none.
         """
         rate = keras.optimizers.schedules.ExponentialDecay(self.settings.learning_rate, iterations, self.settings.decay)
         adam = keras.optimizers.AdamW(rate, beta_1=0.5, weight_decay=weight_decay)

@@ -58,7 +58,10 @@ class BoostedTrees:
     settings: TreeSettings
 
     def fit(self, rows: TrainingRows, seed: int) -> FittedTrees:
-        """Grow the trees on these rows and return them; a line of progress goes to stderr."""
+        """Grow the trees on these rows and return them; a line of progress goes to stderr.
+
+        seed: of all that is drawn at random; equal seeds give equal trees.
+        """
         neighbours = draw_neighbours(rows.unlabelled.wide, self.settings.neighbours, seed)
 
         def inputs(clipped: np.ndarray, table: ScaledRows) -> np.ndarray:

@@ -67,8 +67,8 @@ def inference_specification(image: str, model: str) -> dict[str, Any]:
 def description(set_id: str, request: PackageRequest) -> str:
     """The description of a package, which Studio shows, at most DESCRIPTION_LENGTH characters.
 
-    It begins with the business definition and ends with the set_id, by which the packages of a set are found in
-    a listing.
+    It is the business definition, the request's description and, last, the set_id, by which the packages of a set are
+    found in a listing. A description that is too long is cut; control characters are removed.
     """
     end = description_end(set_id)
     text = "".join(c for c in f"{request.definition}: {request.description}" if unicodedata.category(c)[0] != "C")

@@ -115,6 +115,9 @@ class Registration:
     def create(self, claimed: ClaimedSet, request: PackageRequest) -> dict[str, Any]:
         """Create a model package that is pending approval, wait until it exists, and return its entry for the set's
         record: its ARN under "arn", and RECORDED_FIELDS.
+
+        Raises UserError when SageMaker cannot create the package, and Changed when the claim was lost to another
+        process.
         """
 
         def uri(path: str) -> str:
@@ -129,9 +132,12 @@ class Registration:
         return {"arn": arn, **{name: getattr(request, name) for name in RECORDED_FIELDS}}
 
     def put_package_json(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
-        """Upload the package.json of a package, which holds also what does not fit into SageMaker.
+        """Upload the package.json of a registered package to its folder in the project's bucket, over an older one.
 
-        facts: the package's entry in the record of its set.
+        It holds the fields of the package and the settings of its run, which do not all fit into SageMaker.
+
+        facts: the package's entry in the record of its set, as `create` returns it. request: the one that the package
+        was registered from.
         """
         package = model_package(self.name, set_id, facts, self.group.describe(facts["arn"]))
         with TemporaryDirectory() as scratch:

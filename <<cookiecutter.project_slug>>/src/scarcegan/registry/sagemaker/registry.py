@@ -59,7 +59,8 @@ class SageMakerRegistry:
     made_by: ARN of the pipeline execution that registers, or "".
     clock, user, sleep: functions that return the present time and the user's name, and that wait; tests give their own.
     patience_seconds: how long to wait while another process registers the same set.
-    Raises UserError for the ARN of a group in another region.
+    Raises UserError for the ARN of a group in another region. Every method but `fetch` and `put` raises it, too, for an
+    error that AWS returns.
     """
 
     def __init__(
@@ -135,12 +136,18 @@ class SageMakerRegistry:
 
         below: of an archive, unpack only this folder; "": all. only: below a prefix, download only these names;
         (): all.
-        Raises UserError when there is nothing at `uri`, or a path leads out of `folder`.
+        Raises UserError when `uri` is not an S3 address, when nothing is below the prefix, or when a path leads out of
+        `folder`; botocore's ClientError when the .tar.gz does not exist; tarfile.TarError for an archive that holds a
+        link or leads out of the folder.
         """
         return download(self.client("s3"), uri, folder, below, only)
 
     def put(self, path: Path, uri: str) -> None:
-        """Upload the file at `path` to S3 under its own name. uri: s3://<bucket>/<folder> to put it in."""
+        """Upload the file at `path` to S3 under its own name, and replace an object that has this name there.
+
+        uri: s3://<bucket>/<folder>, the folder to put it in.
+        Raises UserError for a `uri` that is not an S3 address.
+        """
         bucket, folder = split_s3_uri(uri)
         Bucket(self.client("s3"), bucket).put(f"{folder.rstrip('/')}/{path.name}", path)
 

@@ -1,7 +1,7 @@
 """Bake a project from this checkout: `python bake.py FOLDER`. What git would not track is left out.
 
-cookiecutter copies a template whole before the first question, environments and demos included, and bakes the
-caches it finds among the project's files. So a clean copy is made first.
+cookiecutter copies the caches that it finds among the project's files into the new project. So a clean copy of the
+template is made first.
 """
 
 import os

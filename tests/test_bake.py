@@ -139,6 +139,16 @@ def test_a_refused_answer_names_the_rule_and_leaves_nothing(template, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_refused_answer_leaves_no_copy_of_the_template_in_the_temporary_folder(template, tmp_path, monkeypatch):
+    """A pre_prompt hook would make cookiecutter copy the whole checkout there first, a demo of gigabytes included."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with pytest.raises(FailedHookException):
+        cookiecutter(str(template), no_input=True, output_dir=str(tmp_path), extra_context={"project_slug": "Bad"})
+    assert [path for path in temporary.iterdir() if path.is_dir()] == []
+
+
 def test_a_recorded_bake_can_be_replayed(template, tmp_path):
     command = [sys.executable, "-m", "cookiecutter", str(template)]
     one, other = tmp_path / "one", tmp_path / "other"

@@ -30,7 +30,7 @@ OUTPUTS = {
     MODELS: {"JobRoleArn": NAMES.role_arn("job")},
     TOOLCHAIN: {"TopicArn": NAMES.arn("sns", "topic")},
 }
-GIVEN = {"Repository": "acme/rare"}
+GIVEN = {"Repository": "rare"}  # on CodeCommit, so without a connection
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
 STAND_IN = r"""#!/usr/bin/env bash
 printf '%s\037' "$@" >> "$CALLS"; printf '\036' >> "$CALLS"
@@ -314,7 +314,7 @@ def test_a_second_deployment_changes_nothing_stubbed(account):
 
 
 def test_values_that_are_not_given_again_are_kept_stubbed(account):
-    before = {"Repository": "acme/rare", "NotificationEmail": "a@b.c", "LogDays": "30", "Removed": "long ago"}
+    before = {"Repository": "rare", "NotificationEmail": "a@b.c", "LogDays": "30", "Removed": "long ago"}
     account.has(STORAGE, "UPDATE_COMPLETE")
     account.has(MODELS, "CREATE_COMPLETE")
     account.has(DELIVERY, "CREATE_COMPLETE", before)
@@ -330,11 +330,11 @@ def test_values_that_are_not_given_again_are_kept_stubbed(account):
 def test_after_a_deployment_that_broke_off_later_stacks_get_what_the_earlier_ones_were_given_stubbed(account):
     account.has(STORAGE, "CREATE_COMPLETE")
     account.has(MODELS, "CREATE_COMPLETE")
-    account.has(DELIVERY, "CREATE_COMPLETE", {"Repository": "acme/rare", "VpcId": "vpc-1"})
+    account.has(DELIVERY, "CREATE_COMPLETE", {"Repository": "rare", "VpcId": "vpc-1"})
     account.has(TOOLCHAIN)
     for name in (STORAGE, MODELS, DELIVERY):
         account.stays(name)
-    expected = {"SageMakerProjectName": "rare-players", **OUTPUTS[STORAGE], "Repository": "acme/rare"}
+    expected = {"SageMakerProjectName": "rare-players", **OUTPUTS[STORAGE], "Repository": "rare"}
     account.changes(
         TOOLCHAIN, "CREATE", as_request({**expected, "ModelPackageGroupName": "rare-players", "VpcId": "vpc-1"})
     )
@@ -345,8 +345,27 @@ def test_a_first_deployment_without_a_repository_is_refused_before_anything_is_c
     for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
         account.has(name)
     assert account.refuses(make_plan()) == (
-        "the first deployment needs Repository. Type the command again with --repository …"
+        "the toolchain needs Repository. Type the command again with --repository …"
     )
+
+
+@pytest.mark.parametrize("kept", [{}, {"Repository": "rare", "ConnectionArn": ""}])
+def test_a_repository_of_an_owner_needs_a_connection_as_codecommit_has_no_owners_stubbed(account, kept):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name, "CREATE_COMPLETE" if kept else "", kept)
+    assert account.refuses(make_plan(Repository="acme/rare")) == (
+        "the toolchain needs ConnectionArn for a repository owner/name (CodeCommit's have no owner). "
+        "Type the command again with --connection-arn …"
+    )
+
+
+def test_a_repository_of_an_owner_takes_the_connection_that_aws_already_has_stubbed(account):
+    connection = NAMES.arn("codeconnections", "connection/0a1b")
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name, "CREATE_COMPLETE", {"Repository": "acme/rare", "ConnectionArn": connection})
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.stays(name)
+    assert set(account.deploy(make_plan(Repository="acme/risky"))[0]["stacks"].values()) == {"unchanged"}
 
 
 @pytest.mark.parametrize(

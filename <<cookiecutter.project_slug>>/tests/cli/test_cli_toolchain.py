@@ -59,7 +59,7 @@ def asked(monkeypatch):
 
 
 def test_a_dry_run_prints_commands_and_needs_no_account_no_network_and_no_sdk(project):
-    words = [sys.executable, "-c", OFFLINE, "toolchain", "deploy", "--repository", "acme/rare", "--dry-run"]
+    words = [sys.executable, "-c", OFFLINE, "toolchain", "deploy", "--repository", "rare", "--dry-run"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

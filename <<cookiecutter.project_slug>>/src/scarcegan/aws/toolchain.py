@@ -88,11 +88,16 @@ class ToolchainPlan:
 
     @property
     def ungiven(self) -> list[str]:
-        """The names of the template parameters that have no default and no value in the plan, sorted, each once.
+        """The names of the template parameters that need a value and have none in the plan, sorted, each once.
 
-        The first deployment of the toolchain needs a value of each from the command line.
+        These are the parameters without a default, and ConnectionArn for a repository owner/name. The first deployment
+        of the toolchain needs a value of each from the command line.
         """
-        return sorted({name for stack in self.stacks for name in stack.required if name not in stack.parameters})
+        missing = {name for stack in self.stacks for name in stack.required if name not in stack.parameters}
+        given = {name: value for stack in self.stacks for name, value in stack.parameters.items()}
+        if "/" in given.get("Repository", "") and not given.get("ConnectionArn"):
+            missing.add("ConnectionArn")
+        return sorted(missing)
 
 
 class TemplateLoader(yaml.SafeLoader):
@@ -330,16 +335,17 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
 
 
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
-    """Check that every template parameter without a default has a value, in the plan or in AWS.
+    """Check that every template parameter that needs a value has one, in the plan or in AWS.
 
     - kept: template parameter -> value in AWS, of all stacks.
 
     Raises UserError that names those without a value.
     """
-    missing = [name for name in plan.ungiven if name not in kept]
+    missing = [name for name in plan.ungiven if not kept.get(name)]
     if missing:
         needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
-        raise UserError(f"the first deployment needs {', '.join(missing)}. Type the command again with {needed}")
+        why = " for a repository owner/name (CodeCommit's have no owner)" if "ConnectionArn" in missing else ""
+        raise UserError(f"the toolchain needs {', '.join(missing)}{why}. Type the command again with {needed}")
 
 
 def parameters_of(found: Mapping[str, Any] | None) -> dict[str, str]:

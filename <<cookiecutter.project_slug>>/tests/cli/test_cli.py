@@ -136,7 +136,7 @@ def test_a_folder_without_a_project_is_told_so(scarcegan, project):
 def test_an_unknown_setting_is_refused_with_the_nearest_known_one_before_anything_else(scarcegan, verb):
     code, out, err = scarcegan(*verb, "--set", "train.iteration=5")
     assert (code, out) == (2, "")
-    assert err == "error: --set train.iteration=5: 'train.iteration' is no setting. Did you mean 'iterations'?\n"
+    assert err == "error: --set train.iteration=5: 'train.iteration' is no setting. Did you mean 'train.iterations'?\n"
 
 
 def test_a_word_that_is_no_verb_and_a_version_that_is_no_number_are_mistakes_not_bugs(scarcegan):

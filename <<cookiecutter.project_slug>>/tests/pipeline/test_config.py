@@ -33,7 +33,7 @@ def test_what_is_not_written_has_a_default(file):
 
 def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one(file):
     file.write_text("split:\n  folds: 3\n  test_weks: 2\n", encoding="utf-8")
-    assert refusal(file) == f"{file}, line 3: 'split.test_weks' is no setting. Did you mean 'test_weeks'?"
+    assert refusal(file) == f"{file}, line 3: 'split.test_weks' is no setting. Did you mean 'split.test_weeks'?"
 
 
 def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file):
@@ -68,7 +68,7 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
         ("cloud.tags={Team: fraud}", "made of project.team"),
         ("cloud.tags={a: R&D}", "as does cost-centre"),
         ("train.scarcegan.alpha=0", "train.scarcegan.alpha: "),
-        ("train.scarcegan.alhpa=1", "Did you mean 'alpha'?"),
+        ("train.scarcegan.alhpa=1", "Did you mean 'train.scarcegan.alpha'?"),
     ],
 )
 def test_a_value_no_step_could_use_is_refused_before_anything_runs(file, change, words):

@@ -273,7 +273,7 @@ def test_a_value_as_it_is_changes_nothing_and_is_no_mistake(tmp_path, config):
         ("cloud.max_hours=3", "cloud.max_hours.*scarcegan upsert"),
         ("serve.port=1", "changes nothing of the training pipeline"),
         ("data.path=elsewhere", "read from S3"),
-        ("train.iteration=1", "Did you mean 'iterations'"),
+        ("train.iteration=1", "Did you mean 'train.iterations'"),
         ("TelemetryUri=", "TelemetryUri has 0 characters"),
         ("TelemetryUri=s3://" + "x" * 1020, "takes 1 to 1024"),
     ],

@@ -627,7 +627,8 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
     if problem["type"] == "extra_forbidden":
         known = known_keys(place[:-1])
         near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
-        move = f"Did you mean '{near[0]}'?" if near else f"Known here: {', '.join(known)}."
+        meant = ".".join([*map(str, place[:-1]), *near])
+        move = f"Did you mean '{meant}'?" if near else f"Known here: {', '.join(known)}."
         return f"{where}: '{key}' is no setting. {move}"
     message = re.sub(r"^Value error, ", "", problem["msg"]).rstrip(".")
     if problem["type"] in ("model_type", "dict_type"):

@@ -233,6 +233,17 @@ def test_a_step_requires_every_argument_that_the_definition_gives_and_knows_no_o
     assert [name for name in step.arguments if not actions[name].required] == []
 
 
+def test_settings_that_an_older_run_recorded_are_compared_under_their_present_names():
+    recorded = {"train": {"iterations": 5, "alpha": 0.2}, "local": {"retries": 3, "workers": 2}, "gate": {}}
+    assert settings.with_present_names(recorded) == {
+        "train": {"iterations": 5, "scarcegan": {"alpha": 0.2}},
+        "local": {"workers": 2},
+        "retries": 3,
+        "gate": {},
+    }
+    assert recorded["local"] == {"retries": 3, "workers": 2}
+
+
 def test_what_was_changed_is_named_by_its_key():
     before = {"train": {"iterations": 5, "trunk": [1]}, "seed": 1}
     after = {"train": {"iterations": 6, "trunk": [1]}, "seed": 2}

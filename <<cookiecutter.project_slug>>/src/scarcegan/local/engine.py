@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 from scarcegan.local.runner import list_runs, read_run
-from scarcegan.pipeline.config import Config, differences
+from scarcegan.pipeline.config import Config, differences, with_present_names
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
 from scarcegan.pipeline.engine import Report, RunFacts
 
@@ -73,7 +73,8 @@ class LocalEngine:
         """
         found = [run for run in list_runs(self.runs_folder) if run.pipeline == "training"][:newest]
         present = self.config.model_dump()
-        used = {run.run: read_run(self.runs_folder, run.run)["settings"].get("config", {}) for run in found}
+        recorded = {run.run: read_run(self.runs_folder, run.run)["settings"].get("config", {}) for run in found}
+        used = {run: with_present_names(config) for run, config in recorded.items()}
         return [
             {"run": r.run, "status": r.status, "started": r.started, "changed": dict(differences(present, used[r.run]))}
             for r in found

@@ -4,12 +4,14 @@ A key that is unknown or renamed, a value of the wrong type and one out of its r
 with the line they stand in. What the values do is decided by definition.py and by the engines.
 """
 
+import copy
 import datetime
 import difflib
 import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -680,6 +682,21 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             yield from differences(one[key], value, f"{prefix}{key}.")
         elif one.get(key) != value:
             yield f"{prefix}{key}", value
+
+
+def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that an earlier version of the project recorded, with renamed keys under their present names.
+
+    values: nested settings, section -> key -> value.
+    """
+    found = copy.deepcopy(dict(values))
+    for old, new in RENAMED.items():
+        *sections, last = old.split(".")
+        place = reduce(lambda inner, part: inner.get(part, {}), sections, found)
+        if last in place:
+            *sections, name = new.split(".")
+            reduce(lambda inner, part: inner.setdefault(part, {}), sections, found)[name] = place.pop(last)
+    return found
 
 
 def definitions_argument(config: Config) -> str:

@@ -85,7 +85,7 @@ def test_a_project_with_classes_of_its_own_runs_from_sample_to_gate(bake):
 @pytest.mark.parametrize(
     ("words", "move"),
     [
-        (["run", "--set", "train.iteratons=3"], "Did you mean 'iterations'?"),
+        (["run", "--set", "train.iteratons=3"], "Did you mean 'train.iterations'?"),
         (["run", "--from", "trian"], "did you mean 'train'"),
         (["approve", "99"], "99"),
         (["score", "nowhere"], "nowhere"),

@@ -13,8 +13,9 @@ def pack(files: Mapping[str, Path], target: Path) -> Path:
     """Write files into a .tar.gz file, which is overwritten if it exists. Returns its path, which is `target`.
 
     - files: path inside the archive -> the file to read.
+    - target: the file to write; its folder must exist.
 
-    Times and owners of the files are left out, so equal files give equal bytes on every machine.
+    Times, owners and permissions of the files are left out, so equal files give equal bytes on every machine.
     """
     with target.open("wb") as raw:
         pack_into(raw, files)
@@ -41,11 +42,13 @@ def pack_into(stream: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
 def unpack(archive: Path, folder: Path, below: str = "") -> Path:
     """Unpack the files of a tar archive, compressed or not, into a folder. Returns the folder.
 
+    Folders are made as files need them, existing files are replaced, and empty folders of the archive are left out.
+
     - below: unpack only what lies in this folder of the archive, without the folder's own name; when the archive has no
       such folder, nothing is written. "" unpacks everything.
 
-    Raises tarfile.TarError for a file that is no tar archive, a link or special file in it, and a path that would lead
-    out of the folder.
+    Raises tarfile.TarError for a file that is no tar archive, for a link or special file anywhere in it, and for a path
+    that would lead out of the folder. Files before the faulty one are written by then.
     """
     start = f"{below}/" if below else ""
     with tarfile.open(archive, "r:*") as packed:

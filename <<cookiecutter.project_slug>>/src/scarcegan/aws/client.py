@@ -78,7 +78,7 @@ class Aws:
 
     - names: the project's names in one account and region.
     - session: the boto3 session to use; None makes one in the project's region with the first client.
-    - clients: service -> the client that was made for it.
+    - clients: service -> its boto3 client; `client` adds each client that it makes.
     """
 
     names: Names
@@ -88,7 +88,7 @@ class Aws:
     def client(self, service: str) -> Any:
         """Return the boto3 client of a service, such as "s3". It is made once and retries when AWS throttles it.
 
-        Raises UserError when boto3 is not installed.
+        boto3 must be installed; `connect_to_aws` checks that.
         """
         if service not in self.clients:
             from botocore.config import Config as ClientConfig
@@ -180,8 +180,9 @@ def library(name: str) -> Any:
 def errors_as_sentences(config: "Config") -> Iterator[None]:
     """Context manager: replace an error of AWS inside the block by a UserError, a sentence with what the user can do.
 
-    Raises UserError when AWS denies access, refuses credentials or a value, is busy, has reached a limit, lacks the
-    project's bucket, or cannot be reached. Every other error passes unchanged, and without boto3 all do.
+    Raises UserError when the user has no credentials, profile or region, and when AWS denies access, refuses
+    credentials or a value, is busy, has reached a limit, lacks the project's bucket, or cannot be reached. Every other
+    error passes unchanged, and when boto3 is not installed all errors do.
     """
     try:
         from botocore import exceptions as refused
@@ -213,7 +214,7 @@ def client_error_sentence(error: Any, names: Names) -> str:
     - error: the ClientError.
     - names: the project's names in AWS.
 
-    Raises the error itself when its code is not one that a user can act on: it is a bug.
+    Raises `error` itself when its code is not one that a user can act on, because then it is a bug.
     """
     code, message = str(error.response["Error"].get("Code", "")), flat(error.response["Error"].get("Message", ""))
     if code in CREDENTIAL_CODES:
@@ -291,7 +292,7 @@ def flat(words: object) -> str:
 
 
 def find_ssm_parameter(aws: Aws, name: str) -> str:
-    """Return the value of an SSM parameter of the project, or "" when there is no such parameter.
+    """Ask AWS for an SSM parameter of the project. Returns its value, or "" when there is no such parameter.
 
     - name: the parameter's name without the project's prefix, such as "champion" or "staging/version".
     """
@@ -300,7 +301,7 @@ def find_ssm_parameter(aws: Aws, name: str) -> str:
 
 
 def require_ssm_parameter(aws: Aws, name: str) -> str:
-    """Return the value of an SSM parameter that the toolchain creates.
+    """Ask AWS for an SSM parameter that the toolchain creates. Returns its value.
 
     - name: the parameter's name without the project's prefix, such as "key", which holds the ARN of the KMS key.
 

@@ -168,14 +168,16 @@ class Names:
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource in the project's account and region.
 
-        - service: the third part of the ARN, such as "lambda".
+        - service: the third part of the ARN, the AWS service, such as "lambda".
         - resource: the last part, such as "function:x".
         """
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 
 def project_tags(config: "Config", project_id: str = "") -> dict[str, str]:
-    """Return tag -> value for all that the project has in AWS: its name, its team, then cloud.tags in name order.
+    """Return tag -> value for all that the project has in AWS.
+
+    These are sagemaker:project-name, sagemaker:project-id, team, then cloud.tags in name order.
 
     - project_id: the id of the SageMaker project, by which Studio finds what belongs to it; "" leaves out that tag.
     """

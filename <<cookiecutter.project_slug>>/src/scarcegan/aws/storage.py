@@ -19,7 +19,7 @@ BINARY = "application/octet-stream"
 
 
 class Changed(Exception):
-    """The object in S3 was written or removed by somebody else since it was read."""
+    """A conditional write or deletion failed, because somebody else has created, replaced or deleted the S3 object."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Bucket:
 
     - s3: the boto3 S3 client.
     - name: the name of the bucket.
-    - owner: the account that the bucket must belong to; S3 then denies access to a bucket of the same name in another
-      account. "" accepts any account.
+    - owner: the account that the bucket must belong to; "" accepts any. Only `exists`, `put` and `put_bytes` have S3
+      check it, and fail with botocore's ClientError for a bucket of another account.
     """
 
     s3: Any
@@ -38,7 +38,7 @@ class Bucket:
 
     @property
     def _owned(self) -> dict[str, str]:
-        """The argument of boto3's S3 calls that names the owner of the bucket; {} when any account may own it."""
+        """The argument of boto3's S3 calls by which S3 checks the bucket's owner; {} when any account may own it."""
         return {"ExpectedBucketOwner": self.owner} if self.owner else {}
 
     def uri(self, key: str) -> str:
@@ -50,12 +50,15 @@ class Bucket:
         return none_if_missing(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
 
     def listing(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """Yield a dictionary as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix."""
+        """Yield a dictionary as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix.
+
+        The objects come in the order of their keys.
+        """
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             yield from page.get("Contents", [])
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield every key that begins with a prefix."""
+        """Yield every key of an object that begins with a prefix, in order."""
         for item in self.listing(prefix):
             yield item["Key"]
 
@@ -124,7 +127,9 @@ class Bucket:
         self.s3.delete_object(Bucket=self.name, Key=key)
 
     def get(self, key: str, target: Path) -> Path:
-        """Download an object into the file `target`, whose folder is made if needed. Returns `target`.
+        """Download an object into the file `target`, which is replaced. Returns `target`.
+
+        The folder of the file is made if needed. A download that fails leaves an empty or incomplete file.
 
         Raises botocore's ClientError when the object does not exist.
         """
@@ -136,7 +141,7 @@ class Bucket:
 
 
 def project_bucket(aws: Aws) -> Bucket:
-    """Return the project's bucket. S3 denies access to a bucket of this name that another account owns."""
+    """Return the project's bucket, with the project's account as its owner. Makes no call to AWS."""
     return Bucket(aws.client("s3"), aws.names.bucket, aws.names.account)
 
 
@@ -155,15 +160,19 @@ class conditional_write:
 def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
     """Download from S3 into a folder: a .tar.gz, which is unpacked, or every object below a prefix. Returns the folder.
 
+    A .tar.gz is written to <folder>.tar.gz first, and deleted there once it is unpacked.
+
     - s3: a boto3 S3 client.
-    - uri: s3://bucket/key.tar.gz, or s3://bucket/prefix.
+    - uri: s3://bucket/key.tar.gz, or s3://bucket/prefix, which counts as a folder with or without a slash at its end.
     - folder: where to write; it is made when it is missing.
     - below: for a .tar.gz, unpack only what lies in this folder of it; "" unpacks everything.
     - only: for a prefix, the names of the folders or files directly below it to download; empty downloads everything.
 
-    Raises UserError when no object is below the prefix, when a key leads out of the folder, or when `uri` is not an S3
-    address; botocore's ClientError when the .tar.gz does not exist; tarfile.TarError for an archive that holds a link
-    or leads out of the folder.
+    Raises:
+    - UserError when nothing was downloaded and the folder does not exist, when a key below the prefix is an absolute
+      path or has a part "..", or when `uri` is not an S3 address.
+    - botocore's ClientError when the .tar.gz or the bucket does not exist.
+    - tarfile.TarError for an archive that `unpack` refuses.
     """
     name, prefix = split_s3_uri(uri)
     bucket, prefix = Bucket(s3, name), prefix.rstrip("/")
@@ -183,11 +192,11 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
 
 
 def path_below(folder: Path, name: str) -> Path:
-    """Return the path of a name below a folder. S3 allows any key, so names such as "../x" and "/x" are refused.
+    """Return the path of a file below a folder. Its name comes from S3, which allows keys such as "../x" and "/x".
 
     - name: the part of an object's key below the prefix that is downloaded.
 
-    Raises UserError for a name that leads out of the folder.
+    Raises UserError for a name that is an absolute path or has a part "..", because it could lead out of the folder.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:

@@ -54,7 +54,7 @@ class Stack:
     - parameters: template parameter -> value, for those that config.yaml or the command line gives. One that is not
       given keeps its value in AWS.
     - inputs: further template parameter -> name of the earlier stack whose output of the same name is its value.
-    - required: names of the template parameters without a default that no other stack's output sets.
+    - required: names of the template parameters that have no default and that no other stack's output sets.
     - declared: names of all parameters of the template.
     - capabilities: what CloudFormation must be allowed, such as CAPABILITY_NAMED_IAM for a template with roles.
     """
@@ -156,10 +156,13 @@ def creates_roles(body: Mapping[str, Any]) -> bool:
 
 
 def from_config(config: Config) -> dict[str, str]:
-    """Return template parameter -> value for those that config.yaml sets: project, model package group, MLflow.
+    """Return template parameter -> value for those that config.yaml sets, which are:
 
-    A model package group that config.yaml names by its ARN exists already; then the parameters say that none is to be
-    made, and in which account it is.
+    - SageMakerProjectName.
+    - ModelPackageGroupName, without the rest of the ARN if config.yaml gives an ARN, and ModelPackageGroupDescription.
+    - CreateModelPackageGroup "no" and ModelPackageGroupAccount, only if config.yaml gives the group by its ARN, because
+      then the group exists already.
+    - MlflowAppArn, "" without an MLflow app.
     """
     group = config.project.model_package_group
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
@@ -200,7 +203,10 @@ def refuse_what_nobody_may_give(
 
 
 def why_refused(about: Mapping[str, Any], value: str) -> str:
-    """Return why a template refuses a value of a parameter, as the end of a sentence; "" when the template accepts it.
+    """Return why a template refuses a value of a parameter, as the end of a sentence; "" when nothing was found.
+
+    Of the rules that a template can have, AllowedValues, MinValue, MaxLength and AllowedPattern are checked, and that a
+    Number is a whole number. The values of a list are separated by commas.
 
     - about: the declaration of the parameter in the template.
     """
@@ -229,8 +235,9 @@ def where_given(name: str) -> str:
 def shell_commands(plan: ToolchainPlan) -> list[str]:
     """Return the plan as lines of shell commands with the AWS CLI, to be typed in the project's folder.
 
-    The commands are joined by &&, so that the first failure ends them. An output of a stack that a later stack needs
-    goes into a shell variable with the output's name.
+    A command has several lines. The commands are joined by &&, so that the first failure ends them. An output of a
+    stack that a later stack needs goes into a shell variable with the output's name. Template parameters that have no
+    value in the plan (`ungiven`) are not in the commands.
     """
     chain: list[str] = []
     for stack in plan.stacks:
@@ -253,7 +260,7 @@ def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
     """Return the shell command that asks AWS for an output of a stack and assigns it to a variable of that name.
 
     - output: the name of the output and of the variable.
-    - maker: the name of the stack.
+    - maker: the name in AWS of the stack that has the output.
     """
     query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
     asked = f"aws cloudformation describe-stacks --region {plan.region} --stack-name {maker}"
@@ -269,15 +276,17 @@ def is_fetched(chain: Sequence[str], output: str) -> bool:
 
 
 def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLine) -> dict[str, Any]:
-    """Create and update the stacks in AWS as the plan has them. Safe to repeat, and to interrupt at any time.
+    """Create and update the stacks in AWS as the plan has them, one after the other, and wait for each.
+
+    A stack whose first deployment failed is deleted and created again. Safe to repeat, and to interrupt at any time.
 
     - root: the project's folder, in which the templates lie.
-    - report: is given a line of text per change.
+    - report: called with a line of text when the change of a stack begins, and with one per stack when it has ended.
 
     Returns {"stacks": name of the stack -> created, updated or unchanged, "outputs": output -> value, of all stacks}.
 
-    Raises UserError for a stack that cannot be changed now, for a parameter that nobody gave, and for a stack that
-    CloudFormation fails to make, with the first resource that failed.
+    Raises UserError before any change for a stack that cannot be changed now or a parameter that nobody gave; later for
+    a change that CloudFormation refuses or fails to make, with the first resource that failed.
     """
     present = {stack.name: find_stack(aws, stack.name) for stack in plan.stacks}
     for name, found in present.items():
@@ -300,7 +309,7 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
 
 
 def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:
-    """Return CloudFormation's description of a stack, or None when there is no such stack."""
+    """Ask AWS for a stack, by its name in AWS. Returns CloudFormation's description, or None when it does not exist."""
     found = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=name))
     return found["Stacks"][0] if found else None
 
@@ -321,7 +330,7 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
     - name: the name of the stack.
     - found: CloudFormation's description of the stack, or None when there is no such stack.
 
-    Raises UserError when it is being changed, or when its status ends in _FAILED.
+    Raises UserError when it is being changed, or when its status ends in _FAILED. A new stack (`is_new`) passes.
     """
     status = "" if found is None or is_new(found) else str(found["StackStatus"])
     if status.endswith("_IN_PROGRESS"):
@@ -339,7 +348,7 @@ def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
 
     - kept: template parameter -> value in AWS, of all stacks.
 
-    Raises UserError that names those without a value.
+    Raises UserError, with the names of the parameters without a value.
     """
     missing = [name for name in plan.ungiven if not kept.get(name)]
     if missing:
@@ -363,10 +372,11 @@ def change_set_parameters(
 ) -> list[dict[str, Any]]:
     """Return the list "Parameters" that CloudFormation's CreateChangeSet takes for a stack.
 
-    A parameter that is an output of an earlier stack (Stack.inputs) takes that output, and one that the plan gives
-    (Stack.parameters) takes the given value. Any other keeps its value in this stack, else takes the one it has in
-    another stack, which is there when an earlier deployment was interrupted before this stack was made. A parameter
-    without any value is left out, so that the template's default counts.
+    Each entry has "ParameterKey", and either "ParameterValue" or "UsePreviousValue": True. A parameter that is an
+    output of an earlier stack (Stack.inputs) takes that output, and one that the plan gives (Stack.parameters) takes
+    the given value. Any other keeps its value in this stack, else takes the one it has in another stack, which is there
+    when an earlier deployment was interrupted before this stack was made. A parameter without any value is left out, so
+    that the template's default counts.
 
     - own: template parameter -> value in AWS, of this stack.
     - kept: template parameter -> value in AWS, of all stacks.
@@ -400,7 +410,7 @@ def deploy_stack(
     - root: the project's folder.
     - parameters: the list that `change_set_parameters` returns.
     - new: whether the stack has no resources yet.
-    - report: is given a line of text when the change begins.
+    - report: called with a line of text when the change begins; not called for an unchanged stack.
 
     Raises UserError when CloudFormation refuses the change, or fails to make it.
     """
@@ -447,9 +457,11 @@ def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> 
 
 @contextmanager
 def refusals_as_sentences(stack: Stack) -> Iterator[None]:
-    """Context manager: turn a ValidationError of CloudFormation into a sentence that names the stack and its template.
+    """Context manager: replace a ValidationError of CloudFormation inside the block by a UserError.
 
-    Raises UserError for it; other errors pass unchanged.
+    Its sentence names the stack and its template. Other errors pass unchanged.
+
+    Raises UserError for a ValidationError.
     """
     from botocore.exceptions import ClientError
 
@@ -476,7 +488,9 @@ def refused_sentence(stack: Stack, reason: str) -> str:
 def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
     """Return sentences for users about a stack that failed: its first failed resource, the reason, and what to do next.
 
-    - name: the name of the stack.
+    The events of the stack are read from AWS.
+
+    - name: the name of the stack in AWS.
     - ended: CloudFormation's description of the stack.
     """
     events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
@@ -512,7 +526,7 @@ def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
 
 
 def delete_unmade_stack(aws: Aws, name: str) -> None:
-    """Delete a stack whose first deployment failed, and wait until it is gone.
+    """Delete a stack whose first deployment failed, and wait until it is gone. name: of the stack in AWS.
 
     Raises UserError when CloudFormation cannot delete it.
     """

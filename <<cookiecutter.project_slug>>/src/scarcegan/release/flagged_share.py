@@ -17,7 +17,8 @@ class Band:
     """The range of shares of flagged rows for which a release is not rolled back.
 
     - low, high: the ends of the range, each from 0 to 1, rounded outward to four decimals.
-    - used: a text for people that says from which test users the range was calculated.
+    - used: a text for people that says from which test users the range was calculated, such as "3.1% of 1,200
+      unlabelled test users and 3.4% of 1,500 test users in all".
     """
 
     low: float
@@ -35,7 +36,8 @@ def flagged_share_band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band
     used, of whom far more may belong to the rare class than of the requests.
 
     - evaluation: the content of evaluation.json.
-    - minimum_rows: the smallest number of rows for which the alarm compares the share.
+    - minimum_rows: the smallest number of rows for which the alarm compares the share; the chance is that of a sample
+      of this size.
 
     Raises UserError when evaluation.json does not say how many users the model flags.
     """
@@ -56,7 +58,8 @@ def flagged_share_band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band
 def flagged_counts(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return group of test users -> (how many the model flagged, how many there are), from an evaluation.json.
 
-    The groups are the unlabelled test users and all test users, or, without unlabelled ones, the labelled test users.
+    The groups are "unlabelled test users" and "test users in all", in this order, or "labelled test users" alone when
+    evaluation.json has no unlabelled ones.
 
     - evaluation: the content of evaluation.json.
 

@@ -37,9 +37,10 @@ def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
     """Return the approved model package to release.
 
     - registry: the model registry to look in.
-    - wanted: a version number, or "newest" for the package that was approved last.
+    - wanted: a version number as text, or "newest" for the package that was approved last.
 
-    Raises UserError for a version that does not exist or is not approved, or when no package is approved.
+    Raises UserError for other text, for a version that does not exist or is not approved, and for "newest" when no
+    package is approved.
     """
     if wanted == NEWEST:
         approved = [package for package in registry.packages() if package.status == APPROVED]
@@ -84,7 +85,7 @@ class ReleaseInputs:
     - package_arn: ARN of the model package.
     - key_arn: ARN of the project's KMS key.
     - topic_arn: ARN of the SNS topic for notifications.
-    - code_key: S3 key of the rare-share function's code.
+    - code_key: S3 key of the code of the rare-share function, a Lambda function that counts answered and flagged rows.
     - release: a text that is different for each release, such as its time.
     - project_id: the id of the SageMaker project; "" when there is none.
     """
@@ -107,8 +108,8 @@ def release_of_package(
     - champion: the registry's champion, which the summary compares the package with; None when there is none.
     - inputs: values from AWS and from the build.
 
-    Raises UserError when model.json or evaluation.json is missing, is not JSON, or lacks the classes or the number of
-    flagged users.
+    Raises UserError when model.json or evaluation.json is missing or is not JSON, when model.json names fewer than two
+    classes, or when evaluation.json does not say how many users the model flags.
     """
     evaluation = read_json(folder / "evaluation" / "evaluation.json", REGISTER_AGAIN)
     classes = read_json(folder / "model" / "model.json", REGISTER_AGAIN).get("classes") or []
@@ -147,10 +148,11 @@ def release_of_package(
 
 
 def stage_parameters(config: Config, stage: str) -> dict[str, Any]:
-    """Return parameter -> value of infra/endpoint.yaml that differ by stage, or that config.yaml sets for the endpoint.
+    """Return those parameters of infra/endpoint.yaml (name -> value) that cloud.endpoint of config.yaml sets.
 
-    These are instances, traffic shifting, latency alarm, data capture and serverless. Staging has one instance, so its
-    traffic moves all at once.
+    These are instances, traffic shifting, latency alarm, data capture and serverless. The values are numbers, texts and
+    bools. Only production takes the number of instances, the traffic shifting and its wait from config.yaml: staging
+    has one instance, so its traffic moves all at once, with a wait of 60 seconds. Only staging can be serverless.
 
     - stage: staging or production.
     """
@@ -206,8 +208,8 @@ def metric_text(name: str, entry: Any) -> str:
     """Return a metric with its 95 % interval as text, such as "pr_auc 0.530 (0.440 to 0.610)".
 
     - name: of the metric.
-    - entry: its "value", "low" and "high" out of evaluation.json. Without a value the text is "pr_auc unknown", without
-      an interval "pr_auc 0.530".
+    - entry: a dictionary with its "value", "low" and "high" out of evaluation.json; None when the metric is not there.
+      Without a value the text is "pr_auc unknown", without an interval "pr_auc 0.530".
     """
     value, low, high = ((entry or {}).get(end) for end in ("value", "low", "high"))
     if value is None:
@@ -216,9 +218,10 @@ def metric_text(name: str, entry: Any) -> str:
 
 
 def champion_comparison(package: ModelPackage, champion: ModelPackage | None) -> str:
-    """Return a sentence with the differences in metrics between a package and the champion.
+    """Return a sentence with the differences in pr_auc, recall and precision, each the package's less the champion's.
 
-    Each is measured in its own run. Without a champion, or when the package is the champion, the sentence says so.
+    A metric that one of the two lacks is left out. Each model is measured in its own run. Without a champion, or when
+    the package is the champion, the sentence says so.
     """
     if champion is None:
         return "There is no champion yet."
@@ -236,7 +239,7 @@ def one_line_ascii(words: str, most: int) -> str:
     Double quotes become single ones, "#{", which begins a variable of CodePipeline, becomes "# {", and any other
     character that is not ASCII becomes "?".
 
-    - most: the most characters of the result; a longer text is cut and ends in "...".
+    - most: the largest number of characters of the result, at least 3; a longer text is cut and ends in "...".
     """
     line = " ".join(words.replace('"', "'").replace("#{", "# {").split()).encode("ascii", "replace").decode()
     line = "".join(character for character in line if character.isprintable())
@@ -244,10 +247,10 @@ def one_line_ascii(words: str, most: int) -> str:
 
 
 def write_release(prepared: PreparedRelease, folder: Path) -> list[Path]:
-    """Write a release into a folder: <stage>.json per stage, and variables/<NAME> per variable.
+    """Write a release into a folder: <stage>.json per stage, and variables/<NAME> per variable. Replaces these files.
 
-    Returns the path of each stage's file, then that of the folder variables. Each variable has its own file, so that
-    the shell of the build need not parse text.
+    Folders are made when they are missing. Each variable has its own file, so that the shell of the build need not
+    parse text. Returns the path of each stage's file, then that of the folder variables.
     """
     for stage, template in prepared.stages.items():
         write_json(folder / f"{stage}.json", template)
@@ -271,13 +274,15 @@ def prepare_release(
 ) -> PreparedRelease:
     """Plan the release of an approved version with what AWS knows, and upload the code of the rare-share function.
 
+    The upload happens unless the code is there already. The release itself is not started and no file is kept.
+
     - root: the project's folder.
-    - wanted: a version number, or "newest" for the package that was approved last.
+    - wanted: a version number as text, or "newest" for the package that was approved last.
     - release: a text that is different for each release, such as its time.
     - project_id: the id of the SageMaker project; "" when there is none.
 
-    Raises UserError when the version does not exist or is not approved, its package is incomplete or was changed in
-    SageMaker, or the toolchain is not deployed.
+    Raises UserError for a version that `approved_package` refuses, for a package whose files are incomplete, unreadable
+    or were changed in SageMaker, or when the toolchain is not deployed.
     """
     package = approved_package(registry, wanted)
     inputs = ReleaseInputs(
@@ -310,10 +315,13 @@ def promote_served_version(
 ) -> ModelPackage:
     """Make the version that production serves the champion of the registry. Returns its package.
 
-    - version: the version that is expected there.
+    Which version production serves is read from its SSM parameter, which the stack of the stage writes.
+
+    - version: the version that production is expected to serve.
     - dry_run: check only, change nothing.
 
-    Raises UserError when production serves another version, or the version is not approved.
+    Raises UserError when production serves another version or none, when the version does not exist or is not approved,
+    and without dry_run also when its package lacks files or was changed.
     """
     package = approved_package(registry, str(version))
     served_now = client.find_ssm_parameter(aws, "production/version")
@@ -328,7 +336,7 @@ def promote_served_version(
 def rollback_request(registry: Registry, names: Names, version: int) -> dict[str, Any]:
     """Return the arguments of CodePipeline's StartPipelineExecution that release an approved version again.
 
-    It starts nothing; `start_deploy` does.
+    These are the name of the deploy pipeline and its variable VERSION. Nothing is started; `start_deploy` does that.
 
     - names: the project's names in AWS.
 
@@ -358,11 +366,13 @@ def stage_statuses(aws: Aws) -> list[dict[str, Any]]:
 
 
 def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
-    """Return "version" (which a stage should serve), "endpoint" (its name) and "state", all as text.
+    """Return a dictionary of texts about a stage, as AWS reports it:
 
-    The state is "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence.
+    - version: the version that the stage should serve; "" when nothing was released to it.
+    - endpoint: the name of its endpoint; "" when nothing was released to it.
+    - state: "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence.
 
-    - stage: staging or production.
+    stage: staging or production.
     """
     from scarcegan.release import smoke
 

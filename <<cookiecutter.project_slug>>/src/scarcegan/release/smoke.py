@@ -43,9 +43,10 @@ class Sample:
 
 
 def sample_of(package: Path) -> Sample:
-    """Return three made-up users, from the baseline of a model package: the mean, minimum and maximum of each feature.
+    """Return a sample of three made-up users, from the baseline (baseline/statistics.json) of a model package.
 
-    A figure that the baseline lacks, such as the mean of a category, is 0.
+    The first has the mean of each feature, the second the minimum, the third the maximum. A figure that the baseline
+    lacks, such as the mean of a category, is 0.
 
     - package: the folder that the package was exported to.
 
@@ -65,8 +66,9 @@ def sample_of(package: Path) -> Sample:
 def sender_to_stage(aws: Aws, stage: str) -> Send:
     """Return a function that sends a request to the endpoint of a stage in AWS.
 
-    The function takes (body, content type) and returns (HTTP status, body). It raises botocore's ClientError when the
-    request does not reach the endpoint, for example because there is none.
+    The function takes (body, content type) and returns (HTTP status, body): those of the container behind the endpoint,
+    or 429, 500, 503 or 530 with the error's text when SageMaker cannot get an answer from it. It raises botocore's
+    ClientError for any other error of AWS, for example when there is no such endpoint.
 
     - stage: staging or production.
 
@@ -98,7 +100,8 @@ def sender_to_url(url: str) -> Send:
 
     - url: such as http://127.0.0.1:8080; requests go to <url>/invocations.
 
-    Raises UserError for text that is not a URL; the function raises UserError when the server does not answer.
+    Raises UserError for text that does not begin with http:// or https://; the function raises UserError when the
+    server does not answer within 60 seconds. An answer with the HTTP status of an error is returned like any other.
     """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"'{url}' is no URL. Give one such as http://127.0.0.1:8080.")
@@ -123,10 +126,13 @@ def sender_to_url(url: str) -> Send:
 def run_smoke_test(send: Send, sample: Sample) -> list[str]:
     """Send good and bad requests to an endpoint and check its answers. Returns lines of text that say what was found.
 
+    The users as JSON rows, JSON columns, CSV and JSON rows again must get equal answers; a row with missing values must
+    be answered; a text in place of the rows and half a request must be refused with 4xx.
+
     - send: sends one request, as the functions that `sender_to_stage` and `sender_to_url` return.
     - sample: the users to send.
 
-    Raises UserError for the first answer that is wrong.
+    Raises UserError for the first answer that is wrong. Errors of `send` pass through.
     """
     rows = [list(row) for row in sample.rows]
     as_rows, as_columns = json.dumps({"instances": rows}), json.dumps({"inputs": rows})
@@ -168,9 +174,10 @@ def answers(
     """Send a good request and return its answer: per user a dictionary of label, rarity, probabilities and unknown.
 
     - words: what the request is called in errors.
+    - sample: its classes, and its number of users, are what the answer is checked against.
     - kind: content type of the body.
     - key: where the answer holds its values: "predictions" (a dictionary per user) or "outputs" (a list per name, which
-      is turned into the former).
+      is turned into a dictionary per user).
     - rows: number of users that were sent; None: as many as the sample has.
 
     Raises UserError when the status is not 200 or the answer is not one of this model.
@@ -192,7 +199,10 @@ def answers(
 
 
 def by_row(outputs: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Turn an answer in columns (name -> a value per row) into a list of rows (name -> value)."""
+    """Turn an answer in columns (name -> a value per row) into a list of rows (name -> value).
+
+    Raises ValueError when the columns differ in length.
+    """
     return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
 
 
@@ -200,7 +210,7 @@ def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
     """Return what is wrong with the answer for one user, as the end of a sentence; "" when it is right.
 
     - row: the answer: label, rarity, unknown and probabilities.
-    - sample: its classes give the number of probabilities and the largest label.
+    - sample: its classes give the number of probabilities, K, and the largest label, which is K and means "unknown".
 
     Raises LookupError or TypeError for an answer that lacks one of these, or holds no numbers.
     """
@@ -218,7 +228,7 @@ def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
 
 
 def same_answers(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two answers for the same users have equal labels, and rarities that differ in the last digit at most.
+    """Whether two answers for the same users have equal labels, and rarities that differ by at most 0.00001.
 
     Raises ValueError when they have different numbers of users.
     """
@@ -229,7 +239,7 @@ def same_answers(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str
 
 
 def require_refusal(send: Send, words: str, body: str) -> str:
-    """Send a bad request, which the endpoint must refuse with an HTTP status of 4xx. Returns a line that says so.
+    """Send a bad request as JSON, which the endpoint must refuse with 4xx. Returns a line of text that says so.
 
     - words: what the request is called in that line and in errors.
 
@@ -245,7 +255,7 @@ def require_refusal(send: Send, words: str, body: str) -> str:
 
 
 def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, str]:
-    """Check that the endpoint of a stage runs what its CloudFormation stack wants. Returns the outputs of the stack.
+    """Check that the endpoint of a stage runs what its CloudFormation stack wants. Returns what `stack_outputs` does.
 
     CloudFormation can report success although SageMaker has rolled the endpoint back because of an alarm.
 

@@ -89,7 +89,8 @@ def lambda_bundle(root: Path, name: str) -> Bundle:
     """Return the code of a Lambda function as one object, lambda/<name>-<digest>.zip.
 
     - root: the project's folder.
-    - name: "register", whose code lies in the package, or a file of infra/lambdas/ with hyphens, such as "rare-share".
+    - name: "register", whose code lies in the package, or the name of a file of infra/lambdas/ without .py and with
+      hyphens, such as "rare-share".
 
     Raises UserError for a function that does not exist.
     """
@@ -150,9 +151,11 @@ def zipped(contents: Mapping[str, bytes]) -> bytes:
 
 
 def wheel_command(requirements: Path, folder: Path) -> list[str]:
-    """Return the words of the pip command that downloads the wheels of a list of requirements for the jobs' Python.
+    """Return the words of the pip command that downloads the wheels of a list of requirements.
 
-    - requirements: the file with the list; pip checks each wheel against the hash in it.
+    The wheels are for the Python of the jobs (3.12 on Linux, x86-64), whatever runs here.
+
+    - requirements: the file with the list; pip checks each wheel against the hash in it, and adds no dependencies.
     - folder: where pip writes the wheels.
     """
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
@@ -162,10 +165,10 @@ def wheel_command(requirements: Path, folder: Path) -> list[str]:
 
 
 def download_wheels(requirements: Path, folder: Path) -> list[Path]:
-    """Download the wheels of a list of requirements for the jobs' Python. Returns the paths of the wheels, sorted.
+    """Download the wheels of a list of requirements for the Python of the jobs. Returns their paths, sorted.
 
     - requirements: the file with the list, such as requirements-jobs.txt.
-    - folder: where to write the wheels; it is made when it is missing.
+    - folder: where to write the wheels; it is made when it is missing. Wheels that it held before are returned too.
 
     Raises UserError when pip fails; pip prints the reason.
     """

@@ -78,7 +78,8 @@ def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str 
     - bundle: the code of the jobs.
     - code_version: recorded with registered models; "" takes the digest of the bundle.
 
-    Raises InvalidPipeline, with every problem of the first pipeline that SageMaker would not run.
+    Raises InvalidPipeline, with the problems of the first pipeline that SageMaker would not run, and UserError for a
+    region without a TensorFlow image.
     """
     return {
         pipeline.name: compile_pipeline(pipeline, config, names, bundle)
@@ -101,7 +102,8 @@ def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: B
     - config, names: the settings, and the project's names in AWS.
     - bundle: the code of the jobs.
 
-    Raises InvalidPipeline, with every problem, when SageMaker would not run it.
+    Raises InvalidPipeline, with the problems, when SageMaker would not run it, and UserError for a region without a
+    TensorFlow image.
     """
     with isolated_sdk(names.region):
         compiler = PipelineCompiler(pipeline, config, names, bundle)
@@ -114,8 +116,8 @@ def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: B
 def isolated_sdk(region: str) -> Iterator[None]:
     """Context manager that lets the SageMaker SDK run without the user's settings, credentials and log messages.
 
-    Inside the block the SDK works in `region`. Environment variables, log handlers and boto3's default session are
-    restored at its end.
+    Inside the block the SDK works in `region`, and warnings and log messages below ERROR are not shown. The environment
+    variables that the block sets, log handlers and boto3's default session are restored at its end.
     """
     import boto3
 
@@ -187,6 +189,8 @@ class PipelineCompiler:
     - source: the definition of the pipeline.
     - config, names: the settings, and the project's names in AWS.
     - bundle: the code of the jobs.
+
+    The compiler makes these itself:
     - declared: name -> pipeline parameter.
     - variables: name of a pipeline parameter -> the SDK's object for it.
     - compiled: name of a step -> the SDK's object for it, for the steps compiled so far.
@@ -206,7 +210,7 @@ class PipelineCompiler:
         self.session = offline_session(self.names)
 
     def pipeline(self) -> Any:
-        """Return the SDK's object for the whole pipeline.
+        """Compile all steps, and return the SDK's object for the whole pipeline.
 
         SageMaker Experiments stays switched off in it, because MLflow records the runs.
         """
@@ -219,14 +223,19 @@ class PipelineCompiler:
         )
 
     def steps_behind(self, gate: str | None) -> list[Any]:
-        """Return the SDK's steps and conditions that run only after a gate has passed, in order.
+        """Compile the steps and gates that run only after a gate has passed. Returns the SDK's steps, in order.
 
-        - gate: the name of the gate; None gives the steps and gates that no gate holds back.
+        What runs only after a later gate is inside the condition of that gate.
+
+        - gate: the name of the gate; None compiles the steps and gates that no gate holds back.
         """
         return [self.compile_step(step) for step in self.source.steps if gate_of(self.source, step) == gate]
 
     def compile_step(self, step: Step | Gate) -> Any:
-        """Compile a step into the SDK's step, or a gate into a condition that holds the steps behind it."""
+        """Return the SDK's step for a step, or the SDK's condition, which holds the steps behind it, for a gate.
+
+        The SDK's step is also added to `compiled`, so that later steps can refer to it.
+        """
         if isinstance(step, Gate):
             return self.condition_step(step)
         write = {"processing": self.processing_step, "training": self.training_step, "lambda": self.lambda_step}[
@@ -317,9 +326,9 @@ class PipelineCompiler:
         return to.TrainingStep(step.name, step_args=arguments, **self.job_step_options(step))
 
     def lambda_step(self, step: Step) -> Any:
-        """Return the SDK's step that calls the register function.
+        """Return the SDK's step that calls the register function, for a step of the kind lambda.
 
-        That changes the model registry, so its result is never taken from the cache.
+        The function changes the model registry, so its result is never taken from the cache.
         """
         to = sdk()
         event: dict[str, Any] = {}
@@ -372,9 +381,9 @@ class PipelineCompiler:
         }
 
     def depends_on(self, step: Step) -> list[str] | None:
-        """Return the names of the steps that a step waits for although it reads nothing of them, without gates.
+        """Return the names of the steps that a step waits for although it reads nothing of them; None without any.
 
-        None if there are none.
+        Gates are left out, because a condition holds the steps behind its gate.
         """
         gates = {gate.name for gate in self.source.steps if isinstance(gate, Gate)}
         return [name for name in step.after if name not in gates] or None
@@ -393,9 +402,10 @@ class PipelineCompiler:
     def input_uri(self, origin: str) -> Any:
         """Return a reference to the S3 URI of an input, which SageMaker resolves when the execution runs.
 
-        The outputs of a cached step are read from where the execution that ran it wrote them.
+        For a training step it is the archive with all its outputs. The outputs of a cached step are read from where the
+        execution that ran it wrote them.
 
-        - origin: a source of the pipeline, such as "telemetry", or "step.output".
+        - origin: a source of the pipeline, such as "telemetry", or "step.output" of a step that is compiled already.
         """
         if "." not in origin:
             return self.variables[parameters.uri_name(origin)]
@@ -412,7 +422,8 @@ class PipelineCompiler:
     def channel_folder(self, channel: str, origin: str) -> str:
         """Return the folder in a processing job that holds an input of a step: /opt/ml/processing/input/<channel>.
 
-        The outputs of a training step arrive in one archive; for one of them it is the folder of its name inside that.
+        The outputs of a training step arrive in one archive, which job.py unpacks there; an output of such a step has
+        the folder <channel>/<output>.
 
         - origin: where the input comes from: a source of the pipeline, or "step.output".
         """
@@ -422,8 +433,8 @@ class PipelineCompiler:
     def container_arguments(self, step: Step) -> list[Any]:
         """Return the command-line arguments of a processing job: the step's module, folders, and values.
 
-        Each is a text, or the SDK's object for a value that differs per execution. Texts of more than 256 characters
-        are split, and job.py joins them again.
+        Each is a text, or the SDK's object for a text with a value that may differ per execution. An argument with a
+        fixed value of more than 256 characters is split, and job.py joins its parts again.
         """
         words: list[Any] = [step.module]
         for channel, origin in step.inputs.items():
@@ -483,8 +494,8 @@ class PipelineCompiler:
     def config_with_parameters(self, text: str) -> Any:
         """Return config.yaml as JSON in which each key that a pipeline parameter sets has its value in the execution.
 
-        It is a reference that SageMaker turns into the JSON text. Keys that are empty in config.yaml stay empty: a
-        pipeline parameter cannot be empty, and the "(empty)" that it holds instead is no value of config.yaml.
+        The result is the SDK's object that SageMaker turns into the JSON text. Keys that are empty in config.yaml stay
+        empty: a pipeline parameter cannot be empty, and the "(empty)" that it holds instead is no value of config.yaml.
 
         - text: config.yaml as JSON.
         """
@@ -508,10 +519,11 @@ class PipelineCompiler:
         return sdk().Join(on="", values=words)
 
     def environment(self, step: Step) -> dict[str, Any]:
-        """Return name -> value of a job's environment variables: those of a local run, and fingerprints of its sources.
+        """Return name -> value of a job's environment variables.
 
-        A training job also gets MLflow's, if cloud.mlflow_app is set. Environment variables are part of SageMaker's
-        cache key, so a new fingerprint makes the job run again although the URI of the data is unchanged.
+        These are TensorFlow's, as in a local run, and <SOURCE>_FINGERPRINT, a reference, for each source that the step
+        reads. A training job also gets MLflow's, if cloud.mlflow_app is set. Environment variables are part of
+        SageMaker's cache key, so a new fingerprint makes the job run again although the URI of the data is unchanged.
         """
         found: dict[str, Any] = {
             "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -610,7 +622,7 @@ def retry_policies(retries: int) -> list[Any]:
 
     A failure of the step's own code is not retried.
 
-    - retries: how many times at most; 0 returns no policies.
+    - retries: how many times at most, after 60 seconds first and twice as long each time; 0 returns no policies.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
     """

@@ -49,8 +49,10 @@ class SageMakerEngine:
     - config_file: the path of the project's config.yaml.
     - config: the settings that config.yaml holds.
     - downloads: the folder on this machine below which outputs of executions are downloaded, each once.
+    - name: the engine's name for people.
 
-    Every method raises UserError for a mistake of the user's and for errors of AWS, such as missing credentials.
+    Every method that asks AWS raises UserError for a mistake of the user's and for errors of AWS, such as missing
+    credentials.
     """
 
     config_file: Path
@@ -88,8 +90,8 @@ class SageMakerEngine:
         """Wait until an execution has ended. Returns its status, such as Succeeded or Failed.
 
         - run: the id of the execution.
-        - report: is given a line of text for each change of a step, and at the end the reason of a failure, or the
-          status if there is none.
+        - report: called with a line of text for each change of a step, and at the end with the reason of a failure, or
+          the status if there is none.
 
         Raises UserError when there is no such execution, or for errors of AWS.
         """
@@ -101,12 +103,15 @@ class SageMakerEngine:
         return found.status
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """Return the newest executions of the training pipeline, newest first, at most `newest`. Each has these keys:
+        """Return the newest executions of the training pipeline, newest first. Each is a dictionary with these keys:
 
         - run: the id of the execution.
         - status: as SageMaker names it, such as Executing or Succeeded.
         - started: the time as text.
-        - changed: pipeline parameter -> value in the execution, where it differs from the present default in AWS.
+        - changed: pipeline parameter -> value in the execution, where it differs from the present default in AWS;
+          fingerprints of data are left out.
+
+        newest: how many to return at most, from 1 to 100.
 
         Raises UserError when the pipeline is not in AWS yet, or for errors of AWS.
         """
@@ -123,13 +128,16 @@ class SageMakerEngine:
             ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """Return a folder on this machine with an output of a step; the first call downloads it.
+        """Return the folder <downloads>/<run>/<step>/<output>, which holds an output of a step.
 
-        - run: the id of the execution.
-        - step, output: such as "evaluate" and "gate".
+        The first call downloads it, completely or not at all; later calls ask nothing of AWS. For an output that a
+        training step has not written, the folder is empty.
 
-        Raises UserError when there is no such execution, when the step has not succeeded in it, has no such output or
-        wrote nothing, or for errors of AWS.
+        - run: the id of an execution of the training pipeline.
+        - step, output: such as "evaluate" and "gate". The step runs as a processing or training job.
+
+        Raises UserError when there is no such execution, when the step has not succeeded in it, when a processing step
+        has no such output, or for errors of AWS.
         """
         folder = self.downloads / run / step / output
         if not folder.exists():

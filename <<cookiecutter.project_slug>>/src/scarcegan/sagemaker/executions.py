@@ -28,7 +28,8 @@ class StepStatus:
 
     - step: the name of the step.
     - status: such as Executing, Succeeded or Failed.
-    - kind: TrainingJob, ProcessingJob, Lambda, Condition or Fail; "" while SageMaker does not say.
+    - kind: TrainingJob, ProcessingJob, Lambda, Condition or Fail; "" while SageMaker does not say. A step of the kind
+      Fail ends the execution when a gate has not passed.
     - minutes: since the step started, or that it took once it has ended; None before it starts.
     - cached: whether its result was taken from the cache.
     - attempts: how many times it was started.
@@ -83,7 +84,7 @@ class ExecutionStatus:
 
     @property
     def gate_closed(self) -> bool:
-        """Whether the execution failed because a gate did not pass, and no other step failed."""
+        """Whether the execution failed because a gate did not pass, and no job or Lambda function of it failed."""
         return {step.kind for step in self.steps if step.status == "Failed"} == {"Fail"}
 
 
@@ -107,8 +108,9 @@ def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None 
 
 
 def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
-    """Return the ARN of the execution that has an id.
+    """Ask SageMaker which pipeline has an execution with this id. Returns the ARN of the execution.
 
+    - execution: the id, the last part of the ARN.
     - pipeline: training or scoring, in which to search; None searches both.
 
     Raises UserError when there is no such execution.
@@ -127,7 +129,7 @@ def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
     A summary is a dictionary with PipelineExecutionArn, PipelineExecutionStatus, StartTime and more.
 
     - name: training or scoring.
-    - newest: how many to return at most.
+    - newest: how many to return at most, from 1 to 100.
 
     Raises UserError for another name, or when the pipeline is not in AWS yet.
     """
@@ -191,7 +193,7 @@ def raw_steps(aws: Aws, arn: str) -> list[dict[str, Any]]:
 
 
 def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
-    """Return the status of a step, with its metrics if it is a training job.
+    """Return the status of a step, with its metrics if it is a training job; SageMaker is asked for those.
 
     - step: the step as `raw_steps` returns it.
     """
@@ -232,7 +234,9 @@ def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
 
 
 def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
-    """Yield the lines that the job or Lambda function of a step has logged so far.
+    """Yield the lines that the job or Lambda function of a step has logged so far, without waiting for more.
+
+    Of a Lambda function, these are the lines from the start of the step to its end.
 
     - arn: the ARN of the execution.
     - step: the name of the step; None takes the last step that failed, or else the latest step with a log.
@@ -250,10 +254,10 @@ def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
 
 
 def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
-    """Return the step whose log to show, one of `steps`.
+    """Return the step whose log to show, one of `steps`. Only steps that have a job or Lambda function count.
 
     - steps: as `raw_steps` returns them.
-    - name: the name of the step; None takes the last step that failed, or else the latest that has a job or function.
+    - name: the name of the step; None takes the last step that failed, or else the last of all.
 
     Raises UserError when no such step has a job or Lambda function.
     """
@@ -270,7 +274,7 @@ def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mappi
 def log_location(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments with which CloudWatch's FilterLogEvents finds the log of a step.
 
-    - step: as `raw_steps` returns it; it has a job or Lambda function.
+    - step: a step that has a job or Lambda function, as `raw_steps` returns it.
     """
     kind, _, name = job_arn(step).rsplit(":", 1)[1].partition("/")
     if kind in LOG_GROUPS:
@@ -294,7 +298,9 @@ def stop_execution(aws: Aws, arn: str) -> None:
 
 
 def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return pipeline parameter -> value in an execution, where it differs from the default. Fingerprints are left out.
+    """Ask SageMaker for the parameters of an execution. Returns those that differ from the defaults: name -> value.
+
+    Fingerprints of data are left out.
 
     - arn: the ARN of the execution.
     - defaults: pipeline parameter -> default.
@@ -314,9 +320,11 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
     A step that was taken from the cache is downloaded from the execution that ran it.
 
     - arn: the ARN of the execution.
-    - step, output: such as "evaluate" and "gate".
+    - step, output: such as "evaluate" and "gate". The step runs as a processing or training job.
+    - folder: where to write; it is made when it is missing.
 
-    Raises UserError when the step has not succeeded in this execution, has no such output, or wrote nothing.
+    Raises UserError when the step has not succeeded in this execution, when a processing step has no such output, or
+    when there is nothing to download and the folder does not exist.
     """
     found = next((s for s in raw_steps(aws, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
     if found is None:
@@ -336,7 +344,10 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
 def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
     """Download one output of a training job, a folder of its model.tar.gz, into `folder`. Returns `folder`.
 
-    Raises UserError when the archive has no such output.
+    - training_job: the name of the job.
+    - output: the name of the output and of its folder in the archive.
+
+    Raises UserError when the archive has no such output and `folder` does not exist.
     """
     about = aws.client("sagemaker").describe_training_job(TrainingJobName=training_job)
     return storage.download(aws.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)

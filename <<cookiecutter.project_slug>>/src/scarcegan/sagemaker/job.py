@@ -32,7 +32,10 @@ MESSAGE_CHARACTERS = 1000  # characters of a failure that SageMaker shows
 
 
 def argument(name: str, value: str) -> str:
-    """Return a command-line argument as `--name=value`, so that a value may begin with a dash. "(empty)" becomes ""."""
+    """Return a command-line argument as `--name=value`, so that a value may begin with a dash.
+
+    The value "(empty)" becomes "".
+    """
     return f"--{name}={'' if value == EMPTY_VALUE else value}"
 
 
@@ -65,8 +68,9 @@ def join_arguments(words: Iterable[str]) -> list[str]:
 def training_arguments(root: Path) -> list[str]:
     """Return the module of a training step, then its command-line arguments.
 
-    They are read from the files that SageMaker gives a training job. The image's toolkit would pass hyperparameters as
-    Python values (True, {'a': 1}). The arguments name folders below /opt/ml, whatever `root` is.
+    These are input channels, outputs, the step's own values, and --checkpoints. They are read from the files that
+    SageMaker gives a training job, because the image's toolkit would pass hyperparameters as Python values (True,
+    {'a': 1}). The arguments name folders below /opt/ml, whatever `root` is.
 
     - root: the folder that SageMaker calls /opt/ml.
     """
@@ -99,9 +103,12 @@ class Folders:
         self.outputs = root / ("model" if training else "processing/output")
 
     def real_path(self, word: str) -> str:
-        """Return a command-line argument as the step gets it: a path below /opt/ml becomes the real path.
+        """Return a command-line argument as the step gets it: a path below /opt/ml becomes the same path below `root`.
 
-        Any other argument is returned as it is.
+        A path in a channel becomes one in the folder that `channel` returns, so archives are unpacked by this call. Any
+        other argument is returned as it is.
+
+        Raises tarfile.TarError as `channel` does.
         """
         if not word.startswith(f"{CONTAINER_ROOT}/"):
             return word
@@ -114,9 +121,10 @@ class Folders:
     def channel(self, name: str) -> Path:
         """Return the folder that the step reads for a channel: without the file .empty, and with archives unpacked.
 
-        A channel that has neither is returned as it is; for one whose folder is missing, an empty folder is made.
+        The archives are model.tar.gz and package.tar.gz. For a channel that has none of these files, its own folder is
+        returned; for one whose folder is missing, an empty folder is made below `work`.
 
-        Raises tarfile.TarError for an archive that holds a link or leads out of its folder.
+        Raises tarfile.TarError for an archive that `unpack` refuses.
         """
         folder, view = self.channels / name, self.work / name
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else {MARKER}
@@ -139,10 +147,11 @@ class Folders:
 
 
 def link_files(folder: Path, view: Path) -> None:
-    """Rebuild a folder at `view` with links to its files, except .empty, model.tar.gz and package.tar.gz.
+    """Rebuild a folder at `view`, which must not exist yet, with links to its files.
 
-    Subfolders are created, not linked, because Python's search for files below a folder does not follow linked folders.
-    A missing folder gives an empty one.
+    Files named .empty, model.tar.gz or package.tar.gz are left out at every depth. Subfolders are created, not linked,
+    because Python's search for files below a folder does not follow linked folders. A missing folder gives an empty
+    one.
     """
     view.mkdir(parents=True)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -155,9 +164,12 @@ def link_files(folder: Path, view: Path) -> None:
 def run_module(module: str, words: Sequence[str], message: Path) -> int:
     """Run the module of a step with its arguments in a process of its own. Returns the exit code of that process.
 
+    The stderr of that process is printed to this one's. From now on, SIGTERM to this process terminates that one.
+
+    - module: the full name of the module.
     - words: the command-line arguments.
-    - message: the file to write the reason into when the process fails; SageMaker shows it. The reason is the last line
-      of stderr that begins with "error: ", or else the last line.
+    - message: the file to write the reason into when the process fails; SageMaker shows it. Of the last 20 lines of
+      stderr, the reason is the last one that begins with "error: ", or else the last one, cut to 1,000 characters.
     """
     command = [sys.executable, "-m", module, *words]
     last: deque[str] = deque(maxlen=20)
@@ -178,6 +190,9 @@ def run_module(module: str, words: Sequence[str], message: Path) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run a step inside a SageMaker job. Returns the exit code of the step.
+
+    After a success, empty output folders get a file .empty. After a failure, the reason is written to output/failure
+    (training job) or output/message (processing job) below /opt/ml, or below SAGEMAKER_BASE_DIR if that is set.
 
     - argv: module and command-line arguments of a processing job; a training job reads them from SageMaker's files.
     """

@@ -70,6 +70,7 @@ def argument_name(step: str, argument: str) -> str:
 def pipeline_parameters(pipeline: Pipeline, config: Config, names: Names) -> dict[str, Parameter]:
     """Return name -> parameter for a pipeline: sources first, then steps in order, then the approval status.
 
+    - config: the settings, for the default approval status.
     - names: the project's names in AWS, for the default S3 URIs.
 
     Raises InvalidPipeline when two parameters have one name, a default is too long, or there are too many.
@@ -131,9 +132,10 @@ def step_parameters(pipeline: Pipeline) -> Iterator[Parameter]:
 
 
 def argument_parameter(step: Step, argument: str) -> Parameter:
-    """Return the pipeline parameter that sets an argument of a step.
+    """Return the pipeline parameter that sets an argument of a step, with the argument's value as its default.
 
-    A bool becomes a String, "true" or "false"; an empty text becomes "(empty)".
+    The type is Integer for an int, Float for a float, otherwise String. A bool becomes "true" or "false"; an empty text
+    becomes "(empty)". The argument must be one of Step.parameters.
     """
     value, name, key = step.arguments[argument], argument_name(step.name, argument), step.parameters[argument]
     if isinstance(value, bool):
@@ -148,7 +150,7 @@ def argument_parameter(step: Step, argument: str) -> Parameter:
 def allowed_values(key: str) -> tuple[str, ...]:
     """Return the texts that a key of config.yaml may have, if they are a fixed list; () for any other key.
 
-    - key: with dots, such as cloud.approval.
+    - key: a key that exists, with dots, such as cloud.approval.
     """
     model: Any = Config
     for part in key.split("."):
@@ -167,8 +169,9 @@ def approval_parameter(pipeline: Pipeline, config: Config) -> Iterator[Parameter
 def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
     """Return key -> value as text for all that no execution can change, because no pipeline parameter sets it.
 
-    These are arguments of steps (key "step.argument") and settings of the jobs (keys of config.yaml); arguments that
-    are only recorded with registered models are left out. To change one of them, the pipeline in AWS must be updated.
+    These are arguments of steps (key "step.argument"), and settings of the jobs, project.team and retries (keys of
+    config.yaml). Arguments that are only recorded with registered models are left out. To change one of these values,
+    the pipeline in AWS must be updated.
     """
     found = {
         f"{step.name}.{argument}": value_text(value)

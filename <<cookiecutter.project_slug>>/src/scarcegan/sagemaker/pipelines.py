@@ -61,7 +61,9 @@ def pipeline_of(name: str, config: Config) -> Pipeline:
 
 
 def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
-    """Return SageMaker's description of a pipeline, training or scoring; None before the first `scarcegan upsert`.
+    """Ask SageMaker for a pipeline. Returns its description, or None before the first `scarcegan upsert`.
+
+    - name: training or scoring.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
     """
@@ -90,7 +92,7 @@ def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
 
 
 def parameter_defaults(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return pipeline parameter -> default of a pipeline; "" for one without a default.
+    """Return pipeline parameter -> default of a compiled pipeline; "" for one without a default.
 
     - compiled: the JSON of the SageMaker pipeline, parsed.
     """

@@ -51,7 +51,9 @@ def refuse_invalid_pipeline(pipeline: Json, size: int = 0) -> None:
 
 
 def pipeline_problems(pipeline: Json) -> Iterator[str]:
-    """Yield a sentence for every problem of a compiled pipeline: of its parameters, and of its steps in order.
+    """Yield a sentence for every problem of a compiled pipeline.
+
+    First come problems of its parameters, then of its steps in order, then parameters that no step reads.
 
     - pipeline: the JSON of the SageMaker pipeline, parsed.
     """
@@ -120,7 +122,7 @@ def references(value: Any) -> Iterator[str]:
 def reference_problem(reference: str, declared: set[str], seen: Mapping[str, Json]) -> str:
     """Return why a reference cannot be resolved, as the end of a sentence; "" when it can.
 
-    - reference: such as Parameters.TrainIterations or Steps.split.ProcessingOutputConfig….
+    - reference: such as Parameters.TrainIterations, Execution.PipelineName or Steps.split.ProcessingOutputConfig….
     - declared: names of the pipeline's parameters.
     - seen: name -> compiled step, for the steps before the one that refers.
     """
@@ -139,7 +141,7 @@ def reference_problem(reference: str, declared: set[str], seen: Mapping[str, Jso
 
 
 def readable_paths(step: Json) -> Iterator[str]:
-    """Yield what other steps may read of a compiled step: the text that follows Steps.<name>. in a reference."""
+    """Yield each thing that other steps may read of a compiled step, as the text after Steps.<name>. in a reference."""
     if step["Type"] == "Processing":
         for output in processing_outputs(step):
             yield f"ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri"
@@ -156,7 +158,11 @@ def processing_outputs(step: Json) -> list[str]:
 
 
 def step_problems(step: Json) -> Iterator[str]:
-    """Yield a sentence for every problem within one compiled step: limits, channels, folders, property files."""
+    """Yield a sentence for every problem within one compiled step, without the name of the step.
+
+    Of any step, the environment variables are checked; of a processing step also arguments, property files, folders and
+    channels; of a training step also hyperparameters and channels.
+    """
     arguments = step["Arguments"]
     yield from limit_problems("environment variable", arguments.get("Environment", {}))
     if step["Type"] == "Processing":
@@ -184,7 +190,8 @@ def limit_problems(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
     """Yield a sentence if a job has too many values of one kind, and one for each value that is too long.
 
     - what: the kind, a key of LIMITS, such as "hyperparameter".
-    - values: name of the value -> text, or what SageMaker joins to a text at run time.
+    - values: name of the value -> text, or what SageMaker joins to a text at run time, of which only the fixed parts
+      count.
     """
     longest, most = LIMITS[what]
     if len(values) > most:
@@ -196,7 +203,7 @@ def limit_problems(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def literals(value: Any) -> list[str]:
-    """Return the fixed texts in a value that SageMaker joins at run time (Std:Join); [] for any other value."""
+    """Return the fixed parts of a value that SageMaker joins at run time (Std:Join); [] for any other value."""
     parts = value.get("Std:Join", {}).get("Values", []) if isinstance(value, Mapping) else []
     return [part for part in parts if isinstance(part, str)]
 
@@ -227,10 +234,10 @@ def folder_problems(step: Json, container_arguments: Sequence[Any]) -> Iterator[
     """Yield a sentence for every fault of the folders of a compiled processing step:
 
     - a folder that the arguments name, but that is no channel and no output.
-    - a channel or output whose folder the arguments do not name.
+    - a channel, other than `code` and `wheels`, or an output whose folder the arguments do not name.
     - an output whose name is the beginning of another output's, because S3 would read both as one.
 
-    container_arguments: the command line of the step; entries that are not text, references, are not checked.
+    container_arguments: the command line of the step; entries that are references, not text, are not checked.
     """
     arguments = step["Arguments"]
     channels = {entry["S3Input"]["LocalPath"]: entry["InputName"] for entry in arguments.get("ProcessingInputs", ())}

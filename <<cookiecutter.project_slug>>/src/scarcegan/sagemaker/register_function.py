@@ -31,21 +31,23 @@ SPARE_SECONDS = 60  # of the function's time that are kept for the registration 
 def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     """Register the models of one execution as a model set, in the group that the event names.
 
-    Returns `set_id`, `versions` (of the packages, as "1,2,3,4") and `group`, all as text.
+    Returns `set_id`, `versions` (of the packages, as "1,2,3,4") and `group`, all as text, and prints group and versions
+    to stderr. It also does what `register_from_event` does beside registering.
 
-    The event holds text only:
+    The event holds text only; models, evaluation, gate, baseline, packages_out and group are required:
     - models: S3 URI of the models, a .tar.gz; models_folder: the folder in it.
     - evaluation, gate, baseline: S3 URIs of the step's other inputs.
-    - packages_out: S3 URI of the folder to write packages.json into.
+    - packages_out: S3 URI of the folder to write packages.json into, in the project's bucket.
     - group: model package group.
-    - classes: the class names, joined with commas.
+    - classes: the names of the classes that the models must have, joined with commas; "" leaves them unchecked.
     - run, data_fingerprint, code_version, execution_arn: recorded with each package.
     - config: config.yaml as JSON.
-    - approval_status: Approved also approves the model that the gate compared; else PendingManualApproval or "".
+    - approval_status: Approved also approves the model that the gate compared; PendingManualApproval or "" does not.
 
     context: Lambda's, which knows how much time is left; None outside Lambda.
 
-    Raises UserError for an event that lacks a field, a gate that did not pass, a model without evaluation or baseline.
+    Raises UserError for an event that `check_event` refuses, for a packages_out outside a project's bucket, for what
+    `register_from_event` refuses, and for errors of AWS.
     """
     check_event(event)
     names = Names.of_bucket(split_s3_uri(event["packages_out"])[0])
@@ -62,7 +64,8 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
 def check_event(event: Mapping[str, Any]) -> None:
     """Check the event of `handler`.
 
-    Raises UserError when it lacks a field, or has an approval status that no new model may have.
+    Raises UserError when a required field is missing or empty, or for another approval status than Approved,
+    PendingManualApproval and "".
     """
     missing = [name for name in REQUIRED_IN_EVENT if not event.get(name)]
     if missing:
@@ -90,10 +93,11 @@ def seconds_to_wait(context: Any) -> float:
 def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> list[ModelPackage]:
     """Register the model set that an event of `handler` describes. Returns the packages of the set.
 
-    It also approves the model that the gate compared, if the event says so, writes packages.json to S3, and records the
-    lineage of the packages in SageMaker.
+    It also approves the model that the gate compared, if the event says so, writes packages.json (the fields of each
+    package) to S3, and records the lineage of the packages in SageMaker.
 
-    Raises UserError for a gate that did not pass, a model without evaluation or baseline, or a missing input.
+    Raises UserError for a gate that did not pass, a model without evaluation or baseline, a model with other classes
+    than the event names, or an input that is not in S3; botocore's ClientError for errors of AWS.
     """
     with TemporaryDirectory() as scratch:
         models, evaluation, gate, baseline = download_channels(event, registry, Path(scratch))
@@ -119,10 +123,11 @@ def download_channels(
 ) -> tuple[Path, Path, Path, Path]:
     """Download the inputs of the register step below the folder `scratch`.
 
-    Returns their folders: models, evaluation, gate, baseline. Of the last three, only the files that packages hold or
-    that the gate wrote are downloaded.
+    Returns their folders: models, evaluation, gate, baseline. Of evaluation and baseline, only the folders that are
+    named like a model (by its business definition) are downloaded; of gate, only gate.json.
 
-    Raises UserError for an input that is not there.
+    Raises UserError when there is nothing to download for an input; botocore's ClientError when the archive of the
+    models does not exist.
     """
     models = registry.fetch(event["models"], scratch / "models", below=event.get("models_folder", ""))
     definitions = list(model_folders(models))
@@ -137,12 +142,13 @@ def download_channels(
 def approve_gated_package(
     packages: Sequence[ModelPackage], gate: Mapping[str, Any], registry: Registry
 ) -> list[ModelPackage]:
-    """Approve the package that the gate compared, if it is still pending. Returns all packages, with their new status.
+    """Approve the package that the gate compared, if it is still pending. Returns all packages in the given order.
 
-    The other packages of the set stay pending, because no gate has checked them.
+    The approved package has its new status in the result; in AWS, the approval starts a deployment. The other packages
+    of the set stay as they are, because no gate has checked them.
 
     - packages: the packages of the set.
-    - gate: the content of gate.json.
+    - gate: the content of gate.json; its key "definition" names the package.
     """
     return [
         registry.approve(package.version, "approved by the execution's parameter ApprovalStatus")

@@ -29,8 +29,8 @@ class StartPlan:
     """The parameters that an execution will be started with.
 
     - pipeline: training or scoring.
-    - parameters: pipeline parameter -> value, for those that differ from the pipeline's defaults.
-    - notes: sentences for the user about values that were added to the plan.
+    - parameters: pipeline parameter -> value, for those that the execution is given; any other has its default in AWS.
+    - notes: sentences for the user, one per value that `complete` has added because config.yaml has changed.
     """
 
     pipeline: str
@@ -43,9 +43,11 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
 
     - base: the pipeline as config.yaml defines it.
     - path: the path of that config.yaml, which is read again with the changes.
-    - changes: KEY=VALUE each; KEY is a key of config.yaml, or a pipeline parameter such as TelemetryUri.
+    - changes: KEY=VALUE each; KEY is a key of config.yaml, or a pipeline parameter such as TelemetryUri, which prevails
+      over the key that sets the same parameter. A value that config.yaml has already is accepted, and changes nothing.
 
-    Raises UserError for a change that no execution can make, that has no effect on this pipeline, or that is too long.
+    Raises UserError for an unknown key or parameter, for a value that config.yaml may not have, for a change that no
+    execution can make or that has no effect on this pipeline, and for an empty or too long value of a parameter.
     """
     typed = {key: value for key, _, value in (change.partition("=") for change in changes if is_parameter(change))}
     keys = [change for change in changes if not is_parameter(change)]
@@ -87,9 +89,9 @@ def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, st
 
 
 def is_parameter(change: str) -> bool:
-    """Whether a text KEY=VALUE of --set names a pipeline parameter. These begin with a capital letter.
+    """Whether a text KEY=VALUE of --set names a pipeline parameter, which begins with a capital letter.
 
-    Keys of config.yaml begin with a small one.
+    Keys of config.yaml begin with a small letter.
     """
     return bool(re.match(r"[A-Z]\w*=", change))
 
@@ -145,7 +147,8 @@ def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: st
     """Check that one --set of several has an effect on this pipeline. Makes no call to AWS.
 
     - path: the path of config.yaml.
-    - change: KEY=VALUE. One that is valid only together with the others passes.
+    - change: KEY=VALUE. One that is valid only together with the others is accepted, and so is a value that config.yaml
+      has already.
 
     Raises UserError when it has no effect, or when no execution can make the change.
     """
@@ -168,13 +171,13 @@ def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
 def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     """Return a plan completed with what only AWS can tell. Reads from AWS and changes nothing there.
 
-    Added are values that config.yaml has changed since the last upsert, a note for each of them, and what the data
-    needs: its fingerprints, and an empty folder for a source without data.
+    Added are values that config.yaml has changed since the last upsert, unless the plan sets that parameter, a note for
+    each of them, and what `data_parameters` returns.
 
     - base: the pipeline as config.yaml defines it.
 
-    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and NoData when there is no
-    data to read.
+    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and NoData when a source that
+    must hold data is empty.
     """
     known = {name: value_text(value) for name, value in deployed_parameters(aws, plan.pipeline).items()}
     unknown = sorted(plan.parameters.keys() - known.keys())
@@ -194,7 +197,7 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 def config_values(base: ConfiguredPipeline) -> dict[str, str]:
     """Return pipeline parameter -> value as text, for every pipeline parameter that config.yaml sets.
 
-    URIs and fingerprints of data are left out, except the URI of data that config.yaml names and that lies in S3.
+    URIs and fingerprints of sources are left out, except the URI of data that config.yaml names and that lies in S3.
 
     - base: the pipeline as config.yaml defines it.
     """
@@ -210,13 +213,13 @@ def config_values(base: ConfiguredPipeline) -> dict[str, str]:
 def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
     """Return pipeline parameter -> value for the data of a pipeline's sources, as it is in S3 now.
 
-    There is the fingerprint of each source ("none" without data), and, for a source below whose URI nothing lies, the
-    URI of an empty folder. A source whose URI is not in `known` is left out. SageMaker's cache compares URIs only; the
-    fingerprint makes it notice new data behind an unchanged URI.
+    The result has the fingerprint of each source ("none" without data), and the URI of an empty folder for each source
+    whose own URI has no object at all below it. A source whose URI is not in `known` is left out. SageMaker's cache
+    compares URIs only; the fingerprint makes it notice new data behind an unchanged URI.
 
-    - known: pipeline parameter -> value, as the execution would have it without these.
+    - known: pipeline parameter -> value, as the execution would have it without the result.
 
-    Raises NoData for a source without data that is not optional.
+    Raises NoData for a source without data that is not optional, and UserError for a URI that is not an S3 address.
     """
     found = {}
     for source in pipeline.sources:
@@ -254,7 +257,8 @@ def no_data_error(source: str, key: str, uri: str) -> NoData:
 def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
     """Return whether any object is below an S3 URI, and a digest of the data there, 16 hexadecimal digits.
 
-    The digest is made of keys, sizes and ETags. Files whose name begins with a dot are no data; without data it is "".
+    Below the URI is every object whose key begins with the key in it. The digest is made of keys, sizes and ETags, and
+    is "" without data. Files whose name begins with a dot are objects, but no data.
 
     Raises UserError for text that is not an S3 address.
     """
@@ -269,7 +273,7 @@ def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
 
 
 def start_execution(plan: StartPlan, aws: Aws) -> str:
-    """Start an execution with the parameters of a plan. Returns the ARN of the execution.
+    """Start an execution with the parameters of a plan, and return its ARN at once.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """

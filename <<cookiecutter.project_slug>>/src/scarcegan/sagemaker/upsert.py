@@ -59,12 +59,19 @@ class UpsertPlan:
 
     @property
     def files(self) -> dict[str, str]:
-        """The files to write into the folder build: file name -> text."""
+        """The files to write into the folder build: training.json, scoring.json and pipeline.json -> text.
+
+        The first two are the compiled pipelines; pipeline.json holds `template`.
+        """
         definitions = {f"{name}.json": json_text(json.loads(made.definition)) for name, made in self.pipelines.items()}
         return {**definitions, "pipeline.json": json_text(self.template)}
 
     def describe(self) -> dict[str, Any]:
-        """Return the plan as values that JSON can hold, without the content of the objects."""
+        """Return the plan as a dictionary that JSON can hold, without the content of the objects.
+
+        Its keys are account, region, bucket, uploads, wheels, pipelines, cannot_run, and without_effect, the keys of
+        config.yaml that nothing in AWS reads yet.
+        """
         return {
             "account": self.names.account,
             "region": self.names.region,
@@ -92,8 +99,10 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
     - root: the project's folder.
     - names: the project's names in AWS.
 
-    Raises UserError when the SageMaker SDK is not installed or requirements-jobs.txt is missing, and InvalidPipeline
-    when SageMaker would not run a pipeline.
+    SAGEMAKER_PROJECT_ID, if set in the environment, becomes a tag.
+
+    Raises UserError when the SageMaker SDK is not installed, requirements-jobs.txt is missing or the region has no
+    TensorFlow image, and InvalidPipeline when SageMaker would not run a pipeline.
     """
     client.library("sagemaker.core")
     from scarcegan.sagemaker import compiler, engine
@@ -117,7 +126,8 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
 def with_volume_key(config: Config, aws: Aws) -> Config:
     """Return the settings with the ARN of the project's KMS key in cloud.volume_key, if that is "project".
 
-    Other settings are returned as they are. The disks of jobs do not take an alias of a key.
+    AWS is asked for the ARN. With another value, the settings are returned as they are. The disks of jobs do not take
+    an alias of a key.
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
 
     Raises UserError when the toolchain, which creates the key, is not deployed.
@@ -165,6 +175,7 @@ def compiled_steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
 def instance_type(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     """Return the instance type of a compiled step's job; "" for a step without a job.
 
+    - step: a step of the JSON of a SageMaker pipeline, parsed.
     - parameters: pipeline parameter -> default, which is returned where a parameter sets the instance type.
     """
     arguments = step.get("Arguments", {})
@@ -179,9 +190,9 @@ def json_text(value: Any) -> str:
 
 
 def write_build_files(plan: UpsertPlan) -> list[Path]:
-    """Write the compiled pipelines and the template's configuration as build/*.json in the project's folder.
+    """Write `plan.files`, the compiled pipelines and the template's configuration, into build in the project's folder.
 
-    Returns the paths of the files.
+    The folder is made when it is missing, and existing files are replaced. Returns the paths of the files.
     """
     folder = plan.root / "build"
     folder.mkdir(exist_ok=True)
@@ -221,9 +232,9 @@ def apply_plan(plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say) -> dict[
     - say: called with a line of text per change.
 
     Returns "uploaded" (the keys that were not there), "wheels" (how many were uploaded) and "pipelines" (name in
-    SageMaker -> created, changed or unchanged).
+    SageMaker -> created, changed or unchanged; {} with upload_only).
 
-    Raises UserError when the project's bucket is not there or belongs to another account, or when pip fails.
+    Raises UserError when `require_bucket` refuses the project's bucket, or when pip cannot download a wheel.
     """
     require_bucket(aws)
     bucket = project_bucket(aws)
@@ -271,7 +282,7 @@ def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
 def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
     """Download the wheels that jobs install and upload them to S3, followed by an object that marks them as complete.
 
-    - say: called with a line of text per wheel.
+    - say: called with a line of text before the download, and with one per wheel.
 
     Returns how many wheels were uploaded; 0 when they are complete in S3 already.
 
@@ -292,8 +303,10 @@ def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
 def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
     """Create or update one SageMaker pipeline of a plan. Returns "created", "changed" or "unchanged".
 
+    A pipeline whose definition and role are those of the plan is left unchanged, whatever its tags are.
+
     - name: training or scoring.
-    - say: called with a line of text per change.
+    - say: called with a line of text before the pipeline is created or changed.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
     """

@@ -48,13 +48,14 @@ SAMPLE_ROWS = 50_000
 def baseline_statistics(
     tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """By business definition, the content of its statistics.json: distributions of all features and of its scores.
+    """Business definition -> content of its statistics.json: distributions of all features, of the model's scores and
+    of its predicted classes. Progress goes to stderr.
 
-    - tables: a function that yields all training rows in batches. It is called several times: rows are read once for
-      a sample, which sets the bucket edges, and once for the counts.
+    - tables: a function that yields all training rows in batches, the same ones at each call. It is called several
+      times: a sample of the rows sets the bucket edges, then all rows are counted.
     - scorers: business definition -> the scorer of its model.
-    - classes: class names in label order.
-    Raises UserError when there is no row.
+    - classes: class names in the order of their label positions.
+    Raises UserError when there is no row, or when the features of the rows are not those of a model.
     """
     names, categories = next(((table.names, table.categories) for table in tables()), ((), {}))
     sample = sample_rows((table.values for table in tables()), SAMPLE_ROWS, np.random.default_rng(0))
@@ -90,7 +91,7 @@ def baseline_statistics(
 
 
 def score_columns(scores: "Scores") -> np.ndarray:
-    """The scores that are monitored, float32 [n, len(SCORES)]: a column per name in SCORES, in that order."""
+    """The scores that are monitored, float32 [n, 2]: the columns rarity and unknown, as SCORES lists them."""
     return np.column_stack([getattr(scores, name) for name in SCORES]).astype(np.float32)
 
 
@@ -104,7 +105,8 @@ def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 
 
 def validation_recall(folder: Path) -> float | None:
-    """The model's recall of the rare class on validation rows, from the model.json in its folder; None if it has none.
+    """The model's recall of the rare class on rows it was not trained on, which model.json lists under "validation";
+    None if it is not there. folder: the model's, which holds model.json.
 
     Raises UserError when model.json is missing or is not JSON.
     """
@@ -123,10 +125,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write statistics.json and constraints.json into a folder per business definition, and print the
-    definitions to stdout.
+    names of the definitions to stdout. Older files are replaced.
 
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError when the two training tables have different features, or there is no model or no row.
+    Raises UserError when a table or a model is missing or damaged, when the two training tables have different features
+    or not those of the models, or when there is no row.
     """
     args = parser().parse_args(argv)
     from scarcegan.model import scorer

@@ -44,7 +44,7 @@ STARTED = time.monotonic()
 
 
 def print_with_elapsed(words: str) -> None:
-    """Print a message to stderr, with the seconds since this module was imported."""
+    """Print a line to stderr: "evaluate: ", the message, and the seconds since this module was imported."""
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
 
 
@@ -63,10 +63,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def predict(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) -> Predictions:
-    """The Predictions of a model for all test rows: rarity, unknown and label, each [n], in their order.
+    """Score n test rows with a model and return its Predictions, in the order of the rows.
 
-    name: of the model, for the error. values [n, d]: raw features of the rows, NaN for missing; names: of the features.
-    Raises UserError when some rarity is not finite, or the features are not those of the model.
+    - name: of the model, for the error message.
+    - values [n, d]: raw features of the rows, NaN for missing. names: of the d features.
+    Raises UserError when some rarity is not finite, or when the features or their order are not those of the model.
     """
     scores = scorer.score(values, names)
     wrong = int((~np.isfinite(scores.rarity)).sum())
@@ -81,14 +82,14 @@ def predict(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) 
 def predict_with_champion(
     folder: Path | None, test: FeatureTable, classes: Sequence[str]
 ) -> tuple[Predictions | None, dict, str]:
-    """The champion's predictions of the test rows, the content of its model.json, and why it cannot be compared (""
-    when it can).
+    """Score the test rows with the champion. Returns (its Predictions, the content of its model.json, "").
 
-    - folder: the champion's model package. classes: of this run; the labels returned are positions among them.
-    - without a champion (folder is None, missing or empty): (None, {}, "").
-    - with a champion that cannot be compared: (None, its model.json, why).
-    The model.json has its version in the registry added, under "version", if package.json has one.
-    Raises UserError when its files cannot be read, or when it gives a rarity that is not finite.
+    - folder: the champion's model package. Without a champion it is None, missing or empty, and (None, {}, "") is
+      returned.
+    - classes: class names of this run; the predicted labels are positions among them.
+    For a champion that cannot be compared (see why_not_comparable), (None, content of its model.json, why) is returned.
+    If the package has a package.json, the content returned also has "version", the champion's number in the registry.
+    Raises UserError when a file of the package cannot be read, or when the champion gives a rarity that is not finite.
     """
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
         return None, {}, ""
@@ -117,12 +118,14 @@ def predict_with_champion(
 def why_not_comparable(
     card: Mapping[str, Any], names: Sequence[str], classes: Sequence[str], categories: Iterable[str] = ()
 ) -> str:
-    """Why a champion cannot be compared on test rows with these features and classes, a clause for a sentence; "" when
-    it can.
+    """Why a champion cannot be compared on test rows with these features and classes: a clause without a full stop,
+    "" when it can.
 
     It cannot when it needs a feature that the rows lack, when one of its features was a category and is a number now
-    (or the reverse), or when its rare class has another name. card: content of its model.json. names: of the rows'
-    features. classes: of this run, the rare class last. categories: names of the features that hold categories.
+    (or the reverse), or when its rare class has another name.
+    - card: content of the champion's model.json.
+    - names: of the rows' features. categories: names of those that hold categories.
+    - classes: of this run, the rare class last.
     """
     absent = [name for name in card.get("features", ()) if name not in names]
     if absent:
@@ -138,20 +141,21 @@ def why_not_comparable(
 
 
 def to_our_classes(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
-    """The champion's predicted labels, int [n], as positions among the classes of this run.
+    """The champion's predicted labels, int [n], as positions among the classes of this run, `ours`.
 
-    label int [n]: positions among the champion's classes `theirs`; len(theirs) is unknown. ours: the classes of this
-    run. Unknown, and a class that is not among `ours`, becomes len(ours), which is unknown.
+    label int [n]: positions among the champion's classes, `theirs`; len(theirs) means unknown. Unknown rows, and rows
+    of a class that is not among `ours`, get len(ours), which means unknown.
     """
     places = [ours.index(name) if name in ours else len(ours) for name in theirs]
     return np.array([*places, len(ours)])[label]
 
 
 def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTable:
-    """The test rows without those of users whose labels the champion saw in training, on which it would look too good.
+    """The test rows without those of users whose labels the champion learnt from, on which it would look too good.
 
-    champion: the folder of its model package; None: all rows are returned. Such users are in the test rows when labels
-    were added, or the split got another seed, after the champion was trained. Their number is printed to stderr.
+    champion: the folder of its model package; None, or a package without learnt_from.json: all rows are returned. Such
+    users are in the test rows when labels were added, or the split got another seed, after the champion was trained. If
+    any row is left out, a line on stderr says how many.
     """
     known = learnt_from(champion / "model", test.user_id) if champion else np.zeros(len(test), bool)
     if known.any():
@@ -162,7 +166,7 @@ def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTa
 
 
 def check_test_rows(test: FeatureTable, classes: Sequence[str]) -> None:
-    """Check that some test row is labelled and that no label is above the positions of `classes`.
+    """Check that some test row has a label, and that no label is above the last position in `classes`.
 
     Raises UserError when one of these does not hold.
     """
@@ -183,14 +187,16 @@ def fit_simple_models(
     seed: int,
     expand: Callable[[NDArray], NDArray],
 ) -> list[simple_models.SimpleModel]:
-    """Train the simple models on the labelled training rows and return them, the order of train_simple_models.
+    """Train the simple models and return them in the order of train_simple_models. Progress goes to stderr.
 
+    - labelled: the training rows with a label.
     - unlabelled: the folder of a feature table for self-training, of which the first rows are read; None: there
       is none.
     - names: features of the test rows. classes: names, the rare class last. seed: of the whole training.
     - expand: a function that replaces columns of category codes by columns of 0 and 1, [n, d] -> [n, e]; it is applied
-      to all rows (see lookups.expander).
-    Raises UserError when the labelled rows have other features than `names`, or when none of them is rare.
+      to all training rows here. The caller must apply it to the rows that the simple models score.
+    Raises UserError when the labelled rows have other features than `names`, when none or all of them are rare, or when
+    the unlabelled table is damaged.
     """
     if labelled.names != tuple(names):
         raise UserError("the labelled rows and the test rows have different features. Run the split step again.")
@@ -208,6 +214,7 @@ def first_rows(folder: Path | None) -> NDArray | None:
 
     Whole batches are read until there are at least UNLABELLED_ROWS rows. None when the folder is None or missing, or
     has no table or no row.
+    Raises UserError when the table is damaged or its parts have different features.
     """
     if folder is None or not folder.is_dir() or not any(folder.glob("part-*.parquet")):
         return None
@@ -221,11 +228,13 @@ def first_rows(folder: Path | None) -> NDArray | None:
 
 
 def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
-    """Pairs (feature name, how much PR-AUC falls when its values are shuffled), the largest fall first.
+    """Pairs (feature name, how much PR-AUC falls when that feature's values are shuffled among rows), the largest fall
+    first.
 
-    At most INFLUENCES pairs, only those whose fall is above 0. table: the test rows, of which all rare ones (label
-    `rare`) and up to INFLUENCE_ROWS other labelled ones are used. seed: of the draws and shuffles. The list is empty
-    when there are no rare or no other labelled rows.
+    At most INFLUENCES pairs are returned, only those whose fall is above 0; none when no row is rare or no labelled row
+    is of another class.
+    - table: the test rows. All rare ones and at most INFLUENCE_ROWS other labelled ones, drawn at random, are used.
+    - rare: label of the rare class. seed: of the draw and the shuffles.
     """
     rng = np.random.default_rng(seed)
     positive = table.label == rare
@@ -246,11 +255,14 @@ def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, 
 def explain_flagged_users(
     scorer: "Scorer", predictions: Predictions, table: FeatureTable, usual: NDArray, rare: int, seed: int
 ) -> list[ExplainedUser]:
-    """For at most EXPLAINED test rows that are predicted rare, those of highest rarity: why they are flagged.
+    """Why test rows are predicted rare: an ExplainedUser for each of the EXPLAINED such rows of highest rarity, the
+    highest first; [] when no row is predicted rare.
 
-    Each has the REASONS features with the largest effect on its rarity (Shapley values), the largest first. The list is
-    empty when no row is predicted rare. predictions: of the rows of `table`. usual [d]: the typical training row, from
-    which effects are counted. rare: position of the rare class. seed: of the sampling.
+    Each has the REASONS features with the largest effects on its rarity, up or down (Shapley values), the largest
+    first.
+    - predictions: of the rows of `table`.
+    - usual [d]: the typical training row, from which effects are counted.
+    - rare: position of the rare class. seed: of the sampling.
     """
     flagged = np.flatnonzero(predictions.label == rare)
     top = flagged[np.argsort(-predictions.rarity[flagged], kind="stable")][:EXPLAINED]
@@ -275,8 +287,9 @@ def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[s
     """The content of one model's evaluation.json: SageMaker's model quality metrics, and under "scarcegan" this
     project's figures.
 
-    name: the business definition of the model. count, seed: number and seed of the bootstrap resamples behind
-    SageMaker's metrics, of which at most 200 are made.
+    - name: the business definition of the model.
+    - count, seed: number and seed of the bootstrap resamples behind SageMaker's metrics; a count above 200 is taken as
+      200. The figures under "scarcegan" come from found.samples instead.
     """
     predictions, rows = found.models[name], found.known
     label = found.test.label[rows].astype(np.int64)
@@ -315,7 +328,7 @@ def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[s
 
 
 def samples_by_class_name(found: Findings, method: str) -> dict[str, NDArray]:
-    """The metrics of one method: name of a metric -> its values on all resamples.
+    """The metrics of one method: name of a metric -> its samples (the value on all rows, then on each resample).
 
     method: a key of found.samples. A metric of one class has the class name in its name, not its position:
     "recall_risky", not "recall_2".
@@ -327,20 +340,23 @@ def samples_by_class_name(found: Findings, method: str) -> dict[str, NDArray]:
 def estimate_json(values: NDArray) -> dict[str, float | None]:
     """A metric's estimate as a dictionary: "value", and "low" and "high" of its 95 % interval; None where undefined.
 
-    values: the metric on all resamples, see metrics.estimate.
+    values: the metric on all rows, which is the "value", then on each resample.
     """
     figure = metrics.estimate(values)
     return replace_nan({"value": figure.value, "low": figure.low, "high": figure.high})
 
 
 def share_true(rows: NDArray) -> float | None:
-    """The share, from 0 to 1, of the entries of rows bool [n] that are True; None when n is 0."""
+    """The share, from 0 to 1, of the n entries of `rows`, bool [n], that are True; None when n is 0."""
     return float(rows.mean()) if len(rows) else None
 
 
 def write_evaluation_csv(path: Path, found: Findings) -> None:
-    """Write evaluation.csv to `path`: a line per method and metric with the columns model (the method's name), metric,
-    value, low and high (ends of the 95 % interval); blank where undefined."""
+    """Write evaluation.csv to `path`, in place of an older file: a header, then a line per method and metric.
+
+    Its columns are model (the method's name), metric, value, low and high (ends of the 95 % interval); a figure that is
+    undefined is blank.
+    """
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "metric", "value", "low", "high"])
@@ -351,10 +367,12 @@ def write_evaluation_csv(path: Path, found: Findings) -> None:
 
 
 def write_predictions(path: Path, found: Findings) -> None:
-    """Write predictions.parquet to `path`: a row per test row, with user_id, label, and each method's scores.
+    """Write predictions.parquet to `path`, in place of an older file: a row per test row.
 
-    These are the columns rarity_<name>, unknown_<name> and label_<name> for each model and the champion, and
-    rarity_<name> for each simple model.
+    - user_id, label: the user and the true label (class position, -1 without a label).
+    - rarity_<name>, unknown_<name>, label_<name>: scores and predicted label (class position; the number of classes
+      means unknown) by each model and by the champion, if it can be compared.
+    - rarity_<name>: score by each simple model.
     """
     columns: dict[str, Any] = {
         "user_id": pa.array(found.test.user_id, pa.string()),
@@ -391,13 +409,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
-    """Score the test rows with all methods (models, champion, simple models), measure them on the same resamples,
-    decide the gate, and return all of this as Findings. Nothing is written but progress on stderr.
+    """Score the test rows with all methods (models, champion, simple models), measure the methods on the same
+    resamples, decide the gate, and return all of this as Findings.
 
+    Test users whose labels the champion learnt from are left out. No file is written; progress goes to stderr.
     args: the parsed command line. rules: of the gate.
     Raises UserError when a table or a model's file is missing or damaged, when the gate's definition has no model, when
-    the test rows cannot be used (see check_test_rows), when models and rows have different features, when none of the
-    labelled training rows is rare, or when a model gives a rarity that is not finite.
+    the test rows cannot be used (see check_test_rows), when models and rows have different features, when none or all
+    of the labelled training rows are rare, or when a model gives a rarity that is not finite.
     """
     from scarcegan.model.scorer import load_scorer
 
@@ -473,10 +492,13 @@ def gate_verdict(
 ) -> dict:
     """The content of gate.json: whether the gate is open ("passed"), why ("reason"), and the figures behind it.
 
-    - samples: method -> metric -> its values on all resamples. titles: method -> its name in sentences.
-    - simple: names of the simple models, of which the one with the best PR-AUC is compared.
-    - champion_card: the champion's model.json, {} without a champion. refused: why the champion cannot be compared,
-      or "".
+    - rules: of the gate; rules.definition names the model that is tested.
+    - samples: method -> metric -> its samples (the value on all rows, then on each resample). A champion that can be
+      compared is among the methods.
+    - simple: names of the simple models. The model is compared with the one of best PR-AUC.
+    - titles: method -> its name in sentences.
+    - champion_card: content of the champion's model.json, {} without a champion. refused: why the champion cannot be
+      compared, or "".
     """
     ours = samples[rules.definition]
     champion = None
@@ -490,10 +512,14 @@ def gate_verdict(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write the evaluation files, report.html and gate.json, and print the gate's reason to stderr.
+    """Run the step: evaluate the models and write the results into two output folders. Older files are replaced.
 
-    argv: the command line without the program's name; None: that of this process. A closed gate is no error.
-    Raises UserError for models or tables that are missing, damaged or do not fit together (see evaluate_models).
+    - evaluation: evaluation.csv, predictions.parquet, report.html, and <business definition>/evaluation.json per model.
+    - gate: gate.json. A closed gate is no error.
+    Progress goes to stderr, at the end the gate's reason and the sentence on which method to prefer.
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError for models or tables that are missing, damaged or do not fit together (see evaluate_models), or
+    for rules that GateRules refuses.
     """
     args = parser().parse_args(argv)
     rules = GateRules(

@@ -30,15 +30,16 @@ from scarcegan.progress import Progress
 class ProblemLog:
     """Collects the problems in the input data whose rows are left out of the features.
 
-    - drop: whether rows of problems that are marked droppable may be left out; False: every problem ends the step.
-    - dropped: the problems reported so far whose rows are left out.
+    - drop: whether the rows of a problem may be left out when the problem is marked droppable; False: every problem
+      ends the step.
+    - dropped: the problems reported so far, whose rows are left out.
     """
 
     drop: bool
     dropped: list[Problem] = field(default_factory=list)
 
     def report(self, problems: Sequence[Problem]) -> None:
-        """Add problems to `dropped`, if the rows of all of them may be left out.
+        """Add all these problems to `dropped`, or none if the rows of one of them may not be left out.
 
         Raises UserError, with the message of the first problem whose rows may not be left out and the number of others.
         """
@@ -56,12 +57,15 @@ def from_telemetry(
     log: ProblemLog,
     scratch: Path,
 ) -> Iterator[FeatureTable]:
-    """Yield the feature rows of telemetry, one table per bucket of users.
+    """Yield the feature rows of the telemetry at args.telemetry, one table per bucket of about args.batch_users users.
 
-    A row has its user's label from the labels channel; without that channel, the label in the telemetry. args:
-    the parsed command line. layout: names of the columns. log: gets the problems found. scratch: folder for
-    temporary files.
-    Raises UserError for data that cannot be used; most problems are found before the first table.
+    If args.labels gives labels, a row has its user's label from there (UNLABELLED if the user has none there);
+    otherwise it has the label in the telemetry.
+    - args: the parsed command line. layout: names of the columns.
+    - log: gets the problems found.
+    - scratch: folder for temporary files, which are deleted once they are read.
+    Raises UserError, while it is iterated, for settings that history_of refuses or data that cannot be used; most
+    problems are found before the first table.
     """
     history = history_of(args, layout)
     sources = telemetry.open_telemetry(args.telemetry, layout)
@@ -80,12 +84,15 @@ def from_telemetry(
 def from_ready_table(
     connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, log: ProblemLog
 ) -> Iterator[FeatureTable]:
-    """Yield the rows of a ready feature table, in which the user has computed the features, one table per batch
-    of rows.
+    """Yield the rows of the ready feature table at args.telemetry, in which the user has computed the features, in
+    batches of at most args.batch_users rows.
 
-    A row has its user's label from the labels channel; without that channel, the label in the table. args: the parsed
-    command line. layout: names of the columns. log: gets the problems found.
-    Raises UserError for data that cannot be used; all problems are found before the first table.
+    If args.labels gives labels, a row has its user's label from there (UNLABELLED if the user has none there);
+    otherwise it has the label in the table.
+    - args: the parsed command line. layout: names of the columns.
+    - log: gets the problems found.
+    Raises UserError, while it is iterated, for data or columns that cannot be used; all problems are found before the
+    first table.
     """
     refuse_column_twice(args, layout)
     sources = ready_tables.open_ready_table(args.telemetry, layout, args.columns)
@@ -97,7 +104,8 @@ def from_ready_table(
 
 
 def refuse_column_twice(args: argparse.Namespace, layout: Layout) -> None:
-    """Check that no column in layout.categories is listed twice, or is also a number, user, time or label column.
+    """Check that no column in layout.categories is listed there twice, is also in args.columns (the columns of
+    numbers), or is also the user, time or label column.
 
     Raises UserError when one is.
     """
@@ -117,10 +125,12 @@ def known_labels(
     layout: Layout,
     log: ProblemLog,
 ) -> UserLabels | None:
-    """The users' labels from the labels channel; None when `path` is None or an empty folder.
+    """User -> class position, for every labelled user, from the labels at `path`; None when `path` is None or an empty
+    folder.
 
-    path: file or folder of labels. sources: the files of the data, to find labels of users without rows. log: gets the
-    problems found.
+    - path: file or folder of labels.
+    - sources: the files of the data, in which each labelled user should have a row.
+    - log: gets the problems found, also a label of a user without rows.
     Raises UserError for labels that cannot be used, or when the data has no user column.
     """
     if path is None or (path.is_dir() and not any(path.iterdir())):
@@ -134,15 +144,15 @@ def known_labels(
 
 
 def with_labels(table: FeatureTable, known: UserLabels) -> FeatureTable:
-    """A copy of the table in which each row has its user's label from `known`, in place of the label in the table."""
+    """A copy of the table in which each row has its user's label from `known`, or UNLABELLED if it has none there."""
     return replace(table, label=labels_of(known, table.user_id))
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
-    """The History from the arguments: how many days feature rows look back on, and how many weeks before the last day.
+    """The History that args.window_days, args.windows and args.as_of_weeks give.
 
-    Raises UserError when the days are not positive, do not fit into each other or into the days of telemetry, or when a
-    counter is missing or named twice.
+    Raises UserError when a window is shorter than a day or longer than window_days, when weeks are negative, when
+    window_days and the weeks need more days than layout.days, or when no counter is named or one is named twice.
     """
     longest = args.window_days + 7 * max(args.as_of_weeks)
     if longest > layout.days:
@@ -160,9 +170,10 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
 
 
 def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
-    """Write every table into `folder` as one part of a feature table; return the number of rows and of features.
+    """Write every table into `folder` as one part of a feature table; return the numbers of rows and of features.
 
-    When reading or writing one table fails, the parts written before it are removed and the error is raised.
+    Parts of an older table are replaced where they have the same number. Progress goes to stderr. When reading or
+    writing one table fails, the parts written before it are removed and the error is raised.
     Raises UserError when there is no row.
     """
     written: list[Path] = []
@@ -203,7 +214,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def a_day(text: str) -> str:
-    """Check an argument that is a day and return it in the form 2026-01-31; "" (no day given) is returned as it is.
+    """Read an argument that is a day in ISO 8601, and return it in the form 2026-01-31; "" (no day given) stays "".
 
     Raises ValueError for other text.
     """
@@ -244,9 +255,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write a feature table, and dropped.json when rows were left out, into the output folder, and print
-    the counts of both to stderr.
+    """Run the step: write a feature table, and dropped.json when rows were left out, into the output folder.
 
+    The problems whose rows were left out, and the numbers of rows and features, are printed to stderr.
     argv: the command line without the program's name; None: that of this process.
     Raises UserError for data or settings that cannot be used, or when no row is left.
     """

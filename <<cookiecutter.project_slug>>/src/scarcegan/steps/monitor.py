@@ -24,10 +24,11 @@ from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
-    """A copy of the baseline's constraints.json in which `threshold` is the largest distribution distance allowed.
+    """The content of the baseline's constraints.json, copied, with `threshold` as the largest distribution distance
+    allowed.
 
-    It replaces the two general limits, for columns of numbers and of categories; the limits that single columns have of
-    their own are kept.
+    The threshold replaces the two general limits, one for columns of numbers and one for categories. A limit that a
+    single column has of its own is kept.
     """
     config = baseline.constraints.get("monitoring_config", {})
     distribution = config.get("distribution_constraints", {})
@@ -54,11 +55,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write statistics.json, constraints.json, constraint_violations.json, verdict.json and report.html
-    into the output folder, and model_quality.json when there is ground truth.
+    into the output folder, and model_quality.json when there is ground truth. Older files are replaced.
 
-    It prints what was read and what was left out to stderr, and the verdict's reason to stdout.
-    argv: the command line without the program's name; None: that of this process. Drift is no error.
-    Raises UserError for a baseline, captured rows or ground truth that cannot be used.
+    It prints what was read and what was left out to stderr, and the verdict's reason to stdout. Drift is no error.
+    argv: the command line without the program's name; None: that of this process.
+    Raises UserError for a baseline, captured rows or ground truth that cannot be used, for fewer captured rows than
+    --minimum-rows, or for ground truth that names no user or request among the captured rows.
     """
     args = parser().parse_args(argv)
     rules = MonitoringRules(

@@ -30,13 +30,13 @@ RERUN_ADVICE = "Run the step that writes it, then register again."
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a model set was made from; it is stored with each of its packages.
+    """What a model set was made from; it is stored with each of its packages. An entry that is not known is "" or {}.
 
     run: the id of the run on this machine, or of the execution in SageMaker, that trained the models.
     data_fingerprint: a digest of the training data.
     code_version: the git commit of the code.
     config: the settings of the run, as read from config.yaml.
-    gate: the content of gate.json; {} when it is not known.
+    gate: the content of gate.json.
     """
 
     run: str = ""
@@ -54,8 +54,9 @@ def register(
     - models, evaluation, baseline: output folders of the steps, each with a folder per business definition.
     - lineage: stored with each package.
     - classes: the class names that the models must have been trained on; empty: not checked.
-    Registering the same models again changes nothing and returns the packages there are.
-    Raises UserError for a model without evaluation or baseline, or one that was trained on other classes.
+    Registering equal models and baselines again makes no new packages and returns those there are.
+    Raises UserError when there is no model, when a file of a model, its evaluation or its baseline is missing, when
+    model.json or evaluation.json is damaged, or when a model was trained on other classes.
     """
     requests = requests_of(models, evaluation, baseline, lineage, classes)
     return registry.register_set(set_id_of(requests), requests)
@@ -67,7 +68,8 @@ def requests_of(
     """The requests to register the models in the folder `models`, one per business definition, sorted by its name.
 
     Arguments as for `register`. Nothing is registered yet.
-    Raises UserError when the folder has no model, a file is missing or damaged, or a model has other classes.
+    Raises UserError when the folder has no model, when a model.json or evaluation.json is missing or damaged, or when a
+    model was trained on other classes. Whether the other files are there is not checked here.
     """
     folders = model_folders(models).values()
     return [request_of(folder, evaluation, baseline, lineage, classes) for folder in folders]
@@ -78,9 +80,12 @@ def request_of(
 ) -> PackageRequest:
     """The request to register one model with its evaluation and baseline.
 
-    model: the model's folder, whose name is the business definition. evaluation, baseline: folders with a folder of
-    that name in each. classes: that the model must have been trained on; empty: not checked.
-    Raises UserError for a missing or damaged model.json or evaluation.json, or a model with other classes.
+    - model: the model's folder, whose name is the business definition.
+    - evaluation, baseline: folders that hold a folder of that name.
+    - lineage: stored with the package.
+    - classes: class names that the model must have been trained on; empty: not checked.
+    Raises UserError for a missing or damaged model.json or evaluation.json, or a model that was trained on other
+    classes.
     """
     facts = read_json(model / "model.json", RERUN_ADVICE)
     if classes and tuple(facts.get("classes", classes)) != tuple(classes):
@@ -111,10 +116,11 @@ def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of an evaluation.json that are single finite numbers, as name -> value.
+    """The metrics of an evaluation.json that are single finite numbers: name -> value.
 
-    evaluation: content of the file. SageMaker's multiclass metrics come first, then the figures under "scarcegan"; of
-    equal names the later ones count. Tables, curves, texts and undefined values are left out.
+    evaluation: content of the file. SageMaker's multiclass metrics come first, then the figures under "scarcegan", then
+    those under its "metrics"; of equal names the later ones count. An entry is a number, or has one under "value".
+    Tables, curves, texts and undefined values are left out.
     """
     rare_class = evaluation.get("scarcegan", {})
     found: dict[str, float] = {}
@@ -137,7 +143,7 @@ def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) 
 
 
 def read_gate(folder: Path | None) -> dict[str, Any]:
-    """The content of the gate.json in a folder; {} when folder is None.
+    """The content of the gate.json in a folder, whose gate must be open; {} when folder is None.
 
     Raises UserError when the gate is closed ("passed" is false), or when the file is missing or is not JSON.
     """
@@ -177,11 +183,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step on this machine: register the models in MLflow and write packages.json into the output folder.
+    """Run the step on this machine: register the models in MLflow, and write packages.json, a list with the fields of
+    each package, into the output folder.
 
     The versions are printed to stderr. The environment variable MLFLOW_TRACKING_URI names the SQLite database.
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError for a closed gate, a missing or damaged file, other classes, or another kind of database.
+    Raises UserError for a closed gate, no model, a missing or damaged file, models that were trained on other classes,
+    or an MLFLOW_TRACKING_URI that is not set or names no SQLite database.
     """
     args = parser().parse_args(argv)
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -31,9 +31,10 @@ FLAGGED_COLUMNS = ("user_id", "as_of", "rarity", "unknown")
 
 
 def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) -> dict[str, Any]:
-    """Score all rows and write part-00000.parquet, one part per table, and flagged.csv into `folder`.
+    """Score all rows and write them into `folder`: part-00000.parquet and so on, one part per table, and flagged.csv.
 
-    tables: batches of feature rows. Returns the counts and shares of score_summary.
+    Older files of these names are replaced; progress goes to stderr. tables: batches of feature rows. Returns the
+    counts and shares of score_summary.
     Raises UserError when there is no row, when a feature has the name of a score, or when the features are not those
     of the model.
     """
@@ -62,7 +63,7 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
 
 def scored_table(table: FeatureTable, scores: "Scores", classes: Sequence[str]) -> pa.Table:
     """The scored rows as an Arrow table with the columns user_id, as_of (the day of observation), predicted (a class
-    name or UNKNOWN), rarity, unknown, a probability per class, then the features.
+    name or UNKNOWN), rarity, unknown, a probability_<class> per class, then the features.
 
     scores: of the rows of `table`. classes: names in label order.
     Raises UserError when a feature has the name of one of the columns before it.
@@ -88,7 +89,7 @@ def predicted_classes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def flagged_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
-    """(user id, day as text, rarity, unknown) of each row that is predicted to be of the rare class, in table order.
+    """(user id, day such as "2026-01-31", rarity, unknown) of each row that is predicted rare, in table order.
 
     scores: of the rows of `table`. rare: position of the rare class.
     """
@@ -100,9 +101,9 @@ def flagged_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple
 
 
 def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, float]]]) -> None:
-    """Write flagged.csv to `path`: FLAGGED_COLUMNS as header, then a line per flagged row.
+    """Write flagged.csv to `path`, in place of an older file: FLAGGED_COLUMNS as header, then a line per flagged row.
 
-    The highest rarity comes first; equal ones are sorted by user, then day. batches: lists from flagged_rows.
+    The highest rarity comes first; rows of equal rarity are sorted by user, then day. batches: lists from flagged_rows.
     """
     rows = sorted((row for batch in batches for row in batch), key=lambda row: (-row[2], row[0], row[1]))
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -112,9 +113,12 @@ def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, 
 
 
 def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
-    """Counts, and shares from 0 to 1, for summary.json. "users" is the number of rows of the last day, "rows" that of
-    all days; every share is of all rows.
+    """The counts and shares in summary.json; every share is of all rows, from 0 to 1.
 
+    - users: number of rows of the last day. rows: number of all rows. as_of: day -> number of rows, oldest first.
+    - predicted: class name, or UNKNOWN -> its "rows" and "share".
+    - rare_class: its name. flagged, flagged_share: number and share of rows predicted rare.
+    - unknown_share: share of rows predicted UNKNOWN.
     labels: name of a predicted class, or UNKNOWN -> number of rows. days: day of observation -> number of rows, at
     least one day. classes: names, the rare class last.
     """
@@ -147,8 +151,7 @@ def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
 
 
 def model_folder(package: Path) -> Path:
-    """The folder that holds model.json: <package>/model for a model package, or `package` itself if it
-    holds model.json.
+    """The folder that holds model.json: <package>/model if it does, otherwise `package` itself.
 
     Raises UserError when neither holds model.json.
     """
@@ -161,9 +164,10 @@ def model_folder(package: Path) -> Path:
 
 
 def model_facts(package: Path) -> dict[str, Any]:
-    """What summary.json tells of the model: version, definition, group and set_id, as far as package.json has them.
+    """What summary.json tells of the model: version, definition, group and set_id, as far as package.json has them; {}
+    without a package.json.
 
-    package: folder of a model package; {} when it has no package.json.
+    package: folder of a model package.
     Raises UserError when package.json is not JSON.
     """
     path = package / "package.json"
@@ -185,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     flagged rows and the share of unknown ones to stdout.
 
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError when there is no model or no row, or when classes or features are not those of the model.
+    Raises UserError when the model or the feature table is missing or damaged, when there is no row, when the classes,
+    the features or which of them are categories are not those of the model, or when a feature has the name of a score.
     """
     args = parser().parse_args(argv)
     from scarcegan.model import scorer

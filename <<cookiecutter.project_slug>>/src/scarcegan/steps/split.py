@@ -1,9 +1,9 @@
-"""Split: every user goes to training, validation or test, and to only one of them; test rows are of a later day.
+"""Split: a user goes to training, validation or test, and to only one of them; test rows are of a later day.
 
 Users, not rows, are split: neighbouring windows of one user in training and test would flatter recall. A user's split
 follows from a hash of the name, ranked within its class, so it hardly changes when users are added: a champion of last
-month is not tested on the users it was trained on. Training, validation and unlabelled users keep their first row, test
-users their last one.
+month is not tested on the users it was trained on. Training and validation users keep their first row, test users their
+last one. Where rows are of several days, users seen on the last day only are left out.
 """
 
 import argparse
@@ -39,8 +39,9 @@ COPY_BATCH_ROWS = 50_000
 class Shares:
     """How users are split.
 
-    - test, validation: shares, between 0 and 1, of the users of each class (users without a label count as one class).
-    - folds: number of folds of the labelled training users.
+    - test, validation: shares, between 0 and 1, of the users of each class (users without a label count as one class);
+      the rest are training users.
+    - folds: into how many folds the labelled training users are divided.
     """
 
     test: float
@@ -79,9 +80,10 @@ def assign_splits(users: np.ndarray, label: np.ndarray, shares: Shares, seed: in
 
 
 def assign_folds(users: np.ndarray, label: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """A fold from 0 to folds - 1 for each labelled training user, int8 [u]; each class is spread evenly over the folds.
+    """A fold from 0 to folds - 1 for each of u users, int8 [u]; each class is spread evenly over the folds.
 
-    users [u]: ids. label int [u]: class of each. seed: with the ids, it decides the folds.
+    users [u]: ids of the labelled training users. label int [u]: class of each. seed: with the ids, it decides the
+    folds.
     """
     fold = np.zeros(len(users), np.int8)
     rank = user_hashes(users, seed + 1)
@@ -100,7 +102,8 @@ def user_hashes(users: np.ndarray, seed: int) -> np.ndarray:
 
 
 def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of each user's earliest and latest row, int [u] each, in the order of the users' numbers.
+    """Positions of each user's earliest row, int [u], and of its latest row, int [u], in the order of the users'
+    numbers.
 
     user int [n]: the user of each row, numbered from 0 to u - 1 without gaps. as_of [n]: the day of each row.
     """
@@ -111,11 +114,10 @@ def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray
 
 
 def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shares) -> None:
-    """Check that each class has enough labelled users.
+    """Check that each class has enough labelled users, at least shares.fewest().
 
-    label int [u]: class of each user, or UNLABELLED. classes: class names, in label order.
-
-    Raises UserError for a class with fewer users than shares.fewest().
+    label int [u]: class of each user, or UNLABELLED. classes: class names, in the order of their label positions.
+    Raises UserError for the first class that has fewer.
     """
     for position, name in enumerate(classes):
         count, fewest = int((label == position).sum()), shares.fewest()
@@ -131,20 +133,21 @@ def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shar
 def assign_rows_to_splits(
     user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Decide for each row which output it goes to, and print the counts to stderr.
+    """Decide for each row which output it goes to; print days and counts of users to stderr.
 
     Each user gives one row to an output: its last row if it is a test user, otherwise its first. Its other rows are
-    left out.
+    left out. When there are several days, a user with rows on the last day only is left out: training on it would use
+    the future.
 
+    - user_id, as_of, label [n]: user, day of observation and label (class position, or UNLABELLED) of each row. A user
+      may have several rows and a label in only one of them; the label then counts for all (the highest, if they
+      differ).
+    - classes: class names, in the order of their label positions. shares: how users are divided.
+    - seed: with the user ids, it decides the split and the folds.
     Returns three things:
     - int8 [n]: the output of each row: LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, or LEFT_OUT for none.
     - int8 [n]: the label of the row's user, UNLABELLED if it has none.
     - {"user_id": ids, "fold": int8} of the labelled training users, two arrays of the same length.
-    user_id, as_of, label [n]: user, day of observation and label (class position, or UNLABELLED) of each row. A user
-    may have several rows and a label in only one of them; the label then counts for all (the highest, if they differ).
-    When there are several days, a user with rows on the last day only is left out: training on it would use the future.
-    classes: class names, in label order. shares: how users are divided. seed: with the user ids, it decides the split
-    and the folds.
     Raises UserError for a class with too few labelled users.
     """
     users, user = np.unique(user_id, return_inverse=True)
@@ -175,10 +178,9 @@ def assign_rows_to_splits(
 
 
 def print_days(as_of: np.ndarray, left_out: int) -> None:
-    """Print to stderr which days the rows are of, and how many users are left out as they were seen on the last
-    day only.
+    """Print to stderr which days the rows are of, and, if any, how many users are left out.
 
-    as_of [n]: day of observation of each row. left_out: that number of users.
+    as_of [n]: day of observation of each row. left_out: number of users that were seen on the last day only.
     """
     if as_of.min() == as_of.max():
         print("split: one day of observation, so users are split, not time", file=sys.stderr)
@@ -192,7 +194,7 @@ def print_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -
     """Print to stderr how many users of each class, and without a label, go to training, validation and test.
 
     label int [u]: class of each user, or UNLABELLED. place int [u]: TRAINING, VALIDATION or TEST. classes: class names,
-    in label order.
+    in the order of their label positions.
     """
     for position, name in [*enumerate(classes), (UNLABELLED, UNLABELLED_NAME)]:
         training, validation, test = np.bincount(place[label == position], minlength=3)
@@ -200,10 +202,13 @@ def print_counts(label: np.ndarray, place: np.ndarray, classes: Sequence[str]) -
 
 
 def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs: Sequence[Path]) -> None:
-    """Copy each row of a feature table, with its user's label, to its output; one that gets no row gets an empty table.
+    """Write a feature table per output, with the rows that go there, in their order, and their users' labels.
 
-    features: folder of the table. row_to int [n]: position in `outputs` of each row, or LEFT_OUT. label int8 [n]: label
-    of each row's user. outputs: folders.
+    - features: folder of the table that is read.
+    - row_to int [n]: for each of its rows the position in `outputs`, or LEFT_OUT: the row is not copied.
+    - label int8 [n]: label of each row's user, which replaces the label in the table.
+    - outputs: folders. One that gets no row gets an empty table; parts of an older table are replaced where they have
+      the same number.
     Raises UserError when the table is missing, damaged, or its parts have different features.
     """
     parts, begin = [0] * len(outputs), 0
@@ -237,8 +242,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write four feature tables (labelled, unlabelled, validation, test) and folds.parquet, and print the
-    counts to stderr.
+    """Run the step: write four feature tables (labelled, unlabelled, validation, test) and folds.parquet, the fold of
+    each labelled training user, and print days and counts of users to stderr.
 
     argv: the command line without the program's name; None: that of this process.
     Raises UserError for a feature table that is missing or damaged, shares that leave nothing for a split, or a class

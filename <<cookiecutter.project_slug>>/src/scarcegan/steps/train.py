@@ -1,7 +1,8 @@
 """Train: labelled and unlabelled rows in; a model per business definition, and the training curves, out.
 
-Reads the splits, trains the members (model/member.py), and for each business definition keeps the version of their
-blend that it prefers on rows they were not trained on. The test rows are not read here.
+A business definition is a rule, with a name in config.yaml, by which a model and its thresholds are chosen. The step
+reads the splits, trains the members (model/member.py), and for each business definition keeps the version of their
+blend that fits the rule best on rows they were not trained on. The test rows are not read here.
 """
 
 import argparse
@@ -51,12 +52,12 @@ S = TypeVar("S", GanSettings, TreeSettings)
 
 @dataclass(frozen=True)
 class Splits:
-    """The tables that training reads, with the split step's features in their rows.
+    """The tables that training reads, which all have the same features.
 
-    - labelled, unlabelled: training rows, all with a label and all without one.
+    - labelled: training rows that have a label. unlabelled: training rows that have none.
     - validation: rows with or without a label.
     - fold: int [n], the fold of each labelled row, from 0 without gaps.
-    - classes: names in label order, the rare class last.
+    - classes: names in the order of their label positions, the rare class last.
     - stand_in: True if there were no unlabelled rows; `unlabelled` then holds labelled ones.
     """
 
@@ -71,7 +72,8 @@ class Splits:
 def read_splits(args: argparse.Namespace) -> Splits:
     """Read the tables that the split step wrote. args: the parsed command line.
 
-    Of unlabelled rows, and of validation rows without a label, at most MOST_UNLABELLED each are drawn at random.
+    Where there are more than MOST_UNLABELLED unlabelled rows, or validation rows without a label, that many are drawn
+    at random with args.seed. If there are no unlabelled rows, labelled ones stand in for them (see Splits.stand_in).
     Raises UserError if a table is missing or damaged, the tables have different features, the class names cannot be
     used (see parse_classes), a class has no labelled row, or a labelled user has no fold.
     """
@@ -111,7 +113,7 @@ def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -
 def draw_some_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:
     """The rows marked in `keep` (bool [n]; None: no row) and at most `most` of the others, in the table's order.
 
-    The others are drawn at random without replacement, with the random seed `seed`.
+    If there are more than `most` others, they are drawn at random without replacement, with the random seed `seed`.
     """
     keep = np.zeros(len(table), bool) if keep is None else keep
     others = np.flatnonzero(~keep)
@@ -139,7 +141,8 @@ def read_folds(folder: Path, users: NDArray) -> NDArray:
 
 
 def training_rows(splits: Splits, args: argparse.Namespace) -> "TrainingRows":
-    """The TrainingRows of these tables. The scaling is learnt on labelled and unlabelled rows, without their labels.
+    """The TrainingRows of these tables. The scaling, args.scaling, is learnt on the labelled and unlabelled training
+    rows, without their labels.
 
     Raises UserError for an infinite value, or if no held-out row (see TrainingRows) is of the rare class.
     """
@@ -175,7 +178,7 @@ def members(
     """The untrained members with the settings in `args`: the networks, and a list of all others (trees, or none).
 
     The networks are apart because they alone have several versions and logits of the classes that are not rare. A new
-    kind of member is added to the list here. report, checkpoint: given to the networks, see Networks.
+    kind of member is added to the list here. report, checkpoint: passed to the networks unchanged, see Networks.
     """
     from scarcegan.model.gan.member import Networks
     from scarcegan.model.trees.member import BoostedTrees
@@ -192,7 +195,8 @@ class Trained:
 
     - members: all trained members, the networks first. networks: the same object as the first of them.
     - distance: the layer that gives a row's strangeness; None: the networks' `unknown` is used in its place.
-    - held_out: blended scores of the held-out rows (see TrainingRows), one entry per evaluation of the networks.
+    - held_out: blended scores of the held-out rows (see TrainingRows), one entry per evaluation of the networks, the
+      earliest first.
     """
 
     members: "list[Fitted]"
@@ -207,10 +211,12 @@ def train_members(
     report: "Callable[[Evaluation], None]",
     checkpoint: "Checkpoint | None" = None,
 ) -> Trained:
-    """Train each member on these rows and blend their scores of the held-out rows.
+    """Train each member on these rows and blend their scores of the held-out rows. Progress goes to stderr.
 
-    args: the parsed command line. report: is called with each evaluation of the networks. checkpoint: the file from
-    which an interrupted training of the networks goes on; None: none.
+    - args: the parsed command line.
+    - report: is called with each evaluation of the networks as soon as it is made.
+    - checkpoint: the file from which an interrupted training of the networks goes on, and which is written after each
+      evaluation; None: none is read or written.
     """
     from scarcegan.model.distance import learn_from_training
     from scarcegan.model.member import blend
@@ -228,8 +234,9 @@ def train_members(
 def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> None:
     """For each business definition, choose a version of the blend by the held-out rows, and write its model folder.
 
-    The folder is <args.models_out>/<definition> with a SavedModel in 1/, model.json and learnt_from.json; an older one
-    is replaced. A line of figures per definition goes to stderr.
+    The folder is <args.models_out>/<definition> with a SavedModel in 1/, model.json and learnt_from.json; an older
+    folder is replaced. A line of figures per definition goes to stderr. args.definitions: name of a business
+    definition -> its rule.
     """
     from scarcegan.evaluation.selection import Candidate, choose_candidate
     from scarcegan.model import learnt_from
@@ -281,10 +288,14 @@ def export(trained: Trained, rows: "TrainingRows", choice: "Choice", calibration
 
 
 def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -> dict[str, Any]:
-    """The part of model.json about the chosen version: thresholds, validation figures, iterations and numbers
-    of networks.
+    """The part of model.json about the chosen version, with these keys:
 
-    "members" there is the number of networks, "seeds" that per fold.
+    - floor_met: whether the business definition's floor was reached. thresholds: "rare" and "unknown" -> threshold.
+    - validation: figures on the held-out rows.
+    - seeds: number of networks per fold. members: number of all networks.
+    - iterations: those of the chosen version. stopped_at: those of the last one. stopped_early: whether these are fewer
+      than args.iterations.
+    - spread: mean and standard deviation ("sd") over the networks of PR-AUC at the chosen version.
     """
     evaluations = trained.networks.evaluations
     chosen, last = evaluations[choice.candidate], evaluations[-1]
@@ -304,8 +315,9 @@ def choice_facts(choice: "Choice", trained: Trained, args: argparse.Namespace) -
 def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
     """The part of model.json that is the same for every business definition, with these keys:
 
-    - classes, features: names in order. categories: see lookups.category_facts. hyperparameters: name -> value.
-    Of `rows`, only the lookups of categories are read.
+    - classes, features: names, in the order of their positions.
+    - categories: see lookups.category_facts. Of `rows`, only the lookups for them are read.
+    - hyperparameters: name -> value.
     """
     from scarcegan.model.lookups import category_facts
 
@@ -319,8 +331,10 @@ def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Nam
 
 
 def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
-    """A function that prints an evaluation's figures, averaged over networks, as one line to stdout, from which
-    SageMaker reads them, and writes them to MLflow through `tracker`, with the validation PR-AUC.
+    """A function that reports an Evaluation: it prints the figures named in REPORTED, averaged over networks, as one
+    line to stdout, from which SageMaker reads them.
+
+    The function also writes them through `tracker` to MLflow, where the PR-AUC on held-out rows is added.
     """
     from scarcegan.model.gan.scarcegan import REPORTED
 
@@ -334,8 +348,11 @@ def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
 
 
 def write_curves(evaluations: "Sequence[Evaluation]", folder: Path) -> None:
-    """Write curves.csv into `folder`: a line per evaluation and network, with the network's losses and accuracy (the
-    figures named in REPORTED) and its PR-AUC on held-out rows. The column "member" is the network's number."""
+    """Write curves.csv into `folder`, in place of an older file: a line per evaluation and network.
+
+    Its columns are iteration, member (the network's number, from 0), the network's losses and accuracy (the figures
+    named in REPORTED, in lower case) and validation_pr_auc (its PR-AUC on held-out rows).
+    """
     from scarcegan.model.gan.scarcegan import REPORTED
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -348,8 +365,8 @@ def write_curves(evaluations: "Sequence[Evaluation]", folder: Path) -> None:
 
 
 def checkpoint(splits: Splits, args: argparse.Namespace) -> "Checkpoint | None":
-    """The Checkpoint in the folder --checkpoints, for these tables, arguments and this code; None
-    without that option.
+    """The Checkpoint in the folder args.checkpoints, for these tables, these arguments and this code; None if
+    args.checkpoints is None.
     """
     from scarcegan.model.gan.training import Checkpoint
 
@@ -372,7 +389,7 @@ def checkpoint_fingerprint(splits: Splits, args: argparse.Namespace) -> str:
 
 def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
     """Name -> value of the arguments that are stored in model.json and MLflow: all fields of GanSettings and
-    TreeSettings, then some of the step's own, such as seed and scaling.
+    TreeSettings, then known_share, unknown_by, scaling, patience, seed and reports.
     """
     names = [one.name for settings in SETTINGS for one in fields(settings)]
     names += ["known_share", "unknown_by", "scaling", "patience", "seed", "reports"]
@@ -380,7 +397,7 @@ def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def settings_of(kind: type[S], args: argparse.Namespace) -> S:
-    """The settings of one kind of member: an object of `kind` whose fields are the arguments of the same names."""
+    """The settings of one kind of member: an object of the class `kind`, each field from the argument of its name."""
     return kind(**{one.name: getattr(args, one.name) for one in fields(kind)})
 
 
@@ -412,9 +429,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def argument_type(hint: Any) -> dict[str, Any]:
-    """The keyword arguments of add_argument for a field of this type: {"type": …}, or {"choices": …} for a Literal.
+    """The keyword arguments of argparse's add_argument for a field of the type `hint`: {"type": a function that reads
+    the text}, or {"choices": the values} for a Literal.
 
-    hint: the field's type. Tuples are read as comma-separated text, booleans as `true` or `false`.
+    Tuples are read as comma-separated text, booleans as `true` or `false`.
     """
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
@@ -462,11 +480,12 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: train the members, and write a model folder per business definition, and curves.csv.
 
-    Each evaluation is printed to stdout as one line, progress to stderr; both the arguments and the evaluations go to
-    MLflow if MLFLOW_TRACKING_URI is set.
+    Each evaluation is printed to stdout as one line, progress to stderr. Hyperparameters and evaluations also go to
+    MLflow if MLFLOW_TRACKING_URI is set. Without unlabelled rows, the labelled ones stand in for them, and
+    unlabelled_weight and neighbours are set to 0.
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError for tables that are missing, damaged or do not fit together, a class without rows, or an infinite
-    value.
+    Raises UserError for tables that are missing, damaged or do not fit together, a class without rows, no row of the
+    rare class to choose a model by, an infinite value, or an MLflow database that cannot be used.
     """
     args = parser().parse_args(argv)
     from scarcegan.registry.tracking import Tracker

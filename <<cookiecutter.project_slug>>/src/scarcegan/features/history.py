@@ -13,11 +13,11 @@ CHUNK_USERS = 500  # small enough for the processor's cache
 
 @dataclass(frozen=True)
 class History:
-    """The days that a feature row is made of.
+    """The days from which feature rows are computed, and the days of observation for which there are rows.
 
-    - days: how many days, up to and with the day of observation
-    - windows: lengths of shorter windows, in days, that end on the same day; each has features of its own
-    - weeks: a number per day of observation: how many weeks it is before the last day of the data
+    - days: how many days a row is computed from, up to and with its day of observation
+    - windows: lengths, in days, of shorter windows that end on the same day; each has features of its own
+    - weeks: one number per day of observation: how many weeks that day lies before the last day of the data
     """
 
     days: int
@@ -28,11 +28,12 @@ class History:
 def feature_rows(
     users: telemetry.UserRecords, window: telemetry.DayRange, history: History, names: tuple[str, ...]
 ) -> FeatureTable:
-    """A feature table with a row per user and day of observation.
+    """A feature table with a row per user and day of observation, in the order of history.weeks, then of the users.
 
-    A user without a record in the row's days has no such row. users: records of users over the days in `window`; names:
-    names of the features, in the order of `user_features`. Rows are in the order of history.weeks, then of the users.
-    Without any row the table is empty.
+    A user without any record in the history.days days up to a day of observation has no row for that day. When no user
+    has one, the table is empty.
+    - users: records of users, over the days in `window`.
+    - names: names of the features, as feature_names gives them.
     """
     tables = []
     for weeks in history.weeks:

@@ -26,10 +26,10 @@ REFITS = 4
 
 @dataclass(frozen=True)
 class Trends:
-    """Trend and seasonality of s series, each divided by its maximum. Time runs from 0 (first day) to 1 (last day).
+    """Trend and seasonality of s series. Values are shares of a series' maximum; time runs from 0, the first day, to 1.
 
     - offset: float [s], value of the trend's line on the first day
-    - slope: float [s], change of that line over the whole time, before the first changepoint
+    - slope: float [s], slope of that line up to the first changepoint: how much it would change from first to last day
     - changes: float [s, CHANGEPOINTS], what is added to the slope at each changepoint
     - strength: float [s], share of the variance about the trend that the sines and cosines explain, 0 … 1
     """
@@ -42,7 +42,7 @@ class Trends:
 
 @dataclass(frozen=True)
 class Terms:
-    """All q regressors that a series of t days may use.
+    """All q regressors from which a series of t days may take its own.
 
     - columns: float [t, q], their values
     - variance: float [q], prior variances of their weights before the first fit
@@ -61,7 +61,7 @@ def terms(days: int) -> Terms:
     """The regressors for series of `days` days.
 
     They are 1, time, a hinge (0 before a changepoint, then rising) per changepoint, then a cosine and a sine for each
-    period of which the days hold at least FEWEST_CYCLES cycles.
+    whole number of cycles in these days, from FEWEST_CYCLES to last_cycle(days).
     """
     time = np.arange(days) / max(days - 1, 1)
     knots = 0.8 * np.arange(1, CHANGEPOINTS + 1) / CHANGEPOINTS
@@ -77,10 +77,11 @@ def terms(days: int) -> Terms:
 
 
 def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
-    """Fit trend and seasonality to the daily series of u users with c counters, float [u, c, t], at least 0.
+    """Fit trend and seasonality to the daily series of u users and c counters over t days.
 
-    present: bool [u, t], the days with a record; values of other days are ignored. The result has s = u * c series, the
-    counters of the first user first. A series of zeros gives zeros.
+    - series: float [u, c, t], at least 0.
+    - present: bool [u, t], the days with a record; values of other days are ignored.
+    The result has s = u * c series, all counters of the first user first. A series of zeros gives zeros.
     """
     _, counters, days = series.shape
     known = np.where(present[:, None], series, 0.0)
@@ -99,10 +100,10 @@ def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
 
 
 def select_terms(rest: np.ndarray) -> np.ndarray:
-    """The columns of `terms` that each series uses, int [s, p]: those of the trend, then of its strongest periods.
+    """The columns of `terms` that each series uses, int [s, p]: those of the trend, then the cosines of its strongest
+    periods, then their sines, the strongest period first.
 
-    rest: float [s, t], each series less its least-squares line. At most PERIODS periods are taken, with a cosine
-    and a sine each.
+    rest: float [s, t], each series less its least-squares line. PERIODS periods are taken, or all if there are fewer.
     """
     power = np.abs(np.fft.rfft(rest))[:, FEWEST_CYCLES : last_cycle(rest.shape[1]) + 1]
     strongest = np.argsort(-power, axis=1, kind="stable")[:, :PERIODS]
@@ -112,12 +113,12 @@ def select_terms(rest: np.ndarray) -> np.ndarray:
 
 
 def last_cycle(days: int) -> int:
-    """The largest number of cycles in a series of `days` days for which a sine is not zero on every day."""
+    """The largest whole number of cycles in `days` days for which the sine is not zero on every day."""
     return (days - 1) // 2
 
 
 def subtract_line(scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Each series less its least-squares line, float [s, t]; 0 on absent days.
+    """Each series less its least-squares line over the days with a record, float [s, t]; 0 on absent days.
 
     scaled: float [s, t], the series, 0 on absent days. seen: float [s, t], 1 on days with a record, 0 on absent days.
     """
@@ -149,11 +150,11 @@ def normal_equations(
 
 
 def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The most likely weights of the terms, float [s, p], by ridge regression.
+    """The most likely weights of the terms that each series uses, float [s, p], by ridge regression.
 
     - gram, moment: X'X [s, p, p] and X'y [s, p] of each series, from normal_equations
-    - noise: variance of the noise [s]
-    - variance: prior variances of the weights [s, p]
+    - noise [s]: variance of each series' noise; less than LEAST_NOISE counts as LEAST_NOISE
+    - variance [s, p]: prior variances of the weights
     """
     system = gram.copy()
     diagonal = np.arange(gram.shape[1])
@@ -173,8 +174,8 @@ def residual_squares(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, w
 def as_trends(weights: np.ndarray, chosen: np.ndarray, seen: np.ndarray, scaled: np.ndarray) -> Trends:
     """Trends of s series from the fitted weights of their terms.
 
-    - weights: float [s, p], trend first, then cosines and sines
-    - chosen: int [s, p], the columns of `terms` that the weights belong to
+    - weights: float [s, p], of the columns in `chosen`, in that order
+    - chosen: int [s, p], columns of `terms`, as select_terms returns them
     - seen: float [s, t], 1 on days with a record, 0 on absent days
     - scaled: float [s, t], the series, 0 on absent days
     """

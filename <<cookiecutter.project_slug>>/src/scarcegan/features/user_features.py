@@ -18,8 +18,9 @@ def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, 
     - weekend: bool [t], days that are a Saturday or Sunday
     - windows: lengths, in days, of the windows that end on the last day
 
-    A day without a record is unknown, not zero: means, trends and seasons leave it out. The mean and the ratio of a
-    window without a record are NaN, and so is the weekend effect without a record on both kinds of day.
+    A day without a record is unknown, not zero, and is left out; only `inactivity` counts it as a day without activity.
+    The mean and the ratio of a window without a record are NaN. The weekend effect is NaN when no weekend day or no
+    other day has a record, except for a counter that is zero throughout.
     """
     daily = np.where(present[:, None, :], np.moveaxis(np.asarray(counts, float), 2, 1), 0.0)
     blocks = [
@@ -47,11 +48,14 @@ def feature_names(counters: Sequence[str], windows: Sequence[int]) -> tuple[str,
 
 
 def window_means(daily: np.ndarray, present: np.ndarray, windows: Sequence[int]) -> np.ndarray:
-    """Mean per recorded day over all days and over each window, then each window's mean over that of all days.
+    """Means per recorded day, float [u, c, 1 + 2 w] for w windows: that of all days, that of each window, then each
+    window's mean divided by that of all days (the ratio).
 
-    Shape [u, c, 1 + 2 w] for w windows, given as lengths in days that end on the last day. daily: [u, c, t], zero on
-    days without a record; present: bool [u, t], days with a record. A window without a record has NaN; a counter that
-    is zero throughout has ratio 1.
+    - daily: [u, c, t], zero on days without a record
+    - present: bool [u, t], days with a record
+    - windows: lengths, in days, of the windows that end on the last day
+
+    A window without a record has mean and ratio NaN. A counter that is zero throughout has ratio 1 in other windows.
     """
     whole = mean_per_day(daily, present)
     recent = [mean_per_day(daily[:, :, -days:], present[:, -days:]) for days in windows]
@@ -71,10 +75,10 @@ def mean_per_day(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def trend_features(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Figures of each series' trend and season, float [u, c, 5].
+    """Five figures of each series' trend and season, float [u, c, 5], as in trend.Trends.
 
-    They are offset, slope, change of slope in the first and in the second half of the changepoints, and seasonal
-    strength. daily: [u, c, t]; present: bool [u, t], days with a record.
+    They are offset, slope, the sum of the changes of slope in the first half of the changepoints, the same in the
+    second half, and seasonal strength. daily: [u, c, t], at least 0; present: bool [u, t], days with a record.
     """
     found = trend.fit_trends(daily, present)
     half = found.changes.shape[1] // 2
@@ -84,10 +88,11 @@ def trend_features(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) -> np.ndarray:
-    """Mean of weekend days less mean of other days, over the mean of all days: float [u, c]; 0 for a counter of zeros.
+    """Mean of weekend days less mean of other days, divided by the mean of all days, float [u, c].
 
     daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record; weekend: bool [t], days
-    that are a Saturday or Sunday. NaN when either kind of day has no record and the counter is not zero throughout.
+    that are a Saturday or Sunday. 0 for a counter that is zero throughout; otherwise NaN when no weekend day, or no
+    other day, has a record.
     """
     apart = mean_per_day(daily[:, :, weekend], present[:, weekend]) - mean_per_day(
         daily[:, :, ~weekend], present[:, ~weekend]
@@ -97,10 +102,10 @@ def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) 
 
 
 def inactivity(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Days since the last day with activity, and the length of the longest stretch of days without: float [u, c, 2].
+    """How many days without activity there are at the end, and in the longest stretch: float [u, c, 2], in this order.
 
-    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. Both count from the
-    user's first record on, and count a day without a record as a day without activity.
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. Days before the user's
+    first record are not counted; after it, a day without a record is a day without activity.
     """
     day = np.arange(daily.shape[2])
     before_first = np.where(present.any(axis=1), present.argmax(axis=1), len(day))[:, None, None] - 1
@@ -110,7 +115,8 @@ def inactivity(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def variability(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Standard deviation over mean, share of recorded days without activity, largest day over mean: float [u, c, 3].
+    """Three figures over the recorded days, float [u, c, 3]: standard deviation divided by mean, share of days without
+    activity, largest day divided by mean.
 
     daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. For a counter of zeros
     the first and the last are 0.
@@ -127,7 +133,7 @@ def variability(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def per_first_counter(daily: np.ndarray) -> np.ndarray:
-    """Each further counter's total over the first one's (say, minutes per session): float [u, c - 1].
+    """Each further counter's total divided by that of the first counter (say, minutes per session): float [u, c - 1].
 
     daily: [u, c, t], zero on days without a record. 0 where the first counter's total is 0.
     """

@@ -30,7 +30,7 @@ class Calibration:
     """Learnt numbers that turn log odds of the rare class into a probability, and a row's strangeness into a share.
 
     Strangeness is any number that is higher for rows less like the labelled ones.
-    - slope, shift: rarity = sigmoid(slope * log odds + shift).
+    - slope (above 0), shift: rarity = sigmoid(slope * log odds + shift).
     - knots float32 [KNOTS], ascending: evenly spaced quantiles (from minimum to maximum) of labelled rows' strangeness.
     """
 
@@ -67,7 +67,7 @@ def calibrate(log_odds: NDArray, rare: NDArray, strangeness: NDArray) -> Calibra
 
 
 def fit_line(score: NDArray, target: NDArray, steps: int = 50) -> tuple[float, float]:
-    """Slope and shift for which sigmoid(slope * score + shift) has the least cross-entropy to the targets.
+    """(slope, shift) for which sigmoid(slope * score + shift) has the least cross-entropy to the targets.
 
     score [n]: any numbers. target [n]: probabilities in (0, 1). steps: how many damped Newton steps are taken. A slope
     below LEAST_SLOPE is replaced by LEAST_SLOPE.
@@ -96,8 +96,8 @@ def interpolate_unknown(strangeness: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
     """float32 [n] in [0, 1): 0.99 times the share of labelled rows that are less strange, for strangeness float32 [n].
 
     knots float32 [KNOTS], ascending: evenly spaced quantiles of the labelled rows' strangeness; between two knots the
-    share is interpolated. Above the last knot it rises from 0.99 towards 1, so that rows stranger than every labelled
-    one can still be ranked.
+    share is interpolated. The result is 0 below the first knot. Above the last knot it rises from 0.99 towards 1, so
+    that rows stranger than every labelled one can still be ranked.
     """
     steps = KNOTS - 1
     place = tf.clip_by_value(tf.searchsorted(knots, strangeness, side="right") - 1, 0, steps - 1)
@@ -109,8 +109,8 @@ def interpolate_unknown(strangeness: tf.Tensor, knots: tf.Tensor) -> tf.Tensor:
 
 
 class Delivered(tf.Module):
-    """The graph: raw features float32 [n, columns], NaN for missing -> a dict of probabilities [n, K], rarity [n],
-    unknown [n] and label [n], as described at the head of this file.
+    """The graph, called with raw features float32 [n, columns], NaN for missing. It returns a dict of probabilities
+    [n, K], rarity [n], unknown [n] and label [n], which the docstring of this module describes.
 
     - inputs: the layer that scales the features and gives categories their columns.
     - members: pairs (weight, layer). The log odds of the rare class are the sum over members of weight times the
@@ -168,7 +168,8 @@ class Delivered(tf.Module):
 
 
 def save(delivered: Delivered, columns: int, folder: Path) -> None:
-    """Write the graph into `folder` as a TensorFlow SavedModel with the signature serving_default.
+    """Write the graph into `folder` as a TensorFlow SavedModel with the signature serving_default, whose input is
+    `features`, float32 [n, columns]. An older SavedModel there is replaced.
 
     columns: how many raw features the model reads. folder: its name is the version number that TensorFlow Serving
     reads, such as <model>/1.

@@ -18,9 +18,10 @@ SHRINK = 0.1  # part of the covariance that is replaced by a sphere, so that few
 class ClassDistance(keras.layers.Layer):
     """Scaled rows [n, width] -> float32 [n]: log(1 + squared distance) from each row to the nearest class mean.
 
-    `learn_distance` makes such a layer. means [classes, width]: the mean scaled row of each class, before whitening.
-    whitening [width, width]: matrix by which rows and means are multiplied before distances are taken, so that the
-    spread within classes becomes 1 in every direction.
+    `learn_distance` makes such a layer.
+    - means [classes, width]: the mean scaled row of each class, not whitened yet (the layer's weight `means` is).
+    - whitening [width, width]: matrix by which rows and means are multiplied before distances are taken, so that the
+      spread within classes becomes 1 in every direction.
     """
 
     def __init__(self, means: NDArray, whitening: NDArray) -> None:
@@ -58,10 +59,11 @@ def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> Cla
 
 
 def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int = 0) -> NDArray:
-    """float32 [n]: for each labelled row, the distance to the classes that is learnt on the rows of all other folds.
+    """float32 [n]: for each labelled row, what a ClassDistance gives that was learnt on the rows of all other folds.
 
-    The distance is that of ClassDistance. rows, label, numeric_width: as for learn_distance. fold int [n]: the fold of
-    each row. If all rows are in one fold, the distance is learnt on all rows.
+    rows, label, numeric_width: as for learn_distance. fold int [n]: the fold of each row. If all rows are in one fold,
+    the ClassDistance is learnt on all rows. A class whose rows are all in one fold has no mean for the rows of that
+    fold.
     """
     folds = np.unique(fold)
     found = np.empty(len(rows), np.float32)
@@ -73,10 +75,10 @@ def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int
 
 
 def learn_from_training(rows: TrainingRows) -> tuple[ClassDistance, NDArray]:
-    """The ClassDistance learnt on all labelled rows, and the distances of the held-out rows, float32 [h].
+    """The ClassDistance learnt on all labelled training rows, and the distances of the held-out rows, float32 [h].
 
-    Held-out rows are those of TrainingRows.held_out, in its order. A held-out row that is labelled gets the distance
-    that is learnt on the other folds, a validation row that of the returned layer.
+    Held-out rows are those of TrainingRows.held_out, in its order. For a held-out row from the labelled training rows
+    the distance is learnt on the other folds; for a validation row it is the returned layer's.
     """
     labelled, width = rows.labelled.clipped, rows.inputs.numeric_width
     distance = learn_distance(labelled, rows.label, width)

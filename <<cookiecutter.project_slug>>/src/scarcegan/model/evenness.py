@@ -55,7 +55,7 @@ def _density(rows: NDArray, centres: NDArray, masses: NDArray) -> NDArray:
 def resample(places: NDArray, weight: NDArray) -> NDArray:
     """An array of PLACES_PER_ROW * n entries that repeats the values of `places` [n], in their order.
 
-    Each value comes about as often as its share of the sum of `weight` [n] says. Nothing is random. The result is
+    A value's share of the entries is about its share of the sum of `weight` [n]. Nothing is random. The result is
     longer than `places`, because a value of less than half the mean weight would often be missing among n entries.
     """
     share = np.cumsum(weight) / weight.sum()

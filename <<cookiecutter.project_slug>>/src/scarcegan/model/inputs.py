@@ -20,8 +20,8 @@ FORGOTTEN_SHARE = 0.02
 
 
 class Inputs(keras.layers.Layer):
-    """Raw rows float32 [n, columns], NaN for missing -> float32 [n, width]: first the scaled numbers, then their
-    indicators of missing values, then the columns of 0 and 1 for the features of categories.
+    """A layer that turns raw rows float32 [n, columns], NaN for missing, into float32 [n, width]: first the scaled
+    numbers, then their indicators of missing values, then the columns of 0 and 1 for the features of categories.
 
     `learn_inputs` makes such a layer.
     - numbers: the layer that scales the numbers; None if there are none.
@@ -58,10 +58,10 @@ class Inputs(keras.layers.Layer):
     def forget_categories(self, rows: NDArray, seed: int) -> NDArray:
         """A copy of this layer's output rows [n, width] in which some categories are replaced by "other".
 
-        In each feature of categories, rows are drawn at random (a share of FORGOTTEN_SHARE); those with a column of
-        their own become "other". seed: of the drawing. Members are trained on such rows. Otherwise, where every
-        category of the training rows has a column, the weights of "other" would never be trained, and a new category
-        would be scored by untrained weights.
+        For each feature of categories, a share of FORGOTTEN_SHARE of the rows is drawn at random; drawn rows whose
+        category has a column of its own get "other" instead. seed: of the drawing. Members are trained on such rows.
+        Otherwise, where every category of the training rows has a column, the weights of "other" would never be
+        trained, and a new category would be scored by untrained weights.
         """
         rng, rows, first = np.random.default_rng([seed, 11]), rows.copy(), self.numeric_width
         for _, one in self.lookups:
@@ -89,7 +89,8 @@ def learn_inputs(rows: NDArray, names: Sequence[str], categories: Categories, sc
     """Learn the Inputs layer from raw training rows [n, columns], NaN for missing.
 
     - names: the feature name of each column.
-    - categories: by feature name, the code of each known category; these features are not scaled as numbers.
+    - categories: feature name -> category (a text) -> its code. Only the names are read: these features are not scaled
+      as numbers.
     - scaling: how numbers are scaled, "standard" by mean and standard deviation or "robust" by median and
       interquartile range.
     Raises UserError when a number is infinite, or when there are features of numbers but no rows.

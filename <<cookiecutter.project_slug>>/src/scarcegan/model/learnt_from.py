@@ -20,7 +20,7 @@ def hash_user(user: object) -> str:
 
 
 def record(folder: Path, users: Iterable[object]) -> None:
-    """Write learnt_from.json into a model's folder: a sorted JSON list of the hashes of these user ids.
+    """Write learnt_from.json into a model's folder, in place of an older one: a sorted JSON list of the users' hashes.
 
     users: ids of all users whose labels the model saw, in training or in validation; repeats are allowed.
     """

@@ -64,13 +64,13 @@ def learn_lookup(values: NDArray) -> Lookup:
 def category_facts(
     lookups: Sequence[tuple[int, Lookup]], names: Sequence[str], texts: Categories
 ) -> dict[str, dict[str, Any]]:
-    """The entry "categories" of model.json, by name of each feature of categories:
+    """The entry "categories" of model.json: name of each feature of categories -> a dict with these keys:
 
     - columns: the codes that have a column of their own.
     - missing: whether missing values have a column.
     - texts: category (a text) -> its code.
-    lookups: pairs (position of the feature among `names`, its Lookup). names: of all features. texts: by feature, the
-    code of each known category.
+    lookups: pairs (position of the feature among `names`, its Lookup). names: of all features. texts: feature name ->
+    category (a text) -> its code.
     """
     return {
         names[place]: {"columns": list(one.codes), "missing": one.missing, "texts": dict(texts[names[place]])}
@@ -82,8 +82,9 @@ def expander(model: Mapping[str, Any], names: Sequence[str]) -> Callable[[NDArra
     """A function from raw rows [n, d] to rows [n, e] without codes of categories, for methods that cannot read codes.
 
     It returns the columns of numbers as they are, then, for each feature of categories, the columns of 0 and 1 of its
-    Lookup. model: content of a model.json; without "categories" in it, the function returns its argument. names: of
-    the d features, which must include the model's features of categories.
+    Lookup. Where the model has no features of categories, it returns its argument itself.
+    - model: content of a model.json, which lists the model's features of categories.
+    - names: of the d features, which must include these.
     """
     categories = model.get("categories", {})
     numbers = [place for place, name in enumerate(names) if name not in categories]

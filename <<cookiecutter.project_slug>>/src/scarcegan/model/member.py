@@ -19,7 +19,7 @@ from scarcegan.model.preprocessing import WIDE
 
 @dataclass(frozen=True)
 class ScaledRows:
-    """Rows of one table, raw and as the members read them.
+    """Rows of one table, raw and as the members read them; they are scaled when first asked for, then kept.
 
     raw: float32 [n, columns], features before scaling, NaN for missing. inputs: the layer that scales them.
     """
@@ -69,9 +69,7 @@ class TrainingRows:
 
     @cached_property
     def seen(self) -> NDArray:
-        """bool [folds, n]: which labelled rows the model of each fold trains on, in general those of
-        the other folds.
-        """
+        """bool [folds, n]: which labelled rows the model of each fold trains on; see seen_by_fold."""
         return seen_by_fold(self.fold, self.label)
 
     @property
@@ -80,8 +78,8 @@ class TrainingRows:
         return np.asarray(~self.seen.all(axis=0))
 
     def held_out(self, of_labelled: NDArray, of_validation: NDArray) -> NDArray:
-        """An array [h, …] of the held-out rows' values, picked from any array of_labelled [n, …] with an entry per
-        labelled row, then of_validation [v, …] with an entry per validation row."""
+        """Pick the entries of the held-out rows from two arrays: an array [h, …], first from of_labelled [n, …], which
+        has an entry per labelled row, then all of of_validation [v, …], which has an entry per validation row."""
         return np.concatenate([of_labelled[self.left_out], of_validation])
 
     @property
@@ -122,7 +120,7 @@ def mean_over_models(log_odds: NDArray, never_saw: NDArray) -> NDArray:
 
 
 def bounded(log_odds: tf.Tensor, caution: float) -> tf.Tensor:
-    """Log odds of the same shape, squeezed to within about log(1 / caution) of 0, so that no model outvotes all others.
+    """Log odds of the same shape, moved to within about log(1 / caution) of 0, so that no model outvotes all others.
 
     Log odds of a probability p become log((p + caution) / (1 - p + caution)). caution 0 returns them unchanged.
     """
@@ -173,9 +171,7 @@ class Fitted(Protocol):
 
 
 class Member(Protocol):
-    """An untrained member (networks or trees) with its settings, which scores how likely users are of
-    the rare class.
-    """
+    """An untrained member with its settings: networks or trees that score how likely a row is of the rare class."""
 
     def fit(self, rows: TrainingRows, seed: int) -> Fitted:
         """Train on these rows and return the trained member. Equal rows, settings and seeds give equal results."""
@@ -184,8 +180,8 @@ class Member(Protocol):
 def blend(fitted: Sequence[Fitted]) -> list[MemberScores]:
     """The blended scores [h] of the held-out rows (see TrainingRows): one entry per version of the first member.
 
-    `rare` is the sum over members of weight times log odds; `unknown` and `negatives` are the first member's. Of every
-    other member the first version, its only one, is blended with each version of the first member.
+    `rare` is the sum over members of weight times log odds; `unknown` and `negatives` are the first member's. The first
+    member may have several versions; of every other member the first version is taken each time.
     """
     first, *others = fitted
     blended = []

@@ -25,11 +25,13 @@ MOST_BINS = 640  # features x bins; beyond it training is slow and the encoding 
 
 
 class Preprocessing(keras.layers.Layer):
-    """Raw rows [n, columns], NaN for missing -> scaled rows float32 [n, columns + indicators].
+    """A layer that turns raw rows [n, columns], NaN for missing, into scaled rows float32 [n, columns + indicators].
 
-    `learn_scaling` makes such a layer. columns: how many raw columns there are. indicators: positions of the raw
-    columns that get an indicator column (1 where a value is missing, 0 elsewhere); indicators come after all scaled
-    columns. Called with `bound`, the layer clips scaled values to [-bound, bound] instead of [-CLIP, CLIP].
+    `learn_scaling` makes such a layer.
+    - columns: how many raw columns there are.
+    - indicators: positions of the raw columns that get an indicator column (1 where a value is missing, 0 elsewhere);
+      these columns come after all scaled ones.
+    Called with `bound`, the layer clips scaled values to [-bound, bound] instead of [-CLIP, CLIP].
     """
 
     def __init__(self, columns: int, indicators: Sequence[int]) -> None:
@@ -113,7 +115,7 @@ def _column(values: NDArray, logarithms: bool, scaling: Scaling) -> NDArray:
 
 
 def centre_and_scale(values: NDArray, scaling: Scaling) -> tuple[float, float]:
-    """Centre and scale of one column's values [n], none missing; the scale of a constant column is 0.
+    """(centre, scale) of one column's values [n], none missing; the scale of a constant column is 0.
 
     - "standard": mean and standard deviation.
     - "robust": median, and interquartile range / NORMAL_IQR, which equals the standard deviation for a normal

@@ -36,9 +36,10 @@ class Scorer:
     """A delivered model that scores rows; a row's scores do not depend on the other rows of a call.
 
     signature: the SavedModel's function serving_default. facts: the content of the model's model.json. Attributes:
+    - facts: a copy of that content.
     - classes, features: names in the model's order; the rare class is the last.
     - thresholds: "rare" and "unknown" -> the lowest rarity, and the lowest `unknown`, that get this label.
-    - categories: by name of a feature of categories, the code of each known category.
+    - categories: name of each feature of categories -> category (a text) -> its code; {} without such features.
     """
 
     def __init__(self, signature: Any, facts: Mapping[str, Any]) -> None:
@@ -69,7 +70,10 @@ class Scorer:
         return {key: found[key].numpy() for key in ("probabilities", "rarity", "unknown", "label")}
 
     def _refuse_other_columns(self, values: NDArray, names: Sequence[str] | None) -> None:
-        """Raises UserError if values is not [n, number of features], or if names are given and are not the model's."""
+        """Check that values are [n, number of features] and that names, if given, are the model's, in its order.
+
+        Raises UserError if not.
+        """
         if values.ndim != 2 or values.shape[1] != len(self.features):
             raise UserError(
                 f"rows of shape {list(values.shape)}; the model reads [n, {len(self.features)}] "

@@ -42,7 +42,7 @@ class FittedNetworks:
     """Trained networks, which follow the protocol member.Fitted with a version per evaluation.
 
     - discriminator: all networks in one; `layer` sets its weights to those of a version.
-    - evaluations: made during the training, the first one first.
+    - evaluations: those made during the training, the earliest first.
     - caution: bound of the log odds of each network, see member.bounded.
     - networks: how many there are (seeds x folds).
     - weight: of their log odds in the sum over members.
@@ -74,11 +74,13 @@ class FittedNetworks:
 class Networks:
     """Untrained ScarceGANs, which follow the protocol member.Member.
 
-    - seeds: how many networks there are per fold. iterations: how many each is trained for.
-    - reports: how many evaluations are made, evenly spread over the iterations.
+    - settings: hyperparameters. seeds: how many networks there are per fold.
+    - iterations: how many each network is trained for, rounded up to a whole number of intervals between evaluations.
+    - reports: how many evaluations are made at most, one after each interval; all intervals are equally long.
     - patience: training ends after so many evaluations in a row without a better PR-AUC; 0: it never ends early.
     - report: is called with each evaluation as soon as it is made.
-    - checkpoint: file from which an interrupted training goes on; None: none is read or written.
+    - checkpoint: file from which an interrupted training goes on, written after each evaluation; None: none is read or
+      written.
     """
 
     settings: GanSettings

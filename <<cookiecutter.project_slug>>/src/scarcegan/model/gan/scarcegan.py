@@ -52,7 +52,7 @@ def make_pool(
     - seen bool [networks, n]: which labelled rows each network trains on.
     - classes: K; the rare class is K - 1.
     - even: from 0 to 1, how much more often rare rows with few similar rows are repeated in `order` than those with
-      many (the power in evenness.weigh_rare_rows); 0: each row is there once.
+      many (the power in evenness.weigh_rare_rows); 0: each row is in `order` once.
     Raises ValueError if a network trains on no row of some class.
     """
     count = np.stack([(seen & (label == k)).sum(axis=1) for k in range(classes)], axis=1)
@@ -79,6 +79,7 @@ class ScarceGAN(keras.Model):
 
     - features: width of the scaled rows. classes: K.
     - seeds: one per pair, for its first weights and for the rows that it draws.
+    - settings: hyperparameters.
     - iterations: after how many the learning rate is `settings.decay` times its first value.
     - edges [features, bins + 1]: bins of the piecewise-linear encoding; None: no network reads the encoding.
 
@@ -162,7 +163,8 @@ class ScarceGAN(keras.Model):
         """The generator's loss [networks] for the rows that it makes of latent vectors [networks, batch, latent].
 
         With settings.bad_generator it is feature matching plus weighted pull-away, otherwise that of an ordinary
-        generator. real [networks, batch, width]: the rows whose mean trunk features the generated rows should match.
+        generator, which does not read `real`. real [networks, batch, width]: scaled rows whose mean trunk features the
+        generated rows should match.
         """
         features = self.discriminator.trunk_features(self.generator(latent))
         if not self.settings.bad_generator:
@@ -201,7 +203,8 @@ class ScarceGAN(keras.Model):
 
 @dataclass
 class Program:
-    """A compiled training loop: each call trains the model for `iterations` iterations on batches from the pool.
+    """A compiled training loop: each call trains `model`, whose weights change, for `iterations` iterations on batches
+    from the pool.
 
     compiled: compile the loop by XLA. False is slower and gives the same weights, up to rounding.
     """

@@ -10,14 +10,16 @@ class GanSettings:
 
     Networks
     - trunk: units of the discriminator's shared layers, one number per layer.
-    - bins: bins per feature of the piecewise-linear encoding, which every second network reads; 0: no network reads it.
+    - bins: bins per feature of the piecewise-linear encoding, which every second network reads; 0, or too many for the
+      number of features (see bin_edges): no network reads it.
     - expert: add to the class logits a linear function of the scaled features.
     - generator: units of the generator's hidden layers, one number per layer.
     - latent: length of the random vectors that the generator turns into rows.
 
     Optimisation
     - batch_size: labelled rows per iteration; as many unlabelled and as many generated ones.
-    - learning_rate: at the first iteration. decay: factor by which it has fallen at the last one; 1: it stays.
+    - learning_rate: at the first iteration. decay: at the last iteration the rate is `decay` times the first; 1: it
+      does not change.
     - weight_decay: of the discriminator (AdamW); 0: none.
     - class_weights: weight of each class in the supervised loss, in class order; empty: all 1.
 
@@ -37,7 +39,7 @@ class GanSettings:
     Rare class
     - even: from 0 to 1. 0: each rare row is drawn equally often; 1: each kind of rare rows is drawn equally often,
       however many rows it has (evenness.py).
-    - caution: bounds the log odds of each network to about log(1 / caution); 0: no bound (member.bounded).
+    - caution: keeps the log odds of each network within about log(1 / caution) of 0; 0: no bound (member.bounded).
     """
 
     trunk: tuple[int, ...]

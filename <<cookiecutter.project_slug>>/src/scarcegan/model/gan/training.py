@@ -62,12 +62,15 @@ def train(
     checkpoint: "Checkpoint | None" = None,
     patience: int = 0,
 ) -> list[Evaluation]:
-    """Call the program `intervals` times, fewer if `stalled` with this patience; return the evaluations after the
-    calls, the first one first.
+    """Call the program, which trains its model, `intervals` times, and evaluate the model after each call; return the
+    evaluations, the earliest first.
 
-    report: is called with each evaluation as soon as it is made. checkpoint: the training goes on from the state it
-    holds (the evaluations in it are returned too, but not reported again), and it is saved after each interval; None:
-    no checkpoint.
+    - rows: the held-out rows on which the model is evaluated.
+    - report: is called with each evaluation as soon as it is made.
+    - checkpoint: the training goes on from the state in its file, if there is one; the evaluations in the file count
+      among the `intervals` and are returned, but not reported again. The file is written after each call. None: no file
+      is read or written.
+    - patience: training ends early when it has `stalled` with this patience; 0: never.
     """
     evaluations = checkpoint.load(program.model) if checkpoint else []
     evaluate = Evaluator(program.model, rows)
@@ -81,7 +84,8 @@ def train(
 
 
 def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
-    """Whether none of the last `patience` evaluations has a better PR-AUC, averaged over networks, than an earlier one.
+    """Whether none of the last `patience` evaluations has a better PR-AUC, averaged over networks, than the best before
+    them.
 
     False when there are not more than `patience` evaluations, and always for patience 0.
     """
@@ -91,7 +95,7 @@ def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
 
 @dataclass
 class Evaluator:
-    """Makes an Evaluation of the model's present weights when called; rows: the rows on which it is evaluated."""
+    """A function object that makes an Evaluation of the model's present weights. rows: those it is evaluated on."""
 
     model: ScarceGAN
     rows: HeldOutRows

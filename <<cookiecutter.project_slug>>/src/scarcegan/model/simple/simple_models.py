@@ -55,11 +55,13 @@ def train_simple_models(
     """Train the simple models on labelled rows and return them: logistic regression, self-training (only with
     unlabelled rows), gradient boosting and a balanced MLP, in this order.
 
-    - values [n, d]: raw features, NaN for missing. label int [n]: classes; the largest number is the rare class.
+    - values [n, d]: raw features, NaN for missing. label int [n]: classes; the largest number that occurs is taken as
+      the rare class.
     - seed: of the whole training. seeds: how many models of different seeds are averaged (of trees, at most 3).
-    - unlabelled [u, d]: raw features of rows without a label, for self-training; None: there are none.
+    - unlabelled [u, d]: raw features of rows without a label, for self-training, which uses at most PSEUDO_ROWS of
+      them, drawn at random; None: there are none.
     - say: is called with a line of progress before each model is trained.
-    Raises UserError if no row is rare or all are.
+    Raises UserError if there is no row, or if all rows are of one class.
     """
     rare = label == label.max(initial=0)
     if len(label) == 0 or rare.all() or not rare.any():
@@ -92,8 +94,8 @@ def _logistic(values: NDArray, rare: NDArray) -> Callable[[NDArray], NDArray]:
 
 
 def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Callable[[NDArray], NDArray]:
-    """Train a logistic regression, ROUNDS times at most adding the unlabelled rows that it predicts with a probability
-    of at least SURE, labelled with the prediction, to its training rows.
+    """Train a logistic regression by self-training: at most ROUNDS times, train it, and add the unlabelled rows that it
+    calls rare, or not rare, with a probability of at least SURE to its training rows, labelled as predicted.
 
     values [n, d], unlabelled [u, d]: raw features. rare: bool [n]. Returns the last model's scoring function: raw
     features [m, d] -> rarity [m].
@@ -109,7 +111,8 @@ def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Calla
 
 
 def _boosted_trees(values: NDArray, rare: NDArray, seed: int, seeds: int) -> Callable[[NDArray], NDArray]:
-    """Train `seeds` gradient-boosted tree models, with the random seeds `seed`, `seed` + 1, …
+    """Train `seeds` gradient-boosted tree models, with the random seeds `seed`, `seed` + 1, … Rare rows and others have
+    equal total weight.
 
     values [n, d]: raw features. rare: bool [n]. Returns a scoring function: raw features [m, d] -> rarity [m], averaged
     over the models.
@@ -188,6 +191,6 @@ def _quietly(model: Pipeline, values: NDArray, target: NDArray) -> Pipeline:
 
 def _rarity(models: Sequence) -> Callable[[NDArray], NDArray]:
     """A function from raw features [n, d] to rarity [n]: the probability that the models give their last class,
-    averaged over the models. models: fitted on these d features.
+    averaged over the models. models: fitted on these d features, the rare class as the last.
     """
     return lambda values: np.mean([model.predict_proba(values)[:, -1] for model in models], axis=0)

@@ -58,8 +58,8 @@ class Trees:
 
 
 class Boosting(keras.layers.Layer):
-    """Trees as a TensorFlow graph: clipped rows [n, width] and the same rows hardly clipped, `wide` [n, width] -> log
-    odds of the rare class [groups, n].
+    """Trees as a layer of the TensorFlow graph: clipped rows [n, width] and the same rows hardly clipped, `wide`
+    [n, width], become log odds of the rare class [groups, n].
 
     The log odds are a constant plus the values of the leaves that the row reaches, one leaf per tree. Each node is
     stored as its feature, its threshold and the position of its first child in the array of nodes; the second child
@@ -180,11 +180,11 @@ def grow_trees(
     """Grow groups of gradient-boosted trees that tell rare rows from others.
 
     - rows [n, inputs], from tree_inputs. rare bool [n]: whether a row is of the rare class.
-    - weight [n]: of each row, relative to the rows on its side (rare, or not); weights are then scaled so that both
-      sides have the same total.
+    - weight [n]: of each row, relative to the others on its side. One side are the rare rows, the other all other rows;
+      in each group the weights are scaled so that both sides have the same total.
     - seen bool [groups, n]: the rows that each group is grown on. Of a side with more than MOST_OF_A_SIDE such rows, a
       group is grown on that many, drawn at random.
-    - trees: how many per group, at least 1. seed: of the draws and of the growing.
+    - trees: how many per group, at least 1. seed: of all that is drawn at random; equal seeds give equal trees.
     - neighbours: the layer whose distances are among the inputs, stored in the result; None: there are none.
     """
     from sklearn.ensemble import GradientBoostingClassifier
@@ -207,8 +207,10 @@ def grow_trees(
 
 
 def _draw_rows(own: NDArray, rare: NDArray, rng: np.random.Generator) -> NDArray:
-    """Ascending positions of the rows marked in own bool [n]: of the rare ones (rare bool [n]) and of the others all,
-    or MOST_OF_A_SIDE drawn by `rng` where there are more.
+    """Ascending positions of the rows on which a group is grown, out of those marked in `own`, bool [n].
+
+    rare bool [n]: whether a row is rare. Of the rare rows and of the others all are taken, or MOST_OF_A_SIDE drawn by
+    `rng` where there are more.
     """
     sides = [np.flatnonzero(own & rare), np.flatnonzero(own & ~rare)]
     some = [rng.choice(side, MOST_OF_A_SIDE, replace=False) if len(side) > MOST_OF_A_SIDE else side for side in sides]

@@ -37,8 +37,10 @@ class TreesLayer(tf.Module):
 class FittedTrees:
     """Grown trees, which follow the protocol member.Fitted with one version.
 
-    held_out: one entry, their scores of the held-out rows. weight: of their log odds in the sum over members. caution:
-    bound of the log odds of each group, see member.bounded.
+    - trees: all groups, as scikit-learn grew them.
+    - held_out: one entry, their scores of the held-out rows; only `rare` is there.
+    - weight: of their log odds in the sum over members.
+    - caution: bound of the log odds of each group, see member.bounded.
     """
 
     trees: Trees
@@ -53,7 +55,7 @@ class FittedTrees:
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """Ungrown gradient-boosted trees, `settings.boosting` (at least 1) per fold; follows the protocol member.Member."""
+    """Boosted trees before growing, `settings.boosting` (at least 1) per fold; follows the protocol member.Member."""
 
     settings: TreeSettings
 

@@ -15,12 +15,12 @@ BLOCK_ROWS = 2_000  # x 2,000 reference rows x 8 bytes: 32 MB
 
 
 class Neighbours(keras.layers.Layer):
-    """Scaled rows [n, width] -> float32 [n, 3]: log(1 + distance) to the nearest, the 5th and the 20th nearest of the
-    reference rows.
+    """A layer that turns scaled rows [n, width] into float32 [n, 3]: log(1 + distance) to the nearest, the 5th and the
+    20th nearest of the reference rows.
 
-    reference [r, width]: scaled unlabelled rows, kept in the layer. If a reference row equals the row, one such does
-    not count, because it may be the row itself: a user who is scored may be among the reference rows, a labelled user
-    never is. Where there are fewer reference rows than 5 or 20, the distance to the farthest one is given.
+    reference [r, width]: scaled unlabelled rows, at least one, kept in the layer. If reference rows equal the row, one
+    of them is not counted, because it may be the row itself: a user who is scored may be among the reference rows, a
+    labelled user never is. With fewer than 5, or 20, reference rows the distance to the farthest one is given.
     Distances are taken in float64: between near rows, the difference of squares would be mere rounding in float32.
     """
 
@@ -65,9 +65,10 @@ class Neighbours(keras.layers.Layer):
 
 
 def draw_neighbours(rows: NDArray, most: int, seed: int) -> Neighbours | None:
-    """A Neighbours layer whose reference rows are drawn at random from these unlabelled scaled rows [u, width].
+    """A Neighbours layer whose reference rows are drawn at random from these unlabelled scaled rows [u, width]; None if
+    `most` is 0.
 
-    most: how many are drawn; if there are not so many, all are used; 0: no layer, None is returned. seed: of the draw.
+    most: how many are drawn; if there are not so many, all are used. seed: of the draw.
     More reference rows are not better: among all users, even a rare kind has rows like it nearby.
     """
     if not most:

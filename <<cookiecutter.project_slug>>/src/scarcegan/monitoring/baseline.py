@@ -17,7 +17,8 @@ NEXT_MOVE = "Give the baseline folder of a model package, or run the baseline st
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline as read from its two files. Its columns are the numeric ones: features, then scores if any.
+    """A baseline as read from its two files. Its columns are numeric: features (a category as its codes), then the
+    scores `rarity` and `unknown`, if it was made with a model's scores.
 
     - names: of the columns
     - edges: per column float64, the edges of its buckets; empty when the column had no values
@@ -28,7 +29,7 @@ class Baseline:
     - types: inferred_type of each column in statistics.json: "Integral", "Fractional" or "Unknown"
     - rows: number of rows in the baseline
     - constraints: the content of constraints.json
-    - categories: category column -> its texts -> code (see categories.code)
+    - categories: name of a category column -> {text: code} of its most frequent texts (see categories.code)
     """
 
     names: tuple[str, ...]
@@ -43,7 +44,7 @@ class Baseline:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the model's inputs, in the order in which the model takes them."""
+        """The names of all columns but the scores: the model's inputs, in the order in which the model takes them."""
         return self.names[: -len(SCORES)] if self.scored else self.names
 
     @property
@@ -62,6 +63,8 @@ class Baseline:
         """Text -> number of rows, for the category column `name`; rows of all other texts are under "(all others)".
 
         counts: bucket counts of all columns, of the baseline or of later rows.
+
+        Raises ValueError when the baseline has no such column, KeyError when the column is not a category.
         """
         i = self.names.index(name)
         return category_counts(counts[i], self.edges[i], self.categories[name])

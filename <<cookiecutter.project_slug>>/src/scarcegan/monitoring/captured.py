@@ -32,12 +32,14 @@ def read_captured(
 ) -> Iterator[Rows]:
     """Yield the rows of all data capture and scored-user files below a folder, in batches of about `batch_rows` rows.
 
+    - folder: the folder, or one such file
     - features: names of the baseline's features, in order
     - classes: class names by label position
     - tally: changed while reading: it counts what was read and what was left out
-    - categories: those of the features that are categories
+    - categories: names of those features that are categories
 
-    Raises UserError when there is no file, no row, a damaged Parquet file, or one without any of the features.
+    Raises UserError when there is no file, when no row was read from any file, and for a Parquet file that is damaged
+    or has none of the features.
     """
     files, where = captured_files(folder), places(features, categories)
     for path in files:
@@ -51,7 +53,8 @@ def read_captured(
 
 
 def captured_files(folder: Path) -> list[Path]:
-    """The *.jsonl and *.parquet files below a folder, in name order; or `folder` itself when it is such a file.
+    """The *.jsonl and *.parquet files at any depth below a folder, in path order, without hidden ones (see
+    visible_files); or `folder` itself when it is such a file.
 
     Raises UserError when there are none.
     """
@@ -97,8 +100,9 @@ def read_scored_table(
 
     - path: the file
     - features: names of the baseline's features, in order; those that the table lacks are NaN
-    - classes: class names
-    - tally: changed: columns that the baseline does not know are counted in it
+    - classes: class names; the table may have a column `probability_<class>` for each
+    - tally: changed: it notes which features the table has, and counts its rows under each column that is no feature,
+      key, score or probability
     - categories: positions of the categories among the features
 
     Raises UserError for a damaged file, or one without any of the features.
@@ -127,8 +131,8 @@ def read_scored_table(
 def from_scored_batch(batch: pa.RecordBatch, features: Sequence[str], categories: Sequence[int] = ()) -> Rows:
     """Rows from one batch of a table of scored users. What the batch lacks is NaN, NaT or "", as `Rows` says.
 
-    features: names of the baseline's features, in order; categories: positions of those whose cells may
-    be text or codes.
+    features: names of the baseline's features, in order; categories: positions of those that are categories, whose
+    cells may be codes, or text, which becomes its code.
     """
     n = batch.num_rows
     columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}

@@ -40,7 +40,7 @@ def read_jsonl(
     - features: names of the baseline's features, in order
     - classes: class names by label position
     - tally: changed: lines that cannot be read are counted in it and left out; so is an unfinished last line, which an
-      endpoint that is writing, or was killed, leaves
+      endpoint that is writing, or was killed, leaves. See read_record for what else is counted
     - categories: positions of the categories among the features
     """
     batch: list[tuple] = []
@@ -63,7 +63,10 @@ def read_jsonl(
 
 
 def to_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:
-    """Rows from the tuples that read_record returns, at least one. features: names of the baseline's features."""
+    """One `Rows` of the rows in `batch`: at least one, as read_record returns them.
+
+    features: names of the baseline's features, in the order of the cells.
+    """
     ids, moments, cells, rarity, unknown, label = zip(*batch, strict=True)
     values, text = read_cells(cells, len(features))
     scores = [read_cells([[cell] for cell in column], 1)[0][:, 0] for column in (rarity, unknown)]
@@ -84,14 +87,16 @@ def read_record(
     - record: one parsed line of a data capture file
     - features: names of the baseline's features, in order, which is that of the cells
     - classes: class names by label position
-    - tally: changed: rows that do not fit the features are counted in it and left out
+    - tally: changed: rows with another number of values than there are features are counted in it and left out; the
+      features and the other columns that occur are noted
     - categories: positions of the categories among the features
 
-    The id is the caller's inferenceId, or else the eventId; in a request of several rows, row i (from 0) is called
-    `<id>/<i>`. Without a readable answer, or with one of another number of rows, rarity and unknown are None and
-    the class is "".
+    The id is the caller's inferenceId, or else the eventId, "" without either; in a request of several rows, row i
+    (from 0) is called `<id>/<i>`. The day is that of inferenceTime, NaT without one. Without an answer, or with one of
+    another number of rows, rarity and unknown are None and the class is "".
 
-    Raises ValueError, LookupError, TypeError or AttributeError for a record that is not in the expected format.
+    Raises ValueError, LookupError, TypeError or AttributeError for a record, or an answer in it, that is not in the
+    expected format; OverflowError for a predicted class that is infinite.
     """
     kind, data = payload(record["captureData"]["endpointInput"])
     inputs = input_rows(kind, data, features)
@@ -112,7 +117,8 @@ def read_record(
 def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
     """The format ("JSON" or "CSV") and the content of one side of a record: JSON as Python values, CSV as text.
 
-    side: the record's endpointInput or endpointOutput.
+    side: the record's endpointInput or endpointOutput. Base64 is decoded; what it holds is CSV when "csv" is in the
+    content type, otherwise JSON. Without an encoding it is JSON.
 
     Raises ValueError for broken base64 or JSON, KeyError when `data` is missing.
     """
@@ -129,7 +135,10 @@ def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
 def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
     """The rows of a request: each a list of cells in the features' order, or a mapping of feature name -> cell.
 
-    kind, data: format and content, from `payload`; features: names of the baseline's features, in order.
+    kind, data: format and content, from `payload`. JSON is the body of a request to TensorFlow Serving, a list of rows,
+    or one row alone. features: names of the baseline's features, in order.
+
+    Raises KeyError for a JSON mapping without "instances" and "inputs".
     """
     if kind == "CSV":
         return csv_input_rows(data, features)
@@ -138,9 +147,10 @@ def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
 
 
 def csv_input_rows(data: str, features: Sequence[str]) -> list[Any]:
-    """The rows of CSV text as lists of cells; as mappings of name -> cell when the first line is a header.
+    """The rows of CSV text as lists of text cells; as mappings of name -> cell when the first line is a header.
 
-    It is a header when one of its cells is the name of a feature; features: their names.
+    The first line is a header when one of its cells is the name of a feature. Blank lines are left out. features: the
+    names of the baseline's features.
     """
     lines = [line for line in csv.reader(data.splitlines()) if line]
     if lines and set(lines[0]) & set(features):
@@ -149,12 +159,12 @@ def csv_input_rows(data: str, features: Sequence[str]) -> list[Any]:
 
 
 def in_feature_order(row: Any, features: Sequence[str], tally: Tally) -> list[Any] | None:
-    """One row's cells in the features' order, None for a feature it lacks.
+    """One row's cells in the features' order, with None for a feature that the row lacks.
 
-    row: a list of cells, or a mapping of feature name -> cell. tally: changed: the features seen, and columns that are
-    no features, are counted in it.
+    row: a list of cells, which is taken to be in that order, or a mapping of feature name -> cell. tally: changed: the
+    features that the row has are noted in it, and columns that are no features are counted.
 
-    Returns None when the row is a list of another length than the features; the tally counts it by its length.
+    Returns None, instead of cells, for a list of another length than the features; the tally counts it by its length.
     """
     if isinstance(row, Mapping):
         if not tally.seen.issuperset(row):
@@ -189,9 +199,14 @@ def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any,
     """(rarity, unknown, predicted class) for each row of an answer; [] for JSON that is not a mapping.
 
     kind, data: format and content, from `payload`; classes: class names by label position. CSV has a line per row:
-    label, rarity, unknown, then a probability per class; lines of another length are left out.
+    label, rarity, unknown, then a probability per class; lines of another length are left out. JSON has a mapping per
+    row under "predictions", or a list per output under "outputs".
 
-    Raises KeyError, TypeError, AttributeError or ValueError for an answer of another structure.
+    rarity and unknown are not converted: text from CSV, the value in the answer from JSON, None where "predictions"
+    lacks them. The class is a name, see class_name.
+
+    Raises LookupError, TypeError, AttributeError or ValueError for an answer of another structure; OverflowError for a
+    predicted class that is infinite.
     """
     if kind == "CSV":
         lines = [line for line in csv.reader(data.splitlines()) if len(line) == 3 + len(classes)]
@@ -220,7 +235,7 @@ def class_name(label: Any, classes: Sequence[str]) -> str:
 
     "" for None; a position that no class has is returned as text.
 
-    Raises ValueError for NaN, TypeError for what is neither a number nor a text.
+    Raises ValueError for NaN, OverflowError for infinity, TypeError for what is neither a number nor a text.
     """
     names = [*classes, UNKNOWN]
     if label is None or isinstance(label, str):
@@ -232,7 +247,7 @@ class Capture:
     """Writes requests and answers as SageMaker's data capture: JSON lines in <folder>/yyyy/mm/dd/hh/<name>.jsonl.
 
     A record is appended by a single write to a file that no other process writes, so a kill leaves at most one
-    unfinished line, the last of its file.
+    unfinished line, the last of its file. Threads may share one object.
     https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture.html
     """
 
@@ -243,18 +258,20 @@ class Capture:
         rng: random.Random | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """percentage: how many of a hundred requests are recorded, drawn at random from `rng` (None: an unseeded one).
+        """Nothing is written yet: `folder` is made with the first record.
 
-        folder: where files are written, made with the first record; clock: returns the time in UTC.
+        percentage: chance, 0 … 100, that a request is recorded, drawn at random from `rng` (None: an unseeded one).
+        clock: returns the present time in UTC.
         """
         self.folder, self.percentage = folder, percentage
         self._rng, self._clock, self._lock = rng or random.Random(), clock, threading.Lock()
         self._hour, self._file = "", -1
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
-        """Append a request and its answer, each as (content type, body), as one line; nothing when it is not drawn.
+        """Append one line with a request and its answer, or nothing, by chance (see `percentage`).
 
-        inference_id: the caller's id of the request, "" for none.
+        asked, answered: (content type, body) of the request and of its answer. inference_id: the caller's id of the
+        request, "" for none. The line also gets a random eventId and the present time.
 
         Raises OSError when the disk is full or cannot be written.
         """

@@ -29,7 +29,7 @@ class CurrentRows:
     """Later rows, summarised for the comparison with a baseline.
 
     - numbers: the summary of the baseline's columns, in its order
-    - labels: predicted class -> rows
+    - labels: predicted class -> rows; rows without a predicted class are not counted
     - absent: names of columns of the baseline that no row had
     - extra: name of each column that the baseline does not have -> rows that had it
     """
@@ -44,8 +44,9 @@ class CurrentRows:
 class Violation:
     """A broken constraint, with the fields of constraint_violations.json.
 
-    - feature_name: the column, or the name of a quality metric
-    - constraint_check_type: which check found it, such as "baseline_drift_check"
+    - feature_name: the column ("label" for the predicted classes), or the name of a quality metric
+    - constraint_check_type: which check found it, such as "baseline_drift_check"; of a quality metric the comparison,
+      such as "LessThanThreshold"
     - description: what was found and what is allowed, in words
     """
 
@@ -69,10 +70,10 @@ class DriftDistance:
 
 
 def distance(baseline: np.ndarray, current: np.ndarray) -> DriftDistance:
-    """The distance between two columns' counts over the same buckets, int [buckets] each; all 0 when one has no rows.
+    """The distance between a column's counts in the baseline and in later rows, over the same buckets, int [buckets].
 
-    The expected population stability index without drift, which is subtracted, is (buckets - 1) (1/n + 1/m) for
-    n and m rows.
+    It is all 0 when either has no rows. The expected population stability index without drift, which is subtracted, is
+    (buckets - 1) (1/n + 1/m) for n and m rows.
     """
     m, n = int(baseline.sum()), int(current.sum())
     if not m or not n:
@@ -91,8 +92,9 @@ def chance_distance(n: int, m: int) -> float:
 def distances(baseline: Baseline, numbers: ColumnSummary) -> dict[str, DriftDistance]:
     """Column name -> its distance from the baseline, for each column of the baseline.
 
-    numbers: the summary of the later rows, over the baseline's columns. A column that was empty in the baseline has
-    moved by the share of later rows with a value.
+    numbers: the summary of the later rows, over the baseline's columns. A category has the label_distance of its
+    texts. A column that was empty in the baseline has moved by the share of later rows with a finite value; its psi
+    is 0.
     """
     found = {}
     for i, name in enumerate(baseline.names):
@@ -114,9 +116,9 @@ def text_counts(baseline: Baseline, numbers: ColumnSummary, name: str) -> tuple[
 
 
 def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> DriftDistance:
-    """The distance between two counts of names (name -> rows): the largest gap between two shares; 0 when one is empty.
+    """The distance between two counts of names (name -> rows); all 0 when one of the two is empty.
 
-    `robust` is that gap less what chance explains.
+    `raw` is the largest change of a name's share, `robust` is `raw` less what chance explains, at least 0.
     """
     names = sorted({*baseline, *current})
     b, c = (np.array([counts.get(name, 0) for name in names]) for counts in (baseline, current))
@@ -130,8 +132,9 @@ def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> D
 def allowed_share(count: int, of: int, rows: int, threshold: float) -> tuple[float, float]:
     """The smallest and largest share a class may have among `rows` rows, when `count` of `of` baseline rows had it.
 
-    It may halve or double, but move by no more than `threshold`. Added to that is what chance exceeds with probability
-    ALPHA, one in ten thousand, with the baseline's count SPARE_ROWS larger or smaller, because it is a sample too.
+    The share may halve or double, but move by no more than `threshold`. Chance may move it further, as far as it does
+    with a probability of ALPHA, one in ten thousand. The baseline's count is taken SPARE_ROWS larger for the upper
+    limit and smaller for the lower one, because it is a sample too. of, rows: at least 1.
     """
     most, least = min(1.0, (count + SPARE_ROWS) / of), max(0.0, (count - SPARE_ROWS) / of)
     upper, lower = most + min(most, threshold), least - min(least / 2, threshold)
@@ -162,6 +165,8 @@ def violations(
     - threshold: largest robust distance allowed, unless constraints.json has another one for a column
     - rare: name of the rare class
     - found: column -> distance, when the distances are known already; None: they are computed
+
+    A column that no later row has is reported as missing and not checked further.
     """
     found = distances(baseline, current.numbers) if found is None else found
     compared = [name for name in baseline.names if name not in current.absent]
@@ -183,7 +188,7 @@ def violations(
 
 
 def missing_columns(baseline: Baseline, current: CurrentRows) -> list[Violation]:
-    """A violation for each column of the baseline that no later row has, in column order; scores may be absent."""
+    """A violation for each column of the baseline that no later row has, in column order; none for absent scores."""
     return [
         Violation(name, MISSING_COLUMN, "the baseline has this column, the captured rows do not")
         for name in baseline.names
@@ -202,9 +207,9 @@ def extra_columns(current: CurrentRows) -> list[Violation]:
 def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
     """Violations of the column `name` by text, infinite values, fractions or negative numbers.
 
-    Fractions and negative numbers count only where the column's constraint excludes them. numbers: the summary of the
-    later rows. One violation for each kind whose share of the values is larger than datatype_check_threshold; []
-    without a constraint or without values.
+    There is one violation for each kind whose share of the values is larger than datatype_check_threshold (0.1 unless
+    constraints.json says otherwise); [] without a constraint or without values. Fractions and negative numbers count
+    only where the column's constraint excludes them. numbers: the summary of the later rows.
     """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     present = int(numbers.rows - numbers.missing[i])
@@ -228,8 +233,8 @@ def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[V
 def missing_values(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
     """A list with one violation when more later rows have no value in the column `name` than its constraint allows.
 
-    What chance alone explains is allowed on top. [] otherwise, or when no completeness is required. numbers: the
-    summary of the later rows.
+    The share that was missing in the baseline is always allowed, and what chance alone explains on top. [] otherwise,
+    when the constraint asks for no completeness, and without rows. numbers: the summary of the later rows.
     """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     if "completeness" not in rule or not numbers.rows:
@@ -266,8 +271,9 @@ def drifted_column(
 def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, rare: str) -> list[Violation]:
     """Violations of the predicted classes: their shares as a whole, then the rare class and unknown each alone.
 
-    threshold: how far a share may move; rare: name of the rare class. [] when there are none, or when either side
-    has no predicted classes.
+    threshold: how far a share may move; for the shares as a whole, constraints.json may have another limit, for the
+    column "label". rare: name of the rare class. [] when there are none, or when the baseline or the later rows have no
+    predicted classes.
     """
     n = sum(current.labels.values())
     if not n or not baseline.labels:
@@ -305,7 +311,8 @@ def share_of(labels: Mapping[str, int], name: str) -> float:
 def unknown_classes(baseline: Baseline, current: CurrentRows) -> list[Violation]:
     """A list with one violation when too many later rows have a predicted class that constraints.json does not list.
 
-    Too many is a share above domain_content_threshold. [] otherwise, and when constraints.json lists no classes.
+    Too many is a share above domain_content_threshold (0.1 unless constraints.json says otherwise). [] otherwise, and
+    when constraints.json lists no classes.
     """
     domain = baseline.constraint(LABEL).get("string_constraints", {}).get("domains")
     n = sum(current.labels.values())
@@ -330,7 +337,10 @@ def constraint_setting(baseline: Baseline, name: str, key: str, default: float) 
 
 
 def distance_limit(baseline: Baseline, name: str, threshold: float) -> float:
-    """The largest distance allowed to the column `name`: its own in constraints.json, or else `threshold`."""
+    """The largest distance allowed to the column `name`: its own in constraints.json, or else `threshold`.
+
+    The general comparison_threshold in constraints.json is not read.
+    """
     own = baseline.constraint(name).get("monitoringConfigOverrides", {}).get("distribution_constraints", {})
     return float(own.get("comparison_threshold", threshold))
 

@@ -34,11 +34,11 @@ LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 
 @dataclass(frozen=True)
 class Truth:
-    """What n users turned out to be.
+    """Ground truth: what n users (or requests) turned out to be.
 
     - id: str [n], ascending: of users, inferences or events
     - label: int [n], class position, K (the number of classes) for behaviour that is none of the classes
-    - other_names: each name in the ground truth that is none of the classes -> number of users
+    - other_names: each name in the ground truth that is none of the classes -> number of users (or requests)
     """
 
     id: np.ndarray
@@ -46,7 +46,7 @@ class Truth:
     other_names: Mapping[str, int] = field(default_factory=dict)
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
-        """Position of each of these ids [m] in `id`, int [m]; -1 for an id that is not among them."""
+        """The position in `id` of each of the `ids` [m], int [m]; -1 for one that the ground truth does not have."""
         at = np.searchsorted(self.id, ids)
         found = self.id[np.minimum(at, len(self.id) - 1)] == ids
         return np.where(found, at, -1)
@@ -55,10 +55,12 @@ class Truth:
 def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     """Read ground truth from a file or a folder: CSV, Parquet or SageMaker's JSON lines. None for an empty folder.
 
-    place: the file, or the folder, whose files are read at any depth; classes: class names, the rare class last. A
-    table has a column for the user, inference or event, and one for its class, as a name or position. A name that is
-    none of the classes is behaviour that the model does not know. When a user occurs twice, the later record counts,
-    files being read in path order.
+    - place: the file, or the folder, whose files are read at any depth, in path order
+    - classes: class names, the rare class last
+
+    A table has a column with the id of the user, inference or event, and one with its class, as a name or position (see
+    key_columns). A name that is none of the classes is behaviour that the model does not know. When an id occurs twice,
+    the record that is read later counts.
 
     Raises UserError when `place` does not exist, when the folder has only other files, when no label is a class (also
     when there is no row), when the columns cannot be found, or when a file cannot be read.
@@ -82,9 +84,10 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
 
 
 def truth_files(place: Path) -> list[Path]:
-    """The ground truth files (*.csv, *.parquet, *.jsonl) at any depth of a folder, in path order, or the file itself.
+    """The ground truth files (*.csv, *.parquet, *.jsonl) at any depth of a folder, in path order.
 
-    [] for an empty folder.
+    [] for a folder without files, not counting hidden ones (see visible_files). When `place` is a file, it alone is
+    returned, whatever its name.
 
     Raises UserError when the path does not exist, or when the folder has only other files.
     """
@@ -100,7 +103,7 @@ def truth_files(place: Path) -> list[Path]:
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, label), both as text, for every row of a ground truth file in which both are given.
+    """Yield (id, label), both as text, for every row of a ground truth file that has both.
 
     path: a JSON lines file (.jsonl), a Parquet file (.parquet), or else CSV.
 
@@ -126,8 +129,9 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
 def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
     """The names of the id column and of the label column of a table with the columns `names`.
 
-    The id column is one of ID_COLUMNS, the label column one of LABEL_COLUMNS; in a table of two columns of other names,
-    they are these two in order. path: named in the error.
+    The id column is the first of ID_COLUMNS that the table has, the label column the first of LABEL_COLUMNS. When one
+    of them is missing from a table of two columns, the first column is the id and the second the label. path: named
+    in the error.
 
     Raises UserError when they cannot be found.
     """
@@ -142,8 +146,9 @@ def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
 def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (id, label), both as text, from a file of SageMaker's ground truth records.
 
-    A request of several rows has one label per line of `data`; row i (from 0) is called `<id>/<i>`, as in data capture.
-    Blank lines are skipped.
+    A record is a line of the file. The id is the record's inferenceId, or else its eventId. `data` holds the labels of
+    the request's rows, separated by line ends or blanks; of several rows, row i (from 0) is called `<id>/<i>`, as in
+    data capture. Blank lines of the file are skipped.
 
     Raises UserError for a line that is not such a record.
     """
@@ -181,7 +186,8 @@ class MatchedRows:
     def add(self, rows: Rows) -> None:
         """Remember the predictions in these rows for users with ground truth, unless one of a later day is known.
 
-        A row without a predicted class, or with a name that is none of the classes nor "unknown", is ignored.
+        Of two predictions of the same day, the one that is added later is kept; one without a day never replaces one
+        with a day. A row without a predicted class, or with a name that is neither a class nor "unknown", is ignored.
         """
         at = self.truth.positions(rows.id)
         code = {name: i for i, name in enumerate(self.classes)}
@@ -203,11 +209,9 @@ class MatchedRows:
             yield rows
 
     def quality(self) -> dict[str, Any]:
-        """The content of model_quality.json for the users with a prediction and ground truth.
+        """The content of model_quality.json (see monitored_quality) for the users with a prediction and ground truth.
 
-        It is what monitored_quality returns.
-
-        Raises UserError when there are none.
+        Raises UserError when there is no such user.
         """
         found = self.predicted >= 0
         if not found.any():
@@ -275,8 +279,8 @@ def pr_auc_with_interval(positive: np.ndarray, score: np.ndarray) -> dict[str, f
 def quality_violations(found: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[Violation]:
     """A violation for each quality metric whose whole 95 % interval lies beyond its limit; [] when there is none.
 
-    found: the content of model_quality.json; constraints: that of constraints.json, which has the limits in
-    binary_classification_constraints. A metric without an interval breaks no limit.
+    found: the content of model_quality.json; constraints: that of constraints.json, which has the limits of the rare
+    class's metrics in binary_classification_constraints. A metric without an interval breaks no limit.
     """
     broken = []
     for name, rule in constraints.get("binary_classification_constraints", {}).items():

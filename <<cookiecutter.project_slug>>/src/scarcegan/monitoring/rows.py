@@ -1,6 +1,7 @@
-"""Rows: batches of captured rows (features and scores that a deployed model saw and gave), read from cells of any kind.
+"""Rows: batches of captured rows, and the reading of cells of any kind as numbers, text and days.
 
-A tally counts what was read and what was left out.
+A captured row holds the features that a deployed model was given and the scores that it returned. A tally counts what
+was read and what was left out.
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ class Rows:
     - id: str [n], of the user, inference or event; "" when not known
     - day: datetime64[D] [n], NaT when not known
     - values: float32 [n, d], NaN for missing, and for text that is not a number
-    - text: bool [n, d], where there was text that is not a number
+    - text: bool [n, d], where there was text that is not a number; never the text of a category, which became a code
     - rarity, unknown: float32 [n], NaN where the answer was not captured
     - label: str [n], predicted class, "" where the answer was not captured
     """
@@ -43,7 +44,7 @@ class Rows:
 class Tally:
     """Counts of what was read and what was left out; read_captured fills it.
 
-    - files, rows: how many were read
+    - files, rows: how many were read; rows that were left out are not among them
     - partial: how many unfinished last lines were left out
     - unreadable: how many records could not be read; first_fault: what was wrong with the first of them, "" for none
     - widths: a number of values other than that of the features -> rows of so many values, which were left out
@@ -66,7 +67,9 @@ class Tally:
         self.first_fault = self.first_fault or words
 
     def as_sentence(self) -> str:
-        """How many rows and files were read and what was left out, as a sentence without full stop."""
+        """What was read and what was left out, as "1,234 rows in 2 files; 1 unfinished last line left out", without
+        full stop. Columns that the baseline does not have are not in it.
+        """
         parts = [f"{plural(self.rows, 'row')} in {plural(self.files, 'file')}"]
         if self.partial:
             parts.append(f"{plural(self.partial, 'unfinished last line')} left out")
@@ -88,14 +91,20 @@ def text_column(column: np.ndarray) -> np.ndarray:
 
 
 def day_column(column: np.ndarray) -> np.ndarray:
-    """A column of dates, times or ISO 8601 text [n] as datetime64[D] [n], NaT where it is none of these."""
+    """The days in a column [n] of dates, times or ISO 8601 text, datetime64[D] [n]; NaT where a cell is none of these.
+
+    The day of text is the one that is written: its time zone is ignored.
+    """
     if column.dtype.kind == "M":
         return column.astype("datetime64[D]")
     return np.array([day_of(None if cell is None else str(cell)) for cell in column.tolist()], "datetime64[D]")
 
 
 def day_of(moment: str | None) -> np.datetime64:
-    """The day of an ISO 8601 date or time; NaT when the text is not one, or None."""
+    """The day of an ISO 8601 date or time, as datetime64[D]; NaT when the text is not one, or None.
+
+    The day is the one that is written: a time zone is ignored.
+    """
     try:
         return np.datetime64((moment or "NaT")[:10], "D")
     except ValueError:
@@ -105,8 +114,8 @@ def day_of(moment: str | None) -> np.datetime64:
 def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A column of any values [n] as numbers, float32 [n], and where it was text that is not a number, bool [n].
 
-    Blank cells, None, and words for "missing" such as "NA" are NaN and do not count as text; neither does
-    text of a number.
+    Text of a number is read as that number and does not count as text. Blank cells, None, and words for "missing" such
+    as "NA" are NaN and do not count as text; other text is NaN and does.
     """
     if column.dtype.kind in "fiub":
         with np.errstate(over="ignore"):
@@ -116,11 +125,13 @@ def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `width` cells (numbers, text, None) as numbers, float32 [n, width].
+    """Rows of `width` cells (numbers, text, None) as numbers, float32 [n, width], and where they were text that is not
+    a number, bool [n, width].
 
-    Also returned is where they were text that is not a number, bool [n, width]. Text of a number is read as that number
-    and does not count as text. Blank cells and words for "missing" such as "NA" are NaN and do not count as text; other
-    text is NaN and does.
+    Text of a number is read as that number and does not count as text. Blank cells, None, and words for "missing" such
+    as "NA" are NaN and do not count as text; other text is NaN and does.
+
+    Raises ValueError when a row has another number of cells.
     """
     with np.errstate(over="ignore"):
         try:
@@ -135,7 +146,8 @@ def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, n
 def read_cell(cell: Any) -> tuple[float, bool]:
     """One cell as a number, and whether it held something else: text that is not a number, or a list or mapping.
 
-    The number is NaN for such a cell and for a blank one. A number too large for a float is infinite.
+    The number is NaN for such a cell. It is NaN, with False, for None, blank text, and words for "missing" such as
+    "NA". A number too large for a float is infinite.
     """
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in BLANK_CELLS):
         return np.nan, False

@@ -33,7 +33,8 @@ class ColumnSummary:
 
     - rows: number of rows
     - missing: int64 [d], cells without a value; text that is not a number is not among them
-    - text, infinite, negative, fractional, finite: int64 [d], values of that kind
+    - text, infinite, negative, fractional, finite: int64 [d], how many values are of that kind; text is that which is
+      not a number, and only finite values count as negative or fractional
     - mean, minimum, maximum: float64 [d], of the finite values; without any: 0, infinity, -infinity
     - m2: float64 [d], sum of squared deviations from the mean
     - counts: per column int64 [len(edges) + 1], values below the first edge, in each bucket, above the last edge
@@ -73,7 +74,8 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
 
     There is about a twentieth of the values in each bucket; a value that repeats often has a bucket of its own. Inner
     edges are half-way between neighbouring values, so that a number that is rounded later stays in its bucket. cuts:
-    further edges, of which those between minimum and maximum are taken. Empty when no value is finite.
+    further edges, of which those between minimum and maximum are taken. Empty when no value is finite; twice the same
+    edge when all finite values are equal.
     """
     finite = column[np.isfinite(column)].astype(np.float64)
     if not len(finite):
@@ -161,8 +163,9 @@ def summarise_columns(values: np.ndarray, edges: Sequence[np.ndarray], text: np.
 def bucket_counts(finite: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """How many of the finite values [n] lie below the first edge, in each bucket, and above the last edge.
 
-    The result is int64 [len(edges) + 1]. edges: ascending; values that differ from an outer edge by rounding alone lie
-    inside. Without edges there is one count, of all values.
+    The result is int64 [len(edges) + 1]. edges: ascending; a value that equals an inner edge lies in the bucket above
+    it, and values that differ from an outer edge by rounding alone lie inside. Without edges there is one count, of all
+    values.
     """
     cuts = edges.astype(np.float64)
     if len(cuts):
@@ -221,7 +224,7 @@ def statistics(
     labels: Mapping[str, int] | None = None,
     categories: Categories | None = None,
 ) -> dict[str, Any]:
-    """The content of statistics.json: an entry per column, then one for the predicted classes.
+    """The content of statistics.json: an entry per column, then one, called "label", for the predicted classes.
 
     - names: of the columns, which are numbers or category codes
     - numbers: the summary of these columns
@@ -244,8 +247,8 @@ def statistics(
 def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray) -> dict[str, Any]:
     """The entry in statistics.json of the numeric column `name`.
 
-    i: its position in `numbers`; edges: its bucket edges. Infinite values and text count as present, and are counted
-    apart. Without a finite value there are no mean, sum, std_dev, min and max.
+    i: its position in `numbers`; edges: its bucket edges. Infinite values and text count as present; when there are
+    any, num_infinite and num_text count them. Without a finite value there are no mean, sum, std_dev, min and max.
     """
     common = {"num_present": int(numbers.rows - numbers.missing[i]), "num_missing": int(numbers.missing[i])}
     odd = {"num_infinite": int(numbers.infinite[i]), "num_text": int(numbers.text[i])}
@@ -265,10 +268,10 @@ def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray
 
 
 def category_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray, texts: Texts) -> dict[str, Any]:
-    """The entry in statistics.json of the category column `name`: that of its codes, and its rows per text.
+    """The entry in statistics.json of the category column `name`: that of its codes, and the number of rows per text.
 
-    The codes have no mean, sum and std_dev. i: the column's position in `numbers`; edges: its bucket edges; texts: text
-    -> code, of codes with a bucket of their own.
+    The codes have no mean, sum and std_dev. The rows of all other texts are counted under REST, last. i: the column's
+    position in `numbers`; edges: its bucket edges; texts: text -> code, of codes with a bucket of their own.
     """
     entry = numeric_feature(name, numbers, i, edges)
     for figure in ("mean", "sum", "std_dev"):
@@ -290,7 +293,7 @@ def category_buckets(feature: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def typical_row(found: Mapping[str, Any], features: Sequence[str], figure: str = "mean") -> tuple[float, ...]:
-    """One number per feature from statistics.json: its mean, or another figure such as "min"; 0 without one.
+    """One number per feature from statistics.json: its mean, or another figure such as "min"; 0 when there is none.
 
     found: the content of statistics.json; features: names of the features, in the order of the result;
     figure: key of numerical_statistics.
@@ -319,7 +322,7 @@ def bucket_entries(numbers: ColumnSummary, i: int, edges: np.ndarray) -> list[di
 
 
 def string_feature(name: str, counts: Mapping[str, int]) -> dict[str, Any]:
-    """The entry of a text column in statistics.json. name: of the column; counts: text -> rows."""
+    """The entry in statistics.json of a text column without missing cells. name: its name; counts: text -> rows."""
     return {
         "name": name,
         "inferred_type": "String",
@@ -396,9 +399,10 @@ def constraints(
 
 
 def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dict[str, Any]:
-    """The entry of a column in constraints.json: type, completeness, and for a number its sign, for text its domain.
+    """The entry of a column in constraints.json: its type, and the share of rows that must have a value.
 
-    feature: the column's entry in statistics.json; domain: names of the classes that may be predicted.
+    For a column of numbers it also says whether they may be negative (only when they were), for a column of text which
+    texts are allowed. feature: the column's entry in statistics.json; domain: the texts that are allowed.
     """
     kind = "string_statistics" if feature["inferred_type"] == "String" else "numerical_statistics"
     present, missing = (feature[kind]["common"][key] for key in ("num_present", "num_missing"))

@@ -21,9 +21,9 @@ UNDATED = "NaT"
 class MonitoringRules:
     """When a window breaks its constraints, and when that suggests retraining.
 
-    - threshold: largest distance beyond chance (DriftDistance.robust) allowed to a column
+    - threshold: largest distance beyond chance (DriftDistance.robust) allowed to a column, and to the share of a class
     - window_days: days in a window
-    - retrain, of: retraining is suggested when `retrain` of the last `of` windows have drifted
+    - retrain, of: retraining is suggested when at least `retrain` of the last `of` windows have drifted
     - minimum_rows: a window with fewer rows is not compared
     """
 
@@ -55,9 +55,9 @@ class Window:
 
     - start, end: first and last day, as 2026-01-31; "" when the rows have no day
     - current: its rows, summarised
-    - drift: column -> distance from the baseline
+    - drift: column -> distance from the baseline, also for a window with too few rows
     - violations: broken constraints
-    - judged: whether it has enough rows to be compared; otherwise `violations` is empty
+    - judged: whether it has enough rows for its violations to be looked for; otherwise `violations` is empty
     """
 
     start: str
@@ -82,9 +82,9 @@ class Window:
 
 
 def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
-    """Summarise batches of rows by day: day, as text such as 2026-01-31, -> its rows, oldest first.
+    """Summarise batches of rows by day: {day: its rows}, oldest first. The day is text such as 2026-01-31.
 
-    Rows without a day come first, under "NaT". Progress is written to stderr.
+    Rows without a day come first, under the key "NaT". Progress is written to stderr.
     """
     days: dict[str, Day] = {}
     progress = Progress("monitor")
@@ -101,10 +101,10 @@ def count_days(batches: Iterable[Rows], baseline: Baseline) -> dict[str, Day]:
 
 
 def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
-    """The baseline's d columns of a batch of n rows, float32 [n, d], NaN for missing.
+    """The baseline's d columns of a batch of n rows, float32 [n, d], NaN for missing, and where they were text that is
+    not a number, bool [n, d].
 
-    Also returned is where they were text that is not a number, bool [n, d]. They are the features, and for a baseline
-    with scores then rarity and unknown.
+    The columns are the features, then, for a baseline with scores, rarity and unknown.
     """
     if not baseline.scored:
         return rows.values, rows.text
@@ -115,8 +115,9 @@ def columns_of(rows: Rows, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
 def group_days(days: Mapping[str, Day], window_days: int) -> list[tuple[str, str, Day]]:
     """(first day, last day, rows) of each window of `window_days` days that has rows, oldest first.
 
-    The days are text, as 2026-01-31. days: day -> its rows, from count_days. The last window ends on the last day. Rows
-    without a day are a window of their own, first, with "" for both days.
+    The days are text, as 2026-01-31; there may be no rows on the first and last day of a window. days: day -> its
+    rows, from count_days. The last window ends on the last day in `days`. Rows without a day are a window of their own,
+    first, with "" for both days.
     """
     dated = [day for day in days if day != UNDATED]
     found: dict[int, list[str]] = {}
@@ -142,10 +143,11 @@ def add_days(days: Sequence[Day]) -> Day:
 def compare_windows(
     days: Mapping[str, Day], baseline: Baseline, tally: Tally, rules: MonitoringRules, rare: str
 ) -> list[Window]:
-    """Compare each window with the baseline; all windows, oldest first.
+    """Group days to windows, compare each window with the baseline, and return all windows, oldest first.
 
-    - days: day -> its rows, from count_days
-    - tally: of the reading, for columns that are absent or extra
+    - days: day -> its rows, from count_days; at least one day
+    - tally: of the reading. It names the columns that are absent or extra, in all rows together, not per window
+    - rules: length of a window, how many rows it needs to be compared, and the distance allowed
     - rare: name of the rare class
 
     When no window has enough rows, all rows together are one window.
@@ -178,7 +180,7 @@ def compare_windows(
 def retraining_verdict(
     windows: Sequence[Window], quality: Sequence[Violation], rules: MonitoringRules, rare: str
 ) -> dict[str, Any]:
-    """The content of verdict.json: whether to retrain, why in a sentence or two, and an entry per window.
+    """The content of verdict.json: whether to retrain, why in a sentence or two, and an entry per window, in order.
 
     - windows: oldest first; the verdict rests on the last `rules.of` of those that have enough rows
     - quality: violations of the model quality constraints; any of them suggests retraining
@@ -225,7 +227,8 @@ def verdict_sentence(
 def window_entry(window: Window, rare: str) -> dict[str, Any]:
     """The entry of a window in verdict.json. rare: name of the rare class.
 
-    Without predicted classes, flagged_share and unknown_share are None.
+    `worst` is the column with the largest robust distance. start and end are None when the rows have no day,
+    flagged_share (of the rare class) and unknown_share when they have no predicted classes.
     """
     name, worst = max(window.drift.items(), key=lambda item: item[1].robust)
     scored = bool(window.current.labels)

@@ -46,8 +46,8 @@ class Section:
     """A part of a page.
 
     - title: its heading, different from those of the page's other sections
-    - words: a few sentences below the heading, "" for none
-    - body: figures, tables and notes, in order
+    - words: a few sentences below the heading, as plain text; "" for none
+    - body: figures, tables and notes, in order, as HTML
     """
 
     title: str
@@ -80,7 +80,8 @@ def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
 def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
     """A Matplotlib figure as inline SVG with its caption below, which is also its text for screen readers.
 
-    The style of its labels, titles and legends is changed. wide: it takes the whole width of the page.
+    The style of labels, titles and legends in `fig` itself is changed. wide: the figure takes the whole width of the
+    page.
     """
     for ax in fig.axes:
         for text in (ax.xaxis.label, ax.yaxis.label):
@@ -99,9 +100,10 @@ def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
 
 
 def inline_svg(svg: str, caption: str) -> str:
-    """An SVG file's text prepared for a page: no prologue, no fixed size, own ids, the page's colours and font.
+    """An SVG file's text prepared for a page: no prologue, metadata or fixed size, ids that no other figure has, and
+    the page's colours and font.
 
-    svg: as Matplotlib writes it; caption: the text for screen readers.
+    svg: the text, as Matplotlib writes it; caption: the text for screen readers.
     """
     svg = svg[svg.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) / POINTS_PER_PIXEL  # type: ignore[union-attr]
@@ -139,10 +141,10 @@ def cell_text(value: Cell) -> str:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", wide: bool = True) -> Markup:
-    """A table with a caption above it, "" for none. Cells may be Markup, which is inserted as it is.
+    """The HTML of a table with a caption above it, "" for none. Cells are written by cell_text; Markup stays as it is.
 
-    header: a name per column; rows: as many cells each. Columns of numbers are right-aligned. wide: it takes the whole
-    width of the page.
+    header: a name per column; rows: as many cells each. A column is right-aligned when each cell is a number, None, or
+    text that begins like a number. wide: the table takes the whole width of the page.
     """
     numeric = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
     kinds = [Markup(' class="number"') if is_numeric else Markup("") for is_numeric in numeric]
@@ -174,10 +176,10 @@ def _caption(words: str) -> Markup:
 
 
 def html_matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]], caption: str) -> Markup:
-    """A table of counts, such as a confusion matrix, with names at both sides and a caption.
+    """The HTML of a table of counts, such as a confusion matrix, with a name for each row and column and a caption.
 
-    rows, columns: names; counts: a list per row with a count per column. A cell is the darker, the larger its share of
-    the sum of its row.
+    rows, columns: the names; counts: a list per row with a count per column. A cell's shade is the stronger, the larger
+    its share of the sum of its row.
     """
     head = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(name) for name in columns)
     body = Markup("").join(
@@ -199,9 +201,10 @@ def _heat(line: Sequence[int]) -> Markup:
 
 
 def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
-    """Key figures in large type, as tiles: one row of up to six, otherwise two rows.
+    """The HTML of key figures in large type, as tiles: up to six in one row, more in two rows.
 
-    figures: (label, value, note) each; the note is small print below the value.
+    figures: (label, value, note) of each, "" for no note; the value is written by cell_text, the note in small print
+    below it.
     """
     tile = Markup('<div class="tile"><dt>{}</dt><dd>{}<small>{}</small></dd></div>')
     inside = Markup("").join(tile.format(label, cell_text(value), note) for label, value, note in figures)
@@ -210,17 +213,18 @@ def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
 
 
 def html_note(words: str, kind: str = "") -> Markup:
-    """A highlighted sentence. kind: "good" or "bad" sets its colour, "" leaves it neutral."""
+    """The HTML of a highlighted sentence. kind: "good" or "bad" sets its colour, "" leaves it neutral."""
     return Markup('<p class="note wide {}">{}</p>').format(kind, words)
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section], about: str = "") -> Path:
-    """Write an HTML page to `path` and return `path`. Its folder is made; the file appears complete or not at all.
+    """Write an HTML page to `path` and return `path`. Its folder is made when missing. A file that is there is replaced
+    in one step; the new one appears complete or not at all.
 
     - title: heading of the page
-    - lead: the sentence under the title
-    - sections: parts of the page, in order
-    - about: what the project is for; it stands above the title, unless it is empty
+    - lead: the sentence before the first section
+    - sections: parts of the page, in order; with three or more there is a list of links to them
+    - about: what the project is for, between title and lead; "" for nothing
 
     Raises ValueError when the anchors of two sections are the same, as those of equal titles are.
     """

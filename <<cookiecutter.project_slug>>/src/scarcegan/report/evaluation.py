@@ -56,15 +56,15 @@ class Findings:
     - simple_models: name of a simple model -> rarity [n]
     - titles: name of a method -> what to call it
     - samples: name of a method -> metric -> samples [1 + b]: the figure on the test rows, then
-      on each bootstrap resample
+      on each of b bootstrap resamples
     - preference: the method to use
     - gate: the content of gate.json
     - champion: its predictions, None when it is absent or cannot be compared
     - champion_card: its model.json, {} without a champion
     - champion_refused: why it cannot be compared, or ""
     - curves: path of curves.csv of the training, or None
-    - importance: (feature, PR-AUC lost without it), the most important first
-    - explained: flagged users with the reasons
+    - importance: (feature, PR-AUC lost when it is shuffled) of the features that matter, the most important first
+    - explained: some flagged test users with the reasons, the highest rarity first
     """
 
     classes: tuple[str, ...]
@@ -115,8 +115,8 @@ class ExplainedUser:
     - user: the user's id
     - rarity: the user's rarity
     - usual: the rarity of a typical training user
-    - reasons: (feature, the user's value, the typical value, what the difference adds to rarity), the largest first;
-      the value of a category is its text
+    - reasons: (feature, the user's value, the typical value, what the difference adds to rarity, which may be
+      negative), the largest effect up or down first; the value of a category is its text
     """
 
     user: str
@@ -126,7 +126,7 @@ class ExplainedUser:
 
 
 def write_evaluation_page(path: Path, found: Findings, description: str) -> Path:
-    """Write the evaluation report to `path`, with all sections, and return `path`.
+    """Write the evaluation report to `path`, in place of an older one, and return `path`.
 
     description: what the project is for; may be empty.
     """
@@ -147,7 +147,7 @@ def write_evaluation_page(path: Path, found: Findings, description: str) -> Path
 
 
 def optional_sections(found: Findings) -> list[Section]:
-    """The sections on training, influence, reasons and champion, without those that have nothing to show."""
+    """The sections on training, influence, reasons and champion, in this order, without those with nothing to show."""
     parts = [training_section(found)] if found.curves else []
     parts += [influence_section(found)] if found.importance else []
     parts += [reasons_section(found)] if found.explained else []
@@ -156,9 +156,10 @@ def optional_sections(found: Findings) -> list[Section]:
 
 
 def with_interval(figure: metrics.Estimate, form: str = ".3f") -> Markup:
-    """The figure with its interval in small print below, as a table cell; a dash where the figure is NaN.
+    """The figure with its 95 % interval in small print below, as a table cell; a dash where the figure is NaN.
 
-    form: format of the numbers. Without an interval, the figure alone.
+    form: Python's format of the numbers, such as "+.3f" for those with a sign. When the interval is NaN, the cell holds
+    the figure alone.
     """
     if np.isnan(figure.value):
         return Markup("–")
@@ -177,7 +178,7 @@ def with_minus_sign(number: str) -> str:
 
 
 def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, str]:
-    """A tile for html_tiles with a metric of the model that the gate checks: (label, value, its interval as text).
+    """A tile for html_tiles with a metric of the model that the gate checks: (label, value, its 95 % interval as text).
 
     label: the title of the tile. metric: key of the metric, such as "recall" (see Findings.figure). The text of the
     interval is "" when the interval is NaN.
@@ -218,7 +219,7 @@ def summary_section(found: Findings) -> Section:
 
 
 def small_sample_warnings(found: Findings) -> list[str]:
-    """Sentences on test data that make the figures less certain: classes without users, few rare users; [] for none."""
+    """Sentences on what makes the figures less certain: classes without test users, few rare users; [] for neither."""
     rows = int(found.positive.sum())
     absent = [name for k, name in enumerate(found.classes) if not (found.test.label == k).any()]
     words = [f"The test split holds no user of: {', '.join(absent)}. Their figures are left blank."] if absent else []
@@ -231,7 +232,7 @@ def small_sample_warnings(found: Findings) -> list[str]:
 
 
 def definitions_section(found: Findings) -> Section:
-    """The section with a table of metrics, a row per business definition."""
+    """The section with a table of each business definition's rule, metrics, threshold and number of flagged users."""
     header = ["definition", "keeps", "PR-AUC", "recall", "precision", f"F{found.beta:g}", "false alarms per hit"]
     header += ["unknown", "threshold", "flagged"]
     rows = []
@@ -265,9 +266,11 @@ def definition_title(found: Findings, name: str) -> Markup:
 
 
 def keep_rule_text(card: dict) -> str:
-    """By which rule a business definition chooses its model, in words; the rule's own name when it is not known.
+    """By which rule a business definition chooses its model, in words; the rule's own name when KEEP_RULES lacks it, or
+    when the rule's settings are missing; "" without a rule.
 
-    card: its model.json, whose `keep` is the name of the rule, or a mapping of that name and its settings.
+    card: its model.json, whose `keep` is the name of the rule, or a mapping with that name under "keep" and the
+    rule's settings.
     """
     keep = card.get("keep", "")
     settings = keep if isinstance(keep, dict) else card
@@ -284,9 +287,11 @@ def percent_text(share: float) -> str:
 
 
 def simple_models_section(found: Findings) -> Section:
-    """The section that compares the gate's model with simple models and the champion: a table and two figures.
+    """The section that compares the gate's model with simple models and the champion: the preference, a table, two
+    figures.
 
-    The figures are left out when the test split holds no row of the rare class.
+    The table has the highest PR-AUC first. The second figure compares the business definitions' models. The figures are
+    left out when the test split holds no row of the rare class.
     """
     ours = found.definition
     rivals = [*found.simple_models, *([comparison.CHAMPION_METHOD] if found.champion else [])]
@@ -321,9 +326,9 @@ def simple_models_section(found: Findings) -> Section:
 
 
 def rarity_of(found: Findings, method: str) -> NDArray:
-    """The rarity of all test rows by the method of that name, float [n].
+    """The rarity of all test rows by one method, float [n].
 
-    Raises KeyError when there is no such method.
+    method: a business definition, a simple model, or CHAMPION_METHOD. Raises KeyError when there is no such method.
     """
     if method == comparison.CHAMPION_METHOD and found.champion is not None:
         return found.champion.rarity
@@ -331,10 +336,11 @@ def rarity_of(found: Findings, method: str) -> NDArray:
 
 
 def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:
-    """Figure of precision over recall on the labelled test rows, a line per method in different dashes.
+    """Figure of precision over recall on the labelled test rows: a line per method in different dashes, and a line for
+    flagging by chance.
 
-    scores: title of a method -> rarity [n] of all test rows; the first is drawn thicker. caption: begins the
-    text below the figure.
+    scores: title of a method -> its rarity [n] of all test rows; the first is drawn thicker. caption: begins the
+    text below the figure. At least one labelled test row must be of the rare class.
     """
     fig, ax = report.new_figure(500, 350)
     for i, (name, rarity) in enumerate(scores.items()):
@@ -351,10 +357,7 @@ def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], capt
 
 
 def thresholds_section(found: Findings) -> Section:
-    """The section that shows what other thresholds of the model that the gate checks would flag.
-
-    It has a slider and a table.
-    """
+    """The section that shows, by a slider and a table, what other thresholds of the gate's model would flag."""
     predictions = found.models[found.definition]
     own = found.cards[found.definition].get("thresholds", {}).get("rare")
     steps = threshold_steps(found, predictions.rarity, own)
@@ -377,10 +380,15 @@ def threshold_cell(step: dict) -> Markup:
 def threshold_steps(found: Findings, rarity: NDArray, own: float | None) -> list[dict]:
     """What some thresholds would flag, the lowest threshold first: a dict of figures each.
 
-    The keys are threshold; flagged, hits, recall, precision and alarms (false alarms per hit) on the labelled test
-    rows, None where undefined; unlabelled (how many unlabelled rows are flagged); own (whether it is the model's own).
+    A row is flagged when its rarity is at least the threshold. The keys of a dict, in order:
 
-    rarity: float [n] of all test rows; own: the model's threshold, which is among them, or None.
+    - threshold
+    - flagged, hits, recall, precision and alarms (false alarms per hit): on the labelled test rows; the last three are
+      None where undefined
+    - unlabelled: how many unlabelled rows are flagged
+    - own: whether it is the model's own threshold
+
+    rarity: float [n] of all test rows; own: the model's own threshold, which then is one of those returned, or None.
     """
     known, positive = rarity[found.known], found.positive
     distinct = np.unique(rarity)[::-1]
@@ -436,7 +444,8 @@ SLIDER = Markup("""
 def slider(steps: Sequence[dict]) -> Markup:
     """A slider over the thresholds with the figures at each, as HTML with a script. steps: from threshold_steps.
 
-    Without JavaScript it stays hidden.
+    It starts at the model's own threshold. A page can hold only one, because its ids are fixed. Without JavaScript it
+    stays hidden.
     """
     labels = ("Flagged", "Hits", "Recall", "Precision", "False alarms per hit", "Unlabelled flagged")
     start = next((i for i, step in enumerate(steps) if step["own"]), len(steps) // 2)
@@ -446,7 +455,7 @@ def slider(steps: Sequence[dict]) -> Markup:
 
 
 def confusion_section(found: Findings) -> Section:
-    """The section with a confusion matrix per business definition."""
+    """The section with a confusion matrix of the labelled test rows per business definition."""
     columns = [*found.classes, "unknown"]
     body = []
     for name, predictions in found.models.items():
@@ -461,9 +470,10 @@ def confusion_section(found: Findings) -> Section:
 
 
 def unknown_section(found: Findings) -> Section:
-    """The section on unknown: the shares of labelled and of unlabelled users that each business definition sends there.
+    """The section on unknown: which shares of the labelled and of the unlabelled users each business definition's model
+    predicts as unknown, and which share of the unlabelled ones it flags.
 
-    It has a figure of rarity by class too.
+    It begins with the figure of rarity_figure.
     """
     k = len(found.classes)
     rows = []
@@ -519,7 +529,9 @@ def rarity_figure(found: Findings) -> Markup:
 
 
 def calibration_section(found: Findings) -> Section:
-    """The section on whether rarity is a probability: Brier score, calibration error, reliability diagram."""
+    """The section on whether rarity is a probability: a table of Brier score and calibration error of each business
+    definition's model, and the reliability diagram of the gate's model.
+    """
     rows: list[list[Cell]] = []
     drawn = []
     for name, predictions in found.models.items():
@@ -543,7 +555,7 @@ def calibration_section(found: Findings) -> Section:
 def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
     """Figure of the share of the rare class over the predicted rarity, a point per bin with its 95 % interval.
 
-    name: the line's name in the legend.
+    at: the points; name: the line's name in the legend.
     """
     fig, ax = report.new_figure(500, 340)
     most = max(float(at.expected.max()), float(at.high.max()), 0.01)
@@ -556,7 +568,9 @@ def reliability_figure(at: metrics.Reliability, name: str) -> Markup:
 
 
 def training_section(found: Findings) -> Section:
-    """The section with the training curves, and the spread from seed to seed where it was measured."""
+    """The section with figures of the training's losses and of its PR-AUC on validation users, and a table of the
+    spread from seed to seed where it was measured.
+    """
     columns = read_curves(found.curves) if found.curves else {}
     steps = columns.pop("iteration", np.zeros(0))
     members = columns.pop("member", None)
@@ -615,7 +629,7 @@ def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) 
 
 
 def seed_spread(found: Findings) -> list[Markup]:
-    """A table of the gate's model's metrics on validation users, mean and standard deviation over seeds, in a list.
+    """A list with one table: mean and standard deviation over seeds of the gate's model's metrics on validation users.
 
     [] when they were not measured.
     """
@@ -628,7 +642,7 @@ def seed_spread(found: Findings) -> list[Markup]:
 
 
 def influence_section(found: Findings) -> Section:
-    """The section with the features that matter most to the ranking, as bars."""
+    """The section with the features that matter most to the ranking (found.importance), as bars, the longest on top."""
     names = [name for name, _ in found.importance][::-1]
     losses = [loss for _, loss in found.importance][::-1]
     fig, ax = report.new_figure(760, 60 + 24 * len(names))
@@ -648,7 +662,7 @@ def influence_section(found: Findings) -> Section:
 
 
 def reasons_section(found: Findings) -> Section:
-    """The section that explains why the highest-ranked users are flagged, a table per user."""
+    """The section that explains why users are flagged, a table of reasons for each user in found.explained."""
     body = []
     for user in found.explained:
         rows: list[list[Cell]] = [
@@ -697,18 +711,19 @@ COMPARED_METRICS = {
 
 
 def champion_name(card: dict) -> str:
-    """What to call the champion at the start of a sentence, with version and business definition when it has a version.
+    """What to call the champion at the start of a sentence: "The champion (version 3, best_ranking)".
 
-    card: its model.json.
+    card: its model.json; without a version in it, the result is "The champion".
     """
     version = card.get("version")
     return f"The champion (version {version}, {card.get('definition', '')})" if version else "The champion"
 
 
 def changed_settings(found: Findings) -> list[Markup]:
-    """A table of what differs between the champion and the gate's model, in a list; [] when nothing does.
+    """A list with one table of what differs between the champion and the gate's model; [] when nothing does.
 
-    It has a row for each setting that differs, the business definition among them, and one if their features differ.
+    It has a row for each hyperparameter that differs, one if the business definition differs, and one, with the numbers
+    of features that only one of them has, if the features differ.
     """
     old, new = found.champion_card, found.cards[found.definition]
     flat = [dict(card.get("hyperparameters") or {}) | {"definition": card.get("definition")} for card in (old, new)]
@@ -720,7 +735,7 @@ def changed_settings(found: Findings) -> list[Markup]:
 
 
 def classes_section(found: Findings) -> Section:
-    """The section with recall, precision and F-beta of every class, for each business definition's model."""
+    """The section with a table of recall, precision and F-beta of every class, for each business definition's model."""
     rows: list[list[Cell]]
     header = ["definition", "class", "test users", "recall", "precision", f"F{found.beta:g}"]
     rows = [

@@ -41,8 +41,9 @@ def write_monitoring_page(
     rare: str,
     description: str,
 ) -> Path:
-    """Write the monitoring report to `path` and return `path`.
+    """Write the monitoring report to `path`, in place of an older one, and return `path`.
 
+    - baseline: that the windows were compared with
     - windows: oldest first, at least one with enough rows; the last of these is called "now"
     - verdict: the content of verdict.json
     - broken: violations of the model quality constraints
@@ -88,10 +89,11 @@ def key_figures(
     rules: MonitoringRules,
     rare: str,
 ) -> Markup:
-    """The tiles with the key figures of the window `now`, the latest with enough rows.
+    """The tiles, as HTML, with the key figures of the window `now`, the latest with enough rows.
 
-    verdict: the content of verdict.json; quality: that of model_quality.json, None without ground truth; rules: by
-    which the windows were compared; rare: name of the rare class.
+    There are tiles for the rare class and for unknown only when baseline and window have predicted classes, and for
+    recall only when it was measured. verdict: the content of verdict.json; quality: that of model_quality.json, None
+    without ground truth; rules: by which the windows were compared; rare: name of the rare class.
     """
     moved = [
         name for name in baseline.names if now.drift[name].robust > distance_limit(baseline, name, rules.threshold)
@@ -143,15 +145,18 @@ def violations_section(found: Sequence[Violation]) -> Section:
 
 
 def check_name(violation: Violation) -> str:
-    """The check of a violation in words: "baseline drift" for baseline_drift_check."""
+    """The check of a violation in words: "baseline drift" for baseline_drift_check. A quality metric's stays as it is,
+    such as LessThanThreshold.
+    """
     return violation.constraint_check_type.removesuffix("_check").replace("_", " ")
 
 
 def windows_section(baseline: Baseline, windows: Sequence[Window], rules: MonitoringRules) -> Section:
     """The section with a table of the distances of the columns that moved most, a column of cells per window.
 
-    windows: oldest first, at least one with enough rows. Shown are those with enough rows and the very last one, at
-    most HEAT_WINDOWS of them, the latest. rules: by which the windows were compared.
+    windows: oldest first, at least one with enough rows. Shown, oldest first, are the latest HEAT_WINDOWS of those that
+    have enough rows or are the very last. The rows are the columns of largest robust distance in any window with enough
+    rows, the largest first, at most HEAT_ROWS. rules: by which the windows were compared.
     """
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
@@ -171,7 +176,7 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
 def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRules) -> Markup:
     """The table cell of the robust distance of column `name` in one window, red when it is larger than allowed.
 
-    A dash when the window was not compared or its rows lack the column. rules: hold the largest distance that is
+    The cell holds a dash when the window has too few rows or lacks the column. rules: hold the largest distance that is
     allowed to a column without a limit of its own in constraints.json.
     """
     if not window.judged or name in window.current.absent:
@@ -185,9 +190,9 @@ def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRu
 
 
 def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
-    """A table of the cells that heat_cell returns.
+    """The HTML of a table of the cells that heat_cell returns, a row per column of the baseline.
 
-    head: a heading per window; body: (column name, its cell in each window).
+    head: a heading per window; body: for each row (column name, its cell in each window).
     """
     columns = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(cell) for cell in head)
     rows = Markup("").join(
@@ -201,7 +206,7 @@ def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup
 
 
 def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> Section:
-    """The section with a table of the columns of the window `now`, a row each, the largest robust distance first.
+    """The section with a table of the baseline's columns in the window `now`, the largest robust distance first.
 
     At least the first FEWEST_ROWS columns have a row; further ones have a row if their robust distance is at least
     VISIBLE, up to TABLE_ROWS rows in all. The columns without a row are only counted. rules: hold the largest distance
@@ -222,12 +227,12 @@ def columns_section(baseline: Baseline, now: Window, rules: MonitoringRules) -> 
 
 
 def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRules) -> tuple[Any, ...]:
-    """The table row of the column `name`: its name, distance, limit of the distance, PSI, usual value before and now,
-    share of missing values before and now.
+    """The table row of the column `name`: its name, robust distance, limit of the distance, PSI, usual value before and
+    now, share of missing values before and now.
 
-    Before is the baseline, now the window. When no row of the window has the column, distance, limit, PSI and the usual
-    value now are dashes, and the last cell is "not captured". rules: hold the limit of a column without one of its own
-    in constraints.json.
+    Before is the baseline, now the window. Shares are text such as "12.3%". When no row of the window has the column,
+    distance, limit, PSI and the usual value now are dashes, and the last cell is "not captured". rules: hold the limit
+    of a column without one of its own in constraints.json.
     """
     i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
     common, found = before["common"], now.drift[name]
@@ -248,9 +253,10 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRule
 
 
 def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) -> float | str:
-    """The mean of the column `name`, NaN without values; of a category the most frequent text and its share, as text.
+    """The mean of the column `name`, NaN without values; of a category the most frequent text and its share: "tcp 62%".
 
-    numbers: the summary of the rows to take it from; None: the baseline. A category without values gives a dash.
+    numbers: the summary of the rows to take it from; None: the baseline. All texts that the baseline does not name
+    count as one, REST. A category that had no values in the baseline gives a dash.
     """
     i = baseline.names.index(name)
     if name in baseline.categories:
@@ -264,7 +270,11 @@ def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) ->
 
 
 def figures_section(baseline: Baseline, now: Window) -> Section:
-    """The section with small figures of the features that moved most: the baseline and the window `now`."""
+    """The section with a small figure, of the baseline and the window `now`, of each of the features that moved most.
+
+    They are the FIGURES_SHOWN features of largest raw distance. Features without values in the baseline, or that the
+    window lacks, are left out.
+    """
     here = [
         name
         for name in baseline.features
@@ -283,7 +293,8 @@ def figures_section(baseline: Baseline, now: Window) -> Section:
 def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
     """Figure of the share of rows in each bucket of the column `name`: the baseline as bars, now as a line of steps.
 
-    numbers: the summary of the latest window, which is "now". For a category there is a bar per frequent text.
+    numbers: the summary of the latest window, which is "now". For a category there is a bar per frequent text. The
+    column must have had values in the baseline.
     """
     before, now, bounds = (category_shares if name in baseline.categories else bucket_shares)(baseline, numbers, name)
     fig, ax = new_figure(420, 250)
@@ -310,8 +321,8 @@ BarShares = tuple[np.ndarray, np.ndarray, Sequence[str]]
 def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
     """Shares of rows in each of the m buckets of the column `name`: [m] in the baseline, [m] in `numbers`, and names.
 
-    A bucket is named after its beginning. The buckets beyond the outer edges are left out where `numbers` has
-    no rows in them.
+    Shares are 0 … 1. A bucket is named after its lower edge (see bucket_bounds). The buckets below the first and above
+    the last edge are left out where `numbers` has no rows in them.
     """
     i = baseline.names.index(name)
     before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
@@ -320,9 +331,10 @@ def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarS
 
 
 def category_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """Shares of rows per text of the category `name`: in the baseline, in `numbers`, and the texts.
+    """Shares of rows per text of the category `name`: [m] in the baseline, [m] in `numbers`, and the texts.
 
-    They are its most frequent texts, at most TICKS - 1 (long ones cut to nine characters), then "others".
+    They are those texts of the baseline that are most frequent in both together, at most TICKS - 1, the most frequent
+    first (long ones cut to nine characters); then "others", with the rest.
     """
     both = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
     own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
@@ -338,16 +350,19 @@ def shares(counts: np.ndarray) -> np.ndarray:
 
 
 def bucket_bounds(edges: np.ndarray, whole: bool) -> list[str]:
-    """The names of the len(edges) + 1 buckets of a column: where each begins, the first as "< …", the last as "> …".
+    """The names of the len(edges) + 1 buckets of a column: the lower edge of each; for the first bucket, which is below
+    all edges, "< " and the first edge, for the last one "> " and the last edge.
 
-    edges: ascending, at least one; whole: the column holds whole numbers, which lie between the edges.
+    edges: ascending, at least one; whole: the column holds whole numbers, so that edges are rounded up.
     """
     edges = np.ceil(edges) if whole else edges
     return [f"< {short_number(edges[0])}", *(short_number(edge) for edge in edges[:-1]), f"> {short_number(edges[-1])}"]
 
 
 def short_number(value: float) -> str:
-    """A number as text with three significant digits; from 1,000 up to ten million as a whole number with commas."""
+    """A number as text with three significant digits; from 1,000 up to ten million (or negative) as a whole number with
+    commas.
+    """
     if value == 0:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 else f"{value:.3g}"
@@ -356,7 +371,8 @@ def short_number(value: float) -> str:
 def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
     """The section on the model's answers in the window `now`: a figure per score, a table of the predicted classes.
 
-    rules: hold how far a share may move when constraints.json does not say so; rare: name of the rare class.
+    The window must have predicted classes. rules: hold how far the share of the rare class, and of unknown, may move;
+    rare: name of the rare class.
     """
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [
@@ -378,9 +394,9 @@ def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare
 
 
 def score_figure(baseline: Baseline, numbers: ColumnSummary, name: str, rare: str) -> Markup:
-    """Figure of a score's histogram in 20 bins: the baseline as bars, the latest window as a line of steps.
+    """Figure of a score's histogram in 20 bins, on a logarithmic scale: the baseline as bars, now as a line of steps.
 
-    numbers: the summary of the latest window. name: "rarity" or "unknown". rare: name of the rare class.
+    numbers: the summary of the latest window ("now"). name: "rarity" or "unknown". rare: name of the rare class.
     """
     i = baseline.names.index(name)
     before, now = (in_twentieths(baseline.edges[i], counts) for counts in (baseline.counts[i], numbers.counts[i]))
@@ -411,10 +427,11 @@ def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth | None) -> Section:
-    """The section with metrics on ground truth, their limits in the baseline's constraints, and the confusion matrix.
+    """The section with the rare class's metrics on ground truth, their limits in the baseline's constraints, and the
+    confusion matrix of all classes.
 
-    quality: the content of model_quality.json; truth: the ground truth, which names behaviour that is
-    no class, or None.
+    Metrics that could not be measured are left out. quality: the content of model_quality.json; truth: the ground
+    truth, for the names in it that are no class; None: they are not named.
     """
     metrics = quality["binary_classification_metrics"]
     rules = baseline.constraints.get("binary_classification_constraints", {})
@@ -449,7 +466,7 @@ def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth
 def limit_text(rule: Mapping[str, Any] | None) -> str:
     """A constraint on a metric in words, such as "at least 0.5"; a dash for None.
 
-    rule: the metric's entry in binary_classification_constraints of constraints.json.
+    rule: the metric's entry in binary_classification_constraints of constraints.json, None when it has none.
     """
     if rule is None:
         return "–"

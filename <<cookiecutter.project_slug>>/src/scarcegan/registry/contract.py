@@ -36,11 +36,11 @@ REQUIRED_FILES = (
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """All that is given to register one model package. It is not registered yet.
+    """All that is needed to register one model package. It is not registered yet.
 
     definition: the business definition that the model was chosen by.
     files: path inside the package -> the file to copy there; REQUIRED_FILES must be among them.
-    metrics: name -> value on the test split, which was not used in training.
+    metrics: name of a metric -> its value on the test split, which was not used in training.
     gate: the content of gate.json.
     config: the settings of the run, as read from config.yaml.
     run: the id of the run on this machine, or of the execution in SageMaker, that trained the model.
@@ -94,9 +94,10 @@ class ModelPackage:
 
 @dataclass(frozen=True)
 class Decision:
-    """One approval or rejection of the model package with this version.
+    """One approval or rejection of a model package.
 
-    at: the time, ISO 8601 in UTC. by: the name of the person or role that decided. note: why, "" if not given.
+    at: the time, ISO 8601 in UTC. version: of the package. by: the name of the person or role that decided.
+    note: why, "" if not given.
     """
 
     at: str
@@ -107,7 +108,7 @@ class Decision:
 
 
 class Registry(Protocol):
-    """The registry of one model package group, a numbered list of model packages. group: its name.
+    """The registry of one model package group, which is a numbered list of model packages. group: the group's name.
 
     Every method raises UserError for a mistake of the user's, such as an unknown version.
     """
@@ -145,7 +146,7 @@ class Registry(Protocol):
         ...
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject the package with this version and return it; no other package changes. note: why it is rejected.
+        """Reject the package with this version and return it; other packages stay as they are. note: why.
 
         Raises UserError for the champion and for an unknown version.
         """
@@ -171,6 +172,8 @@ def set_id_of(requests: Sequence[PackageRequest]) -> str:
 
     It is a digest of the definitions and of all files except those of the evaluation, which changes with the champion,
     and fingerprint.pb, which TensorFlow writes with a new random id each time a model is saved.
+    The order of the requests does not matter.
+    Raises OSError for a file that cannot be read.
     """
     digest = hashlib.sha256()
     for request in sorted(requests, key=lambda r: r.definition):
@@ -205,7 +208,7 @@ def check_set(requests: Sequence[PackageRequest]) -> None:
 def unknown_version(group: str, version: int, there: Sequence[int], see: str) -> UserError:
     """The error, to be raised by the caller, for a version that does not exist in a group.
 
-    there: the versions that exist. see: the command that lists them.
+    version: the one that was asked for. there: the versions that exist. see: the command that lists them.
     """
     known = f"there are: {', '.join(map(str, there))}" if there else "there are none yet; run the pipeline first"
     return UserError(f"{group} has no version {version} ({known}). See: {see}.")
@@ -221,10 +224,10 @@ def champion_not_rejected(package: ModelPackage) -> UserError:
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Context manager: yield a path at which the block creates a folder; it replaces `folder` at the end of the block.
+    """Context manager: yield a path at which the block must create a folder, which then replaces `folder`.
 
-    The path does not exist at first. After an error in the block, `folder` is as it was before, and what was written
-    is deleted.
+    The path is beside `folder` and does not exist at first. After an error in the block, `folder` is as it was before,
+    and what was written is deleted. A process that is killed leaves `folder` old, new or absent, never half-written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")

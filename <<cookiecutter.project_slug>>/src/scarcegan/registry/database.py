@@ -48,8 +48,8 @@ def database_of(uri: str) -> Path:
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Context manager: hold the lock on the file <database>.lock for the length of the block, so that one
-    process writes.
+    """Context manager: hold the lock on the file <database>.lock for the length of the block, so that only one
+    process writes. The file and its folder are made when missing.
 
     It waits, without a limit, until no other process holds the lock, and says so on stderr after PATIENCE_SECONDS. The
     operating system releases the lock when the process dies.
@@ -73,8 +73,9 @@ def open_database(uri: str) -> "MlflowClient":
     """An MLflow client for a tracking URI, of a SQLite file or of a server.
 
     A missing SQLite file is created completely or not at all; MLflow itself leaves a half-made database when killed.
-    Nothing is created or checked for the URI of a server.
-    Raises UserError for a SQLite file that cannot be used.
+    Nothing is created or checked for the URI of a server. MLflow's telemetry is turned off, and its log messages are
+    silenced, for the whole process.
+    Raises UserError for a SQLite file that cannot be used, and for a SQLite URI that names no file.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow.tracking import MlflowClient
@@ -117,8 +118,8 @@ def create_database(database: Path) -> None:
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:
     """The id of the MLflow experiment called `name`. It is created when it is missing and restored when it was deleted.
 
-    artifacts: URI of the folder for the files of a new experiment; None: MLflow's default. Another process may do the
-    same at the same time.
+    artifacts: URI of the folder for the files of a new experiment; None: MLflow's default. Another process may create
+    the same experiment at the same time; both get its id.
     """
     from mlflow.exceptions import MlflowException
 
@@ -142,8 +143,7 @@ def artifacts_folder(database: Path) -> Path:
 
 @contextmanager
 def errors_as_sentences(database: Path) -> Iterator[None]:
-    """Context manager: turn errors of MLflow or SQLite inside the block into a UserError of one sentence about
-    the file.
+    """Context manager: turn errors of MLflow or SQLite inside the block into a UserError about the file `database`.
 
     Raises UserError for a full disk and a file that is locked, damaged, outdated, not accessible or no database
     (SYMPTOMS); other errors pass unchanged.

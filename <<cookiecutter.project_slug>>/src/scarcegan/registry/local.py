@@ -63,8 +63,10 @@ class LocalRegistry:
 
     tracking_uri: MLflow's URI of a SQLite file.
     group: the name of the model package group, or an ARN, of which the name at its end is taken.
-    clock, user: functions that return the present time and the user's name, for decisions; tests give their own.
-    Raises UserError for a tracking URI that does not name a SQLite file.
+    clock: a function that returns the present time. user: one that returns the user's name, for decisions; None:
+    whoami. Tests give their own.
+    Raises UserError for a tracking URI that does not name a SQLite file. Its methods raise it, too, when the
+    database cannot be opened or written.
     """
 
     def __init__(
@@ -81,8 +83,8 @@ class LocalRegistry:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """The MLflow client through which the database is read and written; the database is created if
-        it is missing.
+        """The MLflow client through which the database is read and written, made at first use; a missing database is
+        created.
         """
         return open_database(self.uri)
 
@@ -112,9 +114,9 @@ class LocalRegistry:
 
     def export(self, version: int, folder: Path) -> Path:
         """Write the files of the package with this version into `folder`, with its present status in package.json, and
-        return `folder`. An existing folder is replaced completely or not at all.
+        return `folder`. An existing folder is replaced, see replace_folder.
 
-        Raises UserError for an unknown version, or when the package's files have been deleted.
+        Raises UserError for an unknown version, or when the package's package.json has been deleted.
         """
         record, model = self._version(version)
         package, source = self._package(record, model), self._files(record)
@@ -158,8 +160,8 @@ class LocalRegistry:
             return self.package(found.version)
 
     def _decide(self, version: int, status: ApprovalStatus, note: str) -> None:
-        """Write a decision into the MLflow tags of a version: status, when, by whom and why, and an entry
-        for `history`.
+        """Write a decision into the MLflow tags of a version: its status, when, by whom and why it was decided, and an
+        entry for `history`.
 
         status: the new one, APPROVED or REJECTED. note: why.
         """
@@ -173,9 +175,12 @@ class LocalRegistry:
     # -- registering ------------------------------------------------------------------------------------------------
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register packages as one model set, all or none, and return them in the order of the requests.
+        """Register packages as one model set, all or none, pending approval, and return them in the order of the
+        requests.
 
-        set_id: of the set. A set that is registered already keeps its versions; missing packages and files are added.
+        set_id: of the set. A set that is registered already keeps its versions and decisions; only packages that it
+        lacks are added, and files of a package whose package.json has been deleted. Remains of interrupted
+        registrations are deleted first, and the group gets the team and description of the first request's project.
         Raises UserError for a set that `check_set` refuses.
         """
         check_set(requests)
@@ -215,7 +220,8 @@ class LocalRegistry:
         (self._files(version) / "package.json").write_text(text, encoding="utf-8")
 
     def _write_run(self, experiment: str, set_id: str, request: PackageRequest) -> str:
-        """Create a finished MLflow run with the package's metrics, settings and files, and return the run's id.
+        """Create a finished MLflow run with the package's metrics, its first 100 settings and its files, and return the
+        run's id.
 
         experiment: id of the MLflow experiment that gets the run.
         """
@@ -328,7 +334,7 @@ class LocalRegistry:
         return sorted(found, key=lambda version: int(version.version))
 
     def _runs(self, experiment: str) -> list[str]:
-        """The ids of all MLflow runs in the experiment with this id, but deleted ones."""
+        """The ids of all MLflow runs in the experiment with this id, except deleted ones."""
         found: list[str] = []
         token = None
         while token != "":
@@ -337,9 +343,9 @@ class LocalRegistry:
         return found
 
     def _registered(self) -> "list[tuple[ModelVersion, RegisteredModel]]":
-        """Pairs of each MLflow version in a complete set, lowest number first, and the group's registered model.
+        """A pair (MLflow version, the group's registered model) per version in a complete set, lowest number first.
 
-        The list is empty when there is no database or no registration yet.
+        [] when there is no database or no registration yet.
         """
         if not self.database.exists():
             return []
@@ -420,8 +426,9 @@ def mlflow_name(name: str) -> str:
 
 
 def copy_files(files: Mapping[str, Path], folder: Path) -> None:
-    """Copy files into a folder; missing folders are made. files: path below `folder` -> the file to copy there.
+    """Copy files into a folder, over files that are there; missing folders are made.
 
+    files: path below `folder` -> the file to copy there.
     Raises OSError, whose filename is the target and not the source, because it is the target's disk that may be full.
     """
     for name, path in files.items():

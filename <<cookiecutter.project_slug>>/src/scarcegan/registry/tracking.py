@@ -17,8 +17,10 @@ PARAMETER_LENGTH = 500  # characters that MLflow stores of a parameter
 class Tracker:
     """Writes the parameters and metrics of one MLflow run. It does nothing when MLFLOW_TRACKING_URI is not set.
 
-    parameters: name -> value; they are written when the object is created, as text, cut to PARAMETER_LENGTH.
-    Raises UserError when the database that MLFLOW_TRACKING_URI names cannot be used.
+    parameters: name -> value; they are written when the object is created, as text, cut to PARAMETER_LENGTH. A
+    parameter that the run has already keeps its value.
+    Raises UserError when the database that MLFLOW_TRACKING_URI names cannot be used, and MlflowException when there is
+    no run with the id MLFLOW_RUN_ID.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -42,7 +44,10 @@ class Tracker:
         self._client.log_batch(self._run, params=new)
 
     def _new_run(self) -> str:
-        """Create a run in the experiment MLFLOW_EXPERIMENT_NAME and return its id; `close` will mark it as finished."""
+        """Create a run in the experiment MLFLOW_EXPERIMENT_NAME and return its id; `close` will mark it as finished.
+
+        The experiment is created when it is missing. The run has the tags in MLFLOW_RUN_CONTEXT.
+        """
         from scarcegan.registry.database import open_experiment
 
         experiment = open_experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "scarcegan"))

@@ -60,16 +60,18 @@ def is_allowed(character: str) -> bool:
 
 
 def without_refused(text: str) -> str:
-    """A text in which each run of spaces, and of characters that SageMaker refuses in properties, is one space.
+    """The text with one space in place of each run of spaces and of characters that SageMaker refuses in properties.
 
-    There are none at its beginning and end.
+    Spaces at the beginning and end are cut off.
     """
     return " ".join("".join(c if is_allowed(c) else " " for c in text).split())
 
 
 def escaped(text: str, also: str = "") -> str:
-    """A text that a property can hold, which `unescaped` turns back: "=", each character that SageMaker refuses and
-    each one in `also` is written as =XX for each of its UTF-8 bytes.
+    """The text in a form that a property can hold, which `unescaped` turns back into it.
+
+    "=", each character that SageMaker refuses, and each character in `also` is written as =XX for each of its UTF-8
+    bytes.
     """
     kept = (c if is_allowed(c) and c not in f"={also}" else "".join(f"={b:02X}" for b in c.encode()) for c in text)
     return "".join(kept)
@@ -98,7 +100,8 @@ def decision_line(decision: Decision) -> str:
 def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
     """The decisions in the properties (name -> text) of a package, oldest first. version: of the package.
 
-    Properties that are no decision, or not in the form of decision_line, are ignored.
+    A note may be cut (see decision_line). Properties that are no decision, or not in the form of decision_line, are
+    ignored.
     """
     found = []
     for name in sorted(name for name in properties if name.startswith(DECISION_PREFIX)):
@@ -112,8 +115,8 @@ def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
 def with_decision(properties: Mapping[str, str], decision: Decision) -> tuple[dict[str, str], list[str]]:
     """A copy of a package's properties (name -> text) with one more decision, and the names of properties to remove.
 
-    The names are those of the oldest decisions, left out of the copy so that at most MOST_DECISIONS remain;
-    usually none.
+    The names are those of the oldest decisions; they are not in the copy, so that at most MOST_DECISIONS decisions
+    remain. Usually there are none.
     """
     names = sorted(name for name in properties if name.startswith(DECISION_PREFIX))
     number = max((int(n) for n in decision_numbers(names)), default=0) + 1

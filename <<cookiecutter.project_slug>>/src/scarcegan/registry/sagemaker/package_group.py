@@ -55,7 +55,7 @@ class Group:
         return None if response is None or response["ModelPackageStatus"] == "Deleting" else response
 
     def create(self, request: Mapping[str, Any]) -> str:
-        """Start to create a package, and return its ARN at once. request: the arguments of CreateModelPackage."""
+        """Start to create a package, and return its ARN without waiting. request: arguments of CreateModelPackage."""
         return str(self.client.create_model_package(**request)["ModelPackageArn"])
 
     def wait_until_created(self, arn: str, sleep: Callable[[float], None]) -> None:
@@ -88,8 +88,9 @@ def version_of(response: Response) -> int:
 def decisions_of(response: Response) -> list[Decision]:
     """The decisions about a package that SageMaker returned in full, oldest first.
 
-    They are those that this registry stored in its properties and, last, the present approval or rejection if it was
-    made elsewhere, such as in Studio.
+    They are those that this registry stored in its properties. When the last of these is not the package's present
+    status, the present approval or rejection was made elsewhere, such as in Studio, and is added as the last one.
+    response: as DescribeModelPackage returns it.
     """
     found = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
     decision = str(response.get("ModelApprovalStatus", PENDING)).lower()

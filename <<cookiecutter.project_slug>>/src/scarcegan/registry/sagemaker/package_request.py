@@ -23,6 +23,7 @@ def create_request(
     """The arguments of CreateModelPackage for a package of the model set `set_id`, pending approval.
 
     - group: name or ARN of the model package group.
+    - request: of the package.
     - uri: a function from a path inside the package to the S3 URI of that file.
     - image: the URI of the container image that serves the model.
     - token: of the claim under which the set is registered; it is stored with the package (see set_record.py).

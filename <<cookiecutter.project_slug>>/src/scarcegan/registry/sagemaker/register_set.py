@@ -48,9 +48,10 @@ class Registration:
     def register(self, set_id: str, requests: Sequence[PackageRequest]) -> None:
         """Register packages as one model set, pending approval. Nothing changes when all of it is registered already.
 
-        What earlier interrupted registrations have left, of any set of the group, is deleted first.
+        What registrations whose claim has expired have left, of any set of the group, is deleted first. After an error
+        the set is as it was before; if that fails, the next registration deletes the rest.
         Raises UserError when another process registers the set for more than patience_seconds, or SageMaker cannot
-        create a package. After an error the set is as it was before.
+        create a package; Changed when the claim was lost to another process.
         """
         self.clean_up_abandoned()
         if self.is_complete(set_id, requests):
@@ -150,7 +151,8 @@ class Registration:
     def clean_up_abandoned(self) -> None:
         """Delete the packages and files that killed registrations have left, of every model set of the group.
 
-        Only sets whose claim has expired are touched. Errors are logged, not raised (see undo).
+        Only sets whose claim has expired are changed. An error in the deletion is logged to stderr and not raised (see
+        undo).
         """
         for set_id, record in self.records.all().items():
             if record.is_abandoned(self.clock()):
@@ -159,10 +161,11 @@ class Registration:
                     self.undo(claimed)
 
     def undo(self, claimed: ClaimedSet) -> None:
-        """Delete what this process has created in a claimed set, so that it is as before the claim, and release
+        """Delete what this process, and the expired claim before its own, have created in a claimed set, and release
         the claim.
 
-        An error is logged to stderr and not raised; the next registration then deletes the rest.
+        The packages in the set's record stay. When the claim was lost to another process, only this process's packages
+        are deleted. An error is logged to stderr and not raised; the next registration then deletes the rest.
         """
         try:
             ours = claimed.read_again()
@@ -216,7 +219,7 @@ def model_files(request: PackageRequest) -> dict[str, Path]:
 
 
 def single_files(request: PackageRequest) -> dict[str, Path]:
-    """Path inside the package -> file, for the files of a package that are not below model/: these are uploaded one by
+    """Path inside the package -> file, for the files of a package that are not below model/. They are uploaded one by
     one, those of the model as one archive."""
     return {name: path for name, path in request.files.items() if not name.startswith("model/")}
 

@@ -57,7 +57,8 @@ class SageMakerRegistry:
     group: the name of the model package group, or the ARN of one that another account shares with this one.
     session: a boto3 session; None: a new one is made.
     made_by: ARN of the pipeline execution that registers, or "".
-    clock, user, sleep: functions that return the present time and the user's name, and that wait; tests give their own.
+    clock, sleep: functions that return the present time, and that wait for seconds; tests give their own.
+    user: a function that returns the name to store with decisions; None: the AWS identity of this process.
     patience_seconds: how long to wait while another process registers the same set.
     Raises UserError for the ARN of a group in another region. Every method but `fetch` and `put` raises it, too, for an
     error that AWS returns.
@@ -113,10 +114,10 @@ class SageMakerRegistry:
 
     def export(self, version: int, folder: Path) -> Path:
         """Write the files of the package with this version into `folder`, with its present status in package.json, and
-        return `folder`. An existing folder is replaced completely or not at all.
+        return `folder`. An existing folder is replaced, see replace_folder.
 
         Raises UserError for an unknown version, missing files, or a package that was changed in SageMaker to serve
-        another model than was evaluated.
+        another model than was evaluated, or with another image than the project's.
         """
         arn, package = self._find(version)
         with self.errors_as_sentences(), replace_folder(folder) as unfinished:
@@ -134,8 +135,8 @@ class SageMakerRegistry:
         """Download from S3 into `folder`: a .tar.gz, which is unpacked, or every object below a prefix.
         Returns `folder`.
 
-        below: of an archive, unpack only this folder; "": all. only: below a prefix, download only these names;
-        (): all.
+        uri: s3://<bucket>/<key>.tar.gz or s3://<bucket>/<prefix>. below: of an archive, unpack only this folder; "":
+        all. only: names of the folders or files directly below a prefix to download; (): all.
         Raises UserError when `uri` is not an S3 address, when nothing is below the prefix, or when a path leads out of
         `folder`; botocore's ClientError when the .tar.gz does not exist; tarfile.TarError for an archive that holds a
         link or leads out of the folder.
@@ -156,7 +157,8 @@ class SageMakerRegistry:
     def approve(self, version: int, note: str = "") -> ModelPackage:
         """Approve the package with this version and return it; AWS then starts the deploy pipeline. note: why.
 
-        Nothing changes when it is the approved champion already.
+        The package is the champion only after that pipeline has called `promote`. Nothing changes when it is the
+        approved champion already.
         Raises UserError for an unknown version and a note of more than NOTE_LENGTH characters.
         """
         arn, found = self._find(version)
@@ -176,9 +178,10 @@ class SageMakerRegistry:
         """Make the approved package with this version the champion, and return it.
 
         Later trainings are then compared with it, and scoring uses it. Its files are packed into the S3 object
-        champion/package.tar.gz, which is replaced in one step, then the SSM parameter gets its ARN. The same package
-        gives the same bytes.
-        Raises UserError for an unknown version and for a package that is not approved, lacks files or was changed.
+        champion/package.tar.gz, which is replaced in one step; then the SSM parameter of the champion is set to the ARN
+        of the package. The same package gives the same bytes.
+        Raises UserError for an unknown version and for a package that is not approved, lacks files or was changed in
+        SageMaker.
         """
         arn, package = self._find(version)
         if package.status != APPROVED:
@@ -223,10 +226,13 @@ class SageMakerRegistry:
     # -- registering ------------------------------------------------------------------------------------------------
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register packages as one model set, all or none, and return them in the order of the requests.
+        """Register packages as one model set, all or none, pending approval, and return them in the order of the
+        requests.
 
-        set_id: of the set. Several processes may try at once, and again: the set is registered once.
-        Raises UserError for a set that `check_set` refuses, and when another process registers it for too long.
+        set_id: of the set. Several processes may try at once, and again: the set is registered once, and keeps its
+        versions and decisions.
+        Raises UserError for a set that `check_set` refuses, when SageMaker cannot create a package, and when another
+        process registers the set for more than patience_seconds or takes over this process's expired claim.
         """
         check_set(requests)
         with self.errors_as_sentences():

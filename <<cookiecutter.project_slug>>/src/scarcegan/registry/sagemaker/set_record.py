@@ -25,7 +25,9 @@ PARALLEL_READS = 8
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim of a process on a model set that it is registering, stored in the set's record. It keeps others off.
+    """The claim of a process on a model set that it is registering, stored in the set's record.
+
+    Until the claim expires, no other process may register the set.
 
     token: a random name of this registration.
     until: when the claim expires, ISO 8601 in UTC.
@@ -51,7 +53,7 @@ class Record:
     etag: str = ""
 
     def is_abandoned(self, now: datetime) -> bool:
-        """Whether the record has a claim and the claim has expired at the time `now`, so its process was killed."""
+        """Whether the record has a claim that has expired at the time `now`, so that its process counts as killed."""
         return self.claim is not None and self.claim.until < iso(now)
 
 
@@ -88,7 +90,8 @@ class Records:
     def write(self, set_id: str, record: Record) -> Record:
         """Write the record of a model set to S3 and return it with its new etag.
 
-        record.etag: of the object that it replaces, "" for a new one.
+        record.etag: of the object that it replaces, "" for a new one. When the write fails although S3 then holds this
+        record, only the answer was lost, and the record is returned.
         Raises Changed when S3 holds another object by now, which another process has written.
         """
         claim = record.claim and {**vars(record.claim), "created": list(record.claim.created)}
@@ -113,7 +116,7 @@ class Records:
 class ClaimedSet:
     """A model set that this process has claimed: until the claim expires, no other process may register it.
 
-    token: the random name in the claim.
+    records: reads and writes the set's record in S3. token: the random name in the claim.
     record: the set's record as this process read or wrote it last.
     clock: returns the present time.
     expired_claim: the expired claim of another process that this claim has replaced; None if there was none.
@@ -148,7 +151,7 @@ class ClaimedSet:
         self.records.write(self.set_id, Record(tuple(packages), None, self.record.etag))
 
     def read_again(self) -> bool:
-        """Read the record again, after an error, and return whether this process still holds the claim."""
+        """Read `record` from S3 again, after an error, and return whether this process still holds the claim."""
         self.record = self.records.read(self.set_id) or Record()
         return self.record.claim is not None and self.record.claim.token == self.token
 

@@ -112,7 +112,9 @@ def test_a_mistyped_key_fails_its_cell_with_one_sentence(tmp_path, monkeypatch, 
         said = capsys.readouterr()
     finally:
         InteractiveShell.clear_instance()
-    assert said.err.startswith("error: --set train.iteration=5") and said.err.endswith("Did you mean 'train.iterations'?\n")
+    assert said.err.startswith("error: --set train.iteration=5") and said.err.endswith(
+        "Did you mean 'train.iterations'?\n"
+    )
     assert "Traceback" not in said.out + said.err
 
 

@@ -55,7 +55,7 @@ def outputs(monkeypatch):
 def test_executions_are_started_with_changes_and_listed_with_them_in_moto(project):
     first = project.start({})
     second = project.start({"train.iterations": 2000, "train.scarcegan.expert": False})
-    with pytest.raises(UserError, match="Did you mean 'train.iterations'"):
+    with pytest.raises(UserError, match=r"Did you mean 'train\.iterations'"):
         project.start({"train.iteration": 1})
     changed = {run["run"]: run["changed"] for run in project.runs(8)}
     labels = {"LabelsUri": f"s3://{NAMES.bucket}/empty/"}

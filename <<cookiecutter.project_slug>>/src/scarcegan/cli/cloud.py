@@ -115,7 +115,10 @@ def start_command(
     plan = starting.plan_start(base, context.obj, changes or [])
     if dry_run:
         head = f"start {project.config.project.name}-{pipeline}"
-        more = "All other parameters come from config.yaml and the data in S3. Nothing was started."
+        more = (
+            "All other parameters come from config.yaml and the data in S3. Nothing in AWS was read or started: "
+            "whether there is data is only seen at the start."
+        )
         emit(asdict(plan), as_json, [head, *parameter_lines(plan.parameters), more])
         return
     with aws_connection(context) as aws:

@@ -134,28 +134,29 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
     value = f"{metric} {measured[chosen][0]:.3f}"
     if chosen != best:
         gap = paired_difference(measured[best], measured[chosen])
-        words = (
-            f"no difference beyond the spread between {titles[chosen]} ({value}) and {titles[best]} "
-            f"({measured[best][0]:.3f}; {difference_text(gap)})"
-        )
-        known = "" if ours in (chosen, best) else f"; {titles[ours]} has {measured[ours][0]:.3f}"
+        known = "" if ours in (chosen, best) else f" {titles[ours]} has {measured[ours][0]:.3f}."
         return Preference(
-            chosen, best, f"Prefer {titles[chosen]} on this data: {words}, and it is the simpler one{known}."
+            chosen,
+            best,
+            f"Prefer {titles[chosen]} on this data. It is simpler than {titles[best]}, and its {value} is not below "
+            f"{measured[best][0]:.3f} beyond the spread ({difference_text(gap)}).{known}",
         )
     rest = [name for name in measured if name != best]
     if not rest:
         return Preference(chosen, best, f"{titles[chosen]} ({value}) was not compared with any other method.")
     second = max(rest, key=lambda name: measured[name][0])
     gap = paired_difference(measured[best], measured[second])
-    known = "" if ours in (best, second) else f"; {titles[ours]} has {measured[ours][0]:.3f}"
-    beyond = (
-        " beyond the spread" if gap.low > 0 else ", though not beyond the spread, and is the simplest of its equals"
+    known = "" if ours in (best, second) else f" {titles[ours]} has {measured[ours][0]:.3f}."
+    why = (
+        "The lead is beyond the spread."
+        if gap.low > 0
+        else f"The lead is not beyond the spread, and no simpler method is as good as {titles[chosen]}."
     )
     return Preference(
         chosen,
         best,
-        f"Prefer {titles[chosen]} on this data: its {value} is ahead of the next best, {titles[second]} "
-        f"({measured[second][0]:.3f}; {difference_text(gap)}){beyond}{known}.",
+        f"Prefer {titles[chosen]} on this data. Its {value} is the highest; next is {titles[second]} with "
+        f"{measured[second][0]:.3f} ({difference_text(gap)}). {why}{known}",
     )
 
 

@@ -27,27 +27,27 @@ Categories = Mapping[str, Texts]  # column -> its texts
 def code(text: str) -> float:
     """The code of a category's text: a whole number in [0, 2^24) as a float; NaN for blank text and "nan" in any case.
 
-    Blanks around the text are cut off first. The formula is at the top of this file.
+    It is the first 24 bits of the SHA-256 of the text in UTF-8, after the spaces around it have been cut off.
     """
     name = text.strip(" ")
     return math.nan if name.lower() in MISSING else float(int(sha256(name.encode()).hexdigest()[:6], 16))
 
 
 def with_codes(texts: Iterable[str]) -> dict[str, int]:
-    """Text -> its code (see `code`), for each of the texts in their order; blank texts and "nan" are left out."""
+    """{text: its code, a whole number (see `code`)}, in the order of the texts; blank texts and "nan" are left out."""
     return {text: int(value) for text in texts if not math.isnan(value := code(text))}
 
 
 def as_code(cell: Any) -> Any:
     """One cell of a category column as a number: text becomes its code (NaN when blank or "nan").
 
-    Anything that is not text is returned unchanged.
+    A cell that is not text, such as a number that is a code already, is returned unchanged.
     """
     return code(cell) if isinstance(cell, str) else cell
 
 
 def with_codes_at(row: Sequence[Any], places: Iterable[int]) -> list[Any]:
-    """A copy of a row of cells, in which text at the positions `places` is replaced by its code.
+    """A copy of a row of cells, in which text at the positions `places` is replaced by its code, NaN for blank text.
 
     Numbers at these positions, and all other cells, stay as they are.
     """
@@ -58,13 +58,16 @@ def with_codes_at(row: Sequence[Any], places: Iterable[int]) -> list[Any]:
 
 
 def places(names: Sequence[str], categories: Iterable[str]) -> list[int]:
-    """The positions of the category columns among the columns `names`, ascending."""
+    """The positions, from 0 on and ascending, at which the columns `names` are category columns.
+
+    categories: the names of the category columns; those that are not among `names` are ignored.
+    """
     known = frozenset(categories)
     return [place for place, name in enumerate(names) if name in known]
 
 
 def texts_of(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The categories listed in a model.json: feature name -> text -> code. {} for a model without categories.
+    """The categories listed in a model.json, as {feature name: {text: code}}. {} for a model without categories.
 
     model: the content of model.json, parsed.
     """
@@ -74,7 +77,7 @@ def texts_of(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 def text_of(value: float, texts: Texts) -> str:
     """The text that the code `value` stands for, "code <n>" when it is not among `texts`, "missing" for NaN.
 
-    texts: text -> code, the most frequent first. When two texts share the code, the more frequent one is returned.
+    texts: {text: code}, the most frequent text first. When two texts share the code, the first one is returned.
     """
     if math.isnan(value):
         return "missing"
@@ -82,9 +85,9 @@ def text_of(value: float, texts: Texts) -> str:
 
 
 def display_value(value: float, name: str, categories: Categories) -> float | str:
-    """A feature's value for a report: the number itself, or the text of a category.
+    """A feature's value for a report: of a category its text, of any other feature the number itself.
 
-    name: the feature's name; categories: name of each feature that is a category -> its texts -> code. For a category
-    the result is "code <n>" when the code has no known text, and "missing" for NaN.
+    name: the feature's name; categories: {feature name: {text: code}} of the features that are categories. For a
+    category the result is "code <n>" when the code has no known text, and "missing" for NaN.
     """
     return text_of(value, categories[name]) if name in categories else value

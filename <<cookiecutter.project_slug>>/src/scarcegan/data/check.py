@@ -1,6 +1,6 @@
 """Check: list every mistake in telemetry or in a ready feature table at once, and count users or rows per class.
 
-Only temporary files are written.
+Nothing is written but temporary files, which are deleted again.
 """
 
 import tempfile
@@ -32,15 +32,22 @@ def check_data(
     """Check telemetry or a ready feature table, with its labels. Bad data is returned as problems, not raised.
 
     - path: file or folder of the data
-    - labels: file or folder of labels, None when they are in the data
+    - labels: file or folder of labels, None when they are in the data (in a column, or by class folder)
     - layout: names of the columns and of the classes, and which days are read
     - kind: what `path` holds
-    - columns: feature columns of a ready table; none: every numeric one
+    - columns: feature columns of a ready table, without layout.categories; empty: every numeric column
 
-    Returns the problems, a sentence each ([]: the data can be used), and a summary with "files" and "rows", then for
-    telemetry "users", "days" (the first and last day, as text) and "users_per_class", or for a ready table "features",
-    "rows_per_class" and, when columns are not used, "columns_left_out". When a file or column cannot be read, this is
-    the last problem, and the summary may be empty.
+    Returns the problems, a message of a sentence or more each ([]: the data can be used), and a summary:
+
+    - "files", "rows": how many there are, bad rows included
+    - of telemetry "users" (how many have a good record), "days" (the first and last day that is read, as text) and
+      "users_per_class" ({class name or "unlabelled": count})
+    - of a ready table "features" (how many) and "rows_per_class" (of good rows); "columns_left_out", a text, when
+      `columns` is empty and some columns are not used
+
+    When a file or column cannot be read, this is the last problem, and the summary is {}.
+
+    Raises OSError when the disk is full.
     """
     problems: list[str] = []
     summary: Summary = {}
@@ -64,12 +71,13 @@ def check_telemetry(
     problems: list[str],
     summary: Summary,
 ) -> None:
-    """Check telemetry; the sentences about mistakes are appended to `problems`, the figures are added to `summary`.
+    """Check telemetry; messages about mistakes are appended to `problems`, the figures are added to `summary`.
 
     path: file or folder of the telemetry; labels: file or folder of labels, None when they are in the data; scratch: an
-    existing folder for temporary files.
+    existing folder for temporary files, which are left there; summary: gets the keys that `check_data` lists.
 
-    Raises UserError when the data or the labels cannot be read at all, or lack a column.
+    Raises UserError when the data or the labels cannot be read, have no rows, or lack a column; OSError when the disk
+    is full.
     """
     sources = telemetry.open_telemetry(path, layout)
     found = telemetry.scan_telemetry(connection, sources, layout)
@@ -99,12 +107,13 @@ def check_ready_table(
     problems: list[str],
     summary: Summary,
 ) -> None:
-    """Check a ready feature table; sentences about mistakes are appended to `problems`, figures are added to `summary`.
+    """Check a ready feature table; messages about mistakes are appended to `problems`, figures are added to `summary`.
 
     path: file or folder of the table; labels: file or folder of labels, None when they are in the data; columns: the
-    feature columns, none for every numeric one.
+    feature columns without the categories, empty for every numeric one; summary: gets the keys that `check_data` lists.
 
-    Raises UserError when the data or the labels cannot be read at all, or lack a column.
+    Raises UserError when the data or the labels cannot be read or lack a column, or when the data has no rows, no
+    feature or a feature with a reserved name; OSError when the disk is full.
     """
     sources = ready_tables.open_ready_table(path, layout, columns)
     chosen, columns = columns, ready_tables.select_feature_columns(connection, sources, layout, columns)
@@ -130,11 +139,11 @@ def check_labels(
     layout: Layout,
     problems: list[str],
 ) -> UserLabels | None:
-    """Read the labels file or folder `path`; the sentences about mistakes in it are appended to `problems`.
+    """Read the labels file or folder `path`; the messages about mistakes in it are appended to `problems`.
 
-    sources: the data files, in which every labelled user must occur. layout: names of the columns and of the classes.
-    Returns user -> class position, also when there are mistakes: labels of users who are not in the data are among
-    them, labels that are not classes are not. Returns None when `path` is None.
+    sources: the data files; a labelled user without a row in them is a mistake. layout: names of the columns and of the
+    classes. Returns {user: class position}, None when `path` is None. Users without a row in the data are included,
+    rows without a user or with a label that is not a class are not.
 
     Raises UserError when there is no labels file, or when one cannot be read or lacks the user or label column.
     """
@@ -148,7 +157,7 @@ def check_labels(
 
 
 def users_by_class(counts: Counter[int], layout: Layout) -> dict[str, int]:
-    """The count of each class: class name -> count, in the order of the classes, then "unlabelled".
+    """{class name: count} in the order of the classes, then the count of "unlabelled".
 
     counts: class position (or UNLABELLED) -> count of users or rows; a class that is not in it gets 0.
     """

@@ -35,9 +35,9 @@ class Source:
     """Files that have the same header.
 
     - files: their paths
-    - columns: column name -> "number", "time", "text" or "other"; every column of a CSV file is "text"
-    - delimiter: of CSV files; "" for Parquet
-    - class_name: the class folder that the files lie in, None when they lie in no class folder
+    - columns: {column name: "number", "time", "text" or "other"} in file order; every column of a CSV file is "text"
+    - delimiter: the character between two fields of CSV files; "" for Parquet
+    - class_name: the name of the class folder that the files lie in, None when they lie in no class folder
     """
 
     files: tuple[Path, ...]
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def table(self) -> str:
-        """SQL that follows FROM: all columns of the files as one table, and in FILE_COLUMN each row's file."""
+        """SQL to follow FROM: the files as one table of all columns, with each row's file in the column FILE_COLUMN."""
         files = "[" + ", ".join(sql_literal(glob.escape(str(file))) for file in self.files) + "]"
         if not self.delimiter:
             return f"read_parquet({files}, filename={sql_literal(FILE_COLUMN)})"
@@ -73,9 +73,9 @@ def sql_name(column: str) -> str:
 
 
 def connect_duckdb(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory DuckDB connection; the caller closes it. scratch: folder for what does not fit into memory.
+    """Open an in-memory DuckDB connection; the caller closes it. scratch: folder for what exceeds DUCKDB_MEMORY.
 
-    It loads no extensions (time zones are one), so the days of times are days in UTC.
+    It loads no extensions. Without the one for time zones, the days of times are days in UTC.
     """
     extensions = {"autoload_known_extensions": False, "autoinstall_known_extensions": False}
     return duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(scratch), **extensions})
@@ -85,7 +85,8 @@ def find_data_files(path: Path) -> list[Path]:
     """The Parquet and CSV files of `path`, in path order.
 
     A path to a file is returned as it is, whatever its name ends with. Of a folder, the files at any depth are taken
-    that end like Parquet or CSV; files and folders whose names start with a dot or an underscore are left out.
+    whose names end, in any case, with one of PARQUET_SUFFIXES or TEXT_SUFFIXES (.csv, .tsv and .txt, each also with
+    .gz, and others); files and folders whose names start with a dot or an underscore are left out.
 
     Raises UserError when the path does not exist, or when the folder holds no such file.
     """
@@ -127,12 +128,12 @@ def is_hidden(name: str) -> bool:
 
 
 def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:
-    """Group files that have the same columns and delimiter: a Source for each group, in the order of the files.
+    """Group files that have the same columns, in the same order, and the same delimiter: a Source for each group.
 
-    expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them. class_name:
-    the class folder that the files lie in, None when they lie in no class folder.
+    The groups are in the order of their first files. expected: column names that are looked for; a CSV file's delimiter
+    is the one that finds most of them. class_name: the name of the class folder that the files lie in, None for none.
 
-    Raises UserError for a file that is empty or damaged, or for a CSV file that has an expected column twice.
+    Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
     """
     groups: dict[tuple, list[Path]] = {}
     for file in files:
@@ -144,11 +145,12 @@ def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_nam
 
 
 def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
-    """The columns of a file (name -> "number", "time", "text" or "other") and its delimiter ("" for Parquet).
+    """The columns of a file, {name: "number", "time", "text" or "other"}, and its delimiter ("" for Parquet).
 
-    expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them.
+    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV. expected: column names that are looked
+    for; a CSV file's delimiter is the one that finds most of them.
 
-    Raises UserError for a file that is empty or damaged, or that has an expected column twice.
+    Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
     """
     if file.name.lower().endswith(PARQUET_SUFFIXES):
         return parquet_columns(file), ""
@@ -160,10 +162,10 @@ def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], 
 
 
 def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
-    """The column names of a CSV file, each different from the others even when case is ignored, as SQL wants it.
+    """The column names of a CSV file, in order, changed so that no two are equal when case is ignored, as SQL needs.
 
-    columns: the names in the file, in order, which is that of the result; expected: names that are looked for, which
-    stay. Another name that is blank or occurs before becomes "column <position>", counted from 1.
+    columns: the names in the file. expected: names that are looked for, which stay. Another name becomes
+    "column <position>", counted from 1, when it is blank or equals an expected or earlier name.
     """
     taken, names = {column.casefold() for column in expected if column in columns}, []
     for position, column in enumerate(columns, start=1):
@@ -174,9 +176,9 @@ def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
 
 
 def parquet_columns(file: Path) -> dict[str, str]:
-    """The columns of a Parquet file, name -> "number", "time", "text" or "other", read from the file's footer.
+    """The columns of a Parquet file, in file order: {name: "number", "time", "text" or "other"}.
 
-    Raises UserError for a damaged file.
+    Raises UserError for a file that cannot be read, or is not Parquet.
     """
     try:
         schema = pq.read_schema(file)
@@ -188,7 +190,7 @@ def parquet_columns(file: Path) -> dict[str, str]:
 
 
 def column_kind(type_: pa.DataType) -> str:
-    """How the values of an Arrow type are read: "number" (bools too), "time" (dates too), "text" or "other".
+    """How the values of an Arrow type are read: "number" (bools too), "time" (dates and timestamps), "text" or "other".
 
     A dictionary type is read like the type of its values.
     """
@@ -207,7 +209,7 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
     The delimiter is the one of `,`, `;`, tab and `|` under which most of the names `expected` are found, and of equal
     ones the one that gives the most columns.
 
-    Raises UserError for a file that is empty or is not UTF-8 text.
+    Raises UserError for a file that cannot be opened, is not UTF-8 text, or has a blank first line.
     """
     try:
         with open_text(file) as lines:
@@ -224,7 +226,10 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
 
 @contextmanager
 def open_text(file: Path) -> Iterator[Iterator[str]]:
-    """Context manager: open a UTF-8 text file as an iterator over its lines, unzipped when the name ends with `.gz`."""
+    """Context manager: open a UTF-8 text file as an iterator over its lines, unzipped when the name ends with `.gz`.
+
+    Lines keep their line ends; a byte order mark is left out.
+    """
     open_ = gzip.open if file.name.lower().endswith(".gz") else open
     with open_(file, "rt", encoding="utf-8-sig", newline="") as lines:
         yield lines
@@ -234,9 +239,9 @@ def open_text(file: Path) -> Iterator[Iterator[str]]:
 def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
     """Context manager: turn a DuckDB error inside it into a UserError that names the damaged file and, in CSV, the row.
 
-    sources: the files that are scanned inside.
+    sources: the files that are scanned inside. When each of them can be read alone, the message is DuckDB's.
 
-    Raises UserError for a DuckDB error, OSError (ENOSPC) when it is a full disk.
+    Raises UserError for a DuckDB error, but OSError (ENOSPC) for a full disk.
     """
     try:
         yield
@@ -249,8 +254,8 @@ def naming_the_damaged_file(sources: Sequence[Source]) -> Iterator[None]:
 def describe_damage(sources: Sequence[Source], error: duckdb.Error) -> str:
     """A sentence without full stop that says which of the sources' files cannot be read, in which CSV row, and why.
 
-    error: what the scan of all files raised. Each file is scanned alone to find the damaged one; when each alone is
-    fine, the sentence is the message of `error`.
+    error: what the scan of all files raised. Each file is scanned alone to find the damaged one; when each alone can be
+    read, the sentence is the message of `error`, without a file.
     """
     for source in sources:
         for file in source.files:
@@ -264,9 +269,10 @@ def describe_damage(sources: Sequence[Source], error: duckdb.Error) -> str:
 
 
 def duckdb_message(error: duckdb.Error) -> str:
-    """DuckDB's error message without its advice, for use behind a file name.
+    """DuckDB's error message without its advice, to be appended to a file name.
 
-    For CSV ` row 4: expected number of columns: 3 found: 2`, otherwise `: ` and the first line of the message.
+    For an error in a line of a CSV file, such as ` row 4: expected number of columns: 3 found: 2`; otherwise `: ` and
+    the first line of the message.
     """
     lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
     place = re.search(r"CSV Error on Line: (\d+)", lines[0])
@@ -277,10 +283,11 @@ def duckdb_message(error: duckdb.Error) -> str:
 
 
 def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:
-    """The row number of the first record in `file` for which the SQL condition `test` holds; nth: of the nth after it.
+    """The row number in `file` of a record for which the SQL condition `test` holds.
 
-    file: one of the source's files; nth: 0 for the first record. In CSV the header is row 1 and the number is that of
-    the line in an editor; in Parquet the first record is row 1. When no record fits: 1 in CSV, 0 in Parquet.
+    file: one of the source's files; nth: which of these records, 0 for the first. In CSV the number is that of the line
+    in an editor, with the header on line 1; in Parquet the first record is row 1. When there is no such record: the
+    header's line in CSV, 0 in Parquet. The connection keeps the order of rows from then on.
     """
     connection.execute("SET preserve_insertion_order = true")
     numbered = f'SELECT *, row_number() OVER () AS "row number" FROM {source.only(file).table}'

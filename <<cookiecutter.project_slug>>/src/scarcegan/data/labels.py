@@ -29,14 +29,14 @@ UserLabels = dict[str, int]
 
 
 def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[UserLabels, list[Problem]]:
-    """Read a labels file or folder: user -> class position for every labelled user, and the problems found ([]: none).
+    """Read a labels file or folder: {user: class position} of every labelled user, and the problems found ([]: none).
 
-    Rows with a blank label or with "unlabelled" are skipped. A row without a user, and a label that is not one of the
-    classes, are skipped and are problems. Two different labels of one user are a problem; the user keeps the first. A
-    class without users is a problem that is reported only when there is no other.
+    Rows with a blank label or with "unlabelled" are skipped. A row without a user, and a row whose label is not one of
+    the classes, are skipped and are problems. Two different labels of one user are a problem; the user keeps the first.
+    A class without users is a problem that is reported only when there is no other.
 
-    Raises UserError when `path` does not exist or holds no data file, or when a file cannot be read or lacks the user
-    or label column.
+    Raises UserError when `path` does not exist or holds no data file, or when a file cannot be read, lacks the user or
+    label column, or is a CSV file that has one of them twice.
     """
     labels: UserLabels = {}
     problems = []
@@ -58,10 +58,11 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
 
 
 def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, layout: Layout) -> list[Problem]:
-    """Add (user, class position) pairs to `labels`, which is changed.
+    """Add (user, class position) pairs to `labels`, {user: class position}, which is changed.
 
-    Returns a list with one problem when users have two different labels, otherwise []. Such a user keeps the label that
-    was read first. source: the files the pairs come from, whose first is named in the problem.
+    Returns a list with one problem, which is not droppable, when users have two different labels; otherwise []. Such a
+    user keeps the label that was read first. source: the files the pairs come from, whose first is named in the
+    problem.
     """
     twice = [(user, labels[user], label) for user, label in rows if labels.setdefault(user, label) != label]
     if not twice:
@@ -74,9 +75,10 @@ def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, 
 
 
 def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
-    """A list with one problem when some class has no labelled user; otherwise []. It names the first such class.
+    """A list with one problem, which names the first class without a labelled user; [] when every class has one.
 
-    counts: class position -> number of users. path: where the labels were read, named in the problem.
+    counts: class position -> number of users; a class that is not in it has none. path: where the labels were read,
+    named in the problem.
     """
     missing = [name for i, name in enumerate(layout.classes) if not counts[i]]
     if not missing:
@@ -93,11 +95,12 @@ def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> l
 def labels_without_rows(
     connection: duckdb.DuckDBPyConnection, labels: UserLabels, sources: Sequence[Source], layout: Layout, path: Path
 ) -> list[Problem]:
-    """A list with one problem when labelled users have no row in the data; otherwise []. It names the first such user.
+    """A list with one problem when labelled users have no row in the data; otherwise [].
 
-    Such labels may be left out: the problem is droppable.
+    The problem names the first of these users; it is droppable, because their labels may be left out.
 
-    labels: user -> class position; sources: the data files; path: the labels file, named in the problem.
+    labels: {user: class position}; sources: the data files; path: the labels file or folder, named in the problem. The
+    connection keeps a view named labelled.
     """
     connection.register("labelled", pa.table({"known": pa.array(labels, pa.string())}))
     seen: set[str] = set()
@@ -119,6 +122,6 @@ def labels_without_rows(
 def labels_of(labels: UserLabels, user_id: np.ndarray) -> np.ndarray:
     """The class position of each user, int8 [n]; UNLABELLED for a user without a label.
 
-    labels: user -> class position; user_id: names of the users [n].
+    labels: {user: class position}; user_id: names of the users [n].
     """
     return np.fromiter((labels.get(user, UNLABELLED) for user in user_id), np.int8, len(user_id))

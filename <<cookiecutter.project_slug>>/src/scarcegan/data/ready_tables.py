@@ -41,10 +41,11 @@ LARGEST_FLOAT32 = 1e38  # a larger number may not fit into 32 bits
 def open_ready_table(path: Path, layout: Layout, columns: Sequence[str]) -> list[Source]:
     """The files of a ready table at `path`, grouped by header and class folder: a Source per group.
 
-    columns: the feature columns, empty when they are still to be found. When `layout.user` is "", the table
-    needs no user column.
+    columns: the feature columns without the categories, empty when they are still to be found. When `layout.user` is
+    "", the table needs no user column.
 
-    Raises UserError when there are no files, or when one is damaged or lacks the user column, a feature or a category.
+    Raises UserError when there are no files, when a folder beside class folders is not named after a class, or when a
+    file cannot be read, lacks the user column, a feature or a category, or is a CSV file that has one of them twice.
     """
     users = [layout.user] if layout.user else []
     return open_sources(Path(path), layout, (*users, *columns, *layout.categories))
@@ -55,8 +56,8 @@ def select_feature_columns(
 ) -> tuple[str, ...]:
     """The names of the feature columns: `columns`, or every numeric column when it is empty; then the categories.
 
-    Raises UserError when no column is left, when files have different numeric columns, or for a feature or category
-    named user_id, as_of or label.
+    Raises UserError for a feature or category named user_id, as_of or label. When `columns` is empty, also when there
+    is neither a numeric column nor a category, when files have different numeric columns, or when one cannot be read.
     """
     taken = sorted({*columns, *layout.categories} & set(KEYS))
     if taken:
@@ -68,11 +69,12 @@ def select_feature_columns(
 def common_numeric_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> tuple[str, ...]:
-    """The columns that hold only numbers and blanks in every file, in file order; categories are not among them.
+    """The columns that hold only numbers and blanks, and at least one number, in every group of files, in file order.
 
-    Nor are the user, time and label columns, or columns named user_id, as_of or label.
+    Categories, the user, time and label columns, and columns named user_id, as_of or label are not among them.
 
-    Raises UserError when there is neither such a column nor a category, or when files differ in these columns.
+    Raises UserError when there is neither such a column nor a category, when a column is numeric in one group only, or
+    when a file cannot be read.
     """
     keys = {layout.user, layout.time, layout.label, *KEYS, *layout.categories}
     found = [numeric_columns(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
@@ -93,14 +95,15 @@ def common_numeric_columns(
 def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns of the files that nothing reads, in the order of the files, each once.
 
-    They are not among the feature columns `columns`, and are no user, time or label column.
+    Not among them are the feature columns `columns`, the user, time and label columns, and columns named user_id, as_of
+    or label.
     """
     used = {layout.user, layout.time, layout.label, *KEYS, *columns}
     return list(dict.fromkeys(column for source in sources for column in source.columns if column not in used))
 
 
 def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candidates: Sequence[str]) -> list[str]:
-    """Those of the columns `candidates` that hold only numbers and blanks in this source, and at least one number.
+    """Those of the columns `candidates`, in their order, that hold only numbers and blanks, and at least one number.
 
     Raises UserError for a file that cannot be read.
     """
@@ -116,9 +119,10 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
 
 
 def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
-    """The rules for a single row of a ready table, about its user, day, features (`columns`) and label.
+    """The rules for a single row of a ready table, about its user, day, features (`columns`, categories too) and label.
 
-    A blank feature is a missing value and breaks no rule.
+    A column that layout or the source does not have gets no rule; nor does the label in a class folder. A blank feature
+    is a missing value and breaks no rule.
     """
     found = []
     if layout.user:
@@ -136,7 +140,7 @@ def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Ru
 
 
 def number_rules(source: Source, column: str) -> list[Rule]:
-    """Two rules for a numeric feature: its value must not be text, and must not be infinite or too large."""
+    """Two rules for a numeric feature: its value must be a number, and neither infinite nor beyond LARGEST_FLOAT32."""
     value, words = number_sql(source, column), text_sql(column)
     return [
         Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"),
@@ -150,7 +154,7 @@ def number_rules(source: Source, column: str) -> list[Rule]:
 
 
 def category_rules(source: Source, column: str) -> list[Rule]:
-    """The rules for a category column: none for text; in a numeric column a value must be a whole number."""
+    """The rules for a category column: none for text; in a numeric column a value must be a whole number or missing."""
     if source.columns[column] != "number":
         return []
     value = number_sql(source, column)
@@ -161,15 +165,15 @@ def category_rules(source: Source, column: str) -> list[Rule]:
 def category_sql(source: Source, column: str) -> str:
     """SQL expression of a category as text without blanks around it, NULL where it is blank.
 
-    A number 6.0 of a Parquet file becomes "6"; text of a CSV file stays as it is. column: its name,
-    a key of source.columns.
+    A number 6.0 in a numeric column of a Parquet file becomes "6"; other text stays as it is. column: its name, a key
+    of source.columns.
     """
     words = text_sql(column)
     return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
 
 
 def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:
-    """The most frequent texts of each category column with their codes: column -> text -> code (see categories.code).
+    """The most frequent texts of each category column with their codes: {column: {text: code}} (see categories.code).
 
     There are at most MOST_TEXTS texts per column, the most frequent first. sources: the data files; layout: names the
     category columns.
@@ -192,9 +196,10 @@ def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source]
 def scan_ready_table(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> tuple[int, list[Problem]]:
-    """Count the rows of a ready table and list its mistakes: the number of rows, and a Problem per kind of mistake.
+    """Count the rows of a ready table and list its mistakes. Returns the number of rows and the problems ([]: none).
 
-    columns: the feature columns, categories included.
+    A kind of mistake is one Problem per group of files; with a user column, users with two rows for a day or two labels
+    are mistakes, too. columns: the feature columns, categories included.
 
     Raises UserError when the files hold no row or cannot be read.
     """
@@ -215,9 +220,10 @@ def scan_ready_table(
 def users_with_two_rows(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
-    """A list with one problem, naming the first user, when users have more than one row for one day; otherwise [].
+    """A list with one problem when users have more than one row for one day; otherwise [].
 
-    Such rows may not be left out: the problem is not droppable.
+    The problem names the first of these users by name; it is not droppable. Without a time column all rows count as of
+    one day.
 
     Raises UserError for a file that cannot be read.
     """
@@ -240,9 +246,9 @@ def users_with_two_rows(
 def users_with_two_labels(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
-    """A list with one problem, naming the first user, when the rows of a user have different labels; otherwise [].
+    """A list with one problem when the rows of a user have different labels; otherwise []. Unlabelled rows are ignored.
 
-    Such rows may not be left out: the problem is not droppable. Unlabelled rows are ignored.
+    The problem names the first of these users by name; it is not droppable.
 
     Raises UserError for a file that cannot be read.
     """
@@ -307,17 +313,17 @@ def read_ready_table(
 
 
 def feature_sql(source: Source, column: str, layout: Layout) -> str:
-    """SQL expression of a feature as a 32-bit number (NULL when blank), or of a category as text."""
+    """SQL expression of a feature: a 32-bit number, or a category's text (see `category_sql`); NULL when blank."""
     if column in layout.categories:
         return category_sql(source, column)
     return f"CAST({number_sql(source, column)} AS FLOAT)"
 
 
 def as_feature_table(batch: pa.RecordBatch, columns: Sequence[str], categories: Categories) -> FeatureTable:
-    """A FeatureTable from an Arrow batch with the columns user, as_of, label, f0, f1, …; texts become codes.
+    """A FeatureTable from an Arrow batch with the columns user, as_of, label, f0, f1, …; text becomes its code.
 
-    columns: the feature names, in the order f0, f1, …; categories: name of each category -> its texts -> code,
-    kept in the result.
+    columns: the feature names, in the order f0, f1, …; categories: {feature name: {text: code}} of the categories, kept
+    in the result. A code is computed from the text, so it need not be among `categories`.
     """
     user_id = batch.column("user").to_numpy(zero_copy_only=False).astype(object)
     texts = places(columns, categories)

@@ -22,10 +22,10 @@ DROP_ADVICE = "Correct it, or set data.bad_rows to drop."
 
 @dataclass(frozen=True)
 class Layout:
-    """The names and classes in the user's data, and which days are read.
+    """The names of columns and classes in the user's data, and which days are read.
 
     - classes: class names, the rare class last
-    - user, time, label: names of these columns; user "": rows have no user and are numbered
+    - user, time, label: names of these columns; user "": rows have no user and are numbered (ready tables only)
     - counters: telemetry columns that hold a count per day
     - start: first day to read, as 2026-01-31; "": the last `days` days in the data are read
     - days: how many days are read
@@ -46,9 +46,9 @@ class Layout:
 class Problem:
     """One kind of mistake in the data.
 
-    - message: a sentence or two with the file and, where there is one, the row, column or user of the first case,
+    - message: a sentence or more with the file and, where there is one, the row, column or user of the first case,
       and what to do
-    - rows: how many rows (or users) have it
+    - rows: how many rows (or users) have it, 0 when that is not counted
     - droppable: whether these rows may be left out when data.bad_rows is "drop"
     """
 
@@ -76,7 +76,8 @@ class Rule:
 def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
     """Check that a source has all the columns `expected`.
 
-    Raises UserError for the first one that is missing; it names the key of config.yaml under which the column is set.
+    Raises UserError for the first one that is missing; the message names the source's first file and the key of
+    config.yaml under which the column is set.
     """
     keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
     for column in expected:
@@ -95,11 +96,11 @@ def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> 
 def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[Source]:
     """The data files of `path`, grouped by header and class folder: a Source per group.
 
-    path: a file, a folder of files, or a folder with a sub-folder per class; expected: columns that
-    each file must have.
+    path: a file, a folder of files, or a folder with a sub-folder per class, of which only the sub-folders are then
+    read; expected: columns that each file must have.
 
-    Raises UserError when there are no files, when one is damaged or lacks an expected column, or when a sub-folder
-    beside class folders is not named after a class.
+    Raises UserError when there are no files (also in one class folder), when one cannot be read, lacks an expected
+    column or is a CSV file that has it twice, or when a sub-folder beside class folders is not named after a class.
     """
     folders = class_folders(path, layout.classes)
     groups: list[tuple[str | None, Path]] = [(folder.name, folder) for folder in folders] or [(None, path)]
@@ -114,9 +115,9 @@ def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[So
 
 
 def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
-    """The sub-folders of `path`, in name order, when any is named after a class; otherwise [].
+    """The paths of the sub-folders of `path`, in name order, when any is named after a class; otherwise [].
 
-    classes: the class names. "unlabelled" is allowed beside them; hidden folders are ignored.
+    classes: the class names. A sub-folder "unlabelled" may be beside them; hidden folders are ignored.
 
     Raises UserError when some are named after a class and another is not.
     """
@@ -133,7 +134,7 @@ def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
 def unknown_class_text(label: str, classes: Sequence[str]) -> str:
     """Two or three sentences on a label that is not one of the classes: what is wrong and what to do.
 
-    When a class or "unlabelled" has a similar name, they ask for that one.
+    When a class, or "unlabelled", has a similar name, one sentence asks whether it was meant.
     """
     near = difflib.get_close_matches(label, [*classes, UNLABELLED_NAME], n=1)
     return (
@@ -175,7 +176,7 @@ def label_text_sql(source: Source, layout: Layout) -> str:
     """SQL expression of the label of a record as text, NULL for a record without a label.
 
     The label is the name of the class folder that the record's file lies in; outside class folders it is the value of
-    the label column. "unlabelled" counts as no label.
+    the label column, NULL when there is no such column. "unlabelled" counts as no label.
     """
     if source.class_name is not None:
         return "NULL" if source.class_name == UNLABELLED_NAME else sql_literal(source.class_name)
@@ -210,7 +211,8 @@ def count_broken_rules(
     """Count the rows of a source, compute further aggregates, and check rules, all in one scan.
 
     extra: SQL aggregates, separated by commas; "NULL" for none.
-    Returns the number of rows, the values of `extra`, and a Problem for each rule that some row breaks.
+    Returns the number of rows, a tuple of the values of `extra`, and a droppable Problem for each rule that some row
+    breaks, in the order of the rules.
 
     Raises UserError for a file that cannot be read.
     """
@@ -224,7 +226,7 @@ def count_broken_rules(
 def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int) -> Problem:
     """The Problem, droppable, for a rule that `count` rows of the source break.
 
-    It names the first such row, its file and its value in the rule's column.
+    Its message names the first such row with its file, and the value in the rule's column.
     """
     file, row = first_row(connection, source, rule.test)
     shown = connection.execute(
@@ -238,8 +240,8 @@ def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Ru
 def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) -> tuple[Path, int]:
     """The file, and the row number in it, of the first record for which the SQL condition `test` holds.
 
-    Files are taken in name order. The row number in CSV is that of the line in an editor, the header being 1; in
-    Parquet the first record is 1. Some record must fit.
+    Files are taken in path order. The row number in CSV is that of the line in an editor, the header being 1; in
+    Parquet the first record is 1. The condition must hold for at least one record.
     """
     found = connection.execute(f"SELECT min({sql_name(files.FILE_COLUMN)}) FROM {source.table} WHERE {test}").fetchone()
     file = Path(found[0]) if found and found[0] else source.files[0]

@@ -36,7 +36,8 @@ class FeatureTable:
     - label: int8 [n], class position or UNLABELLED
     - names: the d feature names
     - values: float32 [n, d], NaN for missing
-    - categories: name of each feature that holds category codes -> its most frequent texts -> code (categories.code)
+    - categories: {feature name: {text: code}} of the features that hold category codes (categories.code), with their
+      most frequent texts
 
     Raises ValueError when the lengths of the fields differ.
     """
@@ -67,7 +68,9 @@ class FeatureTable:
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
-    """Split `dormant,normal,risky` into class names, in this order; the last one is the rare class. Blanks are cut off.
+    """Split `dormant,normal,risky` into class names, in this order; the last one is the rare class.
+
+    Blanks around a name are cut off; empty names are left out.
 
     Raises UserError for fewer than two classes, a class named twice, or one named unknown, unlabelled or generated.
     """
@@ -85,7 +88,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
 
 
 def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:
-    """Write a table as the file of part number `part` in the feature table `folder`, and return the file's path.
+    """Write a table as one part of the feature table `folder`, part-00000.parquet for part 0, and return that path.
 
     The folder is made when it is missing, and an earlier file of that part is replaced. The file appears complete
     or not at all.
@@ -119,7 +122,7 @@ def to_arrow(table: FeatureTable) -> pa.Table:
 def with_category_metadata(column: pa.Field, categories: Categories) -> pa.Field:
     """The Arrow field unchanged, or, for a category, a copy with the category's texts and codes in its metadata.
 
-    categories: name of each category -> its texts -> code.
+    categories: {feature name: {text: code}}.
     """
     if column.name not in categories:
         return column
@@ -129,7 +132,7 @@ def with_category_metadata(column: pa.Field, categories: Categories) -> pa.Field
 def read_features(folder: Path) -> FeatureTable:
     """Read the whole feature table in `folder` into memory, its parts in name order.
 
-    Raises UserError when it is missing, damaged, or its parts have different features.
+    Raises UserError when the table is missing or damaged, or when its parts have different features.
     """
     return concatenate(list(iter_features(folder)), read_feature_names(folder), read_feature_categories(folder))
 
@@ -139,7 +142,7 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
 
     folder: the folder of the feature table; its parts are read in name order.
 
-    Raises UserError when it is missing, damaged, or its parts have different features.
+    Raises UserError when the table is missing or damaged, or when its parts have different features.
     """
     names, categories = read_feature_names(folder), read_feature_categories(folder)
     for path in part_files(folder):
@@ -159,11 +162,11 @@ def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTab
 
 
 def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read user_id (str), as_of (datetime64[D]) and label (int8), [n] each, of a whole feature table.
+    """Read the user_id (str), as_of (datetime64[D]) and label (int8), [n] each, of a whole feature table of n rows.
 
-    The feature values are not read.
+    The feature values are not read; whether the parts have the same features is not checked.
 
-    Raises UserError when it is missing or damaged.
+    Raises UserError when the table is missing or damaged.
     """
     read_feature_names(folder)
     tables = []
@@ -177,7 +180,7 @@ def read_keys(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def read_feature_names(folder: Path) -> tuple[str, ...]:
     """The feature names of the feature table in `folder`, in column order, from its first part.
 
-    Raises UserError when it is missing or damaged.
+    Raises UserError when the table is missing or that part is damaged.
     """
     path = part_files(folder)[0]
     with open_part(path) as file:
@@ -185,11 +188,11 @@ def read_feature_names(folder: Path) -> tuple[str, ...]:
 
 
 def read_feature_categories(folder: Path) -> dict[str, dict[str, int]]:
-    """The features of a feature table that are categories: name -> each of its most frequent texts -> code.
+    """The categories of the feature table in `folder`, from its first part: {feature name: {text: code}}, {} for none.
 
-    {} when no feature is a category. categories.code tells how a code is made.
+    The texts are the most frequent ones; categories.code tells how a code is made.
 
-    Raises UserError when the feature table is missing or damaged.
+    Raises UserError when the table is missing or that part is damaged.
     """
     with open_part(part_files(folder)[0]) as file:
         columns = [column for column in file.schema_arrow if CATEGORY_KEY in (column.metadata or {})]
@@ -201,7 +204,8 @@ def concatenate(
 ) -> FeatureTable:
     """One table with the rows of all `tables`, one after another; a table without rows when there are no tables.
 
-    names, categories: those of the result. The tables must have the same features, in the order of `names`.
+    names: the features of the result, which each table must have in this order. categories: those of the result, as in
+    FeatureTable; the tables' own are not read.
     """
     if not tables:
         none = np.empty(0, object), np.empty(0, "datetime64[D]"), np.empty(0, np.int8)
@@ -225,7 +229,7 @@ def part_files(folder: Path) -> list[Path]:
 def open_part(path: Path) -> pq.ParquetFile:
     """Open one Parquet file of a feature table; the caller closes it.
 
-    Raises UserError when the file is missing or damaged.
+    Raises UserError when the file cannot be opened or is damaged.
     """
     with naming_the_damaged_part(path):
         return pq.ParquetFile(path)
@@ -236,6 +240,8 @@ def naming_the_damaged_part(path: Path) -> Iterator[None]:
     """Context manager: turn an Arrow or operating system error into a UserError that calls the file damaged.
 
     path: the feature table's Parquet file that is read inside.
+
+    Raises UserError for such an error.
     """
     try:
         yield
@@ -259,7 +265,7 @@ def from_arrow(
 ) -> FeatureTable:
     """A FeatureTable from Arrow columns: user_id, as_of, label, then one column per feature, in the order of `names`.
 
-    categories: name of each category -> its texts -> code, kept in the result; None for no categories.
+    categories: {feature name: {text: code}} of the categories, kept in the result; None for no categories.
     """
     values = np.empty((batch.num_rows, len(names)), np.float32)
     for i in range(len(names)):

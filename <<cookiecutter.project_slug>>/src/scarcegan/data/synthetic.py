@@ -3,6 +3,7 @@
 Every user depends on the seed and the user's number alone: users are drawn in blocks of fixed size, each with its own
 random generator, and a block is always drawn as a whole, even when only some of its users are needed. So the first
 10,000 of 1,000,000 users are the 10,000 users of a smaller call, and memory does not grow with the number of users.
+Only which users have a label, and which label, depends on the number of users.
 
 The behaviours (means over days; HABITS has the medians that they are drawn from):
 
@@ -46,8 +47,7 @@ WRONG_SHARE = 0.06  # of the labels
 class Habits:
     """How one kind of player plays: medians over its users. Each user draws a level of their own around them.
 
-    The fields' units stand beside them. A user's own levels are arrays [users, 1] in the same fields, chances
-    and shares as log-odds.
+    As a user's own levels, the fields hold arrays [users, 1]; active, deposit_chance and night are then log-odds.
     """
 
     active: float  # chance to play on a weekday
@@ -82,15 +82,21 @@ def generate(
 ) -> None:
     """Write synthetic players to the folder `out`, made when it is missing; files of these names are replaced.
 
-    The files are `telemetry/part-*.parquet`, `labels.csv` (user_id and a label that may be wrong, for some users) and
-    `truth.csv` (user_id and the behaviour of every user, which training never reads).
+    - `telemetry/part-*.parquet`: user_id, date and COUNTERS, a row per user and recorded day. Parts that an earlier
+      call wrote for more users stay
+    - `labels.csv`: user_id and label of some users; the label may be wrong
+    - `truth.csv`: user_id and the behaviour of every user, which training never reads
 
-    - users: number of users
+    Arguments:
+
+    - users: number of users, at least 1; which users have a label, and which label, depends on it
     - days: number of days, from `start` on
     - seed: the same seed gives the same users
     - start: first day, as 2026-01-05
     - drift: how far the population has moved; at 1.0 deposits are half as large again and much more is played at night
-    - classes: what the project calls its classes, the rare class last; the players stay the same
+    - classes: what the project calls its classes, two or more, the rare class last; the players stay the same
+
+    Raises pyarrow.ArrowInvalid for a class name with a comma, a quotation mark or a line break.
     """
     telemetry = Path(out) / "telemetry"
     telemetry.mkdir(parents=True, exist_ok=True)
@@ -112,9 +118,9 @@ def generate(
 def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """The project's class name for each of n users: text [n]. A bot or bonus hunter gets the name of its behaviour.
 
-    behaviour: positions in BEHAVIOURS [n]; users: user numbers [n]; classes: class names, the rare class last. With
-    more negative classes than kinds of negative players, several classes share a kind, user by user; with fewer, the
-    last negative class takes several kinds.
+    behaviour: positions in BEHAVIOURS [n]; users: user numbers [n]; classes: class names, the rare class last. There
+    are three negative kinds of players: dormant, normal, heavy. With more negative classes, the users of a kind are
+    spread over several classes by their numbers; with fewer, the last negative class takes the kinds that are left.
     """
     *negatives, rare = classes
     kinds = len(CLASSES) - 1
@@ -141,7 +147,7 @@ def telemetry_tables(first: int, last: int, days: int, seed: int, start: str, dr
     """Yield the telemetry of users first … last - 1, an Arrow table per block of BLOCK_USERS users.
 
     Columns: user_id, date, then COUNTERS; one row per user and recorded day. days: number of days; start: the first
-    one; seed, drift: as for `generate`.
+    day, as 2026-01-05; seed, drift: as for `generate`.
     """
     for block in range(first // BLOCK_USERS, -(-last // BLOCK_USERS)):
         counters, present = simulate_block(behaviours(seed, block), days, np.datetime64(start), seed, block, drift)
@@ -161,7 +167,8 @@ def simulate_block(
     behaviour: position in BEHAVIOURS of each user [users]; start: the first day; block: the block's number, which seeds
     its random numbers together with `seed`; drift: how far the population has moved, 0 for not at all.
 
-    Returns the counters, name -> [users, days], and which days were recorded, bool [users, days].
+    Returns the counters, {name in COUNTERS: [users, days]}, and which days have a record, bool [users, days]. The
+    counters are also drawn for days without one.
     """
     rng = np.random.default_rng([seed, block, 1])
     habits = user_habits(behaviour, rng)
@@ -220,12 +227,13 @@ def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator
     Returns four arrays:
 
     - the course of each user's change from 0 (not begun) to 1 (complete), [users, days]
-    - how much the complete change adds to deposits, in logs, [users, 1]
-    - how much the complete change adds to night play, in log-odds, [users, 1]
-    - how much is taken from the chance to play, in log-odds, [users, days]; negative where a user plays more
+    - how much the complete change adds to the logarithm of deposits, [users, 1]
+    - how much the complete change adds to the log-odds of night play, [users, 1]
+    - how much is taken from the log-odds of playing on each day, [users, days]; negative where a user plays more
 
-    Risky players grow in both. A fifth of heavy and normal players grow in deposits alone, and more strongly, another
-    fifth in night play alone: so neither identifies a risky player, nor does their sum.
+    Deposits and night play of risky players grow. Of heavy and normal players, a fifth grow in deposits alone and
+    another fifth in night play alone, both more strongly: so neither growth identifies a risky player, nor does their
+    sum.
     """
     users = len(behaviour)
     kind = np.array(BEHAVIOURS)[behaviour][:, None]
@@ -245,8 +253,8 @@ def behaviour_changes(behaviour: np.ndarray, days: int, rng: np.random.Generator
 def recorded_days(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw which days of each user have a record: bool [users, days] for shape (users, days).
 
-    3 % of days are lost singly, one user in five has an outage of 2-6 days, one in twenty has no record
-    before a later day.
+    Each day is lost with probability 3 %; one user in five has an outage of 2-6 days; one in twenty has no record
+    before a day in the first half.
     """
     users, days = shape
     day = np.arange(days)
@@ -257,13 +265,14 @@ def recorded_days(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
 
 
 def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw which users have a label, and the labels: user positions int [n], ascending, and positions in CLASSES, int
-    [n].
+    """Draw which users have a label, and the labels: n user positions, ascending, and each label's place in CLASSES.
 
-    behaviour: position in BEHAVIOURS of every user. seed: the same seed gives the same labels.
+    behaviour: position in BEHAVIOURS of every user. seed: the same seed and behaviours give the same labels. Both
+    results are int [n].
+
     Half of the rare users get a label, but at least 40; of each other class, LABELLED_SHARE of all users, but at least
     10; never more than the class has. Users whose behaviour is in NEVER_LABELLED get none. Each label is wrong with
-    probability WRONG_SHARE: it is then another class, which is never the rare one.
+    probability WRONG_SHARE: dormant has then become normal, normal dormant, heavy normal, or risky heavy.
     """
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(behaviour))

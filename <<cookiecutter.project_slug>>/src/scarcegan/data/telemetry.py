@@ -51,7 +51,7 @@ class DayRange:
         return (self.last - self.first).days + 1
 
     def __str__(self) -> str:
-        """As `2026-01-01 to 2026-01-31`."""
+        """The two days as text, such as `2026-01-01 to 2026-01-31`."""
         return f"{self.first} to {self.last}"
 
 
@@ -59,11 +59,11 @@ class DayRange:
 class TelemetryScan:
     """What one scan of all telemetry records gives.
 
-    - sources: the files
-    - rows: number of records
-    - users: number of users, estimated within a few per cent
+    - sources: the files, by header and class folder
+    - rows: number of records, bad ones included
+    - users: number of users, estimated within a few per cent; a user in several sources counts in each
     - window: the days that are read; records of other days are a problem
-    - problems: mistakes that can be seen in a single record, a Problem per kind and group of files
+    - problems: mistakes that can be seen in a single record, a Problem per kind and source
     """
 
     sources: tuple[Source, ...]
@@ -78,10 +78,10 @@ class UserRecords:
     """All records of u users, by user and day, over t days and c counters.
 
     - user_id: str [u], ascending
-    - counts: float32 [u, t, c], 0 on a day without a record
+    - counts: float32 [u, t, c], 0 on a day without a record; of several records of a day the largest
     - records: int [u, t], number of records; more than one is a mistake
     - label: int [u], the largest class position in the user's records, UNLABELLED for none
-    - lowest: int [u], the smallest one among labelled records; when it differs from `label`, the user has
+    - lowest: int [u], the smallest class position, UNLABELLED for none; when it differs from `label`, the user has
       two labels, a mistake
     """
 
@@ -95,15 +95,16 @@ class UserRecords:
 def open_telemetry(path: Path, layout: Layout) -> list[Source]:
     """The telemetry files of `path` (a file or folder), grouped by header and class folder: a Source per group.
 
-    Raises UserError when there are none, or when one is damaged or lacks the user, time or a counter column.
+    Raises UserError when there are none, when a folder beside class folders is not named after a class, or when a file
+    cannot be read, lacks the user, time or a counter column, or is a CSV file that has one of them twice.
     """
     return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counters))
 
 
 def record_rules(source: Source, layout: Layout) -> list[Rule]:
-    """The rules for a single telemetry record, about its user, day, counters and label.
+    """The rules for a single telemetry record, about its user, day, counters and label (of a label column only).
 
-    The rules about the days that are read are not among them.
+    The rules about the days that are read are not among them; they are `window_rules`.
     """
     found = [
         Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every record needs a user. {DROP_ADVICE}"),
@@ -147,7 +148,7 @@ def window_rules(source: Source, layout: Layout, window: DayRange) -> list[Rule]
 
 
 def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> TelemetryScan:
-    """Scan telemetry: count the records, find their days, and list the mistakes that can be seen in a single record.
+    """Scan telemetry: count the records, find the days to read, and list the mistakes that a single record shows.
 
     Raises UserError when the files hold no record or cannot be read.
     """
@@ -170,9 +171,10 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
 
 
 def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
-    """The days to read: `layout.days` days from `layout.start` on; when that is "", so many days up to `last`.
+    """The days to read: `layout.days` days from `layout.start` on; when that is "", so many days up to and with `last`.
 
-    first, last: the first and last day in the data; date.max and date.min when no record has a valid day.
+    first, last: the first and last day in the data; date.max and date.min when no record has a valid day: without a
+    `layout.start`, the result is then an arbitrary range in 1970.
     """
     if layout.start:
         begin = date.fromisoformat(layout.start)
@@ -184,14 +186,14 @@ def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
 def write_buckets(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, scratch: Path, users: int
 ) -> list[Path]:
-    """Write the records that break no rule to bucket files in the folder `scratch`.
+    """Write the records that break no rule to bucket files in the folder `scratch`, all records of a user to one file.
 
-    All records of a user are in one file. found: what scan_telemetry returned; users: about how many users a file may
-    hold (more when BUCKETS files do not suffice).
+    found: what scan_telemetry returned; users: about how many users a file may hold (more when BUCKETS files do not
+    suffice).
 
-    Returns the paths of the files that were written, for read_bucket.
+    Returns the paths of the files that were written, for read_bucket; a bucket without records has no file.
 
-    Raises UserError for a data file that cannot be read.
+    Raises UserError for a data file that cannot be read, and OSError for a full disk.
     """
     count = min(max(-(-found.users // max(users, 1)), 1), BUCKETS)
     paths = [str(scratch / f"bucket-{bucket}.arrow") for bucket in range(count)]
@@ -217,7 +219,10 @@ def good_records(
     - bucket: number of the user's bucket, 0 … count - 1
     - c<i>: value of the counter at position i in layout.counters
 
-    found: what scan_telemetry returned; count: number of buckets.
+    found: what scan_telemetry returned; count: number of buckets. The records are in no certain order, and the
+    connection no longer keeps the order of rows.
+
+    Raises duckdb.Error for a file that cannot be read.
     """
     connection.execute("SET preserve_insertion_order = false")
     for source in found.sources:
@@ -253,8 +258,8 @@ def split_by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa
 def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
     """Read a bucket file, written by write_buckets, into UserRecords of `days` days and `counters` counters.
 
-    Of several records of a user for one day the largest (by the first counter, then the second, …) is taken, so that
-    the order of the files does not matter.
+    Of several records of a user for one day, `counts` holds the largest (by the first counter, then the second, …), so
+    that the order of the files does not matter.
     """
     with pa.memory_map(str(bucket)) as file:
         table = pa.ipc.open_file(file).read_all()
@@ -275,7 +280,7 @@ def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
 def rank_names(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct names in a column, ascending, str [u], and each record's position among them, int [n].
 
-    column: the names of the records [n].
+    column: the user name of each record [n].
     """
     encoded = column.combine_chunks().dictionary_encode()
     names = encoded.dictionary.to_numpy(zero_copy_only=False)
@@ -286,10 +291,10 @@ def rank_names(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def label_range(user: np.ndarray, label: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest and the smallest label of each user, int [u] each; UNLABELLED for a user without a labelled record.
+    """The largest and the smallest class position of each user, int [u] each; UNLABELLED for a user without a label.
 
-    user: int [n], position of each record's user, 0 … u - 1; label: int [n], class position of each record; users: u.
-    Records without a label are left out of the smallest.
+    user: int [n], position of each record's user, 0 … u - 1; label: int [n], class position of each record, or
+    UNLABELLED; users: u. Records without a label count for neither, unless a user has no others.
     """
     highest = np.full(users, UNLABELLED)
     np.maximum.at(highest, user, label)
@@ -302,10 +307,13 @@ def label_range(user: np.ndarray, label: np.ndarray, users: int) -> tuple[np.nda
 def find_conflicts(
     connection: duckdb.DuckDBPyConnection, users: UserRecords, found: TelemetryScan, layout: Layout
 ) -> list[Problem]:
-    """Mistakes that only show when all records of a user are compared: a Problem for each kind.
+    """Mistakes that only show when all records of a user are compared: a Problem for each kind, [] without mistakes.
 
-    The kinds are two records on one day, and two labels. users: records of whole users; found: the scan they come from,
-    whose files the problems name. [] without mistakes. Only the problem about records is droppable.
+    - several records of a user on one day: droppable; the message names the first user and day, with file and row of
+      two records
+    - two labels of a user: not droppable; the message names the first user and the folder of the first data file
+
+    users: records of whole users; found: the scan they come from.
     """
     problems = []
     repeated = np.argwhere(users.records > 1)
@@ -330,7 +338,7 @@ def find_conflicts(
 def record_places(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, who: str, when: date
 ) -> list[tuple[Path, int]]:
-    """The file and row number of the first two records of user `who` on day `when`, in the order of the files.
+    """The file and row number of the first two records of user `who` on day `when`, by the order of sources and paths.
 
     The row number in CSV is that of the line in an editor, the header being 1; in Parquet the first record is 1. Fewer
     than two are returned when there are no more.

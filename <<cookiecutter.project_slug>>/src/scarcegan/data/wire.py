@@ -80,7 +80,7 @@ def read_request(text: str, kind: str, features: Sequence[str], categories: Coll
     features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
     be sent as text.
 
-    Raises RequestError, with row and feature where they are known, for a body that cannot be read.
+    Raises RequestError (400), with row and feature where they are known, for a body that cannot be read.
     """
     read = read_csv_rows if kind == CSV else read_json_rows
     return read(text, features, categories)
@@ -139,10 +139,10 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
     """Read the rows of a CSV body: a line per row, no header; an empty field or NaN is a missing value.
 
     features: the names of the model's inputs, in the order of the fields; categories: those of them that may
-    be sent as text.
+    be sent as text. In a category, a field that is a number is taken as a code, not as text. Blank lines are skipped.
 
     Raises RequestError for text that is not CSV, whose first line is a header, without rows, with a row of another
-    length, or with a cell that is not a finite number, NaN or a category's text.
+    length, or with a field that is not a finite number, NaN, empty or a category's text.
     """
     try:
         rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
@@ -156,7 +156,10 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
 
 
 def read_number(cell: str) -> float | str:
-    """A CSV cell as a number, NaN when blank. Text that is no number (1_000 is none) is returned unchanged."""
+    """A CSV cell as a number, NaN when blank. Text that is no number (1_000 is none) is returned unchanged.
+
+    The number may be infinite, which to_float32 refuses.
+    """
     if not cell.strip():
         return math.nan
     try:
@@ -166,12 +169,12 @@ def read_number(cell: str) -> float | str:
 
 
 def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
-    """Rows of cells as float32 [n, d]; the text of a category is replaced by its code.
+    """Rows of cells as float32 [n, d]; the text of a category is replaced by its code, NaN for blank text.
 
     features: the d column names; categories: those of them that may hold text.
 
     Raises RequestError for no rows, for a row of another length than d, and for a cell that is not a finite number, NaN
-    or a category's text (None is refused, too); it names the row, and the feature of the cell.
+    or a category's text (None is refused, too); the message names the row, and the feature of a cell.
     """
     where = places(features, categories)
     if not rows:
@@ -201,7 +204,7 @@ def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
 
 
 def cell_error(cell: Any) -> str:
-    """What is wrong with a cell that is not a number, and what to send instead: two short sentences in one text."""
+    """What is wrong with a cell that is not a number, and what to send instead, to follow "Row 3, feature 'x': "."""
     if cell is None:
         return "null. Write a missing value as NaN."
     text = json.dumps(cell, default=str, ensure_ascii=False)
@@ -211,8 +214,9 @@ def cell_error(cell: Any) -> str:
 def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
     """The body of the answer to a request, as text. kind: the constant JSON or CSV.
 
-    asked: the request; JSON is in its row or column format. CSV has a line per row: label, rarity, unknown, then a
-    probability per class; no header. JSON has probabilities, rarity, unknown and label.
+    asked: the request, whose row or column format the JSON has, too. CSV has a line per row: label, rarity, unknown,
+    then a probability per class; no header. JSON has probabilities, rarity, unknown and label. A label is a class
+    position, the number of classes for unknown.
     """
     columns: dict[str, list[Any]] = {
         "probabilities": shortest_decimals(scores.probabilities),
@@ -230,7 +234,7 @@ def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
 
 
 def shortest_decimals(values: np.ndarray) -> list[Any]:
-    """float32 values as lists of the shortest decimals that give the same value: 0.1, not 0.10000000149011612."""
+    """float32 values as nested lists of the shortest decimals with the same value: 0.1, not 0.10000000149011612."""
     return np.asarray(values, np.float32).astype(str).astype(np.float64).tolist()
 
 
@@ -258,7 +262,8 @@ def content_kind(header: str) -> str:
 def accepted_kind(header: str) -> str:
     """The content type of the answer, the constant JSON or CSV, from the request's Accept header ("" means JSON).
 
-    It is that of the first entry of the header that can be given; wildcards count.
+    It is that of the first entry that can be given, whatever the weights (q=) of the entries. "*/*" and "application/*"
+    mean JSON, "text/*" means CSV.
 
     Raises RequestError with status 406 when none can.
     """

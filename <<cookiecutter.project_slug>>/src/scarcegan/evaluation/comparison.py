@@ -27,8 +27,8 @@ GATE_METRICS = ("pr_auc", "recall", "precision", "f_beta", *(f"recall_at_fpr_{ra
 class MethodScores:
     """A method's scores of the n labelled test rows.
 
-    - rarity: float [n], higher is more like the rare class
-    - label: int [n], predicted class position, K for unknown; None for a method that only ranks
+    - rarity: float [n], higher is more like the rare class; not NaN
+    - label: int [n], predicted class position, the number of classes for unknown; None for a method that only ranks
     - calibrated: whether rarity is meant as a probability, so that its Brier score is measured
     """
 
@@ -40,13 +40,17 @@ class MethodScores:
 def resample_metrics(
     label: NDArray, methods: Mapping[str, MethodScores], classes: int, beta: float, count: int, seed: int
 ) -> dict[str, dict[str, Samples]]:
-    """Name of a method -> metric -> samples [1 + count]: the figure on all rows, then on each resample.
+    """{name of a method: {metric: samples [1 + count]}}: the figure on all rows, then on each resample.
 
     - label: int [n], class positions 0 … classes - 1, the rare class last
     - methods: name -> its scores of these rows; all are measured on the same resamples
     - classes: number of classes
     - beta: of F-beta
     - count, seed: number of bootstrap resamples, and the seed they are drawn with
+
+    The metrics are those of `method_metrics`.
+
+    Raises ValueError for a rarity that is NaN.
     """
     found: dict[str, dict[str, list[Samples]]] = {name: {} for name in methods}
     for weights in metrics.resamples(label == classes - 1, count, seed):
@@ -59,10 +63,16 @@ def resample_metrics(
 def method_metrics(
     label: NDArray, scores: MethodScores, classes: int, beta: float, weights: NDArray
 ) -> dict[str, Samples]:
-    """Metric -> values [b] for the rare class; with predicted labels also per class (`recall_0`, `precision_0`, …).
+    """{metric: values [b]} of a method in each of b resamples; NaN where a metric is undefined.
+
+    - of every method: pr_auc, and recall_at_fpr_<rate> for each of FALSE_POSITIVE_RATES
+    - of a calibrated one: brier
+    - of one with predicted labels, for the rare class: recall, precision, f_beta, false_alarms_per_hit,
+      false_positive_rate; over all classes: accuracy, share_unknown; for each class position k: recall_<k>,
+      precision_<k>, f_beta_<k>
 
     label: int [n], class positions; scores: the method's; classes: number of classes, of which the last is rare; beta:
-    of F-beta; weights: [b, n], how often each row was drawn in each of b resamples. NaN where a metric is undefined.
+    of F-beta; weights: [b, n], how often each row was drawn in each resample.
 
     Raises ValueError for a rarity that is NaN.
     """
@@ -93,9 +103,9 @@ def method_metrics(
 
 
 def paired_difference(ours: Samples, theirs: Samples, alpha: float = 0.05) -> Estimate:
-    """The figure ours - theirs, with its two-sided interval of level 1 - alpha over the resamples.
+    """The figure ours - theirs (above zero: ours is higher), with its two-sided interval of level 1 - alpha.
 
-    Both must come from the same resamples, in the same order.
+    Both are samples of one metric and must come from the same resamples, in the same order.
     """
     return metrics.estimate(ours - theirs, alpha)
 
@@ -105,7 +115,8 @@ class Preference:
     """The method to use.
 
     - method: its name, "" when nothing could be measured
-    - best: the name of the method with the highest figure, which may be another; "" likewise
+    - best: the name of the method with the highest figure, which may be another method; "" when nothing could be
+      measured
     - sentence: what to use and why
     """
 
@@ -117,13 +128,13 @@ class Preference:
 def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str, metric: str = "PR-AUC") -> Preference:
     """Choose the simplest method that is not shown to be worse than the best one.
 
-    - samples: name of a method -> samples of the metric, the simplest method first
-    - titles: name of a method -> what the sentence calls it
-    - ours: the method whose figure the sentence always gives
-    - metric: what the sentence calls the metric; higher is better
+    - samples: {name of a method: samples of the metric}, the simplest method first
+    - titles: {name of a method: what the sentence calls it}
+    - ours: name of the method whose figure the sentence gives even if it is neither the preferred nor the best one
+    - metric: what the sentence calls the metric, of which higher is better
 
     A method is shown to be worse when the paired 95 % interval of (best - method) lies above zero. A method that could
-    not be measured is left out; without any, the names in the result are "".
+    not be measured is left out; when none could be, the names in the result are "".
     """
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
@@ -176,7 +187,8 @@ class GateRules:
     - metric: one of GATE_METRICS
     - minimum: least value of the metric
     - champion: "not_worse" stops a challenger that is shown to be worse than the champion (the whole two-sided interval
-      of the difference below zero), "better" requires that it is shown to be better (above zero), "report" only reports
+      of the difference below zero), "better" requires that it is shown to be better (above zero), "report" only
+      reports; the first two also stop a challenger that cannot be compared with the champion
     - simple_models: "required" requires that the challenger's PR-AUC is shown to be better than the best simple
       model's, "report" only reports
     - alpha: the intervals are of level 1 - alpha
@@ -208,7 +220,7 @@ class Comparison:
 
     - name: of the other method
     - challenger, other: each one's samples of one metric; None when they cannot be compared
-    - refused: why they cannot be compared, or ""
+    - refused: why they cannot be compared, to follow "cannot be compared: "; "" when they can
     """
 
     name: str
@@ -220,13 +232,15 @@ class Comparison:
 def decide_gate(
     rules: GateRules, challenger: Samples, champion: Comparison | None, simple_model: Comparison | None
 ) -> dict:
-    """Decide whether the gate opens for a model: the content of gate.json.
+    """Decide whether the gate opens for a model. Returns the content of gate.json, in which None stands for NaN.
 
     - challenger: samples of the gate's metric
     - champion: comparison by that metric; None without a champion
     - simple_model: comparison by PR-AUC with the best simple model; None without any
 
-    The keys `passed` and `reason` (one sentence with the figures) come first; NaN is replaced by None.
+    The keys are passed (bool), reason (a sentence: the failed requirements, or all of them when the gate opens),
+    definition, metric, challenger, minimum, champion (a figure like challenger), difference (from the champion),
+    best_simple_model and rules.
     """
     checks = [_against_minimum(rules, challenger), *_against_champion(rules, champion)]
     checks += _against_simple_model(rules, simple_model)
@@ -276,9 +290,9 @@ def _against_minimum(rules: GateRules, challenger: Samples) -> Check:
 
 
 def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Check]:
-    """Whether the comparison with the champion lets the gate open, and a clause of the reason: a list of one pair.
+    """[(whether the comparison with the champion lets the gate open, a clause of the reason)], always one pair.
 
-    champion: None without a champion; then the gate may open.
+    champion: None without a champion; then the gate may open. With rules.champion "report" it always may.
     """
     if champion is None:
         return [(True, "there is no champion to compare with yet")]
@@ -298,10 +312,10 @@ def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Che
 
 
 def _against_simple_model(rules: GateRules, simple_model: Comparison | None) -> list[Check]:
-    """Whether the comparison with the best simple model lets the gate open, and a clause of the reason: one pair.
+    """[(whether the comparison with the best simple model lets the gate open, a clause of the reason)], or [].
 
-    The list is empty when the rules do not require the comparison. Where it is required but missing, the
-    gate may not open.
+    [] when the rules do not require the comparison. Where it is required but cannot be made, the gate may
+    not open.
     """
     if rules.simple_models != "required":
         return []
@@ -314,7 +328,7 @@ def _against_simple_model(rules: GateRules, simple_model: Comparison | None) -> 
 
 
 def _gap(found: Comparison | None, alpha: float) -> dict | None:
-    """{value, low, high} of the difference challenger - other, with the interval of level 1 - alpha.
+    """The difference challenger - other as {"value", "low", "high"}, with its interval of level 1 - alpha.
 
     None without a comparison, or when the two cannot be compared.
     """
@@ -325,9 +339,9 @@ def _gap(found: Comparison | None, alpha: float) -> dict | None:
 
 
 def best_method(samples: Mapping[str, Samples], names: Sequence[str]) -> str | None:
-    """The one of `names` with the highest figure; None without names or when nothing could be measured.
+    """The one of `names` with the highest figure, the first of equals; None when nothing could be measured.
 
-    samples: name of a method -> its samples of one metric, of which the first is the figure.
+    samples: {name of a method: its samples of one metric}, for all `names`; the first sample is the figure.
     """
     measured = [name for name in names if not np.isnan(samples[name][0])]
     return max(measured, key=lambda name: samples[name][0], default=None)

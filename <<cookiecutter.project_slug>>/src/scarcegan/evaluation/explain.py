@@ -26,7 +26,7 @@ class RarityScorer(Protocol):
     """A model that scores feature rows."""
 
     def score(self, values: NDArray) -> RarityScores:
-        """Scores of the raw feature rows [n, d], NaN for missing."""
+        """Scores of the raw feature rows [n, d], NaN for missing, in the order of the rows."""
 
 
 def shapley_values(scorer: RarityScorer, rows: NDArray, reference: NDArray, orders: int = 8, seed: int = 0) -> NDArray:
@@ -37,8 +37,8 @@ def shapley_values(scorer: RarityScorer, rows: NDArray, reference: NDArray, orde
     - orders: random orders per row, each also used backwards; the error falls with the square root of their number
     - seed: of the random orders
 
-    A row of the result adds up to the row's rarity less the reference's. It scores 2 x orders x (d + 1)
-    rows for each row.
+    A value above zero means that the feature raises the rarity. The values of a row add up to the row's rarity less the
+    reference's. The scorer scores 2 x orders x (d + 1) rows for each row.
     """
     rng = np.random.default_rng(seed)
     attributions = np.zeros(rows.shape)
@@ -67,10 +67,10 @@ def _rarity_along(scorer: RarityScorer, row: NDArray, reference: NDArray, order:
 
 
 def typical_training_row(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
-    """The median of each feature over training rows [n, d]: float32 [d]; NaN for one missing in more than half of them.
+    """The median of each feature over training rows: float32 [d]; NaN where more than half of the rows lack it.
 
-    values: the training rows, NaN for missing; categories: positions of the features that hold codes; of these the
-    result has the most frequent code.
+    values: the training rows [n, d], NaN for missing; categories: positions of the features that hold codes, for which
+    the result has the most frequent code in place of the median.
     """
     mostly_missing = np.isnan(values).mean(axis=0) > 0.5
     median = np.nanmedian(np.where(mostly_missing, 0.0, values), axis=0)
@@ -85,8 +85,8 @@ def permutation_importance(
 ) -> NDArray:
     """How much `metric` falls when a feature is shuffled among the rows: float [d], one per feature (Breiman 2001).
 
-    values: feature rows [n, d]; metric: a function of rarity [n], larger is better; rng: shuffles. A feature is
-    shuffled once; a negative value means that the metric rose.
+    values: feature rows [n, d], which stay unchanged; metric: a function from rarity [n] to a figure, larger is better;
+    rng: shuffles. Each feature is shuffled once, alone; a negative value means that the metric rose.
     """
     whole = metric(scorer.score(values).rarity)
     losses = np.zeros(values.shape[1])

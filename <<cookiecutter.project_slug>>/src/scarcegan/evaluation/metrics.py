@@ -40,9 +40,10 @@ class Estimate:
 def resamples(positive: Flags, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Yield weights uint8 [b, n], some resamples at a time: first one row of ones, then `count` draws with replacement.
 
-    A weight is how often a row was drawn. positive: bool [n]. Each draw holds as many positive and as many negative
-    rows as the test split (stratified; Efron & Tibshirani 1993, ch. 8), so a resample never lacks the rare class. The
-    same seed gives every model the same resamples, so that differences are paired.
+    A weight is how often a row was drawn; b varies from one array to the next. positive: bool [n]. Each draw holds as
+    many positive and as many negative rows as the test split (stratified; Efron & Tibshirani 1993, ch. 8), so a
+    resample never lacks the rare class. The same seed gives every model the same resamples, so that differences are
+    paired.
     """
     rng = np.random.default_rng(seed)
     strata = [rows for rows in (np.flatnonzero(positive), np.flatnonzero(~positive)) if len(rows)]
@@ -76,7 +77,7 @@ class Curve:
     - thresholds: [m], descending; a row is flagged when its score is at least the threshold
     - hits: [b, m], weight of positive rows flagged, in each of b resamples
     - flagged: [b, m], weight of all rows flagged
-    - positives, negatives: [b], weight of all such rows
+    - positives, negatives: [b], weight of all positive and of all negative rows
     """
 
     thresholds: Floats
@@ -238,8 +239,8 @@ def share_unknown(matrix: Floats) -> Floats:
 def brier(positive: Flags, probability: Floats, weights: NDArray | None = None) -> Floats:
     """Brier score [b]: mean squared distance of a predicted probability from the truth, 1 or 0 (Brier 1950).
 
-    positive: bool [n], rows of the rare class; probability: float [n], that of the rare class; weights: [b, n], how
-    often each row was drawn in each resample, None for the rows as they are (b = 1).
+    NaN without rows. positive: bool [n], rows of the rare class; probability: float [n], that of the rare class;
+    weights: [b, n], how often each row was drawn in each resample, None for the rows as they are (b = 1).
     """
     weights = np.ones((1, len(positive)), np.uint8) if weights is None else weights
     return _ratio(weights @ (probability - positive) ** 2, weights.sum(axis=1, dtype=np.float64))
@@ -319,12 +320,13 @@ def model_quality(
     - predicted: int [n], class position, K for unknown
     - rarity: float [n], not NaN
     - classes: the K class names, the rare class last
-    - count: bootstrap resamples behind each standard_deviation; seed: of these
+    - count, seed: number of bootstrap resamples behind each standard_deviation, and the seed they are drawn with
 
-    The keys are multiclass_classification_metrics and binary_classification_metrics. Rows of truth K count as not of
-    the rare class, are left out of the multiclass metrics, and have their own row in the multiclass confusion matrix.
-    What cannot be measured is the text "NaN". The best constant classifier always gives one answer, as in SageMaker:
-    the most frequent class, or in the binary block the rare class.
+    The keys are multiclass_classification_metrics (see `multiclass_block`) and binary_classification_metrics (see
+    `binary_block`). Rows of truth K count as not of the rare class and are left out of the multiclass metrics; if there
+    are any, the multiclass confusion matrix counts them in a row of their own, "unknown". What cannot be measured is
+    the text "NaN". The best constant classifier always gives one answer, as in SageMaker: the most frequent class, or
+    in the binary block the rare class.
 
     Raises ValueError for a rarity that is NaN.
     """
@@ -360,9 +362,12 @@ def model_quality(
 def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
     """SageMaker's multiclass_classification_metrics: a confusion matrix by class name, and averages over classes.
 
+    The key confusion_matrix holds {true class: {predicted class or "unknown": count}}. The averages are those of
+    `_weighted`, {value, standard_deviation} each; those of the best constant classifier are named
+    "<name>_best_constant_classifier".
+
     matrix: counts [b, K, K + 1] of the model from confusion_matrix, in each of b resamples, of which the first is the
-    rows as they are. constant: the same of the best constant classifier. classes: the K class names. Each average is
-    {value, standard_deviation}; those of the best constant classifier are named "<name>_best_constant_classifier".
+    rows as they are. constant: the same of the best constant classifier. classes: the K class names.
     """
     columns = (*classes, "unknown")
     counts = {
@@ -377,10 +382,10 @@ def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...])
 
 
 def _weighted(matrix: Floats) -> dict[str, dict]:
-    """Accuracy, and recall, precision and F scores averaged over classes weighted by their rows.
+    """Accuracy, and averages over classes, weighted by their rows, of recall, precision, f0_5, f1 and f2.
 
-    Each is {value, standard_deviation}. matrix: counts [b, K, K + 1] from confusion_matrix. A class never
-    predicted has precision 0.
+    The result is {name: {value, standard_deviation}} with names such as accuracy and weighted_recall. A class never
+    predicted has precision 0. matrix: counts [b, K, K + 1] from confusion_matrix.
     """
     share = _ratio(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
     of_classes = {
@@ -400,9 +405,13 @@ def _weighted(matrix: Floats) -> dict[str, dict]:
 def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
     """SageMaker's binary_classification_metrics, where 1 is the rare class.
 
-    Curves are thinned to about CURVE_POINTS points. matrix: counts [b, 2, 3] of the model from confusion_matrix, in
-    each of b resamples, of which the first is the rows as they are; constant: the same of a classifier that always says
-    1; positive: bool [n], rows of the rare class; score: float [n], rarity.
+    The keys are confusion_matrix ({"0" or "1" in truth: {"0" or "1" predicted: count}}); recall, precision, accuracy
+    and F scores, also of the best constant classifier; four rates such as true_positive_rate; auc, whose standard
+    deviation is NaN; and two curves, thinned to about CURVE_POINTS points.
+
+    matrix: counts [b, 2, 3] of the model from confusion_matrix, in each of b resamples, of which the first is the rows
+    as they are; constant: the same of a classifier that always says 1; positive: bool [n], rows of the rare class;
+    score: float [n], rarity.
 
     Raises ValueError for a rarity that is NaN.
     """
@@ -423,7 +432,7 @@ def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Float
 
 
 def _one_class(matrix: Floats) -> dict[str, dict]:
-    """Recall, precision, accuracy and F scores of the rare class, {value, standard_deviation} each.
+    """Recall, precision, accuracy, f0_5, f1 and f2 of the rare class: {name: {value, standard_deviation}}.
 
     matrix: counts [b, 2, 3] from confusion_matrix, where 1 is the rare class.
     """
@@ -433,9 +442,9 @@ def _one_class(matrix: Floats) -> dict[str, dict]:
 
 
 def _curves(at: Curve) -> dict[str, dict]:
-    """ROC curve and precision-recall curve of the test split: name of a curve -> name of an axis -> numbers.
+    """ROC curve and precision-recall curve of the test split: {name of a curve: {name of an axis: numbers}}.
 
-    The names are SageMaker's. at: the curve over thresholds, of which resample 0, the rows as they are, is taken.
+    The names are SageMaker's. at: the curve over thresholds of the rows as they are (b = 1).
     """
     kept = spread_evenly(len(at.thresholds), CURVE_POINTS)
     hits, flagged = at.hits[0, kept], at.flagged[0, kept]

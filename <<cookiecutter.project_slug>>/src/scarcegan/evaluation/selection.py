@@ -70,7 +70,7 @@ def threshold_options(rare: NDArray, rarity: NDArray) -> ThresholdOptions:
     Each lies half way between the rarity of a rare row and the next lower rarity of any row; the lowest rarity is a
     threshold itself when it is a rare row's.
 
-    Raises ValueError if no row is rare.
+    Raises ValueError if no row is rare, or for a rarity that is NaN.
     """
     at = metrics.threshold_curve(rare, rarity)
     if not len(at.thresholds):
@@ -102,7 +102,8 @@ def best_position(allowed: NDArray, *keys: NDArray) -> int:
 def highest_recall(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
     """Position of the threshold of highest recall whose precision is at least definition["precision_floor"], and True.
 
-    If there is none: position of the threshold of highest precision, and False. Ties go to the higher other figure.
+    If there is none: position of the threshold of highest precision, and False. Ties in recall go to the higher
+    precision, ties in precision to the higher recall.
     """
     allowed = found.precision >= definition["precision_floor"]
     if not allowed.any():
@@ -113,14 +114,14 @@ def highest_recall(found: ThresholdOptions, definition: Mapping[str, Any]) -> tu
 def highest_precision(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
     """Position of the threshold of highest precision whose recall is at least definition["recall_floor"], and True.
 
-    With a floor of at most 1 there always is one, as the lowest threshold has recall 1.
+    Ties go to the higher recall. With a floor of at most 1 there always is one, as the lowest threshold has recall 1.
     """
     allowed = found.recall >= definition["recall_floor"]
     return best_position(allowed, found.precision, found.recall), bool(allowed.any())
 
 
 def best_f1(found: ThresholdOptions, definition: Mapping[str, Any]) -> tuple[int, bool]:
-    """Position of the threshold of highest F1, ties by recall, and True, as there is no floor.
+    """Position of the threshold of highest F1, ties going to the higher recall, and True, as there is no floor.
 
     The definition is not read.
     """
@@ -140,14 +141,15 @@ def choose_candidate(
 ) -> Choice:
     """The candidate and thresholds that a business definition keeps.
 
-    - definition: `keep`, a key of THRESHOLD (the rule to choose by), and the floor or tolerance that goes with it
+    - definition: `keep`, a key of THRESHOLD (the rule to choose by), and the precision_floor, recall_floor or
+      recall_tolerance that the rule needs
     - candidates: scores of the same n held-out rows, from the earliest version of the model to the latest; at least one
     - label: int [n], class position of each row, or -1 without a label; rows without one count for the
       share of unknown only
     - rare: class position of the rare class
-    - known_share: share of the labelled rows whose `unknown` may reach its threshold, 0 … 1
+    - known_share: largest share, 0 … 1, of the labelled rows whose `unknown` may reach its threshold
 
-    Raises ValueError if no labelled row is rare.
+    Raises ValueError if no labelled row is rare, or for a rarity of a labelled row that is NaN.
     """
     keep, labelled = definition["keep"], label >= 0
     choices = []
@@ -170,9 +172,14 @@ def choose_candidate(
 def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choice]) -> int:
     """Position of the choice that a business definition prefers, given one choice per candidate.
 
-    keep: the rule by which it prefers, definition["keep"]; definition: has recall_tolerance, where that rule
-    reads it. When no choice meets its floor, the highest precision is preferred. Ties go to the higher PR-AUC,
-    then to the later candidate.
+    keep: the rule by which it prefers, definition["keep"]; definition: has recall_tolerance for "fewest_unknown".
+
+    - "highest_recall", "highest_precision", "highest_pr_auc": the highest of this figure among the choices that meet
+      their floor; when none does, the highest precision
+    - "fewest_unknown": the smallest share_unknown among the choices whose recall is at most recall_tolerance below the
+      highest
+
+    Ties go to the higher PR-AUC, then to the later candidate.
     """
 
     def figure(name: str) -> NDArray:
@@ -197,8 +204,8 @@ def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choic
 def unknown_threshold(unknown: NDArray, known_share: float) -> float:
     """The lowest threshold that at most a share `known_share` of these scores reaches; 0 when all may reach it.
 
-    unknown: float [n] in [0, 1], the scores of the labelled rows. It lies half way between two scores, or just
-    above the highest one.
+    unknown: float [n] in [0, 1], the scores of the labelled rows. Any threshold between two neighbouring scores has the
+    same effect; the one half way is returned, or one just above the highest score.
     """
     descending = np.sort(unknown)[::-1]
     allowed = int(known_share * len(unknown))
@@ -209,11 +216,11 @@ def unknown_threshold(unknown: NDArray, known_share: float) -> float:
 
 
 def unknown_shares(candidate: Candidate, label: NDArray, rare: float, unknown: float) -> dict[str, float]:
-    """Shares of rows that would be labelled unknown.
+    """The shares of rows that would be labelled unknown.
 
-    They are share_unknown, of all rows, and share_unknown_of_known, of the labelled rows. candidate: the rows' scores;
-    label: int [n], -1 for a row without a label; rare, unknown: the thresholds. A row whose rarity reaches `rare` is
-    labelled rare and not unknown.
+    They are "share_unknown", of all rows, and "share_unknown_of_known", of the labelled rows; a share of no rows is
+    NaN. candidate: the rows' scores; label: int [n], -1 for a row without a label; rare, unknown: the thresholds. A row
+    whose rarity reaches `rare` is labelled rare and not unknown.
     """
     sent = (candidate.rarity < rare) & (candidate.unknown >= unknown)
     return {"share_unknown": float(sent.mean()), "share_unknown_of_known": float(sent[label >= 0].mean())}

@@ -22,6 +22,7 @@ def run_step(main: Callable[[], object]) -> int:
     """Call a step's main and return the exit code of its process: 0, or 2 after an error message on stderr.
 
     Code 2 is for a UserError and for a system error that the user can correct (REFUSALS: a full disk, no permission).
+
     Raises every other exception of `main` unchanged.
     """
     try:
@@ -33,7 +34,7 @@ def run_step(main: Callable[[], object]) -> int:
 
 
 def as_sentence(error: UserError | OSError) -> str:
-    """The sentence to show to the user: a UserError's own message, or what a system error means and what to do next.
+    """The text to show to the user: a UserError's own message, or what a system error means and what to do next.
 
     Raises the error itself when it is a system error that REFUSALS does not list, as that is a bug.
     """

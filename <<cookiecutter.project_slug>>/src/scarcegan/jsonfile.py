@@ -12,12 +12,14 @@ from scarcegan.errors import UserError
 
 
 def write_json(path: Path, value: Any, indent: int = 1) -> None:
-    """Write a value to the file at `path` as JSON. The file is replaced in one step: readers get the complete old or
-    the complete new text, also after a crash.
+    """Write a value to the file at `path` as JSON, replacing the file in one step; missing parent folders are made.
 
-    indent: spaces per level. Missing parent folders are made. Text is written as UTF-8 without escapes; only lone
-    surrogates, by which Python holds bytes of a file name that are not UTF-8, are escaped.
-    Raises ValueError for NaN or infinity, and TypeError for a value that JSON cannot hold.
+    Readers get the complete old or the complete new text, also after a crash. indent: spaces per level. Text is written
+    as UTF-8 without escapes; only lone surrogates, by which Python holds bytes of a file name that are not UTF-8, are
+    escaped.
+
+    Raises ValueError for NaN or infinity, TypeError for a value that JSON cannot hold, and OSError for a failed write;
+    the old file is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
@@ -37,7 +39,8 @@ def write_json(path: Path, value: Any, indent: int = 1) -> None:
 def read_json(path: Path, next_move: str) -> Any:
     """Read a JSON file and return its value. next_move: a sentence that tells the user what to do when that fails.
 
-    Raises UserError, whose message ends with that sentence, when the file is missing or is not JSON.
+    Raises UserError, whose message ends with that sentence, when the file is missing or is not JSON; OSError when it
+    cannot be read for another reason.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -59,6 +62,7 @@ def replace_nan(value: Any, by: str | None = None) -> Any:
     """A copy of a JSON value in which each float that is NaN or infinite, at any depth of dicts and lists, is replaced.
 
     JSON allows only finite numbers. by: what replaces them, None (null in JSON) or a text such as SageMaker's "NaN".
+    Tuples are not searched.
     """
     if isinstance(value, dict):
         return {key: replace_nan(inside, by) for key, inside in value.items()}

@@ -26,7 +26,7 @@ class NotebookProject:
     """A project whose training pipeline is started and watched from a notebook, on this machine or in AWS.
 
     - workspace: the project's folder on this machine, with its settings.
-    - engine: what runs the training pipeline.
+    - engine: what runs the training pipeline, here or in AWS.
 
     Every method raises UserError for a mistake of the user's.
     """
@@ -35,32 +35,38 @@ class NotebookProject:
     engine: Engine
 
     def start(self, changes: Changes) -> str:
-        """Start the training pipeline and return the id of the run. On this machine the run has ended by then.
+        """Start the training pipeline and return the id of the run. On this machine it has ended by then, well or not.
 
-        - changes: key of config.yaml with dots -> value, for this run only, such as {"train.iterations": 2000}.
+        - changes: {key of config.yaml with dots: value}, for this run only, such as {"train.iterations": 2000}; {} for
+          none.
         """
         return self.engine.start(as_set_values(changes))
 
     def watch(self, run: str) -> str:
-        """Print each change of a run's steps until the run has ended, and return its status as text.
+        """Wait until a run has ended, print its steps to stdout, and return its status as text, as in `runs`.
+
+        In AWS each change of a step is printed. On this machine the run has ended already, and each step's end is
+        printed.
 
         - run: the id of the run, as `start` returns it.
         """
         return self.engine.watch(run, lambda line: print(line, flush=True))
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """Return the newest training runs, newest first, at most `newest`. Each has these keys:
+        """Return the newest training runs, newest first, at most `newest`, as dictionaries with these keys:
 
         - run: its id.
         - status: such as "finished" on this machine, or "Succeeded" in AWS.
         - started: the time as text.
-        - changed: name -> value of each setting in which the run differs from the present config.yaml, or, in AWS, from
-          the defaults of the pipeline there.
+        - changed: {name: value in the run} of each setting in which the run differs from the present config.yaml, or,
+          in AWS, from the defaults of the pipeline there.
         """
         return self.engine.runs(newest)
 
     def folder(self, run: str, step: str, output: str) -> Path:
         """Return a folder on this machine with an output of a step of a run; it is downloaded when it lies in AWS.
+
+        For a step that has not finished, the folder is missing on this machine; in AWS, it is a UserError.
 
         - run: the id of the run.
         - step, output: such as "evaluate" and "gate".
@@ -74,9 +80,9 @@ def open_project(cloud: bool = False, start: Path | None = None) -> NotebookProj
     From then on, a UserError in the notebook is shown as one sentence without a traceback.
 
     - cloud: True runs the training pipeline in AWS, False on this machine.
-    - start: the folder to begin the search in; None: the present one.
+    - start: the folder to begin the search in; None: the current one.
 
-    Raises UserError when there is no config.yaml, or it has a bad value.
+    Raises UserError when there is no config.yaml, or it has a bad value. AWS is not contacted yet.
     """
     here = (start or Path.cwd()).resolve()
     show_mistakes_as_sentences()
@@ -107,20 +113,21 @@ def gate_result(project: NotebookProject, run: str) -> dict[str, Any]:
 
     - run: the id of the run.
 
-    Raises UserError or FileNotFoundError for a run that has not reached the gate.
+    Raises UserError (in AWS) or FileNotFoundError (on this machine) for a run that has not reached the gate.
     """
     return json.loads((project.folder(run, "evaluate", "gate") / "gate.json").read_text(encoding="utf-8"))
 
 
 def scores(project: NotebookProject, run: str) -> list[dict[str, Any]]:
-    """Return the rows of a run's evaluation.csv: "model", "metric", "value", and its 95 % interval "low" to "high".
+    """Return the rows of a run's evaluation.csv, a dictionary per model and metric.
 
-    A number is None where it is undefined. The models are those of the four business definitions, the simple models
-    and, when there is one, the champion.
+    Its keys are "model" and "metric" (names), "value", "low" and "high" (the ends of the 95 % interval). A number is
+    None where it is undefined. The models are one per business definition, the simple models and, when there is one,
+    the champion.
 
     - run: the id of the run.
 
-    Raises UserError or FileNotFoundError for a run that has not been evaluated.
+    Raises UserError (in AWS) or FileNotFoundError (on this machine) for a run that has not been evaluated.
     """
     with open(project.folder(run, "evaluate", "evaluation") / "evaluation.csv", encoding="utf-8", newline="") as file:
         return [
@@ -133,13 +140,13 @@ def comparison(project: NotebookProject, newest: int = 10) -> list[dict[str, Any
     """Return a dictionary for each of the newest runs, newest first; runs that have not reached the gate are left out.
 
     - run: its id.
-    - changed: the settings that were changed for it, as text.
+    - changed: the settings that were changed for it, as text (see NotebookProject.runs); "nothing" for none.
     - metric: the name of the gate's metric.
-    - value, low, high: the metric of the run's model that the gate compared, with its 95 % interval.
+    - value, low, high: the metric of the run's model that the gate compared, with its 95 % interval; None if undefined.
     - champion: the metric of the champion on the same users, or None.
     - gate: "open" or "closed".
 
-    At most `newest` runs are looked at.
+    At most `newest` runs are looked at, those that are left out included.
     """
     rows = []
     for about in project.runs(newest):
@@ -167,6 +174,6 @@ def comparison(project: NotebookProject, newest: int = 10) -> list[dict[str, Any
 def as_set_values(changes: Changes) -> list[str]:
     """Return changes as texts KEY=VALUE, as --set takes them. Values are written as JSON, which is valid YAML.
 
-    - changes: key of config.yaml with dots -> value.
+    - changes: {key of config.yaml with dots: value}.
     """
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]

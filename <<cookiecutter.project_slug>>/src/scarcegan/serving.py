@@ -1,6 +1,6 @@
 """The endpoint on this machine: POST /invocations, GET /ping, data capture. It answers like a SageMaker endpoint.
 
-data/wire.py reads requests and writes answers; the scorer computes the scores.
+data/wire.py reads requests and writes answers; the scorer (model/scorer.py) computes the scores.
 """
 
 import errno
@@ -56,11 +56,12 @@ class Model(Protocol):
 class PackageFacts:
     """What the endpoint knows of the model package that it serves.
 
-    - version, group, definition: the package's version number, its group, and the business definition of its model.
+    - version, group, definition: the package's version number as text, its group ("" when it is not known), and the
+      business definition of its model.
     - classes: class names, the rare class last.
     - features: names of the model's inputs, in order.
-    - typical: a typical value per feature, in the same order, for the example request.
-    - categories: name of each feature that is a category -> its texts and their codes.
+    - typical: a typical value per feature, in the same order, for the example request; of a category, a text.
+    - categories: {feature name: {text: code}} of the features that are categories.
     """
 
     version: str
@@ -73,7 +74,7 @@ class PackageFacts:
 
     @property
     def name(self) -> str:
-        """The package as text for messages, such as "version 3 (best_ranking) of players"."""
+        """The package as text for messages, such as "version 3 (best_ranking) of players"; players is its group."""
         return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
 
 
@@ -83,7 +84,7 @@ class Endpoint:
     - facts: of the model package that is served.
     - capture: records requests and answers; None: nothing is recorded.
     - max_bytes: larger request bodies are refused.
-    - model: the loaded model; None while it is loading.
+    - model: the loaded model, set by `serve_package`; None while it is loading.
     - url: the address for the example request; "" takes the one that the request was sent to.
     """
 
@@ -110,7 +111,7 @@ class Endpoint:
         )
 
     async def ping(self, request: Request) -> Response:
-        """Answer GET /ping with status 200.
+        """Answer GET /ping with status 200, and in JSON {"status": "ready", "version": …}.
 
         Raises RequestError (503) while the model is loading.
         """
@@ -135,8 +136,8 @@ class Endpoint:
     async def body(self, request: Request) -> bytes:
         """Read the body of a request and return it.
 
-        A caller who is still sending would not receive the answer, so a body that is too large is read on and dropped,
-        up to ten times `max_bytes`.
+        A caller who is still sending would not receive the answer, so a body that is too large is first read to its
+        end, or up to ten times `max_bytes`, and dropped.
 
         Raises RequestError (413) for a body of more than `max_bytes`.
         """
@@ -159,10 +160,10 @@ class Endpoint:
         It runs in a thread, so that /ping is answered meanwhile.
 
         - body: the request's body.
-        - kind, wanted: content type of the body and of the answer, JSON or CSV.
-        - headers: of the request.
+        - kind, wanted: content type of the body and of the answer, the constant JSON or CSV.
+        - headers: of the request, with names in lower case.
 
-        Raises RequestError for a body that cannot be read, or while the model is loading.
+        Raises RequestError for a body that cannot be read (400), or while the model is loading (503).
         """
         if self.model is None:
             raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
@@ -178,7 +179,7 @@ class Endpoint:
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
         """Record a request and its answer, each as (content type, body), if requests are recorded.
 
-        A failed write is reported on stderr, once until a write succeeds again; it raises nothing.
+        A failed write raises nothing. It is reported on stderr; the next ones are not, until a write succeeds again.
 
         - inference_id: the caller's own id of the request; "" for none.
         """
@@ -192,7 +193,7 @@ class Endpoint:
             self._capture_failed = True
 
     async def about(self, request: Request) -> Response:
-        """Answer GET / with what is served and an example request: a page for a browser, JSON for others."""
+        """Answer GET / with what is served and an example request: HTML if the header Accept names it, else JSON."""
         facts = {
             **{name: getattr(self.facts, name) for name in ("group", "version", "definition")},
             "labels": dict(enumerate((*self.facts.classes, "unknown"))),
@@ -213,7 +214,7 @@ class Endpoint:
         return JSONResponse({"error": error.words}, error.status)
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request to an unknown path (404) or with another method (405), with {"error": sentence}."""
+        """Answer a request to an unknown path (status 404) or with another method (405), with {"error": sentence}."""
         assert isinstance(error, HTTPException)
         words = {
             404: f"Unknown path {request.url.path}. Use POST /invocations, GET /ping or GET /.",
@@ -222,18 +223,18 @@ class Endpoint:
         return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
     async def on_disconnect(self, request: Request, error: Exception) -> Response:
-        """Return some answer, status 400, for a caller who closed the connection before the request was complete."""
+        """Return an answer, status 400, for a caller who closed the connection before the request was complete."""
         return JSONResponse({"error": "The connection was closed before the request was complete. Send it again."}, 400)
 
     async def on_failure(self, request: Request, error: Exception) -> Response:
-        """Answer after an unexpected exception with status 500. Its traceback goes to the server's stderr."""
+        """Answer after an unexpected exception: status 500 and {"error": sentence}. The traceback goes to stderr."""
         return JSONResponse({"error": "The model failed on this request. See the server's log for the reason."}, 500)
 
 
 def about_page(facts: Mapping[str, Any]) -> str:
-    """Return the HTML page for GET /.
+    """Return the HTML page for GET /. Names and values are escaped.
 
-    - facts: name -> value, what Endpoint.about collects: "definition", "version", "example" and others.
+    - facts: name -> value, what Endpoint.about collects; "definition", "version" and "example" must be among them.
     """
     title = html.escape(f"{facts['definition']}, version {facts['version']}")
     rows = "".join(
@@ -259,7 +260,7 @@ def items_of(value: Any) -> list[Any]:
 
 
 def example_request(facts: PackageFacts, url: str) -> str:
-    """Return a curl command that sends the typical user to the endpoint at `url`."""
+    """Return a curl command that sends the typical user (facts.typical) to the endpoint at `url`, http://HOST:PORT."""
     cells = (json.dumps(value) if isinstance(value, str) else f"{value:.4g}" for value in facts.typical)
     row = ", ".join(cells).replace("'", "'\\''")  # as a shell takes it
     return f"curl -s {url}/invocations -H 'Content-Type: {JSON}' -d '{{\"instances\": [[{row}]]}}'"
@@ -271,10 +272,11 @@ def example_request(facts: PackageFacts, url: str) -> str:
 def read_package_facts(package: Path) -> PackageFacts:
     """Return what the endpoint must know of a model package, read from the package's folder. Loads no model.
 
-    - package: the folder that the package was exported to.
+    - package: the folder that the package was exported to. Without a package.json there, the version is "0" and the
+      group ""; without a baseline, the typical values are 0.
 
-    Raises UserError when a file of the model is missing there, a file is not JSON, or model.json has no classes or
-    features.
+    Raises UserError when model/model.json or model/1/saved_model.pb is missing there, a file is not JSON, or model.json
+    has no classes or features.
     """
     model = read_json(package / "model" / "model.json", EXPORT_ADVICE)
     for key in ("classes", "features"):
@@ -310,7 +312,7 @@ def typical_user(statistics: Mapping[str, Any], features: Sequence[str]) -> tupl
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address of this machine. Port 0 takes a free port.
+    """Return a socket that listens at an address of this machine; the caller closes it. Port 0 takes a free port.
 
     Raises UserError, with what to do, when the address or the port cannot be used.
     """
@@ -340,7 +342,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the URL of a listening socket, such as http://127.0.0.1:8080, for use on this machine."""
+    """Return the URL of a listening socket, such as http://127.0.0.1:8080, for use on this machine.
+
+    A socket that listens at all addresses (0.0.0.0 or ::) gets a URL with 127.0.0.1 or ::1.
+    """
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -350,6 +355,8 @@ def load_model(folder: Path) -> Model:
     """Load the model in a folder, and score one row, because TensorFlow's first call is slow. Returns the model.
 
     - folder: the folder model of a model package.
+
+    Sets the environment variable TF_CPP_MIN_LOG_LEVEL unless it is set.
 
     Raises UserError when a file of the model is missing or damaged.
     """
@@ -371,18 +378,19 @@ def serve_package(
     max_bytes: int = MAX_BYTES,
     load: Callable[[Path], Model] = load_model,
 ) -> None:
-    """Serve a model package until SIGINT or SIGTERM; requests under way are answered first.
+    """Serve a model package until SIGINT or SIGTERM; requests under way get up to DRAIN_SECONDS to be answered first.
 
     - package: the folder that the package was exported to.
     - host, port: the address to listen on; port 0 takes a free one.
     - capture: the folder below which requests are recorded, in <version>/yyyy/mm/dd/hh/; None records none.
-    - capture_percentage: how many of a hundred requests are recorded.
+    - capture_percentage: how many of a hundred requests are recorded, drawn at random.
     - max_bytes: larger request bodies are refused.
-    - load: loads the model from a folder.
+    - load: a function that loads the model from a folder.
 
-    The port is opened before TensorFlow is loaded.
+    The port is opened before TensorFlow is loaded. The address and an example request are printed to stderr.
 
-    Raises UserError when the folder is no package or the port is in use, and the error of `load` when that fails.
+    Raises UserError when the folder is no package or the address or port cannot be used, and the error of `load` when
+    that fails.
     """
     import uvicorn
 
@@ -420,7 +428,8 @@ def run_until_signal(run: Callable[[], None]) -> None:
 
     - run: a function without arguments that runs the server until it has shut down.
 
-    Outside the main thread, signals are left alone.
+    In the main thread, the process survives the signal, and the former signal handlers are restored; in another thread,
+    signals are left alone. uvicorn's messages below a warning are switched off for good.
     """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""A project's folder on this machine: its settings, data, runs and registry, and what the verbs do with them."""
+"""A project's folder on this machine: its settings, data, runs and registry, and what the commands do with them."""
 
 import hashlib
 import json
@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a verb that has run a pipeline on this machine.
+    """The outcome of a command that has run a pipeline on this machine.
 
     - run: the id of the run.
     - status: "finished", "gate closed", "failed" or "interrupted".
     - exit_code: for the command line: 0 only when finished; RunResult in local/events.py lists the others.
     - reason: why it did not finish; "" when it did.
     - reports: absolute paths of the HTML reports it wrote.
-    - packages: the model packages it registered, as dictionaries of the fields of ModelPackage.
+    - packages: the model packages that a training registered, as dictionaries of the fields of ModelPackage.
     - suggested: the version to approve next, of the model that the gate compared; None when none was registered.
     - lines: what to print for people.
-    - result: the summary of a scoring, or the verdict of a monitoring, as JSON holds it; {} for others.
+    - result: the summary of a finished scoring, or the verdict of a finished monitoring, as JSON holds it; otherwise
+      {}.
     """
 
     run: str
@@ -54,7 +55,7 @@ class Outcome:
 class Workspace:
     """A project on this machine.
 
-    - root: the folder of config.yaml, which relative paths in it start from.
+    - root: the absolute path of the folder of config.yaml, from which relative paths in it start.
     - config: the settings.
     """
 
@@ -66,18 +67,18 @@ class Workspace:
         """Read a config.yaml, and return its project.
 
         - path: of config.yaml.
-        - changes: texts KEY=VALUE that replace values of it, as --set takes them.
+        - changes: texts KEY=VALUE, as --set takes them, each of which replaces a value of config.yaml, in memory only.
 
-        Raises UserError for a missing file or a bad value.
+        Raises UserError for a missing file, a file that is not YAML, and a bad value.
         """
         return cls(path.resolve().parent, settings.load_config(path, changes))
 
     def path(self, path: str | Path) -> Path:
-        """Return the absolute path of a path that is relative to the root, begins with ~, or is absolute already."""
+        """Return the absolute path, links resolved, of a path that is relative to the root, or begins with ~ or /."""
         return (self.root / Path(path).expanduser()).resolve()
 
     def show(self, path: Path) -> str:
-        """Return an absolute path as text for people: relative to the present folder if it is below it, else as is."""
+        """Return an absolute path as text for people: relative if it is below the current folder, else as it is."""
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
     @property
@@ -87,7 +88,7 @@ class Workspace:
 
     @property
     def database(self) -> Path:
-        """The path of MLflow's database file of runs and registered models. It is missing before the first run."""
+        """The path of MLflow's database file of runs and registered models. It is missing before the first training."""
         return self.runs_folder / "mlflow.db"
 
     @property
@@ -103,7 +104,7 @@ class Workspace:
         }
 
     def refuse_to_overwrite(self, folder: Path, *names: str) -> None:
-        """Check that a folder holds none of the files or folders with some names.
+        """Check that a folder holds none of the files or folders with some names. The folder may be missing.
 
         - names: the names, such as "labels.csv".
 
@@ -119,10 +120,11 @@ class Workspace:
     def registry(self, cloud: bool = False) -> "Registry":
         """Return the model registry on this machine, or, with cloud=True, the one in SageMaker.
 
-        Use the one in SageMaker inside `errors_as_sentences` of aws/client.py.
+        Call this and use the registry in SageMaker inside `errors_as_sentences` of aws/client.py, as AWS errors pass
+        through.
 
-        Raises UserError when nothing has been registered on this machine yet, or, with cloud=True, when the connection
-        to AWS is refused as `connect_to_aws` describes.
+        Raises UserError when there is no MLflow database on this machine yet, or, with cloud=True, for what
+        `connect_to_aws` of aws/client.py refuses, such as a missing region.
         """
         if cloud:
             return self.cloud_registry()
@@ -135,7 +137,9 @@ class Workspace:
     def cloud_registry(self) -> "SageMakerRegistry":
         """Return the model registry in SageMaker, through a new connection to AWS.
 
-        Raises UserError as `connect_to_aws` of aws/client.py does, such as for a missing region or boto3.
+        Call it inside `errors_as_sentences` of aws/client.py, as AWS errors pass through.
+
+        Raises UserError for what `connect_to_aws` of aws/client.py refuses, such as a missing region or boto3.
         """
         from scarcegan.aws.client import connect_to_aws
         from scarcegan.registry.sagemaker.registry import SageMakerRegistry
@@ -144,7 +148,10 @@ class Workspace:
         return SageMakerRegistry(aws.names, self.config.project.model_package_group, aws.session)
 
     def champion(self) -> "ModelPackage | None":
-        """Return the package of the champion in the registry on this machine, or None when there is no champion."""
+        """Return the package of the champion in the registry on this machine, or None when there is no champion.
+
+        Raises UserError when MLflow's database cannot be used.
+        """
         return self.registry().champion() if self.database.exists() else None
 
     def package(self, version: int | None) -> "ModelPackage":
@@ -152,8 +159,8 @@ class Workspace:
 
         - version: its version number; None: the champion.
 
-        Raises UserError when there is no such version, when `version` is None and there is no champion, or when nothing
-        has been registered yet.
+        Raises UserError when there is no such version, when `version` is None and there is no champion, when nothing
+        has been registered yet, or when MLflow's database cannot be used.
         """
         if version is not None:
             return self.registry().package(version)
@@ -163,9 +170,12 @@ class Workspace:
         return package
 
     def exported(self, package: "ModelPackage") -> Path:
-        """Return the folder of a package: model/, evaluation/, baseline/ and package.json. The first call writes it.
+        """Return the folder of a package: model/, evaluation/, baseline/ and package.json.
 
-        Raises UserError when files of the package are missing.
+        The first call copies them from the registry on this machine to a folder below the runs folder; the package.json
+        there keeps the approval status of that time.
+
+        Raises UserError when the registry does not know the package's version, or its files are missing.
         """
         folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
         if not (folder / "package.json").exists():
@@ -173,11 +183,12 @@ class Workspace:
         return folder
 
     def data_sources(self) -> dict[str, Path]:
-        """Return the sources of the training pipeline that config.yaml names: name -> path.
+        """Return the sources of the training pipeline that config.yaml names: {name: path}.
 
-        "telemetry" is always there (a file or folder, or a ready table), "labels" only when labels are separate.
+        "telemetry" is always there, the data of either kind (a file or folder); "labels" only when labels are in a file
+        or folder of their own.
 
-        Raises UserError when one of them does not exist.
+        Raises UserError when one of the paths does not exist.
         """
         data = self.config.data
         path = self.path(data.path)
@@ -196,12 +207,15 @@ class Workspace:
         return {"telemetry": path, "labels": labels}
 
     def train(self, from_step: str | None = None, cache: bool = True) -> Outcome:
-        """Run the training pipeline, which compares the new models with the present champion. Returns its outcome.
+        """Run the training pipeline, which compares the new models with the champion, if any, and show its progress.
 
-        - from_step: run this step and all after it again; None: no step whose result is cached.
-        - cache: False runs every step again.
+        Returns its outcome; a step that fails raises nothing, and the outcome's status tells of it.
 
-        Raises UserError when the data is missing or the run cannot start.
+        - from_step: the name of a step, which runs again with all after it, even if their results are cached.
+        - cache: False runs every step again; True takes the results of a step from the cache where they are there.
+
+        Raises UserError when the data is missing or cannot be read, when files of the champion's package are missing,
+        or when the run cannot start.
         """
         from scarcegan.local.plan import code_version, fingerprint_data
 
@@ -221,10 +235,13 @@ class Workspace:
         )
 
     def score(self, telemetry: Path | None = None, version: int | None = None, cache: bool = True) -> Outcome:
-        """Run the scoring pipeline, which scores users with a version of the model. Returns its outcome.
+        """Run the scoring pipeline, which scores users with a version of the model, and show its progress.
 
-        - telemetry: the users' telemetry; None: data.path of config.yaml.
-        - version: its version number; None: the champion.
+        Returns its outcome; a step that fails raises nothing, and the outcome's status tells of it.
+
+        - telemetry: file or folder of the users' data, of the kind data.kind in config.yaml; None: data.path of
+          config.yaml.
+        - version: the model's version number; None: the champion.
         - cache: False runs every step again.
 
         Raises UserError when the telemetry, the version or (with None) a champion does not exist, when files of the
@@ -249,9 +266,9 @@ class Workspace:
         return outcome(result, lines=lines, result=summary)
 
     def explain(self, user: str, orders: int = 8) -> dict[str, Any]:
-        """Explain the champion's score of a user in its last scoring.
+        """Explain the champion's score of a user in its last finished scoring.
 
-        - user: the id of the user.
+        - user: the id of the user. If the user has several rows, the last one is explained.
         - orders: how many random orders of the features are averaged; more are more exact and slower.
 
         Returns these keys:
@@ -259,12 +276,15 @@ class Workspace:
         - version: of the champion.
         - rarity: the rarity of the user, from 0 to 1.
         - predicted: the name of a class, or "unknown".
-        - features: a dictionary per feature, the strongest first: "feature" (its name), "value", "median_user" (the
-          value of the median scored user; of a category, the most frequent) and "moves_rarity_by" (how much it moves
-          the rarity away from that user's). A value of a category is text.
+        - features: a dictionary per feature, the strongest first: "feature" (its name), "value" (the user's),
+          "median_user" (the median over all scored users; of a category, the most frequent value) and "moves_rarity_by"
+          (how far the user's value moves the rarity from that of a user with all medians; above zero: up). A category's
+          value is text.
+
+        It sets the variables of `environment` in this process.
 
         Raises UserError when there is no champion, when it has scored nobody yet or not this user, or when files of its
-        package are missing.
+        package are missing or damaged.
         """
         import numpy as np
 
@@ -309,13 +329,14 @@ class Workspace:
     def monitor(self, captured: Sequence[Path] = (), truth: Path | None = None) -> Outcome:
         """Run the monitoring pipeline, which compares rows that the champion has scored with its baseline.
 
-        Returns its outcome.
+        Shows its progress and returns its outcome; a step that fails raises nothing, and the outcome's status tells of
+        it. Cached results are used.
 
         - captured: folders of scored users or recorded requests; empty: all of the champion's.
         - truth: a file or folder of true labels; None: the model's quality is not measured.
 
-        Raises UserError when there is no champion, when there are no such rows, when a path does not exist, or when the
-        run cannot start.
+        Raises UserError when there is no champion, when there are no such rows, when a path does not exist, when files
+        of the champion's package are missing, or when the run cannot start.
         """
         package = self.package(None)
         folders = [self.path(path) for path in captured] or self.seen_by(package)
@@ -340,7 +361,7 @@ class Workspace:
     def seen_by(self, package: "ModelPackage") -> list[Path]:
         """Return the folders of rows that a version has scored, newest run first, then that of its recorded requests.
 
-        Only finished scoring runs count; [] when there is nothing.
+        Only finished scoring runs count. The last folder is left out if it is missing; [] when there is nothing.
         """
         from scarcegan.local.runner import list_runs, read_run
 
@@ -351,9 +372,9 @@ class Workspace:
         return [*folders, *([answered] if answered.is_dir() else [])]
 
     def gathered(self, folders: Sequence[Path]) -> Path:
-        """Return one folder that stands for several: it holds a link to each. A single folder is returned as it is.
+        """Return one folder that stands for several: it is made below the runs folder and holds a link to each.
 
-        The same folders always give the same folder, in whatever order.
+        A single folder is returned as it is. The same folders always give the same folder, in whatever order.
         """
         if len(folders) == 1:
             return folders[0]
@@ -371,14 +392,16 @@ class Workspace:
         return self.runs_folder / "capture"
 
     def serve(self, version: int | None, host: str, port: int | None) -> None:
-        """Serve a version of the model over HTTP until SIGINT or SIGTERM comes.
+        """Serve a version of the model over HTTP until SIGINT or SIGTERM comes, and print its address to stderr.
 
         - version: its version number; None: the champion.
         - host: the address to listen on.
         - port: 0 chooses a free one; None takes serve.port of config.yaml.
 
+        serve.capture_percentage per cent of the requests are recorded in `capture_folder`.
+
         Raises UserError when there is no such version or (with None) no champion, when files of its package are
-        missing, or when the address or the port cannot be used.
+        missing or damaged, or when the address or the port cannot be used.
         """
         from scarcegan import serving
 
@@ -391,11 +414,12 @@ class Workspace:
         )
 
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
-        """Check the data that config.yaml names. Writes nothing.
+        """Check the data that config.yaml names. It writes only temporary files.
 
-        Returns the problems, a sentence each ([] for none), and a summary of the data: name -> value.
+        Returns the problems, a message each ([] for none), and a summary of the data, {name: value}, as data/check.py
+        does.
 
-        Raises UserError when the data is missing.
+        Raises UserError when the data or the labels do not exist. Other faults of the data are problems.
         """
         from scarcegan.data.check import check_data
         from scarcegan.data.rules import Layout
@@ -416,16 +440,17 @@ class Workspace:
     def runs(self) -> list[dict[str, Any]]:
         """Return a summary of every run on this machine, newest first, as dictionaries.
 
-        Their keys are "run" (its id), "pipeline", "status", "started" (local time), "seconds", "reason" and "steps".
+        Their keys are "run" (its id), "pipeline", "status", "started" (local time, ISO 8601), "seconds", "reason" and
+        "steps" ({name of a step: its status}).
         """
         from scarcegan.local.runner import list_runs
 
         return [asdict(run) for run in list_runs(self.runs_folder)]
 
     def clean(self, keep: int) -> list[str]:
-        """Delete all runs but the newest `keep`, and the cache entries that only these used.
+        """Delete all runs but the newest `keep`, and the cache entries that no remaining run uses.
 
-        Returns the ids of the runs it deleted. Registered models stay.
+        Returns the ids of the runs it deleted, oldest first. Registered models stay, and so do runs that are going on.
         """
         from scarcegan.local.runner import clean
 
@@ -434,9 +459,10 @@ class Workspace:
     def models(self, cloud: bool = False) -> list[dict[str, Any]]:
         """Return every registered package, oldest first, as a dictionary of its fields and its metrics; [] for none.
 
-        - cloud: True asks SageMaker's registry, False the one on this machine.
+        - cloud: True asks SageMaker's registry, False the one on this machine. With True, call it inside
+          `errors_as_sentences` of aws/client.py, as AWS errors pass through.
 
-        Raises UserError, with cloud=True, when the connection to AWS is refused as `connect_to_aws` describes.
+        Raises UserError when MLflow's database cannot be used, or, with cloud=True, for what `connect_to_aws` refuses.
         """
         packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
         return [{**asdict(package), **package.metrics} for package in packages]
@@ -470,9 +496,11 @@ class Workspace:
     def ui(self, port: int) -> None:
         """Replace this process by MLflow's web server, which shows the project's runs and models. It does not return.
 
+        The address is printed to stderr first.
+
         - port: 0 chooses a free one.
 
-        Raises UserError when nothing has been logged yet, or the port is taken.
+        Raises UserError when nothing has been logged yet, or the port cannot be used.
         """
         from scarcegan.serving import listen, url_of
 
@@ -497,10 +525,13 @@ class Workspace:
         cache: bool,
         settings: Mapping[str, Any] | None = None,
     ) -> "RunResult":
-        """Run a pipeline on this machine and show its progress. Returns how it ended.
+        """Run a pipeline on this machine, show its progress on stderr, and return how it ended.
+
+        A failed step raises nothing; the result tells of it.
 
         - sources: name of each source of the pipeline -> its file or folder.
-        - from_step: run this step and all after it again; None: no step whose result is cached.
+        - from_step: the name of a step, which runs again with all after it, even if their results are cached; None:
+          none.
         - cache: False runs every step again.
         - settings: saved in the run's run.json, beside the settings of config.yaml.
 
@@ -526,16 +557,16 @@ def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcom
     """Return the Outcome of a run.
 
     - report: the path of the run's HTML report, which is listed when the file exists.
-    - more: values of further fields of Outcome.
+    - more: values of the other fields of Outcome: packages, suggested, lines, result.
     """
     reports = (report,) if report is not None and report.exists() else ()
     return Outcome(run.run, run.status, run.exit_code, run.reason, reports, **more)
 
 
 def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArray]":
-    """Return the user ids [n] and the feature values [n, d], float32, of scored users.
+    """Return the user ids, text [n], and the feature values, float32 [n, d], of scored users.
 
-    - folder: holds the table of scored users as part-*.parquet files.
+    - folder: holds the table of scored users as part-*.parquet files, which are read in name order.
     - features: the names of the d features.
     """
     import numpy as np
@@ -548,7 +579,7 @@ def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArra
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON file that holds a list, and return the list.
+    """Read a JSON file that must hold a list of dictionaries, and return the list.
 
     Raises OSError when the file cannot be read, and ValueError when it is not JSON.
     """

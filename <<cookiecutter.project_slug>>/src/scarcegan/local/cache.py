@@ -1,8 +1,9 @@
 """The cache of the local engine: the outputs of finished steps by cache key, a digest of all that a step depends on.
 
-An entry is the folder `<cache>/<key>/` with a folder per output and `manifest.json`: names, sizes, times and hashes of
-every file. It is renamed into place, so it is complete or not there. A run gets hard links to its files (copies where
-the disk has no hard links), so an entry may be deleted at any time. RunPlan.key in plan.py computes the keys.
+An entry is the folder `<cache>/<key>/` with a folder per output, the step's `log.txt`, and `manifest.json`: paths,
+sizes, times and hashes of every file. An entry is renamed into place, so it is complete or not there. A run gets hard
+links to its files (copies where the disk has no hard links), so an entry may be deleted at any time. RunPlan.key in
+plan.py computes the keys.
 """
 
 import errno
@@ -25,13 +26,14 @@ NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EA
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished step has written; the content of manifest.json.
+    """The list of what a finished step wrote; manifest.json holds the same fields.
 
-    key: the cache key of the step.
-    run: the id of the run whose process wrote it.
-    seconds: how long that process took.
-    outputs: name of an output -> (path below its folder, bytes, SHA-256, time of change in ns) of each file and folder;
-    the path of a folder ends with "/", its other values are 0, "" and 0.
+    - key: the cache key of the step.
+    - run: the id of the run whose process wrote the outputs.
+    - seconds: how long that process ran.
+    - outputs: name of an output -> (path below the output's folder, bytes, SHA-256 in hexadecimal, time of the last
+      change in ns) for each file and folder in it, sorted by path. A folder's path ends with "/"; its other values are
+      0, "" and 0.
     """
 
     key: str
@@ -40,14 +42,18 @@ class Manifest:
     outputs: Mapping[str, list[tuple[str, int, str, int]]]
 
     def digest(self, output: str) -> str:
-        """Digest, in hexadecimal, of the names and contents of the output called `output`; times and
-        runs do not count.
+        """Return a SHA-256, in hexadecimal, of one output: of the path, size and content of each file, and each
+        folder's path.
+
+        Times, and the run that wrote the output, do not change it.
+
+        - output: the name of the output.
         """
         return digest_of((name, size, content) for name, size, content, _ in self.outputs[output])
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest.json of a folder, or None when it is missing or is not a valid manifest."""
+    """Read the manifest.json in a folder and return it; None when the file is missing or is no valid manifest."""
     try:
         found = find_json(folder / MANIFEST)
         outputs = {name: [tuple(file) for file in files] for name, files in found["outputs"].items()}
@@ -57,10 +63,13 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def finalise_outputs(folder: Path, outputs: Iterable[str], key: str, run: str, seconds: float) -> Manifest:
-    """Make a step's outputs read-only, flush them to disk, write manifest.json beside them, and return the manifest.
+    """Make the files of a step's outputs read-only, flush them to disk, and write manifest.json. Returns the manifest.
 
-    folder: holds a folder per output. outputs: their names. key, run, seconds: stored in the manifest, see Manifest.
-    Raises ValueError for an output that is missing or holds a link or a special file.
+    - folder: the folder that holds a folder per output; manifest.json is written into it.
+    - outputs: the names of the outputs.
+    - key, run, seconds: as in Manifest.
+
+    Raises ValueError for an output that is missing, or that holds a link or a special file such as a pipe.
     """
     listed = {output: finalise_output(folder / output, output) for output in outputs}
     manifest = Manifest(key, run, seconds, listed)
@@ -70,10 +79,12 @@ def finalise_outputs(folder: Path, outputs: Iterable[str], key: str, run: str, s
 
 
 def finalise_output(folder: Path, output: str) -> list[tuple[str, int, str, int]]:
-    """Make the files of one output read-only, flush them to disk, and return them as Manifest.outputs lists them.
+    """Make the files of one output read-only, flush them to disk, and return the output's list for Manifest.outputs.
 
-    folder: of the output. output: its name, for the error message.
-    Raises ValueError when it is missing or holds a link or a special file.
+    - folder: the output's folder.
+    - output: its name, for the error message.
+
+    Raises ValueError when the folder is missing, or holds a link or a special file such as a pipe.
     """
     if not folder.is_dir():
         raise ValueError(f"the step ended with exit code 0 but wrote no output '{output}'")
@@ -90,10 +101,12 @@ def finalise_output(folder: Path, output: str) -> list[tuple[str, int, str, int]
 
 
 def is_intact(folder: Path, manifest: Manifest) -> bool:
-    """Whether every file and folder that a manifest lists is in `folder`/<output>, unchanged. Further files do
-    not count.
+    """Return whether `folder` still holds, unchanged, every file and folder that a manifest lists.
 
-    A file with the listed size and time of change counts as unchanged; one with another time is hashed again.
+    A file with the listed size and time of change counts as unchanged; one with the listed size and another time is
+    hashed. Files that are not listed do not matter.
+
+    - folder: holds a folder per output.
     """
     return all(
         is_unchanged(folder / output / name, size, content, changed)
@@ -103,10 +116,12 @@ def is_intact(folder: Path, manifest: Manifest) -> bool:
 
 
 def is_unchanged(path: Path, size: int, content: str, changed: int) -> bool:
-    """Whether a file still has this size in bytes and this SHA-256 (`content`); False if it cannot be read.
+    """Return whether a file still has its former size and content; False when it is missing or cannot be read.
 
-    content "": whether the path is a folder. changed: the file's time of change in ns when it was hashed; a file that
-    still has this time is not hashed again.
+    - size: its former size in bytes.
+    - content: its former SHA-256 in hexadecimal; "" asks only whether the path is a folder.
+    - changed: the time of its last change, in ns, when it was hashed. Only a file that has another time now is hashed
+      again.
     """
     try:
         if not content:
@@ -118,23 +133,25 @@ def is_unchanged(path: Path, size: int, content: str, changed: int) -> bool:
 
 
 class Cache:
-    """The cache in `folder`. Several processes may use it: one that adds an entry must hold the lock of its
-    key (RunsFolder.lock).
+    """The cache of finished steps in `folder`, with one entry per cache key.
+
+    Several processes may use it at once; one that adds an entry must hold the lock of its key (RunsFolder.lock).
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest of the entry of a cache key; None when there is no entry, or a file of it is
-        missing or changed.
+        """Return the manifest of a cache key's entry; None when there is no entry, or a file of it is missing or
+        changed.
         """
         manifest = read_manifest(self.folder / key)
         return manifest if manifest and manifest.key == key and is_intact(self.folder / key, manifest) else None
 
     def add(self, attempt: Path, key: str) -> None:
-        """Move the folder `attempt`, after finalise_outputs, into the cache as the entry of a key; an older one
-        is replaced.
+        """Move the folder `attempt` into the cache as the entry of a key. An older entry of the key is deleted.
+
+        - attempt: a folder, on the same disk as the cache, for which finalise_outputs was called.
 
         The caller must hold the lock of the key.
         """
@@ -148,10 +165,13 @@ class Cache:
         remove(old)
 
     def link_outputs(self, manifest: Manifest, folder: Path) -> None:
-        """Put the outputs of the entry of this manifest into `folder`, a run's folder of the step, as hard links; its
-        log and manifest.json as copies.
+        """Link the outputs of a manifest's entry into `folder`; where the disk has no hard links, copy them.
 
-        Each output replaces an older one in one rename; a log that is there already is kept.
+        The entry's log.txt and manifest.json are copied there too. Outputs and a manifest.json that `folder` has
+        already are replaced; a log.txt that it has is kept.
+
+        - folder: the step's folder in a run; it is made when missing.
+
         Raises FileNotFoundError when another process deletes or replaces the entry meanwhile.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,14 +190,15 @@ class Cache:
         sync(folder)
 
     def keys(self) -> list[str]:
-        """The cache keys of all entries, sorted; [] when the cache's folder is missing."""
+        """Return the cache keys of all entries, sorted; [] when the cache's folder is missing."""
         return sorted(path.name for path in self.folder.glob("[!.]*")) if self.folder.exists() else []
 
 
 def copy_completely(source: Path, target: Path) -> None:
-    """Copy the file `source` to `target`, which is replaced in one step, so it is complete or as before.
+    """Copy the content of the file `source` to `target`, which is replaced in one step when it exists.
 
-    It is used instead of a link for files that a later attempt at the step may write to.
+    If the process is killed, `target` is complete or as it was. A copy is used instead of a hard link for files that a
+    later attempt at the step may write to.
     """
     new = target.with_name(f".new-{target.name}")
     shutil.copyfile(source, new)
@@ -185,9 +206,11 @@ def copy_completely(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target`: a hard link to the file `source`, or a copy where hard links are not possible (NO_HARD_LINKS).
+    """Make `target` a hard link to the file `source`, or a copy where hard links are not possible (NO_HARD_LINKS).
 
-    When `source` is a folder, `target` becomes an empty folder. Other errors are raised as OSError.
+    When `source` is a folder, `target` becomes an empty folder.
+
+    Raises OSError for every other error, such as a target that exists.
     """
     if source.is_dir():
         target.mkdir()

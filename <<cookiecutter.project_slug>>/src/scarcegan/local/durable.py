@@ -1,4 +1,4 @@
-"""Files and folders that stay consistent when a process is killed: flush to disk, removal, locks. JSON: jsonfile.py."""
+"""Functions that flush, delete and lock files and folders that must survive a killed process. JSON: jsonfile.py."""
 
 import fcntl
 import os
@@ -20,8 +20,9 @@ def sync(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a file, link or folder with all it holds. Nothing is done for a missing one; read-only folders are
-    made writable.
+    """Delete a file, a link (not what it points to), or a folder with all it holds.
+
+    Read-only folders are made writable first. A path that does not exist is ignored.
 
     Raises OSError when something cannot be deleted.
     """
@@ -40,10 +41,12 @@ def remove(folder: Path) -> None:
 
 
 class Lock:
-    """An exclusive lock on the file at `path` (flock). It is not taken yet when the object is created.
+    """An exclusive lock between processes on the file at `path` (flock). Creating the object does not take the lock.
 
-    It is released by `free`, or when every process that holds its descriptor has ended, also by kill -9.
-    handle: the descriptor, -1 while the lock is not held. A child process that inherits it keeps the lock held.
+    The lock is released by `free`, or when every process that holds its descriptor has ended, also by kill -9.
+
+    - handle: the descriptor of the file; -1 while this object does not hold the lock. A child process that inherits the
+      descriptor keeps the lock held.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +54,10 @@ class Lock:
         self.handle = -1
 
     def take(self) -> bool:
-        """Take the lock and return True, or return False at once when another process holds it. The file is created."""
+        """Take the lock without waiting, and return whether it was taken; False when another Lock on the file holds it.
+
+        The file and its parent folders are made when missing.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -65,8 +71,10 @@ class Lock:
         return False
 
     def note(self, text: str) -> None:
-        """Replace the content of the lock's file by a text that tells other processes who holds the lock, which must be
-        this one."""
+        """Replace the content of the lock's file by `text`, which tells other processes who holds the lock.
+
+        Call it only while this object holds the lock.
+        """
         os.ftruncate(self.handle, 0)
         os.pwrite(self.handle, text.encode(), 0)
 
@@ -79,7 +87,7 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds a Lock on this file. False for a file that is missing or cannot be opened."""
+    """Return whether a process, also this one, holds a Lock on the file. False when the file cannot be opened."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -95,9 +103,10 @@ def is_held(path: Path) -> bool:
 
 @contextmanager
 def lock_if_free(path: Path) -> Iterator[bool]:
-    """Context manager: try to take the lock on a file for the length of the block, without waiting.
+    """Context manager: try, without waiting, to take the lock on a file, and release it after the block.
 
-    Yields whether it was taken; the block runs in both cases.
+    Yields whether the lock was taken; the block runs in both cases. The file and its parent folders are made when
+    missing.
     """
     lock = Lock(path)
     try:

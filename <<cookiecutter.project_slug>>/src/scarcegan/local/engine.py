@@ -1,4 +1,4 @@
-"""The local engine behind the interface of pipeline/engine.py: runs of the training pipeline on this machine."""
+"""The local engine: implements Engine of pipeline/engine.py with runs of the training pipeline on this machine."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ LOCAL_KINDS = get_args(get_type_hints(Step)["kind"])
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
-    """The parts of a pipeline that the local engine cannot run, a sentence each; an empty list: it can run all of it.
+    """Return the parts of a pipeline that the local engine cannot run, a sentence each; [] when it can run all of it.
 
-    It can run every kind of step in LOCAL_KINDS, each step as a Python module in a process of its own, and gates.
+    It can run gates, and steps of every kind in LOCAL_KINDS, each step as a Python module in a process of its own.
     """
     return [
         f"step '{step.name}': a step of kind '{step.kind}' has no stand-in on this machine"
@@ -27,12 +27,12 @@ def cannot_run(pipeline: Pipeline) -> list[str]:
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Runs the training pipeline on this machine; it follows the protocol pipeline.engine.Engine.
+    """Runs the training pipeline on this machine; it implements the protocol pipeline.engine.Engine.
 
     - runs_folder: the folder that holds a folder per run.
-    - config: the present settings, with which those of earlier runs are compared.
-    - train: a function that runs the training pipeline to its end, given changes (KEY=VALUE each), and returns the id
-      of the run.
+    - config: the present settings, with which `runs` compares those of earlier runs.
+    - train: a function that is given changes (KEY=VALUE each), runs the training pipeline to its end, and returns the
+      id of the run.
     - name: of the engine, for people.
     """
 
@@ -42,21 +42,27 @@ class LocalEngine:
     name: str = "local"
 
     def cannot_run(self, pipeline: Pipeline) -> list[str]:
-        """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it can run all of it."""
+        """Return the parts of a pipeline that this engine cannot run, a sentence each; [] when it can run all of it."""
         return cannot_run(pipeline)
 
     def start(self, changes: Sequence[str]) -> str:
-        """Run the training pipeline to its end, printing its progress, and return the id of the run.
+        """Run the training pipeline to its end with `train`, and return the id of the run, also of one that failed.
 
-        changes: KEY=VALUE each, with a key of config.yaml, for this run only.
+        - changes: KEY=VALUE each, with a key of config.yaml, for this run only.
+
+        Raises the errors of `train`, such as UserError when the run cannot start.
         """
         return self.train(changes)
 
     def watch(self, run: str, report: Report) -> str:
-        """Call `report` with a line for each step of a run (status and seconds), and return the status of the run.
+        """Report the status of each step of a run, and return the status of the run, as in RunSummary.
 
-        run: its id. It does not wait: a run on this machine has ended when `start` returns. The last line reported says
-        why the run did not finish, or gives its status.
+        It does not wait: a run on this machine has ended when `start` returns.
+
+        - run: the id of the run.
+        - report: is called with a line of text (status and seconds) for each step, then with the reason why the run did
+          not finish, or with the run's status if there is none.
+
         Raises UserError when there is no such run.
         """
         about = read_run(self.runs_folder, run)
@@ -66,9 +72,11 @@ class LocalEngine:
         return about["status"]
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest training runs, at most `newest` of them, newest first, a dictionary each with these keys:
+        """Return the newest training runs, newest first, at most `newest`. Each is a dictionary with these keys:
 
-        - run: its id. status: as in RunSummary. started: local time, ISO 8601.
+        - run: its id.
+        - status: as in RunSummary.
+        - started: local time, ISO 8601.
         - changed: dotted key of config.yaml -> value in the run, where it differs from the present settings.
         """
         found = [run for run in list_runs(self.runs_folder) if run.pipeline == "training"][:newest]
@@ -81,5 +89,9 @@ class LocalEngine:
         ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """The folder of one output of a step in a run; it does not exist when the step has not finished in that run."""
+        """Return the path of one output's folder in a run; it does not exist when the step has not finished there.
+
+        - run: the id of the run.
+        - step, output: their names, such as "evaluate" and "gate".
+        """
         return self.runs_folder / run / step / output

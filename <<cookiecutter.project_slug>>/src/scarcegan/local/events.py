@@ -11,18 +11,28 @@ from scarcegan.local.state import FINISHED, StepState
 class Event:
     """A change in a run, given to the run's observer.
 
-    kind: what has happened.
-    - begin: the run starts; text is its id. end: the run has ended; text is why it did not finish, or "".
-    - waiting: another run computes the same step. started: the step's process runs. line: it wrote `text` to its log.
-    - retry: the step's process failed and will be started again. failed: the step has failed; text is the reason.
-    - skipped: the step will not run, because a gate before it is closed. interrupted: the step was stopped.
-    - finished: the step's process ended well and its outputs are stored. cached: its outputs come from the cache. kept:
-      this run had finished the step earlier, before an interruption.
-    - opened, closed: the step is a gate that is open or closed; text is the reason.
-    - tick: nothing has changed, but time has passed.
-    step: the name of the step or gate, "" for an event of the whole run.
-    text: "" where nothing is said about it above.
-    state: the step's state, None for an event of the whole run.
+    - kind: what has happened; the words are listed below.
+    - step: the name of the step or gate; "" for an event of the whole run.
+    - text: what the list below says; otherwise "".
+    - state: the step's state, an object that the run goes on changing; None for an event of the whole run.
+
+    Kinds of the whole run:
+    - begin: the run starts; text is its id.
+    - tick: the processes were checked; it comes several times a second, whether or not something has changed.
+    - end: the run has ended; text is why it did not finish, or "".
+
+    Kinds of one step or gate:
+    - waiting: another run is computing the same step; text names that run.
+    - started: a process of the step was started.
+    - line: the process has written to its log; text is the newest line.
+    - retry: the process failed and another will be started; text is the exit code and the seconds until then.
+    - failed: the step or gate has failed; text is the reason.
+    - finished: the step's process ended well and its outputs are stored.
+    - cached: the step's outputs come from the cache.
+    - kept: this run had finished the step earlier, before an interruption.
+    - skipped: the step or gate will not run, because a gate before it is closed; text says so.
+    - interrupted: the step was stopped.
+    - opened, closed: the gate is open or closed; text is the reason.
     """
 
     kind: str
@@ -38,14 +48,14 @@ Observer = Callable[[Event], None]
 class RunResult:
     """How a run ended.
 
-    run: its id.
-    folder: the run's folder.
-    status: "finished", "gate closed", "failed" or "interrupted".
-    reason: why it did not finish, "" when it did.
-    exit_code: for the process that ran it: 0 finished, 3 gate closed, 2 a mistake of the user, 1 another failure, 128 +
-    number of the signal when interrupted.
-    seconds: how long this process worked on it, without earlier ones whose run it continued.
-    steps: name of a step -> its state.
+    - run: its id.
+    - folder: the run's folder.
+    - status: "finished", "gate closed", "failed" or "interrupted".
+    - reason: why it did not finish; "" when it did.
+    - exit_code: for the process that ran it: 0 finished; 3 gate closed; 2 failed, and every failed step by a mistake of
+      the user; 1 failed otherwise; 128 + number of the signal when interrupted.
+    - seconds: how long this process worked on the run. When it continued a run, the time before does not count.
+    - steps: name of a step or gate -> its state.
     """
 
     run: str
@@ -58,9 +68,9 @@ class RunResult:
 
     @property
     def finished(self) -> bool:
-        """Whether every step has finished and every gate was open."""
+        """Whether the run finished: every step has finished and every gate was open."""
         return self.status == FINISHED
 
     def output(self, step: str, output: str) -> Path:
-        """The folder of one output of a step in this run; it does not exist when the step did not finish."""
+        """Return the path of one output's folder in this run. It does not exist when the step did not finish."""
         return self.folder / step / output

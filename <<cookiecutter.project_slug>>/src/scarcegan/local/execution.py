@@ -34,14 +34,14 @@ GATE_CLOSED_CODE = 3
 class Attempt:
     """A step that this run is computing, with one process after another until one succeeds or retries are used up.
 
-    key: the step's cache key.
-    lock: of that key, which this run holds.
-    stat_digests: name of each source that the step reads -> digest of its files' names, sizes and times, taken when the
-    run was planned.
-    tries: how many processes have been started in this attempt.
-    folder: where the present process writes its outputs.
-    process: the present process, None while the step waits for its next try.
-    again_at: the time of the next try (time.monotonic).
+    - key: the step's cache key.
+    - lock: of that key, which this run holds.
+    - stat_digests: name of each source that the step reads -> digest of its files' paths, sizes and times, taken when
+      the run was planned.
+    - tries: how many processes have been started in this attempt.
+    - folder: where the present process writes its outputs.
+    - process: the present process; None while the step waits for its next try.
+    - again_at: the time of the next try, on the clock of time.monotonic.
     """
 
     step: Step
@@ -57,11 +57,13 @@ class Attempt:
 class Execution:
     """One run of a pipeline, in one thread: starts steps that are ready and checks those that run. Call run_all once.
 
-    run: the run's id; the caller holds the run's lock.
-    workers: how many steps may run at once.
-    observer: is called with each Event.
-    backoff: seconds before the first retry of a failed step, doubled for each further one.
-    settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
+    - plan: the plan of the run.
+    - runs_folder: the folder of all runs.
+    - run: the run's id; its folder exists, and the caller holds the run's lock.
+    - workers: how many steps may run at once.
+    - observer: is called with each Event.
+    - backoff: seconds before the first retry of a failed step, doubled for each further one.
+    - settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
     """
 
     def __init__(
@@ -83,9 +85,14 @@ class Execution:
     def run_all(self, about: Mapping[str, Any], settings: Mapping[str, Any]) -> RunResult:
         """Run until every step has an outcome, a step has failed or a signal has come, and return how the run ended.
 
-        After a failure no further step starts, and those that run may finish; a signal stops them. run.json is written
-        at the beginning and at the end.
-        about: the content of run.json when an earlier run is continued, else empty. settings: stored in run.json.
+        After a failure no further step starts, and those that run may finish; a signal stops them, as does an error
+        that is raised. run.json is written at the beginning and at the end.
+
+        - about: the content of run.json when an earlier run is continued, else {}. Only its "started" and "seconds" are
+          used.
+        - settings: stored in run.json under "settings".
+
+        Raises OSError when files cannot be written, such as on a full disk.
         """
         about = {
             "run": self.run,
@@ -119,25 +126,31 @@ class Execution:
         return result
 
     def is_over(self) -> bool:
-        """Whether the run must end: a signal has come, or no step runs and none can start any more."""
+        """Return whether the run must end: a signal has come, or no step runs or waits for a retry and none can start
+        any more.
+        """
         if self.signals:
             return True
         return not self.attempts and (bool(self.failed()) or len(self.settled) == len(self.states))
 
     def failed(self) -> list[StepState]:
-        """The states of the steps and gates that have failed since this object was created.
+        """Return the states of the steps and gates that have failed since this object was created.
 
         When an earlier run is continued, a failure of that run is not among them: its step starts again.
         """
         return [state for state in self.states.values() if state.status == FAILED and state.step in self.settled]
 
     def poll_seconds(self) -> float:
-        """Seconds until processes are checked again: 0.005 when one has just started, 0.1 when all are older."""
+        """Return the seconds to wait before processes are checked again: 0.005 just after one has started, rising to
+        0.1 when none is younger than 2 s.
+        """
         ages = [attempt.process.seconds for attempt in self.attempts.values() if attempt.process]
         return min(0.1, max(0.005, min(ages, default=1.0) / 20))
 
     def result(self) -> RunResult:
-        """The RunResult that follows from the signals received and from the outcomes of the steps so far."""
+        """Return the RunResult so far: interrupted if a signal has come, else failed if a step has failed, else gate
+        closed if a gate is closed, else finished.
+        """
         failed, closed = self.failed(), [s for s in self.states.values() if s.status == "closed"]
         status, reason, code = FINISHED, "", 0
         if self.signals:
@@ -153,10 +166,11 @@ class Execution:
     # The start of a step
 
     def begin(self, step: Step | Gate) -> bool:
-        """Start a step, read a gate, or skip either after a closed gate, if the outcomes of all steps before it
-        are known.
+        """Begin a step or gate if all before it have an outcome.
 
-        Returns whether something has changed. After a failure or a signal it does nothing.
+        A step is started or its outputs are taken from the cache, a gate is read; both are skipped if a gate before
+        them is closed. Returns whether something has changed: False when one before it has no outcome yet, when the
+        step runs already or cannot start yet, and after a failure or a signal.
         """
         if step.name in self.attempts or self.failed() or self.signals:
             return False
@@ -169,10 +183,10 @@ class Execution:
         return self.read_gate(step) if isinstance(step, Gate) else self.begin_step(step)
 
     def begin_step(self, step: Step) -> bool:
-        """Take a step's outputs from this run or the cache, or start it if fewer than `workers` steps run and its lock
-        can be taken.
+        """Take a step's outputs from this run or the cache; otherwise start it if fewer than `workers` steps run and
+        the lock of its cache key can be taken.
 
-        Returns whether the step was finished or started; if not, it is to be called again later.
+        Returns whether the step was finished or started; when not, call it again later.
         """
         key = self.plan.key(step, self.digests)
         if self.keep_finished(step, key) or self.use_cached(step, key):
@@ -190,7 +204,7 @@ class Execution:
         return True
 
     def keep_finished(self, step: Step, key: str) -> bool:
-        """Mark a step as finished if this run finished it, with this cache key, before an interruption, and its outputs
+        """Mark a step as finished if this run finished it with this cache key before an interruption and its outputs
         are unchanged.
 
         Returns whether it was marked.
@@ -218,10 +232,12 @@ class Execution:
         return True
 
     def handle_held_lock(self, step: Step, key: str) -> None:
-        """Report that a step waits for another process, which holds the lock of its cache key, or kill that process.
+        """Report that a step waits for another run that holds the lock of its cache key, or kill a left-over process
+        that does.
 
-        It is killed, which frees the lock, if it is left over from a dead run or from this run; if its run is alive,
-        the observer gets one event "waiting" for the step. Nothing is done if an attempt of this run holds the lock.
+        A process is killed, which frees the lock, if it is left over from a dead run, or from this run before it was
+        continued. If the run that holds the lock is alive, the observer gets one event "waiting" for the step. Nothing
+        is done if another step of this run holds the lock.
         """
         if any(attempt.key == key for attempt in self.attempts.values()):
             return
@@ -233,9 +249,12 @@ class Execution:
             self.report("waiting", step.name, f"run {owner.get('run', '')} is computing the same")
 
     def prepare_step(self, step: Step, key: str, lock: Lock) -> None:
-        """Begin an attempt at a step and start its first process. key: the step's cache key. lock: of that key, taken.
+        """Begin an attempt at a step and start its first process.
 
-        The checkpoints of the key are deleted first for a forced step that this run has not begun yet.
+        For a forced step that this run has not begun yet, the checkpoints of the key are deleted first.
+
+        - key: the step's cache key.
+        - lock: of that key, already taken.
         """
         state = self.states[step.name]
         if step.name in self.plan.forced and state.key != key:
@@ -249,9 +268,10 @@ class Execution:
         self.start(attempt)
 
     def start(self, attempt: Attempt) -> None:
-        """Start the next process of an attempt, and write the step's state.
+        """Start the next process of an attempt, and write to the step's state.json that it runs.
 
-        The process writes its outputs into a new folder .attempt-N in the run's folder of the step.
+        The process writes its outputs into a new folder .attempt-N in the run's folder of the step; those of earlier
+        tries are deleted.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         folder = self.folder / step.name
@@ -277,10 +297,10 @@ class Execution:
     # The end of a step
 
     def check(self, attempt: Attempt) -> bool:
-        """Check an attempt: report a new line of its log, handle the end of its process, or start the next one when it
-        is time.
+        """Check an attempt: report a new line of its log, and call `end` if its process has ended.
 
-        Returns whether a process has ended or been started.
+        If the attempt waits for a retry, the next process is started when it is time, or the step fails because another
+        one has failed. Returns whether a process has ended or been started.
         """
         if attempt.process is None:
             if self.failed():
@@ -296,10 +316,11 @@ class Execution:
         return ended
 
     def end(self, attempt: Attempt, process: Process) -> None:
-        """Store the outputs of an attempt whose process has ended with exit code 0; otherwise plan a retry or fail the
-        step.
+        """Store the outputs of an attempt whose process has ended with exit code 0; otherwise delete them, and plan a
+        retry or fail the step.
 
-        There is no retry after a mistake of the user (exit code 2), on a full disk, or when another step has failed.
+        There is no retry when step.retries are used up, after a mistake of the user (exit code 2), on a full disk, or
+        when another step has failed.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         state.exit_code, state.seconds = process.exit_code, round(process.seconds, 3)
@@ -321,11 +342,11 @@ class Execution:
         self.report("retry", step.name, f"exit code {process.exit_code}; next try in {wait:g} s")
 
     def store_outputs(self, attempt: Attempt) -> None:
-        """Move the outputs of an attempt into the cache, link them into the run's folder, and mark the step
-        as finished.
+        """Move the outputs of an attempt into the cache, link them into the run's folder, mark the step as finished,
+        and delete its checkpoints.
 
-        The step is marked as failed when a source has changed while it ran, or when an output is missing or
-        holds links.
+        The step is marked as failed instead when a source that it reads has changed since the run was planned, or when
+        an output is missing or holds links or special files.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         changed = [
@@ -351,10 +372,11 @@ class Execution:
         self.close_attempt(attempt)
 
     def finish(self, step: Step, manifest: Manifest, kind: str) -> None:
-        """Mark a step as finished. Its outputs, which `manifest` describes, are in the run's folder already.
+        """Mark a step as finished. Its outputs must be in the run's folder already.
 
-        kind: of the Event to report: "finished" when its process has just ended, "cached" when the outputs come from
-        the cache, or "kept" when this run had finished it earlier.
+        - manifest: of these outputs.
+        - kind: of the Event to report: "finished" when its process has just ended, "cached" when the outputs come from
+          the cache, or "kept" when this run had finished it earlier.
         """
         self.digests.update({f"{step.name}.{output}": manifest.digest(output) for output in step.outputs})
         if kind == "cached":
@@ -368,7 +390,8 @@ class Execution:
     def record_outcome(self, name: str, status: str, kind: str, reason: str = "") -> None:
         """Write the outcome of the step or gate called `name` into its state.json, and report it to the observer.
 
-        status, reason: as in StepState. kind: as in Event; for "kept" state.json is up to date and not written.
+        - status, reason: as in StepState.
+        - kind: of the Event. For "kept" state.json is up to date and not written.
         """
         state = self.states[name]
         state.status, state.reason = status, reason
@@ -378,21 +401,25 @@ class Execution:
         self.report(kind, name, reason)
 
     def fail(self, attempt: Attempt, reason: str) -> None:
-        """Mark the step of an attempt as failed for a reason, delete what it has written, and end the attempt."""
+        """Mark the step of an attempt as failed, delete the outputs that it has written, and end the attempt. reason:
+        as in StepState.
+        """
         remove(attempt.folder)
         self.record_outcome(attempt.step.name, FAILED, "failed", reason)
         self.close_attempt(attempt)
 
     def close_attempt(self, attempt: Attempt) -> None:
-        """Remove an attempt from those that run and release its lock, so that another step may start."""
+        """End an attempt: remove it from those that run, and release its lock, so that another step may start."""
         attempt.lock.free()
         del self.attempts[attempt.step.name]
 
     def failure_message(self, attempt: Attempt, process: Process, full: bool) -> str:
-        """The error message for the failed process of an attempt.
+        """Return the error message for the failed process of an attempt.
 
-        On a full disk (`full`) it says that; after exit code 2 it is the step's own error message, if its log has one;
-        otherwise it has the exit code or signal, the path of the log and the log's last lines.
+        - full: whether the disk is full; the message then says only that.
+
+        After exit code 2 it is the step's own error message, if its log has one. Otherwise it names the exit code or
+        signal and the path of the log, and shows the log's last lines.
         """
         tail, name, code = process.tail(), attempt.step.name, process.exit_code or 0
         if full:
@@ -407,14 +434,14 @@ class Execution:
         return f"step '{name}' failed ({how}). Its log: {self.folder / name / LOG}" + (f"\n{lines}" if lines else "")
 
     def disk_is_full(self) -> bool:
-        """Whether the disk that holds the runs folder has less free space than FULL_DISK_BYTES."""
+        """Return whether the disk that holds the runs folder has less free space than FULL_DISK_BYTES."""
         return shutil.disk_usage(self.runs_folder.root).free < FULL_DISK_BYTES
 
     def read_gate(self, gate: Gate) -> bool:
-        """Read the true or false in a gate's file, and record that the gate is open, or closed.
+        """Read the true or false in a gate's file, and record that the gate is open or closed.
 
-        The gate is recorded as failed when the file is missing or holds neither. Always returns True, as `begin` does
-        when something has changed.
+        The gate is recorded as failed when the file is missing or holds neither. Always returns True: something has
+        changed, as `begin` returns it.
         """
         step, output = gate.on.split(".", 1)
         path = self.folder / step / output / f"{output}.json"
@@ -439,8 +466,8 @@ class Execution:
         """Context manager: inside the block, SIGINT, SIGTERM and SIGHUP are appended to self.signals and do not end
         this process. The old handlers come back afterwards.
 
-        One signal stops the run; a second one kills its processes without waiting. Does nothing outside the
-        main thread.
+        One signal stops the run; a second one kills its processes without waiting. Outside the main thread, where
+        Python allows no signal handlers, the context manager does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -455,9 +482,10 @@ class Execution:
 
     def stop_processes(self) -> None:
         """Stop the processes of all steps that run: SIGTERM, then SIGKILL after GRACE_SECONDS or at a second signal.
+        Returns when all have ended.
 
-        The outputs of a step that ends with exit code 0 meanwhile are stored; the other steps are marked
-        as interrupted.
+        The outputs of a step that ends with exit code 0 meanwhile are stored; the other steps, also those that wait for
+        a retry, are marked as interrupted. An OSError meanwhile, such as on a full disk, is ignored.
         """
         left = [attempt.process for attempt in self.attempts.values() if attempt.process]
         for process in left:

@@ -1,6 +1,7 @@
-"""Fingerprints of files and folders: digests of their content. The digest of a step's code is in pipeline/code.py.
+"""Functions that compute fingerprints of files and folders: digests of their content.
 
-Hashes of files are stored with their path, size, times and inode, so that an unchanged file is not read again.
+Hashes of files are stored with their path, size, times and inode, so that an unchanged file is not read again. The
+digest of a step's code is in pipeline/code.py.
 """
 
 import os
@@ -21,11 +22,11 @@ Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a 
 class Fingerprint:
     """Digests and sizes that stand for the content of a folder or file. Digests are SHA-256 in hexadecimal.
 
-    digest: of the names and contents of all files and folders in it.
-    files: how many files there are.
-    size: their bytes together.
-    stat_digest: of names, sizes, times and inodes, which is quick to compute again, to see whether somebody
-    has written.
+    - digest: of the paths and contents of all files and folders in it.
+    - files: how many files there are.
+    - size: the bytes of all files together.
+    - stat_digest: of paths, sizes, times and inodes. It is quick to compute again, as no file is read; when it differs,
+      somebody has written meanwhile.
     """
 
     digest: str
@@ -35,10 +36,11 @@ class Fingerprint:
 
 
 def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield (path below the folder, with "/", and its os.stat) for every file and folder at any depth, sorted by path.
+    """Yield (path, os.stat_result) of every file and folder below a folder, at any depth, sorted by path.
 
-    Links are followed, but a link to a folder that contains it is not entered. When `folder` is a file, its name and
-    stat are yielded.
+    A path is relative to the folder and has "/" between its parts, none at the end. Links are followed; a link to a
+    folder above it causes no endless walk. When `folder` is a file, only its name and stat are yielded.
+
     Raises OSError when something does not exist or cannot be read.
     """
     found: dict[str, os.stat_result] = {}
@@ -59,10 +61,15 @@ def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
-    """(path below the folder, bytes, SHA-256) of every file and folder at any depth, sorted by path; (name + "/", 0,
-    "") for a folder. When `folder` is a file, it is the only entry.
+    """Return (path, bytes, SHA-256 in hexadecimal) of every file below a folder, at any depth, and (path + "/", 0, "")
+    of every folder, sorted by path.
 
-    known: signature of a file -> its SHA-256; such a file is not read. Files are hashed on two threads.
+    Paths are relative to `folder`. When `folder` is a file, it is the only entry, with its name as the path. Files are
+    hashed on two threads.
+
+    - known: `signature` of a file -> its SHA-256; such a file is not read.
+
+    Raises OSError when something does not exist or cannot be read.
     """
     base = folder if folder.is_dir() else folder.parent
     known = {} if known is None else known
@@ -79,25 +86,33 @@ def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
 
 
 def signature(name: str, status: os.stat_result) -> str:
-    """A text of a file's name, size, times and inode, which changes when the file is written to or replaced, also when
-    its time of change is set back afterwards.
+    """Return a text that changes when a file is written to or replaced, also when its time of change is set back
+    afterwards.
+
+    - name: the file's path; it is part of the text.
+    - status: the file's os.stat.
     """
     return f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
 def stat_digest_of(folder: Path) -> str:
-    """A digest of the signatures of all files and folders below a folder (or of a file); the files are not read.
+    """Return a SHA-256, in hexadecimal, of the signatures of a file, or of all files and folders below a folder. No
+    file is read.
 
-    If it is equal before and after a step, nobody has written meanwhile.
+    If it is the same before and after a step, nobody has written to them meanwhile.
+
+    Raises OSError when something does not exist.
     """
     return digest_of(signature(name, status) for name, status in files_and_folders(folder))
 
 
 def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
-    """The Fingerprint of a folder or file. hashes: a folder, made if missing, in which the hashes of its files are
-    stored, so that unchanged files are not read by the next call.
+    """Return the Fingerprint of a folder or file.
 
-    Raises OSError when a file does not exist or cannot be read.
+    - hashes: a folder, made when missing, in which the hashes of its files are stored, so that the next call does not
+      read unchanged files again.
+
+    Raises OSError when something does not exist or cannot be read.
     """
     stored = hashes / f"{digest_of([folder])[:32]}.json"
     known = find_json(stored) or {}

@@ -1,4 +1,4 @@
-"""The progress of a run on stderr: a table of its steps that is redrawn on a terminal, plain lines in a log."""
+"""Observers that show a run's progress on stderr: a table of its steps, redrawn on a terminal, or lines in a log."""
 
 import sys
 import time
@@ -25,10 +25,12 @@ COLOURS |= {"closed": "yellow", "interrupted": "yellow", "will retry": "yellow",
 
 @contextmanager
 def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Observer]:
-    """Context manager that yields an observer for `run_pipeline`: it shows the progress of one run of this pipeline.
+    """Context manager that yields an observer for `run_pipeline`, which shows the progress of one run of this pipeline.
 
-    stream: where it writes; None: stderr. On a terminal that can move its cursor it redraws a table of the steps,
+    On a terminal that can move its cursor the observer redraws a table of the steps until the run or the block ends;
     elsewhere it writes plain lines. The environment variable NO_COLOR is respected.
+
+    - stream: where it writes; None: stderr.
     """
     stream = stream or sys.stderr
     if not stream.isatty():
@@ -46,9 +48,10 @@ def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Obser
 
 
 class Lines:
-    """An observer that writes a line to a stream when a step changes.
+    """An observer that writes a line of text to `stream` when a run begins or ends or a step changes.
 
-    Of the lines that a step writes to its log, it shows one per LINE_SECONDS at most.
+    Of the lines that a step writes to its log, it shows one only when it has shown nothing of the step for
+    LINE_SECONDS.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -58,7 +61,7 @@ class Lines:
         self.steps: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
-        """Write the line of an event, if it has one."""
+        """Write the line of an event to the stream; nothing for an event that has no line."""
         if event.kind == "line" and time.monotonic() - self.shown_at.get(event.step, self.begun) < LINE_SECONDS:
             return
         self.shown_at[event.step] = time.monotonic()
@@ -72,7 +75,8 @@ class Lines:
 class StepTable:
     """An observer that shows a table of a pipeline's steps on a terminal and redraws it as they change.
 
-    console, live: of the library rich; live is running, without a refresh of its own.
+    - pipeline: the pipeline whose steps and gates are the rows.
+    - console, live: objects of the library rich; `live` has been started, with auto_refresh=False.
     """
 
     def __init__(self, pipeline: Pipeline, console: "Console", live: "Live") -> None:
@@ -86,8 +90,8 @@ class StepTable:
     def __call__(self, event: Event) -> None:
         """Store an event; redraw the table if the last drawing is older than REFRESH_SECONDS or the run has ended.
 
-        When the run begins, a line about it is printed above the table; when it ends, one below it, and `live` is
-        stopped.
+        When the run begins, its id is printed above the table. When it ends, `live` is stopped, and how many steps had
+        each outcome is printed below.
         """
         if event.step:
             self.store(event)
@@ -101,7 +105,7 @@ class StepTable:
             self.console.print(event_line(event, self.steps, time.monotonic() - self.begun), markup=False)
 
     def store(self, event: Event) -> None:
-        """Store the state, kind and text of a step's event for the next drawing."""
+        """Store the state, the kind and the first line of the text of a step's event for the next drawing."""
         if event.state:
             self.states[event.step] = event.state
         if event.kind != "line":
@@ -111,8 +115,8 @@ class StepTable:
         self.texts[event.step] = event.text.partition("\n")[0]
 
     def table(self) -> "Table":
-        """The table with a row per step or gate: name, status, time, and the text of its last event (the last line of
-        its log, or a reason).
+        """Return the table, with a row per step or gate: name, status, time, and the text of its last event (the last
+        line of its log, or a reason).
         """
         from rich.table import Table
         from rich.text import Text
@@ -132,10 +136,11 @@ class StepTable:
         return table
 
     def clock(self, name: str, word: str) -> str:
-        """The time of the step called `name`, as text: so far while it runs, in all when its process has ended,
+        """Return the time of a step as text: so far while it runs, of its last process when it is done or has failed,
         else "".
 
-        word: the step's status as the table shows it.
+        - name: of the step or gate.
+        - word: its status as the table shows it, such as "running".
         """
         if word == "running":
             return seconds_text(time.monotonic() - self.started[name])
@@ -144,10 +149,10 @@ class StepTable:
 
 
 def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
-    """An event as one line of text; "" for an event that is not shown, such as a tick.
+    """Return an event as one line of text; "" for an event that is not shown, such as a tick. The reason of "failed" is
+    left out.
 
-    Used only for the line at the end of a run: steps: name of each step -> the kind of its last event; seconds: since
-    the start of the run.
+    - steps, seconds: as in final_line; used only for the event "end".
     """
     state = event.state
     used = f" in {seconds_text(state.seconds)}" if state else ""
@@ -174,9 +179,12 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
 
 
 def final_line(steps: dict[str, str], seconds: float) -> str:
-    """The last line of a run: how many steps had each outcome, and the time, such as "7 done, 1 open in 3 min 05 s".
+    """Return the last line of a run: how many steps had each outcome, and the time.
 
-    steps: name of each step -> the kind of its last event. seconds: since the start of the run.
+    It looks like "7 done, 1 open in 3 min 05 s".
+
+    - steps: name of each step or gate that had an event -> the kind of its last event.
+    - seconds: since the start of the run.
     """
     counts: dict[str, int] = {}
     for kind in steps.values():
@@ -186,7 +194,7 @@ def final_line(steps: dict[str, str], seconds: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration, given in seconds, as text: 0.4 s, 12 s, 3 min 05 s or 2 h 07 min."""
+    """Return a duration, given in seconds, as text: 0.4 s, 12 s, 3 min 05 s or 2 h 07 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -26,12 +26,12 @@ BYTES_PER_WORKER = 2 << 30  # memory of a step that loads TensorFlow and a sampl
 class RunPlan:
     """A pipeline with its sources, and all that decides which of its steps have to run.
 
-    paths: name of a source -> the absolute path of its file or folder; optional ones may lack.
-    fingerprints: name of a source -> the fingerprint of its content.
-    code: module of a step -> the digest of its code.
-    extra_environment: variables that are added to the environment of each step.
-    from_step: this step and all that depend on it run even if their outputs are cached; None: no step is forced.
-    cache: False: every step runs even if its outputs are cached.
+    - paths: name of a source -> the absolute path of its file or folder; optional sources may be left out.
+    - fingerprints: name of a source -> the fingerprint of its content.
+    - code: module of a step -> the digest of its code.
+    - extra_environment: variables that are added to the environment of each step.
+    - from_step: this step and all that depend on it run even if their outputs are cached; None: no step is forced.
+    - cache: False: every step runs even if its outputs are cached.
     """
 
     pipeline: Pipeline
@@ -44,13 +44,15 @@ class RunPlan:
 
     @cached_property
     def forced(self) -> frozenset[str]:
-        """The names of the steps that run even if their outputs are cached."""
+        """The names of the steps and gates that run even if their outputs are cached; empty when neither from_step nor
+        cache=False asks for it.
+        """
         if not self.cache:
             return frozenset(step.name for step in self.pipeline.steps)
         return frozenset([self.from_step, *self.after(self.from_step)]) if self.from_step else frozenset()
 
     def after(self, name: str) -> list[str]:
-        """The names of all steps that depend on the step called `name`, directly or through others, in
+        """Return the names of all steps and gates that depend on the one called `name`, directly or through others, in
         pipeline order.
         """
         found: list[str] = []
@@ -60,16 +62,17 @@ class RunPlan:
         return found
 
     def before(self, name: str) -> list[str]:
-        """The names of all steps that the step called `name` depends on, directly or through others, in
+        """Return the names of all steps and gates that the one called `name` depends on, directly or through others, in
         pipeline order.
         """
         return [step.name for step in self.pipeline.steps if name in self.after(step.name)]
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the pipeline, the content of its sources, the code and the forced steps, 64 hexadecimal digits.
+        """A SHA-256, in hexadecimal, of the pipeline, the content of its sources, the code and the forced steps.
 
-        A run that was interrupted or failed is continued by the next command whose plan has the same digest.
+        With a step of the kind "lambda", `extra_environment` counts too. A run that was interrupted or failed is
+        continued by the next command whose plan has the same digest.
         """
         steps = [json.dumps(asdict(step), sort_keys=True) for step in self.pipeline.steps]
         fingerprints = sorted((name, found.digest) for name, found in self.fingerprints.items())
@@ -87,12 +90,14 @@ class RunPlan:
         )
 
     def key(self, step: Step, digests: Mapping[str, str]) -> str:
-        """The cache key of a step, 40 hexadecimal digits: a digest of its inputs, arguments, code and names of outputs.
+        """Return the cache key of a step, 40 hexadecimal digits: a digest of its inputs, arguments, code and names of
+        outputs.
 
-        digests: name of a source, or "step.output" -> the digest of its content. An input that is not in it, such as
-        an optional source without data, counts as an empty folder.
         For a step of the kind "lambda" `extra_environment` counts too: it names what the step changes outside its
         folders, such as the registry.
+
+        - digests: digest of the content of each source, by its name, and of each output, by "step.output". An input
+          that is missing, such as an optional source without data, counts as an empty folder.
         """
         about = {
             "module": step.module,
@@ -105,11 +110,11 @@ class RunPlan:
         return digest_of([json.dumps(about, sort_keys=True)])[:40]
 
     def command(self, step: Step, runs_folder: RunsFolder, run: str, outputs: Path, key: str) -> list[str]:
-        """The command line of a step: `python -m module --channel DIR … --output-out DIR … --argument VALUE …`.
+        """Return the command line of a step: `python -m module --channel PATH … --output-out DIR … --argument VALUE …`.
 
         - run: the id of the run, whose folder holds the inputs; it replaces the argument value RUN_ID.
         - outputs: the folder in which the step makes a folder per output.
-        - key: the step's cache key, which names the folder of its checkpoints, if it has any.
+        - key: the step's cache key, which names the folder of its checkpoints; used only for a step that has some.
         """
         command = [sys.executable, "-m", step.module]
         for channel, origin in step.inputs.items():
@@ -123,30 +128,35 @@ class RunPlan:
         return [*command, "--checkpoints", str(runs_folder.checkpoints(key))] if step.checkpoints else command
 
     def folder(self, origin: str, runs_folder: RunsFolder, run: str) -> Path:
-        """The path of a step's input. origin: "step.output", a folder in the run with this id, or the name of a source.
+        """Return the path of a step's input; for an optional source that was not given, that of an empty folder.
 
-        It is an empty folder for an optional source that was not given.
+        - origin: the name of a source, or "step.output" for a folder in the run.
+        - run: the id of the run.
         """
         if "." in origin:
             return runs_folder.root.joinpath(run, *origin.split(".", 1))
         return self.paths.get(origin, runs_folder.empty_folder)
 
     def step_environment(self) -> dict[str, str]:
-        """The environment variables of a step: those of this process, `extra_environment`, and settings of Python.
+        """Return all environment variables of a step: those of this process, `extra_environment`, and settings of
+        Python. Of two with the same name the later one counts.
 
-        These put this package first on PYTHONPATH, use UTF-8 in every locale, and keep Python from importing modules of
-        the present folder.
+        The settings put this package first on PYTHONPATH, use UTF-8 in every locale, write output without delay, and
+        keep Python from importing modules of the current folder.
         """
         paths = [*map(str, search_folders(self.extra_environment)), *filter(None, [os.environ.get("PYTHONPATH")])]
         fixed = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
         return {**os.environ, **self.extra_environment, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
 
     def describe(self) -> dict[str, Any]:
-        """The part of run.json about the plan:
+        """Return the part of run.json about the plan, a dictionary with these keys:
 
-        - pipeline: its name. plan_digest: `digest`. forced: names of the forced steps.
-        - sources: name -> path, digest, files (their number) and bytes.
-        - steps: names of steps and gates. plan: their definitions.
+        - pipeline: its name.
+        - plan_digest: `digest`.
+        - sources: name -> a dictionary of path, digest, files (their number) and bytes.
+        - steps: names of steps and gates, in pipeline order.
+        - plan: a dictionary of fields for each of them.
+        - forced: names of the forced steps and gates, sorted.
         """
         sources = {
             name: {"path": str(self.paths[name]), "digest": p.digest, "files": p.files, "bytes": p.size}
@@ -175,7 +185,9 @@ def make_run_plan(
     - sources: name of each source of the pipeline -> its file or folder; optional ones may be left out.
     - runs_folder: where the hashes of source files are stored.
     - extra_environment, from_step, cache: as in RunPlan.
-    Raises UserError for a source that is unknown, missing or cannot be read, and for an unknown step.
+
+    Raises UserError for a name in `sources` that is no source of the pipeline, for a source that is left out, does not
+    exist or cannot be read, and for a from_step that the pipeline does not have.
     """
     if from_step is not None:
         try:
@@ -199,9 +211,11 @@ def make_run_plan(
 
 
 def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> Fingerprint:
-    """The Fingerprint of a file or folder. runs_folder: where the hashes of its files are stored.
+    """Return the Fingerprint of a file or folder.
 
-    role: is added to the path in the error message, such as " (source 'labels')".
+    - runs_folder: where the hashes of its files are stored.
+    - role: text that the error message has after the path, such as " (source 'labels')".
+
     Raises UserError when something is missing or cannot be read.
     """
     try:
@@ -213,9 +227,10 @@ def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> F
 
 
 def fingerprint_data(paths: Iterable[Path], root: Path) -> str:
-    """One digest, of 16 hexadecimal digits, of the content of several files or folders; their order counts.
+    """Return one digest, of 16 hexadecimal digits, of the content of several files or folders; their order counts.
 
-    root: the folder of runs, in which the hashes of files are stored, so that the next call is quick.
+    - root: the folder of runs, in which the hashes of files are stored, so that the next call is quick.
+
     Raises UserError when one of the paths is missing or cannot be read.
     """
     runs_folder = RunsFolder(Path(os.path.abspath(root)))
@@ -223,15 +238,17 @@ def fingerprint_data(paths: Iterable[Path], root: Path) -> str:
 
 
 def search_folders(extra_environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """The folders in which the code of steps is searched: the one that holds this package, then those in the variable
-    PYTHONPATH of `extra_environment`."""
+    """Return the folders in which the code of steps is searched: the one that holds this package, then those in the
+    variable PYTHONPATH of `extra_environment`.
+    """
     return (SOURCE_FOLDER, *(Path(path) for path in extra_environment.get("PYTHONPATH", "").split(os.pathsep) if path))
 
 
 def check_from_step(plan: RunPlan, runs_folder: RunsFolder) -> None:
-    """Check that a run can begin at plan.from_step: the outputs of all steps it depends on must be cached.
+    """Check that a run can begin at plan.from_step: the outputs of all steps that it depends on must be cached.
 
     Without a from_step there is nothing to check.
+
     Raises UserError, which names the first step whose outputs are not cached for this data, arguments and code.
     """
     digests = {name: found.digest for name, found in plan.fingerprints.items()}
@@ -249,8 +266,8 @@ def check_from_step(plan: RunPlan, runs_folder: RunsFolder) -> None:
 
 
 def default_workers() -> int:
-    """How many steps run at once by default: one per core, but at most one per BYTES_PER_WORKER of
-    memory; at least 1.
+    """Return how many steps run at once by default: one per core that this process may use, but at most one per
+    BYTES_PER_WORKER of the machine's memory; at least 1.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -258,8 +275,9 @@ def default_workers() -> int:
 
 
 def code_version() -> str:
-    """The git commit, 40 hexadecimal digits, of the repository that holds this package, with "-dirty" when files differ
-    from it; "" outside a repository or without git."""
+    """Return the git commit, 40 hexadecimal digits, of the repository that holds this package, with "-dirty" appended
+    when files differ from it; "" outside a repository or without git.
+    """
     command = ["git", "-C", str(SOURCE_FOLDER), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(

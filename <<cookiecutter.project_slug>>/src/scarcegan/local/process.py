@@ -23,11 +23,11 @@ class Process:
 
     - command, environment: its command line, and all its environment variables.
     - log: the file to which its stdout and stderr are appended.
-    - lock: a lock that this process holds. The new one inherits it, so it is held as long as that or a child of
-      it lives.
-    - owner: written into the lock's file, with the host's name: {"run": id of the run, "step": name}.
-    - exit_code: None until `poll` sees the end; minus the number of the signal that killed it. max_rss_bytes: its
-      largest memory, known then too.
+    - lock: a lock that the caller holds. The step's process inherits it, so that it stays held as long as that process
+      or a child of it lives.
+    - owner: {"run": id of the run, "step": name}; it is written into the lock's file, with the host's name.
+    - exit_code: None until `poll` sees the end; minus the number of the signal if one killed it.
+    - max_rss_bytes: its largest memory; 0 until `poll` sees the end.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class Process:
 
     @property
     def seconds(self) -> float:
-        """The seconds since the process was started; they go on after its end."""
+        """The seconds since the process was started. They go on counting after its end."""
         return time.monotonic() - self.begun
 
     def poll(self) -> bool:
-        """Whether the process has ended; it does not wait. If so, processes that it started and that still run are
-        killed, and exit_code and max_rss_bytes are set.
+        """Return, without waiting, whether the process has ended.
+
+        At its end exit_code and max_rss_bytes are set, and processes that it started and that still run are killed
+        (SIGKILL; not on a system without os.waitid).
         """
         if self.exit_code is not None:
             return True
@@ -83,8 +85,8 @@ class Process:
             os.killpg(self.popen.pid, number)
 
     def new_line(self) -> str:
-        """The last line that is not empty of what the log has got since the last call of this method; "" if there
-        is none.
+        """Return the last line with text among those that the log has got since the last call of this method; "" if
+        there is none.
 
         A carriage return also ends a line, as progress bars use it.
         """
@@ -99,7 +101,9 @@ class Process:
         return ""
 
     def tail(self) -> str:
-        """The end, at most TAIL_BYTES, of what this process wrote to the log, as text; "" if the log cannot be read."""
+        """Return the end, at most TAIL_BYTES, of what this process wrote to the log, as text; "" if the log cannot be
+        read.
+        """
         with suppress(OSError), open(self.log, "rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(self.offset, end - TAIL_BYTES))
@@ -108,15 +112,17 @@ class Process:
 
 
 def decoded(data: bytes) -> str:
-    """Bytes of a log as text; bytes that are not UTF-8 become replacement characters."""
+    """Return bytes of a log as text; bytes that are not UTF-8 become replacement characters."""
     return data.decode("utf-8", "replace")
 
 
 def prepare_child(handle: int, parent: int) -> None:
-    """Called in the child process between fork and exec: append its process id to the lock's file, as line 2.
+    """Append the id of this process, the child between fork and exec, to the lock's file, as line 2.
 
     On Linux it also asks the kernel to kill the child when its parent dies, and ends it if the parent is dead already.
-    handle: descriptor of the lock's file. parent: process id of the parent, which runs the pipeline.
+
+    - handle: descriptor of the lock's file.
+    - parent: process id of the parent, which runs the pipeline.
     """
     os.lseek(handle, 0, os.SEEK_END)
     os.write(handle, b"%d\n" % os.getpid())
@@ -127,10 +133,12 @@ def prepare_child(handle: int, parent: int) -> None:
 
 
 def lock_owner(lock: Path) -> tuple[dict, int]:
-    """Who holds, or last held, a step's lock: {"run": id, "step": name, "host": …}, and the process group of that step.
+    """Return (owner, process group) of the process that holds, or last held, a step's lock.
 
-    lock: the lock's file, in which both are written. The owner is {} when the file cannot be read; the group is 0 when
-    it is unknown or on another machine.
+    - lock: the lock's file, in which both are written.
+
+    The owner is {"run": id, "step": name, "host": name}; {} when the file cannot be read. The process group is a
+    number; 0 when it is unknown or on another machine.
     """
     try:
         first, *rest = lock.read_text(encoding="utf-8").splitlines()
@@ -142,8 +150,8 @@ def lock_owner(lock: Path) -> tuple[dict, int]:
 
 
 def kill_group(group: int) -> None:
-    """Kill (SIGKILL) all processes of the process group with this number. Does nothing for 0, 1 or a group that
-    has ended.
+    """Kill (SIGKILL) all processes of the process group with this number. Does nothing for 0, 1 or a group that has
+    ended.
     """
     if group > 1:
         with suppress(ProcessLookupError, PermissionError):

@@ -1,7 +1,8 @@
 """The local engine: runs a pipeline here, one process per step, in parallel, with a cache; a killed run can continue.
 
 It knows nothing of the model. A step is finished in this order: its outputs are renamed into the cache, linked into the
-run's folder, and then state.json says "finished". A kill between two of these leaves nothing half-written.
+run's folder, and then state.json says "finished". A kill between two of these leaves nothing half-written, and the next
+command with the same plan continues the run.
 Each cache key has a lock, which the step's process inherits. So two runs never compute the same step at once, and when
 a runner was killed but its step lives on (the step's lock is held, the run's is not), the step is killed and run again.
 
@@ -39,22 +40,24 @@ def run_pipeline(
     observer: Observer | None = None,
     backoff: float = 1.0,
 ) -> RunResult:
-    """Run a pipeline on this machine until it has ended, and return how it ended.
+    """Run a pipeline on this machine until it has ended, and return how it ended, also when a step failed.
 
-    If the newest run of the same plan (pipeline, data, code) was interrupted or failed, that run is continued and no
-    new one is started.
-    sources: name of each source -> its file or folder; optional sources may be left out.
-    root: the folder of runs; it is made when it is missing.
-    settings: saved in run.json under "settings".
-    from_step: this step and all after it run again, even if their outputs are cached.
-    cache: False runs every step again.
-    workers: how many steps may run at once; default: one per core, as far as memory allows.
-    environment: variables added to the environment of each step.
-    observer: is called with each Event; default: nothing is shown.
-    backoff: seconds before the first retry of a failed step, doubled for each further one.
-    A failed step raises nothing; the result tells of it.
-    Raises UserError for a missing source, an unknown step, a from_step whose inputs are not cached, a folder that
-    cannot be written, or a full disk.
+    If the newest run of the same plan (pipeline, data, code, forced steps) was interrupted or failed, that run is
+    continued and no new one is started. In the main thread, SIGINT, SIGTERM and SIGHUP stop the run and end it as
+    "interrupted".
+
+    - sources: name of each source -> its file or folder; optional sources may be left out.
+    - root: the folder of runs; it is made when it is missing.
+    - settings: saved in run.json under "settings".
+    - from_step: this step and all that depend on it run again, even if their outputs are cached.
+    - cache: False runs every step again.
+    - workers: how many steps may run at once; default: one per core, as far as memory allows.
+    - environment: variables added to the environment of each step.
+    - observer: is called with each Event; default: nothing is shown.
+    - backoff: seconds before the first retry of a failed step, doubled for each further one.
+
+    Raises UserError for a source that is unknown, missing or cannot be read, an unknown from_step, a from_step whose
+    inputs are not cached, a folder that cannot be written, or a full disk.
     """
     runs_folder = RunsFolder(Path(os.path.abspath(root)))
     with errors_as_sentences(runs_folder.root):
@@ -79,8 +82,10 @@ def show_nothing(_event: Event) -> None:
 def errors_as_sentences(root: Path) -> Iterator[None]:
     """Context manager: turn a system error inside the block that a user can correct into a UserError of one sentence.
 
-    root: the folder to name in the message when the system error names no file.
-    Raises UserError for a full disk or a missing permission (REFUSALS in errors.py); other errors pass unchanged.
+    - root: the folder to name in the message when the system error names no file.
+
+    Raises UserError for an error that REFUSALS in errors.py lists, such as a full disk or a missing permission; other
+    errors pass unchanged.
     """
     try:
         yield

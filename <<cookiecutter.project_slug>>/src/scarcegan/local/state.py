@@ -23,19 +23,19 @@ ENDED_WELL = (FINISHED, CLOSED)
 
 @dataclass
 class StepState:
-    """The state of one step of one run, as state.json holds it.
+    """The state of one step or gate of one run, as state.json holds it.
 
-    step: the name of the step or gate.
-    status: "waiting", "running", "finished", "failed", "skipped" or "interrupted"; an open gate has "finished", a
-    closed one "closed".
-    key: its cache key, "" before it is known.
-    attempts: how many processes were started for it.
-    started: when its last process was started, local time, ISO 8601.
-    seconds: how long the last process ran; for a cached step, how long it once took.
-    cached: whether the outputs were taken from the cache.
-    exit_code: of the last process, None before it ends.
-    max_rss_bytes: the largest memory that one of its processes used.
-    reason: why it failed or was skipped, what a gate decided, or "".
+    - step: the name of the step or gate.
+    - status: "waiting", "running", "finished", "failed", "skipped" or "interrupted"; an open gate has "finished", a
+      closed one "closed".
+    - key: its cache key; "" before it is known, and for a gate.
+    - attempts: how many processes were started for it.
+    - started: when its last process was started, or its outputs were taken from the cache; local time, ISO 8601.
+    - seconds: how long the last process ran; for a cached step, how long it once took.
+    - cached: whether the outputs were taken from the cache.
+    - exit_code: of the last process; None before it ends. It is 2 also when the disk was full or a source had changed.
+    - max_rss_bytes: the largest memory that one of its processes used.
+    - reason: why it failed or was skipped, what a gate decided, or "".
     """
 
     step: str
@@ -54,13 +54,14 @@ class StepState:
 class RunSummary:
     """A run in the list of runs.
 
-    run: its id.
-    pipeline: "training", "scoring" or "monitoring".
-    status: "running", "finished", "failed", "gate closed" or "interrupted".
-    started: local time, ISO 8601.
-    seconds: how long it ran, without the time between an interruption and its continuation.
-    reason: why it did not finish, or "".
-    steps: name of a step -> its status.
+    - run: its id.
+    - pipeline: "training", "scoring" or "monitoring".
+    - status: "running", "finished", "failed", "gate closed" or "interrupted".
+    - started: when the run first started; local time, ISO 8601.
+    - seconds: how long it ran, without the time between an interruption and its continuation. The time of a process
+      that was killed or still runs is not counted.
+    - reason: why it did not finish, or "".
+    - steps: name of a step or gate -> its status, as in StepState.
     """
 
     run: str
@@ -74,8 +75,9 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class RunsFolder:
-    """The folder that holds all runs and the cache: its paths, and the states of steps in it. root: its
-    absolute path.
+    """The folder that holds all runs and the cache: its paths, and the states of steps in it.
+
+    - root: its absolute path.
     """
 
     root: Path
@@ -87,7 +89,7 @@ class RunsFolder:
 
     @property
     def hashes(self) -> Path:
-        """The folder in which the hashes of source files are stored, so that unchanged files are not read again."""
+        """The path of the folder that stores the hashes of source files, so that unchanged files are not read again."""
         return self.root / CACHE / "fingerprints"
 
     @property
@@ -96,23 +98,28 @@ class RunsFolder:
         return self.root / CACHE / "empty"
 
     def checkpoints(self, key: str) -> Path:
-        """The folder in which a step with this cache key saves its checkpoints; "" gives the folder
-        above all of them.
+        """Return the path of the folder in which a step with this cache key saves its checkpoints; for "", that of the
+        folder above all of them.
         """
         return self.root / CACHE / "checkpoints" / key
 
     def lock(self, key: str) -> Path:
-        """The lock file of a cache key, locked while a run computes a step with this key; "" gives the
-        folder of all.
+        """Return the path of a cache key's lock file, locked while a run computes a step with this key; for "", that of
+        the folder of all lock files.
         """
         return self.root / CACHE / "locks" / key
 
     def run_lock(self, run: str) -> Path:
-        """The lock file of the run with this id, locked while a process works on the run."""
+        """Return the path of the lock file of the run with this id, locked while a process works on the run."""
         return self.root / run / ".lock"
 
     def read_state(self, run: str, step: str) -> StepState:
-        """The state of a step in a run, from its state.json; a new state ("waiting") when there is no such file."""
+        """Read a step's state in a run from its state.json; a new state ("waiting") when the file is missing or cannot
+        be read.
+
+        - run: the id of the run.
+        - step: the name of the step or gate.
+        """
         known = {item.name for item in fields(StepState)}
         found = find_json(self.root / run / step / "state.json") or {}
         return StepState(**{"step": step, **{name: value for name, value in found.items() if name in known}})
@@ -125,14 +132,14 @@ class RunsFolder:
 
 
 def now() -> str:
-    """The present local time with its offset from UTC, as text: 2026-11-21T09:15:03+0100."""
+    """Return the present local time with its offset from UTC, as text: 2026-11-21T09:15:03+0100."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def new_run_id() -> str:
-    """A new id of a run: time in UTC and four hexadecimal digits, as in 2026-11-21T08-15-03-ab12.
+    """Return a new id of a run: time in UTC and four hexadecimal digits, as in 2026-11-21T08-15-03-ab12.
 
-    Ids sort by time, to 1/256 s, and are valid folder names on every system.
+    Sorted as text, ids are in the order of their times, to 1/256 s. They are valid folder names on every system.
     """
     seconds = time.time()
     day_and_time = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(seconds))
@@ -140,10 +147,14 @@ def new_run_id() -> str:
 
 
 def claim_run(runs_folder: RunsFolder, plan: str) -> tuple[str, Lock, dict[str, Any]]:
-    """Choose the run that a command continues or starts, and take its lock. plan: digest of the command's plan.
+    """Choose the run that a command continues or starts, and take its lock. A new run gets its folder.
 
-    Returns the run's id, the lock, which is held, and the content of its run.json. It is the newest run with this
-    digest that no process works on, if that was interrupted or failed; otherwise a new run, with {} as the content.
+    The newest run with this plan that no process works on is continued, if it was interrupted or failed; otherwise a
+    new run is started.
+
+    - plan: the digest of the command's plan.
+
+    Returns the run's id, the lock, which is held, and the content of its run.json; {} for a new run.
     """
     for run in reversed(run_ids(runs_folder.root)):
         about = find_json(runs_folder.root / run / "run.json")
@@ -166,15 +177,19 @@ def claim_run(runs_folder: RunsFolder, plan: str) -> tuple[str, Lock, dict[str, 
 
 
 def run_ids(root: Path) -> list[str]:
-    """The ids of the runs in a folder, oldest first; empty when the folder is missing."""
+    """Return the ids of the runs in a folder (those with a run.json), oldest first; [] when the folder is missing."""
     return sorted(path.parent.name for path in root.glob("*/run.json")) if root.is_dir() else []
 
 
 def read_run(root: Path, run: str) -> dict[str, Any]:
-    """The content of the run.json of the run with this id, where "steps" is name of each step -> its StepState as a
-    dictionary. root: the folder of runs.
+    """Return a run.json as a dictionary in which "steps" is step or gate -> its StepState as a dictionary.
 
-    A run or step that is recorded as running although no process works on the run has the status "interrupted".
+    The run's status is "running" exactly while a process works on it. A run or step that is recorded as running
+    although no process works on the run gets the status "interrupted".
+
+    - root: the folder of runs.
+    - run: the id of the run.
+
     Raises UserError when there is no such run.
     """
     about = find_json(root / run / "run.json")
@@ -193,12 +208,12 @@ def read_run(root: Path, run: str) -> dict[str, Any]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """A RunSummary of every run in the folder of runs, newest first; [] when the folder is missing."""
+    """Return a RunSummary of every run in the folder of runs, newest first; [] when the folder is missing."""
     return [run_summary(read_run(root, run)) for run in reversed(run_ids(root))]
 
 
 def run_summary(about: Mapping[str, Any]) -> RunSummary:
-    """The RunSummary of a run. about: what `read_run` returned for the run."""
+    """Return the RunSummary of a run. about: what `read_run` returned for the run."""
     statuses = {step: state["status"] for step, state in about["steps"].items()}
     return RunSummary(
         about["run"], about["pipeline"], about["status"], about["started"], about["seconds"], about["reason"], statuses
@@ -234,9 +249,9 @@ def cached_keys(runs_folder: RunsFolder) -> Iterator[str]:
 
 
 def delete_run(runs_folder: RunsFolder, run: str) -> bool:
-    """Delete the run with this id unless a process works on it, and return whether it was deleted.
+    """Delete the folder of the run with this id unless a process works on the run. Returns whether it was deleted.
 
-    Its folder is renamed first, so that a kill in between leaves no half-deleted run in the list.
+    The folder is renamed first, so that a kill in between leaves no half-deleted run in the list.
     """
     with lock_if_free(runs_folder.run_lock(run)) as mine:
         if mine:

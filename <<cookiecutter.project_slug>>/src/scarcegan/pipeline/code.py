@@ -1,4 +1,4 @@
-"""Which code a step depends on: its module, all that the module imports inside its package, and the libraries they use.
+"""Functions that find the code a step depends on: its module, all that this imports inside its package, and libraries.
 
 Files are parsed and hashed; no module is imported for it. Both engines use this file: the local one for its cache keys,
 the one in AWS for the code that each job gets.
@@ -14,21 +14,27 @@ from pathlib import Path
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(parts: Iterable[object]) -> str:
-    """SHA-256, in hexadecimal, of the text of all parts joined by line breaks; their order counts."""
+    """Return the SHA-256, in hexadecimal, of the texts (by str) of all parts, joined by line breaks; their order
+    counts.
+    """
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def step_code_digest(module: str, search: tuple[Path, ...]) -> str:
-    """A digest, SHA-256 in hexadecimal, that changes with the code of a step. module: full name of the step's module.
+    """Return a digest, SHA-256 in hexadecimal, that changes with the code of a step.
 
-    It covers the module, all that it imports inside its package, the data files of these packages, and the versions of
-    Python and of the libraries they import. search: the folders in which packages are looked for, in this order.
+    It covers the module, all that the module imports inside its package, the data files of these packages, the version
+    of Python (such as 3.12), and the versions of the libraries that these files import.
+
+    - module: full name of the step's module.
+    - search: the folders in which modules are looked for; the first one that has a module counts.
+
     Raises FileNotFoundError for an unknown module.
     """
     files = code_files(module, search)
@@ -38,10 +44,13 @@ def step_code_digest(module: str, search: tuple[Path, ...]) -> str:
 
 
 def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
-    """The files that running a module may read: its own, those of all it imports from the same top-level package,
-    directly or through others, and the data files of these packages. Sorted by path.
+    """Return the files that running a module may read, sorted by path.
 
-    search: the folders in which packages are looked for, in this order, as in sys.path.
+    They are the module's own file, those of all it imports from the same top-level package, directly or through others,
+    and the data files of these packages.
+
+    - search: the folders in which modules are looked for; the first one that has a module counts.
+
     Raises FileNotFoundError for a module that is in none of the search folders.
     """
     if not module_files(module, search):
@@ -62,21 +71,26 @@ def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
 
 
 def in_same_package(name: str, module: str) -> bool:
-    """Whether two modules, by full name, belong to the same top-level package."""
+    """Return whether two modules, by full name, belong to the same top-level package."""
     return name.split(".")[0] == module.split(".")[0]
 
 
 def package_of(module: str, file: Path) -> str:
-    """The full name of the package from which relative imports in `file`, the file of `module`, start: the module
-    itself for an __init__.py, else the package that holds it.
+    """Return the full name of the package that one leading dot stands for in the imports of a module.
+
+    That is the module itself if its file is an __init__.py, else the package that holds it.
+
+    - module: full name of the module.
+    - file: its file.
     """
     return module if file.name == "__init__.py" else module.rpartition(".")[0]
 
 
 def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
-    """The files that Python runs to import a module: the __init__.py of each package above it, then its own file.
+    """Return the files that Python runs to import a module: the __init__.py of each package above it, then its own.
 
-    search: the folders in which it is looked for, in this order. Empty when none of them has the module.
+    - search: the folders in which the module is looked for; the first one that has it counts. Without one, [] is
+      returned.
     """
     words = module.split(".")
     for folder in search:
@@ -89,9 +103,9 @@ def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
 
 
 def data_files(package: Path) -> Iterator[Path]:
-    """Yield the files in a package's folder that are not Python, such as templates and style sheets.
+    """Yield the files in a package's folder that are not Python, such as templates and style sheets, sorted.
 
-    Files in folders without an __init__.py are included; sub-packages, caches and hidden files are not.
+    Files in folders below it without an __init__.py are included; sub-packages, caches and hidden files are not.
     """
     for path in sorted(package.iterdir()):
         if path.name.startswith((".", "__pycache__")) or path.suffix in (".py", ".pyc"):
@@ -103,18 +117,22 @@ def data_files(package: Path) -> Iterator[Path]:
 
 
 def imports(file: Path, package: str) -> list[str]:
-    """The full names of all modules that a Python file may import, also inside functions, from any package.
+    """Return the full names of all modules that a Python file may import, also inside functions, from any package.
 
-    `from a import b` gives both a and a.b, because b may be a module. package: full name of the package from which
-    relative imports in the file start.
+    `from a import b` gives both a and a.b, because b may be a module.
+
+    - package: full name of the package that one leading dot stands for in the file, as `package_of` returns it.
     """
     status = file.stat()
     return [resolve(name, level, package) for name, level in import_names(file, status.st_mtime_ns, status.st_size)]
 
 
 def resolve(name: str, level: int, package: str) -> str:
-    """The full name of an imported module. name: without its leading dots. level: how many there are; 0: the name is
-    full already. package: full name of the package that one dot stands for.
+    """Return the full name of an imported module.
+
+    - name: the name without its leading dots.
+    - level: how many leading dots there are; 0: the name is full already.
+    - package: full name of the package that one dot stands for.
     """
     words = package.split(".")
     return ".".join([*words[: len(words) - level + 1], *([name] if name else [])]) if level else name
@@ -122,10 +140,10 @@ def resolve(name: str, level: int, package: str) -> str:
 
 @cache
 def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int], ...]:
-    """(name without leading dots, number of leading dots) of every import in a Python file, each once.
+    """Return (name without leading dots, number of leading dots) of every import in a Python file, each once.
 
-    The time of the file's last change and its size are arguments only so that functools.cache reads a changed
-    file again.
+    `from .a import b` gives ("a", 1) and ("a.b", 1). The time of the file's last change and its size are arguments only
+    so that functools.cache reads a changed file again.
     """
     found = []
     for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
@@ -138,8 +156,9 @@ def import_names(file: Path, _changed: int, _size: int) -> tuple[tuple[str, int]
 
 
 def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
-    """Top-level names of the third-party libraries that a Python file imports: those that are not in Python's standard
-    library and not in the search folders."""
+    """Return the top-level names of the third-party libraries that a Python file imports: those of modules that are
+    neither in Python's standard library nor in the search folders.
+    """
     status = file.stat()
     found = import_names(file, status.st_mtime_ns, status.st_size)
     names = {name.split(".")[0] for name, level in found if not level}
@@ -148,10 +167,12 @@ def imported_libraries(file: Path, search: tuple[Path, ...]) -> set[str]:
 
 @cache
 def library_version(name: str) -> str:
-    """The installed version of a library, such as "2.1.0". name: under which it is imported.
+    """Return the installed version of a library, such as "2.1.0".
 
-    If no distribution has this name, those that provide it with their versions, such as "scikit-learn 1.5.0"; "" if
-    none is installed.
+    If no distribution has the name, the result lists those that provide it with their versions, such as "scikit-learn
+    1.5.0"; "" if none does.
+
+    - name: the top-level name under which the library is imported.
     """
     try:
         return importlib.metadata.version(name)
@@ -161,5 +182,8 @@ def library_version(name: str) -> str:
 
 @cache
 def distributions() -> dict[str, list[str]]:
-    """Top-level name that can be imported -> names of the installed distributions that provide it. Computed once."""
+    """Return, by top-level name that can be imported, the names of the installed distributions that provide it.
+
+    It is computed once.
+    """
     return dict(importlib.metadata.packages_distributions())

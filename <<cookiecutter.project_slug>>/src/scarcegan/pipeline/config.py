@@ -1,7 +1,7 @@
 """Settings: reads and checks config.yaml. Every default value of the project stands here and nowhere else.
 
 A key that is unknown or renamed, a value of the wrong type and one out of its range are refused before anything runs,
-with the line they stand in. What the values do is decided by definition.py and by the engines.
+with the line in config.yaml. What the values do is decided by definition.py and by the engines.
 """
 
 import copy
@@ -48,16 +48,16 @@ TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows o
 
 
 class Loader(yaml.SafeLoader):
-    """A YAML loader that knows no dates (2026-01-05 stays the text that was typed).
+    """A YAML loader that reads no dates: 2026-01-05 stays the text that was typed.
 
     Raises yaml.constructor.ConstructorError, with the line, for a key that is in a mapping twice.
     """
 
 
 def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
-    """The dict of a YAML mapping. PyYAML itself would silently keep the last of two equal keys.
+    """Return the dict that a YAML mapping stands for. PyYAML itself would silently keep the last of two equal keys.
 
-    Raises ConstructorError, with the line, when a key is in the mapping twice.
+    Raises yaml.constructor.ConstructorError, with the line, when a key is in the mapping twice.
     """
     seen = set()
     for key, _ in node.value:
@@ -75,8 +75,10 @@ Loader.yaml_implicit_resolvers = {
 
 
 class ConfigSection(BaseModel):
-    """Base of every section of config.yaml. Its values cannot be changed once read; an unknown key, or a value of
-    another type than the field's, is refused by pydantic's ValidationError.
+    """Base class of Config and of each section of config.yaml. Fields cannot be set again once they are read.
+
+    Raises pydantic's ValidationError for an unknown key, and for a value that the type or the range of its field
+    excludes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -88,7 +90,7 @@ class ProjectSettings(ConfigSection):
     - name: the parameter SageMakerProjectName; the names of all resources in AWS are made from it.
     - description: one line, shown in reports and in the model registry.
     - team: value of the tag `team` on everything in AWS, in the model registry and on every run in MLflow.
-    - region: of AWS.
+    - region: the AWS region, such as eu-west-1.
     - model_package_group: name of the group in the model registry, or its ARN when another account shares it.
     """
 
@@ -123,21 +125,27 @@ class ProjectSettings(ConfigSection):
 
 
 class LabelSettings(ConfigSection):
-    """The class names that labels may have."""
+    """The names of the classes that labels may have.
+
+    - rare_class: the class that the model looks for.
+    - negative_classes: all other classes.
+    """
 
     rare_class: Name = "risky"
     negative_classes: list[Name] = Field(default=["dormant", "normal", "heavy"], min_length=1)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All class names, the negative classes in their order and then the rare class: the order of
-        labels everywhere.
+        """All class names: the negative classes in their order, then the rare class. A class's number is its place
+        here.
         """
         return (*self.negative_classes, self.rare_class)
 
     @model_validator(mode="after")
     def names_are_distinct(self) -> "LabelSettings":
-        """Return the section unchanged. Raises ValueError for a class name that occurs twice or is reserved."""
+        """Return the section unchanged. Raises ValueError for a class name that occurs twice or is in
+        TAKEN_CLASS_NAMES.
+        """
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
         reserved = sorted(set(self.classes) & set(TAKEN_CLASS_NAMES))
         if repeated:
@@ -151,12 +159,15 @@ class DataSettings(ConfigSection):
     """Where the input data and the labels are, what their columns are called, and which days are read.
 
     - kind: "telemetry": records of users by day; "features": a ready table, in which the features are computed already.
-    - path, labels: file or folder of the data, and of the labels.
+    - path: file or folder of the data.
+    - labels: file or folder of the labels; "inside": they are a column of the data; "folders": one folder per class
+      below `path`.
     - user_column, time_column, label_column: names of these columns.
     - counters: columns of numbers in telemetry, from which features are computed.
-    - columns: number columns of a ready table; empty: every one. categories: its further columns, which hold names.
+    - columns: number columns of a ready table; empty: every one.
+    - categories: further columns of a ready table, which hold names, or numbers that stand for a name.
     - start: first day that is read, such as "2026-01-05"; "": the last `days` days found.
-    - days: how many days are read.
+    - days: how many days of telemetry are read.
     - bad_rows: "refuse" ends with an error at rows that cannot be used, "drop" leaves them out.
     """
 
@@ -192,8 +203,11 @@ class DataSettings(ConfigSection):
 
     @model_validator(mode="after")
     def a_category_is_nothing_else(self) -> "DataSettings":
-        """Return the section unchanged. Raises ValueError for a category that is named twice or is another column too,
-        and for categories in telemetry."""
+        """Return the section unchanged.
+
+        Raises ValueError for a category that is named twice, or also as a number, user, time or label column, and for
+        any category in telemetry.
+        """
         taken = [*self.columns, self.user_column, self.time_column, self.label_column]
         twice = [name for name in self.categories if name in taken or self.categories.count(name) > 1]
         if twice:
@@ -209,7 +223,7 @@ class FeatureSettings(ConfigSection):
     """How features are computed from telemetry.
 
     - window_days: how many days of history become one row of features.
-    - windows: lengths in days of the shorter windows, at the end of these days, that features are computed for.
+    - windows: lengths in days of shorter windows that end on the same day; each has features of its own.
     - batch_users: how many users are processed at once.
     """
 
@@ -221,9 +235,10 @@ class FeatureSettings(ConfigSection):
 class SplitSettings(ConfigSection):
     """How users are divided into training, validation and test users.
 
-    - test_share, validation_share: shares of the users of each class.
-    - test_weeks: how many weeks test rows are later than the other rows.
-    - folds: of the labelled training users.
+    - test_share, validation_share: shares of the users of each class; unlabelled users count as a class.
+    - test_weeks: how many weeks the days of test rows are later than those of the other rows.
+    - folds: into how many parts the labelled training users are divided; each model is trained without one of them.
+    - seed: another one divides the users in another way.
     """
 
     test_share: Share = 0.3
@@ -241,7 +256,7 @@ class SplitSettings(ConfigSection):
 
 
 class ScarceganSettings(ConfigSection):
-    """Research values: what makes ScarceGAN differ from other networks. docs/model.md explains each."""
+    """Research values of the networks, losses and boosted trees. A table in docs/model.md explains each field."""
 
     trunk: list[Count] = Field(default=[64, 32], min_length=1)
     bins: Annotated[int, Field(ge=0, le=64)] = 8
@@ -266,7 +281,7 @@ class ScarceganSettings(ConfigSection):
 
 
 class TrainSettings(ConfigSection):
-    """Hyperparameters that users set, and below `scarcegan` those of research. docs/model.md explains each."""
+    """Hyperparameters of training; those of research are below `scarcegan`. A table in docs/model.md explains each."""
 
     iterations: Count = 1000
     seeds: Count = 2
@@ -283,11 +298,13 @@ class TrainSettings(ConfigSection):
 
 
 class BusinessDefinition(ConfigSection):
-    """What one registered model is chosen by, on held-out rows.
+    """The rule that chooses one registered model on validation users: a version saved during training, and its
+    thresholds.
 
-    - keep: which version and thresholds are preferred.
-    - precision_floor, recall_floor: the figure must not fall below it. recall_tolerance: how far recall may fall below
-      the best. Each `keep` needs exactly one of these three, "highest_pr_auc" none.
+    - keep: the figure by which a version and its thresholds are preferred.
+    - precision_floor: "highest_recall" needs it: the least precision; when none reaches it, the highest precision wins.
+    - recall_floor: "highest_precision" needs it: the least recall.
+    - recall_tolerance: "fewest_unknown" needs it: how far recall may be below that of the best version.
     """
 
     keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
@@ -297,8 +314,10 @@ class BusinessDefinition(ConfigSection):
 
     @model_validator(mode="after")
     def has_the_floor_it_needs(self) -> "BusinessDefinition":
-        """Return the definition unchanged. Raises ValueError if the floor or tolerance that `keep` needs is not given,
-        or if another one is.
+        """Return the definition unchanged.
+
+        Raises ValueError if the floor or tolerance that `keep` needs is not given, or if another one is.
+        "highest_pr_auc" needs none.
         """
         needed = {
             "highest_recall": "precision_floor",
@@ -322,9 +341,11 @@ BUSINESS_DEFINITIONS = {
 
 
 class EvaluationSettings(ConfigSection):
-    """How the evaluation measures.
+    """How models are measured on the test users.
 
-    - beta: how much recall counts in F-beta. bootstrap: how many resamples are behind each interval. seed: of these.
+    - beta: recall counts beta times as much as precision in F-beta.
+    - bootstrap: how many resamples of the test users are behind each interval.
+    - seed: of these resamples.
     """
 
     beta: Annotated[float, Field(gt=0, le=10)] = 2.0
@@ -335,11 +356,14 @@ class EvaluationSettings(ConfigSection):
 class GateSettings(ConfigSection):
     """What a model must show on test users before the models of a run are registered.
 
-    - definition: the business definition whose model is tested. metric: the figure that is compared.
+    - definition: the business definition whose model is tested.
+    - metric: the figure of the rare class that is compared.
     - minimum: the least value of the metric.
-    - champion: the model must be "not_worse" or "better" than the model in production; "report": only reported.
-    - simple_models: "required": it must be shown to be better than the best simple model; "report": only reported.
-    - alpha: 1 less the confidence level of the intervals.
+    - champion: against the model in production: "not_worse": it must not be shown to be worse; "better": it must be
+      shown to be better; "report": only reported.
+    - simple_models: against the best simple model, by PR-AUC: "required": it must be shown to be better; "report": only
+      reported.
+    - alpha: 1 minus the confidence level of the intervals by which something is shown.
     """
 
     definition: str = "best_ranking"
@@ -353,9 +377,11 @@ class GateSettings(ConfigSection):
 class MonitoringSettings(ConfigSection):
     """Which change in the data is a violation, and when retraining is suggested.
 
-    - drift_threshold: the largest distance of a distribution from the baseline that is no violation.
-    - window_days: length of a window. minimum_rows: windows with fewer rows are not compared.
-    - retrain_windows, of_windows: retraining is suggested when so many of the last so many windows have violations.
+    - drift_threshold: the largest distance of a column's distribution from the baseline, 0 to 1, that is no violation.
+    - window_days: length in days of the windows that rows are grouped into.
+    - minimum_rows: a window with fewer rows is not compared.
+    - retrain_windows, of_windows: retraining is suggested when `retrain_windows` of the last `of_windows` windows have
+      violations.
     """
 
     drift_threshold: Share = 0.1
@@ -373,8 +399,10 @@ class MonitoringSettings(ConfigSection):
 
 
 class ServingSettings(ConfigSection):
-    """How `scarcegan serve` answers requests on this machine. capture_percentage: of the requests that are stored
-    for monitoring.
+    """How `scarcegan serve` answers requests on this machine.
+
+    - port: 0 chooses a free one.
+    - capture_percentage: how many of a hundred requests are stored for monitoring.
     """
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -382,8 +410,10 @@ class ServingSettings(ConfigSection):
 
 
 class LocalSettings(ConfigSection):
-    """How pipelines run on this machine. folder: in which runs are stored. workers: how many steps run at the same
-    time; None: as many as cores and memory allow.
+    """How pipelines run on this machine.
+
+    - folder: the folder in which runs are stored.
+    - workers: how many steps run at the same time; None: as many as cores and memory allow.
     """
 
     folder: str = Field(default="runs", min_length=1)
@@ -391,7 +421,7 @@ class LocalSettings(ConfigSection):
 
 
 class InstanceTypes(ConfigSection):
-    """The instance type of each step in SageMaker. https://aws.amazon.com/sagemaker/ai/pricing/"""
+    """The instance type of each step that runs as a job in SageMaker. https://aws.amazon.com/sagemaker/ai/pricing/"""
 
     features: Instance = "ml.m5.2xlarge"
     split: Instance = "ml.m5.xlarge"
@@ -403,15 +433,18 @@ class InstanceTypes(ConfigSection):
 
 
 class EndpointSettings(ConfigSection):
-    """The endpoint in SageMaker. Staging has one instance; these numbers are those of production.
+    """The endpoint in SageMaker. Staging has one instance; the numbers of instances are those of production.
 
+    - instance: instance type of both stages.
     - invocations_per_instance: requests per minute and instance above which another instance is started.
     - traffic: how a new model takes over: "canary": one instance first, then all others; "linear": a quarter of them at
-      a time; "all_at_once". wait_minutes: between two such steps.
-    - latency_ms: an alarm is raised when the slowest of a hundred requests takes longer.
-    - capture_percentage: of the requests that are stored for monitoring.
+      a time; "all_at_once".
+    - wait_minutes: minutes between two steps of the takeover.
+    - latency_ms: an alarm is raised when the slowest one in a hundred requests takes longer, in milliseconds.
+    - capture_percentage: how many of a hundred requests are stored for monitoring.
     - serverless_staging: staging has no instance and costs nothing while there are no requests, but stores none of
-      them. serverless_memory_mb: its memory then.
+      them.
+    - serverless_memory_mb: the memory of staging when it is serverless.
     """
 
     instance: Instance = "ml.m5.large"
@@ -427,8 +460,10 @@ class EndpointSettings(ConfigSection):
 
     @model_validator(mode="after")
     def there_are_enough_instances(self) -> "EndpointSettings":
-        """Return the section unchanged. Raises ValueError if the maximum is below the minimum, or if traffic moves in
-        steps with a minimum of fewer than two instances.
+        """Return the section unchanged.
+
+        Raises ValueError if the maximum is below the minimum, or if traffic moves in steps ("canary", "linear") and the
+        minimum is below two.
         """
         if self.max_instances < self.min_instances:
             raise ValueError(f"max_instances {self.max_instances} is less than min_instances {self.min_instances}")
@@ -438,16 +473,21 @@ class EndpointSettings(ConfigSection):
 
 
 class CloudSettings(ConfigSection):
-    """How pipelines run in SageMaker. Nothing here matters on this machine.
+    """How pipelines run in SageMaker. Nothing here has an effect on this machine.
 
-    - subnets, security_groups: of the VPC in which jobs run; empty: SageMaker's own network.
+    - volume_gb: the size of each job's disk.
     - volume_key: the KMS key that encrypts the jobs' disks: its ARN, "project" for the project's key, or "none" for
       AWS's.
-    - spot_wait_hours: how long a training job on spot instances may wait for one, on top of max_hours.
+    - max_hours: a job that takes longer is stopped.
+    - spot: whether training runs on spot instances.
+    - spot_wait_hours: how long a training job may wait for a spot instance, on top of max_hours.
     - cache_days: for how long the result of an unchanged step is used again; 0: never.
     - approval: of a new model: "PendingManualApproval" waits for a person, "Approved" waits for nobody.
-    - mlflow_app: ARN of an MLflow App that shows trainings; "": none. scoring_schedule: rate(…) or cron(…) in UTC; "":
-      no schedule.
+    - network_isolation: whether jobs reach no network at all.
+    - subnets, security_groups: of the VPC in which jobs and endpoints run; both empty: SageMaker's own network.
+    - mlflow_app: ARN of an MLflow App that shows trainings; "": none.
+    - scoring_schedule: when all users are scored: rate(…), or cron(…) in UTC; "": no schedule.
+    - tags: further tags of every job, pipeline and endpoint.
     """
 
     instances: InstanceTypes = InstanceTypes()
@@ -469,7 +509,9 @@ class CloudSettings(ConfigSection):
     @field_validator("tags")
     @classmethod
     def tags_are_ours(cls, value: dict[str, str]) -> dict[str, str]:
-        """Return the tags unchanged. Raises ValueError for a key that AWS reserves, and for "team"."""
+        """Return the tags unchanged. Raises ValueError for a key "team", or one that begins with "aws:" or
+        "sagemaker:".
+        """
         taken = [key for key in value if key.lower().startswith(("aws:", "sagemaker:"))]
         if taken:
             raise ValueError(f"AWS keeps tags such as '{taken[0]}' for itself; choose another name")
@@ -479,8 +521,10 @@ class CloudSettings(ConfigSection):
 
     @model_validator(mode="after")
     def the_network_fits(self) -> "CloudSettings":
-        """Return the section unchanged. Raises ValueError for subnets without security groups or the reverse, and for
-        an MLflow app that isolated jobs cannot reach.
+        """Return the section unchanged.
+
+        Raises ValueError for subnets without security groups or the reverse, and for an mlflow_app together with
+        network_isolation, because isolated jobs cannot reach it.
         """
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("a VPC needs subnets and security_groups; give both or neither")
@@ -490,9 +534,11 @@ class CloudSettings(ConfigSection):
 
 
 class Config(ConfigSection):
-    """All of config.yaml. Paths in it are relative to the folder that it lies in.
+    """All of config.yaml. Relative paths in it start from the folder that holds it.
 
-    retries: how often a step is tried again, here and in SageMaker, after a failure that is not the step's own.
+    - business_definitions: name -> rule by which one registered model is chosen.
+    - retries: how often a step is tried again, here and in SageMaker, after a failure that is no mistake of the user,
+      such as a killed process.
     """
 
     project: ProjectSettings = ProjectSettings()
@@ -512,9 +558,13 @@ class Config(ConfigSection):
 
     @model_validator(mode="after")
     def sections_agree(self) -> "Config":
-        """Return the settings unchanged. Raises ValueError for class weights or a batch size that do not fit the number
-        of classes, for a gate.definition that is no business definition, and for telemetry when features.window_days is
-        longer than data.days without the test weeks.
+        """Return the settings unchanged.
+
+        Raises ValueError in these cases:
+        - train.class_weights: it has numbers, but not one per class.
+        - train.batch_size: it is less than the number of classes.
+        - gate.definition: it is no business definition.
+        - features.window_days: it is more than data.days less split.test_weeks, for telemetry.
         """
         if self.train.class_weights and len(self.train.class_weights) != len(self.labels.classes):
             raise ValueError(
@@ -549,10 +599,12 @@ RENAMED = {
 def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
     """Read and check config.yaml and return all settings; what is not written in it has its default.
 
-    path: of config.yaml. changes: `KEY=VALUE` each, as `--set` takes them: a dotted key such as train.iterations, and a
-    value in YAML, which replaces the file's.
-    Raises UserError for a file that cannot be read and for each value that is refused: file and line (or the change),
-    key, what was found, and what to do.
+    - path: of config.yaml.
+    - changes: `KEY=VALUE` each, as `--set` takes them: a dotted key such as train.iterations, and a value in YAML,
+      which replaces the file's.
+
+    Raises UserError for a file that is missing, is not UTF-8 or is no YAML, for a change that `apply` refuses, and for
+    values that are refused, a line each: file and line (or the change), key, what was found, and what to do.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -592,11 +644,14 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
 
 
 def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
-    """Set one key in `values`, the nested settings of config.yaml, in place. Returns the key's parts.
+    """Set one key in `values` in place, and return the key's parts, such as ("train", "iterations").
 
-    change: KEY=VALUE, as in `--set train.iterations=2000`, with a dotted key and a value in YAML. Missing sections are
-    made; whether the key exists is not checked.
-    Raises UserError for a change without `=`, a key below a value, and a value that is no YAML.
+    - values: the nested settings of config.yaml.
+    - change: KEY=VALUE, as in `--set train.iterations=2000`, with a dotted key and a value in YAML. Missing sections
+      are made; whether the key exists is not checked.
+
+    Raises UserError for a change without `=` or key, a key below a value that is no section, and a value that is no
+    YAML.
     """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
@@ -615,10 +670,13 @@ def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
 
 
 def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
-    """The error message for one value that pydantic refuses: file and line (or the --set), key, what was found, what
-    to do.
+    """Return the error message for one value that pydantic refuses: where it was set, key, what was found, and what to
+    do.
 
-    problem: one of ValidationError.errors(). path: of config.yaml. places: parts of a key -> where it was set, as text.
+    - problem: one of ValidationError.errors().
+    - path: of config.yaml.
+    - places: parts of a key -> where it was set, as text: file and line, or the --set. For a key that is not in it, the
+      nearest section above counts, then `path`.
     """
     place = tuple(problem["loc"])
     key = ".".join(str(part) for part in place)
@@ -644,8 +702,9 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
 
 
 def known_keys(section: tuple) -> list[str]:
-    """The keys that a section of config.yaml may have, sorted. section: parts of its key, such as ("cloud",
-    "endpoint"); (): the top level.
+    """Return the keys that a section of config.yaml may have, sorted.
+
+    - section: parts of its key, such as ("cloud", "endpoint"); (): the top level.
     """
     model: Any = Config
     for part in section:
@@ -655,10 +714,13 @@ def known_keys(section: tuple) -> list[str]:
 
 
 def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:
-    """The line of each key in a YAML document, counted from 1: parts of the key, such as ("train", "seed"), -> line.
+    """Return the line of each key in a YAML document: parts of the key, such as ("train", "seed"), -> line, counted
+    from 1.
 
-    An item of a list has its index, from 0, as its last part; keys inside an item are left out. node: root of the
-    document, None for an empty one, which gives {}. prefix: parts that are put before those of every key.
+    An item of a list has its index, from 0, as its last part; keys inside an item are left out.
+
+    - node: root of the document; None for an empty one, which gives {}.
+    - prefix: parts that are put before those of every key.
     """
     found: dict[tuple, int] = {}
     if isinstance(node, yaml.MappingNode):
@@ -674,8 +736,10 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value in `other`) for each setting of `other` that has another value, or none, in `one`.
 
-    one, other: nested settings, section -> key -> value. Settings that only `one` has are left out. prefix: is put
-    before each key.
+    Settings that only `one` has are left out.
+
+    - one, other: nested settings, section -> key -> value.
+    - prefix: text that is put before each key, such as "train.".
     """
     for key, value in other.items():
         if isinstance(value, Mapping) and isinstance(one.get(key), Mapping):
@@ -700,14 +764,14 @@ def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def definitions_argument(config: Config) -> str:
-    """The text of the train step's argument --definitions: a JSON object, name of a business definition -> its fields
-    that are set.
+    """Return the text of the train step's argument --definitions: a JSON object, name of a business definition -> its
+    fields, without those that are None.
     """
     return json.dumps({name: d.model_dump(exclude_none=True) for name, d in config.business_definitions.items()})
 
 
 def run_tags(config: Config) -> str:
-    """The tags of every MLflow run, as the text of the environment variable MLFLOW_RUN_CONTEXT: a JSON
-    object of texts.
+    """Return the value of the environment variable MLFLOW_RUN_CONTEXT, the tags of every MLflow run: {"team": …} as
+    JSON.
     """
     return json.dumps({"team": config.project.team}, ensure_ascii=False)

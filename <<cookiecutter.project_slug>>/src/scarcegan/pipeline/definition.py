@@ -28,19 +28,20 @@ FEATURES_PARAMETERS = {"start": "data.start", "days": "data.days", "bad-rows": "
 
 @dataclass(frozen=True)
 class Step:
-    """One process or job: `python -m <module> --<channel> DIR … --<output>-out DIR … --<argument> VALUE …`.
+    """One process or job: `python -m <module> --<channel> PATH … --<output>-out DIR … --<argument> VALUE …`.
 
+    - module: full name of the Python module that is run.
     - inputs: channel -> "step.output", or the name of one of the pipeline's sources.
     - outputs: names of the folders it writes.
     - arguments: name on the command line -> value.
-    - module: full name of the Python module that is run.
     - instance: its default instance type in SageMaker; `--set <Step>InstanceType=…` names another for one execution.
     - retries: how often it is started again after a failure that is not a mistake of the user.
-    - kind: as what it runs in SageMaker. A training step has hyperparameters and a folder for checkpoints.
+    - kind: what it runs as in SageMaker: a processing job, a training job or a Lambda function. A training step has
+      hyperparameters and a folder for checkpoints.
     - after: names of steps and gates that must have ended first although it reads nothing of theirs.
-    - parameters: arguments that may differ from one execution to the next without a new definition -> their key
-      in config.yaml.
-    - figures: names of the metrics it prints, one `Name=value;` each.
+    - parameters: arguments that may differ from one execution to the next without a new definition -> their key in
+      config.yaml.
+    - figures: names of the metrics it prints while it runs, one `Name=value;` each.
     """
 
     name: str
@@ -65,8 +66,9 @@ class Step:
 class Gate:
     """A condition that is read from a step's output, and decides whether the steps after the gate run.
 
-    on: "step.output", an output that holds the file `<output>.json`. field: the key in that file that must be true;
-    otherwise the run ends and shows the text under the key `reason`.
+    - on: "step.output", an output that holds the file `<output>.json`.
+    - field: the key in that file whose value, true or false, opens or closes the gate. When it is closed, the steps
+      after it do not run, and the text under the key `reason` is shown.
     """
 
     name: str
@@ -81,9 +83,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Steps and gates, each after all that it depends on.
+    """The steps and gates of a pipeline, in an order in which each comes after all that it depends on.
 
-    sources: names of the inputs (files or folders) that come from outside. optional: those of them that may be absent.
+    - sources: names of the inputs (files or folders) that come from outside.
+    - optional: those sources that may be absent.
+
     Raises ValueError for a definition that check_pipeline refuses.
     """
 
@@ -96,9 +100,9 @@ class Pipeline:
         check_pipeline(self)
 
     def step(self, name: str) -> Step | Gate:
-        """The step or gate with this name.
+        """Return the step or gate with this name.
 
-        Raises KeyError, which suggests the most similar name, when there is none.
+        Raises KeyError when there is none; the message suggests a similar name if there is one.
         """
         for step in self.steps:
             if step.name == name:
@@ -109,18 +113,18 @@ class Pipeline:
         )
 
     def parents(self, step: Step | Gate) -> tuple[str, ...]:
-        """The names of the steps and gates that must have ended before this one starts: those whose outputs it reads,
-        and those in its `after`. Each once.
+        """Return the names of the steps and gates that must have ended before this one starts, each once: those whose
+        outputs it reads, and those in its `after`.
         """
         produced = [source.split(".")[0] for source in getattr(step, "inputs", {}).values() if "." in source]
         return tuple(dict.fromkeys([*produced, *step.after]))
 
 
 def check_pipeline(pipeline: Pipeline) -> None:
-    """Check that each step refers to earlier steps only, so that there is no cycle.
+    """Check that each step and gate refers to earlier ones only, so that there is no cycle.
 
-    Raises ValueError for a name that two steps have, an input that nothing before the step writes, an `after` that is
-    no earlier step, and a parameter that is no argument of its step.
+    Raises ValueError for a name that two steps have, an input that is no source and no output of an earlier step, an
+    `after` that is no earlier step or gate, and a parameter that is no argument of its step.
     """
     outputs: set[str] = set(pipeline.sources)
     names: set[str] = set()
@@ -148,9 +152,14 @@ def check_pipeline(pipeline: Pipeline) -> None:
 
 
 def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
-    """The training pipeline: telemetry and weak labels in, one registered model set out if the gate is open.
+    """Return the training pipeline: from telemetry, weak labels and the champion to registered models.
 
-    data_fingerprint: digest of the data. code_version: git commit. Both are stored with the registered models.
+    Labels and champion are optional. If the gate is open, it registers a set of models, one per business definition.
+
+    - data_fingerprint: digest of the data.
+    - code_version: git commit.
+
+    Both are only stored with the registered models; "" when unknown.
     """
     classes = ",".join(config.labels.classes)
     usual = arguments_of(config.train.model_dump(exclude={"scarcegan"}))
@@ -259,7 +268,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
 
 
 def scoring(config: Config) -> Pipeline:
-    """The scoring pipeline: telemetry of all users and a model package in, scores and the list of flagged users out."""
+    """Return the scoring pipeline: from telemetry of users and a model package to scores and the flagged users."""
     return Pipeline(
         "scoring",
         sources=("telemetry", "model"),
@@ -288,10 +297,10 @@ def scoring(config: Config) -> Pipeline:
 
 
 def monitoring(config: Config) -> Pipeline:
-    """The monitoring pipeline: captured or scored rows and a baseline in; violations, and a verdict whether to
-    retrain, out.
+    """Return the monitoring pipeline: from captured or scored rows and a baseline to violations, and whether to
+    retrain.
 
-    With the optional source of ground truth it also measures the model.
+    If its optional source "truth" (true labels) is given, it also measures the model.
     """
     return Pipeline(
         "monitoring",
@@ -317,35 +326,40 @@ def monitoring(config: Config) -> Pipeline:
 
 
 def every_pipeline(config: Config) -> dict[str, Pipeline]:
-    """Name -> pipeline, for the training, scoring and monitoring pipelines, in this order."""
+    """Return name -> pipeline, for the training, scoring and monitoring pipelines, in this order."""
     return {pipeline.name: pipeline for pipeline in (training(config), scoring(config), monitoring(config))}
 
 
 def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str, str]:
-    """Argument of a step -> its dotted key in config.yaml, such as "test-share" -> "split.test_share".
+    """Return argument of a step -> its dotted key in config.yaml, such as "test-share" -> "split.test_share".
 
-    section: the key's section. prefix: the beginning of the argument's name that the key lacks, such as "gate-".
+    - section: the key's section.
+    - arguments: names of the arguments.
+    - prefix: the beginning of an argument's name that the key lacks, such as "gate-".
     """
     return {name: f"{section}.{name.removeprefix(prefix).replace('-', '_')}" for name in arguments}
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Value]:
-    """The arguments of a step for a section of config.yaml: its values by name, with "-" for "_" (test-share for
-    test_share), and lists as text with commas."""
+    """Return the arguments of a step, name -> value, for the values of a section of config.yaml.
+
+    In names "-" replaces "_" (test-share for test_share); lists become text with commas.
+    """
     return {name.replace("_", "-"): argument_value(value) for name, value in values.items()}
 
 
 def argument_value(value: Value | list) -> Value:
-    """A list as text with commas between its items; any other value unchanged."""
+    """Return a list as text with commas between its items; any other value unchanged."""
     return ",".join(str(part) for part in value) if isinstance(value, list) else value
 
 
 def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str, Value]:
-    """The arguments of the features step, name -> value, which differ between training and scoring in
-    `as_of_weeks` only.
+    """Return the arguments of the features step, name -> value.
 
-    as_of_weeks: for each row that a user gets, how many weeks before the last day of the telemetry its day of
-    observation is; repeats are dropped.
+    Only the argument as-of-weeks differs between training and scoring.
+
+    - as_of_weeks: for each row that a user gets: how many weeks before the last day of the telemetry the row's day of
+      observation is. Repeats are dropped.
     """
     data, features = config.data, config.features
     return {
@@ -368,5 +382,5 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str
 
 
 def value_text(value: object) -> str:
-    """A value as text for the command line: booleans as "true" and "false", anything else by str()."""
+    """Return a value as text for the command line: booleans as "true" and "false", anything else by str()."""
     return str(value).lower() if isinstance(value, bool) else str(value)

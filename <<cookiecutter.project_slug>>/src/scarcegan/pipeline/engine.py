@@ -1,6 +1,4 @@
-"""The interface of an engine, which runs pipelines of definition.py: on this machine (local/) or in
-AWS (sagemaker/).
-"""
+"""The interface of an engine, which runs pipelines of definition.py: here (local/) or in AWS (sagemaker/)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +11,9 @@ RunFacts = Mapping[str, Any]
 
 
 class Engine(Protocol):
-    """Runs the training pipeline and tells about its runs.
+    """The interface of an object that runs the training pipeline and tells about its runs. A run is named by its id.
 
-    A run is named by its id. Every method raises UserError for a mistake of the user's, such as an unknown run.
+    Its methods raise UserError for a mistake of the user's, such as an unknown run.
     """
 
     @property
@@ -24,7 +22,7 @@ class Engine(Protocol):
         ...
 
     def cannot_run(self, pipeline: Pipeline) -> list[str]:
-        """The parts of a pipeline that this engine cannot run, a sentence each; an empty list: it can run all of it."""
+        """Return the parts of a pipeline that this engine cannot run, a sentence each; [] when it can run all of it."""
         ...
 
     def start(self, changes: Sequence[str]) -> str:
@@ -35,23 +33,27 @@ class Engine(Protocol):
         ...
 
     def watch(self, run: str, report: Report) -> str:
-        """Wait until the run with this id has ended, and call `report` with a line of text for each step whose status
-        changes. Returns the status of the run at the end, in the words of the engine.
+        """Wait until a run has ended, and return its status in the words of the engine.
+
+        - run: the id of the run.
+        - report: is called with a line of text for each step whose status changes, and at the end with the reason of a
+          failure, or the status.
         """
         ...
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """The newest training runs, newest first, at most `newest` of them. Each has these keys:
+        """Return the newest training runs, newest first, at most `newest` of them. Each is a dictionary with these
+        keys:
 
         - run: its id.
         - status: in the words of the engine.
-        - started: ISO 8601.
+        - started: the time as text.
         - changed: key of config.yaml, or pipeline parameter -> value in the run, where it differs from the present one.
         """
         ...
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """A folder on this machine that holds one output of a step in a run; it is downloaded first if
-        it is elsewhere.
+        """Return a folder on this machine with one output of a step in a run. An output that is elsewhere is downloaded
+        first.
         """
         ...

@@ -1,4 +1,4 @@
-"""A pipeline as text, Mermaid or SVG. Pure functions of the definition; svg.py computes the layout of the picture."""
+"""Functions that draw a pipeline as text, Mermaid or SVG. svg.py computes the layout of the picture."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,11 @@ from scarcegan.pipeline.svg import Arrow, Box, draw
 
 
 def draw_text(pipeline: Pipeline) -> str:
-    """A pipeline as lines of text: its name and sources, then each step with a number, its outputs and its inputs.
+    """Return a pipeline as lines of text: its name and sources, its steps with their outputs and inputs, its gates, a
+    legend.
 
-    Steps with the same number do not depend on each other and may run at the same time. The last line is a legend.
+    Each step or gate has a number, by which they are sorted; those with the same number do not depend on each other and
+    may run at the same time.
     """
     depth = levels(pipeline)
     width = max(len(step.name) for step in pipeline.steps)
@@ -30,10 +32,12 @@ def draw_text(pipeline: Pipeline) -> str:
 
 
 def by_origin(references: list[str]) -> Iterator[str]:
-    """Yield a text per step that references ("step.output") name: ["split.labelled", "split.test"] gives one text,
-    "split (labelled, test)".
+    """Yield a text per step of `references`: ["split.labelled", "split.test"] gives one, "split (labelled, test)".
 
-    A reference without a dot (a source, or "after train") is yielded as it is. Their order is that of first mention.
+    A reference without a dot (a source, or "after train") is yielded as it is. The texts are in the order of first
+    mention.
+
+    - references: "step.output" each, or without a dot.
     """
     found: dict[str, list[str]] = {}
     for reference in references:
@@ -43,8 +47,9 @@ def by_origin(references: list[str]) -> Iterator[str]:
 
 
 def levels(pipeline: Pipeline) -> dict[str, int]:
-    """Name of each step or gate -> its level: 0 if it has to wait for no other, else one more than the highest level of
-    those that it has to wait for."""
+    """Return name of each step or gate -> its level: 0 if it waits for no other, else one more than the highest level
+    of those that it waits for.
+    """
     found: dict[str, int] = {}
     for step in pipeline.steps:
         found[step.name] = max((found[parent] + 1 for parent in pipeline.parents(step)), default=0)
@@ -52,7 +57,7 @@ def levels(pipeline: Pipeline) -> dict[str, int]:
 
 
 def draw_mermaid(pipeline: Pipeline) -> str:
-    """A pipeline as the text of a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
+    """Return a pipeline as the text of a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
     lines = ["flowchart TD"]
     for box in boxes(pipeline):
         left, right = {"source": ("[/", "/]"), "gate": ("{", "}")}.get(box.kind, ("(", ")"))
@@ -64,17 +69,17 @@ def draw_mermaid(pipeline: Pipeline) -> str:
 
 
 def mermaid_name(name: str) -> str:
-    """A box's name as a Mermaid identifier. The prefix n_ keeps it apart from Mermaid's keywords (end, graph)."""
+    """Return a box's name as a Mermaid identifier. The prefix n_ keeps it apart from Mermaid's words (end, graph)."""
     return "n_" + name.replace("-", "_").replace(":", "_")
 
 
 def draw_svg(pipeline: Pipeline) -> str:
-    """A pipeline as an SVG document. Its colours follow the reader's light or dark theme."""
+    """Return a pipeline as an SVG document. Its colours follow the reader's light or dark theme."""
     return draw(f"The {pipeline.name} pipeline", boxes(pipeline), arrows(pipeline))
 
 
 def boxes(pipeline: Pipeline) -> list[Box]:
-    """The boxes of a pipeline's picture: one for each source, then one for each step and gate in order.
+    """Return the boxes of a pipeline's picture: one for each source, then one for each step and gate in order.
 
     The name of a source's box begins with "source:", because a step may have the same name as a source.
     """
@@ -92,11 +97,11 @@ def boxes(pipeline: Pipeline) -> list[Box]:
 
 
 def arrows(pipeline: Pipeline) -> list[Arrow]:
-    """The arrows of a pipeline's picture: one from each source, step or gate to each that reads from it or runs
-    after it.
+    """Return the arrows of a pipeline's picture: one from each source, step or gate to each step or gate that reads
+    from it or runs after it.
 
-    An arrow's labels are the names of the outputs that are read; there are none for a source, or when a step only has
-    to run later.
+    An arrow's labels are the names of the outputs that are read. An arrow from a source, or to a step that only has to
+    run later, has none.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for step in pipeline.steps:

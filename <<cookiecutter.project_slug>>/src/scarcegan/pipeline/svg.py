@@ -1,4 +1,4 @@
-"""A layered drawing of a graph: boxes and labelled arrows in, an SVG document out. It knows nothing of pipelines.
+"""A layered drawing of a graph: turns boxes and labelled arrows into an SVG document. It knows nothing of pipelines.
 
 The method is Sugiyama's. Each box gets a row below all boxes that lead to it. An arrow becomes a chain of invisible
 points, one per row that it crosses; its label is one of them, so that labels do not overlap. Each row is sorted by the
@@ -30,10 +30,10 @@ STYLE = """
 class Box:
     """A box of the drawing.
 
-    name: what arrows refer to.
-    title: the text in the box.
-    note: a smaller line below the title, "" for none.
-    kind: "step", "gate" (drawn as a diamond) or "source" (drawn dashed).
+    - name: what arrows refer to.
+    - title: the text in the box.
+    - note: a smaller line below the title; "" for none.
+    - kind: "step", "gate" (drawn as a diamond) or "source" (drawn dashed).
     """
 
     name: str
@@ -44,7 +44,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """An arrow between two boxes. start, end: names of boxes; labels: lines of text written beside it."""
+    """An arrow between two boxes.
+
+    - start, end: names of the boxes.
+    - labels: lines of text written on it.
+    """
 
     start: str
     end: str
@@ -53,14 +57,14 @@ class Arrow:
 
 @dataclass
 class Point:
-    """A point in a row of the drawing: a box, a label of an arrow, or where an arrow crosses the row. Lengths are
-    in pixels.
+    """A point in a row of the drawing: a box, a label of an arrow, or where an arrow crosses the row. Lengths: pixels.
 
-    row: number of its row, from 0 at the top.
-    box: None for a point of an arrow.
-    lines: the label's text, empty for a box or a mere crossing.
-    x: its horizontal middle, 0 until assign_positions sets it.
-    above, below: the next points of its arrows in the rows above and below.
+    - row: number of its row, from 0 at the top.
+    - width, height: of the box or label.
+    - box: None for a point of an arrow.
+    - lines: the label's text; empty for a box or a mere crossing.
+    - x: its horizontal middle; 0 until assign_positions sets it.
+    - above, below: the points in the rows above and below to which an arrow links it.
     """
 
     row: int
@@ -74,9 +78,11 @@ class Point:
 
 
 def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
-    """Draw boxes and arrows and return the SVG document. title: its name for screen readers.
+    """Draw boxes and arrows and return the SVG document.
 
     Arrows must lead from boxes earlier in `boxes` to later ones.
+
+    - title: the document's name for screen readers.
     """
     points = {box.name: box_point(box, row) for box, row in zip(boxes, assign_rows(boxes, arrows), strict=True)}
     chains = [chain(points[arrow.start], points[arrow.end], arrow) for arrow in arrows]
@@ -88,10 +94,10 @@ def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
 
 
 def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
-    """The number of the row of each box, in their order, 0 at the top; always even, as labels take the odd
-    rows between.
+    """Return the row number of each box, in the order of `boxes`; 0 is at the top.
 
-    A source is placed just above the first box that it leads to.
+    Numbers are even, as labels take the odd rows between. A source is placed in the even row just above the highest box
+    that it leads to.
     """
     row: dict[str, int] = {}
     for box in boxes:
@@ -103,7 +109,8 @@ def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
 
 
 def box_point(box: Box, row: int) -> Point:
-    """A new Point for a box, in the row with this number, as wide as the text of the box needs; x is not set yet.
+    """Return a new Point for a box, in the row with this number, as wide as the text of the box needs; x is not set
+    yet.
 
     The point of a gate is wider and higher, as text in a diamond needs room.
     """
@@ -114,10 +121,12 @@ def box_point(box: Box, row: int) -> Point:
 
 
 def chain(start: Point, end: Point, arrow: Arrow) -> list[Point]:
-    """The points of an arrow, one per row, from the point `start` of its first box to `end` of its last.
+    """Return the points of an arrow, one per row, from `start` to `end`, and link each with the next by `above` and
+    `below`.
 
-    Each is linked with the next by `above` and `below`, those of `start` and `end` too. The arrow's label is the point
-    in the first row below the start.
+    The arrow's label, if it has one, is the point in the first row below the start.
+
+    - start, end: the points of the arrow's first and last box, which are linked too.
     """
     passing = [Point(row, 8.0) for row in range(start.row + 1, end.row)]
     if passing and arrow.labels:
@@ -132,7 +141,7 @@ def chain(start: Point, end: Point, arrow: Arrow) -> list[Point]:
 
 
 def sort_rows(rows: list[list[Point]]) -> None:
-    """Sort each row in place by the mean position of its points' neighbours, to make few arrows cross.
+    """Sort each row in place by the mean position of its points' neighbours, so that few arrows cross.
 
     Sweeps go down and up in turn, and the order with the fewest crossings is kept.
     """
@@ -154,7 +163,7 @@ def sort_rows(rows: list[list[Point]]) -> None:
 
 
 def crossings(rows: list[list[Point]]) -> int:
-    """How many pairs of arrow segments between neighbouring rows cross each other, with the points of `rows` in
+    """Return how many pairs of arrow segments between neighbouring rows cross each other, with the points of `rows` in
     this order.
     """
     at = {id(point): index for row in rows for index, point in enumerate(row)}
@@ -163,8 +172,8 @@ def crossings(rows: list[list[Point]]) -> int:
 
 
 def assign_positions(rows: list[list[Point]]) -> None:
-    """Set the x of every point in place: near the mean of the points it is linked with, in the row's order, with gaps
-    of at least COLUMN_GAP. The leftmost edge is at MARGIN.
+    """Set the x of every point in place: near the mean of the points that it is linked with, in the row's order, with
+    gaps of at least COLUMN_GAP. The leftmost edge is at MARGIN.
     """
     for row in rows:
         space_out(row, [0.0] * len(row))
@@ -182,10 +191,11 @@ def assign_positions(rows: list[list[Point]]) -> None:
 
 
 def wished_x(point: Point, nears: list[Point]) -> float:
-    """The x at which a point would best lie: the weighted mean of the x of `nears`, points it is linked with; its own x
-    if there are none.
+    """Return the x at which a point would best lie: the weighted mean of the x of `nears`; its own x if there are none.
 
     Between two points that are no boxes the weight is highest, so that long arrows run straight.
+
+    - nears: points that it is linked with.
     """
     weights = [8.0 if point.box is None and near.box is None else 1.0 for near in nears]
     return sum(w * near.x for w, near in zip(weights, nears, strict=True)) / sum(weights) if nears else point.x
@@ -194,8 +204,10 @@ def wished_x(point: Point, nears: list[Point]) -> float:
 def space_out(row: list[Point], wishes: list[float]) -> None:
     """Set the x of a row's points in place, as near to the wished ones as gaps of COLUMN_GAP between them allow.
 
-    row: the points from left to right; they keep this order. wishes: the wished x of each point, its centre. Points
-    that would overlap form a group, which is placed at the mean of what its points wish.
+    Points that would overlap form a group, which is placed at the mean of what its points wish.
+
+    - row: the points from left to right; they keep this order.
+    - wishes: the wished x of each point's middle.
     """
     groups: list[tuple[list[Point], list[float]]] = []  # points, and the left edge that each wishes for the group
     for point, wish in zip(row, wishes, strict=True):
@@ -213,26 +225,29 @@ def space_out(row: list[Point], wishes: list[float]) -> None:
 
 
 def begin_of(group: tuple[list[Point], list[float]]) -> float:
-    """The left edge, x, of a group (its points, and the left edge that each wishes for the group): the
-    mean of these.
+    """Return the left edge, x, of a group of points side by side: the mean of the edges that its points wish for it.
+
+    - group: its points, and the left edge that each of them wishes for the group.
     """
     return sum(group[1]) / len(group[1])
 
 
 def width_of(points: list[Point]) -> float:
-    """The width of points side by side, with the gaps between them."""
+    """Return the width of points side by side, with the gaps between them."""
     return sum(point.width for point in points) + COLUMN_GAP * (len(points) - 1)
 
 
 def end_of(group: tuple[list[Point], list[float]]) -> float:
-    """The x from which the next group may begin: the right edge of this group and a gap. group: as for begin_of."""
+    """Return the x from which the next group may begin: the group's right edge and a gap. group: as for begin_of."""
     return begin_of(group) + width_of(group[0]) + COLUMN_GAP
 
 
 def svg_document(title: str, rows: list[list[Point]], chains: list[list[Point]]) -> str:
-    """The text of the SVG document of points whose x is set. title: its name for screen readers.
+    """Return the text of the SVG document of points whose x is set.
 
-    rows: the points of each row, left to right. chains: the points of each arrow, first box to last.
+    - title: the document's name for screen readers.
+    - rows: the points of each row, left to right.
+    - chains: the points of each arrow, first box to last.
     """
     heights = [max(point.height for point in row) if row else 0.0 for row in rows]
     middles = [MARGIN + sum(heights[:row]) + ROW_GAP * row + heights[row] / 2 for row in range(len(rows))]
@@ -255,9 +270,12 @@ def svg_document(title: str, rows: list[list[Point]], chains: list[list[Point]])
 
 
 def ports(chains: list[list[Point]], tip: int) -> list[float]:
-    """The x at which each arrow of `chains` leaves its first box (tip=0) or reaches its last (tip=-1), in their order.
+    """Return the x at which each arrow leaves its first box (tip=0) or reaches its last (tip=-1), in the arrows' order.
 
-    Arrows at one box are spread side by side, sorted by where they lead to or come from, so that they do not cross.
+    Arrows at one box are spread side by side, sorted by where they lead to or come from, so that they do not cross; at
+    a gate all meet at its corner.
+
+    - chains: the points of each arrow, first box to last.
     """
     beside = 1 if tip == 0 else -2
     found = []
@@ -270,9 +288,12 @@ def ports(chains: list[list[Point]], tip: int) -> list[float]:
 
 
 def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: float) -> str:
-    """The SVG path of an arrow: a smooth curve through its points, from the first box's bottom to the last's top.
+    """Return the SVG element of an arrow: a smooth curve through its points, from the first box's bottom to the last's
+    top.
 
-    line: the arrow's points. middles: y of the middle of each row. leaves, meets: x of the arrow's two ends.
+    - line: the arrow's points.
+    - middles: y of the middle of each row.
+    - leaves, meets: x of the arrow's start and of its tip.
     """
     start, end = line[0], line[-1]
     way = [(leaves, middles[start.row] + start.height / 2)]
@@ -286,7 +307,7 @@ def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: fl
 
 
 def label_elements(point: Point, middle: float) -> str:
-    """The SVG text of a label, one element per line. middle: y of the middle of its row."""
+    """Return the SVG text elements of a label, one per line. middle: y of the middle of its row."""
     first = middle - LABEL_HEIGHT * (len(point.lines) - 1) / 2 + 4
     return "".join(
         f'<text class="label" x="{point.x:.1f}" y="{first + LABEL_HEIGHT * number:.1f}">{escape(line)}</text>'
@@ -295,7 +316,10 @@ def label_elements(point: Point, middle: float) -> str:
 
 
 def box_shape(point: Point, box: Box, middle: float) -> str:
-    """The SVG of a box with its title and note: a rectangle, or a diamond for a gate. middle: y of its middle."""
+    """Return the SVG elements of a box, its title and its note: a rectangle, or a diamond for a gate.
+
+    - middle: y of the box's middle.
+    """
     x, wide, high = point.x, point.width / 2, point.height / 2
     outline = f'<rect class="{"source" if box.kind == "source" else "box"}" x="{x - wide:.1f}" y="{middle - high:.1f}"'
     outline += f' width="{2 * wide:.1f}" height="{2 * high:.1f}" rx="{4 if box.kind == "source" else 10}"/>'

@@ -35,7 +35,10 @@ PipelineName = Annotated[
 def aws_connection(context: typer.Context) -> "Iterator[Aws]":
     """Context manager: connect to AWS for the project, and yield the connection.
 
-    Raises UserError when the connection fails, and for errors of AWS inside the block, such as missing credentials.
+    - context: of the verb, from typer; its `obj` is the path of config.yaml.
+
+    Raises UserError when config.yaml is missing or has a bad value, when the connection is refused as `connect_to_aws`
+    describes, and for errors of AWS inside the block that a user can act on, such as missing credentials.
     """
     from scarcegan.aws import client
 
@@ -45,11 +48,12 @@ def aws_connection(context: typer.Context) -> "Iterator[Aws]":
 
 
 def errors_as_sentences(project: "Workspace", cloud: bool) -> AbstractContextManager[None]:
-    """Return a context manager for a verb with the option --cloud: inside the block, errors of AWS become one sentence.
+    """Return a context manager for a verb with the option --cloud: in its block, an error of AWS becomes a UserError.
 
     - cloud: whether the option was given; False returns a context manager that changes nothing.
 
-    Raises UserError for errors of AWS inside the block, and at once when cloud is True and boto3 is not installed.
+    Raises UserError at once when cloud is True and boto3 is not installed. The context manager raises UserError for
+    errors of AWS that a user can act on, such as missing credentials; other errors pass unchanged.
     """
     if not cloud:
         return nullcontext()
@@ -69,7 +73,9 @@ def upsert_command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create or update the pipelines in AWS. Uploads the code, writes build/*.json; --dry-run needs no account."""
+    """Create or update the pipelines in AWS. Uploads the code and writes build/*.json; --dry-run only writes these
+    files, and needs no account.
+    """
     from scarcegan.aws import client
     from scarcegan.sagemaker import upsert as upserting
 
@@ -181,7 +187,7 @@ def logs_command(
     pipeline: PipelineName = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Print the log of a step in AWS."""
+    """Print what a step in AWS has logged so far. Does not wait for more."""
     from scarcegan.sagemaker import executions
 
     if dry_run:
@@ -216,11 +222,13 @@ def stop_command(
 
 
 def print_calls(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
-    """Print which calls of AWS a verb that only reads would make, and make none.
+    """Print, to stdout, which calls of AWS a verb that only reads would make. Makes none.
 
     - execution: the id or ARN that the user gave; None means the newest.
     - pipeline: training or scoring; None means training.
     - calls: the IAM actions of the calls, such as "sagemaker:DescribeTrainingJob".
+
+    Raises UserError when config.yaml is missing or has a bad value, or when AWS_ACCOUNT_ID is not 12 digits.
     """
     from scarcegan.aws import client
 
@@ -232,7 +240,8 @@ def print_calls(context: typer.Context, execution: str | None, pipeline: str | N
 def status_lines(found: "ExecutionStatus") -> list[str]:
     """Return the status of an execution as lines for people.
 
-    They hold a table of its steps, then metrics and reasons of failures, and the next command after a failure.
+    They hold a table of its steps, then their metrics and reasons of failures, and after a failure that is no closed
+    gate the next command.
     """
     head = f"execution {found.execution} of {found.pipeline}: {found.status}"
     lines = [f"{head}, {found.minutes:.0f} min, started {found.started}"]

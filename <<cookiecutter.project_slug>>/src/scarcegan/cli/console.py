@@ -26,7 +26,7 @@ def workspace(context: typer.Context, changes: list[str] | None = None) -> "Work
     - context: of the verb, from typer; its `obj` is the path of config.yaml.
     - changes: texts KEY=VALUE that replace values of config.yaml, as --set takes them.
 
-    Raises UserError when the file is missing or has a bad value.
+    Raises UserError when the file is missing, or when it or a change has a bad value.
     """
     from scarcegan.workspace import Workspace
 
@@ -55,8 +55,8 @@ def example(text: str) -> str:
 def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
     """Return rows as lines of text in aligned columns, under a line with the names of the columns.
 
-    - rows: column -> value, each; a missing column is left empty.
-    - columns: which columns to show, in this order.
+    - rows: column -> value, each; a missing column is left empty. `cell` turns values into text.
+    - columns: which columns to show, in this order; in the names, spaces replace "_".
     """
     cells = [[column.replace("_", " ") for column in columns]]
     cells += [[cell(row.get(column)) for column in columns] for row in rows]

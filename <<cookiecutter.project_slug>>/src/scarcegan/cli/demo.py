@@ -24,11 +24,13 @@ LATER = {
 def run_demo(config: Path) -> None:
     """Make telemetry, train and approve a model, answer a request, score users, and write a drift report.
 
-    Each part is an ordinary command. Parts whose result is there already are left out.
+    Each part is an ordinary command, printed to stderr before it runs. Data that is there already is kept, a model is
+    approved only when there is no champion, and steps that have not changed come from the cache.
 
     - config: the path of the project's config.yaml.
 
-    Raises SystemExit with the exit code of the first command that fails, and UserError when the gate stays closed.
+    Raises SystemExit with the exit code of the first command that fails, which is 3 when the gate is closed; UserError
+    for a bad config.yaml; and the errors of `answer_one_request`.
     """
     project = Workspace.open(config)
     begun = time.monotonic()
@@ -52,7 +54,7 @@ def run_demo(config: Path) -> None:
 
 
 def approve_gate_model(project: Workspace, config: Path) -> None:
-    """Approve the newest model of the business definition that the gate compares.
+    """Approve the newest model of the business definition that the gate compares (gate.definition).
 
     - config: the path of the project's config.yaml.
 
@@ -67,11 +69,14 @@ def approve_gate_model(project: Workspace, config: Path) -> None:
 
 
 def answer_one_request(project: Workspace, config: Path) -> None:
-    """Start the endpoint on a free port, send it the features of one user, print the answer, and stop it.
+    """Start the champion's endpoint on a free port, send it the features of one user, print the answer, and stop it.
+
+    The request is recorded for monitoring, as any other.
 
     - config: the path of the project's config.yaml.
 
-    Raises RuntimeError when the endpoint ends before it answers.
+    Raises UserError when there is no champion, RuntimeError when the endpoint ends before it answers, and the errors of
+    `post`.
     """
     package = project.package(None)
     row = example_row(project.exported(package))
@@ -93,6 +98,8 @@ def answer_one_request(project: Workspace, config: Path) -> None:
 def example_row(package: Path) -> list[float]:
     """Return the features of an average user: the mean of each in a package's baseline, in the model's order.
 
+    A feature without a mean, such as a category, gets 0.
+
     - package: the folder that the package was exported to.
     """
     statistics = json.loads((package / "baseline" / "statistics.json").read_text(encoding="utf-8"))
@@ -102,6 +109,8 @@ def example_row(package: Path) -> list[float]:
 
 def wait_for_url(server: subprocess.Popen) -> str:
     """Read a server's stderr until it prints its address, and return the address, such as http://127.0.0.1:8080.
+
+    A thread goes on reading stderr afterwards, so that the server never waits for a reader.
 
     - server: a process whose stderr is a pipe of text.
 
@@ -120,7 +129,8 @@ def wait_for_url(server: subprocess.Popen) -> str:
 def post(url: str, body: object) -> object:
     """Send a value as JSON with HTTP POST, and return the value that the JSON of the answer holds.
 
-    Raises urllib.error.URLError when there is no answer, or one with an HTTP status of an error.
+    Raises urllib.error.URLError when the server cannot be reached or answers with an error status, and TimeoutError
+    when no answer comes within ANSWER_SECONDS.
     """
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
@@ -128,12 +138,12 @@ def post(url: str, body: object) -> object:
 
 
 def run_verb(config: Path, *words: str) -> None:
-    """Print and run a command of scarcegan in a process of its own, and wait until it has ended.
+    """Print a command of scarcegan to stderr, run it in a process of its own, and wait until it has ended.
 
     - config: the path of the project's config.yaml.
     - words: the verb and its arguments.
 
-    Raises SystemExit with its exit code when it fails.
+    Raises SystemExit with the command's exit code when that is not 0.
     """
     print_progress("$ scarcegan " + " ".join(f"'{word}'" if " " in word else word for word in words))
     code = subprocess.run([sys.executable, "-m", "scarcegan", "--config", str(config), *words]).returncode
@@ -142,7 +152,10 @@ def run_verb(config: Path, *words: str) -> None:
 
 
 def where_to_look(project: Workspace) -> list[tuple[str, str]]:
-    """Return (description, path as text) of the newest training, scoring and drift results, for those that exist."""
+    """Return (description, path as text) of the newest result of each kind: training, scoring, drift.
+
+    Kinds without a result are left out; the kind whose run is newest comes first.
+    """
     wanted = {
         "training": ("evaluation report", "evaluate/evaluation/report.html"),
         "scoring": ("flagged users", "score/scored/flagged.csv"),

@@ -74,7 +74,7 @@ def data_make_command(
         float, typer.Option(min=0, max=1, help="How much behaviour has changed since: 0 not at all, 1 much.")
     ] = 0.0,
 ) -> None:
-    """Make sample telemetry of players. One class is rare, and its labels are weak."""
+    """Make sample telemetry of players. One class is rare, and its labels are weak. Overwrites no earlier files."""
     from scarcegan.data import synthetic
 
     project = workspace(context)
@@ -87,7 +87,7 @@ def data_make_command(
 
 @data_app.command("check", epilog=example("scarcegan data check --json"))
 def data_check_command(context: typer.Context, as_json: AsJson = False, changes: SetValues = None) -> None:
-    """List every problem of the data that config.yaml names. Writes nothing."""
+    """List every problem of the data that config.yaml names. Writes nothing. Exit code: 0 no problem, 2 some."""
     problems, summary = workspace(context, changes).check_data()
     lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
     emit({"problems": problems, **summary}, as_json, [*lines, *problems, *([] if problems else ["No problem found."])])
@@ -104,7 +104,9 @@ def run_command(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, even if nothing has changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train and evaluate; register four models if the gate opens. A killed run continues where it stopped."""
+    """Train, evaluate, and register models if the gate opens. One model per business definition; a killed run continues
+    where it stopped.
+    """
     project = workspace(context, changes)
     result = project.train(from_step=from_step, cache=not no_cache)
     lines = [f"run {result.run}: {result.status}"]
@@ -126,7 +128,7 @@ def runs_command(
         int | None, typer.Option("--clean-but", metavar="N", min=0, help="Delete all runs but the newest N.")
     ] = None,
 ) -> None:
-    """List the runs, newest first. With --clean-but N, delete older runs and their cache first."""
+    """List the runs on this machine, newest first. With --clean-but N, delete older runs and their cache first."""
     project = workspace(context)
     if keep is not None:
         print(f"deleted {len(project.clean(keep))} runs", file=sys.stderr)
@@ -142,7 +144,7 @@ def graph_command(
 ) -> None:
     """Draw the steps of a pipeline. Shows what each reads and writes, and in which order they run.
 
-    What an engine cannot run of it is listed on stderr.
+    Which parts of it an engine cannot run is listed on stderr.
     """
     from scarcegan.pipeline.definition import every_pipeline
     from scarcegan.sagemaker.engine import sagemaker_engine
@@ -164,13 +166,13 @@ def ui_command(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 5000,
 ) -> None:
-    """Show runs and models in the browser, with MLflow. Runs until Ctrl-C."""
+    """Show runs and models in the browser, with MLflow. Prints the address and runs until Ctrl-C."""
     workspace(context).ui(port)
 
 
 @app.command("models", epilog=example("scarcegan models --json"))
 def models_command(context: typer.Context, as_json: AsJson = False, cloud: InCloud = False) -> None:
-    """List the registered models; a star marks the champion."""
+    """List the registered models, oldest first. A star marks the champion."""
     project = workspace(context)
     with errors_as_sentences(project, cloud):
         found = project.models(cloud=True) if cloud else project.models()
@@ -190,7 +192,9 @@ def approve_command(
     as_json: AsJson = False,
     cloud: InCloud = False,
 ) -> None:
-    """Approve a version and make it the champion. Also rolls back to an earlier one; --cloud deploys it first."""
+    """Approve a version and make it the champion. Also rolls back to an earlier one. With --cloud it is deployed first,
+    and becomes the champion once production serves it.
+    """
     project = workspace(context)
     with errors_as_sentences(project, cloud):
         registry = project.registry(cloud=True) if cloud else project.registry()
@@ -208,7 +212,7 @@ def reject_command(
     as_json: AsJson = False,
     cloud: InCloud = False,
 ) -> None:
-    """Reject a version. Nothing else changes."""
+    """Reject a version. Nothing else changes; the champion is refused."""
     project = workspace(context)
     with errors_as_sentences(project, cloud):
         registry = project.registry(cloud=True) if cloud else project.registry()
@@ -225,7 +229,7 @@ def serve_command(
         int | None, typer.Option(min=0, max=65535, help="0 chooses a free one; default: serve.port of config.yaml.")
     ] = None,
 ) -> None:
-    """Serve the champion over HTTP: POST /invocations, GET /ping. Requests are recorded for monitoring."""
+    """Serve a model over HTTP: POST /invocations, GET /ping. Records requests for monitoring, and runs until Ctrl-C."""
     workspace(context).serve(version, host, port)
 
 
@@ -240,7 +244,9 @@ def score_command(
     as_json: AsJson = False,
     changes: SetValues = None,
 ) -> None:
-    """Score all users of some telemetry, and list the flagged ones."""
+    """Score all users of some telemetry. Prints how many are flagged; writes all scores, and the flagged users, to
+    files.
+    """
     project = workspace(context, changes)
     result = project.score(telemetry, version, cache=not no_cache)
     lines = [f"run {result.run}: {result.status}", *result.lines]
@@ -275,7 +281,9 @@ def monitor_command(
     as_json: AsJson = False,
     changes: SetValues = None,
 ) -> None:
-    """Look for drift in what the champion has scored. Says whether to retrain; --truth adds model quality."""
+    """Look for drift in what the champion has scored. Says whether to retrain, and writes a report; --truth adds
+    quality.
+    """
     project = workspace(context, changes)
     result = project.monitor(captured or [], truth)
     lines = [
@@ -303,8 +311,9 @@ def demo_command(context: typer.Context) -> None:
 def main() -> None:
     """Run the `scarcegan` command line, and end the process.
 
-    Exit codes are those of the verb; 2 after one sentence on stderr for a mistake of the user's, and 130 after Ctrl-C.
-    A bug ends with a traceback.
+    Exit codes are those of the verb; 2 after one sentence on stderr for a mistake of the user's or a system error that
+    the user can correct, such as a full disk; 130 after Ctrl-C; 0 when the reader of stdout has gone (`| head`). A bug
+    ends with a traceback.
     """
     try:
         try:

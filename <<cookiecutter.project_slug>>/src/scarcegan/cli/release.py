@@ -27,7 +27,10 @@ release_app = typer.Typer(
 def aws_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRegistry]]":
     """Context manager: connect to AWS for the project, and yield (connection, model registry in SageMaker).
 
-    Raises UserError when the connection fails, and for errors of AWS inside the block, such as missing credentials.
+    - context: of the verb, from typer; its `obj` is the path of config.yaml.
+
+    Raises UserError when config.yaml is missing or has a bad value, when the connection is refused as `connect_to_aws`
+    describes, and for errors of AWS inside the block that a user can act on, such as missing credentials.
     """
     from scarcegan.aws import client
 
@@ -69,7 +72,9 @@ def prepare_command(
     version: Annotated[str, typer.Option(help="An approved version; newest: the one approved last.")] = "newest",
     dry_run: DryRun = False,
 ) -> None:
-    """Write the parameters for deploying an approved model into build/. The deploy pipeline calls it."""
+    """Write files into build/ that deploy an approved model. The deploy pipeline calls it. Also uploads a Lambda
+    function.
+    """
     from scarcegan.release import release as releasing
 
     project = workspace(context)
@@ -110,14 +115,15 @@ def smoke_command(
 
 
 def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
-    """Test the endpoint of a stage: that it runs the version its CloudFormation stack names, then its answers.
+    """Check that the endpoint of a stage runs the version that its CloudFormation stack names, then check its answers.
 
     Returns lines for people.
 
+    - context: of the verb, from typer; its `obj` is the path of config.yaml.
     - stage: staging or production.
     - version: the version that it must serve; None accepts any.
 
-    Raises UserError when a check fails or the stage is unknown.
+    Raises UserError when a check fails or the stage is unknown, and as `aws_and_registry` does.
     """
     import tempfile
 
@@ -140,7 +146,9 @@ def promote_command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the model in production the champion. Scoring uses it, and new models are compared with it."""
+    """Make the model in production the champion. Fails unless production serves VERSION. Scoring uses the champion, and
+    new models are compared with it.
+    """
     from scarcegan.release import release as releasing
 
     with aws_and_registry(context) as (aws, registry):

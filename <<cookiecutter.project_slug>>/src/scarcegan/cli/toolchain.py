@@ -39,7 +39,7 @@ def deploy_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create or update the toolchain's stacks. What is not given keeps its value; a second time changes nothing."""
+    """Create or update the toolchain's stacks. What is not given keeps its value; typed again, it changes nothing."""
     from scarcegan.aws import client
     from scarcegan.aws import toolchain as stacks
 
@@ -62,7 +62,7 @@ def deploy_command(
 
 
 def pairs(values: list[str]) -> dict[str, str]:
-    """Return texts NAME=VALUE as name -> value; the last one counts when a name is repeated.
+    """Return texts NAME=VALUE as a dictionary of name -> value; the last one counts when a name is repeated.
 
     Raises UserError for a text without "=".
     """

@@ -66,9 +66,9 @@ def test_one_folder_is_itself_and_several_are_gathered_in_any_order_in_one_place
     for folder in (a, b):
         folder.mkdir()
         (folder / "rows.txt").write_text(folder.name)
-    assert place.gathered([a]) == a
-    both = place.gathered([a, b])
-    assert place.gathered([b, a]) == both
+    assert place.linked_together([a]) == a
+    both = place.linked_together([a, b])
+    assert place.linked_together([b, a]) == both
     assert sorted(path.read_text() for path in both.glob("*/rows.txt")) == ["a", "b"]
 
 

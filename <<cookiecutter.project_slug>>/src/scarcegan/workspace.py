@@ -348,7 +348,7 @@ class Workspace:
         missing = [path for path in [*folders, *([self.path(truth)] if truth else [])] if not path.exists()]
         if missing:
             raise UserError(f"{self.show(missing[0])}: not there. Name a file or folder that exists.")
-        sources = {"captured": self.gathered(folders), "baseline": self.exported(package) / "baseline"}
+        sources = {"captured": self.linked_together(folders), "baseline": self.exported(package) / "baseline"}
         if truth:
             sources["truth"] = self.path(truth)
         result = self._run(definition.monitoring(self.config), sources, None, True, {"version": package.version})
@@ -371,7 +371,7 @@ class Workspace:
         folders = [self.runs_folder / run / "score" / "scored" for run in scored]
         return [*folders, *([answered] if answered.is_dir() else [])]
 
-    def gathered(self, folders: Sequence[Path]) -> Path:
+    def linked_together(self, folders: Sequence[Path]) -> Path:
         """Return one folder that stands for several: it is made below the runs folder and holds a link to each.
 
         A single folder is returned as it is. The same folders always give the same folder, in whatever order.
@@ -379,12 +379,12 @@ class Workspace:
         if len(folders) == 1:
             return folders[0]
         names = sorted(str(folder) for folder in folders)
-        gathered = self.runs_folder / ".gathered" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-        gathered.mkdir(parents=True, exist_ok=True)
+        linked = self.runs_folder / ".linked" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        linked.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(names):
             with suppress(FileExistsError):
-                (gathered / str(number)).symlink_to(name)
-        return gathered
+                (linked / str(number)).symlink_to(name)
+        return linked
 
     @property
     def capture_folder(self) -> Path:

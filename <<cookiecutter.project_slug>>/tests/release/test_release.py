@@ -268,12 +268,12 @@ def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
 
 def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(session, registry, config):
     registry.approve(3)
-    gathered = release.prepare_release(connection(session), registry, config, PROJECT, "newest", "r1")
-    found = gathered.stages["production"]["Parameters"]
+    prepared = release.prepare_release(connection(session), registry, config, PROJECT, "newest", "r1")
+    found = prepared.stages["production"]["Parameters"]
     assert found["ModelPackageArn"].endswith(":model-package/risky-players/3")
     assert (found["KmsKeyArn"], found["TopicArn"]) == (KEY, TOPIC)
-    assert gathered.variables["VERSION"] == "3"
-    assert gathered.variables["DEFINITION"] == "high_precision"
+    assert prepared.variables["VERSION"] == "3"
+    assert prepared.variables["DEFINITION"] == "high_precision"
     uploaded = session.client("s3").get_object(Bucket=NAMES.bucket, Key=found["RareShareCodeKey"])
     assert uploaded["Body"].read().startswith(b"PK")
 

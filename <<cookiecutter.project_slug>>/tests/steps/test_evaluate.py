@@ -152,7 +152,7 @@ def test_a_champion_of_another_kind_is_not_compared_and_the_gate_says_why(place,
 
 def test_a_class_the_champion_knows_and_we_do_not_counts_as_unknown():
     label = np.array([0, 1, 2, 3])
-    assert evaluate.to_our_classes(label, ("old", "calm", "risky"), tiny.CLASSES).tolist() == [3, 0, 2, 3]
+    assert evaluate.in_our_classes(label, ("old", "calm", "risky"), tiny.CLASSES).tolist() == [3, 0, 2, 3]
 
 
 def test_users_whose_labels_the_champion_learnt_from_are_no_test_users_for_anybody(place, saved):

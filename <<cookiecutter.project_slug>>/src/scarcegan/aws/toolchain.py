@@ -120,7 +120,7 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
     bodies = {name: read_template(root / "infra" / f"{name}.yaml") for name in STACKS}
     makers = {output: name for name, body in bodies.items() for output in body.get("Outputs", {})}
     declared = {name: about for body in bodies.values() for name, about in body["Parameters"].items()}
-    refuse_what_nobody_may_give(given, declared, makers)
+    check_given_parameters(given, declared, makers)
     values = {**from_config(config), **given}
     for name, value in values.items():
         why = why_refused(declared[name], value)
@@ -180,9 +180,7 @@ def printable(text: str) -> Iterator[str]:
     yield from (character for character in text if not unicodedata.category(character).startswith("C"))
 
 
-def refuse_what_nobody_may_give(
-    given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]
-) -> None:
+def check_given_parameters(given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]) -> None:
     """Check that the template parameters given on the command line may be given there.
 
     - given: template parameter -> value.

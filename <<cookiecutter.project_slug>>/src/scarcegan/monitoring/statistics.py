@@ -174,7 +174,7 @@ def bucket_counts(finite: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.bincount(np.searchsorted(cuts, finite, side="right"), minlength=len(edges) + 1)
 
 
-def summarise_nothing(edges: Sequence[np.ndarray]) -> ColumnSummary:
+def empty_summary(edges: Sequence[np.ndarray]) -> ColumnSummary:
     """The summary of no rows of d columns. edges: bucket edges of each of the d columns."""
     return summarise_columns(np.empty((0, len(edges)), np.float32), edges)
 
@@ -208,7 +208,7 @@ def combine_all(parts: Iterable[ColumnSummary], edges: Sequence[np.ndarray]) -> 
 
     edges: bucket edges per column, those of the parts.
     """
-    return reduce(combine, parts, summarise_nothing(edges))
+    return reduce(combine, parts, empty_summary(edges))
 
 
 def join_columns(a: ColumnSummary, b: ColumnSummary) -> ColumnSummary:

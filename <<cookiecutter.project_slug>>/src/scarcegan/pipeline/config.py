@@ -202,7 +202,7 @@ class DataSettings(ConfigSection):
         return self
 
     @model_validator(mode="after")
-    def a_category_is_nothing_else(self) -> "DataSettings":
+    def categories_are_no_other_columns(self) -> "DataSettings":
         """Return the section unchanged.
 
         Raises ValueError for a category that is named twice, or also as a number, user, time or label column, and for
@@ -248,7 +248,7 @@ class SplitSettings(ConfigSection):
     seed: Seed = 7
 
     @model_validator(mode="after")
-    def something_is_left_to_train_on(self) -> "SplitSettings":
+    def training_has_a_share(self) -> "SplitSettings":
         """Return the section unchanged. Raises ValueError if both shares together are 0.9 or more."""
         if self.test_share + self.validation_share >= 0.9:
             raise ValueError("test_share and validation_share leave less than a tenth of the users for training")
@@ -508,7 +508,7 @@ class CloudSettings(ConfigSection):
 
     @field_validator("tags")
     @classmethod
-    def tags_are_ours(cls, value: dict[str, str]) -> dict[str, str]:
+    def tags_are_not_reserved(cls, value: dict[str, str]) -> dict[str, str]:
         """Return the tags unchanged. Raises ValueError for a key "team", or one that begins with "aws:" or
         "sagemaker:".
         """
@@ -520,7 +520,7 @@ class CloudSettings(ConfigSection):
         return value
 
     @model_validator(mode="after")
-    def the_network_fits(self) -> "CloudSettings":
+    def network_is_complete(self) -> "CloudSettings":
         """Return the section unchanged.
 
         Raises ValueError for subnets without security groups or the reverse, and for an mlflow_app together with

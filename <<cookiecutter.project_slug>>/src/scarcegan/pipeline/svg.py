@@ -182,7 +182,7 @@ def assign_positions(rows: list[list[Point]]) -> None:
             wishes = []
             for point in row:
                 nears = point.above + point.below if sweep > 20 else (point.above if sweep % 2 == 0 else point.below)
-                wishes.append(wished_x(point, nears))
+                wishes.append(mean_x_of_neighbours(point, nears))
             space_out(row, wishes)
     left = min(point.x - point.width / 2 for row in rows for point in row)
     for row in rows:
@@ -190,7 +190,7 @@ def assign_positions(rows: list[list[Point]]) -> None:
             point.x += MARGIN - left
 
 
-def wished_x(point: Point, nears: list[Point]) -> float:
+def mean_x_of_neighbours(point: Point, nears: list[Point]) -> float:
     """Return the x at which a point would best lie: the weighted mean of the x of `nears`; its own x if there are none.
 
     Between two points that are no boxes the weight is highest, so that long arrows run straight.

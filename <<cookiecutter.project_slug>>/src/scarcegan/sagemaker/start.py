@@ -51,10 +51,10 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
     """
     typed = {key: value for key, _, value in (change.partition("=") for change in changes if is_parameter(change))}
     keys = [change for change in changes if not is_parameter(change)]
-    refuse_what_is_no_parameter(base, typed)
+    check_pipeline_parameters(base, typed)
     if len(keys) > 1:
         for key in keys:
-            refuse_what_changes_nothing(base, path, key)
+            check_ineffective_settings(base, path, key)
     wanted = settings.load_config(path, keys) if keys else base.config
     found = parameter_overrides(base, wanted) if keys else {}
     if len(keys) == 1 and not found and wanted != base.config:
@@ -68,7 +68,7 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
     return StartPlan(base.name, found)
 
 
-def refuse_what_is_no_parameter(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
+def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
     """Check pipeline parameters that were given on the command line.
 
     - typed: pipeline parameter -> value.
@@ -107,7 +107,7 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
     Raises UserError for a difference that no parameter can express, and for data that is not in S3.
     """
     wanted = configured(base.name, config, base.names)
-    refuse_what_is_fixed(base, wanted)
+    check_fixed_settings(base, wanted)
     changed = {
         name: value_text(parameter.default)
         for name, parameter in wanted.parameters.items()
@@ -125,7 +125,7 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
     return changed
 
 
-def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
+def check_fixed_settings(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
     """Check that two versions of a pipeline differ in pipeline parameters only.
 
     - base, wanted: the pipeline with its present settings and with others.
@@ -143,7 +143,7 @@ def refuse_what_is_fixed(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -
         )
 
 
-def refuse_what_changes_nothing(base: ConfiguredPipeline, path: Path, change: str) -> None:
+def check_ineffective_settings(base: ConfiguredPipeline, path: Path, change: str) -> None:
     """Check that one --set of several has an effect on this pipeline. Makes no call to AWS.
 
     - path: the path of config.yaml.

@@ -108,7 +108,7 @@ def predict_with_champion(
     )
     return (
         Predictions(
-            predictions.rarity, predictions.unknown, to_our_classes(predictions.label, card["classes"], classes)
+            predictions.rarity, predictions.unknown, in_our_classes(predictions.label, card["classes"], classes)
         ),
         card,
         "",
@@ -140,7 +140,7 @@ def why_not_comparable(
     return ""
 
 
-def to_our_classes(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
+def in_our_classes(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -> NDArray:
     """The champion's predicted labels, int [n], as positions among the classes of this run, `ours`.
 
     label int [n]: positions among the champion's classes, `theirs`; len(theirs) means unknown. Unknown rows, and rows

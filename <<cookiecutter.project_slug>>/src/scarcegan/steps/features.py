@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -24,6 +23,7 @@ from scarcegan.errors import UserError, run_step
 from scarcegan.features.history import History, feature_rows
 from scarcegan.features.user_features import feature_names
 from scarcegan.progress import Progress
+from scarcegan.steps.arguments import parse_day, parse_names, parse_whole_numbers
 
 
 @dataclass
@@ -208,27 +208,6 @@ def write_dropped(log: ProblemLog, folder: Path) -> None:
         (folder / "dropped.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Split a text such as "a, b" at commas into names, without spaces around them; empty ones are left out."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def a_day(text: str) -> str:
-    """Read an argument that is a day in ISO 8601, and return it in the form 2026-01-31; "" (no day given) stays "".
-
-    Raises ValueError for other text.
-    """
-    return text and date.fromisoformat(text).isoformat()
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Split a text such as "7,14" at commas into whole numbers; empty parts are left out.
-
-    Raises ValueError for a part that is not a whole number.
-    """
-    return tuple(int(part) for part in names(text))
-
-
 def parser() -> argparse.ArgumentParser:
     """The parser of this step's command line: its input files, its output folder and its settings."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -241,14 +220,19 @@ def parser() -> argparse.ArgumentParser:
     add("--user-column", required=True, help="empty for a ready table: rows are numbered")
     add("--time-column", required=True)
     add("--label-column", required=True)
-    add("--counters", type=names, required=True)
-    add("--columns", type=names, required=True, help="feature columns of a ready table; empty: every numeric one")
-    add("--categories", type=names, required=True, help="further columns of a ready table, which hold names")
-    add("--start", type=a_day, required=True, help="first day; empty: the last --days days found")
+    add("--counters", type=parse_names, required=True)
+    add("--columns", type=parse_names, required=True, help="feature columns of a ready table; empty: every numeric one")
+    add("--categories", type=parse_names, required=True, help="further columns of a ready table, which hold names")
+    add("--start", type=parse_day, required=True, help="first day; empty: the last --days days found")
     add("--days", type=int, required=True)
     add("--window-days", type=int, required=True)
-    add("--windows", type=numbers, required=True)
-    add("--as-of-weeks", type=numbers, required=True, help="weeks before the last day at which a row is taken")
+    add("--windows", type=parse_whole_numbers, required=True)
+    add(
+        "--as-of-weeks",
+        type=parse_whole_numbers,
+        required=True,
+        help="weeks before the last day of each row",
+    )
     add("--batch-users", type=int, required=True)
     add("--bad-rows", choices=("refuse", "drop"), required=True)
     return arguments

@@ -27,6 +27,7 @@ from scarcegan.errors import UserError, run_step
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.model.trees.settings import TreeSettings
 from scarcegan.pipeline.code import step_code_digest
+from scarcegan.steps.arguments import parse_boolean, parse_count, parse_numbers, parse_whole_numbers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -414,10 +415,10 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--checkpoints", type=Path, help="folder that outlives a killed attempt")
     add("classes", help="names, the rare class last")
     add("definitions", type=json.loads, help="business definitions, JSON")
-    add("iterations", type=positive)
-    add("seeds", type=positive, help="networks per fold")
+    add("iterations", type=parse_count)
+    add("seeds", type=parse_count, help="networks per fold")
     add("seed", type=int)
-    parse.add_argument("--reports", type=positive, default=20, help="evaluations on held-out rows")
+    parse.add_argument("--reports", type=parse_count, default=20, help="evaluations on held-out rows")
     add("patience", type=int, help="reports without a better PR-AUC until training ends; 0: off")
     add("known-share", type=float, help="of the labelled users, sent to unknown")
     add("scaling", choices=("standard", "robust"), help="by mean or by median")
@@ -436,45 +437,8 @@ def argument_type(hint: Any) -> dict[str, Any]:
     """
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    kinds = {bool: truth, tuple[int, ...]: whole_numbers, tuple[float, ...]: decimal_numbers}
+    kinds = {bool: parse_boolean, tuple[int, ...]: parse_whole_numbers, tuple[float, ...]: parse_numbers}
     return {"type": kinds.get(hint, hint)}
-
-
-def positive(text: str) -> int:
-    """The whole number, at least 1, that is written in `text`.
-
-    Raises argparse.ArgumentTypeError if it is less than 1, and ValueError if it is no whole number.
-    """
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
-def truth(text: str) -> bool:
-    """True for "true", False for "false".
-
-    Raises argparse.ArgumentTypeError for any other text.
-    """
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text == "true"
-
-
-def decimal_numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a comma-separated text; empty parts are left out, so an empty text gives ().
-
-    Raises ValueError for a part that is not a number.
-    """
-    return tuple(float(part) for part in text.split(",") if part.strip())
-
-
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """The whole numbers in a comma-separated text; empty parts are left out, so an empty text gives ().
-
-    Raises ValueError for a part that is not a whole number.
-    """
-    return tuple(int(part) for part in text.split(",") if part.strip())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -90,7 +90,7 @@ def _logistic(values: NDArray, rare: NDArray) -> Callable[[NDArray], NDArray]:
     values [n, d]: raw features. rare: bool [n]. Returns its scoring function: raw features [m, d] -> rarity [m].
     """
     model = _scaled(LogisticRegression(class_weight="balanced", max_iter=300))
-    return _rarity([_quietly(model, values, rare)])
+    return _rarity([_without_warnings(model, values, rare)])
 
 
 def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Callable[[NDArray], NDArray]:
@@ -149,7 +149,7 @@ def _networks(values: NDArray, label: NDArray, seed: int, seeds: int) -> Callabl
         network = MLPClassifier(
             (64, 32), alpha=1e-3, batch_size=min(128, len(rows)), max_iter=20, random_state=seed + i
         )
-        models.append(_quietly(_scaled(network), values[rows], label[rows]))
+        models.append(_without_warnings(_scaled(network), values[rows], label[rows]))
     return _rarity(models)
 
 
@@ -179,7 +179,7 @@ def _scaled(model: LogisticRegression | MLPClassifier) -> Pipeline:
     )
 
 
-def _quietly(model: Pipeline, values: NDArray, target: NDArray) -> Pipeline:
+def _without_warnings(model: Pipeline, values: NDArray, target: NDArray) -> Pipeline:
     """Fit the model on raw features values [n, d] with target [n] and return it.
 
     Scikit-learn's warning that it has not converged is suppressed, because stopping early is intended.

@@ -20,7 +20,7 @@ from scarcegan.model.trees.neighbours import Neighbours
 LEVELS_AT_ONCE = 6  # descend 6 levels, then drop the rows that have reached a leaf
 LEAVES = 31
 MOST_OF_A_SIDE = 20_000  # rare rows, and as many others, that a group is grown on at most
-MOST_IN_A_LEAF = 20  # a leaf holds at least so many rows, or a quarter of the rare ones if these are fewer
+MIN_LEAF_ROWS = 20  # a leaf holds at least so many rows, or a quarter of the rare ones if these are fewer
 
 
 def tree_inputs(rows: tf.Tensor, wide: tf.Tensor, neighbours: Neighbours | None) -> tf.Tensor:
@@ -198,7 +198,7 @@ def grow_trees(
             n_estimators=trees,
             max_depth=None,
             max_leaf_nodes=LEAVES,
-            min_samples_leaf=int(np.clip(target.sum() // 4, 1, MOST_IN_A_LEAF)),
+            min_samples_leaf=int(np.clip(target.sum() // 4, 1, MIN_LEAF_ROWS)),
             max_features=0.5,
             random_state=np.random.RandomState([seed, number]),
         )

@@ -120,7 +120,10 @@ class Endpoint:
         return JSONResponse({"status": "ready", "version": self.facts.version})
 
     async def invocations(self, request: Request) -> Response:
-        """Answer POST /invocations with the scores of the rows in the body, as JSON or CSV as the header Accept asks.
+        """Answer POST /invocations with the scores of the rows in the body.
+
+        The answer is JSON or CSV, as the header Accept asks; JSON without one. Request and answer are recorded if there
+        is a `capture`.
 
         Raises RequestError for an unknown content type (415), an Accept header with no known type (406), a compressed
         body (415), and a body that is too large (413), cannot be read (400), or comes while the model is loading (503).

@@ -69,7 +69,8 @@ class Workspace:
         - path: of config.yaml.
         - changes: texts KEY=VALUE, as --set takes them, each of which replaces a value of config.yaml, in memory only.
 
-        Raises UserError for a missing file, a file that is not YAML, and a bad value.
+        Raises UserError for a missing file, a file that is not YAML, a change that is not KEY=VALUE, and a key or value
+        that config.yaml may not have.
         """
         return cls(path.resolve().parent, settings.load_config(path, changes))
 
@@ -527,7 +528,8 @@ class Workspace:
     ) -> "RunResult":
         """Run a pipeline on this machine, show its progress on stderr, and return how it ended.
 
-        A failed step raises nothing; the result tells of it.
+        If the newest run of the same plan (see run_pipeline) was interrupted or failed, that run is continued, and the
+        steps that it has finished do not run again. A failed step raises nothing; the result tells of it.
 
         - sources: name of each source of the pipeline -> its file or folder.
         - from_step: the name of a step, which runs again with all after it, even if their results are cached; None:

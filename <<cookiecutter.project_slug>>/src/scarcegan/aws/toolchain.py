@@ -143,7 +143,10 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
 
 
 def read_template(template: Path) -> dict[str, Any]:
-    """Read a CloudFormation template from a file. Returns its content, with None in place of each !Ref, !Sub, …."""
+    """Read a CloudFormation template from a file. Returns its content, with None in place of each !Ref, !Sub, ….
+
+    Raises OSError when the file cannot be read, and yaml.YAMLError when it is not YAML.
+    """
     return yaml.load(template.read_text(encoding="utf-8"), TemplateLoader)
 
 

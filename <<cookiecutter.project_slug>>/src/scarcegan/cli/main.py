@@ -261,7 +261,9 @@ def explain_command(
     top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Explain the score of a user. Lists the features that move it most, and by how much."""
+    """Explain the champion's score of a user in its last scoring. Lists the features that move the score most, and by
+    how much; --json lists all features.
+    """
     found = workspace(context).explain(user)
     head = f"{user}: {found['predicted']}, rarity {found['rarity']:.3f} (version {found['version']})"
     lines = table_lines(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))

@@ -263,9 +263,10 @@ def columns_after_keys(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
 def from_arrow(
     batch: pa.RecordBatch | pa.Table, names: tuple[str, ...], categories: Categories | None = None
 ) -> FeatureTable:
-    """A FeatureTable from Arrow columns: user_id, as_of, label, then one column per feature, in the order of `names`.
+    """A FeatureTable from Arrow columns: user_id, as_of, label, then one column per feature.
 
-    categories: {feature name: {text: code}} of the categories, kept in the result; None for no categories.
+    Columns are taken by position, so those of the features must be in the order of `names`; their own names are not
+    read. categories: {feature name: {text: code}} of the categories, kept in the result; None for no categories.
     """
     values = np.empty((batch.num_rows, len(names)), np.float32)
     for i in range(len(names)):

@@ -76,7 +76,8 @@ class StepTable:
     """An observer that shows a table of a pipeline's steps on a terminal and redraws it as they change.
 
     - pipeline: the pipeline whose steps and gates are the rows.
-    - console, live: objects of the library rich; `live` has been started, with auto_refresh=False.
+    - console, live: objects of the library rich; `live` has been started, with auto_refresh=False. The observer stops
+      it when the run ends.
     """
 
     def __init__(self, pipeline: Pipeline, console: "Console", live: "Live") -> None:

@@ -226,6 +226,8 @@ def unwrap_single(cell: Any) -> Any:
     """The first value of a list; anything else is returned as it is.
 
     TensorFlow Serving returns a list of one value per row where the graph's output is [n, 1].
+
+    Raises IndexError for an empty list.
     """
     return cell[0] if isinstance(cell, list) else cell
 

@@ -85,7 +85,10 @@ def distance(baseline: np.ndarray, current: np.ndarray) -> DriftDistance:
 
 
 def chance_distance(n: int, m: int) -> float:
-    """The distance that two samples of one population, of n and m rows, exceed about three times in a thousand."""
+    """The distance (`raw` in DriftDistance) that two samples of one population exceed about three times in a thousand.
+
+    n, m: how many rows they have, at least 1 each.
+    """
     return CHANCE_FACTOR * float(np.sqrt((n + m) / (n * m)))
 
 

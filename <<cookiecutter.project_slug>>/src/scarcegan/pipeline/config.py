@@ -702,9 +702,9 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
 
 
 def known_keys(section: tuple) -> list[str]:
-    """Return the keys that a section of config.yaml may have, sorted.
+    """Return the names of the keys that may be directly below a section of config.yaml, sorted.
 
-    - section: parts of its key, such as ("cloud", "endpoint"); (): the top level.
+    - section: parts of the key of a section that may be there, such as ("cloud", "endpoint"); (): the top level.
     """
     model: Any = Config
     for part in section:

@@ -71,7 +71,7 @@ class ModelPackage:
     champion: whether it is the model in production, with which new models are compared.
     created: when it was registered.
     decided_at, decided_by, note: the last approval or rejection: when, by whom, and why; "" before the first.
-    The other fields are those of the PackageRequest.
+    The other fields are as in PackageRequest, whose `files` and `config` it lacks; `export` writes both.
     """
 
     version: int

@@ -213,7 +213,10 @@ def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
 
 
 def html_note(words: str, kind: str = "") -> Markup:
-    """The HTML of a highlighted sentence. kind: "good" or "bad" sets its colour, "" leaves it neutral."""
+    """The HTML of a highlighted sentence.
+
+    words: the sentence; it is escaped. kind: "good" or "bad" sets its colour, "" leaves it neutral.
+    """
     return Markup('<p class="note wide {}">{}</p>').format(kind, words)
 
 

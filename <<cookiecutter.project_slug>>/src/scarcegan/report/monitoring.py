@@ -135,7 +135,10 @@ def breakable(name: str) -> Markup:
 
 
 def violations_section(found: Sequence[Violation]) -> Section:
-    """The section that lists violations: `found`, those of the latest window and of the model quality."""
+    """The section that lists violations, or says that there are none.
+
+    found: the violations of the latest window and of the model quality.
+    """
     words = "Constraints of the baseline that the latest window breaks; constraint_violations.json has the same list."
     if not found:
         return Section("Violations", "The latest window keeps every constraint of the baseline.")

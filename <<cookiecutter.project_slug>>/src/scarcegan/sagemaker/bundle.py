@@ -45,7 +45,9 @@ class Bundle:
 
     @property
     def wheels_prefix(self) -> str:
-        """The S3 prefix below which the wheels lie: wheels/<digest of the list>, without a slash at the end."""
+        """The S3 prefix, in the project's bucket, below which the wheels lie: wheels/<digest of the list of libraries>,
+        without a slash at the end.
+        """
         return f"wheels/{self.wheels}"
 
 

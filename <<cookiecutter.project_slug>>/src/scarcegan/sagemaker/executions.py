@@ -236,14 +236,16 @@ def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
 def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
     """Yield the lines that the job or Lambda function of a step has logged so far, without waiting for more.
 
-    Of a Lambda function, these are the lines from the start of the step to its end.
+    Of a Lambda function, these are the lines from the start of the step to its end. Nothing is yielded when the step
+    has logged nothing yet but its log group exists.
 
     - arn: the ARN of the execution.
     - step: the name of the step; None takes the last step that failed, or else the latest step with a log.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 
-    Raises UserError when there is no such step, when it has no log, or when nothing is logged yet.
+    Raises UserError, when the first line is asked for, if there is no such step, if it has no job or Lambda function,
+    or if its log group does not exist yet.
     """
     place = log_location(step_with_log(raw_steps(aws, arn), step))
     pages = iter(aws.client("logs").get_paginator("filter_log_events").paginate(**place))

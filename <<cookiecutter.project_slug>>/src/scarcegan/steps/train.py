@@ -76,7 +76,8 @@ def read_splits(args: argparse.Namespace) -> Splits:
     Where there are more than MOST_UNLABELLED unlabelled rows, or validation rows without a label, that many are drawn
     at random with args.seed. If there are no unlabelled rows, labelled ones stand in for them (see Splits.stand_in).
     Raises UserError if a table is missing or damaged, the tables have different features, the class names cannot be
-    used (see parse_classes), a class has no labelled row, or a labelled user has no fold.
+    used (see parse_classes), a labelled training row is of none of the classes, a class has no such row, or a labelled
+    user has no fold.
     """
     classes = parse_classes(args.classes)
     labelled, unlabelled, validation = (

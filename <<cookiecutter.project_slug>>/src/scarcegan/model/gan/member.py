@@ -18,7 +18,7 @@ from scarcegan.model.preprocessing import bin_edges
 
 
 class NetworksLayer(tf.Module):
-    """A trained discriminator as a MemberLayer of the delivered graph: scores averaged over its networks.
+    """A trained discriminator as a MemberLayer of the delivered graph: each of its scores is a mean over its networks.
 
     caution: bounds the log odds of the rare class of each network before the mean (see member.bounded); 0: no bound.
     """

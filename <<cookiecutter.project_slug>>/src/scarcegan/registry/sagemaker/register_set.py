@@ -214,7 +214,7 @@ def package_key(set_id: str, definition: str, path: str) -> str:
 
 
 def model_files(request: PackageRequest) -> dict[str, Path]:
-    """Path inside model.tar.gz -> file, for the files of a package that are below model/."""
+    """Path inside model.tar.gz -> file, for the files of a package that are below model/, which the path leaves out."""
     return {name.removeprefix("model/"): path for name, path in request.files.items() if name.startswith("model/")}
 
 

@@ -199,6 +199,25 @@ def test_a_line_cut_in_the_middle_is_left_out_and_named(tmp_path):
     assert tally.first_fault.startswith("a.jsonl line 2: ")
 
 
+@pytest.mark.parametrize(
+    ("given", "answered"),
+    [
+        (
+            {"encoding": "JSON", "data": "[[1, 2, 3]]"},
+            {"encoding": "JSON", "data": json.dumps({"predictions": [{**ANSWER, "label": float("inf")}]})},
+        ),
+        ({"encoding": "CSV", "data": "9" * 200_000 + ",2,3"}, {"encoding": "JSON", "data": ""}),
+    ],
+    ids=["an infinite label", "a cell longer than csv takes"],
+)
+def test_a_request_or_an_answer_that_cannot_be_read_is_left_out_and_named(tmp_path, given, answered):
+    broken = {"captureData": {"endpointInput": given, "endpointOutput": answered}, "eventMetadata": {"eventId": "e"}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(broken) + "\n" + request([[1, 2, 3]]))
+    rows, tally = one(tmp_path)
+    assert (len(rows), tally.unreadable) == (1, 1)
+    assert tally.first_fault.startswith("a.jsonl line 1: ")
+
+
 def test_rows_of_another_width_are_left_out_and_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text(request([[1, 2, 3]]) + request([[1, 2]]))
     rows, tally = one(tmp_path)

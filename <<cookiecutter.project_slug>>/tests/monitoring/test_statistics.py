@@ -304,6 +304,14 @@ def test_what_is_no_baseline_is_refused(tmp_path, content):
         read_baseline(tmp_path)
 
 
+def test_a_baseline_with_text_in_place_of_a_number_is_refused(tmp_path):
+    written(tmp_path, column(1, 2, 3))
+    path = tmp_path / "statistics.json"
+    path.write_text(path.read_text().replace('"count": ', '"count": "x", "was": '))
+    with pytest.raises(UserError, match="this is not a baseline"):
+        read_baseline(tmp_path)
+
+
 def test_an_absent_baseline_is_refused_with_the_next_move(tmp_path):
     with pytest.raises(UserError, match=r"statistics\.json: no such file\. Give the baseline folder"):
         read_baseline(tmp_path)

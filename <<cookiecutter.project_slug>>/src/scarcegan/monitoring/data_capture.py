@@ -26,6 +26,8 @@ from scarcegan.data.wire import CSV, media_type, read_number, rows_in_body
 from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
+
 
 def read_jsonl(
     path: Path,
@@ -50,7 +52,7 @@ def read_jsonl(
                 continue
             try:
                 batch += read_record(json.loads(line), features, classes, tally, categories)
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            except UNREADABLE as error:
                 if not line.endswith(b"\n"):
                     tally.partial += 1
                 else:

@@ -160,7 +160,7 @@ def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
                     meta, data = record["eventMetadata"], str(record["groundTruthData"]["data"]).split()
                     name = str(meta.get("inferenceId") or meta["eventId"])
                     yield from ((name if len(data) == 1 else f"{name}/{i}", label) for i, label in enumerate(data))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(
                     f"{path}, line {number}: no ground truth record ({type(error).__name__}: {error}). "
                     'Expected {"groundTruthData": {"data": "risky", …}, "eventMetadata": {"eventId": …}}.'

@@ -220,15 +220,19 @@ def test_a_bad_csv_request_is_refused_with_a_sentence(client: Client, body: str,
     assert words in answer.json()["error"]
 
 
+def test_identity_is_no_compression_however_it_is_written(client: Client) -> None:
+    assert ask(client, TWO_ROWS, **{"Content-Encoding": "Identity"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
         (415, {"Content-Type": "application/x-www-form-urlencoded"}),
-        (415, {"Content-Type": "application/json", "Content-Encoding": "gzip"}),
+        (415, {"Content-Type": "application/json", "Content-Encoding": "GZIP"}),
         (406, {"Content-Type": "application/json", "Accept": "image/png"}),
     ],
 )
-def test_a_type_that_is_not_spoken_is_refused(client: Client, status: int, headers: dict[str, str]) -> None:
+def test_a_type_that_is_not_supported_is_refused(client: Client, status: int, headers: dict[str, str]) -> None:
     answer = client.request("POST", "/invocations", json.dumps(TWO_ROWS), **headers)
     assert answer.status_code == status
     assert answer.json()["error"].endswith(("text/csv.", "Send it uncompressed."))

@@ -130,7 +130,7 @@ class Endpoint:
         """
         kind = content_kind(request.headers.get("content-type", ""))
         wanted = accepted_kind(request.headers.get("accept", ""))
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise RequestError("A compressed body is not supported. Send it uncompressed.", 415)
         body = await self.body(request)
         text = await run_in_threadpool(self.answer, body, kind, wanted, request.headers)

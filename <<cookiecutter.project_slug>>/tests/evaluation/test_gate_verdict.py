@@ -172,6 +172,11 @@ def test_the_simplest_method_is_preferred_when_it_is_also_the_best():
     assert "The lead is not beyond the spread, and no simpler method is as good as" in found.sentence
 
 
+def test_a_method_is_preferred_where_ours_could_not_be_measured():
+    found = prefer({"simple": samples(0.6), "trees": samples(0.9, seed=1), "ours": np.full(11, np.nan)}, TITLES, "ours")
+    assert found.method == "trees" and "ScarceGAN" not in found.sentence
+
+
 def test_no_method_is_preferred_where_nothing_could_be_measured():
     nothing = np.full(11, np.nan)
     assert "No method can be preferred" in prefer({"simple": nothing, "ours": nothing}, TITLES, "ours").sentence

@@ -163,7 +163,13 @@ def test_the_evaluation_steps_own_document_is_read():
     assert shares == {"unlabelled test users": (1, 4), "test users in all": (5, 10)}
 
 
-@pytest.mark.parametrize("written", [{}, {"scarcegan": {}}, {"scarcegan": None}, []])
+NO_UNLABELLED = {
+    "scarcegan": {"test_rows": {"labelled": 9}, "share_flagged_unlabelled": 0.1},
+    "binary_classification_metrics": {"confusion_matrix": {"0": {"1": 1}, "1": {"1": 2}}},
+}
+
+
+@pytest.mark.parametrize("written", [{}, {"scarcegan": {}}, {"scarcegan": None}, [], NO_UNLABELLED])
 def test_an_evaluation_that_does_not_say_how_many_it_flags_is_refused(written):
     with pytest.raises(UserError, match="the normal share of flagged rows is unknown"):
         flagged_share_band(written, 100)

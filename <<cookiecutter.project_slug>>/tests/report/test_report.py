@@ -63,6 +63,14 @@ def test_a_figure_refers_only_to_its_own_ids():
     assert {a or b for a, b in wanted} <= set(re.findall(r'\bid="([^"]+)"', svg))
 
 
+def test_a_name_with_dollar_signs_or_backslashes_is_drawn_as_it_is():
+    fig = drawing()
+    fig.axes[0].set_title(r"a_$_b\d_$ c")
+    fig.axes[0].set_xticks([0, 1], [r"$x^$", "y"])
+    figure = report.svg_figure(fig, r"a\d: 1")
+    assert r"a_$_b\d_$ c</text>" in figure and "$x^$</text>" in figure and r'aria-label="a\d: 1"' in figure
+
+
 def test_the_same_figure_gives_the_same_bytes():
     assert report.svg_figure(drawing(), "A line") == report.svg_figure(drawing(), "A line")
 

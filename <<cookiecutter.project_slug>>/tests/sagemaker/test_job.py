@@ -194,6 +194,16 @@ def test_a_training_job_reads_its_hyperparameters_as_they_were_written_not_as_th
     ]
 
 
+def test_a_training_job_that_cannot_begin_says_why_where_sagemaker_looks(tmp_path):
+    here = make_job(tmp_path, training=True)
+    config = here.root / "input/config"
+    config.mkdir(parents=True)
+    (config / "hyperparameters.json").write_text("{}", encoding="utf-8")
+    (here.channels / "wheels").rename(here.root / "elsewhere")
+    assert here.start().returncode == 2
+    assert "no such channel" in (here.root / "output/failure").read_text(encoding="utf-8")
+
+
 def test_an_output_without_files_is_marked_for_sagemaker_uploads_no_empty_folder(here):
     for name in ("none", "some"):
         (here.root / "processing/output" / name / "deep").mkdir(parents=True)

@@ -139,6 +139,7 @@ def test_a_challenger_that_is_worse_than_the_champion_is_stopped(place, saved):
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
+        ({"features": []}, "its model.json names no features"),
         ({"features": ["visits", "hours"]}, "features that the test rows lack (hours)"),
         ({"classes": ["calm", "keen", "rare"]}, "its rare class is 'rare', not 'risky'"),
     ],

@@ -165,12 +165,17 @@ def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
     """The column names of a CSV file, in order, changed so that no two are equal when case is ignored, as SQL needs.
 
     columns: the names in the file. expected: names that are looked for, which stay. Another name becomes
-    "column <position>", counted from 1, when it is blank or equals an expected or earlier name.
+    "column <position>", counted from 1, when it is blank or equals an expected or earlier name; underscores are added
+    while the file has a column of that name.
     """
     taken, names = {column.casefold() for column in expected if column in columns}, []
+    found = {column.casefold() for column in columns}
     for position, column in enumerate(columns, start=1):
         usable = column in expected or (column and column.casefold() not in taken)
-        names.append(column if usable else f"column {position}")
+        instead = f"column {position}"
+        while instead in found:
+            instead += "_"
+        names.append(column if usable else instead)
         taken.add(column.casefold())
     return names
 

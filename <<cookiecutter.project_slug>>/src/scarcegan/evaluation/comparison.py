@@ -139,13 +139,17 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
         return Preference("", "", "No method can be preferred: the test split holds no row of the rare class.")
+
+    def figure_of(name: str, beside: tuple[str, str]) -> str:
+        return f" {titles[name]} has {measured[name][0]:.3f}." if name in measured and name not in beside else ""
+
     best = max(measured, key=lambda name: measured[name][0])
     equal = [name for name in measured if name == best or not paired_difference(measured[best], measured[name]).low > 0]
     chosen = equal[0]
     value = f"{metric} {measured[chosen][0]:.3f}"
     if chosen != best:
         gap = paired_difference(measured[best], measured[chosen])
-        known = "" if ours in (chosen, best) else f" {titles[ours]} has {measured[ours][0]:.3f}."
+        known = figure_of(ours, beside=(chosen, best))
         return Preference(
             chosen,
             best,
@@ -157,7 +161,7 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
         return Preference(chosen, best, f"{titles[chosen]} ({value}) was not compared with any other method.")
     second = max(rest, key=lambda name: measured[name][0])
     gap = paired_difference(measured[best], measured[second])
-    known = "" if ours in (best, second) else f" {titles[ours]} has {measured[ours][0]:.3f}."
+    known = figure_of(ours, beside=(best, second))
     why = (
         "The lead is beyond the spread."
         if gap.low > 0

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 
 def sync(path: Path) -> None:
@@ -26,18 +25,23 @@ def remove(folder: Path) -> None:
 
     Raises OSError when something cannot be deleted.
     """
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        return
+    with suppress(OSError):  # another process may be deleting it too
+        shutil.rmtree(folder)
+    if folder.exists():
+        make_folders_writable(folder)
+        shutil.rmtree(folder)
 
-    def unlock_and_retry(function: Any, path: str, _error: Any) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), stat.S_IRWXU)
-            function(path)
 
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder, onerror=unlock_and_retry)
-        if folder.exists():
-            shutil.rmtree(folder)
+def make_folders_writable(folder: Path) -> None:
+    """Let the owner list and change a folder and all folders below it. Links are left as they are."""
+    folder.chmod(stat.S_IRWXU)
+    for above, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(above, name)):
+                os.chmod(os.path.join(above, name), stat.S_IRWXU)
 
 
 class Lock:

@@ -68,14 +68,14 @@ def flagged_counts(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     try:
         rows = evaluation["scarcegan"]["test_rows"]
         matrix = evaluation["binary_classification_metrics"]["confusion_matrix"]
-        labelled = matrix["0"]["1"] + matrix["1"]["1"], rows["labelled"]
+        labelled, others = (matrix["0"]["1"] + matrix["1"]["1"], rows["labelled"]), rows["unlabelled"]
         share = evaluation["scarcegan"]["share_flagged_unlabelled"]
     except (LookupError, TypeError) as error:
         raise UserError(
             f"evaluation.json lacks {error}, so the normal share of flagged rows is unknown. {REGISTER_AGAIN}"
         ) from None
-    if not rows["unlabelled"] or share is None:
+    if not others or share is None:
         return {"labelled test users": labelled}
-    unlabelled = round(share * rows["unlabelled"]), rows["unlabelled"]
+    unlabelled = round(share * others), others
     everybody = labelled[0] + unlabelled[0], labelled[1] + unlabelled[1]
     return {"unlabelled test users": unlabelled, "test users in all": everybody}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,6 +37,7 @@ VARIABLES = {
     **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
 }
 POINTS_PER_PIXEL = 0.75
+rcParams["text.parse_math"] = False  # the name of a column may hold dollar signs
 
 Cell = str | int | float | bool | None
 
@@ -108,7 +109,8 @@ def inline_svg(svg: str, caption: str) -> str:
     svg = svg[svg.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) / POINTS_PER_PIXEL  # type: ignore[union-attr]
     label = Markup.escape(caption)
-    svg = re.sub(r'width="[\d.]+pt"', f'role="img" aria-label="{label}" style="max-width:{width:.0f}px"', svg, count=1)
+    size = f'role="img" aria-label="{label}" style="max-width:{width:.0f}px"'
+    svg = re.sub(r'width="[\d.]+pt"', lambda _: size, svg, count=1)
     svg = re.sub(r' height="[\d.]+pt"', "", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)

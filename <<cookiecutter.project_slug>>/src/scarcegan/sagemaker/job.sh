@@ -6,11 +6,13 @@ set -euo pipefail
 
 fail() {
   echo "error: $1" >&2
-  mkdir -p "$root/output" && printf '%s\n' "$1" > "$root/output/message" || true
+  mkdir -p "$root/output" && printf '%s\n' "$1" > "$root/output/$reason" || true
   exit 2
 }
 
 root="${SAGEMAKER_BASE_DIR:-/opt/ml}"
+reason=message  # SageMaker shows this file of a processing job, and output/failure of a training job
+[ -f "$root/input/config/hyperparameters.json" ] && reason=failure
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="$(command -v python || command -v python3)" || fail "no python in this image. Use a TensorFlow training image."
 channels="$root/processing/input"

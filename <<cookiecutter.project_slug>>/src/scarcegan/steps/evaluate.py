@@ -121,13 +121,15 @@ def why_not_comparable(
     """Why a champion cannot be compared on test rows with these features and classes: a clause without a full stop,
     "" when it can.
 
-    It cannot when it needs a feature that the rows lack, when one of its features was a category and is a number now
-    (or the reverse), or when its rare class has another name.
+    It cannot when its model.json names no features, when it needs a feature that the rows lack, when one of its
+    features was a category and is a number now (or the reverse), or when its rare class has another name.
     - card: content of the champion's model.json.
     - names: of the rows' features. categories: names of those that hold categories.
     - classes: of this run, the rare class last.
     """
-    absent = [name for name in card.get("features", ()) if name not in names]
+    if not card.get("features"):
+        return "its model.json names no features"
+    absent = [name for name in card["features"] if name not in names]
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         return f"it needs features that the test rows lack ({', '.join(absent[:3])}{more})"

@@ -4,6 +4,7 @@ An iteration is defined in scarcegan.py; evaluation/selection.py decides which e
 """
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,9 +169,9 @@ class Checkpoint:
         try:
             with np.load(self.path) as found:
                 arrays = dict(found)
-        except (FileNotFoundError, BadZipFile, ValueError, EOFError):
+        except (FileNotFoundError, BadZipFile, ValueError, EOFError, zlib.error):
             return []
-        if str(arrays["fingerprint"]) != self.fingerprint:
+        if str(arrays.get("fingerprint")) != self.fingerprint:
             return []
         for i, variable in enumerate(model.state):
             variable.assign(arrays[f"state_{i}"])

@@ -8,7 +8,10 @@ from datetime import date
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Split a text such as "a, b" at commas into names, without spaces around them; empty ones are left out."""
+    """Split a text such as "a, b" at commas into names, without blanks around them.
+
+    Empty names are left out, so "" gives ().
+    """
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -40,7 +43,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_boolean(text: str) -> bool:
-    """Return True for "true", False for "false".
+    """Return True for "true", False for "false", both in lower case only.
 
     Raises argparse.ArgumentTypeError for any other text.
     """
@@ -50,8 +53,9 @@ def parse_boolean(text: str) -> bool:
 
 
 def parse_day(text: str) -> str:
-    """Read a day in ISO 8601 and return it in the form 2026-01-31; "" (no day given) stays "".
+    """Read a day in ISO 8601, such as 2026-01-31 or 20260131, and return it in the form 2026-01-31.
 
-    Raises ValueError for other text.
+    "" (no day given) stays "".
+    Raises ValueError for other text, also for a day with a time.
     """
     return text and date.fromisoformat(text).isoformat()

@@ -53,9 +53,9 @@ def baseline_statistics(
 
     - tables: a function that yields all training rows in batches, the same ones at each call. It is called several
       times: a sample of the rows sets the bucket edges, then all rows are counted.
-    - scorers: business definition -> the scorer of its model.
+    - scorers: business definition -> the scorer of its model. The result has an entry for each of them.
     - classes: class names in the order of their label positions.
-    Raises UserError when there is no row, or when the features of the rows are not those of a model.
+    Raises UserError when there is no row, or when the features of the rows or their order are not those of a model.
     """
     names, categories = next(((table.names, table.categories) for table in tables()), ((), {}))
     sample = sample_rows((table.values for table in tables()), SAMPLE_ROWS, np.random.default_rng(0))
@@ -105,8 +105,8 @@ def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 
 
 def validation_recall(folder: Path) -> float | None:
-    """The model's recall of the rare class on rows it was not trained on, which model.json lists under "validation";
-    None if it is not there. folder: the model's, which holds model.json.
+    """The model's recall of the rare class on rows it was not trained on: "recall" under "validation" in model.json;
+    None if that entry is missing. folder: the model's, which holds model.json.
 
     Raises UserError when model.json is missing or is not JSON.
     """

@@ -44,7 +44,7 @@ STARTED = time.monotonic()
 
 
 def print_with_elapsed(words: str) -> None:
-    """Print a line to stderr: "evaluate: ", the message, and the seconds since this module was imported."""
+    """Print a line to stderr: "evaluate: ", the message `words`, and the seconds since this module was imported."""
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
 
 
@@ -86,10 +86,12 @@ def predict_with_champion(
 
     - folder: the champion's model package. Without a champion it is None, missing or empty, and (None, {}, "") is
       returned.
+    - test: may have more features than the champion, in another order; they are taken by name.
     - classes: class names of this run; the predicted labels are positions among them.
     For a champion that cannot be compared (see why_not_comparable), (None, content of its model.json, why) is returned.
     If the package has a package.json, the content returned also has "version", the champion's number in the registry.
-    Raises UserError when a file of the package cannot be read, or when the champion gives a rarity that is not finite.
+    Raises UserError when a file of the package is missing or cannot be read, or when the champion gives a rarity that
+    is not finite.
     """
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
         return None, {}, ""
@@ -153,11 +155,11 @@ def in_our_classes(label: NDArray, theirs: Sequence[str], ours: Sequence[str]) -
 
 
 def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTable:
-    """The test rows without those of users whose labels the champion learnt from, on which it would look too good.
+    """The test rows without those of users whose labels the champion saw in training or validation.
 
-    champion: the folder of its model package; None, or a package without learnt_from.json: all rows are returned. Such
-    users are in the test rows when labels were added, or the split got another seed, after the champion was trained. If
-    any row is left out, a line on stderr says how many.
+    On such users it would look too good. They are in the test rows when labels were added, or the split got another
+    seed, after the champion was trained. If any row is left out, a line on stderr says how many.
+    champion: the folder of its model package; None, or a package without learnt_from.json: all rows are returned.
     """
     known = learnt_from(champion / "model", test.user_id) if champion else np.zeros(len(test), bool)
     if known.any():
@@ -168,7 +170,8 @@ def without_learnt_users(test: FeatureTable, champion: Path | None) -> FeatureTa
 
 
 def check_test_rows(test: FeatureTable, classes: Sequence[str]) -> None:
-    """Check that some test row has a label, and that no label is above the last position in `classes`.
+    """Check that some test row has a label, of whichever class, and that no label is above the last position in
+    `classes`.
 
     Raises UserError when one of these does not hold.
     """
@@ -192,13 +195,12 @@ def fit_simple_models(
     """Train the simple models and return them in the order of train_simple_models. Progress goes to stderr.
 
     - labelled: the training rows with a label.
-    - unlabelled: the folder of a feature table for self-training, of which the first rows are read; None: there
-      is none.
-    - names: features of the test rows. classes: names, the rare class last. seed: of the whole training.
+    - unlabelled: the folder of a feature table for self-training, read by first_rows; None: there is none.
+    - names: features of the test rows, in order. classes: names, the rare class last. seed: of the whole training.
     - expand: a function that replaces columns of category codes by columns of 0 and 1, [n, d] -> [n, e]; it is applied
       to all training rows here. The caller must apply it to the rows that the simple models score.
-    Raises UserError when the labelled rows have other features than `names`, when none or all of them are rare, or when
-    the unlabelled table is damaged.
+    Raises UserError when the features of the labelled rows or their order are not `names`, when none or all of these
+    rows are rare, or when the unlabelled table is damaged.
     """
     if labelled.names != tuple(names):
         raise UserError("the labelled rows and the test rows have different features. Run the split step again.")
@@ -214,8 +216,8 @@ def fit_simple_models(
 def first_rows(folder: Path | None) -> NDArray | None:
     """The first rows, float32 [u, d], of the feature table in a folder, NaN for missing.
 
-    Whole batches are read until there are at least UNLABELLED_ROWS rows. None when the folder is None or missing, or
-    has no table or no row.
+    Whole batches are read until there are at least UNLABELLED_ROWS rows, and all rows read are returned. None when the
+    folder is None or missing, or has no table or no row.
     Raises UserError when the table is damaged or its parts have different features.
     """
     if folder is None or not folder.is_dir() or not any(folder.glob("part-*.parquet")):
@@ -231,7 +233,7 @@ def first_rows(folder: Path | None) -> NDArray | None:
 
 def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, seed: int) -> list[tuple[str, float]]:
     """Pairs (feature name, how much PR-AUC falls when that feature's values are shuffled among rows), the largest fall
-    first.
+    first. PR-AUC is that of the model's rarity.
 
     At most INFLUENCES pairs are returned, only those whose fall is above 0; none when no row is rare or no labelled row
     is of another class.
@@ -257,11 +259,11 @@ def most_influential_features(scorer: "Scorer", table: FeatureTable, rare: int, 
 def explain_flagged_users(
     scorer: "Scorer", predictions: Predictions, table: FeatureTable, usual: NDArray, rare: int, seed: int
 ) -> list[ExplainedUser]:
-    """Why test rows are predicted rare: an ExplainedUser for each of the EXPLAINED such rows of highest rarity, the
-    highest first; [] when no row is predicted rare.
+    """Why test rows are predicted rare: an ExplainedUser for each such row, but at most EXPLAINED, those of highest
+    rarity, the highest first. [] when no row is predicted rare.
 
-    Each has the REASONS features with the largest effects on its rarity, up or down (Shapley values), the largest
-    first.
+    Each has at most REASONS features, those with the largest effects on its rarity, up or down (Shapley values), the
+    largest first.
     - predictions: of the rows of `table`.
     - usual [d]: the typical training row, from which effects are counted.
     - rare: position of the rare class. seed: of the sampling.
@@ -286,8 +288,8 @@ def explain_flagged_users(
 
 
 def evaluation_json(found: Findings, name: str, count: int, seed: int) -> dict[str, Any]:
-    """The content of one model's evaluation.json: SageMaker's model quality metrics, and under "scarcegan" this
-    project's figures.
+    """The content of one model's evaluation.json: SageMaker's model quality metrics on the labelled test rows, and
+    under "scarcegan" this project's figures.
 
     - name: the business definition of the model.
     - count, seed: number and seed of the bootstrap resamples behind SageMaker's metrics; a count above 200 is taken as
@@ -356,8 +358,9 @@ def share_true(rows: NDArray) -> float | None:
 def write_evaluation_csv(path: Path, found: Findings) -> None:
     """Write evaluation.csv to `path`, in place of an older file: a header, then a line per method and metric.
 
-    Its columns are model (the method's name), metric, value, low and high (ends of the 95 % interval); a figure that is
-    undefined is blank.
+    - model: the method, a key of found.samples: a business definition, "champion", or a simple model's name.
+    - metric: its name as in samples_by_class_name.
+    - value, low, high: the metric, and the ends of its 95 % interval; blank where undefined.
     """
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -373,7 +376,8 @@ def write_predictions(path: Path, found: Findings) -> None:
 
     - user_id, label: the user and the true label (class position, -1 without a label).
     - rarity_<name>, unknown_<name>, label_<name>: scores and predicted label (class position; the number of classes
-      means unknown) by each model and by the champion, if it can be compared.
+      means unknown) by each model, whose name is its business definition, and by the champion, named "champion", if
+      it can be compared.
     - rarity_<name>: score by each simple model.
     """
     columns: dict[str, Any] = {
@@ -497,7 +501,8 @@ def gate_verdict(
     - rules: of the gate; rules.definition names the model that is tested.
     - samples: method -> metric -> its samples (the value on all rows, then on each resample). A champion that can be
       compared is among the methods.
-    - simple: names of the simple models. The model is compared with the one of best PR-AUC.
+    - simple: names of the simple models. The model is compared by PR-AUC with the best of them, and by rules.metric
+      with the champion.
     - titles: method -> its name in sentences.
     - champion_card: content of the champion's model.json, {} without a champion. refused: why the champion cannot be
       compared, or "".

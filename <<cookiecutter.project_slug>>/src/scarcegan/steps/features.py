@@ -59,6 +59,7 @@ def from_telemetry(
 ) -> Iterator[FeatureTable]:
     """Yield the feature rows of the telemetry at args.telemetry, one table per bucket of about args.batch_users users.
 
+    A bucket whose users have no rows gives an empty table.
     If args.labels gives labels, a row has its user's label from there (UNLABELLED if the user has none there);
     otherwise it has the label in the telemetry.
     - args: the parsed command line. layout: names of the columns.
@@ -130,8 +131,9 @@ def known_labels(
 
     - path: file or folder of labels.
     - sources: the files of the data, in which each labelled user should have a row.
+    - layout: names of the columns.
     - log: gets the problems found, also a label of a user without rows.
-    Raises UserError for labels that cannot be used, or when the data has no user column.
+    Raises UserError for labels that cannot be used, or when there are labels but layout.user is "".
     """
     if path is None or (path.is_dir() and not any(path.iterdir())):
         return None
@@ -149,10 +151,11 @@ def with_labels(table: FeatureTable, known: UserLabels) -> FeatureTable:
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
-    """The History that args.window_days, args.windows and args.as_of_weeks give.
+    """The History that args.window_days, args.windows and args.as_of_weeks give. The last two have an entry at least.
 
     Raises UserError when a window is shorter than a day or longer than window_days, when weeks are negative, when
-    window_days and the weeks need more days than layout.days, or when no counter is named or one is named twice.
+    window_days and the most weeks back need more days than are read (layout.days), or when layout.counters is empty or
+    names a counter twice.
     """
     longest = args.window_days + 7 * max(args.as_of_weeks)
     if longest > layout.days:
@@ -172,8 +175,9 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
 def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
     """Write every table into `folder` as one part of a feature table; return the numbers of rows and of features.
 
-    Parts of an older table are replaced where they have the same number. Progress goes to stderr. When reading or
-    writing one table fails, the parts written before it are removed and the error is raised.
+    An empty table becomes a part, too. Parts of an older table are replaced where they have the same number. Progress
+    goes to stderr. When a table cannot be read or written, or there is no row in all of them, the parts written before
+    are removed and the error is raised.
     Raises UserError when there is no row.
     """
     written: list[Path] = []
@@ -196,9 +200,9 @@ def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int
 
 
 def write_dropped(log: ProblemLog, folder: Path) -> None:
-    """Print the problems whose rows were left out to stderr, and write them to dropped.json in `folder` if there
-    are any.
+    """Print the problems whose rows were left out to stderr, and write them to dropped.json in `folder`.
 
+    Without any, no file is written, and an older one stays.
     dropped.json: a list with an object per problem, "rows" (their number) and "first" (the message).
     """
     for problem in log.dropped:

@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write statistics.json, constraints.json, constraint_violations.json, verdict.json and report.html
-    into the output folder, and model_quality.json when there is ground truth. Older files are replaced.
+    into the output folder, and model_quality.json when there is ground truth. Older files of these names are replaced;
+    without ground truth an older model_quality.json stays.
 
     It prints what was read and what was left out to stderr, and the verdict's reason to stdout. Drift is no error.
     argv: the command line without the program's name; None: that of this process.

@@ -33,11 +33,11 @@ RERUN_ADVICE = "Run the step that writes it, then register again."
 class Lineage:
     """What a model set was made from; it is stored with each of its packages. An entry that is not known is "" or {}.
 
-    run: the id of the run on this machine, or of the execution in SageMaker, that trained the models.
-    data_fingerprint: a digest of the training data.
-    code_version: the git commit of the code.
-    config: the settings of the run, as read from config.yaml.
-    gate: the content of gate.json.
+    - run: the id of the run on this machine, or of the execution in SageMaker, that trained the models.
+    - data_fingerprint: a digest of the training data.
+    - code_version: the git commit of the code.
+    - config: the settings of the run, as read from config.yaml.
+    - gate: the content of gate.json.
     """
 
     run: str = ""
@@ -110,7 +110,10 @@ def request_of(
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Pairs (path relative to the folder, with "/", and the file's path) of every file at any depth, sorted by path."""
+    """Pairs (path relative to the folder, with "/", and the file's path) of every file at any depth, sorted by path.
+
+    Hidden files are among them. None when the folder is missing.
+    """
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield path.relative_to(folder).as_posix(), path
@@ -119,9 +122,10 @@ def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of an evaluation.json that are single finite numbers: name -> value.
 
-    evaluation: content of the file. SageMaker's multiclass metrics come first, then the figures under "scarcegan", then
-    those under its "metrics"; of equal names the later ones count. An entry is a number, or has one under "value".
-    Tables, curves, texts and undefined values are left out.
+    SageMaker's multiclass metrics come first, then the figures under "scarcegan", then those under its "metrics". Each
+    has the name it has there, without a prefix; of equal names the later one counts. SageMaker's binary metrics are not
+    read. An entry is a number, or has one under "value"; tables, curves, texts, booleans and undefined values are left
+    out. evaluation: content of the file.
     """
     rare_class = evaluation.get("scarcegan", {})
     found: dict[str, float] = {}
@@ -134,9 +138,11 @@ def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """One or two sentences about a model: what it was chosen for and, if known, its HEADLINE_METRICS on the test users.
+    """One or two sentences about a model: what it was chosen for, then its metrics on the test users.
 
-    facts: the content of its model.json. metrics: name -> value, as metrics_of returns them.
+    - facts: the content of its model.json. Its "keep" says what the model was chosen for, or else its "definition".
+    - metrics: name -> value, as metrics_of returns them. Those of HEADLINE_METRICS are named; without any of them there
+      is no second sentence.
     """
     figures = [f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in HEADLINE_METRICS if name in metrics]
     chosen_for = f"Chosen for {str(facts.get('keep', facts.get('definition', ''))).replace('_', ' ')}"
@@ -146,6 +152,7 @@ def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) 
 def read_gate(folder: Path | None) -> dict[str, Any]:
     """The content of the gate.json in a folder, whose gate must be open; {} when folder is None.
 
+    A file without "passed" counts as an open gate.
     Raises UserError when the gate is closed ("passed" is false), or when the file is missing or is not JSON.
     """
     gate = read_json(folder / "gate.json", RERUN_ADVICE) if folder else {}

@@ -35,8 +35,8 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
 
     Older files of these names are replaced; progress goes to stderr. tables: batches of feature rows. Returns the
     counts and shares of score_summary.
-    Raises UserError when there is no row, when a feature has the name of a score, or when the features are not those
-    of the model.
+    Raises UserError when there is no row, when a feature has the name of another column (see scored_table), or when the
+    features or their order are not those of the model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
@@ -119,8 +119,9 @@ def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: S
     - predicted: class name, or UNKNOWN -> its "rows" and "share".
     - rare_class: its name. flagged, flagged_share: number and share of rows predicted rare.
     - unknown_share: share of rows predicted UNKNOWN.
-    labels: name of a predicted class, or UNKNOWN -> number of rows. days: day of observation -> number of rows, at
-    least one day. classes: names, the rare class last.
+    Arguments:
+    - labels: class name, or UNKNOWN -> number of rows predicted so. It has every class and UNKNOWN, also with 0.
+    - days: day of observation -> number of rows, at least one day. classes: names, the rare class last.
     """
     rows = sum(labels.values())
     return {
@@ -188,9 +189,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write the scored rows, flagged.csv and summary.json into the output folder, and print the number of
     flagged rows and the share of unknown ones to stdout.
 
+    summary.json has the keys of score_summary, "thresholds" (of the model) and "model" (see model_facts).
     argv: the command line without the program's name; None: that of this process.
     Raises UserError when the model or the feature table is missing or damaged, when there is no row, when the classes,
-    the features or which of them are categories are not those of the model, or when a feature has the name of a score.
+    the features, their order or which of them are categories are not those of the model, or when a feature has the name
+    of another column (see scored_table).
     """
     args = parser().parse_args(argv)
     from scarcegan.model import scorer

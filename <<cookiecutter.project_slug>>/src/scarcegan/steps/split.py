@@ -37,7 +37,7 @@ COPY_BATCH_ROWS = 50_000
 
 @dataclass(frozen=True)
 class Shares:
-    """How users are split.
+    """How users are split. The values are not checked here.
 
     - test, validation: shares, between 0 and 1, of the users of each class (users without a label count as one class);
       the rest are training users.
@@ -51,7 +51,8 @@ class Shares:
     def sizes(self, users: int) -> tuple[int, int, int]:
         """How many of the `users` users of one class go to (training, validation, test).
 
-        At least one each goes to validation and test, so with fewer than three the number for training may be below 1.
+        Validation and test get their shares, rounded, but at least one user each; training gets the rest, which may be
+        0 or negative when there are fewer than three.
         """
         test = max(round(self.test * users), 1)
         validation = max(round(self.validation * users), 1)

@@ -74,10 +74,11 @@ def read_splits(args: argparse.Namespace) -> Splits:
     """Read the tables that the split step wrote. args: the parsed command line.
 
     Where there are more than MOST_UNLABELLED unlabelled rows, or validation rows without a label, that many are drawn
-    at random with args.seed. If there are no unlabelled rows, labelled ones stand in for them (see Splits.stand_in).
-    Raises UserError if a table is missing or damaged, the tables have different features, the class names cannot be
-    used (see parse_classes), a labelled training row is of none of the classes, a class has no such row, or a labelled
-    user has no fold.
+    at random with args.seed; validation rows with a label all stay. If there are no unlabelled rows, labelled ones
+    stand in for them (see Splits.stand_in).
+    Raises UserError if a table is missing or damaged, the tables have different features or another order of them, the
+    class names cannot be used (see parse_classes), a labelled training row is of none of the classes, a class has no
+    such row, or a labelled user has no fold.
     """
     classes = parse_classes(args.classes)
     labelled, unlabelled, validation = (
@@ -198,7 +199,7 @@ class Trained:
     - members: all trained members, the networks first. networks: the same object as the first of them.
     - distance: the layer that gives a row's strangeness; None: the networks' `unknown` is used in its place.
     - held_out: blended scores of the held-out rows (see TrainingRows), one entry per evaluation of the networks, the
-      earliest first.
+      earliest first. With a `distance`, their `unknown` is the strangeness, the same in every entry.
     """
 
     members: "list[Fitted]"
@@ -318,7 +319,8 @@ def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Nam
     """The part of model.json that is the same for every business definition, with these keys:
 
     - classes, features: names, in the order of their positions.
-    - categories: see lookups.category_facts. Of `rows`, only the lookups for them are read.
+    - categories: name of each feature of categories -> its known texts with their codes, and the codes and missing
+      values that the model tells apart (see lookups.category_facts); {} without such features.
     - hyperparameters: name -> value.
     """
     from scarcegan.model.lookups import category_facts
@@ -336,7 +338,7 @@ def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
     """A function that reports an Evaluation: it prints the figures named in REPORTED, averaged over networks, as one
     line to stdout, from which SageMaker reads them.
 
-    The function also writes them through `tracker` to MLflow, where the PR-AUC on held-out rows is added.
+    The function also writes them through `tracker` to MLflow, with the networks' mean PR-AUC on held-out rows.
     """
     from scarcegan.model.gan.scarcegan import REPORTED
 

@@ -32,7 +32,8 @@ def feature_rows(
 
     A user without any record in the history.days days up to a day of observation has no row for that day. When no user
     has one, the table is empty.
-    - users: records of users, over the days in `window`.
+    - users: records of users, over the days in `window`; a user's label is that of all its rows.
+    - window: must reach back history.days days and the most of history.weeks weeks.
     - names: names of the features, as feature_names gives them.
     """
     tables = []

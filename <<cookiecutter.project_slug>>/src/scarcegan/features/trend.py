@@ -58,10 +58,10 @@ class Terms:
 
 @lru_cache(maxsize=8)
 def terms(days: int) -> Terms:
-    """The regressors for series of `days` days.
+    """The regressors for series of `days` days. Calls share the result, so its arrays must not be changed.
 
     They are 1, time, a hinge (0 before a changepoint, then rising) per changepoint, then a cosine and a sine for each
-    whole number of cycles in these days, from FEWEST_CYCLES to last_cycle(days).
+    whole number of cycles in these days, from FEWEST_CYCLES to last_cycle(days); none if the latter is smaller.
     """
     time = np.arange(days) / max(days - 1, 1)
     knots = 0.8 * np.arange(1, CHANGEPOINTS + 1) / CHANGEPOINTS
@@ -81,7 +81,8 @@ def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
 
     - series: float [u, c, t], at least 0.
     - present: bool [u, t], the days with a record; values of other days are ignored.
-    The result has s = u * c series, all counters of the first user first. A series of zeros gives zeros.
+    The result has s = u * c series, all counters of the first user first. A series of zeros, or without a record, gives
+    zeros.
     """
     _, counters, days = series.shape
     known = np.where(present[:, None], series, 0.0)
@@ -154,7 +155,7 @@ def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.
 
     - gram, moment: X'X [s, p, p] and X'y [s, p] of each series, from normal_equations
     - noise [s]: variance of each series' noise; less than LEAST_NOISE counts as LEAST_NOISE
-    - variance [s, p]: prior variances of the weights
+    - variance [s, p]: prior variances of the weights, whose prior means are 0
     """
     system = gram.copy()
     diagonal = np.arange(gram.shape[1])
@@ -163,7 +164,8 @@ def ridge(gram: np.ndarray, moment: np.ndarray, noise: np.ndarray, variance: np.
 
 
 def residual_squares(scaled: np.ndarray, gram: np.ndarray, moment: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The sum of squared residuals of each series' fit, float [s]: |y - Xw|² = y'y - 2 w'X'y + w'X'Xw.
+    """The sum of squared residuals of each series' fit over its days with a record, float [s]:
+    |y - Xw|² = y'y - 2 w'X'y + w'X'Xw.
 
     scaled: the series y [s, t]; gram, moment: X'X and X'y from normal_equations; weights: w [s, p].
     """

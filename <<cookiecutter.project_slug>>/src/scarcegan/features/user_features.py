@@ -37,6 +37,8 @@ def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, 
 def feature_names(counters: Sequence[str], windows: Sequence[int]) -> tuple[str, ...]:
     """The names of the columns of `user_features`, in order, such as `minutes_mean_7d`.
 
+    First come all features of the first counter, then of the next, and so on; then the totals per first counter, such
+    as `minutes_per_sessions`; last `days_recorded`, the share of days with a record.
     counters: names of the counters; windows: lengths of the windows, in days.
     """
     means = ["mean", *(f"mean_{days}d" for days in windows)]
@@ -55,7 +57,8 @@ def window_means(daily: np.ndarray, present: np.ndarray, windows: Sequence[int])
     - present: bool [u, t], days with a record
     - windows: lengths, in days, of the windows that end on the last day
 
-    A window without a record has mean and ratio NaN. A counter that is zero throughout has ratio 1 in other windows.
+    A window without a record has mean and ratio NaN. In a window with a record, a counter that is zero on all days has
+    ratio 1.
     """
     whole = mean_per_day(daily, present)
     recent = [mean_per_day(daily[:, :, -days:], present[:, -days:]) for days in windows]
@@ -90,9 +93,10 @@ def trend_features(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) -> np.ndarray:
     """Mean of weekend days less mean of other days, divided by the mean of all days, float [u, c].
 
+    The means are over days with a record. 0 for a counter that is zero throughout; otherwise NaN when no weekend day,
+    or no other day, has a record.
     daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record; weekend: bool [t], days
-    that are a Saturday or Sunday. 0 for a counter that is zero throughout; otherwise NaN when no weekend day, or no
-    other day, has a record.
+    that are a Saturday or Sunday.
     """
     apart = mean_per_day(daily[:, :, weekend], present[:, weekend]) - mean_per_day(
         daily[:, :, ~weekend], present[:, ~weekend]
@@ -102,10 +106,11 @@ def weekend_effect(daily: np.ndarray, present: np.ndarray, weekend: np.ndarray) 
 
 
 def inactivity(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """How many days without activity there are at the end, and in the longest stretch: float [u, c, 2], in this order.
+    """How many days without activity there are at the end, and in the longest stretch: int [u, c, 2], in this order.
 
-    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. Days before the user's
-    first record are not counted; after it, a day without a record is a day without activity.
+    A day has activity in a counter when the counter is above 0; a day without a record has none. Days before the user's
+    first record are not counted, so a user without a record gets 0.
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record.
     """
     day = np.arange(daily.shape[2])
     before_first = np.where(present.any(axis=1), present.argmax(axis=1), len(day))[:, None, None] - 1
@@ -115,11 +120,11 @@ def inactivity(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def variability(daily: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Three figures over the recorded days, float [u, c, 3]: standard deviation divided by mean, share of days without
-    activity, largest day divided by mean.
+    """Three figures over the recorded days, float [u, c, 3]: standard deviation (with divisor n) divided by mean, share
+    of days on which the counter is 0, and value of the largest day divided by mean.
 
-    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record. For a counter of zeros
-    the first and the last are 0.
+    For a counter of zeros the first and the last are 0. For a user without a record the second is NaN.
+    daily: [u, c, t], zero on days without a record; present: bool [u, t], days with a record.
     """
     whole = mean_per_day(daily, present)
     squares = mean_per_day(daily**2, present)

@@ -38,8 +38,8 @@ def read_captured(
     - tally: changed while reading: it counts what was read and what was left out
     - categories: names of those features that are categories
 
-    Raises UserError when there is no file, when no row was read from any file, and for a Parquet file that is damaged
-    or has none of the features.
+    Raises UserError, while it is iterated, when there is no file, for a Parquet file that is damaged or has none of the
+    features, and at the end when no row was read from any file.
     """
     files, where = captured_files(folder), places(features, categories)
     for path in files:
@@ -102,10 +102,10 @@ def read_scored_table(
     - features: names of the baseline's features, in order; those that the table lacks are NaN
     - classes: class names; the table may have a column `probability_<class>` for each
     - tally: changed: it notes which features the table has, and counts its rows under each column that is no feature,
-      key, score or probability
+      key (user_id, as_of, label), score or probability
     - categories: positions of the categories among the features
 
-    Raises UserError for a damaged file, or one without any of the features.
+    Raises UserError, while it is iterated, for a damaged file, or one without any of the features.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -129,8 +129,9 @@ def read_scored_table(
 
 
 def from_scored_batch(batch: pa.RecordBatch, features: Sequence[str], categories: Sequence[int] = ()) -> Rows:
-    """Rows from one batch of a table of scored users. What the batch lacks is NaN, NaT or "", as `Rows` says.
+    """Rows from one batch of a table of scored users, by column name. What the batch lacks is NaN, NaT or "".
 
+    user_id gives the id, as_of the day, predicted the label; the features, rarity and unknown have their own names.
     features: names of the baseline's features, in order; categories: positions of those that are categories, whose
     cells may be codes, or text, which becomes its code.
     """

@@ -42,7 +42,7 @@ def read_jsonl(
     - features: names of the baseline's features, in order
     - classes: class names by label position
     - tally: changed: lines that cannot be read are counted in it and left out; so is an unfinished last line, which an
-      endpoint that is writing, or was killed, leaves. See read_record for what else is counted
+      endpoint that is writing, or was killed, leaves. See read_record for what else is counted. Blank lines are skipped
     - categories: positions of the categories among the features
     """
     batch: list[tuple] = []
@@ -94,8 +94,8 @@ def read_record(
     - categories: positions of the categories among the features
 
     The id is the caller's inferenceId, or else the eventId, "" without either; in a request of several rows, row i
-    (from 0) is called `<id>/<i>`. The day is that of inferenceTime, NaT without one. Without an answer, or with one of
-    another number of rows, rarity and unknown are None and the class is "".
+    (from 0, rows that are left out included) is called `<id>/<i>`. The day is that of inferenceTime, NaT without one.
+    Without an answer, or with one of another number of rows, rarity and unknown are None and the class is "".
 
     Raises ValueError, LookupError, TypeError or AttributeError for a record, or an answer in it, that is not in the
     expected format; OverflowError for a predicted class that is infinite.
@@ -138,7 +138,7 @@ def input_rows(kind: str, data: Any, features: Sequence[str]) -> list[Any]:
     """The rows of a request: each a list of cells in the features' order, or a mapping of feature name -> cell.
 
     kind, data: format and content, from `payload`. JSON is the body of a request to TensorFlow Serving, a list of rows,
-    or one row alone. features: names of the baseline's features, in order.
+    or one row alone as a list of cells. features: names of the baseline's features, in order.
 
     Raises KeyError for a JSON mapping without "instances" and "inputs".
     """
@@ -201,8 +201,8 @@ def output_rows(kind: str, data: Any, classes: Sequence[str]) -> list[tuple[Any,
     """(rarity, unknown, predicted class) for each row of an answer; [] for JSON that is not a mapping.
 
     kind, data: format and content, from `payload`; classes: class names by label position. CSV has a line per row:
-    label, rarity, unknown, then a probability per class; lines of another length are left out. JSON has a mapping per
-    row under "predictions", or a list per output under "outputs".
+    label (its position), rarity, unknown, then a probability per class; lines of another length are left out. JSON has
+    a mapping per row under "predictions", or a list per output under "outputs"; the keys are rarity, unknown and label.
 
     rarity and unknown are not converted: text from CSV, the value in the answer from JSON, None where "predictions"
     lacks them. The class is a name, see class_name.
@@ -235,9 +235,10 @@ def unwrap_single(cell: Any) -> Any:
 
 
 def class_name(label: Any, classes: Sequence[str]) -> str:
-    """The name of a predicted class. label: its position among `classes`, len(classes) for unknown, or already a name.
+    """The name of a predicted class. label: its position among `classes` as a number, or already a name.
 
-    "" for None; a position that no class has is returned as text.
+    The position len(classes) is "unknown"; a position that no class has is returned as text. Text is taken as a name
+    and returned as it is, "2" too. None gives "".
 
     Raises ValueError for NaN, OverflowError for infinity, TypeError for what is neither a number nor a text.
     """
@@ -272,7 +273,7 @@ class Capture:
         self._hour, self._file = "", -1
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str = "") -> None:
-        """Append one line with a request and its answer, or nothing, by chance (see `percentage`).
+        """Append one line with a request and its answer, or nothing, by chance: see `percentage` of the constructor.
 
         asked, answered: (content type, body) of the request and of its answer. inference_id: the caller's id of the
         request, "" for none. The line also gets a random eventId and the present time.

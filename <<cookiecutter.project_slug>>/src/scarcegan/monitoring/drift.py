@@ -30,8 +30,8 @@ class CurrentRows:
 
     - numbers: the summary of the baseline's columns, in its order
     - labels: predicted class -> rows; rows without a predicted class are not counted
-    - absent: names of columns of the baseline that no row had
-    - extra: name of each column that the baseline does not have -> rows that had it
+    - absent: names of columns of the baseline that no captured row had, of whichever window
+    - extra: name of each column that the baseline does not have -> captured rows that had it, of all windows
     """
 
     numbers: ColumnSummary
@@ -95,9 +95,9 @@ def chance_distance(n: int, m: int) -> float:
 def distances(baseline: Baseline, numbers: ColumnSummary) -> dict[str, DriftDistance]:
     """Column name -> its distance from the baseline, for each column of the baseline.
 
-    numbers: the summary of the later rows, over the baseline's columns. A category has the label_distance of its
-    texts. A column that was empty in the baseline has moved by the share of later rows with a finite value; its psi
-    is 0.
+    - A column of numbers has the `distance` of its bucket counts, a category the label_distance of its texts.
+    - For a column that was empty in the baseline, `raw` is the share of later rows with a finite value, psi 0.
+    numbers: the summary of the later rows, over the baseline's columns.
     """
     found = {}
     for i, name in enumerate(baseline.names):
@@ -121,7 +121,8 @@ def text_counts(baseline: Baseline, numbers: ColumnSummary, name: str) -> tuple[
 def label_distance(baseline: Mapping[str, int], current: Mapping[str, int]) -> DriftDistance:
     """The distance between two counts of names (name -> rows); all 0 when one of the two is empty.
 
-    `raw` is the largest change of a name's share, `robust` is `raw` less what chance explains, at least 0.
+    `raw` is the largest change of a name's share, `robust` is `raw` less what chance explains, at least 0, and `psi` is
+    that of the names' counts. A name that one of the two lacks has 0 rows there.
     """
     names = sorted({*baseline, *current})
     b, c = (np.array([counts.get(name, 0) for name in names]) for counts in (baseline, current))
@@ -161,15 +162,16 @@ def violations(
     """Every broken constraint, one violation each; [] when there is none.
 
     They are in this order: missing columns, extra columns, types, missing values, predicted classes that the model does
-    not give, shares of predicted classes, and columns that drifted, the largest distance first. Checks that
-    monitoring_config in constraints.json switches off are left out.
+    not give, shares of predicted classes, and columns that drifted, the largest robust distance first. In
+    constraints.json, monitoring_config can switch off the last two kinds ("perform_comparison") or all the others
+    ("evaluate_constraints").
 
     - current: the later rows
     - threshold: largest robust distance allowed, unless constraints.json has another one for a column
     - rare: name of the rare class
     - found: column -> distance, when the distances are known already; None: they are computed
 
-    A column that no later row has is reported as missing and not checked further.
+    A column in current.absent is reported as missing, unless it is a score, and is not checked further.
     """
     found = distances(baseline, current.numbers) if found is None else found
     compared = [name for name in baseline.names if name not in current.absent]
@@ -191,7 +193,7 @@ def violations(
 
 
 def missing_columns(baseline: Baseline, current: CurrentRows) -> list[Violation]:
-    """A violation for each column of the baseline that no later row has, in column order; none for absent scores."""
+    """A violation for each column in current.absent, in the order of the baseline; none for the scores."""
     return [
         Violation(name, MISSING_COLUMN, "the baseline has this column, the captured rows do not")
         for name in baseline.names
@@ -210,9 +212,10 @@ def extra_columns(current: CurrentRows) -> list[Violation]:
 def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
     """Violations of the column `name` by text, infinite values, fractions or negative numbers.
 
-    There is one violation for each kind whose share of the values is larger than datatype_check_threshold (0.1 unless
-    constraints.json says otherwise); [] without a constraint or without values. Fractions and negative numbers count
-    only where the column's constraint excludes them. numbers: the summary of the later rows.
+    There is one violation for each kind whose share is larger than datatype_check_threshold (0.1 unless
+    constraints.json says otherwise). It is the share of all values that are not missing, text included. [] without a
+    constraint or without values. Fractions and negative numbers count only where the column's constraint excludes them.
+    numbers: the summary of the later rows.
     """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     present = int(numbers.rows - numbers.missing[i])
@@ -234,10 +237,11 @@ def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[V
 
 
 def missing_values(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[Violation]:
-    """A list with one violation when more later rows have no value in the column `name` than its constraint allows.
+    """A list with one violation when too many later rows have no value in the column `name`; otherwise [].
 
-    The share that was missing in the baseline is always allowed, and what chance alone explains on top. [] otherwise,
-    when the constraint asks for no completeness, and without rows. numbers: the summary of the later rows.
+    Allowed is the share that the column's constraint leaves open, or the share missing in the baseline (SPARE_ROWS
+    added) if that is larger, and on top what chance alone explains. [] also without rows, or when the constraint asks
+    for no completeness. numbers: the summary of the later rows.
     """
     i, rule = baseline.names.index(name), baseline.constraint(name)
     if "completeness" not in rule or not numbers.rows:
@@ -272,11 +276,12 @@ def drifted_column(
 
 
 def drifted_classes(baseline: Baseline, current: CurrentRows, threshold: float, rare: str) -> list[Violation]:
-    """Violations of the predicted classes: their shares as a whole, then the rare class and unknown each alone.
+    """Violations of the predicted classes; [] when there are none, or one of the two sides has no predicted classes.
 
+    First the shares as a whole, when the largest change of a share beyond chance exceeds the limit; then the rare class
+    and unknown, each when its own share is outside allowed_class_share.
     threshold: how far a share may move; for the shares as a whole, constraints.json may have another limit, for the
-    column "label". rare: name of the rare class. [] when there are none, or when the baseline or the later rows have no
-    predicted classes.
+    column "label". rare: name of the rare class.
     """
     n = sum(current.labels.values())
     if not n or not baseline.labels:
@@ -314,8 +319,8 @@ def share_of(labels: Mapping[str, int], name: str) -> float:
 def unknown_classes(baseline: Baseline, current: CurrentRows) -> list[Violation]:
     """A list with one violation when too many later rows have a predicted class that constraints.json does not list.
 
-    Too many is a share above domain_content_threshold (0.1 unless constraints.json says otherwise). [] otherwise, and
-    when constraints.json lists no classes.
+    Too many is a share, of the rows with a predicted class, above domain_content_threshold (0.1 unless constraints.json
+    says otherwise). [] otherwise, and when constraints.json lists no classes.
     """
     domain = baseline.constraint(LABEL).get("string_constraints", {}).get("domains")
     n = sum(current.labels.values())

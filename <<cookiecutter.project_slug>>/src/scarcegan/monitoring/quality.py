@@ -36,7 +36,7 @@ LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 class Truth:
     """Ground truth: what n users (or requests) turned out to be.
 
-    - id: str [n], ascending: of users, inferences or events
+    - id: str [n], ascending, each once: of users, inferences or events
     - label: int [n], class position, K (the number of classes) for behaviour that is none of the classes
     - other_names: each name in the ground truth that is none of the classes -> number of users (or requests)
     """
@@ -59,8 +59,8 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     - classes: class names, the rare class last
 
     A table has a column with the id of the user, inference or event, and one with its class, as a name or position (see
-    key_columns). A name that is none of the classes is behaviour that the model does not know. When an id occurs twice,
-    the record that is read later counts.
+    key_columns). Any other text is behaviour that the model does not know, with the label len(classes). Rows without an
+    id or a label are left out. When an id occurs twice, the record that is read later counts.
 
     Raises UserError when `place` does not exist, when the folder has only other files, when no label is a class (also
     when there is no row), when the columns cannot be found, or when a file cannot be read.
@@ -105,9 +105,10 @@ def truth_files(place: Path) -> list[Path]:
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (id, label), both as text, for every row of a ground truth file that has both.
 
-    path: a JSON lines file (.jsonl), a Parquet file (.parquet), or else CSV.
+    path: a JSON lines file (.jsonl), a Parquet file (.parquet), or else CSV, whose first line is the header.
 
-    Raises UserError when the file cannot be read, or when its id and label columns cannot be found.
+    Raises UserError, while it is iterated, when the file cannot be read, or when its id and label columns cannot be
+    found.
     """
     try:
         if path.suffix == ".jsonl":
@@ -150,7 +151,7 @@ def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
     the request's rows, separated by line ends or blanks; of several rows, row i (from 0) is called `<id>/<i>`, as in
     data capture. Blank lines of the file are skipped.
 
-    Raises UserError for a line that is not such a record.
+    Raises UserError, while it is iterated, for a line that is not such a record.
     """
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -168,8 +169,10 @@ def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class MatchedRows:
-    """The latest captured prediction of each of the n users (or requests) in the ground truth.
+    """The latest captured prediction of each of the n users (or requests) in the ground truth, in the order of its ids.
 
+    - truth: the ground truth
+    - classes: class names, then "unknown"
     - day: int [n], days since 1970 of that prediction; the smallest integer when its day is unknown or there is none
     - predicted: int [n], class position, K for unknown; -1 without a prediction
     - rarity: float [n], NaN without a prediction or where its rarity was not captured

@@ -48,7 +48,7 @@ class Tally:
     - partial: how many unfinished last lines were left out
     - unreadable: how many records could not be read; first_fault: what was wrong with the first of them, "" for none
     - widths: a number of values other than that of the features -> rows of so many values, which were left out
-    - seen: names of features that some row had
+    - seen: names of the baseline's features that some row had
     - extra: name of each column that the baseline does not have -> rows that had it
     """
 
@@ -81,7 +81,7 @@ class Tally:
 
 
 def plural(count: int, what: str) -> str:
-    """A count and a noun as text: "1 row", "1,234 rows". what: the noun in the singular."""
+    """A count and a noun as text: "1 row", "1,234 rows". what: the noun in the singular; its plural gets an "s"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
@@ -126,10 +126,7 @@ def read_column(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def read_cells(rows: Sequence[Sequence[Any]], width: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `width` cells (numbers, text, None) as numbers, float32 [n, width], and where they were text that is not
-    a number, bool [n, width].
-
-    Text of a number is read as that number and does not count as text. Blank cells, None, and words for "missing" such
-    as "NA" are NaN and do not count as text; other text is NaN and does.
+    a number, bool [n, width]. Cells are read as by read_column.
 
     Raises ValueError when a row has another number of cells.
     """

@@ -33,8 +33,9 @@ class ColumnSummary:
 
     - rows: number of rows
     - missing: int64 [d], cells without a value; text that is not a number is not among them
-    - text, infinite, negative, fractional, finite: int64 [d], how many values are of that kind; text is that which is
-      not a number, and only finite values count as negative or fractional
+    - text: int64 [d], how many cells have text that is not a number
+    - infinite, finite: int64 [d], how many values are so
+    - negative, fractional: int64 [d], how many of the finite values are so
     - mean, minimum, maximum: float64 [d], of the finite values; without any: 0, infinity, -infinity
     - m2: float64 [d], sum of squared deviations from the mean
     - counts: per column int64 [len(edges) + 1], values below the first edge, in each bucket, above the last edge
@@ -55,9 +56,9 @@ class ColumnSummary:
 
 
 def sample_rows(batches: Iterable[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw at most `size` rows from batches [n, d], each row with the same chance: [size, d], in their order.
+    """Draw `size` rows from batches [n, d], each row with the same chance: [size, d], in the order of the batches.
 
-    All rows when there are fewer than `size`; an empty array [0, 0] when there is no batch.
+    All rows when there are at most `size`; an empty array [0, 0] when there is no batch.
     """
     kept, keys = None, np.empty(0)
     for values in batches:
@@ -94,8 +95,9 @@ def bucket_edges(column: np.ndarray, cuts: Sequence[float] | np.ndarray = ()) ->
 def category_edges(column: np.ndarray) -> np.ndarray:
     """Edges of buckets for a category's codes [n], float64, ascending; empty when all codes are missing (NaN).
 
-    Each of the most frequent codes has a bucket of its own, half a unit to both sides; the buckets between hold all
-    other codes. The buckets are counted and written like those of a number; category_counts gives the counts by name.
+    Each of the most frequent codes (see frequent_codes) has a bucket of its own, half a unit to both sides; the buckets
+    between hold all other codes. The buckets are counted and written like those of a number; category_counts gives the
+    counts by name.
     """
     present = column[np.isfinite(column)]
     if not len(present):
@@ -115,7 +117,7 @@ def frequent_codes(codes: np.ndarray) -> np.ndarray:
 
 
 def named_codes(column: np.ndarray, texts: Texts) -> dict[str, int]:
-    """Text -> code for each code in a category column [n] that has its own bucket, the most frequent first.
+    """Text -> code for each of the frequent_codes in a category column [n], the most frequent first.
 
     texts: the known texts -> code; a code that is not among them has the text "code <n>".
     """
@@ -248,7 +250,8 @@ def numeric_feature(name: str, numbers: ColumnSummary, i: int, edges: np.ndarray
     """The entry in statistics.json of the numeric column `name`.
 
     i: its position in `numbers`; edges: its bucket edges. Infinite values and text count as present; when there are
-    any, num_infinite and num_text count them. Without a finite value there are no mean, sum, std_dev, min and max.
+    any, num_infinite and num_text count them. mean, sum, std_dev (with divisor n), min and max are those of the finite
+    values, and are left out without any.
     """
     common = {"num_present": int(numbers.rows - numbers.missing[i]), "num_missing": int(numbers.missing[i])}
     odd = {"num_infinite": int(numbers.infinite[i]), "num_text": int(numbers.text[i])}
@@ -345,10 +348,10 @@ def inferred_type(numbers: ColumnSummary, i: int) -> str:
 
 
 def stretch_outer_edges(numbers: ColumnSummary, edges: Sequence[np.ndarray]) -> tuple[ColumnSummary, list[np.ndarray]]:
-    """Move the outer edges of each column's buckets to its true minimum and maximum.
+    """Move the outer edges of each column's buckets outwards to its true minimum and maximum.
 
     Returns a new summary and the new edges; the arguments stay as they are. The edges may come from a sample. Values
-    below the first and above the last edge are added to the outer buckets.
+    below the first and above the last edge are added to the outer buckets. A column without edges stays without.
     """
     counts, stretched = [], []
     for i, (count, edge) in enumerate(zip(numbers.counts, edges, strict=True)):
@@ -372,8 +375,9 @@ def constraints(
     - recall: the rare class's recall on validation rows; QUALITY_SHARE of it is the least allowed; None: no constraint
     - threshold: largest robust distance allowed to a column, 0 … 1
 
-    A column that was complete must stay complete; another one may lose COMPLETENESS_SLACK more of its values. There is
-    no constraint on precision, because it depends on how rare the class is among the rows at hand.
+    A column that was complete must stay complete; in another one, the share of missing values may be COMPLETENESS_SLACK
+    larger than it was. There is no constraint on precision, because it depends on how rare the class is among the rows
+    at hand.
     """
     suggested: dict[str, Any] = {
         "version": 0,
@@ -401,8 +405,8 @@ def constraints(
 def column_constraints(feature: Mapping[str, Any], domain: Sequence[str]) -> dict[str, Any]:
     """The entry of a column in constraints.json: its type, and the share of rows that must have a value.
 
-    For a column of numbers it also says whether they may be negative (only when they were), for a column of text which
-    texts are allowed. feature: the column's entry in statistics.json; domain: the texts that are allowed.
+    For a column of numbers it also says whether they may be negative: only when some were, or no value was finite. For
+    a column of text it says which texts are allowed, those in `domain`. feature: the column's entry in statistics.json.
     """
     kind = "string_statistics" if feature["inferred_type"] == "String" else "numerical_statistics"
     present, missing = (feature[kind]["common"][key] for key in ("num_present", "num_missing"))

@@ -56,7 +56,7 @@ class Window:
     - start, end: first and last day, as 2026-01-31; "" when the rows have no day
     - current: its rows, summarised
     - drift: column -> distance from the baseline, also for a window with too few rows
-    - violations: broken constraints
+    - violations: its broken constraints, from drift.violations
     - judged: whether it has enough rows for its violations to be looked for; otherwise `violations` is empty
     """
 
@@ -182,7 +182,8 @@ def retraining_verdict(
 ) -> dict[str, Any]:
     """The content of verdict.json: whether to retrain, why in a sentence or two, and an entry per window, in order.
 
-    - windows: oldest first; the verdict rests on the last `rules.of` of those that have enough rows
+    - windows: oldest first; the verdict rests on the last `rules.of` of those that have enough rows, and suggests
+      retraining when at least rules.retrain of these have drifted
     - quality: violations of the model quality constraints; any of them suggests retraining
     - rare: name of the rare class
     """
@@ -206,7 +207,7 @@ def verdict_sentence(
 ) -> str:
     """The verdict in one or two sentences: whether to retrain, and why.
 
-    - recent: the latest windows that have enough rows
+    - recent: the windows that the verdict rests on: the last rules.of, or fewer, that have enough rows
     - drifted: those of them that have drifted
     - quality: violations of the model quality constraints
     """
@@ -227,8 +228,9 @@ def verdict_sentence(
 def window_entry(window: Window, rare: str) -> dict[str, Any]:
     """The entry of a window in verdict.json. rare: name of the rare class.
 
-    `worst` is the column with the largest robust distance. start and end are None when the rows have no day,
-    flagged_share (of the rare class) and unknown_share when they have no predicted classes.
+    `worst` is the column with the largest robust distance, `violations` the number of broken constraints. start and end
+    are None when the rows have no day. flagged_share (of the rare class) and unknown_share are shares of the rows with
+    a predicted class, None without any.
     """
     name, worst = max(window.drift.items(), key=lambda item: item[1].robust)
     scored = bool(window.current.labels)

@@ -30,8 +30,8 @@ class Bundle:
     """Objects to upload into the project's bucket.
 
     - digest: 32 hexadecimal digits, a digest of the code.
-    - objects: key in the bucket -> content.
-    - wheels: 32 hexadecimal digits, a digest of the list of libraries; "" for a Lambda function, which needs none.
+    - objects: key in the bucket -> content. They hold the code; the wheels are no part of them.
+    - wheels: 32 hexadecimal digits, a digest of requirements-jobs.txt; "" for a Lambda function, which needs no wheels.
     """
 
     digest: str
@@ -45,8 +45,8 @@ class Bundle:
 
     @property
     def wheels_prefix(self) -> str:
-        """The S3 prefix, in the project's bucket, below which the wheels lie: wheels/<digest of the list of libraries>,
-        without a slash at the end.
+        """The S3 prefix below which the wheels of jobs lie: wheels/<digest of requirements-jobs.txt>, without a slash
+        at the end.
         """
         return f"wheels/{self.wheels}"
 
@@ -54,7 +54,8 @@ class Bundle:
 def code_bundle(root: Path) -> Bundle:
     """Return the code of the jobs of a project: `source.tar.gz` and `job.sh` below code/<digest>/.
 
-    The digest is made of the files' names and contents, not of the archive, whose bytes differ between zlib versions.
+    The archive holds the files of `job_files` below src/, and requirements-jobs.txt. The digest is made of the names
+    and contents of these files and of job.sh, not of the archive, whose bytes differ between zlib versions.
 
     - root: the project's folder.
 
@@ -74,7 +75,8 @@ def code_bundle(root: Path) -> Bundle:
 def job_files(source: Path) -> dict[str, Path]:
     """Return the code that jobs may run: path relative to `source` -> absolute path of the file.
 
-    That is job.py, the steps that run as jobs (not as a Lambda function), and what they import of this package.
+    That is job.py, the steps that run as jobs (not as a Lambda function), and every file of this package that they
+    import, directly or through another one.
 
     - source: the project's folder src.
     """
@@ -110,7 +112,9 @@ def lambda_bundle(root: Path, name: str) -> Bundle:
 
 
 def lambda_names(root: Path) -> list[str]:
-    """Return the names of all Lambda functions of a project, such as "register" and "rare-share".
+    """Return the names of all Lambda functions of a project, as `lambda_bundle` takes them.
+
+    First comes "register", then the functions of infra/lambdas/, such as "rare-share", in name order.
 
     - root: the project's folder.
     """
@@ -121,15 +125,19 @@ def lambda_names(root: Path) -> list[str]:
 
 
 def markers() -> dict[str, bytes]:
-    """Return key -> content of an object for each folder of the bucket that may otherwise be empty.
+    """Return key in the bucket -> content of an object for each folder of the bucket that may otherwise be empty.
 
-    Without any object below a channel's S3 prefix, SageMaker fails the job.
+    Each is called .empty, and its content is a sentence. Without any object below a channel's S3 prefix, SageMaker
+    fails the job.
     """
     return dict.fromkeys(MARKERS, PLACEHOLDER)
 
 
 def content_digest(contents: Mapping[str, bytes]) -> str:
-    """Return a digest of the names and contents of files, 32 hexadecimal digits. contents: name -> content."""
+    """Return a digest of the names and contents of files, 32 hexadecimal digits; their order does not matter.
+
+    - contents: name -> content.
+    """
     return digest_of(f"{name} {len(data)} {data.hex()}" for name, data in sorted(contents.items()))[:32]
 
 

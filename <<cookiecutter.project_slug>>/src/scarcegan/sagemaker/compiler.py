@@ -63,7 +63,7 @@ class Compiled:
 
     - name: the pipeline's name in SageMaker.
     - definition: the pipeline as JSON text, as SageMaker's CreatePipeline takes it.
-    - parameters: name -> pipeline parameter.
+    - parameters: name -> pipeline parameter, for all parameters of the pipeline.
     """
 
     name: str
@@ -90,7 +90,7 @@ def compile_all(config: Config, names: Names, bundle: Bundle, code_version: str 
 def pipelines(config: Config, code_version: str) -> list[Pipeline]:
     """Return the definitions of the pipelines that run in SageMaker: training, then scoring.
 
-    - code_version: recorded with registered models.
+    - code_version: recorded with registered models as it is.
     """
     return [definition.training(config, definition.DATA_FINGERPRINT, code_version), definition.scoring(config)]
 
@@ -234,7 +234,7 @@ class PipelineCompiler:
     def compile_step(self, step: Step | Gate) -> Any:
         """Return the SDK's step for a step, or the SDK's condition, which holds the steps behind it, for a gate.
 
-        The SDK's step is also added to `compiled`, so that later steps can refer to it.
+        The SDK's step for a step is also added to `compiled`, so that later steps can refer to it; a condition is not.
         """
         if isinstance(step, Gate):
             return self.condition_step(step)
@@ -351,7 +351,8 @@ class PipelineCompiler:
     def condition_step(self, gate: Gate) -> Any:
         """Return the SDK's condition for a gate: if the gate's field is true, the steps behind the gate run.
 
-        Otherwise the execution fails, with the text under the key `reason` of the JSON file that the gate reads.
+        Otherwise the execution fails. Its message is "The <gate> is closed:" and the text under the key `reason` of the
+        JSON file that the gate reads.
         """
         to = sdk()
         parent, output = gate.on.split(".")
@@ -371,7 +372,10 @@ class PipelineCompiler:
         )
 
     def job_step_options(self, step: Step) -> dict[str, Any]:
-        """Return the SDK's options that every processing and training step has: cache, retries, steps to wait for."""
+        """Return the SDK's options that every processing and training step has: cache, retries, steps to wait for.
+
+        The cache is None, which means no cache, when cloud.cache_days is 0.
+        """
         days = self.config.cloud.cache_days
         cache = sdk().CacheConfig(enable_caching=True, expire_after=f"P{days}D") if days else None
         return {
@@ -391,7 +395,8 @@ class PipelineCompiler:
     def channels(self, step: Step) -> dict[str, Any]:
         """Return channel of a job -> S3 URI of its files, a text or a reference that SageMaker resolves at run time.
 
-        The channels `code` and `wheels`, which job.sh reads, come first; then one for each input of the step.
+        The channels `code` and `wheels`, which job.sh reads, come first; then one for each input of the step, under the
+        input's own name. For an output of a training step, the URI is that of the archive with all its outputs.
         """
         ours = {
             "code": self.names.uri(self.bundle.code_prefix, ""),
@@ -402,8 +407,8 @@ class PipelineCompiler:
     def input_uri(self, origin: str) -> Any:
         """Return a reference to the S3 URI of an input, which SageMaker resolves when the execution runs.
 
-        For a training step it is the archive with all its outputs. The outputs of a cached step are read from where the
-        execution that ran it wrote them.
+        For an output of a training step it is the archive with all its outputs. The outputs of a cached step are read
+        from where the execution that ran it wrote them.
 
         - origin: a source of the pipeline, such as "telemetry", or "step.output" of a step that is compiled already.
         """
@@ -433,8 +438,12 @@ class PipelineCompiler:
     def container_arguments(self, step: Step) -> list[Any]:
         """Return the command-line arguments of a processing job: the step's module, folders, and values.
 
-        Each is a text, or the SDK's object for a text with a value that may differ per execution. An argument with a
-        fixed value of more than 256 characters is split, and job.py joins its parts again.
+        In this order:
+        - the module.
+        - "--<channel>" and its folder, as two arguments, for each input.
+        - "--<output>-out" and its folder, as two arguments, for each output.
+        - "--<name>=<value>", as one argument, for each value: the SDK's object where the value may differ per
+          execution, otherwise text. Text of more than 256 characters is split, and job.py joins its parts again.
         """
         words: list[Any] = [step.module]
         for channel, origin in step.inputs.items():
@@ -453,7 +462,8 @@ class PipelineCompiler:
     def hyperparameters(self, step: Step) -> dict[str, Any]:
         """Return name -> value of a training job's hyperparameters: the image toolkit's, job.py's, then the step's.
 
-        A value is text, or a reference to a pipeline parameter, which SageMaker resolves to text for each execution.
+        Those of the step are its arguments, by their names without "--"; inputs and outputs are none of them. A value
+        is text ("(empty)" for an empty one), or a reference that SageMaker resolves to text for each execution.
         """
         fixed = {
             "sagemaker_program": JOB_SCRIPT,
@@ -472,15 +482,23 @@ class PipelineCompiler:
         return fixed | own
 
     def argument_variable(self, step: Step, argument: str) -> Any:
-        """Return the SDK's object for the pipeline parameter that sets an argument of a step."""
+        """Return the SDK's object for the pipeline parameter that sets an argument of a step.
+
+        - argument: one of Step.parameters.
+        """
         return self.variables[parameters.argument_name(step.name, argument)]
 
     def event_value(self, name: str, value: definition.Value) -> Any:
         """Return the value of an argument of the register step in its Lambda function's event.
 
-        - name: the argument. value: its value in the definition of the pipeline.
+        - name: the argument.
+        - value: its value in the definition of the pipeline.
 
-        The result is text, or a reference that SageMaker turns into text when the execution runs.
+        SageMaker turns the result into text when the execution runs:
+        - for the argument config, what `config_with_parameters` returns.
+        - for the placeholder of the run's id, the id of the execution.
+        - for the placeholder of the data's fingerprint, those of telemetry and labels, joined with "-".
+        - for any other, the value as text.
         """
         if name == "config":
             return self.config_with_parameters(str(value))
@@ -558,7 +576,10 @@ class PipelineCompiler:
         )
 
     def processing_output(self, step: Step, output: str) -> Any:
-        """Return the SDK's object for an output of a processing job, uploaded to runs/<execution>/<step>/<output>."""
+        """Return the SDK's object for an output of a processing job, uploaded to runs/<execution>/<step>/<output>.
+
+        That folder is in the project's bucket; <execution> is the id of the execution.
+        """
         to = sdk()
         return to.ProcessingOutput(
             output_name=output,
@@ -570,12 +591,18 @@ class PipelineCompiler:
         )
 
     def run_uri(self, *parts: str) -> Any:
-        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket."""
+        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket.
+
+        SageMaker fills in the id of the execution when it runs. The URI has no slash at its end.
+        """
         to = sdk()
         return to.Join(on="/", values=[self.names.uri("runs"), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
 
     def network(self) -> Any:
-        """Return the SDK's network settings of a processing job, from the section cloud of config.yaml."""
+        """Return the SDK's network settings of a processing job, from the section cloud of config.yaml.
+
+        These are network isolation, subnets and security groups; without subnets, jobs use SageMaker's own network.
+        """
         cloud = self.config.cloud
         return sdk().NetworkConfig(
             enable_network_isolation=cloud.network_isolation,
@@ -611,7 +638,7 @@ def variable(parameter: Parameter) -> Any:
 def property_file(gate: Gate) -> Any:
     """Return the SDK's object for the JSON file that a gate reads.
 
-    That is <output>.json in the output of a step that the gate names as "step.output".
+    The gate names an output of a step as "step.output"; the file is <output>.json in that output.
     """
     output = gate.on.split(".")[1]
     return sdk().PropertyFile(name=output, output_name=output, path=f"{output}.json")
@@ -622,7 +649,8 @@ def retry_policies(retries: int) -> list[Any]:
 
     A failure of the step's own code is not retried.
 
-    - retries: how many times at most, after 60 seconds first and twice as long each time; 0 returns no policies.
+    - retries: the largest number of new starts that each policy allows; 0 returns no policies. The first wait is 60
+      seconds, and each further one is twice as long.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
     """

@@ -23,7 +23,12 @@ SAGEMAKER_KINDS = ("processing", "training", "lambda")
 
 
 def cannot_run(pipeline: Pipeline) -> list[str]:
-    """Return the parts of a pipeline that cannot run in SageMaker Pipelines, a sentence each; [] when all of it can."""
+    """Return the parts of a pipeline that cannot run in SageMaker Pipelines, a sentence each; [] when all of it can.
+
+    - the whole pipeline, unless it is training or scoring.
+    - a step that waits for two gates of which neither waits for the other.
+    - a step of a kind that SageMaker does not have, or of the kind lambda without a Lambda function.
+    """
     found = []
     if pipeline.name not in PIPELINES:
         sources = ", ".join(pipeline.sources)
@@ -51,8 +56,8 @@ class SageMakerEngine:
     - downloads: the folder on this machine below which outputs of executions are downloaded, each once.
     - name: the engine's name for people.
 
-    Every method that asks AWS raises UserError for a mistake of the user's and for errors of AWS, such as missing
-    credentials.
+    Every method that asks AWS raises UserError for a mistake of the user's, and for errors of AWS that a user can do
+    something about, such as missing credentials. Other errors of AWS pass through.
     """
 
     config_file: Path
@@ -64,7 +69,8 @@ class SageMakerEngine:
     def aws(self) -> Iterator[Aws]:
         """Context manager: connect to AWS for the project, and yield the connection.
 
-        Raises UserError when the connection fails, and for errors of AWS inside the block.
+        Raises UserError when the connection fails, and for errors of AWS inside the block that a user can do something
+        about.
         """
         with client.errors_as_sentences(self.config):
             yield client.connect_to_aws(self.config)
@@ -107,9 +113,9 @@ class SageMakerEngine:
 
         - run: the id of the execution.
         - status: as SageMaker names it, such as Executing or Succeeded.
-        - started: the time as text.
-        - changed: pipeline parameter -> value in the execution, where it differs from the present default in AWS;
-          fingerprints of data are left out.
+        - started: the time as text, with its time zone, such as 2026-01-31 09:30:00+00:00.
+        - changed: pipeline parameter -> value in the execution, as text, where it differs from the present default in
+          AWS; fingerprints of data are left out.
 
         newest: how many to return at most, from 1 to 100.
 

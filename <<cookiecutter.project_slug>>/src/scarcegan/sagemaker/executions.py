@@ -35,7 +35,7 @@ class StepStatus:
     - attempts: how many times it was started.
     - reason: why it failed; "" when it did not.
     - job: ARN of its job or Lambda function; "" for a step without one.
-    - metrics: of a training job: name -> last value; {} for other steps.
+    - metrics: of a training job: name -> last value in its log; {} for other steps.
     """
 
     step: str
@@ -91,10 +91,13 @@ class ExecutionStatus:
 def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None = None) -> str:
     """Return the ARN of an execution.
 
-    - execution: its id or ARN; an ARN is returned as it is, unchecked. None finds the newest execution of the pipeline.
-    - pipeline: training or scoring; None searches both for an id, and takes training for the newest.
+    - execution: its id or ARN; an ARN is returned as it is, whether or not it exists. None finds the newest execution
+      of the pipeline.
+    - pipeline: training or scoring. None searches both for an id, and takes training for the newest. Has no effect on
+      an ARN.
 
-    Raises UserError when there is no such execution or pipeline, or the pipeline has never run.
+    Raises UserError when no execution has the id. For the newest, raises UserError when there is no such pipeline or it
+    has never run.
     """
     if execution and execution.startswith("arn:"):
         return execution
@@ -113,7 +116,7 @@ def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
     - execution: the id, the last part of the ARN.
     - pipeline: training or scoring, in which to search; None searches both.
 
-    Raises UserError when there is no such execution.
+    Raises UserError when there is no such execution, also when the pipeline itself is not in AWS.
     """
     sagemaker = aws.client("sagemaker")
     for name in [pipeline] if pipeline else PIPELINES:
@@ -145,9 +148,12 @@ def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[E
     """Ask for the status of an execution every `seconds` until it has ended.
 
     Yields (status of the execution, those of its steps whose `line` has changed since the last yield), after each
-    change and once at the end. At first every step counts as changed.
+    change and once at the end. At first every step that has begun counts as changed. At the end there may be no changed
+    step.
 
     - arn: the ARN of the execution.
+
+    Raises botocore's ClientError, when the first item is asked for, if there is no such execution.
     """
     before: dict[str, str] = {}  # step -> its line when it was last yielded
     while True:
@@ -165,6 +171,8 @@ def execution_status(aws: Aws, arn: str) -> ExecutionStatus:
     """Ask SageMaker for the status of an execution, of its steps, and for the metrics of its training job.
 
     - arn: the ARN of the execution.
+
+    Raises botocore's ClientError when there is no such execution.
     """
     about = aws.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
     begun = about["CreationTime"]
@@ -240,7 +248,8 @@ def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
     has logged nothing yet but its log group exists.
 
     - arn: the ARN of the execution.
-    - step: the name of the step; None takes the last step that failed, or else the latest step with a log.
+    - step: the name of the step; None takes, of the steps that have a job or Lambda function, the last one that failed,
+      or else the last one that began.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 
@@ -259,7 +268,7 @@ def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mappi
     """Return the step whose log to show, one of `steps`. Only steps that have a job or Lambda function count.
 
     - steps: as `raw_steps` returns them.
-    - name: the name of the step; None takes the last step that failed, or else the last of all.
+    - name: the name of the step; None takes the last step that failed, or else the last one that began.
 
     Raises UserError when no such step has a job or Lambda function.
     """
@@ -305,7 +314,7 @@ def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[
     Fingerprints of data are left out.
 
     - arn: the ARN of the execution.
-    - defaults: pipeline parameter -> default.
+    - defaults: pipeline parameter -> default, compared as text; one that is missing here counts as "".
     """
     pages = aws.client("sagemaker").get_paginator("list_pipeline_parameters_for_execution")
     given = [item for page in pages.paginate(PipelineExecutionArn=arn) for item in page["PipelineParameters"]]
@@ -323,10 +332,10 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
 
     - arn: the ARN of the execution.
     - step, output: such as "evaluate" and "gate". The step runs as a processing or training job.
-    - folder: where to write; it is made when it is missing.
+    - folder: where to write; it is made when it is missing. Files of the same name are replaced, others stay.
 
-    Raises UserError when the step has not succeeded in this execution, when a processing step has no such output, or
-    when there is nothing to download and the folder does not exist.
+    Raises UserError when this execution has no such step or the step has not succeeded in it, when a processing step
+    has no such output, or when there is nothing to download and the folder does not exist.
     """
     found = next((s for s in raw_steps(aws, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
     if found is None:
@@ -345,6 +354,8 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
 
 def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
     """Download one output of a training job, a folder of its model.tar.gz, into `folder`. Returns `folder`.
+
+    The files lie directly in `folder`, without the output's name.
 
     - training_job: the name of the job.
     - output: the name of the output and of its folder in the archive.

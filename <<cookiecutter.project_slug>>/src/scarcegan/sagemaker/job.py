@@ -32,9 +32,9 @@ MESSAGE_CHARACTERS = 1000  # characters of a failure that SageMaker shows
 
 
 def argument(name: str, value: str) -> str:
-    """Return a command-line argument as `--name=value`, so that a value may begin with a dash.
+    """Return a command-line argument as one text `--name=value`, so that a value may begin with a dash.
 
-    The value "(empty)" becomes "".
+    The value "(empty)" becomes ""; any other is left as it is, without quotes or escapes.
     """
     return f"--{name}={'' if value == EMPTY_VALUE else value}"
 
@@ -42,7 +42,8 @@ def argument(name: str, value: str) -> str:
 def split_argument(word: str) -> list[str]:
     """Split a command-line argument into parts of at most 256 characters, the longest that SageMaker takes.
 
-    Each part after the first begins with "+:". `join_arguments` joins them again.
+    Each part after the first begins with "+:", which counts among its characters. A shorter argument is returned as the
+    only part. `join_arguments` joins the parts again.
     """
     first, rest, step = word[:ARGUMENT_CHARACTERS], word[ARGUMENT_CHARACTERS:], ARGUMENT_CHARACTERS - len(CONTINUED)
     return [first, *(CONTINUED + rest[start : start + step] for start in range(0, len(rest), step))]
@@ -68,9 +69,14 @@ def join_arguments(words: Iterable[str]) -> list[str]:
 def training_arguments(root: Path) -> list[str]:
     """Return the module of a training step, then its command-line arguments.
 
-    These are input channels, outputs, the step's own values, and --checkpoints. They are read from the files that
-    SageMaker gives a training job, because the image's toolkit would pass hyperparameters as Python values (True,
-    {'a': 1}). The arguments name folders below /opt/ml, whatever `root` is.
+    These are, in this order:
+    - "--<channel>" and its folder, for each channel but `code` and `wheels`.
+    - "--<output>-out" and its folder, for each output.
+    - "--<name>=<value>" for each value of the step.
+    - "--checkpoints" and its folder.
+
+    The folders are those below /opt/ml, whatever `root` is. All is read from the files that SageMaker gives a training
+    job, because the image's toolkit would pass hyperparameters as Python values (True, {'a': 1}).
 
     - root: the folder that SageMaker calls /opt/ml.
     """
@@ -105,8 +111,8 @@ class Folders:
     def real_path(self, word: str) -> str:
         """Return a command-line argument as the step gets it: a path below /opt/ml becomes the same path below `root`.
 
-        A path in a channel becomes one in the folder that `channel` returns, so archives are unpacked by this call. Any
-        other argument is returned as it is.
+        A path in a channel becomes one in the folder that `channel` returns, so archives are unpacked by this call. An
+        argument that does not begin with /opt/ml/ is returned as it is; so is `--name=/opt/ml/…`.
 
         Raises tarfile.TarError as `channel` does.
         """
@@ -121,8 +127,9 @@ class Folders:
     def channel(self, name: str) -> Path:
         """Return the folder that the step reads for a channel: without the file .empty, and with archives unpacked.
 
-        The archives are model.tar.gz and package.tar.gz. For a channel that has none of these files, its own folder is
-        returned; for one whose folder is missing, an empty folder is made below `work`.
+        The archives are model.tar.gz and package.tar.gz. A channel that has one of these files directly in its folder
+        is rebuilt as `work`/<channel>, by the first call only; a missing folder is rebuilt as an empty one. For any
+        other channel, its own folder is returned.
 
         Raises tarfile.TarError for an archive that `unpack` refuses.
         """
@@ -137,9 +144,10 @@ class Folders:
         return view
 
     def mark_empty_outputs(self) -> None:
-        """Write the file .empty into each output folder without files.
+        """Write the file .empty into the folder of each output that has no file, at any depth.
 
-        SageMaker would upload nothing for it, and the next job, whose channel it is, would fail.
+        SageMaker would upload nothing for it, and the next job, whose channel it is, would fail. A folder that does not
+        exist is not made.
         """
         for folder in self.outputs.iterdir() if self.outputs.is_dir() else ():
             if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
@@ -169,7 +177,8 @@ def run_module(module: str, words: Sequence[str], message: Path) -> int:
     - module: the full name of the module.
     - words: the command-line arguments.
     - message: the file to write the reason into when the process fails; SageMaker shows it. Of the last 20 lines of
-      stderr, the reason is the last one that begins with "error: ", or else the last one, cut to 1,000 characters.
+      stderr, the reason is the last one that begins with "error: ", or else the last one that is not blank, cut to
+      1,000 characters. Without any line, the reason is the exit code.
     """
     command = [sys.executable, "-m", module, *words]
     last: deque[str] = deque(maxlen=20)

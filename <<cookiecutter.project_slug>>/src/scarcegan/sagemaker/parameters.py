@@ -30,7 +30,7 @@ class Parameter:
 
     - name: such as TrainIterations.
     - type: String, Integer or Float.
-    - default: its value in an execution that is given no other.
+    - default: its value in an execution that is given no other: a text, int or float, as `type` says.
     - choices: the only values that a String may have; empty for any.
     - origin: the key of config.yaml that it sets, such as train.iterations, or the name of a source.
     """
@@ -121,7 +121,10 @@ def default_uri(source: str, pipeline: Pipeline, names: Names) -> str:
 
 
 def step_parameters(pipeline: Pipeline) -> Iterator[Parameter]:
-    """Yield the parameters of the steps of a pipeline: the instance type of each job, and the declared arguments."""
+    """Yield the parameters of the steps of a pipeline: for each step, its instance type, then its declared arguments.
+
+    A step that runs as a Lambda function has no instance type. The declared arguments are those of Step.parameters.
+    """
     for step in pipeline.steps:
         if isinstance(step, Gate):
             continue
@@ -169,9 +172,9 @@ def approval_parameter(pipeline: Pipeline, config: Config) -> Iterator[Parameter
 def fixed_values(pipeline: Pipeline, config: Config) -> Mapping[str, str]:
     """Return key -> value as text for all that no execution can change, because no pipeline parameter sets it.
 
-    These are arguments of steps (key "step.argument"), and settings of the jobs, project.team and retries (keys of
-    config.yaml). Arguments that are only recorded with registered models are left out. To change one of these values,
-    the pipeline in AWS must be updated.
+    These are arguments of steps, with the key "step.argument", and, with their keys of config.yaml, the settings of the
+    section cloud that JOB_SETTINGS names ("cloud.volume_gb"), project.team and retries. Arguments that are only
+    recorded with registered models are left out. To change one of these values, the pipeline in AWS must be updated.
     """
     found = {
         f"{step.name}.{argument}": value_text(value)

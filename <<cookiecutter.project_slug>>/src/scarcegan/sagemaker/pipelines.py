@@ -24,7 +24,7 @@ class ConfiguredPipeline:
     - pipeline: its definition.
     - config: the settings.
     - names: the project's names in AWS.
-    - parameters: name -> pipeline parameter.
+    - parameters: name -> pipeline parameter, with the defaults that these settings give.
     """
 
     pipeline: Pipeline
@@ -79,7 +79,9 @@ def missing_pipeline_error(aws: Aws, name: str) -> UserError:
 
 
 def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
-    """Return pipeline parameter -> default of a pipeline as it is in AWS; "" for one without a default.
+    """Ask SageMaker for a pipeline. Returns pipeline parameter -> default in AWS; "" for one without a default.
+
+    Defaults are texts, ints or floats.
 
     - name: training or scoring.
 

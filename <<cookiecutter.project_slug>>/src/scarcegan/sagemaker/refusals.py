@@ -190,8 +190,8 @@ def limit_problems(what: str, values: Mapping[Any, Any]) -> Iterator[str]:
     """Yield a sentence if a job has too many values of one kind, and one for each value that is too long.
 
     - what: the kind, a key of LIMITS, such as "hyperparameter".
-    - values: name of the value -> text, or what SageMaker joins to a text at run time, of which only the fixed parts
-      count.
+    - values: name of the value -> text, or what SageMaker replaces by text at run time. Of that, only the fixed parts
+      count that are joined; a reference counts 0 characters.
     """
     longest, most = LIMITS[what]
     if len(values) > most:

@@ -31,17 +31,20 @@ SPARE_SECONDS = 60  # of the function's time that are kept for the registration 
 def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     """Register the models of one execution as a model set, in the group that the event names.
 
-    Returns `set_id`, `versions` (of the packages, as "1,2,3,4") and `group`, all as text, and prints group and versions
-    to stderr. It also does what `register_from_event` does beside registering.
+    Returns `set_id` (of the model set), `versions` (of the packages, as "1,2,3,4") and `group`, all as text, and prints
+    group and versions to stderr. It also does what `register_from_event` does beside registering.
 
-    The event holds text only; models, evaluation, gate, baseline, packages_out and group are required:
-    - models: S3 URI of the models, a .tar.gz; models_folder: the folder in it.
+    The event holds text only. Its fields models, evaluation, gate, baseline, packages_out and group are required; any
+    other may be missing or "":
+    - models: S3 URI of the models, a .tar.gz.
+    - models_folder: the folder of that archive that holds the models; "" for the whole archive.
     - evaluation, gate, baseline: S3 URIs of the step's other inputs.
     - packages_out: S3 URI of the folder to write packages.json into, in the project's bucket.
     - group: model package group.
-    - classes: the names of the classes that the models must have, joined with commas; "" leaves them unchecked.
+    - classes: the names of the classes that the models must have, in order, joined with commas; "" leaves them
+      unchecked.
     - run, data_fingerprint, code_version, execution_arn: recorded with each package.
-    - config: config.yaml as JSON.
+    - config: config.yaml as JSON, recorded with each package.
     - approval_status: Approved also approves the model that the gate compared; PendingManualApproval or "" does not.
 
     context: Lambda's, which knows how much time is left; None outside Lambda.
@@ -96,8 +99,9 @@ def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -
     It also approves the model that the gate compared, if the event says so, writes packages.json (the fields of each
     package) to S3, and records the lineage of the packages in SageMaker.
 
-    Raises UserError for a gate that did not pass, a model without evaluation or baseline, a model with other classes
-    than the event names, or an input that is not in S3; botocore's ClientError for errors of AWS.
+    Raises UserError for a gate that did not pass, for no model, for a model without evaluation or baseline or with
+    other classes than the event names, or when evaluation, gate or baseline is not in S3; botocore's ClientError when
+    the archive of the models is not in S3, and for other errors of AWS.
     """
     with TemporaryDirectory() as scratch:
         models, evaluation, gate, baseline = download_channels(event, registry, Path(scratch))
@@ -126,8 +130,10 @@ def download_channels(
     Returns their folders: models, evaluation, gate, baseline. Of evaluation and baseline, only the folders that are
     named like a model (by its business definition) are downloaded; of gate, only gate.json.
 
-    Raises UserError when there is nothing to download for an input; botocore's ClientError when the archive of the
-    models does not exist.
+    - event: as `handler` takes it.
+
+    Raises UserError when the archive holds no model, or when there is nothing to download for another input; botocore's
+    ClientError when the archive does not exist.
     """
     models = registry.fetch(event["models"], scratch / "models", below=event.get("models_folder", ""))
     definitions = list(model_folders(models))
@@ -148,7 +154,8 @@ def approve_gated_package(
     of the set stay as they are, because no gate has checked them.
 
     - packages: the packages of the set.
-    - gate: the content of gate.json; its key "definition" names the package.
+    - gate: the content of gate.json. Its key "definition" is the business definition of the package; when no package of
+      the set has it, none is approved.
     """
     return [
         registry.approve(package.version, "approved by the execution's parameter ApprovalStatus")

@@ -29,7 +29,8 @@ class StartPlan:
     """The parameters that an execution will be started with.
 
     - pipeline: training or scoring.
-    - parameters: pipeline parameter -> value, for those that the execution is given; any other has its default in AWS.
+    - parameters: pipeline parameter -> value as text, for those that the execution is given; any other has its default
+      in AWS.
     - notes: sentences for the user, one per value that `complete` has added because config.yaml has changed.
     """
 
@@ -43,8 +44,9 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
 
     - base: the pipeline as config.yaml defines it.
     - path: the path of that config.yaml, which is read again with the changes.
-    - changes: KEY=VALUE each; KEY is a key of config.yaml, or a pipeline parameter such as TelemetryUri, which prevails
-      over the key that sets the same parameter. A value that config.yaml has already is accepted, and changes nothing.
+    - changes: KEY=VALUE each. KEY is a key of config.yaml, or a pipeline parameter such as TelemetryUri, which prevails
+      over the key that sets the same parameter. A value that a key has in config.yaml already is accepted, and changes
+      nothing. A pipeline parameter is always part of the plan, even with its default.
 
     Raises UserError for an unknown key or parameter, for a value that config.yaml may not have, for a change that no
     execution can make or that has no effect on this pipeline, and for an empty or too long value of a parameter.
@@ -74,7 +76,7 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
     - typed: pipeline parameter -> value.
 
     Raises UserError for one that the pipeline does not have, and for the value of a parameter …Uri that is neither
-    empty nor an S3 address.
+    empty nor an S3 address. Other values are not checked.
     """
     for parameter, value in typed.items():
         if parameter not in base.parameters:
@@ -147,8 +149,8 @@ def check_ineffective_settings(base: ConfiguredPipeline, path: Path, change: str
     """Check that one --set of several has an effect on this pipeline. Makes no call to AWS.
 
     - path: the path of config.yaml.
-    - change: KEY=VALUE. One that is valid only together with the others is accepted, and so is a value that config.yaml
-      has already.
+    - change: KEY=VALUE, with a key of config.yaml. A change that `load_config` refuses is accepted here, because it may
+      be valid together with the others; so is a value that config.yaml has already.
 
     Raises UserError when it has no effect, or when no execution can make the change.
     """
@@ -171,10 +173,13 @@ def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
 def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     """Return a plan completed with what only AWS can tell. Reads from AWS and changes nothing there.
 
-    Added are values that config.yaml has changed since the last upsert, unless the plan sets that parameter, a note for
-    each of them, and what `data_parameters` returns.
+    Added are:
+    - the values of config.yaml that differ from the defaults in AWS, because it was changed after the last upsert.
+      Parameters that the plan sets, and those that the pipeline in AWS lacks, are left out.
+    - a note for each of these values.
+    - what `data_parameters` returns, which replaces what the plan has for the same parameter.
 
-    - base: the pipeline as config.yaml defines it.
+    base: the same pipeline, as config.yaml defines it.
 
     Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and NoData when a source that
     must hold data is empty.
@@ -197,7 +202,8 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 def config_values(base: ConfiguredPipeline) -> dict[str, str]:
     """Return pipeline parameter -> value as text, for every pipeline parameter that config.yaml sets.
 
-    URIs and fingerprints of sources are left out, except the URI of data that config.yaml names and that lies in S3.
+    URIs and fingerprints of sources are left out, but TelemetryUri is in the result when data.path is in S3, and
+    LabelsUri when data.labels is, whether or not the pipeline has these parameters.
 
     - base: the pipeline as config.yaml defines it.
     """
@@ -257,8 +263,9 @@ def no_data_error(source: str, key: str, uri: str) -> NoData:
 def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
     """Return whether any object is below an S3 URI, and a digest of the data there, 16 hexadecimal digits.
 
-    Below the URI is every object whose key begins with the key in it. The digest is made of keys, sizes and ETags, and
-    is "" without data. Files whose name begins with a dot are objects, but no data.
+    Below the URI is every object whose key begins with the key in it. Objects whose name begins with a dot, or whose
+    key ends with a slash, are no data. The digest is made of sizes, ETags and the rest of the keys; it is "" without
+    data.
 
     Raises UserError for text that is not an S3 address.
     """
@@ -273,7 +280,7 @@ def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
 
 
 def start_execution(plan: StartPlan, aws: Aws) -> str:
-    """Start an execution with the parameters of a plan, and return its ARN at once.
+    """Start an execution of the plan's pipeline with the parameters of the plan, and return its ARN at once.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """

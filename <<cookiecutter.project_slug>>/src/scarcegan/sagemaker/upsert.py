@@ -40,8 +40,8 @@ class UpsertPlan:
 
     - names: the project's names in AWS.
     - root: the project's folder.
-    - objects: key in the project's bucket -> content.
-    - wheels: S3 prefix of the wheels, which ends in a slash.
+    - objects: key in the project's bucket -> content: the code of jobs and of Lambda functions, and `bundle.markers`.
+    - wheels: prefix of the wheels' keys in that bucket, which ends in a slash.
     - pipelines: "training" and "scoring" -> compiled pipeline.
     - template: the values of infra/pipeline.yaml, as CloudFormation's TemplateConfiguration (Parameters, Tags).
     - tags: tag -> value, for the pipelines.
@@ -67,10 +67,15 @@ class UpsertPlan:
         return {**definitions, "pipeline.json": json_text(self.template)}
 
     def describe(self) -> dict[str, Any]:
-        """Return the plan as a dictionary that JSON can hold, without the content of the objects.
+        """Return the plan as a dictionary that JSON can hold, without the content of the objects:
 
-        Its keys are account, region, bucket, uploads, wheels, pipelines, cannot_run, and without_effect, the keys of
-        config.yaml that nothing in AWS reads yet.
+        - account, region, bucket: texts.
+        - uploads: for each object, its key and bytes (how many).
+        - wheels: prefix, and requirements (the name of the file with the list).
+        - pipelines: for each, pipeline (its name in SageMaker), role (its ARN), bytes (of the definition), steps (as
+          `compiled_steps` returns them) and parameters (name -> default).
+        - cannot_run: as in the plan.
+        - without_effect: the keys of config.yaml that nothing in AWS reads yet.
         """
         return {
             "account": self.names.account,
@@ -99,7 +104,7 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
     - root: the project's folder.
     - names: the project's names in AWS.
 
-    SAGEMAKER_PROJECT_ID, if set in the environment, becomes a tag.
+    SAGEMAKER_PROJECT_ID, if set in the environment, becomes the tag sagemaker:project-id.
 
     Raises UserError when the SageMaker SDK is not installed, requirements-jobs.txt is missing or the region has no
     TensorFlow image, and InvalidPipeline when SageMaker would not run a pipeline.
@@ -141,7 +146,8 @@ def with_volume_key(config: Config, aws: Aws) -> Config:
 def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of infra/pipeline.yaml that the toolchain does not set, as CodePipeline's configuration file.
 
-    That is {"Parameters": name -> value, "Tags": tag -> value}.
+    That is {"Parameters": name -> value, "Tags": tag -> value}. The parameters are RegisterCodeKey, and
+    ScoringSchedule, which is cloud.scoring_schedule of config.yaml.
 
     - register_code: S3 key of the register function's code.
     - tags: tag -> value, for everything in the stack.
@@ -267,7 +273,9 @@ def require_bucket(aws: Aws) -> None:
 
 
 def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
-    """Upload an object unless its key exists, because keys contain a digest. Returns whether it was uploaded.
+    """Upload an object unless its key exists, whatever that object contains. Returns whether it was uploaded.
+
+    Keys of code contain a digest of it, so an object with the same key has the same content.
 
     - body: the content.
     - say: called with a line of text before the upload.
@@ -284,7 +292,7 @@ def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
 
     - say: called with a line of text before the download, and with one per wheel.
 
-    Returns how many wheels were uploaded; 0 when they are complete in S3 already.
+    Returns how many wheels were uploaded; 0 when that object is in S3 already. Without it, all wheels are uploaded.
 
     Raises UserError when pip cannot download one.
     """

@@ -29,15 +29,16 @@ class Band:
 def flagged_share_band(evaluation: Mapping[str, Any], minimum_rows: int) -> Band:
     """Return the range that the share of flagged rows of an endpoint may have, from a model's evaluation.json.
 
-    Unlabelled test users resemble the requests of an endpoint most, because labelled ones were often examined for a
-    reason; all test users together are a second estimate. The range covers the 95 % Wilson intervals of both. It is
-    then widened, because requests differ from the test split: its lower end is halved, its upper end doubled, and three
-    standard deviations of chance are added on either side. Without unlabelled test users, only the labelled ones are
-    used, of whom far more may belong to the rare class than of the requests.
+    In this order:
+    - The range covers two 95 % Wilson intervals: of the share of unlabelled test users that the model flags, and of the
+      share of all test users. Without unlabelled test users, it is the interval of the labelled ones, of whom far more
+      may belong to the rare class than of the requests.
+    - Its lower end is halved and its upper end doubled, because requests differ from the test split.
+    - Three standard deviations of a share of `minimum_rows` rows are taken off the lower end and added to the upper.
+    - Ends outside 0 to 1 become 0 and 1.
 
-    - evaluation: the content of evaluation.json.
-    - minimum_rows: the smallest number of rows for which the alarm compares the share; the chance is that of a sample
-      of this size.
+    evaluation: the content of evaluation.json.
+    minimum_rows: the smallest number of rows for which the alarm compares the share.
 
     Raises UserError when evaluation.json does not say how many users the model flags.
     """
@@ -59,7 +60,7 @@ def flagged_counts(evaluation: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return group of test users -> (how many the model flagged, how many there are), from an evaluation.json.
 
     The groups are "unlabelled test users" and "test users in all", in this order, or "labelled test users" alone when
-    evaluation.json has no unlabelled ones.
+    evaluation.json has no unlabelled ones. Flagged means given the label of the rare class.
 
     - evaluation: the content of evaluation.json.
 

@@ -86,8 +86,8 @@ class ReleaseInputs:
     - key_arn: ARN of the project's KMS key.
     - topic_arn: ARN of the SNS topic for notifications.
     - code_key: S3 key of the code of the rare-share function, a Lambda function that counts answered and flagged rows.
-    - release: a text that is different for each release, such as its time.
-    - project_id: the id of the SageMaker project; "" when there is none.
+    - release: a text that is different for each release, such as its time, for the stacks' parameter Release.
+    - project_id: the id of the SageMaker project, for the tags of the stacks; "" when there is none.
     """
 
     package_arn: str
@@ -150,9 +150,10 @@ def release_of_package(
 def stage_parameters(config: Config, stage: str) -> dict[str, Any]:
     """Return those parameters of infra/endpoint.yaml (name -> value) that cloud.endpoint of config.yaml sets.
 
-    These are instances, traffic shifting, latency alarm, data capture and serverless. The values are numbers, texts and
-    bools. Only production takes the number of instances, the traffic shifting and its wait from config.yaml: staging
-    has one instance, so its traffic moves all at once, with a wait of 60 seconds. Only staging can be serverless.
+    These are instances, traffic shifting, latency alarm, data capture and serverless, as numbers, texts and bools. Most
+    are the same for both stages. Only production takes the number of instances, the traffic shifting and its wait from
+    config.yaml: staging has one instance, so its traffic moves all at once, with a wait of 60 seconds. Only staging can
+    be serverless.
 
     - stage: staging or production.
     """
@@ -172,7 +173,10 @@ def stage_parameters(config: Config, stage: str) -> dict[str, Any]:
 
 
 def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameter -> value as text, in name order, as CloudFormation takes it: True becomes "true"."""
+    """Return parameter -> value as text, in name order, as CloudFormation takes it.
+
+    True becomes "true" and False "false"; any other value becomes its str().
+    """
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in sorted(parameters.items())
@@ -220,8 +224,9 @@ def metric_text(name: str, entry: Any) -> str:
 def champion_comparison(package: ModelPackage, champion: ModelPackage | None) -> str:
     """Return a sentence with the differences in pr_auc, recall and precision, each the package's less the champion's.
 
-    A metric that one of the two lacks is left out. Each model is measured in its own run. Without a champion, or when
-    the package is the champion, the sentence says so.
+    The metrics are those recorded with the packages, each measured in the run of its model. A metric that one of the
+    two lacks is left out. When they share none, when there is no champion, or when the package is the champion, the
+    sentence says so.
     """
     if champion is None:
         return "There is no champion yet."
@@ -234,10 +239,11 @@ def champion_comparison(package: ModelPackage, champion: ModelPackage | None) ->
 
 
 def one_line_ascii(words: str, most: int) -> str:
-    """Return a text as one line of printable ASCII that is safe in CodePipeline and shells.
+    """Return a text as one line of printable ASCII, for a variable of CodePipeline.
 
-    Double quotes become single ones, "#{", which begins a variable of CodePipeline, becomes "# {", and any other
-    character that is not ASCII becomes "?".
+    Double quotes become single ones, and "#{", which begins a variable of CodePipeline, becomes "# {". Line breaks and
+    repeated blanks become one blank, a character that is not ASCII becomes "?", and control characters are left out.
+    Every other character stays, also "$", "`" and a backslash.
 
     - most: the largest number of characters of the result, at least 3; a longer text is cut and ends in "...".
     """
@@ -278,7 +284,7 @@ def prepare_release(
 
     - root: the project's folder.
     - wanted: a version number as text, or "newest" for the package that was approved last.
-    - release: a text that is different for each release, such as its time.
+    - release: a text that is different for each release, such as its time; see `ReleaseInputs`.
     - project_id: the id of the SageMaker project; "" when there is none.
 
     Raises UserError for a version that `approved_package` refuses, for a package whose files are incomplete, unreadable
@@ -315,10 +321,11 @@ def promote_served_version(
 ) -> ModelPackage:
     """Make the version that production serves the champion of the registry. Returns its package.
 
-    Which version production serves is read from its SSM parameter, which the stack of the stage writes.
+    Which version production serves is read from the SSM parameter production/version, which the stack of production
+    writes; the endpoint is not asked.
 
     - version: the version that production is expected to serve.
-    - dry_run: check only, change nothing.
+    - dry_run: check only, change nothing; the package is returned as it is.
 
     Raises UserError when production serves another version or none, when the version does not exist or is not approved,
     and without dry_run also when its package lacks files or was changed.
@@ -336,7 +343,8 @@ def promote_served_version(
 def rollback_request(registry: Registry, names: Names, version: int) -> dict[str, Any]:
     """Return the arguments of CodePipeline's StartPipelineExecution that release an approved version again.
 
-    These are the name of the deploy pipeline and its variable VERSION. Nothing is started; `start_deploy` does that.
+    These are the name of the deploy pipeline (key "name") and its variable VERSION (key "variables"). Nothing is
+    started; `start_deploy` does that.
 
     - names: the project's names in AWS.
 
@@ -368,7 +376,7 @@ def stage_statuses(aws: Aws) -> list[dict[str, Any]]:
 def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
     """Return a dictionary of texts about a stage, as AWS reports it:
 
-    - version: the version that the stage should serve; "" when nothing was released to it.
+    - version: the version that was last released to the stage, a number as text; "" when nothing was.
     - endpoint: the name of its endpoint; "" when nothing was released to it.
     - state: "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence.
 

@@ -45,8 +45,8 @@ class Sample:
 def sample_of(package: Path) -> Sample:
     """Return a sample of three made-up users, from the baseline (baseline/statistics.json) of a model package.
 
-    The first has the mean of each feature, the second the minimum, the third the maximum. A figure that the baseline
-    lacks, such as the mean of a category, is 0.
+    The first has the mean of each feature in the rows of the baseline, the second the minimum, the third the maximum. A
+    figure that the baseline lacks, such as the mean of a category, is 0.
 
     - package: the folder that the package was exported to.
 
@@ -66,9 +66,10 @@ def sample_of(package: Path) -> Sample:
 def sender_to_stage(aws: Aws, stage: str) -> Send:
     """Return a function that sends a request to the endpoint of a stage in AWS.
 
-    The function takes (body, content type) and returns (HTTP status, body): those of the container behind the endpoint,
-    or 429, 500, 503 or 530 with the error's text when SageMaker cannot get an answer from it. It raises botocore's
-    ClientError for any other error of AWS, for example when there is no such endpoint.
+    The function takes (body, content type) and returns (HTTP status, body), whether the request succeeded or not. They
+    are those of the container behind the endpoint, or 429, 500, 503 or 530 with the error's text when SageMaker cannot
+    get an answer from it. It raises botocore's ClientError for any other error of AWS, for example when there is no
+    such endpoint.
 
     - stage: staging or production.
 
@@ -100,8 +101,10 @@ def sender_to_url(url: str) -> Send:
 
     - url: such as http://127.0.0.1:8080; requests go to <url>/invocations.
 
-    Raises UserError for text that does not begin with http:// or https://; the function raises UserError when the
-    server does not answer within 60 seconds. An answer with the HTTP status of an error is returned like any other.
+    An answer with the HTTP status of an error is returned like any other.
+
+    Raises UserError for text that does not begin with http:// or https://. The function raises UserError when the
+    server cannot be reached or does not answer within 60 seconds.
     """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"'{url}' is no URL. Give one such as http://127.0.0.1:8080.")
@@ -174,13 +177,14 @@ def answers(
     """Send a good request and return its answer: per user a dictionary of label, rarity, probabilities and unknown.
 
     - words: what the request is called in errors.
-    - sample: its classes, and its number of users, are what the answer is checked against.
+    - sample: its classes, and its number of users unless `rows` is given, are what the answer is checked against.
     - kind: content type of the body.
     - key: where the answer holds its values: "predictions" (a dictionary per user) or "outputs" (a list per name, which
       is turned into a dictionary per user).
-    - rows: number of users that were sent; None: as many as the sample has.
+    - rows: number of users in `body`; None: as many as the sample has.
 
-    Raises UserError when the status is not 200 or the answer is not one of this model.
+    Raises UserError when the status is not 200, the answer has another number of users, or `answer_problem` finds a
+    fault in it.
     """
     status, said = send(body, kind)
     if status != 200:
@@ -209,8 +213,11 @@ def by_row(outputs: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
     """Return what is wrong with the answer for one user, as the end of a sentence; "" when it is right.
 
+    Right are K probabilities, rarity and unknown, all from 0 to 1, and a label that is an int from 0 to K. Whether the
+    probabilities add up to 1 is not checked.
+
     - row: the answer: label, rarity, unknown and probabilities.
-    - sample: its classes give the number of probabilities, K, and the largest label, which is K and means "unknown".
+    - sample: K is the number of its classes; the label K means "unknown".
 
     Raises LookupError or TypeError for an answer that lacks one of these, or holds no numbers.
     """
@@ -255,9 +262,10 @@ def require_refusal(send: Send, words: str, body: str) -> str:
 
 
 def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, str]:
-    """Check that the endpoint of a stage runs what its CloudFormation stack wants. Returns what `stack_outputs` does.
+    """Check that the endpoint of a stage runs what its CloudFormation stack wants. Returns the stack's outputs.
 
-    CloudFormation can report success although SageMaker has rolled the endpoint back because of an alarm.
+    The outputs are those of `stack_outputs`. CloudFormation can report success although SageMaker has rolled the
+    endpoint back because of an alarm.
 
     - stage: staging or production.
     - version: the version of the model that the stage must serve; None accepts any.

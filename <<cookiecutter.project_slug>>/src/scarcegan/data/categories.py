@@ -4,7 +4,7 @@ A model reads one table of 32-bit numbers, so that TensorFlow Serving takes it a
 its code: the first 24 bits of the SHA-256 of its UTF-8 text, which such a number holds exactly. In any language:
 
     code = the first six hexadecimal digits of sha256(text), as a number        printf %s tcp | sha256sum | cut -c1-6
-    "tcp" -> 006451 -> 25681                   blanks around the text are cut off; a missing category is NaN, no code
+    "tcp" -> 006451 -> 25681                   spaces around the text are cut off; a missing category is NaN, no code
 
 Two of n names share a code with probability about n (n - 1) / 2^25: 0.0003 for 100, 0.03 for 1,000. To the model those
 two are one category; nothing else happens. data.categories in config.yaml lists the columns that are categories; from
@@ -34,7 +34,10 @@ def code(text: str) -> float:
 
 
 def with_codes(texts: Iterable[str]) -> dict[str, int]:
-    """{text: its code, a whole number (see `code`)}, in the order of the texts; blank texts and "nan" are left out."""
+    """{text: its code, a whole number (see `code`)}, in the order of the texts. A key is the text as given.
+
+    Blank texts and "nan" are left out.
+    """
     return {text: int(value) for text in texts if not math.isnan(value := code(text))}
 
 
@@ -69,7 +72,7 @@ def places(names: Sequence[str], categories: Iterable[str]) -> list[int]:
 def texts_of(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """The categories listed in a model.json, as {feature name: {text: code}}. {} for a model without categories.
 
-    model: the content of model.json, parsed.
+    model: the content of model.json, parsed. The order of the texts is kept: the most frequent first.
     """
     return {name: dict(entry["texts"]) for name, entry in model.get("categories", {}).items()}
 

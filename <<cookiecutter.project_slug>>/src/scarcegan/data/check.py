@@ -32,7 +32,8 @@ def check_data(
     """Check telemetry or a ready feature table, with its labels. Bad data is returned as problems, not raised.
 
     - path: file or folder of the data
-    - labels: file or folder of labels, None when they are in the data (in a column, or by class folder)
+    - labels: file or folder of labels, None when they are in the data (in a column, or by class folder). With a labels
+      file, labels in the data are checked, too, but do not count
     - layout: names of the columns and of the classes, and which days are read
     - kind: what `path` holds
     - columns: feature columns of a ready table, without layout.categories; empty: every numeric column
@@ -40,12 +41,12 @@ def check_data(
     Returns the problems, a message of a sentence or more each ([]: the data can be used), and a summary:
 
     - "files", "rows": how many there are, bad rows included
-    - of telemetry "users" (how many have a good record), "days" (the first and last day that is read, as text) and
-      "users_per_class" ({class name or "unlabelled": count})
-    - of a ready table "features" (how many) and "rows_per_class" (of good rows); "columns_left_out", a text, when
-      `columns` is empty and some columns are not used
+    - of telemetry "users" (how many have a good record), "days" (the days that are read, as one text, such as
+      "2026-01-01 to 2026-01-31") and "users_per_class" ({class name or "unlabelled": count})
+    - of a ready table "features" (how many) and "rows_per_class" (of good rows); "columns_left_out", the names of
+      columns that are not used and an advice, as one text, only when there are such columns and `columns` is empty
 
-    When a file or column cannot be read, this is the last problem, and the summary is {}.
+    A mistake that stops the check, such as a missing path, file or column, is the last problem; the summary is then {}.
 
     Raises OSError when the disk is full.
     """
@@ -76,8 +77,8 @@ def check_telemetry(
     path: file or folder of the telemetry; labels: file or folder of labels, None when they are in the data; scratch: an
     existing folder for temporary files, which are left there; summary: gets the keys that `check_data` lists.
 
-    Raises UserError when the data or the labels cannot be read, have no rows, or lack a column; OSError when the disk
-    is full.
+    Raises UserError when the data has no rows, when the data or the labels are missing, cannot be read or lack a
+    column, or when a folder beside class folders is not named after a class; OSError when the disk is full.
     """
     sources = telemetry.open_telemetry(path, layout)
     found = telemetry.scan_telemetry(connection, sources, layout)
@@ -112,8 +113,9 @@ def check_ready_table(
     path: file or folder of the table; labels: file or folder of labels, None when they are in the data; columns: the
     feature columns without the categories, empty for every numeric one; summary: gets the keys that `check_data` lists.
 
-    Raises UserError when the data or the labels cannot be read or lack a column, or when the data has no rows, no
-    feature or a feature with a reserved name; OSError when the disk is full.
+    Raises UserError when the data has no rows, no feature, a feature with a reserved name, or (without `columns`) other
+    numeric columns in some files; when the data or the labels are missing, cannot be read or lack a column; or when a
+    folder beside class folders is not named after a class. Raises OSError when the disk is full.
     """
     sources = ready_tables.open_ready_table(path, layout, columns)
     chosen, columns = columns, ready_tables.select_feature_columns(connection, sources, layout, columns)
@@ -142,10 +144,13 @@ def check_labels(
     """Read the labels file or folder `path`; the messages about mistakes in it are appended to `problems`.
 
     sources: the data files; a labelled user without a row in them is a mistake. layout: names of the columns and of the
-    classes. Returns {user: class position}, None when `path` is None. Users without a row in the data are included,
-    rows without a user or with a label that is not a class are not.
+    classes.
 
-    Raises UserError when there is no labels file, or when one cannot be read or lacks the user or label column.
+    Returns {user: class position} of the labelled users, those without a row in the data included; None when `path` is
+    None.
+
+    Raises UserError when there is no labels file, or when one cannot be read, lacks the user or label column, or is a
+    CSV file that has one of them twice.
     """
     if path is None:
         return None

@@ -63,19 +63,20 @@ class Source:
 
 
 def sql_literal(text: str) -> str:
-    """A text as an SQL literal in single quotes."""
+    """A text as an SQL literal in single quotes; single quotes in the text are escaped."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def sql_name(column: str) -> str:
-    """A column name as an SQL identifier in double quotes."""
+    """A column name as an SQL identifier in double quotes; double quotes in the name are escaped."""
     return '"' + column.replace('"', '""') + '"'
 
 
 def connect_duckdb(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory DuckDB connection; the caller closes it. scratch: folder for what exceeds DUCKDB_MEMORY.
+    """Open an in-memory DuckDB connection; the caller closes it.
 
-    It loads no extensions. Without the one for time zones, the days of times are days in UTC.
+    It loads no extensions. Without the one for time zones, a Parquet timestamp is read in UTC. scratch: the folder to
+    which DuckDB writes what does not fit into DUCKDB_MEMORY.
     """
     extensions = {"autoload_known_extensions": False, "autoinstall_known_extensions": False}
     return duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(scratch), **extensions})
@@ -128,10 +129,11 @@ def is_hidden(name: str) -> bool:
 
 
 def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:
-    """Group files that have the same columns, in the same order, and the same delimiter: a Source for each group.
+    """Group files whose columns (names, kinds and order) and delimiter are the same: a Source for each group.
 
     The groups are in the order of their first files. expected: column names that are looked for; a CSV file's delimiter
-    is the one that finds most of them. class_name: the name of the class folder that the files lie in, None for none.
+    is the one that finds most of them, of equal ones the one that gives most columns. class_name: the name of the class
+    folder that the files lie in, None for none.
 
     Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
     """
@@ -147,8 +149,9 @@ def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_nam
 def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
     """The columns of a file, {name: "number", "time", "text" or "other"}, and its delimiter ("" for Parquet).
 
-    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV. expected: column names that are looked
-    for; a CSV file's delimiter is the one that finds most of them.
+    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV; a blank or repeated column name becomes
+    "column <position>", counted from 1. expected: column names that are looked for; a CSV file's delimiter is the one
+    that finds most of them, of equal ones the one that gives most columns.
 
     Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
     """
@@ -209,7 +212,9 @@ def column_kind(type_: pa.DataType) -> str:
 
 
 def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
-    """The column names in the first line of a CSV file, without blanks around them, and the file's delimiter.
+    """The column names in the first line of a CSV file, and the file's delimiter.
+
+    The blanks around a name are cut off; a name may be blank or occur twice.
 
     The delimiter is the one of `,`, `;`, tab and `|` under which most of the names `expected` are found, and of equal
     ones the one that gives the most columns.

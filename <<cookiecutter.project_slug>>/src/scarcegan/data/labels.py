@@ -31,9 +31,12 @@ UserLabels = dict[str, int]
 def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[UserLabels, list[Problem]]:
     """Read a labels file or folder: {user: class position} of every labelled user, and the problems found ([]: none).
 
-    Rows with a blank label or with "unlabelled" are skipped. A row without a user, and a row whose label is not one of
-    the classes, are skipped and are problems. Two different labels of one user are a problem; the user keeps the first.
-    A class without users is a problem that is reported only when there is no other.
+    Rows with a blank label or with "unlabelled" are skipped. The problems are:
+
+    - a row without a user, whatever its label: skipped, droppable
+    - a row whose label is not one of the classes: skipped, droppable
+    - two different labels of one user: not droppable; the user keeps the one that is read first
+    - a class without users: not droppable; reported only when there is no other problem
 
     Raises UserError when `path` does not exist or holds no data file, or when a file cannot be read, lacks the user or
     label column, or is a CSV file that has one of them twice.
@@ -60,9 +63,9 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
 def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, layout: Layout) -> list[Problem]:
     """Add (user, class position) pairs to `labels`, {user: class position}, which is changed.
 
-    Returns a list with one problem, which is not droppable, when users have two different labels; otherwise []. Such a
-    user keeps the label that was read first. source: the files the pairs come from, whose first is named in the
-    problem.
+    Returns a list with one problem, which is not droppable, when a user has two different labels, among the pairs or in
+    `labels` already; otherwise []. Such a user keeps the first. source: the files the pairs come from, whose first is
+    named in the problem.
     """
     twice = [(user, labels[user], label) for user, label in rows if labels.setdefault(user, label) != label]
     if not twice:
@@ -77,8 +80,8 @@ def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, 
 def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
     """A list with one problem, which names the first class without a labelled user; [] when every class has one.
 
-    counts: class position -> number of users; a class that is not in it has none. path: where the labels were read,
-    named in the problem.
+    The problem is not droppable. counts: class position -> number of users; a class that is not in it has none. path:
+    where the labels were read, named in the problem.
     """
     missing = [name for i, name in enumerate(layout.classes) if not counts[i]]
     if not missing:

@@ -42,7 +42,7 @@ def open_ready_table(path: Path, layout: Layout, columns: Sequence[str]) -> list
     """The files of a ready table at `path`, grouped by header and class folder: a Source per group.
 
     columns: the feature columns without the categories, empty when they are still to be found. When `layout.user` is
-    "", the table needs no user column.
+    "", the table needs no user column. The time and label columns may be missing.
 
     Raises UserError when there are no files, when a folder beside class folders is not named after a class, or when a
     file cannot be read, lacks the user column, a feature or a category, or is a CSV file that has one of them twice.
@@ -56,8 +56,9 @@ def select_feature_columns(
 ) -> tuple[str, ...]:
     """The names of the feature columns: `columns`, or every numeric column when it is empty; then the categories.
 
-    Raises UserError for a feature or category named user_id, as_of or label. When `columns` is empty, also when there
-    is neither a numeric column nor a category, when files have different numeric columns, or when one cannot be read.
+    Raises UserError for a feature or category named user_id, as_of or label; when `columns` is empty, also when there
+    is neither a numeric column nor a category, when files have different numeric columns, or when a file cannot be
+    read.
     """
     taken = sorted({*columns, *layout.categories} & set(KEYS))
     if taken:
@@ -95,8 +96,8 @@ def common_numeric_columns(
 def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns of the files that nothing reads, in the order of the files, each once.
 
-    Not among them are the feature columns `columns`, the user, time and label columns, and columns named user_id, as_of
-    or label.
+    Not among them are the feature columns `columns` (categories included), the user, time and label columns, and
+    columns named user_id, as_of or label.
     """
     used = {layout.user, layout.time, layout.label, *KEYS, *columns}
     return list(dict.fromkeys(column for source in sources for column in source.columns if column not in used))
@@ -121,8 +122,8 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
 def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:
     """The rules for a single row of a ready table, about its user, day, features (`columns`, categories too) and label.
 
-    A column that layout or the source does not have gets no rule; nor does the label in a class folder. A blank feature
-    is a missing value and breaks no rule.
+    A column that layout or the source does not have gets no rule; nor does the label in a class folder. A blank or NaN
+    feature is a missing value and breaks no rule.
     """
     found = []
     if layout.user:
@@ -140,7 +141,10 @@ def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Ru
 
 
 def number_rules(source: Source, column: str) -> list[Rule]:
-    """Two rules for a numeric feature: its value must be a number, and neither infinite nor beyond LARGEST_FLOAT32."""
+    """Two rules for a numeric feature: its value must be a number, and neither infinite nor beyond LARGEST_FLOAT32.
+
+    A blank value and NaN break neither.
+    """
     value, words = number_sql(source, column), text_sql(column)
     return [
         Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"),
@@ -163,10 +167,10 @@ def category_rules(source: Source, column: str) -> list[Rule]:
 
 
 def category_sql(source: Source, column: str) -> str:
-    """SQL expression of a category as text without blanks around it, NULL where it is blank.
+    """SQL expression of a category as text without spaces around it, NULL where it is blank.
 
-    A number 6.0 in a numeric column of a Parquet file becomes "6"; other text stays as it is. column: its name, a key
-    of source.columns.
+    A number 6.0 in a numeric column of a Parquet file becomes "6", a NaN "nan"; other text stays as it is. column: its
+    name, a key of source.columns.
     """
     words = text_sql(column)
     return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
@@ -198,8 +202,10 @@ def scan_ready_table(
 ) -> tuple[int, list[Problem]]:
     """Count the rows of a ready table and list its mistakes. Returns the number of rows and the problems ([]: none).
 
-    A kind of mistake is one Problem per group of files; with a user column, users with two rows for a day or two labels
-    are mistakes, too. columns: the feature columns, categories included.
+    - mistakes in a single row: a Problem per rule (see `row_rules`) and group of files, droppable
+    - with a user column, users with two rows for a day, and users with two labels: a Problem each, not droppable
+
+    columns: the feature columns, categories included.
 
     Raises UserError when the files hold no row or cannot be read.
     """
@@ -287,10 +293,10 @@ def read_ready_table(
 ) -> Iterator[FeatureTable]:
     """Yield the rows that break no rule as feature tables of at most `batch_rows` rows, in the order of the files.
 
-    columns: the feature columns, categories included. Without a user column, user_id is the number of the yielded row
-    as text, from 1 on through all files.
+    All rows of a user with two rows for a day or two labels are yielded. columns: the feature columns, categories
+    included. Without a user column, user_id is the number of the yielded row as text, from 1 on through all files.
 
-    Raises UserError for a file that cannot be read.
+    Raises UserError, while rows are read, for a file that cannot be read.
     """
     categories = known_texts(connection, sources, layout)
     connection.execute("SET preserve_insertion_order = true")
@@ -313,7 +319,10 @@ def read_ready_table(
 
 
 def feature_sql(source: Source, column: str, layout: Layout) -> str:
-    """SQL expression of a feature: a 32-bit number, or a category's text (see `category_sql`); NULL when blank."""
+    """SQL expression of a feature: a 32-bit number, or a category's text (see `category_sql`); NULL when blank.
+
+    A value that is not a number is NULL, too.
+    """
     if column in layout.categories:
         return category_sql(source, column)
     return f"CAST({number_sql(source, column)} AS FLOAT)"

@@ -27,8 +27,9 @@ class Layout:
     - classes: class names, the rare class last
     - user, time, label: names of these columns; user "": rows have no user and are numbered (ready tables only)
     - counters: telemetry columns that hold a count per day
-    - start: first day to read, as 2026-01-31; "": the last `days` days in the data are read
-    - days: how many days are read
+    - start: first day of telemetry to read, as 2026-01-31; "": the last `days` days in the data are read. In a ready
+      table without a time column it is the day of every row
+    - days: how many days of telemetry are read
     - categories: columns of a ready table that hold names, not numbers
     """
 
@@ -62,7 +63,7 @@ class Rule:
     """A condition under which a record is bad.
 
     - column: the column to name in the problem
-    - test: the condition, in SQL
+    - test: the condition, in SQL; a record for which it is false or NULL is not bad
     - fault: what is wrong, for use after the value: "is negative"
     - advice: the next move, a sentence
     """
@@ -117,7 +118,8 @@ def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[So
 def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
     """The paths of the sub-folders of `path`, in name order, when any is named after a class; otherwise [].
 
-    classes: the class names. A sub-folder "unlabelled" may be beside them; hidden folders are ignored.
+    A path to a file, or to nothing, gives []. classes: the class names. A sub-folder "unlabelled" may be beside them;
+    hidden folders are ignored.
 
     Raises UserError when some are named after a class and another is not.
     """
@@ -145,7 +147,7 @@ def unknown_class_text(label: str, classes: Sequence[str]) -> str:
 
 
 def number_sql(source: Source, column: str) -> str:
-    """SQL expression of a column as a number (DOUBLE), NULL where it cannot be read as one.
+    """SQL expression of a column as a number (DOUBLE), NULL where it is blank or cannot be read as one.
 
     column: its name, a key of source.columns.
     """
@@ -155,14 +157,15 @@ def number_sql(source: Source, column: str) -> str:
 
 
 def text_sql(column: str) -> str:
-    """SQL expression of a column as text without blanks around it, NULL where it is blank. column: its name."""
+    """SQL expression of a column as text without spaces around it, NULL where it is blank. column: its name."""
     return f"nullif(trim(CAST({sql_name(column)} AS VARCHAR)), '')"
 
 
 def day_sql(source: Source, column: str) -> str:
-    """SQL expression of a column as a day (DATE, UTC), NULL where it is not a day between 1900 and 2199.
+    """SQL expression of a column as a day (DATE), NULL where it is not a day between 1900 and 2199.
 
-    column: its name, a key of source.columns.
+    It is the day in UTC for a Parquet timestamp with a time zone, and the day as written for text: a UTC offset in a
+    text is ignored. column: its name, a key of source.columns.
     """
     if source.columns[column] == "time":
         found = f"CAST({sql_name(column)} AS DATE)"
@@ -176,7 +179,7 @@ def label_text_sql(source: Source, layout: Layout) -> str:
     """SQL expression of the label of a record as text, NULL for a record without a label.
 
     The label is the name of the class folder that the record's file lies in; outside class folders it is the value of
-    the label column, NULL when there is no such column. "unlabelled" counts as no label.
+    the label column, NULL when there is no such column. "unlabelled", in lower case, counts as no label.
     """
     if source.class_name is not None:
         return "NULL" if source.class_name == UNLABELLED_NAME else sql_literal(source.class_name)
@@ -210,9 +213,9 @@ def count_broken_rules(
 ) -> tuple[int, tuple, list[Problem]]:
     """Count the rows of a source, compute further aggregates, and check rules, all in one scan.
 
-    extra: SQL aggregates, separated by commas; "NULL" for none.
-    Returns the number of rows, a tuple of the values of `extra`, and a droppable Problem for each rule that some row
-    breaks, in the order of the rules.
+    extra: SQL aggregates, separated by commas; "NULL" for none. Returns the number of rows, a tuple of the values of
+    `extra`, and a droppable Problem for each rule that some row breaks, in the order of the rules. A row that breaks
+    two rules counts in both.
 
     Raises UserError for a file that cannot be read.
     """

@@ -90,8 +90,8 @@ def parse_classes(text: str) -> tuple[str, ...]:
 def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:
     """Write a table as one part of the feature table `folder`, part-00000.parquet for part 0, and return that path.
 
-    The folder is made when it is missing, and an earlier file of that part is replaced. The file appears complete
-    or not at all.
+    The folder is made when it is missing, and an earlier file of that part is replaced; other parts stay. The file
+    appears complete or not at all.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,9 +140,10 @@ def read_features(folder: Path) -> FeatureTable:
 def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTable]:
     """Yield a feature table in pieces of at most `batch_rows` rows, so that any number of users fits into memory.
 
-    folder: the folder of the feature table; its parts are read in name order.
+    folder: the folder of the feature table; its parts are read in name order. A table without rows yields nothing.
 
-    Raises UserError when the table is missing or damaged, or when its parts have different features.
+    Raises UserError, when pieces are asked for, if the table is missing or damaged, or when its parts have different
+    features.
     """
     names, categories = read_feature_names(folder), read_feature_categories(folder)
     for path in part_files(folder):
@@ -204,8 +205,8 @@ def concatenate(
 ) -> FeatureTable:
     """One table with the rows of all `tables`, one after another; a table without rows when there are no tables.
 
-    names: the features of the result, which each table must have in this order. categories: those of the result, as in
-    FeatureTable; the tables' own are not read.
+    names: the features of the result, which each table must have in this order; the tables' own names are not compared.
+    categories: those of the result, as in FeatureTable; the tables' own are not read.
     """
     if not tables:
         none = np.empty(0, object), np.empty(0, "datetime64[D]"), np.empty(0, np.int8)

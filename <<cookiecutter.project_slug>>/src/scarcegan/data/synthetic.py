@@ -47,17 +47,27 @@ WRONG_SHARE = 0.06  # of the labels
 class Habits:
     """How one kind of player plays: medians over its users. Each user draws a level of their own around them.
 
-    As a user's own levels, the fields hold arrays [users, 1]; active, deposit_chance and night are then log-odds.
+    - active: chance to play on a weekday
+    - sessions: number per active day
+    - minutes: per session
+    - stake: amount wagered per minute
+    - deposit_chance: chance of a deposit per active day
+    - deposit: amount of one deposit
+    - night: share of the minutes that is between midnight and six
+    - weekend: log-odds added to the chance to play on Saturday and Sunday
+
+    `user_habits` returns each user's own levels: the fields are then arrays [users, 1], and active, deposit_chance and
+    night are log-odds. HABIT_SPREAD has the standard deviations of these levels, in logarithms or log-odds.
     """
 
-    active: float  # chance to play on a weekday
-    sessions: float  # per active day
-    minutes: float  # per session
-    stake: float  # wagered per minute
-    deposit_chance: float  # per active day
-    deposit: float  # amount of one deposit
-    night: float  # share of minutes between midnight and six
-    weekend: float  # log-odds added to the chance to play on Saturday and Sunday
+    active: float
+    sessions: float
+    minutes: float
+    stake: float
+    deposit_chance: float
+    deposit: float
+    night: float
+    weekend: float
 
 
 HABITS = {
@@ -202,8 +212,8 @@ def simulate_block(
 def user_habits(behaviour: np.ndarray, rng: np.random.Generator) -> Habits:
     """Draw each user's own level of each habit around the median of its behaviour: arrays [users, 1].
 
-    behaviour: position in BEHAVIOURS of each user [users]. The fields active, deposit_chance and night, which are
-    chances or shares, are returned as log-odds; the others are in the units of `Habits`.
+    behaviour: position in BEHAVIOURS of each user [users]. The fields active, deposit_chance and night are returned as
+    log-odds, the others in the units of `Habits`.
     """
     medians = np.array([astuple(HABITS[name]) for name in BEHAVIOURS])[behaviour]
     noise = rng.normal(size=medians.shape) * np.array(astuple(HABIT_SPREAD))
@@ -270,9 +280,10 @@ def weak_labels(behaviour: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     behaviour: position in BEHAVIOURS of every user. seed: the same seed and behaviours give the same labels. Both
     results are int [n].
 
-    Half of the rare users get a label, but at least 40; of each other class, LABELLED_SHARE of all users, but at least
-    10; never more than the class has. Users whose behaviour is in NEVER_LABELLED get none. Each label is wrong with
-    probability WRONG_SHARE: dormant has then become normal, normal dormant, heavy normal, or risky heavy.
+    Half of the risky users get a label, but at least 40. Of each other class, as many get one as 4 % of all users are
+    (LABELLED_SHARE), but at least 10. A class with fewer users is labelled whole. Users whose behaviour is in
+    NEVER_LABELLED get none. Each label is wrong with probability WRONG_SHARE (6 %): dormant has then become normal,
+    normal dormant, heavy normal, or risky heavy.
     """
     rng = np.random.default_rng([seed, 2])
     order = rng.permutation(len(behaviour))

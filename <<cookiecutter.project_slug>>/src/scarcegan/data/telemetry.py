@@ -78,7 +78,8 @@ class UserRecords:
     """All records of u users, by user and day, over t days and c counters.
 
     - user_id: str [u], ascending
-    - counts: float32 [u, t, c], 0 on a day without a record; of several records of a day the largest
+    - counts: float32 [u, t, c], 0 on a day without a record; of several records of a day those of the largest (by the
+      first counter, of equal ones by the second, …)
     - records: int [u, t], number of records; more than one is a mistake
     - label: int [u], the largest class position in the user's records, UNLABELLED for none
     - lowest: int [u], the smallest class position, UNLABELLED for none; when it differs from `label`, the user has
@@ -96,7 +97,8 @@ def open_telemetry(path: Path, layout: Layout) -> list[Source]:
     """The telemetry files of `path` (a file or folder), grouped by header and class folder: a Source per group.
 
     Raises UserError when there are none, when a folder beside class folders is not named after a class, or when a file
-    cannot be read, lacks the user, time or a counter column, or is a CSV file that has one of them twice.
+    cannot be read, lacks the user, time or a counter column, or is a CSV file that has one of them twice. The label
+    column may be missing.
     """
     return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counters))
 
@@ -104,7 +106,8 @@ def open_telemetry(path: Path, layout: Layout) -> list[Source]:
 def record_rules(source: Source, layout: Layout) -> list[Rule]:
     """The rules for a single telemetry record, about its user, day, counters and label (of a label column only).
 
-    The rules about the days that are read are not among them; they are `window_rules`.
+    A blank counter breaks a rule, as does one that is NaN, negative, no number, or larger than LARGEST_COUNT. The rules
+    about the days that are read are not among them; they are `window_rules`.
     """
     found = [
         Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every record needs a user. {DROP_ADVICE}"),
@@ -188,10 +191,12 @@ def write_buckets(
 ) -> list[Path]:
     """Write the records that break no rule to bucket files in the folder `scratch`, all records of a user to one file.
 
-    found: what scan_telemetry returned; users: about how many users a file may hold (more when BUCKETS files do not
-    suffice).
+    - found: what scan_telemetry returned
+    - scratch: an existing folder without bucket files
+    - users: about how many users a file may hold (more when BUCKETS files do not suffice)
 
-    Returns the paths of the files that were written, for read_bucket; a bucket without records has no file.
+    Returns the paths of the files that were written, by bucket number, for read_bucket; a bucket without records has no
+    file.
 
     Raises UserError for a data file that cannot be read, and OSError for a full disk.
     """
@@ -222,7 +227,7 @@ def good_records(
     found: what scan_telemetry returned; count: number of buckets. The records are in no certain order, and the
     connection no longer keeps the order of rows.
 
-    Raises duckdb.Error for a file that cannot be read.
+    Raises duckdb.Error, while batches are read, for a file that cannot be read.
     """
     connection.execute("SET preserve_insertion_order = false")
     for source in found.sources:
@@ -258,8 +263,8 @@ def split_by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa
 def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
     """Read a bucket file, written by write_buckets, into UserRecords of `days` days and `counters` counters.
 
-    Of several records of a user for one day, `counts` holds the largest (by the first counter, then the second, …), so
-    that the order of the files does not matter.
+    Of several records of a user for one day, `counts` holds all counters of one: the one whose first counter is the
+    largest, of equal ones the second, and so on. So the order of the files does not matter.
     """
     with pa.memory_map(str(bucket)) as file:
         table = pa.ipc.open_file(file).read_all()
@@ -309,11 +314,12 @@ def find_conflicts(
 ) -> list[Problem]:
     """Mistakes that only show when all records of a user are compared: a Problem for each kind, [] without mistakes.
 
-    - several records of a user on one day: droppable; the message names the first user and day, with file and row of
-      two records
-    - two labels of a user: not droppable; the message names the first user and the folder of the first data file
+    - several records of a user on one day: droppable; the message names the first user by name and that user's first
+      such day, with file and row of two records; Problem.rows counts the records beyond one a day
+    - two labels of a user: not droppable; the message names the first user by name and the folder of the first data
+      file; Problem.rows counts the users
 
-    users: records of whole users; found: the scan they come from.
+    users: all records of some users; found: the scan they come from.
     """
     problems = []
     repeated = np.argwhere(users.records > 1)

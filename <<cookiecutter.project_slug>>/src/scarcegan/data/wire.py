@@ -92,8 +92,9 @@ def read_json_rows(text: str, features: Sequence[str], categories: Collection[st
     features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
     be sent as text.
 
-    Raises RequestError for any other body, a "signature_name" other than SIGNATURE, no rows, a row of another length,
-    or a cell that is not a finite number, NaN or a category's text. A null is refused too.
+    Raises RequestError for any other body (also with both), a "signature_name" other than SIGNATURE, no rows, a row of
+    another length, or a cell that is not a finite number of 32 bits, NaN or a category's text. NaN has no quotes; null,
+    true and false are refused.
     """
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
@@ -136,13 +137,14 @@ def without_input_name(tensor: Any) -> Any:
 
 
 def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
-    """Read the rows of a CSV body: a line per row, no header; an empty field or NaN is a missing value.
+    """Read the rows of a CSV body: a line per row, commas between the fields, no header.
 
-    features: the names of the model's inputs, in the order of the fields; categories: those of them that may
-    be sent as text. In a category, a field that is a number is taken as a code, not as text. Blank lines are skipped.
+    A blank field or NaN is a missing value. features: the names of the model's inputs, in the order of the fields;
+    categories: those of them that may be sent as text. In a category, a field that is a number is taken as a code, not
+    as text. Blank lines are skipped.
 
     Raises RequestError for text that is not CSV, whose first line is a header, without rows, with a row of another
-    length, or with a field that is not a finite number, NaN, empty or a category's text.
+    length, or with a field that is not a finite number of 32 bits, NaN, blank or a category's text.
     """
     try:
         rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
@@ -156,9 +158,9 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
 
 
 def read_number(cell: str) -> float | str:
-    """A CSV cell as a number, NaN when blank. Text that is no number (1_000 is none) is returned unchanged.
+    """A CSV cell as a number, NaN when blank or "nan" in any case. Text that is no number is returned unchanged.
 
-    The number may be infinite, which to_float32 refuses.
+    Text with an underscore, such as 1_000, is no number. The number may be infinite, which to_float32 refuses.
     """
     if not cell.strip():
         return math.nan
@@ -173,8 +175,11 @@ def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
 
     features: the d column names; categories: those of them that may hold text.
 
-    Raises RequestError for no rows, for a row of another length than d, and for a cell that is not a finite number, NaN
-    or a category's text (None is refused, too); the message names the row, and the feature of a cell.
+    A missing value is NaN.
+
+    Raises RequestError for no rows, a row of another length than d, a number that is infinite or too large for 32 bits,
+    and a cell that is not an int or float (None, a bool, text in a column that is not a category). The message names
+    the row, from 1 on, and the feature of a cell.
     """
     where = places(features, categories)
     if not rows:
@@ -214,9 +219,11 @@ def cell_error(cell: Any) -> str:
 def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
     """The body of the answer to a request, as text. kind: the constant JSON or CSV.
 
-    asked: the request, whose row or column format the JSON has, too. CSV has a line per row: label, rarity, unknown,
-    then a probability per class; no header. JSON has probabilities, rarity, unknown and label. A label is a class
-    position, the number of classes for unknown.
+    - JSON, `asked` in row format: {"predictions": [{"probabilities": […], "rarity": …, "unknown": …, "label": …}, …]}
+    - JSON, `asked` in column format: {"outputs": {"probabilities": [[…], …], "rarity": […], "unknown": […], …}}
+    - CSV, without a header: a line per row with label, rarity, unknown, then a probability per class
+
+    asked: the request that is answered. A label is a class position, the number of classes for unknown.
     """
     columns: dict[str, list[Any]] = {
         "probabilities": shortest_decimals(scores.probabilities),

@@ -44,11 +44,12 @@ def unpack(archive: Path, folder: Path, below: str = "") -> Path:
 
     Folders are made as files need them, existing files are replaced, and empty folders of the archive are left out.
 
-    - below: unpack only what lies in this folder of the archive, without the folder's own name; when the archive has no
-      such folder, nothing is written. "" unpacks everything.
+    - below: unpack only what lies in this folder of the archive (no slash at its end), without the folder's own name.
+      When the archive has no such folder, nothing is written, and `folder` is not made. "" unpacks everything.
 
     Raises tarfile.TarError for a file that is no tar archive, for a link or special file anywhere in it, and for a path
-    that would lead out of the folder. Files before the faulty one are written by then.
+    with ".." that would lead out of the folder; EOFError for a compressed archive that is cut off. Files before the
+    faulty one are written by then. An absolute path is taken as one below the folder.
     """
     start = f"{below}/" if below else ""
     with tarfile.open(archive, "r:*") as packed:

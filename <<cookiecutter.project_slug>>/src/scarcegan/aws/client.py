@@ -148,9 +148,10 @@ def account_from_environment() -> str:
 
 
 def planned_names(config: "Config") -> Names:
-    """Return the project's names in AWS, in the region of config.yaml, without asking AWS.
+    """Return the project's names in AWS, without asking AWS.
 
-    The account is AWS_ACCOUNT_ID, or 000000000000 while that is not set.
+    The account is AWS_ACCOUNT_ID, or 000000000000 while that is not set. The region is that of config.yaml, "" when it
+    names none.
 
     Raises UserError when AWS_ACCOUNT_ID is not 12 digits.
     """
@@ -280,14 +281,18 @@ def none_if_missing(call: Callable[[], T]) -> T | None:
 
 
 def is_missing(error: Any) -> bool:
-    """Whether a botocore ClientError says that what was asked for does not exist in AWS."""
+    """Whether a botocore ClientError says that what was asked for does not exist in AWS.
+
+    It says so by its code (NOT_FOUND_CODES), or, with the code of a validation error, by its message. NoSuchBucket is
+    not among the codes.
+    """
     code, message = str(error.response["Error"].get("Code", "")), str(error.response["Error"].get("Message", ""))
     absent = re.search(r"could not find|does not exist|not found", message, re.IGNORECASE)
     return code in NOT_FOUND_CODES or (code in ("ValidationException", "ValidationError") and bool(absent))
 
 
 def flat(words: object) -> str:
-    """Return a value as text on one line, without a full stop at the end."""
+    """Return a value as text on one line, with single spaces between the words and without full stops at the end."""
     return " ".join(str(words).split()).rstrip(".")
 
 

@@ -61,7 +61,7 @@ class Names:
 
     - project: project.name of config.yaml, at most 32 characters. AWS allows 64 characters for a role, function or
       rule, and 63 for a bucket or endpoint.
-    - account: the number of the AWS account, 12 digits.
+    - account: the number of the AWS account, 12 digits; UNKNOWN_ACCOUNT in plans when it is not known.
     - region: such as eu-west-1.
     """
 
@@ -100,7 +100,7 @@ class Names:
     def uri(self, *parts: str) -> str:
         """Return an S3 address in the project's bucket: s3://<bucket>, then the parts, joined with slashes.
 
-        A last part "" ends the address with a slash.
+        The parts stay as they are. A last part "" ends the address with a slash.
         """
         return "/".join([f"s3://{self.bucket}", *parts])
 

@@ -29,7 +29,9 @@ class Bucket:
     - s3: the boto3 S3 client.
     - name: the name of the bucket.
     - owner: the account that the bucket must belong to; "" accepts any. Only `exists`, `put` and `put_bytes` have S3
-      check it, and fail with botocore's ClientError for a bucket of another account.
+      check it, and fail for a bucket of another account.
+
+    Errors of S3 pass through as botocore's ClientError where a method does not say otherwise.
     """
 
     s3: Any
@@ -52,18 +54,18 @@ class Bucket:
     def listing(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield a dictionary as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix.
 
-        The objects come in the order of their keys.
+        The objects come in the order of their keys. prefix: "" for the whole bucket.
         """
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             yield from page.get("Contents", [])
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield every key of an object that begins with a prefix, in order."""
+        """Yield every key that begins with a prefix, whole and in order. prefix: "" for the whole bucket."""
         for item in self.listing(prefix):
             yield item["Key"]
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """Yield the name of every folder directly below a prefix, without the prefix and without a slash.
+        """Yield the name of every folder directly below a prefix, in order, without the prefix and without a slash.
 
         - prefix: ends in a slash; "" for the whole bucket.
         """
@@ -110,7 +112,10 @@ class Bucket:
             self.s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag)
 
     def put(self, key: str, path: Path) -> None:
-        """Upload a file to a key. An object with that key is replaced. The ending of the key sets the content type."""
+        """Upload a file to a key. An object with that key is replaced.
+
+        The ending of the key sets the content type: JSON for .json, gzip for .gz, and plain bytes for any other.
+        """
         with path.open("rb") as file:
             self.put_bytes(key, file)
 
@@ -146,7 +151,10 @@ def project_bucket(aws: Aws) -> Bucket:
 
 
 class conditional_write:
-    """Context manager for conditional writes: raises Changed when S3 answers that the condition does not hold."""
+    """Context manager for conditional writes: raises Changed when S3 answers that the condition does not hold.
+
+    It also does when the object to replace or delete does not exist. Other errors pass unchanged.
+    """
 
     def __enter__(self) -> None: ...
 
@@ -172,7 +180,7 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
     - UserError when nothing was downloaded and the folder does not exist, when a key below the prefix is an absolute
       path or has a part "..", or when `uri` is not an S3 address.
     - botocore's ClientError when the .tar.gz or the bucket does not exist.
-    - tarfile.TarError for an archive that `unpack` refuses.
+    - tarfile.TarError or EOFError for an archive that `unpack` refuses.
     """
     name, prefix = split_s3_uri(uri)
     bucket, prefix = Bucket(s3, name), prefix.rstrip("/")

@@ -53,7 +53,7 @@ class Stack:
     - template: the path of its template, relative to the project's folder.
     - parameters: template parameter -> value, for those that config.yaml or the command line gives. One that is not
       given keeps its value in AWS.
-    - inputs: further template parameter -> name of the earlier stack whose output of the same name is its value.
+    - inputs: further template parameter -> name in AWS of the earlier stack whose output of the same name is its value.
     - required: names of the template parameters that have no default and that no other stack's output sets.
     - declared: names of all parameters of the template.
     - capabilities: what CloudFormation must be allowed, such as CAPABILITY_NAMED_IAM for a template with roles.
@@ -162,7 +162,8 @@ def from_config(config: Config) -> dict[str, str]:
     """Return template parameter -> value for those that config.yaml sets, which are:
 
     - SageMakerProjectName.
-    - ModelPackageGroupName, without the rest of the ARN if config.yaml gives an ARN, and ModelPackageGroupDescription.
+    - ModelPackageGroupName, without the rest of the ARN if config.yaml gives an ARN, and ModelPackageGroupDescription,
+      without characters that SageMaker refuses, cut to LONGEST_GROUP_DESCRIPTION characters.
     - CreateModelPackageGroup "no" and ModelPackageGroupAccount, only if config.yaml gives the group by its ARN, because
       then the group exists already.
     - MlflowAppArn, "" without an MLflow app.
@@ -238,7 +239,7 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
 
     A command has several lines. The commands are joined by &&, so that the first failure ends them. An output of a
     stack that a later stack needs goes into a shell variable with the output's name. Template parameters that have no
-    value in the plan (`ungiven`) are not in the commands.
+    value in the plan (`ungiven`) are not in the commands. Values and tags are quoted for the shell.
     """
     chain: list[str] = []
     for stack in plan.stacks:
@@ -347,7 +348,7 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
     """Check that every template parameter that needs a value has one, in the plan or in AWS.
 
-    - kept: template parameter -> value in AWS, of all stacks.
+    - kept: template parameter -> value in AWS, of all stacks; "" counts as no value.
 
     Raises UserError, with the names of the parameters without a value.
     """
@@ -445,7 +446,7 @@ def deploy_stack(
 
 
 def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
-    """Call `describe` every STACK_POLL_SECONDS until the status in its answer is final, and return that answer.
+    """Call `describe` at once and every STACK_POLL_SECONDS until the status in its answer is final; return that answer.
 
     - key: the key of the status in the answer. A status is final unless it ends in _PENDING or _IN_PROGRESS.
     """
@@ -489,7 +490,8 @@ def refused_sentence(stack: Stack, reason: str) -> str:
 def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
     """Return sentences for users about a stack that failed: its first failed resource, the reason, and what to do next.
 
-    The events of the stack are read from AWS.
+    The events of the stack are read from AWS. Without a failed resource among them, the stack's own status and reason
+    are given instead.
 
     - name: the name of the stack in AWS.
     - ended: CloudFormation's description of the stack.
@@ -509,9 +511,10 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
 
 
 def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return CloudFormation's event of the first resource that failed in the last change of a stack, or None.
+    """Return CloudFormation's event of the first resource that failed in the last change of a stack, None without one.
 
-    Later failures of the same change are mostly resources that CloudFormation gave up because of the first.
+    The last change is the last creation or update. Later failures of the same change are mostly resources that
+    CloudFormation gave up because of the first.
 
     - events: CloudFormation's events of the stack, newest first.
     """

@@ -31,7 +31,8 @@ class Calibration:
 
     Strangeness is any number that is higher for rows less like the labelled ones.
     - slope (above 0), shift: rarity = sigmoid(slope * log odds + shift).
-    - knots float32 [KNOTS], ascending: evenly spaced quantiles (from minimum to maximum) of labelled rows' strangeness.
+    - knots float32 [KNOTS], ascending: evenly spaced quantiles (from minimum to maximum) of the strangeness of the
+      labelled rows from which the calibration was learnt.
     """
 
     slope: float
@@ -70,7 +71,7 @@ def fit_line(score: NDArray, target: NDArray, steps: int = 50) -> tuple[float, f
     """(slope, shift) for which sigmoid(slope * score + shift) has the least cross-entropy to the targets.
 
     score [n]: any numbers. target [n]: probabilities in (0, 1). steps: how many damped Newton steps are taken. A slope
-    below LEAST_SLOPE is replaced by LEAST_SLOPE.
+    below LEAST_SLOPE is replaced by LEAST_SLOPE; the value at the mean score then stays what it was.
     """
     centre, spread = score.mean(), max(float(score.std()), 1e-9)
     design = np.stack([(score - centre) / spread, np.ones_like(score)], axis=1)
@@ -114,10 +115,12 @@ class Delivered(tf.Module):
 
     - inputs: the layer that scales the features and gives categories their columns.
     - members: pairs (weight, layer). The log odds of the rare class are the sum over members of weight times the
-      layer's log odds. The first layer also gives the logits of the other classes (the negatives).
+      layer's log odds. The first layer also gives the logits of the other classes (the negatives), by whose softmax
+      these classes share 1 - rarity.
     - distance: the layer that gives a row's strangeness; None: the first member's `unknown` is used in its place.
     - calibration: turns log odds into rarity, and strangeness into `unknown`.
-    - rare_threshold, unknown_threshold: the lowest rarity that is labelled rare, the lowest `unknown` labelled unknown.
+    - rare_threshold: the lowest rarity that is labelled rare.
+    - unknown_threshold: the lowest `unknown` that is labelled unknown, in a row that is not labelled rare.
     """
 
     def __init__(
@@ -169,7 +172,7 @@ class Delivered(tf.Module):
 
 def save(delivered: Delivered, columns: int, folder: Path) -> None:
     """Write the graph into `folder` as a TensorFlow SavedModel with the signature serving_default, whose input is
-    `features`, float32 [n, columns]. An older SavedModel there is replaced.
+    `features`, float32 [n, columns]. The folder is made when missing; an older SavedModel there is replaced.
 
     columns: how many raw features the model reads. folder: its name is the version number that TensorFlow Serving
     reads, such as <model>/1.

@@ -18,7 +18,7 @@ SHRINK = 0.1  # part of the covariance that is replaced by a sphere, so that few
 class ClassDistance(keras.layers.Layer):
     """Scaled rows [n, width] -> float32 [n]: log(1 + squared distance) from each row to the nearest class mean.
 
-    `learn_distance` makes such a layer.
+    The distance is Mahalanobis: Euclidean after whitening. `learn_distance` makes such a layer.
     - means [classes, width]: the mean scaled row of each class, not whitened yet (the layer's weight `means` is).
     - whitening [width, width]: matrix by which rows and means are multiplied before distances are taken, so that the
       spread within classes becomes 1 in every direction.
@@ -32,7 +32,7 @@ class ClassDistance(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
-        """float32 [n]: log(1 + squared distance) to the nearest class mean, for scaled rows [n, width]."""
+        """float32 [n]: log(1 + squared distance) to the nearest class mean, for scaled, unwhitened rows [n, width]."""
         white = tf.matmul(rows, self.whitening)
         squares = [tf.reduce_sum(tf.square(white - mean), axis=1) for mean in tf.unstack(self.means)]
         return tf.math.log1p(tf.reduce_min(tf.stack(squares), axis=0))
@@ -41,7 +41,8 @@ class ClassDistance(keras.layers.Layer):
 def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> ClassDistance:
     """Learn the ClassDistance of labelled rows: scaled rows [n, width] whose classes are label int [n].
 
-    It uses the class means and the covariance within classes, shrunk towards a sphere (a multiple of the identity).
+    It uses the means of the classes that occur in `label`, and one covariance within classes for all of them, shrunk
+    towards a sphere (a multiple of the identity).
     numeric_width: how many columns, from the first, are numbers, the rest being 0 or 1 for categories; 0: all columns
     are numbers. The sphere has the mean variance of the numbers only, because many columns of categories are nearly
     constant. A category that no labelled row has is then about as far as a number three standard deviations away,
@@ -62,8 +63,8 @@ def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int
     """float32 [n]: for each labelled row, what a ClassDistance gives that was learnt on the rows of all other folds.
 
     rows, label, numeric_width: as for learn_distance. fold int [n]: the fold of each row. If all rows are in one fold,
-    the ClassDistance is learnt on all rows. A class whose rows are all in one fold has no mean for the rows of that
-    fold.
+    the ClassDistance is learnt on all rows. If all rows of a class are in one fold, that fold's rows
+    are measured from the means of the other classes only.
     """
     folds = np.unique(fold)
     found = np.empty(len(rows), np.float32)
@@ -78,7 +79,8 @@ def learn_from_training(rows: TrainingRows) -> tuple[ClassDistance, NDArray]:
     """The ClassDistance learnt on all labelled training rows, and the distances of the held-out rows, float32 [h].
 
     Held-out rows are those of TrainingRows.held_out, in its order. For a held-out row from the labelled training rows
-    the distance is learnt on the other folds; for a validation row it is the returned layer's.
+    the distance is learnt on the other folds (see out_of_fold); for a validation row it is the returned layer's. All
+    are read clipped to [-CLIP, CLIP].
     """
     labelled, width = rows.labelled.clipped, rows.inputs.numeric_width
     distance = learn_distance(labelled, rows.label, width)

@@ -56,7 +56,8 @@ def resample(places: NDArray, weight: NDArray) -> NDArray:
     """An array of PLACES_PER_ROW * n entries that repeats the values of `places` [n], in their order.
 
     A value's share of the entries is about its share of the sum of `weight` [n]. Nothing is random. The result is
-    longer than `places`, because a value of less than half the mean weight would often be missing among n entries.
+    longer than `places`, because a value of less than half the mean weight would often be missing among n entries; one
+    of a very low weight can still be missing.
     """
     share = np.cumsum(weight) / weight.sum()
     wanted = (np.arange(PLACES_PER_ROW * len(places)) + 0.5) / (PLACES_PER_ROW * len(places))

@@ -27,7 +27,7 @@ class Inputs(keras.layers.Layer):
     - numbers: the layer that scales the numbers; None if there are none.
     - columns: how many raw columns there are.
     - lookups: for each feature of categories, its position among the raw columns and its Lookup.
-    Called with `bound`, it moves scaled numbers to within [-bound, bound] instead of [-CLIP, CLIP].
+    Called with `bound`, it clips scaled numbers to [-bound, bound] instead of [-CLIP, CLIP].
     """
 
     def __init__(self, numbers: Preprocessing | None, columns: int, lookups: Sequence[tuple[int, Lookup]]) -> None:
@@ -58,10 +58,10 @@ class Inputs(keras.layers.Layer):
     def forget_categories(self, rows: NDArray, seed: int) -> NDArray:
         """A copy of this layer's output rows [n, width] in which some categories are replaced by "other".
 
-        For each feature of categories, a share of FORGOTTEN_SHARE of the rows is drawn at random; drawn rows whose
-        category has a column of its own get "other" instead. seed: of the drawing. Members are trained on such rows.
-        Otherwise, where every category of the training rows has a column, the weights of "other" would never be
-        trained, and a new category would be scored by untrained weights.
+        For each feature of categories, each row is drawn with a probability of FORGOTTEN_SHARE; drawn rows whose
+        category has a column of its own get "other" instead, and missing values stay missing. seed: of the drawing.
+        Members are trained on such rows. Otherwise, where every category of the training rows has a column, the weights
+        of "other" would never be trained, and a new category would be scored by untrained weights.
         """
         rng, rows, first = np.random.default_rng([seed, 11]), rows.copy(), self.numeric_width
         for _, one in self.lookups:
@@ -89,8 +89,8 @@ def learn_inputs(rows: NDArray, names: Sequence[str], categories: Categories, sc
     """Learn the Inputs layer from raw training rows [n, columns], NaN for missing.
 
     - names: the feature name of each column.
-    - categories: feature name -> category (a text) -> its code. Only the names are read: these features are not scaled
-      as numbers.
+    - categories: feature name -> category (a text) -> its code. Only the feature names are read: these features are not
+      scaled as numbers. A name that is not in `names` is ignored.
     - scaling: how numbers are scaled, "standard" by mean and standard deviation or "robust" by median and
       interquartile range.
     Raises UserError when a number is infinite, or when there are features of numbers but no rows.

@@ -22,7 +22,8 @@ def hash_user(user: object) -> str:
 def record(folder: Path, users: Iterable[object]) -> None:
     """Write learnt_from.json into a model's folder, in place of an older one: a sorted JSON list of the users' hashes.
 
-    users: ids of all users whose labels the model saw, in training or in validation; repeats are allowed.
+    users: ids of all users whose labels the model saw, in training or in validation; repeats are allowed. The folder
+    is made when missing.
     """
     write_json(folder / LEARNT_FROM, sorted({hash_user(user) for user in users}))
 
@@ -30,7 +31,8 @@ def record(folder: Path, users: Iterable[object]) -> None:
 def learnt_from(folder: Path, users: np.ndarray) -> np.ndarray:
     """bool [n]: for each of n user ids, whether the model in `folder` saw that user's label in training or validation.
 
-    All False when the folder has no learnt_from.json, or one that is not JSON.
+    It compares hashes of the ids. All False when the folder has no learnt_from.json, or one that cannot be read or is
+    not JSON.
     """
     seen = set(find_json(folder / LEARNT_FROM) or ())
     return np.array([hash_user(user) in seen for user in users], bool) if seen else np.zeros(len(users), bool)

@@ -66,7 +66,7 @@ def category_facts(
 ) -> dict[str, dict[str, Any]]:
     """The entry "categories" of model.json: name of each feature of categories -> a dict with these keys:
 
-    - columns: the codes that have a column of their own.
+    - columns: the codes that have a column of their own, in the order of the columns.
     - missing: whether missing values have a column.
     - texts: category (a text) -> its code.
     lookups: pairs (position of the feature among `names`, its Lookup). names: of all features. texts: feature name ->
@@ -84,7 +84,8 @@ def expander(model: Mapping[str, Any], names: Sequence[str]) -> Callable[[NDArra
     It returns the columns of numbers as they are, then, for each feature of categories, the columns of 0 and 1 of its
     Lookup. Where the model has no features of categories, it returns its argument itself.
     - model: content of a model.json, which lists the model's features of categories.
-    - names: of the d features, which must include these.
+    - names: of the d features, which must include the model's features of categories.
+    Raises ValueError if one of these is not among the names.
     """
     categories = model.get("categories", {})
     numbers = [place for place, name in enumerate(names) if name not in categories]

@@ -19,7 +19,8 @@ from scarcegan.model.preprocessing import WIDE
 
 @dataclass(frozen=True)
 class ScaledRows:
-    """Rows of one table, raw and as the members read them; they are scaled when first asked for, then kept.
+    """Rows of one table, raw and as the members read them. `clipped` and `wide` hold the scaled rows; each is computed
+    when first read, then kept in this object.
 
     raw: float32 [n, columns], features before scaling, NaN for missing. inputs: the layer that scales them.
     """
@@ -44,10 +45,11 @@ class TrainingRows:
 
     - inputs: the layer that scaled the rows; it is saved in the delivered model.
     - classes: how many classes there are; the rare one is `classes - 1`.
-    - labelled, label: n labelled training rows, and the class of each, int [n].
+    - labelled, label: ScaledRows of n labelled training rows, and the class of each, int [n].
     - fold: int [n], the fold of each labelled row, from 0 without gaps.
-    - unlabelled: u training rows without a label.
-    - validation, validation_label: v validation rows, and the class of each, int [v]; -1 for a row without a label.
+    - unlabelled: ScaledRows of u training rows without a label.
+    - validation, validation_label: ScaledRows of v validation rows, and the class of each, int [v]; -1 for a row
+      without a label.
 
     Its h held-out rows, by which members are compared, are the labelled rows that the model of some fold does not train
     on, then all validation rows; all arrays [h] are in this order.
@@ -132,7 +134,8 @@ def bounded(log_odds: tf.Tensor, caution: float) -> tf.Tensor:
 class MemberScores(NamedTuple):
     """A member's scores of n rows: tensors when the delivered graph computes them, numpy arrays in training.
 
-    - rare [n]: log odds of the rare class against all other classes together.
+    - rare [n]: log odds of the rare class against all other classes together, uncalibrated. A member bounds them by its
+      caution (see bounded) before it averages them over its models.
     - unknown [n]: log odds that a row is like none of the known classes; None from a member without such a score.
     - negatives [n, K - 1]: logits of the classes that are not rare, in class order; None from a member without them.
     """
@@ -156,7 +159,8 @@ class Fitted(Protocol):
     """A trained member, in one or more versions: states that it had during training, the earliest first.
 
     - weight: factor of its log odds in the sum over members.
-    - held_out: its scores of the held-out rows (see TrainingRows), one entry per version.
+    - held_out: its scores of the held-out rows (see TrainingRows), each by the models of the folds that were not
+      trained on the row; one entry per version.
     Networks keep a version per evaluation during training; trees have only one.
     """
 
@@ -180,8 +184,9 @@ class Member(Protocol):
 def blend(fitted: Sequence[Fitted]) -> list[MemberScores]:
     """The blended scores [h] of the held-out rows (see TrainingRows): one entry per version of the first member.
 
-    `rare` is the sum over members of weight times log odds; `unknown` and `negatives` are the first member's. The first
-    member may have several versions; of every other member the first version is taken each time.
+    `rare` is the sum over members of weight times log odds (no mean, no further bound); `unknown` and `negatives` are
+    the first member's. The first member may have several versions; of every other member the first version is taken
+    each time.
     """
     first, *others = fitted
     blended = []

@@ -66,7 +66,7 @@ def learn_scaling(
     """Learn the Preprocessing layer from raw training rows [n, columns], NaN for missing.
 
     - names: of the columns, for the error message.
-    - logarithms: take the signed logarithm of each column that it makes less skewed; False: of none.
+    - logarithms: take the signed logarithm of each column that it makes less skewed, before scaling; False: of none.
     - scaling: "standard" by mean and standard deviation, or "robust" by median and interquartile range.
     Raises UserError when a value is infinite or there are no rows.
     """

@@ -53,6 +53,8 @@ class Scorer:
     def score(self, values: NDArray, names: Sequence[str] | None = None) -> Scores:
         """The Scores of raw rows [n, d], NaN for missing, in the order of the rows. n may be 0.
 
+        Features of categories hold codes (see the attribute `categories`); a code without a column in the model counts
+        as "other".
         names: of the d features; None: they are assumed to be the model's features, in its order.
         Raises UserError when d, the names or their order differ from the features that the model was trained on.
         """

@@ -35,6 +35,7 @@ def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def supervised(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | float = 1.0) -> tf.Tensor:
     """Supervised loss [networks] (paper 3.2): weighted mean over labelled rows of the cross-entropy to their targets.
 
+    The mean is the sum of weight times cross-entropy, divided by the sum of the weights.
     - logits [networks, rows, K + 1]: of the class head for the labelled rows.
     - targets [rows, K + 1], or in the shape of the logits: target probabilities of each row, see class_targets.
     - weights [rows]: the class weight of each row; or one number for all.

@@ -18,7 +18,8 @@ from scarcegan.model.preprocessing import bin_edges
 
 
 class NetworksLayer(tf.Module):
-    """A trained discriminator as a MemberLayer of the delivered graph: each of its scores is a mean over its networks.
+    """A trained discriminator as a MemberLayer of the delivered graph. Each of its scores is a mean over its networks,
+    of log odds or logits, not of probabilities.
 
     caution: bounds the log odds of the rare class of each network before the mean (see member.bounded); 0: no bound.
     """
@@ -56,7 +57,8 @@ class FittedNetworks:
 
     @property
     def held_out(self) -> list[MemberScores]:
-        """The MemberScores of the held-out rows, one entry per evaluation; `negatives` are None."""
+        """The MemberScores of the held-out rows, one entry per evaluation: its `rare` and `unknown` (see Evaluation),
+        which are means over the networks that were not trained on the row; `negatives` are None."""
         return [MemberScores(evaluation.rare, evaluation.unknown) for evaluation in self.evaluations]
 
     def layer(self, version: int) -> NetworksLayer:
@@ -75,12 +77,14 @@ class Networks:
     """Untrained ScarceGANs, which follow the protocol member.Member.
 
     - settings: hyperparameters. seeds: how many networks there are per fold.
-    - iterations: how many each network is trained for, rounded up to a whole number of intervals between evaluations.
-    - reports: how many evaluations are made at most, one after each interval; all intervals are equally long.
-    - patience: training ends after so many evaluations in a row without a better PR-AUC; 0: it never ends early.
+    - iterations: how many each network is trained for, rounded up to a whole number of intervals.
+    - reports: how many evaluations are made at most, one after each interval. An interval is iterations / reports,
+      rounded up.
+    - patience: training ends after so many evaluations in a row without a better PR-AUC (see training.stalled); 0: it
+      never ends early.
     - report: is called with each evaluation as soon as it is made.
-    - checkpoint: file from which an interrupted training goes on, written after each evaluation; None: none is read or
-      written.
+    - checkpoint: names the file from which an interrupted training goes on, and which is written after each
+      evaluation; None: no file is read or written.
     """
 
     settings: GanSettings

@@ -52,7 +52,8 @@ def make_pool(
     - seen bool [networks, n]: which labelled rows each network trains on.
     - classes: K; the rare class is K - 1.
     - even: from 0 to 1, how much more often rare rows with few similar rows are repeated in `order` than those with
-      many (the power in evenness.weigh_rare_rows); 0: each row is in `order` once.
+      many (the power in evenness.weigh_rare_rows); 0: each row is in `order` once. Rows of other classes
+      are in it once in any case.
     Raises ValueError if a network trains on no row of some class.
     """
     count = np.stack([(seen & (label == k)).sum(axis=1) for k in range(classes)], axis=1)
@@ -112,8 +113,8 @@ class ScarceGAN(keras.Model):
     def train_step(
         self, labelled: tf.Tensor, unlabelled: tf.Tensor, latent: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Run one iteration, which changes the weights; return the figures named in REPORTED, in that order,
-        each [networks].
+        """Run one iteration, which changes the weights; return the supervised loss, the unsupervised loss, the
+        generator's loss and the accuracy (see discriminator_losses), in the order of REPORTED, each [networks].
 
         - labelled, unlabelled [networks, batch, width]: scaled rows; row i of labelled is of class `batch_classes[i]`.
         - latent [networks, batch, latent]: random vectors for the generator.
@@ -139,8 +140,9 @@ class ScarceGAN(keras.Model):
         """Supervised loss, unsupervised loss, and accuracy on the labelled rows, each [networks].
 
         labelled, unlabelled, generated [networks, batch, width]: scaled rows, equally many of each; row i of labelled
-        is of class `batch_classes[i]`. Losses are weighted as the settings say; accuracy is a share from 0 to 1 of rows
-        whose likeliest class (unknown left out) is theirs.
+        is of class `batch_classes[i]`. The unsupervised loss is the sum of the source head's losses (the anchor only
+        with settings.anchor) times unsupervised_weight, plus losses.not_rare times unlabelled_weight. Accuracy is the
+        share, 0 to 1, of labelled rows whose likeliest class (unknown left out) is theirs.
         """
         rows = tf.concat([labelled, unlabelled, generated], axis=1)
         of_labelled, of_unlabelled, of_generated = tf.split(self.discriminator.trunk_features(rows), 3, axis=1)
@@ -204,7 +206,7 @@ class ScarceGAN(keras.Model):
 @dataclass
 class Program:
     """A compiled training loop: each call trains `model`, whose weights change, for `iterations` iterations on batches
-    from the pool.
+    from the pool, drawn with the model's seeds until draw_from names others.
 
     compiled: compile the loop by XLA. False is slower and gives the same weights, up to rounding.
     """
@@ -225,7 +227,7 @@ class Program:
         self._places = tuple(tf.constant(a) for a in (pool.order, pool.first, pool.count, np.array(seeds, np.int32)))
 
     def __call__(self, done: int) -> NDArray:
-        """Train for `iterations` more; return the figures named in REPORTED, averaged over these iterations, float32
+        """Train for `iterations` more; return the four figures of train_step, averaged over these iterations, float32
         [4, networks].
 
         done: how many iterations were done before this call. The random draws depend on it and on the seeds alone, so a
@@ -236,8 +238,8 @@ class Program:
         return self._loop(*self._rows, draws).numpy()
 
     def _iterate(self, labelled: tf.Tensor, unlabelled: tf.Tensor, draws: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        """Train on scaled rows labelled [n, width] and unlabelled [u, width]; return the means over all iterations,
-        [4, networks], of the figures named in REPORTED.
+        """Train on scaled rows labelled [n, width] and unlabelled [u, width]; return the means over the iterations of
+        one call, [4, networks], of the four figures of train_step.
 
         draws: what `_draws` returns.
         """

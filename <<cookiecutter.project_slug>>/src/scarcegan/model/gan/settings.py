@@ -33,7 +33,8 @@ class GanSettings:
       (with alpha 1, this is a vanilla SSGAN).
     - pull_away: how the pull-away term is computed, "rows" as in Zhao et al. 2017, "matrix" as in the authors' code.
     - pull_away_weight: of that term in the generator's loss.
-    - matching: which rows the generated ones should resemble on average; "labelled" as in the authors' code.
+    - matching: which rows the generated ones should resemble on average, "unlabelled", or "labelled" as in the authors'
+      code. It, pull_away and pull_away_weight are read only with bad_generator.
     - generator_trains_trunk: let the generator's step change the trunk too, as the authors' code does.
 
     Rare class

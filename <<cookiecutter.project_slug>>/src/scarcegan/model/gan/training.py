@@ -39,10 +39,11 @@ class Evaluation:
     """The state and the figures of all networks after a number of iterations.
 
     - iteration: how many iterations were done since the training began.
-    - figures float32 [4, networks]: those named in scarcegan.REPORTED, averaged since the evaluation before.
-    - weights: of the discriminators, an array per trainable variable.
-    - rare, unknown float64 [h]: log odds of the rare class and of unknown for each held-out row, averaged over the
-      networks that were not trained on it.
+    - figures float32 [4, networks]: supervised loss, unsupervised loss, generator's loss and accuracy, averaged over
+      the iterations since the evaluation before.
+    - weights: of the discriminators, an array [networks, …] per trainable variable, in the model's order.
+    - rare, unknown float64 [h]: log odds of the rare class (bounded by settings.caution) and of unknown for each
+      held-out row, averaged over the networks that were not trained on it.
     - pr_auc float [networks]: area under each network's precision-recall curve on the labelled held-out rows that it
       was not trained on; NaN if none of them is rare.
     """
@@ -68,9 +69,9 @@ def train(
 
     - rows: the held-out rows on which the model is evaluated.
     - report: is called with each evaluation as soon as it is made.
-    - checkpoint: the training goes on from the state in its file, if there is one; the evaluations in the file count
-      among the `intervals` and are returned, but not reported again. The file is written after each call. None: no file
-      is read or written.
+    - checkpoint: the training goes on from the state that `checkpoint.load` finds, if any; the evaluations in the file
+      count among the `intervals` and are returned, but not reported again. The file is written after each call. None:
+      no file is read or written.
     - patience: training ends early when it has `stalled` with this patience; 0: never.
     """
     evaluations = checkpoint.load(program.model) if checkpoint else []
@@ -88,7 +89,8 @@ def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
     """Whether none of the last `patience` evaluations has a better PR-AUC, averaged over networks, than the best before
     them.
 
-    False when there are not more than `patience` evaluations, and always for patience 0.
+    Networks whose PR-AUC is NaN are left out of the mean; if all are, no evaluation counts as better. False when there
+    are not more than `patience` evaluations, and always for patience 0.
     """
     means = [np.nanmean(evaluation.pr_auc) for evaluation in evaluations]
     return 0 < patience < len(evaluations) and int(np.argmax(means)) < len(evaluations) - patience
@@ -96,7 +98,7 @@ def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
 
 @dataclass
 class Evaluator:
-    """A function object that makes an Evaluation of the model's present weights. rows: those it is evaluated on."""
+    """A function object that makes an Evaluation of the present weights of `model`. rows: those it is evaluated on."""
 
     model: ScarceGAN
     rows: HeldOutRows
@@ -129,7 +131,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file training.npz in `folder`, from which an interrupted training can go on. It may not exist yet.
+    """The file training.npz in `folder`, from which an interrupted training can go on. `save` makes both.
 
     fingerprint: a text that differs for other data, settings or code. A file with another fingerprint is ignored.
     """

@@ -35,8 +35,8 @@ class SimpleModel:
     """A trained simple model.
 
     - name: used in files, such as "balanced_mlp". title: shown to people, such as "balanced MLP".
-    - score: a function from raw features [n, d], NaN for missing, to rarity [n] in [0, 1], the probability of the
-      rare class.
+    - score: a function from raw features [n, d], NaN for missing, to rarity [n] in [0, 1]. It only ranks: as
+      probabilities of the rare class the values are too high, because the training balanced the classes.
     """
 
     name: str
@@ -55,8 +55,8 @@ def train_simple_models(
     """Train the simple models on labelled rows and return them: logistic regression, self-training (only with
     unlabelled rows), gradient boosting and a balanced MLP, in this order.
 
-    - values [n, d]: raw features, NaN for missing. label int [n]: classes; the largest number that occurs is taken as
-      the rare class.
+    - values [n, d]: raw features, NaN for missing. They are read as numbers, so codes of categories must be expanded
+      before (lookups.expander). label int [n]: classes; the largest number that occurs is taken as the rare class.
     - seed: of the whole training. seeds: how many models of different seeds are averaged (of trees, at most 3).
     - unlabelled [u, d]: raw features of rows without a label, for self-training, which uses at most PSEUDO_ROWS of
       them, drawn at random; None: there are none.
@@ -97,8 +97,8 @@ def _self_training(values: NDArray, rare: NDArray, unlabelled: NDArray) -> Calla
     """Train a logistic regression by self-training: at most ROUNDS times, train it, and add the unlabelled rows that it
     calls rare, or not rare, with a probability of at least SURE to its training rows, labelled as predicted.
 
-    values [n, d], unlabelled [u, d]: raw features. rare: bool [n]. Returns the last model's scoring function: raw
-    features [m, d] -> rarity [m].
+    values [n, d], unlabelled [u, d]: raw features. rare: bool [n]. Returns the scoring function of a model that is then
+    trained on all these rows: raw features [m, d] -> rarity [m].
     """
     rows, target, rest = values, rare, unlabelled
     for _ in range(ROUNDS):
@@ -167,8 +167,8 @@ def _balanced(label: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def _scaled(model: LogisticRegression | MLPClassifier) -> Pipeline:
-    """An unfitted scikit-learn pipeline that turns raw features [n, d] into standardised signed logarithms, with
-    medians and indicators for missing values and without constant columns, and gives them to this model.
+    """An unfitted scikit-learn pipeline that turns raw features [n, d], NaN for missing, into standardised signed
+    logarithms, with medians and indicators for missing values and without constant columns, and gives them to `model`.
     """
     return make_pipeline(
         FunctionTransformer(signed_log),

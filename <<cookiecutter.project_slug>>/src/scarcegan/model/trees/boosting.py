@@ -26,8 +26,9 @@ MIN_LEAF_ROWS = 20  # a leaf holds at least so many rows, or a quarter of the ra
 def tree_inputs(rows: tf.Tensor, wide: tf.Tensor, neighbours: Neighbours | None) -> tf.Tensor:
     """The rows float32 [n, inputs] that trees read.
 
-    These are the scaled rows [n, width] and, as further columns, the distances that the layer `neighbours` gives for
-    `wide` [n, width], the same rows hardly clipped. neighbours None: the scaled rows alone.
+    These are the scaled rows [n, width], clipped to [-CLIP, CLIP], and, as further columns, the distances that the
+    layer `neighbours` gives for `wide` [n, width], the same rows clipped to [-WIDE, WIDE]. neighbours None: `rows`
+    alone.
     """
     return tf.concat([rows, neighbours(wide)], axis=1) if neighbours else tf.convert_to_tensor(rows)
 
@@ -44,7 +45,7 @@ class Trees:
     neighbours: Neighbours | None = None
 
     def log_odds(self, rows: NDArray) -> NDArray:
-        """Log odds float64 [groups, n] of the rare class, by group of trees, for rows [n, inputs] from tree_inputs."""
+        """Unbounded log odds float64 [groups, n] of the rare class, by group, for rows [n, inputs] from tree_inputs."""
         return np.stack([model.decision_function(rows) for model in self.groups])
 
     def held_out_log_odds(self, rows: NDArray, never_saw: NDArray, caution: float) -> NDArray:
@@ -58,8 +59,8 @@ class Trees:
 
 
 class Boosting(keras.layers.Layer):
-    """Trees as a layer of the TensorFlow graph: clipped rows [n, width] and the same rows hardly clipped, `wide`
-    [n, width], become log odds of the rare class [groups, n].
+    """Trees as a layer of the TensorFlow graph: scaled rows [n, width], clipped to [-CLIP, CLIP] and, as `wide`, to
+    [-WIDE, WIDE], become unbounded log odds of the rare class [groups, n].
 
     The log odds are a constant plus the values of the leaves that the row reaches, one leaf per tree. Each node is
     stored as its feature, its threshold and the position of its first child in the array of nodes; the second child
@@ -77,8 +78,9 @@ class Boosting(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
-        """Log odds [groups, n] of the rare class, for the same n scaled rows clipped (rows) and hardly
-        clipped (wide).
+        """Unbounded log odds [groups, n] of the rare class for n scaled rows [n, width].
+
+        rows, wide: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
         """
         read = tree_inputs(rows, wide, self.neighbours)
         groups = zip(self.start, self.roots, self.nodes, self.leaves, strict=True)

@@ -38,7 +38,8 @@ class FittedTrees:
     """Grown trees, which follow the protocol member.Fitted with one version.
 
     - trees: all groups, as scikit-learn grew them.
-    - held_out: one entry, their scores of the held-out rows; only `rare` is there.
+    - held_out: one entry, their scores of the held-out rows; only `rare` is there: log odds averaged over the groups
+      that were not grown on the row.
     - weight: of their log odds in the sum over members.
     - caution: bound of the log odds of each group, see member.bounded.
     """

@@ -15,8 +15,8 @@ BLOCK_ROWS = 2_000  # x 2,000 reference rows x 8 bytes: 32 MB
 
 
 class Neighbours(keras.layers.Layer):
-    """A layer that turns scaled rows [n, width] into float32 [n, 3]: log(1 + distance) to the nearest, the 5th and the
-    20th nearest of the reference rows.
+    """A layer that turns scaled rows [n, width] into float32 [n, 3]: log(1 + Euclidean distance) to the nearest, the
+    5th and the 20th nearest of the reference rows.
 
     reference [r, width]: scaled unlabelled rows, at least one, kept in the layer. If reference rows equal the row, one
     of them is not counted, because it may be the row itself: a user who is scored may be among the reference rows, a
@@ -65,10 +65,10 @@ class Neighbours(keras.layers.Layer):
 
 
 def draw_neighbours(rows: NDArray, most: int, seed: int) -> Neighbours | None:
-    """A Neighbours layer whose reference rows are drawn at random from these unlabelled scaled rows [u, width]; None if
-    `most` is 0.
+    """A Neighbours layer whose reference rows are drawn at random from these unlabelled scaled rows [u, width], at
+    least one; None if `most` is 0.
 
-    most: how many are drawn; if there are not so many, all are used. seed: of the draw.
+    most: how many are drawn, none twice; if there are not so many, all are used. seed: of the draw.
     More reference rows are not better: among all users, even a rare kind has rows like it nearby.
     """
     if not most:

@@ -65,7 +65,7 @@ def method_metrics(
 ) -> dict[str, Samples]:
     """{metric: values [b]} of a method in each of b resamples; NaN where a metric is undefined.
 
-    - of every method: pr_auc, and recall_at_fpr_<rate> for each of FALSE_POSITIVE_RATES
+    - of every method: pr_auc, recall_at_fpr_0.001, recall_at_fpr_0.01, recall_at_fpr_0.05
     - of a calibrated one: brier
     - of one with predicted labels, for the rare class: recall, precision, f_beta, false_alarms_per_hit,
       false_positive_rate; over all classes: accuracy, share_unknown; for each class position k: recall_<k>,
@@ -133,8 +133,8 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
     - ours: name of the method whose figure the sentence gives even if it is neither the preferred nor the best one
     - metric: what the sentence calls the metric, of which higher is better
 
-    A method is shown to be worse when the paired 95 % interval of (best - method) lies above zero. A method that could
-    not be measured is left out; when none could be, the names in the result are "".
+    A method is shown to be worse when the paired 95 % interval of (best - method) lies above zero. A method whose
+    figure is NaN is left out; when all are, the names in the result are "" and the sentence says so.
     """
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
@@ -188,8 +188,9 @@ class GateRules:
     """What the gate requires of the model of one business definition, the challenger.
 
     - definition: name of the business definition
-    - metric: one of GATE_METRICS
-    - minimum: least value of the metric
+    - metric: one of GATE_METRICS: pr_auc, recall, precision, f_beta (of the rare class), recall_at_fpr_0.001,
+      recall_at_fpr_0.01, recall_at_fpr_0.05
+    - minimum: least value of the metric, with which the gate still opens
     - champion: "not_worse" stops a challenger that is shown to be worse than the champion (the whole two-sided interval
       of the difference below zero), "better" requires that it is shown to be better (above zero), "report" only
       reports; the first two also stop a challenger that cannot be compared with the champion
@@ -242,9 +243,16 @@ def decide_gate(
     - champion: comparison by that metric; None without a champion
     - simple_model: comparison by PR-AUC with the best simple model; None without any
 
-    The keys are passed (bool), reason (a sentence: the failed requirements, or all of them when the gate opens),
-    definition, metric, challenger, minimum, champion (a figure like challenger), difference (from the champion),
-    best_simple_model and rules.
+    The keys of the result:
+
+    - passed: whether the gate opens
+    - reason: a sentence with the failed requirements, or with all of them when the gate opens
+    - definition, metric, minimum: as in the rules
+    - challenger, champion: each one's figure of the metric; None for a champion that is absent or not comparable
+    - difference: challenger less champion, {"value", "low", "high"}, or None
+    - best_simple_model: None without one, or {"name", "metric", "value", "difference"}: name, "pr_auc", the simple
+      model's figure, and {"value", "low", "high"} of challenger less simple model
+    - rules: all of them, as a dict
     """
     checks = [_against_minimum(rules, challenger), *_against_champion(rules, champion)]
     checks += _against_simple_model(rules, simple_model)
@@ -296,7 +304,8 @@ def _against_minimum(rules: GateRules, challenger: Samples) -> Check:
 def _against_champion(rules: GateRules, champion: Comparison | None) -> list[Check]:
     """[(whether the comparison with the champion lets the gate open, a clause of the reason)], always one pair.
 
-    champion: None without a champion; then the gate may open. With rules.champion "report" it always may.
+    champion: None without a champion; then the gate may open. With rules.champion "report" it always may. With the
+    other two it may not when the difference or its interval is NaN.
     """
     if champion is None:
         return [(True, "there is no champion to compare with yet")]
@@ -334,7 +343,7 @@ def _against_simple_model(rules: GateRules, simple_model: Comparison | None) -> 
 def _gap(found: Comparison | None, alpha: float) -> dict | None:
     """The difference challenger - other as {"value", "low", "high"}, with its interval of level 1 - alpha.
 
-    None without a comparison, or when the two cannot be compared.
+    None without a comparison, or when the two cannot be compared. The numbers may be NaN.
     """
     if found is None or found.challenger is None or found.other is None:
         return None

@@ -19,7 +19,7 @@ class RarityScores(Protocol):
 
     @property
     def rarity(self) -> NDArray:
-        """Rarity score of each row, float [n], higher for a rarer row."""
+        """Rarity score of each row, float [n], higher for a row that is more like the rare class."""
 
 
 class RarityScorer(Protocol):
@@ -67,10 +67,11 @@ def _rarity_along(scorer: RarityScorer, row: NDArray, reference: NDArray, order:
 
 
 def typical_training_row(values: NDArray, categories: Sequence[int] = ()) -> NDArray:
-    """The median of each feature over training rows: float32 [d]; NaN where more than half of the rows lack it.
+    """The median of each feature over the training rows that have a value: float32 [d].
 
     values: the training rows [n, d], NaN for missing; categories: positions of the features that hold codes, for which
-    the result has the most frequent code in place of the median.
+    the result has the most frequent code, of equally frequent ones the lowest, in place of the median. A feature of
+    either kind that more than half of the rows lack is NaN.
     """
     mostly_missing = np.isnan(values).mean(axis=0) > 0.5
     median = np.nanmedian(np.where(mostly_missing, 0.0, values), axis=0)

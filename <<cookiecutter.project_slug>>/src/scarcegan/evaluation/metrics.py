@@ -75,9 +75,9 @@ class Curve:
     """What a threshold at each of m distinct scores of positive rows would flag, highest score first.
 
     - thresholds: [m], descending; a row is flagged when its score is at least the threshold
-    - hits: [b, m], weight of positive rows flagged, in each of b resamples
-    - flagged: [b, m], weight of all rows flagged
-    - positives, negatives: [b], weight of all positive and of all negative rows
+    - hits: [b, m], number of positive rows flagged, in each of b resamples; a row counts as often as it was drawn
+    - flagged: [b, m], number of all rows flagged, counted likewise
+    - positives, negatives: [b], number of all positive and of all negative rows, flagged or not, counted likewise
     """
 
     thresholds: Floats
@@ -138,7 +138,8 @@ def pr_auc(at: Curve) -> Floats:
 def recall_at_false_positive_rate(at: Curve, rate: float) -> Floats:
     """The largest recall of any threshold that flags at most the share `rate` of the negatives, float [b].
 
-    0 when every threshold flags more; NaN without a positive row.
+    The thresholds are those of the curve. 0 when every threshold flags more; NaN without a positive row; 1 without a
+    negative row.
     """
     false_alarms = at.flagged - at.hits
     allowed = false_alarms <= rate * at.negatives[:, None] + 1e-9
@@ -264,15 +265,15 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of observed from expected, weighted by rows (Naeini 2015)."""
+        """Expected calibration error: mean over bins of |observed - expected|, weighted by rows (Naeini 2015)."""
         return float(np.average(np.abs(self.observed - self.expected), weights=self.rows))
 
 
 def reliability(positive: Flags, probability: Floats, bins: int = 10) -> Reliability:
     """Calibration in at most `bins` bins with about equally many rows; rows of equal probability share a bin.
 
-    positive: bool [n], rows of the rare class; probability: float [n], that of the rare class. With a rare class, bins
-    of equal width would put nearly all rows in one.
+    positive: bool [n], rows of the rare class, n at least 1; probability: float [n], that of the rare class. With a
+    rare class, bins of equal width would put nearly all rows in one.
     """
     edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(edges, probability, side="left")
@@ -362,9 +363,10 @@ def model_quality(
 def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...]) -> dict:
     """SageMaker's multiclass_classification_metrics: a confusion matrix by class name, and averages over classes.
 
-    The key confusion_matrix holds {true class: {predicted class or "unknown": count}}. The averages are those of
-    `_weighted`, {value, standard_deviation} each; those of the best constant classifier are named
-    "<name>_best_constant_classifier".
+    The key confusion_matrix holds {true class: {predicted class or "unknown": count}}, of the rows as they are. The
+    other keys are accuracy, weighted_recall, weighted_precision, weighted_f0_5, weighted_f1 and weighted_f2 (see
+    `_weighted`), {value, standard_deviation} each; the same of the best constant classifier are named
+    "<name>_best_constant_classifier". What cannot be measured is NaN, a number.
 
     matrix: counts [b, K, K + 1] of the model from confusion_matrix, in each of b resamples, of which the first is the
     rows as they are. constant: the same of the best constant classifier. classes: the K class names.
@@ -384,8 +386,9 @@ def multiclass_block(matrix: Floats, constant: Floats, classes: tuple[str, ...])
 def _weighted(matrix: Floats) -> dict[str, dict]:
     """Accuracy, and averages over classes, weighted by their rows, of recall, precision, f0_5, f1 and f2.
 
-    The result is {name: {value, standard_deviation}} with names such as accuracy and weighted_recall. A class never
-    predicted has precision 0. matrix: counts [b, K, K + 1] from confusion_matrix.
+    The result is {name: {value, standard_deviation}} with the names accuracy, weighted_recall and so on. The standard
+    deviation is that over the resamples. A class never predicted has precision 0. matrix: counts [b, K, K + 1] from
+    confusion_matrix, of which the first is the rows as they are.
     """
     share = _ratio(matrix.sum(axis=2), matrix.sum(axis=(1, 2))[:, None])
     of_classes = {
@@ -405,9 +408,10 @@ def _weighted(matrix: Floats) -> dict[str, dict]:
 def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Floats) -> dict:
     """SageMaker's binary_classification_metrics, where 1 is the rare class.
 
-    The keys are confusion_matrix ({"0" or "1" in truth: {"0" or "1" predicted: count}}); recall, precision, accuracy
-    and F scores, also of the best constant classifier; four rates such as true_positive_rate; auc, whose standard
-    deviation is NaN; and two curves, thinned to about CURVE_POINTS points.
+    The keys are confusion_matrix ({"0" or "1" in truth: {"0" or "1" predicted: count}}); recall, precision, accuracy,
+    f0_5, f1 and f2, also of the best constant classifier (as "<name>_best_constant_classifier"); the true and false,
+    positive and negative rates, such as true_positive_rate; auc (of the ROC curve), whose standard deviation is NaN;
+    and two curves, thinned to about CURVE_POINTS points (see `_curves`). What cannot be measured is NaN, a number.
 
     matrix: counts [b, 2, 3] of the model from confusion_matrix, in each of b resamples, of which the first is the rows
     as they are; constant: the same of a classifier that always says 1; positive: bool [n], rows of the rare class;
@@ -434,7 +438,7 @@ def binary_block(matrix: Floats, constant: Floats, positive: Flags, score: Float
 def _one_class(matrix: Floats) -> dict[str, dict]:
     """Recall, precision, accuracy, f0_5, f1 and f2 of the rare class: {name: {value, standard_deviation}}.
 
-    matrix: counts [b, 2, 3] from confusion_matrix, where 1 is the rare class.
+    matrix: counts [b, 2, 3] from confusion_matrix, where 1 is the rare class; the first is the rows as they are.
     """
     values = {"recall": recall(matrix, 1), "precision": precision(matrix, 1), "accuracy": accuracy(matrix)}
     values |= {name: f_beta(matrix, 1, beta) for name, beta in (("f0_5", 0.5), ("f1", 1.0), ("f2", 2.0))}
@@ -444,7 +448,9 @@ def _one_class(matrix: Floats) -> dict[str, dict]:
 def _curves(at: Curve) -> dict[str, dict]:
     """ROC curve and precision-recall curve of the test split: {name of a curve: {name of an axis: numbers}}.
 
-    The names are SageMaker's. at: the curve over thresholds of the rows as they are (b = 1).
+    The names are SageMaker's: receiver_operating_characteristic_curve with false_positive_rates and
+    true_positive_rates, precision_recall_curve with precisions and recalls. at: the curve over thresholds of the rows
+    as they are (b = 1).
     """
     kept = spread_evenly(len(at.thresholds), CURVE_POINTS)
     hits, flagged = at.hits[0, kept], at.flagged[0, kept]

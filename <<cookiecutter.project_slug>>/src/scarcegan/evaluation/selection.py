@@ -34,7 +34,8 @@ class Choice:
     - rare: threshold of rarity: a row that reaches it is labelled rare
     - unknown: threshold of unknown: a row that reaches it, and not `rare`, is labelled unknown
     - floor_met: whether the definition's floor was reached; True for a definition without one
-    - validation: figures on the held-out rows: recall, precision, f1, pr_auc, share_unknown, share_unknown_of_known
+    - validation: figures on the held-out rows: recall, precision and f1 at the threshold `rare`, and pr_auc, all of the
+      rare class on the labelled rows; share_unknown and share_unknown_of_known (see unknown_shares)
     """
 
     candidate: int
@@ -65,10 +66,10 @@ class ThresholdOptions:
 
 
 def threshold_options(rare: NDArray, rarity: NDArray) -> ThresholdOptions:
-    """The thresholds to choose from, on labelled rows. rare: bool [n], rows of the rare class; rarity: float [n].
+    """The thresholds to choose from, on labelled rows: one per distinct rarity of a rare row.
 
     Each lies half way between the rarity of a rare row and the next lower rarity of any row; the lowest rarity is a
-    threshold itself when it is a rare row's.
+    threshold itself when it is a rare row's. rare: bool [n], rows of the rare class; rarity: float [n].
 
     Raises ValueError if no row is rare, or for a rarity that is NaN.
     """
@@ -141,6 +142,9 @@ def choose_candidate(
 ) -> Choice:
     """The candidate and thresholds that a business definition keeps.
 
+    First each candidate gets its thresholds: of rarity by the function THRESHOLD[keep], which for "highest_pr_auc" and
+    "fewest_unknown" is best_f1, and of `unknown` by unknown_threshold. Then `_preferred` chooses among the candidates.
+
     - definition: `keep`, a key of THRESHOLD (the rule to choose by), and the precision_floor, recall_floor or
       recall_tolerance that the rule needs
     - candidates: scores of the same n held-out rows, from the earliest version of the model to the latest; at least one
@@ -202,7 +206,8 @@ def _preferred(keep: str, definition: Mapping[str, Any], choices: Sequence[Choic
 
 
 def unknown_threshold(unknown: NDArray, known_share: float) -> float:
-    """The lowest threshold that at most a share `known_share` of these scores reaches; 0 when all may reach it.
+    """The lowest threshold that at most a share `known_share` of these scores reaches; 0 when all may reach it, or
+    when there are none.
 
     unknown: float [n] in [0, 1], the scores of the labelled rows. Any threshold between two neighbouring scores has the
     same effect; the one half way is returned, or one just above the highest score.

@@ -46,9 +46,10 @@ Cell = str | int | float | bool | None
 class Section:
     """A part of a page.
 
-    - title: its heading, different from those of the page's other sections
+    - title: its heading, as plain text, different from those of the page's other sections
     - words: a few sentences below the heading, as plain text; "" for none
     - body: figures, tables and notes, in order, as HTML
+    write_page escapes title and words.
     """
 
     title: str
@@ -81,8 +82,8 @@ def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
 def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:
     """A Matplotlib figure as inline SVG with its caption below, which is also its text for screen readers.
 
-    The style of labels, titles and legends in `fig` itself is changed. wide: the figure takes the whole width of the
-    page.
+    The style of labels, titles and legends in `fig` itself is changed. caption: plain text; it is escaped. wide: the
+    figure takes the whole width of the page.
     """
     for ax in fig.axes:
         for text in (ax.xaxis.label, ax.yaxis.label):
@@ -104,7 +105,7 @@ def inline_svg(svg: str, caption: str) -> str:
     """An SVG file's text prepared for a page: no prologue, metadata or fixed size, ids that no other figure has, and
     the page's colours and font.
 
-    svg: the text, as Matplotlib writes it; caption: the text for screen readers.
+    svg: the text, as Matplotlib writes it; caption: the plain text for screen readers; it is escaped.
     """
     svg = svg[svg.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) / POINTS_PER_PIXEL  # type: ignore[union-attr]
@@ -126,8 +127,9 @@ def inline_svg(svg: str, caption: str) -> str:
 def cell_text(value: Cell) -> str:
     """A table cell's value as text.
 
-    Whole numbers have commas between thousands; other numbers have three digits after the point (none from 100 on, one
-    significant digit below 0.0005); bools are "yes" or "no"; None and NaN are a dash; text stays as it is.
+    An int has commas between thousands. A float has three digits after the point; from 100 on it has none, and commas
+    between thousands; below 0.0005 it has one significant digit (sizes count without the sign). Bools are "yes" or
+    "no"; None and NaN are a dash; text stays as it is, and is not escaped here.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
@@ -143,10 +145,11 @@ def cell_text(value: Cell) -> str:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "", wide: bool = True) -> Markup:
-    """The HTML of a table with a caption above it, "" for none. Cells are written by cell_text; Markup stays as it is.
+    """The HTML of a table with a caption above it, "" for none. Cells are written by cell_text.
 
-    header: a name per column; rows: as many cells each. A column is right-aligned when each cell is a number, None, or
-    text that begins like a number. wide: the table takes the whole width of the page.
+    Header, cells and caption are escaped; Markup stays as it is. header: a name per column; rows: as many cells each. A
+    column is right-aligned when there are rows and each of its cells is a number, None, a dash, or text that begins
+    like a number. wide: the table takes the whole width of the page.
     """
     numeric = [all(_is_number(row[i]) for row in rows) and bool(rows) for i in range(len(header))]
     kinds = [Markup(' class="number"') if is_numeric else Markup("") for is_numeric in numeric]
@@ -160,7 +163,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: s
 
 
 def _row(row: Sequence[Cell], kinds: Sequence[Markup]) -> Markup:
-    """The HTML of one row of a table. kinds: for each cell the class attribute of its tag, or nothing."""
+    """The HTML of one row of a table, its cells escaped. kinds: for each cell the class attribute of its tag, or ""."""
     cells = (Markup("<td{}>{}</td>").format(kind, cell_text(cell)) for kind, cell in zip(kinds, row, strict=True))
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
@@ -173,7 +176,7 @@ def _is_number(cell: Cell) -> bool:
 
 
 def _caption(words: str) -> Markup:
-    """The HTML of a table's caption, empty for ""."""
+    """The HTML of a table's caption, which is escaped; empty for ""."""
     return Markup("<caption>{}</caption>").format(words) if words else Markup("")
 
 
@@ -181,7 +184,7 @@ def html_matrix(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Se
     """The HTML of a table of counts, such as a confusion matrix, with a name for each row and column and a caption.
 
     rows, columns: the names; counts: a list per row with a count per column. A cell's shade is the stronger, the larger
-    its share of the sum of its row.
+    its share of the sum of its row. Names and caption are escaped.
     """
     head = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(name) for name in columns)
     body = Markup("").join(
@@ -206,7 +209,7 @@ def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
     """The HTML of key figures in large type, as tiles: up to six in one row, more in two rows.
 
     figures: (label, value, note) of each, "" for no note; the value is written by cell_text, the note in small print
-    below it.
+    below it. All are escaped; Markup stays as it is.
     """
     tile = Markup('<div class="tile"><dt>{}</dt><dd>{}<small>{}</small></dd></div>')
     inside = Markup("").join(tile.format(label, cell_text(value), note) for label, value, note in figures)
@@ -217,7 +220,7 @@ def html_tiles(figures: Sequence[tuple[str, Cell, str]]) -> Markup:
 def html_note(words: str, kind: str = "") -> Markup:
     """The HTML of a highlighted sentence.
 
-    words: the sentence; it is escaped. kind: "good" or "bad" sets its colour, "" leaves it neutral.
+    words: the sentence; it is escaped. kind: "good" makes it green, "bad" red, "" leaves it neutral.
     """
     return Markup('<p class="note wide {}">{}</p>').format(kind, words)
 
@@ -230,6 +233,7 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section], a
     - lead: the sentence before the first section
     - sections: parts of the page, in order; with three or more there is a list of links to them
     - about: what the project is for, between title and lead; "" for nothing
+    Title, lead and about are plain text; they are escaped.
 
     Raises ValueError when the anchors of two sections are the same, as those of equal titles are.
     """

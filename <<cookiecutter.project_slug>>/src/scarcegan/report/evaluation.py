@@ -55,7 +55,7 @@ class Findings:
     - cards: name of a business definition -> its model.json
     - simple_models: name of a simple model -> rarity [n]
     - titles: name of a method -> what to call it
-    - samples: name of a method -> metric -> samples [1 + b]: the figure on the test rows, then
+    - samples: name of a method -> metric -> samples [1 + b]: the figure on the labelled test rows, then
       on each of b bootstrap resamples
     - preference: the method to use
     - gate: the content of gate.json
@@ -63,8 +63,9 @@ class Findings:
     - champion_card: its model.json, {} without a champion
     - champion_refused: why it cannot be compared, or ""
     - curves: path of curves.csv of the training, or None
-    - importance: (feature, PR-AUC lost when it is shuffled) of the features that matter, the most important first
-    - explained: some flagged test users with the reasons, the highest rarity first
+    - importance: (feature, PR-AUC that the gate's model loses when it is shuffled) of the features that matter, the
+      most important first
+    - explained: some test users that the gate's model flags, with the reasons, the highest rarity first
     """
 
     classes: tuple[str, ...]
@@ -101,8 +102,9 @@ class Findings:
         return self.classes[-1]
 
     def figure(self, method: str, metric: str) -> metrics.Estimate:
-        """A method's metric on the test rows, with its 95 % interval and standard deviation over the resamples.
+        """A method's metric on the labelled test rows, with 95 % interval and standard deviation over the resamples.
 
+        method, metric: keys of `samples`.
         Raises KeyError for a method or a metric that was not measured.
         """
         return metrics.estimate(self.samples[method][metric])
@@ -191,7 +193,8 @@ def metric_tile(found: Findings, label: str, metric: str) -> tuple[str, Cell, st
 
 
 def summary_section(found: Findings) -> Section:
-    """The section with the key figures of the gate's model, the gate's verdict and the preferred method."""
+    """The section with the key figures of the gate's model, the gate's verdict, the preferred method, and the sentences
+    of small_sample_warnings."""
     predictions, rare = found.models[found.definition], len(found.classes) - 1
     flagged = int((predictions.label[~found.known] == rare).sum())
     body = [
@@ -219,7 +222,8 @@ def summary_section(found: Findings) -> Section:
 
 
 def small_sample_warnings(found: Findings) -> list[str]:
-    """Sentences on what makes the figures less certain: classes without test users, few rare users; [] for neither."""
+    """Sentences on what makes the figures less certain: classes without a labelled test user, and fewer than
+    FEW_RARE_ROWS rare test users, but at least one; [] for neither."""
     rows = int(found.positive.sum())
     absent = [name for k, name in enumerate(found.classes) if not (found.test.label == k).any()]
     words = [f"The test split holds no user of: {', '.join(absent)}. Their figures are left blank."] if absent else []
@@ -232,7 +236,8 @@ def small_sample_warnings(found: Findings) -> list[str]:
 
 
 def definitions_section(found: Findings) -> Section:
-    """The section with a table of each business definition's rule, metrics, threshold and number of flagged users."""
+    """The section with a table of each business definition's rule, metrics on the labelled test users, threshold of
+    rarity and number of flagged test users, labelled or not."""
     header = ["definition", "keeps", "PR-AUC", "recall", "precision", f"F{found.beta:g}", "false alarms per hit"]
     header += ["unknown", "threshold", "flagged"]
     rows = []
@@ -260,14 +265,15 @@ def definitions_section(found: Findings) -> Section:
 
 
 def definition_title(found: Findings, name: str) -> Markup:
-    """The name of a business definition as HTML, in bold for the one whose model the gate checks."""
+    """The name of a business definition as HTML, escaped; for the one whose model the gate checks in bold, with
+    "(checked by the gate)" after it."""
     words = Markup("<strong>{}</strong> (checked by the gate)") if name == found.definition else Markup("{}")
     return words.format(name)
 
 
 def keep_rule_text(card: dict) -> str:
-    """By which rule a business definition chooses its model, in words; the rule's own name when KEEP_RULES lacks it, or
-    when the rule's settings are missing; "" without a rule.
+    """By which rule a business definition chooses its model, in words; the rule's own name when KEEP_RULES lacks it;
+    that name with blanks for underscores when the rule's settings are missing; "" without a rule.
 
     card: its model.json, whose `keep` is the name of the rule, or a mapping with that name under "keep" and the
     rule's settings.
@@ -336,8 +342,8 @@ def rarity_of(found: Findings, method: str) -> NDArray:
 
 
 def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], caption: str) -> Markup:
-    """Figure of precision over recall on the labelled test rows: a line per method in different dashes, and a line for
-    flagging by chance.
+    """Figure of precision over recall on the labelled test rows: a line per method, in four kinds of dashes by turns,
+    and a line for flagging by chance, at the share of the rare class.
 
     scores: title of a method -> its rarity [n] of all test rows; the first is drawn thicker. caption: begins the
     text below the figure. At least one labelled test row must be of the rare class.
@@ -357,7 +363,8 @@ def precision_recall_figure(found: Findings, scores: Mapping[str, NDArray], capt
 
 
 def thresholds_section(found: Findings) -> Section:
-    """The section that shows, by a slider and a table, what other thresholds of the gate's model would flag."""
+    """The section that shows what other thresholds of the gate's model would flag: by a slider over all
+    threshold_steps, and by a table of about twelve of them and the model's own."""
     predictions = found.models[found.definition]
     own = found.cards[found.definition].get("thresholds", {}).get("rare")
     steps = threshold_steps(found, predictions.rarity, own)
@@ -380,7 +387,9 @@ def threshold_cell(step: dict) -> Markup:
 def threshold_steps(found: Findings, rarity: NDArray, own: float | None) -> list[dict]:
     """What some thresholds would flag, the lowest threshold first: a dict of figures each.
 
-    A row is flagged when its rarity is at least the threshold. The keys of a dict, in order:
+    The thresholds are at most SLIDER_STEPS of the rarities in the highest 30 % of all test rows, closer together the
+    fewer rows they flag, and the model's own. A row is flagged when its rarity is at least the threshold. The keys of a
+    dict, in order:
 
     - threshold
     - flagged, hits, recall, precision and alarms (false alarms per hit): on the labelled test rows; the last three are
@@ -444,8 +453,8 @@ SLIDER = Markup("""
 def slider(steps: Sequence[dict]) -> Markup:
     """A slider over the thresholds with the figures at each, as HTML with a script. steps: from threshold_steps.
 
-    It starts at the model's own threshold. A page can hold only one, because its ids are fixed. Without JavaScript it
-    stays hidden.
+    It starts at the model's own threshold, without one in the middle. A page can hold only one, because its ids are
+    fixed. Without JavaScript it stays hidden.
     """
     labels = ("Flagged", "Hits", "Recall", "Precision", "False alarms per hit", "Unlabelled flagged")
     start = next((i for i, step in enumerate(steps) if step["own"]), len(steps) // 2)
@@ -503,7 +512,8 @@ def unknown_section(found: Findings) -> Section:
 def rarity_figure(found: Findings) -> Markup:
     """Figure with a line per class, and one for unlabelled users: the share of its users at or above each rarity score.
 
-    It is of the model that the gate checks, whose threshold is a vertical line.
+    It is of the model that the gate checks, whose threshold is a vertical line. The share is on a logarithmic scale.
+    Classes without test users have no line.
     """
     rarity = found.models[found.definition].rarity
     fig, ax = report.new_figure(1020, 300)
@@ -529,8 +539,10 @@ def rarity_figure(found: Findings) -> Markup:
 
 
 def calibration_section(found: Findings) -> Section:
-    """The section on whether rarity is a probability: a table of Brier score and calibration error of each business
-    definition's model, and the reliability diagram of the gate's model.
+    """The section on whether rarity is a probability, on the labelled test rows: a table of Brier score and calibration
+    error of each business definition's model, and the reliability diagram of the gate's model.
+
+    The last row of the table is what always predicting the share of the rare class would give.
     """
     rows: list[list[Cell]] = []
     drawn = []
@@ -589,7 +601,7 @@ def training_section(found: Findings) -> Section:
 
 
 def read_curves(path: Path) -> dict[str, NDArray]:
-    """The columns of curves.csv that hold any number, name -> float [rows]; a cell without a number is NaN.
+    """The columns of curves.csv that hold at least one number, name -> float [rows]; a cell without a number is NaN.
 
     Without rows the result is {}.
     """
@@ -608,9 +620,9 @@ def to_float(text: str | None) -> float:
 
 
 def training_figure(steps: NDArray, group: Mapping[str, NDArray], caption: str) -> Markup:
-    """Figure of the mean of each curve over the iterations, with a band from the lowest to the highest model.
+    """Figure of each curve over the iterations: the mean over models, with a band from the lowest to the highest value.
 
-    - steps: iteration of each row [r] of curves.csv, which has a row per model and iteration
+    - steps: iteration of each row [r] of curves.csv, which has a row per model (seed and fold) and iteration
     - group: name of a curve -> its values [r], of which NaN is left out
     - caption: begins the text below the figure
     """
@@ -722,8 +734,8 @@ def champion_name(card: dict) -> str:
 def changed_settings(found: Findings) -> list[Markup]:
     """A list with one table of what differs between the champion and the gate's model; [] when nothing does.
 
-    It has a row for each hyperparameter that differs, one if the business definition differs, and one, with the numbers
-    of features that only one of them has, if the features differ.
+    It has a row for each hyperparameter that differs, one if the business definition differs, and one if the features
+    differ, which gives for each of the two how many features only it has.
     """
     old, new = found.champion_card, found.cards[found.definition]
     flat = [dict(card.get("hyperparameters") or {}) | {"definition": card.get("definition")} for card in (old, new)]

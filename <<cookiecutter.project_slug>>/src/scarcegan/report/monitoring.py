@@ -91,9 +91,10 @@ def key_figures(
 ) -> Markup:
     """The tiles, as HTML, with the key figures of the window `now`, the latest with enough rows.
 
-    There are tiles for the rare class and for unknown only when baseline and window have predicted classes, and for
-    recall only when it was measured. verdict: the content of verdict.json; quality: that of model_quality.json, None
-    without ground truth; rules: by which the windows were compared; rare: name of the rare class.
+    There are always tiles for the rows compared, the violations of `now`, the columns that moved in it and the windows
+    that moved. There are tiles for the rare class and for unknown only when baseline and window have predicted classes,
+    and for recall only when it was measured. verdict: the content of verdict.json; quality: that of model_quality.json,
+    None without ground truth; rules: by which the windows were compared; rare: name of the rare class.
     """
     moved = [
         name for name in baseline.names if now.drift[name].robust > distance_limit(baseline, name, rules.threshold)
@@ -130,7 +131,7 @@ def key_figures(
 
 
 def breakable(name: str) -> Markup:
-    """A column name as HTML that a browser may break after an underscore."""
+    """A column name as HTML that a browser may break after an underscore; the name is escaped."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
@@ -158,8 +159,9 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
     """The section with a table of the distances of the columns that moved most, a column of cells per window.
 
     windows: oldest first, at least one with enough rows. Shown, oldest first, are the latest HEAT_WINDOWS of those that
-    have enough rows or are the very last. The rows are the columns of largest robust distance in any window with enough
-    rows, the largest first, at most HEAT_ROWS. rules: by which the windows were compared.
+    have enough rows or are the very last. The table's rows are the columns of largest robust distance in any window
+    with enough rows, shown or not, the largest first: at least FEWEST_ROWS, further ones only if that distance is at
+    least VISIBLE, and at most HEAT_ROWS. rules: by which the windows were compared.
     """
     judged = [window for window in windows if window.judged]
     shown = [window for window in windows if window.judged or window is windows[-1]][-HEAT_WINDOWS:]
@@ -179,8 +181,8 @@ def windows_section(baseline: Baseline, windows: Sequence[Window], rules: Monito
 def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRules) -> Markup:
     """The table cell of the robust distance of column `name` in one window, red when it is larger than allowed.
 
-    The cell holds a dash when the window has too few rows or lacks the column. rules: hold the largest distance that is
-    allowed to a column without a limit of its own in constraints.json.
+    The cell holds a dash when the window has too few rows, or when no row of any window has the column. rules: hold the
+    largest distance that is allowed to a column without a limit of its own in constraints.json.
     """
     if not window.judged or name in window.current.absent:
         return Markup('<td class="number">–</td>')
@@ -193,9 +195,9 @@ def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRu
 
 
 def heat_table(head: Sequence[Markup], body: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
-    """The HTML of a table of the cells that heat_cell returns, a row per column of the baseline.
+    """The HTML of a table of the cells that heat_cell returns, a row per entry of `body`.
 
-    head: a heading per window; body: for each row (column name, its cell in each window).
+    head: a heading per window; body: (name of a column of the baseline, its cell in each window). Names are escaped.
     """
     columns = Markup("").join(Markup('<th scope="col" class="number">{}</th>').format(cell) for cell in head)
     rows = Markup("").join(
@@ -233,8 +235,9 @@ def column_row(baseline: Baseline, now: Window, name: str, rules: MonitoringRule
     """The table row of the column `name`: its name, robust distance, limit of the distance, PSI, usual value before and
     now, share of missing values before and now.
 
-    Before is the baseline, now the window. Shares are text such as "12.3%". When no row of the window has the column,
-    distance, limit, PSI and the usual value now are dashes, and the last cell is "not captured". rules: hold the limit
+    Before is the baseline, now the window. Shares are text such as "12.3%". When no row of any window has the column,
+    distance, limit, PSI and the usual value now are dashes, and the last cell is "not captured"; when only this window
+    lacks it, all its values count as missing. rules: hold the limit
     of a column without one of its own in constraints.json.
     """
     i, numbers, before = baseline.names.index(name), now.current.numbers, baseline.column(name)
@@ -259,7 +262,7 @@ def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) ->
     """The mean of the column `name`, NaN without values; of a category the most frequent text and its share: "tcp 62%".
 
     numbers: the summary of the rows to take it from; None: the baseline. All texts that the baseline does not name
-    count as one, REST. A category that had no values in the baseline gives a dash.
+    count as one, REST, which may be the most frequent. A category that had no values in the baseline gives a dash.
     """
     i = baseline.names.index(name)
     if name in baseline.categories:
@@ -275,8 +278,8 @@ def usual_value(baseline: Baseline, numbers: ColumnSummary | None, name: str) ->
 def figures_section(baseline: Baseline, now: Window) -> Section:
     """The section with a small figure, of the baseline and the window `now`, of each of the features that moved most.
 
-    They are the FIGURES_SHOWN features of largest raw distance. Features without values in the baseline, or that the
-    window lacks, are left out.
+    They are the FIGURES_SHOWN features of largest raw distance (the tables are sorted by the robust one). The scores
+    are no features. Features without values in the baseline, or that no row of any window has, are left out.
     """
     here = [
         name
@@ -296,7 +299,7 @@ def figures_section(baseline: Baseline, now: Window) -> Section:
 def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Markup:
     """Figure of the share of rows in each bucket of the column `name`: the baseline as bars, now as a line of steps.
 
-    numbers: the summary of the latest window, which is "now". For a category there is a bar per frequent text. The
+    numbers: the summary of the window `now`. For a category there is a bar per frequent text, and one for the rest. The
     column must have had values in the baseline.
     """
     before, now, bounds = (category_shares if name in baseline.categories else bucket_shares)(baseline, numbers, name)
@@ -363,8 +366,8 @@ def bucket_bounds(edges: np.ndarray, whole: bool) -> list[str]:
 
 
 def short_number(value: float) -> str:
-    """A number as text with three significant digits; from 1,000 up to ten million (or negative) as a whole number with
-    commas.
+    """A number as text with three significant digits. A number of either sign from 1,000 up to ten million is written
+    as a whole number with commas.
     """
     if value == 0:
         return "0"
@@ -374,8 +377,8 @@ def short_number(value: float) -> str:
 def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
     """The section on the model's answers in the window `now`: a figure per score, a table of the predicted classes.
 
-    The window must have predicted classes. rules: hold how far the share of the rare class, and of unknown, may move;
-    rare: name of the rare class.
+    Baseline and window must have predicted classes. A score that no row of any window has gets no figure. rules: hold
+    how far the share of the rare class, and of unknown, may move; rare: name of the rare class.
     """
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [
@@ -397,9 +400,10 @@ def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare
 
 
 def score_figure(baseline: Baseline, numbers: ColumnSummary, name: str, rare: str) -> Markup:
-    """Figure of a score's histogram in 20 bins, on a logarithmic scale: the baseline as bars, now as a line of steps.
+    """Figure of a score's histogram in 20 bins from 0 to 1, shares on a logarithmic scale: the baseline as bars, now as
+    a line of steps.
 
-    numbers: the summary of the latest window ("now"). name: "rarity" or "unknown". rare: name of the rare class.
+    numbers: the summary of the window `now`. name: "rarity" or "unknown". rare: name of the rare class.
     """
     i = baseline.names.index(name)
     before, now = (in_twentieths(baseline.edges[i], counts) for counts in (baseline.counts[i], numbers.counts[i]))
@@ -430,11 +434,11 @@ def in_twentieths(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def quality_section(quality: Mapping[str, Any], baseline: Baseline, truth: Truth | None) -> Section:
-    """The section with the rare class's metrics on ground truth, their limits in the baseline's constraints, and the
-    confusion matrix of all classes.
+    """The section with the rare class's metrics on ground truth (recall, precision, PR-AUC, F2 and accuracy), their
+    limits in the baseline's constraints, and the confusion matrix of all classes.
 
     Metrics that could not be measured are left out. quality: the content of model_quality.json; truth: the ground
-    truth, for the names in it that are no class; None: they are not named.
+    truth, of which the first five names that are no class are given; None: they are not named.
     """
     metrics = quality["binary_classification_metrics"]
     rules = baseline.constraints.get("binary_classification_constraints", {})

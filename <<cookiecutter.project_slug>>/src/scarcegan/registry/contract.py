@@ -38,15 +38,17 @@ REQUIRED_FILES = (
 class PackageRequest:
     """All that is needed to register one model package. It is not registered yet.
 
-    definition: the business definition that the model was chosen by.
-    files: path inside the package -> the file to copy there; REQUIRED_FILES must be among them.
-    metrics: name of a metric -> its value on the test split, which was not used in training.
-    gate: the content of gate.json.
-    config: the settings of the run, as read from config.yaml.
-    run: the id of the run on this machine, or of the execution in SageMaker, that trained the model.
-    data_fingerprint: a digest of the training data.
-    code_version: the git commit of the code.
-    description: a sentence or two for people.
+    - definition: the name of the business definition that the model was chosen by.
+    - files: path inside the package, such as "model/model.json" -> the file to copy there; it must hold REQUIRED_FILES.
+    - metrics: name of a metric -> its value on the test split, which was not used in training.
+    - gate: the content of gate.json.
+    - config: the settings of the run, as read from config.yaml.
+    - run: the id of the run on this machine, or of the execution in SageMaker, that trained the model.
+    - data_fingerprint: a digest of the training data.
+    - code_version: the git commit of the code.
+    - description: a sentence or two for people.
+
+    What is not known is "" or {}.
     """
 
     definition: str
@@ -64,14 +66,17 @@ class PackageRequest:
 class ModelPackage:
     """A registered model package. Times are ISO 8601 text in UTC.
 
-    version: its number in the group, from 1.
-    group: the name of its model package group.
-    set_id: the model set it belongs to.
-    status: PendingManualApproval, Approved or Rejected.
-    champion: whether it is the model in production, with which new models are compared.
-    created: when it was registered.
-    decided_at, decided_by, note: the last approval or rejection: when, by whom, and why; "" before the first.
-    The other fields are as in PackageRequest, whose `files` and `config` it lacks; `export` writes both.
+    - version: its number in the group, from 1.
+    - group: the name of its model package group.
+    - set_id: the model set it belongs to.
+    - status: PendingManualApproval, Approved or Rejected.
+    - champion: whether it is the model in production, with which new models are compared.
+    - created: when it was registered.
+    - definition, metrics, gate, run, data_fingerprint, code_version, description: as in PackageRequest.
+    - decided_at, decided_by: when, and by whom, it was approved or rejected last; "" before the first time.
+    - note: the reason that was given then; "" for none.
+
+    The settings of the run are not here; they are in package.json, which `export` writes.
     """
 
     version: int
@@ -96,8 +101,11 @@ class ModelPackage:
 class Decision:
     """One approval or rejection of a model package.
 
-    at: the time, ISO 8601 in UTC. version: of the package. by: the name of the person or role that decided.
-    note: why, "" if not given.
+    - at: the time, ISO 8601 in UTC.
+    - version: the version number of the package.
+    - decision: "approved" or "rejected".
+    - by: the name of the person or role that decided.
+    - note: why, "" if not given.
     """
 
     at: str
@@ -108,7 +116,9 @@ class Decision:
 
 
 class Registry(Protocol):
-    """The registry of one model package group, which is a numbered list of model packages. group: the group's name.
+    """The registry of one model package group, which is a numbered list of model packages.
+
+    - group: the group's name.
 
     Every method raises UserError for a mistake of the user's, such as an unknown version.
     """
@@ -118,61 +128,73 @@ class Registry(Protocol):
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
         """Register packages as one model set, pending approval, and return them in the order of the requests.
 
-        set_id: of the set, from set_id_of. All packages are registered or none: a set whose registration was
-        interrupted is never listed, and the next call deletes its remains. A set that is registered already keeps its
-        versions and decisions, and its packages are returned.
+        All packages are registered or none. A set whose registration was interrupted is never listed, and the next call
+        deletes its remains. A set that is registered already keeps its versions and decisions, and its packages are
+        returned.
+
+        - set_id: the name of the set, from set_id_of.
+
         Raises UserError for a set that `check_set` refuses.
         """
         ...
 
     def packages(self) -> list[ModelPackage]:
-        """Every registered package, lowest version first. Model sets that are incomplete are left out."""
+        """Return every registered package, lowest version first; [] when there is none. Model sets that are incomplete
+        are left out.
+        """
         ...
 
     def package(self, version: int) -> ModelPackage:
-        """The package with this version number. Raises UserError when there is none."""
+        """Return the package with this version number. Raises UserError when there is none."""
         ...
 
     def champion(self) -> ModelPackage | None:
-        """The package that is in production, or None if there is none."""
+        """Return the package that is in production, or None if there is none."""
         ...
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve the package with this version, make it the champion, and return it. note: why it is approved.
+        """Approve the package with this version, make it the champion, and return it.
 
         Approving an earlier package is a rollback. In SageMaker the approval starts a deployment, and only at its end
-        the package becomes the champion. Raises UserError for an unknown version.
+        the package becomes the champion.
+
+        - note: why it is approved.
+
+        Raises UserError for an unknown version.
         """
         ...
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject the package with this version and return it; other packages stay as they are. note: why.
+        """Reject the package with this version and return it; other packages stay as they are.
+
+        - note: why it is rejected.
 
         Raises UserError for the champion and for an unknown version.
         """
         ...
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections of the group's packages, oldest first."""
+        """Return all approvals and rejections of the group's packages, oldest first."""
         ...
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write the files of the package with this version into `folder`, with its present status in package.json, and
-        return `folder`.
+        """Write the files of the package with this version into `folder`, with its present status in package.json.
+        Returns `folder`.
 
         An existing folder is replaced. After an interruption it is complete or absent, never half-written.
+
         Raises UserError for an unknown version, or when files of the package are gone.
         """
         ...
 
 
 def set_id_of(requests: Sequence[PackageRequest]) -> str:
-    """The set_id of the model set that these requests make: 16 hexadecimal digits, equal for equal models
-    and baselines.
+    """Return the set_id of the model set that these requests make: 16 hexadecimal digits.
 
-    It is a digest of the definitions and of all files except those of the evaluation, which changes with the champion,
-    and fingerprint.pb, which TensorFlow writes with a new random id each time a model is saved.
-    The order of the requests does not matter.
+    It is equal for equal models and baselines: a digest of the definitions, and of the paths and content of all files
+    but two kinds. The evaluation is left out, as it changes with the champion, and so is fingerprint.pb, which
+    TensorFlow writes with a new random id each time a model is saved. The order of the requests does not matter.
+
     Raises OSError for a file that cannot be read.
     """
     digest = hashlib.sha256()
@@ -189,7 +211,8 @@ def set_id_of(requests: Sequence[PackageRequest]) -> str:
 def check_set(requests: Sequence[PackageRequest]) -> None:
     """Check that the model set of these requests can be registered.
 
-    Raises UserError for an empty set, a business definition that occurs twice, or a package without a required file.
+    Raises UserError for an empty set, for a business definition that occurs twice, and for a package in which one of
+    REQUIRED_FILES is not among `files` or does not exist on disk.
     """
     if not requests:
         raise UserError("no model package to register. Train first: a model set has one per business definition.")
@@ -206,16 +229,18 @@ def check_set(requests: Sequence[PackageRequest]) -> None:
 
 
 def unknown_version(group: str, version: int, there: Sequence[int], see: str) -> UserError:
-    """The error, to be raised by the caller, for a version that does not exist in a group.
+    """Return the error, to be raised by the caller, for a version that does not exist in a group.
 
-    version: the one that was asked for. there: the versions that exist. see: the command that lists them.
+    - version: the one that was asked for.
+    - there: the versions that exist; [] for none.
+    - see: the command that lists them.
     """
     known = f"there are: {', '.join(map(str, there))}" if there else "there are none yet; run the pipeline first"
     return UserError(f"{group} has no version {version} ({known}). See: {see}.")
 
 
 def champion_not_rejected(package: ModelPackage) -> UserError:
-    """The error, to be raised by the caller, for an attempt to reject this package, which is the champion."""
+    """Return the error, to be raised by the caller, for an attempt to reject this package, which is the champion."""
     return UserError(
         f"version {package.version} ({package.definition}) is the champion. Approve another version first, "
         "then reject this one."
@@ -227,7 +252,8 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     """Context manager: yield a path at which the block must create a folder, which then replaces `folder`.
 
     The path is beside `folder` and does not exist at first. After an error in the block, `folder` is as it was before,
-    and what was written is deleted. A process that is killed leaves `folder` old, new or absent, never half-written.
+    and what the block wrote is deleted. A process that is killed leaves `folder` old, new or absent, never
+    half-written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
@@ -242,10 +268,13 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 def iso(moment: datetime) -> str:
-    """A time as ISO 8601 text in UTC: 2026-03-01T12:00:00.000000Z. A time without a zone is taken as local time."""
+    """Return a time as ISO 8601 text in UTC: 2026-03-01T12:00:00.000000Z.
+
+    A time without a zone is taken as local time.
+    """
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def package_json(package: ModelPackage, config: Mapping[str, Any]) -> str:
-    """The text of package.json: a JSON object with the fields of a package and, under "config", its run's settings."""
+    """Return the text of package.json: JSON with the fields of a package and, under "config", its run's settings."""
     return json.dumps({**asdict(package), "config": dict(config)}, indent=2, sort_keys=True) + "\n"

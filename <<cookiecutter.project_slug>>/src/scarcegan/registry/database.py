@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 2.0  # of waiting for the lock without a message
 
 
 def tracking_uri(database: Path) -> str:
-    """The MLflow tracking URI, sqlite:///<absolute path>, of a database file, which need not exist.
+    """Return the MLflow tracking URI, sqlite:///<absolute path>, of a database file, which need not exist.
 
     `%` and `?` in the path are percent-quoted, because SQLAlchemy unquotes them.
     """
@@ -33,7 +33,9 @@ def tracking_uri(database: Path) -> str:
 
 
 def database_of(uri: str) -> Path:
-    """The absolute path of the database file that an MLflow tracking URI names; it need not exist.
+    """Return the absolute path of the database file that an MLflow tracking URI names; the file need not exist.
+
+    Percent-quoted characters are unquoted, and a query (`?…`) is cut off.
 
     Raises UserError for a URI that does not name a SQLite file.
     """
@@ -48,11 +50,11 @@ def database_of(uri: str) -> Path:
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Context manager: hold the lock on the file <database>.lock for the length of the block, so that only one
-    process writes. The file and its folder are made when missing.
+    """Context manager: hold the lock of a database for the length of the block, so that only one process writes to it.
 
-    It waits, without a limit, until no other process holds the lock, and says so on stderr after PATIENCE_SECONDS. The
-    operating system releases the lock when the process dies.
+    The lock is on the file <database>.lock, which is made when missing, with its folder. The call waits, without a
+    limit, until no other process holds the lock, and says so on stderr after PATIENCE_SECONDS. The operating system
+    releases the lock when the process dies.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{database}.lock", "a") as file:
@@ -70,11 +72,12 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def open_database(uri: str) -> "MlflowClient":
-    """An MLflow client for a tracking URI, of a SQLite file or of a server.
+    """Return an MLflow client for a tracking URI, of a SQLite file or of a server.
 
     A missing SQLite file is created completely or not at all; MLflow itself leaves a half-made database when killed.
     Nothing is created or checked for the URI of a server. MLflow's telemetry is turned off, and its log messages are
     silenced, for the whole process.
+
     Raises UserError for a SQLite file that cannot be used, and for a SQLite URI that names no file.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -116,10 +119,12 @@ def create_database(database: Path) -> None:
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:
-    """The id of the MLflow experiment called `name`. It is created when it is missing and restored when it was deleted.
+    """Return the id of the MLflow experiment called `name`. One that is missing is created; a deleted one is restored.
 
-    artifacts: URI of the folder for the files of a new experiment; None: MLflow's default. Another process may create
-    the same experiment at the same time; both get its id.
+    Another process may create the same experiment at the same time; both get its id.
+
+    - artifacts: URI of the folder for the files of a new experiment; None: MLflow's default. An experiment that exists
+      keeps its folder.
     """
     from mlflow.exceptions import MlflowException
 
@@ -137,7 +142,7 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = N
 
 
 def artifacts_folder(database: Path) -> Path:
-    """The folder, <folder of the database>/mlartifacts, in which MLflow stores files; it need not exist."""
+    """Return the folder in which MLflow stores files: mlartifacts, beside the database. It need not exist."""
     return database.parent / "mlartifacts"
 
 

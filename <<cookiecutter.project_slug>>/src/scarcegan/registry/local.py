@@ -58,15 +58,18 @@ DESCRIPTION = "Rare-class models, one per business definition. The alias `champi
 
 
 class LocalRegistry:
-    """The Registry (contract.py) on MLflow and SQLite: one MLflow registered model per model package group, in which
-    the alias `champion` marks the package in production. A package is a model version of MLflow.
+    """The Registry (contract.py) on MLflow and SQLite.
 
-    tracking_uri: MLflow's URI of a SQLite file.
-    group: the name of the model package group, or an ARN, of which the name at its end is taken.
-    clock: a function that returns the present time. user: one that returns the user's name, for decisions; None:
-    whoami. Tests give their own.
-    Raises UserError for a tracking URI that does not name a SQLite file. Its methods raise it, too, when the
-    database cannot be opened or written.
+    A model package group is one registered model of MLflow, and a package is a version of it. The alias `champion`
+    marks the package in production.
+
+    - tracking_uri: MLflow's URI of a SQLite file.
+    - group: the name of the model package group, or an ARN, of which the name at its end is taken.
+    - clock: a function that returns the present time; tests give their own.
+    - user: a function that returns the user's name, which is stored with decisions; None: whoami.
+
+    Raises UserError for a tracking URI that does not name a SQLite file. Its methods raise it, too, when the database
+    cannot be opened or written.
     """
 
     def __init__(
@@ -83,27 +86,29 @@ class LocalRegistry:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """The MLflow client through which the database is read and written, made at first use; a missing database is
-        created.
+        """The MLflow client through which the database is read and written. It is made at first use, and so is a
+        missing database.
         """
         return open_database(self.uri)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
-        """Every registered package, lowest version first. Model sets that are incomplete are left out."""
+        """Return every registered package, lowest version first; [] when there is none or no database. Model sets that
+        are incomplete are left out.
+        """
         return [self._package(version, model) for version, model in self._registered()]
 
     def package(self, version: int) -> ModelPackage:
-        """The package with this version number. Raises UserError when there is none."""
+        """Return the package with this version number. Raises UserError when there is none."""
         return self._package(*self._version(version))
 
     def champion(self) -> ModelPackage | None:
-        """The package in production, which is the one approved last, or None if none was approved."""
+        """Return the package in production, which is the one approved last, or None if none was approved."""
         return next((package for package in self.packages() if package.champion), None)
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections of registered packages, oldest first."""
+        """Return all approvals and rejections of registered packages, oldest first."""
         found = [
             Decision(**json.loads(value))
             for version, _ in self._registered()
@@ -113,8 +118,10 @@ class LocalRegistry:
         return sorted(found, key=lambda decision: decision.at)
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write the files of the package with this version into `folder`, with its present status in package.json, and
-        return `folder`. An existing folder is replaced, see replace_folder.
+        """Write the files of the package with this version into `folder`, with its present status in package.json.
+        Returns `folder`.
+
+        An existing folder is replaced, see replace_folder.
 
         Raises UserError for an unknown version, or when the package's package.json has been deleted.
         """
@@ -133,9 +140,12 @@ class LocalRegistry:
     # -- deciding ---------------------------------------------------------------------------------------------------
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve the package with this version, make it the champion, and return it. note: why it is approved.
+        """Approve the package with this version, make it the champion, and return it.
 
-        Nothing changes when it is the approved champion already.
+        Nothing changes, and the note is not stored, when it is the approved champion already.
+
+        - note: why it is approved.
+
         Raises UserError for an unknown version.
         """
         with self._writing():
@@ -146,9 +156,12 @@ class LocalRegistry:
             return self.package(found.version)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject the package with this version and return it. note: why it is rejected.
+        """Reject the package with this version and return it.
 
-        Nothing changes when it is rejected already.
+        Nothing changes, and the note is not stored, when it is rejected already.
+
+        - note: why it is rejected.
+
         Raises UserError for the champion and for an unknown version.
         """
         with self._writing():
@@ -160,10 +173,11 @@ class LocalRegistry:
             return self.package(found.version)
 
     def _decide(self, version: int, status: ApprovalStatus, note: str) -> None:
-        """Write a decision into the MLflow tags of a version: its status, when, by whom and why it was decided, and an
-        entry for `history`.
+        """Write a decision into the MLflow tags of a version: its status, when, by whom and why it was decided. Another
+        tag keeps the decision for `history`.
 
-        status: the new one, APPROVED or REJECTED. note: why.
+        - status: the new one, APPROVED or REJECTED.
+        - note: why.
         """
         at = self._now()
         decision = Decision(at, version, cast(Any, status.lower()), self._user(), note)
@@ -175,12 +189,15 @@ class LocalRegistry:
     # -- registering ------------------------------------------------------------------------------------------------
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register packages as one model set, all or none, pending approval, and return them in the order of the
-        requests.
+        """Register packages as one model set, pending approval, and return them in the order of the requests.
 
-        set_id: of the set. A set that is registered already keeps its versions and decisions; only packages that it
-        lacks are added, and files of a package whose package.json has been deleted. Remains of interrupted
-        registrations are deleted first, and the group gets the team and description of the first request's project.
+        All packages are registered or none. A set that is registered already keeps its versions and decisions. Only
+        packages that it lacks are added, and the files of a package whose package.json has been deleted are written
+        again. Remains of interrupted registrations are deleted first. MLflow's registered model gets the team and
+        description in the settings of the first request.
+
+        - set_id: the name of the set.
+
         Raises UserError for a set that `check_set` refuses.
         """
         check_set(requests)
@@ -201,7 +218,8 @@ class LocalRegistry:
     def _add(self, experiment: str, set_id: str, new: Sequence[PackageRequest], there: Sequence[int]) -> None:
         """Write new packages of a model set, then the tag of the registered model that makes them visible.
 
-        experiment: id of the MLflow experiment for their runs. there: the set's versions that are visible already.
+        - experiment: id of the MLflow experiment that gets a run per package.
+        - there: the numbers of the set's versions that are visible already.
         """
         runs = [self._write_run(experiment, set_id, request) for request in new]
         versions = [self._write_version(set_id, request, run) for request, run in zip(new, runs, strict=True)]
@@ -215,15 +233,14 @@ class LocalRegistry:
             self._describe(version, request)
 
     def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:
-        """Write the package.json of a version into its folder, as of a package that is not the champion."""
+        """Write the package.json of a version into its folder, with "champion" false, which `export` corrects."""
         text = package_json(self._package(version, None), request.config)
         (self._files(version) / "package.json").write_text(text, encoding="utf-8")
 
     def _write_run(self, experiment: str, set_id: str, request: PackageRequest) -> str:
-        """Create a finished MLflow run with the package's metrics, its first 100 settings and its files, and return the
-        run's id.
+        """Create a finished MLflow run with a package's metrics, first 100 settings and files. Returns the run's id.
 
-        experiment: id of the MLflow experiment that gets the run.
+        - experiment: id of the MLflow experiment that gets the run.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -242,9 +259,11 @@ class LocalRegistry:
         return run
 
     def _write_version(self, set_id: str, request: PackageRequest, run: str) -> int:
-        """Create an MLflow model version for a package, and write its package.json; return the version number.
+        """Create an MLflow model version for a package, and write its package.json. Returns the version number.
 
-        run: id of the MLflow run that holds the package's files. `packages` does not list the version yet.
+        `packages` does not list the version yet.
+
+        - run: id of the MLflow run that holds the package's files.
         """
         facts = json.dumps({name: getattr(request, name) for name in FACTS_IN_TAG})
         tags = {"definition": request.definition, "status": PENDING, "set_id": set_id, "facts": facts}
@@ -256,7 +275,7 @@ class LocalRegistry:
     def _delete_leftovers(self, experiment: str) -> None:
         """Delete the versions, runs and files of model sets whose registration was interrupted.
 
-        experiment: id of the MLflow experiment in which the runs are.
+        - experiment: id of the MLflow experiment in which the runs are.
         """
         model = self._model()
         complete = set_versions(model) if model else set()
@@ -270,7 +289,7 @@ class LocalRegistry:
                 self.client.delete_run(run)
 
     def _experiment(self) -> str:
-        """The id of this group's MLflow experiment. It and the group's registered model are created when missing."""
+        """Return the id of this group's MLflow experiment. It and the registered model are created when missing."""
         if self._model() is None:
             self.client.create_registered_model(self.group, description=DESCRIPTION)
         return open_experiment(self.client, f"{self.group} packages", self._root().as_uri())
@@ -278,7 +297,7 @@ class LocalRegistry:
     def _tell_of_project(self, project: Mapping[str, str]) -> None:
         """Write the project's team and description into the group's registered model, where MLflow shows them.
 
-        project: the section `project` of config.yaml. What is missing in it stays as it was; {} changes nothing.
+        - project: the section `project` of config.yaml. What is missing in it stays as it was; {} changes nothing.
         """
         if "team" in project:
             self.client.set_registered_model_tag(self.group, "team", project["team"])
@@ -299,22 +318,22 @@ class LocalRegistry:
             yield client
 
     def _root(self) -> Path:
-        """The folder below which the files of all packages of this group are."""
+        """Return the folder below which the files of all packages of this group are."""
         return self.folder / f"{self.group}-packages"
 
     def _place(self, run: str) -> Path:
-        """The folder with the package files of the MLflow run with this id.
+        """Return the folder with the package files of the MLflow run with this id.
 
         It is computed from the database's path, not stored, so database and files can be moved together.
         """
         return self._root() / run / "artifacts"
 
     def _files(self, version: "ModelVersion") -> Path:
-        """The folder with the files of the package that this MLflow model version is."""
+        """Return the folder with the files of the package that this MLflow model version is."""
         return self._place(str(version.run_id))
 
     def _model(self) -> "RegisteredModel | None":
-        """MLflow's registered model of this group, or None before the first registration."""
+        """Return MLflow's registered model of this group, or None before the first registration."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -325,7 +344,7 @@ class LocalRegistry:
             raise
 
     def _versions(self) -> "list[ModelVersion]":
-        """All MLflow versions of this group's registered model, lowest number first; also those of incomplete sets."""
+        """Return all MLflow versions of this group's registered model, lowest number first, also of incomplete sets."""
         found: list[ModelVersion] = []
         token = None
         while token != "":
@@ -334,7 +353,7 @@ class LocalRegistry:
         return sorted(found, key=lambda version: int(version.version))
 
     def _runs(self, experiment: str) -> list[str]:
-        """The ids of all MLflow runs in the experiment with this id, except deleted ones."""
+        """Return the ids of all MLflow runs in the experiment with this id, except deleted ones."""
         found: list[str] = []
         token = None
         while token != "":
@@ -343,9 +362,9 @@ class LocalRegistry:
         return found
 
     def _registered(self) -> "list[tuple[ModelVersion, RegisteredModel]]":
-        """A pair (MLflow version, the group's registered model) per version in a complete set, lowest number first.
+        """Return a pair (MLflow version, the group's registered model) for each version in a complete set.
 
-        [] when there is no database or no registration yet.
+        The lowest number comes first; [] when there is no database or no registration yet.
         """
         if not self.database.exists():
             return []
@@ -356,7 +375,7 @@ class LocalRegistry:
         return [(version, model) for version in self._versions() if int(version.version) in complete]
 
     def _version(self, version: int) -> "tuple[ModelVersion, RegisteredModel]":
-        """The MLflow version with this number, which must be in a complete set, and the group's registered model.
+        """Return (MLflow version, the group's registered model) for a version number, which must be in a complete set.
 
         Raises UserError, which lists the versions there are, when there is none.
         """
@@ -366,9 +385,9 @@ class LocalRegistry:
         return found[str(version)]
 
     def _package(self, version: "ModelVersion", model: "RegisteredModel | None") -> ModelPackage:
-        """The ModelPackage of an MLflow version, from its tags.
+        """Return the ModelPackage of an MLflow version, from its tags.
 
-        model: the registered model, whose alias tells whether the package is the champion; None: it is not.
+        - model: the registered model, whose alias tells whether the package is the champion; None: it is not.
         """
         tags = version.tags
         facts: dict[str, Any] = json.loads(tags["facts"]) | {name: tags.get(name, "") for name in LAST_DECISION_TAGS}
@@ -386,26 +405,24 @@ class LocalRegistry:
         )
 
     def _now(self) -> str:
-        """The present time, by the registry's clock, as ISO 8601 text in UTC."""
+        """Return the present time, by the registry's clock, as ISO 8601 text in UTC."""
         return iso(self._clock())
 
 
 def set_versions(model: "RegisteredModel") -> set[int]:
-    """The numbers of the versions in complete model sets: those listed in a tag set.<set_id> of the
-    registered model.
-    """
+    """Return the version numbers in complete model sets: those in the tags set.<set_id> of the registered model."""
     return {number for key, value in model.tags.items() if key.startswith(SET_TAG) for number in json.loads(value)}
 
 
 def project_of(request: PackageRequest) -> Mapping[str, str]:
-    """The section `project` of the settings that a package was trained with; {} when request.config has none."""
+    """Return the section `project` of the settings that a package was trained with; {} when request.config has none."""
     return request.config.get("project", {})
 
 
 def flat_config(request: PackageRequest) -> list[tuple[str, str]]:
-    """The settings of a request as pairs (dotted key, value), such as ("train.seed", "7"), in the order of config.yaml.
+    """Return the settings of a request as pairs (dotted key, value), such as ("train.seed", "7"), in their order there.
 
-    Keys have mlflow_name applied; values that are not text are written as JSON. Empty settings give [].
+    Keys have mlflow_name applied. Values that are not text, such as lists, are written as JSON. No settings give [].
     """
 
     def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -419,8 +436,9 @@ def flat_config(request: PackageRequest) -> list[tuple[str, str]]:
 
 
 def mlflow_name(name: str) -> str:
-    """The name of a metric or parameter with "_" in place of each character that MLflow refuses, cut to
-    250 characters.
+    """Return the name of a metric or parameter as MLflow allows it.
+
+    Each character that MLflow refuses becomes "_", and the result is cut to 250 characters.
     """
     return re.sub(r"[^\w.\-/ ]", "_", name)[:250]
 
@@ -428,7 +446,8 @@ def mlflow_name(name: str) -> str:
 def copy_files(files: Mapping[str, Path], folder: Path) -> None:
     """Copy files into a folder, over files that are there; missing folders are made.
 
-    files: path below `folder` -> the file to copy there.
+    - files: path below `folder` -> the file to copy there.
+
     Raises OSError, whose filename is the target and not the source, because it is the target's disk that may be full.
     """
     for name, path in files.items():
@@ -442,7 +461,7 @@ def copy_files(files: Mapping[str, Path], folder: Path) -> None:
 
 
 def whoami() -> str:
-    """The name of the user on this machine, or "unknown" where the system has none, as in some containers."""
+    """Return the name of the user on this machine, or "unknown" where the system has none, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

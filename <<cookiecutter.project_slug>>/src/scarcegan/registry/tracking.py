@@ -15,10 +15,11 @@ PARAMETER_LENGTH = 500  # characters that MLflow stores of a parameter
 
 
 class Tracker:
-    """Writes the parameters and metrics of one MLflow run. It does nothing when MLFLOW_TRACKING_URI is not set.
+    """Writes the parameters and metrics of one MLflow run. All of it does nothing when MLFLOW_TRACKING_URI is not set.
 
-    parameters: name -> value; they are written when the object is created, as text, cut to PARAMETER_LENGTH. A
-    parameter that the run has already keeps its value.
+    - parameters: name -> value. They are written when the object is created, as text that is cut to PARAMETER_LENGTH. A
+      parameter that the run has already keeps its value.
+
     Raises UserError when the database that MLFLOW_TRACKING_URI names cannot be used, and MlflowException when there is
     no run with the id MLFLOW_RUN_ID.
     """

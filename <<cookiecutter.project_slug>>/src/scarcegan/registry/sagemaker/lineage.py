@@ -23,9 +23,11 @@ ASSOCIATIONS = {"models": "DerivedFrom", "evaluation": "ContributedTo", "baselin
 
 
 def record_lineage(registry: "SageMakerRegistry", packages: Sequence[ModelPackage], sources: Mapping[str, str]) -> None:
-    """Link, in SageMaker's lineage, the outputs that packages were made of to the model of each package.
+    """Link, in SageMaker's lineage, the outputs that packages were made of to the model.tar.gz of each package.
 
-    packages: registered ones. sources: "models", "evaluation" or "baseline" -> the S3 URI of that step's output.
+    - packages: registered ones.
+    - sources: "models", "evaluation" or "baseline" -> the S3 URI of that output; one that is missing is not linked.
+
     Every error is written to stderr and not raised.
     """
     try:
@@ -40,9 +42,10 @@ def record_lineage(registry: "SageMakerRegistry", packages: Sequence[ModelPackag
 
 
 def artifact(client: Any, uri: str, kind: str) -> str:
-    """The ARN of the lineage artifact for a URI; one is created when there is none.
+    """Return the ARN of the lineage artifact for a URI; one is created when there is none.
 
-    client: boto3's SageMaker client. kind: type of a new artifact, such as "Model".
+    - client: boto3's SageMaker client.
+    - kind: type of a new artifact, such as "Model".
     """
     found = client.list_artifacts(SourceUri=uri)["ArtifactSummaries"]
     if found:
@@ -53,7 +56,8 @@ def artifact(client: Any, uri: str, kind: str) -> str:
 def associate(client: Any, source: str, destination: str, kind: str) -> None:
     """Link two lineage artifacts, given by ARN, unless they are linked already.
 
-    client: boto3's SageMaker client. kind: type of the association, such as "DerivedFrom".
+    - client: boto3's SageMaker client.
+    - kind: type of the association, such as "DerivedFrom".
     """
     there = client.list_associations(SourceArn=source, DestinationArn=destination)["AssociationSummaries"]
     if not there:

@@ -21,10 +21,10 @@ GATE = ("passed", "definition", "metric", "challenger", "minimum", "champion")
 
 
 def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
-    """The facts about a package (set, run, gate, metrics, …) as properties, name -> text, for people in Studio.
+    """Return facts about a package (set, run, gate, metrics, …) as properties, name -> text, for people in Studio.
 
-    request: of the package. Empty values are left out, long ones are cut to LONGEST_VALUE, characters that SageMaker
-    refuses become spaces, and only the first MOST_FACTS are returned.
+    Empty values are left out. Names are cut to 128 characters, values to LONGEST_VALUE, and characters that SageMaker
+    refuses become spaces. Only the first MOST_FACTS are returned.
     """
     lines: dict[str, Any] = {
         "set_id": set_id,
@@ -46,7 +46,7 @@ def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
 
 
 def as_property(value: Any) -> str:
-    """A value as text: a float with six significant digits, True as "true", None as "", anything else by str()."""
+    """Return a value as text: a float with six significant digits, True as "true", None as "", others by str()."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -55,12 +55,14 @@ def as_property(value: Any) -> str:
 
 
 def is_allowed(character: str) -> bool:
-    """Whether SageMaker allows a character in the text of a property: letters, digits, space and _ . : / = + - @"""
+    """Whether SageMaker allows a character in the text of a property: letters and digits of any script, space and
+    _.:/=+-@
+    """
     return character in "_.:/=+-@" or unicodedata.category(character)[0] in "LN" or character == " "
 
 
 def without_refused(text: str) -> str:
-    """The text with one space in place of each run of spaces and of characters that SageMaker refuses in properties.
+    """Return the text with each run of spaces and of characters that SageMaker refuses in properties as one space.
 
     Spaces at the beginning and end are cut off.
     """
@@ -68,7 +70,7 @@ def without_refused(text: str) -> str:
 
 
 def escaped(text: str, also: str = "") -> str:
-    """The text in a form that a property can hold, which `unescaped` turns back into it.
+    """Return the text in a form that a property can hold, which `unescaped` turns back into it.
 
     "=", each character that SageMaker refuses, and each character in `also` is written as =XX for each of its UTF-8
     bytes.
@@ -78,8 +80,9 @@ def escaped(text: str, also: str = "") -> str:
 
 
 def unescaped(text: str) -> str:
-    """The original of a text that `escaped` has returned. In a text that was cut, bytes that are not UTF-8 any more
-    become the replacement character.
+    """Return the original of a text that `escaped` has returned.
+
+    In a text that was cut, bytes that are not UTF-8 any more become the replacement character.
     """
     return re.sub(
         r"(=[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("=", "")).decode(errors="replace"), text
@@ -87,10 +90,10 @@ def unescaped(text: str) -> str:
 
 
 def decision_line(decision: Decision) -> str:
-    """A decision as the text of a property: `2026-03-01T12:00:00Z approved by ada: reviewed`.
+    """Return a decision as the text of a property: `2026-03-01T12:00:00Z approved by ada: reviewed`.
 
-    Characters that SageMaker refuses are escaped. The name is cut to 100 characters; if the whole text is longer than
-    LONGEST_VALUE, the note is cut and ends with "...".
+    Characters that SageMaker refuses are escaped, and so is a colon in the name. The name is cut to 100 characters; if
+    the whole text is longer than LONGEST_VALUE, the note is cut and ends with "...".
     """
     by = escaped(decision.by, also=":")[:100]
     line = f"{decision.at} {decision.decision} by {by}: {escaped(decision.note)}".rstrip()
@@ -98,10 +101,12 @@ def decision_line(decision: Decision) -> str:
 
 
 def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
-    """The decisions in the properties (name -> text) of a package, oldest first. version: of the package.
+    """Return the decisions in the properties (name -> text) of a package, oldest first; [] for none.
 
     A note may be cut (see decision_line). Properties that are no decision, or not in the form of decision_line, are
     ignored.
+
+    - version: the version number of the package.
     """
     found = []
     for name in sorted(name for name in properties if name.startswith(DECISION_PREFIX)):
@@ -113,10 +118,10 @@ def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
 
 
 def with_decision(properties: Mapping[str, str], decision: Decision) -> tuple[dict[str, str], list[str]]:
-    """A copy of a package's properties (name -> text) with one more decision, and the names of properties to remove.
+    """Return a package's properties (name -> text) with one more decision, and the names of properties to remove.
 
-    The names are those of the oldest decisions; they are not in the copy, so that at most MOST_DECISIONS decisions
-    remain. Usually there are none.
+    The names are those of the oldest decisions; they are not in the properties returned, so that at most MOST_DECISIONS
+    decisions remain. Usually there are none. The argument is not changed.
     """
     names = sorted(name for name in properties if name.startswith(DECISION_PREFIX))
     number = max((int(n) for n in decision_numbers(names)), default=0) + 1
@@ -126,8 +131,9 @@ def with_decision(properties: Mapping[str, str], decision: Decision) -> tuple[di
 
 
 def decision_numbers(names: Iterable[str]) -> list[str]:
-    """The numbers, as text such as "000003", in names of properties such as decision.000003; other
-    names are ignored.
+    """Return the numbers in names of properties such as decision.000003, as text such as "000003", in the same order.
+
+    Other names are ignored.
     """
     found = [name.removeprefix(DECISION_PREFIX) for name in names]
     return [number for number in found if number.isdecimal()]

@@ -25,16 +25,18 @@ Response = Mapping[str, Any]  # a model package as DescribeModelPackage or ListM
 class Group:
     """A model package group in SageMaker. Errors of AWS are raised as boto3's ClientError.
 
-    client: boto3's SageMaker client. name_or_arn: the group's name, or its ARN when another account owns it.
+    - client: boto3's SageMaker client.
+    - name_or_arn: the group's name, or its ARN when another account owns it.
     """
 
     client: Any
     name_or_arn: str
 
     def listed(self, **filters: str) -> dict[str, Response]:
-        """ARN -> package as ListModelPackages returns it (without some fields), for every package of the group.
+        """Return ARN -> package as ListModelPackages returns it (without some fields), for the packages of the group.
 
-        filters: further arguments of ListModelPackages, such as ModelApprovalStatus.
+        - filters: further arguments of ListModelPackages, such as ModelApprovalStatus="Approved"; without any, all
+          packages.
         """
         pages = self.client.get_paginator("list_model_packages")
         found: dict[str, Response] = {}
@@ -44,12 +46,12 @@ class Group:
         return found
 
     def describe(self, arn: str) -> Response:
-        """The package with this ARN as DescribeModelPackage returns it. Raises ClientError when there is none."""
+        """Return the package with this ARN, as DescribeModelPackage does. Raises ClientError when there is none."""
         return self.client.describe_model_package(ModelPackageName=arn)
 
     def find(self, arn: str) -> Response | None:
-        """The package with this ARN as DescribeModelPackage returns it; None if there is none or it is
-        being deleted.
+        """Return the package with this ARN as DescribeModelPackage returns it; None when it is missing or being
+        deleted.
         """
         response = none_if_missing(lambda: self.describe(arn))
         return None if response is None or response["ModelPackageStatus"] == "Deleting" else response
@@ -59,7 +61,9 @@ class Group:
         return str(self.client.create_model_package(**request)["ModelPackageArn"])
 
     def wait_until_created(self, arn: str, sleep: Callable[[float], None]) -> None:
-        """Wait until SageMaker has created the package with this ARN. sleep: waits for a number of seconds.
+        """Wait until SageMaker has created the package with this ARN.
+
+        - sleep: a function that waits for a number of seconds.
 
         Raises UserError when the creation fails or takes longer than MOST_CHECKS times CHECK_SECONDS.
         """
@@ -81,16 +85,18 @@ class Group:
 
 
 def version_of(response: Response) -> int:
-    """The version number of a package that SageMaker returned: the last part of its ARN."""
+    """Return the version number of a package that SageMaker returned: the last part of its ARN."""
     return int(response["ModelPackageArn"].rsplit("/", 1)[1])
 
 
 def decisions_of(response: Response) -> list[Decision]:
-    """The decisions about a package that SageMaker returned in full, oldest first.
+    """Return the decisions about a package that SageMaker returned in full, oldest first.
 
-    They are those that this registry stored in its properties. When the last of these is not the package's present
-    status, the present approval or rejection was made elsewhere, such as in Studio, and is added as the last one.
-    response: as DescribeModelPackage returns it.
+    They are those that this registry stored in the package's properties. When the last of these is not the package's
+    present status, the present approval or rejection was made elsewhere, such as in Studio, and is added as the last
+    one.
+
+    - response: the package as DescribeModelPackage returns it.
     """
     found = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
     decision = str(response.get("ModelApprovalStatus", PENDING)).lower()
@@ -106,12 +112,13 @@ def decisions_of(response: Response) -> list[Decision]:
 def model_package(
     group: str, set_id: str, facts: Mapping[str, Any], response: Response, champion: str = ""
 ) -> ModelPackage:
-    """The ModelPackage for a package in SageMaker.
+    """Return the ModelPackage for a package in SageMaker.
 
-    - group: the name of its group. set_id: of its model set.
+    - group: the name of its group.
+    - set_id: the name of its model set.
     - facts: its entry in the record of that set, with RECORDED_FIELDS (see set_record.py).
-    - response: the package as DescribeModelPackage returns it; for a pending one, the entry of ListModelPackages
-      will do.
+    - response: the package as DescribeModelPackage returns it; for a pending one, the entry of ListModelPackages will
+      do.
     - champion: the ARN of the champion, "" when there is none.
     """
     status = cast(ApprovalStatus, response.get("ModelApprovalStatus", PENDING))

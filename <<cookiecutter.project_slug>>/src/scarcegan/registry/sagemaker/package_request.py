@@ -20,14 +20,14 @@ DESCRIPTION_LENGTH = 1024
 def create_request(
     group: str, set_id: str, request: PackageRequest, uri: Callable[[str], str], image: str, token: str, made_by: str
 ) -> dict[str, Any]:
-    """The arguments of CreateModelPackage for a package of the model set `set_id`, pending approval.
+    """Return the arguments of CreateModelPackage for a package of the model set `set_id`, pending approval.
 
     - group: name or ARN of the model package group.
-    - request: of the package.
+    - request: the package to create.
     - uri: a function from a path inside the package to the S3 URI of that file.
     - image: the URI of the container image that serves the model.
     - token: of the claim under which the set is registered; it is stored with the package (see set_record.py).
-    - made_by: ARN of the pipeline execution that registers, or "".
+    - made_by: ARN of the pipeline execution that registers; "" is left out.
     """
 
     def source(path: str) -> dict[str, str]:
@@ -51,9 +51,10 @@ def create_request(
 
 
 def inference_specification(image: str, model: str) -> dict[str, Any]:
-    """The argument InferenceSpecification of CreateModelPackage: TensorFlow Serving, JSON or CSV in, JSON out.
+    """Return the argument InferenceSpecification of CreateModelPackage: TensorFlow Serving, JSON or CSV in, JSON out.
 
-    image: URI of the serving image, whose tag begins with TensorFlow's version. model: the S3 URI of model.tar.gz.
+    - image: URI of the serving image, whose tag begins with TensorFlow's version.
+    - model: the S3 URI of model.tar.gz.
     """
     version = image.partition(":")[2].partition("-")[0]
     return {
@@ -66,10 +67,10 @@ def inference_specification(image: str, model: str) -> dict[str, Any]:
 
 
 def description(set_id: str, request: PackageRequest) -> str:
-    """The description of a package, which Studio shows, at most DESCRIPTION_LENGTH characters.
+    """Return the description of a package, which Studio shows, at most DESCRIPTION_LENGTH characters.
 
     It is the business definition, the request's description and, last, the set_id, by which the packages of a set are
-    found in a listing. A description that is too long is cut; control characters are removed.
+    found in a listing. Text before the set_id is cut when it is too long; control characters are removed.
     """
     end = description_end(set_id)
     text = "".join(c for c in f"{request.definition}: {request.description}" if unicodedata.category(c)[0] != "C")
@@ -77,5 +78,5 @@ def description(set_id: str, request: PackageRequest) -> str:
 
 
 def description_end(set_id: str) -> str:
-    """The text with which the description of every package of a model set ends: " (set <set_id>)"."""
+    """Return the text with which the description of every package of a model set ends: " (set <set_id>)"."""
     return f" (set {set_id})"

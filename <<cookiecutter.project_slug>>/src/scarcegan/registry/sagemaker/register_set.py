@@ -27,12 +27,13 @@ from scarcegan.registry.sagemaker.set_record import PACKAGES_PREFIX, Claim, Clai
 class Registration:
     """Registers model sets in one model package group of SageMaker.
 
-    name: the group's name, also if `group` is addressed by its ARN.
-    bucket: where the files of packages are stored. records: of the model sets, in the same bucket.
-    image: URI of the container image that serves the models.
-    made_by: ARN of the pipeline execution that registers, or "".
-    clock, sleep: functions that return the present time, and that wait for seconds; tests give their own.
-    patience_seconds: how long to wait while another process registers the same set.
+    - name: the group's name, also if `group` is addressed by its ARN.
+    - bucket: where the files of packages are stored.
+    - records: the records of the model sets, in the same bucket.
+    - image: URI of the container image that serves the models.
+    - made_by: ARN of the pipeline execution that registers, or "".
+    - clock, sleep: functions that return the present time, and that wait for seconds; tests give their own.
+    - patience_seconds: how long to wait while another process registers the same set.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Registration:
 
         What registrations whose claim has expired have left, of any set of the group, is deleted first. After an error
         the set is as it was before; if that fails, the next registration deletes the rest.
+
         Raises UserError when another process registers the set for more than patience_seconds, or SageMaker cannot
         create a package; Changed when the claim was lost to another process.
         """
@@ -66,8 +68,8 @@ class Registration:
             raise
 
     def is_complete(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
-        """Whether every package of these requests is registered in the set and has its files in S3, and there is no
-        claim on the set.
+        """Whether all packages of these requests are registered in the set, with their files in S3, and the set has no
+        claim.
         """
         record = self.records.read(set_id)
         if record is None or record.claim:
@@ -114,8 +116,9 @@ class Registration:
                     self.bucket.put(key, path)
 
     def create(self, claimed: ClaimedSet, request: PackageRequest) -> dict[str, Any]:
-        """Create a model package that is pending approval, wait until it exists, and return its entry for the set's
-        record: its ARN under "arn", and RECORDED_FIELDS.
+        """Create a model package that is pending approval, and wait until it exists.
+
+        Returns its entry for the set's record: its ARN under "arn", and RECORDED_FIELDS.
 
         Raises UserError when SageMaker cannot create the package, and Changed when the claim was lost to another
         process.
@@ -137,8 +140,8 @@ class Registration:
 
         It holds the fields of the package and the settings of its run, which do not all fit into SageMaker.
 
-        facts: the package's entry in the record of its set, as `create` returns it. request: the one that the package
-        was registered from.
+        - facts: the package's entry in the record of its set, as `create` returns it.
+        - request: the one that the package was registered from.
         """
         package = model_package(self.name, set_id, facts, self.group.describe(facts["arn"]))
         with TemporaryDirectory() as scratch:
@@ -151,8 +154,8 @@ class Registration:
     def clean_up_abandoned(self) -> None:
         """Delete the packages and files that killed registrations have left, of every model set of the group.
 
-        Only sets whose claim has expired are changed. An error in the deletion is logged to stderr and not raised (see
-        undo).
+        Only sets whose claim has expired are changed. Packages in a set's record, and those approved or rejected, stay.
+        An error in the deletion is logged to stderr and not raised (see undo).
         """
         for set_id, record in self.records.all().items():
             if record.is_abandoned(self.clock()):
@@ -161,11 +164,12 @@ class Registration:
                     self.undo(claimed)
 
     def undo(self, claimed: ClaimedSet) -> None:
-        """Delete what this process, and the expired claim before its own, have created in a claimed set, and release
-        the claim.
+        """Delete what was created in a claimed set, by this process and under the expired claim before, and release the
+        claim.
 
-        The packages in the set's record stay. When the claim was lost to another process, only this process's packages
-        are deleted. An error is logged to stderr and not raised; the next registration then deletes the rest.
+        The packages in the set's record stay; files are deleted only when the record has no package. When the claim was
+        lost to another process, only this process's packages are deleted. An error is logged to stderr and not raised;
+        the next registration then deletes the rest.
         """
         try:
             ours = claimed.read_again()
@@ -209,30 +213,32 @@ class Registration:
 
 
 def package_key(set_id: str, definition: str, path: str) -> str:
-    """The S3 key of a file of a package: packages/<set_id>/<definition>/<path>. path: inside the package."""
+    """Return the S3 key of a file of a package: packages/<set_id>/<definition>/<path>. path: inside the package."""
     return f"{PACKAGES_PREFIX}{set_id}/{definition}/{path}"
 
 
 def model_files(request: PackageRequest) -> dict[str, Path]:
-    """Path inside model.tar.gz -> file, for the files of a package that are below model/, which the path leaves out."""
+    """Return path inside model.tar.gz -> file, for the files of a package below model/, such as "model.json"."""
     return {name.removeprefix("model/"): path for name, path in request.files.items() if name.startswith("model/")}
 
 
 def single_files(request: PackageRequest) -> dict[str, Path]:
-    """Path inside the package -> file, for the files of a package that are not below model/. They are uploaded one by
-    one, those of the model as one archive."""
+    """Return path inside the package -> file, for the files of a package that are not below model/.
+
+    They are uploaded one by one, those of the model as one archive.
+    """
     return {name: path for name, path in request.files.items() if not name.startswith("model/")}
 
 
 def arns(packages: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The ARNs of packages. packages: entries of a set's record."""
+    """Return the ARNs of packages. packages: entries of a set's record."""
     return {facts["arn"] for facts in packages}
 
 
 def is_undecided(response: Response, set_id: str, token: str) -> bool:
     """Whether a package was created for a set under the claim with this token, and nobody has approved or rejected it.
 
-    response: the package as DescribeModelPackage returns it.
+    - response: the package as DescribeModelPackage returns it.
     """
     properties = response.get("CustomerMetadataProperties", {})
     ours = (properties.get("set_id"), properties.get("attempt")) == (set_id, token)

@@ -53,13 +53,14 @@ NOTE_LENGTH = 1024
 class SageMakerRegistry:
     """The Registry (contract.py) on SageMaker's Model Registry and S3.
 
-    names: the names of the project's resources in AWS.
-    group: the name of the model package group, or the ARN of one that another account shares with this one.
-    session: a boto3 session; None: a new one is made.
-    made_by: ARN of the pipeline execution that registers, or "".
-    clock, sleep: functions that return the present time, and that wait for seconds; tests give their own.
-    user: a function that returns the name to store with decisions; None: the AWS identity of this process.
-    patience_seconds: how long to wait while another process registers the same set.
+    - names: the names of the project's resources in AWS.
+    - group: the name of the model package group, or the ARN of one that another account shares with this one.
+    - session: a boto3 session; None: a new one is made.
+    - made_by: ARN of the pipeline execution that registers, or "".
+    - clock, sleep: functions that return the present time, and that wait for seconds; tests give their own.
+    - user: a function that returns the name to store with decisions; None: the AWS identity of this process.
+    - patience_seconds: how long to wait while another process registers the same set.
+
     Raises UserError for the ARN of a group in another region. Every method but `fetch` and `put` raises it, too, for an
     error that AWS returns.
     """
@@ -90,31 +91,35 @@ class SageMakerRegistry:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def packages(self) -> list[ModelPackage]:
-        """Every registered package, lowest version first. Model sets that are incomplete are left out."""
+        """Return every registered package, lowest version first; [] when there is none. Model sets that are incomplete
+        are left out.
+        """
         with self.errors_as_sentences():
             return list(self._packages().values())
 
     def package(self, version: int) -> ModelPackage:
-        """The package with this version number. Raises UserError when there is none."""
+        """Return the package with this version number. Raises UserError when there is none."""
         return self._find(version)[1]
 
     def arn(self, version: int) -> str:
-        """The ARN of the package with this version number. Raises UserError when there is none."""
+        """Return the ARN of the package with this version number. Raises UserError when there is none."""
         return self._find(version)[0]
 
     def champion(self) -> ModelPackage | None:
-        """The package that `promote` made the champion last, or None if there is none."""
+        """Return the package that `promote` made the champion last, or None if there is none."""
         return next((package for package in self.packages() if package.champion), None)
 
     def history(self) -> list[Decision]:
-        """All approvals and rejections of registered packages, oldest first, including those made in Studio."""
+        """Return all approvals and rejections of registered packages, oldest first, including those made in Studio."""
         with self.errors_as_sentences():
             found = [decision for _, _, response in self._registered() for decision in decisions_of(response)]
             return sorted(found, key=lambda decision: decision.at)
 
     def export(self, version: int, folder: Path) -> Path:
-        """Write the files of the package with this version into `folder`, with its present status in package.json, and
-        return `folder`. An existing folder is replaced, see replace_folder.
+        """Write the files of the package with this version into `folder`, with its present status in package.json.
+        Returns `folder`.
+
+        An existing folder is replaced, see replace_folder.
 
         Raises UserError for an unknown version, missing files, or a package that was changed in SageMaker to serve
         another model than was evaluated, or with another image than the project's.
@@ -125,28 +130,31 @@ class SageMakerRegistry:
         return folder
 
     def uri(self, package: ModelPackage, path: str) -> str:
-        """The S3 URI of a file of a package, whether it exists or not.
+        """Return the S3 URI of a file of a package, whether it exists or not.
 
-        path: inside the package: model.tar.gz, evaluation/…, baseline/… or package.json.
+        - path: inside the package: model.tar.gz, evaluation/…, baseline/… or package.json.
         """
         return self._bucket.uri(package_key(package.set_id, package.definition, path))
 
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-        """Download from S3 into `folder`: a .tar.gz, which is unpacked, or every object below a prefix.
-        Returns `folder`.
+        """Download from S3 into `folder`: a .tar.gz, which is unpacked, or every object below a prefix. Returns
+        `folder`.
 
-        uri: s3://<bucket>/<key>.tar.gz or s3://<bucket>/<prefix>. below: of an archive, unpack only this folder; "":
-        all. only: names of the folders or files directly below a prefix to download; (): all.
-        Raises UserError when `uri` is not an S3 address, when nothing is below the prefix, or when a path leads out of
-        `folder`; botocore's ClientError when the .tar.gz does not exist; tarfile.TarError for an archive that holds a
-        link or leads out of the folder.
+        - uri: s3://<bucket>/<key>.tar.gz or s3://<bucket>/<prefix>.
+        - below: for a .tar.gz, unpack only what lies in this folder of it; "": all.
+        - only: for a prefix, the names of the folders or files directly below it to download; (): all.
+
+        Raises UserError when `uri` is not an S3 address, when nothing was downloaded and `folder` does not exist, or
+        when a key below the prefix leads out of `folder`; botocore's ClientError when the .tar.gz or the bucket does
+        not exist; tarfile.TarError for an archive that holds a link or leads out of the folder.
         """
         return download(self.client("s3"), uri, folder, below, only)
 
     def put(self, path: Path, uri: str) -> None:
         """Upload the file at `path` to S3 under its own name, and replace an object that has this name there.
 
-        uri: s3://<bucket>/<folder>, the folder to put it in.
+        - uri: s3://<bucket>/<folder>, the folder to put it in.
+
         Raises UserError for a `uri` that is not an S3 address.
         """
         bucket, folder = split_s3_uri(uri)
@@ -155,17 +163,22 @@ class SageMakerRegistry:
     # -- deciding ---------------------------------------------------------------------------------------------------
 
     def approve(self, version: int, note: str = "") -> ModelPackage:
-        """Approve the package with this version and return it; AWS then starts the deploy pipeline. note: why.
+        """Approve the package with this version and return it; AWS then starts the deploy pipeline.
 
         The package is the champion only after that pipeline has called `promote`. Nothing changes when it is the
-        approved champion already.
+        approved champion already; an approved package that is not the champion is approved again.
+
+        - note: why it is approved.
+
         Raises UserError for an unknown version and a note of more than NOTE_LENGTH characters.
         """
         arn, found = self._find(version)
         return found if found.champion and found.status == APPROVED else self._decide(arn, found, APPROVED, note)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject the package with this version and return it. note: why. Nothing changes when it is rejected already.
+        """Reject the package with this version and return it. Nothing changes when it is rejected already.
+
+        - note: why it is rejected.
 
         Raises UserError for the champion, an unknown version and a note of more than NOTE_LENGTH characters.
         """
@@ -180,6 +193,7 @@ class SageMakerRegistry:
         Later trainings are then compared with it, and scoring uses it. Its files are packed into the S3 object
         champion/package.tar.gz, which is replaced in one step; then the SSM parameter of the champion is set to the ARN
         of the package. The same package gives the same bytes.
+
         Raises UserError for an unknown version and for a package that is not approved, lacks files or was changed in
         SageMaker.
         """
@@ -203,9 +217,13 @@ class SageMakerRegistry:
     def _decide(self, arn: str, found: ModelPackage, status: ApprovalStatus, note: str) -> ModelPackage:
         """Write a decision to the package with this ARN in SageMaker, and return the package as it then is.
 
-        found: the package before. status: the new one, APPROVED or REJECTED. note: why.
         Status, note and history are written in one call, because a change of metadata alone would send the event of an
         approval again (https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html).
+
+        - found: the package before.
+        - status: the new one, APPROVED or REJECTED.
+        - note: why.
+
         Raises UserError for a note of more than NOTE_LENGTH characters.
         """
         if len(note) > NOTE_LENGTH:
@@ -226,11 +244,13 @@ class SageMakerRegistry:
     # -- registering ------------------------------------------------------------------------------------------------
 
     def register_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Register packages as one model set, all or none, pending approval, and return them in the order of the
-        requests.
+        """Register packages as one model set, pending approval, and return them in the order of the requests.
 
-        set_id: of the set. Several processes may try at once, and again: the set is registered once, and keeps its
-        versions and decisions.
+        All packages are registered or none. Several processes may try at once, and again: the set is registered once,
+        and keeps its versions and decisions.
+
+        - set_id: the name of the set.
+
         Raises UserError for a set that `check_set` refuses, when SageMaker cannot create a package, and when another
         process registers the set for more than patience_seconds or takes over this process's expired claim.
         """
@@ -240,7 +260,7 @@ class SageMakerRegistry:
             return self._of_set(set_id, requests)
 
     def _registration(self) -> Registration:
-        """A Registration, which registers model sets in this group, with this registry's settings."""
+        """Return a Registration, which registers model sets in this group, with this registry's settings."""
         return Registration(
             self.group,
             self._group,
@@ -254,7 +274,7 @@ class SageMakerRegistry:
         )
 
     def _of_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """The packages of a registered set in the order of the requests.
+        """Return the packages of a registered set in the order of the requests, by their definitions.
 
         Each is read with a call of its own, because SageMaker's listing may be out of date.
         """
@@ -275,7 +295,7 @@ class SageMakerRegistry:
         return dict(sorted(found.items(), key=lambda item: item[1].version))
 
     def _find(self, version: int) -> tuple[str, ModelPackage]:
-        """The ARN of the package with this version, and the package.
+        """Return the ARN of the package with this version, and the package.
 
         Raises UserError, which lists the versions there are, when there is none.
         """
@@ -288,8 +308,10 @@ class SageMakerRegistry:
         raise unknown_version(self.group, version, there, "scarcegan models --cloud")
 
     def _registered(self) -> Iterator[tuple[str, Mapping[str, Any], Response]]:
-        """(set_id, entry in the set's record, package as SageMaker returns it) of each package that is in a record and
-        still exists in SageMaker, in no particular order.
+        """Yield (set_id, entry in the set's record, package as SageMaker returns it), in no particular order.
+
+        There is one for each package that is in a record and still exists in SageMaker. AWS is asked, and its errors
+        are raised, only when the first is taken.
         """
         records, listed = self._records.all(), self._group.listed()
         named = [(set_id, facts) for set_id, record in records.items() for facts in record.packages]
@@ -300,10 +322,10 @@ class SageMakerRegistry:
                 yield set_id, facts, package
 
     def _with_decision(self, summary: Response) -> Response:
-        """The package as SageMaker returns it, with all that is needed to tell the decisions about it.
+        """Return a package as SageMaker returns it, with all that is needed to tell the decisions about it.
 
-        summary: its entry in ListModelPackages, which is returned unchanged while the package is pending. One that was
-        approved or rejected is read in full, because a listing does not tell by whom and when.
+        - summary: its entry in ListModelPackages. It is returned unchanged while the package is pending; one that was
+          approved or rejected is read in full, because a listing does not tell by whom and when.
         """
         return (
             summary
@@ -312,19 +334,23 @@ class SageMakerRegistry:
         )
 
     def _package(self, set_id: str, facts: Mapping[str, Any], response: Response, champion: str) -> ModelPackage:
-        """The ModelPackage for a package of this group.
+        """Return the ModelPackage for a package of this group.
 
-        facts: its entry in its set's record. response: the package as SageMaker returns it. champion: ARN of the
-        champion, "" if there is none.
+        - set_id: the name of its model set.
+        - facts: its entry in that set's record.
+        - response: the package as SageMaker returns it.
+        - champion: ARN of the champion, "" if there is none.
         """
         return model_package(self.group, set_id, facts, response, champion)
 
     def _fetch(self, arn: str, package: ModelPackage, folder: Path) -> None:
-        """Download the files of a package into `folder`, unpack the model, and write the present status
-        into package.json.
+        """Download the files of a package into `folder`, unpack the model, and write `package` into package.json.
 
-        arn: of the package. package: with the status to be written.
-        Raises UserError when files are missing, or when the package serves another model than was evaluated.
+        - arn: the ARN of the package in SageMaker.
+        - package: its fields, with the present status.
+
+        Raises UserError when model.tar.gz or package.json is missing in S3, or when `_check_served` refuses the
+        package.
         """
         self._check_served(arn, package)
         start = package_key(package.set_id, package.definition, "")
@@ -343,11 +369,12 @@ class SageMakerRegistry:
         described.write_text(package_json(package, config), encoding="utf-8")
 
     def _check_served(self, arn: str, package: ModelPackage) -> None:
-        """Check that an endpoint of the package with this ARN would serve the evaluated model, with the
-        project's image.
+        """Check that an endpoint of the package with this ARN would serve the evaluated model, with the project's
+        image.
 
         Both can be changed after the registration, by UpdateModelPackage. The image's tag is not compared, because an
         older one is allowed.
+
         Raises UserError when one of them was changed.
         """
         containers = self._group.describe(arn).get("InferenceSpecification", {}).get("Containers", [])
@@ -360,12 +387,12 @@ class SageMakerRegistry:
             )
 
     def _champion(self) -> str:
-        """The ARN of the champion, from the SSM parameter; "" when there is none."""
+        """Return the ARN of the champion, from the SSM parameter; "" when there is none."""
         found = none_if_missing(lambda: self.client("ssm").get_parameter(Name=self.names.parameter("champion")))
         return str(found["Parameter"]["Value"]) if found else ""
 
     def _caller(self) -> str:
-        """The AWS identity of this process, such as `user/ada` or `assumed-role/Admin/ada`."""
+        """Return the AWS identity of this process, such as `user/ada` or `assumed-role/Admin/ada`."""
         return str(self.client("sts").get_caller_identity()["Arn"]).split(":", 5)[5]
 
     @property
@@ -384,9 +411,7 @@ class SageMakerRegistry:
         return Records(self._bucket, f"{self._account}.{self.group}")
 
     def client(self, service: str) -> Any:
-        """The boto3 client of an AWS service, such as "s3". There is one per service; it retries calls when AWS
-        is busy.
-        """
+        """Return the boto3 client of an AWS service, such as "s3", always the same. It retries when AWS is busy."""
         return self._aws.client(service)
 
     @contextmanager

@@ -29,9 +29,9 @@ class Claim:
 
     Until the claim expires, no other process may register the set.
 
-    token: a random name of this registration.
-    until: when the claim expires, ISO 8601 in UTC.
-    created: the ARNs of the packages that the registration has created so far.
+    - token: a random name of this registration.
+    - until: when the claim expires, ISO 8601 in UTC.
+    - created: the ARNs of the packages that the registration has created so far.
     """
 
     token: str
@@ -43,9 +43,9 @@ class Claim:
 class Record:
     """The record of a model set, as it is in S3: its packages, and the claim of a process that is registering it.
 
-    packages: an entry per registered package: its ARN under "arn", and the values of RECORDED_FIELDS
-    (package_group.py). claim: of the process that is registering the set, expired or not; None: none is.
-    etag: of the S3 object when it was read or written, "" when there was none.
+    - packages: a dictionary per registered package: its ARN under "arn", and RECORDED_FIELDS (package_group.py).
+    - claim: of the process that is registering the set, expired or not; None: none is.
+    - etag: of the S3 object when it was read or written, "" when there was none.
     """
 
     packages: tuple[Mapping[str, Any], ...] = ()
@@ -61,18 +61,18 @@ class Record:
 class Records:
     """Reads and writes the records of the model sets of one model package group, in an S3 bucket.
 
-    owner: "<account>.<group name>", a part of each S3 key, because several groups may use the bucket.
+    - owner: "<account>.<group name>", a part of each S3 key, because several groups may use the bucket.
     """
 
     bucket: Bucket
     owner: str
 
     def key(self, set_id: str) -> str:
-        """The S3 key of the record of a model set."""
+        """Return the S3 key of the record of a model set."""
         return f"{PACKAGES_PREFIX}{set_id}/set.{self.owner}.json"
 
     def read(self, set_id: str) -> Record | None:
-        """The record of a model set, read from S3; None when there is none."""
+        """Return the record of a model set, read from S3; None when there is none."""
         found = self.bucket.read_json(self.key(set_id))
         if found is None:
             return None
@@ -81,7 +81,7 @@ class Records:
         return Record(tuple(value["packages"]), claim, etag)
 
     def all(self) -> dict[str, Record]:
-        """set_id -> record, for every model set of this group that has a record."""
+        """Return set_id -> record, for every model set of this group that has a record."""
         names = list(self.bucket.folders(PACKAGES_PREFIX))
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             found = zip(names, pool.map(self.read, names), strict=True)
@@ -90,9 +90,11 @@ class Records:
     def write(self, set_id: str, record: Record) -> Record:
         """Write the record of a model set to S3 and return it with its new etag.
 
-        record.etag: of the object that it replaces, "" for a new one. When the write fails although S3 then holds this
-        record, only the answer was lost, and the record is returned.
-        Raises Changed when S3 holds another object by now, which another process has written.
+        When the write fails although S3 then holds this record, only the answer was lost, and the record is returned.
+
+        - record: its etag must be that of the object it replaces, "" for a new one.
+
+        Raises Changed when S3 holds another object by now, which another process has written, or the object is gone.
         """
         claim = record.claim and {**vars(record.claim), "created": list(record.claim.created)}
         value = {"packages": [dict(package) for package in record.packages], "claim": claim}
@@ -105,9 +107,11 @@ class Records:
             return there
 
     def remove(self, set_id: str, record: Record) -> None:
-        """Delete the record of a model set from S3. record: as it was read.
+        """Delete the record of a model set from S3.
 
-        Raises Changed when S3 holds another object by now, which another process has written.
+        - record: as it was read or written last.
+
+        Raises Changed when S3 holds another object by now, which another process has written, or the object is gone.
         """
         self.bucket.remove_unchanged(self.key(set_id), record.etag)
 
@@ -116,11 +120,13 @@ class Records:
 class ClaimedSet:
     """A model set that this process has claimed: until the claim expires, no other process may register it.
 
-    records: reads and writes the set's record in S3. token: the random name in the claim.
-    record: the set's record as this process read or wrote it last.
-    clock: returns the present time.
-    expired_claim: the expired claim of another process that this claim has replaced; None if there was none.
-    created: the ARNs of the packages this process has created.
+    - records: reads and writes the set's record in S3.
+    - set_id: the name of the set.
+    - token: the random name in the claim.
+    - record: the set's record as this process read or wrote it last.
+    - clock: a function that returns the present time.
+    - expired_claim: the expired claim of another process that this claim has replaced; None if there was none.
+    - created: the ARNs of the packages this process has created.
     """
 
     records: Records
@@ -134,7 +140,8 @@ class ClaimedSet:
     def renew(self, created: str = "") -> None:
         """Let the claim expire LEASE from now, and store the new claim in the record.
 
-        created: the ARN of a package to add to those it has created; "": none.
+        - created: the ARN of a package to add to `self.created`, which the claim holds too; "": none.
+
         Raises Changed when the claim had expired and another process has replaced it.
         """
         self.created += [created] if created else []  # before the write, so that it is known also when the write fails
@@ -144,7 +151,7 @@ class ClaimedSet:
     def publish(self, packages: Sequence[Mapping[str, Any]]) -> None:
         """Write the set's record with these packages and without a claim, which makes the set visible.
 
-        packages: an entry per package of the set, as in Record.packages; they replace the ones in the record.
+        - packages: an entry per package of the set, as in Record.packages; they replace the ones in the record.
 
         Raises Changed when the claim had expired and another process has replaced it.
         """
@@ -176,7 +183,9 @@ def claim_set(
 ) -> ClaimedSet:
     """Claim a model set in order to register it. It waits while another process has a claim that has not expired.
 
-    token: a random name for the new claim. clock, sleep: return the present time, and wait for seconds.
+    - token: a random name for the new claim.
+    - clock, sleep: functions that return the present time, and that wait for seconds.
+
     Raises UserError when the wait takes longer than patience_seconds.
     """
     patience = clock() + timedelta(seconds=patience_seconds)
@@ -199,8 +208,10 @@ def try_to_claim(
 ) -> ClaimedSet | None:
     """Claim a model set, or return None when another process has changed its record since it was read.
 
-    there: the record as it was read, None when there was none; a claim in it is replaced. token: a random name for the
-    new claim. clock: returns the present time.
+    - there: the record as it was read, None when there was none. A claim in it is replaced even if it has not expired,
+      so the caller must check that first.
+    - token: a random name for the new claim.
+    - clock: a function that returns the present time.
     """
     before = there or Record()
     try:

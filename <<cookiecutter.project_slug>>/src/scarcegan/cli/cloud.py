@@ -228,7 +228,7 @@ def print_calls(context: typer.Context, execution: str | None, pipeline: str | N
     - pipeline: training or scoring; None means training.
     - calls: the IAM actions of the calls, such as "sagemaker:DescribeTrainingJob".
 
-    Raises UserError when config.yaml is missing or has a bad value, or when AWS_ACCOUNT_ID is not 12 digits.
+    Raises UserError when config.yaml is missing or has a bad value, or when AWS_ACCOUNT_ID is set but not 12 digits.
     """
     from scarcegan.aws import client
 
@@ -240,8 +240,10 @@ def print_calls(context: typer.Context, execution: str | None, pipeline: str | N
 def status_lines(found: "ExecutionStatus") -> list[str]:
     """Return the status of an execution as lines for people.
 
-    They hold a table of its steps, then their metrics and reasons of failures, and after a failure that is no closed
-    gate the next command.
+    - the execution, its status and minutes
+    - a table of its steps
+    - metrics and reasons of failures, step by step
+    - the next command, after a failure that is no closed gate
     """
     head = f"execution {found.execution} of {found.pipeline}: {found.status}"
     lines = [f"{head}, {found.minutes:.0f} min, started {found.started}"]
@@ -264,5 +266,5 @@ def status_lines(found: "ExecutionStatus") -> list[str]:
 
 
 def minutes_text(minutes: float | None) -> str:
-    """Return minutes as text with one decimal; "" for None, a step that has not started."""
+    """Return minutes as text with one decimal; "" for None, which a step has that has not started."""
     return "" if minutes is None else f"{minutes:.1f}"

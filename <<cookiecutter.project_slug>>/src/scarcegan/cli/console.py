@@ -24,7 +24,7 @@ def workspace(context: typer.Context, changes: list[str] | None = None) -> "Work
     """Open the project whose config.yaml the option --config names.
 
     - context: of the verb, from typer; its `obj` is the path of config.yaml.
-    - changes: texts KEY=VALUE that replace values of config.yaml, as --set takes them.
+    - changes: texts KEY=VALUE that replace values of config.yaml in memory, as --set takes them; None: none.
 
     Raises UserError when the file is missing, or when it or a change has a bad value.
     """
@@ -36,7 +36,8 @@ def workspace(context: typer.Context, changes: list[str] | None = None) -> "Work
 def emit(value: Any, as_json: bool, lines: list[str]) -> None:
     """Print the result of a verb to stdout.
 
-    - value: the result as data; printed as JSON when `as_json` is True.
+    - value: the result as data; printed as JSON when `as_json` is True, with what JSON cannot hold, such as a path, as
+      text.
     - lines: the result as text for people; printed otherwise.
     """
     print(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
@@ -48,14 +49,18 @@ def print_progress(line: str) -> None:
 
 
 def example(text: str) -> str:
-    """Return the last line of a verb's help, an example of how to type it. text: the command line."""
+    """Return "Example: " and a command line, as the last line of a verb's help.
+
+    - text: the whole command line, such as "scarcegan run --from train".
+    """
     return f"Example: {text}"
 
 
 def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
     """Return rows as lines of text in aligned columns, under a line with the names of the columns.
 
-    - rows: column -> value, each; a missing column is left empty. `cell` turns values into text.
+    - rows: column -> value, each; a missing column is left empty. `cell` turns values into text. Without rows, only the
+      line of names is returned.
     - columns: which columns to show, in this order; in the names, spaces replace "_".
     """
     cells = [[column.replace("_", " ") for column in columns]]
@@ -65,7 +70,7 @@ def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[st
 
 
 def cell(value: Any) -> str:
-    """Return a value as text in a table: "" for None and False, "*" for True, three decimals for a float."""
+    """Return a value as text in a table: "" for None and False, "*" for True, a float with three decimals, else str."""
     if value is None or value is False:
         return ""
     if value is True:

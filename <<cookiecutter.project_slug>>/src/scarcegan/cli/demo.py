@@ -30,7 +30,7 @@ def run_demo(config: Path) -> None:
     - config: the path of the project's config.yaml.
 
     Raises SystemExit with the exit code of the first command that fails, which is 3 when the gate is closed; UserError
-    for a bad config.yaml; and the errors of `answer_one_request`.
+    for a bad config.yaml; and the errors of `approve_gate_model` and `answer_one_request`.
     """
     project = Workspace.open(config)
     begun = time.monotonic()
@@ -54,7 +54,7 @@ def run_demo(config: Path) -> None:
 
 
 def approve_gate_model(project: Workspace, config: Path) -> None:
-    """Approve the newest model of the business definition that the gate compares (gate.definition).
+    """Approve the newest registered model, on this machine, of the business definition gate.definition of config.yaml.
 
     - config: the path of the project's config.yaml.
 
@@ -96,7 +96,8 @@ def answer_one_request(project: Workspace, config: Path) -> None:
 
 
 def example_row(package: Path) -> list[float]:
-    """Return the features of an average user: the mean of each in a package's baseline, in the model's order.
+    """Return the features of an average user: the mean of each in a package's baseline, in the order of the model's
+    features.
 
     A feature without a mean, such as a category, gets 0.
 
@@ -154,7 +155,8 @@ def run_verb(config: Path, *words: str) -> None:
 def where_to_look(project: Workspace) -> list[tuple[str, str]]:
     """Return (description, path as text) of the newest result of each kind: training, scoring, drift.
 
-    Kinds without a result are left out; the kind whose run is newest comes first.
+    The path is that of a report, or of the flagged users. Kinds without a result are left out; the kind whose result is
+    newest comes first.
     """
     wanted = {
         "training": ("evaluation report", "evaluate/evaluation/report.html"),

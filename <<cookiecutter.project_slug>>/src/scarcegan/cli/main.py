@@ -28,7 +28,7 @@ class InOrder(TyperGroup):
     """The group of all verbs. Its help lists demo and data first, because a newcomer needs them first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the verbs in the order of the help: demo and data, then the others."""
+        """Return the names of the verbs in the order of the help: demo and data, then the others as they were added."""
         return sorted(super().list_commands(ctx), key=lambda verb: verb not in ("demo", "data"))
 
 

@@ -34,7 +34,7 @@ def run_step(main: Callable[[], object]) -> int:
 
 
 def as_sentence(error: UserError | OSError) -> str:
-    """The text to show to the user: a UserError's own message, or what a system error means and what to do next.
+    """Return the text to show to the user: a UserError's message, or what a system error means and what to do next.
 
     Raises the error itself when it is a system error that REFUSALS does not list, as that is a bug.
     """

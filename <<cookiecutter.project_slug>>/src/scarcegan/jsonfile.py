@@ -14,9 +14,10 @@ from scarcegan.errors import UserError
 def write_json(path: Path, value: Any, indent: int = 1) -> None:
     """Write a value to the file at `path` as JSON, replacing the file in one step; missing parent folders are made.
 
-    Readers get the complete old or the complete new text, also after a crash. indent: spaces per level. Text is written
-    as UTF-8 without escapes; only lone surrogates, by which Python holds bytes of a file name that are not UTF-8, are
-    escaped.
+    Readers get the complete old or the complete new text, also after a crash. Text is written as UTF-8 without escapes;
+    only lone surrogates, by which Python holds bytes of a file name that are not UTF-8, are escaped.
+
+    - indent: spaces per level.
 
     Raises ValueError for NaN or infinity, TypeError for a value that JSON cannot hold, and OSError for a failed write;
     the old file is then unchanged.
@@ -37,7 +38,9 @@ def write_json(path: Path, value: Any, indent: int = 1) -> None:
 
 
 def read_json(path: Path, next_move: str) -> Any:
-    """Read a JSON file and return its value. next_move: a sentence that tells the user what to do when that fails.
+    """Read a JSON file and return its value.
+
+    - next_move: a sentence that tells the user what to do when that fails.
 
     Raises UserError, whose message ends with that sentence, when the file is missing or is not JSON; OSError when it
     cannot be read for another reason.
@@ -59,10 +62,11 @@ def find_json(path: Path) -> Any:
 
 
 def replace_nan(value: Any, by: str | None = None) -> Any:
-    """A copy of a JSON value in which each float that is NaN or infinite, at any depth of dicts and lists, is replaced.
+    """Return a copy of a JSON value in which each float that is NaN or infinite is replaced, at any depth.
 
-    JSON allows only finite numbers. by: what replaces them, None (null in JSON) or a text such as SageMaker's "NaN".
-    Tuples are not searched.
+    JSON allows only finite numbers. Dictionaries and lists are searched, tuples are not.
+
+    - by: what replaces them: None (null in JSON), or a text such as SageMaker's "NaN".
     """
     if isinstance(value, dict):
         return {key: replace_nan(inside, by) for key, inside in value.items()}

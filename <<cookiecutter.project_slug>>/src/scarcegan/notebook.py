@@ -53,23 +53,25 @@ class NotebookProject:
         return self.engine.watch(run, lambda line: print(line, flush=True))
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """Return the newest training runs, newest first, at most `newest`, as dictionaries with these keys:
+        """Return the newest training runs, newest first, as dictionaries with these keys:
 
         - run: its id.
         - status: such as "finished" on this machine, or "Succeeded" in AWS.
         - started: the time as text.
         - changed: {name: value in the run} of each setting in which the run differs from the present config.yaml, or,
           in AWS, from the defaults of the pipeline there.
+
+        newest: how many to return at most; in AWS, from 1 to 100.
         """
         return self.engine.runs(newest)
 
     def folder(self, run: str, step: str, output: str) -> Path:
         """Return a folder on this machine with an output of a step of a run; it is downloaded when it lies in AWS.
 
-        For a step that has not finished, the folder is missing on this machine; in AWS, it is a UserError.
+        For a step that has not finished, the path returned does not exist on this machine; in AWS, UserError is raised.
 
         - run: the id of the run.
-        - step, output: such as "evaluate" and "gate".
+        - step, output: their names, such as "evaluate" and "gate".
         """
         return self.engine.folder(run, step, output)
 
@@ -109,9 +111,14 @@ def show_mistakes_as_sentences() -> None:
 def gate_result(project: NotebookProject, run: str) -> dict[str, Any]:
     """Return the content of a run's gate.json: whether the gate opened, and why.
 
-    Its keys are "passed", "reason", "definition", "metric", "challenger", "champion" and others.
+    - passed: whether it opened.
+    - reason: a sentence.
+    - definition: the name of the business definition whose model it compared.
+    - metric: the name of the metric.
+    - challenger, champion: the metric of that model and of the champion; None where it is missing or undefined.
+    - Further keys: see decide_gate in evaluation/comparison.py.
 
-    - run: the id of the run.
+    run: the id of the run.
 
     Raises UserError (in AWS) or FileNotFoundError (on this machine) for a run that has not reached the gate.
     """
@@ -121,11 +128,12 @@ def gate_result(project: NotebookProject, run: str) -> dict[str, Any]:
 def scores(project: NotebookProject, run: str) -> list[dict[str, Any]]:
     """Return the rows of a run's evaluation.csv, a dictionary per model and metric.
 
-    Its keys are "model" and "metric" (names), "value", "low" and "high" (the ends of the 95 % interval). A number is
-    None where it is undefined. The models are one per business definition, the simple models and, when there is one,
-    the champion.
+    - model: the name of a business definition or of a simple model, or "champion" if there was one.
+    - metric: its name.
+    - value: the metric of the model; None where it is undefined.
+    - low, high: the ends of its 95 % interval, or None.
 
-    - run: the id of the run.
+    run: the id of the run.
 
     Raises UserError (in AWS) or FileNotFoundError (on this machine) for a run that has not been evaluated.
     """
@@ -137,7 +145,7 @@ def scores(project: NotebookProject, run: str) -> list[dict[str, Any]]:
 
 
 def comparison(project: NotebookProject, newest: int = 10) -> list[dict[str, Any]]:
-    """Return a dictionary for each of the newest runs, newest first; runs that have not reached the gate are left out.
+    """Return a dictionary for each of the newest training runs that have reached the gate, newest first.
 
     - run: its id.
     - changed: the settings that were changed for it, as text (see NotebookProject.runs); "nothing" for none.
@@ -146,7 +154,7 @@ def comparison(project: NotebookProject, newest: int = 10) -> list[dict[str, Any
     - champion: the metric of the champion on the same users, or None.
     - gate: "open" or "closed".
 
-    At most `newest` runs are looked at, those that are left out included.
+    newest: how many runs are looked at, those that are left out included.
     """
     rows = []
     for about in project.runs(newest):

@@ -44,9 +44,11 @@ INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 class Model(Protocol):
     """A loaded model, such as a Scorer (model/scorer.py).
 
-    `score` takes raw rows, float32 [n, d], NaN for missing, and returns their Scores in the same order. names: of the d
-    features; None: they are assumed to be the model's features, in its order. It raises UserError when d, the names or
-    their order differ from the model's features.
+    `score` takes raw rows, float32 [n, d], NaN for missing, and returns their Scores in the same order.
+
+    - names: of the d features; None: they are assumed to be the model's features, in its order.
+
+    It raises UserError when d, the names or their order differ from the model's features.
     """
 
     def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> "Scores": ...
@@ -56,8 +58,9 @@ class Model(Protocol):
 class PackageFacts:
     """What the endpoint knows of the model package that it serves.
 
-    - version, group, definition: the package's version number as text, its group ("" when it is not known), and the
-      business definition of its model.
+    - version: the package's version number as text.
+    - group: the name of its group; "" when it is not known.
+    - definition: the name of the business definition of its model.
     - classes: class names, the rare class last.
     - features: names of the model's inputs, in order.
     - typical: a typical value per feature, in the same order, for the example request; of a category, a text.
@@ -74,7 +77,10 @@ class PackageFacts:
 
     @property
     def name(self) -> str:
-        """The package as text for messages, such as "version 3 (best_ranking) of players"; players is its group."""
+        """The package as text for messages, such as "version 3 (best_ranking) of players".
+
+        "players" is its group; without one, " of players" is left out.
+        """
         return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
 
 
@@ -82,7 +88,7 @@ class Endpoint:
     """Answers requests with a model, which may still be loading. Starlette calls its coroutines.
 
     - facts: of the model package that is served.
-    - capture: records requests and answers; None: nothing is recorded.
+    - capture: the object that records requests and answers; None: nothing is recorded.
     - max_bytes: larger request bodies are refused.
     - model: the loaded model, set by `serve_package`; None while it is loading.
     - url: the address for the example request; "" takes the one that the request was sent to.
@@ -122,8 +128,8 @@ class Endpoint:
     async def invocations(self, request: Request) -> Response:
         """Answer POST /invocations with the scores of the rows in the body.
 
-        The answer is JSON or CSV, as the header Accept asks; JSON without one. Request and answer are recorded if there
-        is a `capture`.
+        The body is JSON or CSV, as the header Content-Type says, and the answer as the header Accept asks; JSON where
+        the header is missing. Request and answer are recorded as `record` does.
 
         Raises RequestError for an unknown content type (415), an Accept header with no known type (406), a compressed
         body (415), and a body that is too large (413), cannot be read (400), or comes while the model is loading (503).
@@ -158,7 +164,7 @@ class Endpoint:
         return bytes(body)
 
     def answer(self, body: bytes, kind: str, wanted: str, headers: Mapping[str, str]) -> str:
-        """Score the rows of a request and return the body of the answer. Records both, if requests are recorded.
+        """Score the rows of a request and return the body of the answer. Both are recorded as `record` does.
 
         It runs in a thread, so that /ping is answered meanwhile.
 
@@ -180,9 +186,10 @@ class Endpoint:
         return answer
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
-        """Record a request and its answer, each as (content type, body), if requests are recorded.
+        """Record a request and its answer, each as (content type, body). Without a `capture`, nothing is recorded.
 
-        A failed write raises nothing. It is reported on stderr; the next ones are not, until a write succeeds again.
+        The capture records only some of the requests, by chance (see `capture_percentage` of serve_package). A failed
+        write raises nothing. It is reported on stderr; the next ones are not, until a write succeeds again.
 
         - inference_id: the caller's own id of the request; "" for none.
         """
@@ -263,7 +270,10 @@ def items_of(value: Any) -> list[Any]:
 
 
 def example_request(facts: PackageFacts, url: str) -> str:
-    """Return a curl command that sends the typical user (facts.typical) to the endpoint at `url`, http://HOST:PORT."""
+    """Return a curl command, quoted for a shell, that sends the typical user (facts.typical) as JSON to the endpoint.
+
+    - url: of the endpoint, http://HOST:PORT.
+    """
     cells = (json.dumps(value) if isinstance(value, str) else f"{value:.4g}" for value in facts.typical)
     row = ", ".join(cells).replace("'", "'\\''")  # as a shell takes it
     return f"curl -s {url}/invocations -H 'Content-Type: {JSON}' -d '{{\"instances\": [[{row}]]}}'"
@@ -275,8 +285,8 @@ def example_request(facts: PackageFacts, url: str) -> str:
 def read_package_facts(package: Path) -> PackageFacts:
     """Return what the endpoint must know of a model package, read from the package's folder. Loads no model.
 
-    - package: the folder that the package was exported to. Without a package.json there, the version is "0" and the
-      group ""; without a baseline, the typical values are 0.
+    - package: the folder that the package was exported to. Without a package.json there, the version is "0", the group
+      "", and the definition that of model.json. Without a baseline, the typical values are 0.
 
     Raises UserError when model/model.json or model/1/saved_model.pb is missing there, a file is not JSON, or model.json
     has no classes or features.
@@ -302,7 +312,8 @@ def read_package_facts(package: Path) -> PackageFacts:
 
 
 def typical_user(statistics: Mapping[str, Any], features: Sequence[str]) -> tuple[float | str, ...]:
-    """Return one value per feature: its mean in the baseline (0 without one), or a category's most frequent text.
+    """Return one value per feature: its mean in the baseline, or a category's most frequent text; 0 if there is
+    neither.
 
     - statistics: the content of baseline/statistics.json.
     - features: names of the model's inputs; the values are in their order.
@@ -355,11 +366,11 @@ def url_of(listener: socket.socket) -> str:
 
 
 def load_model(folder: Path) -> Model:
-    """Load the model in a folder, and score one row, because TensorFlow's first call is slow. Returns the model.
-
-    - folder: the folder model of a model package.
+    """Load the model in a folder and return it. One row is scored first, because TensorFlow's first call is slow.
 
     Sets the environment variable TF_CPP_MIN_LOG_LEVEL unless it is set.
+
+    - folder: the folder model of a model package.
 
     Raises UserError when a file of the model is missing or damaged.
     """
@@ -385,10 +396,10 @@ def serve_package(
 
     - package: the folder that the package was exported to.
     - host, port: the address to listen on; port 0 takes a free one.
-    - capture: the folder below which requests are recorded, in <version>/yyyy/mm/dd/hh/; None records none.
-    - capture_percentage: how many of a hundred requests are recorded, drawn at random.
+    - capture: the folder below which requests are recorded, in <version>/yyyy/mm/dd/hh/ (UTC); None records none.
+    - capture_percentage: the chance, 0 to 100, that a request is recorded.
     - max_bytes: larger request bodies are refused.
-    - load: a function that loads the model from a folder.
+    - load: a function that loads the model from the folder model of the package.
 
     The port is opened before TensorFlow is loaded. The address and an example request are printed to stderr.
 

@@ -32,12 +32,12 @@ class Outcome:
     - status: "finished", "gate closed", "failed" or "interrupted".
     - exit_code: for the command line: 0 only when finished; RunResult in local/events.py lists the others.
     - reason: why it did not finish; "" when it did.
-    - reports: absolute paths of the HTML reports it wrote.
-    - packages: the model packages that a training registered, as dictionaries of the fields of ModelPackage.
-    - suggested: the version to approve next, of the model that the gate compared; None when none was registered.
+    - reports: absolute paths of the run's HTML reports; () when it wrote none.
+    - packages: the model packages that a training registered, as dictionaries of the fields of ModelPackage; else
+      empty.
+    - suggested: the number of the version to approve next, of the model that the gate compared; None without packages.
     - lines: what to print for people.
-    - result: the summary of a finished scoring, or the verdict of a finished monitoring, as JSON holds it; otherwise
-      {}.
+    - result: the summary of a finished scoring, or the verdict of a finished monitoring, as JSON holds it; else {}.
     """
 
     run: str
@@ -55,7 +55,8 @@ class Outcome:
 class Workspace:
     """A project on this machine.
 
-    - root: the absolute path of the folder of config.yaml, from which relative paths in it start.
+    - root: the absolute path of the folder of config.yaml. Relative paths in config.yaml, and those given to `score`
+      and `monitor`, start there.
     - config: the settings.
     """
 
@@ -67,7 +68,8 @@ class Workspace:
         """Read a config.yaml, and return its project.
 
         - path: of config.yaml.
-        - changes: texts KEY=VALUE, as --set takes them, each of which replaces a value of config.yaml, in memory only.
+        - changes: texts KEY=VALUE such as "train.iterations=4000"; VALUE is YAML. Each replaces a value of config.yaml,
+          in memory only.
 
         Raises UserError for a missing file, a file that is not YAML, a change that is not KEY=VALUE, and a key or value
         that config.yaml may not have.
@@ -94,7 +96,7 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Name -> value of the environment variables that steps and MLflow get on this machine."""
+        """Name -> value of the variables that steps and MLflow get on this machine, beside those of this process."""
         return {
             "MLFLOW_TRACKING_URI": tracking_uri(self.database),
             "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
@@ -105,9 +107,10 @@ class Workspace:
         }
 
     def refuse_to_overwrite(self, folder: Path, *names: str) -> None:
-        """Check that a folder holds none of the files or folders with some names. The folder may be missing.
+        """Check that a folder holds no file or folder with one of these names. The folder may be missing.
 
-        - names: the names, such as "labels.csv".
+        - folder: its absolute path.
+        - names: such as "labels.csv".
 
         Raises UserError when one of them exists.
         """
@@ -149,7 +152,8 @@ class Workspace:
         return SageMakerRegistry(aws.names, self.config.project.model_package_group, aws.session)
 
     def champion(self) -> "ModelPackage | None":
-        """Return the package of the champion in the registry on this machine, or None when there is no champion.
+        """Return the package of the champion in the registry on this machine; None without one, or without a database
+        yet.
 
         Raises UserError when MLflow's database cannot be used.
         """
@@ -173,8 +177,8 @@ class Workspace:
     def exported(self, package: "ModelPackage") -> Path:
         """Return the folder of a package: model/, evaluation/, baseline/ and package.json.
 
-        The first call copies them from the registry on this machine to a folder below the runs folder; the package.json
-        there keeps the approval status of that time.
+        The first call copies them from the registry on this machine to a folder below the runs folder, and later calls
+        return that copy. Its package.json keeps the approval status of the first call.
 
         Raises UserError when the registry does not know the package's version, or its files are missing.
         """
@@ -184,10 +188,10 @@ class Workspace:
         return folder
 
     def data_sources(self) -> dict[str, Path]:
-        """Return the sources of the training pipeline that config.yaml names: {name: path}.
+        """Return the sources of the training pipeline that config.yaml names, as name -> absolute path.
 
-        "telemetry" is always there, the data of either kind (a file or folder); "labels" only when labels are in a file
-        or folder of their own.
+        - "telemetry": the data in data.path, a file or folder, also if data.kind is "features".
+        - "labels": only when labels are in a file or folder of their own.
 
         Raises UserError when one of the paths does not exist.
         """
@@ -212,7 +216,8 @@ class Workspace:
 
         Returns its outcome; a step that fails raises nothing, and the outcome's status tells of it.
 
-        - from_step: the name of a step, which runs again with all after it, even if their results are cached.
+        - from_step: the name of a step, which runs again with all after it, even if their results are cached; None:
+          none.
         - cache: False runs every step again; True takes the results of a step from the cache where they are there.
 
         Raises UserError when the data is missing or cannot be read, when files of the champion's package are missing,
@@ -243,7 +248,7 @@ class Workspace:
         - telemetry: file or folder of the users' data, of the kind data.kind in config.yaml; None: data.path of
           config.yaml.
         - version: the model's version number; None: the champion.
-        - cache: False runs every step again.
+        - cache: False runs every step again; True takes results from the cache where they are there.
 
         Raises UserError when the telemetry, the version or (with None) a champion does not exist, when files of the
         package are missing, or when the run cannot start.
@@ -333,11 +338,11 @@ class Workspace:
         Shows its progress and returns its outcome; a step that fails raises nothing, and the outcome's status tells of
         it. Cached results are used.
 
-        - captured: folders of scored users or recorded requests; empty: all of the champion's.
+        - captured: folders of scored users or recorded requests; empty: all that `seen_by` finds for the champion.
         - truth: a file or folder of true labels; None: the model's quality is not measured.
 
-        Raises UserError when there is no champion, when there are no such rows, when a path does not exist, when files
-        of the champion's package are missing, or when the run cannot start.
+        Raises UserError when there is no champion, when it has no such rows, when a path does not exist, when files of
+        the champion's package are missing, or when the run cannot start.
         """
         package = self.package(None)
         folders = [self.path(path) for path in captured] or self.seen_by(package)
@@ -360,9 +365,9 @@ class Workspace:
         return outcome(result, report=folder / "report.html", lines=(verdict["reason"],), result=verdict)
 
     def seen_by(self, package: "ModelPackage") -> list[Path]:
-        """Return the folders of rows that a version has scored, newest run first, then that of its recorded requests.
+        """Return the folders of rows that a version has scored: one per finished scoring run with it, the newest first.
 
-        Only finished scoring runs count. The last folder is left out if it is missing; [] when there is nothing.
+        The folder of the version's recorded requests comes last, if it exists. [] when there is nothing.
         """
         from scarcegan.local.runner import list_runs, read_run
 
@@ -376,6 +381,8 @@ class Workspace:
         """Return one folder that stands for several: it is made below the runs folder and holds a link to each.
 
         A single folder is returned as it is. The same folders always give the same folder, in whatever order.
+
+        - folders: absolute paths, at least one.
         """
         if len(folders) == 1:
             return folders[0]
@@ -389,20 +396,20 @@ class Workspace:
 
     @property
     def capture_folder(self) -> Path:
-        """The folder in which `scarcegan serve` records requests, with a folder per version below it."""
+        """The folder below which `scarcegan serve` records requests, in a folder per version. It need not exist."""
         return self.runs_folder / "capture"
 
     def serve(self, version: int | None, host: str, port: int | None) -> None:
         """Serve a version of the model over HTTP until SIGINT or SIGTERM comes, and print its address to stderr.
 
+        serve.capture_percentage per cent of the requests are recorded below `capture_folder`.
+
         - version: its version number; None: the champion.
         - host: the address to listen on.
         - port: 0 chooses a free one; None takes serve.port of config.yaml.
 
-        serve.capture_percentage per cent of the requests are recorded in `capture_folder`.
-
-        Raises UserError when there is no such version or (with None) no champion, when files of its package are
-        missing or damaged, or when the address or the port cannot be used.
+        Raises UserError when there is no such version or (with None) no champion, when files of its package are missing
+        or damaged, or when the address or the port cannot be used.
         """
         from scarcegan import serving
 
@@ -417,8 +424,8 @@ class Workspace:
     def check_data(self) -> tuple[list[str], dict[str, Any]]:
         """Check the data that config.yaml names. It writes only temporary files.
 
-        Returns the problems, a message each ([] for none), and a summary of the data, {name: value}, as data/check.py
-        does.
+        Returns the problems, a message each ([] for none), and a summary of the data, {name: value}, both as
+        `check_data` of data/check.py does.
 
         Raises UserError when the data or the labels do not exist. Other faults of the data are problems.
         """
@@ -439,10 +446,15 @@ class Workspace:
         return check_data(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return a summary of every run on this machine, newest first, as dictionaries.
+        """Return a summary of every run on this machine, newest first, as dictionaries with these keys:
 
-        Their keys are "run" (its id), "pipeline", "status", "started" (local time, ISO 8601), "seconds", "reason" and
-        "steps" ({name of a step: its status}).
+        - run: its id.
+        - pipeline: "training", "scoring" or "monitoring".
+        - status: "running", "finished", "failed", "gate closed" or "interrupted".
+        - started: local time, ISO 8601.
+        - seconds: how long it ran. The time of a process that was killed or still runs is not counted.
+        - reason: why it did not finish, or "".
+        - steps: {name of a step: its status}.
         """
         from scarcegan.local.runner import list_runs
 
@@ -451,14 +463,18 @@ class Workspace:
     def clean(self, keep: int) -> list[str]:
         """Delete all runs but the newest `keep`, and the cache entries that no remaining run uses.
 
-        Returns the ids of the runs it deleted, oldest first. Registered models stay, and so do runs that are going on.
+        Registered models stay. A run that is going on stays too, even if it is not among the newest.
+
+        Returns the ids of the runs it deleted, oldest first.
         """
         from scarcegan.local.runner import clean
 
         return clean(self.runs_folder, keep)
 
     def models(self, cloud: bool = False) -> list[dict[str, Any]]:
-        """Return every registered package, oldest first, as a dictionary of its fields and its metrics; [] for none.
+        """Return every registered package, oldest first, as dictionaries; [] for none or for no database yet.
+
+        Each holds the fields of ModelPackage and, beside them, every metric under its own name, such as "recall".
 
         - cloud: True asks SageMaker's registry, False the one on this machine. With True, call it inside
           `errors_as_sentences` of aws/client.py, as AWS errors pass through.
@@ -469,7 +485,10 @@ class Workspace:
         return [{**asdict(package), **package.metrics} for package in packages]
 
     def local_engine(self) -> "LocalEngine":
-        """Return the engine that runs the project's training pipeline on this machine."""
+        """Return the engine that runs the project's training pipeline on this machine.
+
+        Its `start` reads config.yaml in `root` again, so changes that were given to `open` do not count there.
+        """
         from scarcegan.local.engine import LocalEngine
 
         def train(changes: Sequence[str]) -> str:
@@ -558,18 +577,20 @@ class Workspace:
 def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcome:
     """Return the Outcome of a run.
 
-    - report: the path of the run's HTML report, which is listed when the file exists.
-    - more: values of the other fields of Outcome: packages, suggested, lines, result.
+    - report: the path of the run's HTML report, which goes into `reports` when the file exists.
+    - more: values of further fields of Outcome: packages, suggested, lines, result.
     """
     reports = (report,) if report is not None and report.exists() else ()
     return Outcome(run.run, run.status, run.exit_code, run.reason, reports, **more)
 
 
 def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArray]":
-    """Return the user ids, text [n], and the feature values, float32 [n, d], of scored users.
+    """Return the user ids, text [n], and the feature values, float32 [n, d], of the n rows in a table of scored users.
 
-    - folder: holds the table of scored users as part-*.parquet files, which are read in name order.
-    - features: the names of the d features.
+    A user may have several rows.
+
+    - folder: holds the table as part-*.parquet files, which are read in name order.
+    - features: the names of the d features, which the columns of the values follow.
     """
     import numpy as np
     import pyarrow.parquet as pq
@@ -581,7 +602,7 @@ def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArra
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON file that must hold a list of dictionaries, and return the list.
+    """Read a JSON file that holds a list of dictionaries, and return the list. Its type is not checked.
 
     Raises OSError when the file cannot be read, and ValueError when it is not JSON.
     """

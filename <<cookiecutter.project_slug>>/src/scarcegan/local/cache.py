@@ -42,10 +42,9 @@ class Manifest:
     outputs: Mapping[str, list[tuple[str, int, str, int]]]
 
     def digest(self, output: str) -> str:
-        """Return a SHA-256, in hexadecimal, of one output: of the path, size and content of each file, and each
-        folder's path.
+        """Return a SHA-256, in hexadecimal, of the paths, sizes and contents in one output.
 
-        Times, and the run that wrote the output, do not change it.
+        Equal content gives an equal digest, whichever run wrote it, when, and under which name of the output.
 
         - output: the name of the output.
         """
@@ -142,8 +141,9 @@ class Cache:
         self.folder = folder
 
     def find(self, key: str) -> Manifest | None:
-        """Return the manifest of a cache key's entry; None when there is no entry, or a file of it is missing or
-        changed.
+        """Return the manifest of a cache key's entry.
+
+        None when there is no entry, or when a file or folder of its outputs is missing or a file has changed.
         """
         manifest = read_manifest(self.folder / key)
         return manifest if manifest and manifest.key == key and is_intact(self.folder / key, manifest) else None
@@ -167,8 +167,8 @@ class Cache:
     def link_outputs(self, manifest: Manifest, folder: Path) -> None:
         """Link the outputs of a manifest's entry into `folder`; where the disk has no hard links, copy them.
 
-        The entry's log.txt and manifest.json are copied there too. Outputs and a manifest.json that `folder` has
-        already are replaced; a log.txt that it has is kept.
+        The entry's log.txt and manifest.json are copied there too. In `folder`, outputs of the same names and a
+        manifest.json are replaced; a log.txt stays as it is.
 
         - folder: the step's folder in a run; it is made when missing.
 
@@ -206,7 +206,8 @@ def copy_completely(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to the file `source`, or a copy where hard links are not possible (NO_HARD_LINKS).
+    """Make `target` a hard link to the file `source`, or a copy with the same times where the link fails with an error
+    in NO_HARD_LINKS.
 
     When `source` is a folder, `target` becomes an empty folder.
 

@@ -19,7 +19,7 @@ def sync(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a file, a link (not what it points to), or a folder with all it holds.
+    """Delete the file, link or folder at this path; a folder with all it holds, a link without what it points to.
 
     Read-only folders are made writable first. A path that does not exist is ignored.
 
@@ -58,9 +58,10 @@ class Lock:
         self.handle = -1
 
     def take(self) -> bool:
-        """Take the lock without waiting, and return whether it was taken; False when another Lock on the file holds it.
+        """Take the lock without waiting, and return whether it was taken.
 
-        The file and its parent folders are made when missing.
+        False when it is held, by another Lock or by this one, or when the file is deleted meanwhile. The file and its
+        parent folders are made when missing.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -91,7 +92,9 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process, also this one, holds a Lock on the file. False when the file cannot be opened."""
+    """Return whether a process, also this one, holds a Lock on the file. False for a file that is missing or cannot be
+    opened for writing.
+    """
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:

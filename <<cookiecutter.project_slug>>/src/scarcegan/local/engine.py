@@ -60,8 +60,8 @@ class LocalEngine:
         It does not wait: a run on this machine has ended when `start` returns.
 
         - run: the id of the run.
-        - report: is called with a line of text (status and seconds) for each step, then with the reason why the run did
-          not finish, or with the run's status if there is none.
+        - report: is called once for each step and gate, with a line such as "train: finished, 12 s", then with the
+          reason why the run did not finish, or with the run's status if there is none.
 
         Raises UserError when there is no such run.
         """
@@ -72,12 +72,13 @@ class LocalEngine:
         return about["status"]
 
     def runs(self, newest: int) -> list[RunFacts]:
-        """Return the newest training runs, newest first, at most `newest`. Each is a dictionary with these keys:
+        """Return the newest training runs, newest first, at most `newest`; also those that failed or still go on.
 
+        Each is a dictionary with these keys:
         - run: its id.
-        - status: as in RunSummary.
-        - started: local time, ISO 8601.
-        - changed: dotted key of config.yaml -> value in the run, where it differs from the present settings.
+        - status, started: as in RunSummary.
+        - changed: dotted key of config.yaml, by its present name -> value in the run, for each setting of the run that
+          has another value at present, or does not exist any more.
         """
         found = [run for run in list_runs(self.runs_folder) if run.pipeline == "training"][:newest]
         present = self.config.model_dump()
@@ -89,7 +90,8 @@ class LocalEngine:
         ]
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """Return the path of one output's folder in a run; it does not exist when the step has not finished there.
+        """Return the path of one output's folder in a run. Nothing is checked: when the step has not finished there, or
+        there is no such run, step or output, the path does not exist.
 
         - run: the id of the run.
         - step, output: their names, such as "evaluate" and "gate".

@@ -17,7 +17,7 @@ class Event:
     - state: the step's state, an object that the run goes on changing; None for an event of the whole run.
 
     Kinds of the whole run:
-    - begin: the run starts; text is its id.
+    - begin: the run starts or is continued; text is its id.
     - tick: the processes were checked; it comes several times a second, whether or not something has changed.
     - end: the run has ended; text is why it did not finish, or "".
 
@@ -31,7 +31,7 @@ class Event:
     - cached: the step's outputs come from the cache.
     - kept: this run had finished the step earlier, before an interruption.
     - skipped: the step or gate will not run, because a gate before it is closed; text says so.
-    - interrupted: the step was stopped.
+    - interrupted: the run was stopped while a process of the step ran or the step waited for its next try.
     - opened, closed: the gate is open or closed; text is the reason.
     """
 
@@ -52,8 +52,8 @@ class RunResult:
     - folder: the run's folder.
     - status: "finished", "gate closed", "failed" or "interrupted".
     - reason: why it did not finish; "" when it did.
-    - exit_code: for the process that ran it: 0 finished; 3 gate closed; 2 failed, and every failed step by a mistake of
-      the user; 1 failed otherwise; 128 + number of the signal when interrupted.
+    - exit_code: for the process that ran it: 0 finished; 3 gate closed; 2 failed, and each failed step has exit_code 2
+      (StepState); 1 failed otherwise; 128 + number of the first signal when interrupted.
     - seconds: how long this process worked on the run. When it continued a run, the time before does not count.
     - steps: name of a step or gate -> its state.
     """

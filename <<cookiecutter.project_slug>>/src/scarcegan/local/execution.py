@@ -36,12 +36,11 @@ class Attempt:
 
     - key: the step's cache key.
     - lock: of that key, which this run holds.
-    - stat_digests: name of each source that the step reads -> digest of its files' paths, sizes and times, taken when
-      the run was planned.
+    - stat_digests: name of each source that the step reads -> its Fingerprint.stat_digest when the run was planned.
     - tries: how many processes have been started in this attempt.
     - folder: where the present process writes its outputs.
     - process: the present process; None while the step waits for its next try.
-    - again_at: the time of the next try, on the clock of time.monotonic.
+    - again_at: while it waits, the time of the next try, on the clock of time.monotonic.
     """
 
     step: Step
@@ -126,8 +125,8 @@ class Execution:
         return result
 
     def is_over(self) -> bool:
-        """Return whether the run must end: a signal has come, or no step runs or waits for a retry and none can start
-        any more.
+        """Return whether the run must end: at once after a signal; otherwise when no step runs or waits for a retry,
+        and one has failed or all have an outcome.
         """
         if self.signals:
             return True
@@ -166,11 +165,12 @@ class Execution:
     # The start of a step
 
     def begin(self, step: Step | Gate) -> bool:
-        """Begin a step or gate if all before it have an outcome.
+        """Begin a step or gate if all that it waits for (Pipeline.parents) have an outcome.
 
-        A step is started or its outputs are taken from the cache, a gate is read; both are skipped if a gate before
-        them is closed. Returns whether something has changed: False when one before it has no outcome yet, when the
-        step runs already or cannot start yet, and after a failure or a signal.
+        It is skipped if one of these is a closed gate or was skipped itself. Otherwise a gate is read, and a step gets
+        its outputs from this run or the cache, or is started. Nothing begins after a failure or a signal.
+
+        Returns whether it has been skipped, read, finished or started by this call.
         """
         if step.name in self.attempts or self.failed() or self.signals:
             return False
@@ -235,9 +235,9 @@ class Execution:
         """Report that a step waits for another run that holds the lock of its cache key, or kill a left-over process
         that does.
 
-        A process is killed, which frees the lock, if it is left over from a dead run, or from this run before it was
-        continued. If the run that holds the lock is alive, the observer gets one event "waiting" for the step. Nothing
-        is done if another step of this run holds the lock.
+        A process on this machine is killed, which frees the lock, if it is left over from a run that no process works
+        on, or from this run before it was continued. If another run that goes on holds the lock, the observer gets an
+        event "waiting", once for the step. Nothing is done if another step of this run holds the lock.
         """
         if any(attempt.key == key for attempt in self.attempts.values()):
             return
@@ -251,7 +251,8 @@ class Execution:
     def prepare_step(self, step: Step, key: str, lock: Lock) -> None:
         """Begin an attempt at a step and start its first process.
 
-        For a forced step that this run has not begun yet, the checkpoints of the key are deleted first.
+        For a forced step of which this run has started no process with this key, the checkpoints of the key are deleted
+        first.
 
         - key: the step's cache key.
         - lock: of that key, already taken.
@@ -316,8 +317,10 @@ class Execution:
         return ended
 
     def end(self, attempt: Attempt, process: Process) -> None:
-        """Store the outputs of an attempt whose process has ended with exit code 0; otherwise delete them, and plan a
-        retry or fail the step.
+        """Store the outputs of an attempt whose process has ended with exit code 0 (`store_outputs`); otherwise delete
+        them, and plan a retry or mark the step as failed.
+
+        The exit code, seconds and memory of the process go into the step's state.
 
         There is no retry when step.retries are used up, after a mistake of the user (exit code 2), on a full disk, or
         when another step has failed.
@@ -343,10 +346,10 @@ class Execution:
 
     def store_outputs(self, attempt: Attempt) -> None:
         """Move the outputs of an attempt into the cache, link them into the run's folder, mark the step as finished,
-        and delete its checkpoints.
+        delete its checkpoints, and end the attempt.
 
         The step is marked as failed instead when a source that it reads has changed since the run was planned, or when
-        an output is missing or holds links or special files.
+        an output is missing or holds links or special files; its outputs are then deleted.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         changed = [
@@ -372,7 +375,9 @@ class Execution:
         self.close_attempt(attempt)
 
     def finish(self, step: Step, manifest: Manifest, kind: str) -> None:
-        """Mark a step as finished. Its outputs must be in the run's folder already.
+        """Mark a step as finished, and keep the digests of its outputs for the cache keys of later steps.
+
+        The outputs must be in the run's folder already.
 
         - manifest: of these outputs.
         - kind: of the Event to report: "finished" when its process has just ended, "cached" when the outputs come from
@@ -388,7 +393,8 @@ class Execution:
         self.record_outcome(step.name, FINISHED, kind)
 
     def record_outcome(self, name: str, status: str, kind: str, reason: str = "") -> None:
-        """Write the outcome of the step or gate called `name` into its state.json, and report it to the observer.
+        """Write the outcome of the step or gate called `name` into its state.json, add the name to `settled`, and
+        report the outcome to the observer.
 
         - status, reason: as in StepState.
         - kind: of the Event. For "kept" state.json is up to date and not written.

@@ -22,11 +22,13 @@ Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a 
 class Fingerprint:
     """Digests and sizes that stand for the content of a folder or file. Digests are SHA-256 in hexadecimal.
 
-    - digest: of the paths and contents of all files and folders in it.
+    Paths are those below the folder, so that a moved folder keeps its digest. A single file has its name as its path.
+
+    - digest: of the paths of all files and folders in it, and the contents of the files.
     - files: how many files there are.
     - size: the bytes of all files together.
-    - stat_digest: of paths, sizes, times and inodes. It is quick to compute again, as no file is read; when it differs,
-      somebody has written meanwhile.
+    - stat_digest: of paths, sizes, times and inodes, as stat_digest_of returns it. It is quick to compute again, as no
+      file is read; when it differs, somebody has written meanwhile.
     """
 
     digest: str
@@ -41,7 +43,8 @@ def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     A path is relative to the folder and has "/" between its parts, none at the end. Links are followed; a link to a
     folder above it causes no endless walk. When `folder` is a file, only its name and stat are yielded.
 
-    Raises OSError when something does not exist or cannot be read.
+    Raises OSError, before the first item, when `folder` or what a link points to does not exist, or a folder cannot be
+    read.
     """
     found: dict[str, os.stat_result] = {}
 
@@ -89,19 +92,18 @@ def signature(name: str, status: os.stat_result) -> str:
     """Return a text that changes when a file is written to or replaced, also when its time of change is set back
     afterwards.
 
-    - name: the file's path; it is part of the text.
+    - name: the file's path below the folder that is read; it is part of the text.
     - status: the file's os.stat.
     """
     return f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
 def stat_digest_of(folder: Path) -> str:
-    """Return a SHA-256, in hexadecimal, of the signatures of a file, or of all files and folders below a folder. No
-    file is read.
+    """Return a SHA-256, in hexadecimal, of the signatures of a file, or of all files and folders below a folder.
 
-    If it is the same before and after a step, nobody has written to them meanwhile.
+    No file is read. If the digest is the same before and after a step, nobody has written to them meanwhile.
 
-    Raises OSError when something does not exist.
+    Raises OSError when something does not exist or a folder cannot be read.
     """
     return digest_of(signature(name, status) for name, status in files_and_folders(folder))
 
@@ -109,10 +111,10 @@ def stat_digest_of(folder: Path) -> str:
 def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
     """Return the Fingerprint of a folder or file.
 
-    - hashes: a folder, made when missing, in which the hashes of its files are stored, so that the next call does not
-      read unchanged files again.
+    - hashes: a folder, made when missing, in which the hashes of its files are stored, so that the next call for the
+      same path does not read unchanged files again. Hashes of files that have just changed are not stored.
 
-    Raises OSError when something does not exist or cannot be read.
+    Raises OSError when something does not exist or cannot be read, or when the hashes cannot be written.
     """
     stored = hashes / f"{digest_of([folder])[:32]}.json"
     known = find_json(stored) or {}

@@ -50,8 +50,7 @@ def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Obser
 class Lines:
     """An observer that writes a line of text to `stream` when a run begins or ends or a step changes.
 
-    Of the lines that a step writes to its log, it shows one only when it has shown nothing of the step for
-    LINE_SECONDS.
+    It shows a line of a step's log only when LINE_SECONDS have passed since the step's last shown line or other event.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -150,8 +149,10 @@ class StepTable:
 
 
 def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
-    """Return an event as one line of text; "" for an event that is not shown, such as a tick. The reason of "failed" is
-    left out.
+    """Return an event as one line of text, such as "train: done in 12 s, 900 MB"; "" for an event that is not shown,
+    such as a tick.
+
+    The text of "failed", which may have several lines, and that of "end" are left out.
 
     - steps, seconds: as in final_line; used only for the event "end".
     """
@@ -195,7 +196,9 @@ def final_line(steps: dict[str, str], seconds: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration, given in seconds, as text: 0.4 s, 12 s, 3 min 05 s or 2 h 07 min."""
+    """Return a duration, given in seconds, as text: 0.4 s (below 10 s), 12 s, 3 min 05 s or (from an hour on)
+    2 h 07 min.
+    """
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -112,7 +112,8 @@ class RunPlan:
     def command(self, step: Step, runs_folder: RunsFolder, run: str, outputs: Path, key: str) -> list[str]:
         """Return the command line of a step: `python -m module --channel PATH … --output-out DIR … --argument VALUE …`.
 
-        - run: the id of the run, whose folder holds the inputs; it replaces the argument value RUN_ID.
+        - run: the id of the run, whose folder holds the inputs; it replaces an argument's value that equals
+          definition.RUN_ID.
         - outputs: the folder in which the step makes a folder per output.
         - key: the step's cache key, which names the folder of its checkpoints; used only for a step that has some.
         """
@@ -141,8 +142,8 @@ class RunPlan:
         """Return all environment variables of a step: those of this process, `extra_environment`, and settings of
         Python. Of two with the same name the later one counts.
 
-        The settings put this package first on PYTHONPATH, use UTF-8 in every locale, write output without delay, and
-        keep Python from importing modules of the current folder.
+        The settings use UTF-8 in every locale, write output without delay, and keep Python from importing modules of
+        the current folder. PYTHONPATH has the folders of `search_folders` first, then those of this process.
         """
         paths = [*map(str, search_folders(self.extra_environment)), *filter(None, [os.environ.get("PYTHONPATH")])]
         fixed = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
@@ -155,7 +156,7 @@ class RunPlan:
         - plan_digest: `digest`.
         - sources: name -> a dictionary of path, digest, files (their number) and bytes.
         - steps: names of steps and gates, in pipeline order.
-        - plan: a dictionary of fields for each of them.
+        - plan: the fields of each Step or Gate as a dictionary, a list in the same order.
         - forced: names of the forced steps and gates, sorted.
         """
         sources = {
@@ -227,8 +228,9 @@ def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> F
 
 
 def fingerprint_data(paths: Iterable[Path], root: Path) -> str:
-    """Return one digest, of 16 hexadecimal digits, of the content of several files or folders; their order counts.
+    """Return one digest, of 16 hexadecimal digits, of several files or folders: of Fingerprint.digest of each.
 
+    - paths: their order counts; where a folder lies does not.
     - root: the folder of runs, in which the hashes of files are stored, so that the next call is quick.
 
     Raises UserError when one of the paths is missing or cannot be read.
@@ -245,9 +247,9 @@ def search_folders(extra_environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def check_from_step(plan: RunPlan, runs_folder: RunsFolder) -> None:
-    """Check that a run can begin at plan.from_step: the outputs of all steps that it depends on must be cached.
+    """Check that a run can begin at plan.from_step: the outputs of all steps that it depends on must be in the cache.
 
-    Without a from_step there is nothing to check.
+    Gates before it are not read. Without a from_step there is nothing to check.
 
     Raises UserError, which names the first step whose outputs are not cached for this data, arguments and code.
     """
@@ -276,7 +278,7 @@ def default_workers() -> int:
 
 def code_version() -> str:
     """Return the git commit, 40 hexadecimal digits, of the repository that holds this package, with "-dirty" appended
-    when files differ from it; "" outside a repository or without git.
+    when files that git tracks differ from it; "" outside a repository or without git.
     """
     command = ["git", "-C", str(SOURCE_FOLDER), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -80,15 +80,17 @@ class Process:
         return True
 
     def send(self, number: int) -> None:
-        """Send the signal with this number to the process and all it has started. Does nothing when they have ended."""
+        """Send the signal with this number to all processes of the process's group: itself and those that it has
+        started. Does nothing when they have ended.
+        """
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.popen.pid, number)
 
     def new_line(self) -> str:
-        """Return the last line with text among those that the log has got since the last call of this method; "" if
-        there is none.
+        """Return the last line with text, stripped, among those that the log has got since the last call of this
+        method, or since the process started; "" if there is none.
 
-        A carriage return also ends a line, as progress bars use it.
+        The line may be unfinished. A carriage return also ends a line, as progress bars use it.
         """
         with suppress(OSError), open(self.log, "rb") as file:
             end = file.seek(0, os.SEEK_END)
@@ -137,8 +139,8 @@ def lock_owner(lock: Path) -> tuple[dict, int]:
 
     - lock: the lock's file, in which both are written.
 
-    The owner is {"run": id, "step": name, "host": name}; {} when the file cannot be read. The process group is a
-    number; 0 when it is unknown or on another machine.
+    The owner is {"run": id, "step": name, "host": name}; {} when the file cannot be read or holds no owner. The process
+    group is a number; 0 when it is unknown or on another machine.
     """
     try:
         first, *rest = lock.read_text(encoding="utf-8").splitlines()

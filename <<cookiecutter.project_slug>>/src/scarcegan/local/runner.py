@@ -42,17 +42,17 @@ def run_pipeline(
 ) -> RunResult:
     """Run a pipeline on this machine until it has ended, and return how it ended, also when a step failed.
 
-    If the newest run of the same plan (pipeline, data, code, forced steps) was interrupted or failed, that run is
+    If the newest run of the same plan (RunPlan.digest) that no process works on was interrupted or failed, that run is
     continued and no new one is started. In the main thread, SIGINT, SIGTERM and SIGHUP stop the run and end it as
     "interrupted".
 
     - sources: name of each source -> its file or folder; optional sources may be left out.
     - root: the folder of runs; it is made when it is missing.
-    - settings: saved in run.json under "settings".
+    - settings: saved in run.json under "settings", and not used otherwise; default: {}.
     - from_step: this step and all that depend on it run again, even if their outputs are cached.
     - cache: False runs every step again.
     - workers: how many steps may run at once; default: one per core, as far as memory allows.
-    - environment: variables added to the environment of each step.
+    - environment: variables added to the environment of each step, as RunPlan.extra_environment.
     - observer: is called with each Event; default: nothing is shown.
     - backoff: seconds before the first retry of a failed step, doubled for each further one.
 

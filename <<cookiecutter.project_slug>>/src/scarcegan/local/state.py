@@ -29,12 +29,15 @@ class StepState:
     - status: "waiting", "running", "finished", "failed", "skipped" or "interrupted"; an open gate has "finished", a
       closed one "closed".
     - key: its cache key; "" before it is known, and for a gate.
-    - attempts: how many processes were started for it.
-    - started: when its last process was started, or its outputs were taken from the cache; local time, ISO 8601.
-    - seconds: how long the last process ran; for a cached step, how long it once took.
+    - attempts: how many processes this run has started for it with this key.
+    - started: when its last process was started, or its outputs were taken from the cache; local time, ISO 8601; ""
+      before, and for a gate.
+    - seconds: how long the last process ran that ended while the run went on; for a cached step, how long the process
+      ran that computed its outputs.
     - cached: whether the outputs were taken from the cache.
-    - exit_code: of the last process; None before it ends. It is 2 also when the disk was full or a source had changed.
-    - max_rss_bytes: the largest memory that one of its processes used.
+    - exit_code: of the last process that ended while the run went on; None when none did. It is 2 also when the disk
+      was full or a source had changed.
+    - max_rss_bytes: the largest memory that one of these processes used.
     - reason: why it failed or was skipped, what a gate decided, or "".
     """
 
@@ -77,7 +80,7 @@ class RunSummary:
 class RunsFolder:
     """The folder that holds all runs and the cache: its paths, and the states of steps in it.
 
-    - root: its absolute path.
+    - root: its path; run_pipeline gives an absolute one.
     """
 
     root: Path
@@ -94,7 +97,9 @@ class RunsFolder:
 
     @property
     def empty_folder(self) -> Path:
-        """The path of an empty folder, given to a step for an optional source that is not there."""
+        """The path of an empty folder, given to a step for an optional source that was left out. make_runs_folder in
+        runner.py makes it.
+        """
         return self.root / CACHE / "empty"
 
     def checkpoints(self, key: str) -> Path:
@@ -114,8 +119,8 @@ class RunsFolder:
         return self.root / run / ".lock"
 
     def read_state(self, run: str, step: str) -> StepState:
-        """Read a step's state in a run from its state.json; a new state ("waiting") when the file is missing or cannot
-        be read.
+        """Return a step's state in a run, read from its state.json; a new StepState ("waiting") when the file is
+        missing, cannot be read or is not JSON.
 
         - run: the id of the run.
         - step: the name of the step or gate.
@@ -149,8 +154,8 @@ def new_run_id() -> str:
 def claim_run(runs_folder: RunsFolder, plan: str) -> tuple[str, Lock, dict[str, Any]]:
     """Choose the run that a command continues or starts, and take its lock. A new run gets its folder.
 
-    The newest run with this plan that no process works on is continued, if it was interrupted or failed; otherwise a
-    new run is started.
+    Of the runs with this plan that no process works on, only the newest counts. It is continued if it was interrupted
+    or failed; if it finished or its gate closed, or if there is none, a new run is started.
 
     - plan: the digest of the command's plan.
 
@@ -182,15 +187,19 @@ def run_ids(root: Path) -> list[str]:
 
 
 def read_run(root: Path, run: str) -> dict[str, Any]:
-    """Return a run.json as a dictionary in which "steps" is step or gate -> its StepState as a dictionary.
+    """Return a run's run.json as a dictionary, with the states of its steps. Its keys are:
 
-    The run's status is "running" exactly while a process works on it. A run or step that is recorded as running
-    although no process works on the run gets the status "interrupted".
+    - run, pipeline, started, seconds, reason: as in RunSummary.
+    - status: "running" exactly while a process works on the run; otherwise as recorded, or "interrupted" for a run that
+      is recorded as running.
+    - steps: name of a step or gate, in pipeline order -> its StepState as a dictionary. A step that is recorded as
+      running although no process works on the run has the status "interrupted".
+    - plan_digest, sources, plan, forced: as in RunPlan.describe.
+    - settings: as given to run_pipeline.
+    - code_version: as `code_version` in plan.py returned it.
+    - ended: local time, ISO 8601; missing before the run has ended, or when it was killed.
 
-    - root: the folder of runs.
-    - run: the id of the run.
-
-    Raises UserError when there is no such run.
+    Raises UserError when there is no such run, or its run.json is not JSON.
     """
     about = find_json(root / run / "run.json")
     if about is None:
@@ -208,7 +217,10 @@ def read_run(root: Path, run: str) -> dict[str, Any]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """Return a RunSummary of every run in the folder of runs, newest first; [] when the folder is missing."""
+    """Return a RunSummary of every run in the folder of runs, newest first; [] when the folder is missing.
+
+    Raises UserError for a run.json that is not JSON.
+    """
     return [run_summary(read_run(root, run)) for run in reversed(run_ids(root))]
 
 
@@ -224,7 +236,8 @@ def clean(root: Path, keep: int = 5) -> list[str]:
     """Delete all but the newest `keep` runs in the folder `root`, and all cache entries, checkpoints and lock files of
     keys that no remaining run uses.
 
-    Runs that a process works on and keys that are locked stay. Returns the ids of the deleted runs, oldest first.
+    Runs that a process works on stay, and so do keys that are locked; such runs count among the newest. Returns the ids
+    of the deleted runs, oldest first.
     """
     runs_folder = RunsFolder(root)
     ids = run_ids(root)

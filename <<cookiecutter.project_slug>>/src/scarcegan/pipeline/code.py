@@ -29,13 +29,14 @@ def digest_of(parts: Iterable[object]) -> str:
 def step_code_digest(module: str, search: tuple[Path, ...]) -> str:
     """Return a digest, SHA-256 in hexadecimal, that changes with the code of a step.
 
-    It covers the module, all that the module imports inside its package, the data files of these packages, the version
-    of Python (such as 3.12), and the versions of the libraries that these files import.
+    It covers the names and contents of the step's `code_files`, the version of Python (such as 3.12), and the installed
+    versions of the third-party libraries that these files import. Where the files lie does not count.
 
     - module: full name of the step's module.
     - search: the folders in which modules are looked for; the first one that has a module counts.
 
-    Raises FileNotFoundError for an unknown module.
+    Raises FileNotFoundError for a module that is in none of the search folders, and SyntaxError for a file that is not
+    Python.
     """
     files = code_files(module, search)
     libraries = sorted({name for file in files if file.suffix == ".py" for name in imported_libraries(file, search)})
@@ -47,11 +48,12 @@ def code_files(module: str, search: tuple[Path, ...]) -> list[Path]:
     """Return the files that running a module may read, sorted by path.
 
     They are the module's own file, those of all it imports from the same top-level package, directly or through others,
-    and the data files of these packages.
+    each __init__.py above one of these, and the data files in the folders of these __init__.py.
 
     - search: the folders in which modules are looked for; the first one that has a module counts.
 
-    Raises FileNotFoundError for a module that is in none of the search folders.
+    Raises FileNotFoundError for a module that is in none of the search folders, and SyntaxError for a file that is not
+    Python.
     """
     if not module_files(module, search):
         raise FileNotFoundError(f"no module '{module}' in {', '.join(map(str, search))}")
@@ -89,7 +91,7 @@ def package_of(module: str, file: Path) -> str:
 def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
     """Return the files that Python runs to import a module: the __init__.py of each package above it, then its own.
 
-    - search: the folders in which the module is looked for; the first one that has it counts. Without one, [] is
+    - search: the folders in which the module is looked for; the first one that has it counts. If none has it, [] is
       returned.
     """
     words = module.split(".")
@@ -103,9 +105,10 @@ def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
 
 
 def data_files(package: Path) -> Iterator[Path]:
-    """Yield the files in a package's folder that are not Python, such as templates and style sheets, sorted.
+    """Yield the paths, sorted, of the files in a package's folder that are not Python, such as templates.
 
-    Files in folders below it without an __init__.py are included; sub-packages, caches and hidden files are not.
+    Folders below it, at any depth, are searched too, but not sub-packages (with an __init__.py), caches (__pycache__)
+    and hidden ones.
     """
     for path in sorted(package.iterdir()):
         if path.name.startswith((".", "__pycache__")) or path.suffix in (".py", ".pyc"):
@@ -170,7 +173,7 @@ def library_version(name: str) -> str:
     """Return the installed version of a library, such as "2.1.0".
 
     If no distribution has the name, the result lists those that provide it with their versions, such as "scikit-learn
-    1.5.0"; "" if none does.
+    1.5.0", with ", " between them; "" if none does.
 
     - name: the top-level name under which the library is imported.
     """

@@ -75,7 +75,7 @@ Loader.yaml_implicit_resolvers = {
 
 
 class ConfigSection(BaseModel):
-    """Base class of Config and of each section of config.yaml. Fields cannot be set again once they are read.
+    """Base class of Config and of each section of config.yaml. Fields cannot be set again once the object is made.
 
     Raises pydantic's ValidationError for an unknown key, and for a value that the type or the range of its field
     excludes.
@@ -160,13 +160,14 @@ class DataSettings(ConfigSection):
 
     - kind: "telemetry": records of users by day; "features": a ready table, in which the features are computed already.
     - path: file or folder of the data.
-    - labels: file or folder of the labels; "inside": they are a column of the data; "folders": one folder per class
-      below `path`.
+    - labels: file or folder of the labels; "inside": they are the column `label_column` of the data; "folders": one
+      folder per class below `path`.
     - user_column, time_column, label_column: names of these columns.
     - counters: columns of numbers in telemetry, from which features are computed.
-    - columns: number columns of a ready table; empty: every one.
-    - categories: further columns of a ready table, which hold names, or numbers that stand for a name.
-    - start: first day that is read, such as "2026-01-05"; "": the last `days` days found.
+    - columns: the feature columns of a ready table that hold numbers; empty: every other column of numbers.
+    - categories: further feature columns of a ready table, which hold names, or numbers that stand for a name.
+    - start: first of the `days` days of telemetry that are read, such as "2026-01-05"; "": the last `days` days found.
+      For a ready table without a time column: the day of its rows; "": 1970-01-01.
     - days: how many days of telemetry are read.
     - bad_rows: "refuse" ends with an error at rows that cannot be used, "drop" leaves them out.
     """
@@ -224,7 +225,7 @@ class FeatureSettings(ConfigSection):
 
     - window_days: how many days of history become one row of features.
     - windows: lengths in days of shorter windows that end on the same day; each has features of its own.
-    - batch_users: how many users are processed at once.
+    - batch_users: how many users are held in memory at once; it does not change the features.
     """
 
     window_days: Count = 46
@@ -235,8 +236,9 @@ class FeatureSettings(ConfigSection):
 class SplitSettings(ConfigSection):
     """How users are divided into training, validation and test users.
 
-    - test_share, validation_share: shares of the users of each class; unlabelled users count as a class.
-    - test_weeks: how many weeks the days of test rows are later than those of the other rows.
+    - test_share, validation_share: shares of the users of each class; unlabelled users count as a class. The others are
+      for training.
+    - test_weeks: by how many weeks the days of test rows are later than those of the other rows; telemetry only.
     - folds: into how many parts the labelled training users are divided; each model is trained without one of them.
     - seed: another one divides the users in another way.
     """
@@ -301,10 +303,12 @@ class BusinessDefinition(ConfigSection):
     """The rule that chooses one registered model on validation users: a version saved during training, and its
     thresholds.
 
-    - keep: the figure by which a version and its thresholds are preferred.
+    - keep: the figure by which a version and its thresholds are preferred: "highest_recall", "highest_precision",
+      "highest_pr_auc", or "fewest_unknown", the smallest share of users called unknown. For the last two the threshold
+      of rarity is the one of highest F1.
     - precision_floor: "highest_recall" needs it: the least precision; when none reaches it, the highest precision wins.
-    - recall_floor: "highest_precision" needs it: the least recall.
-    - recall_tolerance: "fewest_unknown" needs it: how far recall may be below that of the best version.
+    - recall_floor: "highest_precision" needs it: the least recall, which the lowest threshold always reaches.
+    - recall_tolerance: "fewest_unknown" needs it: by how much recall may be below that of the version with the highest.
     """
 
     keep: Literal["highest_recall", "highest_precision", "highest_pr_auc", "fewest_unknown"]
@@ -363,7 +367,7 @@ class GateSettings(ConfigSection):
       shown to be better; "report": only reported.
     - simple_models: against the best simple model, by PR-AUC: "required": it must be shown to be better; "report": only
       reported.
-    - alpha: 1 minus the confidence level of the intervals by which something is shown.
+    - alpha: 1 minus the confidence level of the intervals by which something is shown; 0.05 means 95 %.
     """
 
     definition: str = "best_ranking"
@@ -377,7 +381,8 @@ class GateSettings(ConfigSection):
 class MonitoringSettings(ConfigSection):
     """Which change in the data is a violation, and when retraining is suggested.
 
-    - drift_threshold: the largest distance of a column's distribution from the baseline, 0 to 1, that is no violation.
+    - drift_threshold: the largest distance of a column's distribution from the baseline, 0 to 1, that is no violation:
+      the robust distance (monitoring/drift.py), which leaves out what chance explains.
     - window_days: length in days of the windows that rows are grouped into.
     - minimum_rows: a window with fewer rows is not compared.
     - retrain_windows, of_windows: retraining is suggested when `retrain_windows` of the last `of_windows` windows have
@@ -401,7 +406,7 @@ class MonitoringSettings(ConfigSection):
 class ServingSettings(ConfigSection):
     """How `scarcegan serve` answers requests on this machine.
 
-    - port: 0 chooses a free one.
+    - port: the TCP port; 0 chooses a free one.
     - capture_percentage: how many of a hundred requests are stored for monitoring.
     """
 
@@ -412,7 +417,7 @@ class ServingSettings(ConfigSection):
 class LocalSettings(ConfigSection):
     """How pipelines run on this machine.
 
-    - folder: the folder in which runs are stored.
+    - folder: the folder that holds runs and their cache, the MLflow database and captured requests.
     - workers: how many steps run at the same time; None: as many as cores and memory allow.
     """
 
@@ -436,6 +441,7 @@ class EndpointSettings(ConfigSection):
     """The endpoint in SageMaker. Staging has one instance; the numbers of instances are those of production.
 
     - instance: instance type of both stages.
+    - min_instances, max_instances: how few and how many instances production may have.
     - invocations_per_instance: requests per minute and instance above which another instance is started.
     - traffic: how a new model takes over: "canary": one instance first, then all others; "linear": a quarter of them at
       a time; "all_at_once".
@@ -487,7 +493,7 @@ class CloudSettings(ConfigSection):
     - subnets, security_groups: of the VPC in which jobs and endpoints run; both empty: SageMaker's own network.
     - mlflow_app: ARN of an MLflow App that shows trainings; "": none.
     - scoring_schedule: when all users are scored: rate(…), or cron(…) in UTC; "": no schedule.
-    - tags: further tags of every job, pipeline and endpoint.
+    - tags: key -> value of further tags of every job, pipeline and endpoint.
     """
 
     instances: InstanceTypes = InstanceTypes()
@@ -534,7 +540,9 @@ class CloudSettings(ConfigSection):
 
 
 class Config(ConfigSection):
-    """All of config.yaml. Relative paths in it start from the folder that holds it.
+    """All of config.yaml: its sections, each explained at its class, and two keys beside them.
+
+    Paths are as they were typed; a relative one starts from the folder that holds config.yaml.
 
     - business_definitions: name -> rule by which one registered model is chosen.
     - retries: how often a step is tried again, here and in SageMaker, after a failure that is no mistake of the user,
@@ -704,7 +712,8 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
 def known_keys(section: tuple) -> list[str]:
     """Return the names of the keys that may be directly below a section of config.yaml, sorted.
 
-    - section: parts of the key of a section that may be there, such as ("cloud", "endpoint"); (): the top level.
+    - section: parts of the key of an existing section, such as ("cloud", "endpoint"); (): the top level. Below
+      "business_definitions" any name counts as a section.
     """
     model: Any = Config
     for part in section:
@@ -736,7 +745,7 @@ def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value in `other`) for each setting of `other` that has another value, or none, in `one`.
 
-    Settings that only `one` has are left out.
+    A section is compared key by key, a list as a whole. Settings that only `one` has are left out.
 
     - one, other: nested settings, section -> key -> value.
     - prefix: text that is put before each key, such as "train.".
@@ -749,7 +758,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 
 
 def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that an earlier version of the project recorded, with renamed keys under their present names.
+    """Return a copy of settings that an earlier version of the project recorded, in which keys that were renamed since
+    (RENAMED) have their present names.
 
     values: nested settings, section -> key -> value.
     """

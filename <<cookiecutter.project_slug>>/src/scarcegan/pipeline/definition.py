@@ -33,15 +33,15 @@ class Step:
     - module: full name of the Python module that is run.
     - inputs: channel -> "step.output", or the name of one of the pipeline's sources.
     - outputs: names of the folders it writes.
-    - arguments: name on the command line -> value.
+    - arguments: name on the command line -> value. An engine replaces the value RUN_ID by the id of the run.
     - instance: its default instance type in SageMaker; `--set <Step>InstanceType=…` names another for one execution.
     - retries: how often it is started again after a failure that is not a mistake of the user.
     - kind: what it runs as in SageMaker: a processing job, a training job or a Lambda function. A training step has
       hyperparameters and a folder for checkpoints.
     - after: names of steps and gates that must have ended first although it reads nothing of theirs.
-    - parameters: arguments that may differ from one execution to the next without a new definition -> their key in
-      config.yaml.
-    - figures: names of the metrics it prints while it runs, one `Name=value;` each.
+    - parameters: name of an argument -> its dotted key in config.yaml, for the arguments that SageMaker lets an
+      execution set without a new definition of the pipeline.
+    - figures: names of the metrics it prints while it runs, as `Name=value;` each.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Pipeline:
 
     def parents(self, step: Step | Gate) -> tuple[str, ...]:
         """Return the names of the steps and gates that must have ended before this one starts, each once: those whose
-        outputs it reads, and those in its `after`.
+        outputs it reads, then those in its `after`. Sources are not among them.
         """
         produced = [source.split(".")[0] for source in getattr(step, "inputs", {}).values() if "." in source]
         return tuple(dict.fromkeys([*produced, *step.after]))
@@ -123,8 +123,9 @@ class Pipeline:
 def check_pipeline(pipeline: Pipeline) -> None:
     """Check that each step and gate refers to earlier ones only, so that there is no cycle.
 
-    Raises ValueError for a name that two steps have, an input that is no source and no output of an earlier step, an
-    `after` that is no earlier step or gate, and a parameter that is no argument of its step.
+    Raises ValueError for a name that two steps or gates have, an input (of a gate: `on`) that is no source and no
+    output of an earlier step, an `after` that is no earlier step or gate, and a parameter that is no argument of its
+    step.
     """
     outputs: set[str] = set(pipeline.sources)
     names: set[str] = set()
@@ -152,9 +153,10 @@ def check_pipeline(pipeline: Pipeline) -> None:
 
 
 def training(config: Config, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
-    """Return the training pipeline: from telemetry, weak labels and the champion to registered models.
+    """Return the training pipeline: from telemetry or a ready table, weak labels and the champion to registered models.
 
-    Labels and champion are optional. If the gate is open, it registers a set of models, one per business definition.
+    Its sources are "telemetry" (of either kind of data), "labels" and "champion"; the last two are optional. If the
+    gate is open, it registers a set of models, one per business definition.
 
     - data_fingerprint: digest of the data.
     - code_version: git commit.
@@ -268,7 +270,10 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
 
 
 def scoring(config: Config) -> Pipeline:
-    """Return the scoring pipeline: from telemetry of users and a model package to scores and the flagged users."""
+    """Return the scoring pipeline: from telemetry of users and a model package to scores and the flagged users.
+
+    Its sources are "telemetry" (or a ready table, as in training) and "model"; both are needed.
+    """
     return Pipeline(
         "scoring",
         sources=("telemetry", "model"),
@@ -300,7 +305,7 @@ def monitoring(config: Config) -> Pipeline:
     """Return the monitoring pipeline: from captured or scored rows and a baseline to violations, and whether to
     retrain.
 
-    If its optional source "truth" (true labels) is given, it also measures the model.
+    Its sources are "captured", "baseline" and, optional, "truth" (true labels), with which it also measures the model.
     """
     return Pipeline(
         "monitoring",
@@ -326,7 +331,10 @@ def monitoring(config: Config) -> Pipeline:
 
 
 def every_pipeline(config: Config) -> dict[str, Pipeline]:
-    """Return name -> pipeline, for the training, scoring and monitoring pipelines, in this order."""
+    """Return name -> pipeline, for the training, scoring and monitoring pipelines, in this order.
+
+    The training pipeline has neither data fingerprint nor code version.
+    """
     return {pipeline.name: pipeline for pipeline in (training(config), scoring(config), monitoring(config))}
 
 
@@ -349,7 +357,7 @@ def arguments_of(values: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def argument_value(value: Value | list) -> Value:
-    """Return a list as text with commas between its items; any other value unchanged."""
+    """Return a list as text with commas between its items ("" for an empty one); any other value unchanged."""
     return ",".join(str(part) for part in value) if isinstance(value, list) else value
 
 

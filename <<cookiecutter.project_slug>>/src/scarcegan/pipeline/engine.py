@@ -36,8 +36,8 @@ class Engine(Protocol):
         """Wait until a run has ended, and return its status in the words of the engine.
 
         - run: the id of the run.
-        - report: is called with a line of text for each step whose status changes, and at the end with the reason of a
-          failure, or the status.
+        - report: is called with a line of text for each change in the status of a step (once for each step if the run
+          has ended already), and at the end with the reason why the run did not finish, or its status.
         """
         ...
 
@@ -48,12 +48,15 @@ class Engine(Protocol):
         - run: its id.
         - status: in the words of the engine.
         - started: the time as text.
-        - changed: key of config.yaml, or pipeline parameter -> value in the run, where it differs from the present one.
+        - changed: dotted key of config.yaml, or name of a pipeline parameter -> value in the run, where it differs from
+          the present one.
         """
         ...
 
     def folder(self, run: str, step: str, output: str) -> Path:
-        """Return a folder on this machine with one output of a step in a run. An output that is elsewhere is downloaded
-        first.
+        """Return the path of a folder on this machine with one output of a step in a run.
+
+        An output that is elsewhere is downloaded first. For an output that the run does not have, the local engine
+        returns a path that does not exist; another engine may raise UserError.
         """
         ...

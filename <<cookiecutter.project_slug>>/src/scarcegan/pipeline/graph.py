@@ -7,11 +7,11 @@ from scarcegan.pipeline.svg import Arrow, Box, draw
 
 
 def draw_text(pipeline: Pipeline) -> str:
-    """Return a pipeline as lines of text: its name and sources, its steps with their outputs and inputs, its gates, a
-    legend.
+    """Return a pipeline as text: a line with its name and sources, lines for each step (outputs, inputs) and each gate
+    (its condition), and a legend.
 
-    Each step or gate has a number, by which they are sorted; those with the same number do not depend on each other and
-    may run at the same time.
+    Each step or gate has a number, from 1, by which they are sorted: one more than its level (`levels`). Those with the
+    same number do not depend on each other and may run at the same time.
     """
     depth = levels(pipeline)
     width = max(len(step.name) for step in pipeline.steps)
@@ -57,7 +57,10 @@ def levels(pipeline: Pipeline) -> dict[str, int]:
 
 
 def draw_mermaid(pipeline: Pipeline) -> str:
-    """Return a pipeline as the text of a Mermaid flowchart, which GitHub and GitLab draw inside a README."""
+    """Return a pipeline as the text of a Mermaid flowchart, which GitHub and GitLab draw inside a README.
+
+    It has the `boxes` without their notes, and the `arrows` with their labels.
+    """
     lines = ["flowchart TD"]
     for box in boxes(pipeline):
         left, right = {"source": ("[/", "/]"), "gate": ("{", "}")}.get(box.kind, ("(", ")"))
@@ -81,7 +84,8 @@ def draw_svg(pipeline: Pipeline) -> str:
 def boxes(pipeline: Pipeline) -> list[Box]:
     """Return the boxes of a pipeline's picture: one for each source, then one for each step and gate in order.
 
-    The name of a source's box begins with "source:", because a step may have the same name as a source.
+    The name of a source's box begins with "source:", because a step may have the same name as a source. Its note is
+    "source" or "optional source", that of a gate's box the gate's field; a step's box has none.
     """
     sources = [
         Box(f"source:{name}", name, "optional source" if name in pipeline.optional else "source", "source")
@@ -97,8 +101,8 @@ def boxes(pipeline: Pipeline) -> list[Box]:
 
 
 def arrows(pipeline: Pipeline) -> list[Arrow]:
-    """Return the arrows of a pipeline's picture: one from each source, step or gate to each step or gate that reads
-    from it or runs after it.
+    """Return the arrows of a pipeline's picture: a single one from each source, step or gate to each step or gate that
+    reads from it or runs after it.
 
     An arrow's labels are the names of the outputs that are read. An arrow from a source, or to a step that only has to
     run later, has none.

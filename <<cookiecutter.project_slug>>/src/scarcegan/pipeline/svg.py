@@ -80,9 +80,10 @@ class Point:
 def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
     """Draw boxes and arrows and return the SVG document.
 
-    Arrows must lead from boxes earlier in `boxes` to later ones.
+    Arrows must lead from boxes earlier in `boxes` to later ones. Texts are plain: they are escaped here.
 
-    - title: the document's name for screen readers.
+    - title: the document's name for screen readers, which is not drawn.
+    - boxes: at least one; their names differ.
     """
     points = {box.name: box_point(box, row) for box, row in zip(boxes, assign_rows(boxes, arrows), strict=True)}
     chains = [chain(points[arrow.start], points[arrow.end], arrow) for arrow in arrows]
@@ -96,8 +97,8 @@ def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
 def assign_rows(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[int]:
     """Return the row number of each box, in the order of `boxes`; 0 is at the top.
 
-    Numbers are even, as labels take the odd rows between. A source is placed in the even row just above the highest box
-    that it leads to.
+    Numbers are even, as labels take the odd rows between. A box is two rows below the lowest box that leads to it, and
+    in row 0 if none does. A source is two rows above the highest box that it leads to.
     """
     row: dict[str, int] = {}
     for box in boxes:
@@ -307,7 +308,7 @@ def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: fl
 
 
 def label_elements(point: Point, middle: float) -> str:
-    """Return the SVG text elements of a label, one per line. middle: y of the middle of its row."""
+    """Return the SVG text elements of a label, one per line, escaped. middle: y of the middle of its row."""
     first = middle - LABEL_HEIGHT * (len(point.lines) - 1) / 2 + 4
     return "".join(
         f'<text class="label" x="{point.x:.1f}" y="{first + LABEL_HEIGHT * number:.1f}">{escape(line)}</text>'
@@ -316,7 +317,7 @@ def label_elements(point: Point, middle: float) -> str:
 
 
 def box_shape(point: Point, box: Box, middle: float) -> str:
-    """Return the SVG elements of a box, its title and its note: a rectangle, or a diamond for a gate.
+    """Return the SVG elements of a box, a rectangle or (for a gate) a diamond, and of its title and note, escaped.
 
     - middle: y of the box's middle.
     """

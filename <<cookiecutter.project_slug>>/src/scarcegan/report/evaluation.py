@@ -321,7 +321,7 @@ def simple_models_section(found: Findings) -> Section:
             precision_recall_figure(
                 found,
                 {m: model.rarity for m, model in found.models.items()},
-                "The four business definitions",
+                "The business definitions",
             ),
         ]
     words = (

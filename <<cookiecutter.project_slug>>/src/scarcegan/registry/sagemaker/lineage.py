@@ -1,7 +1,7 @@
 """Lineage in SageMaker: links from the training's output, the evaluation and the baseline to the models of a set.
 
 SageMaker itself links a training job to its output, and a package to its model.tar.gz. The step between, in which one
-output is unpacked into four models, is known only here. An artifact is identified by its URI and created only once.
+output is unpacked into several models, is known only here. An artifact is identified by its URI and created only once.
 https://docs.aws.amazon.com/sagemaker/latest/dg/lineage-tracking-auto-creation.html
 
 The lineage is for people to look at: an error here is logged, and the packages stay registered.

@@ -454,7 +454,9 @@ class Workspace:
         - started: local time, ISO 8601.
         - seconds: how long it ran. The time of a process that was killed or still runs is not counted.
         - reason: why it did not finish, or "".
-        - steps: {name of a step: its status}.
+        - steps: {name of a step or gate: its status}.
+
+        Raises UserError when the run.json of one of them is not JSON.
         """
         from scarcegan.local.runner import list_runs
 

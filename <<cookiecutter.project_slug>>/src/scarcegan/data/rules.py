@@ -118,8 +118,8 @@ def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[So
 def class_folders(path: Path, classes: Sequence[str]) -> list[Path]:
     """The paths of the sub-folders of `path`, in name order, when any is named after a class; otherwise [].
 
-    A path to a file, or to nothing, gives []. classes: the class names. A sub-folder "unlabelled" may be beside them;
-    hidden folders are ignored.
+    A path to a file, or to nothing, gives []. classes: the class names. A sub-folder "unlabelled" may be beside them
+    and is then returned too; hidden folders are ignored.
 
     Raises UserError when some are named after a class and another is not.
     """

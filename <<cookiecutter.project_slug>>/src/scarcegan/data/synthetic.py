@@ -126,7 +126,8 @@ def generate(
 
 
 def class_names(behaviour: np.ndarray, users: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """The project's class name for each of n users: text [n]. A bot or bonus hunter gets the name of its behaviour.
+    """The project's class name for each of n users: text [n]. A bot or bonus hunter gets the name of its behaviour,
+    whatever the classes are.
 
     behaviour: positions in BEHAVIOURS [n]; users: user numbers [n]; classes: class names, the rare class last. There
     are three negative kinds of players: dormant, normal, heavy. With more negative classes, the users of a kind are

@@ -80,7 +80,8 @@ def read_request(text: str, kind: str, features: Sequence[str], categories: Coll
     features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
     be sent as text.
 
-    Raises RequestError (400), with row and feature where they are known, for a body that cannot be read.
+    Raises RequestError (400), with row and feature where they are known, for whatever read_json_rows or read_csv_rows
+    refuses: a body in another form, no rows, a row of another length, or a cell that cannot be an input.
     """
     read = read_csv_rows if kind == CSV else read_json_rows
     return read(text, features, categories)
@@ -131,7 +132,9 @@ def rows_in_body(body: Mapping[str, Any]) -> Any:
 
 
 def without_input_name(tensor: Any) -> Any:
-    """The list in a mapping {"features": [...]} that has no other key; anything else is returned unchanged."""
+    """The list in a mapping {"features": [...]} that has no other key. Anything else is returned unchanged, also such a
+    mapping whose value is not a list.
+    """
     named = isinstance(tensor, Mapping) and set(tensor) == {INPUT} and isinstance(tensor[INPUT], list)
     return tensor[INPUT] if named else tensor
 

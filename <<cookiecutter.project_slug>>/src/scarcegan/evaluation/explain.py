@@ -23,7 +23,7 @@ class RarityScores(Protocol):
 
 
 class RarityScorer(Protocol):
-    """A model that scores feature rows."""
+    """A model whose method `score` gives feature rows their rarity."""
 
     def score(self, values: NDArray) -> RarityScores:
         """Scores of the raw feature rows [n, d], NaN for missing, in the order of the rows."""

@@ -348,8 +348,9 @@ class Execution:
         """Move the outputs of an attempt into the cache, link them into the run's folder, mark the step as finished,
         delete its checkpoints, and end the attempt.
 
-        The step is marked as failed instead when a source that it reads has changed since the run was planned, or when
-        an output is missing or holds links or special files; its outputs are then deleted.
+        The step fails instead, without another try, when a source that it reads has changed since the run was planned,
+        or when an output is missing or holds links or special files. The attempt then ends too; its outputs are
+        deleted, the checkpoints stay.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         changed = [

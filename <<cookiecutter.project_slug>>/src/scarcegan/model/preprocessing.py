@@ -31,7 +31,8 @@ class Preprocessing(keras.layers.Layer):
     - columns: how many raw columns there are.
     - indicators: positions of the raw columns that get an indicator column (1 where a value is missing, 0 elsewhere);
       these columns come after all scaled ones.
-    Called with `bound`, the layer clips scaled values to [-bound, bound] instead of [-CLIP, CLIP].
+    A missing value is replaced by the median of its column before scaling, so the result has no NaN. Called with
+    `bound`, the layer clips scaled values to [-bound, bound] instead of [-CLIP, CLIP].
     """
 
     def __init__(self, columns: int, indicators: Sequence[int]) -> None:

@@ -95,10 +95,10 @@ def read_record(
 
     The id is the caller's inferenceId, or else the eventId, "" without either; in a request of several rows, row i
     (from 0, rows that are left out included) is called `<id>/<i>`. The day is that of inferenceTime, NaT without one.
-    Without an answer, or with one of another number of rows, rarity and unknown are None and the class is "".
+    Cells, rarity and unknown are as they were captured: numbers, text or None; the text of a category is replaced by
+    its code. Without an answer, or with one of another number of rows, rarity and unknown are None and the class is "".
 
-    Raises ValueError, LookupError, TypeError or AttributeError for a record, or an answer in it, that is not in the
-    expected format; OverflowError for a predicted class that is infinite.
+    Raises one of the errors in UNREADABLE for a record, or an answer in it, that is not in the expected format.
     """
     kind, data = payload(record["captureData"]["endpointInput"])
     inputs = input_rows(kind, data, features)
@@ -237,8 +237,8 @@ def unwrap_single(cell: Any) -> Any:
 def class_name(label: Any, classes: Sequence[str]) -> str:
     """The name of a predicted class. label: its position among `classes` as a number, or already a name.
 
-    The position len(classes) is "unknown"; a position that no class has is returned as text. Text is taken as a name
-    and returned as it is, "2" too. None gives "".
+    The fraction of a number is cut off. The position len(classes) is "unknown"; a position that no class has is
+    returned as text. Text is taken as a name and returned as it is, "2" too. None gives "".
 
     Raises ValueError for NaN, OverflowError for infinity, TypeError for what is neither a number nor a text.
     """

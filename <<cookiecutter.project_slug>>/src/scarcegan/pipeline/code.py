@@ -107,8 +107,8 @@ def module_files(module: str, search: tuple[Path, ...]) -> list[Path]:
 def data_files(package: Path) -> Iterator[Path]:
     """Yield the paths, sorted, of the files in a package's folder that are not Python, such as templates.
 
-    Folders below it, at any depth, are searched too, but not sub-packages (with an __init__.py), caches (__pycache__)
-    and hidden ones.
+    Folders below it, at any depth, are searched too, but not sub-packages (with an __init__.py) and caches
+    (__pycache__). Hidden files and folders are left out.
     """
     for path in sorted(package.iterdir()):
         if path.name.startswith((".", "__pycache__")) or path.suffix in (".py", ".pyc"):

@@ -516,7 +516,7 @@ class CloudSettings(ConfigSection):
     @classmethod
     def tags_are_not_reserved(cls, value: dict[str, str]) -> dict[str, str]:
         """Return the tags unchanged. Raises ValueError for a key "team", or one that begins with "aws:" or
-        "sagemaker:".
+        "sagemaker:", in upper or lower case.
         """
         taken = [key for key in value if key.lower().startswith(("aws:", "sagemaker:"))]
         if taken:

@@ -270,9 +270,9 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
 
 
 def scoring(config: Config) -> Pipeline:
-    """Return the scoring pipeline: from telemetry of users and a model package to scores and the flagged users.
+    """Return the scoring pipeline: from data of users and a model package to scores and the flagged users.
 
-    Its sources are "telemetry" (or a ready table, as in training) and "model"; both are needed.
+    Its sources are "telemetry" (telemetry or a ready table, as data.kind says) and "model"; both are needed.
     """
     return Pipeline(
         "scoring",

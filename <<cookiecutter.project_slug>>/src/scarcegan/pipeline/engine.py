@@ -57,6 +57,6 @@ class Engine(Protocol):
         """Return the path of a folder on this machine with one output of a step in a run.
 
         An output that is elsewhere is downloaded first. For an output that the run does not have, the local engine
-        returns a path that does not exist; another engine may raise UserError.
+        returns a path that does not exist; another engine may return an empty folder or raise UserError.
         """
         ...

@@ -237,6 +237,8 @@ def answer_problem(row: Mapping[str, Any], sample: Sample) -> str:
 def same_answers(these: Sequence[Mapping[str, Any]], those: Sequence[Mapping[str, Any]]) -> bool:
     """Whether two answers for the same users have equal labels, and rarities that differ by at most 0.00001.
 
+    Both have a row per user, in the same order.
+
     Raises ValueError when they have different numbers of users.
     """
     return all(

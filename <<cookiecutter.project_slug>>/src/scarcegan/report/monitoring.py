@@ -377,8 +377,8 @@ def short_number(value: float) -> str:
 def scores_section(baseline: Baseline, now: Window, rules: MonitoringRules, rare: str) -> Section:
     """The section on the model's answers in the window `now`: a figure per score, a table of the predicted classes.
 
-    Baseline and window must have predicted classes. A score that no row of any window has gets no figure. rules: hold
-    how far the share of the rare class, and of unknown, may move; rare: name of the rare class.
+    Baseline and window must have predicted classes. A score that no captured row has, in this window or another, gets
+    no figure. rules: hold how far the share of the rare class, and of unknown, may move; rare: name of the rare class.
     """
     words = "What the model makes of the captured rows. Shares are drawn on a logarithmic scale: rare users are few."
     drawn = [

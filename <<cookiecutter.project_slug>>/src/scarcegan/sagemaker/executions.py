@@ -232,7 +232,8 @@ def minutes_between(begun: datetime | None, ended: datetime | None) -> float | N
 
 
 def training_metrics(aws: Aws, arn: str) -> dict[str, float]:
-    """Return metric -> last value that SageMaker read from the log of a training job; {} when there are none.
+    """Return metric -> last value that SageMaker read from the log of a training job; {} when there are none, or no
+    such job.
 
     - arn: the ARN of the job.
     """

@@ -214,10 +214,12 @@ def train_members(
     report: "Callable[[Evaluation], None]",
     checkpoint: "Checkpoint | None" = None,
 ) -> Trained:
-    """Train each member on these rows and blend their scores of the held-out rows. Progress goes to stderr.
+    """Train each member on these rows and blend their scores of the held-out rows.
+
+    A line on stderr tells when the trees are grown, and another one if the training of the networks ended early.
 
     - args: the parsed command line.
-    - report: is called with each evaluation of the networks as soon as it is made.
+    - report: is called with each evaluation of the networks as soon as it is made; not with those in the checkpoint.
     - checkpoint: the file from which an interrupted training of the networks goes on, and which is written after each
       evaluation; None: none is read or written.
     """

@@ -69,7 +69,7 @@ class Registration:
 
     def is_complete(self, set_id: str, requests: Sequence[PackageRequest]) -> bool:
         """Whether all packages of these requests are registered in the set, with their files in S3, and the set has no
-        claim.
+        claim, not even an expired one. The approval status of the packages does not matter.
         """
         record = self.records.read(set_id)
         if record is None or record.claim:

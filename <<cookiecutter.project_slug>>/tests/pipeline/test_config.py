@@ -36,6 +36,12 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one(file)
     assert refusal(file) == f"{file}, line 3: 'split.test_weks' is no setting. Did you mean 'split.test_weeks'?"
 
 
+@pytest.mark.parametrize("name", ["best", "keep", "recall_floor"])
+def test_an_unknown_key_of_a_definition_is_refused_whatever_the_definition_is_called(file, name):
+    file.write_text(f"business_definitions:\n  {name}: {{kep: highest_pr_auc}}\n", encoding="utf-8")
+    assert f"Did you mean 'business_definitions.{name}.keep'?" in refusal(file)
+
+
 def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file):
     assert settings.load_config(file, ["train.iterations=12"]).train.iterations == 12
     assert refusal(file, "train.iterations=abc").startswith("--set train.iterations=abc: train.iterations: ")

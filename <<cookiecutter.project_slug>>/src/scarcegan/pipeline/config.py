@@ -715,11 +715,10 @@ def known_keys(section: tuple) -> list[str]:
     - section: parts of the key of an existing section, such as ("cloud", "endpoint"); (): the top level. Below
       "business_definitions" any name counts as a section.
     """
-    model: Any = Config
+    kind: Any = Config
     for part in section:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else model
-        model = get_args(annotation)[1] if get_origin(annotation) is dict else annotation
-    return sorted(model.model_fields)
+        kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation
+    return sorted(kind.model_fields)
 
 
 def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:

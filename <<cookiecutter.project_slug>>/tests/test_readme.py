@@ -86,11 +86,13 @@ def test_the_tree_has_the_rooms_from_top_to_bottom_with_the_purpose_of_each():
 
 
 def definitions(path: Path) -> set[str]:
-    """Names of a file's functions and classes at the top, and of methods as Class.method."""
+    """Names of a file's functions, classes and values at the top, and of methods as Class.method."""
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
+        if isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         if isinstance(node, ast.ClassDef):
             found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
     return found

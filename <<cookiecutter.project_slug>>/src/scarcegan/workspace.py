@@ -387,7 +387,7 @@ class Workspace:
         if len(folders) == 1:
             return folders[0]
         names = sorted(str(folder) for folder in folders)
-        linked = self.runs_folder / ".linked" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        linked = self.runs_folder / ".gathered" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
         linked.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(names):
             with suppress(FileExistsError):

@@ -349,20 +349,27 @@ def test_a_first_deployment_without_a_repository_is_refused_before_anything_is_c
     )
 
 
-@pytest.mark.parametrize("kept", [{}, {"Repository": "rare", "ConnectionArn": ""}])
-def test_a_repository_of_an_owner_needs_a_connection_as_codecommit_has_no_owners_stubbed(account, kept):
+CONNECTION = NAMES.arn("codeconnections", "connection/0a1b")
+
+
+@pytest.mark.parametrize(
+    ("kept", "given"),
+    [
+        ({}, {"Repository": "acme/rare"}),
+        ({"Repository": "rare", "ConnectionArn": ""}, {"Repository": "acme/rare"}),
+        ({"Repository": "acme/rare", "ConnectionArn": CONNECTION}, {"ConnectionArn": ""}),
+        ({"Repository": "acme/rare", "ConnectionArn": ""}, {}),
+    ],
+)
+def test_a_repository_of_an_owner_needs_a_connection_as_codecommit_has_no_owners_stubbed(account, kept, given):
     for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
         account.has(name, "CREATE_COMPLETE" if kept else "", kept)
-    assert account.refuses(make_plan(Repository="acme/rare")) == (
-        "the toolchain needs ConnectionArn for a repository owner/name (CodeCommit's have no owner). "
-        "Type the command again with --connection-arn …"
-    )
+    assert account.refuses(make_plan(**given)).startswith("the repository acme/rare needs a connection: without one")
 
 
 def test_a_repository_of_an_owner_takes_the_connection_that_aws_already_has_stubbed(account):
-    connection = NAMES.arn("codeconnections", "connection/0a1b")
     for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
-        account.has(name, "CREATE_COMPLETE", {"Repository": "acme/rare", "ConnectionArn": connection})
+        account.has(name, "CREATE_COMPLETE", {"Repository": "acme/rare", "ConnectionArn": CONNECTION})
     for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
         account.stays(name)
     assert set(account.deploy(make_plan(Repository="acme/risky"))[0]["stacks"].values()) == {"unchanged"}

@@ -73,6 +73,11 @@ def test_a_dry_run_says_what_a_first_deployment_still_needs(scarcegan):
     assert err == "Repository is not given. A first deployment needs --repository; a later one keeps its value.\n"
 
 
+def test_a_dry_run_says_that_a_repository_of_an_owner_needs_a_connection(scarcegan):
+    code, _, err = scarcegan("toolchain", "deploy", "--repository", "acme/rare", "--dry-run")
+    assert code == 0 and err.startswith("For a first deployment, the repository acme/rare needs a connection")
+
+
 def test_a_dry_run_for_machines_holds_the_stacks_and_the_commands(scarcegan):
     code, out, _ = scarcegan("toolchain", "deploy", "--set", "VpcId=vpc-1", "--dry-run", "--json")
     found = json.loads(out)

@@ -275,3 +275,4 @@ def test_a_linked_folder_is_read_once_and_hidden_files_are_not(tmp_path):
 
 def test_blank_and_repeated_names_of_a_csv_file_never_become_a_name_that_it_has():
     assert files.unique_names(["column 2", "", "a", "A"], ("a",)) == ["column 2", "column 2_", "a", "column 4"]
+    assert files.unique_names(["a", ""], ("column 2",)) == ["a", "column 2_"]

@@ -9,7 +9,6 @@ from scarcegan.data.schema import (
     FeatureTable,
     concatenate,
     iter_features,
-    parse_classes,
     read_feature_names,
     read_features,
     read_keys,
@@ -80,14 +79,3 @@ def test_parts_with_different_features_are_refused(tmp_path):
     write_features(FeatureTable(other.user_id, other.as_of, other.label, ("y", "x"), other.values), tmp_path, part=1)
     with pytest.raises(UserError, match=r"part-00001\.parquet: its features differ"):
         read_features(tmp_path)
-
-
-def test_classes_are_names_with_the_rare_one_last():
-    assert parse_classes("normal, heavy,risky") == ("normal", "heavy", "risky")
-    for text, fault in {
-        "risky": "at least one negative",
-        "a,b,a": "'a' is named twice",
-        "a,unknown": "reserved",
-    }.items():
-        with pytest.raises(UserError, match=fault):
-            parse_classes(text)

@@ -163,13 +163,13 @@ def test_another_method_is_preferred_when_ours_is_shown_to_be_worse():
 def test_the_simpler_method_is_preferred_when_there_is_no_difference_beyond_the_spread():
     found = preferred(simple=0.69, trees=0.5, ours=0.70)
     assert found.method == "simple" and found.best == "ours"
-    assert "It is simpler than ScarceGAN, and its PR-AUC 0.690 is not below 0.700 beyond the spread" in found.sentence
+    assert "It is simpler than ScarceGAN, and its PR-AUC 0.690 and the best, 0.700, differ by" in found.sentence
 
 
 def test_the_simplest_method_is_preferred_when_it_is_also_the_best():
     found = preferred(simple=0.70, trees=0.5, ours=0.69)
     assert found.method == found.best == "simple"
-    assert "The lead is not beyond the spread, and no simpler method is as good as" in found.sentence
+    assert found.sentence.endswith("The lead is not beyond the spread, but no simpler method is as good.")
 
 
 def test_a_method_is_preferred_where_ours_could_not_be_measured():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from subprocess import PIPE
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -53,3 +54,20 @@ def test_folders_that_nobody_may_open_are_deleted_by_an_ordinary_user():
         words = [sys.executable, "-c", AS_NOBODY, folder]
         ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_two_processes_may_delete_one_folder_at_once(tmp_path):
+    code = "import sys; from pathlib import Path; from scarcegan.local import durable; sys.stdin.read(1)\n"
+    code += "for number in range(20): durable.remove(Path(sys.argv[1]) / str(number))"
+    for number in range(20):
+        for inner in range(40):
+            (tmp_path / str(number) / str(inner)).mkdir(parents=True)
+            (tmp_path / str(number) / str(inner) / "file").touch()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    both = [subprocess.Popen(words, stdin=PIPE, stderr=PIPE, env=environment, text=True) for _ in range(2)]
+    for one in both:
+        one.stdin.write("x")
+        one.stdin.flush()
+    assert [one.communicate()[1] for one in both] == ["", ""]
+    assert list(tmp_path.iterdir()) == []

@@ -65,8 +65,8 @@ def test_a_figure_refers_only_to_its_own_ids():
 
 def test_a_name_with_dollar_signs_or_backslashes_is_drawn_as_it_is():
     fig = drawing()
-    fig.axes[0].set_title(r"a_$_b\d_$ c")
-    fig.axes[0].set_xticks([0, 1], [r"$x^$", "y"])
+    fig.axes[0].set_title(report.drawn_as_it_is(r"a_$_b\d_$ c"))
+    fig.axes[0].set_xticks([0, 1], [report.drawn_as_it_is(r"$x^$"), "y"])
     figure = report.svg_figure(fig, r"a\d: 1")
     assert r"a_$_b\d_$ c</text>" in figure and "$x^$</text>" in figure and r'aria-label="a\d: 1"' in figure
 

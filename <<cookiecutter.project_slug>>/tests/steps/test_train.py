@@ -309,7 +309,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_taken_up(tmp_p
     path = training.Checkpoint(tmp_path, "mine").path
     path.write_bytes(path.read_bytes()[:100])
     assert training.Checkpoint(tmp_path, "mine").load(model) == []
-    np.savez(path, something=[1])
+    np.savez(path, fingerprint="mine", state_0=np.ones(3))
     assert training.Checkpoint(tmp_path, "mine").load(model) == []
 
 

@@ -87,17 +87,17 @@ class ToolchainPlan:
         return {"region": self.region, "tags": dict(self.tags), "stacks": stacks}
 
     @property
-    def ungiven(self) -> list[str]:
-        """The names of the template parameters that need a value and have none in the plan, sorted, each once.
+    def given(self) -> dict[str, str]:
+        """Template parameter -> value, of all stacks, for those that config.yaml or the command line gives."""
+        return {name: value for stack in self.stacks for name, value in stack.parameters.items()}
 
-        These are the parameters without a default, and ConnectionArn for a repository owner/name. The first deployment
-        of the toolchain needs a value of each from the command line.
+    @property
+    def ungiven(self) -> list[str]:
+        """The names of the template parameters that have no default and no value in the plan, sorted, each once.
+
+        The first deployment of the toolchain needs a value of each from the command line.
         """
-        missing = {name for stack in self.stacks for name in stack.required if name not in stack.parameters}
-        given = {name: value for stack in self.stacks for name, value in stack.parameters.items()}
-        if "/" in given.get("Repository", "") and not given.get("ConnectionArn"):
-            missing.add("ConnectionArn")
-        return sorted(missing)
+        return sorted({name for stack in self.stacks for name in stack.required if name not in stack.parameters})
 
 
 class TemplateLoader(yaml.SafeLoader):
@@ -346,17 +346,34 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
 
 
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
-    """Check that every template parameter that needs a value has one, in the plan or in AWS.
+    """Check that every template parameter without a default has a value, in the plan or in AWS, and that a repository
+    owner/name has a connection.
 
-    - kept: template parameter -> value in AWS, of all stacks; "" counts as no value.
+    - kept: template parameter -> value in AWS, of all stacks.
 
     Raises UserError, with the names of the parameters without a value.
     """
-    missing = [name for name in plan.ungiven if not kept.get(name)]
+    missing = [name for name in plan.ungiven if name not in kept]
     if missing:
         needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
-        why = " for a repository owner/name (CodeCommit's have no owner)" if "ConnectionArn" in missing else ""
-        raise UserError(f"the toolchain needs {', '.join(missing)}{why}. Type the command again with {needed}")
+        raise UserError(f"the toolchain needs {', '.join(missing)}. Type the command again with {needed}")
+    refused = connection_problem({**kept, **plan.given})
+    if refused:
+        raise UserError(refused)
+
+
+def connection_problem(values: Mapping[str, str]) -> str:
+    """Return why a repository cannot be reached without a connection, as a sentence; "" when it can or has one.
+
+    - values: template parameter -> value. Without ConnectionArn, the repository is CodeCommit's.
+    """
+    repository = values.get("Repository", "")
+    if "/" not in repository or values.get("ConnectionArn"):
+        return ""
+    return (
+        f"the repository {repository} needs a connection: without one it is CodeCommit's, whose names have no owner. "
+        "Type the command again with --connection-arn …, or for CodeCommit with the repository's name alone."
+    )
 
 
 def parameters_of(found: Mapping[str, Any] | None) -> dict[str, str]:

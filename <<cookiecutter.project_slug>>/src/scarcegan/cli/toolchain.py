@@ -51,6 +51,8 @@ def deploy_command(
         for name in plan.ungiven:
             option = stacks.where_given(name)
             print_progress(f"{name} is not given. A first deployment needs {option}; a later one keeps its value.")
+        if refused := stacks.connection_problem(plan.given):
+            print_progress(f"For a first deployment, {refused}")
         lines = stacks.shell_commands(plan)
         emit({**plan.describe(), "commands": "\n".join(lines)}, as_json, lines)
         return

@@ -150,8 +150,8 @@ def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], 
     """The columns of a file, {name: "number", "time", "text" or "other"}, and its delimiter ("" for Parquet).
 
     A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV; a blank or repeated column name becomes
-    "column <position>", counted from 1. expected: column names that are looked for; a CSV file's delimiter is the one
-    that finds most of them, of equal ones the one that gives most columns.
+    "column <position>", counted from 1 (see unique_names). expected: column names that are looked for; a CSV file's
+    delimiter is the one that finds most of them, of equal ones the one that gives most columns.
 
     Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
     """
@@ -172,7 +172,7 @@ def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
     while the file has a column of that name.
     """
     taken, names = {column.casefold() for column in expected if column in columns}, []
-    found = {column.casefold() for column in columns}
+    found = {column.casefold() for column in [*columns, *expected]}
     for position, column in enumerate(columns, start=1):
         usable = column in expected or (column and column.casefold() not in taken)
         instead = f"column {position}"

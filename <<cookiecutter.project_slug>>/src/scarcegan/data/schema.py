@@ -22,7 +22,6 @@ from scarcegan.errors import UserError
 
 UNLABELLED = -1
 UNLABELLED_NAME = "unlabelled"
-RESERVED_CLASSES = ("unknown", UNLABELLED_NAME, "generated")
 KEYS = ("user_id", "as_of", "label")
 CATEGORY_KEY = b"category"  # key of a column's metadata: its texts and codes, as JSON
 
@@ -65,26 +64,6 @@ class FeatureTable:
         """A new table of some of the rows. rows: a boolean mask [n] (order kept), or positions, in the order wanted."""
         keys = {key: getattr(self, key)[rows] for key in KEYS}
         return replace(self, **keys, values=self.values[rows])
-
-
-def parse_classes(text: str) -> tuple[str, ...]:
-    """Split `dormant,normal,risky` into class names, in this order; the last one is the rare class.
-
-    Blanks around a name are cut off; empty names are left out.
-
-    Raises UserError for fewer than two classes, a class named twice, or one named unknown, unlabelled or generated.
-    """
-    classes = tuple(name.strip() for name in text.split(",") if name.strip())
-    if len(classes) < 2:
-        raise UserError(f"classes '{text}': at least one negative class and the rare class (last) are needed.")
-    for name in classes:
-        if classes.count(name) > 1:
-            raise UserError(f"classes '{text}': '{name}' is named twice. Give every class its own name.")
-        if name in RESERVED_CLASSES:
-            raise UserError(
-                f"classes '{text}': '{name}' is reserved (so are {', '.join(RESERVED_CLASSES)}). Rename the class."
-            )
-    return classes
 
 
 def write_features(table: FeatureTable, folder: Path, part: int = 0) -> Path:

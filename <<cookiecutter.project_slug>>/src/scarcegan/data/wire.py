@@ -25,13 +25,7 @@ INPUT = "features"
 
 
 class RowScores(Protocol):
-    """A model's scores of n rows, for K classes.
-
-    - probabilities: float [n, K], one per class, in the order of the classes, the rare one last
-    - rarity: float [n], probability of the rare class
-    - unknown: float [n], larger for a row less like the training rows
-    - label: int32 [n], class position, K for unknown
-    """
+    """A model's scores of n rows, for K classes: one array per property."""
 
     @property
     def probabilities(self) -> NDArray:

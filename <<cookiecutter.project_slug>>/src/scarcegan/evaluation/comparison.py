@@ -139,40 +139,23 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
     measured = {name: values for name, values in samples.items() if not np.isnan(values[0])}
     if not measured:
         return Preference("", "", "No method can be preferred: the test split holds no row of the rare class.")
-
-    def figure_of(name: str, beside: tuple[str, str]) -> str:
-        return f" {titles[name]} has {measured[name][0]:.3f}." if name in measured and name not in beside else ""
-
     best = max(measured, key=lambda name: measured[name][0])
     equal = [name for name in measured if name == best or not paired_difference(measured[best], measured[name]).low > 0]
-    chosen = equal[0]
+    chosen, rest = equal[0], [name for name in measured if name != equal[0]]
     value = f"{metric} {measured[chosen][0]:.3f}"
-    if chosen != best:
-        gap = paired_difference(measured[best], measured[chosen])
-        known = figure_of(ours, beside=(chosen, best))
-        return Preference(
-            chosen,
-            best,
-            f"Prefer {titles[chosen]} on this data. It is simpler than {titles[best]}, and its {value} is not below "
-            f"{measured[best][0]:.3f} beyond the spread ({difference_text(gap)}).{known}",
-        )
-    rest = [name for name in measured if name != best]
     if not rest:
         return Preference(chosen, best, f"{titles[chosen]} ({value}) was not compared with any other method.")
-    second = max(rest, key=lambda name: measured[name][0])
-    gap = paired_difference(measured[best], measured[second])
-    known = figure_of(ours, beside=(best, second))
-    why = (
-        "The lead is beyond the spread."
-        if gap.low > 0
-        else f"The lead is not beyond the spread, and no simpler method is as good as {titles[chosen]}."
-    )
-    return Preference(
-        chosen,
-        best,
-        f"Prefer {titles[chosen]} on this data. Its {value} is the highest; next is {titles[second]} with "
-        f"{measured[second][0]:.3f} ({difference_text(gap)}). {why}{known}",
-    )
+    other = max(rest, key=lambda name: measured[name][0])
+    its = f"{measured[other][0]:.3f}"
+    gap = paired_difference(measured[best], measured[other if chosen == best else chosen])
+    if chosen == best:
+        why = f"Its {value} is the highest; next is {titles[other]} with {its} ({difference_text(gap)}). The lead is "
+        why += "beyond the spread." if gap.low > 0 else "not beyond the spread, but no simpler method is as good."
+    else:
+        why = f"It is simpler than {titles[best]}, and its {value} and the best, {its}, differ by no more than the "
+        why += f"spread ({difference_text(gap)})."
+    known = f" {titles[ours]} has {measured[ours][0]:.3f}." if ours in measured and ours not in (chosen, other) else ""
+    return Preference(chosen, best, f"Prefer {titles[chosen]} on this data. {why}{known}")
 
 
 def difference_text(gap: Estimate, alpha: float = 0.05) -> str:

@@ -114,7 +114,7 @@ def select_terms(rest: np.ndarray) -> np.ndarray:
 
 
 def last_cycle(days: int) -> int:
-    """The largest whole number of cycles in `days` days for which the sine is not zero on every day."""
+    """The largest whole number of cycles in `days` days below half of the days; faster ones repeat slower ones."""
     return (days - 1) // 2
 
 

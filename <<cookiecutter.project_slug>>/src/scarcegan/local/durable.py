@@ -1,6 +1,7 @@
 """Functions that flush, delete and lock files and folders that must survive a killed process. JSON: jsonfile.py."""
 
 import fcntl
+import itertools
 import os
 import shutil
 import stat
@@ -21,27 +22,29 @@ def sync(path: Path) -> None:
 def remove(folder: Path) -> None:
     """Delete the file, link or folder at this path; a folder with all it holds, a link without what it points to.
 
-    Read-only folders are made writable first. A path that does not exist is ignored.
+    Read-only folders are made writable first. A path that does not exist, or that another process deletes at the same
+    time, is ignored.
 
     Raises OSError when something cannot be deleted.
     """
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
-    with suppress(OSError):  # another process may be deleting it too
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         make_folders_writable(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(FileNotFoundError):
         shutil.rmtree(folder)
 
 
 def make_folders_writable(folder: Path) -> None:
-    """Let the owner list and change a folder and all folders below it. Links are left as they are."""
-    folder.chmod(stat.S_IRWXU)
-    for above, names, _ in os.walk(folder):
-        for name in names:
-            if not os.path.islink(os.path.join(above, name)):
-                os.chmod(os.path.join(above, name), stat.S_IRWXU)
+    """Let the owner list and change a folder and all folders below it, where that is allowed. Links are left alone."""
+    paths = itertools.chain([str(folder)], (os.path.join(a, name) for a, names, _ in os.walk(folder) for name in names))
+    for path in paths:
+        if not os.path.islink(path):
+            with suppress(OSError):
+                os.chmod(path, stat.S_IRWXU)
 
 
 class Lock:

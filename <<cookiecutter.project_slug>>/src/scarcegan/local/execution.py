@@ -141,7 +141,7 @@ class Execution:
 
     def poll_seconds(self) -> float:
         """Return the seconds to wait before processes are checked again: 0.005 just after one has started, rising to
-        0.1 when none is younger than 2 s.
+        0.1 when none is younger than 2 s; 0.05 when none is running.
         """
         ages = [attempt.process.seconds for attempt in self.attempts.values() if attempt.process]
         return min(0.1, max(0.005, min(ages, default=1.0) / 20))

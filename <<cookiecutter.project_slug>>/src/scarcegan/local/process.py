@@ -147,7 +147,7 @@ def lock_owner(lock: Path) -> tuple[dict, int]:
         owner = json.loads(first)
         here = owner.get("host") == os.uname().nodename
         return owner, int(rest[0]) if rest and here else 0
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, AttributeError):
         return {}, 0
 
 

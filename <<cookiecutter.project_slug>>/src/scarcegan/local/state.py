@@ -236,8 +236,8 @@ def clean(root: Path, keep: int = 5) -> list[str]:
     """Delete all but the newest `keep` runs in the folder `root`, and all cache entries, checkpoints and lock files of
     keys that no remaining run uses.
 
-    Runs that a process works on stay, and so do keys that are locked; such runs count among the newest. Returns the ids
-    of the deleted runs, oldest first.
+    A run that a process works on stays even when it is older, and so does a key that is locked. Returns the ids of the
+    deleted runs, oldest first.
     """
     runs_folder = RunsFolder(root)
     ids = run_ids(root)

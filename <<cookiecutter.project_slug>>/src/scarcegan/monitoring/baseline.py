@@ -98,7 +98,7 @@ def read_baseline(folder: Path) -> Baseline:
                 if CATEGORY_STATISTICS in feature
             },
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"{folder}: this is not a baseline ({type(error).__name__}: {error})"
         raise UserError(f"{what}. Use the baseline of a model package.") from error
 

@@ -23,10 +23,8 @@ import numpy as np
 from scarcegan.data.categories import as_code
 from scarcegan.data.schema import first_line
 from scarcegan.data.wire import CSV, media_type, read_number, rows_in_body
-from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_of, read_cells
+from scarcegan.monitoring.rows import MISSING_ID, UNREADABLE, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
-
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
 
 
 def read_jsonl(

@@ -23,7 +23,7 @@ from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.jsonfile import replace_nan
 from scarcegan.monitoring.drift import Violation
-from scarcegan.monitoring.rows import Rows
+from scarcegan.monitoring.rows import UNREADABLE, Rows
 from scarcegan.monitoring.statistics import UNKNOWN
 
 ID_COLUMNS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
@@ -161,7 +161,7 @@ def json_pairs(path: Path) -> Iterator[tuple[str, str]]:
                     meta, data = record["eventMetadata"], str(record["groundTruthData"]["data"]).split()
                     name = str(meta.get("inferenceId") or meta["eventId"])
                     yield from ((name if len(data) == 1 else f"{name}/{i}", label) for i, label in enumerate(data))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except UNREADABLE as error:
                 raise UserError(
                     f"{path}, line {number}: no ground truth record ({type(error).__name__}: {error}). "
                     'Expected {"groundTruthData": {"data": "risky", …}, "eventMetadata": {"eventId": …}}.'

@@ -4,6 +4,7 @@ A captured row holds the features that a deployed model was given and the scores
 was read and what was left out.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
 BLANK_CELLS = frozenset({"", "na", "nan", "null", "none"})
 MISSING_ID = ""
 
@@ -144,13 +146,13 @@ def read_cell(cell: Any) -> tuple[float, bool]:
     """One cell as a number, and whether it held something else: text that is not a number, or a list or mapping.
 
     The number is NaN for such a cell. It is NaN, with False, for None, blank text, and words for "missing" such as
-    "NA". A number too large for a float is infinite.
+    "NA". A number too large for a float is infinite, with its sign.
     """
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in BLANK_CELLS):
         return np.nan, False
     try:
         return float(cell), False
     except OverflowError:
-        return np.inf, False
+        return np.copysign(np.inf, 1 if cell > 0 else -1), False
     except (ValueError, TypeError):
         return np.nan, True

@@ -11,7 +11,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -488,7 +487,8 @@ class CloudSettings(ConfigSection):
     - spot: whether training runs on spot instances.
     - spot_wait_hours: how long a training job may wait for a spot instance, on top of max_hours.
     - cache_days: for how long the result of an unchanged step is used again; 0: never.
-    - approval: of a new model: "PendingManualApproval" waits for a person, "Approved" waits for nobody.
+    - approval: of a new model: "PendingManualApproval" waits for a person, "Approved" goes to staging at once.
+      Production waits for a person in both cases.
     - network_isolation: whether jobs reach no network at all.
     - subnets, security_groups: of the VPC in which jobs and endpoints run; both empty: SageMaker's own network.
     - mlflow_app: ARN of an MLflow App that shows trainings; "": none.
@@ -695,8 +695,8 @@ def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tup
     if problem["type"] == "extra_forbidden":
         known = known_keys(place[:-1])
         near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
-        meant = ".".join([*map(str, place[:-1]), *near])
-        move = f"Did you mean '{meant}'?" if near else f"Known here: {', '.join(known)}."
+        meant = [".".join([*map(str, place[:-1]), name]) for name in near]
+        move = f"Did you mean '{meant[0]}'?" if meant else f"Known here: {', '.join(known)}."
         return f"{where}: '{key}' is no setting. {move}"
     message = re.sub(r"^Value error, ", "", problem["msg"]).rstrip(".")
     if problem["type"] in ("model_type", "dict_type"):
@@ -757,18 +757,23 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 
 
 def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of settings that an earlier version of the project recorded, in which keys that were renamed since
-    (RENAMED) have their present names.
+    """Return settings that an earlier version of the project recorded, with renamed keys under their present names.
 
-    values: nested settings, section -> key -> value.
+    - values: nested settings, section -> key -> value. Where both names occur, the value of the present one counts.
     """
     found = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():
+        section = found
         *sections, last = old.split(".")
-        place = reduce(lambda inner, part: inner.get(part, {}), sections, found)
-        if last in place:
-            *sections, name = new.split(".")
-            reduce(lambda inner, part: inner.setdefault(part, {}), sections, found)[name] = place.pop(last)
+        for name in sections:
+            section = section.get(name) or {}
+        if last not in section:
+            continue
+        value, section = section.pop(last), found
+        *sections, last = new.split(".")
+        for name in sections:
+            section = section.setdefault(name, {})
+        section.setdefault(last, value)
     return found
 
 

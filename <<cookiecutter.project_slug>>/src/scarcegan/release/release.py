@@ -241,11 +241,10 @@ def champion_comparison(package: ModelPackage, champion: ModelPackage | None) ->
 def one_line_ascii(words: str, most: int) -> str:
     """Return a text as one line of printable ASCII, for a variable of CodePipeline.
 
-    Double quotes become single ones, and "#{", which begins a variable of CodePipeline, becomes "# {". Line breaks and
-    repeated blanks become one blank, a character that is not ASCII becomes "?", and control characters are left out.
-    Every other character stays, also "$", "`" and a backslash.
+    Double quotes become single ones, "#{" becomes "# {" (CodePipeline would read a variable), blanks and line breaks
+    become one blank, what is not ASCII becomes "?", and control characters are left out.
 
-    - most: the largest number of characters of the result, at least 3; a longer text is cut and ends in "...".
+    - most: the longest result, at least 3 characters; a longer text is cut and ends in "...".
     """
     line = " ".join(words.replace('"', "'").replace("#{", "# {").split()).encode("ascii", "replace").decode()
     line = "".join(character for character in line if character.isprintable())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from matplotlib import rc_context, rcParams
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,7 +37,6 @@ VARIABLES = {
     **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
 }
 POINTS_PER_PIXEL = 0.75
-rcParams["text.parse_math"] = False  # the name of a column may hold dollar signs
 
 Cell = str | int | float | bool | None
 
@@ -77,6 +76,11 @@ def new_figure(width: float = 480, height: float = 320) -> tuple[Figure, Axes]:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LINE)
     return fig, ax
+
+
+def drawn_as_it_is(name: str) -> str:
+    """Return a name as the text with which Matplotlib draws it unchanged; dollar signs would begin a formula."""
+    return name.replace("$", r"\$")
 
 
 def svg_figure(fig: Figure, caption: str, wide: bool = False) -> Markup:

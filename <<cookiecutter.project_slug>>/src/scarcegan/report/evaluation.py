@@ -659,7 +659,7 @@ def influence_section(found: Findings) -> Section:
     losses = [loss for _, loss in found.importance][::-1]
     fig, ax = report.new_figure(760, 60 + 24 * len(names))
     ax.barh(range(len(names)), losses, color=report.SERIES[0])
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [report.drawn_as_it_is(name) for name in names])
     ax.set(xlabel="PR-AUC lost when the feature is shuffled among the test users")
     ax.grid(False, axis="y")
     words = (

@@ -14,7 +14,17 @@ from scarcegan.monitoring.quality import LESS, Truth
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import REST, SCORES, ColumnSummary
 from scarcegan.monitoring.windows import MonitoringRules, Window
-from scarcegan.report import SERIES, Section, html_matrix, html_note, html_table, html_tiles, new_figure, svg_figure
+from scarcegan.report import (
+    SERIES,
+    Section,
+    drawn_as_it_is,
+    html_matrix,
+    html_note,
+    html_table,
+    html_tiles,
+    new_figure,
+    svg_figure,
+)
 from scarcegan.report import write_page as write_page
 
 FIGURES_SHOWN = 6
@@ -308,11 +318,11 @@ def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Mark
     ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")
     ax.stairs(now, np.arange(len(now) + 1) - 0.5, color=NOW, linewidth=1.8, label="now")
     ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), TICKS)).round().astype(int))
-    ax.set_xticks(ticks, [bounds[k] for k in ticks])
+    ax.set_xticks(ticks, [drawn_as_it_is(bounds[k]) for k in ticks])
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     ax.grid(visible=False, axis="x")
-    ax.set_title(name, loc="left")
+    ax.set_title(drawn_as_it_is(name), loc="left")
     ax.legend(fontsize=9, loc="best")
     if name in baseline.categories:
         most = usual_value(baseline, None, name), usual_value(baseline, numbers, name)

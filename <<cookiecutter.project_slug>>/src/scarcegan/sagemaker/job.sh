@@ -11,12 +11,12 @@ fail() {
 }
 
 root="${SAGEMAKER_BASE_DIR:-/opt/ml}"
-reason=message  # SageMaker shows this file of a processing job, and output/failure of a training job
-[ -f "$root/input/config/hyperparameters.json" ] && reason=failure
+channels="$root/processing/input" reason=message  # SageMaker shows the file output/message of a processing job
+if [ -f "$root/input/config/hyperparameters.json" ]; then
+  channels="$root/input/data" reason=failure  # and output/failure of a training job
+fi
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="$(command -v python || command -v python3)" || fail "no python in this image. Use a TensorFlow training image."
-channels="$root/processing/input"
-[ -f "$root/input/config/hyperparameters.json" ] && channels="$root/input/data"
 wheels="$channels/wheels"
 [ -f "$here/source.tar.gz" ] || fail "$here: no source.tar.gz beside job.sh. Upload the code again: scarcegan upsert"
 [ -d "$wheels" ] || fail "$wheels: no such channel. Upload the wheels again: scarcegan upsert"

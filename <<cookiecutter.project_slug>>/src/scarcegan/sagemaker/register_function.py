@@ -20,6 +20,7 @@ from scarcegan.model.saved import model_folders
 from scarcegan.registry.contract import APPROVED, PENDING, ModelPackage, Registry
 from scarcegan.registry.sagemaker import lineage
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.steps._arguments import parse_classes
 from scarcegan.steps.register import Lineage, parse_config, read_gate, register
 
 REQUIRED_IN_EVENT = ("models", "evaluation", "gate", "baseline", "packages_out", "group")
@@ -112,7 +113,7 @@ def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -
             parse_config(event.get("config") or "{}"),
             read_gate(gate),
         )
-        classes = tuple(event["classes"].split(",")) if event.get("classes") else ()
+        classes = parse_classes(event["classes"]) if event.get("classes") else ()
         packages = register(models, evaluation, baseline, facts, registry, classes)
         if event.get("approval_status") == APPROVED:
             packages = approve_gated_package(packages, facts.gate, registry)

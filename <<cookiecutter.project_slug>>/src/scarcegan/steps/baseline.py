@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_feature_names
+from scarcegan.data.schema import FeatureTable, iter_features, read_feature_names
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.model.saved import model_folders
@@ -37,6 +37,7 @@ from scarcegan.monitoring.statistics import (
     summarise_columns,
 )
 from scarcegan.progress import Progress
+from scarcegan.steps._arguments import parse_classes
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scarcegan.data.categories import display_value, places
-from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_features
+from scarcegan.data.schema import FeatureTable, iter_features, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.evaluation import comparison, metrics
 from scarcegan.evaluation.comparison import CHAMPION_METHOD, Comparison, GateRules, MethodScores
@@ -31,6 +31,7 @@ from scarcegan.model.saved import model_folders
 from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import ExplainedUser, Findings, Predictions
+from scarcegan.steps._arguments import parse_classes
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer

@@ -18,12 +18,12 @@ import duckdb
 from scarcegan.data import files, ready_tables, telemetry
 from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, read_labels
 from scarcegan.data.rules import Layout, Problem
-from scarcegan.data.schema import FeatureTable, parse_classes, write_features
+from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.features.history import History, feature_rows
 from scarcegan.features.user_features import feature_names
 from scarcegan.progress import Progress
-from scarcegan.steps.arguments import parse_day, parse_names, parse_whole_numbers
+from scarcegan.steps._arguments import parse_classes, parse_day, parse_names, parse_whole_numbers
 
 
 @dataclass
@@ -235,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
         "--as-of-weeks",
         type=parse_whole_numbers,
         required=True,
-        help="weeks before the last day of each row",
+        help="for each row: weeks before the last day",
     )
     add("--batch-users", type=int, required=True)
     add("--bad-rows", choices=("refuse", "drop"), required=True)

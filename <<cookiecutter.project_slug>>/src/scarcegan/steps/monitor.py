@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scarcegan.data.schema import parse_classes
 from scarcegan.errors import run_step
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import Baseline, read_baseline
@@ -21,6 +20,7 @@ from scarcegan.monitoring.quality import MatchedRows, quality_violations, read_t
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
+from scarcegan.steps._arguments import parse_classes
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from scarcegan.registry.contract import (
     Registry,
     set_id_of,
 )
-from scarcegan.steps.arguments import parse_names
+from scarcegan.steps._arguments import parse_classes
 
 RERUN_ADVICE = "Run the step that writes it, then register again."
 
@@ -182,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
         it.add_argument(f"--{channel}", type=Path, required=True)
     it.add_argument("--gate", type=Path, help="folder of gate.json, which is stored with the packages")
     it.add_argument("--group", required=True, help="model package group")
-    it.add_argument("--classes", type=parse_names, required=True, help="names, the rare class last")
+    it.add_argument("--classes", type=parse_classes, required=True, help="names, the rare class last")
     it.add_argument("--run", required=True)
     it.add_argument("--data-fingerprint", required=True)
     it.add_argument("--code-version", required=True)

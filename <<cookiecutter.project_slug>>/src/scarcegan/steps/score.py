@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scarcegan.data.schema import FeatureTable, iter_features, parse_classes, read_feature_categories
+from scarcegan.data.schema import FeatureTable, iter_features, read_feature_categories
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
+from scarcegan.steps._arguments import parse_classes
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores

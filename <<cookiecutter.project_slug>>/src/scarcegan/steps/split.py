@@ -22,13 +22,13 @@ from scarcegan.data.schema import (
     UNLABELLED_NAME,
     concatenate,
     iter_features,
-    parse_classes,
     read_feature_categories,
     read_feature_names,
     read_keys,
     write_features,
 )
 from scarcegan.errors import UserError, run_step
+from scarcegan.steps._arguments import parse_classes
 
 TRAINING, VALIDATION, TEST = range(3)
 LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, LEFT_OUT = range(5)

@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scarcegan.data.schema import UNLABELLED, FeatureTable, parse_classes, read_features
+from scarcegan.data.schema import UNLABELLED, FeatureTable, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.model.trees.settings import TreeSettings
 from scarcegan.pipeline.code import step_code_digest
-from scarcegan.steps.arguments import parse_boolean, parse_count, parse_numbers, parse_whole_numbers
+from scarcegan.steps._arguments import parse_boolean, parse_classes, parse_count, parse_numbers, parse_whole_numbers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

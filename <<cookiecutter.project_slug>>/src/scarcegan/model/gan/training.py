@@ -4,11 +4,9 @@ An iteration is defined in scarcegan.py; evaluation/selection.py decides which e
 """
 
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
@@ -168,17 +166,18 @@ class Checkpoint:
         Without a file, or with a damaged one or one of another fingerprint, the model stays as it is and the list
         is empty.
         """
-        try:
-            with np.load(self.path) as found:
-                arrays = dict(found)
-        except (FileNotFoundError, BadZipFile, ValueError, EOFError, zlib.error):
-            return []
-        if str(arrays.get("fingerprint")) != self.fingerprint:
-            return []
-        for i, variable in enumerate(model.state):
-            variable.assign(arrays[f"state_{i}"])
         weights = len(model.discriminator.trainable_variables)
-        return [self._evaluation(arrays, number, weights) for number in range(int(arrays["evaluations"]))]
+        try:
+            with np.load(self.path) as arrays:
+                if str(arrays["fingerprint"]) != self.fingerprint:
+                    return []
+                state = [arrays[f"state_{i}"] for i in range(len(model.state))]
+                evaluations = [self._evaluation(arrays, i, weights) for i in range(int(arrays["evaluations"]))]
+        except Exception:
+            return []
+        for variable, value in zip(model.state, state, strict=True):
+            variable.assign(value)
+        return evaluations
 
     KEYS = ("iteration", "figures", "rare", "unknown", "pr_auc")
 

@@ -137,16 +137,9 @@ class SageMakerRegistry:
         return self._bucket.uri(package_key(package.set_id, package.definition, path))
 
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
-        """Download from S3 into `folder`: a .tar.gz, which is unpacked, or every object below a prefix. Returns
-        `folder`.
+        """Download from S3 into `folder`: a .tar.gz, which is unpacked, or all below a prefix. Returns `folder`.
 
-        - uri: s3://<bucket>/<key>.tar.gz or s3://<bucket>/<prefix>.
-        - below: for a .tar.gz, unpack only what lies in this folder of it; "": all.
-        - only: for a prefix, the names of the folders or files directly below it to download; (): all.
-
-        Raises UserError when `uri` is not an S3 address, when nothing was downloaded and `folder` does not exist, or
-        when a key below the prefix leads out of `folder`; botocore's ClientError when the .tar.gz or the bucket does
-        not exist; tarfile.TarError for an archive that holds a link or leads out of the folder.
+        uri, below, only, and what is raised: as in `download` of aws/storage.py.
         """
         return download(self.client("s3"), uri, folder, below, only)
 

@@ -1,0 +1,96 @@
+"""Types of the steps' arguments: each function turns the text of an argument into its value, for argparse's `type=`.
+
+argparse puts the name of the argument before the words of an ArgumentTypeError. Nothing here needs numpy, which the
+Lambda function of the register step does not have.
+"""
+
+import argparse
+from collections.abc import Callable
+from datetime import date
+from typing import TypeVar
+
+from scarcegan.errors import UserError
+
+RESERVED_CLASSES = ("unknown", "unlabelled", "generated")
+T = TypeVar("T")
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Split `dormant,normal,risky` into class names, in this order; the last one is the rare class.
+
+    Blanks around a name are cut off; empty names are left out.
+
+    Raises UserError for fewer than two classes, a class named twice, or one named unknown, unlabelled or generated.
+    """
+    classes = parse_names(text)
+    if len(classes) < 2:
+        raise UserError(f"classes '{text}': at least one negative class and the rare class (last) are needed.")
+    for name in classes:
+        if classes.count(name) > 1:
+            raise UserError(f"classes '{text}': '{name}' is named twice. Give every class its own name.")
+        if name in RESERVED_CLASSES:
+            raise UserError(
+                f"classes '{text}': '{name}' is reserved (so are {', '.join(RESERVED_CLASSES)}). Rename the class."
+            )
+    return classes
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Split a text such as "a, b" at commas into names, without blanks around them.
+
+    Empty names are left out, so "" gives ().
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_whole_numbers(text: str) -> tuple[int, ...]:
+    """Split a text such as "7,14" at commas into whole numbers; empty parts are left out, so "" gives ().
+
+    Raises argparse.ArgumentTypeError for a part that is not a whole number.
+    """
+    return tuple(converted(int, part, "a whole number") for part in parse_names(text))
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Split a text such as "0.1,2" at commas into numbers; empty parts are left out, so "" gives ().
+
+    Raises argparse.ArgumentTypeError for a part that is not a number.
+    """
+    return tuple(converted(float, part, "a number") for part in parse_names(text))
+
+
+def parse_count(text: str) -> int:
+    """Return the whole number, at least 1, that is written in `text`.
+
+    Raises argparse.ArgumentTypeError for any other text.
+    """
+    value = converted(int, text, "a whole number")
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def parse_boolean(text: str) -> bool:
+    """Return True for "true", False for "false".
+
+    Raises argparse.ArgumentTypeError for any other text.
+    """
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return text == "true"
+
+
+def parse_day(text: str) -> str:
+    """Read a day in ISO 8601 and return it in the form 2026-01-31; "" (no day given) stays "".
+
+    Raises argparse.ArgumentTypeError for other text.
+    """
+    return text and converted(date.fromisoformat, text, "a day such as 2026-01-31").isoformat()
+
+
+def converted(read: Callable[[str], T], text: str, what: str) -> T:
+    """Return read(text). Raises argparse.ArgumentTypeError, "'<text>' is not <what>", when it raises ValueError."""
+    try:
+        return read(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}") from None

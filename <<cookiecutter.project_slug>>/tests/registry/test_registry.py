@@ -169,6 +169,7 @@ def test_killed_at_random_moments_a_retry_gives_exactly_one_set(database: Path, 
     assert killed
 
 
+@pytest.mark.slow
 def test_two_processes_may_create_the_database_and_register_at_once(tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOAD)

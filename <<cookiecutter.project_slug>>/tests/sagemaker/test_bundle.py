@@ -53,6 +53,7 @@ def test_the_same_tree_gives_the_same_objects_whenever_and_wherever_it_lies(proj
     assert set(before.objects) == {f"code/{before.digest}/source.tar.gz", f"code/{before.digest}/job.sh"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["steps/split.py", "monitoring/windows.py", "report/style.css", "sagemaker/job.py", "sagemaker/job.sh"]
 )
@@ -62,6 +63,7 @@ def test_what_a_job_reads_changes_the_key(project, name):
     assert bundle.code_bundle(project).digest != before.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cli/main.py", "workspace.py", "sagemaker/compiler.py", "pipeline/config.py", "steps/register.py"]
 )

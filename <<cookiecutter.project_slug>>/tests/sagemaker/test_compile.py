@@ -153,6 +153,7 @@ def test_steps_read_what_earlier_steps_wrote_by_reference_so_that_a_cached_step_
     assert words[words.index("--champion") + 1] == "/opt/ml/processing/input/champion"
 
 
+@pytest.mark.slow
 def test_a_new_step_is_an_entry_and_nothing_more_in_the_cloud_too():
     config = Config()
     pipeline = compiler.pipelines(config, "v1")[0]

@@ -130,6 +130,7 @@ def table(users: int = 60) -> FeatureTable:
     return FeatureTable(names, days, label, ("a", "b"), rng.normal(size=(users, 2)).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_a_real_step_writes_in_a_job_what_it_writes_on_a_laptop(here, tmp_path):
     """The split step, through job.sh with the wheels really installed, against the same step run directly."""
     write_features(table(), here.channels / "features")

@@ -137,6 +137,7 @@ def test_a_retried_function_registers_nothing_twice_in_moto(event: dict[str, str
     assert versions() == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["CreateModelPackage", "PutObject", "DescribeModelPackage"])
 def test_a_function_killed_at_any_stage_is_completed_by_its_retry_in_moto(
     event: dict[str, str], monkeypatch: pytest.MonkeyPatch, operation: str

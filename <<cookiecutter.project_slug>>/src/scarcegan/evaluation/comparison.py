@@ -152,8 +152,8 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
         why = f"Its {value} is the highest; next is {titles[other]} with {its} ({difference_text(gap)}). The lead is "
         why += "beyond the spread." if gap.low > 0 else "not beyond the spread, but no simpler method is as good."
     else:
-        why = f"It is simpler than {titles[best]}, and its {value} and the best, {its}, differ by no more than the "
-        why += f"spread ({difference_text(gap)})."
+        why = f"It is the simplest method whose {metric}, {measured[chosen][0]:.3f}, is within the spread of the best: "
+        why += f"{titles[best]} with {its} ({difference_text(gap)})."
     known = f" {titles[ours]} has {measured[ours][0]:.3f}." if ours in measured and ours not in (chosen, other) else ""
     return Preference(chosen, best, f"Prefer {titles[chosen]} on this data. {why}{known}")
 

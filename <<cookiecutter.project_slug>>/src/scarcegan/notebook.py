@@ -68,7 +68,8 @@ class NotebookProject:
     def folder(self, run: str, step: str, output: str) -> Path:
         """Return a folder on this machine with an output of a step of a run; it is downloaded when it lies in AWS.
 
-        For a step that has not finished, the path returned does not exist on this machine; in AWS, UserError is raised.
+        When the step has not finished, or there is no such run, step or output: on this machine the path returned does
+        not exist; in AWS, UserError is raised.
 
         - run: the id of the run.
         - step, output: their names, such as "evaluate" and "gate".

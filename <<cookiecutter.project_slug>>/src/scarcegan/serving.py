@@ -189,7 +189,7 @@ class Endpoint:
         """Record a request and its answer, each as (content type, body). Without a `capture`, nothing is recorded.
 
         The capture records only some of the requests, by chance (see `capture_percentage` of serve_package). A failed
-        write raises nothing. It is reported on stderr; the next ones are not, until a write succeeds again.
+        write raises nothing. It is reported on stderr; the next ones are not, until a request passes without one.
 
         - inference_id: the caller's own id of the request; "" for none.
         """

@@ -74,8 +74,9 @@ def check_telemetry(
 ) -> None:
     """Check telemetry; messages about mistakes are appended to `problems`, the figures are added to `summary`.
 
-    path: file or folder of the telemetry; labels: file or folder of labels, None when they are in the data; scratch: an
-    existing folder for temporary files, which are left there; summary: gets the keys that `check_data` lists.
+    connection: from `connect_duckdb`; path: file or folder of the telemetry; layout: names of columns and classes, and
+    the days that are read; labels: file or folder of labels, None when they are in the data; scratch: an empty folder
+    for temporary files, which are left there; summary: gets the keys that `check_data` lists.
 
     Raises UserError when the data has no rows, when the data or the labels are missing, cannot be read or lack a
     column, or when a folder beside class folders is not named after a class; OSError when the disk is full.

@@ -346,7 +346,7 @@ def as_feature_table(batch: pa.RecordBatch, columns: Sequence[str], categories: 
 
 
 def category_codes(column: pa.Array) -> np.ndarray:
-    """The codes (see categories.code) of a column of category texts [n]: float [n], NaN where the text is NULL."""
+    """The codes (see categories.code) of a column of category texts [n]: float [n], NaN for NULL, blank or "nan"."""
     encoded = pc.dictionary_encode(column)
     known = np.array([*(code(text) for text in encoded.dictionary.to_pylist()), np.nan])
     return known[pc.fill_null(encoded.indices, len(known) - 1).to_numpy(zero_copy_only=False)]

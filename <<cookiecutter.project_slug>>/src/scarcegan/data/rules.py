@@ -147,7 +147,8 @@ def unknown_class_text(label: str, classes: Sequence[str]) -> str:
 
 
 def number_sql(source: Source, column: str) -> str:
-    """SQL expression of a column as a number (DOUBLE), NULL where it is blank or cannot be read as one.
+    """SQL expression of a column as a number (DOUBLE), NULL where it is blank or cannot be read as one. It may be NaN
+    or infinite.
 
     column: its name, a key of source.columns.
     """

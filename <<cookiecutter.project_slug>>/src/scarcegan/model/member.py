@@ -171,7 +171,11 @@ class Fitted(Protocol):
     def held_out(self) -> Sequence[MemberScores]: ...
 
     def layer(self, version: int) -> MemberLayer:
-        """The layer, for the delivered graph, of the version with this position in `held_out`, from 0."""
+        """The layer, for the delivered graph, of a version.
+
+        version: its position, from 0, in the `held_out` of the member with several versions; a member with one version
+        returns that one, whatever the number. A later call may change the layers that earlier calls returned.
+        """
 
 
 class Member(Protocol):

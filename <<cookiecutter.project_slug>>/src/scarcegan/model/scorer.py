@@ -39,7 +39,8 @@ class Scorer:
     - facts: a copy of that content.
     - classes, features: names in the model's order; the rare class is the last.
     - thresholds: "rare" and "unknown" -> the lowest rarity, and the lowest `unknown`, that get this label.
-    - categories: name of each feature of categories -> category (a text) -> its code; {} without such features.
+    - categories: name of each feature of categories -> text -> code, of its most frequent texts only (code() of
+      data/categories.py gives that of any text); {} without such features.
     """
 
     def __init__(self, signature: Any, facts: Mapping[str, Any]) -> None:

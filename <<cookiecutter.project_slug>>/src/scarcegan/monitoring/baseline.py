@@ -53,9 +53,9 @@ class Baseline:
         return self.names[-len(SCORES) :] == SCORES
 
     def column(self, name: str) -> Mapping[str, Any]:
-        """The numerical_statistics of the column `name` in statistics.json.
+        """The numerical_statistics, from statistics.json, of a column in `names`.
 
-        Raises ValueError when the baseline has no such column.
+        Raises ValueError for any other name, also for the text column of the predicted classes.
         """
         return self.columns[self.names.index(name)]
 

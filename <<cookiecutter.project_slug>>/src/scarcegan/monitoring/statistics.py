@@ -110,8 +110,8 @@ def category_edges(column: np.ndarray) -> np.ndarray:
 def frequent_codes(codes: np.ndarray) -> np.ndarray:
     """The most frequent codes in a category column [n], the most frequent first, at most MOST_TEXTS.
 
-    Numbers that are no code (negative, too large, or fractions) are left out. Equally frequent codes
-    are in ascending order.
+    Missing values (NaN) and numbers that are no code (negative, too large, or fractions) are left out. Equally frequent
+    codes are in ascending order.
     """
     found, rows = np.unique(codes[(codes >= 0) & (codes < CODES) & (codes == np.trunc(codes))], return_counts=True)
     return found[np.argsort(-rows, kind="stable")][:MOST_TEXTS]

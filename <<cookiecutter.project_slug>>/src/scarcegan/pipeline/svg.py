@@ -292,8 +292,8 @@ def arrow_path(line: list[Point], middles: list[float], leaves: float, meets: fl
     """Return the SVG element of an arrow: a smooth curve through its points, from the first box's bottom to the last's
     top.
 
-    - line: the arrow's points.
-    - middles: y of the middle of each row.
+    - line: the arrow's points from the first box to the last, with their x.
+    - middles: y of the middle of each row of the drawing, from the top; a point's `row` is its place here.
     - leaves, meets: x of the arrow's start and of its tip.
     """
     start, end = line[0], line[-1]

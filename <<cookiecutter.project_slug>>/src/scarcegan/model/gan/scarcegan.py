@@ -238,10 +238,11 @@ class Program:
         return self._loop(*self._rows, draws).numpy()
 
     def _iterate(self, labelled: tf.Tensor, unlabelled: tf.Tensor, draws: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        """Train on scaled rows labelled [n, width] and unlabelled [u, width]; return the means over the iterations of
-        one call, [4, networks], of the four figures of train_step.
+        """Train the model, whose weights change, for one iteration per row of `draws`. Return the means over them of
+        the four figures of train_step, [4, networks].
 
-        draws: what `_draws` returns.
+        labelled [n, width], unlabelled [u, width]: the scaled rows of the whole pool. draws: what `_draws` returns: for
+        each iteration the positions of its rows, so that the classes take turns, and its latent vectors.
         """
         labelled_places, unlabelled_places, latent = draws
         totals = tf.zeros([len(REPORTED), len(self.model.seeds)])

@@ -267,9 +267,10 @@ class SageMakerRegistry:
         )
 
     def _of_set(self, set_id: str, requests: Sequence[PackageRequest]) -> list[ModelPackage]:
-        """Return the packages of a registered set in the order of the requests, by their definitions.
+        """Return the packages of a registered set: for each request, in order, the one with the request's definition.
 
-        Each is read with a call of its own, because SageMaker's listing may be out of date.
+        The set's record names them. Each is read with a call of its own, because SageMaker's listing may be out of
+        date. Raises KeyError for a definition that the record lacks.
         """
         record, champion = self._records.read(set_id), self._champion()
         found = {facts["definition"]: facts for facts in record.packages} if record else {}

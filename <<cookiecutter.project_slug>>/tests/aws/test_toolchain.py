@@ -132,6 +132,7 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
     ("name", "value", "words"),
     [
         ("VpcID", "vpc-1", "--set VpcID: no template of the toolchain has that parameter. Did you mean 'VpcId'?"),
+        ("DataBucketName", "a" * 5000, "it has at most 4096 characters"),
         ("Nonsense", "1", "--set Nonsense: no template of the toolchain has that parameter. Did you mean '"),
         ("SageMakerProjectName", "x", "it is project.name in config.yaml. Change it there."),
         ("KeyArn", KEY, "it is an output of the stack 'storage' and is not given by hand."),

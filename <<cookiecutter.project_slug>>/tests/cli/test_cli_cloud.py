@@ -168,9 +168,10 @@ def test_before_the_first_upsert_every_verb_asks_for_it_in_moto(scarcegan, in_mo
     assert "there is no pipeline 'rare-players-training'" in err and err.endswith("Type: scarcegan upsert\n")
 
 
-def test_without_a_region_the_settings_are_named(scarcegan, project):
+@pytest.mark.parametrize("words", [["status"], ["upsert", "--dry-run"]])
+def test_without_a_region_the_settings_are_named(scarcegan, project, words):
     (project / "config.yaml").write_text("project: {region: ''}\n", encoding="utf-8")
-    code, _, err = scarcegan("status")
+    code, _, err = scarcegan(*words)
     assert code == 2 and "project.region" in err and "eu-west-1" in err
 
 

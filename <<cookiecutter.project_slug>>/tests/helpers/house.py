@@ -47,10 +47,27 @@ def room_of(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[str]:
     """Rooms that a file imports, at any depth: those for type checkers and those inside functions too."""
+    package = ("scarcegan", *path.relative_to(SOURCE).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "scarcegan":
-            inner = node.module.split(".")[1:]
-            yield from [inner[0]] if inner else [alias.name for alias in node.names]
+        for module in imported_modules(node, package):
+            first, *inner = module.split(".")
+            if first == "scarcegan" and inner:
+                yield inner[0]
+
+
+def imported_modules(node: ast.AST, package: tuple[str, ...]) -> list[str]:
+    """Full names of what a node of a file's syntax tree imports, also relatively or by importlib.import_module.
+
+    package: the parts of the name of the package that the file lies in.
+    """
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        above = package[: len(package) + 1 - node.level] if node.level else ()
+        return [".".join(filter(None, (*above, node.module, alias.name))) for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        return [word.value for word in node.args[:1] if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+    return []
 
 
 def room_imports() -> dict[str, dict[str, list[str]]]:

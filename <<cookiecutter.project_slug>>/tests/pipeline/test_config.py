@@ -42,6 +42,21 @@ def test_an_unknown_key_of_a_definition_is_refused_whatever_the_definition_is_ca
     assert f"Did you mean 'business_definitions.{name}.keep'?" in refusal(file)
 
 
+@pytest.mark.parametrize("region", ["mars", "eu west 1", "eu-west-1 && rm -rf /", "EU-WEST-1", "eu-west-1\\n"])
+def test_what_is_not_shaped_like_a_region_is_refused_as_commands_hold_it(file, region):
+    file.write_text(f'project:\n  region: "{region}"\n', encoding="utf-8")
+    assert "project.region: String should match pattern" in refusal(file)
+    assert "as does eu-west-1" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "region", ["", "us-gov-west-1", "cn-north-1", "ap-southeast-5", "eu-isoe-west-1", "eusc-de-east-1"]
+)
+def test_regions_of_every_partition_pass_and_a_laptop_needs_none(file, region):
+    file.write_text(f'project:\n  region: "{region}"\n', encoding="utf-8")
+    assert settings.load_config(file).project.region == region
+
+
 def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file):
     assert settings.load_config(file, ["train.iterations=12"]).train.iterations == 12
     assert refusal(file, "train.iterations=abc").startswith("--set train.iterations=abc: train.iterations: ")

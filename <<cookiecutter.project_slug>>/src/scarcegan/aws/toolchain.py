@@ -37,6 +37,7 @@ FROM_CONFIG = {
     "MlflowAppArn": "cloud.mlflow_app",
 }
 LONGEST_GROUP_DESCRIPTION = 1024  # of a model package group, in characters
+LONGEST_PARAMETER = 4096  # of a value, in characters: CloudFormation's quota
 STACK_POLL_SECONDS = 5
 NO_CHANGES = re.compile(r"didn't contain changes|No updates are to be performed")
 PrintLine = Callable[[str], None]
@@ -219,8 +220,9 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
     if about["Type"] == "Number":
         least = about.get("MinValue", 0)
         return "" if value.isascii() and value.isdigit() and int(value) >= least else f"it is a number from {least} on."
-    if len(value) > about.get("MaxLength", 4096):
-        return f"it has at most {about['MaxLength']} characters."
+    longest = about.get("MaxLength", LONGEST_PARAMETER)
+    if len(value) > longest:
+        return f"it has at most {longest} characters."
     if all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item) for item in items):
         return ""
     return about.get("ConstraintDescription") or f"it must match {about['AllowedPattern']}"
@@ -249,7 +251,7 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
         values += [f'{name}="${name}"' for name in stack.inputs]
         kinds = ["--capabilities", *stack.capabilities] if stack.capabilities else []
         parts = [
-            f"aws cloudformation deploy --region {plan.region} --stack-name {stack.name}",
+            f"aws cloudformation deploy --region {shlex.quote(plan.region)} --stack-name {stack.name}",
             " ".join([f"--template-file {stack.template.as_posix()} --no-fail-on-empty-changeset", *kinds]),
             "--parameter-overrides " + " ".join(values),
             "--tags " + " ".join(shlex.quote(f"{key}={value}") for key, value in plan.tags.items()),
@@ -265,7 +267,7 @@ def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
     - maker: the name in AWS of the stack that has the output.
     """
     query = f"Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue"
-    asked = f"aws cloudformation describe-stacks --region {plan.region} --stack-name {maker}"
+    asked = f"aws cloudformation describe-stacks --region {shlex.quote(plan.region)} --stack-name {maker}"
     return f'{output}=$({asked} \\\n    --query "{query}" --output text)'
 
 

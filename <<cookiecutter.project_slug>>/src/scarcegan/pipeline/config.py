@@ -42,6 +42,7 @@ EXAMPLES = {
     "^[a-z](-?": "rare-players",
     "^[a-z][a-z0-9_]*": "heavy_user",
     r"^[\p{L}": "cost-centre",
+    r"^([a-z]+(-": "eu-west-1",
 }
 TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows of our own are called so
 
@@ -96,7 +97,7 @@ class ProjectSettings(ConfigSection):
     name: str = Field(default="rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
     description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     team: str = "data-science"
-    region: str = "eu-west-1"
+    region: str = Field(default="eu-west-1", pattern=r"^([a-z]+(-[a-z]+)+-[1-9])?$")
     model_package_group: str = Field(default="rare-players", pattern=GROUP_PATTERN)
 
     @field_validator("description")

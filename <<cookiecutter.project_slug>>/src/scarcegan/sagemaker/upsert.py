@@ -106,9 +106,10 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
 
     SAGEMAKER_PROJECT_ID, if set in the environment, becomes the tag sagemaker:project-id.
 
-    Raises UserError when the SageMaker SDK is not installed, requirements-jobs.txt is missing or the region has no
-    TensorFlow image, and InvalidPipeline when SageMaker would not run a pipeline.
+    Raises UserError when config.yaml names no region, the SageMaker SDK is not installed, requirements-jobs.txt is
+    missing or the region has no TensorFlow image, and InvalidPipeline when SageMaker would not run a pipeline.
     """
+    client.region_of(config)
     client.library("sagemaker.core")
     from scarcegan.sagemaker import compiler, engine
 

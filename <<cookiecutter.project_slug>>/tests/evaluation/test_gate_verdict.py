@@ -169,7 +169,7 @@ def test_the_simpler_method_is_preferred_when_there_is_no_difference_beyond_the_
 def test_the_simplest_method_is_preferred_when_it_is_also_the_best():
     found = preferred(simple=0.70, trees=0.5, ours=0.69)
     assert found.method == found.best == "simple"
-    assert found.sentence.endswith("The lead is not beyond the spread, but no simpler method is as good.")
+    assert found.sentence.endswith("The lead is within the spread; of the methods within it, this is the simplest.")
 
 
 def test_a_method_is_preferred_where_ours_could_not_be_measured():

@@ -11,7 +11,7 @@ import pytest
 
 from scarcegan.errors import UserError
 from scarcegan.local import cache as cache_module
-from scarcegan.local import execution
+from scarcegan.local import execution, process
 from scarcegan.local import runner as local
 from scarcegan.pipeline.definition import Pipeline, Step
 from toy_runs import Toys, alive, gated, kill, line, pipeline, step, two_of_which_hangs, until
@@ -343,3 +343,9 @@ def test_cleaning_leaves_a_living_run_alone(toys):
     assert local.clean(toys.root, keep=0) == []
     toys.release.touch()
     assert "finished" in runner.communicate()[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]\n7\n", "not json\n"])
+def test_a_lock_that_names_no_owner_has_none(tmp_path, text):
+    (tmp_path / "lock").write_text(text)
+    assert process.lock_owner(tmp_path / "lock") == ({}, 0)

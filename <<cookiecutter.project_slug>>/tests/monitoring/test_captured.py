@@ -14,7 +14,7 @@ from scarcegan.data.categories import code
 from scarcegan.errors import UserError
 from scarcegan.monitoring.captured import read_captured
 from scarcegan.monitoring.data_capture import Capture
-from scarcegan.monitoring.rows import Tally
+from scarcegan.monitoring.rows import Tally, read_cells
 from scarcegan.steps.score import scored_table
 
 ANSWER = {"probabilities": [0.1, 0.2, 0.7], "rarity": 0.7, "unknown": 0.2, "label": 2}
@@ -179,6 +179,12 @@ def test_blank_cells_are_missing_and_words_are_text(tmp_path):
     rows, _ = one(tmp_path)
     np.testing.assert_array_equal(rows.values, np.array([[np.nan, np.nan, np.inf], [np.nan, 2, 3]], np.float32))
     assert rows.text.tolist() == [[False, True, False], [False, False, False]]
+
+
+def test_a_number_too_large_for_a_float_is_infinite_with_its_sign():
+    values, text = read_cells([[10**400, -(10**400)], ["a", 1]], 2)
+    np.testing.assert_array_equal(values, np.array([[np.inf, -np.inf], [np.nan, 1]], np.float32))
+    assert text.tolist() == [[False, False], [True, False]]
 
 
 def test_an_unfinished_last_line_is_left_out_and_counted(tmp_path):

@@ -304,10 +304,11 @@ def test_what_is_no_baseline_is_refused(tmp_path, content):
         read_baseline(tmp_path)
 
 
-def test_a_baseline_with_text_in_place_of_a_number_is_refused(tmp_path):
-    written(tmp_path, column(1, 2, 3))
+@pytest.mark.parametrize("count", ['"x"', "1e999"])
+def test_a_baseline_with_a_count_that_is_no_whole_number_is_refused(tmp_path, count):
+    written(tmp_path, column(1, 2, 3), labels={"normal": 2, "risky": 1})
     path = tmp_path / "statistics.json"
-    path.write_text(path.read_text().replace('"count": ', '"count": "x", "was": '))
+    path.write_text(path.read_text().replace('"count": ', f'"was": 0, "count": {count}, "then": '))
     with pytest.raises(UserError, match="this is not a baseline"):
         read_baseline(tmp_path)
 

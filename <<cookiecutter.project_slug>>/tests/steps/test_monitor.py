@@ -320,6 +320,7 @@ def test_an_empty_folder_is_no_ground_truth(tmp_path):
         ("t.csv", "a,b,c\n1,2,3\n", r"no columns 'user_id' and 'label' \(found: a, b, c\)"),
         ("t.jsonl", '{"label": 1}\n', "line 1: no ground truth record"),
         ("t.jsonl", '{"eventMetadata": [], "groundTruthData": {"data": "risky"}}\n', "line 1: no ground truth record"),
+        ("t.jsonl", "[" * 100_000 + "\n", "line 1: no ground truth record"),
         ("t.txt", "hello", r"no ground truth\. Looked for \*\.csv"),
         ("t.parquet", "hello", "cannot be read"),
     ],

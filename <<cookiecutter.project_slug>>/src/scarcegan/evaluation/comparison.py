@@ -149,8 +149,10 @@ def prefer(samples: Mapping[str, Samples], titles: Mapping[str, str], ours: str,
     its = f"{measured[other][0]:.3f}"
     gap = paired_difference(measured[best], measured[other if chosen == best else chosen])
     if chosen == best:
-        why = f"Its {value} is the highest; next is {titles[other]} with {its} ({difference_text(gap)}). The lead is "
-        why += "beyond the spread." if gap.low > 0 else "not beyond the spread, but no simpler method is as good."
+        within = "within the spread; of the methods within it, this is the simplest"
+        lead = "beyond the spread" if gap.low > 0 else within
+        why = f"Its {value} is the highest; next is {titles[other]} with {its} ({difference_text(gap)}). "
+        why += f"The lead is {lead}."
     else:
         why = f"It is the simplest method whose {metric}, {measured[chosen][0]:.3f}, is within the spread of the best: "
         why += f"{titles[best]} with {its} ({difference_text(gap)})."

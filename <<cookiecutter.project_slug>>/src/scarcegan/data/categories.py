@@ -4,7 +4,7 @@ A model reads one table of 32-bit numbers, so that TensorFlow Serving takes it a
 its code: the first 24 bits of the SHA-256 of its UTF-8 text, which such a number holds exactly. In any language:
 
     code = the first six hexadecimal digits of sha256(text), as a number        printf %s tcp | sha256sum | cut -c1-6
-    "tcp" -> 006451 -> 25681                   spaces around the text are cut off; a missing category is NaN, no code
+    "tcp" -> 006451 -> 25681    SPACES around the text are cut off; a missing category is NaN, no code
 
 Two of n names share a code with probability about n (n - 1) / 2^25: 0.0003 for 100, 0.03 for 1,000. To the model those
 two are one category; nothing else happens. data.categories in config.yaml lists the columns that are categories; from
@@ -19,6 +19,7 @@ from typing import Any
 CODES = 2**24
 MOST_TEXTS = 100  # texts of a column that are kept with their codes, so that reports can name them
 MISSING = ("", "nan")
+SPACES = " \t\r\n\v\f\u00a0\u200b\ufeff"  # cut off around users, labels and categories
 
 Texts = Mapping[str, int]  # text -> code, the most frequent first
 Categories = Mapping[str, Texts]  # column -> its texts
@@ -27,9 +28,9 @@ Categories = Mapping[str, Texts]  # column -> its texts
 def code(text: str) -> float:
     """The code of a category's text: a whole number in [0, 2^24) as a float; NaN for blank text and "nan" in any case.
 
-    It is the first 24 bits of the SHA-256 of the text in UTF-8, after the spaces around it have been cut off.
+    It is the first 24 bits of the SHA-256 of the text in UTF-8, after the SPACES around it have been cut off.
     """
-    name = text.strip(" ")
+    name = text.strip(SPACES)
     return math.nan if name.lower() in MISSING else float(int(sha256(name.encode()).hexdigest()[:6], 16))
 
 

@@ -10,9 +10,10 @@ import gzip
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -26,40 +27,78 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
 DELIMITERS = ",;\t|"
 NUMERIC_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+TEXT_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,  # Hive and Impala write text so
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+)
+CANNOT_BE_READ_AS_TEXT = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error)
+DATE_FOLDERS = ("year", "month", "day")  # keys of nested folders year=2026/month=01/day=05
 FILE_COLUMN = "file of the record"  # name of the scan's column with each row's file
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files that have the same header.
+    """Files that have the same columns, of the same types and in the same order.
 
     - files: their paths
-    - columns: {column name: "number", "time", "text" or "other"} in file order; every column of a CSV file is "text"
+    - columns: {column name: Arrow type} in file order, then the columns of `folders`; every column of a CSV file is
+      text. Names are unique also when case is ignored, as SQL needs
     - delimiter: the character between two fields of CSV files; "" for Parquet
     - class_name: the name of the class folder that the files lie in, None when they lie in no class folder
+    - root: the file or folder that was searched for the files
+    - folders: {column that the files lack: the keys of the folders `key=value` below `root` that give it}
     """
 
     files: tuple[Path, ...]
-    columns: dict[str, str]
+    columns: dict[str, pa.DataType]
     delimiter: str = ""
     class_name: str | None = None
+    root: Path = Path()
+    folders: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
         """SQL to follow FROM: the files as one table of all columns, with each row's file in the column FILE_COLUMN."""
         files = "[" + ", ".join(sql_literal(glob.escape(str(file))) for file in self.files) + "]"
-        if not self.delimiter:
-            return f"read_parquet({files}, filename={sql_literal(FILE_COLUMN)})"
-        columns = "{" + ", ".join(f"{sql_literal(name)}: 'VARCHAR'" for name in self.columns) + "}"
-        return (
-            f"read_csv({files}, columns={columns}, delim={sql_literal(self.delimiter)}, quote='\"', escape='\"', "
-            f"header=true, auto_detect=false, null_padding=false, filename={sql_literal(FILE_COLUMN)})"
-        )
+        own = [name for name in self.columns if name not in self.folders]
+        options = f"hive_partitioning=false, filename={sql_literal(FILE_COLUMN)}"
+        if self.delimiter:
+            columns = "{" + ", ".join(f"{sql_literal(name)}: 'VARCHAR'" for name in own) + "}"
+            table = (
+                f"read_csv({files}, columns={columns}, delim={sql_literal(self.delimiter)}, quote='\"', escape='\"', "
+                f"header=true, auto_detect=false, null_padding=false, {options})"
+            )
+        else:
+            # By position: names in a Parquet file may differ in case only.
+            names = ", ".join(map(sql_name, [*own, FILE_COLUMN]))
+            table = f"read_parquet({files}, binary_as_string=true, {options}) AS records({names})"
+        if not self.folders:
+            return table
+        values = ", ".join(f"{self.folder_sql(name)} AS {sql_name(name)}" for name in self.folders)
+        return f"(SELECT *, {values} FROM {table})"
+
+    def folder_sql(self, column: str) -> str:
+        """SQL expression of a column of `folders`: the value in the folder name, or the date of DATE_FOLDERS."""
+        below = f"substr({sql_name(FILE_COLUMN)}, {len(str(self.root)) + 1})"
+        values = [
+            f"nullif(url_decode(regexp_extract({below}, {sql_literal(f'/{re.escape(key)}=([^/]*)/')}, 1)), "
+            "'__HIVE_DEFAULT_PARTITION__')"
+            for key in self.folders[column]
+        ]
+        return f"TRY_CAST(concat_ws('-', {', '.join(values)}) AS DATE)" if len(values) > 1 else values[0]
+
+    def kind(self, column: str) -> str:
+        """How a column is read, as by column_kind. column: a key of `columns`."""
+        return column_kind(self.columns[column])
 
     def only(self, file: Path) -> "Source":
-        """A Source of `file` alone, one of these files, with the same columns, delimiter and class folder."""
-        return Source((file,), self.columns, self.delimiter, self.class_name)
+        """A Source of `file` alone, one of these files; all else is the same."""
+        return replace(self, files=(file,))
 
 
 def sql_literal(text: str) -> str:
@@ -72,14 +111,26 @@ def sql_name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def connect_duckdb(scratch: Path) -> duckdb.DuckDBPyConnection:
+def connect_duckdb(scratch: Path, time_zone: str = "UTC") -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB connection; the caller closes it.
 
-    It loads no extensions. Without the one for time zones, a Parquet timestamp is read in UTC. scratch: the folder to
-    which DuckDB writes what does not fit into DUCKDB_MEMORY.
+    scratch: the folder to which DuckDB writes what does not fit into DUCKDB_MEMORY. time_zone: the zone, such as
+    Europe/Berlin, in which an instant becomes a day, and which a time without an offset is in.
+
+    Raises UserError for a zone that DuckDB does not know.
     """
     extensions = {"autoload_known_extensions": False, "autoinstall_known_extensions": False}
-    return duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(scratch), **extensions})
+    connection = duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(scratch), **extensions})
+    # Both trust a Parquet file's minimum and maximum, which leave NaN out.
+    connection.execute("SET disabled_optimizers = 'statistics_propagation,filter_pushdown'")
+    try:
+        connection.execute(f"SET TimeZone = {sql_literal(time_zone)}")
+    except duckdb.Error:
+        connection.close()
+        raise UserError(
+            f"data.time_zone: '{time_zone}' is no time zone. Write UTC, or a name such as Europe/Berlin."
+        ) from None
+    return connection
 
 
 def find_data_files(path: Path) -> list[Path]:
@@ -87,29 +138,73 @@ def find_data_files(path: Path) -> list[Path]:
 
     A path to a file is returned as it is, whatever its name ends with. Of a folder, the files at any depth are taken
     whose names end, in any case, with one of PARQUET_SUFFIXES or TEXT_SUFFIXES (.csv, .tsv and .txt, each also with
-    .gz, and others); files and folders whose names start with a dot or an underscore are left out.
+    .gz, and others); files and folders whose names start with a dot or an underscore are left out. `files_left_out`
+    lists the others.
 
-    Raises UserError when the path does not exist, or when the folder holds no such file.
+    Raises UserError when the path does not exist, when the folder holds no such file, or for a file name that is not
+    UTF-8.
     """
     path = Path(path)
     if path.is_file():
-        return [path]
+        return [with_readable_name(path)]
     if not path.is_dir():
         raise UserError(
             f"{path}: no such file or folder. Correct data.path or data.labels, or make a sample: scarcegan data make."
         )
-    found = sorted(file for file in visible_files(path) if file.name.lower().endswith(PARQUET_SUFFIXES + TEXT_SUFFIXES))
+    found = sorted(with_readable_name(file) for file in visible_files(path) if has_data_suffix(file))
     if not found:
         raise UserError(f"{path}: no Parquet or CSV file in it. Put the records there, or correct the path.")
     return found
 
 
+def has_data_suffix(file: Path) -> bool:
+    """Whether a file's name ends, in any case, with one of PARQUET_SUFFIXES or TEXT_SUFFIXES."""
+    return file.name.lower().endswith(PARQUET_SUFFIXES + TEXT_SUFFIXES)
+
+
+def with_readable_name(file: Path) -> Path:
+    """The path unchanged.
+
+    Raises UserError for a name that is not UTF-8, which DuckDB cannot open.
+    """
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(file).decode(errors="replace")
+        raise UserError(f"{shown}: the file's name is not UTF-8. Rename it.") from None
+    return file
+
+
+def files_left_out(path: Path, folders: Collection[Path] = ()) -> dict[str, list[Path]]:
+    """The files below a folder that are not read: {why: their paths, in path order}. {} for a path to a file.
+
+    They are links to nothing, files with another ending than find_data_files takes, pipes and devices, and, when
+    `folders` are the class folders that are read instead of `path`, data files beside them. Hidden ones are not listed.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in sorted(visible_entries(Path(path))):
+        if not file.exists():
+            found.setdefault("links to nothing", []).append(file)
+        elif not file.is_file():
+            found.setdefault("no regular files", []).append(file)
+        elif not has_data_suffix(file):
+            found.setdefault("no Parquet or CSV by their ending", []).append(file)
+        elif folders and not any(folder in file.parents for folder in folders):
+            found.setdefault("beside the class folders", []).append(file)
+    return found
+
+
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files at any depth below a folder, in no certain order.
+    """Yield the files at any depth below a folder, in no certain order, without links to nothing, pipes and devices.
 
     Links to folders are followed, each folder once. Files and folders whose names start with a dot or an underscore are
     left out. A missing folder yields nothing.
     """
+    return (path for path in visible_entries(folder) if path.is_file())
+
+
+def visible_entries(folder: Path) -> Iterator[Path]:
+    """Yield all that is no folder at any depth below a folder: visible_files, links to nothing, pipes and devices."""
     visited = set()
     for place, inside, names in os.walk(folder, followlinks=True):
         inside[:] = [name for name in inside if not is_hidden(name)]
@@ -117,7 +212,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
             inside.clear()
             continue
         visited.add(os.path.realpath(place))
-        yield from (path for name in names if not is_hidden(name) and (path := Path(place, name)).is_file())
+        yield from (Path(place, name) for name in names if not is_hidden(name))
 
 
 def is_hidden(name: str) -> bool:
@@ -128,50 +223,95 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def group_by_header(files: list[Path], expected: tuple[str, ...] = (), class_name: str | None = None) -> list[Source]:
-    """Group files whose columns (names, kinds and order) and delimiter are the same: a Source for each group.
+def group_by_header(
+    files: list[Path],
+    expected: tuple[str, ...] = (),
+    class_name: str | None = None,
+    root: Path = Path(),
+    time_column: str = "",
+) -> list[Source]:
+    """Group files whose columns (names, types and order) and delimiter are the same: a Source for each group.
 
-    The groups are in the order of their first files. expected: column names that are looked for; a CSV file's delimiter
-    is the one that finds most of them, of equal ones the one that gives most columns. class_name: the name of the class
-    folder that the files lie in, None for none.
+    The groups are in the order of their first files.
 
-    Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
+    - expected: column names that are looked for; a CSV file's delimiter is the one that finds most of them, of equal
+      ones the one that gives most columns. A file that lacks one has it from a folder `name=value` below root, if it
+      lies in one
+    - class_name: the name of the class folder that the files lie in, None for none
+    - root: the file or folder that was searched for the files
+    - time_column: the expected column, if any, that the folders DATE_FOLDERS may give
+
+    Raises UserError for a file that cannot be read, an empty CSV file, a file that has an expected column twice, and
+    expected names that differ in case only.
     """
+    by_case: dict[str, str] = {}
+    for name in expected:
+        if by_case.setdefault(name.casefold(), name) != name:
+            raise UserError(
+                f"the columns '{by_case[name.casefold()]}' and '{name}' differ in case only. Rename one in the data "
+                "and in config.yaml."
+            )
     groups: dict[tuple, list[Path]] = {}
     for file in files:
         columns, delimiter = read_header(file, expected)
-        groups.setdefault((tuple(columns.items()), delimiter), []).append(file)
-    return [
-        Source(tuple(group), dict(columns), delimiter, class_name) for (columns, delimiter), group in groups.items()
-    ]
+        folders = columns_in_folders(
+            file.relative_to(root) if root in file.parents else Path(), columns, expected, time_column
+        )
+        groups.setdefault((tuple(columns.items()), delimiter, tuple(folders.items())), []).append(file)
+    found = []
+    for (columns, delimiter, folders), group in groups.items():
+        given = {name: pa.string() if len(keys) == 1 else pa.date32() for name, keys in folders}
+        found.append(Source(tuple(group), dict(columns) | given, delimiter, class_name, root, dict(folders)))
+    return found
 
 
-def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, str], str]:
-    """The columns of a file, {name: "number", "time", "text" or "other"}, and its delimiter ("" for Parquet).
+def columns_in_folders(
+    file: Path, columns: Collection[str], expected: Sequence[str], time_column: str
+) -> dict[str, tuple[str, ...]]:
+    """The expected columns that a file lacks and that the names of its folders give: {column: keys of the folders}.
 
-    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV; a blank or repeated column name becomes
-    "column <position>", counted from 1 (see unique_names). expected: column names that are looked for; a CSV file's
-    delimiter is the one that finds most of them, of equal ones the one that gives most columns.
+    file: path of the file, relative to the folder that was searched; columns: those in the file. A column comes from a
+    folder `column=value`, time_column also from the three folders DATE_FOLDERS.
+    """
+    keys = {key for folder in file.parts[:-1] for key, equals, _ in [folder.partition("=")] if equals}
+    own = {column.casefold() for column in columns}
+    found: dict[str, tuple[str, ...]] = {
+        name: (name,) for name in expected if name in keys and name.casefold() not in own
+    }
+    if time_column in expected and time_column not in {*found, *columns} and keys.issuperset(DATE_FOLDERS):
+        found[time_column] = DATE_FOLDERS
+    return found
 
-    Raises UserError for a file that cannot be read, an empty CSV file, or a CSV file that has an expected column twice.
+
+def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, pa.DataType], str]:
+    """The columns of a file, {name: Arrow type}, and its delimiter ("" for Parquet).
+
+    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV, all of it text. A blank or repeated
+    column name becomes "column <position>", counted from 1 (see unique_names). expected: column names that are looked
+    for; a CSV file's delimiter is the one that finds most of them, of equal ones the one that gives most columns.
+
+    Raises UserError for a file that cannot be read, an empty CSV file, or a file that has an expected column twice.
     """
     if file.name.lower().endswith(PARQUET_SUFFIXES):
-        return parquet_columns(file), ""
-    columns, delimiter = csv_columns(file, expected)
+        columns, types = parquet_columns(file)
+        delimiter = ""
+    else:
+        columns, delimiter = csv_columns(file, expected)
+        types = [pa.string()] * len(columns)
     repeated = [column for column in expected if columns.count(column) > 1]
     if repeated:
         raise UserError(f"{file}: two columns are named '{repeated[0]}'. Rename or remove one.")
-    return dict.fromkeys(unique_names(columns, expected), "text"), delimiter
+    return dict(zip(unique_names(columns, expected), types, strict=True)), delimiter
 
 
 def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
-    """The column names of a CSV file, in order, changed so that no two are equal when case is ignored, as SQL needs.
+    """The column names of a file, in order, changed so that no two are equal when case is ignored, as SQL needs.
 
     columns: the names in the file. expected: names that are looked for, which stay. Another name becomes
     "column <position>", counted from 1, when it is blank or equals an expected or earlier name; underscores are added
     while the file has a column of that name.
     """
-    taken, names = {column.casefold() for column in expected if column in columns}, []
+    taken, names = {FILE_COLUMN, *(column.casefold() for column in expected if column in columns)}, []
     found = {column.casefold() for column in [*columns, *expected]}
     for position, column in enumerate(columns, start=1):
         usable = column in expected or (column and column.casefold() not in taken)
@@ -183,8 +323,8 @@ def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
     return names
 
 
-def parquet_columns(file: Path) -> dict[str, str]:
-    """The columns of a Parquet file, in file order: {name: "number", "time", "text" or "other"}.
+def parquet_columns(file: Path) -> tuple[list[str], list[pa.DataType]]:
+    """The names and the types of the columns of a Parquet file, in file order; of a dictionary the type of its values.
 
     Raises UserError for a file that cannot be read, or is not Parquet.
     """
@@ -194,21 +334,20 @@ def parquet_columns(file: Path) -> dict[str, str]:
         raise UserError(
             f"{file}: damaged or truncated Parquet ({first_line(error)}). Copy or export it again."
         ) from error
-    return {field.name: column_kind(field.type) for field in schema}
+    types = [field.type for field in schema]
+    return schema.names, [type_.value_type if pa.types.is_dictionary(type_) else type_ for type_ in types]
 
 
 def column_kind(type_: pa.DataType) -> str:
     """How the values of an Arrow type are read: "number" (bools too), "time" (dates and timestamps), "text" or "other".
 
-    A dictionary type is read like the type of its values.
+    A column without any value, of Arrow's type null, is "text".
     """
     if any(test(type_) for test in NUMERIC_TYPES):
         return "number"
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return "time"
-    if pa.types.is_dictionary(type_):
-        return column_kind(type_.value_type)
-    return "text" if pa.types.is_string(type_) or pa.types.is_large_string(type_) else "other"
+    return "text" if pa.types.is_null(type_) or any(test(type_) for test in TEXT_TYPES) else "other"
 
 
 def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
@@ -224,13 +363,13 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
     try:
         with open_text(file) as lines:
             first = next(lines, "")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        readings = [([column.strip() for column in next(csv.reader([first], delimiter=d), [])], d) for d in DELIMITERS]
+    except CANNOT_BE_READ_AS_TEXT as error:
         raise UserError(
             f"{file}: cannot be read as text ({first_line(error)}). Export it again as UTF-8 CSV."
         ) from error
     if not first.strip():
         raise UserError(f"{file}: empty. Remove it, or export it again.")
-    readings = [([column.strip() for column in next(csv.reader([first], delimiter=d))], d) for d in DELIMITERS]
     return max(readings, key=lambda reading: (len(set(expected) & set(reading[0])), len(reading[0])))
 
 
@@ -315,7 +454,7 @@ def line_number(file: Path, record: int, delimiter: str) -> int:
     and a record may span several lines. When the file has fewer records, the result is record + 1. delimiter: the
     character between two fields.
     """
-    with open_text(file) as lines:
+    with open_text(file) as lines, suppress(*CANNOT_BE_READ_AS_TEXT):
         reader = csv.reader(lines, delimiter=delimiter)
         begins, seen = 1, -1
         for row in reader:

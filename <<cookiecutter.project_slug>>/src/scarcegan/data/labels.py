@@ -16,14 +16,13 @@ from scarcegan.data.files import Source
 from scarcegan.data.rules import (
     Layout,
     Problem,
-    Rule,
     count_broken_rules,
     label_position_sql,
     require_columns,
-    text_sql,
     unknown_label_rule,
 )
 from scarcegan.data.schema import UNLABELLED
+from scarcegan.data.users import user_rules, user_sql
 
 UserLabels = dict[str, int]
 
@@ -43,16 +42,16 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
     """
     labels: UserLabels = {}
     problems = []
-    for source in files.group_by_header(files.find_data_files(path), (layout.user, layout.label)):
-        require_columns(source, layout, (layout.user, layout.label))
-        empty = Rule(
-            layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", "Every label needs a user. Correct it."
-        )
-        problems += count_broken_rules(connection, source, [empty, unknown_label_rule(source, layout)], "NULL")[2]
+    expected = (layout.user, layout.label)
+    for source in files.group_by_header(files.find_data_files(path), expected, root=path):
+        require_columns(source, layout, expected)
+        who = user_sql(source, layout.user)
+        rules = [*user_rules(source, layout), unknown_label_rule(source, layout)]
+        problems += count_broken_rules(connection, source, rules, "NULL")[2]
         with files.naming_the_damaged_file([source]):
             rows = connection.execute(
-                f"SELECT {text_sql(layout.user)}, {label_position_sql(source, layout)} FROM {source.table} "
-                f"WHERE {text_sql(layout.user)} IS NOT NULL AND {label_position_sql(source, layout)} <> {UNLABELLED}"
+                f"SELECT {who}, {label_position_sql(source, layout)} FROM {source.table} "
+                f"WHERE {who} IS NOT NULL AND {label_position_sql(source, layout)} <> {UNLABELLED}"
             ).fetchall()
         problems += add_labels(labels, rows, source, layout)
     if not problems:
@@ -108,8 +107,9 @@ def labels_without_rows(
     connection.register("labelled", pa.table({"known": pa.array(labels, pa.string())}))
     seen: set[str] = set()
     for source in sources:
-        who = f"SELECT {text_sql(layout.user)} AS u FROM {source.table}"
-        found = connection.execute(f"SELECT DISTINCT u FROM ({who}) SEMI JOIN labelled ON u = known").fetchall()
+        who = f"SELECT {user_sql(source, layout.user)} AS u FROM {source.table}"
+        with files.naming_the_damaged_file([source]):
+            found = connection.execute(f"SELECT DISTINCT u FROM ({who}) SEMI JOIN labelled ON u = known").fetchall()
         seen.update(user for (user,) in found)
     missing = [user for user in labels if user not in seen]
     if not missing:

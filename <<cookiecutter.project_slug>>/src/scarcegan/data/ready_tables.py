@@ -4,7 +4,6 @@ Columns are numbers, or names when listed under data.categories; a name is repla
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from scarcegan.data import files
 from scarcegan.data.categories import MOST_TEXTS, Categories, code, places, with_codes
+from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
     DROP_ADVICE,
@@ -22,15 +22,15 @@ from scarcegan.data.rules import (
     Problem,
     Rule,
     count_broken_rules,
-    day_sql,
+    first_places,
     label_position_sql,
     number_sql,
     open_sources,
-    rule_problem,
     text_sql,
     unknown_label_rule,
 )
 from scarcegan.data.schema import KEYS, UNLABELLED, FeatureTable
+from scarcegan.data.users import user_rules, user_sql
 from scarcegan.errors import UserError
 
 CATEGORY_ADVICE = "List a column of names under data.categories."
@@ -48,7 +48,7 @@ def open_ready_table(path: Path, layout: Layout, columns: Sequence[str]) -> list
     file cannot be read, lacks the user column, a feature or a category, or is a CSV file that has one of them twice.
     """
     users = [layout.user] if layout.user else []
-    return open_sources(Path(path), layout, (*users, *columns, *layout.categories))
+    return open_sources(Path(path), layout, (*users, *columns, *layout.categories), (layout.time, layout.label))
 
 
 def select_feature_columns(
@@ -127,12 +127,9 @@ def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Ru
     """
     found = []
     if layout.user:
-        found.append(
-            Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every row needs a user. {DROP_ADVICE}")
-        )
+        found += user_rules(source, layout)
     if layout.time in source.columns:
-        bad = f"{day_sql(source, layout.time)} IS NULL"
-        found.append(Rule(layout.time, bad, "is not a date", f"Write dates as 2026-01-31. {DROP_ADVICE}"))
+        found.append(day_rule(source, layout))
     for column in columns:
         found += category_rules(source, column) if column in layout.categories else number_rules(source, column)
     if source.class_name is None and layout.label in source.columns:
@@ -159,10 +156,10 @@ def number_rules(source: Source, column: str) -> list[Rule]:
 
 def category_rules(source: Source, column: str) -> list[Rule]:
     """The rules for a category column: none for text; in a numeric column a value must be a whole number or missing."""
-    if source.columns[column] != "number":
+    if source.kind(column) != "number":
         return []
     value = number_sql(source, column)
-    test = f"{value} != trunc({value}) AND NOT isnan({value})"
+    test = f"({value} != trunc({value}) OR isinf({value})) AND NOT isnan({value})"
     return [Rule(column, test, "is not a whole number", f"Categories are text or whole numbers. {DROP_ADVICE}")]
 
 
@@ -173,7 +170,7 @@ def category_sql(source: Source, column: str) -> str:
     name, a key of source.columns.
     """
     words = text_sql(column)
-    return f"regexp_replace({words}, '\\.0+$', '')" if source.columns[column] == "number" else words
+    return f"regexp_replace({words}, '\\.0+$', '')" if source.kind(column) == "number" else words
 
 
 def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:
@@ -228,25 +225,38 @@ def users_with_two_rows(
 ) -> list[Problem]:
     """A list with one problem when users have more than one row for one day; otherwise [].
 
-    The problem names the first of these users by name; it is not droppable. Without a time column all rows count as of
-    one day.
+    The problem names the first of these users by name, with two of the rows; it is not droppable. Without a time column
+    all rows count as of one day.
 
     Raises UserError for a file that cannot be read.
     """
-    parts = [
-        f"SELECT {text_sql(layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table}"
+    union = " UNION ALL ".join(
+        f"SELECT {user_sql(source, layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table}"
         for source in sources
-    ]
-    union = " UNION ALL ".join(parts)
+    )
+    twice = f"SELECT u, d, count(*) AS n FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
     with files.naming_the_damaged_file(sources):
-        twice = f"SELECT u FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
-        found = connection.execute(f"SELECT u, count(*) OVER () FROM ({twice}) ORDER BY u LIMIT 1").fetchone()
+        found = connection.execute(
+            f"SELECT u, d, count(DISTINCT u) OVER () FROM ({twice}) ORDER BY u, d LIMIT 1"
+        ).fetchone()
     if not found:
         return []
-    test = f"{text_sql(layout.user)} = {sql_literal(found[0])}"
-    rule = Rule(layout.user, test, "has more than one row", "Keep one row per user.")
-    owner = next(s for s in sources if connection.execute(f"SELECT 1 FROM {s.table} WHERE {test} LIMIT 1").fetchone())
-    return [replace(rule_problem(connection, owner, rule, found[1]), droppable=False)]
+    user, day, count = found
+
+    def test(source: Source) -> str:
+        same_day = f"{as_of_sql(source, layout)} IS NOT DISTINCT FROM TRY_CAST('{day}' AS DATE)"
+        return f"{user_sql(source, layout.user)} = {sql_literal(user)} AND {same_day}"
+
+    places = " and ".join(f"{file} row {row}" for file, row in first_places(connection, sources, test))
+    more = f" ({count:,} such users)" if count > 1 else ""
+    dated = any(layout.time in source.columns for source in sources)
+    advice = (
+        "Keep one row per user and day."
+        if dated
+        else "Keep one row per user, or name the day of a row under data.time_column."
+    )
+    when = f" on {day}" if dated and day else ""
+    return [Problem(f"{places}: user '{user}' has more than one row{when}{more}. {advice}", count)]
 
 
 def users_with_two_labels(
@@ -258,11 +268,11 @@ def users_with_two_labels(
 
     Raises UserError for a file that cannot be read.
     """
-    who, file = text_sql(layout.user), sql_name(files.FILE_COLUMN)
-    parts = [
-        f"SELECT {who} AS u, {label_position_sql(one, layout)} AS l, {file} AS f FROM {one.table}" for one in sources
-    ]
-    union = " UNION ALL ".join(parts)
+    union = " UNION ALL ".join(
+        f"SELECT {user_sql(source, layout.user)} AS u, {label_position_sql(source, layout)} AS l, "
+        f"{sql_name(files.FILE_COLUMN)} AS f FROM {source.table}"
+        for source in sources
+    )
     with files.naming_the_damaged_file(sources):
         found = connection.execute(
             f"SELECT u, min(l), max(l), arg_max(f, l), count(*) OVER () FROM ({union}) "
@@ -281,7 +291,7 @@ def as_of_sql(source: Source, layout: Layout) -> str:
 
     It is the day in the time column; in a table without one, `layout.start`, or 1970-01-01 when that is "".
     """
-    return day_sql(source, layout.time) if layout.time in source.columns else f"DATE '{layout.start or NO_DAY}'"
+    return day_sql(source, layout) if layout.time in source.columns else f"DATE '{layout.start or NO_DAY}'"
 
 
 def read_ready_table(
@@ -303,7 +313,7 @@ def read_ready_table(
     numbered = 0
     for source in sources:
         bad = " OR ".join(f"({rule.test})" for rule in row_rules(source, layout, columns)) or "false"
-        who = text_sql(layout.user) if layout.user else f"CAST(row_number() OVER () + {numbered} AS VARCHAR)"
+        who = user_sql(source, layout.user) if layout.user else f"CAST(row_number() OVER () + {numbered} AS VARCHAR)"
         values = [f"{feature_sql(source, column, layout)} AS {sql_name(f'f{i}')}" for i, column in enumerate(columns)]
         selected = [
             f"{who} AS user",

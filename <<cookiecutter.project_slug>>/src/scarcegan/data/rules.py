@@ -5,13 +5,14 @@ telemetry.py, labels.py and ready_tables.py.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from scarcegan.data import files
+from scarcegan.data.categories import SPACES
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
@@ -31,6 +32,9 @@ class Layout:
       table without a time column it is the day of every row
     - days: how many days of telemetry are read
     - categories: columns of a ready table that hold names, not numbers
+    - time_zone: the zone in which an instant (a time with a UTC offset or zone) becomes a day; that of the connection
+    - time_format: how a time that is no date or timestamp of Parquet is written: "" for ISO 8601, "epoch" or "epoch_ms"
+      for seconds or milliseconds since 1970, or a pattern such as %d.%m.%Y
     """
 
     classes: tuple[str, ...]
@@ -41,6 +45,8 @@ class Layout:
     start: str = ""
     days: int = 60
     categories: tuple[str, ...] = ()
+    time_zone: str = "UTC"
+    time_format: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,19 +72,22 @@ class Rule:
     - test: the condition, in SQL; a record for which it is false or NULL is not bad
     - fault: what is wrong, for use after the value: "is negative"
     - advice: the next move, a sentence
+    - hint: what the data itself says about the next move, looked up only when a record breaks the rule
     """
 
     column: str
     test: str
     fault: str
     advice: str
+    hint: Callable[[duckdb.DuckDBPyConnection], str] = lambda connection: ""
 
 
 def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
-    """Check that a source has all the columns `expected`.
+    """Check that a source has all the columns `expected`, and can read them.
 
-    Raises UserError for the first one that is missing; the message names the source's first file and the key of
-    config.yaml under which the column is set.
+    Raises UserError for the first one that is missing, or that holds lists, times of day or another type that is read
+    neither as numbers nor as text; the message names the source's first file and the key of config.yaml under which the
+    column is set.
     """
     keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
     for column in expected:
@@ -92,26 +101,34 @@ def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> 
                 + (f"Did you mean '{near[0]}'? " if near else "")
                 + f"Name it under {key} in config.yaml."
             )
+        if source.kind(column) == "other":
+            raise UserError(
+                f"{source.files[0]}: column '{column}' holds {source.columns[column]}, which is read neither as "
+                "numbers nor as text. Export it as one of them."
+            )
 
 
-def open_sources(path: Path, layout: Layout, expected: Sequence[str]) -> list[Source]:
+def open_sources(path: Path, layout: Layout, expected: Sequence[str], optional: Sequence[str] = ()) -> list[Source]:
     """The data files of `path`, grouped by header and class folder: a Source per group.
 
     path: a file, a folder of files, or a folder with a sub-folder per class, of which only the sub-folders are then
-    read; expected: columns that each file must have.
+    read; expected: columns that each file must have, in it or as a folder `column=value` below path; optional: columns
+    that a folder may give too.
 
     Raises UserError when there are no files (also in one class folder), when one cannot be read, lacks an expected
-    column or is a CSV file that has it twice, or when a sub-folder beside class folders is not named after a class.
+    column or has one twice, when two expected names differ in case only, or when a sub-folder beside class folders is
+    not named after a class.
     """
     folders = class_folders(path, layout.classes)
     groups: list[tuple[str | None, Path]] = [(folder.name, folder) for folder in folders] or [(None, path)]
+    wanted = tuple(dict.fromkeys(name for name in (*expected, *optional) if name))
     found = [
         source
         for class_name, place in groups
-        for source in files.group_by_header(files.find_data_files(place), tuple(expected), class_name)
+        for source in files.group_by_header(files.find_data_files(place), wanted, class_name, place, layout.time)
     ]
     for source in found:
-        require_columns(source, layout, expected)
+        require_columns(source, layout, [*expected, *(name for name in optional if name in source.columns)])
     return found
 
 
@@ -150,30 +167,20 @@ def number_sql(source: Source, column: str) -> str:
     """SQL expression of a column as a number (DOUBLE), NULL where it is blank or cannot be read as one. It may be NaN
     or infinite.
 
-    column: its name, a key of source.columns.
+    Text is a number as in Python, but for underscores: 1_000 is none. column: its name, a key of source.columns.
     """
-    if source.columns[column] == "number":
+    if source.kind(column) == "number":
         return f"CAST({sql_name(column)} AS DOUBLE)"
-    return f"TRY_CAST(CAST({sql_name(column)} AS VARCHAR) AS DOUBLE)"
+    words = f"CAST({sql_name(column)} AS VARCHAR)"
+    return f"(CASE WHEN NOT contains({words}, '_') THEN TRY_CAST({words} AS DOUBLE) END)"
 
 
 def text_sql(column: str) -> str:
-    """SQL expression of a column as text without spaces around it, NULL where it is blank. column: its name."""
-    return f"nullif(trim(CAST({sql_name(column)} AS VARCHAR)), '')"
-
-
-def day_sql(source: Source, column: str) -> str:
-    """SQL expression of a column as a day (DATE), NULL where it is not a day between 1900 and 2199.
-
-    It is the day in UTC for a Parquet timestamp with a time zone, and the day as written for text: a UTC offset in a
-    text is ignored. column: its name, a key of source.columns.
-    """
-    if source.columns[column] == "time":
-        found = f"CAST({sql_name(column)} AS DATE)"
-    else:
-        words = f"CAST({sql_name(column)} AS VARCHAR)"
-        found = f"coalesce(TRY_CAST({words} AS DATE), CAST(TRY_CAST({words} AS TIMESTAMP) AS DATE))"
-    return f"(CASE WHEN {found} BETWEEN DATE '1900-01-01' AND DATE '2199-12-31' THEN {found} END)"
+    """SQL expression of a column as text without SPACES around it, NULL where it is blank. column: its name."""
+    words = f"CAST({sql_name(column)} AS VARCHAR)"
+    # Most values neither begin nor end with a space, and trim with a list of characters is slow.
+    plain = " AND ".join(f"{side}({words}, 1) BETWEEN '!' AND '~'" for side in ("left", "right"))
+    return f"(CASE WHEN {plain} THEN {words} ELSE nullif(trim({words}, {sql_literal(SPACES)}), '') END)"
 
 
 def label_text_sql(source: Source, layout: Layout) -> str:
@@ -238,7 +245,26 @@ def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Ru
     ).fetchone()
     value = f": '{shown[0][:60]}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
-    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}. {rule.advice}", count, True)
+    advice = f"{rule.hint(connection)}{rule.advice}"
+    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}. {advice}", count, True)
+
+
+def first_places(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], test: Callable[[Source], str]
+) -> list[tuple[Path, int]]:
+    """The file and row number of the first two records for which a condition holds, by the order of sources and paths.
+
+    test: gives the condition, in SQL, for a source. Row numbers are as in `first_row`. Fewer than two places are
+    returned when there are no more.
+    """
+    places: list[tuple[Path, int]] = []
+    for source in sources:
+        where = test(source)
+        counted = f"SELECT {sql_name(files.FILE_COLUMN)}, count(*) FROM {source.table} WHERE {where}"
+        for file, count in connection.execute(f"{counted} GROUP BY 1 ORDER BY 1 LIMIT 2").fetchall():
+            path = Path(file)
+            places += [(path, files.row_number(connection, source, path, where, nth)) for nth in range(min(count, 2))]
+    return places[:2]
 
 
 def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) -> tuple[Path, int]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from scarcegan.data import files
+from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
     DROP_ADVICE,
@@ -24,7 +25,7 @@ from scarcegan.data.rules import (
     Problem,
     Rule,
     count_broken_rules,
-    day_sql,
+    first_places,
     label_position_sql,
     number_sql,
     open_sources,
@@ -32,6 +33,7 @@ from scarcegan.data.rules import (
     unknown_label_rule,
 )
 from scarcegan.data.schema import UNLABELLED
+from scarcegan.data.users import user_rules, user_sql
 from scarcegan.errors import UserError
 
 BUCKETS = 128  # files open at once; macOS allows 256
@@ -100,7 +102,7 @@ def open_telemetry(path: Path, layout: Layout) -> list[Source]:
     cannot be read, lacks the user, time or a counter column, or is a CSV file that has one of them twice. The label
     column may be missing.
     """
-    return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counters))
+    return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counters), (layout.label,))
 
 
 def record_rules(source: Source, layout: Layout) -> list[Rule]:
@@ -109,15 +111,7 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
     A blank counter breaks a rule, as does one that is NaN, negative, no number, or larger than LARGEST_COUNT. The rules
     about the days that are read are not among them; they are `window_rules`.
     """
-    found = [
-        Rule(layout.user, f"{text_sql(layout.user)} IS NULL", "is empty", f"Every record needs a user. {DROP_ADVICE}"),
-        Rule(
-            layout.time,
-            f"{day_sql(source, layout.time)} IS NULL",
-            "is not a date",
-            f"Write dates as 2026-01-31. {DROP_ADVICE}",
-        ),
-    ]
+    found = [*user_rules(source, layout), day_rule(source, layout)]
     for counter in layout.counters:
         value, words = number_sql(source, counter), text_sql(counter)
         found += [
@@ -143,7 +137,7 @@ def window_rules(source: Source, layout: Layout, window: DayRange) -> list[Rule]
     """
     moved = "Move the window (data.start, data.days), correct the date, or set data.bad_rows to drop."
     words = f"the window ({window}{'' if layout.start else ', the last day found'})"
-    then = day_sql(source, layout.time)
+    then = day_sql(source, layout)
     return [
         Rule(layout.time, f"{then} < DATE '{window.first}'", f"is before {words}", moved),
         Rule(layout.time, f"{then} > DATE '{window.last}'", f"is after {words}", moved),
@@ -158,8 +152,8 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
     rows, users, first, last = 0, 0, date.max, date.min
     problems: list[Problem] = []
     for source in sources:
-        then = day_sql(source, layout.time)
-        extra = f"approx_count_distinct({text_sql(layout.user)}), min({then}), max({then})"
+        then = day_sql(source, layout)
+        extra = f"approx_count_distinct({user_sql(source, layout.user)}), min({then}), max({then})"
         own, (about, begin, end), bad = count_broken_rules(connection, source, record_rules(source, layout), extra)
         rows, users = rows + own, users + about
         first, last = min(first, begin or date.max), max(last, end or date.min)
@@ -237,10 +231,10 @@ def good_records(
             for i, counter in enumerate(layout.counters)
         ]
         selected = [
-            f"{text_sql(layout.user)} AS user",
-            f"CAST({day_sql(source, layout.time)} - DATE '{found.window.first}' AS INTEGER) AS day",
+            f"{user_sql(source, layout.user)} AS user",
+            f"CAST({day_sql(source, layout)} - DATE '{found.window.first}' AS INTEGER) AS day",
             f"{label_position_sql(source, layout)} AS label",
-            f"CAST(hash({text_sql(layout.user)}) % {count} AS INTEGER) AS bucket",
+            f"CAST(hash({user_sql(source, layout.user)}) % {count} AS INTEGER) AS bucket",
         ]
         where = f"WHERE NOT coalesce({' OR '.join(f'({rule.test})' for rule in good)}, false)" if found.problems else ""
         query = f"SELECT {', '.join(selected + values)} FROM {source.table} {where}"
@@ -325,7 +319,11 @@ def find_conflicts(
     repeated = np.argwhere(users.records > 1)
     if len(repeated):
         who, when = users.user_id[repeated[0, 0]], found.window.first + timedelta(int(repeated[0, 1]))
-        places = " and ".join(f"{file} row {row}" for file, row in record_places(connection, found, layout, who, when))
+
+        def test(source: Source) -> str:
+            return f"{user_sql(source, layout.user)} = {sql_literal(who)} AND {day_sql(source, layout)} = DATE '{when}'"
+
+        places = " and ".join(f"{file} row {row}" for file, row in first_places(connection, found.sources, test))
         more = f" ({len(repeated):,} such user-days)" if len(repeated) > 1 else ""
         message = (
             f"{places}: two records of user '{who}' on {when}{more}. Keep one a day, or set data.bad_rows to drop."
@@ -339,25 +337,6 @@ def find_conflicts(
         )
         problems.append(Problem(f"{found.sources[0].files[0].parent}: {message}", len(with_two_labels)))
     return problems
-
-
-def record_places(
-    connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout, who: str, when: date
-) -> list[tuple[Path, int]]:
-    """The file and row number of the first two records of user `who` on day `when`, by the order of sources and paths.
-
-    The row number in CSV is that of the line in an editor, the header being 1; in Parquet the first record is 1. Fewer
-    than two are returned when there are no more.
-    """
-    places: list[tuple[Path, int]] = []
-    for source in found.sources:
-        test = f"{text_sql(layout.user)} = {sql_literal(who)} AND {day_sql(source, layout.time)} = DATE '{when}'"
-        counted = f"SELECT {sql_name(files.FILE_COLUMN)}, count(*) FROM {source.table} WHERE {test}"
-        query = f"{counted} GROUP BY 1 ORDER BY 1 LIMIT 2"
-        for file, count in connection.execute(query).fetchall():
-            path = Path(file)
-            places += [(path, files.row_number(connection, source, path, test, nth)) for nth in range(min(count, 2))]
-    return places[:2]
 
 
 def is_weekend(start: np.datetime64, days: int) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""Users: the id of a record's user as text, and ids that one file writes in another way than the next."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from scarcegan.data import files
+from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.rules import DROP_ADVICE, Layout, Problem, Rule, number_sql, text_sql
+
+WHOLE_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}  # bits of a float -> whole numbers up to this one are exact
+# A number that lost its leading zeros elsewhere, or became a float.
+ODD_ID = r"0[0-9]+(\.0*)?|[0-9]+\.0*"
+
+
+def user_sql(source: Source, column: str) -> str:
+    """SQL expression of a user id as text without SPACES around it, NULL where it is blank.
+
+    A whole number in a column of floats or decimals is written as an integer: 100000.0 is user "100000", as in a file
+    of integers. column: its name, a key of source.columns.
+    """
+    type_, words = source.columns[column], text_sql(column)
+    if pa.types.is_decimal(type_):
+        return f"regexp_replace({words}, '\\.0*$', '')"
+    if not pa.types.is_floating(type_):
+        return words
+    number = number_sql(source, column)
+    integer = f"CAST(CAST({number} AS BIGINT) AS VARCHAR)"
+    return f"(CASE WHEN {exact_sql(source, column)} THEN {integer} WHEN NOT isnan({number}) THEN {words} END)"
+
+
+def exact_sql(source: Source, column: str) -> str:
+    """SQL condition: the number in a column of floats is a whole one, so small that no other one is stored alike."""
+    number = number_sql(source, column)
+    return f"({number} = trunc({number}) AND abs({number}) <= {WHOLE_FLOATS[source.columns[column].bit_width]})"
+
+
+def user_rules(source: Source, layout: Layout) -> list[Rule]:
+    """The rules that a record breaks when it has no user, or a number with a fraction in place of one.
+
+    So does a whole number too large to be exact in a column of floats.
+    """
+    user, type_ = layout.user, source.columns[layout.user]
+    rules = [Rule(user, f"{user_sql(source, user)} IS NULL", "is empty", f"Every row needs a user. {DROP_ADVICE}")]
+    if pa.types.is_floating(type_):
+        test = f"NOT isnan({number_sql(source, user)}) AND NOT {exact_sql(source, user)}"
+    elif pa.types.is_decimal(type_):
+        test = f"contains({user_sql(source, user)}, '.')"
+    else:
+        return rules
+    return [*rules, Rule(user, test, f"is no whole number, or not exact as {type_}", "Export users as text.")]
+
+
+def odd_id_sql(source: Source, column: str) -> str:
+    """SQL condition: a user id is a number with leading zeros or a trailing .0. column: a key of source.columns."""
+    user = user_sql(source, column)
+    return f"(left({user}, 1) BETWEEN '0' AND '9' AND regexp_full_match({user}, {sql_literal(ODD_ID)}))"
+
+
+def users_spelled_twice(
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Source],
+    layout: Layout,
+    labels: Mapping[str, int] | None = None,
+    path: Path | None = None,
+) -> list[Problem]:
+    """A list with one problem when ids of two files differ only in leading zeros or a trailing .0; otherwise [].
+
+    Such ids are most likely one user, whose id lost its zeros or became a float in one of the files. Two spellings that
+    stand in one file are two users. The problem names the first two spellings, each with a file; it is not droppable.
+
+    sources: the data files; labels: {user: class position} of the labels at `path`, None for none. The connection keeps
+    a view named labelled when there are labels.
+
+    Raises UserError for a file that cannot be read.
+    """
+    parts = [
+        f"SELECT {user_sql(source, layout.user)} AS u, {sql_name(files.FILE_COLUMN)} AS f FROM {source.table}"
+        for source in sources
+    ]
+    if labels is not None:
+        connection.register("labelled", pa.table({"known": pa.array(labels, pa.string())}))
+        parts.append(f"SELECT known AS u, {sql_literal(str(path))} AS f FROM labelled")
+    union = " UNION ALL ".join(parts)
+    key = "regexp_replace(regexp_replace(u, '\\.0*$', ''), '^0+([0-9])', '\\1')"
+    numbers = f"SELECT u, f, {key} AS k FROM ({union}) WHERE regexp_full_match(u, '[0-9]+(\\.0*)?')"
+    with files.naming_the_damaged_file(sources):
+        twice = f"SELECT k FROM (SELECT DISTINCT u, k FROM ({numbers})) GROUP BY k HAVING count(*) > 1"
+        if not connection.execute(f"SELECT count(*) FROM ({twice})").fetchall()[0][0]:
+            return []
+        placed = f"SELECT DISTINCT u, f, k FROM ({numbers}) WHERE k IN ({twice})"
+        found = connection.execute(
+            f"SELECT min(u), arg_min(f, u), max(u), arg_max(f, u), count(*) OVER () FROM ({placed}) "
+            "GROUP BY k HAVING count(*) = count(DISTINCT f) ORDER BY k LIMIT 1"
+        ).fetchone()
+    if not found:
+        return []
+    one, its, other, others, count = found
+    more = f" ({count:,} such users)" if count > 1 else ""
+    message = (
+        f"{its}: user '{one}', but {others}: user '{other}'{more}. These look like one user whose id lost its leading "
+        "zeros or became a number with a decimal point. Export ids as text, the same in every file."
+    )
+    return [Problem(message, count)]
+
+
+def has_odd_id(users: Sequence[str]) -> bool:
+    """Whether any user id is a number with leading zeros or a trailing .0."""
+    return any(re.fullmatch(ODD_ID, user) for user in users)

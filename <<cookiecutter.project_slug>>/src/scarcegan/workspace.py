@@ -202,7 +202,7 @@ class Workspace:
                 f"{self.show(path)}: no data there. Type 'scarcegan data make' for the sample, "
                 "or set data.path in config.yaml to your own."
             )
-        if data.labels in ("inside", "folders"):
+        if data.labels in definition.LABELS_IN_DATA:
             return {"telemetry": path}
         labels = self.path(data.labels)
         if not labels.exists():
@@ -430,11 +430,16 @@ class Workspace:
         Raises UserError when the data or the labels do not exist. Other faults of the data are problems.
         """
         from scarcegan.data.check import check_data
+        from scarcegan.data.class_sizes import Shares
+        from scarcegan.data.coverage import DaysNeeded
         from scarcegan.data.rules import Layout
 
-        data, sources = self.config.data, self.data_sources()
+        config, sources = self.config, self.data_sources()
+        data, split = config.data, config.split
+        needed = DaysNeeded(config.features.window_days, tuple(dict.fromkeys((split.test_weeks, 0))))
+        shares = Shares(split.test_share, split.validation_share, split.folds)
         layout = Layout(
-            self.config.labels.classes,
+            config.labels.classes,
             data.user_column,
             data.time_column,
             data.label_column,
@@ -442,8 +447,22 @@ class Workspace:
             data.start,
             data.days,
             tuple(data.categories),
+            data.time_zone,
+            data.time_format,
+            tuple(data.signed_counters),
+            data.aggregate,
+            data.missing_days,
+            data.labels if data.labels in definition.LABELS_IN_DATA else "",
         )
-        return check_data(sources["telemetry"], sources.get("labels"), layout, data.kind, tuple(data.columns))
+        return check_data(
+            sources["telemetry"],
+            sources.get("labels"),
+            layout,
+            data.kind,
+            tuple(data.columns),
+            needed,
+            shares,
+        )
 
     def runs(self) -> list[dict[str, Any]]:
         """Return a summary of every run on this machine, newest first, as dictionaries with these keys:

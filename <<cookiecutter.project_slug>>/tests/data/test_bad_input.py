@@ -35,8 +35,6 @@ BAD_ROWS = {
     "empty user": (",2026-01-06,0,0", "row 3, column 'user_id' is empty"),
     "no date": ("ann,06/01/2026,0,0", "row 3, column 'date': '06/01/2026' is not a date"),
     "end of time": ("ann,9999-12-31,0,0", "row 3, column 'date': '9999-12-31' is not a date"),
-    "before the window": ("ann,2026-01-04,0,0", "'2026-01-04' is before the window (2026-01-05 to 2026-01-07)"),
-    "after the window": ("ann,2026-02-06,0,0", "'2026-02-06' is after the window (2026-01-05 to 2026-01-07)"),
 }
 
 
@@ -236,7 +234,7 @@ def test_check_lists_every_problem_and_sums_up(tmp_path):
     path = write(tmp_path / "in.csv", *GOOD, "cyd,2026-01-06,x,-1", "cyd,2026-03-01,1,1", "bob,2026-01-07,9,9")
     labels = write(tmp_path / "labels.csv", *LABELS, "dan,calm")
     problems, summary = check_data(path, labels, LAYOUT)
-    found = ["is not a number", "is negative", "is after the window", "is labelled, but", "two records of user 'bob'"]
+    found = ["is not a number", "is negative", "is labelled, but", "two records of user 'bob'"]
     assert len(problems) == len(found)
     assert all(any(words in problem for problem in problems) for words in found)
     assert summary["rows"] == 8 and summary["users_per_class"] == {"calm": 1, "risky": 1, "unlabelled": 0}

@@ -69,9 +69,9 @@ def test_whole_numbers_can_be_categories_and_say_so_as_text(tmp_path):
         run_features(tmp_path / "in", tmp_path / "out", kind="features", categories="port", user_column="")
 
 
-def test_a_table_without_dates_is_of_the_day_that_it_is_said_to_be(tmp_path):
+def test_a_table_without_dates_has_the_day_that_is_said_or_none(tmp_path):
     assert set(ready(tmp_path, "protocol,label", "tcp,calm", start="2026-03-06").as_of.astype(str)) == {"2026-03-06"}
-    assert set(ready(tmp_path, "protocol,label", "tcp,calm", start="").as_of.astype(str)) == {"1970-01-01"}
+    assert set(ready(tmp_path, "protocol,label", "tcp,calm", start="").as_of.astype(str)) == {"NaT"}
 
 
 def test_a_table_of_categories_alone_is_a_table(tmp_path):

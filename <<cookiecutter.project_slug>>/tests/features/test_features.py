@@ -176,9 +176,9 @@ def test_the_same_telemetry_gives_the_same_bytes(tmp_path):
         assert part.read_bytes() == (tmp_path / "two" / part.name).read_bytes()
 
 
-def test_nothing_but_the_table_is_left_in_the_output(tmp_path):
+def test_nothing_but_the_table_and_its_coverage_is_left_in_the_output(tmp_path):
     run_features(write(tmp_path / "in.csv", *GOOD), tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["part-00000.parquet"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"part-00000.parquet", "coverage.json"}
 
 
 def test_a_ready_table_keeps_its_numbers_and_numbers_its_rows(tmp_path):

@@ -104,7 +104,7 @@ def test_ten_rare_users_are_enough(tmp_path):
 
 
 def test_a_class_too_small_is_refused_with_the_fewest_it_needs(tmp_path):
-    with pytest.raises(UserError, match=r"class 'risky' has 5 labelled users; 6 are the fewest for 3 folds") as refused:
+    with pytest.raises(UserError, match=r"has 5 labelled users .* 6 are the fewest for 3 folds") as refused:
         run_split(table(risky=5), tmp_path)
     assert "split.folds" in str(refused.value)
     with pytest.raises(UserError, match=r"0 labelled users.*data\.labels"):

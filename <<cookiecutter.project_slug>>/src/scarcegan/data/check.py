@@ -10,15 +10,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-import duckdb
+import numpy as np
 
-from scarcegan.data import files, ready_tables, telemetry
-from scarcegan.data.labels import UserLabels, classes_without_users, labels_of, labels_without_rows, read_labels
-from scarcegan.data.rules import Layout
+from scarcegan.data import files, ready_tables
+from scarcegan.data.class_sizes import Shares, class_too_small, users_to_split
+from scarcegan.data.coverage import DaysNeeded
+from scarcegan.data.labels import classes_without_users
+from scarcegan.data.reading import Reading
+from scarcegan.data.rules import Layout, Problem
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
 
-BUCKET_USERS = 5_000
+BATCH_USERS = 5_000
+BATCH_ROWS = 50_000
 Summary = dict[str, object]
 
 
@@ -28,138 +32,117 @@ def check_data(
     layout: Layout,
     kind: Literal["telemetry", "features"] = "telemetry",
     columns: Sequence[str] = (),
+    needed: DaysNeeded | None = None,
+    shares: Shares | None = None,
 ) -> tuple[list[str], Summary]:
     """Check telemetry or a ready feature table, with its labels. Bad data is returned as problems, not raised.
 
     - path: file or folder of the data
     - labels: file or folder of labels, None when they are in the data (in a column, or by class folder). With a labels
       file, labels in the data are checked, too, but do not count
-    - layout: names of the columns and of the classes, and which days are read
+    - layout: names and meaning of the columns, the classes, and which days are read
     - kind: what `path` holds
     - columns: feature columns of a ready table, without layout.categories; empty: every numeric column
+    - needed: the days that training needs of telemetry; None: any day of a user counts
+    - shares: how training splits users; a class with too few users is then a problem. None: no class is too small
 
     Returns the problems, a message of a sentence or more each ([]: the data can be used), and a summary:
 
     - "files", "rows": how many there are, bad rows included
     - of telemetry "users" (how many have a good record), "days" (the days that are read, as one text, such as
-      "2026-01-01 to 2026-01-31") and "users_per_class" ({class name or "unlabelled": count})
+      "2026-01-01 to 2026-01-31"), "time_zone" (that of these days), "missing_days" (the share of days without a record,
+      and how they are read, as text) and "users_per_class" ({class name or "unlabelled": count})
     - of a ready table "features" (how many) and "rows_per_class" (of good rows); "columns_left_out", the names of
       columns that are not used and an advice, as one text, only when there are such columns and `columns` is empty
+    - "notes", only when there are any: sentences about what is left out or should be looked at
 
-    A mistake that stops the check, such as a missing path, file or column, is the last problem; the summary is then {}.
+    A mistake that stops the check, such as a missing path, file or column, is the last problem; the summary then has
+    what was known before it.
 
     Raises OSError when the disk is full.
     """
     problems: list[str] = []
     summary: Summary = {}
-    with tempfile.TemporaryDirectory() as scratch, closing(files.connect_duckdb(Path(scratch))) as connection:
+
+    def report(found: Sequence[Problem]) -> None:
+        problems.extend(problem.message for problem in found)
+
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            if kind == "telemetry":
-                check_telemetry(connection, Path(path), labels, layout, Path(scratch), problems, summary)
-            else:
-                check_ready_table(connection, Path(path), labels, layout, columns, problems, summary)
+            with closing(files.connect_duckdb(Path(scratch), layout.time_zone)) as connection:
+                reading = Reading(connection, Path(path), labels, layout, report, needed)
+                if kind == "telemetry":
+                    check_telemetry(reading, Path(scratch), shares, problems, summary)
+                else:
+                    check_ready_table(reading, columns, shares, problems, summary)
+                if reading.notes:
+                    summary["notes"] = reading.notes
         except UserError as error:
             problems.append(str(error))
     return problems, summary
 
 
 def check_telemetry(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    labels: Path | None,
-    layout: Layout,
-    scratch: Path,
-    problems: list[str],
-    summary: Summary,
+    reading: Reading, scratch: Path, shares: Shares | None, problems: list[str], summary: Summary
 ) -> None:
     """Check telemetry; messages about mistakes are appended to `problems`, the figures are added to `summary`.
 
-    connection: from `connect_duckdb`; path: file or folder of the telemetry; layout: names of columns and classes, and
-    the days that are read; labels: file or folder of labels, None when they are in the data; scratch: an empty folder
-    for temporary files, which are left there; summary: gets the keys that `check_data` lists.
+    scratch: an empty folder for temporary files; shares, summary: as `check_data` explains them.
 
-    Raises UserError when the data has no rows, when the data or the labels are missing, cannot be read or lack a
-    column, or when a folder beside class folders is not named after a class; OSError when the disk is full.
+    Raises UserError for data or labels that cannot be read at all; OSError when the disk is full.
     """
-    sources = telemetry.open_telemetry(path, layout)
-    found = telemetry.scan_telemetry(connection, sources, layout)
-    problems += [problem.message for problem in found.problems]
-    known = check_labels(connection, labels, sources, layout, problems)
+    layout = reading.layout
     per_class: Counter[int] = Counter()
-    for bucket in telemetry.write_buckets(connection, found, layout, scratch, BUCKET_USERS):
-        users = telemetry.read_bucket(bucket, found.window.days, len(layout.counters))
-        problems += [problem.message for problem in telemetry.find_conflicts(connection, users, found, layout)]
-        per_class.update((users.label if known is None else labels_of(known, users.user_id)).tolist())
-    if known is None and set(per_class) != {UNLABELLED}:
-        problems += [problem.message for problem in classes_without_users(per_class, path, layout)]
-    summary |= {"files": sum(len(source.files) for source in sources), "rows": found.rows}
-    summary |= {
-        "users": per_class.total(),
-        "days": str(found.window),
-        "users_per_class": users_by_class(per_class, layout),
-    }
+    for users in reading.users(scratch, BATCH_USERS):
+        per_class.update(users.label.tolist())
+    if not reading.scan or not reading.coverage:
+        return
+    report_small_classes(per_class, reading.coverage.trainable, reading, shares, problems)
+    summary |= {"files": reading.files, "rows": reading.rows, "users": per_class.total()}
+    summary |= {"days": str(reading.scan.window), "time_zone": layout.time_zone}
+    summary |= {"missing_days": f"{reading.coverage.missing():.0%}, read as {layout.missing_days}"}
+    summary |= {"users_per_class": users_by_class(per_class, layout)}
 
 
 def check_ready_table(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    labels: Path | None,
-    layout: Layout,
-    columns: Sequence[str],
-    problems: list[str],
-    summary: Summary,
+    reading: Reading, columns: Sequence[str], shares: Shares | None, problems: list[str], summary: Summary
 ) -> None:
     """Check a ready feature table; messages about mistakes are appended to `problems`, figures are added to `summary`.
 
-    path: file or folder of the table; labels: file or folder of labels, None when they are in the data; columns: the
-    feature columns without the categories, empty for every numeric one; summary: gets the keys that `check_data` lists.
+    columns, shares, summary: as `check_data` explains them.
 
-    Raises UserError when the data has no rows, no feature, a feature with a reserved name, or (without `columns`) other
-    numeric columns in some files; when the data or the labels are missing, cannot be read or lack a column; or when a
-    folder beside class folders is not named after a class. Raises OSError when the disk is full.
+    Raises UserError for data or labels that cannot be read at all; OSError when the disk is full.
     """
-    sources = ready_tables.open_ready_table(path, layout, columns)
-    chosen, columns = columns, ready_tables.select_feature_columns(connection, sources, layout, columns)
-    rows, found = ready_tables.scan_ready_table(connection, sources, layout, columns)
-    problems += [problem.message for problem in found]
-    known = check_labels(connection, labels, sources, layout, problems)
     per_class: Counter[int] = Counter()
-    for table in ready_tables.read_ready_table(connection, sources, layout, columns, 50_000):
-        per_class.update((table.label if known is None else labels_of(known, table.user_id)).tolist())
-    if known is None and set(per_class) != {UNLABELLED}:
-        problems += [problem.message for problem in classes_without_users(per_class, path, layout)]
-    summary |= {"files": sum(len(source.files) for source in sources), "rows": rows, "features": len(columns)}
-    unused = [] if chosen else ready_tables.unused_columns(sources, layout, columns)
-    if unused:
-        summary["columns_left_out"] = f"{', '.join(unused)} (text or empty). {ready_tables.CATEGORY_ADVICE}"
-    summary |= {"rows_per_class": users_by_class(per_class, layout)}
+    keys = []
+    for table in reading.table(columns, BATCH_ROWS):
+        per_class.update(table.label.tolist())
+        keys.append((table.user_id, table.as_of, table.label))
+    trainable = users_to_split(*map(np.concatenate, zip(*keys, strict=True))).label.tolist() if keys else []
+    report_small_classes(per_class, Counter(trainable), reading, shares, problems)
+    summary |= {"files": reading.files, "rows": reading.rows, "features": len(reading.columns)}
+    if reading.unused:
+        summary["columns_left_out"] = f"{', '.join(reading.unused)} (text or empty). {ready_tables.CATEGORY_ADVICE}"
+    summary |= {"rows_per_class": users_by_class(per_class, reading.layout)}
 
 
-def check_labels(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path | None,
-    sources: list[files.Source],
-    layout: Layout,
-    problems: list[str],
-) -> UserLabels | None:
-    """Read the labels file or folder `path`; the messages about mistakes in it are appended to `problems`.
+def report_small_classes(
+    per_class: Counter[int], trainable: dict[int, int], reading: Reading, shares: Shares | None, problems: list[str]
+) -> None:
+    """Append a problem to `problems` when a class has no user, or too few to be split.
 
-    sources: the data files; a labelled user without a row in them is a mistake. layout: names of the columns and of the
-    classes.
-
-    Returns {user: class position} of the labelled users, those without a row in the data included; None when `path` is
-    None.
-
-    Raises UserError when there is no labels file, or when one cannot be read, lacks the user or label column, or is a
-    CSV file that has one of them twice.
+    per_class: class position -> users; trainable: class position -> users with a row to train on. Nothing is appended
+    when no user has a label and none is needed.
     """
-    if path is None:
-        return None
-    known, found = read_labels(connection, Path(path), layout)
-    problems += [
-        problem.message for problem in found + labels_without_rows(connection, known, sources, layout, Path(path))
-    ]
-    return known
+    layout = reading.layout
+    labelled = set(per_class) - {UNLABELLED}
+    needed = bool(labelled or layout.labels_in or reading.labels)
+    missing = classes_without_users(per_class, reading.path, layout) if labelled and not reading.labels else []
+    small = class_too_small(trainable, layout.classes, shares) if shares and needed else ""
+    if missing:
+        problems += [problem.message for problem in missing]
+    elif small and not any("no user is labelled" in problem for problem in problems):
+        problems.append(f"{reading.labels or reading.path}: {small}")
 
 
 def users_by_class(counts: Counter[int], layout: Layout) -> dict[str, int]:

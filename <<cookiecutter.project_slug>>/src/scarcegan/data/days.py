@@ -72,12 +72,8 @@ def fitting_time_formats(connection: duckdb.DuckDBPyConnection, source: Source, 
         tests.append(f"count({day}) = count({text_sql(layout.time)}){after}")
     first = source.only(source.files[0])
     with files.naming_the_damaged_file([first]):
-        fits = (
-            connection.execute(
-                f"SELECT {', '.join(tests)}, count({text_sql(layout.time)}) > 0 FROM {first.table}"
-            ).fetchone()
-            or ()
-        )
-    if fits[0] or not fits[-1]:
+        query = f"SELECT count({text_sql(layout.time)}) = 0, {', '.join(tests)} FROM {first.table}"
+        empty, fits_now, *fits = files.first_record(connection, query)
+    if empty or fits_now:
         return []
-    return [one.time_format or "ISO 8601" for one, fit in zip(layouts, fits[:-1], strict=True) if fit]
+    return [one.time_format or "ISO 8601" for one, fit in zip(layouts[1:], fits, strict=True) if fit]

@@ -431,6 +431,15 @@ def duckdb_message(error: duckdb.Error) -> str:
     return f" row {place[1]}: {next(known, 'cannot be read')[:200].lower()}"
 
 
+def first_record(connection: duckdb.DuckDBPyConnection, query: str) -> tuple:
+    """The first record that an SQL query gives, () when it gives none. Its result is finished, so that others can run.
+
+    Raises duckdb.Error for a query that fails.
+    """
+    found = connection.execute(query).fetchall()
+    return found[0] if found else ()
+
+
 def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:
     """The row number in `file` of a record for which the SQL condition `test` holds.
 
@@ -440,9 +449,9 @@ def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path
     """
     connection.execute("SET preserve_insertion_order = true")
     numbered = f'SELECT *, row_number() OVER () AS "row number" FROM {source.only(file).table}'
-    found = connection.execute(
-        f'SELECT "row number" FROM ({numbered}) WHERE {test} ORDER BY 1 LIMIT 1 OFFSET {nth}'
-    ).fetchone()
+    found = first_record(
+        connection, f'SELECT "row number" FROM ({numbered}) WHERE {test} ORDER BY 1 LIMIT 1 OFFSET {nth}'
+    )
     record = found[0] if found else 0
     return line_number(file, record, source.delimiter) if source.delimiter else record
 

@@ -4,7 +4,6 @@ Columns are numbers, or names when listed under data.categories; a name is repla
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -26,6 +25,7 @@ from scarcegan.data.rules import (
     label_position_sql,
     number_sql,
     open_sources,
+    require_columns,
     text_sql,
     unknown_label_rule,
 )
@@ -34,7 +34,6 @@ from scarcegan.data.users import user_rules, user_sql
 from scarcegan.errors import UserError
 
 CATEGORY_ADVICE = "List a column of names under data.categories."
-NO_DAY = date(1970, 1, 1)  # as_of of a table without a time column
 LARGEST_FLOAT32 = 1e38  # a larger number may not fit into 32 bits
 
 
@@ -42,13 +41,17 @@ def open_ready_table(path: Path, layout: Layout, columns: Sequence[str]) -> list
     """The files of a ready table at `path`, grouped by header and class folder: a Source per group.
 
     columns: the feature columns without the categories, empty when they are still to be found. When `layout.user` is
-    "", the table needs no user column. The time and label columns may be missing.
+    "", the table needs no user column. The time column may be missing in all files, the label column in any.
 
     Raises UserError when there are no files, when a folder beside class folders is not named after a class, or when a
     file cannot be read, lacks the user column, a feature or a category, or is a CSV file that has one of them twice.
     """
     users = [layout.user] if layout.user else []
-    return open_sources(Path(path), layout, (*users, *columns, *layout.categories), (layout.time, layout.label))
+    found = open_sources(Path(path), layout, (*users, *columns, *layout.categories), (layout.time, layout.label))
+    if any(layout.time in source.columns for source in found):
+        for source in found:
+            require_columns(source, layout, [layout.time])
+    return found
 
 
 def select_feature_columns(
@@ -115,7 +118,7 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
         for c in candidates
     ]
     with files.naming_the_damaged_file([source]):
-        row = connection.execute(f"SELECT {', '.join(tests)} FROM {source.table}").fetchone() or ()
+        row = files.first_record(connection, f"SELECT {', '.join(tests)} FROM {source.table}")
     return [column for column, numeric in zip(candidates, row, strict=True) if numeric]
 
 
@@ -214,9 +217,8 @@ def scan_ready_table(
     if rows == 0:
         raise UserError(f"{sources[0].files[0]}: it has a header but no rows. Export it again.")
     if layout.user:
-        problems += users_with_two_rows(connection, sources, layout) + users_with_two_labels(
-            connection, sources, layout
-        )
+        problems += users_with_two_rows(connection, sources, layout)
+        problems += users_with_two_labels(connection, sources, layout)
     return rows, problems
 
 
@@ -236,9 +238,9 @@ def users_with_two_rows(
     )
     twice = f"SELECT u, d, count(*) AS n FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
     with files.naming_the_damaged_file(sources):
-        found = connection.execute(
-            f"SELECT u, d, count(DISTINCT u) OVER () FROM ({twice}) ORDER BY u, d LIMIT 1"
-        ).fetchone()
+        found = files.first_record(
+            connection, f"SELECT u, d, count(DISTINCT u) OVER () FROM ({twice}) ORDER BY u, d LIMIT 1"
+        )
     if not found:
         return []
     user, day, count = found
@@ -274,10 +276,11 @@ def users_with_two_labels(
         for source in sources
     )
     with files.naming_the_damaged_file(sources):
-        found = connection.execute(
+        found = files.first_record(
+            connection,
             f"SELECT u, min(l), max(l), arg_max(f, l), count(*) OVER () FROM ({union}) "
-            f"WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u HAVING min(l) < max(l) ORDER BY u LIMIT 1"
-        ).fetchone()
+            f"WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u HAVING min(l) < max(l) ORDER BY u LIMIT 1",
+        )
     if not found:
         return []
     user, low, high, where, count = found
@@ -289,9 +292,11 @@ def users_with_two_labels(
 def as_of_sql(source: Source, layout: Layout) -> str:
     """SQL expression (DATE) of the last day that a row's features take into account.
 
-    It is the day in the time column; in a table without one, `layout.start`, or 1970-01-01 when that is "".
+    It is the day in the time column; in a table without one, `layout.start`, or NULL when that is "".
     """
-    return day_sql(source, layout) if layout.time in source.columns else f"DATE '{layout.start or NO_DAY}'"
+    if layout.time in source.columns:
+        return day_sql(source, layout)
+    return f"DATE '{layout.start}'" if layout.start else "CAST(NULL AS DATE)"
 
 
 def read_ready_table(

@@ -5,8 +5,8 @@ telemetry.py, labels.py and ready_tables.py.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -35,6 +35,11 @@ class Layout:
     - time_zone: the zone in which an instant (a time with a UTC offset or zone) becomes a day; that of the connection
     - time_format: how a time that is no date or timestamp of Parquet is written: "" for ISO 8601, "epoch" or "epoch_ms"
       for seconds or milliseconds since 1970, or a pattern such as %d.%m.%Y
+    - signed: counters that may be negative
+    - aggregate: {counter: "sum", "mean", "max" or "count"}, how a user's records of a day become one value, for every
+      counter; {}: a user has one record a day. "count" is the number of records and needs no column
+    - missing_days: what a day without a record means: "unknown", or "zero" in every counter
+    - labels_in: "inside" when a label column, "folders" when class folders must be in the data; "": neither
     """
 
     classes: tuple[str, ...]
@@ -47,6 +52,15 @@ class Layout:
     categories: tuple[str, ...] = ()
     time_zone: str = "UTC"
     time_format: str = ""
+    signed: tuple[str, ...] = ()
+    aggregate: Mapping[str, str] = field(default_factory=dict)
+    missing_days: str = "unknown"
+    labels_in: str = ""
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The counters that have a column of their own: all but those whose aggregate is "count"."""
+        return tuple(name for name in self.counters if self.aggregate.get(name) != "count")
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,13 @@ def open_sources(path: Path, layout: Layout, expected: Sequence[str], optional: 
     ]
     for source in found:
         require_columns(source, layout, [*expected, *(name for name in optional if name in source.columns)])
+    if layout.labels_in == "folders" and not folders:
+        raise UserError(
+            f"{path}: no folder of it is named after a class ({', '.join(layout.classes)}). Put the files of each "
+            "class into a folder of its name, or say under data.labels where the labels are."
+        )
+    if layout.labels_in == "inside" and not any(layout.label in source.columns for source in found):
+        require_columns(found[0], layout, [layout.label])
     return found
 
 
@@ -229,7 +250,7 @@ def count_broken_rules(
     """
     counts = ", ".join(["count(*)", *(f"count_if({rule.test})" for rule in rules)])
     with files.naming_the_damaged_file([source]):
-        row = connection.execute(f"SELECT {counts}, {extra} FROM {source.table}").fetchone() or ()
+        row = files.first_record(connection, f"SELECT {counts}, {extra} FROM {source.table}")
     broken = [(rule, count) for rule, count in zip(rules, row[1:], strict=False) if count]
     return row[0], row[1 + len(rules) :], [rule_problem(connection, source, rule, count) for rule, count in broken]
 
@@ -240,9 +261,8 @@ def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Ru
     Its message names the first such row with its file, and the value in the rule's column.
     """
     file, row = first_row(connection, source, rule.test)
-    shown = connection.execute(
-        f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
-    ).fetchone()
+    query = f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
+    shown = files.first_record(connection, query)
     value = f": '{shown[0][:60]}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
     advice = f"{rule.hint(connection)}{rule.advice}"
@@ -273,6 +293,7 @@ def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) 
     Files are taken in path order. The row number in CSV is that of the line in an editor, the header being 1; in
     Parquet the first record is 1. The condition must hold for at least one record.
     """
-    found = connection.execute(f"SELECT min({sql_name(files.FILE_COLUMN)}) FROM {source.table} WHERE {test}").fetchone()
+    query = f"SELECT min({sql_name(files.FILE_COLUMN)}) FROM {source.table} WHERE {test}"
+    found = files.first_record(connection, query)
     file = Path(found[0]) if found and found[0] else source.files[0]
     return file, files.row_number(connection, source, file, test)

@@ -37,6 +37,7 @@ from scarcegan.data.users import user_rules, user_sql
 from scarcegan.errors import UserError
 
 BUCKETS = 128  # files open at once; macOS allows 256
+BUCKET_RECORDS = 4_000_000  # more only when BUCKETS files do not suffice
 SCAN_ROWS = 50_000
 
 
@@ -63,9 +64,11 @@ class TelemetryScan:
 
     - sources: the files, by header and class folder
     - rows: number of records, bad ones included
-    - users: number of users, estimated within a few per cent; a user in several sources counts in each
-    - window: the days that are read; records of other days are a problem
+    - users: number of users, estimated within a few per cent; at least that of the largest source, at most their sum
+    - window: the days that are read; records of other days are left out
     - problems: mistakes that can be seen in a single record, a Problem per kind and source
+    - before, after: numbers of records before and after the window
+    - unlabelled_files: how many files have no label column, when others have one
     """
 
     sources: tuple[Source, ...]
@@ -73,6 +76,9 @@ class TelemetryScan:
     users: int
     window: DayRange
     problems: list[Problem] = field(default_factory=list)
+    before: int = 0
+    after: int = 0
+    unlabelled_files: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,9 @@ class UserRecords:
     """All records of u users, by user and day, over t days and c counters.
 
     - user_id: str [u], ascending
-    - counts: float32 [u, t, c], 0 on a day without a record; of several records of a day those of the largest (by the
-      first counter, of equal ones by the second, …)
-    - records: int [u, t], number of records; more than one is a mistake
+    - counts: float32 [u, t, c], 0 on a day without a record; of several records of a day what layout.aggregate says,
+      without it those of the largest (by the first counter, of equal ones by the second, …)
+    - records: int [u, t], number of records; without layout.aggregate, more than one is a mistake
     - label: int [u], the largest class position in the user's records, UNLABELLED for none
     - lowest: int [u], the smallest class position, UNLABELLED for none; when it differs from `label`, the user has
       two labels, a mistake
@@ -99,20 +105,20 @@ def open_telemetry(path: Path, layout: Layout) -> list[Source]:
     """The telemetry files of `path` (a file or folder), grouped by header and class folder: a Source per group.
 
     Raises UserError when there are none, when a folder beside class folders is not named after a class, or when a file
-    cannot be read, lacks the user, time or a counter column, or is a CSV file that has one of them twice. The label
-    column may be missing.
+    cannot be read, lacks the user, time or a counter column, or has one of them twice. The label column may be missing
+    unless layout.labels_in asks for it.
     """
-    return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counters), (layout.label,))
+    return open_sources(Path(path), layout, (layout.user, layout.time, *layout.counted), (layout.label,))
 
 
 def record_rules(source: Source, layout: Layout) -> list[Rule]:
     """The rules for a single telemetry record, about its user, day, counters and label (of a label column only).
 
-    A blank counter breaks a rule, as does one that is NaN, negative, no number, or larger than LARGEST_COUNT. The rules
-    about the days that are read are not among them; they are `window_rules`.
+    A blank counter breaks a rule, as does one that is NaN, negative (but for layout.signed), no number, or larger than
+    LARGEST_COUNT.
     """
     found = [*user_rules(source, layout), day_rule(source, layout)]
-    for counter in layout.counters:
+    for counter in layout.counted:
         value, words = number_sql(source, counter), text_sql(counter)
         found += [
             Rule(counter, f"{words} IS NULL OR isnan({value})", "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
@@ -123,48 +129,48 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
                 "is infinite or far too large",
                 DROP_ADVICE,
             ),
-            Rule(counter, f"{value} < 0", "is negative", f"Counters count from 0. {DROP_ADVICE}"),
         ]
+        if counter not in layout.signed:
+            advice = f"Counters count from 0; list those that may be negative under data.signed_counters. {DROP_ADVICE}"
+            found.append(Rule(counter, f"{value} < 0", "is negative", advice))
     if source.class_name is None and layout.label in source.columns:
         found.append(unknown_label_rule(source, layout))
     return found
 
 
-def window_rules(source: Source, layout: Layout, window: DayRange) -> list[Rule]:
-    """Two rules: a record whose day is before `window` breaks the first, one whose day is after it the second.
-
-    window: the days that are read.
-    """
-    moved = "Move the window (data.start, data.days), correct the date, or set data.bad_rows to drop."
-    words = f"the window ({window}{'' if layout.start else ', the last day found'})"
-    then = day_sql(source, layout)
-    return [
-        Rule(layout.time, f"{then} < DATE '{window.first}'", f"is before {words}", moved),
-        Rule(layout.time, f"{then} > DATE '{window.last}'", f"is after {words}", moved),
-    ]
-
-
 def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> TelemetryScan:
     """Scan telemetry: count the records, find the days to read, and list the mistakes that a single record shows.
 
-    Raises UserError when the files hold no record or cannot be read.
+    Raises UserError when the files hold no record, none in the days to read, or cannot be read.
     """
-    rows, users, first, last = 0, 0, date.max, date.min
+    rows, users, first, last = 0, [0], date.max, date.min
     problems: list[Problem] = []
     for source in sources:
         then = day_sql(source, layout)
         extra = f"approx_count_distinct({user_sql(source, layout.user)}), min({then}), max({then})"
         own, (about, begin, end), bad = count_broken_rules(connection, source, record_rules(source, layout), extra)
-        rows, users = rows + own, users + about
+        rows, users = rows + own, [*users, about]
         first, last = min(first, begin or date.max), max(last, end or date.min)
         problems += bad
     if rows == 0:
         raise UserError(f"{sources[0].files[0].parent}: the files have a header but no rows. Export them again.")
     window = days_of_interest(first, last, layout)
+    if first < date.max and (last < window.first or first > window.last):
+        raise UserError(
+            f"{sources[0].root}: no record in the days that are read ({window}); the records are from {first} to "
+            f"{last}. Correct data.start or data.days."
+        )
+    before, after = 0, 0
     if first < window.first or last > window.last:
         for source in sources:
-            problems += count_broken_rules(connection, source, window_rules(source, layout, window), "NULL")[2]
-    return TelemetryScan(tuple(sources), rows, users, window, problems)
+            then = day_sql(source, layout)
+            outside = f"count_if({then} < DATE '{window.first}'), count_if({then} > DATE '{window.last}')"
+            early, late = count_broken_rules(connection, source, [], outside)[1]
+            before, after = before + early, after + late
+    total = sum(users) if len({source.class_name for source in sources}) > 1 else max(users)
+    lacking = [len(one.files) for one in sources if one.class_name is None and layout.label not in one.columns]
+    unlabelled = sum(lacking) if len(lacking) < len(sources) else 0
+    return TelemetryScan(tuple(sources), rows, total, window, problems, before, after, unlabelled)
 
 
 def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
@@ -194,7 +200,7 @@ def write_buckets(
 
     Raises UserError for a data file that cannot be read, and OSError for a full disk.
     """
-    count = min(max(-(-found.users // max(users, 1)), 1), BUCKETS)
+    count = min(max(-(-found.users // max(users, 1)), -(-found.rows // BUCKET_RECORDS), 1), BUCKETS)
     paths = [str(scratch / f"bucket-{bucket}.arrow") for bucket in range(count)]
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack, files.naming_the_damaged_file(found.sources):
@@ -225,10 +231,14 @@ def good_records(
     """
     connection.execute("SET preserve_insertion_order = false")
     for source in found.sources:
-        good = [*record_rules(source, layout), *window_rules(source, layout, found.window)]
+        bad = [f"({rule.test})" for rule in record_rules(source, layout)] if found.problems else []
+        if found.before or found.after:
+            inside = f"BETWEEN DATE '{found.window.first}' AND DATE '{found.window.last}'"
+            bad.append(f"NOT {day_sql(source, layout)} {inside}")
+        kind = "DOUBLE" if layout.aggregate else "FLOAT"  # sums are rounded once
         values = [
-            f"CAST({number_sql(source, counter)} AS FLOAT) AS {sql_name(f'c{i}')}"
-            for i, counter in enumerate(layout.counters)
+            f"CAST({number_sql(source, name) if name in layout.counted else 1} AS {kind}) AS {sql_name(f'c{i}')}"
+            for i, name in enumerate(layout.counters)
         ]
         selected = [
             f"{user_sql(source, layout.user)} AS user",
@@ -236,7 +246,7 @@ def good_records(
             f"{label_position_sql(source, layout)} AS label",
             f"CAST(hash({user_sql(source, layout.user)}) % {count} AS INTEGER) AS bucket",
         ]
-        where = f"WHERE NOT coalesce({' OR '.join(f'({rule.test})' for rule in good)}, false)" if found.problems else ""
+        where = f"WHERE NOT coalesce({' OR '.join(bad)}, false)" if bad else ""
         query = f"SELECT {', '.join(selected + values)} FROM {source.table} {where}"
         yield from connection.sql(query).to_arrow_reader(SCAN_ROWS)
 
@@ -254,11 +264,12 @@ def split_by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa
         yield int(bucket), ordered.slice(edges[bucket], edges[bucket + 1] - edges[bucket])
 
 
-def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
+def read_bucket(bucket: Path, days: int, counters: int, aggregate: Sequence[str] = ()) -> UserRecords:
     """Read a bucket file, written by write_buckets, into UserRecords of `days` days and `counters` counters.
 
-    Of several records of a user for one day, `counts` holds all counters of one: the one whose first counter is the
-    largest, of equal ones the second, and so on. So the order of the files does not matter.
+    - aggregate: "sum", "mean", "max" or "count" for each counter: how a user's records of a day become one value. ():
+      of several records `counts` holds all counters of one: the one whose first counter is the largest, of equal ones
+      the second, and so on. So the order of the files does not matter.
     """
     with pa.memory_map(str(bucket)) as file:
         table = pa.ipc.open_file(file).read_all()
@@ -266,14 +277,31 @@ def read_bucket(bucket: Path, days: int, counters: int) -> UserRecords:
     place = user * days + table.column("day").to_numpy()
     values = np.stack([table.column(f"c{i}").to_numpy() for i in range(counters)], axis=1)
     records = np.bincount(place, minlength=len(names) * days)
-    if records.max() > 1:
-        largest_last = np.lexsort(values.T[::-1])  # of writes to one place the last one stays
-        place, values, user = place[largest_last], values[largest_last], user[largest_last]
-        table = table.take(pa.array(largest_last))
-    counts = np.zeros((len(names) * days, counters), np.float32)
-    counts[place] = values
     label, lowest = label_range(user, table.column("label").to_numpy(), len(names))
+    counts = np.zeros((len(names) * days, counters), np.float32)
+    if aggregate:
+        for i, how in enumerate(aggregate):
+            counts[:, i] = one_per_place(place, values[:, i], records, how)
+    else:
+        largest_last = np.lexsort(values.T[::-1]) if records.max() > 1 else slice(None)
+        counts[place[largest_last]] = values[largest_last]  # of writes to one place the last one stays
     return UserRecords(names, counts.reshape(-1, days, counters), records.reshape(-1, days), label, lowest)
+
+
+def one_per_place(place: np.ndarray, values: np.ndarray, records: np.ndarray, how: str) -> np.ndarray:
+    """One value per place from all values of a place: float [m], 0 for a place without values.
+
+    place: int [n], 0 … m - 1; values: float [n]; records: int [m], the number of values of each place; how: "sum",
+    "mean", "max" or "count".
+    """
+    if how == "count":
+        return records.astype(float)
+    if how == "max":
+        largest = np.full(len(records), -np.inf)
+        np.maximum.at(largest, place, values)
+        return np.where(records > 0, largest, 0.0)
+    total = np.bincount(place, weights=values, minlength=len(records))
+    return total / np.maximum(records, 1) if how == "mean" else total
 
 
 def rank_names(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -308,8 +336,9 @@ def find_conflicts(
 ) -> list[Problem]:
     """Mistakes that only show when all records of a user are compared: a Problem for each kind, [] without mistakes.
 
-    - several records of a user on one day: droppable; the message names the first user by name and that user's first
-      such day, with file and row of two records; Problem.rows counts the records beyond one a day
+    - without layout.aggregate, several records of a user on one day: droppable; the message names the first user by
+      name and that user's first such day, with file and row of two records; Problem.rows counts the records beyond one
+      a day
     - two labels of a user: not droppable; the message names the first user by name and the folder of the first data
       file; Problem.rows counts the users
 
@@ -317,7 +346,7 @@ def find_conflicts(
     """
     problems = []
     repeated = np.argwhere(users.records > 1)
-    if len(repeated):
+    if len(repeated) and not layout.aggregate:
         who, when = users.user_id[repeated[0, 0]], found.window.first + timedelta(int(repeated[0, 1]))
 
         def test(source: Source) -> str:
@@ -326,7 +355,8 @@ def find_conflicts(
         places = " and ".join(f"{file} row {row}" for file, row in first_places(connection, found.sources, test))
         more = f" ({len(repeated):,} such user-days)" if len(repeated) > 1 else ""
         message = (
-            f"{places}: two records of user '{who}' on {when}{more}. Keep one a day, or set data.bad_rows to drop."
+            f"{places}: two records of user '{who}' on {when}{more}. Keep one a day, say under data.aggregate how the "
+            "records of a day become one, or set data.bad_rows to drop."
         )
         problems.append(Problem(message, int((users.records - 1)[users.records > 1].sum()), droppable=True))
     with_two_labels = np.flatnonzero(users.label != users.lowest)

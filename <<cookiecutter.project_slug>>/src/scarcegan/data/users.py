@@ -1,6 +1,5 @@
 """Users: the id of a record's user as text, and ids that one file writes in another way than the next."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import DROP_ADVICE, Layout, Problem, Rule, number_sql, text_sql
 
 WHOLE_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}  # bits of a float -> whole numbers up to this one are exact
-# A number that lost its leading zeros elsewhere, or became a float.
-ODD_ID = r"0[0-9]+(\.0*)?|[0-9]+\.0*"
 
 
 def user_sql(source: Source, column: str) -> str:
@@ -54,12 +51,6 @@ def user_rules(source: Source, layout: Layout) -> list[Rule]:
     return [*rules, Rule(user, test, f"is no whole number, or not exact as {type_}", "Export users as text.")]
 
 
-def odd_id_sql(source: Source, column: str) -> str:
-    """SQL condition: a user id is a number with leading zeros or a trailing .0. column: a key of source.columns."""
-    user = user_sql(source, column)
-    return f"(left({user}, 1) BETWEEN '0' AND '9' AND regexp_full_match({user}, {sql_literal(ODD_ID)}))"
-
-
 def users_spelled_twice(
     connection: duckdb.DuckDBPyConnection,
     sources: Sequence[Source],
@@ -89,24 +80,19 @@ def users_spelled_twice(
     numbers = f"SELECT u, f, {key} AS k FROM ({union}) WHERE regexp_full_match(u, '[0-9]+(\\.0*)?')"
     with files.naming_the_damaged_file(sources):
         twice = f"SELECT k FROM (SELECT DISTINCT u, k FROM ({numbers})) GROUP BY k HAVING count(*) > 1"
-        if not connection.execute(f"SELECT count(*) FROM ({twice})").fetchall()[0][0]:
+        if not connection.execute(f"{twice} LIMIT 1").fetchall():
             return []
         placed = f"SELECT DISTINCT u, f, k FROM ({numbers}) WHERE k IN ({twice})"
         found = connection.execute(
             f"SELECT min(u), arg_min(f, u), max(u), arg_max(f, u), count(*) OVER () FROM ({placed}) "
             "GROUP BY k HAVING count(*) = count(DISTINCT f) ORDER BY k LIMIT 1"
-        ).fetchone()
+        ).fetchall()
     if not found:
         return []
-    one, its, other, others, count = found
+    one, its, other, others, count = found[0]
     more = f" ({count:,} such users)" if count > 1 else ""
     message = (
         f"{its}: user '{one}', but {others}: user '{other}'{more}. These look like one user whose id lost its leading "
         "zeros or became a number with a decimal point. Export ids as text, the same in every file."
     )
     return [Problem(message, count)]
-
-
-def has_odd_id(users: Sequence[str]) -> bool:
-    """Whether any user id is a number with leading zeros or a trailing .0."""
-    return any(re.fullmatch(ODD_ID, user) for user in users)

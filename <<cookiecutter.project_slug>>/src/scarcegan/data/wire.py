@@ -157,12 +157,13 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
 def read_number(cell: str) -> float | str:
     """A CSV cell as a number, NaN when blank or "nan" in any case. Text that is no number is returned unchanged.
 
-    Text with an underscore, such as 1_000, is no number. The number may be infinite, which to_float32 refuses.
+    As in files, text with an underscore, such as 1_000, and digits of other scripts are no numbers. The number may be
+    infinite, which to_float32 refuses.
     """
     if not cell.strip():
         return math.nan
     try:
-        return cell if "_" in cell else float(cell)  # float() would take 1_000
+        return cell if "_" in cell or not cell.strip().isascii() else float(cell)  # float() would take both
     except ValueError:
         return cell
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scarcegan.data import telemetry
+from scarcegan.data.coverage import DaysNeeded
 from scarcegan.data.schema import FeatureTable, concatenate
 from scarcegan.features.user_features import user_features
 
@@ -13,36 +14,37 @@ CHUNK_USERS = 500  # small enough for the processor's cache
 
 @dataclass(frozen=True)
 class History:
-    """The days from which feature rows are computed, and the days of observation for which there are rows.
+    """How feature rows are computed from the days of telemetry.
 
-    - days: how many days a row is computed from, up to and with its day of observation
+    - needed: the days a row is computed from, and the days of observation for which there are rows
     - windows: lengths, in days, of shorter windows that end on the same day; each has features of its own
-    - weeks: one number per day of observation: how many weeks that day lies before the last day of the data
+    - missing_is_zero: whether a day without a record counts as a day of zeros; otherwise it is unknown
     """
 
-    days: int
+    needed: DaysNeeded
     windows: tuple[int, ...]
-    weeks: tuple[int, ...]
+    missing_is_zero: bool = False
 
 
 def feature_rows(
     users: telemetry.UserRecords, window: telemetry.DayRange, history: History, names: tuple[str, ...]
 ) -> FeatureTable:
-    """A feature table with a row per user and day of observation, in the order of history.weeks, then of the users.
+    """A feature table with a row per user and day of observation, in the order of the weeks, then of the users.
 
-    A user without any record in the history.days days up to a day of observation has no row for that day. When no user
-    has one, the table is empty.
+    A user without any record in the days up to a day of observation has no row for that day. When no user has one, the
+    table is empty.
     - users: records of users, over the days in `window`; a user's label is that of all its rows.
-    - window: must reach back history.days days and the most of history.weeks weeks.
+    - window: must reach back the days and the most weeks of history.needed.
     - names: names of the features, as feature_names gives them.
     """
     tables = []
-    for weeks in history.weeks:
+    needed = history.needed
+    for weeks, recorded in zip(needed.weeks, needed.recorded(users).T, strict=True):
         stop = window.days - 7 * weeks
-        days = slice(stop - history.days, stop)
+        days = slice(stop - needed.days, stop)
         last = np.datetime64(window.last, "D") - 7 * weeks
-        weekend = telemetry.is_weekend(last - history.days + 1, history.days)
-        known = np.flatnonzero(users.records[:, days].any(axis=1))
+        weekend = telemetry.is_weekend(last - needed.days + 1, needed.days)
+        known = np.flatnonzero(recorded)
         if not len(known):
             continue
         chunks = np.split(known, range(CHUNK_USERS, len(known), CHUNK_USERS))

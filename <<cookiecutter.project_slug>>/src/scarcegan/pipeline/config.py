@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 import unicodedata
+import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -163,11 +164,18 @@ class DataSettings(ConfigSection):
     - labels: file or folder of the labels; "inside": they are the column `label_column` of the data; "folders": one
       folder per class below `path`.
     - user_column, time_column, label_column: names of these columns.
+    - time_format: how times are written that are no dates or timestamps of Parquet: "" for ISO 8601, "epoch" or
+      "epoch_ms" for seconds or milliseconds since 1970, or a pattern of strptime such as %d.%m.%Y.
+    - time_zone: the zone in which a time with a UTC offset or zone becomes a day.
     - counters: columns of numbers in telemetry, from which features are computed.
+    - signed_counters: those of them that may be negative.
+    - aggregate: counter -> how the records of a user's day become one value, for every counter; {}: a user has one
+      record a day. "count" is the number of records and needs no column.
+    - missing_days: what a day without a record means: "unknown", or "zero" in every counter.
     - columns: the feature columns of a ready table that hold numbers; empty: every other column of numbers.
     - categories: further feature columns of a ready table, which hold names, or numbers that stand for a name.
     - start: first of the `days` days of telemetry that are read, such as "2026-01-05"; "": the last `days` days found.
-      For a ready table without a time column: the day of its rows; "": 1970-01-01.
+      For a ready table without a time column: the day of its rows; "": they have none.
     - days: how many days of telemetry are read.
     - bad_rows: "refuse" ends with an error at rows that cannot be used, "drop" leaves them out.
     """
@@ -178,7 +186,12 @@ class DataSettings(ConfigSection):
     user_column: str = "user_id"
     time_column: str = "date"
     label_column: str = "label"
+    time_format: str = ""
+    time_zone: str = "UTC"
     counters: list[str] = ["sessions", "minutes", "deposits", "wagers", "night_minutes"]
+    signed_counters: list[str] = []
+    aggregate: dict[str, Literal["sum", "count", "mean", "max"]] = {}
+    missing_days: Literal["unknown", "zero"] = "unknown"
     columns: list[str] = []
     categories: list[str] = []
     start: str = ""
@@ -194,6 +207,54 @@ class DataSettings(ConfigSection):
         except ValueError:
             raise ValueError("expected a day such as 2026-01-05") from None
         return value
+
+    @field_validator("time_format")
+    @classmethod
+    def time_format_tells_the_day(cls, value: str) -> str:
+        """Return the format unchanged. Raises ValueError if a day that is written in it cannot be read back."""
+        day = datetime.datetime(2026, 11, 30, 13, 45)
+        try:
+            if (
+                value in ("", "epoch", "epoch_ms")
+                or datetime.datetime.strptime(day.strftime(value), value).date() == day.date()
+            ):
+                return value
+        except (ValueError, re.error):
+            pass
+        raise ValueError("expected a pattern with year, month and day, such as %d.%m.%Y, or epoch, or epoch_ms")
+
+    @field_validator("time_zone")
+    @classmethod
+    def time_zone_exists(cls, value: str) -> str:
+        """Return the zone unchanged. Raises ValueError if there is no zone of that name."""
+        names = zoneinfo.available_timezones() | {"UTC"}
+        if value not in names:
+            near = difflib.get_close_matches(value, names, n=1)
+            raise ValueError(f"no time zone; write UTC or, for example, {near[0] if near else 'Europe/Berlin'}")
+        return value
+
+    @model_validator(mode="after")
+    def counters_are_declared_once(self) -> "DataSettings":
+        """Return the section unchanged.
+
+        Raises ValueError for a counter that is named twice or is also the user, time or label column, for an entry of
+        signed_counters or aggregate that is no counter, and for an aggregate that leaves a counter out.
+        """
+        keys = (self.user_column, self.time_column, self.label_column)
+        twice = [name for name in self.counters if name in keys or self.counters.count(name) > 1]
+        if twice and self.kind == "telemetry":
+            raise ValueError(
+                f"the counter '{twice[0]}' is named twice: name it once, and not also as user, time or label"
+            )
+        unknown = [name for name in (*self.signed_counters, *self.aggregate) if name not in self.counters]
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is no counter; name it under data.counters too")
+        without = [name for name in self.counters if name not in self.aggregate]
+        if self.aggregate and without:
+            raise ValueError(
+                f"data.aggregate says nothing of '{without[0]}'; give each counter sum, count, mean or max"
+            )
+        return self
 
     @model_validator(mode="after")
     def telemetry_has_counters(self) -> "DataSettings":

@@ -178,7 +178,11 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 "scarcegan.steps.features",
                 inputs={"telemetry": "telemetry", "labels": "labels"},
                 outputs=("features",),
-                arguments=features_arguments(config, as_of_weeks=(config.split.test_weeks, 0)),
+                arguments=features_arguments(
+                    config,
+                    as_of_weeks=(config.split.test_weeks, 0),
+                    labels_in=config.data.labels if config.data.labels in LABELS_IN_DATA else "",
+                ),
                 instance=config.cloud.instances.features,
                 retries=config.retries,
                 parameters=FEATURES_PARAMETERS,
@@ -361,11 +365,15 @@ def argument_value(value: Value | list) -> Value:
     return ",".join(str(part) for part in value) if isinstance(value, list) else value
 
 
-def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str, Value]:
+LABELS_IN_DATA = ("inside", "folders")  # values of data.labels that are no path
+
+
+def features_arguments(config: Config, as_of_weeks: tuple[int, ...], labels_in: str = "") -> dict[str, Value]:
     """Return the arguments of the features step, name -> value.
 
-    Only the argument as-of-weeks differs between training and scoring.
+    Only as-of-weeks and labels-in differ between training and scoring.
 
+    - labels_in: "inside" or "folders" when that is where the data must have labels, otherwise "".
     - as_of_weeks: for each row that a user gets: how many weeks before the last day of the telemetry the row's day of
       observation is. Repeats are dropped.
     """
@@ -376,7 +384,13 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...]) -> dict[str
         "user-column": data.user_column,
         "time-column": data.time_column,
         "label-column": data.label_column,
+        "labels-in": labels_in,
+        "time-format": data.time_format,
+        "time-zone": data.time_zone,
         "counters": ",".join(data.counters),
+        "signed-counters": ",".join(data.signed_counters),
+        "aggregate": ",".join(f"{counter}={how}" for counter, how in data.aggregate.items()),
+        "missing-days": data.missing_days,
         "columns": ",".join(data.columns),
         "categories": ",".join(data.categories),
         "start": data.start,

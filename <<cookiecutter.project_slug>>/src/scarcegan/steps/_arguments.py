@@ -51,6 +51,17 @@ def parse_whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(converted(int, part, "a whole number") for part in parse_names(text))
 
 
+def parse_pairs(text: str) -> dict[str, str]:
+    """Split a text such as "minutes=sum,sessions=count" into {"minutes": "sum", "sessions": "count"}; "" gives {}.
+
+    Raises argparse.ArgumentTypeError for a part without `=`.
+    """
+    pairs = [part.rpartition("=") for part in parse_names(text)]
+    if not all(equals for _, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"'{text}': expected name=value, name=value")
+    return {name: value for name, _, value in pairs}
+
+
 def parse_numbers(text: str) -> tuple[float, ...]:
     """Split a text such as "0.1,2" at commas into numbers; empty parts are left out, so "" gives ().
 

@@ -5,25 +5,24 @@ who is trained on.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
-
-from scarcegan.data import files, ready_tables, telemetry
-from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, read_labels
+from scarcegan.data import files
+from scarcegan.data.coverage import COVERAGE_FILE, DaysNeeded
+from scarcegan.data.reading import Reading
 from scarcegan.data.rules import Layout, Problem
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.features.history import History, feature_rows
 from scarcegan.features.user_features import feature_names
+from scarcegan.jsonfile import write_json
 from scarcegan.progress import Progress
-from scarcegan.steps._arguments import parse_classes, parse_day, parse_names, parse_whole_numbers
+from scarcegan.steps._arguments import parse_classes, parse_day, parse_names, parse_pairs, parse_whole_numbers
 
 
 @dataclass
@@ -50,58 +49,17 @@ class ProblemLog:
         self.dropped += problems
 
 
-def from_telemetry(
-    connection: duckdb.DuckDBPyConnection,
-    args: argparse.Namespace,
-    layout: Layout,
-    log: ProblemLog,
-    scratch: Path,
-) -> Iterator[FeatureTable]:
-    """Yield the feature rows of the telemetry at args.telemetry, one table per bucket of about args.batch_users users.
+def from_telemetry(reading: Reading, history: History, scratch: Path, batch_users: int) -> Iterator[FeatureTable]:
+    """Yield the feature rows of telemetry, one table per bucket of about `batch_users` users.
 
-    A bucket whose users have no rows gives an empty table.
-    If args.labels gives labels, a row has its user's label from there (UNLABELLED if the user has none there);
-    otherwise it has the label in the telemetry.
-    - args: the parsed command line. layout: names of the columns.
-    - log: gets the problems found.
-    - scratch: folder for temporary files, which are deleted once they are read.
-    Raises UserError, while it is iterated, for settings that history_of refuses or data that cannot be used; most
-    problems are found before the first table.
+    A bucket whose users have no rows gives an empty table. scratch: folder for temporary files, which are deleted.
+    Raises UserError, while it is iterated, for data that cannot be used; most problems are found before the first
+    table.
     """
-    history = history_of(args, layout)
-    sources = telemetry.open_telemetry(args.telemetry, layout)
-    found = telemetry.scan_telemetry(connection, sources, layout)
-    log.report(found.problems)
-    known = known_labels(connection, args.labels, sources, layout, log)
-    names = feature_names(layout.counters, history.windows)
-    for bucket in telemetry.write_buckets(connection, found, layout, scratch, args.batch_users):
-        users = telemetry.read_bucket(bucket, found.window.days, len(layout.counters))
-        bucket.unlink()
-        log.report(telemetry.find_conflicts(connection, users, found, layout))
-        table = feature_rows(users, found.window, history, names)
-        yield table if known is None else with_labels(table, known)
-
-
-def from_ready_table(
-    connection: duckdb.DuckDBPyConnection, args: argparse.Namespace, layout: Layout, log: ProblemLog
-) -> Iterator[FeatureTable]:
-    """Yield the rows of the ready feature table at args.telemetry, in which the user has computed the features, in
-    batches of at most args.batch_users rows.
-
-    If args.labels gives labels, a row has its user's label from there (UNLABELLED if the user has none there);
-    otherwise it has the label in the table.
-    - args: the parsed command line. layout: names of the columns.
-    - log: gets the problems found.
-    Raises UserError, while it is iterated, for data or columns that cannot be used; all problems are found before the
-    first table.
-    """
-    refuse_column_twice(args, layout)
-    sources = ready_tables.open_ready_table(args.telemetry, layout, args.columns)
-    columns = ready_tables.select_feature_columns(connection, sources, layout, args.columns)
-    log.report(ready_tables.scan_ready_table(connection, sources, layout, columns)[1])
-    known = known_labels(connection, args.labels, sources, layout, log)
-    for table in ready_tables.read_ready_table(connection, sources, layout, columns, args.batch_users):
-        yield table if known is None else with_labels(table, known)
+    names = feature_names(reading.layout.counters, history.windows)
+    for users in reading.users(scratch, batch_users):
+        assert reading.scan is not None
+        yield feature_rows(users, reading.scan.window, history, names)
 
 
 def refuse_column_twice(args: argparse.Namespace, layout: Layout) -> None:
@@ -117,37 +75,6 @@ def refuse_column_twice(args: argparse.Namespace, layout: Layout) -> None:
             f"data.categories: '{twice[0]}' is named twice in config.yaml: a column is a category, or a number, "
             "or user, time or label. Name it once."
         )
-
-
-def known_labels(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path | None,
-    sources: Sequence[files.Source],
-    layout: Layout,
-    log: ProblemLog,
-) -> UserLabels | None:
-    """User -> class position, for every labelled user, from the labels at `path`; None when `path` is None or an empty
-    folder.
-
-    - path: file or folder of labels.
-    - sources: the files of the data, in which each labelled user should have a row.
-    - layout: names of the columns.
-    - log: gets the problems found, also a label of a user without rows.
-    Raises UserError for labels that cannot be used, or when there are labels but layout.user is "".
-    """
-    if path is None or (path.is_dir() and not any(path.iterdir())):
-        return None
-    if not layout.user:
-        raise UserError(f"{path}: labels need a user column to go by. Name it under data.user_column in config.yaml.")
-    known, problems = read_labels(connection, path, layout)
-    log.report(problems)
-    log.report(labels_without_rows(connection, known, sources, layout, path))
-    return known
-
-
-def with_labels(table: FeatureTable, known: UserLabels) -> FeatureTable:
-    """A copy of the table in which each row has its user's label from `known`, or UNLABELLED if it has none there."""
-    return replace(table, label=labels_of(known, table.user_id))
 
 
 def history_of(args: argparse.Namespace, layout: Layout) -> History:
@@ -169,7 +96,7 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
         raise UserError(f"features.windows: {max(args.windows)} days do not fit into window_days {args.window_days}.")
     if not layout.counters or len(set(layout.counters)) < len(layout.counters):
         raise UserError(f"counters '{','.join(layout.counters)}': name each once under data.counters in config.yaml.")
-    return History(args.window_days, args.windows, args.as_of_weeks)
+    return History(DaysNeeded(args.window_days, args.as_of_weeks), args.windows, layout.missing_days == "zero")
 
 
 def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
@@ -199,17 +126,27 @@ def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int
     return progress.count, width
 
 
-def write_dropped(log: ProblemLog, folder: Path) -> None:
-    """Print the problems whose rows were left out to stderr, and write them to dropped.json in `folder`.
+def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
+    """Print what was left out or should be looked at to stderr, and write it to `folder`, in place of older files.
 
-    Without any, no file is written, and an older one stays.
-    dropped.json: a list with an object per problem, "rows" (their number) and "first" (the message).
+    - dropped.json, when rows were dropped: a list with an object per problem, "rows" (their number) and "first" (the
+      message)
+    - coverage.json, of telemetry: "users", how many have a good record in the days that are read; "without_row",
+      {why: how many of them have no feature row}; "notes", the sentences printed
     """
     for problem in log.dropped:
         print(f"dropped: {problem.message}", file=sys.stderr)
+    for note in reading.notes:
+        print(f"note: {note}", file=sys.stderr)
+    (folder / "dropped.json").unlink(missing_ok=True)
     if log.dropped:
         rows = [{"rows": problem.rows, "first": problem.message} for problem in log.dropped]
-        (folder / "dropped.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_json(folder / "dropped.json", rows)
+    (folder / COVERAGE_FILE).unlink(missing_ok=True)
+    if reading.coverage:
+        found = reading.coverage
+        facts = {"users": found.users, "without_row": found.left_out(), "notes": reading.notes}
+        write_json(folder / COVERAGE_FILE, facts)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -224,7 +161,13 @@ def parser() -> argparse.ArgumentParser:
     add("--user-column", required=True, help="empty for a ready table: rows are numbered")
     add("--time-column", required=True)
     add("--label-column", required=True)
+    add("--labels-in", choices=("", "inside", "folders"), required=True, help="where the data must have labels")
+    add("--time-format", required=True, help="empty for ISO 8601; epoch, epoch_ms, or a pattern such as %%d.%%m.%%Y")
+    add("--time-zone", required=True, help="in which an instant becomes a day")
     add("--counters", type=parse_names, required=True)
+    add("--signed-counters", type=parse_names, required=True, help="those of the counters that may be negative")
+    add("--aggregate", type=parse_pairs, required=True, help="minutes=sum,sessions=count; empty: one record a day")
+    add("--missing-days", choices=("unknown", "zero"), required=True)
     add("--columns", type=parse_names, required=True, help="feature columns of a ready table; empty: every numeric one")
     add("--categories", type=parse_names, required=True, help="further columns of a ready table, which hold names")
     add("--start", type=parse_day, required=True, help="first day; empty: the last --days days found")
@@ -243,9 +186,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write a feature table, and dropped.json when rows were left out, into the output folder.
+    """Run the step: write a feature table, and what write_left_out writes, into the output folder.
 
-    The problems whose rows were left out, and the numbers of rows and features, are printed to stderr.
+    What was left out, and the numbers of rows and features, are printed to stderr.
     argv: the command line without the program's name; None: that of this process.
     Raises UserError for data or settings that cannot be used, or when no row is left.
     """
@@ -259,19 +202,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.start,
         args.days,
         args.categories,
+        args.time_zone,
+        args.time_format,
+        args.signed_counters,
+        args.aggregate,
+        args.missing_days,
+        args.labels_in,
     )
     log = ProblemLog(drop=args.bad_rows == "drop")
     args.features_out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=args.features_out) as scratch,
-        closing(files.connect_duckdb(Path(scratch))) as connection,
+        closing(files.connect_duckdb(Path(scratch), layout.time_zone)) as connection,
     ):
+        reading = Reading(connection, args.telemetry, args.labels, layout, log.report)
         if args.kind == "telemetry":
-            tables = from_telemetry(connection, args, layout, log, Path(scratch))
+            history = history_of(args, layout)
+            reading.needed = history.needed
+            tables = from_telemetry(reading, history, Path(scratch), args.batch_users)
         else:
-            tables = from_ready_table(connection, args, layout, log)
+            refuse_column_twice(args, layout)
+            tables = reading.table(args.columns, args.batch_users)
         rows, width = write_tables(tables, args.features_out)
-    write_dropped(log, args.features_out)
+    write_left_out(log, reading, args.features_out)
     print(f"features: {rows:,} rows of {width} features", file=sys.stderr)
 
 

@@ -8,8 +8,9 @@ last one. Where rows are of several days, users seen on the last day only are le
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.class_sizes import Shares, class_too_small, users_to_split
 from scarcegan.data.schema import (
     UNLABELLED,
     UNLABELLED_NAME,
@@ -33,34 +35,6 @@ from scarcegan.steps._arguments import parse_classes
 TRAINING, VALIDATION, TEST = range(3)
 LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, LEFT_OUT = range(5)
 COPY_BATCH_ROWS = 50_000
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How users are split. The values are not checked here.
-
-    - test, validation: shares, between 0 and 1, of the users of each class (users without a label count as one class);
-      the rest are training users.
-    - folds: into how many folds the labelled training users are divided.
-    """
-
-    test: float
-    validation: float
-    folds: int
-
-    def sizes(self, users: int) -> tuple[int, int, int]:
-        """How many of the `users` users of one class go to (training, validation, test).
-
-        Validation and test get their shares, rounded, but at least one user each; training gets the rest, which may be
-        0 or negative when there are fewer than three.
-        """
-        test = max(round(self.test * users), 1)
-        validation = max(round(self.validation * users), 1)
-        return users - validation - test, validation, test
-
-    def fewest(self) -> int:
-        """The smallest number of users of one class for which training gets at least one per fold, and at least two."""
-        return next(users for users in range(3, 100_000) if self.sizes(users)[0] >= max(self.folds, 2))
 
 
 def assign_splits(users: np.ndarray, label: np.ndarray, shares: Shares, seed: int) -> np.ndarray:
@@ -102,73 +76,38 @@ def user_hashes(users: np.ndarray, seed: int) -> np.ndarray:
     return np.frombuffer(digests, np.uint64)
 
 
-def first_and_last_rows(user: np.ndarray, as_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of each user's earliest row, int [u], and of its latest row, int [u], in the order of the users'
-    numbers.
-
-    user int [n]: the user of each row, numbered from 0 to u - 1 without gaps. as_of [n]: the day of each row.
-    """
-    order = np.lexsort((as_of, user))
-    starts = np.flatnonzero(np.diff(user[order], prepend=-1))
-    stops = np.append(starts[1:], len(order)) - 1
-    return order[starts], order[stops]
-
-
-def refuse_small_classes(label: np.ndarray, classes: Sequence[str], shares: Shares) -> None:
-    """Check that each class has enough labelled users, at least shares.fewest().
-
-    label int [u]: class of each user, or UNLABELLED. classes: class names, in the order of their label positions.
-    Raises UserError for the first class that has fewer.
-    """
-    for position, name in enumerate(classes):
-        count, fewest = int((label == position).sum()), shares.fewest()
-        if count < fewest:
-            raise UserError(
-                f"class '{name}' has {count} labelled users; {fewest} are the fewest for {shares.folds} folds, a "
-                f"validation share of {shares.validation} and a test share of {shares.test}. Label more users, or "
-                + ("lower split.folds" if count else "say under data.labels where their labels are")
-                + " in config.yaml."
-            )
-
-
 def assign_rows_to_splits(
     user_id: np.ndarray, as_of: np.ndarray, label: np.ndarray, classes: Sequence[str], shares: Shares, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Decide for each row which output it goes to; print days and counts of users to stderr.
 
     Each user gives one row to an output: its last row if it is a test user, otherwise its first. Its other rows are
-    left out. When there are several days, a user with rows on the last day only is left out: training on it would use
-    the future.
+    left out, and so are the users that users_to_split leaves out.
 
-    - user_id, as_of, label [n]: user, day of observation and label (class position, or UNLABELLED) of each row. A user
-      may have several rows and a label in only one of them; the label then counts for all (the highest, if they
-      differ).
+    - user_id, as_of, label [n]: user, day of observation and label (class position, or UNLABELLED) of each row, as
+      users_to_split takes them.
     - classes: class names, in the order of their label positions. shares: how users are divided.
     - seed: with the user ids, it decides the split and the folds.
     Returns three things:
     - int8 [n]: the output of each row: LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, or LEFT_OUT for none.
-    - int8 [n]: the label of the row's user, UNLABELLED if it has none.
+    - int8 [n]: the label of the row's user where the row goes to an output, UNLABELLED if it has none.
     - {"user_id": ids, "fold": int8} of the labelled training users, two arrays of the same length.
     Raises UserError for a class with too few labelled users.
     """
-    users, user = np.unique(user_id, return_inverse=True)
-    first, last = first_and_last_rows(user, as_of)
-    its_label = np.full(len(users), UNLABELLED, np.int8)
-    np.maximum.at(its_label, user, label)
-    row_label = its_label[user]
-    several_days = as_of.min() < as_of.max()
-    usable = np.flatnonzero((as_of[first] < as_of.max()) | (not several_days))
-    print_days(as_of, len(users) - len(usable))
-
-    users, first, last, its_label = users[usable], first[usable], last[usable], its_label[usable]
-    refuse_small_classes(its_label, classes, shares)
+    found = users_to_split(user_id, as_of, label)
+    print_days(as_of, found.left_out)
+    if small := class_too_small(Counter(found.label.tolist()), classes, shares):
+        raise UserError(small)
+    users, its_label = found.user_id, found.label
+    row_label = np.full(len(user_id), UNLABELLED, np.int8)
+    row_label[found.first] = row_label[found.last] = its_label
     place = assign_splits(users, its_label, shares, seed)
     row_to = np.full(len(user_id), LEFT_OUT, np.int8)
     training, labelled = place == TRAINING, its_label != UNLABELLED
-    row_to[first[training & labelled]] = LABELLED_OUT
-    row_to[first[training & ~labelled]] = UNLABELLED_OUT
-    row_to[first[place == VALIDATION]] = VALIDATION_OUT
-    row_to[last[place == TEST]] = TEST_OUT
+    row_to[found.first[training & labelled]] = LABELLED_OUT
+    row_to[found.first[training & ~labelled]] = UNLABELLED_OUT
+    row_to[found.first[place == VALIDATION]] = VALIDATION_OUT
+    row_to[found.last[place == TEST]] = TEST_OUT
     print_counts(its_label, place, classes)
     fold_users = users[training & labelled]
     return (
@@ -183,7 +122,7 @@ def print_days(as_of: np.ndarray, left_out: int) -> None:
 
     as_of [n]: day of observation of each row. left_out: number of users that were seen on the last day only.
     """
-    if as_of.min() == as_of.max():
+    if not as_of.min() < as_of.max():
         print("split: one day of observation, so users are split, not time", file=sys.stderr)
     else:
         print(f"split: training rows from {as_of.min()} on, test rows up to {as_of.max()}", file=sys.stderr)

@@ -1,0 +1,119 @@
+"""Coverage: which users and days of telemetry are used, which are left out and why, and what a missing day means."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scarcegan.data.rules import Layout
+from scarcegan.data.telemetry import DayRange, TelemetryScan, UserRecords
+
+COVERAGE_FILE = "coverage.json"  # beside a feature table of telemetry
+MANY_MISSING = 0.2  # share of missing days from which their meaning changes the features much
+
+
+@dataclass(frozen=True)
+class DaysNeeded:
+    """The days from which a feature row is computed, and the days of observation for which there are rows.
+
+    - days: how many days a row is computed from, up to and with its day of observation
+    - weeks: one number per day of observation: how many weeks that day lies before the last day of the data
+    """
+
+    days: int
+    weeks: tuple[int, ...]
+
+    def recorded(self, users: UserRecords) -> np.ndarray:
+        """Whether each user has a record in the days of each of `weeks`: bool [u, w]."""
+        stops = [users.records.shape[1] - 7 * weeks for weeks in self.weeks]
+        return np.stack([users.records[:, stop - self.days : stop].any(axis=1) for stop in stops], axis=1)
+
+
+@dataclass
+class Coverage:
+    """Counts over all users of telemetry; `add` fills them, a batch of users at a time.
+
+    - window: the days that are read
+    - needed: the days that feature rows need; None when no rows are computed
+    - users: users with a good record in the window; with_rows: those with a record in `needed`
+    - trainable: class position (UNLABELLED too) -> users who can be split: seen before the last day of observation
+    - per_day: int [t], users with a record on each day
+    - lifetime: user-days from each user's first record to the last day; recorded: those with a record
+    - zero_records: user-days with a record that has 0 in every counter
+    """
+
+    window: DayRange
+    needed: DaysNeeded | None = None
+    users: int = 0
+    with_rows: int = 0
+    trainable: dict[int, int] = field(default_factory=dict)
+    per_day: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    lifetime: int = 0
+    recorded: int = 0
+    zero_records: int = 0
+
+    def add(self, users: UserRecords) -> None:
+        """Count a batch of users over the days of the window."""
+        there = users.records > 0
+        if not len(self.per_day):
+            self.per_day = np.zeros(there.shape[1], int)
+        self.users += len(there)
+        self.per_day += there.sum(axis=0)
+        self.lifetime += int((there.shape[1] - there.argmax(axis=1)).sum())
+        self.recorded += int(there.sum())
+        self.zero_records += int((there & ~users.counts.any(axis=2)).sum())
+        if self.needed:
+            known = self.needed.recorded(users)
+            self.with_rows += int(known.any(axis=1).sum())
+            early = known[:, np.array(self.needed.weeks) > min(self.needed.weeks)]
+            seen = early.any(axis=1) if early.shape[1] else known.any(axis=1)
+            for label, count in zip(*np.unique(users.label[seen], return_counts=True), strict=True):
+                self.trainable[int(label)] = self.trainable.get(int(label), 0) + int(count)
+
+    def left_out(self) -> dict[str, int]:
+        """{why: how many users have no feature row}, without those whose records were all bad; {} for none."""
+        if not self.needed or self.users == self.with_rows:
+            return {}
+        days, back = self.needed.days, max(self.needed.weeks)
+        before = f", or {back} weeks before it" if back else ""
+        return {f"no record in the {days} days up to {self.window.last}{before}": self.users - self.with_rows}
+
+    def missing(self) -> float:
+        """The share of days without a record, from each user's first record to the last day: 0 to 1."""
+        return 1 - self.recorded / self.lifetime if self.lifetime else 0.0
+
+    def notes(self, layout: Layout, found: TelemetryScan) -> list[str]:
+        """Sentences about days and users that are left out, or whose meaning should be looked at; [] for none.
+
+        layout: names and meaning of the data; found: the scan whose users were added.
+        """
+        notes = []
+        if found.unlabelled_files:
+            notes.append(
+                f"{found.unlabelled_files:,} files have no column '{layout.label}': their users have no label."
+            )
+        for count, side in ((found.before, "before"), (found.after, "after")):
+            if count:
+                notes.append(f"{count:,} records are {side} the days that are read ({found.window}) and are left out.")
+        days = int((self.per_day > 0).sum())
+        if days * 2 < len(self.per_day):
+            apart = np.diff(np.flatnonzero(self.per_day))
+            weekly = ", as if a record stood for a week" if len(apart) and np.median(apart) == 7 else ""
+            notes.append(
+                f"only {days} of the {len(self.per_day)} days that are read have records{weekly}. If the last day "
+                f"({found.window.last}) is a mistake, correct it or set data.start; if there is less history, lower "
+                "data.days."
+            )
+        if self.missing() >= MANY_MISSING:
+            reading = "unknown" if self.zero_records else "zero"
+            why = (
+                f"{self.zero_records:,} records hold only zeros, so a missing day is more than a day without activity"
+                if self.zero_records
+                else "no record holds only zeros, so a missing day looks like a day without activity"
+            )
+            advice = "" if layout.missing_days == reading else f" Set data.missing_days to {reading} if that is so."
+            notes.append(
+                f"{self.missing():.0%} of the days from a user's first record on have no record: {why}. They are read "
+                f"as {layout.missing_days}.{advice}"
+            )
+        notes += [f"{count:,} users have no feature row: {why}." for why, count in self.left_out().items()]
+        return notes

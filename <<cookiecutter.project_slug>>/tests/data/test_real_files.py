@@ -1,0 +1,351 @@
+"""Files as other programs write them: no value changes without a word, and what is left out is counted."""
+
+import datetime
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scarcegan.data import files, telemetry
+from scarcegan.data.check import check_data
+from scarcegan.data.class_sizes import Shares
+from scarcegan.data.coverage import DaysNeeded
+from scarcegan.data.rules import Layout
+from scarcegan.data.wire import read_number
+from scarcegan.errors import UserError
+from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
+
+DAYS = [datetime.date(2026, 1, 5) + datetime.timedelta(n) for n in range(3)]
+
+
+def layout(**changes: Any) -> Layout:
+    """Three days from 2026-01-05 on, one counter."""
+    return Layout(**{"classes": ("calm", "risky"), "counters": ("n",), "start": "2026-01-05", "days": 3} | changes)
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    """A Parquet file of these columns, with the days of DAYS and the user ann unless the columns say otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    length = len(next(values for values in columns.values() if values is not None))
+    base = {"user_id": ["ann"] * length, "date": DAYS[:length]}
+    pq.write_table(pa.table({name: values for name, values in (base | columns).items() if values is not None}), path)
+    return path
+
+
+def read_counts(path: Path, scratch: Path, **changes: Any) -> dict[tuple[str, str], float]:
+    """(user, day) -> the value of the one counter, as the features step reads it."""
+    known = layout(**changes)
+    scratch.mkdir(exist_ok=True)
+    with files.connect_duckdb(scratch, known.time_zone) as connection:
+        found = telemetry.scan_telemetry(connection, telemetry.open_telemetry(path, known), known)
+        assert [problem.message for problem in found.problems] == []
+        ways = tuple(known.aggregate.values())
+        values = {}
+        for bucket in telemetry.write_buckets(connection, found, known, scratch, 100):
+            users = telemetry.read_bucket(bucket, found.window.days, 1, ways)
+            for who, day in np.argwhere(users.records > 0):
+                values[users.user_id[who], str(found.window.first + datetime.timedelta(int(day)))] = float(
+                    users.counts[who, day, 0]
+                )
+    return values
+
+
+TYPES = {
+    "int8": pa.array([2, 0, 1], pa.int8()),
+    "int64": pa.array([200, 70_000, 1], pa.int64()),
+    "uint64": pa.array([2, 2**40, 1], pa.uint64()),
+    "float32": pa.array([0.4, 15.5, 17], pa.float32()),
+    "float64": pa.array([0.4, 15.5, 17.25]),
+    "decimal": pa.array([Decimal("0.40"), Decimal("15.50"), Decimal("17")], pa.decimal128(9, 2)),
+    "bool": pa.array([True, False, True]),
+    "text": pa.array(["0.4", "15.5", "17"]),
+    "dictionary": pa.array(["0.4", "15.5", "17"]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("second", TYPES)
+@pytest.mark.parametrize("first", TYPES)
+def test_each_file_is_read_by_its_own_types(tmp_path, first, second):
+    for name, type_ in (("1", first), ("2", second)):
+        parquet(tmp_path / f"in/{name}.parquet", user_id=[f"user {name}"] * 3, n=TYPES[type_])
+    expected = {
+        (f"user {name}", str(day)): float(np.float32(float(value)))
+        for name, type_ in (("1", first), ("2", second))
+        for day, value in zip(DAYS, TYPES[type_].to_pylist(), strict=True)
+    }
+    assert read_counts(tmp_path / "in", tmp_path / "scratch") == expected
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_folder_named_like_a_column_does_not_replace_the_files_own(tmp_path, suffix):
+    place = tmp_path / f"in/date=2026-01-07/n=99/a.{suffix}"
+    write(place, "user_id,date,n", "ann,2026-01-05,3") if suffix == "csv" else parquet(place, n=[3])
+    assert read_counts(tmp_path / "in", tmp_path / "scratch") == {("ann", "2026-01-05"): 3}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("folder", ["date=2026-01-06", "year=2026/month=01/day=06", "date=2026-01-06%2012%3A00"])
+def test_a_day_that_stands_only_in_the_folder_name_is_read(tmp_path, suffix, folder):
+    place = tmp_path / "date=2020-01-01/in" / folder / f"a.{suffix}"
+    write(place, "user_id,n", "ann,3") if suffix == "csv" else parquet(place, date=None, n=[3])
+    assert read_counts(tmp_path / "date=2020-01-01/in", tmp_path / "scratch") == {("ann", "2026-01-06"): 3}
+
+
+def test_a_label_that_stands_only_in_the_folder_name_is_read(tmp_path):
+    for name in ("calm", "risky"):
+        write(tmp_path / f"in/label={name}/a.csv", HEADER, f"{name} user,2026-01-05,1,1")
+    found = run_features(tmp_path / "in", tmp_path / "out")
+    assert dict(zip(found.user_id, found.label.tolist(), strict=True)) == {"calm user": 0, "risky user": 1}
+
+
+def test_nan_behind_ordinary_statistics_is_refused(tmp_path):
+    path = parquet(tmp_path / "a.parquet", n=pa.array([1.0, float("nan"), 2.0]))
+    assert pq.read_metadata(path).row_group(0).column(2).statistics.has_min_max
+    assert "row 2, column 'n': 'nan' is empty" in check_data(path, None, layout())[0][0]
+
+
+@pytest.mark.parametrize("names", [("N", "n", "x", "x"), ("n", "N", "x", "x"), ("x", "X", "N", "n")])
+def test_a_column_is_found_among_names_that_differ_in_case_only(tmp_path, names):
+    values = [pa.array([5 if name == "n" else 999]) for name in names]
+    keys = [pa.array(["ann"]), pa.array(DAYS[:1])]
+    for part in ("1", "2"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        table = pa.Table.from_arrays([pa.array([f"ann {part}"]), keys[1], *values], names=["user_id", "date", *names])
+        pq.write_table(table, tmp_path / f"in/{part}.parquet")
+    assert set(read_counts(tmp_path / "in", tmp_path / "scratch").values()) == {5}
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    table = pa.Table.from_arrays(
+        [pa.array(["ann"]), pa.array(DAYS[:1]), *[pa.array([1])] * 2], ["user_id", "date", "n", "n"]
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "two columns are named 'n'" in check_data(tmp_path / "a.parquet", None, layout())[0][0]
+    with_case = layout(counters=("n", "N"))
+    assert "'n' and 'N' differ in case only" in check_data(tmp_path / "a.parquet", None, with_case)[0][0]
+
+
+INSTANTS = {
+    "text with an offset": (pa.array(["2026-01-05T23:30:00-05:00"]), {}),
+    "text in UTC": (pa.array(["2026-01-06 04:30:00Z"]), {}),
+    "Parquet with a zone": (
+        pa.array([datetime.datetime(2026, 1, 6, 4, 30)], pa.timestamp("us", "America/New_York")),
+        {},
+    ),
+    "nanoseconds with a zone": (pa.array([1_767_673_800_000_000_000], pa.timestamp("ns", "UTC")), {}),
+    "seconds since 1970": (pa.array([1_767_673_800]), {"time_format": "epoch"}),
+    "milliseconds since 1970, as text": (pa.array(["1767673800000"]), {"time_format": "epoch_ms"}),
+    "a pattern with an offset": (pa.array(["05.01.2026 23:30 -0500"]), {"time_format": "%d.%m.%Y %H:%M %z"}),
+}
+
+
+@pytest.mark.parametrize("machine", ["UTC", "Pacific/Auckland"])
+@pytest.mark.parametrize("case", INSTANTS)
+def test_an_instant_belongs_to_the_day_of_the_time_zone(tmp_path, case, machine, monkeypatch):
+    monkeypatch.setenv("TZ", machine)
+    times, settings = INSTANTS[case]
+    path = parquet(tmp_path / "a.parquet", date=times, n=[1])
+    assert list(read_counts(path, tmp_path / "s", **settings)) == [("ann", "2026-01-06")]
+    assert list(read_counts(path, tmp_path / "s", time_zone="America/New_York", **settings)) == [("ann", "2026-01-05")]
+
+
+WRITTEN = {
+    "a date": (pa.array([datetime.date(2026, 1, 5)]), ""),
+    "a timestamp": (pa.array([datetime.datetime(2026, 1, 5, 23, 30)]), ""),
+    "text": (pa.array(["2026-01-05 23:30:00"]), ""),
+    "a number": (pa.array([20260105]), "%Y%m%d"),
+    "a number that became a float": (pa.array([20260105.0]), "%Y%m%d"),
+    "German": (pa.array(["05.01.2026"]), "%d.%m.%Y"),
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/New_York"])
+@pytest.mark.parametrize("case", WRITTEN)
+def test_a_time_without_an_offset_belongs_to_the_day_that_is_written(tmp_path, case, zone):
+    times, time_format = WRITTEN[case]
+    path = parquet(tmp_path / "a.parquet", date=times, n=[1])
+    found = read_counts(path, tmp_path / "s", time_zone=zone, time_format=time_format)
+    assert list(found) == [("ann", "2026-01-05")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [("20260105", "%Y%m%d"), ("13.01.2026", "%d.%m.%Y"), ("1767673800", "epoch")]
+)
+def test_an_unreadable_time_names_the_setting_and_what_fits(tmp_path, text, fits):
+    path = write(tmp_path / "a.csv", "user_id,date,n", f"ann,{text},1")
+    said = check_data(path, None, layout())[0][0]
+    assert "'date'" in said and "data.time_format" in said and f"This fits all of them: {fits}" in said
+
+
+@pytest.mark.parametrize(
+    "ids", [pa.array([100_000.0]), pa.array([Decimal("100000.00")], pa.decimal128(9, 2)), pa.array(["\t100000 \u00a0"])]
+)
+def test_whole_numbers_and_blanks_make_the_same_user(tmp_path, ids):
+    path = parquet(tmp_path / "a.parquet", user_id=ids, n=[1])
+    labels = write(tmp_path / "labels.csv", "user_id,label", "100000\t,risky", "bob,calm")
+    parquet(tmp_path / "in/b.parquet", user_id=["bob"], n=[1])
+    os.rename(path, tmp_path / "in/a.parquet")
+    assert check_data(tmp_path / "in", labels, layout())[1]["users_per_class"] == {
+        "calm": 1,
+        "risky": 1,
+        "unlabelled": 0,
+    }
+
+
+@pytest.mark.parametrize("ids", [pa.array([1.5]), pa.array([float(2**60)]), pa.array([2.0**25], pa.float32())])
+def test_a_user_that_is_no_exact_whole_number_is_refused(tmp_path, ids):
+    path = parquet(tmp_path / "a.parquet", user_id=ids, n=[1])
+    assert "column 'user_id'" in check_data(path, None, layout())[0][0]
+
+
+@pytest.mark.parametrize(("one", "other"), [("007", "7"), ("100000.0", "100000"), ("0100", "100.0")])
+def test_two_spellings_of_a_user_in_two_files_are_refused_with_both(tmp_path, one, other):
+    first = write(tmp_path / "in/1.csv", "user_id,date,n", f"{one},2026-01-05,1")
+    second = write(tmp_path / "in/2.csv", "user_id,date,n", f"{other},2026-01-06,1")
+    said = check_data(tmp_path / "in", None, layout())[0][0]
+    assert f"{first}: user '{one}'" in said and f"{second}: user '{other}'" in said
+    labels = write(tmp_path / "labels.csv", "user_id,label", f"{other},risky")
+    said = " ".join(check_data(first, labels, layout())[0])
+    assert f"{first}: user '{one}'" in said and f"{labels}: user '{other}'" in said
+
+
+def test_two_spellings_in_one_file_are_two_users(tmp_path):
+    path = write(tmp_path / "1.csv", "user_id,date,n", "007,2026-01-05,1", "7,2026-01-05,2")
+    assert check_data(path, None, layout())[0] == []
+    assert read_counts(path, tmp_path / "s") == {("007", "2026-01-05"): 1, ("7", "2026-01-05"): 2}
+
+
+def test_files_that_are_not_read_are_counted_with_the_reason(tmp_path):
+    for name in ("calm", "risky"):
+        write(tmp_path / f"in/{name}/a.csv", HEADER, f"{name} user,2026-01-05,1,1")
+    write(tmp_path / "in/extra.csv", *GOOD)
+    write(tmp_path / "in/calm/b.xlsx", "?")
+    (tmp_path / "in/risky/gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    notes = " ".join(check_data(tmp_path / "in", None, layout(counters=("sessions",)))[1]["notes"])
+    assert "1 file is not read, beside the class folders: " in notes and "extra.csv" in notes
+    assert "no Parquet or CSV by their ending" in notes and "b.xlsx" in notes
+    assert "links to nothing" in notes and "gone.csv" in notes
+
+
+def test_labels_that_are_said_to_be_in_the_data_must_be_there(tmp_path):
+    path = write(tmp_path / "in/a.csv", f"{HEADER},Label", "ann,2026-01-05,1,1,calm")
+    said = check_data(tmp_path / "in", None, layout(counters=("sessions",), labels_in="inside"))[0][0]
+    assert "no column 'label'" in said and "Did you mean 'Label'?" in said and str(path) in said
+    said = check_data(tmp_path / "in", None, layout(counters=("sessions",), labels_in="folders"))[0][0]
+    assert "no folder of it is named after a class (calm, risky)" in said
+
+
+def test_files_without_the_label_column_of_others_are_counted(tmp_path):
+    write(tmp_path / "in/a.csv", "user_id,date,n,label", "ann,2026-01-05,1,calm", "bob,2026-01-05,1,risky")
+    write(tmp_path / "in/b.csv", "user_id,date,n", "cyd,2026-01-05,1")
+    assert "1 files have no column 'label'" in check_data(tmp_path / "in", None, layout())[1]["notes"][0]
+
+
+@pytest.mark.parametrize("text", ["1_000", "0x1F", "1,5", "٣", "５", "1e", "--1", "true", "1d"])
+def test_what_is_no_number_in_a_file_is_none_in_a_request(tmp_path, text):
+    path = write(tmp_path / "a.csv", "user_id;date;n", f"ann;2026-01-05;{text}")
+    assert "is not a number" in check_data(path, None, layout())[0][0]
+    assert read_number(text) == text
+
+
+@pytest.mark.parametrize("text", ["1", "+1.0", "1.", ".5", "1e5", "1E+05", " 7 "])
+def test_what_is_a_number_in_a_file_is_the_same_in_a_request(tmp_path, text):
+    path = write(tmp_path / "a.csv", "user_id;date;n", f"ann;2026-01-05;{text}")
+    assert read_counts(path, tmp_path / "s") == {("ann", "2026-01-05"): read_number(text)}
+
+
+def test_a_column_of_lists_or_times_of_day_is_refused(tmp_path):
+    for number, values in enumerate((pa.array([[1]]), pa.array([3], pa.time64("us")), pa.array([3], pa.duration("s")))):
+        path = parquet(tmp_path / f"{number}.parquet", n=values)
+        assert "column 'n' holds " in check_data(path, None, layout())[0][0]
+
+
+def test_text_that_is_stored_as_bytes_is_text(tmp_path):
+    path = parquet(tmp_path / "a.parquet", user_id=pa.array(["zoë".encode()]), n=[1])
+    assert read_counts(path, tmp_path / "s") == {("zoë", "2026-01-05"): 1}
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
+    bad = os.path.join(os.fsencode(tmp_path), b"\xff.csv")
+    with open(bad, "w") as file:
+        file.write("user_id,date,n\nann,2026-01-05,1\n")
+    assert "the file's name is not UTF-8" in check_data(tmp_path, None, layout())[0][0]
+
+
+def test_a_damaged_gzip_is_named(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\xff" * 40)
+    assert str(tmp_path / "a.csv.gz") in check_data(tmp_path / "a.csv.gz", None, layout())[0][0]
+
+
+def test_the_records_of_a_day_become_one_value_when_asked(tmp_path):
+    rows = ["ann,2026-01-05T08:00,1.5", "ann,2026-01-05T23:59,2", "ann,2026-01-06T00:00,4", "bob,2026-01-05T00:00,0.25"]
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+    assert "data.aggregate" in check_data(path, None, layout())[0][0]
+    expected = {"sum": 3.5, "mean": 1.75, "max": 2.0, "count": 2.0}
+    for how, value in expected.items():
+        found = read_counts(path, tmp_path / "s", aggregate={"n": how})
+        assert found[("ann", "2026-01-05")] == value
+        assert found[("ann", "2026-01-06")] == (1 if how == "count" else 4)
+    without = write(tmp_path / "b.csv", "user_id,date", "ann,2026-01-05", "ann,2026-01-05")
+    assert read_counts(without, tmp_path / "s", aggregate={"n": "count"}) == {("ann", "2026-01-05"): 2}
+
+
+def test_a_declared_counter_may_be_negative(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,-3.5")
+    assert "data.signed_counters" in check_data(path, None, layout())[0][0]
+    assert read_counts(path, tmp_path / "s", signed=("n",)) == {("ann", "2026-01-05"): -3.5}
+
+
+def test_records_of_other_days_are_left_out_and_counted(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,date,n", *(f"ann,2026-01-0{day},1" for day in range(1, 10)))
+    problems, summary = check_data(path, None, layout())
+    assert problems == [] and summary["days"] == "2026-01-05 to 2026-01-07"
+    assert any(note.startswith("4 records are before") for note in summary["notes"])
+    assert any(note.startswith("2 records are after") for note in summary["notes"])
+    assert len(read_counts(path, tmp_path / "s")) == 3
+    with pytest.raises(UserError, match=r"no record in the days .*2026-01-01 to 2026-01-09"):
+        run_features(path, tmp_path / "out", counters="n", start="2027-01-01")
+
+
+def test_check_says_what_a_missing_day_looks_like(tmp_path):
+    def note(*rows: str) -> str:
+        path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+        return " ".join(check_data(path, None, layout())[1]["notes"])
+
+    assert "Set data.missing_days to zero if that is so" in note("ann,2026-01-05,1", "bob,2026-01-07,1")
+    assert "1 records hold only zeros" in note("ann,2026-01-05,1", "ann,2026-01-06,0", "bob,2026-01-05,1")
+
+
+def test_check_warns_of_a_window_that_is_mostly_empty(tmp_path):
+    rows = [f"u{n},2026-01-{day:02},1" for n in range(5) for day in (1, 8, 15)]
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows, "u0,2062-01-01,1")
+    notes = check_data(path, None, layout(start="", days=60))[1]["notes"]
+    assert any("only 1 of the 60 days" in note and "2062-01-01) is a mistake" in note for note in notes)
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+    notes = check_data(path, None, layout(start="", days=15))[1]["notes"]
+    assert any("as if a record stood for a week" in note for note in notes)
+
+
+def test_check_refuses_the_classes_that_training_would_refuse(tmp_path):
+    rows = [f"u{n},2026-01-{5 + n % 3:02},1" for n in range(20)]
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+    labels = write(
+        tmp_path / "labels.csv", "user_id,label", *(f"u{n},{'calm' if n < 12 else 'risky'}" for n in range(20))
+    )
+    needed, shares = DaysNeeded(1, (0,)), Shares(0.3, 0.2, 2)
+    said = check_data(path, labels, layout(), needed=needed, shares=shares)[0]
+    assert len(said) == 1 and "class 'risky' has 2 labelled users with a row to train on" in said[0]
+    assert "lower split.folds" not in said[0]
+    assert check_data(path, labels, layout(), needed=DaysNeeded(3, (0,)), shares=shares)[0] == []
+
+
+def test_labels_of_parquet_and_csv_are_read_alike(tmp_path):
+    data = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,1", "bob,2026-01-05,1")
+    pq.write_table(pa.table({"user_id": ["ann\t", "bob"], "label": ["calm ", "risky"]}), tmp_path / "l.parquet")
+    for labels in (tmp_path / "l.parquet", write(tmp_path / "l.csv", *LABELS)):
+        assert check_data(data, labels, layout())[1]["users_per_class"] == {"calm": 1, "risky": 1, "unlabelled": 0}

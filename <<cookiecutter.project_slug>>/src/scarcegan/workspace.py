@@ -266,6 +266,7 @@ class Workspace:
         lines = (
             f"{summary['users']:,} users scored with version {package.version} ({package.definition}): "
             f"{summary['flagged']:,} flagged as {summary['rare_class']}, {summary['unknown_share']:.1%} unknown",
+            *(f"{count:,} users have no score: {why}" for why, count in summary["not_scored"].items()),
             f"flagged users: {self.show(folder / 'flagged.csv')}",
             f"all scores: {self.show(folder)}",
         )
@@ -462,6 +463,7 @@ class Workspace:
             tuple(data.columns),
             needed,
             shares,
+            drop=data.bad_rows == "drop",
         )
 
     def runs(self) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Files as other programs write them: no value changes without a word, and what is left out is counted."""
 
 import datetime
+import json
 import os
 from decimal import Decimal
 from pathlib import Path
@@ -310,6 +311,28 @@ def test_records_of_other_days_are_left_out_and_counted(tmp_path):
     assert len(read_counts(path, tmp_path / "s")) == 3
     with pytest.raises(UserError, match=r"no record in the days .*2026-01-01 to 2026-01-09"):
         run_features(path, tmp_path / "out", counters="n", start="2027-01-01")
+
+
+def test_users_that_are_left_out_are_counted_with_the_reason(tmp_path, capsys):
+    rows = ["ann,2026-01-07,1,1", "bob,2026-01-05,1,1", "cyd,2025-12-01,1,1", "dan,2026-01-06,x,1"]
+    path = write(tmp_path / "a.csv", HEADER, *rows)
+    found = run_features(path, tmp_path / "out", window_days=1, windows=1, bad_rows="drop")
+    assert found.user_id.tolist() == ["ann"]
+    said = json.loads((tmp_path / "out/coverage.json").read_text())
+    assert said["users"] == 4
+    assert said["without_row"] == {
+        "no good record in the days that are read (2026-01-05 to 2026-01-07)": 2,
+        "no record in the 1 days up to 2026-01-07": 1,
+    }
+    assert "note: 2 users have no feature row: no good record" in capsys.readouterr().err
+
+
+def test_what_is_dropped_is_a_note_of_the_check_and_no_problem(tmp_path):
+    path = write(tmp_path / "a.csv", *GOOD, "ann,2026-01-05,1,1")
+    known = layout(counters=("sessions", "wagers"))
+    assert len(check_data(path, None, known)[0]) == 1
+    problems, summary = check_data(path, None, known, drop=True)
+    assert problems == [] and summary["notes"][0].startswith("left out: ")
 
 
 def test_check_says_what_a_missing_day_looks_like(tmp_path):

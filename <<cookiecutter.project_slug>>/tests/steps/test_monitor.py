@@ -1,8 +1,11 @@
 """The monitor step: windows, the verdict, model quality, the files and the report."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from populations import CLASSES, Model, a_baseline, request, users
@@ -287,6 +290,8 @@ def test_the_latest_prediction_of_a_user_counts():
         ("t.csv", "label,day,user_id\nrisky,1,ann\nnormal,1,bob\n"),
         ("t.csv", "player,kind\nann,risky\nbob,normal\n"),
         ("t.csv", "user_id,behaviour\nann,risky\nbob,normal\n"),
+        ("t.TSV", "user_id\tlabel\nann\trisky\nbob \t normal\n"),
+        ("label=2/t.csv", "user_id;label\n\u00a0ann;risky\nbob;normal\n"),
         (
             "t.jsonl",
             '{"groundTruthData": {"data": "2", "encoding": "CSV"}, "eventMetadata": {"eventId": "ann"}}\n'
@@ -295,11 +300,37 @@ def test_the_latest_prediction_of_a_user_counts():
     ],
 )
 def test_ground_truth_is_read_in_its_forms(tmp_path, name, content):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
     for place in (tmp_path, tmp_path / name):
         truth = read_truth(place, CLASSES)
         assert (truth.id.tolist(), truth.label.tolist()) == (["ann", "bob"], [2, 0])
     assert truth.positions(np.array(["bob", "zoe", "ann", ""])).tolist() == [1, -1, 0, -1]
+
+
+def test_ids_of_ground_truth_that_became_floats_are_the_same_ids(tmp_path):
+    pq.write_table(pa.table({"user_id": [100_000.0, 7.0], "label": ["risky", "normal "]}), tmp_path / "t.parquet")
+    truth = read_truth(tmp_path, CLASSES)
+    assert (truth.id.tolist(), truth.label.tolist()) == (["100000", "7"], [2, 0])
+
+
+def test_an_id_that_was_scored_in_another_spelling_is_refused_with_both(tmp_path):
+    matched = MatchedRows(Truth(np.array(["007", "ann"]), np.array([2, 0])), CLASSES)
+    nothing = np.zeros((2, 0), np.float32)
+    rows = Rows(
+        np.array(["7", "ann"]),
+        np.full(2, "2026-01-05", "datetime64[D]"),
+        nothing,
+        nothing > 0,
+        np.ones(2, np.float32),
+        np.ones(2, np.float32),
+        np.array(["risky", "normal"]),
+    )
+    matched.add(rows)
+    with pytest.raises(UserError, match=r"user '007', but the scored rows: user '7'"):
+        matched.quality()
+    matched.add(replace(rows, id=np.array(["007", "x"])))
+    assert matched.quality()["dataset"]["item_count"] == 2
 
 
 def test_behaviour_that_is_no_class_counts_as_unknown(tmp_path):
@@ -321,8 +352,8 @@ def test_an_empty_folder_is_no_ground_truth(tmp_path):
         ("t.jsonl", '{"label": 1}\n', "line 1: no ground truth record"),
         ("t.jsonl", '{"eventMetadata": [], "groundTruthData": {"data": "risky"}}\n', "line 1: no ground truth record"),
         ("t.jsonl", "[" * 100_000 + "\n", "line 1: no ground truth record"),
-        ("t.txt", "hello", r"no ground truth\. Looked for \*\.csv"),
-        ("t.parquet", "hello", "cannot be read"),
+        ("t.md", "hello", r"no ground truth\. Looked for CSV"),
+        ("t.parquet", "hello", "damaged or truncated Parquet"),
     ],
 )
 def test_what_is_no_ground_truth_is_refused(tmp_path, name, content, message):

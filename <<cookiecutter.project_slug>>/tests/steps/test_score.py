@@ -110,3 +110,19 @@ def test_a_column_that_was_no_category_in_training_is_refused(tmp_path, tiny_mod
     table = replace(three_users(), categories={"visits": {}})
     with pytest.raises(UserError, match=r"feature 'visits' was a number when the model was trained"):
         score.main(arguments(tmp_path, table))
+
+
+def test_users_without_a_score_are_counted_with_the_reason(tmp_path, tiny_model, capsys):
+    given = arguments(tmp_path, three_users())
+    (tmp_path / "features" / "coverage.json").write_text('{"users": 10, "without_row": {"no record in 46 days": 7}}')
+    score.main(given)
+    assert json.loads((tmp_path / "scored" / "summary.json").read_text())["not_scored"] == {"no record in 46 days": 7}
+    assert "7 users have no score: no record in 46 days" in capsys.readouterr().err
+
+
+def test_rows_without_a_day_carry_none(tmp_path, tiny_model):
+    table = replace(three_users(), as_of=np.full(3, "NaT", "datetime64[D]"))
+    score.main(arguments(tmp_path, table))
+    assert json.loads((tmp_path / "scored" / "summary.json").read_text())["as_of"] == {"": 3}
+    (part,) = (tmp_path / "scored").glob("part-*.parquet")
+    assert pq.read_table(part).column("as_of").null_count == 3

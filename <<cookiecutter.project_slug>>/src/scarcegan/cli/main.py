@@ -89,7 +89,14 @@ def data_make_command(
 def data_check_command(context: typer.Context, as_json: AsJson = False, changes: SetValues = None) -> None:
     """List every problem of the data that config.yaml names. Writes nothing. Exit code: 0 no problem, 2 some."""
     problems, summary = workspace(context, changes).check_data()
-    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
+    lines = []
+    for key, value in summary.items():
+        if isinstance(value, list):
+            lines += [f"note: {line}" for line in value]
+        elif isinstance(value, dict):
+            lines.append(f"{key.replace('_', ' ')}: {', '.join(f'{name} {count:,}' for name, count in value.items())}")
+        else:
+            lines.append(f"{key.replace('_', ' ')}: {value}")
     emit({"problems": problems, **summary}, as_json, [*lines, *problems, *([] if problems else ["No problem found."])])
     raise typer.Exit(USER_ERROR if problems else 0)
 

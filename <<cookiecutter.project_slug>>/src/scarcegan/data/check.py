@@ -5,7 +5,7 @@ Nothing is written but temporary files, which are deleted again.
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,7 @@ def check_data(
     columns: Sequence[str] = (),
     needed: DaysNeeded | None = None,
     shares: Shares | None = None,
+    drop: bool = False,
 ) -> tuple[list[str], Summary]:
     """Check telemetry or a ready feature table, with its labels. Bad data is returned as problems, not raised.
 
@@ -44,7 +45,9 @@ def check_data(
     - kind: what `path` holds
     - columns: feature columns of a ready table, without layout.categories; empty: every numeric column
     - needed: the days that training needs of telemetry; None: any day of a user counts
-    - shares: how training splits users; a class with too few users is then a problem. None: no class is too small
+    - shares: how training splits users; without another problem, a class with too few users is then one. None: no class
+      is too small
+    - drop: whether rows of a droppable problem are left out, so that it is a note and no problem
 
     Returns the problems, a message of a sentence or more each ([]: the data can be used), and a summary:
 
@@ -62,10 +65,12 @@ def check_data(
     Raises OSError when the disk is full.
     """
     problems: list[str] = []
+    dropped: list[str] = []
     summary: Summary = {}
 
     def report(found: Sequence[Problem]) -> None:
-        problems.extend(problem.message for problem in found)
+        for problem in found:
+            (dropped if drop and problem.droppable else problems).append(problem.message)
 
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -75,8 +80,8 @@ def check_data(
                     check_telemetry(reading, Path(scratch), shares, problems, summary)
                 else:
                     check_ready_table(reading, columns, shares, problems, summary)
-                if reading.notes:
-                    summary["notes"] = reading.notes
+                if dropped or reading.notes:
+                    summary["notes"] = [*(f"left out: {message}" for message in dropped), *reading.notes]
         except UserError as error:
             problems.append(str(error))
     return problems, summary
@@ -127,21 +132,20 @@ def check_ready_table(
 
 
 def report_small_classes(
-    per_class: Counter[int], trainable: dict[int, int], reading: Reading, shares: Shares | None, problems: list[str]
+    per_class: Counter[int], trainable: Mapping[int, int], reading: Reading, shares: Shares | None, problems: list[str]
 ) -> None:
-    """Append a problem to `problems` when a class has no user, or too few to be split.
+    """Append a problem to `problems` when a class has no user, or too few to be split, unless there is another problem.
 
     per_class: class position -> users; trainable: class position -> users with a row to train on. Nothing is appended
     when no user has a label and none is needed.
     """
     layout = reading.layout
     labelled = set(per_class) - {UNLABELLED}
-    needed = bool(labelled or layout.labels_in or reading.labels)
-    missing = classes_without_users(per_class, reading.path, layout) if labelled and not reading.labels else []
-    small = class_too_small(trainable, layout.classes, shares) if shares and needed else ""
-    if missing:
-        problems += [problem.message for problem in missing]
-    elif small and not any("no user is labelled" in problem for problem in problems):
+    if problems or not (labelled or layout.labels_in or reading.labels):
+        return
+    found = classes_without_users(per_class, reading.path, layout) if labelled and not reading.labels else []
+    problems += [problem.message for problem in found]
+    if shares and not found and (small := class_too_small(trainable, layout.classes, shares)):
         problems.append(f"{reading.labels or reading.path}: {small}")
 
 

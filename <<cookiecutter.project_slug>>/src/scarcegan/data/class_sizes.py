@@ -51,7 +51,8 @@ def class_too_small(counts: Mapping[int, int], classes: Sequence[str], shares: S
             else:
                 move = "make the shares smaller"
             return (
-                f"class '{name}' has {count} labelled users with a row to train on; {fewest} are the fewest for "
+                f"class '{name}' has {count} labelled {'user' if count == 1 else 'users'} with a row to train on; "
+                f"{fewest} are the fewest for "
                 f"{shares.folds} folds, a validation share of {shares.validation} and a test share of {shares.test}. "
                 f"Label more users, or {move} in config.yaml."
             )

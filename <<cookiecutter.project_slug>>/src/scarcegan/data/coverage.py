@@ -34,7 +34,8 @@ class Coverage:
 
     - window: the days that are read
     - needed: the days that feature rows need; None when no rows are computed
-    - users: users with a good record in the window; with_rows: those with a record in `needed`
+    - users: users with a good record in the window; with_rows: those with a record in `needed`; nowhere: users without
+      a good record in the window
     - trainable: class position (UNLABELLED too) -> users who can be split: seen before the last day of observation
     - per_day: int [t], users with a record on each day
     - lifetime: user-days from each user's first record to the last day; recorded: those with a record
@@ -45,6 +46,7 @@ class Coverage:
     needed: DaysNeeded | None = None
     users: int = 0
     with_rows: int = 0
+    nowhere: int = 0
     trainable: dict[int, int] = field(default_factory=dict)
     per_day: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     lifetime: int = 0
@@ -70,12 +72,15 @@ class Coverage:
                 self.trainable[int(label)] = self.trainable.get(int(label), 0) + int(count)
 
     def left_out(self) -> dict[str, int]:
-        """{why: how many users have no feature row}, without those whose records were all bad; {} for none."""
-        if not self.needed or self.users == self.with_rows:
-            return {}
-        days, back = self.needed.days, max(self.needed.weeks)
-        before = f", or {back} weeks before it" if back else ""
-        return {f"no record in the {days} days up to {self.window.last}{before}": self.users - self.with_rows}
+        """{why: how many users have no feature row}; {} for none."""
+        found = {}
+        if self.nowhere:
+            found[f"no good record in the days that are read ({self.window})"] = self.nowhere
+        if self.needed and self.users > self.with_rows:
+            days, back = self.needed.days, max(self.needed.weeks)
+            before = f", or {back} weeks before it" if back else ""
+            found[f"no record in the {days} days up to {self.window.last}{before}"] = self.users - self.with_rows
+        return found
 
     def missing(self) -> float:
         """The share of days without a record, from each user's first record to the last day: 0 to 1."""

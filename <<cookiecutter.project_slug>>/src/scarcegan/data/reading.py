@@ -79,6 +79,8 @@ class Reading:
         finally:
             for bucket in buckets:
                 bucket.unlink(missing_ok=True)
+        if self.scan.problems or self.scan.before or self.scan.after:
+            self.coverage.nowhere = telemetry.count_users(connection, sources, layout) - self.coverage.users
         self.notes += self.coverage.notes(layout, self.scan)
 
     def table(self, columns: Sequence[str], batch_rows: int) -> Iterator[FeatureTable]:

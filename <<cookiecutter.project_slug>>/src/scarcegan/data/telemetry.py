@@ -173,6 +173,16 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
     return TelemetryScan(tuple(sources), rows, total, window, problems, before, after, unlabelled)
 
 
+def count_users(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> int:
+    """The number of users in all files, exactly; also those whose records are bad, or of days that are not read.
+
+    Raises UserError for a file that cannot be read.
+    """
+    ids = " UNION ALL ".join(f"SELECT {user_sql(source, layout.user)} AS u FROM {source.table}" for source in sources)
+    with files.naming_the_damaged_file(sources):
+        return int(files.first_record(connection, f"SELECT count(DISTINCT u) FROM ({ids})")[0])
+
+
 def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
     """The days to read: `layout.days` days from `layout.start` on; when that is "", so many days up to and with `last`.
 

@@ -1,5 +1,6 @@
 """Users: the id of a record's user as text, and ids that one file writes in another way than the next."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import DROP_ADVICE, Layout, Problem, Rule, number_sql, text_sql
 
 WHOLE_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}  # bits of a float -> whole numbers up to this one are exact
+WHOLE_NUMBER = r"[0-9]+(\.0*)?"
 
 
 def user_sql(source: Source, column: str) -> str:
@@ -51,6 +53,11 @@ def user_rules(source: Source, layout: Layout) -> list[Rule]:
     return [*rules, Rule(user, test, f"is no whole number, or not exact as {type_}", "Export users as text.")]
 
 
+def number_key(user: str) -> str:
+    """A whole number in a user id, without leading zeros and trailing .0: "7" for "007" and "7.0". "" for other ids."""
+    return re.sub(r"^0+(?=[0-9])", "", re.sub(r"\.0*$", "", user)) if re.fullmatch(WHOLE_NUMBER, user) else ""
+
+
 def users_spelled_twice(
     connection: duckdb.DuckDBPyConnection,
     sources: Sequence[Source],
@@ -77,7 +84,7 @@ def users_spelled_twice(
         parts.append(f"SELECT known AS u, {sql_literal(str(path))} AS f FROM labelled")
     union = " UNION ALL ".join(parts)
     key = "regexp_replace(regexp_replace(u, '\\.0*$', ''), '^0+([0-9])', '\\1')"
-    numbers = f"SELECT u, f, {key} AS k FROM ({union}) WHERE regexp_full_match(u, '[0-9]+(\\.0*)?')"
+    numbers = f"SELECT u, f, {key} AS k FROM ({union}) WHERE regexp_full_match(u, {sql_literal(WHOLE_NUMBER)})"
     with files.naming_the_damaged_file(sources):
         twice = f"SELECT k FROM (SELECT DISTINCT u, k FROM ({numbers})) GROUP BY k HAVING count(*) > 1"
         if not connection.execute(f"{twice} LIMIT 1").fetchall():

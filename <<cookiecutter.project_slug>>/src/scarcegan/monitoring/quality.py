@@ -5,20 +5,26 @@ metrics"): the rare class against all others under `binary_classification_metric
 `multiclass_classification_metrics`. The evaluate step measures the test split.
 """
 
-import csv
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scarcegan.data.files import visible_files
-from scarcegan.data.schema import first_line
+from scarcegan.data.files import (
+    connect_duckdb,
+    group_by_header,
+    has_data_suffix,
+    naming_the_damaged_file,
+    visible_files,
+)
+from scarcegan.data.rules import text_sql
+from scarcegan.data.users import number_key, user_sql
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.jsonfile import replace_nan
@@ -84,7 +90,7 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
 
 
 def truth_files(place: Path) -> list[Path]:
-    """The ground truth files (*.csv, *.parquet, *.jsonl) at any depth of a folder, in path order.
+    """The ground truth files at any depth of a folder, in path order: JSON lines (*.jsonl), and CSV and Parquet.
 
     [] for a folder without files, not counting hidden ones (see visible_files). When `place` is a file, it alone is
     returned, whatever its name.
@@ -96,35 +102,33 @@ def truth_files(place: Path) -> list[Path]:
     if not place.is_dir():
         raise UserError(f"{place}: no such file or folder. Correct the path to the ground truth, or leave it out.")
     inside = sorted(visible_files(place))
-    found = [path for path in inside if path.suffix in (".csv", ".parquet", ".jsonl")]
+    found = [path for path in inside if has_data_suffix(path) or path.suffix == ".jsonl"]
     if inside and not found:
-        raise UserError(f"{place}: no ground truth. Looked for *.csv, *.parquet, *.jsonl; found: {inside[0].name}.")
+        raise UserError(f"{place}: no ground truth. Looked for CSV, Parquet and *.jsonl; found: {inside[0].name}.")
     return found
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (id, label), both as text, for every row of a ground truth file that has both.
 
-    path: a JSON lines file (.jsonl), a Parquet file (.parquet), or else CSV, whose first line is the header.
+    path: a JSON lines file (.jsonl), or a table, which is read as the features step reads labels.
 
     Raises UserError, while it is iterated, when the file cannot be read, or when its id and label columns cannot be
     found.
     """
-    try:
-        if path.suffix == ".jsonl":
-            yield from json_pairs(path)
-        elif path.suffix == ".parquet":
-            table = pq.read_table(path)
-            user, label = key_columns(table.column_names, path)
-            columns = (table.column(name).to_pylist() for name in (user, label))
-            yield from ((str(a), str(b)) for a, b in zip(*columns, strict=True) if a is not None and b is not None)
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = csv.DictReader(file)
-                user, label = key_columns(rows.fieldnames or [], path)
-                yield from ((row[user], row[label].strip()) for row in rows if row[user] and row[label])
-    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)}). Give CSV, Parquet or JSON lines.") from error
+    if path.suffix == ".jsonl":
+        yield from json_pairs(path)
+        return
+    (source,) = group_by_header([path], (*ID_COLUMNS, *LABEL_COLUMNS))
+    user, label = key_columns(list(source.columns), path)
+    query = f"SELECT {user_sql(source, user)} AS u, {text_sql(label)} AS l FROM {source.table}"
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        closing(connect_duckdb(Path(scratch))) as connection,
+        naming_the_damaged_file([source]),
+    ):
+        rows = connection.execute(f"SELECT u, l FROM ({query}) WHERE u IS NOT NULL AND l IS NOT NULL").fetchall()
+    yield from rows
 
 
 def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:
@@ -185,6 +189,8 @@ class MatchedRows:
         self.day = np.full(n, np.iinfo(np.int64).min)
         self.predicted = np.full(n, -1)
         self.rarity = np.full(n, np.nan)
+        self._by_key = {key: at for at, name in enumerate(truth.id.tolist()) if (key := number_key(name))}
+        self._other_spelling: dict[int, str] = {}
 
     def add(self, rows: Rows) -> None:
         """Remember the predictions in these rows for users with ground truth, unless one of a later day is known.
@@ -193,6 +199,9 @@ class MatchedRows:
         with a day. A row without a predicted class, or with a name that is neither a class nor "unknown", is ignored.
         """
         at = self.truth.positions(rows.id)
+        for name in rows.id[at < 0].tolist() if self._by_key else []:
+            if (key := number_key(name)) in self._by_key:
+                self._other_spelling[self._by_key[key]] = name
         code = {name: i for i, name in enumerate(self.classes)}
         label = np.array([code.get(name, -1) for name in rows.label.tolist()])
         day = rows.day.astype(np.int64)
@@ -214,9 +223,19 @@ class MatchedRows:
     def quality(self) -> dict[str, Any]:
         """The content of model_quality.json (see monitored_quality) for the users with a prediction and ground truth.
 
-        Raises UserError when there is no such user.
+        Raises UserError when there is no such user, or when an id of the ground truth was only seen with other leading
+        zeros or another trailing .0.
         """
         found = self.predicted >= 0
+        lost = [(at, name) for at, name in self._other_spelling.items() if not found[at]]
+        if lost:
+            at, name = lost[0]
+            more = f" ({len(lost):,} such ids)" if len(lost) > 1 else ""
+            raise UserError(
+                f"ground truth: user '{self.truth.id[at]}', but the scored rows: user '{name}'{more}. These look like "
+                "one user whose id lost its leading zeros or became a number with a decimal point. Export ids as text, the "
+                "same in both."
+            )
         if not found.any():
             raise UserError(
                 f"ground truth names {len(found):,} users or requests (such as '{self.truth.id[0]}'), none of them "

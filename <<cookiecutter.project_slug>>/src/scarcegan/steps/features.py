@@ -131,8 +131,8 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
 
     - dropped.json, when rows were dropped: a list with an object per problem, "rows" (their number) and "first" (the
       message)
-    - coverage.json, of telemetry: "users", how many have a good record in the days that are read; "without_row",
-      {why: how many of them have no feature row}; "notes", the sentences printed
+    - coverage.json, of telemetry: "users", how many there are in the data; "without_row", {why: how many of them have
+      no feature row}; "notes", the sentences printed
     """
     for problem in log.dropped:
         print(f"dropped: {problem.message}", file=sys.stderr)
@@ -145,7 +145,7 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
     (folder / COVERAGE_FILE).unlink(missing_ok=True)
     if reading.coverage:
         found = reading.coverage
-        facts = {"users": found.users, "without_row": found.left_out(), "notes": reading.notes}
+        facts = {"users": found.users + found.nowhere, "without_row": found.left_out(), "notes": reading.notes}
         write_json(folder / COVERAGE_FILE, facts)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.coverage import COVERAGE_FILE
 from scarcegan.data.schema import FeatureTable, iter_features, read_feature_categories
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
@@ -50,7 +51,7 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
             scored_table(table, scores, scorer.classes), folder / f"part-{part:05d}.parquet", compression="zstd"
         )
         labels.update(predicted_classes(scores.label, scorer.classes).tolist())
-        days.update(str(day) for day in table.as_of)
+        days.update(day_texts(table.as_of))
         flagged.append(flagged_rows(table, scores, len(scorer.classes) - 1))
         progress.add(len(table))
     progress.write()
@@ -90,15 +91,20 @@ def predicted_classes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def flagged_rows(table: FeatureTable, scores: "Scores", rare: int) -> list[tuple[str, str, float, float]]:
-    """(user id, day such as "2026-01-31", rarity, unknown) of each row that is predicted rare, in table order.
+    """(user id, day as by day_texts, rarity, unknown) of each row that is predicted rare, in table order.
 
     scores: of the rows of `table`. rare: position of the rare class.
     """
     rows = np.flatnonzero(scores.label == rare)
-    days = [str(day) for day in table.as_of[rows]]
+    days = day_texts(table.as_of[rows])
     return list(
         zip(table.user_id[rows], days, scores.rarity[rows].tolist(), scores.unknown[rows].tolist(), strict=True)
     )
+
+
+def day_texts(days: np.ndarray) -> list[str]:
+    """Days, datetime64[D] [n], as text such as "2026-01-31"; "" for a row without a day (NaT)."""
+    return ["" if np.isnat(day) else str(day) for day in days]
 
 
 def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, float]]]) -> None:
@@ -116,7 +122,8 @@ def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, 
 def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
     """The counts and shares in summary.json; every share is of all rows, from 0 to 1.
 
-    - users: number of rows of the last day. rows: number of all rows. as_of: day -> number of rows, oldest first.
+    - users: number of rows of the last day. rows: number of all rows. as_of: day -> number of rows, oldest first; rows
+      without a day stand under "".
     - predicted: class name, or UNKNOWN -> its "rows" and "share".
     - rare_class: its name. flagged, flagged_share: number and share of rows predicted rare.
     - unknown_share: share of rows predicted UNKNOWN.
@@ -150,6 +157,18 @@ def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
             f"feature '{changed[0]}' was {before} when the model was trained. Set data.categories as it was then, or "
             "train again."
         )
+
+
+def users_without_row(features: Path) -> dict[str, int]:
+    """{why: how many users of the telemetry have no feature row}, as the features step wrote it beside its table.
+
+    {} for a table of another origin, or when every user has a row.
+
+    Raises UserError when that file is damaged.
+    """
+    path = features / COVERAGE_FILE
+    found = read_json(path, "Run the features step again.") if path.is_file() else {}
+    return dict(found.get("without_row", {})) if isinstance(found, dict) else {}
 
 
 def model_folder(package: Path) -> Path:
@@ -190,7 +209,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write the scored rows, flagged.csv and summary.json into the output folder, and print the number of
     flagged rows and the share of unknown ones to stdout.
 
-    summary.json has the keys of score_summary, "thresholds" (of the model) and "model" (see model_facts).
+    summary.json has the keys of score_summary, "thresholds" (of the model), "model" (see model_facts) and "not_scored"
+    (see users_without_row), which is printed to stderr.
     argv: the command line without the program's name; None: that of this process.
     Raises UserError when the model or the feature table is missing or damaged, when there is no row, when the classes,
     the features, their order or which of them are categories are not those of the model, or when a feature has the name
@@ -208,6 +228,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_other_categories(read_feature_categories(args.features), model)
     found = score_all(iter_features(args.features, SCORE_BATCH_ROWS), model, args.scored_out)
     found |= {"thresholds": dict(model.thresholds), "model": model_facts(args.model)}
+    found["not_scored"] = users_without_row(args.features)
+    for why, count in found["not_scored"].items():
+        print(f"score: {count:,} users have no score: {why}", file=sys.stderr)
     write_json(args.scored_out / "summary.json", found)
     print(f"score: {found['flagged']:,} flagged as {found['rare_class']}, {found['unknown_share']:.1%} unknown")
 

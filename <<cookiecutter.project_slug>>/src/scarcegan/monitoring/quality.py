@@ -233,8 +233,8 @@ class MatchedRows:
             more = f" ({len(lost):,} such ids)" if len(lost) > 1 else ""
             raise UserError(
                 f"ground truth: user '{self.truth.id[at]}', but the scored rows: user '{name}'{more}. These look like "
-                "one user whose id lost its leading zeros or became a number with a decimal point. Export ids as text, the "
-                "same in both."
+                "one user whose id lost its leading zeros or became a number with a decimal point. Export ids as text, "
+                "the same in both."
             )
         if not found.any():
             raise UserError(

@@ -354,6 +354,21 @@ def test_check_warns_of_a_window_that_is_mostly_empty(tmp_path):
     assert any("as if a record stood for a week" in note for note in notes)
 
 
+def test_check_says_when_there_is_less_history_than_rows_look_back(tmp_path):
+    rows = [f"u{n},2026-01-{day:02},1" for n in range(5) for day in range(11, 20)]
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+    known = layout(start="", days=12)
+    notes = check_data(path, None, known, needed=DaysNeeded(12, (0,)))[1]["notes"]
+    assert any("begin on 2026-01-11, but feature rows look back to 2026-01-08" in note for note in notes)
+    assert "notes" not in check_data(path, None, known, needed=DaysNeeded(9, (0,)))[1]
+
+
+def test_check_refuses_data_of_which_no_user_has_a_row(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,date,n", "u,2026-01-05,1")
+    said = check_data(path, None, layout(), needed=DaysNeeded(1, (0,)))[0]
+    assert "no user has a feature row: no record in the 1 days up to 2026-01-07" in said[0]
+
+
 def test_check_refuses_the_classes_that_training_would_refuse(tmp_path):
     rows = [f"u{n},2026-01-{5 + n % 3:02},1" for n in range(20)]
     path = write(tmp_path / "a.csv", "user_id,date,n", *rows)

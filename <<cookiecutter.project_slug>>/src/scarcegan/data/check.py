@@ -102,6 +102,9 @@ def check_telemetry(
         per_class.update(users.label.tolist())
     if not reading.scan or not reading.coverage:
         return
+    if reading.needed and not reading.coverage.with_rows and not problems:
+        left_out = "; ".join(reading.coverage.left_out())
+        problems.append(f"{reading.path}: no user has a feature row: {left_out}. Correct data.start and data.days.")
     report_small_classes(per_class, reading.coverage.trainable, reading, shares, problems)
     summary |= {"files": reading.files, "rows": reading.rows, "users": per_class.total()}
     summary |= {"days": str(reading.scan.window), "time_zone": layout.time_zone}

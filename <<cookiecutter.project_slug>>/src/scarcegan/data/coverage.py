@@ -1,6 +1,7 @@
 """Coverage: which users and days of telemetry are used, which are left out and why, and what a missing day means."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
 
@@ -48,16 +49,18 @@ class Coverage:
     with_rows: int = 0
     nowhere: int = 0
     trainable: dict[int, int] = field(default_factory=dict)
-    per_day: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    per_day: np.ndarray = field(init=False)
     lifetime: int = 0
     recorded: int = 0
     zero_records: int = 0
 
+    def __post_init__(self) -> None:
+        """No user is counted at first."""
+        self.per_day = np.zeros(self.window.days, int)
+
     def add(self, users: UserRecords) -> None:
         """Count a batch of users over the days of the window."""
         there = users.records > 0
-        if not len(self.per_day):
-            self.per_day = np.zeros(there.shape[1], int)
         self.users += len(there)
         self.per_day += there.sum(axis=0)
         self.lifetime += int((there.shape[1] - there.argmax(axis=1)).sum())
@@ -100,7 +103,15 @@ class Coverage:
             if count:
                 notes.append(f"{count:,} records are {side} the days that are read ({found.window}) and are left out.")
         days = int((self.per_day > 0).sum())
-        if days * 2 < len(self.per_day):
+        begins = int((self.per_day > 0).argmax())
+        looks_back = len(self.per_day) - 7 * max(self.needed.weeks) - self.needed.days if self.needed else 0
+        if days and begins > looks_back:
+            first, looked_for = (self.window.first + timedelta(day) for day in (begins, looks_back))
+            notes.append(
+                f"the records begin on {first}, but feature rows look back to {looked_for}, so their first days are "
+                "empty. Bring more days, or lower features.window_days and data.days."
+            )
+        if 0 < days * 2 < len(self.per_day):
             apart = np.diff(np.flatnonzero(self.per_day))
             weekly = ", as if a record stood for a week" if len(apart) and np.median(apart) == 7 else ""
             notes.append(

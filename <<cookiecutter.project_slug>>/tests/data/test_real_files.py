@@ -341,7 +341,17 @@ def test_check_says_what_a_missing_day_looks_like(tmp_path):
         return " ".join(check_data(path, None, layout())[1]["notes"])
 
     assert "Set data.missing_days to zero if that is so" in note("ann,2026-01-05,1", "bob,2026-01-07,1")
-    assert "1 records hold only zeros" in note("ann,2026-01-05,1", "ann,2026-01-06,0", "bob,2026-01-05,1")
+    said = note("ann,2026-01-05,1", "ann,2026-01-06,0", "bob,2026-01-05,1")
+    assert "1 of the 3 days with one hold only zeros, so a missing day is more than" in said
+
+
+def test_a_few_free_orders_do_not_make_a_missing_day_unknown(tmp_path):
+    for free, reading in ((1, "looks like"), (2, "is more than")):
+        orders = [f"u{n},2026-01-05,{0 if n < free else 9}" for n in range(100)]  # 200 days have none
+        path = write(tmp_path / "a.csv", "user_id,date,n", *orders)
+        assert f"{free} of the 100 days with one hold only zeros, so a missing day {reading}" in str(
+            check_data(path, None, layout())[1]["notes"]
+        )
 
 
 def test_check_warns_of_a_window_that_is_mostly_empty(tmp_path):

@@ -10,6 +10,7 @@ from scarcegan.data.telemetry import DayRange, TelemetryScan, UserRecords
 
 COVERAGE_FILE = "coverage.json"  # beside a feature table of telemetry
 MANY_MISSING = 0.2  # share of missing days from which their meaning changes the features much
+FEW_ZEROS = 0.01  # records of zeros per missing day; fewer are free orders and the like
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,11 @@ class Coverage:
                 "data.days."
             )
         if self.missing() >= MANY_MISSING:
-            reading = "unknown" if self.zero_records else "zero"
+            few = self.zero_records < FEW_ZEROS * (self.lifetime - self.recorded)
+            reading, looks = ("zero", "looks like") if few else ("unknown", "is more than")
             why = (
-                f"{self.zero_records:,} records hold only zeros, so a missing day is more than a day without activity"
-                if self.zero_records
-                else "no record holds only zeros, so a missing day looks like a day without activity"
+                f"{self.zero_records:,} of the {self.recorded:,} days with one hold only zeros, so a missing day "
+                f"{looks} a day without activity"
             )
             advice = "" if layout.missing_days == reading else f" Set data.missing_days to {reading} if that is so."
             notes.append(

@@ -26,7 +26,8 @@ REFITS = 4
 
 @dataclass(frozen=True)
 class Trends:
-    """Trend and seasonality of s series. Values are shares of a series' maximum; time runs from 0, the first day, to 1.
+    """Trend and seasonality of s series. Values are shares of a series' largest absolute value; time runs from 0, the
+    first day, to 1.
 
     - offset: float [s], value of the trend's line on the first day
     - slope: float [s], slope of that line up to the first changepoint: how much it would change from first to last day
@@ -79,14 +80,15 @@ def terms(days: int) -> Terms:
 def fit_trends(series: np.ndarray, present: np.ndarray) -> Trends:
     """Fit trend and seasonality to the daily series of u users and c counters over t days.
 
-    - series: float [u, c, t], at least 0.
-    - present: bool [u, t], the days with a record; values of other days are ignored.
+    - series: float [u, c, t].
+    - present: bool [u, t], the days with a record (all days, if a day without one is a day of zeros); values of other
+      days are ignored.
     The result has s = u * c series, all counters of the first user first. A series of zeros, or without a record, gives
     zeros.
     """
     _, counters, days = series.shape
     known = np.where(present[:, None], series, 0.0)
-    scaled = (known / np.maximum(known.max(axis=2, keepdims=True), 1e-9)).reshape(-1, days)
+    scaled = (known / np.maximum(np.abs(known).max(axis=2, keepdims=True), 1e-9)).reshape(-1, days)
     seen = np.repeat(present.astype(float), counters, axis=0)
     rest = subtract_line(scaled, seen)
     chosen = select_terms(rest)

@@ -31,8 +31,8 @@ def feature_rows(
 ) -> FeatureTable:
     """A feature table with a row per user and day of observation, in the order of the weeks, then of the users.
 
-    A user without any record in the days up to a day of observation has no row for that day. When no user has one, the
-    table is empty.
+    A user without any record in the days up to a day of observation has no row for that day, also when a day without a
+    record is a day of zeros. When no user has one, the table is empty.
     - users: records of users, over the days in `window`; a user's label is that of all its rows.
     - window: must reach back the days and the most weeks of history.needed.
     - names: names of the features, as feature_names gives them.
@@ -49,7 +49,13 @@ def feature_rows(
             continue
         chunks = np.split(known, range(CHUNK_USERS, len(known), CHUNK_USERS))
         values = [
-            user_features(users.counts[chunk, days], users.records[chunk, days] > 0, weekend, history.windows)
+            user_features(
+                users.counts[chunk, days],
+                users.records[chunk, days] > 0,
+                weekend,
+                history.windows,
+                history.missing_is_zero,
+            )
             for chunk in chunks
         ]
         as_of = np.full(len(known), last)

@@ -10,23 +10,31 @@ import numpy as np
 from scarcegan.features import trend
 
 
-def user_features(counts: np.ndarray, present: np.ndarray, weekend: np.ndarray, windows: Sequence[int]) -> np.ndarray:
+def user_features(
+    counts: np.ndarray,
+    present: np.ndarray,
+    weekend: np.ndarray,
+    windows: Sequence[int],
+    missing_is_zero: bool = False,
+) -> np.ndarray:
     """Compute the features of u users, float32 [u, d], in the order of `feature_names`.
 
     - counts: [u, t, c], counters per day; some may be negative
     - present: bool [u, t], days with a record; every user should have one
     - weekend: bool [t], days that are a Saturday or Sunday
     - windows: lengths, in days, of the windows that end on the last day
+    - missing_is_zero: whether a day without a record is a day of zeros in every counter, also before the user's first
+      record. Otherwise it is unknown and left out; only `inactivity` counts it as a day without activity
 
-    A day without a record is unknown, not zero, and is left out; only `inactivity` counts it as a day without activity.
-    The mean and the ratio of a window without a record are NaN. The weekend effect is NaN when no weekend day or no
-    other day has a record, except for a counter that is zero throughout.
+    When missing days are unknown, the mean and the ratio of a window without a record are NaN, and so is the weekend
+    effect when no weekend day or no other day has a record, except for a counter that is zero throughout. When they are
+    zeros, only the weekend effect can be NaN: when there is no weekend day, or no other day, at all.
 
     What would be divided by a counter's mean is divided by the mean of its absolute values. For a counter of at least 0
     that is its mean; for others a mean near 0 makes no feature large.
     """
     daily = np.where(present[:, None, :], np.moveaxis(np.asarray(counts, float), 2, 1), 0.0)
-    known = present
+    known = np.ones_like(present) if missing_is_zero else present
     scale = mean_per_day(np.abs(daily), known)
     blocks = [
         window_means(daily, known, scale, windows),

@@ -1,6 +1,7 @@
 """Features: numbers that can be worked out by hand, whatever the files look like; as of the right day; flat memory."""
 
 import gzip
+import re
 from datetime import date
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import house
 from scarcegan.data import telemetry
 from scarcegan.data.schema import UNLABELLED, FeatureTable
 from scarcegan.data.telemetry import is_weekend
@@ -80,6 +82,13 @@ def test_other_counters_are_given_per_unit_of_the_first():
     names = feature_names(("sessions", "minutes"), (2,))
     assert values[0, names.index("minutes_per_sessions")] == 10
     assert values.shape == (1, len(names)) and values.dtype == np.float32
+
+
+def test_docs_features_md_explains_every_feature_and_no_other():
+    text = (house.ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    explained = [name for cell in table for name in re.findall(r"`(\w+)`", cell)]
+    assert [f"n_{name}" for name in explained] + ["days_recorded"] == list(feature_names(("n",), (7,)))
 
 
 def test_a_user_is_the_same_alone_and_among_others():

@@ -17,7 +17,7 @@ def user_features(
     windows: Sequence[int],
     missing_is_zero: bool = False,
 ) -> np.ndarray:
-    """Compute the features of u users, float32 [u, d], in the order of `feature_names`.
+    """Compute the features of u users, float32 [u, d], in the order of `feature_names`; docs/features.md explains each.
 
     - counts: [u, t, c], counters per day; some may be negative
     - present: bool [u, t], days with a record; every user should have one

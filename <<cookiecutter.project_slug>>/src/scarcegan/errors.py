@@ -10,8 +10,12 @@ REFUSALS = {
     errno.ENOSPC: "the disk is full. Free some space",
     errno.EDQUOT: "the disk quota is used up. Free some space",
     errno.EACCES: "permission denied. Give your user account access to it",
+    errno.ENAMETOOLONG: "the name is too long. Choose a shorter one",
     errno.EROFS: "the file system is read-only. Choose a folder you can write to",
 }
+
+
+LONGEST_VALUE = 80
 
 
 class UserError(Exception):
@@ -44,3 +48,9 @@ def as_sentence(error: UserError | OSError) -> str:
         raise error
     subject = error.filename or "a write failed"
     return f"{subject}: {REFUSALS[error.errno]}, then run the same command again; finished steps are kept."
+
+
+def shortened(value: object, most: int = LONGEST_VALUE) -> str:
+    """Return a value as text for a message: as str() gives it, cut after `most` characters, with "…" in their place."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"

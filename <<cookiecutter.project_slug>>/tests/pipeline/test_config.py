@@ -170,7 +170,7 @@ def test_a_batch_holds_a_row_of_each_class(file):
 def test_a_category_is_a_column_of_a_ready_table_and_nothing_else(file):
     assert "telemetry has counters only" in refusal(file, "data.categories=[country]")
     for change in ("data.columns=[country]", "data.user_column=country"):
-        with pytest.raises(UserError, match="the category 'country' is named twice"):
+        with pytest.raises(UserError, match=r"the column 'country' is named twice: .* and data.categories"):
             settings.load_config(file, ["data.kind=features", "data.categories=[country]", change])
 
 

@@ -12,19 +12,26 @@ import re
 import unicodedata
 import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
+from scarcegan.pipeline.config_text import Refused, read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Days = Annotated[int, Field(ge=1, le=36_500)]  # a century
+Units = Annotated[int, Field(ge=1, le=100_000)]
+Weight = Annotated[float, Field(ge=0, le=1_000_000)]  # far below what a float of 32 bits holds
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+# Lists of columns are handed to steps as one text with commas.
+Column = Annotated[str, Field(pattern=r"^[^,\s]([^,]*[^,\s])?$")]
+Place = Annotated[str, Field(min_length=1)]  # a path, or an s3:// address
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 TagKey = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$", max_length=128)]
@@ -41,48 +48,36 @@ EXAMPLES = {
     "^((rate|cron)": "rate(7 days)",
     "^(project|none|": "project, none, or a key's ARN",
     "^[a-z](-?": "rare-players",
+    r"^[^,\s]": "night_minutes (no comma, no blank at its ends)",
     "^[a-z][a-z0-9_]*": "heavy_user",
     r"^[\p{L}": "cost-centre",
     r"^([a-z]+(-": "eu-west-1",
 }
+FIRST_DAY, LAST_DAY = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
+MOST_PROBLEMS = 20  # of a config.yaml, that are shown one by one
+LONGEST_MESSAGE = 400
 TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows of our own are called so
-
-
-class Loader(yaml.SafeLoader):
-    """A YAML loader that reads no dates: 2026-01-05 stays the text that was typed.
-
-    Raises yaml.constructor.ConstructorError, with the line, for a key that is in a mapping twice.
-    """
-
-
-def mapping_without_repeats(loader: Loader, node: yaml.MappingNode) -> dict:
-    """Return the dict that a YAML mapping stands for. PyYAML itself would silently keep the last of two equal keys.
-
-    Raises yaml.constructor.ConstructorError, with the line, when a key is in the mapping twice.
-    """
-    seen = set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' occurs twice", key.start_mark)
-        seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
-    return loader.construct_mapping(node, deep=True)
-
-
-Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping_without_repeats)
-Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 class ConfigSection(BaseModel):
     """Base class of Config and of each section of config.yaml. Fields cannot be set again once the object is made.
 
-    Raises pydantic's ValidationError for an unknown key, and for a value that the type or the range of its field
-    excludes.
+    Raises pydantic's ValidationError for an unknown key, for a value that the type or the range of its field excludes,
+    and for text with a line break or a control character, which no file name, column or command can have.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def text_is_one_line(cls, value: Any) -> Any:
+        """Return the value unchanged. Raises ValueError if it is, or lists, text with a line break or a control
+        character.
+        """
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+                raise ValueError("holds a line break or a control character; write it in one line")
+        return value
 
 
 class ProjectSettings(ConfigSection):
@@ -100,14 +95,6 @@ class ProjectSettings(ConfigSection):
     team: str = "data-science"
     region: str = Field(default="eu-west-1", pattern=r"^([a-z]+(-[a-z]+)+-[1-9])?$")
     model_package_group: str = Field(default="rare-players", pattern=GROUP_PATTERN)
-
-    @field_validator("description")
-    @classmethod
-    def description_is_one_line(cls, value: str) -> str:
-        """Return the description unchanged. Raises ValueError if it holds a line break or a control character."""
-        if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in value):
-            raise ValueError("holds a line break or a control character; write it in one line")
-        return value
 
     @field_validator("team")
     @classmethod
@@ -181,32 +168,41 @@ class DataSettings(ConfigSection):
     """
 
     kind: Literal["telemetry", "features"] = "telemetry"
-    path: str = Field(default="data/telemetry", min_length=1)
-    labels: str = Field(default="data/labels.csv", min_length=1)
+    path: Place = "data/telemetry"
+    labels: Place = "data/labels.csv"
     user_column: str = "user_id"
     time_column: str = "date"
     label_column: str = "label"
     time_format: str = ""
     time_zone: str = "UTC"
-    counters: list[str] = ["sessions", "minutes", "deposits", "wagers", "night_minutes"]
-    signed_counters: list[str] = []
-    aggregate: dict[str, Literal["sum", "count", "mean", "max"]] = {}
+    counters: list[Column] = ["sessions", "minutes", "deposits", "wagers", "night_minutes"]
+    signed_counters: list[Column] = []
+    aggregate: dict[Column, Literal["sum", "count", "mean", "max"]] = {}
     missing_days: Literal["unknown", "zero"] = "unknown"
-    columns: list[str] = []
-    categories: list[str] = []
+    columns: list[Column] = []
+    categories: list[Column] = []
     start: str = ""
-    days: Count = 60
+    days: Days = 60
     bad_rows: Literal["refuse", "drop"] = "refuse"
+
+    @field_validator("path", "labels")
+    @classmethod
+    def address_names_a_bucket(cls, value: str) -> str:
+        """Return the path or address unchanged. Raises ValueError if it begins like an S3 address but is none."""
+        if re.match("s3:/", value, re.IGNORECASE) and not re.match(
+            r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)", value
+        ):
+            raise ValueError("names no bucket; write for example s3://bucket/folder/")
+        return value
 
     @field_validator("start")
     @classmethod
     def start_is_a_day(cls, value: str) -> str:
         """Return the start unchanged. Raises ValueError if it is neither "" nor a day such as 2026-01-05."""
-        try:
-            datetime.date.fromisoformat(value or "2026-01-05")
-        except ValueError:
-            raise ValueError("expected a day such as 2026-01-05") from None
-        return value
+        with suppress(ValueError):
+            if not value or FIRST_DAY <= datetime.datetime.strptime(value, "%Y-%m-%d").date() <= LAST_DAY:
+                return value
+        raise ValueError(f"expected a day such as 2026-01-05, from {FIRST_DAY} to {LAST_DAY}")
 
     @field_validator("time_format")
     @classmethod
@@ -234,18 +230,12 @@ class DataSettings(ConfigSection):
         return value
 
     @model_validator(mode="after")
-    def counters_are_declared_once(self) -> "DataSettings":
+    def signed_and_aggregated_are_counters(self) -> "DataSettings":
         """Return the section unchanged.
 
-        Raises ValueError for a counter that is named twice or is also the user, time or label column, for an entry of
-        signed_counters or aggregate that is no counter, and for an aggregate that leaves a counter out.
+        Raises ValueError for an entry of signed_counters or aggregate that is no counter, and for an aggregate that
+        leaves a counter out.
         """
-        keys = (self.user_column, self.time_column, self.label_column)
-        twice = [name for name in self.counters if name in keys or self.counters.count(name) > 1]
-        if twice and self.kind == "telemetry":
-            raise ValueError(
-                f"the counter '{twice[0]}' is named twice: name it once, and not also as user, time or label"
-            )
         unknown = [name for name in (*self.signed_counters, *self.aggregate) if name not in self.counters]
         if unknown:
             raise ValueError(f"'{unknown[0]}' is no counter; name it under data.counters too")
@@ -257,25 +247,34 @@ class DataSettings(ConfigSection):
         return self
 
     @model_validator(mode="after")
-    def telemetry_has_counters(self) -> "DataSettings":
-        """Return the section unchanged. Raises ValueError for the kind "telemetry" without counters."""
-        if self.kind == "telemetry" and not self.counters:
-            raise ValueError("telemetry needs at least one counter under data.counters")
+    def telemetry_has_user_time_and_counters(self) -> "DataSettings":
+        """Return the section unchanged. Raises ValueError for the kind "telemetry" without one of these columns."""
+        if self.kind == "telemetry":
+            for name, column in {"user": self.user_column, "time": self.time_column}.items():
+                if not column:
+                    raise ValueError(f"telemetry needs the name of a {name} column under data.{name}_column")
+            if not self.counters:
+                raise ValueError("telemetry needs at least one counter under data.counters")
         return self
 
     @model_validator(mode="after")
-    def categories_are_no_other_columns(self) -> "DataSettings":
+    def a_column_has_one_part(self) -> "DataSettings":
         """Return the section unchanged.
 
-        Raises ValueError for a category that is named twice, or also as a number, user, time or label column, and for
-        any category in telemetry.
+        Raises ValueError for a column that two settings name, or one setting twice, and for any category in telemetry.
+        Labels in a file of their own have their columns there: a counter, but no category, may be called like one.
         """
-        taken = [*self.columns, self.user_column, self.time_column, self.label_column]
-        twice = [name for name in self.categories if name in taken or self.categories.count(name) > 1]
-        if twice:
-            raise ValueError(
-                f"the category '{twice[0]}' is named twice: a column is a category, or a number, or user, time or label"
-            )
+        special = [(f"data.{name}_column", getattr(self, f"{name}_column")) for name in ("user", "time", "label")]
+        categories = [("data.categories", column) for column in self.categories]
+        numbers = "counters" if self.kind == "telemetry" else "columns"
+        listed = [(f"data.{numbers}", column) for column in getattr(self, numbers)]
+        own = special if self.labels == "inside" else special[:2]
+        for columns in ([*special, *categories], [*own, *listed, *categories]):
+            seen: dict[str, str] = {}
+            for key, column in columns:
+                if column and column in seen:
+                    raise ValueError(f"the column '{column}' is named twice: {seen[column]} and {key}")
+                seen[column] = key
         if self.categories and self.kind == "telemetry":
             raise ValueError("categories are columns of a ready table (kind: features); telemetry has counters only")
         return self
@@ -289,9 +288,21 @@ class FeatureSettings(ConfigSection):
     - batch_users: how many users are held in memory at once; it does not change the features.
     """
 
-    window_days: Count = 46
-    windows: list[Count] = Field(default=[7, 14, 28], min_length=1)
+    window_days: Days = 46
+    windows: list[Days] = Field(default=[7, 14, 28], min_length=1)
     batch_users: Count = 5000
+
+    @model_validator(mode="after")
+    def windows_differ_and_fit(self) -> "FeatureSettings":
+        """Return the section unchanged. Raises ValueError for a window that is named twice or exceeds window_days."""
+        for days in self.windows:
+            if self.windows.count(days) > 1:
+                raise ValueError(f"features.windows: {days} is named twice")
+        if max(self.windows) > self.window_days:
+            raise ValueError(
+                f"features.windows: {max(self.windows)} days do not fit into window_days {self.window_days}"
+            )
+        return self
 
 
 class SplitSettings(ConfigSection):
@@ -306,7 +317,7 @@ class SplitSettings(ConfigSection):
 
     test_share: Share = 0.3
     validation_share: Share = 0.2
-    test_weeks: Annotated[int, Field(ge=0)] = 2
+    test_weeks: Annotated[int, Field(ge=0, le=5000)] = 2
     folds: Annotated[int, Field(ge=2, le=20)] = 3
     seed: Seed = 7
 
@@ -321,10 +332,10 @@ class SplitSettings(ConfigSection):
 class ScarceganSettings(ConfigSection):
     """Research values of the networks, losses and boosted trees. A table in docs/model.md explains each field."""
 
-    trunk: list[Count] = Field(default=[64, 32], min_length=1)
+    trunk: list[Units] = Field(default=[64, 32], min_length=1)
     bins: Annotated[int, Field(ge=0, le=64)] = 8
-    generator: list[Count] = Field(default=[30], min_length=1)
-    latent: Count = 10
+    generator: list[Units] = Field(default=[30], min_length=1)
+    latent: Units = 10
     decay: Annotated[float, Field(gt=0, le=1)] = 0.05
     weight_decay: Weight = 0.0
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.7
@@ -348,7 +359,7 @@ class TrainSettings(ConfigSection):
 
     iterations: Count = 1000
     seeds: Count = 2
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 64
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
     patience: Annotated[int, Field(ge=0, le=20)] = 0
     boosting: Annotated[int, Field(ge=0, le=1000)] = 100
@@ -451,7 +462,7 @@ class MonitoringSettings(ConfigSection):
     """
 
     drift_threshold: Share = 0.1
-    window_days: Count = 7
+    window_days: Days = 7
     retrain_windows: Count = 2
     of_windows: Count = 3
     minimum_rows: Count = 100
@@ -631,7 +642,7 @@ class Config(ConfigSection):
         """Return the settings unchanged.
 
         Raises ValueError in these cases:
-        - train.class_weights: it has numbers, but not one per class.
+        - train.class_weights: it has numbers, but not one per class, or only zeros.
         - train.batch_size: it is less than the number of classes.
         - gate.definition: it is no business definition.
         - features.window_days: it is more than data.days less split.test_weeks, for telemetry.
@@ -641,6 +652,8 @@ class Config(ConfigSection):
                 f"train.class_weights has {len(self.train.class_weights)} numbers, there are "
                 f"{len(self.labels.classes)} classes ({', '.join(self.labels.classes)}). Give one per class, or none."
             )
+        if self.train.class_weights and not any(self.train.class_weights):
+            raise ValueError("train.class_weights are all 0, so that nothing would be learnt. Give one class a weight.")
         if self.train.batch_size < len(self.labels.classes):
             raise ValueError(
                 f"train.batch_size is {self.train.batch_size}, there are {len(self.labels.classes)} classes. "
@@ -687,87 +700,139 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     try:
-        values = yaml.load(text, Loader) or {}
-        lines = line_numbers(yaml.compose(text, Loader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        conflict = next((n for n, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
-        if conflict:
-            raise UserError(
-                f"{path}, line {conflict}: a merge conflict (<<<<<<<). Keep what you want of both sides and delete the "
-                "lines with <<<<<<<, ======= and >>>>>>>."
-            ) from None
-        what = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise UserError(f"{where}: not valid YAML: {what}. Correct that line.") from None
+        values, lines = read_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(describe_yaml_error(error, path, text)) from None
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no sections such as 'data:' and 'train:'. Begin again from the template's.")
-    places = {place: f"{path}, line {line}" for place, line in lines.items()}
-    for change in changes:
-        changed = apply(values, change)
-        places = {place: where for place, where in places.items() if place[: len(changed)] != changed}
-        places[changed] = f"--set {change}"
+    changes = list(changes)
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(with_changes(values, changes))
     except ValidationError as error:
-        raise UserError("\n".join(describe_problem(problem, path, places) for problem in error.errors())) from None
+        problems = problems_of(error)
+    without = [refused(values, changes[:place] + changes[place + 1 :]) for place in range(len(changes))]
+    found = []
+    for key, problem in list(problems.items())[:MOST_PROBLEMS]:
+        blamed = [f"--set {shortened(changes[place])}" for place, rest in enumerate(without) if key not in rest]
+        found.append(describe_problem(problem, ", ".join(blamed) or line_of(problem, path, lines)))
+    if len(problems) > len(found):
+        found.append(f"… and {len(problems) - len(found)} more problems.")
+    raise UserError("\n".join(found))
 
 
-def apply(values: dict[str, Any], change: str) -> tuple[str, ...]:
-    """Set one key in `values` in place, and return the key's parts, such as ("train", "iterations").
+def describe_yaml_error(error: Exception, path: Path, text: str) -> str:
+    """Return the error message for a config.yaml that cannot be read: line, what is wrong there, and what to do.
+
+    - error: a YAMLError, or ValueError for a number with too many digits.
+    - path, text: of config.yaml.
+    """
+    conflict = next((n for n, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
+    if conflict:
+        return (
+            f"{path}, line {conflict}: a merge conflict (<<<<<<<). Keep what you want of both sides and delete the "
+            "lines with <<<<<<<, ======= and >>>>>>>."
+        )
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}, line {mark.line + 1}" if mark else str(path)
+    what = shortened(" ".join(str(getattr(error, "problem", None) or error).split()), LONGEST_MESSAGE)
+    fault = what if isinstance(error, Refused) else f"not valid YAML: {what}"
+    return f"{where}: {fault}. Correct that line."
+
+
+def with_changes(values: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of the nested settings `values` with each change made, a KEY=VALUE as `apply` takes it.
+
+    Raises UserError for a change that `apply` refuses.
+    """
+    changed = copy.deepcopy(dict(values))
+    for change in changes:
+        apply(changed, change)
+    return changed
+
+
+def refused(values: Mapping[str, Any], changes: Iterable[str]) -> dict[tuple, Mapping[str, Any]]:
+    """Return what is refused of settings with changes, as `problems_of` does; {} if nothing is, or `apply` refuses."""
+    try:
+        Config.model_validate(with_changes(values, changes))
+    except ValidationError as error:
+        return problems_of(error)
+    except UserError:
+        pass
+    return {}
+
+
+def problems_of(error: ValidationError) -> dict[tuple, Mapping[str, Any]]:
+    """Return (parts of the key, message) -> problem, for each problem that pydantic found, in the order of `Config`."""
+    return {(*problem["loc"], problem["msg"]): problem for problem in error.errors(include_url=False)}
+
+
+def line_of(problem: Mapping[str, Any], path: Path, lines: Mapping[tuple, int]) -> str:
+    """Return where in the file a refused value is, as text: path and line.
+
+    - problem: one of ValidationError.errors().
+    - path: of config.yaml.
+    - lines: parts of a key -> line. For a key that is not in it, the nearest section above counts, then none.
+    """
+    place = tuple(problem["loc"])
+    line = next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
+    return f"{path}, line {line}" if line else str(path)
+
+
+def apply(values: dict[str, Any], change: str) -> None:
+    """Set one key in `values` in place.
 
     - values: the nested settings of config.yaml.
     - change: KEY=VALUE, as in `--set train.iterations=2000`, with a dotted key and a value in YAML. Missing sections
       are made; whether the key exists is not checked.
 
     Raises UserError for a change without `=` or key, a key below a value that is no section, and a value that is no
-    YAML.
+    YAML or that `read_yaml` refuses.
     """
     key, equals, text = change.partition("=")
+    said = f"--set {shortened(change)}"
     if not equals or not key.strip():
-        raise UserError(f"--set {change}: expected key=value, for example --set train.iterations=2000.")
+        raise UserError(f"{said}: expected key=value, for example --set train.iterations=2000.")
     *sections, last = key.strip().split(".")
     place = values
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise UserError(f"--set {change}: '{section}' is a value, not a section.")
+            raise UserError(f"{said}: '{shortened(section)}' is a value, not a section.")
     try:
-        place[last] = yaml.load(text, Loader)
-    except yaml.YAMLError:
-        raise UserError(f"--set {change}: '{text}' is not a YAML value. Quote it.") from None
-    return (*sections, last)
+        place[last], _ = read_yaml(text)
+    except Refused as error:
+        raise UserError(f"{said}: not a value that a setting can have: {error.problem}. Give a plain one.") from None
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"{said}: '{shortened(text)}' is not a YAML value. Quote it.") from None
 
 
-def describe_problem(problem: Mapping[str, Any], path: Path, places: Mapping[tuple, str]) -> str:
+def describe_problem(problem: Mapping[str, Any], where: str) -> str:
     """Return the error message for one value that pydantic refuses: where it was set, key, what was found, and what to
-    do.
+    do. Long keys and values are cut.
 
     - problem: one of ValidationError.errors().
-    - path: of config.yaml.
-    - places: parts of a key -> where it was set, as text: file and line, or the --set. For a key that is not in it, the
-      nearest section above counts, then `path`.
+    - where: the file and line, or the --set, that set it, or the changes without which it would not be refused.
     """
     place = tuple(problem["loc"])
-    key = ".".join(str(part) for part in place)
-    where = next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), str(path))
+    key = ".".join(shortened(part) for part in place)
     if problem["type"] == "extra_forbidden" and key in RENAMED:
         move = "Type that instead" if where.startswith("--set") else "Move it there"
         return f"{where}: '{key}' is now '{RENAMED[key]}'. {move}."
     if problem["type"] == "extra_forbidden":
         known = known_keys(place[:-1])
-        near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(shortened(place[-1]), known, n=1)
         meant = [".".join([*map(str, place[:-1]), name]) for name in near]
         move = f"Did you mean '{meant[0]}'?" if meant else f"Known here: {', '.join(known)}."
         return f"{where}: '{key}' is no setting. {move}"
-    message = re.sub(r"^Value error, ", "", problem["msg"]).rstrip(".")
+    message = shortened(re.sub(r"^Value error, ", "", problem["msg"]).rstrip("."), LONGEST_MESSAGE)
     if problem["type"] in ("model_type", "dict_type"):
         message = "a section: indented 'key: value' lines below it, or leave the section out"
     if problem["type"] == "string_pattern_mismatch":
         pattern = problem["ctx"]["pattern"]
         message += next((f", as does {like}" for start, like in EXAMPLES.items() if pattern.startswith(start)), "")
     given = problem.get("input")
-    found = f" (found: {given!r})" if isinstance(given, str | int | float | list | None) else ""
+    found = f" (found: {shortened(repr(given))})" if isinstance(given, str | int | float | list | None) else ""
     return f"{where}: {key + ': ' if key else ''}{message}{found}."
 
 
@@ -781,26 +846,6 @@ def known_keys(section: tuple) -> list[str]:
     for part in section:
         kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation
     return sorted(kind.model_fields)
-
-
-def line_numbers(node: yaml.Node | None, prefix: tuple = ()) -> dict[tuple, int]:
-    """Return the line of each key in a YAML document: parts of the key, such as ("train", "seed"), -> line, counted
-    from 1.
-
-    An item of a list has its index, from 0, as its last part; keys inside an item are left out.
-
-    - node: root of the document; None for an empty one, which gives {}.
-    - prefix: parts that are put before those of every key.
-    """
-    found: dict[tuple, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            found[(*prefix, key.value)] = key.start_mark.line + 1
-            found.update(line_numbers(value, (*prefix, key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            found[(*prefix, index)] = value.start_mark.line + 1
-    return found
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,14 +1,19 @@
 """The workspace: what the verbs read, what they refuse, and what they leave alone."""
 
 import json
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scarcegan.cli import main
 from scarcegan.errors import UserError
 from scarcegan.model import scorer
+from scarcegan.pipeline.config import load_config
 from scarcegan.registry.contract import ModelPackage
 from scarcegan.workspace import Workspace
 
@@ -33,6 +38,35 @@ def test_paths_of_the_settings_lie_beside_them_wherever_one_stands(place, tmp_pa
     monkeypatch.chdir("/")
     assert place.runs_folder == tmp_path.resolve() / "runs"
     assert place.path("/elsewhere").as_posix() == "/elsewhere"
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/folder/", Path("s3://bucket/folder/")])
+def test_an_address_in_s3_is_no_path_here_and_is_named_as_it_was_typed(place, path):
+    with pytest.raises(UserError, match=r"^s3://bucket/folder/?: is in S3, .*aws s3 sync s3://bucket/folder"):
+        place.path(path)
+    here = replace(place, config=load_config(place.root / "config.yaml", ["data.path=s3://bucket/folder/"]))
+    with pytest.raises(UserError, match="scarcegan start"):
+        here.data_sources()
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/data", "loop"])
+def test_a_path_that_leads_nowhere_is_a_sentence(place, path):
+    (place.root / "loop").symlink_to("loop")
+    here = replace(place, config=load_config(place.root / "config.yaml", [f"data.path={path}"]))
+    with pytest.raises(UserError, match=f"^{path}: "):
+        here.data_sources()
+
+
+def test_a_config_yaml_that_cannot_be_a_file_is_a_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "loop").symlink_to("loop")
+    for name, words in {"loop": "leads back to itself", "x" * 300: "name is too long"}.items():
+        monkeypatch.setattr(sys, "argv", ["scarcegan", "--config", str(tmp_path / name), "runs"])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        err = capsys.readouterr().err
+        assert end.value.code == 2 and words in err and err.count("\n") == 1
+    with pytest.raises(UserError, match="not a file name"):
+        Workspace.open(tmp_path / "a\0b")
 
 
 def test_missing_data_names_the_two_ways_to_get_some(place):

@@ -10,6 +10,7 @@ REFUSALS = {
     errno.ENOSPC: "the disk is full. Free some space",
     errno.EDQUOT: "the disk quota is used up. Free some space",
     errno.EACCES: "permission denied. Give your user account access to it",
+    errno.ELOOP: "the link leads back to itself. Correct it",
     errno.ENAMETOOLONG: "the name is too long. Choose a shorter one",
     errno.EROFS: "the file system is read-only. Choose a folder you can write to",
 }

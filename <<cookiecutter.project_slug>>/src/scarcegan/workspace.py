@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -74,11 +75,24 @@ class Workspace:
         Raises UserError for a missing file, a file that is not YAML, a change that is not KEY=VALUE, and a key or value
         that config.yaml may not have.
         """
-        return cls(path.resolve().parent, settings.load_config(path, changes))
+        config = settings.load_config(path, changes)
+        return cls(path.resolve().parent, config)
 
     def path(self, path: str | Path) -> Path:
-        """Return the absolute path, links resolved, of a path that is relative to the root, or begins with ~ or /."""
-        return (self.root / Path(path).expanduser()).resolve()
+        """Return the absolute path, links resolved, of a path that is relative to the root, or begins with ~ or /.
+
+        Raises UserError for an address in S3, for a link that leads back to itself, and for the home (~name) of nobody.
+        """
+        if re.match("s3:/", str(path)):
+            address = re.sub("^s3:/+", "s3://", str(path))  # a Path has lost a slash
+            raise UserError(
+                f"{address}: is in S3, and commands on this machine read files. Copy it (aws s3 sync {address} "
+                "data/telemetry) and name that folder, or let AWS read it: scarcegan start."
+            )
+        try:
+            return (self.root / Path(path).expanduser()).resolve()
+        except RuntimeError as error:
+            raise UserError(f"{path}: {error}. Name a file or folder that exists.") from None
 
     def show(self, path: Path) -> str:
         """Return an absolute path as text for people: relative if it is below the current folder, else as it is."""

@@ -228,10 +228,13 @@ def test_the_rule_for_a_team_is_the_one_of_sagemakers_own_model():
     assert found == {"min": 0, "max": settings.LONGEST_TAG_VALUE, "pattern": r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)"}
 
 
-def test_class_names_that_are_taken_are_the_same_here_and_in_the_data():
-    from scarcegan.steps._arguments import RESERVED_CLASSES
+def test_taken_class_names_and_the_calendar_are_the_same_here_and_in_the_steps():
+    from scarcegan.steps import _arguments
 
-    assert set(settings.TAKEN_CLASS_NAMES) == set(RESERVED_CLASSES)
+    assert set(settings.TAKEN_CLASS_NAMES) == set(_arguments.RESERVED_CLASSES)
+    assert (settings.FIRST_DAY, settings.LAST_DAY) == (_arguments.FIRST_DAY, _arguments.LAST_DAY)
+    _, most = settings.DataSettings.model_fields["days"].metadata
+    assert most.le == _arguments.MOST_DAYS
 
 
 def test_docs_model_md_explains_every_key_of_training_and_no_other():

@@ -699,6 +699,8 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
         raise UserError(f"{path}: not a file. Name the project's config.yaml with --config.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except ValueError:
+        raise UserError(f"{str(path)!r}: not a file name. Name the project's config.yaml with --config.") from None
     try:
         values, lines = read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:

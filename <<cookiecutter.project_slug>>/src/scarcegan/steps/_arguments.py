@@ -5,12 +5,14 @@ Lambda function of the register step does not have.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from datetime import date
 from typing import TypeVar
 
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 
+FIRST_DAY, LAST_DAY, MOST_DAYS = date(1900, 1, 1), date(2199, 12, 31), 36_500
 RESERVED_CLASSES = ("unknown", "unlabelled", "generated")
 T = TypeVar("T")
 
@@ -44,11 +46,14 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_whole_numbers(text: str) -> tuple[int, ...]:
-    """Split a text such as "7,14" at commas into whole numbers; empty parts are left out, so "" gives ().
+    """Split a text such as "7,14" at commas into whole numbers; empty parts are left out.
 
-    Raises argparse.ArgumentTypeError for a part that is not a whole number.
+    Raises argparse.ArgumentTypeError for a part that is not a whole number, and for a text without any.
     """
-    return tuple(converted(int, part, "a whole number") for part in parse_names(text))
+    found = tuple(converted(int, part, "a whole number") for part in parse_names(text))
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{text}' holds no number")
+    return found
 
 
 def parse_pairs(text: str) -> dict[str, str]:
@@ -65,9 +70,20 @@ def parse_pairs(text: str) -> dict[str, str]:
 def parse_numbers(text: str) -> tuple[float, ...]:
     """Split a text such as "0.1,2" at commas into numbers; empty parts are left out, so "" gives ().
 
-    Raises argparse.ArgumentTypeError for a part that is not a number.
+    Raises argparse.ArgumentTypeError for a part that is not a finite number.
     """
-    return tuple(converted(float, part, "a number") for part in parse_names(text))
+    return tuple(parse_number(part) for part in parse_names(text))
+
+
+def parse_number(text: str) -> float:
+    """Return the number that is written in `text`.
+
+    Raises argparse.ArgumentTypeError for any other text, for NaN and for an infinite number.
+    """
+    value = converted(float, text, "a number")
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a finite number")
+    return value
 
 
 def parse_count(text: str) -> int:
@@ -78,6 +94,17 @@ def parse_count(text: str) -> int:
     value = converted(int, text, "a whole number")
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def parse_days(text: str) -> int:
+    """Return the number of days, from 1 to MOST_DAYS, that is written in `text`.
+
+    Raises argparse.ArgumentTypeError for any other text.
+    """
+    value = parse_count(text)
+    if value > MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text} days are more than a century")
     return value
 
 
@@ -94,9 +121,14 @@ def parse_boolean(text: str) -> bool:
 def parse_day(text: str) -> str:
     """Read a day in ISO 8601 and return it in the form 2026-01-31; "" (no day given) stays "".
 
-    Raises argparse.ArgumentTypeError for other text.
+    Raises argparse.ArgumentTypeError for other text, and for a day before FIRST_DAY or after LAST_DAY.
     """
-    return text and converted(date.fromisoformat, text, "a day such as 2026-01-31").isoformat()
+    if not text:
+        return ""
+    day = converted(date.fromisoformat, text, "a day such as 2026-01-31")
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise argparse.ArgumentTypeError(f"{day} is not between {FIRST_DAY} and {LAST_DAY}")
+    return day.isoformat()
 
 
 def converted(read: Callable[[str], T], text: str, what: str) -> T:
@@ -104,4 +136,4 @@ def converted(read: Callable[[str], T], text: str, what: str) -> T:
     try:
         return read(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {what}") from None
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not {what}") from None

@@ -31,7 +31,7 @@ from scarcegan.model.saved import model_folders
 from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import ExplainedUser, Findings, Predictions
-from scarcegan.steps._arguments import parse_classes
+from scarcegan.steps._arguments import parse_classes, parse_number
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer
@@ -403,15 +403,15 @@ def parser() -> argparse.ArgumentParser:
         it.add_argument(f"--{channel}", type=Path, help="optional")
     it.add_argument("--description", required=True, help="the project's, for the report; may be empty")
     it.add_argument("--classes", type=parse_classes, required=True, help="names, the rare class last")
-    it.add_argument("--beta", type=float, required=True, help="how much recall counts in F-beta")
+    it.add_argument("--beta", type=parse_number, required=True, help="how much recall counts in F-beta")
     it.add_argument("--bootstrap", type=int, required=True, help="resamples behind each interval")
     it.add_argument("--seed", type=int, required=True)
     it.add_argument("--gate-definition", required=True, help="the business definition whose model is judged")
     it.add_argument("--gate-metric", required=True, help="the figure that is judged")
-    it.add_argument("--gate-minimum", type=float, required=True)
+    it.add_argument("--gate-minimum", type=parse_number, required=True)
     it.add_argument("--gate-champion", choices=("not_worse", "better", "report"), required=True)
     it.add_argument("--gate-simple-models", choices=("report", "required"), required=True)
-    it.add_argument("--gate-alpha", type=float, required=True, help="1 less the level of the intervals")
+    it.add_argument("--gate-alpha", type=parse_number, required=True, help="1 less the level of the intervals")
     return it
 
 

@@ -22,7 +22,14 @@ from scarcegan.features.history import History, feature_rows
 from scarcegan.features.user_features import feature_names
 from scarcegan.jsonfile import write_json
 from scarcegan.progress import Progress
-from scarcegan.steps._arguments import parse_classes, parse_day, parse_names, parse_pairs, parse_whole_numbers
+from scarcegan.steps._arguments import (
+    parse_classes,
+    parse_day,
+    parse_days,
+    parse_names,
+    parse_pairs,
+    parse_whole_numbers,
+)
 
 
 @dataclass
@@ -171,8 +178,8 @@ def parser() -> argparse.ArgumentParser:
     add("--columns", type=parse_names, required=True, help="feature columns of a ready table; empty: every numeric one")
     add("--categories", type=parse_names, required=True, help="further columns of a ready table, which hold names")
     add("--start", type=parse_day, required=True, help="first day; empty: the last --days days found")
-    add("--days", type=int, required=True)
-    add("--window-days", type=int, required=True)
+    add("--days", type=parse_days, required=True)
+    add("--window-days", type=parse_days, required=True)
     add("--windows", type=parse_whole_numbers, required=True)
     add(
         "--as-of-weeks",

@@ -20,7 +20,7 @@ from scarcegan.monitoring.quality import MatchedRows, quality_violations, read_t
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
-from scarcegan.steps._arguments import parse_classes
+from scarcegan.steps._arguments import parse_classes, parse_days, parse_number
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--truth", type=Path)
     it.add_argument("--description", required=True, help="the project's, for the report; may be empty")
     it.add_argument("--classes", type=parse_classes, required=True)
-    it.add_argument("--drift-threshold", type=float, required=True)
-    it.add_argument("--window-days", type=int, required=True)
+    it.add_argument("--drift-threshold", type=parse_number, required=True)
+    it.add_argument("--window-days", type=parse_days, required=True)
     it.add_argument("--retrain-windows", type=int, required=True)
     it.add_argument("--of-windows", type=int, required=True)
     it.add_argument("--minimum-rows", type=int, required=True)

@@ -30,7 +30,7 @@ from scarcegan.data.schema import (
     write_features,
 )
 from scarcegan.errors import UserError, run_step
-from scarcegan.steps._arguments import parse_classes
+from scarcegan.steps._arguments import parse_classes, parse_number
 
 TRAINING, VALIDATION, TEST = range(3)
 LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, LEFT_OUT = range(5)
@@ -174,8 +174,8 @@ def parser() -> argparse.ArgumentParser:
     for output in ("labelled", "unlabelled", "validation", "test", "folds"):
         add(f"--{output}-out", type=Path, required=True)
     add("--classes", type=parse_classes, required=True, help="names, the rare class last")
-    add("--test-share", type=float, required=True)
-    add("--validation-share", type=float, required=True)
+    add("--test-share", type=parse_number, required=True)
+    add("--validation-share", type=parse_number, required=True)
     add("--folds", type=int, required=True)
     add("--seed", type=int, required=True)
     return arguments

@@ -27,7 +27,14 @@ from scarcegan.errors import UserError, run_step
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.model.trees.settings import TreeSettings
 from scarcegan.pipeline.code import step_code_digest
-from scarcegan.steps._arguments import parse_boolean, parse_classes, parse_count, parse_numbers, parse_whole_numbers
+from scarcegan.steps._arguments import (
+    parse_boolean,
+    parse_classes,
+    parse_count,
+    parse_number,
+    parse_numbers,
+    parse_whole_numbers,
+)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -425,7 +432,7 @@ def parser() -> argparse.ArgumentParser:
     add("seed", type=int)
     parse.add_argument("--reports", type=parse_count, default=20, help="evaluations on held-out rows")
     add("patience", type=int, help="reports without a better PR-AUC until training ends; 0: off")
-    add("known-share", type=float, help="of the labelled users, sent to unknown")
+    add("known-share", type=parse_number, help="of the labelled users, sent to unknown")
     add("scaling", choices=("standard", "robust"), help="by mean or by median")
     add("unknown-by", choices=("distance", "source"), help="what unknown follows")
     hints = {name: hint for settings in SETTINGS for name, hint in get_type_hints(settings).items()}
@@ -442,7 +449,12 @@ def argument_type(hint: Any) -> dict[str, Any]:
     """
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    kinds = {bool: parse_boolean, tuple[int, ...]: parse_whole_numbers, tuple[float, ...]: parse_numbers}
+    kinds = {
+        bool: parse_boolean,
+        float: parse_number,
+        tuple[int, ...]: parse_whole_numbers,
+        tuple[float, ...]: parse_numbers,
+    }
     return {"type": kinds.get(hint, hint)}
 
 

@@ -81,7 +81,7 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
         ("train=3", "train: a section: indented 'key: value' lines"),
         ("project.name=Bad Name", "*$', as does rare-players (found: 'Bad Name')"),
         ("cloud.instances.train=p3", "+$', as does ml.m5.xlarge (found: 'p3')"),
-        ("cloud.scoring_schedule=weekly", ", as does rate(7 days) (found: 'weekly')"),
+        ("cloud.scoring_schedule=weekly", ": expected rate(7 days) or cron(0 5 ? * MON *) (found: 'weekly')"),
         ("project.team=R&D", "letters, digits, spaces and _ . : / = + - @ but not &; write for example R and D"),
         ("project.team=''", "takes 1 to 256 letters"),
         ('project.description="two\\nlines"', "write it in one line"),

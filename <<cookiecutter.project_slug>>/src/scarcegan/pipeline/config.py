@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config_text import Refused, read_yaml
+from scarcegan.pipeline.schedule import schedule_problem
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -45,7 +46,6 @@ EXAMPLES = {
     r"^ml\.": "ml.m5.xlarge",
     "^subnet-": "subnet-0a1b2c3d",
     "^sg-": "sg-0a1b2c3d",
-    "^((rate|cron)": "rate(7 days)",
     "^(project|none|": "project, none, or a key's ARN",
     "^[a-z](-?": "rare-players",
     r"^[^,\s]": "night_minutes (no comma, no blank at its ends)",
@@ -581,9 +581,18 @@ class CloudSettings(ConfigSection):
     subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = Field(default=[], max_length=16)
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
     mlflow_app: Annotated[str, Field(pattern=r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-\S+)?$")] = ""
-    scoring_schedule: Annotated[str, Field(pattern=r"^((rate|cron)\([A-Za-z0-9 ?*,/#-]+\))?$")] = ""
+    scoring_schedule: str = ""
     tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
     endpoint: EndpointSettings = EndpointSettings()
+
+    @field_validator("scoring_schedule")
+    @classmethod
+    def schedule_is_one(cls, value: str) -> str:
+        """Return the schedule unchanged. Raises ValueError for one that EventBridge Scheduler would refuse."""
+        problem = schedule_problem(value) if value else ""
+        if problem:
+            raise ValueError(problem)
+        return value
 
     @field_validator("tags")
     @classmethod

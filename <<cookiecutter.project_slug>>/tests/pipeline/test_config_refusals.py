@@ -307,3 +307,43 @@ def test_what_the_file_breaks_is_told_of_the_file_also_beside_a_change(refusal):
 def test_two_changes_that_do_not_fit_together_are_both_named(refusal):
     found = refusal("{}", "data.days=50", "split.seed=1", "features.window_days=40")
     assert "--set data.days=50" in found and "--set features.window_days=40" in found
+
+
+# -- machines ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_machines_with_a_local_disk_are_those_of_ec2s_own_list():
+    import botocore.session
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    sagemaker = botocore.session.get_session().get_service_model("sagemaker")
+    shapes = ("TrainingInstanceType", "ProcessingInstanceType", "ProductionVariantInstanceType")
+    types = {name for shape in shapes for name in sagemaker.shape_for(shape).enum}
+    about = {name: INSTANCE_TYPES.get(name.removeprefix("ml.")) for name in types}
+    known = {name: found["InstanceStorageSupported"] for name, found in about.items() if found}
+    assert len(known) > 200 and len(set(known.values())) == 2
+    assert {name: bool(settings.LOCAL_DISK.match(name)) for name in known} == known
+
+
+@pytest.mark.parametrize("step", list(settings.InstanceTypes.model_fields))
+@pytest.mark.parametrize("instance", ["ml.m5d.xlarge", "ml.g5.2xlarge", "ml.p4d.24xlarge"])
+def test_a_key_for_a_disk_that_takes_none_is_refused(refusal, accepted, step, instance):
+    change = f"cloud.instances.{step}={instance}"
+    found = refusal("{}", change)
+    assert found.startswith(f"--set {change}: cloud: the machine {instance} of {step} has a local disk, ")
+    assert "set cloud.volume_key to none" in found
+    assert getattr(accepted("{}", change, "cloud.volume_key=none").cloud.instances, step) == instance
+
+
+def test_an_endpoint_whose_disk_the_projects_key_encrypts_has_no_local_one(refusal):
+    found = refusal("{}", "cloud.endpoint.instance=ml.g5.xlarge", "cloud.volume_key=none")
+    assert found.startswith("--set cloud.endpoint.instance=ml.g5.xlarge: cloud.endpoint.instance: ")
+    assert "local disk" in found
+
+
+@pytest.mark.parametrize(
+    "key", ["arn:aws:kms:x", "arn:aws:kms:eu-west-1:123456789012:alias/mine", "alias/mine", "a1234"]
+)
+def test_the_key_of_a_disk_is_the_arn_of_a_key(refusal, accepted, key):
+    assert "as does project, none, or a key's ARN" in refusal("{}", f"cloud.volume_key={key}")
+    accepted("{}", "cloud.volume_key=arn:aws-cn:kms:cn-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")

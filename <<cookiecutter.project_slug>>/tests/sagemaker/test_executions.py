@@ -276,6 +276,7 @@ def test_a_value_as_it_is_changes_nothing_and_is_no_mistake(tmp_path, config):
         ("train.iteration=1", "Did you mean 'train.iterations'"),
         ("TelemetryUri=", "TelemetryUri has 0 characters"),
         ("TelemetryUri=s3://" + "x" * 1020, "takes 1 to 1024"),
+        ("TrainInstanceType=ml.g5.xlarge", "TrainInstanceType=ml.g5.xlarge: this machine has a local disk, .* none"),
     ],
 )
 def test_what_an_execution_cannot_change_is_refused_with_the_next_move(tmp_path, config, change, words):

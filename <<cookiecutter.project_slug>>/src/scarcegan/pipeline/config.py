@@ -34,6 +34,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Column = Annotated[str, Field(pattern=r"^[^,\s]([^,]*[^,\s])?$")]
 Place = Annotated[str, Field(min_length=1)]  # a path, or an s3:// address
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+# Machines whose disk is a local NVMe drive. SageMaker takes no key for it; the machine encrypts it.
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/InstanceStorage.html
+LOCAL_DISK = re.compile(r"ml\.([cmr]\d+[a-z]*dn?|g\d[a-z]*|p3dn|p[4-9][a-z0-9-]*|trn\d[a-z]*|dl1)\.")
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 TagKey = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$", max_length=128)]
 TagValue = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$", max_length=256)]
@@ -41,6 +45,8 @@ LONGEST_TAG_VALUE = 256
 LONGEST_DESCRIPTION = 1024  # of a model package group
 # The name of a model package group, or the group's ARN when another account shares it.
 GROUP_PATTERN = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+VOLUME_KEY = r"^(project|none|arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[0-9a-zA-Z-]+)$"
+MLFLOW_APP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-(app|tracking-server)/[A-Za-z0-9-]+)?$"
 # How a pattern begins -> a value that matches it, which an error message shows.
 EXAMPLES = {
     r"^ml\.": "ml.m5.xlarge",
@@ -536,6 +542,18 @@ class EndpointSettings(ConfigSection):
     serverless_staging: bool = False
     serverless_memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 3072
 
+    @field_validator("instance")
+    @classmethod
+    def disk_takes_a_key(cls, value: str) -> str:
+        """Return the instance type unchanged. Raises ValueError for one whose local disk the project's key cannot
+        encrypt.
+        """
+        if LOCAL_DISK.match(value):
+            raise ValueError(
+                "has a local disk, which takes no key, and endpoints' disks get one; choose for example ml.m5.large"
+            )
+        return value
+
     @model_validator(mode="after")
     def there_are_enough_instances(self) -> "EndpointSettings":
         """Return the section unchanged.
@@ -571,7 +589,7 @@ class CloudSettings(ConfigSection):
 
     instances: InstanceTypes = InstanceTypes()
     volume_gb: Annotated[int, Field(ge=1, le=16384)] = 30
-    volume_key: Annotated[str, Field(pattern=r"^(project|none|arn:aws[a-z-]*:kms:.+)$")] = "project"
+    volume_key: Annotated[str, Field(pattern=VOLUME_KEY)] = "project"
     max_hours: Annotated[int, Field(ge=1, le=120)] = 12
     spot: bool = False
     spot_wait_hours: Annotated[int, Field(ge=0, le=120)] = 12
@@ -580,7 +598,7 @@ class CloudSettings(ConfigSection):
     network_isolation: bool = True
     subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = Field(default=[], max_length=16)
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
-    mlflow_app: Annotated[str, Field(pattern=r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-\S+)?$")] = ""
+    mlflow_app: Annotated[str, Field(pattern=MLFLOW_APP)] = ""
     scoring_schedule: str = ""
     tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
     endpoint: EndpointSettings = EndpointSettings()
@@ -606,6 +624,17 @@ class CloudSettings(ConfigSection):
         if any(key.lower() == "team" for key in value):  # IAM's tags do not differ in case
             raise ValueError("the tag 'team' is made of project.team; set the team there")
         return value
+
+    @model_validator(mode="after")
+    def key_fits_the_disks(self) -> "CloudSettings":
+        """Return the section unchanged. Raises ValueError for a volume_key and a machine whose disk takes none."""
+        for step, instance in self.instances.model_dump().items():
+            if self.volume_key != "none" and LOCAL_DISK.match(instance):
+                raise ValueError(
+                    f"the machine {instance} of {step} has a local disk, which it encrypts itself and which takes no "
+                    "key; set cloud.volume_key to none, or choose a machine such as ml.m5.xlarge"
+                )
+        return self
 
     @model_validator(mode="after")
     def network_is_complete(self) -> "CloudSettings":

@@ -75,8 +75,8 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
 
     - typed: pipeline parameter -> value.
 
-    Raises UserError for one that the pipeline does not have, and for the value of a parameter …Uri that is neither
-    empty nor an S3 address. Other values are not checked.
+    Raises UserError for one that the pipeline does not have, for the value of a parameter …Uri that is neither empty
+    nor an S3 address, and for a machine whose disk does not take cloud.volume_key. Other values are not checked.
     """
     for parameter, value in typed.items():
         if parameter not in base.parameters:
@@ -88,6 +88,11 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
             )
         if value and parameter.endswith("Uri"):
             split_s3_uri(value)
+        if settings.LOCAL_DISK.match(value) and base.config.cloud.volume_key != "none":
+            raise UserError(
+                f"--set {parameter}={value}: this machine has a local disk, which takes no key. Set cloud.volume_key "
+                "to none in config.yaml and type: scarcegan upsert; or name a machine such as ml.m5.xlarge."
+            )
 
 
 def is_parameter(change: str) -> bool:

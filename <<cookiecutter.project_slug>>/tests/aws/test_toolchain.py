@@ -3,6 +3,7 @@
 The commands of a dry run are run by bash, with a stand-in for the AWS CLI that records them.
 """
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -133,7 +134,12 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
     [
         ("VpcID", "vpc-1", "--set VpcID: no template of the toolchain has that parameter. Did you mean 'VpcId'?"),
         ("DataBucketName", "a" * 5000, "it has at most 4096 characters"),
-        ("Nonsense", "1", "--set Nonsense: no template of the toolchain has that parameter. Did you mean '"),
+        (
+            "Nonsense",
+            "1",
+            "Nonsense: no template of the toolchain has that parameter. There are: AccessLogBucketName, ",
+        ),
+        ("x" * 5000, "1", "x…: no template of the toolchain has that parameter. There are: AccessLogBucketName, "),
         ("SageMakerProjectName", "x", "it is project.name in config.yaml. Change it there."),
         ("KeyArn", KEY, "it is an output of the stack 'storage' and is not given by hand."),
         ("BuildPipeline", "x", "no template of the toolchain has that parameter"),
@@ -156,6 +162,63 @@ def test_what_a_template_would_refuse_is_refused_before_anything_is_asked(name, 
 def test_a_project_name_that_only_aws_refuses_is_refused_by_its_setting(settings):
     with pytest.raises(UserError, match=r"config\.yaml: project\.name: 'aws-x' is refused .* not aws…"):
         make_plan(settings("project: {name: aws-x}"))
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        (
+            "cn-north-1",
+            r"cn-north-1 has no AWS::SageMaker::ModelPackageGroup, .*storage.yaml.*aws sagemaker create-model",
+        ),
+        ("cn-north-1", r"to its ARN: arn:aws-cn:sagemaker:cn-north-1:<account>:model-package-group/rare-players"),
+        (
+            "ca-west-1",
+            r"ca-west-1 has no AWS::CodeBuild::Project, .*toolchain.yaml.* another region under project.region",
+        ),
+    ],
+)
+def test_a_region_that_lacks_a_resource_is_named_with_it_and_the_next_move(settings, region, words):
+    with pytest.raises(UserError, match=words):
+        make_plan(settings(f"project: {{region: {region}}}"))
+
+
+def test_a_group_that_is_there_already_is_not_missed_in_a_region_that_cannot_create_one(settings):
+    arn = "arn:aws-cn:sagemaker:cn-north-1:123456789012:model-package-group/rare"
+    plan = make_plan(settings(f"project: {{region: cn-north-1, model_package_group: '{arn}'}}"))
+    assert plan.region == "cn-north-1" and plan.notes == ()
+
+
+def test_what_a_later_stack_cannot_have_in_a_region_is_a_note(settings):
+    [note] = make_plan(settings("project: {region: me-central-1}")).notes
+    kinds = ", ".join(f"AWS::SageMaker::{name}" for name in ("Endpoint", "EndpointConfig", "Model"))
+    assert (
+        note == f"CloudFormation in me-central-1 has no {kinds}: everything but infra/endpoint.yaml can be used there."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Resources: [", "infra/storage.yaml, line 1: not valid YAML"),
+        ("a: b: c", "infra/storage.yaml, line 1: not valid YAML"),
+        ("", "infra/storage.yaml: no CloudFormation template"),
+        ("[]", "infra/storage.yaml: no CloudFormation template"),
+        ("Resources: {Key: []}", "infra/storage.yaml: no CloudFormation template"),
+        ("Parameters: {A: {Type: String}}", "infra/storage.yaml: no CloudFormation template"),
+        ("Parameters: {}\nResources: {Key: {Type: A}}", "no template has the parameter ModelPackageGroup"),
+        ("x: " + "[" * 2000, "infra/storage.yaml: not valid YAML"),
+        (b"\xff", "infra/storage.yaml: not UTF-8"),
+        (None, "infra/storage.yaml: no such file"),
+    ],
+)
+def test_a_template_that_is_none_is_a_sentence(tmp_path, text, words):
+    shutil.copytree(ROOT / "infra", tmp_path / "infra")
+    path = tmp_path / "infra" / "storage.yaml"
+    path.unlink() if text is None else path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as refused:
+        toolchain.plan_toolchain(tmp_path, Config(), {})
+    assert words in str(refused.value)
 
 
 # -- the commands of a dry run --------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from cfnlint.api import ManualArgs, lint
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from scarcegan.aws.names import IMAGE_ACCOUNTS, Names, project_tags
+from scarcegan.aws.names import IMAGE_ACCOUNTS, LACKING, Names, project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
 from scarcegan.sagemaker import parameters, upsert
@@ -240,6 +241,46 @@ def test_every_name_fits_with_the_longest_project_in_the_longest_region(template
     for kind, (key, most) in BUDGETS.items():
         for name, about in made.of_type(kind).items():
             assert len(str(about.get(key, ""))) <= most, f"{name}: {about[key]}"
+
+
+# -- regions and partitions -------------------------------------------------------------------------------------------
+
+
+def test_the_regions_that_lack_a_resource_are_those_of_cfn_lints_own_data() -> None:
+    kinds = {about["Type"] for template in TEMPLATES for about in body(template)["Resources"].values()}
+    known = {region: set(PROVIDER_SCHEMA_MANAGER.get_resource_types(region)) for region in IMAGE_ACCOUNTS}
+    lacking = {kind: {region for region, there in known.items() if kind not in there} for kind in kinds}
+    assert {kind: regions for kind, regions in lacking.items() if regions} == LACKING
+
+
+def principals(value: Any) -> Iterator[str]:
+    """Every service principal in a part of a template."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key == "Principal" and isinstance(part, str) and part != "*":
+                yield part
+            elif key == "Service":
+                yield from [part] if isinstance(part, str) else part
+            else:
+                yield from principals(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from principals(part)
+
+
+@pytest.mark.parametrize(("region", "suffix"), [("eu-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")])
+def test_only_the_principal_of_logs_has_a_region_and_the_ending_of_its_partition(region: str, suffix: str) -> None:
+    """Of the services here; KMS and IAM refuse a policy with any other principal."""
+    found = set()
+    for template in TEMPLATES:
+        made = stack(template.name)
+        made.values |= {"AWS::Region": region, "AWS::URLSuffix": suffix}
+        found |= set(principals(made.resources))
+    assert f"logs.{region}.{suffix}" in found and len(found) > 8
+    services = {name.removesuffix(".amazonaws.com") for name in found - {f"logs.{region}.{suffix}"}}
+    assert services == {
+        *("cloudformation", "cloudwatch", "codebuild", "codepipeline", "events", "lambda", "sagemaker", "scheduler")
+    }
 
 
 # -- parameters -------------------------------------------------------------------------------------------------------

@@ -52,6 +52,25 @@ IMAGE_ACCOUNTS = dict.fromkeys(COMMON_REGIONS.split(), COMMON_ACCOUNT) | {
     "us-gov-east-1": "446045086412",
     "us-gov-west-1": "442386744353",
 }
+# CloudFormation's types of resources in infra/ -> the regions above that lack them, as cfn-lint's data has it.
+NO_ENDPOINTS = {"me-central-1", "us-gov-east-1"}
+LACKING = {
+    "AWS::CodeBuild::Project": {"ap-east-2", "ca-west-1", "mx-central-1"},
+    "AWS::SageMaker::Endpoint": NO_ENDPOINTS,
+    "AWS::SageMaker::EndpointConfig": NO_ENDPOINTS,
+    "AWS::SageMaker::Model": NO_ENDPOINTS,
+    "AWS::SageMaker::ModelPackageGroup": {
+        *(
+            "ap-east-2",
+            "ap-south-2",
+            "ap-southeast-4",
+            "ap-southeast-6",
+            "cn-north-1",
+            "cn-northwest-1",
+            "us-gov-east-1",
+        )
+    },
+}
 BUCKET = re.compile(r"(?P<project>.+)-(?P<account>\d{12})-(?P<region>[a-z]{2}(-[a-z]+)+-\d)")
 
 

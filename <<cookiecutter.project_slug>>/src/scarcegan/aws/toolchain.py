@@ -20,11 +20,13 @@ import yaml
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws, none_if_missing
-from scarcegan.aws.names import project_tags
-from scarcegan.errors import UserError
+from scarcegan.aws.names import LACKING, Names, project_tags
+from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 
 STACKS = ("storage", "roles-models", "roles-delivery", "toolchain")  # each needs those before it
+LATER_STACKS = ("pipeline", "endpoint")  # deployed by the CodePipelines
+GROUP = "AWS::SageMaker::ModelPackageGroup"
 OPTIONS = {
     "Repository": "--repository",
     "ConnectionArn": "--connection-arn",
@@ -76,11 +78,13 @@ class ToolchainPlan:
     - region: the AWS region to deploy into.
     - stacks: in the order in which they are deployed.
     - tags: tag -> value, for every stack.
+    - notes: sentences about what the region lacks for the stacks that the pipelines deploy later.
     """
 
     region: str
     stacks: Sequence[Stack]
     tags: Mapping[str, str]
+    notes: Sequence[str] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as values that JSON can hold: region, tags, and a dictionary of fields for each stack."""
@@ -115,18 +119,24 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
     - given: template parameter -> value, from the command line. Each stack gets those that its template has.
 
     Raises UserError for an unknown parameter, for one that comes from config.yaml or from another stack, for a value
-    that a template would refuse, and for a config.yaml without a region.
+    that a template would refuse, for a config.yaml without a region, for a region that lacks a resource of these
+    stacks, and for a template that is missing or damaged.
     """
     region = client.region_of(config)
-    bodies = {name: read_template(root / "infra" / f"{name}.yaml") for name in STACKS}
+    bodies = {name: read_template(root, Path("infra") / f"{name}.yaml") for name in STACKS}
     makers = {output: name for name, body in bodies.items() for output in body.get("Outputs", {})}
     declared = {name: about for body in bodies.values() for name, about in body["Parameters"].items()}
     check_given_parameters(given, declared, makers)
     values = {**from_config(config), **given}
+    refuse_lacking_region(region, bodies, config, values)
     for name, value in values.items():
+        if name not in declared:
+            raise UserError(
+                f"no template has the parameter {name}, which {where_given(name)} sets. Restore infra/*.yaml."
+            )
         why = why_refused(declared[name], value)
         if why:
-            raise UserError(f"{where_given(name)}: '{value}' is refused for {name}: {why}")
+            raise UserError(f"{where_given(name)}: '{shortened(value)}' is refused for {name}: {why}")
     project = config.project.name
     stacks = [
         Stack(
@@ -140,15 +150,80 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
         )
         for name, body in bodies.items()
     ]
-    return ToolchainPlan(region, stacks, project_tags(config))
+    return ToolchainPlan(region, stacks, project_tags(config), later_notes(root, region))
 
 
-def read_template(template: Path) -> dict[str, Any]:
+def read_template(root: Path, template: Path) -> dict[str, Any]:
     """Read a CloudFormation template from a file. Returns its content, with None in place of each !Ref, !Sub, ….
 
-    Raises OSError when the file cannot be read, and yaml.YAMLError when it is not YAML.
+    - root: the project's folder.
+    - template: the path of the file, relative to it.
+
+    Raises UserError when there is no such file, or it is no text, no YAML, or has no Parameters or Resources.
     """
-    return yaml.load(template.read_text(encoding="utf-8"), TemplateLoader)
+    try:
+        body = yaml.load((root / template).read_text(encoding="utf-8"), TemplateLoader)
+        if not all("Type" in about for part in ("Parameters", "Resources") for about in body[part].values()):
+            raise TypeError
+    except FileNotFoundError:
+        raise UserError(f"{template}: no such file. Restore it, or run the command in the project's folder.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{template}: not UTF-8 text ({error.reason} at byte {error.start}). Restore it.") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{template}, line {mark.line + 1}" if mark else str(template)
+        what = shortened(getattr(error, "problem", None) or error)
+        raise UserError(f"{where}: not valid YAML: {what}. Correct that line.") from None
+    except (TypeError, KeyError, AttributeError):
+        raise UserError(f"{template}: no CloudFormation template with Parameters and Resources. Restore it.") from None
+    return body
+
+
+def lacking_types(region: str, body: Mapping[str, Any]) -> list[str]:
+    """Return the types of a template's resources that CloudFormation does not have in a region, sorted.
+
+    - body: the content of the template, as `read_template` returns it.
+    """
+    return sorted({about["Type"] for about in body["Resources"].values() if region in LACKING.get(about["Type"], ())})
+
+
+def refuse_lacking_region(
+    region: str, bodies: Mapping[str, Mapping[str, Any]], config: Config, values: Mapping[str, str]
+) -> None:
+    """Check that CloudFormation has every resource of the stacks in a region.
+
+    - bodies: stack -> content of its template.
+    - values: template parameter -> value; with CreateModelPackageGroup "no", the group is not created.
+
+    Raises UserError for the first resource that the region lacks, with what to do instead.
+    """
+    lacking = [(kind == GROUP, kind, name) for name, body in bodies.items() for kind in lacking_types(region, body)]
+    for is_group, kind, name in sorted(lacking):  # the group last, as one can do without its resource
+        fact = f"CloudFormation in {region} has no {kind}, which infra/{name}.yaml creates"
+        if not is_group:
+            raise UserError(f"{fact}. Choose another region under project.region in config.yaml.")
+        if values.get("CreateModelPackageGroup") != "no":
+            group = values["ModelPackageGroupName"]
+            arn = Names(config.project.name, "<account>", region).arn("sagemaker", f"model-package-group/{group}")
+            raise UserError(
+                f"{fact}. Create it once (aws sagemaker create-model-package-group --region {region} "
+                f"--model-package-group-name {group}), then set project.model_package_group in config.yaml to its "
+                f"ARN: {arn}"
+            )
+
+
+def later_notes(root: Path, region: str) -> tuple[str, ...]:
+    """Return a sentence for each template that the pipelines deploy and of which CloudFormation lacks resources in a
+    region; () for most regions.
+    """
+    lacking = {
+        name: lacking_types(region, read_template(root, Path("infra") / f"{name}.yaml")) for name in LATER_STACKS
+    }
+    return tuple(
+        f"CloudFormation in {region} has no {', '.join(kinds)}: everything but infra/{name}.yaml can be used there."
+        for name, kinds in lacking.items()
+        if kinds
+    )
 
 
 def creates_roles(body: Mapping[str, Any]) -> bool:
@@ -201,8 +276,9 @@ def check_given_parameters(given: Mapping[str, str], declared: Mapping[str, Any]
         if name in declared and name in makers:
             raise UserError(f"--set {name}: it is an output of the stack '{makers[name]}' and is not given by hand.")
         if name not in free:
-            near = difflib.get_close_matches(name, free, 1, cutoff=0)[0]
-            raise UserError(f"--set {name}: no template of the toolchain has that parameter. Did you mean '{near}'?")
+            near = difflib.get_close_matches(shortened(name), free, 1)
+            move = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(free))}."
+            raise UserError(f"--set {shortened(name)}: no template of the toolchain has that parameter. {move}")
 
 
 def why_refused(about: Mapping[str, Any], value: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from scarcegan.cli.console import AsJson, emit, example, print_progress, workspace
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 
 toolchain_app = typer.Typer(
     help="Create what everything else in AWS needs. Key, bucket, roles, CodePipelines.",
@@ -47,6 +47,8 @@ def deploy_command(
     options = {"Repository": repository, "ConnectionArn": connection_arn, "NotificationEmail": notification_email}
     given = {**pairs(values or []), **{name: value for name, value in options.items() if value is not None}}
     plan = stacks.plan_toolchain(project.root, project.config, given)
+    for note in plan.notes:
+        print_progress(note)
     if dry_run:
         for name in plan.ungiven:
             option = stacks.where_given(name)
@@ -70,5 +72,5 @@ def pairs(values: list[str]) -> dict[str, str]:
     """
     for text in values:
         if "=" not in text:
-            raise UserError(f"--set {text}: write NAME=VALUE, such as VpcId=vpc-0a1b2c3d.")
+            raise UserError(f"--set {shortened(text)}: write NAME=VALUE, such as VpcId=vpc-0a1b2c3d.")
     return dict(text.split("=", 1) for text in values)

@@ -317,14 +317,31 @@ def test_logs_go_to_stdout_as_they_are_with_lines_stubbed(scarcegan, show_status
     assert scarcegan("logs", "train", "--execution", ARN) == (0, "train one\ntwo\n", "")
 
 
+def test_a_step_that_has_logged_nothing_says_so_with_lines_stubbed(scarcegan, show_statuses, monkeypatch):
+    show_statuses(execution("Executing"))
+    monkeypatch.setattr(executions, "log_lines", lambda connection, arn, step: iter([]))
+    said = "the step has logged nothing so far. Type the command again later, or see: scarcegan status abc123\n"
+    assert scarcegan("logs", "train", "--execution", ARN) == (0, "", said)
+
+
+@pytest.mark.parametrize("verb", ["status", "status --watch", "stop", "logs --execution"])
+def test_a_wrong_arn_is_a_sentence_without_asking_aws(scarcegan, show_statuses, verb):
+    show_statuses(execution("Executing"))
+    code, out, err = scarcegan(*verb.split(), "arn:aws:x")
+    assert (code, out) == (2, "") and err.startswith("error: 'arn:aws:x' is neither the id nor the ARN of an execution")
+
+
 def test_stopping_can_be_tried_and_repeated_with_statuses_stubbed(scarcegan, show_statuses, monkeypatch):
     stopped = []
-    monkeypatch.setattr(executions, "stop_execution", lambda connection, arn: stopped.append(arn))
+    monkeypatch.setattr(executions, "stop_execution", lambda connection, arn: stopped.append(arn) or True)
     show_statuses(execution("Executing"))
     assert "would be stopped" in scarcegan("stop", ARN, "--dry-run")[1] and stopped == []
     assert "is being stopped. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1] and stopped == [ARN]
     show_statuses(execution("Stopped"))
     assert "has ended already: Stopped" in scarcegan("stop", ARN)[1] and stopped == [ARN]
+    show_statuses(execution("Executing"))
+    monkeypatch.setattr(executions, "stop_execution", lambda connection, arn: False)
+    assert "has ended meanwhile. Next: scarcegan status abc123" in scarcegan("stop", ARN)[1]
 
 
 # -- models, approve, reject ------------------------------------------------------------------------------------------

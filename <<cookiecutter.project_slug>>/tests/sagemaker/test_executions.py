@@ -6,7 +6,9 @@ import tarfile
 from dataclasses import replace
 
 import boto3
+import botocore.endpoint
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError, EndpointConnectionError, InvalidRegionError, NoCredentialsError
 from botocore.stub import Stubber
 from moto import mock_aws
@@ -347,6 +349,94 @@ def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(con
         completed(connection, tmp_path)
 
 
+# -- patience -------------------------------------------------------------------------------------------------------
+
+TEMPORARY = [(400, "ThrottlingException"), (500, "InternalFailure"), (503, "Busy"), (400, "ConflictException")]
+
+
+@pytest.fixture
+def answer_http(config, monkeypatch):
+    """answer_http(*answers): what AWS answers over HTTP, (status, code) for an error, else a dictionary; the last one
+    is repeated. Returns the connection, and a list that holds the seconds of every wait between two attempts.
+    """
+    waited = []
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", waited.append)
+
+    def answer(*answers):
+        left = list(answers)
+
+        def send(request, **_):
+            found = left.pop(0) if len(left) > 1 else left[0]
+            status, code = found if isinstance(found, tuple) else (200, "")
+            body = json.dumps({"__type": code, "message": "is busy"} if code else found).encode()
+            return AWSResponse(request.url, status, {}, type("Raw", (), {"stream": lambda self: iter([body])})())
+
+        connection = aws.connect_to_aws(config)
+        for service in ("sagemaker", "logs"):
+            connection.client(service).meta.events.register("before-send", send)
+        return connection, waited
+
+    return answer
+
+
+@pytest.mark.parametrize("error", TEMPORARY, ids=lambda error: error[1])
+def test_an_error_that_passes_is_waited_for_and_nobody_sees_it(answer_http, error):
+    about = {"PipelineExecutionStatus": "Executing", "CreationTime": 0, "LastModifiedTime": 0}
+    connection, waited = answer_http(*[error] * 9, about, {"PipelineExecutionSteps": []})
+    assert executions.execution_status(connection, ARN).status == "Executing"
+    assert len(waited) == 9 and max(waited) <= 20
+    assert executions.stop_execution(answer_http(*[error] * 9, {})[0], ARN)
+
+
+@pytest.mark.parametrize("error", TEMPORARY, ids=lambda error: error[1])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda connection: executions.find_execution(connection),
+        lambda connection: executions.execution_status(connection, ARN),
+        lambda connection: list(executions.watch(connection, ARN)),
+        lambda connection: list(executions.log_lines(connection, ARN)),
+        lambda connection: executions.stop_execution(connection, ARN),
+    ],
+    ids=["find", "status", "watch", "logs", "stop"],
+)
+def test_an_error_that_does_not_pass_is_a_sentence_after_some_minutes(config, answer_http, error, look):
+    connection, waited = answer_http(error)
+    with pytest.raises(UserError, match="Wait a minute, then type the command again"), aws.errors_as_sentences(config):
+        look(connection)
+    assert 60 < sum(waited) < 600
+
+
+def test_a_mistake_is_told_at_once(config, answer_http):
+    connection, waited = answer_http((400, "ValidationException"))
+    with pytest.raises(UserError, match="AWS refuses DescribePipelineExecution"), aws.errors_as_sentences(config):
+        executions.execution_status(connection, ARN)
+    assert waited == []
+
+
+def test_stopping_what_has_ended_meanwhile_is_no_mistake_stubbed(config):
+    connection = aws.connect_to_aws(config)
+    with Stubber(connection.client("sagemaker")) as stub:
+        ended = "Only pipelines with 'Executing' status can be stopped"
+        stub.add_client_error("stop_pipeline_execution", "ValidationException", ended, http_status_code=400)
+        assert not executions.stop_execution(connection, ARN)
+
+
+@pytest.mark.parametrize(
+    "name", ["arn:x", "arn:aws:s3:::bucket", ARN + "/x", ARN + " ", "a b", "../x", "x" * 5000, "ü"]
+)
+def test_what_is_neither_an_id_nor_an_arn_of_an_execution_is_refused_without_asking(config, name):
+    with pytest.raises(UserError, match="is neither the id nor the ARN of an execution") as error:
+        executions.find_execution(aws.connect_to_aws(config), name)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("look", [executions.execution_status, lambda *place: list(executions.log_lines(*place))])
+def test_an_arn_of_no_execution_is_a_sentence(answer_http, look):
+    with pytest.raises(UserError, match=r"no execution 'abc123'.* scarcegan status"):
+        look(answer_http((400, "ResourceNotFound"))[0], ARN)
+
+
 # -- look -----------------------------------------------------------------------------------------------------------
 
 
@@ -564,8 +654,9 @@ def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(conn
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 
-def refused(code, message, operation="CreatePipeline"):
-    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+def refused(code, message, operation="CreatePipeline", status=400):
+    metadata = {"HTTPStatusCode": status}
+    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}, operation)
 
 
 DENIED = (
@@ -593,6 +684,16 @@ DENIED = (
         (InvalidRegionError(region_name="eu west"), "eu west.*project.region"),
         (refused("ResourceLimitExceeded", "ml.p4d"), "Service Quotas"),
         (refused("ThrottlingException", "slow down"), "Wait a minute"),
+        (refused("SlowDown", "slow down"), "Wait a minute"),
+        (
+            refused("InternalFailure", "try later", status=500),
+            r"an error of its own \(InternalFailure: .*Wait a minute",
+        ),
+        (refused("Unheard", "", status=503), r"CreatePipeline failed in AWS by an error of its own \(Unheard"),
+        (
+            refused("ConflictException", "is being updated"),
+            "at work on the same thing, .*is being updated.*Wait a minute",
+        ),
         (EndpointConnectionError(endpoint_url="https://x"), "AWS cannot be reached in 'eu-west-1'"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -604,7 +705,7 @@ def test_what_aws_refuses_is_a_sentence_with_the_next_move(config, error, words)
 
 def test_what_is_nobodys_mistake_stays_a_bug(config):
     with pytest.raises(ClientError), aws.errors_as_sentences(config):
-        raise refused("InternalFailure", "oops")
+        raise refused("TellMeWhatThisIs", "oops")
 
 
 def test_an_account_that_is_none_is_refused(config, monkeypatch):

@@ -37,7 +37,23 @@ ACCESS_DENIED_CODES = (
     "403",
     "Forbidden",
 )
-ATTEMPTS = 8  # calls to AWS, the first included, before a throttled call fails
+# Errors that pass by themselves.
+BUSY_CODES = (
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "PriorRequestNotComplete",
+    "SlowDown",
+)
+CONFLICT_CODES = ("ConflictException",)  # something else changes the same thing at the moment
+SERVER_CODES = ("InternalFailure", "InternalError", "InternalServerError", "ServiceUnavailable")
+ATTEMPTS = 8  # by botocore, with waits that grow fast, the first call included
+PATIENT_ATTEMPTS = 14  # in all, by `seconds_until_retry`, before an error of AWS that should pass is told
+LONGEST_WAIT = 20
 CONNECTIONS = 10  # open at once to one service: the registry reads records on several threads
 CREDENTIAL_CODES = (
     "ExpiredToken",
@@ -86,7 +102,7 @@ class Aws:
     clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
-        """Return the boto3 client of a service, such as "s3". It is made once and retries when AWS throttles it.
+        """Return the boto3 client of a service, such as "s3". It is made once, and is patient with errors that pass.
 
         boto3 must be installed; `connect_to_aws` checks that.
         """
@@ -99,8 +115,31 @@ class Aws:
                 max_pool_connections=CONNECTIONS,
             )
             session = self.session or library("boto3").Session(region_name=self.names.region)
-            self.clients[service] = session.client(service, region_name=self.names.region, config=options)
+            made = session.client(service, region_name=self.names.region, config=options)
+            made.meta.events.register("needs-retry", seconds_until_retry)
+            self.clients[service] = made
         return self.clients[service]
+
+
+def seconds_until_retry(response: Any, attempts: int, **_: Any) -> float | None:
+    """Return after how many seconds botocore repeats a call that AWS refused; None: it does not.
+
+    botocore asks this after its own ATTEMPTS, which cover throttling and errors of a server for about half a minute,
+    and at once for a conflict, which it does not repeat itself.
+
+    - response: HTTP response and parsed answer; None when there was no answer at all.
+    - attempts: how often the call was made.
+    """
+    if response is None or attempts >= PATIENT_ATTEMPTS:
+        return None
+    http, parsed = response
+    passes = is_temporary(http.status_code, str(parsed.get("Error", {}).get("Code", "")))
+    return min(LONGEST_WAIT, 2.0**attempts) if passes else None
+
+
+def is_temporary(status: int, code: str) -> bool:
+    """Whether an error of AWS passes by itself. status: of HTTP, 0 when unknown; code: as AWS calls the error."""
+    return status in (429, 500, 502, 503, 504) or code in (*BUSY_CODES, *CONFLICT_CODES, *SERVER_CODES)
 
 
 def connect_to_aws(config: "Config") -> Aws:
@@ -182,8 +221,9 @@ def errors_as_sentences(config: "Config") -> Iterator[None]:
     """Context manager: replace an error of AWS inside the block by a UserError, a sentence with what the user can do.
 
     Raises UserError when the user has no credentials, profile or region, and when AWS denies access, refuses
-    credentials or a value, is busy, has reached a limit, lacks the project's bucket, or cannot be reached. Every other
-    error passes unchanged, and when boto3 is not installed all errors do.
+    credentials or a value, is still busy, in conflict or failing after all attempts, has reached a limit, lacks the
+    project's bucket, or cannot be reached. Every other error passes unchanged, and when boto3 is not installed all
+    errors do.
     """
     try:
         from botocore import exceptions as refused
@@ -231,9 +271,15 @@ def client_error_sentence(error: Any, names: Names) -> str:
         )
     if code in ("ResourceLimitExceeded", "ServiceQuotaExceededException"):
         return f"a limit of the AWS account is reached: {message}. Ask AWS for more under Service Quotas, or wait."
-    if code in ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"):
-        return f"AWS is busy ({code}: {message}). Wait a minute, then type the command again."
-    raise error
+    if not is_temporary(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code):
+        raise error
+    if code in CONFLICT_CODES:
+        fact = f"AWS is at work on the same thing, so {error.operation_name} failed"
+    elif code in BUSY_CODES:
+        fact = "AWS is busy"
+    else:
+        fact = f"{error.operation_name} failed in AWS by an error of its own"
+    return f"{fact} ({code}: {message}). Wait a minute, then type the command again."
 
 
 def access_denied_sentence(operation: str, message: str, names: Names) -> str:

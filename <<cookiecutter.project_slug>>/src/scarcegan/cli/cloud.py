@@ -194,8 +194,14 @@ def logs_command(
         print_calls(context, execution, pipeline, LOGS_CALLS)
         return
     with aws_connection(context) as aws:
-        for line in executions.log_lines(aws, executions.find_execution(aws, execution, pipeline), step):
+        arn = executions.find_execution(aws, execution, pipeline)
+        logged = False
+        for line in executions.log_lines(aws, arn, step):
             print(line)
+            logged = True
+    if not logged:
+        look = f"scarcegan status {arn.rsplit('/', 1)[1]}"
+        print_progress(f"the step has logged nothing so far. Type the command again later, or see: {look}")
 
 
 @cloud_app.command("stop", epilog=example("scarcegan stop --dry-run"))
@@ -217,8 +223,8 @@ def stop_command(
         elif dry_run:
             print(f"{name} is {found.status} and would be stopped")
         else:
-            executions.stop_execution(aws, arn)
-            print(f"{name} is being stopped. Next: scarcegan status {found.execution}")
+            what = "is being stopped" if executions.stop_execution(aws, arn) else "has ended meanwhile"
+            print(f"{name} {what}. Next: scarcegan status {found.execution}")
 
 
 def print_calls(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:

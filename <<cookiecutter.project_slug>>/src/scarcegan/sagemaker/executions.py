@@ -1,5 +1,6 @@
 """Executions of the SageMaker pipelines: find, show, read logs, stop, download outputs. start.py starts them."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from scarcegan.aws import storage
 from scarcegan.aws.client import Aws, none_if_missing
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker.pipelines import PIPELINES, missing_pipeline_error, pipeline_of
 
@@ -20,6 +21,10 @@ SUCCEEDED = "Succeeded"
 POLL_SECONDS = 20.0
 LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "/aws/sagemaker/ProcessingJobs"}
 JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
+EXECUTION_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+EXECUTION_ARN = re.compile(
+    rf"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{{12}}:pipeline/[A-Za-z0-9-]+/execution/{EXECUTION_ID.pattern}"
+)
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,17 @@ def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None 
     - pipeline: training or scoring. None searches both for an id, and takes training for the newest. Has no effect on
       an ARN.
 
-    Raises UserError when no execution has the id. For the newest, raises UserError when there is no such pipeline or it
-    has never run.
+    Raises UserError for text that is no id and no ARN of an execution, and when no execution has the id. For the
+    newest, raises UserError when there is no such pipeline or it has never run.
     """
-    if execution and execution.startswith("arn:"):
+    if execution and EXECUTION_ARN.fullmatch(execution):
         return execution
     if execution:
+        if not EXECUTION_ID.fullmatch(execution):
+            raise UserError(
+                f"'{shortened(execution)}' is neither the id nor the ARN of an execution, such as abcdef123456. "
+                "The newest one is shown by: scarcegan status"
+            )
         return find_execution_by_id(aws, execution, pipeline)
     name = pipeline or "training"
     found = newest_executions(aws, name, 1)
@@ -123,7 +133,12 @@ def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
         arn = aws.names.arn("sagemaker", f"pipeline/{aws.names.pipeline(name)}/execution/{execution}")
         if none_if_missing(partial(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)) is not None:
             return arn
-    raise UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
+    raise missing_execution_error(execution)
+
+
+def missing_execution_error(execution: str) -> UserError:
+    """Return, without raising it, the error for an execution that does not exist. execution: its id."""
+    return UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
 
 
 def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
@@ -153,7 +168,7 @@ def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[E
 
     - arn: the ARN of the execution.
 
-    Raises botocore's ClientError, when the first item is asked for, if there is no such execution.
+    Raises UserError, when the first item is asked for, if there is no such execution.
     """
     before: dict[str, str] = {}  # step -> its line when it was last yielded
     while True:
@@ -172,12 +187,14 @@ def execution_status(aws: Aws, arn: str) -> ExecutionStatus:
 
     - arn: the ARN of the execution.
 
-    Raises botocore's ClientError when there is no such execution.
+    Raises UserError when there is no such execution.
     """
-    about = aws.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn)
+    _, pipeline, _, execution = arn.rsplit(":", 1)[1].split("/")
+    about = none_if_missing(lambda: aws.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=arn))
+    if about is None:
+        raise missing_execution_error(execution)
     begun = about["CreationTime"]
     ended = about["LastModifiedTime"] if about["PipelineExecutionStatus"] in ENDED else datetime.now(UTC)
-    _, pipeline, _, execution = arn.rsplit(":", 1)[1].split("/")
     return ExecutionStatus(
         execution,
         pipeline,
@@ -194,9 +211,13 @@ def raw_steps(aws: Aws, arn: str) -> list[dict[str, Any]]:
     """Return the steps of an execution that have begun, first to last, each a dictionary as SageMaker lists it.
 
     - arn: the ARN of the execution.
+
+    Raises UserError when there is no such execution.
     """
     pages = aws.client("sagemaker").get_paginator("list_pipeline_execution_steps")
-    listed = pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending")
+    listed = none_if_missing(lambda: list(pages.paginate(PipelineExecutionArn=arn, SortOrder="Ascending")))
+    if listed is None:
+        raise missing_execution_error(arn.rsplit("/", 1)[1])
     return [step for page in listed for step in page["PipelineExecutionSteps"]]
 
 
@@ -301,12 +322,22 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def stop_execution(aws: Aws, arn: str) -> None:
-    """Ask SageMaker to stop an execution and its running jobs, and return at once. Outputs of finished steps stay.
+def stop_execution(aws: Aws, arn: str) -> bool:
+    """Ask SageMaker to stop an execution and its running jobs. Returns at once whether it was still running.
+
+    Outputs of finished steps stay.
 
     - arn: the ARN of the execution.
     """
-    aws.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
+    from botocore.exceptions import ClientError
+
+    try:
+        aws.client("sagemaker").stop_pipeline_execution(PipelineExecutionArn=arn)
+    except ClientError as error:
+        if "can be stopped" not in error.response["Error"].get("Message", ""):
+            raise
+        return False
+    return True
 
 
 def changed_parameters(aws: Aws, arn: str, defaults: Mapping[str, Any]) -> dict[str, str]:

@@ -151,6 +151,7 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
         ("JobInstanceTypes", "ml.m5.*,gpu", "--set JobInstanceTypes: 'ml.m5.*,gpu' is refused"),
         ("SageMakerProjectId", "p" * 21, "it has at most 20 characters."),
         ("ModelPackageGroupReaders", "*", "Account numbers of 12 digits; a star would open the group to everybody."),
+        ("ModelPackageGroupReaders", "١" * 12, "Account numbers of 12 digits"),
     ],
 )
 def test_what_a_template_would_refuse_is_refused_before_anything_is_asked(name, value, words):

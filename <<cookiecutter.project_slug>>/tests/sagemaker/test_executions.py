@@ -708,8 +708,9 @@ def test_what_is_nobodys_mistake_stays_a_bug(config):
         raise refused("TellMeWhatThisIs", "oops")
 
 
-def test_an_account_that_is_none_is_refused(config, monkeypatch):
-    monkeypatch.setenv("AWS_ACCOUNT_ID", "12")
+@pytest.mark.parametrize("account", ["12", "١" * 12])
+def test_an_account_that_is_none_is_refused(config, monkeypatch, account):
+    monkeypatch.setenv("AWS_ACCOUNT_ID", account)
     with pytest.raises(UserError, match="an account has 12 digits"):
         aws.connect_to_aws(config)
 

@@ -179,7 +179,7 @@ def account_from_environment() -> str:
     Raises UserError for a value that is not 12 digits.
     """
     account = os.environ.get("AWS_ACCOUNT_ID", "")
-    if account and not re.fullmatch(r"\d{12}", account):
+    if account and not re.fullmatch("[0-9]{12}", account):
         raise UserError(
             f"AWS_ACCOUNT_ID is '{account}', but an account has 12 digits. Correct it, or unset it to ask AWS."
         )

@@ -71,7 +71,7 @@ LACKING = {
         )
     },
 }
-BUCKET = re.compile(r"(?P<project>.+)-(?P<account>\d{12})-(?P<region>[a-z]{2}(-[a-z]+)+-\d)")
+BUCKET = re.compile(r"(?P<project>.+)-(?P<account>[0-9]{12})-(?P<region>[a-z]+(-[a-z]+)+-[0-9])")
 
 
 @dataclass(frozen=True)

@@ -299,7 +299,7 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
     longest = about.get("MaxLength", LONGEST_PARAMETER)
     if len(value) > longest:
         return f"it has at most {longest} characters."
-    if all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item) for item in items):
+    if all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item, re.ASCII) for item in items):
         return ""
     return about.get("ConstraintDescription") or f"it must match {about['AllowedPattern']}"
 

@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from scarcegan.aws.names import IMAGE_ACCOUNTS, IMAGES, Names, project_tags
 from scarcegan.errors import UserError
-from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.config import REGION_PATTERN, Config
 
 NAMES = Names("rare-players", "123456789012", "eu-west-1")
 
@@ -40,7 +41,7 @@ def test_a_region_without_images_is_refused_with_those_that_have_them() -> None:
         Names("rare-players", "123456789012", "mars-north-1").image("training")
 
 
-@pytest.mark.parametrize("region", ["eu-west-1", "us-gov-west-1", "cn-north-1"])
+@pytest.mark.parametrize("region", ["eu-west-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1"])
 def test_a_bucket_leads_back_to_its_project(region: str) -> None:
     names = Names("rare-123456789012-eu", "210987654321", region)
     assert Names.of_bucket(names.bucket) == names
@@ -49,6 +50,16 @@ def test_a_bucket_leads_back_to_its_project(region: str) -> None:
 def test_a_bucket_of_another_kind_is_refused() -> None:
     with pytest.raises(UserError, match="'my-bucket' is not named <project>-<account>-<region>"):
         Names.of_bucket("my-bucket")
+    with pytest.raises(UserError, match="is not named"):
+        Names.of_bucket(f"rare-{'١' * 12}-eu-west-1")
+
+
+def test_every_name_fits_into_what_aws_takes_with_the_longest_project_and_region() -> None:
+    """17 characters are the most that REGION_PATTERN lets through."""
+    names = Names("p" * 32, "1" * 12, "us-isob-central-1")
+    assert re.fullmatch(REGION_PATTERN, names.region) and len(names.region) == 17
+    assert len(names.bucket) == 63
+    assert all(len(name) <= 63 for name in (names.endpoint("production"), names.register_function))
 
 
 def test_the_tags_of_a_project_are_its_name_its_team_and_those_of_config_yaml() -> None:

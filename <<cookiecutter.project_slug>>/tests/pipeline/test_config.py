@@ -42,7 +42,9 @@ def test_an_unknown_key_of_a_definition_is_refused_whatever_the_definition_is_ca
     assert f"Did you mean 'business_definitions.{name}.keep'?" in refusal(file)
 
 
-@pytest.mark.parametrize("region", ["mars", "eu west 1", "eu-west-1 && rm -rf /", "EU-WEST-1", "eu-west-1\\n"])
+@pytest.mark.parametrize(
+    "region", ["mars", "mars-north-1", "eu west 1", "eu-west-1 && rm -rf /", "EU-WEST-1", "eu-west-1\\n"]
+)
 def test_what_is_not_shaped_like_a_region_is_refused_as_commands_hold_it(file, region):
     file.write_text(f'project:\n  region: "{region}"\n', encoding="utf-8")
     assert "project.region: String should match pattern" in refusal(file)
@@ -80,11 +82,14 @@ def test_a_change_for_one_run_is_applied_and_a_wrong_one_is_named_as_typed(file)
         ),
         ("train=3", "train: a section: indented 'key: value' lines"),
         ("project.name=Bad Name", "*$', as does rare-players (found: 'Bad Name')"),
+        ("project.name=aws-x", "AWS keeps names that begin with aws, ssm, amzn-s3-demo-, sthree- for itself"),
+        ("labels.rare_class=class", "has a meaning of its own"),
         ("cloud.instances.train=p3", "+$', as does ml.m5.xlarge (found: 'p3')"),
         ("cloud.scoring_schedule=weekly", ": expected rate(7 days) or cron(0 5 ? * MON *) (found: 'weekly')"),
         ("project.team=R&D", "letters, digits, spaces and _ . : / = + - @ but not &; write for example R and D"),
         ("project.team=''", "takes 1 to 256 letters"),
         ('project.description="two\\nlines"', "write it in one line"),
+        ('project.description="turned \\u202e round"', "write it in one line"),
         ("cloud.tags={team: fraud}", "made of project.team"),
         ("cloud.tags={Team: fraud}", "made of project.team"),
         ("cloud.tags={a: R&D}", "as does cost-centre"),
@@ -177,7 +182,8 @@ def test_a_category_is_a_column_of_a_ready_table_and_nothing_else(file):
 def test_a_model_package_group_is_a_name_or_the_arn_of_one_that_another_account_shares(file):
     arn = "arn:aws:sagemaker:eu-west-1:123456789012:model-package-group/risky"
     assert settings.load_config(file, [f"project.model_package_group={arn}"]).project.model_package_group == arn
-    for wrong in ("-risky", "team/risky", arn.replace("123456789012", "me"), "g" * 64):
+    digits = arn.replace("123456789012", "١" * 12)
+    for wrong in ("-risky", "team/risky", arn.replace("123456789012", "me"), digits, "g" * 64, "g" + 70 * "-" + "g"):
         assert "model_package_group" in refusal(file, f"project.model_package_group={wrong}")
 
 

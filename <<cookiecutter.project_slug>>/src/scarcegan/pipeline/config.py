@@ -8,6 +8,7 @@ import copy
 import datetime
 import difflib
 import json
+import keyword
 import re
 import unicodedata
 import zoneinfo
@@ -43,10 +44,20 @@ TagKey = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$", max_leng
 TagValue = Annotated[str, Field(pattern=r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$", max_length=256)]
 LONGEST_TAG_VALUE = 256
 LONGEST_DESCRIPTION = 1024  # of a model package group
+# The rules of names and texts that a new project is asked for. The template refuses the same answers, and a test of
+# the template compares both.
+# A region of 17 characters at most, so that every name in AWS fits with a project's name of 32. Empty: not chosen yet.
+REGION_PATTERN = (
+    "^(((us|eu|ap|sa|ca|me|af|il|mx|cn)-(central|(north|south)(east|west)?|east|west)"
+    "|(us-gov|us-iso[bf]?|eu-isoe|eusc-de)-(central|north|south|east|west))-[1-9])?$"
+)
 # The name of a model package group, or the group's ARN when another account shares it.
-GROUP_PATTERN = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
-VOLUME_KEY = r"^(project|none|arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[0-9a-zA-Z-]+)$"
-MLFLOW_APP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-(app|tracking-server)/[A-Za-z0-9-]+)?$"
+VOLUME_KEY = r"^(project|none|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-zA-Z-]+)$"
+MLFLOW_APP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(app|tracking-server)/[A-Za-z0-9-]+)?$"
+GROUP_PATTERN = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9])*$"
+LONGEST_GROUP = 63
+KEPT_BY_AWS = ("aws", "ssm", "amzn-s3-demo-", "sthree-")  # no bucket's name may begin so
+JOINERS = "\u200c\u200d"  # join Persian letters and emoji
 # How a pattern begins -> a value that matches it, which an error message shows.
 EXAMPLES = {
     r"^ml\.": "ml.m5.xlarge",
@@ -57,7 +68,7 @@ EXAMPLES = {
     r"^[^,\s]": "night_minutes (no comma, no blank at its ends)",
     "^[a-z][a-z0-9_]*": "heavy_user",
     r"^[\p{L}": "cost-centre",
-    r"^([a-z]+(-": "eu-west-1",
+    "^(((us|eu|": "eu-west-1",
 }
 FIRST_DAY, LAST_DAY = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
 MOST_PROBLEMS = 20  # of a config.yaml, that are shown one by one
@@ -99,8 +110,35 @@ class ProjectSettings(ConfigSection):
     name: str = Field(default="rare-players", pattern=r"^[a-z](-?[a-z0-9])*$", max_length=32)
     description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     team: str = "data-science"
-    region: str = Field(default="eu-west-1", pattern=r"^([a-z]+(-[a-z]+)+-[1-9])?$")
+    region: str = Field(default="eu-west-1", pattern=REGION_PATTERN)
     model_package_group: str = Field(default="rare-players", pattern=GROUP_PATTERN)
+
+    @field_validator("name")
+    @classmethod
+    def name_is_free_in_aws(cls, value: str) -> str:
+        """Return the name unchanged. Raises ValueError if it begins as AWS lets only its own buckets begin."""
+        if value.startswith(KEPT_BY_AWS):
+            raise ValueError(f"AWS keeps names that begin with {', '.join(KEPT_BY_AWS)} for itself; choose another")
+        return value
+
+    @field_validator("model_package_group")
+    @classmethod
+    def group_is_short_enough(cls, value: str) -> str:
+        """Return the group unchanged. Raises ValueError if its name, the last part of an ARN, is too long."""
+        if len(value.rpartition("/")[2]) > LONGEST_GROUP:
+            raise ValueError(f"SageMaker takes at most {LONGEST_GROUP} characters; shorten the name")
+        return value
+
+    @field_validator("description", "team")
+    @classmethod
+    def text_is_one_line(cls, value: str) -> str:
+        """Return the text unchanged. Raises ValueError for a line break, a control character, half of a character, or
+        one that Unicode does not define; a joiner between Persian letters or emoji passes.
+        """
+        kinds = {unicodedata.category(letter) for letter in value if letter not in JOINERS}
+        if any(kind[0] == "C" or kind in ("Zl", "Zp") for kind in kinds):
+            raise ValueError("holds a line break or a control character; write it in one line")
+        return value
 
     @field_validator("team")
     @classmethod
@@ -137,11 +175,11 @@ class LabelSettings(ConfigSection):
 
     @model_validator(mode="after")
     def names_are_distinct(self) -> "LabelSettings":
-        """Return the section unchanged. Raises ValueError for a class name that occurs twice or is in
-        TAKEN_CLASS_NAMES.
+        """Return the section unchanged. Raises ValueError for a class name that occurs twice, is in TAKEN_CLASS_NAMES
+        or is a keyword of Python.
         """
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        reserved = sorted(set(self.classes) & set(TAKEN_CLASS_NAMES))
+        reserved = sorted(set(self.classes) & {*TAKEN_CLASS_NAMES, *keyword.kwlist})
         if repeated:
             raise ValueError(f"the class name '{repeated[0]}' occurs twice; every class needs its own name")
         if reserved:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-PARTS = ("cookiecutter.json", "hooks", "<<cookiecutter.project_slug>>")
+PARTS = ("cookiecutter.json", "VERSION", "hooks", "<<cookiecutter.project_slug>>")
 CACHES = ("__pycache__", ".*_cache", "*.pyc", "*.egg-info", ".venv", "runs", ".DS_Store")
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -18,6 +19,8 @@ from bake import PARTS, copy_template
 from bake import bake as bake_checkout
 
 RENDERED = {"README.md", "pyproject.toml", "Makefile", "config.yaml"}
+RECORD = ".template.yaml"
+BAKE = [sys.executable, "-B", str(ROOT / "bake.py")]
 TAG = re.compile(r"<<\s*cookiecutter|<%|%>|<#|#>|\{\{\s*cookiecutter")
 
 
@@ -35,7 +38,8 @@ def test_no_tag_is_left_over_in_any_file_or_name(project):
 
 def test_only_four_files_are_rendered_and_all_others_are_the_templates_own_bytes(project, template):
     source = template / PROJECT
-    changed = {name for name in tree(project) if (project / name).read_bytes() != (source / name).read_bytes()}
+    files = set(tree(project)) - {RECORD}
+    changed = {name for name in files if (project / name).read_bytes() != (source / name).read_bytes()}
     assert changed == RENDERED
 
 
@@ -53,6 +57,7 @@ def test_rendered_files_hold_nothing_the_delimiters_would_swallow():
         "colon: hash # percent % dollar $HOME `id` $(id)",
         "{{ braces }} ${{ secrets.X }} {{resolve:ssm:x}}",
         "yes",
+        "#" + "% for 1 > 0",
     ],
 )
 def test_any_printable_text_survives_into_yaml_and_toml(bake, text):
@@ -109,6 +114,11 @@ def test_words_that_yaml_reads_as_something_else_stay_names(bake):
         ({"project_slug": "Bad_Slug"}, "lower-case letters, digits and single hyphens"),
         ({"project_slug": "a" * 33}, "33 characters long, AWS takes 32"),
         ({"project_slug": "../escape"}, "lower-case letters"),
+        ({"project_slug": "."}, "project_slug '.' is refused by S3 and SageMaker: lower-case letters"),
+        ({"project_slug": ".."}, "project_slug '..' is refused by S3 and SageMaker: lower-case letters"),
+        ({"project_slug": "a" * 300}, "300 characters long, AWS takes 32"),
+        ({"project_slug": ""}, "project_slug '' is refused"),
+        ({"project_slug": "numpy"}, "installing the project would remove that library. For example: numpy-players"),
         ({"project_slug": "one/two"}, "lower-case letters"),
         ({"project_slug": "aws-players"}, "AWS keeps names"),
         ({"team": "R&D"}, "a tag in AWS, which takes letters, digits, spaces and _ . : / = + - @ but not &"),
@@ -116,7 +126,8 @@ def test_words_that_yaml_reads_as_something_else_stay_names(bake):
         ({"model_package_group": "g" * 64}, "at most 63"),
         ({"aws_region": "mars"}, "no AWS region"),
         ({"description": "two\nlines"}, "line break"),
-        ({"description": " "}, "description is empty"),
+        ({"description": "a <" + "< 1 >> b"}, "description holds <<, which the template reads as its own tag"),
+        ({"team": "ours\n"}, "team holds a line break"),
         ({"project_name": ""}, "project_name is empty"),
         ({"team": ""}, "team is empty"),
         ({"description": "d" * 1025}, "AWS takes 1024"),
@@ -131,12 +142,46 @@ def test_words_that_yaml_reads_as_something_else_stay_names(bake):
     ],
 )
 def test_a_refused_answer_names_the_rule_and_leaves_nothing(template, tmp_path, capfd, answers, words):
+    """Not even where the folder did not stand yet: a slug .. once took what was beside it along."""
+    (tmp_path / "mine").touch()
     with pytest.raises(FailedHookException):
-        cookiecutter(str(template), no_input=True, output_dir=str(tmp_path), extra_context=answers)
+        cookiecutter(str(template), no_input=True, output_dir=str(tmp_path / "new"), extra_context=answers)
     said = capfd.readouterr().err
-    assert words in said
-    assert "Traceback" not in said.split("Nothing was written")[1].split("\n")[1]
-    assert list(tmp_path.iterdir()) == []
+    assert said.startswith("Nothing was written:\n  - ") and words in said
+    assert "Traceback" not in said and len(said.splitlines()) < 20
+    assert [path.name for path in tmp_path.rglob("*")] in (["mine"], ["mine", "new"], ["new", "mine"])
+
+
+def test_a_refused_answer_comes_back_as_a_command_that_passes_when_pasted(template, tmp_path):
+    answers = ["project_slug=Bad_Slug", "team=R&D's", "rare_class=normal", "description=1 <" + "< 2 >> 'é'"]
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "-o", "out", *answers]
+    environment = os.environ | {"PWD": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    pasted = refused.stderr.decode().partition("These answers pass:\n\n    ")[2].partition("\n\n")[0]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(["bash", "-c", pasted], cwd=tmp_path, env=environment | {"PATH": path}, check=True)
+    told = yaml.safe_load((tmp_path / "out/bad-slug/config.yaml").read_text(encoding="utf-8"))
+    assert told["project"]["description"] == "1 <" + " < 2 >> 'é'" and told["project"]["team"] == "RandD s"
+    assert told["labels"] == {"rare_class": "normal", "negative_classes": ["dormant", "heavy"]}
+
+
+@pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+def test_a_terminal_that_knows_ascii_only_gets_its_project(template, tmp_path, locale):
+    folder = tmp_path / "für alle"
+    folder.mkdir()
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input"]
+    environment = os.environ | {"PWD": str(tmp_path), "PYTHONCOERCECLOCALE": "0", **locale}
+    said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True).stdout
+    assert "    cd 'für alle/rare-players'\n".encode() in said and (folder / "rare-players/config.yaml").is_file()
+
+
+def test_a_reader_who_closed_the_pipe_gets_the_project(template, tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "-o", tmp_path]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (tmp_path / "rare-players/config.yaml").is_file() and done.stderr == ""
 
 
 def test_a_refused_answer_leaves_no_copy_of_the_template_in_the_temporary_folder(template, tmp_path, monkeypatch):
@@ -187,9 +232,8 @@ def test_caches_and_environments_in_the_checkout_are_not_baked(tmp_path):
 
 
 def test_a_bake_of_the_checkout_says_where_the_project_stands(tmp_path):
-    command = [sys.executable, "-B", str(ROOT / "bake.py"), "my projects"]
     environment = os.environ | {"PWD": str(tmp_path)}
-    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = subprocess.run([*BAKE, "my projects"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "    cd 'my projects/rare-players'\n" in said.stdout
     assert said.stdout.endswith("\nmy projects/rare-players\n") and (tmp_path / "my projects/rare-players").is_dir()
 
@@ -208,9 +252,17 @@ def test_a_bake_of_the_checkout_takes_answers_and_no_cache_of_a_tool(tmp_path, m
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["one", "two"]])
 def test_a_bake_of_the_checkout_into_no_folder_is_refused(tmp_path, words):
-    command = [sys.executable, "-B", str(ROOT / "bake.py"), *words]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    said = subprocess.run([*BAKE, *words], cwd=tmp_path, capture_output=True, text=True)
     assert said.returncode and said.stderr.startswith("usage: python bake.py FOLDER") and not list(tmp_path.iterdir())
+
+
+def test_a_project_records_where_it_came_from_and_its_answers(project, template):
+    told = yaml.safe_load((project / RECORD).read_text(encoding="utf-8"))
+    assert told["template"] == str(template) and told["commit"] == "" and told["uncommitted_changes"] is False
+    assert told["version"] == (ROOT / "VERSION").read_text(encoding="utf-8").strip()
+    questions = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
+    assert set(told["answers"]) == {name for name in questions if not name.startswith("_")}
+    assert told["answers"]["negative_classes"] == "dormant, normal, heavy"
 
 
 def test_two_projects_live_side_by_side_in_one_folder(bake, tmp_path):

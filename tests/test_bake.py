@@ -17,6 +17,7 @@ from tree import tree
 
 from bake import PARTS, copy_template
 from bake import bake as bake_checkout
+from bake import main as bake_from_the_command_line
 
 RENDERED = {"README.md", "pyproject.toml", "Makefile", "config.yaml"}
 RECORD = ".template.yaml"
@@ -254,6 +255,38 @@ def test_a_bake_of_the_checkout_takes_answers_and_no_cache_of_a_tool(tmp_path, m
 def test_a_bake_of_the_checkout_into_no_folder_is_refused(tmp_path, words):
     said = subprocess.run([*BAKE, *words], cwd=tmp_path, capture_output=True, text=True)
     assert said.returncode and said.stderr.startswith("usage: python bake.py FOLDER") and not list(tmp_path.iterdir())
+
+
+def test_a_bake_of_the_checkout_needs_no_git_no_home_and_no_locale_and_a_second_one_is_refused(tmp_path):
+    """HOME is no folder here, so that it can be written to by nobody, not even by root."""
+    folder = tmp_path / "für alle"
+    folder.mkdir()
+    poor = {"PATH": "", "HOME": "/dev/null", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    first, second = (
+        subprocess.run([*BAKE, "ü"], cwd=folder, env=poor, capture_output=True, encoding="utf-8") for _ in range(2)
+    )
+    assert first.returncode == 0 and first.stdout.endswith("\nü/rare-players\n") and first.stderr == ""
+    assert yaml.safe_load((folder / "ü/rare-players" / RECORD).read_text(encoding="utf-8"))["commit"] == ""
+    assert second.returncode == 1
+    assert second.stderr == "ü/rare-players is there already. Remove it, or name another folder than ü.\n"
+    assert [path.name for path in (folder / "ü").iterdir()] == ["rare-players"]
+
+
+def test_a_bake_of_the_checkout_into_a_file_is_refused(tmp_path, capfd):
+    (tmp_path / "taken").touch()
+    assert bake_from_the_command_line([str(tmp_path / "taken")]) == 1
+    assert capfd.readouterr().err == f"{tmp_path}/taken: File exists. Name another folder.\n"
+
+
+def test_default_answers_that_a_fork_broke_are_refused_by_the_rule_alone(tmp_path, monkeypatch, capfd):
+    checkout = copy_template(tmp_path / "fork")
+    questions = checkout / "cookiecutter.json"
+    questions.write_text(questions.read_text(encoding="utf-8").replace('"data-science"', '"R&D"'), encoding="utf-8")
+    monkeypatch.setattr("bake.ROOT", checkout)
+    assert bake_from_the_command_line([str(tmp_path / "out")]) == 1
+    said = capfd.readouterr().err
+    assert "team 'R&D' becomes a tag" in said and "Traceback" not in said and ".baking" not in said
+    assert f"    cookiecutter {checkout} --no-input --output-dir {tmp_path}/out " in said
 
 
 def test_a_project_records_where_it_came_from_and_its_answers(project, template):

@@ -1,5 +1,6 @@
 """The repository round the project: what its README and requirements say is so."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -29,6 +30,14 @@ def test_the_readmes_tree_names_everything_at_the_top_and_nothing_else():
     named = {name.strip().rstrip("/") for line in tree[1].splitlines() for name in re.split(r"  +", line)[0].split(",")}
     top = {name.split("/")[0] for name in tracked()} - {"README.md", "LICENSE", ".gitignore", ".gitattributes"}
     assert named == top
+
+
+def test_version_changelog_and_the_recorded_version_say_the_same():
+    version = (ROOT / "VERSION").read_text(encoding="utf-8").removesuffix("\n")
+    changes = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    questions = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+    assert re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", version)
+    assert version == changes[0] == questions["_version"]
 
 
 def targets(makefile: Path) -> set[str]:

@@ -64,6 +64,8 @@ def test_an_update_brings_the_templates_change_and_keeps_the_owners(repository, 
     commit(born, "ours")
     readme = repository / PROJECT / "README.md"
     readme.write_text(readme.read_text(encoding="utf-8") + "\nNews.\n", encoding="utf-8")
+    questions = json.loads((repository / "cookiecutter.json").read_text(encoding="utf-8"))
+    (repository / "cookiecutter.json").write_text(json.dumps({**questions, "_version": "9.8.7"}), encoding="utf-8")
     (repository / PROJECT / "src/scarcegan/news.py").write_text('"""News."""\n', encoding="utf-8")
     commit(repository, "news")
     assert check(born, checkout=None, strict=True) is False
@@ -71,6 +73,7 @@ def test_an_update_brings_the_templates_change_and_keeps_the_owners(repository, 
     assert (born / "README.md").read_text(encoding="utf-8").endswith("\nNews.\n")
     assert (born / "src/scarcegan/news.py").exists()
     assert "iterations: 77" in config.read_text(encoding="utf-8")
+    assert json.loads((born / ".cruft.json").read_text())["context"]["cookiecutter"]["_version"] == "9.8.7"
     assert "is ready" not in capfd.readouterr().out.partition("cruft is out of date")[2], "temporary folders of cruft"
     assert check(born, checkout=None, strict=True) is True
 
@@ -91,7 +94,8 @@ def test_diff_shows_nothing_for_an_untouched_project_and_shows_a_change(born, ca
 
 
 def test_a_project_of_plain_cookiecutter_is_linked_by_the_command_in_its_record_and_then_updated(repository, tmp_path):
-    answers = {"project_name": 'Fraud\'s "Rings"', "project_slug": "fraud", "rare_class": "fraudster"}
+    answers = {"project_name": 'Fraud\'s "Rings"', "project_slug": "fraud"}
+    answers |= {"rare_class": "fraudster", "negative_classes": "normal"}
     project = Path(cookiecutter(str(repository), no_input=True, output_dir=str(tmp_path), extra_context=answers))
     told = yaml.safe_load((project / RECORD).read_text(encoding="utf-8"))
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True).stdout.strip()

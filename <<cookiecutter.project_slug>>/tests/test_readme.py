@@ -55,7 +55,7 @@ def committed_at_the_top() -> set[str]:
     """Files beside the folders that git knows; none outside of a repository, where a user's own may lie there too."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     names = listed.stdout.splitlines() if listed.returncode == 0 else []
-    return {name for name in names if "/" not in name} - {".cruft.json"}
+    return {name for name in names if "/" not in name} - {".cruft.json", ".template.yaml"}
 
 
 TREE = tree(chapter("What lies where"))

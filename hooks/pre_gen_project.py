@@ -120,7 +120,7 @@ def refused_team(team: str) -> Iterator[str]:
     if odd:
         yield (
             f"team {short(team)} becomes a tag in AWS, which takes letters, digits, spaces and _ . : / = + - @ but not "
-            f"{' '.join(odd[:20])}. Write it otherwise, for example: R and D"
+            f"{' '.join(short(letter)[1:-1] for letter in odd[:20])}. Write it otherwise, for example: R and D"
         )
 
 
@@ -193,7 +193,7 @@ def refused_classes(rare: str, negatives: str) -> Iterator[str]:
     if rare in names:
         yield (
             f"rare_class {short(rare)} is one of the negative_classes too. Rename one of them, for example: "
-            f"{rare[:30]}_users"
+            f"{corrected_class(rare)[:30]}_users"
         )
 
 
@@ -284,7 +284,7 @@ def as_typed(answers: Mapping[str, str], context: Mapping[str, Any]) -> dict[str
     changed = {
         question: text
         for question, text in typed.items()
-        if text != unanswered.get(question, text) and any(tag in text for tag in TAGS)
+        if text != unanswered.get(question, text) and any(tag in str(text) for tag in TAGS)
     }
     return {**answers, **changed}
 
@@ -295,7 +295,7 @@ def main() -> None:
     context = json.loads(CONTEXT)
     answers = {question: text for question, text in context.items() if isinstance(text, str)}
     if answers["project_slug"].startswith("refused-"):  # cookiecutter.json puts a name of a new folder there
-        answers["project_slug"] = answers["__slug_as_given"]
+        answers["project_slug"] = answers.get("__slug_as_given", "")
     answers = as_typed(answers, context)
     problems = list(refusals(answers))
     if problems:

@@ -16,6 +16,7 @@ from pre_gen_project import (
     TAGS,
     corrected,
     negative_names,
+    one_line,
     refusals,
     refused_classes,
     refused_names,
@@ -165,6 +166,12 @@ def test_a_folder_is_named_as_one_would_type_it():
     assert as_typed(Path("/srv/my projects/fraud"), Path("/home/ann")) == "'/srv/my projects/fraud'"
 
 
+def test_no_sentence_and_no_command_holds_a_letter_that_a_terminal_would_obey_or_cannot_show():
+    for answers in generated_answers(500):
+        for words in (*refusals(answers), *corrected(answers).values()):
+            assert one_line(words) == words
+
+
 def test_a_tag_in_an_answer_is_not_told_as_a_record_that_lacks_a_derived_answer():
     typed = {**GOOD, "description": "1 <" + "< 2", "__description_escaped": "1 <" + "< 2"}
     assert [words.split(",")[0] for words in refusals(typed)] == ["description holds <" + "<"]
@@ -201,7 +208,20 @@ WORDS = {
         '"',
         "a" * 1024,
     ),
-    "team": ("data-science", "R&D", "Équipe", "e\u0301", "\u2029", "\u200d", "\u3000", "日本", "a" * 256, "", "١"),
+    "team": (
+        "data-science",
+        "R&D",
+        "Équipe",
+        "e\u0301",
+        "\x1b[31m",
+        "\ud800",
+        "\u200d",
+        "\u3000",
+        "日本",
+        "a" * 256,
+        "",
+        "١",
+    ),
     "aws_region": (
         "eu-west-1",
         "us-isob-east-1",
@@ -222,7 +242,7 @@ WORDS = {
         "arn:aws-cn:sagemaker:cn-north-1:123456789012:model-package-group/",
         f"arn:aws:sagemaker:eu-west-1:{'١' * 12}:model-package-group/x",
     ),
-    "rare_class": ("risky", "class", "unknown", "", "R", "_a", "a" * 40, "ü", "normal", "1"),
+    "rare_class": ("risky", "class", "unknown", "", "R", "_a", "a" * 40, "ü", "normal", "\x1b"),
     "negative_classes": ("normal", ",", " ", "heavy", "lambda", "a b", "\t", "n" * 40, "generated", "risky"),
 }
 

@@ -3,11 +3,16 @@
 VENV := .venv
 RUN := $(VENV)/bin
 PROJECT := <<cookiecutter.project_slug>>
-DEMO := demo/rare-players
+# The project in demo: a fork names it otherwise.
+DEMO = $(patsubst %/config.yaml,%,$(firstword $(wildcard demo/*/config.yaml)))
 COMPILE := --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade
-# The first that really runs (a pyenv shim may not) and can make an environment (Debian's may not).
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
-	$$p -c 'import ensurepip, sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+PYTHONS := 3.12 3.13 3.11
+# Does a Python run (a pyenv shim may not), can it make an environment (Debian's may not), and is it supported?
+SUPPORTED := 'import ensurepip, sys; raise SystemExit("%d.%d" % sys.version_info[:2] not in "$(PYTHONS)".split())' 2>/dev/null
+PYTHON ?= $(shell for p in $(PYTHONS:%=python%) python3 python; do $$p -c $(SUPPORTED) && echo $$p && break; done)
+# An environment that no longer runs, or whose Python is another than the one you name, is made anew.
+FIT := $(shell "$(RUN)/python" -c $(SUPPORTED) $(if $(filter file default,$(origin PYTHON)),, \
+	&& test "$$("$(RUN)/python" -V)" = "$$("$(PYTHON)" -V)") && echo yes)
 INSTALL := PATH="$$PATH:$(RUN)" uv pip install --quiet --python $(RUN)/python
 # Where a mirror of the package registry is known to pip alone, uv fails and pip does the work.
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
@@ -15,15 +20,18 @@ ALL := -r requirements.txt -r "$(PROJECT)/requirements-cloud.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check quick lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
+.PHONY: help demo demo-loop test check quick lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole loop
-	@test -d $(DEMO) && echo "$(DEMO) stands already and is kept (make clean removes it)." || "$(RUN)/python" bake.py demo > /dev/null
+	@$(if $(DEMO),echo "$(DEMO) stands already and is kept (make clean removes it).","$(RUN)/python" bake.py demo > /dev/null)
+	@$(MAKE) --no-print-directory demo-loop
+
+demo-loop:
 	@echo "$(DEMO) is the generated project; its own 'make local' follows."
-	@PATH="$$PATH:$(CURDIR)/$(RUN)" env -u PYTHONDONTWRITEBYTECODE $(MAKE) --no-print-directory -C $(DEMO) local PYTHON="$(PYTHON)"
+	@PATH="$$PATH:$(CURDIR)/$(RUN)" env -u PYTHONDONTWRITEBYTECODE $(MAKE) --no-print-directory -C $(DEMO) local
 	@echo "These paths begin in $(DEMO): cd $(DEMO)"
 
 test: check lint-infra  ## lint and types, then all tests, those of a generated project included
@@ -43,11 +51,14 @@ lint-infra: $(VENV)/.all-ready  ## cfn-lint and checkov over the project's Cloud
 types: $(VENV)/.all-ready
 	"$(RUN)/python" -m mypy
 
+ifeq ($(FIT),)
+.PHONY: $(VENV)/.tools-ready
+endif
 $(VENV)/.tools-ready: requirements.txt
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv found (Debian, Ubuntu: apt install python3-venv)." \
-		"Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 with venv found. Type: uv python install 3.12 (Debian, Ubuntu: apt" \
+		"install python3-venv; macOS: brew install python@3.12), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Setting up $(VENV) ..."
-	@test -x $(RUN)/python || "$(PYTHON)" -m venv $(VENV)
+	@test -n "$(FIT)" || "$(PYTHON)" -m venv --clear $(VENV)
 	@command -v uv > /dev/null || test -x $(RUN)/uv || $(PIP) $$(grep '^uv==' requirements.txt)
 	@$(INSTALL) -r requirements.txt || $(PIP) -r requirements.txt
 	@touch $@
@@ -79,10 +90,12 @@ tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a proj
 
 lock: $(VENV)/.all-ready  ## compiles every requirements.txt anew: the project's three, then the template's own
 	rm -rf $(VENV)/lock && "$(RUN)/python" bake.py $(VENV)/lock > /dev/null
-	PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(VENV)/lock/rare-players lock VENV=../..
-	cp $(VENV)/lock/rare-players/requirements*.txt "$(PROJECT)/"
-	cp $(VENV)/lock/rare-players/infra/requirements*.txt "$(PROJECT)/infra/"
+	PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(VENV)/lock/* lock VENV=../..
+	cp $(VENV)/lock/*/requirements*.txt "$(PROJECT)/"
+	cp $(VENV)/lock/*/infra/requirements*.txt "$(PROJECT)/infra/"
 	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements-cloud.txt" -o requirements.txt
 
-clean:  ## removes the environment, the demo and its runs
-	rm -rf $(VENV) demo
+clean:  ## removes environments, caches, the demo and its runs
+	rm -rf $(VENV) demo .bench "$(PROJECT)/.venv" "$(PROJECT)/runs"
+	find . -name .git -prune -o \( -name __pycache__ -o -name '*.pyc' -o -name '.*_cache' -o -name '*.egg-info' -o -name .DS_Store \) \
+		-prune -exec rm -rf {} +

@@ -89,11 +89,3 @@ def test_make_works_in_a_folder_with_spaces_in_its_name(tmp_path):
     shutil.copy(ROOT / "Makefile", folder)
     said = subprocess.run(["make", "help"], cwd=folder, capture_output=True, text=True, check=True).stdout
     assert re.search(r"^demo +\w", said, re.MULTILINE) and "bench-kddcup99" in said
-
-
-def test_without_a_suitable_python_make_says_so_in_one_sentence(tmp_path):
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "requirements.txt").touch()
-    done = subprocess.run(["make", "demo", "PYTHON="], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode != 0 and "No Python 3.11 or 3.12" in done.stdout + done.stderr
-    assert not (tmp_path / ".venv").exists()

@@ -21,7 +21,14 @@ def find(version: str) -> Path | None:
     """An interpreter of this version on the path, of pyenv or of uv that can make environments; None without one."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
     path = os.pathsep.join([*map(str, pyenv), os.environ["PATH"]])  # a shim of pyenv's may run nothing
-    uv = [Path(sys.executable).with_name("uv"), "python", "find", "--system", "--no-project", "--no-python-downloads"]
+    uv = [
+        str(Path(sys.executable).with_name("uv")),
+        "python",
+        "find",
+        "--system",
+        "--no-project",
+        "--no-python-downloads",
+    ]
     found = subprocess.run([*uv, version], env=os.environ | {"PATH": path}, capture_output=True, text=True)
     python = found.stdout.strip()
     able = found.returncode == 0 and subprocess.run([python, "-c", "import ensurepip"]).returncode == 0

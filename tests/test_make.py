@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, ROOT
 
-# Answers as a Python of one version; makes an environment that holds itself; does nothing else.
+# Answers as a Python of one version; makes an environment that holds itself, and a project; does nothing else.
 STAND_IN = """#!/bin/sh
 case "$1" in
 -V) echo "Python {version}.1" ;;
 -c) echo "$2" | grep -q '"[0-9. ]*{version}' ;;
 -m) test "$2" != venv || {{ rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python; }} ;;
+bake.py)
+    mkdir -p "$2/fraud-rings/infra" && cd "$2/fraud-rings" && touch config.yaml requirements.txt infra/requirements.txt
+    echo 'local lock: ; @echo made $@ in $(notdir $(CURDIR))' > Makefile ;;
 esac
 """
 TOOLS = ("sh", "cksum", "cut", "echo", "grep", "rm", "mkdir", "cp", "touch", "test", "make", "find", "sed", "env")
@@ -54,11 +57,15 @@ def add(folder: Path, version: str, name: str = "") -> Path:
     return path
 
 
+def make(folder: Path, *words: str) -> tuple[int, str]:
+    environment = {"PATH": str(folder / "bin")}
+    done = subprocess.run(["make", *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
 def setup(folder: Path, *words: str) -> tuple[int, str]:
     target = ".venv/.tools-ready" if "bake.py" in (folder / "Makefile").read_text(encoding="utf-8") else "setup"
-    environment = {"PATH": str(folder / "bin")}
-    done = subprocess.run(["make", target, *words], cwd=folder, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+    return make(folder, target, *words)
 
 
 def version(folder: Path) -> str:
@@ -118,6 +125,18 @@ def test_after_make_clean_nothing_is_left_that_git_ignores_but_runs_and_data_of_
     (folder / "src/deep/__pycache__").mkdir(parents=True)
     subprocess.run(["make", "-s", "clean"], cwd=folder, check=True)
     assert {path.name for path in folder.rglob("*")} & set(names) == kept
+
+
+@pytest.mark.parametrize("kind", ["template"], indirect=True)
+def test_demo_and_lock_take_the_project_that_a_fork_makes_by_default(folder):
+    add(folder, "3.12")
+    (folder / PROJECT / "infra").mkdir(parents=True)
+    code, said = make(folder, "demo")
+    assert code == 0 and "made local in fraud-rings" in said and "cd demo/fraud-rings" in said
+    assert make(folder, "demo")[1].startswith("demo/fraud-rings stands already")
+    code, said = make(folder, "lock")
+    assert code == 0 and "made lock in fraud-rings" in said
+    assert (folder / PROJECT / "requirements.txt").exists() and (folder / PROJECT / "infra/requirements.txt").exists()
 
 
 def test_makefiles_settings_and_pages_name_the_same_pythons():

@@ -131,7 +131,7 @@ class ProjectSettings(ConfigSection):
 
     @field_validator("description", "team")
     @classmethod
-    def text_is_one_line(cls, value: str) -> str:
+    def printed_text_is_one_line(cls, value: str) -> str:
         """Return the text unchanged. Raises ValueError for a line break, a control character, half of a character, or
         one that Unicode does not define; a joiner between Persian letters or emoji passes.
         """

@@ -78,6 +78,27 @@ def test_a_dry_run_says_that_a_repository_of_an_owner_needs_a_connection(scarceg
     assert code == 0 and err.startswith("For a first deployment, the repository acme/rare needs a connection")
 
 
+def test_the_projects_folder_in_its_repository_is_found_and_given(scarcegan, project, monkeypatch):
+    folder = project / "models/rare"
+    folder.mkdir(parents=True)
+    shutil.move(project / "config.yaml", folder)
+    shutil.move(project / "infra", folder)
+    monkeypatch.chdir(folder)
+
+    def given(*words):
+        stack = json.loads(scarcegan("toolchain", "deploy", *words, "--dry-run", "--json")[1])["stacks"][-1]
+        return stack["parameters"].get("ProjectFolder")
+
+    assert given() is None, "no repository"
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    assert given() is None, "not tracked"
+    subprocess.run(["git", "add", "."], check=True)
+    assert given() == "models/rare/"
+    assert given("--set", "ProjectFolder=ml/") == "ml/"
+    monkeypatch.setenv("PATH", "")
+    assert given() is None, "no git"
+
+
 def test_a_dry_run_for_machines_holds_the_stacks_and_the_commands(scarcegan):
     code, out, _ = scarcegan("toolchain", "deploy", "--set", "VpcId=vpc-1", "--dry-run", "--json")
     found = json.loads(out)

@@ -24,9 +24,8 @@ from stacks import Toolchain
 ROOT = Path(__file__).resolve().parents[2]
 BUILDSPECS = sorted((ROOT / "infra").glob("*.buildspec.yml"))
 PROJECT, REGION = "rare-players", "eu-west-1"
-TOOLCHAIN = Toolchain(
-    {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": "rare-group"}
-)
+GIVEN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": "rare-group"}
+TOOLCHAIN = Toolchain(GIVEN)
 VALUES = {"VERSION": "7", "STAGE": "staging", "SAGEMAKER_PROJECT_NAME": PROJECT, "SAGEMAKER_PROJECT_ID": "p-1"}
 HOSTILE = [
     "7; touch pwned",
@@ -48,6 +47,7 @@ CALLS = {
 # Records its name and arguments; makes what later commands need; fails when it is called as $FAIL says.
 STAND_IN = r"""#!/usr/bin/env bash
 { printf '%s\037' "${0##*/}" "$@"; printf '\036'; } >> "$CALLS"
+pwd >> "$CALLS.folders"
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && ln -s "$0" "$3/bin/python"; fi
 if [ "$1 $2" = "-m scarcegan" ]; then
   [ -z "$REAL" ] || exec "$REAL" "$@"
@@ -65,6 +65,11 @@ class Machine:
 
     source: Path
     tools: Path
+
+    @property
+    def folders(self) -> set[Path]:
+        """The folders in which tools were called."""
+        return {Path(line) for line in (self.tools / "calls.folders").read_text().splitlines()}
 
     def build(self, buildspec: Path, **variables: str) -> Build:
         shared = {"CALLS": str(self.tools / "calls"), "SAYS": "said", "REAL": "", "FAIL": ""}
@@ -125,6 +130,33 @@ def test_every_phase_runs_with_tools_recorded_by_stand_ins(buildspec: Path, mach
 
 
 @pytest.mark.parametrize("buildspec", BUILDSPECS, ids=lambda path: path.name)
+def test_a_build_of_a_project_in_a_folder_works_there_with_tools_recorded_by_stand_ins(
+    buildspec: Path, machine: Machine
+) -> None:
+    folder = machine.source / "models/rare"
+    folder.mkdir(parents=True)
+    usual, there = machine.build(buildspec), machine.folders
+    assert there == {machine.source}
+    (machine.tools / "calls.folders").unlink()
+    shutil.rmtree(machine.source / "build", ignore_errors=True)
+    shutil.rmtree(machine.tools / f"{buildspec.name}-steps")
+    build = machine.build(buildspec, PROJECT_FOLDER="models/rare/", VENV=str(machine.tools / "other"))
+    assert build.succeeded, build.log
+    assert machine.folders == {folder}
+    assert set(build.artifacts) == set(usual.artifacts)
+
+
+def test_codepipeline_finds_buildspecs_and_templates_of_a_project_in_a_folder() -> None:
+    for folder in ("", "models/rare/"):
+        stack = Toolchain({**GIVEN, "ProjectFolder": folder})
+        text = json.dumps(stack.resources, default=str)
+        named = set(re.findall(r'[":]([^":]*)infra/[\w.-]+\.ya?ml"', text))
+        assert named == {folder}
+        for project in stack.of_type("AWS::CodeBuild::Project").values():
+            assert {"Name": "PROJECT_FOLDER", "Value": folder} in project["Environment"]["EnvironmentVariables"]
+
+
+@pytest.mark.parametrize("buildspec", BUILDSPECS, ids=lambda path: path.name)
 def test_the_first_failure_fails_the_build_with_tools_recorded_by_stand_ins(buildspec: Path, machine: Machine) -> None:
     build = machine.build(buildspec, FAIL="python -m")
     assert not build.succeeded
@@ -168,7 +200,7 @@ def test_a_buildspec_reads_no_variable_that_nobody_sets() -> None:
         spec = load(ROOT / "infra" / name)
         commands = [command for phase in spec["phases"].values() for command in phase["commands"]]
         read = {found for command in commands for found in re.findall(r"\$\{?([A-Z_]+)", command)}
-        project = {"SAGEMAKER_PROJECT_NAME", "SAGEMAKER_PROJECT_ID"}
+        project = {"SAGEMAKER_PROJECT_NAME", "SAGEMAKER_PROJECT_ID", "PROJECT_FOLDER"}
         assigned = set(re.findall(r"\b([A-Z]+)=", "\n".join(commands)))
         unset = read - ours - project - assigned - set(given(action)) - set(spec["env"].get("variables", {}))
         assert not unset, f"{name}: {unset}"

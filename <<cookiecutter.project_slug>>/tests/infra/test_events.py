@@ -180,6 +180,15 @@ def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
     assert "Triggers" not in stack.resources["DeployPipeline"], "a push must not deploy"
 
 
+def test_a_push_builds_a_project_in_a_folder_only_when_it_changes_that_folder() -> None:
+    connection = f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/0a1b"
+    stack = Toolchain({**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection, "ProjectFolder": "ml/rare/"})
+    [trigger] = stack.resources["BuildPipeline"]["Triggers"]
+    assert trigger["GitConfiguration"]["Push"] == [
+        {"Branches": {"Includes": [BRANCH]}, "FilePaths": {"Includes": ["ml/rare/**"]}}
+    ]
+
+
 @pytest.mark.parametrize("status", ["Succeeded", "Failed", "Stopped"])
 def test_the_end_of_an_execution_is_told_by_motos_matcher(status: str) -> None:
     rule = rules(Stack("pipeline.yaml", PIPELINE))["ExecutionRule"]

@@ -316,6 +316,13 @@ def test_no_parameter_takes_what_a_shell_would_read(parameter: str, value: str) 
     assert bool(re.fullmatch(pattern, value)) == (value in harmless[parameter])
 
 
+def test_a_projects_folder_lies_in_the_repository_and_is_written_with_a_slash_at_its_end() -> None:
+    pattern = WHOLE.body["Parameters"]["ProjectFolder"]["AllowedPattern"]
+    refused = [*HOSTILE[1:], "models", "/models/", "../", "models/../", "./", "models//", "a b/", "$(id)/", "a/**/"]
+    assert [folder for folder in refused if re.fullmatch(pattern, folder)] == []
+    assert all(re.fullmatch(pattern, folder) for folder in ("", "models/", "models/fraud-2/", ".ml/a..b/"))
+
+
 def test_commands_hold_no_text_of_parameters_or_commits() -> None:
     """Buildspecs are files; CodePipeline puts a version and a stage into variables, and words into the approval."""
     for project in WHOLE.of_type("AWS::CodeBuild::Project").values():

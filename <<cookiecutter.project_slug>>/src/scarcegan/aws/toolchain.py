@@ -8,6 +8,7 @@ type is in cli/toolchain.py.
 import difflib
 import re
 import shlex
+import subprocess
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,6 +152,22 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
         for name, body in bodies.items()
     ]
     return ToolchainPlan(region, stacks, project_tags(config), later_notes(root, region))
+
+
+def folder_in_repository(root: Path) -> str | None:
+    """Return the project's folder in its git repository as ProjectFolder has it, such as models/fraud/; "" at its top.
+
+    None where git does not track the project's templates, or is missing.
+
+    - root: the project's folder.
+    """
+    template = f"infra/{STACKS[-1]}.yaml"
+    command = ["git", "-C", str(root), "ls-files", "-z", "--full-name", template]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True).stdout.rstrip("\0")
+    except FileNotFoundError:
+        return None
+    return listed.removesuffix(template) if listed else None
 
 
 def read_template(root: Path, template: Path) -> dict[str, Any]:

@@ -46,6 +46,9 @@ def deploy_command(
     project = workspace(context)
     options = {"Repository": repository, "ConnectionArn": connection_arn, "NotificationEmail": notification_email}
     given = {**pairs(values or []), **{name: value for name, value in options.items() if value is not None}}
+    folder = stacks.folder_in_repository(project.root)
+    if folder is not None:
+        given.setdefault("ProjectFolder", folder)
     plan = stacks.plan_toolchain(project.root, project.config, given)
     for note in plan.notes:
         print_progress(note)

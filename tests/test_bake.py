@@ -19,7 +19,7 @@ from bake import PARTS, copy_template
 from bake import bake as bake_checkout
 from bake import main as bake_from_the_command_line
 
-RENDERED = {"README.md", "pyproject.toml", "Makefile", "config.yaml"}
+RENDERED = {"README.md", "pyproject.toml", "Makefile", "config.yaml", ".github/CODEOWNERS"}
 RECORD = ".template.yaml"
 BAKE = [sys.executable, "-B", str(ROOT / "bake.py")]
 TAG = re.compile(r"<<\s*cookiecutter|<%|%>|<#|#>|\{\{\s*cookiecutter")
@@ -37,7 +37,7 @@ def test_no_tag_is_left_over_in_any_file_or_name(project):
     assert left == []
 
 
-def test_only_four_files_are_rendered_and_all_others_are_the_templates_own_bytes(project, template):
+def test_only_five_files_are_rendered_and_all_others_are_the_templates_own_bytes(project, template):
     source = template / PROJECT
     files = set(tree(project)) - {RECORD}
     changed = {name for name in files if (project / name).read_bytes() != (source / name).read_bytes()}
@@ -46,7 +46,9 @@ def test_only_four_files_are_rendered_and_all_others_are_the_templates_own_bytes
 
 def test_rendered_files_hold_nothing_the_delimiters_would_swallow():
     for name in RENDERED:
-        text = re.sub(r"<< ?cookiecutter\.\w+ ?>>", "", (ROOT / PROJECT / name).read_text(encoding="utf-8"))
+        text = re.sub(
+            r"<< ?cookiecutter\.\w+( \| slugify)? ?>>", "", (ROOT / PROJECT / name).read_text(encoding="utf-8")
+        )
         assert not re.search(r"<<|>>|#%|<%|<#", text), name
 
 
@@ -100,6 +102,11 @@ def test_a_team_survives_into_yaml(bake):
     for team in ("Équipe Jeu 2 @ R+D", "日本 チーム"):
         told = yaml.safe_load((bake(team=team) / "config.yaml").read_text(encoding="utf-8"))
         assert told["project"]["team"] == team
+
+
+def test_the_team_owns_the_code(bake):
+    owners = (bake(team="Équipe Jeu 2 @ R+D") / ".github/CODEOWNERS").read_text(encoding="utf-8")
+    assert owners.splitlines()[-1] == "* @ORG/equipe-jeu-2-r-d"
 
 
 def test_words_that_yaml_reads_as_something_else_stay_names(bake):

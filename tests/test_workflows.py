@@ -24,7 +24,12 @@ def workflows(folder: Path) -> list[Path]:
 
 
 def test_actionlint_finds_nothing(folder):
-    command = [Path(sys.executable).with_name("actionlint"), "-shellcheck=", "-pyflakes=", *workflows(folder)]
+    command = [
+        str(Path(sys.executable).with_name("actionlint")),
+        "-shellcheck=",
+        "-pyflakes=",
+        *map(str, workflows(folder)),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

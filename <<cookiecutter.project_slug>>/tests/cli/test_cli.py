@@ -186,6 +186,15 @@ def test_a_closed_gate_is_exit_code_3_with_its_figures(scarcegan, monkeypatch):
     assert (code, json.loads(out)["status"]) == (3, "gate closed")
 
 
+@pytest.mark.parametrize("verb", ["run", "score", "monitor"])
+def test_a_verb_whose_run_failed_says_why_and_where_the_log_is(scarcegan, monkeypatch, verb):
+    failed = Outcome("r1", "failed", 2, "column 'minutes': '190,5' is not a number.\nIts log: runs/r1/features/log.txt")
+    for name in ("train", "score", "monitor"):
+        monkeypatch.setattr(Workspace, name, lambda *_, **__: failed)
+    code, out, _ = scarcegan(verb)
+    assert (code, out) == (2, f"run r1: failed\n{failed.reason}\n")
+
+
 def test_the_words_of_a_run_reach_the_workspace(scarcegan, monkeypatch):
     heard = []
 

@@ -47,6 +47,11 @@ def test_a_closed_gate_is_shown_with_its_figures(tmp_path):
     assert "last: skipped: a gate before it is closed" in text
 
 
+def test_a_log_says_why_a_step_failed(tmp_path):
+    text = seen(tmp_path, line("one", act="mistake"), io.StringIO())
+    assert re.search(r"one: failed in [\d.]+ s: labels\.csv: no column 'user_id'\. Name it in config\.yaml\.\n", text)
+
+
 def test_a_terminal_gets_a_table_with_every_step_and_its_last_line(tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")
@@ -77,6 +82,7 @@ def test_the_last_line_counts_steps_of_each_kind():
 
 def test_times_are_written_as_people_say_them():
     assert [seconds_text(s) for s in (0.44, 12.3, 125, 7620)] == ["0.4 s", "12 s", "2 min 05 s", "2 h 07 min"]
+    assert [seconds_text(s) for s in (9.97, 59.7, 3599.8)] == ["10 s", "1 min 00 s", "1 h 00 min"]
 
 
 def test_a_step_that_names_itself_is_named_once():

@@ -71,7 +71,9 @@ def test_outputs_are_read_only_and_no_attempt_is_left_beside_them(toys):
 def test_a_users_mistake_is_said_in_its_own_words_and_not_tried_again(toys):
     result = toys.run(pipeline(step("one", "source", act="mistake", _retries=3), step("two", "one.out")))
     assert (result.status, result.exit_code) == ("failed", 2)
-    assert result.reason == "labels.csv: no column 'user_id'. Name it in config.yaml."
+    sentence, log = result.reason.splitlines()
+    assert sentence == "labels.csv: no column 'user_id'. Name it in config.yaml."
+    assert log == f"Its log: {result.folder / 'one' / 'log.txt'}"
     assert toys.ran() == ["one"]
 
 
@@ -93,6 +95,32 @@ def test_a_killed_step_is_tried_again_and_at_last_named_with_its_signal(toys):
     result = toys.run(pipeline(step("one", "source", act="die", _retries=1)))
     assert "killed by SIGKILL; memory may have run out" in result.reason
     assert toys.ran() == ["one", "one"]
+
+
+def test_a_step_that_was_waiting_for_its_next_try_keeps_its_own_reason_when_another_one_fails(toys):
+    shaky = step("shaky", "source", act="bug", _retries=1)
+    (toys.package / "fail.py").write_text(
+        "import os, sys, time\nwhile not os.path.exists(sys.argv[-1]): time.sleep(0.01)\nsys.exit('no')"
+    )
+    bad = Step("bad", "toy.fail", {"a": "source"}, ("out",), {"release": str(toys.release)})
+    result = toys.run(
+        pipeline(shaky, bad), observer=lambda e: toys.release.touch() if e.kind == "retry" else None, backoff=60.0
+    )
+    reason = result.steps["shaky"].reason
+    assert "ZeroDivisionError: a bug" in reason
+    assert reason.endswith("It was not started again, because another step has failed.")
+    assert toys.ran() == ["shaky"]
+
+
+def test_a_try_that_runs_has_no_exit_code_of_the_try_before(toys):
+    seen = []
+
+    def look(event):
+        if event.kind == "started":
+            seen.append(event.state.exit_code)
+
+    toys.run(pipeline(step("one", "source", act="shaky", good=2, _retries=1)), observer=look)
+    assert seen == [None, None]
 
 
 def test_a_step_that_ends_well_without_its_output_has_failed(toys):

@@ -34,6 +34,7 @@ class InOrder(TyperGroup):
 
 if TYPE_CHECKING:
     from scarcegan.pipeline.engine import Engine
+    from scarcegan.workspace import Outcome, Workspace
 
 app = typer.Typer(
     cls=InOrder,
@@ -116,15 +117,21 @@ def run_command(
     """
     project = workspace(context, changes)
     result = project.train(from_step=from_step, cache=not no_cache)
-    lines = [f"run {result.run}: {result.status}"]
-    if result.reason:
-        lines.append(result.reason)
-    lines += [f"report: {project.show(path)}" for path in result.reports]
+    lines = outcome_lines(project, result)
     lines += [f"version {package['version']}: {package['definition']}" for package in result.packages]
     if result.packages:
         lines.append(f"Next: scarcegan approve {result.suggested}")
     emit(asdict(result), as_json, lines)
     raise typer.Exit(result.exit_code)
+
+
+def outcome_lines(project: "Workspace", result: "Outcome") -> list[str]:
+    """Return the lines about a run that its verb prints: how it ended, why it did not finish, its result, its reports.
+
+    - project: that ran it.
+    """
+    lines = [f"run {result.run}: {result.status}", *([result.reason] if result.reason else []), *result.lines]
+    return [*lines, *(f"report: {project.show(path)}" for path in result.reports)]
 
 
 @app.command("runs", epilog=example("scarcegan runs --json"))
@@ -256,8 +263,7 @@ def score_command(
     """
     project = workspace(context, changes)
     result = project.score(telemetry, version, cache=not no_cache)
-    lines = [f"run {result.run}: {result.status}", *result.lines]
-    emit(asdict(result), as_json, lines)
+    emit(asdict(result), as_json, outcome_lines(project, result))
     raise typer.Exit(result.exit_code)
 
 
@@ -295,12 +301,7 @@ def monitor_command(
     """
     project = workspace(context, changes)
     result = project.monitor(captured or [], truth)
-    lines = [
-        f"run {result.run}: {result.status}",
-        *result.lines,
-        *[f"report: {project.show(path)}" for path in result.reports],
-    ]
-    emit(asdict(result), as_json, lines)
+    emit(asdict(result), as_json, outcome_lines(project, result))
     raise typer.Exit(result.exit_code)
 
 

@@ -41,6 +41,7 @@ class Attempt:
     - folder: where the present process writes its outputs.
     - process: the present process; None while the step waits for its next try.
     - again_at: while it waits, the time of the next try, on the clock of time.monotonic.
+    - reason: while it waits, why the process before failed.
     """
 
     step: Step
@@ -51,6 +52,7 @@ class Attempt:
     folder: Path = Path()
     process: Process | None = None
     again_at: float = 0.0
+    reason: str = ""
 
 
 class Execution:
@@ -280,7 +282,7 @@ class Execution:
             remove(stale)
         attempt.tries += 1
         state.attempts += 1
-        state.status, state.started = RUNNING, now()
+        state.status, state.started, state.exit_code = RUNNING, now(), None
         attempt.folder = folder / f".attempt-{state.attempts}"
         attempt.folder.mkdir(parents=True)
         if step.checkpoints:
@@ -305,7 +307,7 @@ class Execution:
         """
         if attempt.process is None:
             if self.failed():
-                self.fail(attempt, "not started again, because another step has failed")
+                self.fail(attempt, f"{attempt.reason}\nIt was not started again, because another step has failed.")
             elif time.monotonic() >= attempt.again_at:
                 self.start(attempt)
             return attempt.process is not None
@@ -341,7 +343,7 @@ class Execution:
             self.fail(attempt, reason)
             return
         wait = self.backoff * 2 ** (attempt.tries - 1)
-        attempt.process, attempt.again_at = None, time.monotonic() + wait
+        attempt.process, attempt.again_at, attempt.reason = None, time.monotonic() + wait, reason
         self.report("retry", step.name, f"exit code {process.exit_code}; next try in {wait:g} s")
 
     def store_outputs(self, attempt: Attempt) -> None:
@@ -425,20 +427,21 @@ class Execution:
 
         - full: whether the disk is full; the message then says only that.
 
-        After exit code 2 it is the step's own error message, if its log has one. Otherwise it names the exit code or
-        signal and the path of the log, and shows the log's last lines.
+        After exit code 2 it is the step's own error message, if its log has one, and the path of the log. Otherwise it
+        names the exit code or signal and the path of the log, and shows the log's last lines.
         """
         tail, name, code = process.tail(), attempt.step.name, process.exit_code or 0
+        log = f"Its log: {self.folder / name / LOG}"
         if full:
             return f"{self.runs_folder.root}: the disk is full. Free some space, then run the same command again."
         if code == USER_ERROR and (at := max(tail.rfind("\nerror: "), 0 if tail.startswith("error: ") else -1)) >= 0:
-            return tail[at:].strip().removeprefix("error: ")
+            return f"{tail[at:].strip().removeprefix('error: ')}\n{log}"
         how = f"exit code {code}"
         if code < 0:
             memory = "; memory may have run out" if code == -signal.SIGKILL else ""
             how = f"killed by {signal.Signals(-code).name}{memory}"
         lines = "\n".join(f"  {line}" for line in tail.splitlines()[-TAIL_LINES:])
-        return f"step '{name}' failed ({how}). Its log: {self.folder / name / LOG}" + (f"\n{lines}" if lines else "")
+        return f"step '{name}' failed ({how}). {log}" + (f"\n{lines}" if lines else "")
 
     def disk_is_full(self) -> bool:
         """Return whether the disk that holds the runs folder has less free space than FULL_DISK_BYTES."""

@@ -152,7 +152,7 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
     """Return an event as one line of text, such as "train: done in 12 s, 900 MB"; "" for an event that is not shown,
     such as a tick.
 
-    The text of "failed", which may have several lines, and that of "end" are left out.
+    Of the text of "failed", which may have several lines, the first is shown; that of "end" is left out.
 
     - steps, seconds: as in final_line; used only for the event "end".
     """
@@ -171,7 +171,7 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
         "closed": f"closed{text}",
         "waiting": f"waiting{text}",
         "retry": f"failed{text}",
-        "failed": f"failed{used}",
+        "failed": f"failed{used}{text.partition(chr(10))[0]}",
         "skipped": f"skipped{text}",
         "interrupted": "stopped",
         "end": final_line(steps, seconds),
@@ -199,7 +199,7 @@ def seconds_text(seconds: float) -> str:
     """Return a duration, given in seconds, as text: 0.4 s (below 10 s), 12 s, 3 min 05 s or (from an hour on)
     2 h 07 min.
     """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if round(seconds, 1) < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

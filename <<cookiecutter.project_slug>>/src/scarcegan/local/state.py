@@ -35,8 +35,8 @@ class StepState:
     - seconds: how long the last process ran that ended while the run went on; for a cached step, how long the process
       ran that computed its outputs.
     - cached: whether the outputs were taken from the cache.
-    - exit_code: of the last process that ended while the run went on; None when none did. It is 2 also when the disk
-      was full or a source had changed.
+    - exit_code: of the last process, if that ended while the run went on; else None. It is 2 also when the disk was
+      full or a source had changed.
     - max_rss_bytes: the largest memory that one of these processes used.
     - reason: why it failed or was skipped, what a gate decided, or "".
     """

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -51,18 +52,34 @@ def test_a_private_folder_stays_private(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "fact"), [(None, "no such file"), (b"{", "not valid JSON"), (b"\xff", "not valid")]
+    ("content", "fact"),
+    [
+        (None, "no such file"),
+        (b"{", "not valid JSON"),
+        (b"\xff", "not valid"),
+        (b"[]", "holds no JSON object"),
+        (b"[" * 100_000, "not valid JSON"),
+    ],
 )
 def test_what_cannot_be_read_is_refused_with_the_next_move(tmp_path, content, fact):
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=rf"a\.json: {fact}.* Run the step again\."):
         read_json(tmp_path / "a.json", "Run the step again.")
+    assert content == b"[]" or find_json(tmp_path / "a.json") is None
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_told_at_once(tmp_path, make):
+    make(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"a\.json: a folder, a pipe or a device, where a file is needed\. Run again\."):
+        read_json(tmp_path / "a.json", "Run again.")
     assert find_json(tmp_path / "a.json") is None
 
 
 def test_numbers_that_json_does_not_know_become_null_or_a_given_text():
     value = {"a": math.nan, "b": [1.5, math.inf, {"c": -math.inf}], "d": "nan", "e": 3}
+    assert replace_nan((math.nan, "x")) == [None, "x"]
     assert replace_nan(value) == {"a": None, "b": [1.5, None, {"c": None}], "d": "nan", "e": 3}
     assert replace_nan(value, "NaN") == {"a": "NaN", "b": [1.5, "NaN", {"c": "NaN"}], "d": "nan", "e": 3}
     assert math.isnan(value["a"])

@@ -1,5 +1,6 @@
 """JSON files: written completely or not at all; a file that cannot be read as JSON is reported in one sentence."""
 
+import errno
 import json
 import math
 import os
@@ -37,39 +38,58 @@ def write_json(path: Path, value: Any, indent: int = 1) -> None:
         raise
 
 
-def read_json(path: Path, next_move: str) -> Any:
-    """Read a JSON file and return its value.
+def read_json(path: Path, next_move: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object, and return it as a dictionary.
 
     - next_move: a sentence that tells the user what to do when that fails.
 
-    Raises UserError, whose message ends with that sentence, when the file is missing or is not JSON; OSError when it
-    cannot be read for another reason.
+    Raises UserError, whose message ends with that sentence, when the file is missing, is a folder or a pipe, is not
+    JSON or holds another value than an object; OSError when it cannot be read for another reason.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. {next_move}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder, a pipe or a device, where a file is needed. {next_move}") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}). {next_move}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no JSON object. {next_move}")
+    return found
 
 
 def find_json(path: Path) -> Any:
     """Read a JSON file and return its value, or None when the file is missing, cannot be read, or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed(path)
     except (OSError, ValueError):
         return None
+
+
+def parsed(path: Path) -> Any:
+    """Read a JSON file and return its value.
+
+    Raises IsADirectoryError for what is no file, as a pipe would be waited for; another OSError when it cannot be read;
+    ValueError when it is not JSON, or is nested too deeply.
+    """
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def replace_nan(value: Any, by: str | None = None) -> Any:
     """Return a copy of a JSON value in which each float that is NaN or infinite is replaced, at any depth.
 
-    JSON allows only finite numbers. Dictionaries and lists are searched, tuples are not.
+    JSON allows only finite numbers. Dictionaries, lists and tuples are searched; a tuple becomes a list.
 
     - by: what replaces them: None (null in JSON), or a text such as SageMaker's "NaN".
     """
     if isinstance(value, dict):
         return {key: replace_nan(inside, by) for key, inside in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [replace_nan(inside, by) for inside in value]
     return by if isinstance(value, float) and not math.isfinite(value) else value

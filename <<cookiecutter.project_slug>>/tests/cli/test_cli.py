@@ -217,6 +217,21 @@ def test_models_are_a_table_with_a_star_for_the_champion(scarcegan, monkeypatch)
     assert json.loads(scarcegan("models", "--json")[1]) == rows
 
 
+def test_json_for_programs_has_null_for_what_is_no_number(scarcegan, monkeypatch):
+    monkeypatch.setattr(Workspace, "models", lambda _: [{"version": 1, "recall": float("nan"), "seen": (1, 2)}])
+    _, out, _ = scarcegan("models", "--json")
+    assert json.loads(out, parse_constant=pytest.fail) == [{"version": 1, "recall": None, "seen": [1, 2]}]
+
+
+@pytest.mark.parametrize(("words", "shown"), [((), 12), (("--top", "3"), 3)])
+def test_top_counts_for_programs_too(scarcegan, monkeypatch, words, shown):
+    features = [{"feature": f"f{i}", "value": 1.0, "median_user": 0.0, "moves_rarity_by": 0.1} for i in range(12)]
+    found = {"user": "u", "version": 1, "rarity": 0.5, "predicted": "risky", "features": features}
+    monkeypatch.setattr(Workspace, "explain", lambda *_: dict(found))
+    assert len(json.loads(scarcegan("explain", "u", "--json", *words)[1])["features"]) == shown
+    assert len(scarcegan("explain", "u", *words)[1].splitlines()) == 2 + min(shown, 10)
+
+
 class Decisions:
     """A registry that approves and rejects whatever it is asked."""
 

@@ -1,6 +1,8 @@
 """How the local registry keeps the contract (registry_contract.py), whatever breaks."""
 
 import fcntl
+import json
+import math
 import multiprocessing
 import os
 import random
@@ -20,7 +22,7 @@ from registry_contract import DEFINITIONS, Contract, requests
 from registry_processes import PRELOAD, local, register_and_report, register_in_another_process
 from scarcegan.errors import UserError, run_step
 from scarcegan.pipeline.config import Config, run_tags
-from scarcegan.registry.contract import set_id_of
+from scarcegan.registry.contract import ModelPackage, package_json, set_id_of
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
 from scarcegan.registry.tracking import Tracker
@@ -62,6 +64,13 @@ def test_a_set_is_the_same_set_when_tensorflow_has_saved_the_same_weights_again(
         path.write_text(drawn)
         request.files["model/1/fingerprint.pb"] = path
     assert set_id_of(here) == set_id_of(there)
+
+
+def test_a_package_json_is_valid_json_whatever_was_measured():
+    package = ModelPackage(1, "g", "s", "best_ranking", "Approved", True, "2026-01-01", metrics={"recall": math.nan})
+    text = package_json(package, {"train": {"weights": [math.inf]}})
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert (found["metrics"], found["config"]) == ({"recall": None}, {"train": {"weights": [None]}})
 
 
 # -- the local one --------------------------------------------------------------------------------------------------

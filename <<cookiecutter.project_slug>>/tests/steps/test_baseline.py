@@ -88,3 +88,18 @@ def test_no_training_row_is_refused():
 def test_a_folder_without_models_is_refused(tmp_path, tiny_model):
     with pytest.raises(UserError, match="no model"):
         baseline.main(arguments(tmp_path, users(5, 1), users(5, 2), definitions=()))
+
+
+@pytest.mark.parametrize(
+    ("content", "recall"),
+    [({}, None), ([], None), ({"recall": "high"}, None), ({"recall": 1}, 1)],
+)
+def test_a_recall_that_model_json_does_not_tell_is_none(tmp_path, content, recall):
+    (tmp_path / "model.json").write_text(json.dumps({"validation": content}))
+    assert baseline.validation_recall(tmp_path) == recall
+
+
+def test_a_model_json_that_is_no_json_object_is_refused(tmp_path):
+    (tmp_path / "model.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"model\.json: holds no JSON object"):
+        baseline.validation_recall(tmp_path)

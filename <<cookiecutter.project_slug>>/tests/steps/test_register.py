@@ -178,3 +178,13 @@ def test_a_closed_gate_registers_nothing_however_the_step_was_called(tmp_path: P
     (tmp_path / "gate.json").write_text('{"passed": false, "reason": "0.2 is under 0.3"}')
     with pytest.raises(UserError, match="closed, nothing was registered"):
         read_gate(tmp_path)
+
+
+def test_a_gate_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text("[]")
+    with pytest.raises(UserError, match=r"gate\.json: holds no JSON object\. Run the step that writes it"):
+        read_gate(tmp_path)
+
+
+def test_an_evaluation_of_odd_parts_has_no_metrics_of_them() -> None:
+    assert metrics_of({"scarcegan": [], "multiclass_classification_metrics": {"accuracy": 0.5}}) == {"accuracy": 0.5}

@@ -126,3 +126,9 @@ def test_rows_without_a_day_carry_none(tmp_path, tiny_model):
     assert json.loads((tmp_path / "scored" / "summary.json").read_text())["as_of"] == {"": 3}
     (part,) = (tmp_path / "scored").glob("part-*.parquet")
     assert pq.read_table(part).column("as_of").null_count == 3
+
+
+def test_a_package_json_that_is_no_json_object_is_refused(tmp_path):
+    (tmp_path / "package.json").write_text("[]")
+    with pytest.raises(UserError, match=r"package\.json: holds no JSON object"):
+        score.model_facts(tmp_path)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scarcegan.jsonfile import replace_nan
+
 if TYPE_CHECKING:
     from scarcegan.workspace import Workspace
 
@@ -37,10 +39,10 @@ def emit(value: Any, as_json: bool, lines: list[str]) -> None:
     """Print the result of a verb to stdout.
 
     - value: the result as data; printed as JSON when `as_json` is True, with what JSON cannot hold, such as a path, as
-      text.
+      text, and NaN as null.
     - lines: the result as text for people; printed otherwise.
     """
-    print(json.dumps(value, indent=2, default=str) if as_json else "\n".join(lines))
+    print(json.dumps(replace_nan(value), indent=2, default=str) if as_json else "\n".join(lines))
 
 
 def print_progress(line: str) -> None:

@@ -271,15 +271,18 @@ def score_command(
 def explain_command(
     context: typer.Context,
     user: Annotated[str, typer.Argument(help="Id of a user in the last scoring, flagged or not.")],
-    top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 10,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many features to list; default: 10, and with --json all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain the champion's score of a user in its last scoring. Lists the features that move the score most, and by
-    how much; --json lists all features.
+    how much.
     """
     found = workspace(context).explain(user)
+    found["features"] = found["features"][: top or (None if as_json else 10)]
     head = f"{user}: {found['predicted']}, rarity {found['rarity']:.3f} (version {found['version']})"
-    lines = table_lines(found["features"][:top], ("feature", "value", "median_user", "moves_rarity_by"))
+    lines = table_lines(found["features"], ("feature", "value", "median_user", "moves_rarity_by"))
     emit(found, as_json, [head, *lines])
 
 

@@ -1,6 +1,5 @@
 """Scorer: a delivered model is loaded from its folder and scores raw rows, in this process."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from scarcegan.data.categories import Categories, texts_of
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import read_json
 
 ROWS_PER_CALL = 50_000
 
@@ -115,15 +115,12 @@ def load_scorer(folder: Path) -> Scorer:
 def _facts(path: Path) -> dict[str, Any]:
     """The content of the model.json at `path`.
 
-    Raises UserError when the file is missing, is not JSON, or lacks a key that a Scorer needs: classes, features
-    or thresholds.
+    Raises UserError when the file is missing, holds no JSON object, or lacks a key that a Scorer needs: classes,
+    features or thresholds.
     """
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent}: no model.json in it. Name the folder of a trained model.") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}). Export the model again.") from error
+    if not path.exists():
+        raise UserError(f"{path.parent}: no model.json in it. Name the folder of a trained model.")
+    facts = read_json(path, "Export the model again.")
     missing = [key for key in ("classes", "features", "thresholds") if key not in facts]
     if missing:
         raise UserError(f"{path}: no '{missing[0]}' in it. Export the model again.")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import replace_nan
 
 ApprovalStatus = Literal["PendingManualApproval", "Approved", "Rejected"]
 PENDING: ApprovalStatus = "PendingManualApproval"
@@ -276,5 +277,8 @@ def iso(moment: datetime) -> str:
 
 
 def package_json(package: ModelPackage, config: Mapping[str, Any]) -> str:
-    """Return the text of package.json: JSON with the fields of a package and, under "config", its run's settings."""
-    return json.dumps({**asdict(package), "config": dict(config)}, indent=2, sort_keys=True) + "\n"
+    """Return the text of package.json: JSON with the fields of a package and, under "config", its run's settings.
+
+    A number that JSON does not know, such as NaN, becomes null.
+    """
+    return json.dumps(replace_nan({**asdict(package), "config": dict(config)}), indent=2, sort_keys=True) + "\n"

@@ -107,12 +107,13 @@ def count_labels(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 
 def validation_recall(folder: Path) -> float | None:
     """The model's recall of the rare class on rows it was not trained on: "recall" under "validation" in model.json;
-    None if that entry is missing. folder: the model's, which holds model.json.
+    None if that entry is missing or no number. folder: the model's, which holds model.json.
 
-    Raises UserError when model.json is missing or is not JSON.
+    Raises UserError when model.json is missing or holds no JSON object.
     """
-    facts = read_json(folder / "model.json", "Run the train step again.")
-    return facts.get("validation", {}).get("recall")
+    found = read_json(folder / "model.json", "Run the train step again.").get("validation")
+    recall = found.get("recall") if isinstance(found, dict) else None
+    return recall if isinstance(recall, int | float) else None
 
 
 def parser() -> argparse.ArgumentParser:

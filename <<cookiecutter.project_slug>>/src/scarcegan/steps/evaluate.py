@@ -6,7 +6,6 @@ the comparison and the gate's rules in evaluation/comparison.py, the page in rep
 
 import argparse
 import csv
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from scarcegan.errors import UserError, run_step
 from scarcegan.evaluation import comparison, metrics
 from scarcegan.evaluation.comparison import CHAMPION_METHOD, Comparison, GateRules, MethodScores
 from scarcegan.evaluation.explain import permutation_importance, shapley_values, typical_training_row
-from scarcegan.jsonfile import replace_nan, write_json
+from scarcegan.jsonfile import read_json, replace_nan, write_json
 from scarcegan.model import lookups
 from scarcegan.model.learnt_from import learnt_from
 from scarcegan.model.saved import model_folders
@@ -40,6 +39,7 @@ EXPLAINED = 5  # users
 REASONS = 8  # features per explained user
 INFLUENCES = 15
 UNLABELLED_ROWS = 100_000  # rows read for self-training
+RERUN_ADVICE = "Run the step that wrote it again."
 INFLUENCE_ROWS = 1_500  # labelled rows of other classes used for permutation importance
 STARTED = time.monotonic()
 
@@ -47,20 +47,6 @@ STARTED = time.monotonic()
 def print_with_elapsed(words: str) -> None:
     """Print a line to stderr: "evaluate: ", the message `words`, and the seconds since this module was imported."""
     print(f"evaluate: {words} ({time.monotonic() - STARTED:.1f} s)", file=sys.stderr, flush=True)
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that a step wrote, such as model.json, and return the object in it.
-
-    Raises UserError when the file is missing, cannot be read, or does not hold a JSON object.
-    """
-    try:
-        card = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Run the step that wrote it again.") from error
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: holds no JSON object. Run the step that wrote it again.")
-    return card
 
 
 def predict(scorer: "Scorer", name: str, values: NDArray, names: Sequence[str]) -> Predictions:
@@ -97,9 +83,9 @@ def predict_with_champion(
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
         return None, {}, ""
     model = folder / "model"
-    card = read_json_object(model / "model.json")
+    card = read_json(model / "model.json", RERUN_ADVICE)
     package = folder / "package.json"
-    card |= {"version": read_json_object(package).get("version")} if package.is_file() else {}
+    card |= {"version": read_json(package, RERUN_ADVICE).get("version")} if package.is_file() else {}
     refused = why_not_comparable(card, test.names, classes, test.categories)
     if refused:
         return None, card, refused
@@ -440,7 +426,7 @@ def evaluate_models(args: argparse.Namespace, rules: GateRules) -> Findings:
     print_with_elapsed(f"scoring {len(test):,} test rows with {len(scorers)} models")
     models = {name: predict(scorer, name, test.values, test.names) for name, scorer in scorers.items()}
     champion, champion_card, refused = predict_with_champion(args.champion, test, classes)
-    cards = {name: read_json_object(folder / "model.json") for name, folder in folders.items()}
+    cards = {name: read_json(folder / "model.json", RERUN_ADVICE) for name, folder in folders.items()}
     expand = lookups.expander(cards[rules.definition], test.names)
     fitted = fit_simple_models(labelled, args.unlabelled, test.names, classes, args.seed, expand)
     simple = {model.name: model.score(expand(test.values)) for model in fitted}

@@ -127,14 +127,19 @@ def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
     read. An entry is a number, or has one under "value"; tables, curves, texts, booleans and undefined values are left
     out. evaluation: content of the file.
     """
-    rare_class = evaluation.get("scarcegan", {})
+    rare_class = as_mapping(evaluation.get("scarcegan"))
     found: dict[str, float] = {}
-    for block in (evaluation.get("multiclass_classification_metrics", {}), rare_class, rare_class.get("metrics", {})):
-        for name, entry in block.items():
+    for block in (evaluation.get("multiclass_classification_metrics"), rare_class, rare_class.get("metrics")):
+        for name, entry in as_mapping(block).items():
             value = entry.get("value") if isinstance(entry, Mapping) else entry
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 found[name] = float(value)
     return found
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """The value itself if it is a mapping; otherwise {}."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def package_description(facts: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
@@ -153,7 +158,7 @@ def read_gate(folder: Path | None) -> dict[str, Any]:
     """The content of the gate.json in a folder, whose gate must be open; {} when folder is None.
 
     A file without "passed" counts as an open gate.
-    Raises UserError when the gate is closed ("passed" is false), or when the file is missing or is not JSON.
+    Raises UserError when the gate is closed ("passed" is false), or when the file is missing or holds no JSON object.
     """
     gate = read_json(folder / "gate.json", RERUN_ADVICE) if folder else {}
     if gate.get("passed") is False:

@@ -189,7 +189,7 @@ def model_facts(package: Path) -> dict[str, Any]:
     without a package.json.
 
     package: folder of a model package.
-    Raises UserError when package.json is not JSON.
+    Raises UserError when package.json holds no JSON object.
     """
     path = package / "package.json"
     facts = read_json(path, "Export the model package again.") if path.is_file() else {}

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from scarcegan.data.schema import UNLABELLED, FeatureTable, read_features
 from scarcegan.errors import UserError, run_step
+from scarcegan.jsonfile import replace_nan, write_json
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.model.trees.settings import TreeSettings
 from scarcegan.pipeline.code import step_code_digest
@@ -274,7 +275,7 @@ def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: ar
             **choice_facts(choice, trained, args),
             **trained_model_facts(rows, splits, args),
         }
-        (folder / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "model.json", replace_nan(facts), indent=2)
         learnt_from.record(folder, [*splits.labelled.user_id, *labelled_in_validation])
         figures = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in choice.validation.items())
         print(f"train: {name}: iteration {facts['iterations']}, {figures}", file=sys.stderr)

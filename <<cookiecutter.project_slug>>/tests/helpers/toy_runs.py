@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from scarcegan.local import runner
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
@@ -206,4 +207,13 @@ def killed_at(where):
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(Cache, name, trap)
+    return line("one", "two")
+
+
+def killed_while_linking():
+    """A runner that is killed when a step's new outputs are linked, just before they get their name."""
+    from scarcegan.local import cache
+
+    cache.os = SimpleNamespace(**vars(os))
+    cache.os.rename = lambda a, b: os.kill(os.getpid(), signal.SIGKILL) if ".new-" in str(a) else os.rename(a, b)
     return line("one", "two")

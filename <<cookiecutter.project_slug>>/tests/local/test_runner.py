@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, run_step
 from scarcegan.local import cache as cache_module
-from scarcegan.local import execution, process
+from scarcegan.local import execution, process, state
 from scarcegan.local import runner as local
 from scarcegan.pipeline.definition import Pipeline, Step
 from toy_runs import Toys, alive, gated, kill, line, pipeline, step, two_of_which_hangs, until
@@ -377,3 +380,93 @@ def test_cleaning_leaves_a_living_run_alone(toys):
 def test_a_lock_that_names_no_owner_has_none(tmp_path, text):
     (tmp_path / "lock").write_text(text)
     assert process.lock_owner(tmp_path / "lock") == ({}, 0)
+
+
+def spoil(path, how):
+    """Put something odd in the place of a file."""
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text(how)
+
+
+ODD = ["[]", "{}", "7", "{", "folder", "pipe", '{"run": 1, "steps": "one"}']
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_a_run_of_an_odd_run_json_is_listed_as_damaged_and_can_be_deleted(toys, how):
+    odd = toys.run(line("one"))
+    spoil(odd.folder / "run.json", how)
+    assert toys.run(line("one")).finished
+    new, old = local.list_runs(toys.root)
+    assert (new.status, old.status, old.run) == ("finished", "damaged", odd.run)
+    assert "run.json" in old.reason
+    with pytest.raises(UserError, match=rf"{odd.run}/run\.json: .*scarcegan runs --clean-but"):
+        local.read_run(toys.root, odd.run)
+    assert local.clean(toys.root, keep=1) == [odd.run]
+
+
+@pytest.mark.parametrize("how", [*ODD, '{"status": 7, "seconds": "long", "key": null}'])
+def test_an_odd_state_json_is_a_step_that_waits(toys, how):
+    shaky = pipeline(step("one", "source"), step("two", "one.out", act="shaky", good=2))
+    first = toys.run(shaky)
+    spoil(first.folder / "one" / "state.json", how)
+    assert local.read_run(toys.root, first.run)["steps"]["one"]["status"] == "waiting"
+    if how == "folder":
+        with pytest.raises(UserError, match=r"one/state\.json: a folder, where a file is needed\. Move it away"):
+            toys.run(shaky)
+    else:
+        assert toys.run(shaky).run == first.run
+
+
+def test_a_folder_in_the_place_of_a_lock_is_told_and_nothing_is_lost(toys, capsys):
+    result = toys.run(line("one"))
+    lock = toys.root / ".cache" / "locks" / result.steps["one"].key
+    spoil(lock, "folder")
+    (result.folder / "run.json").unlink()
+    assert run_step(lambda: local.clean(toys.root, keep=0)) == 2
+    assert re.search(r"locks/\w+: a folder, where a file is needed\. Move it away", capsys.readouterr().err)
+    lock.rmdir()
+    local.clean(toys.root, keep=0)
+    assert not lock.exists()
+
+
+def test_two_may_clean_at_once(toys, monkeypatch):
+    result = toys.run(line("one"))
+    real = state.lock_if_free
+
+    @contextmanager
+    def after_another_clean(path):
+        monkeypatch.setattr(state, "lock_if_free", real)
+        assert local.clean(toys.root, keep=0) == [result.run]
+        with real(path) as mine:
+            yield mine
+
+    monkeypatch.setattr(state, "lock_if_free", after_another_clean)
+    assert local.clean(toys.root, keep=0) == []
+    assert local.list_runs(toys.root) == []
+    assert not result.folder.exists()
+
+
+def test_a_source_that_is_deleted_while_a_step_reads_it_fails_the_step(toys):
+    def delete(event):
+        if event.kind == "started":
+            shutil.rmtree(toys.source)
+            toys.release.touch()
+
+    result = toys.run(hang(toys, "one"), observer=delete)
+    assert (result.status, result.exit_code) == ("failed", 2)
+    assert "changed while step 'one' was reading it" in result.reason
+    assert toys.ran() == ["one"]
+
+
+def test_a_runner_killed_in_the_middle_of_linking_outputs_leaves_nothing_behind(toys):
+    runner = toys.in_background("killed_while_linking()")
+    runner.wait()
+    result = toys.run(line("one", "two"))
+    assert (runner.returncode, result.status, toys.ran()) == (-signal.SIGKILL, "finished", ["one", "two"])
+    assert not list(toys.root.rglob(".new-*"))
+    assert (result.output("two", "out") / "whole.txt").read_text() == "two(one(data))"

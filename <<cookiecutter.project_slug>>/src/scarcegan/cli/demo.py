@@ -165,7 +165,7 @@ def where_to_look(project: Workspace) -> list[tuple[str, str]]:
     }
     found = {}
     for run in project.runs():
-        title, path = wanted[run["pipeline"]]
+        title, path = wanted.get(run["pipeline"], ("", ""))
         file = project.runs_folder / run["run"] / path
         if title not in found and file.exists():
             found[title] = project.show(file)

@@ -65,6 +65,8 @@ class Lock:
 
         False when it is held, by another Lock or by this one, or when the file is deleted meanwhile. The file and its
         parent folders are made when missing.
+
+        Raises OSError when the file cannot be made, such as IsADirectoryError when a folder is in its place.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -18,7 +18,7 @@ from scarcegan.jsonfile import find_json, write_json
 from scarcegan.local.cache import LOG, Manifest, finalise_outputs, is_intact, read_manifest
 from scarcegan.local.durable import Lock, is_held, remove
 from scarcegan.local.events import Event, Observer, RunResult
-from scarcegan.local.fingerprint import stat_digest_of
+from scarcegan.local.fingerprint import has_changed
 from scarcegan.local.plan import RunPlan, code_version
 from scarcegan.local.process import Process, kill_group, lock_owner
 from scarcegan.local.state import CLOSED, FAILED, FINISHED, INTERRUPTED, RUNNING, RunsFolder, StepState, now
@@ -325,11 +325,17 @@ class Execution:
         The exit code, seconds and memory of the process go into the step's state.
 
         There is no retry when step.retries are used up, after a mistake of the user (exit code 2), on a full disk, or
-        when another step has failed.
+        when another step has failed. The step fails, whatever its exit code, when a source that it reads has changed
+        since the run was planned.
         """
         step, state = attempt.step, self.states[attempt.step.name]
         state.exit_code, state.seconds = process.exit_code, round(process.seconds, 3)
         state.max_rss_bytes = max(state.max_rss_bytes, process.max_rss_bytes)
+        read = {self.plan.paths[name]: digest for name, digest in attempt.stat_digests.items()}
+        if changed := [path for path, digest in read.items() if has_changed(path, digest)]:
+            state.exit_code = USER_ERROR
+            self.fail(attempt, f"{changed[0]}: changed while step '{step.name}' was reading it. Run again.")
+            return
         if process.exit_code == 0:
             self.store_outputs(attempt)
             return
@@ -350,21 +356,10 @@ class Execution:
         """Move the outputs of an attempt into the cache, link them into the run's folder, mark the step as finished,
         delete its checkpoints, and end the attempt.
 
-        The step fails instead, without another try, when a source that it reads has changed since the run was planned,
-        or when an output is missing or holds links or special files. The attempt then ends too; its outputs are
-        deleted, the checkpoints stay.
+        The step fails instead, without another try, when an output is missing or holds links or special files. The
+        attempt then ends too; its outputs are deleted, the checkpoints stay.
         """
         step, state = attempt.step, self.states[attempt.step.name]
-        changed = [
-            name for name, digest in attempt.stat_digests.items() if stat_digest_of(self.plan.paths[name]) != digest
-        ]
-        if changed:
-            state.exit_code = USER_ERROR
-            self.fail(
-                attempt,
-                f"{self.plan.paths[changed[0]]}: changed while step '{step.name}' was reading it. Run again.",
-            )
-            return
         try:
             manifest = finalise_outputs(attempt.folder, step.outputs, attempt.key, self.run, state.seconds)
         except ValueError as error:

@@ -108,6 +108,14 @@ def stat_digest_of(folder: Path) -> str:
     return digest_of(signature(name, status) for name, status in files_and_folders(folder))
 
 
+def has_changed(folder: Path, stat_digest: str) -> bool:
+    """Return whether a file or folder differs from when its stat_digest was taken, or cannot be read any more."""
+    try:
+        return stat_digest_of(folder) != stat_digest
+    except OSError:
+        return True
+
+
 def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
     """Return the Fingerprint of a folder or file.
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scarcegan.errors import REFUSALS, UserError, as_sentence
+from scarcegan.errors import REFUSALS, UserError, as_sentence, is_correctable
 from scarcegan.local.events import Event, Observer, RunResult
 from scarcegan.local.execution import Execution
 from scarcegan.local.plan import check_from_step, default_workers, make_run_plan
@@ -84,13 +84,13 @@ def errors_as_sentences(root: Path) -> Iterator[None]:
 
     - root: the folder to name in the message when the system error names no file.
 
-    Raises UserError for an error that REFUSALS in errors.py lists, such as a full disk or a missing permission; other
-    errors pass unchanged.
+    Raises UserError for an error that `is_correctable` of errors.py knows, such as a full disk or a missing permission;
+    other errors pass unchanged.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if not is_correctable(error):
             raise
         if error.filename is None:
             error.filename = str(root)

@@ -7,8 +7,9 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from scarcegan.errors import UserError
@@ -19,6 +20,7 @@ from scarcegan.local.durable import Lock, is_held, lock_if_free, remove
 CACHE = ".cache"
 FINISHED, FAILED, CLOSED, INTERRUPTED, RUNNING = "finished", "failed", "gate closed", "interrupted", "running"
 ENDED_WELL = (FINISHED, CLOSED)
+DAMAGED = "this is not the record of a run. Delete the run's folder, or type: scarcegan runs --clean-but N"
 
 
 @dataclass
@@ -53,13 +55,31 @@ class StepState:
     reason: str = ""
 
 
+# Name of each field of StepState that state.json is read for -> the types that its value may have.
+STATE_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("status", "key", "started", "reason"), (str,)),
+    **dict.fromkeys(("attempts", "max_rss_bytes"), (int,)),
+    "seconds": (int, float),
+    "cached": (bool,),
+    "exit_code": (int, NoneType),
+}
+# Name of each key of run.json that every reader needs -> the types that its value may have.
+RUN_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("run", "pipeline", "status", "started", "reason", "plan_digest"), (str,)),
+    **dict.fromkeys(("sources", "settings"), (dict,)),
+    "seconds": (int, float),
+    "steps": (list,),
+}
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """A run in the list of runs.
 
     - run: its id.
     - pipeline: "training", "scoring" or "monitoring".
-    - status: "running", "finished", "failed", "gate closed" or "interrupted".
+    - status: "running", "finished", "failed", "gate closed" or "interrupted"; "damaged" when its run.json cannot be
+      used, and then pipeline and started are "", seconds is 0 and reason says what is wrong.
     - started: when the run first started; local time, ISO 8601.
     - seconds: how long it ran, without the time between an interruption and its continuation. The time of a process
       that was killed or still runs is not counted.
@@ -120,14 +140,17 @@ class RunsFolder:
 
     def read_state(self, run: str, step: str) -> StepState:
         """Return a step's state in a run, read from its state.json; a new StepState ("waiting") when the file is
-        missing, cannot be read or is not JSON.
+        missing, cannot be read or is no JSON object, and where a value in it has another type.
 
         - run: the id of the run.
         - step: the name of the step or gate.
         """
-        known = {item.name for item in fields(StepState)}
-        found = find_json(self.root / run / step / "state.json") or {}
-        return StepState(**{"step": step, **{name: value for name, value in found.items() if name in known}})
+        state = StepState(step)
+        found = find_json(self.root / run / step / "state.json")
+        for name, kinds in STATE_TYPES.items():
+            if isinstance(found, dict) and name in found and isinstance(found[name], kinds):
+                setattr(state, name, found[name])
+        return state
 
     def write_state(self, run: str, state: StepState) -> None:
         """Write a step's state to its state.json in the run with this id. The run's folder must exist."""
@@ -162,8 +185,8 @@ def claim_run(runs_folder: RunsFolder, plan: str) -> tuple[str, Lock, dict[str, 
     Returns the run's id, the lock, which is held, and the content of its run.json; {} for a new run.
     """
     for run in reversed(run_ids(runs_folder.root)):
-        about = find_json(runs_folder.root / run / "run.json")
-        if not about or about.get("plan_digest") != plan or is_held(runs_folder.run_lock(run)):
+        about = find_run(runs_folder.root, run)
+        if about is None or about["plan_digest"] != plan or is_held(runs_folder.run_lock(run)):
             continue
         if about["status"] in ENDED_WELL:
             break
@@ -186,6 +209,14 @@ def run_ids(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/run.json")) if root.is_dir() else []
 
 
+def find_run(root: Path, run: str) -> dict[str, Any] | None:
+    """Return the content of a run's run.json; None when it is missing, or lacks something that RUN_TYPES lists."""
+    about = find_json(root / run / "run.json")
+    if not isinstance(about, dict) or not all(isinstance(about.get(key), kinds) for key, kinds in RUN_TYPES.items()):
+        return None
+    return about if all(isinstance(step, str) for step in about["steps"]) else None
+
+
 def read_run(root: Path, run: str) -> dict[str, Any]:
     """Return a run's run.json as a dictionary, with the states of its steps. Its keys are:
 
@@ -199,9 +230,11 @@ def read_run(root: Path, run: str) -> dict[str, Any]:
     - code_version: as `code_version` in plan.py returned it.
     - ended: local time, ISO 8601; missing before the run has ended, or when it was killed.
 
-    Raises UserError when there is no such run, or its run.json is not JSON.
+    Raises UserError when there is no such run, or its run.json cannot be used.
     """
-    about = find_json(root / run / "run.json")
+    about = find_run(root, run)
+    if about is None and run in run_ids(root):
+        raise UserError(f"{root / run / 'run.json'}: {DAMAGED}")
     if about is None:
         newest = ", ".join(run_ids(root)[-3:]) or "none"
         raise UserError(f"{root}: no run '{run}' (newest: {newest}). List them all with: scarcegan runs")
@@ -217,11 +250,13 @@ def read_run(root: Path, run: str) -> dict[str, Any]:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """Return a RunSummary of every run in the folder of runs, newest first; [] when the folder is missing.
-
-    Raises UserError for a run.json that is not JSON.
-    """
-    return [run_summary(read_run(root, run)) for run in reversed(run_ids(root))]
+    """Return a RunSummary of every run in the folder of runs, newest first; [] when the folder is missing."""
+    return [
+        run_summary(read_run(root, run))
+        if find_run(root, run)
+        else RunSummary(run, "", "damaged", "", 0.0, f"{root / run / 'run.json'}: {DAMAGED}")
+        for run in reversed(run_ids(root))
+    ]
 
 
 def run_summary(about: Mapping[str, Any]) -> RunSummary:
@@ -242,7 +277,8 @@ def clean(root: Path, keep: int = 5) -> list[str]:
     runs_folder = RunsFolder(root)
     ids = run_ids(root)
     deleted = [run for run in ids[: max(0, len(ids) - keep)] if delete_run(runs_folder, run)]
-    needed = {state["key"] for run in run_ids(root) for state in read_run(root, run)["steps"].values()}
+    left = [run for run in run_ids(root) if find_run(root, run)]
+    needed = {state["key"] for run in left for state in read_run(root, run)["steps"].values()}
     for key in cached_keys(runs_folder):
         if key not in needed:
             with lock_if_free(runs_folder.lock(key)) as mine:
@@ -264,12 +300,16 @@ def cached_keys(runs_folder: RunsFolder) -> Iterator[str]:
 def delete_run(runs_folder: RunsFolder, run: str) -> bool:
     """Delete the folder of the run with this id unless a process works on the run. Returns whether it was deleted.
 
-    The folder is renamed first, so that a kill in between leaves no half-deleted run in the list.
+    The folder is renamed first, so that a kill in between leaves no half-deleted run in the list. False also when
+    another process has deleted it meanwhile.
     """
+    folder = runs_folder.root / run
     with lock_if_free(runs_folder.run_lock(run)) as mine:
         if mine:
-            gone = runs_folder.root / CACHE / f".deleted-{run}"
+            gone = runs_folder.root / CACHE / f".deleted-{run}-{secrets.token_hex(4)}"
             gone.parent.mkdir(exist_ok=True)
-            os.rename(runs_folder.root / run, gone)
+            there = run in run_ids(runs_folder.root)
+            os.rename(folder, gone)  # what taking the lock has just made is deleted too
             remove(gone)
-    return mine
+            return there
+    return False

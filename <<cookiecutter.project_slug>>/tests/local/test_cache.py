@@ -203,10 +203,62 @@ def test_a_big_source_is_read_once_and_again_when_it_is_written_to(tmp_path, mon
     assert sorted(read) == ["a", "b", "b", "c"]
 
 
-def test_a_folder_that_links_to_itself_has_an_end(tmp_path):
+def test_a_link_that_leads_back_into_its_folder_is_counted_once_and_followed_no_further(tmp_path):
+    (tmp_path / "in").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path)
-    (tmp_path / "a").write_text("a")
-    assert [name for name, _ in fingerprint.files_and_folders(tmp_path)].count("a") == 1
+    (tmp_path / "in" / "up").symlink_to("..")
+    (tmp_path / "in" / "a").write_text("a")
+    assert [name for name, _ in fingerprint.files_and_folders(tmp_path)] == ["in", "in/a", "in/up", "loop"]
+    assert fingerprint.fingerprint_of(tmp_path, tmp_path.parent / "memory").files == 1
+
+
+def test_a_folder_that_a_link_names_again_is_counted_once_and_another_target_is_other_data(tmp_path):
+    for name in "ac":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / f"{name}.txt").write_text(name)
+    found = []
+    for target in "ac":
+        (tmp_path / "data" / "d").symlink_to(target)
+        found.append(fingerprint.fingerprint_of(tmp_path / "data", tmp_path / "memory"))
+        (tmp_path / "data" / "d").unlink()
+    assert [one.files for one in found] == [2, 2]
+    assert found[0].digest != found[1].digest
+
+
+def test_a_link_that_leads_nowhere_ends_no_run_and_counts_by_where_it_leads(toys):
+    link = toys.source / "gone.txt"
+    digests = []
+    for target in ("nowhere", "elsewhere"):
+        link.symlink_to(target)
+        digests.append(fingerprint.fingerprint_of(toys.source, toys.folder / "memory").digest)
+        link.unlink()
+    assert digests[0] != digests[1]
+    link.symlink_to("gone.txt")
+    (toys.package / "work.py").write_text((toys.package / "work.py").read_text().replace('"*.txt"', '"data.txt"'))
+    assert toys.run(line("one")).finished
+
+
+def test_a_pipe_among_the_data_is_refused_at_once(tmp_path):
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data" / "pipe.csv")
+    with pytest.raises(UserError, match=r"data/pipe\.csv: .*a pipe or a device.* Name a file or folder"):
+        plan.fingerprint_data([tmp_path / "data"], tmp_path / "runs")
+
+
+def test_hashes_that_cannot_be_stored_are_not_blamed_on_the_data(toys, monkeypatch):
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", 0)
+    (toys.root / ".cache").mkdir(parents=True)
+    (toys.root / ".cache" / "fingerprints").write_text("a file")
+    with pytest.raises(UserError, match=r"\.cache/fingerprints: a file, where a folder is needed\. Move it away"):
+        toys.run(line("one"))
+
+
+def test_stored_hashes_that_are_no_json_object_are_not_used(toys):
+    source = fingerprint.fingerprint_of(toys.source, toys.folder / "memory")
+    [stored] = [toys.folder / "memory" / f"{code.digest_of([toys.source])[:32]}.json"]
+    stored.parent.mkdir(exist_ok=True)
+    stored.write_text("[1]")
+    assert fingerprint.fingerprint_of(toys.source, toys.folder / "memory") == source
 
 
 def test_one_digest_for_several_sources(tmp_path):

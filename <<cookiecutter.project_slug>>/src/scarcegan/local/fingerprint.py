@@ -4,7 +4,9 @@ Hashes of files are stored with their path, size, times and inode, so that an un
 digest of a step's code is in pipeline/code.py.
 """
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,35 +42,62 @@ class Fingerprint:
 def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield (path, os.stat_result) of every file and folder below a folder, at any depth, sorted by path.
 
-    A path is relative to the folder and has "/" between its parts, none at the end. Links are followed; a link to a
-    folder above it causes no endless walk. When `folder` is a file, only its name and stat are yielded.
+    A path is relative to the folder and has "/" between its parts, none at the end. Links are followed, each folder is
+    entered once: a link that leads to one entered before, such as a folder above it, or nowhere, is listed with the
+    stat of the link itself. When `folder` is a file, only its name and stat are yielded.
 
-    Raises OSError, before the first item, when `folder` or what a link points to does not exist, or a folder cannot be
-    read.
+    Raises OSError, before the first item, when `folder` does not exist, a folder cannot be read, or there is a pipe or
+    a device.
     """
     found: dict[str, os.stat_result] = {}
+    entered: set[tuple[int, int]] = set()
 
-    def visit(path: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        for entry in os.scandir(path):
-            known = entry.stat()
-            found[prefix + entry.name] = known
-            here = (known.st_dev, known.st_ino)
-            if entry.is_dir() and here not in above:
-                visit(entry.path, f"{prefix}{entry.name}/", above | {here})
+    def visit(path: str, prefix: str, status: os.stat_result) -> None:
+        entered.add((status.st_dev, status.st_ino))
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+            known = stat_of(entry)
+            is_folder, seen = stat.S_ISDIR(known.st_mode), (known.st_dev, known.st_ino) in entered
+            found[prefix + entry.name] = entry.stat(follow_symlinks=False) if is_folder and seen else known
+            if is_folder and not seen:
+                visit(entry.path, f"{prefix}{entry.name}/", known)
 
-    if folder.is_dir():
-        visit(str(folder), "", frozenset())
+    status = folder.stat()
+    refuse_special_file(str(folder), status)
+    if stat.S_ISDIR(status.st_mode):
+        visit(str(folder), "", status)
     else:
-        found[folder.name] = folder.stat()
+        found[folder.name] = status
     yield from sorted(found.items())
+
+
+def stat_of(entry: "os.DirEntry[str]") -> os.stat_result:
+    """Return the stat of what an entry of a folder is or leads to; that of the link itself if it leads nowhere.
+
+    Raises OSError for a pipe or a device.
+    """
+    try:
+        status = entry.stat()
+    except OSError:
+        status = entry.stat(follow_symlinks=False)
+    refuse_special_file(entry.path, status)
+    return status
+
+
+def refuse_special_file(path: str, status: os.stat_result) -> None:
+    """Raise OSError for what is no file, folder or link, as whoever reads a pipe may wait for ever.
+
+    status: the path's os.stat.
+    """
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", path)
 
 
 def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
     """Return (path, bytes, SHA-256 in hexadecimal) of every file below a folder, at any depth, and (path + "/", 0, "")
     of every folder, sorted by path.
 
-    Paths are relative to `folder`. When `folder` is a file, it is the only entry, with its name as the path. Files are
-    hashed on two threads.
+    Paths are relative to `folder`. When `folder` is a file, it is the only entry, with its name as the path. A link
+    that is not followed has 0 bytes and the hash of where it leads. Files are hashed on two threads.
 
     - known: `signature` of a file -> its SHA-256; such a file is not read.
 
@@ -80,8 +109,10 @@ def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
 
     def entry(item: tuple[str, os.stat_result]) -> Entry:
         name, status = item
-        if (status.st_mode & 0o170000) == 0o040000:
+        if stat.S_ISDIR(status.st_mode):
             return name + "/", 0, ""
+        if stat.S_ISLNK(status.st_mode):
+            return name, 0, digest_of([os.readlink(base / name)])
         return name, status.st_size, known.get(signature(name, status)) or hash_file(base / name)
 
     with ThreadPoolExecutor(2) as pool:
@@ -125,7 +156,8 @@ def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
     Raises OSError when something does not exist or cannot be read, or when the hashes cannot be written.
     """
     stored = hashes / f"{digest_of([folder])[:32]}.json"
-    known = find_json(stored) or {}
+    found_json = find_json(stored)
+    known = found_json if isinstance(found_json, dict) else {}
     listed = list(files_and_folders(folder))
     found = entries(folder, known)
     settled = time.time_ns() - SETTLED_NS
@@ -138,5 +170,5 @@ def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
         hashes.mkdir(parents=True, exist_ok=True)
         write_json(stored, fresh)
     stat_digest = digest_of(signature(name, status) for name, status in listed)
-    files = [entry for entry in found if entry[2]]
-    return Fingerprint(digest_of(found), len(files), sum(size for _, size, _ in files), stat_digest)
+    files = sum(stat.S_ISREG(status.st_mode) for _, status in listed)
+    return Fingerprint(digest_of(found), files, sum(size for _, size, _ in found), stat_digest)

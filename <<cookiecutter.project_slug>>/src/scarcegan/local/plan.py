@@ -217,11 +217,13 @@ def fingerprint_source(path: Path, runs_folder: RunsFolder, role: str = "") -> F
     - runs_folder: where the hashes of its files are stored.
     - role: text that the error message has after the path, such as " (source 'labels')".
 
-    Raises UserError when something is missing or cannot be read.
+    Raises UserError when something is missing or cannot be read, OSError when the hashes cannot be stored.
     """
     try:
         return fingerprint_of(path, runs_folder.hashes)
     except OSError as error:
+        if Path(error.filename or path).is_relative_to(runs_folder.hashes.parent):
+            raise
         raise UserError(
             f"{error.filename or path}{role}: {error.strerror}. Name a file or folder that can be read."
         ) from error

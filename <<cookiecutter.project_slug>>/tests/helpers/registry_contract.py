@@ -1,6 +1,7 @@
 """What every registry must do. A registry's tests inherit Contract and bring a fixture `registry`."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -132,6 +133,15 @@ class Contract:
         assert (rejected.status, rejected.note, rejected.champion) == ("Rejected", "too many false alarms", False)
         assert {v: p for v, p in after.items() if v != 2} == {v: p for v, p in before.items() if v != 2}
 
+    def test_the_note_of_a_second_rejection_is_kept_and_a_second_one_without_a_note_changes_nothing(
+        self, four: Registry
+    ) -> None:
+        first = four.reject(2, note="too many false alarms")
+        assert four.reject(2) == first
+        second = four.reject(2, note="and it is slow")
+        assert (second.status, second.note) == ("Rejected", "and it is slow")
+        assert [event.note for event in four.history()] == ["too many false alarms", "and it is slow"]
+
     def test_the_champion_cannot_be_rejected(self, four: Registry) -> None:
         four.approve(1)
         with pytest.raises(UserError, match=r"version 1 \(best_ranking\) is the champion\. Approve another"):
@@ -165,6 +175,41 @@ class Contract:
         four.export(4, tmp_path / "out")
         assert (tmp_path / "out/model/1/saved_model.pb").read_text() == "graph first high_recall"
         assert [path.name for path in tmp_path.glob("*unfinished*")] == []
+
+    def test_an_export_that_is_whole_and_up_to_date_is_left_alone(self, four: Registry, tmp_path: Path) -> None:
+        file = four.export(1, tmp_path / "out") / "model/1/saved_model.pb"
+        before = file.stat()
+        assert four.export(1, tmp_path / "out") == tmp_path / "out"
+        assert file.stat() == before
+
+    @pytest.mark.parametrize("damage", ["cut", "same length", "gone", "more", "package.json", "a file"])
+    def test_a_damaged_export_is_written_anew(self, four: Registry, tmp_path: Path, damage: str) -> None:
+        folder = four.export(1, tmp_path / "out")
+        file = folder / "model/1/saved_model.pb"
+        text = file.read_text()
+        if damage == "cut":
+            file.write_text("gra")
+        elif damage == "same length":
+            file.write_text(text.upper())
+        elif damage == "gone":
+            file.unlink()
+        elif damage == "more":
+            (folder / "model/1/stray.pb").write_text("x")
+        elif damage == "package.json":
+            (folder / "package.json").write_text('{"version": ')
+        else:
+            shutil.rmtree(folder)
+            folder.write_text("a file")
+        four.export(1, folder)
+        assert file.read_text() == text
+        assert json.loads((folder / "package.json").read_text())["version"] == 1
+        assert not (folder / "model/1/stray.pb").exists()
+
+    def test_an_export_tells_the_present_status(self, four: Registry, tmp_path: Path) -> None:
+        four.export(1, tmp_path / "out")
+        four.approve(1)
+        facts = json.loads((four.export(1, tmp_path / "out") / "package.json").read_text())
+        assert (facts["status"], facts["champion"]) == ("Approved", True)
 
     def test_a_package_that_lacks_a_file_is_refused_and_nothing_is_registered(
         self, registry: Registry, tmp_path: Path

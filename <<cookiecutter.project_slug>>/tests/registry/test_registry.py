@@ -11,18 +11,21 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from sqlalchemy.orm import Session
 
 from registry_contract import DEFINITIONS, Contract, requests
 from registry_processes import PRELOAD, local, register_and_report, register_in_another_process
 from scarcegan.errors import UserError, run_step
 from scarcegan.pipeline.config import Config, run_tags
-from scarcegan.registry.contract import ModelPackage, package_json, set_id_of
+from scarcegan.registry.contract import FilesGone, ModelPackage, package_json, set_id_of
 from scarcegan.registry.database import database_of, locked, open_database, open_experiment, tracking_uri
 from scarcegan.registry.local import LocalRegistry
 from scarcegan.registry.tracking import Tracker
@@ -239,15 +242,64 @@ def test_the_runs_folder_may_be_moved(database: Path, tmp_path: Path) -> None:
     assert_exactly(moved, 8)
 
 
-def test_files_that_somebody_deleted_are_restored_by_the_next_run(database: Path, tmp_path: Path) -> None:
+def test_an_approval_that_breaks_off_at_any_write_has_changed_nothing(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = local(database)
+    registry.register_set("set-1", requests(tmp_path)[:2])
+    registry.approve(1)
+    before = registry.packages()
+    real = Session.merge
+    for n in count():
+        left = iter(range(n))
+
+        def merge(*arguments: Any, left: Iterator[int] = left) -> Any:
+            if next(left, None) is None:
+                raise Broken
+            return real(*arguments)
+
+        monkeypatch.setattr(Session, "merge", merge)
+        with suppress(Broken, MlflowException):  # MLflow wraps it
+            registry.approve(2)
+            break
+        assert local(database).packages() == before
+    assert n == 6
+    assert [(p.status, p.champion) for p in registry.packages()] == [("Approved", False), ("Approved", True)]
+
+
+LOSSES = ("all", "model/1/saved_model.pb", "package.json", "half a package.json", "half a model")
+
+
+@pytest.mark.parametrize("lost", LOSSES)
+def test_files_that_somebody_deleted_or_damaged_are_restored_by_the_next_run(
+    database: Path, tmp_path: Path, lost: str
+) -> None:
     registry = local(database)
     registry.register_set("set-1", requests(tmp_path))
-    shutil.rmtree(registry._files(registry._versions()[0]))
-    with pytest.raises(UserError, match="the files of version 1 were deleted"):
-        registry.export(1, tmp_path / "out")
+    folder = registry._files(registry._versions()[0])
+    if lost == "all":
+        shutil.rmtree(folder)
+    elif lost.startswith("half"):
+        (folder / {"half a model": "model/1/saved_model.pb"}.get(lost, "package.json")).write_text('{"con')
+    else:
+        (folder / lost).unlink()
+    if lost != "half a model":
+        assert not registry.has_files(registry.package(1))
+        with pytest.raises(FilesGone, match=r"the files of version 1 are gone or damaged\. Type 'scarcegan run'"):
+            registry.export(1, tmp_path / "out")
     registry.register_set("set-1", requests(tmp_path))
-    assert (registry.export(1, tmp_path / "out") / "model/model.json").is_file()
+    assert registry.has_files(registry.package(1))
+    out = registry.export(1, tmp_path / "out")
+    assert (out / "model/1/saved_model.pb").read_text() == "graph first best_ranking"
+    assert json.loads((out / "package.json").read_text())["config"]["train"] == {"seed": 7}
     assert_exactly(registry, 4)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_the_place_of_the_database_is_told(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "mlflow.db")
+    with pytest.raises(UserError, match=r"mlflow\.db: this is no file\. Move it away, then run the same command again"):
+        local(tmp_path / "mlflow.db").packages()
 
 
 def test_a_version_deleted_in_mlflow_is_gone_and_registered_anew_by_the_next_run(

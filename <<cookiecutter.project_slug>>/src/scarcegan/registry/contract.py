@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import replace_nan
+from scarcegan.pipeline.code import hash_file
 
 ApprovalStatus = Literal["PendingManualApproval", "Approved", "Rejected"]
 PENDING: ApprovalStatus = "PendingManualApproval"
@@ -33,6 +34,10 @@ REQUIRED_FILES = (
     "baseline/statistics.json",
     "baseline/constraints.json",
 )
+
+
+class FilesGone(UserError):
+    """Files of a registered package are missing or damaged, so it cannot be used until they are restored."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,8 @@ class Registry(Protocol):
     def reject(self, version: int, note: str = "") -> ModelPackage:
         """Reject the package with this version and return it; other packages stay as they are.
 
+        Nothing changes when it is rejected already, unless there is a new note.
+
         - note: why it is rejected.
 
         Raises UserError for the champion and for an unknown version.
@@ -182,9 +189,10 @@ class Registry(Protocol):
         """Write the files of the package with this version into `folder`, with its present status in package.json.
         Returns `folder`.
 
-        An existing folder is replaced. After an interruption it is complete or absent, never half-written.
+        An existing folder is replaced, unless it holds the same already. After an interruption it is complete or
+        absent, never half-written.
 
-        Raises UserError for an unknown version, or when files of the package are gone.
+        Raises UserError for an unknown version, FilesGone when files of the package are gone.
         """
         ...
 
@@ -201,12 +209,14 @@ def set_id_of(requests: Sequence[PackageRequest]) -> str:
     digest = hashlib.sha256()
     for request in sorted(requests, key=lambda r: r.definition):
         for name, path in sorted(request.files.items()):
-            if name.startswith("evaluation/") or name.endswith("/fingerprint.pb"):
-                continue
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(json.dumps([request.definition, name, content]).encode())
+            if is_content(name):
+                digest.update(json.dumps([request.definition, name, hash_file(path)]).encode())
     return digest.hexdigest()[:16]
+
+
+def is_content(name: str) -> bool:
+    """Return whether a file of a package, by its path, counts for the set_id of its model set; see set_id_of."""
+    return not (name.startswith("evaluation/") or name.endswith("/fingerprint.pb"))
 
 
 def check_set(requests: Sequence[PackageRequest]) -> None:
@@ -252,20 +262,29 @@ def champion_not_rejected(package: ModelPackage) -> UserError:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Context manager: yield a path at which the block must create a folder, which then replaces `folder`.
 
-    The path is beside `folder` and does not exist at first. After an error in the block, `folder` is as it was before,
-    and what the block wrote is deleted. A process that is killed leaves `folder` old, new or absent, never
-    half-written.
+    The path is beside `folder` and does not exist at first. A folder that holds the same files already, or one after an
+    error in the block, is left as it was, and what the block wrote is deleted. A process that is killed leaves `folder`
+    old, new or absent, never half-written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         yield unfinished
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(unfinished, folder)
+        if contents(unfinished) != contents(folder):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            else:
+                folder.unlink(missing_ok=True)
+            os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return path below a folder -> SHA-256 in hexadecimal, of every file in it; {} when it is missing or no folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in paths}
 
 
 def iso(moment: datetime) -> str:

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +88,8 @@ def open_database(uri: str) -> "MlflowClient":
     if not uri.startswith(SCHEME):
         return MlflowClient(tracking_uri=uri)
     database = database_of(uri)
+    if database.exists() and not database.is_file():
+        raise UserError(f"{database}: this is no file. Move it away, then run the same command again.")
     with errors_as_sentences(database):
         if not database.exists():
             with locked(database):
@@ -116,6 +118,27 @@ def create_database(database: Path) -> None:
     finally:
         for path in (unfinished, journal):
             path.unlink(missing_ok=True)
+
+
+def tag_version(client: "MlflowClient", name: str, version: int, tags: Mapping[str, str], alias: str = "") -> None:
+    """Set tags of a model version, and let an alias of its registered model point to it: all in one transaction.
+
+    A kill leaves everything or nothing written. MLflow's own calls write each tag in a transaction of its own.
+
+    - client: of a SQLite file.
+    - name: of the registered model.
+    - alias: "" for none.
+    """
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersionTag, SqlRegisteredModelAlias
+
+    store = client._get_registry_client().store
+    with store.ManagedSessionMaker(read_only=False) as session:
+        workspace = store._get_sql_model_version(session, name, version).workspace
+        of_version = {"workspace": workspace, "name": name, "version": version}
+        for key, value in tags.items():
+            session.merge(SqlModelVersionTag(**of_version, key=key, value=value))
+        if alias:
+            session.merge(SqlRegisteredModelAlias(**of_version, alias=alias))
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None = None) -> str:

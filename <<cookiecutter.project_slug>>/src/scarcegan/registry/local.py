@@ -19,17 +19,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from scarcegan.errors import UserError
+from scarcegan.jsonfile import find_json
+from scarcegan.pipeline.code import hash_file
 from scarcegan.registry.contract import (
     APPROVED,
     PENDING,
     REJECTED,
+    REQUIRED_FILES,
     ApprovalStatus,
     Decision,
+    FilesGone,
     ModelPackage,
     PackageRequest,
     champion_not_rejected,
     check_set,
+    contents,
+    is_content,
     iso,
     package_json,
     replace_folder,
@@ -42,6 +47,7 @@ from scarcegan.registry.database import (
     locked,
     open_database,
     open_experiment,
+    tag_version,
 )
 
 if TYPE_CHECKING:
@@ -121,21 +127,33 @@ class LocalRegistry:
         """Write the files of the package with this version into `folder`, with its present status in package.json.
         Returns `folder`.
 
-        An existing folder is replaced, see replace_folder.
+        An existing folder that does not hold the same is replaced, see replace_folder.
 
-        Raises UserError for an unknown version, or when the package's package.json has been deleted.
+        Raises UserError for an unknown version, FilesGone when files of the package are missing or damaged.
         """
         record, model = self._version(version)
         package, source = self._package(record, model), self._files(record)
-        if not (source / "package.json").is_file():
-            raise UserError(
-                f"{source}: the files of version {version} were deleted. Run its pipeline again to restore them."
+        config = settings_in(source)
+        if config is None:
+            raise FilesGone(
+                f"{source}: the files of version {version} are gone or damaged. Type 'scarcegan run': it restores them "
+                f"if data, settings and code are those of run {package.run}, and otherwise trains models to approve "
+                "instead."
             )
         with replace_folder(folder) as unfinished:
             shutil.copytree(source, unfinished)
-            config = json.loads((source / "package.json").read_text(encoding="utf-8"))["config"]
             (unfinished / "package.json").write_text(package_json(package, config), encoding="utf-8")
         return folder
+
+    def has_files(self, package: ModelPackage) -> bool:
+        """Return whether a package is registered, and each of its files is there that every package has."""
+        records = {int(record.version): record for record, _ in self._registered()}
+        record = records.get(package.version)
+        return (
+            record is not None
+            and record.tags["set_id"] == package.set_id
+            and settings_in(self._files(record)) is not None
+        )
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -151,14 +169,13 @@ class LocalRegistry:
         with self._writing():
             found = self.package(version)
             if not (found.champion and found.status == APPROVED):
-                self._decide(found.version, APPROVED, note)
-                self.client.set_registered_model_alias(self.group, CHAMPION_ALIAS, str(found.version))
+                self._decide(found.version, APPROVED, note, CHAMPION_ALIAS)
             return self.package(found.version)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
         """Reject the package with this version and return it.
 
-        Nothing changes, and the note is not stored, when it is rejected already.
+        Nothing changes when it is rejected already, unless there is a new note.
 
         - note: why it is rejected.
 
@@ -168,23 +185,23 @@ class LocalRegistry:
             found = self.package(version)
             if found.champion:
                 raise champion_not_rejected(found)
-            if found.status != REJECTED:
+            if found.status != REJECTED or note not in ("", found.note):
                 self._decide(found.version, REJECTED, note)
             return self.package(found.version)
 
-    def _decide(self, version: int, status: ApprovalStatus, note: str) -> None:
+    def _decide(self, version: int, status: ApprovalStatus, note: str, alias: str = "") -> None:
         """Write a decision into the MLflow tags of a version: its status, when, by whom and why it was decided. Another
-        tag keeps the decision for `history`.
+        tag keeps the decision for `history`. All of it is one transaction.
 
         - status: the new one, APPROVED or REJECTED.
         - note: why.
+        - alias: of the registered model, which then points to the version; "" for none.
         """
         at = self._now()
         decision = Decision(at, version, cast(Any, status.lower()), self._user(), note)
         entry = {f"{DECISION_TAG}{at}": json.dumps(asdict(decision))}
         tags = {**entry, "decided_at": at, "decided_by": decision.by, "note": note}
-        for key, value in {**tags, "status": status}.items():
-            self.client.set_model_version_tag(self.group, str(version), key, value)
+        tag_version(self.client, self.group, version, {**tags, "status": status}, alias)
 
     # -- registering ------------------------------------------------------------------------------------------------
 
@@ -192,9 +209,9 @@ class LocalRegistry:
         """Register packages as one model set, pending approval, and return them in the order of the requests.
 
         All packages are registered or none. A set that is registered already keeps its versions and decisions. Only
-        packages that it lacks are added, and the files of a package whose package.json has been deleted are written
-        again. Remains of interrupted registrations are deleted first. MLflow's registered model gets the team and
-        description in the settings of the first request.
+        packages that it lacks are added, and files of its packages that are missing or damaged are written again.
+        Remains of interrupted registrations are deleted first. MLflow's registered model gets the team and description
+        in the settings of the first request.
 
         - set_id: the name of the set.
 
@@ -226,10 +243,19 @@ class LocalRegistry:
         self.client.set_registered_model_tag(self.group, SET_TAG + set_id, json.dumps(sorted([*there, *versions])))
 
     def _restore_files(self, version: "ModelVersion", request: PackageRequest) -> None:
-        """Write the files of a registered package again, from the request, if its package.json has been deleted."""
+        """Write the files of a registered package that are missing or damaged again, from the request.
+
+        A file that may differ in an equal set, such as evaluation.json, is written only when it is missing.
+        """
         folder = self._files(version)
-        if not (folder / "package.json").is_file():
-            copy_files(request.files, folder)
+        there = contents(folder)
+        lost = {
+            name: path
+            for name, path in request.files.items()
+            if name not in there or (is_content(name) and there[name] != hash_file(path))
+        }
+        if lost or settings_in(folder) is None:
+            copy_files(lost, folder)
             self._describe(version, request)
 
     def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:
@@ -412,6 +438,16 @@ class LocalRegistry:
 def set_versions(model: "RegisteredModel") -> set[int]:
     """Return the version numbers in complete model sets: those in the tags set.<set_id> of the registered model."""
     return {number for key, value in model.tags.items() if key.startswith(SET_TAG) for number in json.loads(value)}
+
+
+def settings_in(folder: Path) -> dict[str, Any] | None:
+    """Return the settings in the package.json of a package's folder; None when that or another file that every package
+    has is missing, or package.json is damaged.
+    """
+    found = find_json(folder / "package.json")
+    config = found.get("config") if isinstance(found, dict) else None
+    whole = isinstance(config, dict) and all((folder / name).is_file() for name in REQUIRED_FILES)
+    return config if whole else None
 
 
 def project_of(request: PackageRequest) -> Mapping[str, str]:

@@ -119,7 +119,7 @@ class SageMakerRegistry:
         """Write the files of the package with this version into `folder`, with its present status in package.json.
         Returns `folder`.
 
-        An existing folder is replaced, see replace_folder.
+        An existing folder that does not hold the same is replaced, see replace_folder.
 
         Raises UserError for an unknown version, missing files, or a package that was changed in SageMaker to serve
         another model than was evaluated, or with another image than the project's.
@@ -169,7 +169,8 @@ class SageMakerRegistry:
         return found if found.champion and found.status == APPROVED else self._decide(arn, found, APPROVED, note)
 
     def reject(self, version: int, note: str = "") -> ModelPackage:
-        """Reject the package with this version and return it. Nothing changes when it is rejected already.
+        """Reject the package with this version and return it. Nothing changes when it is rejected already, unless there
+        is a new note.
 
         - note: why it is rejected.
 
@@ -178,7 +179,8 @@ class SageMakerRegistry:
         arn, found = self._find(version)
         if found.champion:
             raise champion_not_rejected(found)
-        return found if found.status == REJECTED else self._decide(arn, found, REJECTED, note)
+        known = found.status == REJECTED and note in ("", found.note)
+        return found if known else self._decide(arn, found, REJECTED, note)
 
     def promote(self, version: int) -> ModelPackage:
         """Make the approved package with this version the champion, and return it.

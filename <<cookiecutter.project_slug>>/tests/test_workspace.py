@@ -1,8 +1,9 @@
 """The workspace: what the verbs read, what they refuse, and what they leave alone."""
 
 import json
+import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from registry_contract import requests
 from scarcegan.cli import main
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import write_json
+from scarcegan.local.events import RunResult
 from scarcegan.model import scorer
 from scarcegan.pipeline.config import load_config
 from scarcegan.registry.contract import ModelPackage
+from scarcegan.steps.register import Lineage, register
 from scarcegan.workspace import Workspace
 
 PACKAGE = ModelPackage(3, "rare-players", "set1", "best_ranking", "Approved", True, "2026-01-01")
+
+
+@pytest.fixture
+def project(place):
+    return place
 
 
 @pytest.fixture
@@ -106,23 +116,94 @@ def test_one_folder_is_itself_and_several_are_gathered_in_any_order_in_one_place
     assert sorted(path.read_text() for path in both.glob("*/rows.txt")) == ["a", "b"]
 
 
-class Exports:
-    """A registry that counts its exports."""
+@pytest.fixture
+def registered(place, empty_database, tmp_path):
+    """A project with four registered models, whose run and register step are still there; version 1 is the champion."""
+    place.runs_folder.mkdir()
+    shutil.copy(empty_database, place.database)
+    run = place.runs_folder / "run-1"
+    folders = {"model": run / "train/models", "evaluation": run / "evaluate/evaluation"}
+    folders["baseline"] = run / "baseline/baseline"
+    for request in requests(tmp_path / "made"):
+        for name, path in request.files.items():
+            part, rest = name.split("/", 1)
+            target = folders[part] / request.definition / rest
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    about = dict.fromkeys(("pipeline", "started", "reason", "plan_digest"), "") | {"sources": {}, "seconds": 0}
+    about |= {"run": "run-1", "status": "finished", "steps": []}
+    write_json(run / "run.json", about | {"settings": {"config": {"local": {}, "train": {"seed": 7}}}})
+    made = register(*folders.values(), Lineage("run-1"), place.local_registry())
+    write_json(run / "register" / "packages" / "packages.json", [asdict(package) for package in made])
+    place.local_registry().approve(1)
+    return place
 
-    def __init__(self):
-        self.times = 0
 
-    def export(self, version, folder):
-        self.times += 1
-        folder.mkdir(parents=True)
-        (folder / "package.json").write_text("{}")
+def test_an_export_tells_the_present_status_and_a_damaged_one_is_written_anew(registered):
+    folder = registered.exported(registered.package(2))
+    (folder / "model" / "1" / "saved_model.pb").write_text("half")
+    registered.local_registry().approve(2)
+    assert registered.exported(registered.package(2)) == folder
+    assert (folder / "model" / "1" / "saved_model.pb").read_text() == "graph first few_unknown"
+    assert json.loads((folder / "package.json").read_text())["status"] == "Approved"
 
 
-def test_a_package_is_exported_once(place, monkeypatch):
-    registry = Exports()
-    monkeypatch.setattr(Workspace, "registry", lambda _: registry)
-    assert place.exported(PACKAGE) == place.exported(PACKAGE)
-    assert registry.times == 1
+def test_files_of_the_champion_that_are_gone_come_back_from_its_run(registered, capsys):
+    before = (registered.exported(registered.package(None)) / "package.json").read_text()
+    shutil.rmtree(registered.runs_folder / "mlartifacts")
+    folder = registered.exported(registered.package(None))
+    assert (folder / "model" / "1" / "saved_model.pb").read_text() == "graph first best_ranking"
+    assert json.loads((folder / "package.json").read_text()) == json.loads(before) | {"config": {"train": {"seed": 7}}}
+    assert "restored the files of version 1 from run run-1" in capsys.readouterr().err
+    assert len(registered.models()) == 4
+
+
+def test_without_its_run_too_serve_names_run_and_run_goes_on_without_the_champion(registered, monkeypatch, capsys):
+    shutil.rmtree(registered.runs_folder / "mlartifacts")
+    shutil.rmtree(registered.runs_folder / "run-1")
+    with pytest.raises(UserError, match=r"the files of version 1 are gone or damaged\. Type 'scarcegan run'"):
+        registered.serve(None, "127.0.0.1", 0)
+    asked = []
+    monkeypatch.setattr(Workspace, "_run", lambda self, pipeline, sources, *_: asked.append(sources) or RUN)
+    with_data(registered).train()
+    assert list(asked[0]) == ["telemetry", "labels"]
+    assert "version 1, are gone and its run too: the new models are not compared with it" in capsys.readouterr().err
+
+
+RUN = RunResult("run-2", Path("nowhere"), "failed", "why", 2)
+
+
+def test_a_registration_whose_database_or_files_are_gone_is_told(registered):
+    step = registered.runs_folder / "run-1" / "register"
+    assert registered.is_registered(step)
+    files = next((registered.runs_folder / "mlartifacts").rglob("saved_model.pb"))
+    files.rename(files.with_name("moved"))
+    assert not registered.is_registered(step)
+    files.with_name("moved").rename(files)
+    assert registered.is_registered(step)
+    registered.database.rename(registered.runs_folder / "moved.db")
+    assert not registered.is_registered(step)
+
+
+def test_models_and_runs_agree_on_which_runs_are_gone(registered, monkeypatch, scarcegan):
+    assert [model["run_deleted"] for model in registered.models()] == [False] * 4
+    code, _, err = scarcegan("runs", "--clean-but", "0")
+    assert (code, err) == (0, "deleted 1 runs\ntheir models stay: version 1, 2, 3, 4. See: scarcegan models\n")
+    assert scarcegan("models")[1].count("run-1 (deleted)") == 4
+
+
+def test_a_note_that_is_not_stored_is_told(registered, scarcegan):
+    code, out, err = scarcegan("approve", "1", "--note", "still good")
+    assert (code, "version 1" in out) == (0, True)
+    assert err == "it was the champion already, with the note ''; nothing was changed\n"
+
+
+def test_a_training_started_by_the_engine_reads_the_settings_that_were_opened(place, monkeypatch):
+    (place.root / "other.yaml").write_text("labels:\n  rare_class: rare\n", encoding="utf-8")
+    seen = []
+    monkeypatch.setattr(Workspace, "train", lambda self: seen.append(self.config.labels.rare_class) or RUN)
+    Workspace.open(place.root / "other.yaml").local_engine().start([])
+    assert seen == ["rare"]
 
 
 class Sum:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
+from scarcegan.registry.contract import FilesGone, ModelPackage
 from scarcegan.registry.database import tracking_uri
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from scarcegan.local.engine import LocalEngine
     from scarcegan.local.runner import RunResult
-    from scarcegan.registry.contract import ModelPackage, Registry
+    from scarcegan.registry.contract import Registry
+    from scarcegan.registry.local import LocalRegistry
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
 
@@ -59,10 +61,12 @@ class Workspace:
     - root: the absolute path of the folder of config.yaml. Relative paths in config.yaml, and those given to `score`
       and `monitor`, start there.
     - config: the settings.
+    - file: the name of the file in `root` that they were read from.
     """
 
     root: Path
     config: settings.Config
+    file: str = "config.yaml"
 
     @classmethod
     def open(cls, path: Path, changes: Iterable[str] = ()) -> "Workspace":
@@ -75,8 +79,7 @@ class Workspace:
         Raises UserError for a missing file, a file that is not YAML, a change that is not KEY=VALUE, and a key or value
         that config.yaml may not have.
         """
-        config = settings.load_config(path, changes)
-        return cls(path.resolve().parent, config)
+        return cls(path.resolve().parent, settings.load_config(path, changes), path.resolve().name)
 
     def path(self, path: str | Path) -> Path:
         """Return the absolute path, links resolved, of a path that is relative to the root, or begins with ~ or /.
@@ -148,6 +151,10 @@ class Workspace:
             return self.cloud_registry()
         if not self.database.exists():
             raise UserError(f"no models in {self.show(self.runs_folder)} yet. Type: scarcegan run")
+        return self.local_registry()
+
+    def local_registry(self) -> "LocalRegistry":
+        """Return the model registry on this machine, whose database need not exist."""
         from scarcegan.registry.local import LocalRegistry
 
         return LocalRegistry(self.environment["MLFLOW_TRACKING_URI"], self.config.project.model_package_group)
@@ -165,7 +172,7 @@ class Workspace:
         aws = connect_to_aws(self.config)
         return SageMakerRegistry(aws.names, self.config.project.model_package_group, aws.session)
 
-    def champion(self) -> "ModelPackage | None":
+    def champion(self) -> ModelPackage | None:
         """Return the package of the champion in the registry on this machine; None without one, or without a database
         yet.
 
@@ -173,7 +180,7 @@ class Workspace:
         """
         return self.registry().champion() if self.database.exists() else None
 
-    def package(self, version: int | None) -> "ModelPackage":
+    def package(self, version: int | None) -> ModelPackage:
         """Return a package of the registry on this machine.
 
         - version: its version number; None: the champion.
@@ -188,18 +195,60 @@ class Workspace:
             raise UserError("no model is approved yet. Type: scarcegan models, then: scarcegan approve VERSION.")
         return package
 
-    def exported(self, package: "ModelPackage") -> Path:
+    def exported(self, package: ModelPackage) -> Path:
         """Return the folder of a package: model/, evaluation/, baseline/ and package.json.
 
-        The first call copies them from the registry on this machine to a folder below the runs folder, and later calls
-        return that copy. Its package.json keeps the approval status of the first call.
+        They are copied from the registry on this machine to a folder below the runs folder; a copy that is there is
+        replaced when it is damaged or out of date. Files that the registry has lost are restored from the run that
+        trained the model, if that is still there.
 
-        Raises UserError when the registry does not know the package's version, or its files are missing.
+        Raises UserError when the registry does not know the package's version, FilesGone when its files are missing.
         """
         folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
-        if not (folder / "package.json").exists():
-            self.registry().export(package.version, folder)
-        return folder
+        try:
+            return self.registry().export(package.version, folder)
+        except FilesGone:
+            if not self.restored(package):
+                raise
+        return self.registry().export(package.version, folder)
+
+    def restored(self, package: ModelPackage) -> bool:
+        """Restore the files of a package from the outputs of the run that trained it, by registering it again.
+
+        Returns whether that was done; not so when the run was deleted, or its outputs are no longer those of the set.
+        """
+        from scarcegan.local.state import find_run
+        from scarcegan.registry.contract import PackageRequest, contents, set_id_of
+
+        run, about = self.runs_folder / package.run, find_run(self.runs_folder, package.run)
+        if about is None:
+            return False
+        config = about["settings"].get("config", {})
+        kept = {key: value for key, value in config.items() if key not in definition.NOT_ABOUT_THE_MODEL}
+        places = {"model": "train/models", "evaluation": "evaluate/evaluation", "baseline": "baseline/baseline"}
+        requests = {}
+        for model in (run / places["model"]).glob("*/model.json"):
+            name = model.parent.name
+            folders = {part: run / place / name for part, place in places.items()}
+            files = {f"{part}/{file}": folder / file for part, folder in folders.items() for file in contents(folder)}
+            requests[name] = PackageRequest(name, files, config=kept)
+        if package.definition not in requests or set_id_of([*requests.values()]) != package.set_id:
+            return False
+        self.local_registry().register_set(package.set_id, [requests[package.definition]])
+        print(f"restored the files of version {package.version} from run {package.run}", file=sys.stderr)
+        return True
+
+    def is_registered(self, outputs: Path) -> bool:
+        """Return whether the packages that the register step registered are still in the registry on this machine, with
+        their files.
+
+        - outputs: the folder of the step's outputs.
+        """
+        if not self.database.is_file():
+            return False
+        registry = self.local_registry()
+        listed = read_json_list(outputs / "packages" / "packages.json")
+        return all(registry.has_files(ModelPackage(**package)) for package in listed)
 
     def data_sources(self) -> dict[str, Path]:
         """Return the sources of the training pipeline that config.yaml names, as name -> absolute path.
@@ -234,8 +283,9 @@ class Workspace:
           none.
         - cache: False runs every step again; True takes the results of a step from the cache where they are there.
 
-        Raises UserError when the data is missing or cannot be read, when files of the champion's package are missing,
-        or when the run cannot start.
+        A champion whose files are gone is not compared; a line on stderr says so.
+
+        Raises UserError when the data is missing or cannot be read, or when the run cannot start.
         """
         from scarcegan.local.plan import code_version, fingerprint_data
 
@@ -244,7 +294,11 @@ class Workspace:
         pipeline = definition.training(self.config, data_fingerprint, code_version())
         champion = self.champion()
         if champion is not None:
-            sources["champion"] = self.exported(champion)
+            try:
+                sources["champion"] = self.exported(champion)
+            except FilesGone:
+                words = f"the files of the champion, version {champion.version}, are gone and its run too"
+                print(f"{words}: the new models are not compared with it", file=sys.stderr)
         result = self._run(pipeline, sources, from_step, cache)
         packages = read_json_list(result.output("register", "packages") / "packages.json") if result.finished else []
         return outcome(
@@ -379,7 +433,7 @@ class Workspace:
         verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
         return outcome(result, report=folder / "report.html", lines=(verdict["reason"],), result=verdict)
 
-    def seen_by(self, package: "ModelPackage") -> list[Path]:
+    def seen_by(self, package: ModelPackage) -> list[Path]:
         """Return the folders of rows that a version has scored: one per finished scoring run with it, the newest first.
 
         The folder of the version's recorded requests comes last, if it exists. [] when there is nothing.
@@ -512,6 +566,7 @@ class Workspace:
         """Return every registered package, oldest first, as dictionaries; [] for none or for no database yet.
 
         Each holds the fields of ModelPackage and, beside them, every metric under its own name, such as "recall".
+        Those on this machine have "run_deleted", too: whether the run is gone, as `clean` deletes runs, not models.
 
         - cloud: True asks SageMaker's registry, False the one on this machine. With True, call it inside
           `errors_as_sentences` of aws/client.py, as AWS errors pass through.
@@ -519,17 +574,23 @@ class Workspace:
         Raises UserError when MLflow's database cannot be used, or, with cloud=True, for what `connect_to_aws` refuses.
         """
         packages = self.registry(cloud).packages() if cloud or self.database.exists() else []
-        return [{**asdict(package), **package.metrics} for package in packages]
+        found = [{**asdict(package), **package.metrics} for package in packages]
+        if cloud:
+            return found
+        from scarcegan.local.state import run_ids
+
+        there = set(run_ids(self.runs_folder))
+        return [{**package, "run_deleted": package["run"] not in there} for package in found]
 
     def local_engine(self) -> "LocalEngine":
         """Return the engine that runs the project's training pipeline on this machine.
 
-        Its `start` reads config.yaml in `root` again, so changes that were given to `open` do not count there.
+        Its `start` reads the settings' file again, so changes that were given to `open` do not count there.
         """
         from scarcegan.local.engine import LocalEngine
 
         def train(changes: Sequence[str]) -> str:
-            return Workspace.open(self.root / "config.yaml", changes).train().run
+            return Workspace.open(self.root / self.file, changes).train().run
 
         return LocalEngine(self.runs_folder, self.config, train)
 
@@ -608,6 +669,7 @@ class Workspace:
                 workers=self.config.local.workers,
                 environment=self.environment,
                 observer=observer,
+                still_there={"register": self.is_registered},
             )
 
 

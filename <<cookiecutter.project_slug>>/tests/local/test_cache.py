@@ -132,6 +132,25 @@ def test_a_failed_run_without_cache_keeps_what_it_had_finished(toys):
     assert toys.ran() == ["one", "two", "two"]
 
 
+def test_a_cached_step_whose_outside_effect_is_gone_runs_again_and_those_before_it_do_not(toys, ran):
+    asked = []
+
+    def look(folder, answer):
+        asked.append((folder / "out" / "whole.txt").read_text())
+        return answer
+
+    assert ran(still_there={"three": lambda folder: look(folder, False)}) == ["three"]
+    assert ran(still_there={"three": lambda folder: look(folder, True)}) == []
+    assert set(asked) == {"three(two(one(data)))"}
+
+
+def test_a_finished_step_of_an_interrupted_run_runs_again_too_when_its_outside_effect_is_gone(toys):
+    shaky = pipeline(step("one", "source"), step("two", "one.out", act="shaky", good=2))
+    toys.run(shaky)
+    assert toys.run(shaky, still_there={"one": lambda _: False}).finished
+    assert toys.ran() == ["one", "two", "one", "two"]
+
+
 @pytest.mark.parametrize("damage", ["shorter", "other", "gone", "manifest", "garbled"])
 def test_a_damaged_entry_is_noticed_and_made_again(toys, ran, damage):
     entry = entry_of(toys, "two")

@@ -145,7 +145,11 @@ def runs_command(
     """List the runs on this machine, newest first. With --clean-but N, delete older runs and their cache first."""
     project = workspace(context)
     if keep is not None:
-        print(f"deleted {len(project.clean(keep))} runs", file=sys.stderr)
+        deleted = project.clean(keep)
+        print(f"deleted {len(deleted)} runs", file=sys.stderr)
+        versions = [str(model["version"]) for model in project.models() if model["run"] in deleted] if deleted else []
+        if versions:
+            print(f"their models stay: version {', '.join(versions)}. See: scarcegan models", file=sys.stderr)
     found = project.runs()
     emit(found, as_json, table_lines(found, ("run", "pipeline", "status", "started", "seconds")))
 
@@ -194,8 +198,15 @@ def models_command(context: typer.Context, as_json: AsJson = False, cloud: InClo
     emit(
         found,
         as_json,
-        table_lines(found, columns) if found else [f"No models yet. Type: scarcegan {'start' if cloud else 'run'}"],
+        table_lines([{**one, "run": run_text(one)} for one in found], columns)
+        if found
+        else [f"No models yet. Type: scarcegan {'start' if cloud else 'run'}"],
     )
+
+
+def run_text(model: dict[str, Any]) -> str:
+    """Return the id of a model's run, and whether the run was deleted. model: as Workspace.models returns it."""
+    return f"{model['run']} (deleted)" if model.get("run_deleted") else str(model.get("run", ""))
 
 
 @app.command("approve", epilog=example("scarcegan approve 3 --note 'reviewed with the care team'"))
@@ -214,6 +225,8 @@ def approve_command(
         registry = project.registry(cloud=True) if cloud else project.registry()
         package = registry.approve(version, note)
     here = "is the champion. Next: scarcegan serve"
+    if note != package.note:
+        print(f"it was the champion already, with the note '{package.note}'; nothing was changed", file=sys.stderr)
     there = "is approved, and the deploy pipeline takes it to staging. Next: scarcegan release status"
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) {there if cloud else here}"])
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +64,22 @@ class Execution:
     - workers: how many steps may run at once.
     - observer: is called with each Event.
     - backoff: seconds before the first retry of a failed step, doubled for each further one.
+    - still_there: as in run_pipeline.
     - settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
     """
 
     def __init__(
-        self, plan: RunPlan, runs_folder: RunsFolder, run: str, workers: int, observer: Observer, backoff: float
+        self,
+        plan: RunPlan,
+        runs_folder: RunsFolder,
+        run: str,
+        workers: int,
+        observer: Observer,
+        backoff: float,
+        still_there: Mapping[str, Callable[[Path], bool]],
     ) -> None:
         self.plan, self.runs_folder, self.run = plan, runs_folder, run
-        self.workers, self.observer, self.backoff = workers, observer, backoff
+        self.workers, self.observer, self.backoff, self.still_there = workers, observer, backoff, still_there
         self.folder = runs_folder.root / run
         self.states = {step.name: runs_folder.read_state(run, step.name) for step in plan.pipeline.steps}
         self.digests = {name: found.digest for name, found in plan.fingerprints.items()}
@@ -206,14 +214,14 @@ class Execution:
         return True
 
     def keep_finished(self, step: Step, key: str) -> bool:
-        """Mark a step as finished if this run finished it with this cache key before an interruption and its outputs
-        are unchanged.
+        """Mark a step as finished if this run finished it with this cache key before an interruption, and its outputs
+        are unchanged and `still_there` does not say that something is gone.
 
         Returns whether it was marked.
         """
         state, folder = self.states[step.name], self.folder / step.name
         manifest = read_manifest(folder) if (state.status, state.key) == (FINISHED, key) else None
-        if manifest is None or not is_intact(folder, manifest):
+        if manifest is None or not is_intact(folder, manifest) or self.effect_is_gone(step, folder):
             return False
         self.finish(step, manifest, "kept")
         return True
@@ -221,10 +229,13 @@ class Execution:
     def use_cached(self, step: Step, key: str) -> bool:
         """Link a step's outputs from the cache entry of this key, if there is one, and mark the step as finished.
 
-        Returns whether it was marked. For a forced step only an entry that this very run has computed counts.
+        Returns whether it was marked. For a forced step only an entry that this very run has computed counts. False
+        also when `still_there` says that what the step wrote elsewhere is gone.
         """
         manifest = self.runs_folder.cache.find(key)
         if manifest is None or (step.name in self.plan.forced and manifest.run != self.run):
+            return False
+        if self.effect_is_gone(step, self.runs_folder.cache.folder / key):
             return False
         try:
             self.runs_folder.cache.link_outputs(manifest, self.folder / step.name)
@@ -232,6 +243,10 @@ class Execution:
             return False  # replaced or cleaned away meanwhile
         self.finish(step, manifest, "cached")
         return True
+
+    def effect_is_gone(self, step: Step, outputs: Path) -> bool:
+        """Return whether something that a finished step wrote outside its outputs is gone. outputs: their folder."""
+        return step.name in self.still_there and not self.still_there[step.name](outputs)
 
     def handle_held_lock(self, step: Step, key: str) -> None:
         """Report that a step waits for another run that holds the lock of its cache key, or kill a left-over process

@@ -12,7 +12,7 @@ closed, the steps after it are skipped.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def run_pipeline(
     workers: int | None = None,
     environment: Mapping[str, str] | None = None,
     observer: Observer | None = None,
+    still_there: Mapping[str, Callable[[Path], bool]] | None = None,
     backoff: float = 1.0,
 ) -> RunResult:
     """Run a pipeline on this machine until it has ended, and return how it ended, also when a step failed.
@@ -54,6 +55,9 @@ def run_pipeline(
     - workers: how many steps may run at once; default: one per core, as far as memory allows.
     - environment: variables added to the environment of each step, as RunPlan.extra_environment.
     - observer: is called with each Event; default: nothing is shown.
+    - still_there: name of a step that writes something outside its outputs, such as the registry -> a function that is
+      given the folder of its outputs and returns whether that is still there; if not, the step is not taken from the
+      cache but runs again. Default: no step does.
     - backoff: seconds before the first retry of a failed step, doubled for each further one.
 
     Raises UserError for a source that is unknown, missing or cannot be read, an unknown from_step, a from_step whose
@@ -67,7 +71,13 @@ def run_pipeline(
         name, lock, about = claim_run(runs_folder, plan.digest)
         try:
             execution = Execution(
-                plan, runs_folder, name, workers or default_workers(), observer or show_nothing, backoff
+                plan,
+                runs_folder,
+                name,
+                workers or default_workers(),
+                observer or show_nothing,
+                backoff,
+                still_there or {},
             )
             return execution.run_all(about, settings or {})
         finally:

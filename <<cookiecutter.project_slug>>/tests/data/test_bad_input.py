@@ -63,6 +63,8 @@ def test_a_bad_row_can_be_dropped_and_is_counted(tmp_path, case, capsys):
     np.testing.assert_array_equal(kept.values, run_features(without, tmp_path / "expected").values)
     assert [entry["rows"] for entry in json.loads((tmp_path / "out/dropped.json").read_text())] == [1]
     assert "dropped: " in capsys.readouterr().err
+    run_features(without, tmp_path / "out", bad_rows="drop")
+    assert not (tmp_path / "out/dropped.json").exists(), "nothing was dropped this time"
 
 
 def test_the_row_number_is_the_line_an_editor_shows(tmp_path):

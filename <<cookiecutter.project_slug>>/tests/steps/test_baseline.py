@@ -80,6 +80,12 @@ def test_a_maximum_that_the_sample_missed_moves_nobody(tmp_path, monkeypatch):
     assert distance(read.counts[0], bucket_counts(table.values[:, 0], read.edges[0])).raw == 0
 
 
+def test_a_definition_that_was_taken_out_of_the_settings_leaves_no_baseline(tmp_path, tiny_model):
+    write_json(tmp_path / "baseline" / "old" / "statistics.json", {})
+    baseline.main(arguments(tmp_path, users(50, 1), users(250, 2)))
+    assert sorted(path.name for path in (tmp_path / "baseline").iterdir()) == ["one", "two"]
+
+
 def test_no_training_row_is_refused():
     with pytest.raises(UserError, match="no training row"):
         baseline.baseline_statistics(lambda: iter([users(0)]), {"it": Model()}, CLASSES)

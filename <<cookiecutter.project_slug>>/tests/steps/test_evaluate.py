@@ -65,7 +65,9 @@ def crown(place, saved, name="champion", **facts):
     (place / "champion" / "package.json").write_text(json.dumps({"version": 3}))
 
 
-def test_every_promised_file_is_written(place):
+def test_every_promised_file_is_written_and_none_of_an_earlier_call_is_left(place):
+    (place / "evaluation" / "of yesterday").mkdir(parents=True)
+    (place / "evaluation" / "of yesterday" / "evaluation.json").write_text("{}")
     run(place, report=True)
     found = {str(path.relative_to(place / "evaluation")) for path in (place / "evaluation").rglob("*.*")}
     each = {f"{name}/evaluation.json" for name in ("good", "poor")}

@@ -163,6 +163,15 @@ def test_the_step_writes_the_documented_files_and_a_report(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == found["reason"]
 
 
+def test_what_an_earlier_call_measured_is_not_left_beside_the_new_files(tmp_path):
+    a_baseline(tmp_path / "baseline")
+    score_weeks(tmp_path, 0)
+    (tmp_path / "monitoring").mkdir()
+    (tmp_path / "monitoring" / "model_quality.json").write_text("{}")
+    run(tmp_path)
+    assert not (tmp_path / "monitoring" / "model_quality.json").exists()
+
+
 def test_a_long_tail_of_tiny_windows_is_reported_on(tmp_path):
     a_baseline(tmp_path / "baseline")
     score_weeks(tmp_path, 0)

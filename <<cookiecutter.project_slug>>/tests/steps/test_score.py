@@ -132,3 +132,9 @@ def test_a_package_json_that_is_no_json_object_is_refused(tmp_path):
     (tmp_path / "package.json").write_text("[]")
     with pytest.raises(UserError, match=r"package\.json: holds no JSON object"):
         score.model_facts(tmp_path)
+
+
+def test_a_smaller_table_leaves_no_part_of_a_larger_one(tmp_path):
+    score.score_all([users(3, 1), users(3, 2)], Model(), tmp_path)
+    score.score_all([users(3, 3)], Model(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flagged.csv", "part-00000.parquet"]

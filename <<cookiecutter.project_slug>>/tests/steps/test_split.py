@@ -133,6 +133,12 @@ def test_without_unlabelled_users_that_output_is_an_empty_table(tmp_path):
     assert len(found["unlabelled"]) == 0 and found["unlabelled"].names == ("number",)
 
 
+def test_a_smaller_table_leaves_no_part_of_a_larger_one(tmp_path):
+    write_features(table(), tmp_path / "labelled", part=3)
+    assert len(run_split(table(), tmp_path)["labelled"]) == 15
+    assert len(list((tmp_path / "labelled").iterdir())) == 1
+
+
 def test_shares_that_leave_nothing_for_training_are_refused(tmp_path):
     with pytest.raises(UserError, match="below 1"):
         run_split(table(), tmp_path, test_share=0.6, validation_share=0.4)

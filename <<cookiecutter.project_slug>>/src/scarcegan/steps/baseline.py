@@ -38,6 +38,7 @@ from scarcegan.monitoring.statistics import (
 )
 from scarcegan.progress import Progress
 from scarcegan.steps._arguments import parse_classes
+from scarcegan.steps._outputs import remove_earlier
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
@@ -149,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     described = baseline_statistics(
         tables, {name: scorer.load_scorer(folder) for name, folder in models.items()}, args.classes
     )
+    remove_earlier(args.baseline_out, "*/statistics.json")
     for name, found in described.items():
         write_json(args.baseline_out / name / "statistics.json", found)
         rules = constraints(found, (*args.classes, UNKNOWN), validation_recall(models[name]))

@@ -31,6 +31,7 @@ from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import ExplainedUser, Findings, Predictions
 from scarcegan.steps._arguments import parse_classes, parse_number
+from scarcegan.steps._outputs import remove_earlier
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer
@@ -527,6 +528,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = evaluate_models(args, rules)
     out = args.evaluation_out
     out.mkdir(parents=True, exist_ok=True)
+    remove_earlier(out, "*/evaluation.json")
     print_with_elapsed("writing the report")
     for name in found.models:
         write_json(out / name / "evaluation.json", evaluation_json(found, name, args.bootstrap, args.seed), indent=2)

@@ -30,6 +30,7 @@ from scarcegan.steps._arguments import (
     parse_pairs,
     parse_whole_numbers,
 )
+from scarcegan.steps._outputs import remove_earlier
 
 
 @dataclass
@@ -109,11 +110,12 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
 def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
     """Write every table into `folder` as one part of a feature table; return the numbers of rows and of features.
 
-    An empty table becomes a part, too. Parts of an older table are replaced where they have the same number. Progress
-    goes to stderr. When a table cannot be read or written, or there is no row in all of them, the parts written before
-    are removed and the error is raised.
+    An empty table becomes a part, too. An older table is deleted. Progress goes to stderr. When
+    a table cannot be read or written, or there is no row in all of them, the parts written before are removed and the
+    error is raised.
     Raises UserError when there is no row.
     """
+    remove_earlier(folder, "part-*.parquet")
     written: list[Path] = []
     width, progress = 0, Progress("features")
     try:

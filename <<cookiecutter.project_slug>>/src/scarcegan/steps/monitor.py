@@ -21,6 +21,7 @@ from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
 from scarcegan.steps._arguments import parse_classes, parse_days, parse_number
+from scarcegan.steps._outputs import remove_earlier
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = retraining_verdict(windows, broken, rules, rare)
 
     out = args.monitoring_out
+    remove_earlier(out, "model_quality.json")
     current, labels = now.current.numbers, now.current.labels
     described = statistics(baseline.names, current, baseline.edges, labels, baseline.categories)
     write_json(out / "statistics.json", described)

@@ -24,6 +24,7 @@ from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
 from scarcegan.steps._arguments import parse_classes
+from scarcegan.steps._outputs import remove_earlier
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
@@ -41,6 +42,7 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
     features or their order are not those of the model.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_earlier(folder, "part-*.parquet")
     labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
     days: Counter[str] = Counter()
     flagged = []

@@ -31,6 +31,7 @@ from scarcegan.data.schema import (
 )
 from scarcegan.errors import UserError, run_step
 from scarcegan.steps._arguments import parse_classes, parse_number
+from scarcegan.steps._outputs import remove_earlier
 
 TRAINING, VALIDATION, TEST = range(3)
 LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, LEFT_OUT = range(5)
@@ -147,11 +148,12 @@ def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs:
     - features: folder of the table that is read.
     - row_to int [n]: for each of its rows the position in `outputs`, or LEFT_OUT: the row is not copied.
     - label int8 [n]: label of each row's user, which replaces the label in the table.
-    - outputs: folders. One that gets no row gets an empty table; parts of an older table are replaced where they have
-      the same number.
+    - outputs: folders. One that gets no row gets an empty table; an older table is deleted.
     Raises UserError when the table is missing, damaged, or its parts have different features.
     """
     parts, begin = [0] * len(outputs), 0
+    for folder in outputs:
+        remove_earlier(folder, "part-*.parquet")
     for table in iter_features(features, COPY_BATCH_ROWS):
         its = row_to[begin : begin + len(table)]
         table = replace(table, label=label[begin : begin + len(table)])

@@ -36,6 +36,7 @@ from scarcegan.steps._arguments import (
     parse_numbers,
     parse_whole_numbers,
 )
+from scarcegan.steps._outputs import remove_earlier
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -247,14 +248,15 @@ def train_members(
 def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: argparse.Namespace) -> None:
     """For each business definition, choose a version of the blend by the held-out rows, and write its model folder.
 
-    The folder is <args.models_out>/<definition> with a SavedModel in 1/, model.json and learnt_from.json; an older
-    folder is replaced. A line of figures per definition goes to stderr. args.definitions: name of a business
+    The folder is <args.models_out>/<definition> with a SavedModel in 1/, model.json and learnt_from.json; older
+    folders are deleted. A line of figures per definition goes to stderr. args.definitions: name of a business
     definition -> its rule.
     """
     from scarcegan.evaluation.selection import Candidate, choose_candidate
     from scarcegan.model import learnt_from
     from scarcegan.model.delivered import calibrate
 
+    remove_earlier(args.models_out, "*/model.json")
     label = rows.held_out_label
     known, rare = label != UNLABELLED, rows.classes - 1
     calibrations = [

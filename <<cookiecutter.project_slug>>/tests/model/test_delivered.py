@@ -55,6 +55,18 @@ def test_distance_takes_one_row_a_class_and_constant_columns():
     assert found == pytest.approx([0, 0], abs=1e-3)
 
 
+def test_a_class_that_is_wholly_in_one_fold_is_not_strange_to_that_fold():
+    """The rows around 10 are all in fold 0; learnt without them, they would be far from every class."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 2)).astype(np.float32)
+    label, fold = np.repeat([0, 1], [50, 10]), np.arange(60) % 2
+    rows[label == 1, 0] += 10
+    fold[label == 1] = 0
+    found = distance.out_of_fold(rows, label, fold)
+    assert found[label == 1].max() < 3
+    assert found[label == 0].max() < 3
+
+
 def test_the_rare_class_goes_before_unknown_and_unknown_before_the_negatives():
     flat = delivered.Calibration(1.0, 0.0, np.linspace(0, 1, delivered.KNOTS).astype(np.float32))
     model = delivered.Delivered(None, [], None, flat, rare_threshold=0.5, unknown_threshold=0.95)

@@ -293,7 +293,15 @@ def test_patience_of_0_and_one_that_is_not_used_up_train_to_the_end(done):
 
 @pytest.mark.parametrize(
     ("course", "patience", "ends"),
-    [([0.1, 0.2, 0.3], 1, False), ([0.3, 0.3], 1, True), ([0.3, 0.2, 0.4], 2, False), ([0.3, 0.2, 0.1], 2, True)],
+    [
+        ([np.nan, np.nan, np.nan], 1, False),
+        ([0.3, np.nan, np.nan], 1, True),
+        ([0.3, np.nan, 0.4], 2, False),
+        ([0.1, 0.2, 0.3], 1, False),
+        ([0.3, 0.3], 1, True),
+        ([0.3, 0.2, 0.4], 2, False),
+        ([0.3, 0.2, 0.1], 2, True),
+    ],
 )
 def test_a_training_is_stalled_when_its_best_evaluation_is_as_old_as_its_patience(course, patience, ends):
     evaluations = [SimpleNamespace(pr_auc=np.array([value - 0.05, value + 0.05, np.nan])) for value in course]
@@ -324,6 +332,17 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_taken_up(tmp_p
 def test_a_class_without_rows_is_refused(tmp_path, labels, sentence):
     with pytest.raises(UserError, match=sentence):
         train.main(write(tmp_path, table(labels)))
+
+
+@pytest.mark.parametrize("label", [3, -2])
+def test_a_validation_row_of_no_class_is_refused(tmp_path, label):
+    with pytest.raises(UserError, match=r"validation: a label outside 0 to 2\. Run split again"):
+        train.main(write(tmp_path, validation=table([0, 1, 2, -1, label], 200)))
+
+
+def test_a_training_that_diverges_says_so_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"diverged: after 20 iterations 2 of 2 networks .* Lower train\.learning_rate"):
+        train.main(write(tmp_path, learning_rate=1e30))
 
 
 def test_definitions_that_are_no_json_are_refused_before_anything_is_read(tmp_path, capsys):

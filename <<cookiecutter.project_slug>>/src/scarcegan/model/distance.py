@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from scarcegan.model.member import TrainingRows
+from scarcegan.model.member import TrainingRows, seen_by_fold
 
 SHRINK = 0.1  # part of the covariance that is replaced by a sphere, so that few rows suffice
 
@@ -62,16 +62,14 @@ def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> Cla
 def out_of_fold(rows: NDArray, label: NDArray, fold: NDArray, numeric_width: int = 0) -> NDArray:
     """float32 [n]: for each labelled row, what a ClassDistance gives that was learnt on the rows of all other folds.
 
-    rows, label, numeric_width: as for learn_distance. fold int [n]: the fold of each row. If all rows are in one fold,
-    the ClassDistance is learnt on all rows. If all rows of a class are in one fold, that fold's rows
-    are measured from the means of the other classes only.
+    A class whose rows are all in one fold is learnt with them, as in seen_by_fold: measured from other classes only,
+    they would seem strange.
+    rows, label, numeric_width: as for learn_distance. fold int [n]: the fold of each row, from 0 without gaps.
     """
-    folds = np.unique(fold)
     found = np.empty(len(rows), np.float32)
-    for one in folds:
+    for one, seen in enumerate(seen_by_fold(fold, label)):
         inside = fold == one
-        others = ~inside if len(folds) > 1 else inside
-        found[inside] = learn_distance(rows[others], label[others], numeric_width)(rows[inside]).numpy()
+        found[inside] = learn_distance(rows[seen], label[seen], numeric_width)(rows[inside]).numpy()
     return found
 
 

@@ -86,8 +86,8 @@ def read_splits(args: argparse.Namespace) -> Splits:
     at random with args.seed; validation rows with a label all stay. If there are no unlabelled rows, labelled ones
     stand in for them (see Splits.stand_in).
     Raises UserError if a table is missing or damaged, the tables have different features or another order of them, the
-    class names cannot be used (see parse_classes), a labelled training row is of none of the classes, a class has no
-    such row, or a labelled user has no fold.
+    class names cannot be used (see parse_classes), a labelled row is of none of the classes, a class has no training
+    row, or a labelled user has no fold.
     """
     classes = parse_classes(args.classes)
     labelled, unlabelled, validation = (
@@ -97,6 +97,7 @@ def read_splits(args: argparse.Namespace) -> Splits:
         if table.names != labelled.names:
             raise UserError(f"{folder}: its features differ from those of {args.labelled}. Run split again.")
     refuse_missing_class(labelled.label, classes, args.labelled)
+    refuse_other_labels(validation.label[validation.label != UNLABELLED], classes, args.validation)
     stand_in = not len(unlabelled)
     if stand_in:
         unlabelled = labelled
@@ -111,8 +112,7 @@ def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -
 
     Raises UserError if a label is not a position in `classes`, or if a class has no row.
     """
-    if len(label) and not (label >= 0).all() & (label < len(classes)).all():
-        raise UserError(f"{folder}: a label outside 0 to {len(classes) - 1}. Run split again with these classes.")
+    refuse_other_labels(label, classes, folder)
     counts = np.bincount(label.astype(int), minlength=len(classes))
     if (counts == 0).any():
         found = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
@@ -120,6 +120,15 @@ def refuse_missing_class(label: NDArray, classes: Sequence[str], folder: Path) -
             f"{folder}: class '{classes[int(np.argmin(counts))]}' has no training row (found: {found}). "
             f"Label some users of it, or take it out of the classes."
         )
+
+
+def refuse_other_labels(label: NDArray, classes: Sequence[str], folder: Path) -> None:
+    """Check that each label of labelled rows, int [n], is a position in `classes`. folder: for the error message.
+
+    Raises UserError if one is not.
+    """
+    if ((label < 0) | (label >= len(classes))).any():
+        raise UserError(f"{folder}: a label outside 0 to {len(classes) - 1}. Run split again with these classes.")
 
 
 def draw_some_rows(table: FeatureTable, most: int, seed: int, keep: NDArray | None = None) -> FeatureTable:

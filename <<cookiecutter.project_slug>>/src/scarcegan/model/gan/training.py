@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.model.gan.networks import rare_log_odds, unknown_log_odds
 from scarcegan.model.gan.scarcegan import Program, ScarceGAN
@@ -87,11 +88,13 @@ def stalled(evaluations: Sequence[Evaluation], patience: int) -> bool:
     """Whether none of the last `patience` evaluations has a better PR-AUC, averaged over networks, than the best before
     them.
 
-    Networks whose PR-AUC is NaN are left out of the mean; if all are, no evaluation counts as better. False when there
-    are not more than `patience` evaluations, and always for patience 0.
+    Networks whose PR-AUC is NaN are left out of the mean; an evaluation in which all are counts as worst. False when
+    that is so in every evaluation, when there are not more than `patience` evaluations, and always for patience 0.
     """
-    means = [np.nanmean(evaluation.pr_auc) for evaluation in evaluations]
-    return 0 < patience < len(evaluations) and int(np.argmax(means)) < len(evaluations) - patience
+    known = [evaluation.pr_auc[~np.isnan(evaluation.pr_auc)] for evaluation in evaluations]
+    means = [float(values.mean()) if len(values) else -np.inf for values in known]
+    late = 0 < patience < len(evaluations) and int(np.argmax(means)) < len(evaluations) - patience
+    return late and max(means) > -np.inf
 
 
 @dataclass
@@ -112,8 +115,16 @@ class Evaluator:
         self._log_odds = log_odds
 
     def __call__(self, iteration: int, figures: NDArray) -> Evaluation:
-        """The Evaluation of the model as it is now. iteration, figures: stored in it unchanged (see Evaluation)."""
+        """The Evaluation of the model as it is now. iteration, figures: stored in it unchanged (see Evaluation).
+
+        Raises UserError when a network gives what is not a number, because its training has diverged.
+        """
         rare, unknown = (odds.numpy() for odds in self._log_odds(tf.constant(self.rows.values)))
+        if wrong := int((np.isnan(rare) | np.isnan(unknown)).any(axis=1).sum()):
+            raise UserError(
+                f"the training diverged: after {iteration} iterations {wrong} of {len(rare)} networks give no numbers. "
+                "Lower train.learning_rate, or set train.scaling to robust."
+            )
         weights = [variable.numpy() for variable in self.model.discriminator.trainable_variables]
         pr_auc = np.array([self._pr_auc(odds, own) for odds, own in zip(rare, self.rows.never_saw, strict=True)])
         rare, unknown = (mean_over_models(odds, self.rows.never_saw) for odds in (rare, unknown))

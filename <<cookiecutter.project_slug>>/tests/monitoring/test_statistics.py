@@ -1,5 +1,7 @@
 """Statistics and drift: figures worked out by hand, and the rate of false alarms."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -229,6 +231,48 @@ def test_a_threshold_of_its_own_overrides_the_general_one(tmp_path):
     moved = users(1000, 1, more=0.8).values
     assert ("deposits", "baseline_drift_check") not in checks(baseline, moved)
     assert ("trend", "baseline_drift_check") in checks(baseline, moved)
+
+
+def test_a_general_threshold_that_a_person_writes_counts_for_every_column_without_its_own(tmp_path):
+    baseline = written(tmp_path, users(4000).values, NAMES)
+    moved = users(1000, 1, more=0.8).values
+    assert ("trend", "baseline_drift_check") in checks(baseline, moved)
+    baseline.constraints["monitoring_config"]["distribution_constraints"]["comparison_threshold"] = 0.9
+    assert checks(baseline, moved) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("features",), {}, "'features' must be a list"),
+        (("features", 0), {"inferred_type": "Integral"}, r"no 'name' in features\[0\]"),
+        (("features", 0), {"name": 7}, r"'features\[0\]\.name' must be text \(found: 7\)"),
+        (("features", 0, "completeness"), "all", "completeness' must be a number"),
+        (("features", 0, "num_constraints"), [], "num_constraints' must hold entries"),
+        (("monitoring_config",), None, "'monitoring_config' must hold entries"),
+        (("monitoring_config", "evaluate_constraints"), "off", "must be one of Enabled, Disabled"),
+        (("monitoring_config", "distribution_constraints", "comparison_threshold"), True, "must be a number"),
+        (("binary_classification_constraints",), {"recall": {"threshold": 0.4}}, "no 'comparison_operator' in"),
+    ],
+)
+def test_a_constraint_that_was_edited_wrongly_is_named_with_its_place(tmp_path, place, value, words):
+    written(tmp_path, users(100).values, NAMES)
+    path = tmp_path / "constraints.json"
+    rules = json.loads(path.read_text())
+    inside = rules
+    for name in place[:-1]:
+        inside = inside[name]
+    inside[place[-1]] = value
+    path.write_text(json.dumps(rules))
+    with pytest.raises(UserError, match=rf"constraints\.json: .*{words}.* Correct it there\."):
+        read_baseline(tmp_path)
+
+
+def test_a_constraint_that_somebody_took_out_is_not_looked_for(tmp_path):
+    baseline = written(tmp_path, users(400).values, NAMES)
+    for entry in baseline.constraints["features"]:
+        entry.pop("inferred_type")
+    assert checks(baseline, users(400, 1).values) == []
 
 
 def test_comparison_can_be_disabled(tmp_path):

@@ -12,6 +12,35 @@ from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.statistics import CATEGORY_STATISTICS, LABEL, SCORES, category_buckets, category_counts
 
+KINDS = {float: "a number", str: "text", bool: "true or false"}
+SWITCH = ("Enabled", "Disabled")
+RULES: dict[str, Any] = {
+    "evaluate_constraints": SWITCH,
+    "datatype_check_threshold": float,
+    "domain_content_threshold": float,
+    "distribution_constraints": {
+        "perform_comparison": SWITCH,
+        "comparison_threshold": float,
+        "categorical_comparison_threshold": float,
+    },
+}
+# The shape of what is read of constraints.json, for wrong_entry.
+CONSTRAINTS: dict[str, Any] = {
+    "!features": [
+        {
+            "!name": str,
+            "inferred_type": str,
+            "completeness": float,
+            "num_constraints": {"is_non_negative": bool},
+            "string_constraints": {"domains": [str]},
+            "monitoringConfigOverrides": RULES,
+        }
+    ],
+    "monitoring_config": RULES,
+    "binary_classification_constraints": {
+        "*": {"!threshold": float, "!comparison_operator": ("LessThanThreshold", "GreaterThanThreshold")}
+    },
+}
 NEXT_MOVE = "Give the baseline folder of a model package, or run the baseline step."
 
 
@@ -80,6 +109,8 @@ def read_baseline(folder: Path) -> Baseline:
     Raises UserError when one of them is missing, damaged, or has another structure.
     """
     found, rules = (read_json(folder / name, NEXT_MOVE) for name in ("statistics.json", "constraints.json"))
+    if wrong := wrong_entry(rules, CONSTRAINTS):
+        raise UserError(f"{folder / 'constraints.json'}: {wrong}. Correct it there.")
     try:
         numeric = [feature for feature in found["features"] if feature["inferred_type"] != "String"]
         edges = tuple(read_edges(feature) for feature in numeric)
@@ -101,6 +132,34 @@ def read_baseline(folder: Path) -> Baseline:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"{folder}: this is not a baseline ({type(error).__name__}: {error})"
         raise UserError(f"{what}. Use the baseline of a model package.") from error
+
+
+def wrong_entry(value: Any, shape: Any, where: str = "") -> str:
+    """What is wrong with a value of constraints.json that a person may have edited: a clause; "" when nothing is.
+
+    - shape: a type or types, a tuple of allowed texts, a list with the shape of every item, or a dictionary: name ->
+      shape of the entry. An entry may be missing unless its name begins with "!"; "*" is any name, others are ignored.
+    - where: the path of the value in the file.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return f"'{where}' must hold entries (found: {value!r:.60})"
+        absent = [name[1:] for name in shape if name.startswith("!") and name[1:] not in value]
+        if absent:
+            return f"no '{absent[0]}' in {where or 'it'}"
+        shapes = {name.removeprefix("!"): inner for name, inner in shape.items()}
+        inside = ((name, each, shapes.get(name, shapes.get("*"))) for name, each in value.items())
+        found = (wrong_entry(each, inner, f"{where}.{name}".strip(".")) for name, each, inner in inside if inner)
+        return next(filter(None, found), "")
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"'{where}' must be a list (found: {value!r:.60})"
+        return next(filter(None, (wrong_entry(each, shape[0], f"{where}[{i}]") for i, each in enumerate(value))), "")
+    if isinstance(shape, tuple):
+        return "" if value in shape else f"'{where}' must be one of {', '.join(shape)} (found: {value!r:.60})"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = number if shape is float else isinstance(value, shape)
+    return "" if right else f"'{where}' must be {KINDS[shape]} (found: {value!r:.60})"
 
 
 def read_label_counts(features: Sequence[Mapping[str, Any]]) -> dict[str, int]:

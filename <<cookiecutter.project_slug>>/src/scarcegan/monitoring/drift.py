@@ -21,6 +21,7 @@ CHANCE_FACTOR = 1.8
 ALPHA = 1e-4  # chance of a false alarm per check
 SPARE_ROWS = 3  # rows by which a count in the baseline may be off, because it is a sample
 DRIFT, WRONG_TYPE, COMPLETENESS = "baseline_drift_check", "data_type_check", "completeness_check"
+COMPARISON = "comparison_threshold"
 MISSING_COLUMN, EXTRA_COLUMN, UNKNOWN_VALUES = "missing_column_check", "extra_column_check", "categorical_values_check"
 
 
@@ -222,7 +223,7 @@ def wrong_types(baseline: Baseline, numbers: ColumnSummary, name: str) -> list[V
     if not rule or not present:
         return []
     odd = {"text": numbers.text[i], "infinite": numbers.infinite[i]}
-    if rule["inferred_type"] == "Integral":
+    if rule.get("inferred_type") == "Integral":
         odd["fractions"] = numbers.fractional[i]
     if rule.get("num_constraints", {}).get("is_non_negative"):
         odd["negative"] = numbers.negative[i]
@@ -345,12 +346,16 @@ def constraint_setting(baseline: Baseline, name: str, key: str, default: float) 
 
 
 def distance_limit(baseline: Baseline, name: str, threshold: float) -> float:
-    """The largest distance allowed to the column `name`: its own in constraints.json, or else `threshold`.
+    """The largest distance allowed to the column `name`: its own in constraints.json, or else the general one there, or
+    else `threshold`.
 
-    The general comparison_threshold in constraints.json is not read.
+    The general one is comparison_threshold for numbers, categorical_comparison_threshold for categories and for the
+    predicted classes.
     """
     own = baseline.constraint(name).get("monitoringConfigOverrides", {}).get("distribution_constraints", {})
-    return float(own.get("comparison_threshold", threshold))
+    general = baseline.constraints.get("monitoring_config", {}).get("distribution_constraints", {})
+    kind = "categorical_comparison_threshold" if name == LABEL or name in baseline.categories else COMPARISON
+    return float(own.get(COMPARISON, general.get(kind, threshold)))
 
 
 def violations_json(found: Sequence[Violation]) -> dict[str, Any]:

@@ -366,19 +366,16 @@ def stretch_outer_edges(numbers: ColumnSummary, edges: Sequence[np.ndarray]) -> 
     return ColumnSummary(**(vars(numbers) | {"counts": tuple(counts)})), stretched
 
 
-def constraints(
-    found: Mapping[str, Any], domain: Sequence[str], recall: float | None = None, threshold: float = 0.1
-) -> dict[str, Any]:
+def constraints(found: Mapping[str, Any], domain: Sequence[str], recall: float | None = None) -> dict[str, Any]:
     """The content of constraints.json that a baseline's statistics suggest; a person may edit it.
 
     - found: the content of statistics.json
     - domain: names of the classes that may be predicted
     - recall: the rare class's recall on validation rows; QUALITY_SHARE of it is the least allowed; None: no constraint
-    - threshold: largest robust distance allowed to a column, 0 … 1
 
-    A column that was complete must stay complete; in another one, the share of missing values may be COMPLETENESS_SLACK
-    larger than it was. There is no constraint on precision, because it depends on how rare the class is among the rows
-    at hand.
+    There is no comparison_threshold: monitor.drift_threshold counts, until a person writes one. A column that was
+    complete must stay complete; in another one, the share of missing values may be COMPLETENESS_SLACK larger than it
+    was. There is no constraint on precision, because it depends on how rare the class is among the rows at hand.
     """
     suggested: dict[str, Any] = {
         "version": 0,
@@ -390,9 +387,7 @@ def constraints(
             "domain_content_threshold": 0.1,
             "distribution_constraints": {
                 "perform_comparison": "Enabled",
-                "comparison_threshold": threshold,
                 "comparison_method": "Robust",
-                "categorical_comparison_threshold": threshold,
                 "categorical_drift_method": "LInfinity",
             },
         },

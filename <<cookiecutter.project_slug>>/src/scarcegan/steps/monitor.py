@@ -26,15 +26,12 @@ from scarcegan.steps._outputs import remove_earlier
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
     """The content of the baseline's constraints.json, copied, with `threshold` as the largest distribution distance
-    allowed.
-
-    The threshold replaces the two general limits, one for columns of numbers and one for categories. A limit that a
-    single column has of its own is kept.
+    allowed to columns of numbers and to categories, where the file gives none itself.
     """
     config = baseline.constraints.get("monitoring_config", {})
     distribution = config.get("distribution_constraints", {})
     asked = {"comparison_threshold": threshold, "categorical_comparison_threshold": threshold}
-    config = {**config, "distribution_constraints": {**distribution, **asked}}
+    config = {**config, "distribution_constraints": {**asked, **distribution}}
     return {**baseline.constraints, "monitoring_config": config}
 
 

@@ -30,7 +30,8 @@ demo: $(VENV)/.tools-ready  ## generates a project into demo/ and runs its whole
 	@$(MAKE) --no-print-directory demo-loop
 
 demo-loop:
-	@echo "$(DEMO) is the generated project; its own 'make local' follows."
+	@echo "$(DEMO) is the generated project; its own 'make local' follows: about three minutes on two cores, and some more"
+	@echo "the first time, when it sets up its environment (2.3 GB)."
 	@PATH="$$PATH:$(CURDIR)/$(RUN)" env -u PYTHONDONTWRITEBYTECODE $(MAKE) --no-print-directory -C $(DEMO) local
 	@echo "These paths begin in $(DEMO): cd $(DEMO)"
 

@@ -1,10 +1,12 @@
 """What a person sees of a run."""
 
 import io
+import json
 import re
 
 from scarcegan.local.events import Event
-from scarcegan.local.live import Lines, event_line, final_line, seconds_text, watching
+from scarcegan.local.live import Lines, event_line, final_line, watching
+from scarcegan.progress import Progress, seconds_text
 from toy_runs import Toys, gated, line, pipeline, step
 
 
@@ -45,6 +47,55 @@ def test_a_closed_gate_is_shown_with_its_figures(tmp_path):
     text = seen(tmp_path, gated(opened=False), io.StringIO())
     assert "gate: closed: 0.4 is below 0.5" in text
     assert "last: skipped: a gate before it is closed" in text
+
+
+def test_a_log_says_how_long_earlier_runs_took_for_as_much_data(tmp_path):
+    toys = Toys(tmp_path)
+    first = toys.run(line("one", "two"))
+    assert "(no earlier run tells how long it will take)" in event_line(toys.events[0], {}, 0)
+    for name, seconds in (("one", 20.0), ("two", 40.0)):
+        path = first.folder / name / "state.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    (toys.source / "data.txt").write_text("data" * 3)
+    text = seen(tmp_path, line("one", "two"), io.StringIO())
+    assert re.search(r"run \S+, about 3 min 00 s, as earlier runs took\n", text)
+    assert "one: started, about 1 min 00 s, as earlier runs took\n" in text
+
+
+def test_what_is_cached_is_not_waited_for_and_what_runs_at_once_counts_once(tmp_path):
+    toys = Toys(tmp_path)
+    steps = (
+        step("one", "source"),
+        step("left", "one.out"),
+        step("right", "one.out"),
+        step("train", "source", _kind="training"),
+    )
+    toys.run(pipeline(*steps))
+    toys.run(pipeline(*steps), from_step="left")
+    began, *_ = toys.events
+    seconds = {event.step: event.expected for event in toys.events if event.kind == "started"}
+    assert list(seconds) == ["left"]
+    assert began.expected == seconds["left"]
+
+
+def test_a_table_shows_the_time_so_far_of_the_time_expected(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    toys = Toys(tmp_path)
+    toys.run(line("one"))
+    monkeypatch.setattr("scarcegan.local.live.REFRESH_SECONDS", 0)
+    text = seen(tmp_path, line("one"), Terminal(), cache=False)
+    assert re.search(r"running +0\.\d s of about 0\.\d s", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text))
+
+
+def test_a_loop_of_known_length_says_how_much_is_left(capsys):
+    progress = Progress("score", "users", seconds=0.0, total=200)
+    progress.begun -= 30
+    progress.add(50)
+    progress.add(150)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("score: 50 of 200 users, about 1 min 3")
+    assert last == "score: 200 users"
 
 
 def test_a_log_says_why_a_step_failed(tmp_path):

@@ -99,6 +99,18 @@ def test_each_report_prints_the_line_the_cloud_reads(done):
     assert len(said.splitlines()) == 3
 
 
+def test_each_report_says_how_long_the_rest_will_take(capsys, monkeypatch):
+    monkeypatch.setattr(train.time, "monotonic", iter([100.0, 110.0, 120.0]).__next__)
+    report = train.reporter(SimpleNamespace(log=lambda *_: None), 60)
+    for iteration in (20, 40, 60):
+        report(SimpleNamespace(iteration=iteration, figures=np.ones((4, 2)), pr_auc=np.array([0.5])))
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 20 of 60 iterations",
+        "train: 40 of 60 iterations, about 10 s left",
+        "train: 60 of 60 iterations",
+    ]
+
+
 def test_the_curves_have_a_row_per_report_and_network(done):
     folder, _ = done
     with (folder / "out" / "curves" / "curves.csv").open() as file:

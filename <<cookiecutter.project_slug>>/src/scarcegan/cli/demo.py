@@ -12,6 +12,7 @@ from pathlib import Path
 from scarcegan.cli.console import print_progress
 from scarcegan.errors import UserError
 from scarcegan.monitoring.statistics import typical_row
+from scarcegan.progress import seconds_text
 from scarcegan.workspace import Workspace
 
 ANSWER_SECONDS = 120  # to wait for an answer of the endpoint
@@ -34,6 +35,7 @@ def run_demo(config: Path) -> None:
     """
     project = Workspace.open(config)
     begun = time.monotonic()
+    print_progress("the demo takes about three minutes on two cores; what is done already is not done again")
     if not project.path(project.config.data.path).exists():
         run_verb(config, "data", "make")
     run_verb(config, "run")
@@ -46,7 +48,7 @@ def run_demo(config: Path) -> None:
             run_verb(config, "data", "make", "--out", folder, "--start", start, "--drift", "1", "--users", "3000")
         run_verb(config, "score", f"{folder}/telemetry")
     run_verb(config, "monitor")
-    print_progress(f"done in {time.monotonic() - begun:.0f} s. Where to look:")
+    print_progress(f"done in {seconds_text(time.monotonic() - begun)}. Where to look:")
     for title, path in where_to_look(project):
         print_progress(f"  {title:<22} {path}")
     print_progress("  runs and models        scarcegan ui      (MLflow, in the browser)")

@@ -116,6 +116,14 @@ def read_features(folder: Path) -> FeatureTable:
     return concatenate(list(iter_features(folder)), read_feature_names(folder), read_feature_categories(folder))
 
 
+def count_rows(folder: Path) -> int:
+    """The number of rows of the feature table in `folder`, from its files' metadata; 0 when one cannot be read."""
+    try:
+        return sum(pq.read_metadata(path).num_rows for path in sorted(Path(folder).glob("part-*.parquet")))
+    except (OSError, pa.ArrowException):
+        return 0
+
+
 def iter_features(folder: Path, batch_rows: int = 50_000) -> Iterator[FeatureTable]:
     """Yield a feature table in pieces of at most `batch_rows` rows, so that any number of users fits into memory.
 

@@ -15,6 +15,7 @@ class Event:
     - step: the name of the step or gate; "" for an event of the whole run.
     - text: what the list below says; otherwise "".
     - state: the step's state, an object that the run goes on changing; None for an event of the whole run.
+    - expected: of "begin" and "started", how many seconds the run or the process will probably take; None if unknown.
 
     Kinds of the whole run:
     - begin: the run starts or is continued; text is its id.
@@ -39,6 +40,7 @@ class Event:
     step: str = ""
     text: str = ""
     state: StepState | None = None
+    expected: float | None = None
 
 
 Observer = Callable[[Event], None]

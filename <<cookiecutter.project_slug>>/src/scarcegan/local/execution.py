@@ -17,6 +17,7 @@ from scarcegan.errors import USER_ERROR
 from scarcegan.jsonfile import find_json, write_json
 from scarcegan.local.cache import LOG, Manifest, finalise_outputs, is_intact, read_manifest
 from scarcegan.local.durable import Lock, is_held, remove
+from scarcegan.local.estimate import expected_seconds, remaining_seconds
 from scarcegan.local.events import Event, Observer, RunResult
 from scarcegan.local.fingerprint import has_changed
 from scarcegan.local.plan import RunPlan, code_version
@@ -65,6 +66,7 @@ class Execution:
     - observer: is called with each Event.
     - backoff: seconds before the first retry of a failed step, doubled for each further one.
     - still_there: as in run_pipeline.
+    - expected: name of a step -> its seconds in an earlier run, as `expected_seconds` returns it.
     - settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
     """
 
@@ -88,6 +90,7 @@ class Execution:
         self.waiting_reported: set[str] = set()
         self.signals: list[int] = []
         self.begun = time.monotonic()
+        self.expected = expected_seconds(plan, runs_folder)
 
     # The run as a whole
 
@@ -114,7 +117,7 @@ class Execution:
             "status": RUNNING,
         }
         write_json(self.folder / "run.json", about)
-        self.report("begin", text=self.run)
+        self.report("begin", text=self.run, expected=remaining_seconds(self.plan, self.runs_folder, self.expected))
         with self.collecting_signals():
             try:
                 while not self.is_over():
@@ -310,7 +313,7 @@ class Execution:
             attempt.lock,
             {"run": self.run, "step": step.name},
         )
-        self.report("started", step.name)
+        self.report("started", step.name, expected=self.expected.get(step.name))
 
     # The end of a step
 
@@ -477,9 +480,12 @@ class Execution:
 
     # Observer and signals
 
-    def report(self, kind: str, step: str = "", text: str = "") -> None:
-        """Call the observer with an Event of this kind. step, text: as in Event; the step's state is added."""
-        self.observer(Event(kind, step, text, self.states.get(step)))
+    def report(self, kind: str, step: str = "", text: str = "", expected: float | None = None) -> None:
+        """Call the observer with an Event of this kind; the step's state is added.
+
+        step, text, expected: as in Event.
+        """
+        self.observer(Event(kind, step, text, self.states.get(step), expected))
 
     @contextmanager
     def collecting_signals(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from scarcegan.local.events import Event, Observer
 from scarcegan.local.state import StepState
 from scarcegan.pipeline.definition import Gate, Pipeline
+from scarcegan.progress import seconds_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,6 +85,7 @@ class StepTable:
         self.begun = self.drawn = time.monotonic()
         self.steps: dict[str, str] = {}
         self.started: dict[str, float] = {}
+        self.expected: dict[str, float | None] = {}
         self.states: dict[str, StepState] = {}
         self.texts: dict[str, str] = {}
 
@@ -111,7 +113,7 @@ class StepTable:
         if event.kind != "line":
             self.steps[event.step] = {"started": "running", "waiting": "queued"}.get(event.kind, event.kind)
         if event.kind == "started":
-            self.started[event.step] = time.monotonic()
+            self.started[event.step], self.expected[event.step] = time.monotonic(), event.expected
         self.texts[event.step] = event.text.partition("\n")[0]
 
     def table(self) -> "Table":
@@ -136,14 +138,16 @@ class StepTable:
         return table
 
     def clock(self, name: str, word: str) -> str:
-        """Return the time of a step as text: so far while it runs, of its last process when it is done or has failed,
-        else "".
+        """Return the time of a step as text: so far while it runs (and the expected one, if known), of its last process
+        when it is done or has failed, else "".
 
         - name: of the step or gate.
         - word: its status as the table shows it, such as "running".
         """
         if word == "running":
-            return seconds_text(time.monotonic() - self.started[name])
+            expected = self.expected[name]
+            of = f" of about {seconds_text(expected)}" if expected else ""
+            return f"{seconds_text(time.monotonic() - self.started[name])}{of}"
         state = self.states.get(name)
         return seconds_text(state.seconds) if state and word in ("done", "failed") else ""
 
@@ -160,9 +164,12 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
     used = f" in {seconds_text(state.seconds)}" if state else ""
     memory = f", {state.max_rss_bytes / MEGABYTE:.0f} MB" if state and state.max_rss_bytes else ""
     text = f": {event.text}" if event.text else ""
+    about = f", about {seconds_text(event.expected)}, as earlier runs took" if event.expected else ""
+    if event.kind == "begin" and event.expected is None:
+        about = " (no earlier run tells how long it will take)"
     texts = {
-        "begin": f"run {event.text}",
-        "started": "started",
+        "begin": f"run {event.text}{about}",
+        "started": f"started{about}",
         "line": event.text.removeprefix(f"{event.step}: "),
         "finished": f"done{used}{memory}",
         "cached": "cached (nothing it depends on has changed)",
@@ -193,13 +200,3 @@ def final_line(steps: dict[str, str], seconds: float) -> str:
         word = STATUS_WORDS.get(kind, kind)
         counts[word] = counts.get(word, 0) + 1
     return f"{', '.join(f'{count} {word}' for word, count in counts.items())} in {seconds_text(seconds)}"
-
-
-def seconds_text(seconds: float) -> str:
-    """Return a duration, given in seconds, as text: 0.4 s (below 10 s), 12 s, 3 min 05 s or (from an hour on)
-    2 h 07 min.
-    """
-    if round(seconds) < 60:
-        return f"{seconds:.1f} s" if round(seconds, 1) < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scarcegan.data.schema import FeatureTable, iter_features, read_feature_names
+from scarcegan.data.schema import FeatureTable, count_rows, iter_features, read_feature_names
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.model.saved import model_folders
@@ -48,7 +48,10 @@ SAMPLE_ROWS = 50_000
 
 
 def baseline_statistics(
-    tables: Callable[[], Iterator[FeatureTable]], scorers: Mapping[str, "Scorer"], classes: Sequence[str]
+    tables: Callable[[], Iterator[FeatureTable]],
+    scorers: Mapping[str, "Scorer"],
+    classes: Sequence[str],
+    total: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Business definition -> content of its statistics.json: distributions of all features, of the model's scores and
     of its predicted classes. Progress goes to stderr.
@@ -57,6 +60,7 @@ def baseline_statistics(
       times: a sample of the rows sets the bucket edges, then all rows are counted.
     - scorers: business definition -> the scorer of its model. The result has an entry for each of them.
     - classes: class names in the order of their label positions.
+    - total: how many training rows there are; 0: not known.
     Raises UserError when there is no row, or when the features of the rows or their order are not those of a model.
     """
     names, categories = next(((table.names, table.categories) for table in tables()), ((), {}))
@@ -73,7 +77,7 @@ def baseline_statistics(
     features: list[ColumnSummary] = []
     scores: dict[str, list[ColumnSummary]] = {name: [] for name in scorers}
     labels: dict[str, Counter[str]] = {name: Counter() for name in scorers}
-    progress = Progress("baseline")
+    progress = Progress("baseline", total=total)
     for table in tables():
         features.append(summarise_columns(table.values, edges))
         for name, scorer in scorers.items():
@@ -148,7 +152,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     models = model_folders(args.models)
     described = baseline_statistics(
-        tables, {name: scorer.load_scorer(folder) for name, folder in models.items()}, args.classes
+        tables,
+        {name: scorer.load_scorer(folder) for name, folder in models.items()},
+        args.classes,
+        count_rows(args.labelled) + count_rows(args.unlabelled),
     )
     remove_earlier(args.baseline_out, "*/statistics.json")
     for name, found in described.items():

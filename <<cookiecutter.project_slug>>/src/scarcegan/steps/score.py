@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scarcegan.data.coverage import COVERAGE_FILE
-from scarcegan.data.schema import FeatureTable, iter_features, read_feature_categories
+from scarcegan.data.schema import FeatureTable, count_rows, iter_features, read_feature_categories
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
@@ -33,11 +33,11 @@ SCORE_BATCH_ROWS = 50_000
 FLAGGED_COLUMNS = ("user_id", "as_of", "rarity", "unknown")
 
 
-def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) -> dict[str, Any]:
+def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path, total: int = 0) -> dict[str, Any]:
     """Score all rows and write them into `folder`: part-00000.parquet and so on, one part per table, and flagged.csv.
 
-    Older files of these names are replaced; progress goes to stderr. tables: batches of feature rows. Returns the
-    counts and shares of score_summary.
+    Older files of these names are replaced; progress goes to stderr. tables: batches of feature rows. total: how
+    many rows they have together; 0: not known. Returns the counts and shares of score_summary.
     Raises UserError when there is no row, when a feature has the name of another column (see scored_table), or when the
     features or their order are not those of the model.
     """
@@ -46,7 +46,7 @@ def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path) ->
     labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
     days: Counter[str] = Counter()
     flagged = []
-    progress = Progress("score", "users")
+    progress = Progress("score", "users", total=total)
     for part, table in enumerate(tables):
         scores = scorer.score(table.values, table.names)
         pq.write_table(
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{', '.join(args.classes)}. Set labels as they were when it was trained, or train again."
         )
     refuse_other_categories(read_feature_categories(args.features), model)
-    found = score_all(iter_features(args.features, SCORE_BATCH_ROWS), model, args.scored_out)
+    found = score_all(iter_features(args.features, SCORE_BATCH_ROWS), model, args.scored_out, count_rows(args.features))
     found |= {"thresholds": dict(model.thresholds), "model": model_facts(args.model)}
     found["not_scored"] = users_without_row(args.features)
     for why, count in found["not_scored"].items():

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ from scarcegan.jsonfile import replace_nan, write_json
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.model.trees.settings import TreeSettings
 from scarcegan.pipeline.code import step_code_digest
+from scarcegan.progress import time_left
 from scarcegan.steps._arguments import (
     parse_boolean,
     parse_classes,
@@ -355,19 +357,25 @@ def trained_model_facts(rows: "TrainingRows", splits: Splits, args: argparse.Nam
     }
 
 
-def reporter(tracker: "Tracker") -> "Callable[[Evaluation], None]":
+def reporter(tracker: "Tracker", iterations: int) -> "Callable[[Evaluation], None]":
     """A function that reports an Evaluation: it prints the figures named in REPORTED, averaged over networks, as one
-    line to stdout, from which SageMaker reads them.
+    line to stdout, from which SageMaker reads them, and how long the rest of the iterations will take to stderr.
 
     The function also writes them through `tracker` to MLflow, with the networks' mean PR-AUC on held-out rows.
     """
     from scarcegan.model.gan.scarcegan import REPORTED
 
+    first: list[tuple[int, float]] = []
+
     def report(evaluation: "Evaluation") -> None:
+        first.append((evaluation.iteration, time.monotonic()))
+        done, seconds = evaluation.iteration - first[0][0], first[-1][1] - first[0][1]
         figures = dict(zip(REPORTED, evaluation.figures.mean(axis=1).tolist(), strict=True))
         words = "".join(f" {name}={value:.6f};" for name, value in figures.items())
         print(f"Iteration={evaluation.iteration};{words}", flush=True)
         tracker.log(figures | {"Validation_PR_AUC": float(np.nanmean(evaluation.pr_auc))}, evaluation.iteration)
+        left = time_left(seconds, done, iterations - first[0][0])
+        print(f"train: {evaluation.iteration:,} of {iterations:,} iterations{left}", file=sys.stderr, flush=True)
 
     return report
 
@@ -492,7 +500,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     tracker = Tracker(hyperparameters(args) | {"seeds": args.seeds})
     rows = training_rows(splits, args)
-    trained = train_members(rows, args, reporter(tracker), checkpoint(splits, args))
+    trained = train_members(rows, args, reporter(tracker, args.iterations), checkpoint(splits, args))
     save_models(trained, rows, splits, args)
     write_curves(trained.networks.evaluations, args.curves_out)
     tracker.close()

@@ -1,0 +1,57 @@
+"""Estimates of how long a run will take, from what earlier runs of the same pipeline took."""
+
+from scarcegan.local.plan import RunPlan
+from scarcegan.local.state import FINISHED, RunsFolder, find_run, run_ids
+from scarcegan.pipeline.definition import Gate, Step
+
+NEWEST_RUNS = 50  # that are looked at
+
+
+def expected_seconds(plan: RunPlan, runs_folder: RunsFolder) -> dict[str, float]:
+    """Return name of a step -> how long its process will probably take; a step that no earlier run has finished is not
+    in it.
+
+    It is the time of the newest run of the pipeline that finished the step, times how much larger the sources are now.
+    That of a training is taken as it is, because its length depends on its settings more than on the data.
+    """
+    found: dict[str, float] = {}
+    steps = [step for step in plan.pipeline.steps if isinstance(step, Step)]
+    size = sum(source.size for source in plan.fingerprints.values())
+    for run in run_ids(runs_folder.root)[: -NEWEST_RUNS - 1 : -1]:
+        about = find_run(runs_folder.root, run)
+        if about is None or about["pipeline"] != plan.pipeline.name:
+            continue
+        before = sum(source.get("bytes", 0) for source in about["sources"].values())
+        for step in steps:
+            state = runs_folder.read_state(run, step.name)
+            if step.name not in found and state.status == FINISHED and state.seconds:
+                grown = size / before if before and step.kind == "processing" else 1.0
+                found[step.name] = state.seconds * grown
+        if len(found) == len(steps):
+            break
+    return found
+
+
+def remaining_seconds(plan: RunPlan, runs_folder: RunsFolder, expected: dict[str, float]) -> float | None:
+    """Return how long a run of this plan will probably take, from its start: the longest way through its steps.
+
+    A step whose outputs are cached takes no time. None when the time of one that is not cached is not known.
+
+    - expected: name of a step -> its seconds, from `expected_seconds`.
+    """
+    digests = {name: source.digest for name, source in plan.fingerprints.items()}
+    end: dict[str, float] = {}
+    for step in plan.pipeline.steps:
+        end[step.name] = max((end[parent] for parent in plan.pipeline.parents(step)), default=0.0)
+        if isinstance(step, Gate):
+            continue
+        read = [origin for origin in step.inputs.values() if "." in origin]
+        cached = step.name not in plan.forced and set(read) <= digests.keys()
+        manifest = runs_folder.cache.find(plan.key(step, digests)) if cached else None
+        if manifest:
+            digests |= {f"{step.name}.{output}": manifest.digest(output) for output in step.outputs}
+        elif step.name in expected:
+            end[step.name] += expected[step.name]
+        else:
+            return None
+    return max(end.values(), default=0.0)

@@ -1,10 +1,19 @@
 """What is delivered: calibration and the graph, on numbers small enough to check."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from scarcegan.model import delivered, distance
+from scarcegan.model import delivered, distance, inputs
+from scarcegan.model.gan.member import NetworksLayer
+from scarcegan.model.gan.networks import Discriminator
+from scarcegan.model.preprocessing import WIDE, bin_edges
+from scarcegan.model.scorer import Scorer, load_scorer
+from scarcegan.model.trees.boosting import grow_trees, tree_inputs
+from scarcegan.model.trees.member import TreesLayer
+from scarcegan.model.trees.neighbours import draw_neighbours
 
 
 def test_calibration_finds_the_line_behind_the_labels():
@@ -73,3 +82,39 @@ def test_the_rare_class_goes_before_unknown_and_unknown_before_the_negatives():
     negatives = tf.constant([[0.2, 0.8]] * 4)
     rarity, unknown = tf.constant([0.5, 0.4, 0.4, 0.9]), tf.constant([0.0, 0.95, 0.9, 0.99])
     assert model.label(negatives, rarity, unknown).numpy().tolist() == [2, 3, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """A saved model of 60 features with networks and trees, large enough for TensorFlow to sum in different orders."""
+    rng = np.random.default_rng(0)
+    rows = rng.lognormal(size=(600, 60)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.05] = np.nan
+    names, rare = tuple(f"f{i}" for i in range(60)), rng.random(600) < 0.2
+    layer = inputs.learn_inputs(rows, names, {})
+    scaled, far = layer(rows).numpy(), layer(rows, bound=WIDE).numpy()
+    networks = Discriminator((64, 32), 3, range(4), edges=bin_edges(scaled, 5))
+    networks.build((4, None, layer.width))
+    near = draw_neighbours(far, 300, seed=0)
+    read = tree_inputs(scaled, far, near)
+    trees = grow_trees(read.numpy(), rare, np.ones(600), np.ones((2, 600), bool), 20, 0, near)
+    members = [(1.0, NetworksLayer(networks, 0.01)), (1.0, TreesLayer(trees, 0.01))]
+    far_from_classes = distance.learn_distance(scaled, rare.astype(int))
+    strangeness = far_from_classes(scaled).numpy()
+    calibration = delivered.calibrate(rng.normal(size=600), rare, strangeness)
+    folder = tmp_path_factory.mktemp("wide")
+    model = delivered.Delivered(layer, members, far_from_classes, calibration, 0.3, 0.9)
+    delivered.save(model, len(names), folder / "1")
+    facts = {"classes": ("calm", "busy", "risky"), "features": names, "thresholds": {"rare": 0.3, "unknown": 0.9}}
+    (folder / "model.json").write_text(json.dumps(facts))
+    return load_scorer(folder)
+
+
+def test_a_row_gets_the_same_answer_alone_and_among_any_number_of_others(wide_model: Scorer) -> None:
+    rows = np.random.default_rng(1).lognormal(size=(512, 60)).astype(np.float32)
+    together = wide_model.score(rows)
+    for size in (1, 3, 32, 100):
+        parts = [wide_model.score(rows[i : i + size]) for i in range(0, len(rows), size)]
+        for name in ("probabilities", "rarity", "unknown", "label"):
+            alone = np.concatenate([getattr(part, name) for part in parts])
+            np.testing.assert_array_equal(alone, getattr(together, name), f"{name}, {size} rows a call")

@@ -6,6 +6,9 @@ rare class is the last one:
 - `rarity` float32 [n]: calibrated probability of the rare class.
 - `unknown` float32 [n] in [0, 1): about the share of labelled rows that are less strange than the row.
 - `label` int32 [n]: position of the predicted class in class order; K means "unknown".
+
+A row gets the same outputs alone and among any number of other rows. TensorFlow adds in another order for one row than
+for many, so every sum is taken in float64 and then rounded to float32, where the order no longer shows.
 """
 
 from collections.abc import Sequence
@@ -135,8 +138,8 @@ class Delivered(tf.Module):
         super().__init__(name="scarcegan_delivered")
         self.inputs, self.distance = inputs, distance
         self.weights, self.members = [weight for weight, _ in members], [layer for _, layer in members]
-        self.slope = tf.constant(calibration.slope, tf.float32)
-        self.shift = tf.constant(calibration.shift, tf.float32)
+        self.slope = tf.constant(calibration.slope, tf.float64)
+        self.shift = tf.constant(calibration.shift, tf.float64)
         self.knots = tf.constant(calibration.knots, tf.float32)
         self.rare_threshold = tf.constant(rare_threshold, tf.float32)
         self.unknown_threshold = tf.constant(unknown_threshold, tf.float32)
@@ -148,11 +151,13 @@ class Delivered(tf.Module):
         log_odds = self.weights[0] * first.rare
         for weight, other in zip(self.weights[1:], others, strict=True):
             log_odds += weight * other.rare
-        rarity = tf.sigmoid(self.slope * log_odds + self.shift)
-        unknown = interpolate_unknown(self.distance(rows) if self.distance else first.unknown, self.knots)
+        exact = tf.sigmoid(self.slope * log_odds + self.shift)[:, None]
+        strangeness = self.distance(rows) if self.distance else tf.cast(first.unknown, tf.float32)
+        unknown = interpolate_unknown(strangeness, self.knots)
         negatives = tf.nn.softmax(first.negatives)
+        rarity = tf.cast(exact[:, 0], tf.float32)
         return {
-            "probabilities": tf.concat([negatives * (1 - rarity[:, None]), rarity[:, None]], axis=1),
+            "probabilities": tf.cast(tf.concat([negatives * (1 - exact), exact], axis=1), tf.float32),
             "rarity": rarity,
             "unknown": unknown,
             "label": self.label(negatives, rarity, unknown),

@@ -25,9 +25,9 @@ class ClassDistance(keras.layers.Layer):
     """
 
     def __init__(self, means: NDArray, whitening: NDArray) -> None:
-        super().__init__(name="distance", trainable=False)
+        super().__init__(name="distance", trainable=False, dtype="float64")
         for name, value in (("means", means @ whitening), ("whitening", whitening)):
-            start = tf.constant(value, tf.float32)
+            start = tf.constant(value, tf.float64)
             setattr(self, name, self.add_weight(name=name, shape=value.shape, initializer=lambda *_, v=start, **__: v))
         self.built = True
 
@@ -35,7 +35,7 @@ class ClassDistance(keras.layers.Layer):
         """float32 [n]: log(1 + squared distance) to the nearest class mean, for scaled, unwhitened rows [n, width]."""
         white = tf.matmul(rows, self.whitening)
         squares = [tf.reduce_sum(tf.square(white - mean), axis=1) for mean in tf.unstack(self.means)]
-        return tf.math.log1p(tf.reduce_min(tf.stack(squares), axis=0))
+        return tf.cast(tf.math.log1p(tf.reduce_min(tf.stack(squares), axis=0)), tf.float32)
 
 
 def learn_distance(rows: NDArray, label: NDArray, numeric_width: int = 0) -> ClassDistance:

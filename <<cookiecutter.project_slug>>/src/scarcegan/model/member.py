@@ -149,7 +149,7 @@ class MemberLayer(Protocol):
     """A trained member as part of the TensorFlow graph that is saved."""
 
     def __call__(self, rows: tf.Tensor, wide: tf.Tensor) -> MemberScores:
-        """The MemberScores, as tensors, of n scaled rows.
+        """The MemberScores, as float64 tensors, of n scaled rows.
 
         rows, wide float32 [n, width]: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
         """

@@ -3,7 +3,7 @@
 It is learnt once, on training rows without their labels. A missing value (NaN) becomes the column's median, and a
 column with some but not only missing values in training gets an indicator column. A column that was constant in
 training comes out as 0. A scaled value outside [-CLIP, CLIP], infinite values included, becomes the nearer bound; in
-training an infinite value is refused.
+training an infinite value is refused. Computed in float64, as all of the delivered graph (see delivered.py).
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Preprocessing(keras.layers.Layer):
     """
 
     def __init__(self, columns: int, indicators: Sequence[int]) -> None:
-        super().__init__(name="preprocessing")
+        super().__init__(name="preprocessing", dtype="float64")
         self.indicators = list(indicators)
         names = ("logarithmic", "median", "centre", "inverse_scale")
         for name in names:
@@ -55,7 +55,7 @@ class Preprocessing(keras.layers.Layer):
         filled = tf.where(missing, self.median, raw)
         signed_log_or_plain = tf.where(self.logarithmic > 0, tf.sign(filled) * tf.math.log1p(tf.abs(filled)), filled)
         scaled = tf.where(self.inverse_scale > 0, (signed_log_or_plain - self.centre) * self.inverse_scale, 0.0)
-        scaled = tf.clip_by_value(scaled, -bound, bound)
+        scaled = tf.cast(tf.clip_by_value(scaled, -bound, bound), tf.float32)
         if not self.indicators:
             return scaled
         return tf.concat([scaled, tf.cast(tf.gather(missing, self.indicators, axis=1), scaled.dtype)], axis=1)
@@ -78,7 +78,7 @@ def learn_scaling(
     layer = Preprocessing(rows.shape[1], np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)).tolist())
     learnt = np.stack([_column(rows[:, j], logarithms, scaling) for j in range(rows.shape[1])], axis=1)
     for weight, value in zip((layer.logarithmic, layer.median, layer.centre, layer.inverse_scale), learnt, strict=True):
-        weight.assign(value.astype(np.float32))
+        weight.assign(value)
     return layer
 
 

@@ -29,8 +29,8 @@ class NetworksLayer(tf.Module):
         self.discriminator, self.caution = discriminator, caution
 
     def __call__(self, rows: tf.Tensor, wide: tf.Tensor) -> MemberScores:
-        """The MemberScores [n], with all fields, of clipped rows [n, width]; `wide` is not read."""
-        class_logits, source_logits = self.discriminator(rows[None])
+        """The MemberScores [n], float64 and with all fields, of clipped rows [n, width]; `wide` is not read."""
+        class_logits, source_logits = self.discriminator(tf.cast(rows[None], tf.float64))
         return MemberScores(
             rare=tf.reduce_mean(bounded(rare_log_odds(class_logits), self.caution), axis=0),
             unknown=tf.reduce_mean(unknown_log_odds(source_logits), axis=0),

@@ -2,7 +2,8 @@
 
 Every layer has a leading axis of networks, so that networks of several seeds and folds are one program: inputs and
 outputs are [networks, rows, features]. Networks share no weight and no random number: an ensemble equals its networks
-trained one by one.
+trained one by one. Weights are float32. The discriminator computes in the type of the rows it is given: float32 in
+training, float64 in the delivered graph.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ class EnsembleDense(keras.layers.Layer):
     """
 
     def __init__(self, units: int, seeds: Sequence[int], salt: int, zero: bool = False, biased: bool = True) -> None:
-        super().__init__()
+        super().__init__(autocast=False)
         self.units, self.seeds, self.salt, self.zero, self.biased = units, tuple(seeds), salt, zero, biased
 
     def build(self, shape: Sequence[int | None]) -> None:
@@ -48,7 +49,7 @@ class EnsembleDense(keras.layers.Layer):
         )
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
-        return tf.matmul(rows, self.kernel) + self.bias
+        return tf.matmul(rows, tf.cast(self.kernel, rows.dtype)) + tf.cast(self.bias, rows.dtype)
 
 
 class EnsembleBatchNorm(keras.layers.Layer):
@@ -76,7 +77,8 @@ def trunk(sizes: Sequence[int], seeds: Sequence[int]) -> keras.Sequential:
     """
     layers: list[keras.layers.Layer] = []
     for place, units in enumerate(sizes):
-        layers += [EnsembleDense(units, seeds, salt=place), keras.layers.LeakyReLU(negative_slope=SLOPE)]
+        activation = keras.layers.LeakyReLU(negative_slope=SLOPE, autocast=False)
+        layers += [EnsembleDense(units, seeds, salt=place), activation]
     return keras.Sequential(layers, name="trunk")
 
 
@@ -120,7 +122,7 @@ class PiecewiseLinearEncoding(keras.layers.Layer):
     """
 
     def __init__(self, edges: np.ndarray) -> None:
-        super().__init__(name="encoding")
+        super().__init__(name="encoding", autocast=False)
         low, per_width = edges[:, :-1], 1 / np.maximum(np.diff(edges, axis=1), 1e-4)
         self.low = self.add_weight(name="low", shape=low.shape, initializer="zeros", trainable=False)
         self.per_width = self.add_weight(name="per_width", shape=low.shape, initializer="zeros", trainable=False)
@@ -130,7 +132,8 @@ class PiecewiseLinearEncoding(keras.layers.Layer):
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         numbers = rows[..., : self.low.shape[0], None]
-        encoded = tf.clip_by_value((numbers - self.low) * self.per_width, 0.0, 1.0)
+        low, per_width = tf.cast(self.low, rows.dtype), tf.cast(self.per_width, rows.dtype)
+        encoded = tf.clip_by_value((numbers - low) * per_width, 0.0, 1.0)
         return tf.reshape(encoded, tf.concat([tf.shape(rows)[:-1], [np.prod(self.low.shape)]], axis=0))
 
 
@@ -154,7 +157,7 @@ class Discriminator(keras.Model):
         expert: bool = True,
         edges: np.ndarray | None = None,
     ) -> None:
-        super().__init__(name="discriminator")
+        super().__init__(name="discriminator", autocast=False)
         self.seeds, self.trunk_width = tuple(seeds), sizes[-1]
         self.trunk = trunk(sizes, seeds)
         self.encoding = PiecewiseLinearEncoding(edges) if edges is not None else None

@@ -60,7 +60,7 @@ class Trees:
 
 class Boosting(keras.layers.Layer):
     """Trees as a layer of the TensorFlow graph: scaled rows [n, width], clipped to [-CLIP, CLIP] and, as `wide`, to
-    [-WIDE, WIDE], become unbounded log odds of the rare class [groups, n].
+    [-WIDE, WIDE], become unbounded log odds of the rare class, float64 [groups, n].
 
     The log odds are a constant plus the values of the leaves that the row reaches, one leaf per tree. Each node is
     stored as its feature, its threshold and the position of its first child in the array of nodes; the second child
@@ -78,7 +78,7 @@ class Boosting(keras.layers.Layer):
         self.built = True
 
     def call(self, rows: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
-        """Unbounded log odds [groups, n] of the rare class for n scaled rows [n, width].
+        """Unbounded log odds float64 [groups, n] of the rare class for n scaled rows [n, width].
 
         rows, wide: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
         """
@@ -87,7 +87,7 @@ class Boosting(keras.layers.Layer):
         return tf.stack([start + self._group(read, *one) for start, *one in groups])
 
     def _group(self, rows: tf.Tensor, roots: NDArray, nodes: tf.Variable, leaves: tf.Variable) -> tf.Tensor:
-        """Sum [n], over the trees of one group, of the value of the leaf that each of rows [n, inputs] reaches.
+        """Sum float64 [n], over the trees of one group, of the value of the leaf that each of rows [n, inputs] reaches.
 
         A walk is a row's way down one tree. All walks descend LEVELS_AT_ONCE levels, then those that have reached a
         leaf are dropped, and so on. roots, nodes, leaves: the group's trees, as _packed returns them.
@@ -137,7 +137,7 @@ def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
 
     - roots int32 [trees]: position of each tree's first node among all nodes.
     - nodes float32 [all, 3]: feature, threshold and position of the first child of each node.
-    - leaves float32 [all]: what each node adds to the log odds if it is a leaf; not used for other nodes.
+    - leaves float64 [all]: what each node adds to the log odds if it is a leaf; not used for other nodes.
     Raises ValueError for 2^24 nodes or more, whose positions float32 cannot hold.
     """
     roots, nodes, leaves = [], [], []
@@ -159,7 +159,7 @@ def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
         first += tree.node_count
     if first >= 2**24:
         raise ValueError(f"{first} nodes in a group of trees: places beyond 2^24 are no float32")
-    return np.array(roots, np.int32), np.concatenate(nodes).astype(np.float32), np.concatenate(leaves).astype("f4")
+    return np.array(roots, np.int32), np.concatenate(nodes).astype(np.float32), np.concatenate(leaves)
 
 
 def _not_above(threshold: NDArray) -> NDArray:

@@ -26,7 +26,7 @@ class TreesLayer(tf.Module):
         self.boosting, self.caution = Boosting(trees), caution
 
     def __call__(self, rows: tf.Tensor, wide: tf.Tensor) -> MemberScores:
-        """The MemberScores of n scaled rows: `rare` [n]; `unknown` and `negatives` are None.
+        """The MemberScores of n scaled rows: `rare` float64 [n]; `unknown` and `negatives` are None.
 
         rows, wide [n, width]: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
         """

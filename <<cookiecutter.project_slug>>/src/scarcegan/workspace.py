@@ -79,7 +79,8 @@ class Workspace:
         Raises UserError for a missing file, a file that is not YAML, a change that is not KEY=VALUE, and a key or value
         that config.yaml may not have.
         """
-        return cls(path.resolve().parent, settings.load_config(path, changes), path.resolve().name)
+        config = settings.load_config(path, changes)  # refuses a path that leads nowhere, which resolve() would not
+        return cls(path.resolve().parent, config, path.resolve().name)
 
     def path(self, path: str | Path) -> Path:
         """Return the absolute path, links resolved, of a path that is relative to the root, or begins with ~ or /.

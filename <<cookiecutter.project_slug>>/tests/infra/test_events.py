@@ -182,7 +182,9 @@ def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
 
 def test_a_push_builds_a_project_in_a_folder_only_when_it_changes_that_folder() -> None:
     connection = f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/0a1b"
-    stack = Toolchain({**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection, "ProjectFolder": "ml/rare/"})
+    stack = Toolchain(
+        {**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection, "ProjectFolder": "ml/rare/"}
+    )
     [trigger] = stack.resources["BuildPipeline"]["Triggers"]
     assert trigger["GitConfiguration"]["Push"] == [
         {"Branches": {"Includes": [BRANCH]}, "FilePaths": {"Includes": ["ml/rare/**"]}}

@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent
-PARTS = ("cookiecutter.json", "VERSION", "hooks", "<<cookiecutter.project_slug>>")
+PARTS = ("cookiecutter.json", "literal_answers.py", "VERSION", "hooks", "<<cookiecutter.project_slug>>")
 CACHES = ("__pycache__", ".*_cache", "*.pyc", "*.egg-info", ".venv", "runs", ".DS_Store")
 
 

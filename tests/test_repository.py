@@ -52,6 +52,17 @@ def test_every_make_target_the_readme_names_can_be_made():
         assert named and named <= targets(makefile)
 
 
+def test_the_table_for_forks_names_every_file_that_knows_the_metric_f_beta():
+    rows = README.partition("| another metric")[2].partition("\n| another model")[0]
+    project = ROOT / PROJECT
+    files = [ROOT / name for name in tracked() if name.startswith(f"{PROJECT}/")]
+    texts = {path.relative_to(project).as_posix(): path.read_text(encoding="utf-8") for path in files}
+    knowing = {name for name, text in texts.items() if re.search(r"\bf_beta\b", text)}
+    named = set(re.findall(r"`([\w/]+\.\w+)`", rows))
+    assert [name for name in named if not (project / name).is_file()] == []
+    assert knowing - named == {"tests/steps/test_evaluate.py"}, "which looks at one metric of many"
+
+
 def test_files_the_readme_links_to_exist():
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []

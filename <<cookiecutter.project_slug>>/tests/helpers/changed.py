@@ -14,11 +14,13 @@ BESIDE = {"notebooks": "tests/test_notebook*.py", "infra": "tests/infra", "confi
 def changed_files() -> list[str]:
     """Paths from the project's folder of files that differ from the last commit, new ones included.
 
-    When none does: the files of the last commit. Outside a git repository: every file below src.
+    When none does: the files of the last commit, which may be none in this folder. Without an earlier commit, or outside
+    a git repository: every file below src.
     """
     now = git("diff", "--name-only", "--relative", "HEAD") + git("ls-files", "--others", "--exclude-standard")
-    found = now or git("diff", "--name-only", "--relative", "HEAD~1", "HEAD")
-    return found or [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "src").rglob("*.py"))]
+    if now or git("rev-parse", "--quiet", "--verify", "HEAD~1"):
+        return now or git("diff", "--name-only", "--relative", "HEAD~1", "HEAD")
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "src").rglob("*.py"))]
 
 
 def git(*words: str) -> list[str]:

@@ -14,8 +14,8 @@ BESIDE = {"notebooks": "tests/test_notebook*.py", "infra": "tests/infra", "confi
 def changed_files() -> list[str]:
     """Paths from the project's folder of files that differ from the last commit, new ones included.
 
-    When none does: the files of the last commit, which may be none in this folder. Without an earlier commit, or outside
-    a git repository: every file below src.
+    When none does: the files of the last commit, which may be none in this folder. Without an earlier commit, or
+    outside a git repository: every file below src.
     """
     now = git("diff", "--name-only", "--relative", "HEAD") + git("ls-files", "--others", "--exclude-standard")
     if now or git("rev-parse", "--quiet", "--verify", "HEAD~1"):

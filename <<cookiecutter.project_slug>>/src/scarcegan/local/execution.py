@@ -264,7 +264,7 @@ class Execution:
         owner, group = lock_owner(self.runs_folder.lock(key))
         if owner.get("run") == self.run or (owner and not is_held(self.runs_folder.run_lock(owner.get("run", "")))):
             kill_group(group)
-        elif step.name not in self.waiting_reported:
+        elif owner and step.name not in self.waiting_reported:  # its name comes a moment after the lock is taken
             self.waiting_reported.add(step.name)
             self.report("waiting", step.name, f"run {owner.get('run', '')} is computing the same")
 

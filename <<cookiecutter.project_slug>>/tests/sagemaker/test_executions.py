@@ -286,6 +286,15 @@ def test_what_an_execution_cannot_change_is_refused_with_the_next_move(tmp_path,
         plan_of(tmp_path, change)
 
 
+@pytest.mark.parametrize(
+    "change", ["A" * 5000 + "=1", "TelemetryUri=" + "x" * 5000, "data.path=" + "x" * 5000, "project.team=" + "x" * 200]
+)
+def test_a_long_change_is_cut_where_it_is_refused(tmp_path, config, change):
+    with pytest.raises(UserError) as error:
+        plan_of(tmp_path, change)
+    assert change[80:200] not in str(error.value)
+
+
 def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(connection, deployed, tmp_path):
     plan = completed(connection, tmp_path, "train.iterations=2000")
     assert plan.parameters == {

@@ -12,7 +12,7 @@ from typing import Any
 
 from scarcegan.aws.archive import unpack
 from scarcegan.aws.client import Aws, none_if_missing
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 
 CHANGED_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
 BINARY = "application/octet-stream"
@@ -224,5 +224,5 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     """
     found = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
     if not found:
-        raise UserError(f"'{uri}' is not an S3 address. Give one such as s3://bucket/folder.")
+        raise UserError(f"'{shortened(uri)}' is not an S3 address. Give one such as s3://bucket/folder.")
     return found[1], found[2]

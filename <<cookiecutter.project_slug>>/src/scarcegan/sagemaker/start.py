@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scarcegan.aws.client import Aws
 from scarcegan.aws.storage import Bucket, split_s3_uri
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline, value_text
@@ -80,18 +80,19 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
     """
     for parameter, value in typed.items():
         if parameter not in base.parameters:
-            near = get_close_matches(parameter, list(base.parameters), 1)
+            near = get_close_matches(shortened(parameter), list(base.parameters), 1)
             move = f"Did you mean '{near[0]}'?" if near else "Correct the name; a new one needs: scarcegan upsert"
             raise UserError(
-                f"the pipeline {base.names.pipeline(base.name)} has no parameter {parameter} "
-                f"(it has: {', '.join(base.parameters)}). {move}"
+                f"the pipeline {base.names.pipeline(base.name)} has no parameter "
+                f"{shortened(parameter)} (it has: {', '.join(base.parameters)}). {move}"
             )
         if value and parameter.endswith("Uri"):
             split_s3_uri(value)
         if settings.LOCAL_DISK.match(value) and base.config.cloud.volume_key != "none":
             raise UserError(
-                f"--set {parameter}={value}: this machine has a local disk, which takes no key. Set cloud.volume_key "
-                "to none in config.yaml and type: scarcegan upsert; or name a machine such as ml.m5.xlarge."
+                f"--set {shortened(f'{parameter}={value}')}: this machine has a local disk, which takes no key. "
+                "Set cloud.volume_key to none in config.yaml and type: scarcegan upsert; or name a machine such as "
+                "ml.m5.xlarge."
             )
 
 
@@ -125,7 +126,7 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
         if place != getattr(base.config.data, key) and source in base.pipeline.sources:
             if not place.startswith("s3://"):
                 raise UserError(
-                    f"--set data.{key}={place}: in AWS, data is read from S3. Copy it there "
+                    f"--set data.{key}={shortened(place)}: in AWS, data is read from S3. Copy it there "
                     "(aws s3 sync …), then name the folder: s3://bucket/folder/"
                 )
             changed[parameters.uri_name(source)] = place
@@ -170,8 +171,8 @@ def check_ineffective_settings(base: ConfiguredPipeline, path: Path, change: str
 def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
     """Return, without raising it, the error for a --set that has no effect on a pipeline. change: KEY=VALUE."""
     return UserError(
-        f"--set {change}: changes nothing of the {base.name} pipeline in AWS. Leave it out, or name the key of a "
-        "step, such as train.iterations or gate.minimum."
+        f"--set {shortened(change)}: changes nothing of the {base.name} pipeline in AWS. Leave it out, or name the key "
+        "of a step, such as train.iterations or gate.minimum."
     )
 
 

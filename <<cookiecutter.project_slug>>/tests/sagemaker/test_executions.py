@@ -698,7 +698,8 @@ DENIED = (
             refused("InternalFailure", "try later", status=500),
             r"an error of its own \(InternalFailure: .*Wait a minute",
         ),
-        (refused("Unheard", "", status=503), r"CreatePipeline failed in AWS by an error of its own \(Unheard"),
+        (refused("Unheard", "", status=503), r"CreatePipeline failed in AWS by an error of its own \(Unheard\)\. Wait"),
+        (refused("Unheard", "", status=429), r"AWS is busy \(Unheard\)\. Wait"),
         (
             refused("ConflictException", "is being updated"),
             "at work on the same thing, .*is being updated.*Wait a minute",

@@ -51,6 +51,7 @@ BUSY_CODES = (
 )
 CONFLICT_CODES = ("ConflictException",)  # something else changes the same thing at the moment
 SERVER_CODES = ("InternalFailure", "InternalError", "InternalServerError", "ServiceUnavailable")
+TOO_MANY_REQUESTS = 429
 ATTEMPTS = 8  # by botocore, with waits that grow fast, the first call included
 PATIENT_ATTEMPTS = 14  # in all, by `seconds_until_retry`, before an error of AWS that should pass is told
 LONGEST_WAIT = 20
@@ -139,7 +140,7 @@ def seconds_until_retry(response: Any, attempts: int, **_: Any) -> float | None:
 
 def is_temporary(status: int, code: str) -> bool:
     """Whether an error of AWS passes by itself. status: of HTTP, 0 when unknown; code: as AWS calls the error."""
-    return status in (429, 500, 502, 503, 504) or code in (*BUSY_CODES, *CONFLICT_CODES, *SERVER_CODES)
+    return status in (TOO_MANY_REQUESTS, 500, 502, 503, 504) or code in (*BUSY_CODES, *CONFLICT_CODES, *SERVER_CODES)
 
 
 def connect_to_aws(config: "Config") -> Aws:
@@ -271,15 +272,16 @@ def client_error_sentence(error: Any, names: Names) -> str:
         )
     if code in ("ResourceLimitExceeded", "ServiceQuotaExceededException"):
         return f"a limit of the AWS account is reached: {message}. Ask AWS for more under Service Quotas, or wait."
-    if not is_temporary(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code):
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if not is_temporary(status, code):
         raise error
     if code in CONFLICT_CODES:
         fact = f"AWS is at work on the same thing, so {error.operation_name} failed"
-    elif code in BUSY_CODES:
+    elif code in BUSY_CODES or status == TOO_MANY_REQUESTS:
         fact = "AWS is busy"
     else:
         fact = f"{error.operation_name} failed in AWS by an error of its own"
-    return f"{fact} ({code}: {message}). Wait a minute, then type the command again."
+    return f"{fact} ({': '.join(filter(None, (code, message)))}). Wait a minute, then type the command again."
 
 
 def access_denied_sentence(operation: str, message: str, names: Names) -> str:

@@ -145,6 +145,17 @@ def test_a_word_that_is_no_verb_and_a_version_that_is_no_number_are_mistakes_not
         assert code == 2 and "Traceback" not in err, words
 
 
+@pytest.mark.parametrize("start", ["soon", "", "2026-13-01", "9999-12-31", "0001-01-01", "99999-01-01"])
+def test_the_sample_begins_on_a_day_of_a_calendar(scarcegan, project, start):
+    code, out, err = scarcegan("data", "make", "--start", start)
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith("error: --start: ")
+    assert not (project / "data").exists()
+
+
+def test_more_users_than_there_are_people_are_refused(scarcegan):
+    assert scarcegan("data", "make", "--users", "9" * 20)[0] == 2
+
+
 def test_what_stands_in_the_way_of_the_sample_is_not_overwritten(scarcegan, project):
     (project / "data").mkdir()
     (project / "data" / "labels.csv").write_text("mine", encoding="utf-8")

@@ -5,6 +5,7 @@ The work is done in other rooms. Large libraries are imported inside the verb th
 
 import os
 import sys
+from argparse import ArgumentTypeError
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,7 +68,7 @@ def data_make_command(
     out: Annotated[Path, typer.Option(help="Folder to write telemetry/, labels.csv and truth.csv into.")] = Path(
         "data"
     ),
-    users: Annotated[int, typer.Option(min=100, help="How many players.")] = 10_000,
+    users: Annotated[int, typer.Option(min=100, max=100_000_000, help="How many players.")] = 10_000,
     days: Annotated[int, typer.Option(min=28, max=3650, help="How many days of telemetry.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same players.")] = 7,
     start: Annotated[str, typer.Option(help="First day.")] = "2026-01-05",
@@ -77,12 +78,17 @@ def data_make_command(
 ) -> None:
     """Make sample telemetry of players. One class is rare, and its labels are weak. Overwrites no earlier files."""
     from scarcegan.data import synthetic
+    from scarcegan.steps._arguments import parse_day
 
+    try:
+        first = parse_day(start or "nothing")
+    except ArgumentTypeError as error:
+        raise UserError(f"--start: {error}. Give one such as 2026-01-05.") from None
     project = workspace(context)
     folder = project.path(out)
     project.refuse_to_overwrite(folder, "telemetry", "labels.csv", "truth.csv")
     classes = project.config.labels.classes
-    synthetic.generate(folder, users=users, days=days, seed=seed, start=start, drift=drift, classes=classes)
+    synthetic.generate(folder, users=users, days=days, seed=seed, start=first, drift=drift, classes=classes)
     print(f"{folder / 'telemetry'}: {users} players x {days} days; weak labels in {folder / 'labels.csv'}")
 
 

@@ -6,7 +6,6 @@ Each population is made from its own seed, split, trained on and tested by the p
 
 import argparse
 import csv
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +35,7 @@ def evaluated(place: Path, seed: int, users: int, changes: Sequence[str]) -> dic
     pipeline = Pipeline("telemetry", whole.sources, steps, whole.optional)
     sources = {"telemetry": data / "telemetry", "labels": data / "labels.csv"}
     with live.watching(pipeline) as observer:
-        result = runner.run_pipeline(
-            pipeline, sources, place / "runs", observer=observer, environment={"TF_CPP_MIN_LOG_LEVEL": "3"}
-        )
+        result = runner.run_pipeline(pipeline, sources, place / "runs", observer=observer)
     if not result.finished:
         raise SystemExit(result.reason)
     table = pq.read_table(result.output("evaluate", "evaluation") / "predictions.parquet")
@@ -109,5 +106,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     main()

@@ -7,7 +7,6 @@ import errno
 import html
 import json
 import logging
-import os
 import signal
 import socket
 import sys
@@ -368,13 +367,10 @@ def url_of(listener: socket.socket) -> str:
 def load_model(folder: Path) -> Model:
     """Load the model in a folder and return it. One row is scored first, because TensorFlow's first call is slow.
 
-    Sets the environment variable TF_CPP_MIN_LOG_LEVEL unless it is set.
-
     - folder: the folder model of a model package.
 
     Raises UserError when a file of the model is missing or damaged.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from scarcegan.model import scorer
 
     model = scorer.load_scorer(folder)

@@ -120,8 +120,6 @@ class Workspace:
             "MLFLOW_EXPERIMENT_NAME": self.config.project.name,
             "MLFLOW_RUN_CONTEXT": settings.run_tags(self.config),
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_ENABLE_ONEDNN_OPTS": "0",  # the same sums in the same order on every processor
         }
 
     def refuse_to_overwrite(self, folder: Path, *names: str) -> None:

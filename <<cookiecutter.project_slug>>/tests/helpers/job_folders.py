@@ -66,7 +66,7 @@ class Job:
         """Run job.sh as a job would, in an environment of nothing but what an image has."""
         script = (at or self.channels / "code") / "job.sh"
         given = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}", "HOME": str(self.root)}
-        given |= {"SAGEMAKER_BASE_DIR": str(self.root), "TMPDIR": str(self.root / "tmp"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        given |= {"SAGEMAKER_BASE_DIR": str(self.root), "TMPDIR": str(self.root / "tmp")}
         (self.root / "tmp").mkdir(exist_ok=True)
         return subprocess.run(["bash", str(script), *words], env=given | environment, capture_output=True, text=True)
 

@@ -1,6 +1,5 @@
 """Scorer: a delivered model is loaded from its folder and scores raw rows, in this process."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,6 @@ def load_scorer(folder: Path) -> Scorer:
     facts = _facts(folder / "model.json")
     if not (folder / "1" / "saved_model.pb").is_file():
         raise UserError(f"{folder}: no SavedModel (1/saved_model.pb) in it. Name the folder of a trained model.")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
     try:

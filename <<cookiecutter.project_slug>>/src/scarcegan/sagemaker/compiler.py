@@ -539,14 +539,11 @@ class PipelineCompiler:
     def environment(self, step: Step) -> dict[str, Any]:
         """Return name -> value of a job's environment variables.
 
-        These are TensorFlow's, as in a local run, and <SOURCE>_FINGERPRINT, a reference, for each source that the step
-        reads. A training job also gets MLflow's, if cloud.mlflow_app is set. Environment variables are part of
-        SageMaker's cache key, so a new fingerprint makes the job run again although the URI of the data is unchanged.
+        These are <SOURCE>_FINGERPRINT, a reference, for each source that the step reads. A training job also gets
+        MLflow's, if cloud.mlflow_app is set. Environment variables are part of SageMaker's cache key, so a new
+        fingerprint makes the job run again although the URI of the data is unchanged.
         """
-        found: dict[str, Any] = {
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_ENABLE_ONEDNN_OPTS": "0",  # the same sums in the same order on every processor
-        }
+        found: dict[str, Any] = {}
         if step.kind == "training" and self.config.cloud.mlflow_app:
             found |= {
                 "MLFLOW_TRACKING_URI": self.config.cloud.mlflow_app,

@@ -9,7 +9,6 @@ import argparse
 import csv
 import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -39,8 +38,6 @@ from scarcegan.steps._arguments import (
     parse_whole_numbers,
 )
 from scarcegan.steps._outputs import remove_earlier
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
     from scarcegan.evaluation.selection import Choice

@@ -132,8 +132,8 @@ class Rehearsal:
 
 
 def surroundings() -> dict[str, str]:
-    """The environment of a rehearsal: boto3 speaks to moto, and to nobody if moto is not there; TensorFlow is quiet."""
+    """The environment of a rehearsal: boto3 speaks to moto, and to nobody if moto is not there."""
     words = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_SESSION_TOKEN": "testing"}
     account = {"AWS_ACCOUNT_ID": ACCOUNT, "MOTO_ACCOUNT_ID": ACCOUNT}
     place = {"AWS_DEFAULT_REGION": REGION, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    return {**words, **account, **place, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    return {**words, **account, **place}

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from scarcegan.model import TENSORFLOW
 from scarcegan.registry.contract import PENDING, PackageRequest
 from scarcegan.registry.sagemaker.package_facts import short_facts
 
@@ -56,9 +57,9 @@ def inference_specification(image: str, model: str) -> dict[str, Any]:
     - image: URI of the serving image, whose tag begins with TensorFlow's version.
     - model: the S3 URI of model.tar.gz.
     """
-    version = image.partition(":")[2].partition("-")[0]
+    framework = {"Framework": "TENSORFLOW", "FrameworkVersion": image.partition(":")[2].partition("-")[0]}
     return {
-        "Containers": [{"Image": image, "ModelDataUrl": model, "Framework": "TENSORFLOW", "FrameworkVersion": version}],
+        "Containers": [{"Image": image, "ModelDataUrl": model, **framework, "Environment": TENSORFLOW}],
         "SupportedContentTypes": ["application/json", "text/csv"],
         "SupportedResponseMIMETypes": ["application/json"],
         "SupportedRealtimeInferenceInstanceTypes": INSTANCES,

@@ -12,7 +12,7 @@ from scarcegan.data.categories import Categories, texts_of
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 
-ROWS_PER_CALL = 50_000
+ROWS_PER_CALL = 2_000  # what the trees walk through then stays in the processor's cache
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,9 @@ class Boosting(keras.layers.Layer):
     def __init__(self, trees: Trees) -> None:
         super().__init__(name="boosting", trainable=False)
         self.neighbours = trees.neighbours
-        packed = [_packed(model) for model in trees.groups]
         self.start = [_start(model) for model in trees.groups]
-        self.roots = [roots for roots, _, _ in packed]
-        self.nodes = [tf.Variable(nodes, trainable=False) for _, nodes, _ in packed]
-        self.leaves = [tf.Variable(leaves, trainable=False) for _, _, leaves in packed]
+        self.roots, nodes, leaves = _packed(trees.groups)
+        self.nodes, self.leaves = tf.Variable(nodes, trainable=False), tf.Variable(leaves, trainable=False)
         self.built = True
 
     def call(self, rows: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
@@ -82,30 +80,31 @@ class Boosting(keras.layers.Layer):
 
         rows, wide: the same rows with numbers clipped to [-CLIP, CLIP] and to [-WIDE, WIDE].
         """
-        read = tree_inputs(rows, wide, self.neighbours)
-        groups = zip(self.start, self.roots, self.nodes, self.leaves, strict=True)
-        return tf.stack([start + self._group(read, *one) for start, *one in groups])
+        leaves = tf.gather(self.leaves, self._ends(tree_inputs(rows, wide, self.neighbours)))
+        groups = len(self.start)
+        by_group = tf.reshape(leaves, [-1, groups, len(self.roots) // groups])
+        return tf.transpose(tf.reduce_sum(by_group, axis=2) + self.start)
 
-    def _group(self, rows: tf.Tensor, roots: NDArray, nodes: tf.Variable, leaves: tf.Variable) -> tf.Tensor:
-        """Sum float64 [n], over the trees of one group, of the value of the leaf that each of rows [n, inputs] reaches.
+    def _ends(self, rows: tf.Tensor) -> tf.Tensor:
+        """Position int32 [n * trees] of the leaf that each of rows [n, inputs] reaches in each tree, row after row.
 
         A walk is a row's way down one tree. All walks descend LEVELS_AT_ONCE levels, then those that have reached a
-        leaf are dropped, and so on. roots, nodes, leaves: the group's trees, as _packed returns them.
+        leaf are dropped, and so on.
         """
         count, flat = tf.shape(rows)[0], tf.reshape(rows, [-1])
-        begin = tf.repeat(tf.range(count) * rows.shape[1], len(roots))
+        begin = tf.repeat(tf.range(count) * rows.shape[1], len(self.roots))
 
         def descend(ended: tf.Tensor, walk: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, ...]:
             first = tf.gather(begin, walk)
             for _ in range(LEVELS_AT_ONCE):
-                feature, threshold, child = tf.unstack(tf.gather(nodes, place), axis=-1)
+                feature, threshold, child = tf.unstack(tf.gather(self.nodes, place), axis=-1)
                 value = tf.gather(flat, first + tf.cast(feature, tf.int32))
                 place = tf.cast(child, tf.int32) + tf.cast(value > threshold, tf.int32)
             ended = tf.tensor_scatter_nd_update(ended, walk[:, None], place)
-            goes_on = tf.where(tf.gather(nodes, place)[:, 1] < np.inf)[:, 0]
+            goes_on = tf.where(tf.gather(self.nodes, place)[:, 1] < np.inf)[:, 0]
             return ended, tf.gather(walk, goes_on), tf.gather(place, goes_on)
 
-        start = tf.tile(tf.constant(roots), [count])
+        start = tf.tile(tf.constant(self.roots), [count])
         some = tf.TensorShape([None])
         ended, _, _ = tf.while_loop(
             lambda ended, walk, place: tf.size(walk) > 0,
@@ -114,7 +113,7 @@ class Boosting(keras.layers.Layer):
             (some, some, some),
             parallel_iterations=1,
         )
-        return tf.reduce_sum(tf.reshape(tf.gather(leaves, ended), [-1, len(roots)]), axis=1)
+        return ended
 
 
 def _start(model: Any) -> float:
@@ -132,8 +131,8 @@ def _regression_trees(model: Any) -> list[Any]:
     return model.estimators_[:, 0].tolist()
 
 
-def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
-    """The trees of a GradientBoostingClassifier as three arrays, one tree after another.
+def _packed(models: Sequence[Any]) -> tuple[NDArray, NDArray, NDArray]:
+    """The trees of fitted GradientBoostingClassifiers as three arrays, model after model and tree after tree.
 
     - roots int32 [trees]: position of each tree's first node among all nodes.
     - nodes float32 [all, 3]: feature, threshold and position of the first child of each node.
@@ -142,7 +141,7 @@ def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
     """
     roots, nodes, leaves = [], [], []
     first = 0
-    for tree in (one.tree_ for one in _regression_trees(model)):
+    for rate, tree in ((model.learning_rate, one.tree_) for model in models for one in _regression_trees(model)):
         inner = np.flatnonzero(tree.children_left >= 0)
         place = np.zeros(tree.node_count, int)
         place[tree.children_left[inner]] = 1 + 2 * np.arange(len(inner))
@@ -152,13 +151,13 @@ def _packed(model: Any) -> tuple[NDArray, NDArray, NDArray]:
         columns = tree.feature[inner], _not_above(tree.threshold[inner]), place[tree.children_left[inner]] + first
         own[place[inner]] = np.stack(columns, axis=1)
         each = np.empty(tree.node_count)
-        each[place] = model.learning_rate * tree.value[:, 0, 0]
+        each[place] = rate * tree.value[:, 0, 0]
         roots.append(first)
         nodes.append(own)
         leaves.append(each)
         first += tree.node_count
     if first >= 2**24:
-        raise ValueError(f"{first} nodes in a group of trees: places beyond 2^24 are no float32")
+        raise ValueError(f"{first} nodes in the trees: places beyond 2^24 are no float32")
     return np.array(roots, np.int32), np.concatenate(nodes).astype(np.float32), np.concatenate(leaves)
 
 

@@ -1,11 +1,15 @@
 """What is delivered: calibration and the graph, on numbers small enough to check."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from scarcegan.errors import UserError
 from scarcegan.model import delivered, distance, inputs
 from scarcegan.model.gan.member import NetworksLayer
 from scarcegan.model.gan.networks import Discriminator
@@ -85,7 +89,7 @@ def test_the_rare_class_goes_before_unknown_and_unknown_before_the_negatives():
 
 
 @pytest.fixture(scope="module")
-def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model of 60 features with networks and trees, large enough for TensorFlow to sum in different orders."""
     rng = np.random.default_rng(0)
     rows = rng.lognormal(size=(600, 60)).astype(np.float32)
@@ -107,7 +111,23 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     delivered.save(model, len(names), folder / "1")
     facts = {"classes": ("calm", "busy", "risky"), "features": names, "thresholds": {"rare": 0.3, "unknown": 0.9}}
     (folder / "model.json").write_text(json.dumps(facts))
-    return load_scorer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wide_model(wide_folder: Path) -> Scorer:
+    return load_scorer(wide_folder)
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables.index", "variables.data-00000-of-00001"])
+def test_a_saved_model_that_lost_its_end_is_refused_with_a_sentence(
+    wide_folder: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(wide_folder, tmp_path / "model")
+    [file] = tmp_path.rglob(name)
+    os.truncate(file, file.stat().st_size * 2 // 3)
+    with pytest.raises(UserError, match=r"damaged SavedModel .*Export the model again"):
+        load_scorer(tmp_path / "model")
 
 
 def test_a_row_gets_the_same_answer_alone_and_among_any_number_of_others(wide_model: Scorer) -> None:

@@ -92,6 +92,8 @@ class Scorer:
 def load_scorer(folder: Path) -> Scorer:
     """Load the Scorer of the model in a folder, which must hold 1/saved_model.pb and model.json.
 
+    One row is scored, because TensorFlow's first call is slow, and because some damage shows only then.
+
     Raises UserError if one of these is missing or damaged, or if model.json lacks classes, features or thresholds.
     """
     folder = Path(folder)
@@ -102,11 +104,12 @@ def load_scorer(folder: Path) -> Scorer:
 
     try:
         model = tf.saved_model.load(str(folder / "1"))
-        signature = model.signatures["serving_default"]
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"{folder / '1'}: damaged SavedModel ({str(error)[:200]}). Export the model again.") from error
-    scorer = Scorer(signature, facts)
-    scorer._keep_alive = model  # type: ignore[attr-defined]  # the signature holds only weak references
+        scorer = Scorer(model.signatures["serving_default"], facts)
+        scorer._keep_alive = model  # type: ignore[attr-defined]  # the signature holds only weak references
+        scorer.score(np.full((1, len(scorer.features)), np.nan, np.float32))
+    except Exception as error:  # of many types, as the damage is
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder / '1'}: damaged SavedModel ({words}). Export the model again.") from error
     return scorer
 
 

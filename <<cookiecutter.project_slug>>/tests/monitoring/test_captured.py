@@ -89,9 +89,10 @@ def test_csv_is_read_with_and_without_names(tmp_path, data):
     assert one(tmp_path)[0].values.tolist() == [[1, 2, 3]]
 
 
-def test_base64_is_read_as_its_content_type_says(tmp_path):
+@pytest.mark.parametrize("kind", ["text/csv; charset=utf-8", "TEXT/CSV"])
+def test_base64_is_read_as_its_content_type_says(kind, tmp_path):
     coded = base64.b64encode(b"1,2,3").decode()
-    (tmp_path / "a.jsonl").write_text(record(coded, "BASE64", "text/csv; charset=utf-8"))
+    (tmp_path / "a.jsonl").write_text(record(coded, "BASE64", kind))
     assert one(tmp_path)[0].values.tolist() == [[1, 2, 3]]
 
 

@@ -10,6 +10,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 import csv
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from scarcegan.data.categories import places, with_codes_at
 JSON, CSV = "application/json", "text/csv"
 SIGNATURE = "serving_default"
 INPUT = "features"
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # UTF-8 has no form for it, so no answer could name it
 
 
 class RowScores(Protocol):
@@ -87,15 +89,18 @@ def read_json_rows(text: str, features: Sequence[str], categories: Collection[st
     features: the names of the model's inputs, in the order of the cells of a row; categories: those of them that may
     be sent as text.
 
-    Raises RequestError for any other body (also with both), a "signature_name" other than SIGNATURE, no rows, a row of
-    another length, or a cell that is not a finite number of 32 bits, NaN or a category's text. NaN has no quotes; null,
-    true and false are refused.
+    Raises RequestError for any other body (also with both), a text with a lone surrogate, a "signature_name" other than
+    SIGNATURE, no rows, a row of another length, or a cell that is not a finite number of 32 bits, NaN or a category's
+    text. NaN has no quotes; null, true and false are refused.
     """
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
         body = json.loads(text)
+        halves = "\\u" in text and HALF_CHARACTER.search(json.dumps(body, ensure_ascii=False))
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The body is not JSON ({str(error)[:100]}). {example}") from None
+    if halves:
+        raise RequestError("The body holds half a character (a lone surrogate such as \\ud800). Send whole characters.")
     if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
         raise RequestError(f'The body must hold either "instances" (rows) or "inputs" (columns). {example}')
     if body.get("signature_name", SIGNATURE) != SIGNATURE:

@@ -128,7 +128,7 @@ def payload(side: Mapping[str, Any]) -> tuple[str, Any]:
             data = base64.b64decode(data, validate=True).decode("utf-8")
         except binascii.Error as error:
             raise ValueError(f"not base64: {error}") from error
-        kind = "CSV" if "csv" in side.get("observedContentType", "") else "JSON"
+        kind = "CSV" if "csv" in side.get("observedContentType", "").lower() else "JSON"
     return kind, json.loads(data) if kind == "JSON" and isinstance(data, str) else data
 
 

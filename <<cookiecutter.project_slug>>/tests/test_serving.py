@@ -1,5 +1,6 @@
 """The endpoint: what it answers, what it refuses and how it says so, what it records, how it starts and stops."""
 
+import asyncio
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import httpx
 import numpy as np
 import pytest
 
+from scarcegan import serving
 from scarcegan.errors import UserError
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.serving import (
@@ -189,6 +191,9 @@ REFUSED = [
     ("[" * 1900, "The body is not JSON"),
     ("9" * 1900, 'either "instances" (rows) or "inputs"'),
     (b"\xff\xfe\x00", "The body is not UTF-8 text"),
+    (r'{"instances": [[1, "\ud800", 3]]}', "The body holds half a character"),
+    (r'{"instances": [{"\uDFFF": 1}]}', "The body holds half a character"),
+    (r'{"signature_name": "\ud83d", "instances": [[1, 2, 3]]}', "The body holds half a character"),
 ]
 
 
@@ -218,6 +223,23 @@ def test_a_bad_csv_request_is_refused_with_a_sentence(client: Client, body: str,
     answer = ask(client, body, "text/csv")
     assert answer.status_code == 400
     assert words in answer.json()["error"]
+
+
+def test_a_pair_of_surrogates_is_one_character(client: Client) -> None:
+    assert ask(client, r'{"note": "\ud83d\ude00", "instances": [[1, 2, 3]]}').status_code == 200
+
+
+def test_half_a_character_is_no_category() -> None:
+    endpoint = Endpoint(PackageFacts("3", "", "it", CLASSES, FEATURES, (0.5, "tcp", 0.0), {"minutes": {"tcp": 25681}}))
+    endpoint.model = Model()
+    assert ask(Client(endpoint), r'{"instances": [[1, "\ud800", 3]]}').status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["TEXT/CSV", "Text/Csv; Charset=UTF-8"])
+def test_a_media_type_may_be_in_capitals(client: Client, kind: str, tmp_path: Path) -> None:
+    assert ask(client, ".25,1,2\n", kind, Accept=kind).text == "0,0.25,0.0,0.75,0.0,0.25\n"
+    assert records(tmp_path / "captured")[0]["captureData"]["endpointInput"]["encoding"] == "CSV"
+    assert client.get("/", Accept="TEXT/HTML").headers["content-type"].startswith("text/html")
 
 
 def test_identity_is_no_compression_however_it_is_written(client: Client) -> None:
@@ -269,6 +291,89 @@ def test_until_the_model_is_loaded_nothing_is_promised(client: Client, endpoint:
     assert ask(client, TWO_ROWS).status_code == 503
     endpoint.model = model
     assert client.get("/ping").status_code == 200
+
+
+# -- many at once ---------------------------------------------------------------------------------------------------
+
+
+class Held(Model):
+    """A model whose first call waits until `go` is set. It notes the number of rows of each call."""
+
+    def __init__(self) -> None:
+        self.go, self.begun, self.calls = threading.Event(), threading.Event(), list[int]()
+
+    def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> Any:
+        self.calls.append(len(values))
+        self.begun.set()
+        assert self.go.wait(30)
+        return super().score(values)
+
+
+def asked_at_once(endpoint: Endpoint, bodies: Sequence[str], first: str = ".5,1,2") -> list[httpx.Response]:
+    """The answers to requests of CSV: the first is with the model while the others come. /ping is asked last."""
+    model = Held()
+    endpoint.model = model
+    transport = httpx.ASGITransport(endpoint.app(), raise_app_exceptions=False)
+
+    async def all_of_them() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+
+            async def post(body: str) -> httpx.Response:
+                return await client.post("/invocations", content=body, headers={"Content-Type": "text/csv"})
+
+            asking = [asyncio.ensure_future(post(first))]
+            await asyncio.to_thread(model.begun.wait, 30)
+            asking += [asyncio.ensure_future(post(body)) for body in bodies]
+            ping = await client.get("/ping")
+            model.go.set()
+            return [*await asyncio.gather(*asking), ping]
+
+    return asyncio.run(all_of_them())
+
+
+def test_requests_that_wait_together_are_answered_by_one_call_of_the_model(endpoint: Endpoint, tmp_path: Path) -> None:
+    bodies = [f"{i / 32},1,2\n" * (1 + i % 3) for i in range(20)]
+    _, *answers, ping = asked_at_once(endpoint, bodies)
+    assert endpoint.model.calls == [1, sum(1 + i % 3 for i in range(20))]
+    for i, answer in enumerate(answers):
+        assert [row["rarity"] for row in answer.json()["predictions"]] == [i / 32] * (1 + i % 3)
+    assert ping.status_code == 200
+    assert len(records(tmp_path / "captured")) == 21
+
+
+def test_of_requests_that_wait_together_a_bad_one_is_refused_alone(endpoint: Endpoint) -> None:
+    _, good, bad, also_good, _ = asked_at_once(endpoint, [".25,1,2", ".25,x,2", ".75,1,2"])
+    assert [answer.status_code for answer in (good, bad, also_good)] == [200, 400, 200]
+    assert also_good.json()["predictions"][0]["rarity"] == 0.75
+
+
+def test_a_large_request_holds_up_neither_small_ones_nor_ping(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "SMALL_BYTES", 30)
+
+    class Large(Held):
+        def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> Any:
+            if len(values) == 1:
+                self.go.set()  # the large one goes on only after the small one
+                return Model.score(self, values)
+            return super().score(values)
+
+    monkeypatch.setattr(sys.modules[__name__], "Held", Large)
+    large, small, ping = asked_at_once(endpoint, [".25,1,2"], ".5,1,2\n" * 20)
+    assert [answer.status_code for answer in (large, small, ping)] == [200, 200, 200]
+
+
+def test_more_requests_than_there_is_room_for_are_sent_away_for_a_second(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST_REQUESTS", 3)
+    answers = asked_at_once(endpoint, [".25,1,2"] * 5)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 503, 503, 503]
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error"] == "3 requests are being answered. Send this one again in a second."
+    assert len(asked_at_once(endpoint, [".25,1,2"])) == 3, "there is room again"
 
 
 # -- what a person sees ---------------------------------------------------------------------------------------------
@@ -537,6 +642,7 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from test_serving import Model
+from scarcegan import serving
 from scarcegan.serving import serve_package
 
 class Slow(Model):
@@ -544,15 +650,16 @@ class Slow(Model):
         time.sleep(float(values[0, 2]))
         return super().score(values, names)
 
+serving.HEADER_SECONDS, serving.BODY_SECONDS = map(float, sys.argv[3:])
 serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100, load=lambda folder: Slow())
 """
 
 
-def start(package: Path, capture: Path) -> tuple[subprocess.Popen[str], str]:
-    """A server in a process of its own, and its address once it answers."""
+def start(package: Path, capture: Path, patience: float = 30) -> tuple[subprocess.Popen[str], str]:
+    """A server in a process of its own, and its address once it answers. patience: seconds for headers and bodies."""
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here)])}
-    command = [sys.executable, "-c", SERVER, str(package), str(capture)]
+    command = [sys.executable, "-c", SERVER, str(package), str(capture), str(patience), str(patience)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert server.stderr is not None
     for line in server.stderr:
@@ -592,6 +699,29 @@ def test_a_killed_server_leaves_whole_records_and_a_free_port(package: Path, tmp
     server.wait()
     assert len(records(tmp_path / "captured" / "3")) == 2
     listen("127.0.0.1", int(url.rsplit(":", 1)[1])).close()
+
+
+def test_a_caller_who_never_finishes_a_request_is_hung_up_on(package: Path, tmp_path: Path) -> None:
+    server, url = start(package, tmp_path / "captured", patience=0.3)
+    port = int(url.rsplit(":", 1)[1])
+    half = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Le"
+    whole = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    started_body = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{"
+    try:
+        for words, answer in (
+            (b"", b""),
+            (half, b""),
+            (whole + half, b"200 OK"),
+            (started_body, b"408 "),
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as caller:
+                caller.sendall(words)
+                heard = b"".join(iter(lambda: caller.recv(1000), b""))
+                assert answer in heard and bool(answer) == bool(heard)
+        assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
+    finally:
+        server.kill()
+        server.communicate()
 
 
 def test_a_caller_who_talks_nonsense_or_hangs_up_does_no_harm(package: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 data/wire.py reads requests and writes answers; the scorer (model/scorer.py) computes the scores.
 """
 
+import asyncio
 import errno
 import html
 import json
@@ -14,30 +15,44 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scarcegan.batches import Batches
 from scarcegan.data.categories import Categories, texts_of
-from scarcegan.data.wire import JSON, RequestError, accepted_kind, content_kind, read_request, render_scores
+from scarcegan.data.wire import (
+    JSON,
+    RequestError,
+    ScoreRequest,
+    accepted_kind,
+    content_kind,
+    read_request,
+    render_scores,
+)
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
+from scarcegan.model.scorer import Scores
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.monitoring.statistics import category_buckets, typical_row
 
-if TYPE_CHECKING:
-    from scarcegan.model.scorer import Scores
-
 MAX_BYTES = 6 * 2**20  # largest request that a real-time endpoint in SageMaker accepts
+SMALL_BYTES = 2**16  # a larger body is answered by itself, beside the small ones
+MOST_TOGETHER = 64  # small requests that one call of the model answers
+MOST_REQUESTS = 128  # under way at the same time; their bodies are in memory
+HEADER_SECONDS = 10  # for the headers of a request
+BODY_SECONDS = 30  # for its body
 DRAIN_SECONDS = 20
 EXPORT_ADVICE = "Approve a model, or export its package again."
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
+T = TypeVar("T")
 
 
 class Model(Protocol):
@@ -50,7 +65,7 @@ class Model(Protocol):
     It raises UserError when d, the names or their order differ from the model's features.
     """
 
-    def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> "Scores": ...
+    def score(self, values: np.ndarray, names: Sequence[str] | None = None) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,26 @@ class PackageFacts:
         return f"version {self.version} ({self.definition})" + (f" of {self.group}" if self.group else "")
 
 
+@dataclass(frozen=True)
+class Question:
+    """A request to /invocations, received whole.
+
+    - body: as it came.
+    - kind, wanted: content type of the body and of the answer, the constant JSON or CSV.
+    - headers: of the request, with names in lower case.
+    """
+
+    body: bytes
+    kind: str
+    wanted: str
+    headers: Mapping[str, str]
+
+
 class Endpoint:
     """Answers requests with a model, which may still be loading. Starlette calls its coroutines.
+
+    Small requests that wait at the same time are answered by one call of the model. Rows are read and scored in
+    threads, one for small requests and one for large ones, so that /ping is answered meanwhile.
 
     - facts: of the model package that is served.
     - capture: the object that records requests and answers; None: nothing is recorded.
@@ -97,6 +130,8 @@ class Endpoint:
         self.facts, self.capture, self.max_bytes = facts, capture, max_bytes
         self.model: Model | None = None
         self.url = ""
+        self._small, self._large = Batches(self.answers, MOST_TOGETHER), Batches(self.answers, 1)
+        self._under_way = 0
         self._capture_failed = False
 
     def app(self) -> Starlette:
@@ -131,15 +166,30 @@ class Endpoint:
         the header is missing. Request and answer are recorded as `record` does.
 
         Raises RequestError for an unknown content type (415), an Accept header with no known type (406), a compressed
-        body (415), and a body that is too large (413), cannot be read (400), or comes while the model is loading (503).
+        body (415), and a body that is too large (413), arrives too slowly (408), cannot be read (400), or comes while
+        the model is loading or MOST_REQUESTS others are under way (503).
         """
+        if self._under_way >= MOST_REQUESTS:
+            raise RequestError(f"{MOST_REQUESTS} requests are being answered. Send this one again in a second.", 503)
+        self._under_way += 1
+        try:
+            question = await self.question(request)
+            batches = self._small if len(question.body) <= SMALL_BYTES else self._large
+            return Response(await batches.result(question), media_type=question.wanted)
+        finally:
+            self._under_way -= 1
+
+    async def question(self, request: Request) -> Question:
+        """Receive a request and return it. Raises RequestError as `invocations`, for all but an unreadable body."""
         kind = content_kind(request.headers.get("content-type", ""))
         wanted = accepted_kind(request.headers.get("accept", ""))
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise RequestError("A compressed body is not supported. Send it uncompressed.", 415)
-        body = await self.body(request)
-        text = await run_in_threadpool(self.answer, body, kind, wanted, request.headers)
-        return Response(text, media_type=wanted)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return Question(await self.body(request), kind, wanted, request.headers)
+        except TimeoutError:
+            raise RequestError(f"The body did not arrive within {BODY_SECONDS} seconds. Send it again.", 408) from None
 
     async def body(self, request: Request) -> bytes:
         """Read the body of a request and return it.
@@ -162,26 +212,48 @@ class Endpoint:
             )
         return bytes(body)
 
-    def answer(self, body: bytes, kind: str, wanted: str, headers: Mapping[str, str]) -> str:
-        """Score the rows of a request and return the body of the answer. Both are recorded as `record` does.
+    def answers(self, questions: Sequence[Question]) -> list[str | Exception]:
+        """Score the rows of several requests by one call of the model and return the body of each answer, in order.
 
-        It runs in a thread, so that /ping is answered meanwhile.
+        Both are recorded as `record` does. In place of an answer there is a RequestError for a body that cannot be read
+        (400) or while the model is loading (503), and the exception of whatever else failed for this request alone.
 
-        - body: the request's body.
-        - kind, wanted: content type of the body and of the answer, the constant JSON or CSV.
-        - headers: of the request, with names in lower case.
-
-        Raises RequestError for a body that cannot be read (400), or while the model is loading (503).
+        Raises the exception of the model.
         """
+        read = [caught(self.read, one) for one in questions]
+        rows = [one.values for one in read if isinstance(one, ScoreRequest)]
+        scores = iter(self.score_together(rows) if rows else [])
+        return [
+            found if isinstance(found, Exception) else caught(self.answer, question, found, next(scores))
+            for question, found in zip(questions, read, strict=True)
+        ]
+
+    def read(self, question: Question) -> ScoreRequest:
+        """Return the rows of a request. Raises RequestError as `answers` says."""
         if self.model is None:
             raise RequestError("The model is still being loaded. Ask again in a few seconds.", 503)
         try:
-            text = body.decode("utf-8-sig")
+            text = question.body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise RequestError("The body is not UTF-8 text. Send JSON or CSV, encoded in UTF-8.") from None
-        asked = read_request(text, kind, self.facts.features, self.facts.categories)
-        answer = render_scores(self.model.score(asked.values), asked, wanted)
-        self.record((headers.get("content-type", kind), text), (wanted, answer), headers.get(INFERENCE_ID, ""))
+        return read_request(text, question.kind, self.facts.features, self.facts.categories)
+
+    def score_together(self, rows: Sequence[np.ndarray]) -> list[Scores]:
+        """Return the Scores of each of several tables of rows, float32 [n, d], after one call of the model."""
+        assert self.model is not None
+        scores = self.model.score(np.concatenate(rows))
+        columns = (scores.probabilities, scores.rarity, scores.unknown, scores.label)
+        ends = np.cumsum([len(table) for table in rows])[:-1]
+        return [Scores(*parts) for parts in zip(*(np.split(column, ends) for column in columns), strict=True)]
+
+    def answer(self, question: Question, asked: ScoreRequest, scores: Scores) -> str:
+        """Return the body of the answer to a request, and record both.
+
+        - asked, scores: the rows of the request, and their Scores.
+        """
+        answer = render_scores(scores, asked, question.wanted)
+        kind, inference_id = question.headers.get("content-type", question.kind), question.headers.get(INFERENCE_ID, "")
+        self.record((kind, question.body.decode("utf-8-sig")), (question.wanted, answer), inference_id)
         return answer
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
@@ -211,7 +283,7 @@ class Endpoint:
             "csv_answer": ["label", "rarity", "unknown", *(f"probability_{name}" for name in self.facts.classes)],
             "example": example_request(self.facts, self.url or str(request.base_url).rstrip("/")),
         }
-        browser = "text/html" in request.headers.get("accept", "")
+        browser = "text/html" in request.headers.get("accept", "").lower()
         return HTMLResponse(about_page(facts)) if browser else JSONResponse(facts)
 
     async def on_request_error(self, request: Request, error: Exception) -> Response:
@@ -220,7 +292,8 @@ class Endpoint:
         TensorFlow Serving answers in the same form.
         """
         assert isinstance(error, RequestError)
-        return JSONResponse({"error": error.words}, error.status)
+        more = {408: {"Connection": "close"}, 503: {"Retry-After": "1"}}  # the rest of a late body is not waited for
+        return JSONResponse({"error": error.words}, error.status, more.get(error.status))
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
         """Answer a request to an unknown path (status 404) or with another method (405), with {"error": sentence}."""
@@ -238,6 +311,14 @@ class Endpoint:
     async def on_failure(self, request: Request, error: Exception) -> Response:
         """Answer after an unexpected exception: status 500 and {"error": sentence}. The traceback goes to stderr."""
         return JSONResponse({"error": "The model failed on this request. See the server's log for the reason."}, 500)
+
+
+def caught(function: Callable[..., T], *arguments: Any) -> T | Exception:
+    """Return the result of function(*arguments), or the exception that it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return error
 
 
 def about_page(facts: Mapping[str, Any]) -> str:
@@ -365,7 +446,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 def load_model(folder: Path) -> Model:
-    """Load the model in a folder and return it. One row is scored first, because TensorFlow's first call is slow.
+    """Load the model in a folder and return it, ready to answer.
 
     - folder: the folder model of a model package.
 
@@ -373,9 +454,7 @@ def load_model(folder: Path) -> Model:
     """
     from scarcegan.model import scorer
 
-    model = scorer.load_scorer(folder)
-    model.score(np.full((1, len(model.features)), np.nan, np.float32))
-    return model
+    return scorer.load_scorer(folder)
 
 
 def serve_package(
@@ -402,17 +481,12 @@ def serve_package(
     Raises UserError when the folder is no package or the address or port cannot be used, and the error of `load` when
     that fails.
     """
-    import uvicorn
-
     facts = read_package_facts(package)
     recorder = Capture(capture / facts.version, capture_percentage) if capture else None
     endpoint = Endpoint(facts, recorder, max_bytes)
     listener = listen(host, port)
     endpoint.url = url_of(listener)
-    settings = uvicorn.Config(
-        endpoint.app(), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="off"
-    )
-    server = uvicorn.Server(settings)
+    server = server_of(endpoint)
     failure: list[Exception] = []
 
     def prepare() -> None:
@@ -431,6 +505,44 @@ def serve_package(
     if failure:
         raise failure[0]
     print_line("stopped.")
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's side of a connection, which is closed when the headers of a request take longer than HEADER_SECONDS.
+
+    Neither uvicorn's own keep-alive time-out nor Starlette sees a request before its headers are complete.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEADER_SECONDS, transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._late.cancel()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._late.cancelled() and self.cycle.response_complete:  # the first bytes of the next request
+            self._late = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._late.cancel()
+        super().connection_lost(error)
+
+
+def server_of(endpoint: Endpoint) -> uvicorn.Server:
+    """Return the server of an endpoint, here and in tests: its `run` takes the sockets to listen at."""
+    settings = uvicorn.Config(
+        endpoint.app(),
+        http=Connection,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        lifespan="off",
+        ws="none",
+    )
+    return uvicorn.Server(settings)
 
 
 def run_until_signal(run: Callable[[], None]) -> None:

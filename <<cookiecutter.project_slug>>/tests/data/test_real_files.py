@@ -184,7 +184,13 @@ def test_an_unreadable_time_names_the_setting_and_what_fits(tmp_path, text, fits
 
 
 @pytest.mark.parametrize(
-    "ids", [pa.array([100_000.0]), pa.array([Decimal("100000.00")], pa.decimal128(9, 2)), pa.array(["\t100000 \u00a0"])]
+    "ids",
+    [
+        pa.array([100_000.0]),
+        pa.array([Decimal("100000.00")], pa.decimal128(9, 2)),
+        pa.array(["\t100000 \u00a0"]),
+        pa.array(["\u3000100000\u2009"]),
+    ],
 )
 def test_whole_numbers_and_blanks_make_the_same_user(tmp_path, ids):
     path = parquet(tmp_path / "a.parquet", user_id=ids, n=[1])

@@ -19,7 +19,8 @@ from typing import Any
 CODES = 2**24
 MOST_TEXTS = 100  # texts of a column that are kept with their codes, so that reports can name them
 MISSING = ("", "nan")
-SPACES = " \t\r\n\v\f\u00a0\u200b\ufeff"  # cut off around users, labels and categories
+# Cut off around users, labels and categories: white space of any language, and two characters of no width.
+SPACES = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\ufeff"
 
 Texts = Mapping[str, int]  # text -> code, the most frequent first
 Categories = Mapping[str, Texts]  # column -> its texts

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -321,6 +322,12 @@ def test_ids_of_ground_truth_that_became_floats_are_the_same_ids(tmp_path):
     pq.write_table(pa.table({"user_id": [100_000.0, 7.0], "label": ["risky", "normal "]}), tmp_path / "t.parquet")
     truth = read_truth(tmp_path, CLASSES)
     assert (truth.id.tolist(), truth.label.tolist()) == (["100000", "7"], [2, 0])
+
+
+def test_a_class_of_ground_truth_may_be_a_decimal(tmp_path):
+    table = pa.table({"user_id": ["ann", "bob"], "label": pa.array([Decimal(2), Decimal(0)], pa.decimal128(9, 2))})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_truth(tmp_path, CLASSES).label.tolist() == [2, 0]
 
 
 def test_an_id_that_was_scored_in_another_spelling_is_refused_with_both(tmp_path):

@@ -23,7 +23,6 @@ from scarcegan.data.files import (
     naming_the_damaged_file,
     visible_files,
 )
-from scarcegan.data.rules import text_sql
 from scarcegan.data.users import number_key, user_sql
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
@@ -121,7 +120,7 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
         return
     (source,) = group_by_header([path], (*ID_COLUMNS, *LABEL_COLUMNS))
     user, label = key_columns(list(source.columns), path)
-    query = f"SELECT {user_sql(source, user)} AS u, {text_sql(label)} AS l FROM {source.table}"
+    query = f"SELECT {user_sql(source, user)} AS u, {user_sql(source, label)} AS l FROM {source.table}"
     with (
         tempfile.TemporaryDirectory() as scratch,
         closing(connect_duckdb(Path(scratch))) as connection,

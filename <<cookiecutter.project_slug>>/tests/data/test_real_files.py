@@ -204,7 +204,15 @@ def test_whole_numbers_and_blanks_make_the_same_user(tmp_path, ids):
     }
 
 
-@pytest.mark.parametrize("ids", [pa.array([1.5]), pa.array([float(2**60)]), pa.array([2.0**25], pa.float32())])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([1.5]),
+        pa.array([float(2**60)]),
+        pa.array([2.0**25], pa.float32()),
+        pa.array([Decimal(10) ** 40 + 1], pa.decimal256(60, 0)),
+    ],
+)
 def test_a_user_that_is_no_exact_whole_number_is_refused(tmp_path, ids):
     path = parquet(tmp_path / "a.parquet", user_id=ids, n=[1])
     assert "column 'user_id'" in check_data(path, None, layout())[0][0]

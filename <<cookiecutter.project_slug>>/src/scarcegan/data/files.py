@@ -326,6 +326,8 @@ def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
 def parquet_columns(file: Path) -> tuple[list[str], list[pa.DataType]]:
     """The names and the types of the columns of a Parquet file, in file order; of a dictionary the type of its values.
 
+    A decimal of more than 38 digits is a float64, as DuckDB reads it.
+
     Raises UserError for a file that cannot be read, or is not Parquet.
     """
     try:
@@ -335,7 +337,8 @@ def parquet_columns(file: Path) -> tuple[list[str], list[pa.DataType]]:
             f"{file}: damaged or truncated Parquet ({first_line(error)}). Copy or export it again."
         ) from error
     types = [field.type for field in schema]
-    return schema.names, [type_.value_type if pa.types.is_dictionary(type_) else type_ for type_ in types]
+    types = [type_.value_type if pa.types.is_dictionary(type_) else type_ for type_ in types]
+    return schema.names, [pa.float64() if pa.types.is_decimal256(type_) else type_ for type_ in types]
 
 
 def column_kind(type_: pa.DataType) -> str:

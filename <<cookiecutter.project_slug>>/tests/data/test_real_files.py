@@ -1,6 +1,7 @@
 """Files as other programs write them: no value changes without a word, and what is left out is counted."""
 
 import datetime
+import gzip
 import json
 import os
 from decimal import Decimal
@@ -290,6 +291,13 @@ def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
     with open(bad, "w") as file:
         file.write("user_id,date,n\nann,2026-01-05,1\n")
     assert "the file's name is not UTF-8" in check_data(tmp_path, None, layout())[0][0]
+
+
+def test_a_zipped_file_is_read_whatever_its_folder_is_called(tmp_path):
+    write(tmp_path / "in/new?/plain.csv", "user_id,date,n", "ann,2026-01-05,1")
+    (tmp_path / "in/new?/zipped.CSV.GZ").write_bytes(gzip.compress(b"user_id,date,n\nbob,2026-01-05,1\n"))
+    problems, summary = check_data(tmp_path / "in", None, layout())
+    assert not problems and summary["rows"] == 2
 
 
 def test_a_damaged_gzip_is_named(tmp_path):

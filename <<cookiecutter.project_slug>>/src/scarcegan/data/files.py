@@ -43,7 +43,7 @@ DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 @dataclass(frozen=True)
 class Source:
-    """Files that have the same columns, of the same types and in the same order.
+    """Files that have the same columns, of the same types and in the same order, and are all zipped or all not.
 
     - files: their paths
     - columns: {column name: Arrow type} in file order, then the columns of `folders`; every column of a CSV file is
@@ -69,9 +69,10 @@ class Source:
         options = f"hive_partitioning=false, filename={sql_literal(FILE_COLUMN)}"
         if self.delimiter:
             columns = "{" + ", ".join(f"{sql_literal(name)}: 'VARCHAR'" for name in own) + "}"
+            zipped = "gzip" if is_zipped(self.files[0]) else "none"  # DuckDB is misled by a ? in a path
             table = (
                 f"read_csv({files}, columns={columns}, delim={sql_literal(self.delimiter)}, quote='\"', escape='\"', "
-                f"header=true, auto_detect=false, null_padding=false, {options})"
+                f"header=true, auto_detect=false, null_padding=false, compression='{zipped}', {options})"
             )
         else:
             # By position: names in a Parquet file may differ in case only.
@@ -157,6 +158,11 @@ def find_data_files(path: Path) -> list[Path]:
     return found
 
 
+def is_zipped(file: Path) -> bool:
+    """Whether a file's name ends, in any case, with .gz."""
+    return file.name.lower().endswith(".gz")
+
+
 def has_data_suffix(file: Path) -> bool:
     """Whether a file's name ends, in any case, with one of PARQUET_SUFFIXES or TEXT_SUFFIXES."""
     return file.name.lower().endswith(PARQUET_SUFFIXES + TEXT_SUFFIXES)
@@ -230,7 +236,7 @@ def group_by_header(
     root: Path = Path(),
     time_column: str = "",
 ) -> list[Source]:
-    """Group files whose columns (names, types and order) and delimiter are the same: a Source for each group.
+    """Group files with the same columns (names, types and order) and delimiter, zipped or not: a Source for each group.
 
     The groups are in the order of their first files.
 
@@ -257,9 +263,9 @@ def group_by_header(
         folders = columns_in_folders(
             file.relative_to(root) if root in file.parents else Path(), columns, expected, time_column
         )
-        groups.setdefault((tuple(columns.items()), delimiter, tuple(folders.items())), []).append(file)
+        groups.setdefault((tuple(columns.items()), delimiter, tuple(folders.items()), is_zipped(file)), []).append(file)
     found = []
-    for (columns, delimiter, folders), group in groups.items():
+    for (columns, delimiter, folders, _), group in groups.items():
         given = {name: pa.string() if len(keys) == 1 else pa.date32() for name, keys in folders}
         found.append(Source(tuple(group), dict(columns) | given, delimiter, class_name, root, dict(folders)))
     return found
@@ -382,7 +388,7 @@ def open_text(file: Path) -> Iterator[Iterator[str]]:
 
     Lines keep their line ends; a byte order mark is left out.
     """
-    open_ = gzip.open if file.name.lower().endswith(".gz") else open
+    open_ = gzip.open if is_zipped(file) else open
     with open_(file, "rt", encoding="utf-8-sig", newline="") as lines:
         yield lines
 

@@ -49,12 +49,12 @@ LIBRARIES = """
     charset-normalizer click cloudpickle colorama comm contourpy cryptography cycler databricks-sdk debugpy deepdiff
     distlib docker duckdb execnet executing fastapi fastjsonschema filelock flask flask-cors flatbuffers fonttools
     frozenlist fsspec gast gevent gitdb gitpython google-auth google-pasta graphene graphql-core graphql-relay
-    greenlet grpcio gunicorn h11 h5py httpcore httpx huey identify idna importlib-metadata iniconfig inotify-simple
-    invoke ipykernel ipython ipython-pygments-lexers itsdangerous jedi jinja2 jmespath joblib json5 jsonpatch
-    jsonpath-ng jsonpointer jsonschema jsonschema-specifications jupyter-client jupyter-core keras kiwisolver
-    libclang librt mako markdown-it-py markupsafe matplotlib matplotlib-inline mdurl ml-dtypes mlflow mlflow-skinny
-    mlflow-tracing mmh3 mock moto mpmath multidict mypy mypy-extensions namex narwhals nbclient nbformat
-    nest-asyncio nest-asyncio2 networkx nodeenv numpy omegaconf opentelemetry-api opentelemetry-proto
+    greenlet grpcio gunicorn h11 h5py httpcore httptools httpx huey identify idna importlib-metadata iniconfig
+    inotify-simple invoke ipykernel ipython ipython-pygments-lexers itsdangerous jedi jinja2 jmespath joblib json5
+    jsonpatch jsonpath-ng jsonpointer jsonschema jsonschema-specifications jupyter-client jupyter-core keras
+    kiwisolver libclang librt mako markdown-it-py markupsafe matplotlib matplotlib-inline mdurl ml-dtypes mlflow
+    mlflow-skinny mlflow-tracing mmh3 mock moto mpmath multidict mypy mypy-extensions namex narwhals nbclient
+    nbformat nest-asyncio nest-asyncio2 networkx nodeenv numpy omegaconf opentelemetry-api opentelemetry-proto
     opentelemetry-sdk opt-einsum optree orderly-set packaging pandas paramiko parso pathspec pexpect pillow pip
     platformdirs pluggy pre-commit prettytable prompt-toolkit propcache protobuf psutil ptyprocess pure-eval
     py-partiql-parser pyarrow pyasn1 pyasn1-modules pycparser pydantic pydantic-core pygments pyiceberg pynacl

@@ -1,5 +1,6 @@
 """Features: numbers that can be worked out by hand, whatever the files look like; as of the right day; flat memory."""
 
+import functools
 import gzip
 import re
 from datetime import date
@@ -15,6 +16,7 @@ from scarcegan.data.schema import UNLABELLED, FeatureTable
 from scarcegan.data.telemetry import is_weekend
 from scarcegan.errors import UserError
 from scarcegan.features.user_features import feature_names, user_features
+from scarcegan.steps import features
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
 
 
@@ -210,3 +212,11 @@ def test_a_bucket_holds_all_records_of_its_users(tmp_path):
     batch = pa.record_batch({"user": ["b", "a", "b"], "bucket": pa.array([1, 0, 1], pa.int32())})
     split = {bucket: part.column("user").to_pylist() for bucket, part in telemetry.split_by_bucket(batch, 2)}
     assert split == {0: ["a"], 1: ["b", "b"]}
+
+
+def test_the_step_says_how_much_is_left(tmp_path, monkeypatch, capsys):
+    records = (f"user {n},2026-01-0{day},1,1" for n in range(40) for day in (5, 6, 7))
+    monkeypatch.setattr(features, "Progress", functools.partial(features.Progress, seconds=0.0))
+    run_features(write(tmp_path / "in.csv", HEADER, *records), tmp_path / "out", batch_users=10)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith(" left")]
+    assert said and all(re.match(r"features: \d+ of \d+ rows, about [\d.]+ s left", line) for line in said)

@@ -7,7 +7,7 @@ who is trained on.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,12 +107,15 @@ def history_of(args: argparse.Namespace, layout: Layout) -> History:
     return History(DaysNeeded(args.window_days, args.as_of_weeks), args.windows, layout.missing_days == "zero")
 
 
-def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int]:
+def write_tables(
+    tables: Iterator[FeatureTable], folder: Path, expected: Callable[[], int] = lambda: 0
+) -> tuple[int, int]:
     """Write every table into `folder` as one part of a feature table; return the numbers of rows and of features.
 
     An empty table becomes a part, too. An older table is deleted. Progress goes to stderr. When
     a table cannot be read or written, or there is no row in all of them, the parts written before are removed and the
-    error is raised.
+    error is raised. expected: a function that gives, once there is a table, about how many rows there will be; 0: not
+    known.
     Raises UserError when there is no row.
     """
     remove_earlier(folder, "part-*.parquet")
@@ -121,7 +124,7 @@ def write_tables(tables: Iterator[FeatureTable], folder: Path) -> tuple[int, int
     try:
         for table in tables:
             written.append(write_features(table, folder, len(written)))
-            width = len(table.names)
+            width, progress.total = len(table.names), expected()
             progress.add(len(table))
         if not progress.count:
             raise UserError(
@@ -232,7 +235,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             refuse_column_twice(args, layout)
             tables = reading.table(args.columns, args.batch_users)
-        rows, width = write_tables(tables, args.features_out)
+        rows, width = write_tables(
+            tables, args.features_out, lambda: reading.scan.users * len(args.as_of_weeks) if reading.scan else 0
+        )
     write_left_out(log, reading, args.features_out)
     print(f"features: {rows:,} rows of {width} features", file=sys.stderr)
 

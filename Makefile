@@ -20,7 +20,7 @@ ALL := -r requirements.txt -r "$(PROJECT)/requirements-cloud.txt"
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo demo-loop test check quick lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features
+.PHONY: help demo demo-loop test check quick lint lint-infra types clean lock tree bench-kddcup99 bench-scale bench-telemetry bench-training bench-features bench-serving
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -85,6 +85,9 @@ bench-training: $(VENV)/.all-ready  ## iterations per second against a plain loo
 bench-features: $(VENV)/.all-ready  ## users per second against Prophet
 	@$(INSTALL) -r benchmarks/requirements.txt
 	"$(RUN)/python" benchmarks/bench_features.py
+
+bench-serving: $(VENV)/.all-ready  ## rows per second of the endpoint, beside the same model in a plain Starlette app
+	"$(RUN)/python" benchmarks/bench_serving.py
 
 tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a project is made of
 	"$(RUN)/python" tests/tree.py

@@ -165,8 +165,8 @@ def test_what_stands_in_the_way_of_the_sample_is_not_overwritten(scarcegan, proj
 
 
 def test_the_sample_is_made_and_found_good(scarcegan, project):
-    code, out, _ = scarcegan("data", "make", "--users", "300")
-    assert code == 0 and "300 players x 60 days" in out
+    code, out, _ = scarcegan("data", "make", "--users", "1500")
+    assert code == 0 and "1500 players x 60 days" in out
     code, out, _ = scarcegan("data", "check", "--json")
     assert json.loads(out)["problems"] == []
     assert code == 0

@@ -278,3 +278,21 @@ def test_what_was_changed_is_named_by_its_key():
     before = {"train": {"iterations": 5, "trunk": [1]}, "seed": 1}
     after = {"train": {"iterations": 6, "trunk": [1]}, "seed": 2}
     assert dict(settings.differences(before, after)) == {"train.iterations": 6, "seed": 2}
+
+
+def test_a_time_format_needs_no_quotes_on_the_command_line(file):
+    assert settings.load_config(file, ["data.time_format=%d.%m.%Y"]).data.time_format == "%d.%m.%Y"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("data.time_format=%d.%m", "pattern with year, month and day"),
+        ("data.time_zone=Europe/Berlinn", "for example, Europe/Berlin"),
+        ("data.aggregate={sessions: sum}", "says nothing of 'minutes'"),
+        ("data.aggregate={clicks: sum}", "'clicks' is no counter"),
+        ("data.signed_counters=[balance]", "'balance' is no counter"),
+    ],
+)
+def test_what_the_data_settings_cannot_mean_is_refused(file, change, words):
+    assert words in refusal(file, change)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
 
 from registry_contract import CONTENT, DEFINITIONS, PROJECT, Contract, clock, request, requests
@@ -571,8 +570,8 @@ def test_what_cannot_be_withdrawn_for_lack_of_a_right_is_said_and_withdrawn_when
     assert_exactly("set-1")
 
 
-def test_a_failure_of_aws_itself_is_handed_on_and_nothing_is_left(registry: SageMakerRegistry, tmp_path: Path) -> None:
+def test_a_failure_of_aws_itself_is_a_sentence_and_nothing_is_left(registry: SageMakerRegistry, tmp_path: Path) -> None:
     broken = refused("sagemaker", "CreateModelPackage", "InternalFailure")
-    with broken, pytest.raises(ClientError):
+    with broken, pytest.raises(UserError, match=r"CreateModelPackage failed in AWS by an error of its own"):
         registry.register_set("set-1", requests(tmp_path))
     assert keys() == set()

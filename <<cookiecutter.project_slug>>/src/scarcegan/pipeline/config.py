@@ -878,7 +878,8 @@ def apply(values: dict[str, Any], change: str) -> None:
         if not isinstance(place, dict):
             raise UserError(f"{said}: '{shortened(section)}' is a value, not a section.")
     try:
-        place[last], _ = read_yaml(text)
+        # A time format begins with a character that YAML wants in quotes, which a shell takes away.
+        place[last] = text if text.startswith("%") else read_yaml(text)[0]
     except Refused as error:
         raise UserError(f"{said}: not a value that a setting can have: {error.problem}. Give a plain one.") from None
     except (yaml.YAMLError, ValueError):

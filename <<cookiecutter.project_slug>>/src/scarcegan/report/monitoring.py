@@ -312,52 +312,66 @@ def column_figure(baseline: Baseline, numbers: ColumnSummary, name: str) -> Mark
     numbers: the summary of the window `now`. For a category there is a bar per frequent text, and one for the rest. The
     column must have had values in the baseline.
     """
-    before, now, bounds = (category_shares if name in baseline.categories else bucket_shares)(baseline, numbers, name)
-    fig, ax = new_figure(420, 250)
-    at = np.arange(len(now))
-    ax.bar(at, before, width=0.92, color=BEFORE, alpha=0.45, label="baseline")
-    ax.stairs(now, np.arange(len(now) + 1) - 0.5, color=NOW, linewidth=1.8, label="now")
-    ticks = np.unique(np.linspace(0, len(now) - 1, min(len(now), TICKS)).round().astype(int))
-    ax.set_xticks(ticks, [drawn_as_it_is(bounds[k]) for k in ticks])
-    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-    ax.grid(visible=False, axis="x")
-    ax.set_title(drawn_as_it_is(name), loc="left")
-    ax.legend(fontsize=9, loc="best")
+    i = baseline.names.index(name)
     if name in baseline.categories:
+        texts = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
         most = usual_value(baseline, None, name), usual_value(baseline, numbers, name)
-        return svg_figure(fig, f"{name}: most often {most[0]} in the baseline, {most[1]} now.")
-    mean, its = baseline.column(name)["mean"], float(numbers.mean[baseline.names.index(name)])
-    return svg_figure(fig, f"{name}: mean {short_number(mean)} in the baseline, {short_number(its)} now.")
+        caption = f"{name}: most often {most[0]} in the baseline, {most[1]} now."
+        return shares_figure(name, category_shares(*texts), caption)
+    mean, its = baseline.column(name)["mean"], float(numbers.mean[i])
+    caption = f"{name}: mean {short_number(mean)} in the baseline, {short_number(its)} now."
+    whole = baseline.types[i] == "Integral"
+    return shares_figure(name, bucket_shares(baseline.counts[i], numbers.counts[i], baseline.edges[i], whole), caption)
 
 
 BarShares = tuple[np.ndarray, np.ndarray, Sequence[str]]
 
 
-def bucket_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """Shares of rows in each of the m buckets of the column `name`: [m] in the baseline, [m] in `numbers`, and names.
+def shares_figure(
+    title: str, shown: BarShares, caption: str, before: str = "baseline", now: str = "now", wide: bool = False
+) -> Markup:
+    """Figure of two lists of shares of the same m buckets: the first as bars, the second as a line of steps.
+
+    shown: from bucket_shares or category_shares; before, now: names of the two in the legend.
+    """
+    first, second, bounds = shown
+    fig, ax = new_figure(860 if wide else 420, 250)
+    at = np.arange(len(second))
+    ax.bar(at, first, width=0.92, color=BEFORE, alpha=0.45, label=before)
+    ax.stairs(second, np.arange(len(second) + 1) - 0.5, color=NOW, linewidth=1.8, label=now)
+    ticks = np.unique(np.linspace(0, len(second) - 1, min(len(second), TICKS)).round().astype(int))
+    ax.set_xticks(ticks, [drawn_as_it_is(bounds[k]) for k in ticks])
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    ax.grid(visible=False, axis="x")
+    ax.set_title(drawn_as_it_is(title), loc="left")
+    ax.legend(fontsize=9, loc="best")
+    return svg_figure(fig, caption, wide)
+
+
+def bucket_shares(before: np.ndarray, now: np.ndarray, edges: np.ndarray, whole: bool) -> BarShares:
+    """Shares of rows in each of the m buckets of a column of numbers: [m] before, [m] now, and the buckets' names.
 
     Shares are 0 … 1. A bucket is named after its lower edge (see bucket_bounds). The buckets below the first and above
-    the last edge are left out where `numbers` has no rows in them.
+    the last edge are left out where no row is in them. before, now: counts, int [len(edges) + 1]; whole: the column
+    holds whole numbers.
     """
-    i = baseline.names.index(name)
-    before, now = shares(baseline.counts[i]), shares(numbers.counts[i])
-    keep = slice(0 if now[0] else 1, len(now) if now[-1] else -1)
-    return before[keep], now[keep], bucket_bounds(baseline.edges[i], baseline.types[i] == "Integral")[keep]
+    first, second = shares(before), shares(now)
+    keep = slice(0 if first[0] + second[0] else 1, len(second) if first[-1] + second[-1] else -1)
+    return first[keep], second[keep], bucket_bounds(edges, whole)[keep]
 
 
-def category_shares(baseline: Baseline, numbers: ColumnSummary, name: str) -> BarShares:
-    """Shares of rows per text of the category `name`: [m] in the baseline, [m] in `numbers`, and the texts.
+def category_shares(before: Mapping[str, int], now: Mapping[str, int]) -> BarShares:
+    """Shares of rows per text of a category: [m] before, [m] now, and the texts. before, now: text -> rows.
 
-    They are those texts of the baseline that are most frequent in both together, at most TICKS - 1, the most frequent
-    first (long ones cut to nine characters); then "others", with the rest.
+    They are those texts of `before` that are most frequent in both together, at most TICKS - 1, the most frequent first
+    (long ones cut to nine characters); then "others", with the rest.
     """
-    both = [baseline.text_counts(name, counts) for counts in (baseline.counts, numbers.counts)]
-    own = sorted((text for text in both[0] if text != REST), key=lambda text: -sum(share_of(c, text) for c in both))
+    own = sorted((text for text in before if text != REST), key=lambda t: -share_of(before, t) - share_of(now, t))
     shown = own[: TICKS - 1]
-    found = [np.array([share_of(counts, text) for text in shown]) for counts in both]
-    before, now = (np.append(each, max(0.0, 1 - each.sum())) for each in found)
-    return before, now, [*(text if len(text) <= 9 else f"{text[:8]}…" for text in shown), "others"]
+    found = [np.array([share_of(counts, text) for text in shown]) for counts in (before, now)]
+    first, second = (np.append(each, max(0.0, 1 - each.sum())) for each in found)
+    return first, second, [*(text if len(text) <= 9 else f"{text[:8]}…" for text in shown), "others"]
 
 
 def shares(counts: np.ndarray) -> np.ndarray:

@@ -26,10 +26,13 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def run_features(telemetry: Path, out: Path, labels: Path | None = None, **changes: Any) -> FeatureTable:
+def run_features(
+    telemetry: Path, out: Path, labels: Path | None = None, inputs: Path | None = None, **changes: Any
+) -> FeatureTable:
     """Run the step on three days from 2026-01-05 on, unless `changes` say otherwise, and return its table."""
     given: dict[str, Any] = {"classes": "calm,risky", "counters": "sessions,wagers", "start": "2026-01-05", "days": 3}
     given |= {"window_days": 3, "windows": 2, "as_of_weeks": 0, **changes}
     folders = [f"--telemetry={telemetry}", f"--features-out={out}", *([f"--labels={labels}"] if labels else [])]
+    folders += [f"--inputs-out={inputs}"] if inputs else []
     features.main([*folders, *arguments("features", **given)])
     return read_features(out)

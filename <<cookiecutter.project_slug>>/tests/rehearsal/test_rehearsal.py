@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the training image's toolkit is for Linux only"),
 ]
 PARTS = {
-    "features": ("features",),
+    "features": ("features", "inputs"),
     "split": ("labelled", "unlabelled", "validation", "test", "folds"),
     "train": ("models", "curves"),
     "baseline": ("baseline",),

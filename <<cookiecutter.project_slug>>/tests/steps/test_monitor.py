@@ -149,8 +149,12 @@ def test_the_step_writes_the_documented_files_and_a_report(tmp_path, capsys):
     score_weeks(tmp_path, 0, 1, 1)
     found = run(tmp_path, description="Finds risky players")
     out = tmp_path / "monitoring"
-    names = ["constraint_violations.json", "constraints.json", "report.html", "statistics.json", "verdict.json"]
+    names = ["constraint_violations.json", "constraints.json", "inputs.json", "report.html"]
+    names += ["statistics.json", "verdict.json"]
     assert sorted(path.name for path in out.iterdir()) == names
+    inputs = json.loads((out / "inputs.json").read_text())
+    assert [file["rows"] for file in inputs["captured"][0]["files"]] == [300, 300, 300]
+    assert [file["path"] for file in inputs["baseline"][0]["files"]] == ["constraints.json", "statistics.json"]
     statistics = json.loads((out / "statistics.json").read_text())
     assert statistics["dataset"] == {"item_count": 300}
     assert [f["name"] for f in statistics["features"]] == ["deposits", "visits", "trend", "rarity", "unknown", "label"]

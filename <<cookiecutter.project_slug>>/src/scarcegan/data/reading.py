@@ -28,7 +28,7 @@ class Reading:
     - report: is called with problems as they are found; it may raise UserError
     - needed: the days that feature rows of telemetry need; None when no rows are computed
 
-    - files, rows: how many there are, bad rows included
+    - sources: the files; rows: how many there are, bad rows included
     - columns: the feature columns of a ready table; unused: columns of its files that nothing reads
     - notes: sentences about what is left out or should be looked at, which is no reason to stop
     - scan, coverage: of telemetry
@@ -40,13 +40,18 @@ class Reading:
     layout: Layout
     report: Callable[[Sequence[Problem]], None]
     needed: DaysNeeded | None = None
-    files: int = 0
+    sources: Sequence[Source] = ()
     rows: int = 0
     columns: tuple[str, ...] = ()
     unused: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
     scan: telemetry.TelemetryScan | None = None
     coverage: Coverage | None = None
+
+    @property
+    def files(self) -> int:
+        """How many files are read."""
+        return sum(len(source.files) for source in self.sources)
 
     def users(self, scratch: Path, batch_users: int) -> Iterator[telemetry.UserRecords]:
         """Yield all users of telemetry, about `batch_users` at a time.
@@ -101,8 +106,8 @@ class Reading:
             yield table if known is None else replace(table, label=labels_of(known, table.user_id))
 
     def _note_files(self, sources: Sequence[Source]) -> None:
-        """Count the files of `sources`, and note those below `path` that are not read."""
-        self.files = sum(len(source.files) for source in sources)
+        """Keep `sources`, and note the files below `path` that are not read."""
+        self.sources = sources
         self.notes += left_out_notes(self.path, class_folders(self.path, self.layout.classes))
 
     def _known_labels(self, sources: Sequence[Source]) -> UserLabels | None:

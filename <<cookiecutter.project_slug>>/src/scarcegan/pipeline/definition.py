@@ -177,7 +177,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 "features",
                 "scarcegan.steps.features",
                 inputs={"telemetry": "telemetry", "labels": "labels"},
-                outputs=("features",),
+                outputs=("features", "inputs"),
                 arguments=features_arguments(
                     config,
                     as_of_weeks=(config.split.test_weeks, 0),
@@ -286,7 +286,7 @@ def scoring(config: Config) -> Pipeline:
                 "features",
                 "scarcegan.steps.features",
                 inputs={"telemetry": "telemetry"},
-                outputs=("features",),
+                outputs=("features", "inputs"),
                 arguments=features_arguments(config, as_of_weeks=(0,)),
                 instance=config.cloud.instances.features,
                 retries=config.retries,

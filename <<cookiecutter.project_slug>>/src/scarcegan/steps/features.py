@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scarcegan.data import files
 from scarcegan.data.coverage import COVERAGE_FILE, DaysNeeded
@@ -30,6 +31,7 @@ from scarcegan.steps._arguments import (
     parse_pairs,
     parse_whole_numbers,
 )
+from scarcegan.steps._inputs import INPUTS_FILE, describe_files, sources_of
 from scarcegan.steps._outputs import remove_earlier
 
 
@@ -161,6 +163,16 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
         write_json(folder / COVERAGE_FILE, facts)
 
 
+def inputs_json(reading: Reading) -> dict[str, Any]:
+    """The content of inputs.json: {"telemetry" or "labels": what describe_files returns}, [] without a labels file."""
+    labels, layout = reading.labels, reading.layout
+    found: dict[str, Any] = {"telemetry": describe_files(reading.sources, reading.path), "labels": []}
+    if labels and (labels.is_file() or any(labels.iterdir())):
+        sources = sources_of(files.find_data_files(labels), labels, (layout.user, layout.label))
+        found["labels"] = describe_files(sources, labels)
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of this step's command line: its input files, its output folder and its settings."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -168,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     add("--telemetry", type=Path, required=True, help="file or folder of Parquet or CSV")
     add("--labels", type=Path, help="file or folder with a label per user; absent when scoring")
     add("--features-out", type=Path, required=True)
+    add("--inputs-out", type=Path, help="where to record which files were read; absent: nowhere")
     add("--classes", type=parse_classes, required=True, help="names, the rare class last")
     add("--kind", choices=("telemetry", "features"), required=True)
     add("--user-column", required=True, help="empty for a ready table: rows are numbered")
@@ -198,7 +211,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write a feature table, and what write_left_out writes, into the output folder.
+    """Run the step: write a feature table, and what write_left_out writes, into the output folder, and inputs.json into
+    the folder of inputs.
 
     What was left out, and the numbers of rows and features, are printed to stderr.
     argv: the command line without the program's name; None: that of this process.
@@ -239,6 +253,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             tables, args.features_out, lambda: reading.scan.users * len(args.as_of_weeks) if reading.scan else 0
         )
     write_left_out(log, reading, args.features_out)
+    if args.inputs_out:
+        args.inputs_out.mkdir(parents=True, exist_ok=True)
+        write_json(args.inputs_out / INPUTS_FILE, inputs_json(reading))
     print(f"features: {rows:,} rows of {width} features", file=sys.stderr)
 
 

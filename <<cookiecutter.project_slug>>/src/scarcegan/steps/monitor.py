@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scarcegan.data.files import visible_files
 from scarcegan.errors import run_step
 from scarcegan.jsonfile import write_json
 from scarcegan.monitoring.baseline import Baseline, read_baseline
-from scarcegan.monitoring.captured import read_captured
+from scarcegan.monitoring.captured import captured_files, read_captured
 from scarcegan.monitoring.drift import violations_json
-from scarcegan.monitoring.quality import MatchedRows, quality_violations, read_truth
+from scarcegan.monitoring.quality import MatchedRows, quality_violations, read_truth, truth_files
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
 from scarcegan.steps._arguments import parse_classes, parse_days, parse_number
+from scarcegan.steps._inputs import INPUTS_FILE, describe_files, sources_of
 from scarcegan.steps._outputs import remove_earlier
 
 
@@ -51,10 +53,20 @@ def parser() -> argparse.ArgumentParser:
     return it
 
 
+def inputs_json(args: argparse.Namespace) -> dict[str, Any]:
+    """The content of inputs.json: {"captured", "baseline" or "truth": what describe_files returns}; truth may be []."""
+    read = {
+        "captured": (captured_files(args.captured), args.captured),
+        "baseline": (sorted(visible_files(args.baseline)), args.baseline),
+        "truth": (truth_files(args.truth) if args.truth else [], args.truth),
+    }
+    return {name: describe_files(sources_of(files, root), root) for name, (files, root) in read.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the step: write statistics.json, constraints.json, constraint_violations.json, verdict.json and report.html
-    into the output folder, and model_quality.json when there is ground truth. Older files of these names are replaced;
-    without ground truth an older model_quality.json stays.
+    """Run the step: write statistics.json, constraints.json, constraint_violations.json, verdict.json, inputs.json and
+    report.html into the output folder, and model_quality.json when there is ground truth. Older files of these names
+    are replaced; without ground truth an older model_quality.json is deleted.
 
     It prints what was read and what was left out to stderr, and the verdict's reason to stdout. Drift is no error.
     argv: the command line without the program's name; None: that of this process.
@@ -88,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if quality:
         write_json(out / "model_quality.json", quality)
     write_json(out / "verdict.json", found)
+    write_json(out / INPUTS_FILE, inputs_json(args))
     from scarcegan.report import monitoring
 
     monitoring.write_monitoring_page(

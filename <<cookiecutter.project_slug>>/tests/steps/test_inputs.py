@@ -1,0 +1,40 @@
+"""Every run records which files it has read: path, bytes, SHA-256, rows where they are known, and columns."""
+
+import datetime
+import hashlib
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from telemetry_samples import GOOD, LABELS, run_features, write
+
+
+def test_the_features_step_records_the_digest_and_the_columns_of_every_file(tmp_path):
+    csv = write(tmp_path / "in/a.csv", *GOOD)
+    table = {"user_id": ["eve"], "date": [datetime.date(2026, 1, 6)], "sessions": [1], "wagers": [2.5]}
+    (tmp_path / "in/date=2026").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "in/date=2026/b.parquet")
+    labels = write(tmp_path / "labels.csv", *LABELS)
+    run_features(tmp_path / "in", tmp_path / "out", labels, inputs=tmp_path / "inputs")
+    found = json.loads((tmp_path / "inputs/inputs.json").read_text())
+    digest = hashlib.sha256(csv.read_bytes()).hexdigest()
+    text, parquet = found["telemetry"]
+    assert text == {
+        "columns": dict.fromkeys(GOOD[0].split(","), "string"),
+        "delimiter": ",",
+        "files": [{"path": "a.csv", "bytes": csv.stat().st_size, "sha256": digest}],
+    }
+    assert parquet["columns"] == {"user_id": "string", "date": "date32[day]", "sessions": "int64", "wagers": "double"}
+    assert [(file["path"], file["rows"]) for file in parquet["files"]] == [("date=2026/b.parquet", 1)]
+    assert found["labels"][0]["files"][0]["path"] == "labels.csv"
+
+
+def test_files_that_are_divided_in_another_way_give_the_same_table_to_the_steps_that_follow(tmp_path):
+    write(tmp_path / "one/a.csv", *GOOD)
+    write(tmp_path / "two/a.csv", *GOOD[:3])
+    write(tmp_path / "two/b.csv", GOOD[0], *GOOD[3:])
+    for name in ("one", "two"):
+        run_features(tmp_path / name, tmp_path / f"{name} out", inputs=tmp_path / f"{name} inputs")
+    for path in (tmp_path / "one out").iterdir():
+        assert path.read_bytes() == (tmp_path / "two out" / path.name).read_bytes()

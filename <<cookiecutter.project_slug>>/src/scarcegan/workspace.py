@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from scarcegan.local.engine import LocalEngine
     from scarcegan.local.runner import RunResult
+    from scarcegan.profile.records import DataSource
     from scarcegan.registry.contract import Registry
     from scarcegan.registry.local import LocalRegistry
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
@@ -498,14 +499,57 @@ class Workspace:
         Raises UserError when the data or the labels do not exist. Other faults of the data are problems.
         """
         from scarcegan.data.check import check_data
+
+        source = self.profiled()
+        kind = self.config.data.kind
+        return check_data(
+            source.path,
+            source.labels,
+            source.layout,
+            kind,
+            source.columns,
+            source.needed,
+            source.shares,
+            drop=source.drop,
+        )
+
+    def profile_data(self, against: Path | None = None, out: Path | None = None) -> tuple[Path, dict[str, Any]]:
+        """Describe the data that config.yaml names, good or bad, on an HTML page.
+
+        Shows its progress. Returns the page's path, and the figures on it as JSON can hold them: see
+        `Profile.as_json` of profile/profile.py.
+
+        - against: file or folder of other data, which is compared with it; None: none.
+        - out: where to write the page; None: data-profile.html in the folder of runs. An older page is replaced.
+
+        Raises UserError when the data or the labels do not exist, or nothing of the data, or of `against`, can be read.
+        """
+        from scarcegan.profile.profile import make_profile
+        from scarcegan.report.profile import write_profile_page
+
+        other = self.path(against) if against else None
+        if other and not other.exists():
+            raise UserError(f"{self.show(other)}: no data there. Name a file or folder that exists.")
+        page = self.path(out) if out else self.runs_folder / "data-profile.html"
+        if page.is_dir():
+            raise UserError(f"{self.show(page)}: this is a folder. Name a file, such as profile.html, with --out.")
+        found = make_profile(self.profiled(), other)
+        config = self.config
+        write_profile_page(page, found, config.project.description, config.monitor.drift_threshold)
+        return page, found.as_json()
+
+    def profiled(self) -> "DataSource":
+        """Return the data that config.yaml names, as check_data and profile_data read it.
+
+        Raises UserError when the data or the labels do not exist.
+        """
         from scarcegan.data.class_sizes import Shares
         from scarcegan.data.coverage import DaysNeeded
         from scarcegan.data.rules import Layout
+        from scarcegan.profile.records import DataSource
 
         config, sources = self.config, self.data_sources()
         data, split = config.data, config.split
-        needed = DaysNeeded(config.features.window_days, tuple(dict.fromkeys((split.test_weeks, 0))))
-        shares = Shares(split.test_share, split.validation_share, split.folds)
         layout = Layout(
             config.labels.classes,
             data.user_column,
@@ -522,14 +566,14 @@ class Workspace:
             data.missing_days,
             data.labels if data.labels in definition.LABELS_IN_DATA else "",
         )
-        return check_data(
+        return DataSource(
             sources["telemetry"],
             sources.get("labels"),
             layout,
-            data.kind,
+            data.kind == "telemetry",
             tuple(data.columns),
-            needed,
-            shares,
+            DaysNeeded(config.features.window_days, tuple(dict.fromkeys((split.test_weeks, 0)))),
+            Shares(split.test_share, split.validation_share, split.folds),
             drop=data.bad_rows == "drop",
         )
 

@@ -20,6 +20,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"sagemaker": "the engine that runs pipelines in AWS"},
     {"steps": "one file per step: folders in, folders out", "workspace": "a project's folder on this machine"},
     {"serving": "the endpoint on this machine", "report": "HTML pages"},
+    {"profile": "what the user's files hold, good or bad"},
     {
         "registry": "registered models, here and in SageMaker",
         "features": "numbers per user",

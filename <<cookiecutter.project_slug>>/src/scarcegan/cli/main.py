@@ -47,7 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(
-    help="Make sample telemetry, or check your own data.", no_args_is_help=True, rich_markup_mode=None
+    help="Make sample telemetry, or check and describe your own data.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
@@ -106,6 +106,27 @@ def data_check_command(context: typer.Context, as_json: AsJson = False, changes:
             lines.append(f"{key.replace('_', ' ')}: {value}")
     emit({"problems": problems, **summary}, as_json, [*lines, *problems, *([] if problems else ["No problem found."])])
     raise typer.Exit(USER_ERROR if problems else 0)
+
+
+@data_app.command("profile", epilog=example("scarcegan data profile --against data/later/telemetry"))
+def data_profile_command(
+    context: typer.Context,
+    against: Annotated[
+        Path | None, typer.Option(help="Other data, such as what you score: the page compares the two.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write; default: data-profile.html in the folder of runs.")
+    ] = None,
+    as_json: AsJson = False,
+    changes: SetValues = None,
+) -> None:
+    """Describe the data that config.yaml names on one page: days, users, counters, missing values, outliers, labels,
+    month against month. Bad data is described too, with its problems.
+    """
+    project = workspace(context, changes)
+    page, found = project.profile_data(against, out)
+    lines = [f"{len(found['problems'])} problems", f"page: {project.show(page)}"]
+    emit({"page": str(page), **found}, as_json, lines)
 
 
 @app.command("run", epilog=example("scarcegan run --set train.iterations=4000 --from train"))

@@ -1,8 +1,9 @@
 """Processing and training jobs, run as processes on this machine: a folder stands for /opt/ml, S3 is really used.
 
 What is left out: images, instances, roles, networks, encryption, time limits. A job sees nothing of this process's
-environment but PATH and HOME, so what it needs must stand in its request. Programs are told by SAGEMAKER_BASE_DIR
-where /opt/ml lies, as the image's own toolkit is.
+environment but PATH, HOME and how OpenBLAS takes this processor (OPENBLAS_…), without which sums are added in another
+order than on the laptop; so what it needs must stand in its request. Programs are told by SAGEMAKER_BASE_DIR where
+/opt/ml lies, as the image's own toolkit is.
 """
 
 import json
@@ -68,6 +69,7 @@ class Container:
             "TMPDIR": str(temporary),
             "AWS_REGION": self.region,
             ROOT: str(self.ml),
+            **{name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
             **environment,
         }
         with log.open("wb") as said:

@@ -39,6 +39,7 @@ from scarcegan.data.wire import (
 )
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
+from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.model.scorer import Scores
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.monitoring.statistics import category_buckets, typical_row
@@ -50,7 +51,6 @@ MOST_REQUESTS = 128  # under way at the same time; their bodies are in memory
 HEADER_SECONDS = 10  # for the headers of a request
 BODY_SECONDS = 30  # for its body
 DRAIN_SECONDS = 20
-EXPORT_ADVICE = "Approve a model, or export its package again."
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 T = TypeVar("T")
 
@@ -371,15 +371,15 @@ def read_package_facts(package: Path) -> PackageFacts:
     Raises UserError when model/model.json or model/1/saved_model.pb is missing there, a file is not JSON, or model.json
     has no classes or features.
     """
-    model = read_json(package / "model" / "model.json", EXPORT_ADVICE)
+    model = read_json(package / "model" / "model.json", EXPORT_AGAIN)
     for key in ("classes", "features"):
         if key not in model:
-            raise UserError(f"{package / 'model' / 'model.json'}: no '{key}' in it. Export the package again.")
+            raise UserError(f"{package / 'model' / 'model.json'}: no '{key}' in it. {EXPORT_AGAIN}")
     if not (package / "model" / "1" / "saved_model.pb").is_file():
-        raise UserError(f"{package}: no model/1/saved_model.pb in it. Export the package again.")
-    facts = read_json(package / "package.json", EXPORT_ADVICE) if (package / "package.json").is_file() else {}
+        raise UserError(f"{package}: no model/1/saved_model.pb in it. {EXPORT_AGAIN}")
+    facts = read_json(package / "package.json", EXPORT_AGAIN) if (package / "package.json").is_file() else {}
     baseline = package / "baseline" / "statistics.json"
-    statistics = {"features": []} | (read_json(baseline, EXPORT_ADVICE) if baseline.is_file() else {})
+    statistics = {"features": []} | (read_json(baseline, EXPORT_AGAIN) if baseline.is_file() else {})
     return PackageFacts(
         version=str(facts.get("version", "0")),
         group=str(facts.get("group", "")),

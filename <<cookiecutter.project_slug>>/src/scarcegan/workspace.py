@@ -334,7 +334,7 @@ class Workspace:
         lines = (
             f"{summary['users']:,} users scored with version {package.version} ({package.definition}): "
             f"{summary['flagged']:,} flagged as {summary['rare_class']}, {summary['unknown_share']:.1%} unknown",
-            *(f"{count:,} users have no score: {why}" for why, count in summary["not_scored"].items()),
+            *(f"not scored: {count:,}, {why}" for why, count in summary["not_scored"].items()),
             f"flagged users: {self.show(folder / 'flagged.csv')}",
             f"all scores: {self.show(folder)}",
         )
@@ -551,20 +551,20 @@ class Workspace:
         config, sources = self.config, self.data_sources()
         data, split = config.data, config.split
         layout = Layout(
-            config.labels.classes,
-            data.user_column,
-            data.time_column,
-            data.label_column,
-            tuple(data.counters),
-            data.start,
-            data.days,
-            tuple(data.categories),
-            data.time_zone,
-            data.time_format,
-            tuple(data.signed_counters),
-            data.aggregate,
-            data.missing_days,
-            data.labels if data.labels in definition.LABELS_IN_DATA else "",
+            classes=config.labels.classes,
+            user=data.user_column,
+            time=data.time_column,
+            label=data.label_column,
+            counters=tuple(data.counters),
+            start=data.start,
+            days=data.days,
+            categories=tuple(data.categories),
+            time_zone=data.time_zone,
+            time_format=data.time_format,
+            signed=tuple(data.signed_counters),
+            aggregate=data.aggregate,
+            missing_days=data.missing_days,
+            labels_in=data.labels if data.labels in definition.LABELS_IN_DATA else "",
         )
         return DataSource(
             sources["telemetry"],

@@ -236,6 +236,83 @@ def test_two_spellings_in_one_file_are_two_users(tmp_path):
     assert read_counts(path, tmp_path / "s") == {("007", "2026-01-05"): 1, ("7", "2026-01-05"): 2}
 
 
+def test_two_spellings_in_one_file_show_that_spellings_are_users_everywhere(tmp_path):
+    write(tmp_path / "in/1.csv", "user_id,date,n", "007,2026-01-05,1", "7,2026-01-05,2", "012,2026-01-05,1")
+    write(tmp_path / "in/2.csv", "user_id,date,n", "12,2026-01-05,1")
+    assert check_data(tmp_path / "in", None, layout())[0] == []
+
+
+def test_two_spellings_in_two_labels_files_are_refused(tmp_path):
+    data = write(tmp_path / "a.csv", "user_id,date,n", "007,2026-01-05,1", "bob,2026-01-05,1")
+    for name, row in (("1", "007,risky"), ("2", "7,calm")):
+        write(tmp_path / f"labels/{name}.csv", "user_id,label", row)
+    said = " ".join(check_data(data, tmp_path / "labels", layout())[0])
+    assert "user '007'" in said and "user '7'" in said
+
+
+def test_a_column_of_another_case_is_no_reason_to_take_the_day_from_folders_instead(tmp_path):
+    write(tmp_path / "in/year=2026/month=01/day=05/a.csv", "user_id,Date,n", "ann,2020-03-03,1")
+    assert "Did you mean 'Date'?" in check_data(tmp_path / "in", None, layout())[0][0]
+
+
+def test_a_link_beside_its_folder_does_not_hide_the_folders_name(tmp_path):
+    write(tmp_path / "in/z/date=2026-01-05/a.csv", "user_id,n", "ann,1")
+    (tmp_path / "in/z/a-link").symlink_to(tmp_path / "in/z/date=2026-01-05")
+    assert read_counts(tmp_path / "in", tmp_path / "s") == {("ann", "2026-01-05"): 1}
+
+
+def test_a_folder_that_cannot_be_opened_is_no_empty_folder(tmp_path, monkeypatch):
+    write(tmp_path / "in/open/a.csv", "user_id,date,n", "ann,2026-01-05,1")
+    (tmp_path / "in/shut").mkdir()
+    real = os.scandir
+
+    def refuse(place: Any) -> Any:
+        if str(place).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        check_data(tmp_path / "in", None, layout())
+
+
+def test_rows_of_a_ready_table_that_are_dropped_are_no_second_rows(tmp_path):
+    rows = ["u1,2026-01-05,1", "u1,2026-01-05,oops", "u2,x,1", "u2,y,2", "u3,2026-01-05,3"]
+    path = write(tmp_path / "a.csv", "user_id,date,a", *rows)
+    ready = layout(counters=())
+    assert check_data(path, None, ready, "features", ["a"], drop=True)[0] == []
+    found = run_features(path, tmp_path / "out", kind="features", columns="a", bad_rows="drop")
+    assert found.user_id.tolist() == ["u1", "u3"]
+    without_row = json.loads((tmp_path / "out/coverage.json").read_text())["without_row"]
+    assert sorted(without_row.values()) == [1, 2]
+
+
+def test_a_category_that_is_a_number_here_and_text_there_is_refused(tmp_path):
+    pq.write_table(pa.table({"user_id": ["u1"], "port": [6.0]}), tmp_path / "a.parquet")
+    write(tmp_path / "b.csv", "user_id,port", "u2,6.0")
+    ready = layout(counters=(), categories=("port",))
+    assert "category 'port' is text such as '6.0', but a number" in check_data(tmp_path, None, ready, "features")[0][0]
+    write(tmp_path / "b.csv", "user_id,port", "u2,6")
+    assert check_data(tmp_path, None, ready, "features")[0] == []
+
+
+def test_users_of_one_day_of_observation_can_all_be_split(tmp_path):
+    rows = [f"u{n},2026-01-{day:02},1" for n in range(20) for day in (19, 20)]
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+    labels = write(tmp_path / "l.csv", "user_id,label", *(f"u{n},{'calm' if n < 10 else 'risky'}" for n in range(20)))
+    known = layout(start="", days=20)
+    assert check_data(path, labels, known, needed=DaysNeeded(6, (2, 0)), shares=Shares(0.3, 0.2, 2))[0] == []
+
+
+def test_a_check_that_must_stop_keeps_what_it_knew(tmp_path):
+    write(tmp_path / "in/a.csv", "user_id,date,n", "ann,2026-01-05,1")
+    write(tmp_path / "in/b.xlsx", "?")
+    labels = write(tmp_path / "labels.csv", "user_id,kind", "ann,calm")
+    problems, summary = check_data(tmp_path / "in", labels, layout())
+    assert "no column 'label'" in problems[-1] and summary["rows"] == 1
+    assert "b.xlsx" in summary["notes"][0]
+
+
 def test_files_that_are_not_read_are_counted_with_the_reason(tmp_path):
     for name in ("calm", "risky"):
         write(tmp_path / f"in/{name}/a.csv", HEADER, f"{name} user,2026-01-05,1,1")
@@ -259,7 +336,7 @@ def test_labels_that_are_said_to_be_in_the_data_must_be_there(tmp_path):
 def test_files_without_the_label_column_of_others_are_counted(tmp_path):
     write(tmp_path / "in/a.csv", "user_id,date,n,label", "ann,2026-01-05,1,calm", "bob,2026-01-05,1,risky")
     write(tmp_path / "in/b.csv", "user_id,date,n", "cyd,2026-01-05,1")
-    assert "1 files have no column 'label'" in check_data(tmp_path / "in", None, layout())[1]["notes"][0]
+    assert "the column 'label', which others have: 1." in check_data(tmp_path / "in", None, layout())[1]["notes"][0]
 
 
 @pytest.mark.parametrize("text", ["1_000", "0x1F", "1,5", "٣", "５", "1e", "--1", "true", "1d"])
@@ -269,7 +346,7 @@ def test_what_is_no_number_in_a_file_is_none_in_a_request(tmp_path, text):
     assert read_number(text) == text
 
 
-@pytest.mark.parametrize("text", ["1", "+1.0", "1.", ".5", "1e5", "1E+05", " 7 "])
+@pytest.mark.parametrize("text", ["1", "+1.0", "1.", ".5", "1e5", "1E+05", " 7 ", "5\u00a0"])
 def test_what_is_a_number_in_a_file_is_the_same_in_a_request(tmp_path, text):
     path = write(tmp_path / "a.csv", "user_id;date;n", f"ann;2026-01-05;{text}")
     assert read_counts(path, tmp_path / "s") == {("ann", "2026-01-05"): read_number(text)}
@@ -328,8 +405,10 @@ def test_records_of_other_days_are_left_out_and_counted(tmp_path):
     path = write(tmp_path / "a.csv", "user_id,date,n", *(f"ann,2026-01-0{day},1" for day in range(1, 10)))
     problems, summary = check_data(path, None, layout())
     assert problems == [] and summary["days"] == "2026-01-05 to 2026-01-07"
-    assert any(note.startswith("4 records are before") for note in summary["notes"])
-    assert any(note.startswith("2 records are after") for note in summary["notes"])
+    assert any(
+        note.startswith("records before the days") and note.endswith("left out: 4.") for note in summary["notes"]
+    )
+    assert any(note.startswith("records after the days") and note.endswith("left out: 2.") for note in summary["notes"])
     assert len(read_counts(path, tmp_path / "s")) == 3
     with pytest.raises(UserError, match=r"no record in the days .*2026-01-01 to 2026-01-09"):
         run_features(path, tmp_path / "out", counters="n", start="2027-01-01")
@@ -346,7 +425,7 @@ def test_users_that_are_left_out_are_counted_with_the_reason(tmp_path, capsys):
         "no good record in the days that are read (2026-01-05 to 2026-01-07)": 2,
         "no record in the 1 days up to 2026-01-07": 1,
     }
-    assert "note: 2 users have no feature row: no good record" in capsys.readouterr().err
+    assert "note: users without a feature row: 2, no good record" in capsys.readouterr().err
 
 
 def test_what_is_dropped_is_a_note_of_the_check_and_no_problem(tmp_path):

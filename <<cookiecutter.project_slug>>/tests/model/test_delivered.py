@@ -126,7 +126,7 @@ def test_a_saved_model_that_lost_its_end_is_refused_with_a_sentence(
     shutil.copytree(wide_folder, tmp_path / "model")
     [file] = tmp_path.rglob(name)
     os.truncate(file, file.stat().st_size * 2 // 3)
-    with pytest.raises(UserError, match=r"damaged SavedModel .*Export the model again"):
+    with pytest.raises(UserError, match=r"damaged SavedModel .*Type scarcegan run"):
         load_scorer(tmp_path / "model")
 
 

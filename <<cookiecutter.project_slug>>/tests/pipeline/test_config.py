@@ -288,6 +288,7 @@ def test_a_time_format_needs_no_quotes_on_the_command_line(file):
     ("change", "words"),
     [
         ("data.time_format=%d.%m", "pattern with year, month and day"),
+        ("data.time_format=%c", "pattern with year, month and day"),
         ("data.time_zone=Europe/Berlinn", "for example, Europe/Berlin"),
         ("data.aggregate={sessions: sum}", "says nothing of 'minutes'"),
         ("data.aggregate={clicks: sum}", "'clicks' is no counter"),

@@ -334,6 +334,20 @@ def test_a_class_of_ground_truth_may_be_a_decimal(tmp_path):
     assert read_truth(tmp_path, CLASSES).label.tolist() == [2, 0]
 
 
+def test_ground_truth_that_is_left_out_is_counted(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("user_id,label\nann,risky\nbob,\n,normal\n")
+    (tmp_path / "more.xlsx").write_text("?")
+    assert read_truth(tmp_path, CLASSES).id.tolist() == ["ann"]
+    said = capsys.readouterr().err
+    assert "rows without an id or a label, left out: 2" in said and "more.xlsx" in said
+
+
+def test_an_id_of_ground_truth_with_a_fraction_is_refused(tmp_path):
+    pq.write_table(pa.table({"user_id": [2.5], "label": ["risky"]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"column 'user_id': '2\.5'"):
+        read_truth(tmp_path, CLASSES)
+
+
 def test_an_id_that_was_scored_in_another_spelling_is_refused_with_both(tmp_path):
     matched = MatchedRows(Truth(np.array(["007", "ann"]), np.array([2, 0])), CLASSES)
     nothing = np.zeros((2, 0), np.float32)

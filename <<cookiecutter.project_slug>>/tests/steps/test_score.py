@@ -117,7 +117,7 @@ def test_users_without_a_score_are_counted_with_the_reason(tmp_path, tiny_model,
     (tmp_path / "features" / "coverage.json").write_text('{"users": 10, "without_row": {"no record in 46 days": 7}}')
     score.main(given)
     assert json.loads((tmp_path / "scored" / "summary.json").read_text())["not_scored"] == {"no record in 46 days": 7}
-    assert "7 users have no score: no record in 46 days" in capsys.readouterr().err
+    assert "not scored: 7, no record in 46 days" in capsys.readouterr().err
 
 
 def test_rows_without_a_day_carry_none(tmp_path, tiny_model):

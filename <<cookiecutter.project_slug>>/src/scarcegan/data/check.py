@@ -60,9 +60,9 @@ def check_data(
     - "notes", only when there are any: sentences about what is left out or should be looked at
 
     A mistake that stops the check, such as a missing path, file or column, is the last problem; the summary then has
-    what was known before it.
+    only "files", "rows" and "notes", as far as they were known before it.
 
-    Raises OSError when the disk is full.
+    Raises UserError for a time zone that does not exist, and OSError when the disk is full.
     """
     problems: list[str] = []
     dropped: list[str] = []
@@ -72,18 +72,21 @@ def check_data(
         for problem in found:
             (dropped if drop and problem.droppable else problems).append(problem.message)
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        closing(files.connect_duckdb(Path(scratch), layout.time_zone)) as connection,
+    ):
+        reading = Reading(connection, Path(path), labels, layout, report, needed)
         try:
-            with closing(files.connect_duckdb(Path(scratch), layout.time_zone)) as connection:
-                reading = Reading(connection, Path(path), labels, layout, report, needed)
-                if kind == "telemetry":
-                    check_telemetry(reading, Path(scratch), shares, problems, summary)
-                else:
-                    check_ready_table(reading, columns, shares, problems, summary)
-                if dropped or reading.notes:
-                    summary["notes"] = [*(f"left out: {message}" for message in dropped), *reading.notes]
+            if kind == "telemetry":
+                check_telemetry(reading, Path(scratch), shares, problems, summary)
+            else:
+                check_ready_table(reading, columns, shares, problems, summary)
         except UserError as error:
             problems.append(str(error))
+            summary |= {"files": reading.files, "rows": reading.rows} if reading.rows else {}
+    if dropped or reading.notes:
+        summary["notes"] = [*(f"left out: {message}" for message in dropped), *reading.notes]
     return problems, summary
 
 

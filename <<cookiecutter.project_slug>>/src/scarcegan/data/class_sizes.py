@@ -1,7 +1,7 @@
 """Class sizes: how many labelled users each class needs, so that training, validation and test get some of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,17 +44,17 @@ def class_too_small(counts: Mapping[int, int], classes: Sequence[str], shares: S
     for position, name in enumerate(classes):
         count, fewest = counts.get(position, 0), shares.fewest()
         if count < fewest:
-            if not count:
-                move = "say under data.labels where their labels are"
-            elif shares.folds > 2:
-                move = "lower split.folds"
+            if shares.folds > 2 and replace(shares, folds=2).fewest() <= count:
+                move = "Label more users, or lower split.folds in config.yaml."
+            elif not count:
+                move = "Say under data.labels where their labels are, or bring more days of these users."
             else:
-                move = "make the shares smaller"
+                move = "Label more users."
             return (
                 f"class '{name}' has {count} labelled {'user' if count == 1 else 'users'} with a row to train on; "
                 f"{fewest} are the fewest for "
                 f"{shares.folds} folds, a validation share of {shares.validation} and a test share of {shares.test}. "
-                f"Label more users, or {move} in config.yaml."
+                f"{move}"
             )
     return ""
 

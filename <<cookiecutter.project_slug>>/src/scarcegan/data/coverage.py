@@ -1,5 +1,6 @@
 """Coverage: which users and days of telemetry are used, which are left out and why, and what a missing day means."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -38,7 +39,8 @@ class Coverage:
     - needed: the days that feature rows need; None when no rows are computed
     - users: users with a good record in the window; with_rows: those with a record in `needed`; nowhere: users without
       a good record in the window
-    - trainable: class position (UNLABELLED too) -> users who can be split: seen before the last day of observation
+    - early: class position (UNLABELLED too) -> users with a row of an earlier day of observation than the last;
+      labelled: the same of users with any row
     - per_day: int [t], users with a record on each day
     - lifetime: user-days from each user's first record to the last day; recorded: those with a record
     - zero_records: user-days with a record that has 0 in every counter
@@ -49,7 +51,8 @@ class Coverage:
     users: int = 0
     with_rows: int = 0
     nowhere: int = 0
-    trainable: dict[int, int] = field(default_factory=dict)
+    early: Counter[int] = field(default_factory=Counter)
+    labelled: Counter[int] = field(default_factory=Counter)
     per_day: np.ndarray = field(init=False)
     lifetime: int = 0
     recorded: int = 0
@@ -70,10 +73,14 @@ class Coverage:
         if self.needed:
             known = self.needed.recorded(users)
             self.with_rows += int(known.any(axis=1).sum())
-            early = known[:, np.array(self.needed.weeks) > min(self.needed.weeks)]
-            seen = early.any(axis=1) if early.shape[1] else known.any(axis=1)
-            for label, count in zip(*np.unique(users.label[seen], return_counts=True), strict=True):
-                self.trainable[int(label)] = self.trainable.get(int(label), 0) + int(count)
+            before_last = np.array(self.needed.weeks) > min(self.needed.weeks)
+            self.early.update(users.label[known[:, before_last].any(axis=1)].tolist())
+            self.labelled.update(users.label[known.any(axis=1)].tolist())
+
+    @property
+    def trainable(self) -> Counter[int]:
+        """Class position (UNLABELLED too) -> users who can be split, as users_to_split finds them in the rows."""
+        return self.early or self.labelled
 
     def left_out(self) -> dict[str, int]:
         """{why: how many users have no feature row}; {} for none."""
@@ -98,11 +105,12 @@ class Coverage:
         notes = []
         if found.unlabelled_files:
             notes.append(
-                f"{found.unlabelled_files:,} files have no column '{layout.label}': their users have no label."
+                f"files without the column '{layout.label}', which others have: {found.unlabelled_files:,}. Unless a "
+                "labels file names them, their users have no label."
             )
         for count, side in ((found.before, "before"), (found.after, "after")):
             if count:
-                notes.append(f"{count:,} records are {side} the days that are read ({found.window}) and are left out.")
+                notes.append(f"records {side} the days that are read ({found.window}), left out: {count:,}.")
         days = int((self.per_day > 0).sum())
         begins = int((self.per_day > 0).argmax())
         looks_back = len(self.per_day) - 7 * max(self.needed.weeks) - self.needed.days if self.needed else 0
@@ -132,5 +140,5 @@ class Coverage:
                 f"{self.missing():.0%} of the days from a user's first record on have no record: {why}. They are read "
                 f"as {layout.missing_days}.{advice}"
             )
-        notes += [f"{count:,} users have no feature row: {why}." for why, count in self.left_out().items()]
+        notes += [f"users without a feature row: {count:,}, {why}." for why, count in self.left_out().items()]
         return notes

@@ -181,8 +181,10 @@ def with_readable_name(file: Path) -> Path:
     return file
 
 
-def files_left_out(path: Path, folders: Collection[Path] = ()) -> dict[str, list[Path]]:
+def files_left_out(path: Path, folders: Collection[Path] = (), others: tuple[str, ...] = ()) -> dict[str, list[Path]]:
     """The files below a folder that are not read: {why: their paths, in path order}. {} for a path to a file.
+
+    others: further endings of files that are read.
 
     They are links to nothing, files with another ending than find_data_files takes, pipes and devices, and, when
     `folders` are the class folders that are read instead of `path`, data files beside them. Hidden ones are not listed.
@@ -193,7 +195,7 @@ def files_left_out(path: Path, folders: Collection[Path] = ()) -> dict[str, list
             found.setdefault("links to nothing", []).append(file)
         elif not file.is_file():
             found.setdefault("no regular files", []).append(file)
-        elif not has_data_suffix(file):
+        elif not (has_data_suffix(file) or file.name.endswith(others)):
             found.setdefault("no Parquet or CSV by their ending", []).append(file)
         elif folders and not any(folder in file.parents for folder in folders):
             found.setdefault("beside the class folders", []).append(file)
@@ -210,10 +212,20 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def visible_entries(folder: Path) -> Iterator[Path]:
-    """Yield all that is no folder at any depth below a folder: visible_files, links to nothing, pipes and devices."""
+    """Yield all that is no folder at any depth below a folder: visible_files, links to nothing, pipes and devices.
+
+    Of a folder that is there under several names the real one counts, before links, in order of their names.
+
+    Raises OSError, while it is iterated, for a folder that cannot be opened.
+    """
+
+    def give_up(error: OSError) -> None:
+        raise error
+
     visited = set()
-    for place, inside, names in os.walk(folder, followlinks=True):
+    for place, inside, names in os.walk(folder, followlinks=True, onerror=give_up if folder.is_dir() else None):
         inside[:] = [name for name in inside if not is_hidden(name)]
+        inside.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
         if os.path.realpath(place) in visited:
             inside.clear()
             continue
@@ -252,9 +264,9 @@ def group_by_header(
     """
     by_case: dict[str, str] = {}
     for name in expected:
-        if by_case.setdefault(name.casefold(), name) != name:
+        if by_case.setdefault(name.lower(), name) != name:
             raise UserError(
-                f"the columns '{by_case[name.casefold()]}' and '{name}' differ in case only. Rename one in the data "
+                f"the columns '{by_case[name.lower()]}' and '{name}' differ in case only. Rename one in the data "
                 "and in config.yaml."
             )
     groups: dict[tuple, list[Path]] = {}
@@ -280,11 +292,14 @@ def columns_in_folders(
     folder `column=value`, time_column also from the three folders DATE_FOLDERS.
     """
     keys = {key for folder in file.parts[:-1] for key, equals, _ in [folder.partition("=")] if equals}
-    own = {column.casefold() for column in columns}
-    found: dict[str, tuple[str, ...]] = {
-        name: (name,) for name in expected if name in keys and name.casefold() not in own
-    }
-    if time_column in expected and time_column not in {*found, *columns} and keys.issuperset(DATE_FOLDERS):
+    own = {column.lower() for column in columns}
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in expected if name in keys and name.lower() not in own}
+    if (
+        time_column in expected
+        and time_column not in found
+        and time_column.lower() not in own
+        and keys.issuperset(DATE_FOLDERS)
+    ):
         found[time_column] = DATE_FOLDERS
     return found
 
@@ -317,15 +332,15 @@ def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
     "column <position>", counted from 1, when it is blank or equals an expected or earlier name; underscores are added
     while the file has a column of that name.
     """
-    taken, names = {FILE_COLUMN, *(column.casefold() for column in expected if column in columns)}, []
-    found = {column.casefold() for column in [*columns, *expected]}
+    taken, names = {FILE_COLUMN, *(column.lower() for column in expected if column in columns)}, []
+    found = {column.lower() for column in [*columns, *expected]}
     for position, column in enumerate(columns, start=1):
-        usable = column in expected or (column and column.casefold() not in taken)
+        usable = column in expected or (column and column.lower() not in taken)
         instead = f"column {position}"
         while instead in found:
             instead += "_"
         names.append(column if usable else instead)
-        taken.add(column.casefold())
+        taken.add(column.lower())
     return names
 
 

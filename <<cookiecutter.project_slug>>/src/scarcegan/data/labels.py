@@ -27,8 +27,25 @@ from scarcegan.data.users import user_rules, user_sql
 UserLabels = dict[str, int]
 
 
-def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[UserLabels, list[Problem]]:
-    """Read a labels file or folder: {user: class position} of every labelled user, and the problems found ([]: none).
+def open_labels(path: Path, layout: Layout) -> list[Source]:
+    """The files of a labels file or folder, grouped by header: a Source per group.
+
+    Raises UserError when `path` does not exist or holds no data file, or when a file cannot be read, lacks the user or
+    label column, or has one of them twice.
+    """
+    expected = (layout.user, layout.label)
+    sources = files.group_by_header(files.find_data_files(path), expected, root=path)
+    for source in sources:
+        require_columns(source, layout, expected)
+    return sources
+
+
+def read_labels(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], path: Path, layout: Layout
+) -> tuple[UserLabels, list[Problem]]:
+    """Read labels: {user: class position} of every labelled user, and the problems found ([]: none).
+
+    sources: what open_labels returned for `path`.
 
     Rows with a blank label or with "unlabelled" are skipped. The problems are:
 
@@ -37,14 +54,11 @@ def read_labels(connection: duckdb.DuckDBPyConnection, path: Path, layout: Layou
     - two different labels of one user: not droppable; the user keeps the one that is read first
     - a class without users: not droppable; reported only when there is no other problem
 
-    Raises UserError when `path` does not exist or holds no data file, or when a file cannot be read, lacks the user or
-    label column, or is a CSV file that has one of them twice.
+    Raises UserError for a file that cannot be read.
     """
     labels: UserLabels = {}
     problems = []
-    expected = (layout.user, layout.label)
-    for source in files.group_by_header(files.find_data_files(path), expected, root=path):
-        require_columns(source, layout, expected)
+    for source in sources:
         who = user_sql(source, layout.user)
         rules = [*user_rules(source, layout), unknown_label_rule(source, layout)]
         problems += count_broken_rules(connection, source, rules, "NULL")[2]

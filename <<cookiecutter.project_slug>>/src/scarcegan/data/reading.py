@@ -11,7 +11,7 @@ import duckdb
 from scarcegan.data import ready_tables, telemetry
 from scarcegan.data.coverage import Coverage, DaysNeeded
 from scarcegan.data.files import Source, files_left_out
-from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, read_labels
+from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, open_labels, read_labels
 from scarcegan.data.rules import Layout, Problem, class_folders
 from scarcegan.data.schema import FeatureTable
 from scarcegan.data.users import users_spelled_twice
@@ -125,20 +125,21 @@ class Reading:
             raise UserError(
                 f"{path}: labels need a user column to go by. Name it under data.user_column in config.yaml."
             )
-        known, problems = read_labels(self.connection, path, layout)
+        own = open_labels(path, layout)
+        known, problems = read_labels(self.connection, own, path, layout)
         self.notes += left_out_notes(path)
         self.report(problems)
-        self.report(users_spelled_twice(self.connection, sources, layout, known, path))
+        self.report(users_spelled_twice(self.connection, [*sources, *own], layout))
         self.report(labels_without_rows(self.connection, known, sources, layout, path))
         return known
 
 
-def left_out_notes(path: Path, folders: Sequence[Path] = ()) -> list[str]:
+def left_out_notes(path: Path, folders: Sequence[Path] = (), others: tuple[str, ...] = ()) -> list[str]:
     """A sentence for each reason why files below `path` are not read: how many, and the first of them.
 
-    folders: the class folders that are read instead of `path`; empty: none.
+    folders: the class folders that are read instead of `path`; empty: none. others: further endings that are read.
     """
-    found = files_left_out(path, folders)
+    found = files_left_out(path, folders, others)
     return [
         f"{len(paths):,} {'file is' if len(paths) == 1 else 'files are'} not read, {why}: {paths[0]}"
         f"{' and others' if len(paths) > 1 else ''}."

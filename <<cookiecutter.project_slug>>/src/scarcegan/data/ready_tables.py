@@ -140,6 +140,12 @@ def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Ru
     return found
 
 
+def good_sql(source: Source, layout: Layout, columns: Sequence[str]) -> str:
+    """SQL condition: a row breaks none of its row_rules. columns: the feature columns, categories included."""
+    bad = " OR ".join(f"({rule.test})" for rule in row_rules(source, layout, columns)) or "false"
+    return f"NOT coalesce({bad}, false)"
+
+
 def number_rules(source: Source, column: str) -> list[Rule]:
     """Two rules for a numeric feature: its value must be a number, and neither infinite nor beyond LARGEST_FLOAT32.
 
@@ -217,23 +223,25 @@ def scan_ready_table(
     if rows == 0:
         raise UserError(f"{sources[0].files[0]}: it has a header but no rows. Export it again.")
     if layout.user:
-        problems += users_with_two_rows(connection, sources, layout)
-        problems += users_with_two_labels(connection, sources, layout)
+        problems += users_with_two_rows(connection, sources, layout, columns)
+        problems += users_with_two_labels(connection, sources, layout, columns)
+    problems += categories_spelled_twice(connection, sources, layout)
     return rows, problems
 
 
 def users_with_two_rows(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> list[Problem]:
     """A list with one problem when users have more than one row for one day; otherwise [].
 
     The problem names the first of these users by name, with two of the rows; it is not droppable. Without a time column
-    all rows count as of one day.
+    all rows count as of one day. Rows that break a rule do not count. columns: the feature columns.
 
     Raises UserError for a file that cannot be read.
     """
     union = " UNION ALL ".join(
-        f"SELECT {user_sql(source, layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table}"
+        f"SELECT {user_sql(source, layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table} "
+        f"WHERE {good_sql(source, layout, columns)}"
         for source in sources
     )
     twice = f"SELECT u, d, count(*) AS n FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
@@ -247,7 +255,8 @@ def users_with_two_rows(
 
     def test(source: Source) -> str:
         same_day = f"{as_of_sql(source, layout)} IS NOT DISTINCT FROM TRY_CAST('{day}' AS DATE)"
-        return f"{user_sql(source, layout.user)} = {sql_literal(user)} AND {same_day}"
+        good = good_sql(source, layout, columns)
+        return f"{user_sql(source, layout.user)} = {sql_literal(user)} AND {same_day} AND {good}"
 
     places = " and ".join(f"{file} row {row}" for file, row in first_places(connection, sources, test))
     more = f" ({count:,} such users)" if count > 1 else ""
@@ -262,17 +271,18 @@ def users_with_two_rows(
 
 
 def users_with_two_labels(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
 ) -> list[Problem]:
     """A list with one problem when the rows of a user have different labels; otherwise []. Unlabelled rows are ignored.
 
-    The problem names the first of these users by name; it is not droppable.
+    The problem names the first of these users by name; it is not droppable. Rows that break a rule do not count.
+    columns: the feature columns.
 
     Raises UserError for a file that cannot be read.
     """
     union = " UNION ALL ".join(
         f"SELECT {user_sql(source, layout.user)} AS u, {label_position_sql(source, layout)} AS l, "
-        f"{sql_name(files.FILE_COLUMN)} AS f FROM {source.table}"
+        f"{sql_name(files.FILE_COLUMN)} AS f FROM {source.table} WHERE {good_sql(source, layout, columns)}"
         for source in sources
     )
     with files.naming_the_damaged_file(sources):
@@ -287,6 +297,30 @@ def users_with_two_labels(
     names = " and ".join(f"'{layout.classes[place]}'" for place in (low, high))
     more = f" ({count:,} such users)" if count > 1 else ""
     return [Problem(f"{where}: user '{user}' is labelled {names}{more}. Keep one label per user.", count)]
+
+
+def categories_spelled_twice(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
+) -> list[Problem]:
+    """A problem, not droppable, for each category that is a number in some files and text such as "6.0" in others.
+
+    The number 6.0 is the name "6", so one category would have two names.
+
+    Raises UserError for a file that cannot be read.
+    """
+    problems = []
+    for column in layout.categories:
+        numbers = [source for source in sources if source.kind(column) == "number"]
+        for source in (one for one in sources if numbers and one.kind(column) != "number"):
+            test = f"regexp_full_match({text_sql(column)}, '[+-]?[0-9]+\\.0*')"
+            with files.naming_the_damaged_file([source]):
+                query = f"SELECT any_value({text_sql(column)}), count(*) FROM {source.table} WHERE {test}"
+                shown, count = files.first_record(connection, query)
+            if count:
+                fact = f"{source.files[0]}: category '{column}' is text such as '{shown}', but a number in"
+                problems.append(Problem(f"{fact} {numbers[0].files[0]}. Export it the same in every file.", count))
+                break
+    return problems
 
 
 def as_of_sql(source: Source, layout: Layout) -> str:
@@ -317,7 +351,6 @@ def read_ready_table(
     connection.execute("SET preserve_insertion_order = true")
     numbered = 0
     for source in sources:
-        bad = " OR ".join(f"({rule.test})" for rule in row_rules(source, layout, columns)) or "false"
         who = user_sql(source, layout.user) if layout.user else f"CAST(row_number() OVER () + {numbered} AS VARCHAR)"
         values = [f"{feature_sql(source, column, layout)} AS {sql_name(f'f{i}')}" for i, column in enumerate(columns)]
         selected = [
@@ -326,7 +359,7 @@ def read_ready_table(
             f"{label_position_sql(source, layout)} AS label",
             *values,
         ]
-        query = f"SELECT {', '.join(selected)} FROM {source.table} WHERE NOT coalesce({bad}, false)"
+        query = f"SELECT {', '.join(selected)} FROM {source.table} WHERE {good_sql(source, layout, columns)}"
         with files.naming_the_damaged_file([source]):
             for batch in connection.sql(query).to_arrow_reader(batch_rows):
                 numbered += batch.num_rows

@@ -192,7 +192,7 @@ def number_sql(source: Source, column: str) -> str:
     """
     if source.kind(column) == "number":
         return f"CAST({sql_name(column)} AS DOUBLE)"
-    words = f"CAST({sql_name(column)} AS VARCHAR)"
+    words = text_sql(column)
     return f"(CASE WHEN NOT contains({words}, '_') THEN TRY_CAST({words} AS DOUBLE) END)"
 
 

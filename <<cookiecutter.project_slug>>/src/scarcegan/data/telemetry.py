@@ -64,7 +64,7 @@ class TelemetryScan:
 
     - sources: the files, by header and class folder
     - rows: number of records, bad ones included
-    - users: number of users, estimated within a few per cent; at least that of the largest source, at most their sum
+    - users: number of users, estimated within a few per cent; a user in several sources counts in each
     - window: the days that are read; records of other days are left out
     - problems: mistakes that can be seen in a single record, a Problem per kind and source
     - before, after: numbers of records before and after the window
@@ -143,13 +143,13 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
 
     Raises UserError when the files hold no record, none in the days to read, or cannot be read.
     """
-    rows, users, first, last = 0, [0], date.max, date.min
+    rows, users, first, last = 0, 0, date.max, date.min
     problems: list[Problem] = []
     for source in sources:
         then = day_sql(source, layout)
         extra = f"approx_count_distinct({user_sql(source, layout.user)}), min({then}), max({then})"
         own, (about, begin, end), bad = count_broken_rules(connection, source, record_rules(source, layout), extra)
-        rows, users = rows + own, [*users, about]
+        rows, users = rows + own, users + about
         first, last = min(first, begin or date.max), max(last, end or date.min)
         problems += bad
     if rows == 0:
@@ -167,10 +167,9 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
             outside = f"count_if({then} < DATE '{window.first}'), count_if({then} > DATE '{window.last}')"
             early, late = count_broken_rules(connection, source, [], outside)[1]
             before, after = before + early, after + late
-    total = sum(users) if len({source.class_name for source in sources}) > 1 else max(users)
     lacking = [len(one.files) for one in sources if one.class_name is None and layout.label not in one.columns]
     unlabelled = sum(lacking) if len(lacking) < len(sources) else 0
-    return TelemetryScan(tuple(sources), rows, total, window, problems, before, after, unlabelled)
+    return TelemetryScan(tuple(sources), rows, users, window, problems, before, after, unlabelled)
 
 
 def count_users(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> int:

@@ -1,8 +1,7 @@
 """Users: the id of a record's user as text, and ids that one file writes in another way than the next."""
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
@@ -59,30 +58,22 @@ def number_key(user: str) -> str:
 
 
 def users_spelled_twice(
-    connection: duckdb.DuckDBPyConnection,
-    sources: Sequence[Source],
-    layout: Layout,
-    labels: Mapping[str, int] | None = None,
-    path: Path | None = None,
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> list[Problem]:
     """A list with one problem when ids of two files differ only in leading zeros or a trailing .0; otherwise [].
 
-    Such ids are most likely one user, whose id lost its zeros or became a float in one of the files. Two spellings that
-    stand in one file are two users. The problem names the first two spellings, each with a file; it is not droppable.
+    Such ids are most likely one user, whose id lost its zeros or became a float in one of the files. Where some file
+    has two spellings of a number, these are two users, and spellings mean nothing anywhere. The problem names the first
+    two spellings, each with a file; it is not droppable.
 
-    sources: the data files; labels: {user: class position} of the labels at `path`, None for none. The connection keeps
-    a view named labelled when there are labels.
+    sources: the files of the data and of the labels.
 
     Raises UserError for a file that cannot be read.
     """
-    parts = [
+    union = " UNION ALL ".join(
         f"SELECT {user_sql(source, layout.user)} AS u, {sql_name(files.FILE_COLUMN)} AS f FROM {source.table}"
         for source in sources
-    ]
-    if labels is not None:
-        connection.register("labelled", pa.table({"known": pa.array(labels, pa.string())}))
-        parts.append(f"SELECT known AS u, {sql_literal(str(path))} AS f FROM labelled")
-    union = " UNION ALL ".join(parts)
+    )
     key = "regexp_replace(regexp_replace(u, '\\.0*$', ''), '^0+([0-9])', '\\1')"
     numbers = f"SELECT u, f, {key} AS k FROM ({union}) WHERE regexp_full_match(u, {sql_literal(WHOLE_NUMBER)})"
     with files.naming_the_damaged_file(sources):
@@ -91,12 +82,12 @@ def users_spelled_twice(
             return []
         placed = f"SELECT DISTINCT u, f, k FROM ({numbers}) WHERE k IN ({twice})"
         found = connection.execute(
-            f"SELECT min(u), arg_min(f, u), max(u), arg_max(f, u), count(*) OVER () FROM ({placed}) "
-            "GROUP BY k HAVING count(*) = count(DISTINCT f) ORDER BY k LIMIT 1"
+            "SELECT min(u), arg_min(f, u), max(u), arg_max(f, u), count(*) OVER (), "
+            f"bool_or(count(*) > count(DISTINCT f)) OVER () FROM ({placed}) GROUP BY k ORDER BY k LIMIT 1"
         ).fetchall()
-    if not found:
+    if found[0][-1]:
         return []
-    one, its, other, others, count = found[0]
+    one, its, other, others, count, _ = found[0]
     more = f" ({count:,} such users)" if count > 1 else ""
     message = (
         f"{its}: user '{one}', but {others}: user '{other}'{more}. These look like one user whose id lost its leading "

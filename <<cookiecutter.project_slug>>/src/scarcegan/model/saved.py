@@ -4,6 +4,9 @@ from pathlib import Path
 
 from scarcegan.errors import UserError
 
+# The next move when a model's files are damaged or missing.
+EXPORT_AGAIN = "Type scarcegan run, which restores the files of registered models; in AWS, release the version again."
+
 
 def model_folders(folder: Path) -> dict[str, Path]:
     """The name of each business definition -> the folder of its model, in name order.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scarcegan.data.categories import Categories, texts_of
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
+from scarcegan.model.saved import EXPORT_AGAIN
 
 ROWS_PER_CALL = 2_000  # what the trees walk through then stays in the processor's cache
 
@@ -109,7 +110,7 @@ def load_scorer(folder: Path) -> Scorer:
         scorer.score(np.full((1, len(scorer.features)), np.nan, np.float32))
     except Exception as error:  # of many types, as the damage is
         words = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / '1'}: damaged SavedModel ({words}). Export the model again.") from error
+        raise UserError(f"{folder / '1'}: damaged SavedModel ({words}). {EXPORT_AGAIN}") from error
     return scorer
 
 
@@ -121,8 +122,8 @@ def _facts(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise UserError(f"{path.parent}: no model.json in it. Name the folder of a trained model.")
-    facts = read_json(path, "Export the model again.")
+    facts = read_json(path, EXPORT_AGAIN)
     missing = [key for key in ("classes", "features", "thresholds") if key not in facts]
     if missing:
-        raise UserError(f"{path}: no '{missing[0]}' in it. Export the model again.")
+        raise UserError(f"{path}: no '{missing[0]}' in it. {EXPORT_AGAIN}")
     return facts

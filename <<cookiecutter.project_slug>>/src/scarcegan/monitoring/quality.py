@@ -6,6 +6,7 @@ metrics"): the rare class against all others under `binary_classification_metric
 """
 
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,9 @@ from scarcegan.data.files import (
     naming_the_damaged_file,
     visible_files,
 )
-from scarcegan.data.users import number_key, user_sql
+from scarcegan.data.reading import left_out_notes
+from scarcegan.data.rules import Layout, count_broken_rules
+from scarcegan.data.users import number_key, user_rules, user_sql
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.jsonfile import replace_nan
@@ -73,6 +76,8 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     files = truth_files(place)
     if not files:
         return None
+    for note in left_out_notes(place, others=(".jsonl",)):
+        print(f"ground truth: {note}", file=sys.stderr)
     names: dict[str, str] = {}
     for path in files:
         names.update(read_pairs(path))
@@ -126,8 +131,16 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
         closing(connect_duckdb(Path(scratch))) as connection,
         naming_the_damaged_file([source]),
     ):
-        rows = connection.execute(f"SELECT u, l FROM ({query}) WHERE u IS NOT NULL AND l IS NOT NULL").fetchall()
-    yield from rows
+        rules = user_rules(source, Layout((), user=user))[1:]  # a row without a user is left out
+        problems = count_broken_rules(connection, source, rules, "NULL")[2]
+        if problems:
+            raise UserError(problems[0].message)
+        rows = connection.execute(f"SELECT u, l FROM ({query})").fetchall()
+    whole = [(one, name) for one, name in rows if one is not None and name is not None]
+    if len(whole) < len(rows):
+        count = len(rows) - len(whole)
+        print(f"ground truth: {path}: rows without an id or a label, left out: {count:,}", file=sys.stderr)
+    yield from whole
 
 
 def key_columns(names: Sequence[str], path: Path) -> tuple[str, str]:

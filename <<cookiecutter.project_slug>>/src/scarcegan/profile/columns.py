@@ -18,7 +18,6 @@ SAMPLE_RECORDS = 100_000
 SAMPLE_USERS = 100_000
 BATCH = 65_536
 QUANTILES = (0.25, 0.5, 0.75, 0.99)
-BINS = 40
 FAR = 5.0  # robust standard deviations from the median: an outlier
 NARROWEST = 0.1  # of the standard deviations, in units of the logarithm
 NAMED_OUTLIERS = 5  # per column

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from scarcegan.data import files
 from scarcegan.data.check import check_data
-from scarcegan.data.labels import UserLabels, read_labels
+from scarcegan.data.labels import UserLabels, open_labels, read_labels
 from scarcegan.data.reading import left_out_notes
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.data.telemetry import DayRange, days_of_interest
@@ -178,7 +178,7 @@ def known_labels(records: Records, source: DataSource) -> tuple[UserLabels, list
     if path is None or not source.layout.user or (path.is_dir() and not any(path.iterdir())):
         return {}, []
     try:
-        labels, problems = read_labels(records.connection, path, source.layout)
+        labels, problems = read_labels(records.connection, open_labels(path, source.layout), path, source.layout)
     except UserError as error:
         return {}, [str(error)]
     return labels, [problem.message for problem in problems if not (source.drop and problem.droppable)]

@@ -17,10 +17,10 @@ from typing import Any
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
+from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.monitoring.statistics import typical_row
 
 JSON, CSV = "application/json", "text/csv"
-EXPORT_AGAIN = "Export the package again."
 SECONDS = 60  # to wait for an answer: a serverless endpoint may have to start first
 STOPPED = "The release stops here; read the endpoint's log in CloudWatch."
 UNAVAILABLE = (429, 500, 503, 530)  # HTTP statuses of SageMaker itself, when the container cannot answer

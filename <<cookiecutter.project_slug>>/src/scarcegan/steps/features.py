@@ -145,8 +145,8 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
 
     - dropped.json, when rows were dropped: a list with an object per problem, "rows" (their number) and "first" (the
       message)
-    - coverage.json, of telemetry: "users", how many there are in the data; "without_row", {why: how many of them have
-      no feature row}; "notes", the sentences printed
+    - coverage.json: "users", how many there are in telemetry (null for a ready table); "without_row", {why: how many of
+      them, or rows of a ready table, are not in the features}; "notes", the sentences printed
     """
     for problem in log.dropped:
         print(f"dropped: {problem.message}", file=sys.stderr)
@@ -156,11 +156,10 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
     if log.dropped:
         rows = [{"rows": problem.rows, "first": problem.message} for problem in log.dropped]
         write_json(folder / "dropped.json", rows)
-    (folder / COVERAGE_FILE).unlink(missing_ok=True)
-    if reading.coverage:
-        found = reading.coverage
-        facts = {"users": found.users + found.nowhere, "without_row": found.left_out(), "notes": reading.notes}
-        write_json(folder / COVERAGE_FILE, facts)
+    found = reading.coverage
+    without_row = found.left_out() if found else {p.message: p.rows for p in log.dropped}
+    users = found.users + found.nowhere if found else None
+    write_json(folder / COVERAGE_FILE, {"users": users, "without_row": without_row, "notes": reading.notes})
 
 
 def inputs_json(reading: Reading) -> dict[str, Any]:
@@ -220,20 +219,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     layout = Layout(
-        args.classes,
-        args.user_column,
-        args.time_column,
-        args.label_column,
-        args.counters,
-        args.start,
-        args.days,
-        args.categories,
-        args.time_zone,
-        args.time_format,
-        args.signed_counters,
-        args.aggregate,
-        args.missing_days,
-        args.labels_in,
+        classes=args.classes,
+        user=args.user_column,
+        time=args.time_column,
+        label=args.label_column,
+        counters=args.counters,
+        start=args.start,
+        days=args.days,
+        categories=args.categories,
+        time_zone=args.time_zone,
+        time_format=args.time_format,
+        signed=args.signed_counters,
+        aggregate=args.aggregate,
+        missing_days=args.missing_days,
+        labels_in=args.labels_in,
     )
     log = ProblemLog(drop=args.bad_rows == "drop")
     args.features_out.mkdir(parents=True, exist_ok=True)

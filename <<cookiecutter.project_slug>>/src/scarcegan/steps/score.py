@@ -20,6 +20,7 @@ from scarcegan.data.coverage import COVERAGE_FILE
 from scarcegan.data.schema import FeatureTable, count_rows, iter_features, read_feature_categories
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import read_json, write_json
+from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
@@ -162,15 +163,16 @@ def refuse_other_categories(found: Iterable[str], model: "Scorer") -> None:
 
 
 def users_without_row(features: Path) -> dict[str, int]:
-    """{why: how many users of the telemetry have no feature row}, as the features step wrote it beside its table.
+    """{why: how many users of telemetry, or rows of a ready table, are not in the features}, as the features step wrote
+    it beside its table.
 
-    {} for a table of another origin, or when every user has a row.
+    {} for a table of another origin, or when nobody is left out.
 
     Raises UserError when that file is damaged.
     """
     path = features / COVERAGE_FILE
     found = read_json(path, "Run the features step again.") if path.is_file() else {}
-    return dict(found.get("without_row", {})) if isinstance(found, dict) else {}
+    return dict(found.get("without_row", {}))
 
 
 def model_folder(package: Path) -> Path:
@@ -194,7 +196,7 @@ def model_facts(package: Path) -> dict[str, Any]:
     Raises UserError when package.json holds no JSON object.
     """
     path = package / "package.json"
-    facts = read_json(path, "Export the model package again.") if path.is_file() else {}
+    facts = read_json(path, EXPORT_AGAIN) if path.is_file() else {}
     return {key: facts[key] for key in ("version", "definition", "group", "set_id") if key in facts}
 
 
@@ -232,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found |= {"thresholds": dict(model.thresholds), "model": model_facts(args.model)}
     found["not_scored"] = users_without_row(args.features)
     for why, count in found["not_scored"].items():
-        print(f"score: {count:,} users have no score: {why}", file=sys.stderr)
+        print(f"score: not scored: {count:,}, {why}", file=sys.stderr)
     write_json(args.scored_out / "summary.json", found)
     print(f"score: {found['flagged']:,} flagged as {found['rare_class']}, {found['unknown_share']:.1%} unknown")
 

@@ -5,6 +5,8 @@ finding, prints the seed, and keeps the files of that case in build/fuzz.
 """
 
 import argparse
+import contextlib
+import io
 import math
 import os
 import shutil
@@ -95,7 +97,8 @@ def read_case(case: Case, folder: Path) -> Read:
 def read_ground_truth(path: Path, layout: Layout) -> Read:
     """What the project reads of ground truth."""
     try:
-        truth = read_truth(path, layout.classes)
+        with contextlib.redirect_stderr(io.StringIO()):  # what is left out is counted there
+            truth = read_truth(path, layout.classes)
     except UserError as error:
         return Read(refused=[str(error)])
     pairs = zip(truth.id.tolist(), truth.label.tolist(), strict=True) if truth else ()

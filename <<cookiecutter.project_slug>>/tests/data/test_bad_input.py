@@ -163,6 +163,11 @@ def test_a_row_with_too_few_or_too_many_values_is_refused(tmp_path):
         assert f"{tmp_path / 'in.csv'} row 3: expected number of columns: 4" in said
 
 
+def test_lines_that_end_in_two_ways_are_told(tmp_path):
+    (tmp_path / "in.csv").write_bytes(f"{HEADER}\r\nann,2026-01-05,1,1\r\n\n\n".encode())
+    assert "its lines end in more than one way" in refusal(tmp_path / "in.csv", tmp_path / "out")
+
+
 BAD_LABELS = {
     "unknown label": (
         ("ann,calm", "bob,risk"),

@@ -917,7 +917,7 @@ def odd_lines(case: Case, rng: random.Random) -> None:
     if file.is_text and not file.name.endswith(".gz") and file.encoding.startswith("utf-8"):
         choice = rng.randrange(4)
         if choice == 0:
-            file.edit = lambda raw: raw + b"\n\n"
+            file.edit = lambda raw: raw + file.newline.encode() * 2
         elif choice == 1:
             for column in file.columns:
                 column.name = f" {column.name} "

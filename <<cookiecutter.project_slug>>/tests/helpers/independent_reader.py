@@ -350,6 +350,7 @@ class Reader:
         text = self.text(cell)
         if text is None or text.lower() == "nan":
             return None
+        self.note(isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+\.0*", text), "a category such as 6.0, as text")
         return float(int(hashlib.sha256(text.encode()).hexdigest()[:6], 16))
 
     # Rows against each other

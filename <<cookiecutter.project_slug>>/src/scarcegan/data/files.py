@@ -447,6 +447,8 @@ def duckdb_message(error: duckdb.Error) -> str:
     For an error in a line of a CSV file, such as ` row 4: expected number of columns: 3 found: 2`; otherwise `: ` and
     the first line of the message.
     """
+    if "state machine" in str(error):
+        return ": its lines end in more than one way, or in CR alone, or a quotation mark is not closed"
     lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
     place = re.search(r"CSV Error on Line: (\d+)", lines[0])
     if not place:

@@ -313,6 +313,55 @@ def test_a_check_that_must_stop_keeps_what_it_knew(tmp_path):
     assert "b.xlsx" in summary["notes"][0]
 
 
+def test_a_zipped_file_with_a_changed_byte_is_refused(tmp_path):
+    whole = gzip.compress(b"user_id,date,n\nann,2026-01-05,0\n", compresslevel=0)
+    (tmp_path / "a.csv.gz").write_bytes(whole.replace(b"-05,0", b"-05,9"))
+    assert "CRC check failed" in check_data(tmp_path / "a.csv.gz", None, layout())[0][0]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_last_line_that_is_too_long_is_refused_and_not_lost(tmp_path, zipped, end):
+    text = f"user_id,date,n\nann,2026-01-05,1\n{'u' * 2_000_001},2026-01-05,1{end}".encode()
+    path = tmp_path / ("a.csv.gz" if zipped else "a.csv")
+    path.write_bytes(gzip.compress(text) if zipped else text)
+    assert "its last line is longer than 2,000,000 bytes" in check_data(path, None, layout())[0][0]
+
+
+def test_a_column_may_be_called_as_the_column_of_files_was(tmp_path):
+    path = parquet(tmp_path / "a.parquet", n=[1], **{"file of the record": ["x"]})
+    assert read_counts(path, tmp_path / "s") == {("ann", "2026-01-05"): 1}
+
+
+def test_advice_that_would_leave_no_row_is_not_given(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id;date;n", "ann;2026-01-05;1,5", "bob;2026-01-05;2,5")
+    said = check_data(path, None, layout())[0][0]
+    assert "Numbers are written as 1234.5. Every row has it" in said and "bad_rows" not in said
+
+
+def test_minus_infinity_is_infinite_and_not_also_negative(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,-inf", "ann,2026-01-06,1")
+    assert [" is infinite" in problem for problem in check_data(path, None, layout())[0]] == [True]
+
+
+def test_a_table_without_a_time_column_is_told_of_the_other_kind(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,n", "ann,1")
+    assert "set data.kind to features" in check_data(path, None, layout())[0][0]
+
+
+def test_times_that_cannot_be_read_make_no_days(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,date,n", "ann,31.01.2026,1")
+    problems, summary = check_data(path, None, layout(start=""), needed=DaysNeeded(1, (0,)))
+    assert len(problems) == 1 and summary["days"] == "none could be read" and "notes" not in summary
+
+
+def test_records_that_end_before_the_days_that_are_read_are_told(tmp_path):
+    rows = [f"u{n},2026-01-0{day},1" for n in range(9) for day in (5, 6)]
+    summary = check_data(write(tmp_path / "a.csv", "user_id,date,n", *rows), None, layout())[1]
+    assert "records end on 2026-01-06, but the days that are read end on 2026-01-07" in summary["notes"][0]
+    assert summary["missing_days"].startswith("0%")
+
+
 def test_files_that_are_not_read_are_counted_with_the_reason(tmp_path):
     for name in ("calm", "risky"):
         write(tmp_path / f"in/{name}/a.csv", HEADER, f"{name} user,2026-01-05,1,1")
@@ -449,8 +498,9 @@ def test_check_says_what_a_missing_day_looks_like(tmp_path):
 def test_a_few_free_orders_do_not_make_a_missing_day_unknown(tmp_path):
     for free, reading in ((1, "looks like"), (2, "is more than")):
         orders = [f"u{n},2026-01-05,{0 if n < free else 9}" for n in range(100)]  # 200 days have none
+        orders.append("last,2026-01-07,9")
         path = write(tmp_path / "a.csv", "user_id,date,n", *orders)
-        assert f"{free} of the 100 days with one hold only zeros, so a missing day {reading}" in str(
+        assert f"{free} of the 101 days with one hold only zeros, so a missing day {reading}" in str(
             check_data(path, None, layout())[1]["notes"]
         )
 

@@ -281,7 +281,8 @@ def test_what_was_changed_is_named_by_its_key():
 
 
 def test_a_time_format_needs_no_quotes_on_the_command_line(file):
-    assert settings.load_config(file, ["data.time_format=%d.%m.%Y"]).data.time_format == "%d.%m.%Y"
+    for pattern in ("%d.%m.%Y", "%Y-%m-%dT%H:%M:%S%z"):
+        assert settings.load_config(file, [f"data.time_format={pattern}"]).data.time_format == pattern
 
 
 @pytest.mark.parametrize(

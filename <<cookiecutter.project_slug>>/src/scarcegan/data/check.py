@@ -110,7 +110,8 @@ def check_telemetry(
         problems.append(f"{reading.path}: no user has a feature row: {left_out}. Correct data.start and data.days.")
     report_small_classes(per_class, reading.coverage.trainable, reading, shares, problems)
     summary |= {"files": reading.files, "rows": reading.rows, "users": per_class.total()}
-    summary |= {"days": str(reading.scan.window), "time_zone": layout.time_zone}
+    days = str(reading.scan.window) if reading.scan.dated else "none could be read"
+    summary |= {"days": days, "time_zone": layout.time_zone}
     summary |= {"missing_days": f"{reading.coverage.missing():.0%}, read as {layout.missing_days}"}
     summary |= {"users_per_class": users_by_class(per_class, layout)}
 

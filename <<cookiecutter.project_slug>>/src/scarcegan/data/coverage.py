@@ -94,8 +94,15 @@ class Coverage:
         return found
 
     def missing(self) -> float:
-        """The share of days without a record, from each user's first record to the last day: 0 to 1."""
-        return 1 - self.recorded / self.lifetime if self.lifetime else 0.0
+        """The share of days without a record, from each user's first record to the last record of all: 0 to 1."""
+        days = self.lifetime - self.users * self.empty_at_the_end
+        return 1 - self.recorded / days if days else 0.0
+
+    @property
+    def empty_at_the_end(self) -> int:
+        """The number of days at the end of the window on which nobody has a record."""
+        seen = np.flatnonzero(self.per_day)
+        return len(self.per_day) - 1 - int(seen[-1]) if len(seen) else 0
 
     def notes(self, layout: Layout, found: TelemetryScan) -> list[str]:
         """Sentences about days and users that are left out, or whose meaning should be looked at; [] for none.
@@ -107,6 +114,14 @@ class Coverage:
             notes.append(
                 f"files without the column '{layout.label}', which others have: {found.unlabelled_files:,}. Unless a "
                 "labels file names them, their users have no label."
+            )
+        if not found.dated:
+            return notes
+        if self.users and self.empty_at_the_end:
+            last = self.window.last - timedelta(self.empty_at_the_end)
+            notes.append(
+                f"the records end on {last}, but the days that are read end on {self.window.last}, so the last days "
+                "are empty for everybody. Set data.start earlier, or lower data.days."
             )
         for count, side in ((found.before, "before"), (found.after, "after")):
             if count:
@@ -129,7 +144,8 @@ class Coverage:
                 "data.days."
             )
         if self.missing() >= MANY_MISSING:
-            few = self.zero_records < FEW_ZEROS * (self.lifetime - self.recorded)
+            missing = self.lifetime - self.users * self.empty_at_the_end - self.recorded
+            few = self.zero_records < FEW_ZEROS * missing
             reading, looks = ("zero", "looks like") if few else ("unknown", "is more than")
             why = (
                 f"{self.zero_records:,} of the {self.recorded:,} days with one hold only zeros, so a missing day "

@@ -53,7 +53,13 @@ def day_rule(source: Source, layout: Layout) -> Rule:
 
     how = layout.time_format or "2026-01-31, or 2026-01-31T13:45:00+01:00"
     advice = f"Times are read as {how}; data.time_format sets another format. {DROP_ADVICE}"
-    return Rule(layout.time, f"{day_sql(source, layout)} IS NULL", "is not a date", advice, hint)
+    return Rule(
+        layout.time,
+        f"{day_sql(source, layout)} IS NULL",
+        f"is not a date from {EARLIEST[:4]} to {LATEST[:4]}",
+        advice,
+        hint,
+    )
 
 
 def fitting_time_formats(connection: duckdb.DuckDBPyConnection, source: Source, layout: Layout) -> list[str]:

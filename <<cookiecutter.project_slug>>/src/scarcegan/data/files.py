@@ -37,7 +37,8 @@ TEXT_TYPES = (
 )
 CANNOT_BE_READ_AS_TEXT = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error)
 DATE_FOLDERS = ("year", "month", "day")  # keys of nested folders year=2026/month=01/day=05
-FILE_COLUMN = "file of the record"  # name of the scan's column with each row's file
+LONGEST_LINE = 2_000_000  # bytes; DuckDB's own limit
+FILE_COLUMN = "scarcegan: file of the record"  # name of the scan's column with each row's file
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 
@@ -382,9 +383,11 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
     The delimiter is the one of `,`, `;`, tab and `|` under which most of the names `expected` are found, and of equal
     ones the one that gives the most columns.
 
-    Raises UserError for a file that cannot be opened, is not UTF-8 text, or has a blank first line.
+    Raises UserError for a file that cannot be opened, is not UTF-8 text or a damaged gzip file, or that has a blank
+    first line or a last line of more than LONGEST_LINE bytes.
     """
     try:
+        refuse_unfinished_text(file)
         with open_text(file) as lines:
             first = next(lines, "")
         readings = [([column.strip() for column in next(csv.reader([first], delimiter=d), [])], d) for d in DELIMITERS]
@@ -395,6 +398,28 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
     if not first.strip():
         raise UserError(f"{file}: empty. Remove it, or export it again.")
     return max(readings, key=lambda reading: (len(set(expected) & set(reading[0])), len(reading[0])))
+
+
+def refuse_unfinished_text(file: Path) -> None:
+    """Check what DuckDB does not: the checksum of a gzip file, and that the last line is not longer than LONGEST_LINE.
+
+    DuckDB leaves such a line out without a word, but refuses one in the middle.
+
+    Raises UserError for such a line, and OSError, EOFError or zlib.error for a damaged gzip file.
+    """
+    length, found = file.stat().st_size, 0
+    if is_zipped(file):
+        with gzip.open(file, "rb") as content:
+            while block := content.read(1 << 20):
+                body = block.rstrip(b"\r\n")
+                newline = body.rfind(b"\n")
+                found = len(body) - newline - 1 if newline >= 0 else found + len(block)
+    elif length > LONGEST_LINE:
+        with file.open("rb") as content:
+            content.seek(length - LONGEST_LINE - 2)
+            found = LONGEST_LINE + 1 if b"\n" not in content.read().rstrip(b"\r\n") else 0
+    if found > LONGEST_LINE:
+        raise UserError(f"{file}: its last line is longer than {LONGEST_LINE:,} bytes. Export it again.")
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class Reading:
         finally:
             for bucket in buckets:
                 bucket.unlink(missing_ok=True)
-        if self.scan.problems or self.scan.before or self.scan.after:
+        if self.scan.dated and (self.scan.problems or self.scan.before or self.scan.after):
             self.coverage.nowhere = telemetry.count_users(connection, sources, layout) - self.coverage.users
         self.notes += self.coverage.notes(layout, self.scan)
 
@@ -129,8 +129,8 @@ class Reading:
         known, problems = read_labels(self.connection, own, path, layout)
         self.notes += left_out_notes(path)
         self.report(problems)
-        self.report(users_spelled_twice(self.connection, [*sources, *own], layout))
-        self.report(labels_without_rows(self.connection, known, sources, layout, path))
+        twice = users_spelled_twice(self.connection, [*sources, *own], layout)
+        self.report(twice or labels_without_rows(self.connection, known, sources, layout, path))
         return known
 
 

@@ -114,7 +114,9 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
     if not candidates:
         return []
     tests = [
-        f"count({number_sql(source, c)}) > 0 AND count({text_sql(c)}) = count({number_sql(source, c)})"
+        f"count({sql_name(c)}) > 0"
+        if source.kind(c) == "number"
+        else f"count({number_sql(source, c)}) > 0 AND count({text_sql(c)}) = count({number_sql(source, c)})"
         for c in candidates
     ]
     with files.naming_the_damaged_file([source]):
@@ -147,20 +149,17 @@ def good_sql(source: Source, layout: Layout, columns: Sequence[str]) -> str:
 
 
 def number_rules(source: Source, column: str) -> list[Rule]:
-    """Two rules for a numeric feature: its value must be a number, and neither infinite nor beyond LARGEST_FLOAT32.
+    """The rules for a numeric feature: its value must be a number, and neither infinite nor beyond LARGEST_FLOAT32.
 
     A blank value and NaN break neither.
     """
     value, words = number_sql(source, column), text_sql(column)
-    return [
-        Rule(column, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"),
-        Rule(
-            column,
-            f"abs({value}) > {LARGEST_FLOAT32} AND NOT isnan({value})",
-            "is infinite or far too large",
-            DROP_ADVICE,
-        ),
-    ]
+    large = f"abs({value}) > {LARGEST_FLOAT32} AND NOT isnan({value})"
+    rules = [Rule(column, large, "is infinite or far too large", DROP_ADVICE)]
+    if source.kind(column) == "number":
+        return rules
+    no_number = f"{words} IS NOT NULL AND {value} IS NULL"
+    return [Rule(column, no_number, "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"), *rules]
 
 
 def category_rules(source: Source, column: str) -> list[Rule]:
@@ -223,25 +222,30 @@ def scan_ready_table(
     if rows == 0:
         raise UserError(f"{sources[0].files[0]}: it has a header but no rows. Export it again.")
     if layout.user:
-        problems += users_with_two_rows(connection, sources, layout, columns)
-        problems += users_with_two_labels(connection, sources, layout, columns)
+        conflicts = (users_with_two_rows, users_with_two_labels)
+        problems += [one for find in conflicts for one in find(connection, sources, layout, columns, bool(problems))]
     problems += categories_spelled_twice(connection, sources, layout)
     return rows, problems
 
 
 def users_with_two_rows(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Source],
+    layout: Layout,
+    columns: Sequence[str],
+    some_bad: bool,
 ) -> list[Problem]:
     """A list with one problem when users have more than one row for one day; otherwise [].
 
     The problem names the first of these users by name, with two of the rows; it is not droppable. Without a time column
-    all rows count as of one day. Rows that break a rule do not count. columns: the feature columns.
+    all rows count as of one day. Rows that break a rule do not count. columns: the feature columns;
+    some_bad: whether there are such rows.
 
     Raises UserError for a file that cannot be read.
     """
     union = " UNION ALL ".join(
         f"SELECT {user_sql(source, layout.user)} AS u, {as_of_sql(source, layout)} AS d FROM {source.table} "
-        f"WHERE {good_sql(source, layout, columns)}"
+        f"WHERE {good_sql(source, layout, columns) if some_bad else 'true'}"
         for source in sources
     )
     twice = f"SELECT u, d, count(*) AS n FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
@@ -255,7 +259,7 @@ def users_with_two_rows(
 
     def test(source: Source) -> str:
         same_day = f"{as_of_sql(source, layout)} IS NOT DISTINCT FROM TRY_CAST('{day}' AS DATE)"
-        good = good_sql(source, layout, columns)
+        good = good_sql(source, layout, columns) if some_bad else "true"
         return f"{user_sql(source, layout.user)} = {sql_literal(user)} AND {same_day} AND {good}"
 
     places = " and ".join(f"{file} row {row}" for file, row in first_places(connection, sources, test))
@@ -271,18 +275,23 @@ def users_with_two_rows(
 
 
 def users_with_two_labels(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, columns: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Source],
+    layout: Layout,
+    columns: Sequence[str],
+    some_bad: bool,
 ) -> list[Problem]:
     """A list with one problem when the rows of a user have different labels; otherwise []. Unlabelled rows are ignored.
 
     The problem names the first of these users by name; it is not droppable. Rows that break a rule do not count.
-    columns: the feature columns.
+    columns: the feature columns; some_bad: whether there are such rows.
 
     Raises UserError for a file that cannot be read.
     """
     union = " UNION ALL ".join(
         f"SELECT {user_sql(source, layout.user)} AS u, {label_position_sql(source, layout)} AS l, "
-        f"{sql_name(files.FILE_COLUMN)} AS f FROM {source.table} WHERE {good_sql(source, layout, columns)}"
+        f"{sql_name(files.FILE_COLUMN)} AS f FROM {source.table} "
+        f"WHERE {good_sql(source, layout, columns) if some_bad else 'true'}"
         for source in sources
     )
     with files.naming_the_damaged_file(sources):

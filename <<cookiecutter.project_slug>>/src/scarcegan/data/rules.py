@@ -106,6 +106,7 @@ def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> 
     keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
     for column in expected:
         if column not in source.columns:
+            telemetry_time = column == layout.time and layout.counters
             near = [other for other in source.columns if other.casefold() == column.casefold()]
             near = near or difflib.get_close_matches(column, source.columns, n=1)
             rest = {"data.counters": layout.counters, "data.categories": layout.categories}
@@ -114,6 +115,7 @@ def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> 
                 f"{source.files[0]}: no column '{column}' (found: {', '.join(source.columns)}). "
                 + (f"Did you mean '{near[0]}'? " if near else "")
                 + f"Name it under {key} in config.yaml."
+                + (" For a table with one row per user, set data.kind to features." if telemetry_time else "")
             )
         if source.kind(column) == "other":
             raise UserError(
@@ -252,11 +254,14 @@ def count_broken_rules(
     with files.naming_the_damaged_file([source]):
         row = files.first_record(connection, f"SELECT {counts}, {extra} FROM {source.table}")
     broken = [(rule, count) for rule, count in zip(rules, row[1:], strict=False) if count]
-    return row[0], row[1 + len(rules) :], [rule_problem(connection, source, rule, count) for rule, count in broken]
+    problems = [rule_problem(connection, source, rule, count, count == row[0]) for rule, count in broken]
+    return row[0], row[1 + len(rules) :], problems
 
 
-def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int) -> Problem:
-    """The Problem, droppable, for a rule that `count` rows of the source break.
+def rule_problem(
+    connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int, every: bool = False
+) -> Problem:
+    """The Problem, droppable, for a rule that `count` rows of the source break. every: these are all of its rows.
 
     Its message names the first such row with its file, and the value in the rule's column.
     """
@@ -266,6 +271,8 @@ def rule_problem(connection: duckdb.DuckDBPyConnection, source: Source, rule: Ru
     value = f": '{shown[0][:60]}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
     advice = f"{rule.hint(connection)}{rule.advice}"
+    if every:
+        advice = advice.replace(DROP_ADVICE, "Every row has it: correct the setting or the export.")
     return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}. {advice}", count, True)
 
 

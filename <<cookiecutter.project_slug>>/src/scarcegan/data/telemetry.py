@@ -67,6 +67,7 @@ class TelemetryScan:
     - users: number of users, estimated within a few per cent; a user in several sources counts in each
     - window: the days that are read; records of other days are left out
     - problems: mistakes that can be seen in a single record, a Problem per kind and source
+    - dated: whether any record has a day; without one, the window is arbitrary
     - before, after: numbers of records before and after the window
     - unlabelled_files: how many files have no label column, when others have one
     """
@@ -79,6 +80,7 @@ class TelemetryScan:
     before: int = 0
     after: int = 0
     unlabelled_files: int = 0
+    dated: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,12 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
         value, words = number_sql(source, counter), text_sql(counter)
         found += [
             Rule(counter, f"{words} IS NULL OR isnan({value})", "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
-            Rule(counter, f"{words} IS NOT NULL AND {value} IS NULL", "is not a number", DROP_ADVICE),
+            Rule(
+                counter,
+                f"{words} IS NOT NULL AND {value} IS NULL",
+                "is not a number",
+                f"Numbers are written as 1234.5. {DROP_ADVICE}",
+            ),
             Rule(
                 counter,
                 f"abs({value}) > {LARGEST_COUNT} AND NOT isnan({value})",
@@ -132,7 +139,7 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
         ]
         if counter not in layout.signed:
             advice = f"Counters count from 0; list those that may be negative under data.signed_counters. {DROP_ADVICE}"
-            found.append(Rule(counter, f"{value} < 0", "is negative", advice))
+            found.append(Rule(counter, f"{value} < 0 AND {value} >= -{LARGEST_COUNT}", "is negative", advice))
     if source.class_name is None and layout.label in source.columns:
         found.append(unknown_label_rule(source, layout))
     return found
@@ -169,7 +176,7 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
             before, after = before + early, after + late
     lacking = [len(one.files) for one in sources if one.class_name is None and layout.label not in one.columns]
     unlabelled = sum(lacking) if len(lacking) < len(sources) else 0
-    return TelemetryScan(tuple(sources), rows, users, window, problems, before, after, unlabelled)
+    return TelemetryScan(tuple(sources), rows, users, window, problems, before, after, unlabelled, first < date.max)
 
 
 def count_users(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> int:

@@ -252,7 +252,7 @@ class DataSettings(ConfigSection):
     @classmethod
     def time_format_tells_the_day(cls, value: str) -> str:
         """Return the format unchanged. Raises ValueError if a day that is written in it cannot be read back."""
-        day = datetime.datetime(2026, 11, 30, 13, 45)
+        day = datetime.datetime(2026, 11, 30, 13, 45, tzinfo=datetime.UTC)
         if value in ("", "epoch", "epoch_ms"):
             return value
         with suppress(ValueError, re.error):

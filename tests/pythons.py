@@ -1,5 +1,6 @@
 """Which of the supported Pythons are on this machine."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def supported() -> list[str]:
 
 def find(version: str) -> Path | None:
     """An interpreter of this version on the path, of pyenv or of uv that can make environments; None without one."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
+    pyenv = glob.glob(str(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions/*/bin")))
     path = os.pathsep.join([*map(str, pyenv), os.environ["PATH"]])  # a shim of pyenv's may run nothing
     uv = [
         str(Path(sys.executable).with_name("uv")),

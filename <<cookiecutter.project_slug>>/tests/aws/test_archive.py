@@ -32,12 +32,12 @@ def test_a_link_is_refused_wherever_it_stands(tmp_path, name, kind, below):
         entry = tarfile.TarInfo(name)
         entry.type, entry.linkname = kind, "/etc/passwd"
         archive.addfile(entry)
-    with pytest.raises(tarfile.SpecialFileError):
+    with pytest.raises(tarfile.ExtractError):
         unpack(tmp_path / "x.tar", tmp_path / "out", below)
 
 
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path):
     with (tmp_path / "x.tar.gz").open("wb") as raw:
         pack_into(raw, {"../out.txt": b"x"})
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(tarfile.ExtractError):
         unpack(tmp_path / "x.tar.gz", tmp_path / "in")

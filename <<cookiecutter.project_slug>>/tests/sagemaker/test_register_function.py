@@ -171,7 +171,7 @@ def test_a_file_that_would_leave_its_folder_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("models/../../escaped"), io.BytesIO())
     unpack(tmp_path / "bad.tar.gz", tmp_path / "deep" / "out", "models")  # not below models: left out
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(tarfile.ExtractError):
         unpack(tmp_path / "bad.tar.gz", tmp_path / "deep" / "out")
     assert not (tmp_path / "deep" / "escaped").exists()
 

@@ -22,7 +22,10 @@ wheels="$channels/wheels"
 [ -d "$wheels" ] || fail "$wheels: no such channel. Upload the wheels again: scarcegan upsert"
 
 work="$(mktemp -d "${TMPDIR:-/tmp}/scarcegan-XXXXXXXX")"
-"$python" -m tarfile --filter data -e "$here/source.tar.gz" "$work/code"
+# The filter, which keeps files inside the folder, came with Python 3.11.4.
+"$python" -c 'import sys, tarfile
+safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+tarfile.open(sys.argv[1]).extractall(sys.argv[2], **safe)' "$here/source.tar.gz" "$work/code"
 # --no-deps: the list is complete. --target: the image's own packages stay unchanged; these come first on the path.
 if ! "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --no-compile \
     --find-links "$wheels" --target "$work/libraries" --requirement "$work/code/requirements-jobs.txt" 2> "$work/pip.log"; then

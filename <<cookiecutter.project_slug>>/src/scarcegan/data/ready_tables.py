@@ -21,6 +21,7 @@ from scarcegan.data.rules import (
     Problem,
     Rule,
     count_broken_rules,
+    filled_sql,
     first_places,
     label_position_sql,
     number_sql,
@@ -113,12 +114,11 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
     """
     if not candidates:
         return []
-    tests = [
-        f"count({sql_name(c)}) > 0"
-        if source.kind(c) == "number"
-        else f"count({number_sql(source, c)}) > 0 AND count({text_sql(c)}) = count({number_sql(source, c)})"
-        for c in candidates
-    ]
+    tests = []
+    for column in candidates:
+        number, filled = number_sql(source, column), filled_sql(source, column)
+        only_numbers = "" if source.kind(column) == "number" else f" AND count_if({filled}) = count({number})"
+        tests.append(f"count({number}) > 0{only_numbers}")
     with files.naming_the_damaged_file([source]):
         row = files.first_record(connection, f"SELECT {', '.join(tests)} FROM {source.table}")
     return [column for column, numeric in zip(candidates, row, strict=True) if numeric]
@@ -153,12 +153,12 @@ def number_rules(source: Source, column: str) -> list[Rule]:
 
     A blank value and NaN break neither.
     """
-    value, words = number_sql(source, column), text_sql(column)
+    value = number_sql(source, column)
     large = f"abs({value}) > {LARGEST_FLOAT32} AND NOT isnan({value})"
     rules = [Rule(column, large, "is infinite or far too large", DROP_ADVICE)]
     if source.kind(column) == "number":
         return rules
-    no_number = f"{words} IS NOT NULL AND {value} IS NULL"
+    no_number = f"{value} IS NULL AND {filled_sql(source, column)}"
     return [Rule(column, no_number, "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"), *rules]
 
 

@@ -194,8 +194,23 @@ def number_sql(source: Source, column: str) -> str:
     """
     if source.kind(column) == "number":
         return f"CAST({sql_name(column)} AS DOUBLE)"
-    words = text_sql(column)
-    return f"(CASE WHEN NOT contains({words}, '_') THEN TRY_CAST({words} AS DOUBLE) END)"
+    return f"TRY_CAST({plain_sql(column)} AS DOUBLE)"
+
+
+def plain_sql(column: str) -> str:
+    """SQL expression of a column as text in which SPACES are blanks and an underscore, which no number has, is an x.
+
+    It stands once for each use of a number, and is short, because a table may have thousands of columns.
+    """
+    blanks = " " * len(SPACES)
+    return f"translate(CAST({sql_name(column)} AS VARCHAR), {sql_literal('_' + SPACES)}, 'x{blanks}')"
+
+
+def filled_sql(source: Source, column: str) -> str:
+    """SQL condition: a cell holds more than SPACES; false for NULL. column: its name, a key of source.columns."""
+    if source.kind(column) == "number":
+        return f"({sql_name(column)} IS NOT NULL)"
+    return f"coalesce(trim({plain_sql(column)}) <> '', false)"
 
 
 def text_sql(column: str) -> str:

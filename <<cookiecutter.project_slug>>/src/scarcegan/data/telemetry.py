@@ -25,11 +25,11 @@ from scarcegan.data.rules import (
     Problem,
     Rule,
     count_broken_rules,
+    filled_sql,
     first_places,
     label_position_sql,
     number_sql,
     open_sources,
-    text_sql,
     unknown_label_rule,
 )
 from scarcegan.data.schema import UNLABELLED
@@ -121,12 +121,12 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
     """
     found = [*user_rules(source, layout), day_rule(source, layout)]
     for counter in layout.counted:
-        value, words = number_sql(source, counter), text_sql(counter)
+        value, filled = number_sql(source, counter), filled_sql(source, counter)
         found += [
-            Rule(counter, f"{words} IS NULL OR isnan({value})", "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
+            Rule(counter, f"NOT {filled} OR isnan({value})", "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
             Rule(
                 counter,
-                f"{words} IS NOT NULL AND {value} IS NULL",
+                f"{filled} AND {value} IS NULL",
                 "is not a number",
                 f"Numbers are written as 1234.5. {DROP_ADVICE}",
             ),

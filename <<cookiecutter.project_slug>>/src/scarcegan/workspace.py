@@ -498,20 +498,7 @@ class Workspace:
 
         Raises UserError when the data or the labels do not exist. Other faults of the data are problems.
         """
-        from scarcegan.data.check import check_data
-
-        source = self.profiled()
-        kind = self.config.data.kind
-        return check_data(
-            source.path,
-            source.labels,
-            source.layout,
-            kind,
-            source.columns,
-            source.needed,
-            source.shares,
-            drop=source.drop,
-        )
+        return self.profiled().check()
 
     def profile_data(self, against: Path | None = None, out: Path | None = None) -> tuple[Path, dict[str, Any]]:
         """Describe the data that config.yaml names, good or bad, on an HTML page.

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from scarcegan.data import files
-from scarcegan.data.check import check_data
 from scarcegan.data.labels import UserLabels, open_labels, read_labels
 from scarcegan.data.reading import left_out_notes
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
@@ -159,17 +158,7 @@ def make_profile(source: DataSource, against: Path | None = None) -> Profile:
 def checked(source: DataSource) -> tuple[list[str], dict[str, Any]]:
     """The problems and the summary that check_data gives for a source."""
     print(f"profile: checking {source.path}", file=sys.stderr)
-    kind: Literal["telemetry", "features"] = "telemetry" if source.telemetry else "features"
-    return check_data(
-        source.path,
-        source.labels,
-        source.layout,
-        kind,
-        source.columns,
-        source.needed,
-        source.shares,
-        drop=source.drop,
-    )
+    return source.check()
 
 
 def known_labels(records: Records, source: DataSource) -> tuple[UserLabels, list[str]]:

@@ -7,10 +7,12 @@ here is refused or dropped.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from scarcegan.data import files
+from scarcegan.data.check import check_data
 from scarcegan.data.class_sizes import Shares
 from scarcegan.data.coverage import DaysNeeded
 from scarcegan.data.days import day_sql
@@ -47,6 +49,19 @@ class DataSource:
     needed: DaysNeeded | None = None
     shares: Shares | None = None
     drop: bool = False
+
+    def check(self) -> tuple[list[str], dict[str, Any]]:
+        """The problems and the summary that check_data gives for this data."""
+        return check_data(
+            self.path,
+            self.labels,
+            self.layout,
+            "telemetry" if self.telemetry else "features",
+            self.columns,
+            self.needed,
+            self.shares,
+            self.drop,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from conftest import PROJECT, ROOT
 
+from bake import listed_by_git, walked
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
-    return [name for name in listed.stdout.split("\0") if name]
+    """What git tracks or would track; all but caches in a template that came as an archive."""
+    return listed_by_git((".",)) or walked((".",))
 
 
 def pins(requirements: str) -> dict[str, set[str]]:

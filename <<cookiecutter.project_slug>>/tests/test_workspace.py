@@ -158,16 +158,27 @@ def test_files_of_the_champion_that_are_gone_come_back_from_its_run(registered, 
     assert len(registered.models()) == 4
 
 
+def test_a_damaged_file_of_the_champion_comes_back_from_its_run(registered, capsys):
+    files = registered.local_registry()._files(registered.local_registry()._versions()[0])
+    (files / "model" / "1" / "saved_model.pb").write_text("half")
+    folder = registered.exported(registered.package(None))
+    assert (folder / "model" / "1" / "saved_model.pb").read_text() == "graph first best_ranking"
+    assert "restored the files of version 1 from run run-1" in capsys.readouterr().err
+
+
 def test_without_its_run_too_serve_names_run_and_run_goes_on_without_the_champion(registered, monkeypatch, capsys):
     shutil.rmtree(registered.runs_folder / "mlartifacts")
     shutil.rmtree(registered.runs_folder / "run-1")
-    with pytest.raises(UserError, match=r"the files of version 1 are gone or damaged\. Type 'scarcegan run'"):
+    with pytest.raises(UserError, match=r"files of version 1 are gone or damaged .*\. Type 'scarcegan run'"):
         registered.serve(None, "127.0.0.1", 0)
     asked = []
     monkeypatch.setattr(Workspace, "_run", lambda self, pipeline, sources, *_: asked.append(sources) or RUN)
     with_data(registered).train()
     assert list(asked[0]) == ["telemetry", "labels"]
-    assert "version 1, are gone and its run too: the new models are not compared with it" in capsys.readouterr().err
+    assert (
+        "version 1, are gone or damaged, and its run is gone: the new models are not compared with it"
+        in capsys.readouterr().err
+    )
 
 
 RUN = RunResult("run-2", Path("nowhere"), "failed", "why", 2)

@@ -199,10 +199,11 @@ class Workspace:
         """Return the folder of a package: model/, evaluation/, baseline/ and package.json.
 
         They are copied from the registry on this machine to a folder below the runs folder; a copy that is there is
-        replaced when it is damaged or out of date. Files that the registry has lost are restored from the run that
-        trained the model, if that is still there.
+        replaced when it is damaged or out of date. Files that the registry has lost, or that are damaged there, are
+        restored from the run that trained the model, if that is still there.
 
-        Raises UserError when the registry does not know the package's version, FilesGone when its files are missing.
+        Raises UserError when the registry does not know the package's version, FilesGone when files of it are missing
+        or damaged.
         """
         folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
         try:
@@ -283,7 +284,7 @@ class Workspace:
           none.
         - cache: False runs every step again; True takes the results of a step from the cache where they are there.
 
-        A champion whose files are gone is not compared; a line on stderr says so.
+        A champion whose files are gone or damaged is not compared; a line on stderr says so.
 
         Raises UserError when the data is missing or cannot be read, or when the run cannot start.
         """
@@ -297,7 +298,7 @@ class Workspace:
             try:
                 sources["champion"] = self.exported(champion)
             except FilesGone:
-                words = f"the files of the champion, version {champion.version}, are gone and its run too"
+                words = f"files of the champion, version {champion.version}, are gone or damaged, and its run is gone"
                 print(f"{words}: the new models are not compared with it", file=sys.stderr)
         result = self._run(pipeline, sources, from_step, cache)
         packages = read_json_list(result.output("register", "packages") / "packages.json") if result.finished else []

@@ -267,7 +267,12 @@ def test_an_approval_that_breaks_off_at_any_write_has_changed_nothing(
     assert [(p.status, p.champion) for p in registry.packages()] == [("Approved", False), ("Approved", True)]
 
 
-LOSSES = ("all", "model/1/saved_model.pb", "package.json", "half a package.json", "half a model")
+HALF = {
+    "half a package.json": "package.json",
+    "half a model": "model/1/saved_model.pb",
+    "half an evaluation": "evaluation/evaluation.json",
+}
+LOSSES = ("all", "model/1/saved_model.pb", "package.json", "model/1/variables/variables.index", *HALF)
 
 
 @pytest.mark.parametrize("lost", LOSSES)
@@ -279,20 +284,59 @@ def test_files_that_somebody_deleted_or_damaged_are_restored_by_the_next_run(
     folder = registry._files(registry._versions()[0])
     if lost == "all":
         shutil.rmtree(folder)
-    elif lost.startswith("half"):
-        (folder / {"half a model": "model/1/saved_model.pb"}.get(lost, "package.json")).write_text('{"con')
+    elif lost in HALF:
+        (folder / HALF[lost]).write_text('{"con')
     else:
         (folder / lost).unlink()
-    if lost != "half a model":
-        assert not registry.has_files(registry.package(1))
-        with pytest.raises(FilesGone, match=r"the files of version 1 are gone or damaged\. Type 'scarcegan run'"):
-            registry.export(1, tmp_path / "out")
+    assert not registry.has_files(registry.package(1))
+    named = "baseline/constraints.json and 6 more" if lost == "all" else HALF.get(lost, lost)
+    words = rf"files of version 1 are gone or damaged \({named}\)\. Type 'scarcegan run'"
+    with pytest.raises(FilesGone, match=words):
+        registry.export(1, tmp_path / "out")
     registry.register_set("set-1", requests(tmp_path))
     assert registry.has_files(registry.package(1))
     out = registry.export(1, tmp_path / "out")
     assert (out / "model/1/saved_model.pb").read_text() == "graph first best_ranking"
+    assert (out / "evaluation/evaluation.json").read_text() == "{}"
     assert json.loads((out / "package.json").read_text())["config"]["train"] == {"seed": 7}
     assert_exactly(registry, 4)
+
+
+def test_an_evaluation_restored_from_another_run_counts_from_then_on(database: Path, tmp_path: Path) -> None:
+    registry = local(database)
+    registry.register_set("set-1", requests(tmp_path))
+    (registry._files(registry._versions()[0]) / "evaluation/evaluation.json").unlink()
+    again = requests(tmp_path)
+    for request in again:
+        request.files["evaluation/evaluation.json"].write_text('{"against": "another champion"}')
+    registry.register_set("set-1", again)
+    assert all(registry.has_files(package) for package in registry.packages())
+    written = [
+        (registry.export(version, tmp_path / "out") / "evaluation/evaluation.json").read_text() for version in (1, 2)
+    ]
+    assert written == ['{"against": "another champion"}', "{}"]
+
+
+def test_a_package_that_an_earlier_version_registered_without_digests_is_still_used(
+    database: Path, tmp_path: Path
+) -> None:
+    registry = local(database)
+    registry.register_set("set-1", requests(tmp_path))
+    registry.client.delete_model_version_tag("risky-players", "1", "digests")
+    assert registry.has_files(registry.package(1))
+    assert (registry.export(1, tmp_path / "out") / "model/1/saved_model.pb").is_file()
+    (registry._files(registry._versions()[0]) / "model/1/saved_model.pb").write_text("half")
+    registry.register_set("set-1", requests(tmp_path))
+    assert (registry.export(1, tmp_path / "out") / "model/1/saved_model.pb").read_text() == "graph first best_ranking"
+
+
+def test_an_exported_copy_that_somebody_damaged_is_rewritten(database: Path, tmp_path: Path) -> None:
+    registry = local(database)
+    registry.register_set("set-1", requests(tmp_path))
+    copy = registry.export(1, tmp_path / "out") / "model/1/saved_model.pb"
+    copy.write_text(copy.read_text().swapcase())  # the same size
+    registry.export(1, tmp_path / "out")
+    assert copy.read_text() == "graph first best_ranking"
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])

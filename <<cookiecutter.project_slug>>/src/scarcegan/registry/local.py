@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 CHAMPION_ALIAS = "champion"
 SET_TAG = "set."  # + set_id: tag of the registered model; JSON list of the set's versions, written last
 DECISION_TAG = "event."  # + time: tag of a model version; one decision as JSON
+DIGESTS_TAG = "digests"  # tag of a model version: JSON, path of each of the package's files -> SHA-256
 # The keys of the tag `facts` of a model version, which is JSON.
 FACTS_IN_TAG = ("run", "data_fingerprint", "code_version", "metrics", "gate")
 LAST_DECISION_TAGS = ("decided_at", "decided_by", "note")
@@ -133,12 +134,13 @@ class LocalRegistry:
         """
         record, model = self._version(version)
         package, source = self._package(record, model), self._files(record)
-        config = settings_in(source)
-        if config is None:
+        config, lost = settings_in(source), self._lost(record)
+        if config is None or lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             raise FilesGone(
-                f"{source}: the files of version {version} are gone or damaged. Type 'scarcegan run': it restores them "
-                f"if data, settings and code are those of run {package.run}, and otherwise trains models to approve "
-                "instead."
+                f"{source}: files of version {version} are gone or damaged ({lost[0]}{more}). Type 'scarcegan run': it "
+                f"restores them if data, settings and code are those of run {package.run}, and otherwise trains models "
+                "to approve instead."
             )
         with replace_folder(folder) as unfinished:
             shutil.copytree(source, unfinished)
@@ -146,14 +148,10 @@ class LocalRegistry:
         return folder
 
     def has_files(self, package: ModelPackage) -> bool:
-        """Return whether a package is registered, and each of its files is there that every package has."""
+        """Return whether a package is registered, and none of its files is missing or damaged."""
         records = {int(record.version): record for record, _ in self._registered()}
         record = records.get(package.version)
-        return (
-            record is not None
-            and record.tags["set_id"] == package.set_id
-            and settings_in(self._files(record)) is not None
-        )
+        return record is not None and record.tags["set_id"] == package.set_id and not self._lost(record)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -245,18 +243,32 @@ class LocalRegistry:
     def _restore_files(self, version: "ModelVersion", request: PackageRequest) -> None:
         """Write the files of a registered package that are missing or damaged again, from the request.
 
-        A file that may differ in an equal set, such as evaluation.json, is written only when it is missing.
+        A file that may differ in an equal set, such as evaluation.json, is written only when it is missing or damaged.
+        """
+        folder, lost = self._files(version), self._lost(version)
+        there = contents(folder)
+        rewritten = {
+            name: path
+            for name, path in request.files.items()
+            if name in lost or name not in there or (is_content(name) and there[name] != hash_file(path))
+        }
+        if lost or rewritten:
+            copy_files(rewritten, folder)
+            self._describe(version, request)
+            digests = json.dumps({name: hash_file(folder / name) for name in request.files})
+            self.client.set_model_version_tag(self.group, version.version, DIGESTS_TAG, digests)
+
+    def _lost(self, version: "ModelVersion") -> list[str]:
+        """Return the paths of the files of a version that are missing or damaged, sorted.
+
+        A package that was registered before digests were stored has only its missing files listed, of those that every
+        package has.
         """
         folder = self._files(version)
         there = contents(folder)
-        lost = {
-            name: path
-            for name, path in request.files.items()
-            if name not in there or (is_content(name) and there[name] != hash_file(path))
-        }
-        if lost or settings_in(folder) is None:
-            copy_files(lost, folder)
-            self._describe(version, request)
+        digests = dict.fromkeys(REQUIRED_FILES) | json.loads(version.tags.get(DIGESTS_TAG, "{}"))
+        lost = [name for name, digest in digests.items() if there.get(name, "") != (digest or there.get(name))]
+        return sorted([*lost, *([] if settings_in(folder) is not None else ["package.json"])])
 
     def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:
         """Write the package.json of a version into its folder, with "champion" false, which `export` corrects."""
@@ -293,6 +305,7 @@ class LocalRegistry:
         """
         facts = json.dumps({name: getattr(request, name) for name in FACTS_IN_TAG})
         tags = {"definition": request.definition, "status": PENDING, "set_id": set_id, "facts": facts}
+        tags[DIGESTS_TAG] = json.dumps({name: hash_file(path) for name, path in request.files.items()})
         source = self._place(run).as_uri()
         version = self.client.create_model_version(self.group, source, run, tags=tags, description=request.description)
         self._describe(version, request)
@@ -441,13 +454,10 @@ def set_versions(model: "RegisteredModel") -> set[int]:
 
 
 def settings_in(folder: Path) -> dict[str, Any] | None:
-    """Return the settings in the package.json of a package's folder; None when that or another file that every package
-    has is missing, or package.json is damaged.
-    """
+    """Return the settings in the package.json of a package's folder; None when it is missing or damaged."""
     found = find_json(folder / "package.json")
     config = found.get("config") if isinstance(found, dict) else None
-    whole = isinstance(config, dict) and all((folder / name).is_file() for name in REQUIRED_FILES)
-    return config if whole else None
+    return config if isinstance(config, dict) else None
 
 
 def project_of(request: PackageRequest) -> Mapping[str, str]:

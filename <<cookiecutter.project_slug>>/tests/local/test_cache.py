@@ -1,6 +1,7 @@
 """What makes a step run again and what does not; what a damaged cache does."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +150,14 @@ def test_a_finished_step_of_an_interrupted_run_runs_again_too_when_its_outside_e
     toys.run(shaky)
     assert toys.run(shaky, still_there={"one": lambda _: False}).finished
     assert toys.ran() == ["one", "two", "one", "two"]
+
+
+def test_a_step_is_told_where_the_hashes_of_its_sources_are(toys, monkeypatch):
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", 0)
+    (toys.package / "words.py").write_text(f"import os\nPREFIX = os.environ['{fingerprint.HASHES_VARIABLE}'] + '!'\n")
+    folder, _, _ = (toys.run(line("one")).output("one", "out") / "whole.txt").read_text().partition("!")
+    [known] = fingerprint.stored_hashes(toys.source, Path(folder)).values()
+    assert known == code.hash_file(toys.source / "data.txt")
 
 
 @pytest.mark.parametrize("damage", ["shorter", "other", "gone", "manifest", "garbled"])

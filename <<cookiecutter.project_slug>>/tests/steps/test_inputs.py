@@ -3,10 +3,15 @@
 import datetime
 import hashlib
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from scarcegan.errors import UserError
+from scarcegan.local import fingerprint
+from scarcegan.steps import _inputs, features
 from telemetry_samples import GOOD, LABELS, run_features, write
 
 
@@ -38,3 +43,29 @@ def test_files_that_are_divided_in_another_way_give_the_same_table_to_the_steps_
         run_features(tmp_path / name, tmp_path / f"{name} out", inputs=tmp_path / f"{name} inputs")
     for path in (tmp_path / "one out").iterdir():
         assert path.read_bytes() == (tmp_path / "two out" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("change", [lambda file: file.write_text(file.read_text().replace("1", "2")), Path.unlink])
+@pytest.mark.parametrize("which", ["in/a.csv", "labels.csv"])
+def test_a_file_that_somebody_replaces_or_deletes_while_the_step_runs_is_told(tmp_path, monkeypatch, change, which):
+    write(tmp_path / "in/a.csv", *GOOD)
+    labels = write(tmp_path / "labels.csv", *LABELS)
+    monkeypatch.setattr(features, "write_left_out", lambda *_: change(tmp_path / which))
+    with pytest.raises(UserError, match=rf"{which}: changed, or was deleted, while it was read\. Run again"):
+        run_features(tmp_path / "in", tmp_path / "out", labels, inputs=tmp_path / "inputs")
+    assert not (tmp_path / "inputs/inputs.json").exists()
+
+
+def test_a_file_that_the_runner_has_hashed_is_not_hashed_again_unless_it_has_changed_since(tmp_path, monkeypatch):
+    csv = write(tmp_path / "in/a.csv", *GOOD)
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", 0)
+    fingerprint.fingerprint_of(tmp_path / "in", tmp_path / "hashes")
+    monkeypatch.setenv(fingerprint.HASHES_VARIABLE, str(tmp_path / "hashes"))
+    hashed, real = [], _inputs.hash_file
+    monkeypatch.setattr(_inputs, "hash_file", lambda file: hashed.append(file) or real(file))
+    for expected in ([], [csv]):
+        run_features(tmp_path / "in", tmp_path / "out", inputs=tmp_path / "inputs")
+        [source] = json.loads((tmp_path / "inputs/inputs.json").read_text())["telemetry"]
+        assert source["files"][0]["sha256"] == hashlib.sha256(csv.read_bytes()).hexdigest()
+        assert hashed == expected
+        csv.write_text(csv.read_text() + "\n")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,16 @@ def run(folder, *more, **changes):
     values = arguments("monitor", classes=",".join(CLASSES), **changes)
     monitor.main([*channels, f"--monitoring-out={folder / 'monitoring'}", *values, *more])
     return json.loads((folder / "monitoring" / "verdict.json").read_text())
+
+
+@pytest.mark.parametrize("act", [Path.unlink, lambda file: file.write_bytes(file.read_bytes() + b" ")])
+def test_captured_rows_that_somebody_deletes_or_replaces_while_they_are_read_are_told(tmp_path, monkeypatch, act):
+    a_baseline(tmp_path / "baseline")
+    score_weeks(tmp_path, 0.0)
+    [file] = (tmp_path / "captured").rglob("*.parquet")
+    monkeypatch.setattr(monitor, "applied_constraints", lambda *_: act(file))
+    with pytest.raises(UserError, match=r"part-00000\.parquet: changed, or was deleted, while it was read\. Run again"):
+        run(tmp_path)
 
 
 def test_windows_end_on_the_last_day_and_gaps_have_none(tmp_path):

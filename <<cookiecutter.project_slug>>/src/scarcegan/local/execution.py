@@ -308,7 +308,7 @@ class Execution:
         self.runs_folder.write_state(self.run, state)
         attempt.process = Process(
             self.plan.command(step, self.runs_folder, self.run, attempt.folder, attempt.key),
-            self.plan.step_environment(),
+            self.plan.step_environment(self.runs_folder),
             folder / LOG,
             attempt.lock,
             {"run": self.run, "step": step.name},

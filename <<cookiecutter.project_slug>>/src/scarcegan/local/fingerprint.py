@@ -16,6 +16,7 @@ from pathlib import Path
 from scarcegan.jsonfile import find_json, write_json
 from scarcegan.pipeline.code import digest_of, hash_file
 
+HASHES_VARIABLE = "SCARCEGAN_HASHES"  # environment variable of a step: the folder that fingerprint_of stores hashes in
 SETTLED_NS = 2_000_000_000  # a file changed this recently may change again with the same time: its hash is not stored
 Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a folder)
 
@@ -155,9 +156,7 @@ def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
 
     Raises OSError when something does not exist or cannot be read, or when the hashes cannot be written.
     """
-    stored = hashes / f"{digest_of([folder])[:32]}.json"
-    found_json = find_json(stored)
-    known = found_json if isinstance(found_json, dict) else {}
+    known = stored_hashes(folder, hashes)
     listed = list(files_and_folders(folder))
     found = entries(folder, known)
     settled = time.time_ns() - SETTLED_NS
@@ -168,7 +167,20 @@ def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
     }
     if fresh != known:
         hashes.mkdir(parents=True, exist_ok=True)
-        write_json(stored, fresh)
+        write_json(hashes_file(folder, hashes), fresh)
     stat_digest = digest_of(signature(name, status) for name, status in listed)
     files = sum(stat.S_ISREG(status.st_mode) for _, status in listed)
     return Fingerprint(digest_of(found), files, sum(size for _, size, _ in found), stat_digest)
+
+
+def stored_hashes(folder: Path, hashes: Path) -> dict[str, str]:
+    """Return `signature` of a file -> its SHA-256, as fingerprint_of has stored them in `hashes` for a folder or file;
+    {} when it has not.
+    """
+    found = find_json(hashes_file(folder, hashes))
+    return found if isinstance(found, dict) else {}
+
+
+def hashes_file(folder: Path, hashes: Path) -> Path:
+    """Return the path of the file in `hashes` that stores the hashes of the files of a folder or file."""
+    return hashes / f"{digest_of([folder])[:32]}.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 import scarcegan
 from scarcegan.errors import UserError
-from scarcegan.local.fingerprint import Fingerprint, fingerprint_of
+from scarcegan.local.fingerprint import HASHES_VARIABLE, Fingerprint, fingerprint_of
 from scarcegan.local.state import RunsFolder
 from scarcegan.pipeline.code import digest_of, step_code_digest
 from scarcegan.pipeline.definition import RUN_ID, Gate, Pipeline, Step, value_text
@@ -138,15 +138,16 @@ class RunPlan:
             return runs_folder.root.joinpath(run, *origin.split(".", 1))
         return self.paths.get(origin, runs_folder.empty_folder)
 
-    def step_environment(self) -> dict[str, str]:
-        """Return all environment variables of a step: those of this process, `extra_environment`, and settings of
-        Python. Of two with the same name the later one counts.
+    def step_environment(self, runs_folder: RunsFolder) -> dict[str, str]:
+        """Return all environment variables of a step: those of this process, `extra_environment`, where the hashes of
+        the sources are stored, and settings of Python. Of two with the same name the later one counts.
 
         The settings use UTF-8 in every locale, write output without delay, and keep Python from importing modules of
         the current folder. PYTHONPATH has the folders of `search_folders` first, then those of this process.
         """
         paths = [*map(str, search_folders(self.extra_environment)), *filter(None, [os.environ.get("PYTHONPATH")])]
         fixed = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
+        fixed[HASHES_VARIABLE] = str(runs_folder.hashes)
         return {**os.environ, **self.extra_environment, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
 
     def describe(self) -> dict[str, Any]:

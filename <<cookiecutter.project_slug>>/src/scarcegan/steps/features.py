@@ -7,7 +7,7 @@ who is trained on.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from scarcegan.steps._arguments import (
     parse_pairs,
     parse_whole_numbers,
 )
-from scarcegan.steps._inputs import INPUTS_FILE, describe_files, sources_of
+from scarcegan.steps._inputs import INPUTS_FILE, describe_files, sources_of, visible_signatures
 from scarcegan.steps._outputs import remove_earlier
 
 
@@ -162,13 +162,19 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
     write_json(folder / COVERAGE_FILE, {"users": users, "without_row": without_row, "notes": reading.notes})
 
 
-def inputs_json(reading: Reading) -> dict[str, Any]:
-    """The content of inputs.json: {"telemetry" or "labels": what describe_files returns}, [] without a labels file."""
-    labels, layout = reading.labels, reading.layout
-    found: dict[str, Any] = {"telemetry": describe_files(reading.sources, reading.path), "labels": []}
-    if labels and (labels.is_file() or any(labels.iterdir())):
-        sources = sources_of(files.find_data_files(labels), labels, (layout.user, layout.label))
-        found["labels"] = describe_files(sources, labels)
+def inputs_json(reading: Reading, telemetry: Mapping[Path, str], labels: Mapping[Path, str]) -> dict[str, Any]:
+    """The content of inputs.json: {"telemetry" or "labels": what describe_files returns}, [] without a labels file.
+
+    telemetry, labels: what `visible_signatures` returned for the two before they were read.
+
+    Raises UserError when a file has changed since, or is gone.
+    """
+    layout = reading.layout
+    found: dict[str, Any] = {"telemetry": describe_files(reading.sources, reading.path, telemetry), "labels": []}
+    read = {file: labels[file] for file in sorted(labels) if file == reading.labels or files.has_data_suffix(file)}
+    if reading.labels and read:
+        sources = sources_of(read, reading.labels, (layout.user, layout.label))
+        found["labels"] = describe_files(sources, reading.labels, read)
     return found
 
 
@@ -215,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     What was left out, and the numbers of rows and features, are printed to stderr.
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError for data or settings that cannot be used, or when no row is left.
+    Raises UserError for data or settings that cannot be used, when no row is left, or when a file changes meanwhile.
     """
     args = parser().parse_args(argv)
     layout = Layout(
@@ -236,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     log = ProblemLog(drop=args.bad_rows == "drop")
     args.features_out.mkdir(parents=True, exist_ok=True)
+    before = visible_signatures(args.telemetry), visible_signatures(args.labels)
     with (
         tempfile.TemporaryDirectory(prefix=".scratch-", dir=args.features_out) as scratch,
         closing(files.connect_duckdb(Path(scratch), layout.time_zone)) as connection,
@@ -254,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_left_out(log, reading, args.features_out)
     if args.inputs_out:
         args.inputs_out.mkdir(parents=True, exist_ok=True)
-        write_json(args.inputs_out / INPUTS_FILE, inputs_json(reading))
+        write_json(args.inputs_out / INPUTS_FILE, inputs_json(reading, *before))
     print(f"features: {rows:,} rows of {width} features", file=sys.stderr)
 
 

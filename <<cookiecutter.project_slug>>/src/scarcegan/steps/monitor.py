@@ -7,7 +7,7 @@ verdict is based on the last n of them. With ground truth the model's quality is
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
 from scarcegan.steps._arguments import parse_classes, parse_days, parse_number
-from scarcegan.steps._inputs import INPUTS_FILE, describe_files, sources_of
+from scarcegan.steps._inputs import INPUTS_FILE, describe_files, signatures, sources_of
 from scarcegan.steps._outputs import remove_earlier
 
 
@@ -53,14 +53,26 @@ def parser() -> argparse.ArgumentParser:
     return it
 
 
-def inputs_json(args: argparse.Namespace) -> dict[str, Any]:
-    """The content of inputs.json: {"captured", "baseline" or "truth": what describe_files returns}; truth may be []."""
-    read = {
-        "captured": (captured_files(args.captured), args.captured),
-        "baseline": (sorted(visible_files(args.baseline)), args.baseline),
-        "truth": (truth_files(args.truth) if args.truth else [], args.truth),
-    }
-    return {name: describe_files(sources_of(files, root), root) for name, (files, root) in read.items()}
+def signatures_of_inputs(args: argparse.Namespace) -> dict[str, tuple[Path, dict[Path, str]]]:
+    """The input channels "captured", "baseline" and "truth": name -> (file or folder, `signatures` of the files that
+    are read). Without ground truth there are two.
+
+    Raises UserError when captured rows or ground truth are missing.
+    """
+    read = {"captured": captured_files(args.captured), "baseline": sorted(visible_files(args.baseline))}
+    read |= {"truth": truth_files(args.truth)} if args.truth else {}
+    return {name: (getattr(args, name), signatures(files, getattr(args, name))) for name, files in read.items()}
+
+
+def inputs_json(before: Mapping[str, tuple[Path, Mapping[Path, str]]]) -> dict[str, Any]:
+    """The content of inputs.json: {"captured", "baseline" or "truth": what describe_files returns}; truth may be [].
+
+    before: what signatures_of_inputs returned before the files were read.
+
+    Raises UserError when a file has changed since, or is gone.
+    """
+    described = {name: describe_files(sources_of(seen, root), root, seen) for name, (root, seen) in before.items()}
+    return {"truth": [], **described}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,12 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     It prints what was read and what was left out to stderr, and the verdict's reason to stdout. Drift is no error.
     argv: the command line without the program's name; None: that of this process.
     Raises UserError for a baseline, captured rows or ground truth that cannot be used, for fewer captured rows than
-    --minimum-rows, or for ground truth that names no user or request among the captured rows.
+    --minimum-rows, for ground truth that names no user or request among the captured rows, or when a file changes
+    meanwhile.
     """
     args = parser().parse_args(argv)
     rules = MonitoringRules(
         args.drift_threshold, args.window_days, args.retrain_windows, args.of_windows, args.minimum_rows
     )
+    before = signatures_of_inputs(args)
     baseline, rare = read_baseline(args.baseline), args.classes[-1]
     truth = read_truth(args.truth, args.classes) if args.truth else None
     matches = MatchedRows(truth, args.classes) if truth else None
@@ -100,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if quality:
         write_json(out / "model_quality.json", quality)
     write_json(out / "verdict.json", found)
-    write_json(out / INPUTS_FILE, inputs_json(args))
+    write_json(out / INPUTS_FILE, inputs_json(before))
     from scarcegan.report import monitoring
 
     monitoring.write_monitoring_page(

@@ -16,9 +16,12 @@ from scarcegan.cli import main
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
 from scarcegan.local.events import RunResult
+from scarcegan.local.state import StepState
 from scarcegan.model import scorer
+from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import load_config
 from scarcegan.registry.contract import ModelPackage
+from scarcegan.registry.database import open_database, tracking_uri
 from scarcegan.steps.register import Lineage, register
 from scarcegan.workspace import Workspace
 
@@ -194,6 +197,25 @@ def test_a_registration_whose_database_or_files_are_gone_is_told(registered):
     assert registered.is_registered(step)
     registered.database.rename(registered.runs_folder / "moved.db")
     assert not registered.is_registered(step)
+
+
+def test_the_curves_of_a_cached_training_come_back_once_when_the_database_lacks_them(place, monkeypatch, capsys):
+    folder = place.runs_folder / "run-2" / "train"
+    write_json(folder / "models" / "best" / "model.json", {"hyperparameters": {"alpha": 0.7}, "seeds": 2})
+    names = [name.lower() for name in definition.FIGURES]
+    lines = [["iteration", "member", *names, "validation_pr_auc"], *([20, i, 1, 2, 3 + i, 0.5, "nan"] for i in (0, 1))]
+    (folder / "curves").mkdir()
+    (folder / "curves" / "curves.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    state = StepState("train", "finished", cached=True)
+    result = RunResult("run-2", place.runs_folder / "run-2", "failed", "why", 2, steps={"train": state})
+    monkeypatch.setattr(Workspace, "_run", lambda *_: result)
+    with_data(place)
+    place.train()
+    place.train()
+    client = open_database(tracking_uri(place.database))
+    [run] = client.search_runs([client.get_experiment_by_name("rare-players").experiment_id])
+    assert (run.data.metrics["Generator_Loss"], run.data.params) == (3.5, {"alpha": "0.7", "seeds": "2"})
+    assert capsys.readouterr().err == "wrote the curves of the training, which was cached, to MLflow again\n"
 
 
 def test_models_and_runs_agree_on_which_runs_are_gone(registered, monkeypatch, scarcegan):

@@ -301,6 +301,7 @@ class Workspace:
                 words = f"files of the champion, version {champion.version}, are gone or damaged, and its run is gone"
                 print(f"{words}: the new models are not compared with it", file=sys.stderr)
         result = self._run(pipeline, sources, from_step, cache)
+        self._restore_curves(result)
         packages = read_json_list(result.output("register", "packages") / "packages.json") if result.finished else []
         return outcome(
             result,
@@ -308,6 +309,20 @@ class Workspace:
             packages=packages,
             suggested=next((p["version"] for p in packages if p["definition"] == self.config.gate.definition), None),
         )
+
+    def _restore_curves(self, run: "RunResult") -> None:
+        """Write the curves of a training that was taken from the cache to MLflow again, when its database lacks them.
+
+        A line on stderr says so.
+        """
+        state = run.steps.get("train")
+        if state is None or not state.cached:
+            return
+        from scarcegan.registry.tracking import restore_training
+
+        outputs = run.output("train", "models"), run.output("train", "curves")
+        if restore_training(*outputs, (*definition.FIGURES, "Validation_PR_AUC"), self.environment):
+            print("wrote the curves of the training, which was cached, to MLflow again", file=sys.stderr)
 
     def score(self, telemetry: Path | None = None, version: int | None = None, cache: bool = True) -> Outcome:
         """Run the scoring pipeline, which scores users with a version of the model, and show its progress.

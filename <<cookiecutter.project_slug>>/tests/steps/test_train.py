@@ -22,6 +22,7 @@ from scarcegan.model import delivered, learnt_from, member, scorer
 from scarcegan.model.gan import member as gan_member
 from scarcegan.model.gan import scarcegan, training
 from scarcegan.model.gan.settings import GanSettings
+from scarcegan.pipeline.definition import FIGURES
 from scarcegan.steps import train
 from tiny_splits import CLASSES, DEFINITIONS, NAMES, command, settings, table, write
 
@@ -413,3 +414,39 @@ def test_figures_go_to_mlflow_when_a_tracking_server_is_named(tmp_path, monkeypa
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     Tracker({"alpha": 0.7}).log({"Generator_Loss": 0.4}, 40)
     assert client.get_run(run.info.run_id).data.metrics == {"Generator_Loss": 0.4}
+
+
+def histories(uri):
+    """The parameters and the curves, {name: [(iteration, value)]}, of each run in MLflow's experiment "tiny"."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    return [
+        (
+            run.data.params,
+            {
+                name: [(m.step, pytest.approx(m.value, 1e-5)) for m in client.get_metric_history(run.info.run_id, name)]
+                for name in run.data.metrics
+            },
+        )
+        for run in runs
+    ]
+
+
+def test_curves_that_went_with_the_database_come_back_without_training(tmp_path, monkeypatch, empty_database):
+    first, second = (f"sqlite:///{shutil.copy(empty_database, tmp_path / name)}" for name in ("first.db", "second.db"))
+    there = {"MLFLOW_TRACKING_URI": first, "MLFLOW_EXPERIMENT_NAME": "tiny"}
+    for name, value in there.items():
+        monkeypatch.setenv(name, value)
+    train.main(write(tmp_path))
+    from scarcegan.registry.tracking import restore_training
+
+    names = (*FIGURES, "Validation_PR_AUC")
+    outputs = tmp_path / "out" / "models", tmp_path / "out" / "curves"
+    assert not restore_training(*outputs, names, there)
+    assert restore_training(*outputs, names, there | {"MLFLOW_TRACKING_URI": second})
+    assert not restore_training(*outputs, names, there | {"MLFLOW_TRACKING_URI": second})
+    [before], [after] = histories(first), histories(second)
+    assert set(before[1]) == set(names)
+    assert after == before

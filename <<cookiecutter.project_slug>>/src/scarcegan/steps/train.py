@@ -500,7 +500,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     trained = train_members(rows, args, reporter(tracker, args.iterations), checkpoint(splits, args))
     save_models(trained, rows, splits, args)
     write_curves(trained.networks.evaluations, args.curves_out)
-    tracker.close()
+    tracker.close(args.curves_out / "curves.csv")
 
 
 if __name__ == "__main__":

@@ -306,6 +306,25 @@ def test_a_folder_of_other_files_is_refused_with_what_was_there(tmp_path):
         read(tmp_path)
 
 
+def test_endings_count_in_any_case(tmp_path):
+    (tmp_path / "a.JSONL").write_text(request([[1, 2, 3]]))
+    write_scored(tmp_path / "b.Parquet", users(5))
+    write_scored(tmp_path / "c.pq", users(5))
+    rows, tally = read(tmp_path)
+    assert (sum(map(len, rows)), tally.as_sentence()) == (11, "11 rows in 3 files")
+
+
+def test_files_that_are_not_read_are_counted_and_told_but_not_those_of_a_scoring(tmp_path):
+    (tmp_path / "a.jsonl").write_text(request([[1, 2, 3]]))
+    for name in ("a.jsonl.gz", "old.csv", "flagged.csv", "summary.json"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    assert one(tmp_path)[1].as_sentence() == (
+        f"1 row in 1 file; 2 files are not read, no Parquet or JSON lines by their ending: {tmp_path / 'a.jsonl.gz'} "
+        f"and others; 1 file is not read, links to nothing: {tmp_path / 'gone.jsonl'}"
+    )
+
+
 def test_half_written_hidden_files_are_not_read(tmp_path):
     (tmp_path / ".part-00000.parquet.unfinished").write_text("")
     (tmp_path / ".hidden.parquet").write_text("")

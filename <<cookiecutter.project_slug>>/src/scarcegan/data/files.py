@@ -182,13 +182,18 @@ def with_readable_name(file: Path) -> Path:
     return file
 
 
-def files_left_out(path: Path, folders: Collection[Path] = (), others: tuple[str, ...] = ()) -> dict[str, list[Path]]:
+def files_left_out(
+    path: Path,
+    folders: Collection[Path] = (),
+    endings: tuple[str, ...] = PARQUET_SUFFIXES + TEXT_SUFFIXES,
+    kinds: str = "Parquet or CSV",
+) -> dict[str, list[Path]]:
     """The files below a folder that are not read: {why: their paths, in path order}. {} for a path to a file.
 
-    others: further endings of files that are read.
+    endings: those of the files that are read, in lower case; kinds: how to call these files.
 
-    They are links to nothing, files with another ending than find_data_files takes, pipes and devices, and, when
-    `folders` are the class folders that are read instead of `path`, data files beside them. Hidden ones are not listed.
+    They are links to nothing, files with another ending, pipes and devices, and, when `folders` are the class folders
+    that are read instead of `path`, data files beside them. Hidden ones are not listed.
     """
     found: dict[str, list[Path]] = {}
     for file in sorted(visible_entries(Path(path))):
@@ -196,8 +201,8 @@ def files_left_out(path: Path, folders: Collection[Path] = (), others: tuple[str
             found.setdefault("links to nothing", []).append(file)
         elif not file.is_file():
             found.setdefault("no regular files", []).append(file)
-        elif not (has_data_suffix(file) or file.name.endswith(others)):
-            found.setdefault("no Parquet or CSV by their ending", []).append(file)
+        elif not file.name.lower().endswith(endings):
+            found.setdefault(f"no {kinds} by their ending", []).append(file)
         elif folders and not any(folder in file.parents for folder in folders):
             found.setdefault("beside the class folders", []).append(file)
     return found

@@ -5,6 +5,7 @@ features step read through the same functions, so that the one refuses what the 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -134,12 +135,12 @@ class Reading:
         return known
 
 
-def left_out_notes(path: Path, folders: Sequence[Path] = (), others: tuple[str, ...] = ()) -> list[str]:
+def left_out_notes(path: Path, folders: Sequence[Path] = (), **endings: Any) -> list[str]:
     """A sentence for each reason why files below `path` are not read: how many, and the first of them.
 
-    folders: the class folders that are read instead of `path`; empty: none. others: further endings that are read.
+    folders: the class folders that are read instead of `path`; empty: none. endings: as in files_left_out.
     """
-    found = files_left_out(path, folders, others)
+    found = files_left_out(path, folders, **endings)
     return [
         f"{len(paths):,} {'file is' if len(paths) == 1 else 'files are'} not read, {why}: {paths[0]}"
         f"{' and others' if len(paths) > 1 else ''}."

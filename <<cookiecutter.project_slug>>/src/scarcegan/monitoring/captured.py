@@ -12,12 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scarcegan.data.categories import as_code, places
-from scarcegan.data.files import visible_files
+from scarcegan.data.files import PARQUET_SUFFIXES, visible_files
+from scarcegan.data.reading import left_out_notes
 from scarcegan.data.schema import KEYS, first_line
 from scarcegan.errors import UserError
 from scarcegan.monitoring.data_capture import read_jsonl
-from scarcegan.monitoring.rows import MISSING_ID, Rows, Tally, day_column, plural, read_column, text_column
+from scarcegan.monitoring.rows import JSON_LINES, MISSING_ID, Rows, Tally, day_column, plural, read_column, text_column
 
+CAPTURED_SUFFIXES = (*PARQUET_SUFFIXES, JSON_LINES)
+BESIDE_SCORES = ("flagged.csv", "summary.json")  # what the score step writes beside its table: not read, not counted
 SCORE_COLUMNS = ("predicted", "rarity", "unknown")
 PROBABILITY_PREFIX = "probability_"
 
@@ -42,9 +45,10 @@ def read_captured(
     features, and at the end when no row was read from any file.
     """
     files, where = captured_files(folder), places(features, categories)
+    tally.left_out += left_out_notes(folder, endings=CAPTURED_SUFFIXES + BESIDE_SCORES, kinds="Parquet or JSON lines")
     for path in files:
         tally.files += 1
-        read = read_scored_table if path.suffix == ".parquet" else read_jsonl
+        read = read_scored_table if path.name.lower().endswith(PARQUET_SUFFIXES) else read_jsonl
         for rows in read(path, features, classes, tally, batch_rows, where):
             tally.rows += len(rows)
             yield rows
@@ -53,13 +57,13 @@ def read_captured(
 
 
 def captured_files(folder: Path) -> list[Path]:
-    """The *.jsonl and *.parquet files at any depth below a folder, in path order, without hidden ones (see
-    visible_files); or `folder` itself when it is such a file.
+    """The JSON lines and Parquet files at any depth below a folder, by their endings in any case, in path order,
+    without hidden ones (see visible_files); or `folder` itself when it is such a file.
 
     Raises UserError when there are none.
     """
     seen = [folder] if folder.is_file() else sorted(visible_files(folder))
-    files = [p for p in seen if p.suffix in (".jsonl", ".parquet")]
+    files = [path for path in seen if path.name.lower().endswith(CAPTURED_SUFFIXES)]
     if not files:
         nothing = "nothing" if folder.is_dir() else "no such folder"
         found = ", ".join(p.name for p in seen[:3]) or nothing

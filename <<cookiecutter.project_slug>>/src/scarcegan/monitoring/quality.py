@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from scarcegan.data.files import (
+    PARQUET_SUFFIXES,
+    TEXT_SUFFIXES,
     connect_duckdb,
     group_by_header,
     has_data_suffix,
@@ -31,7 +33,7 @@ from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.jsonfile import replace_nan
 from scarcegan.monitoring.drift import Violation
-from scarcegan.monitoring.rows import UNREADABLE, Rows
+from scarcegan.monitoring.rows import JSON_LINES, UNREADABLE, Rows
 from scarcegan.monitoring.statistics import UNKNOWN
 
 ID_COLUMNS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
@@ -76,7 +78,7 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     files = truth_files(place)
     if not files:
         return None
-    for note in left_out_notes(place, others=(".jsonl",)):
+    for note in left_out_notes(place, endings=(*PARQUET_SUFFIXES, *TEXT_SUFFIXES, JSON_LINES)):
         print(f"ground truth: {note}", file=sys.stderr)
     names: dict[str, str] = {}
     for path in files:
@@ -106,7 +108,7 @@ def truth_files(place: Path) -> list[Path]:
     if not place.is_dir():
         raise UserError(f"{place}: no such file or folder. Correct the path to the ground truth, or leave it out.")
     inside = sorted(visible_files(place))
-    found = [path for path in inside if has_data_suffix(path) or path.suffix == ".jsonl"]
+    found = [path for path in inside if has_data_suffix(path) or path.name.lower().endswith(JSON_LINES)]
     if inside and not found:
         raise UserError(f"{place}: no ground truth. Looked for CSV, Parquet and *.jsonl; found: {inside[0].name}.")
     return found
@@ -120,7 +122,7 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     Raises UserError, while it is iterated, when the file cannot be read, or when its id and label columns cannot be
     found.
     """
-    if path.suffix == ".jsonl":
+    if path.name.lower().endswith(JSON_LINES):
         yield from json_pairs(path)
         return
     (source,) = group_by_header([path], (*ID_COLUMNS, *LABEL_COLUMNS))

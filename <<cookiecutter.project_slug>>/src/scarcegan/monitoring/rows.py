@@ -15,6 +15,7 @@ import numpy as np
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
 BLANK_CELLS = frozenset({"", "na", "nan", "null", "none"})
 MISSING_ID = ""
+JSON_LINES = ".jsonl"  # how the name of a file of JSON lines ends, in any case
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Tally:
     - files, rows: how many were read; rows that were left out are not among them
     - partial: how many unfinished last lines were left out
     - unreadable: how many records could not be read; first_fault: what was wrong with the first of them, "" for none
+    - left_out: a sentence for each reason why files were not read: how many, and the first of them
     - widths: a number of values other than that of the features -> rows of so many values, which were left out
     - seen: names of the baseline's features that some row had
     - extra: name of each column that the baseline does not have -> rows that had it
@@ -59,6 +61,7 @@ class Tally:
     partial: int = 0
     unreadable: int = 0
     first_fault: str = ""
+    left_out: list[str] = field(default_factory=list)
     widths: Counter[int] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
     extra: Counter[str] = field(default_factory=Counter)
@@ -79,7 +82,7 @@ class Tally:
             parts.append(f"{plural(self.unreadable, 'unreadable record')} left out ({self.first_fault})")
         if self.widths:
             parts.append(f"{plural(self.widths.total(), 'row')} of another width left out")
-        return "; ".join(parts)
+        return "; ".join([*parts, *(sentence.removesuffix(".") for sentence in self.left_out)])
 
 
 def plural(count: int, what: str) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 from scarcegan.local.events import Event
 from scarcegan.local.live import Lines, event_line, final_line, watching
@@ -60,6 +61,21 @@ def test_a_log_says_how_long_earlier_runs_took_for_as_much_data(tmp_path):
     text = seen(tmp_path, line("one", "two"), io.StringIO())
     assert re.search(r"run \S+, about 3 min 00 s, as earlier runs took\n", text)
     assert "one: started, about 1 min 00 s, as earlier runs took\n" in text
+
+
+def test_a_first_run_is_guessed_from_the_size_of_the_data_and_said_to_be_rough(tmp_path, monkeypatch):
+    toys = Toys(tmp_path)
+    (toys.source / "data.txt").write_bytes(b"1234" * 1_000_000)
+    one, two = line("one", "two").steps
+    guessed = pipeline(replace(one, seconds=(10.0, 30.0)), replace(two, seconds=(50.0, 0.0)))
+    text = seen(tmp_path, guessed, io.StringIO())
+    assert re.search(r"run \S+, roughly 3 min: a guess from data and settings, as no earlier run tells\n", text)
+    assert "one: started, roughly 2 min\n" in text and "two: started, roughly 50 s\n" in text
+    monkeypatch.setattr("scarcegan.local.live.REFRESH_SECONDS", 0)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    text = seen(tmp_path, pipeline(replace(step("new", "source"), seconds=(20.0, 0.0))), Terminal())
+    assert re.search(r"running +0\.\d s of roughly 20 s", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text))
 
 
 def test_what_is_cached_is_not_waited_for_and_what_runs_at_once_counts_once(tmp_path):

@@ -1,20 +1,22 @@
-"""Estimates of how long a run will take, from what earlier runs of the same pipeline took."""
+"""Estimates of how long a run will take, from earlier runs of the pipeline; without them roughly, from Step.seconds."""
 
+from scarcegan.local.events import Expected
 from scarcegan.local.plan import RunPlan
 from scarcegan.local.state import FINISHED, RunsFolder, find_run, run_ids
 from scarcegan.pipeline.definition import Gate, Step
 
+MEGABYTE = 1_000_000
 NEWEST_RUNS = 50  # that are looked at
 
 
-def expected_seconds(plan: RunPlan, runs_folder: RunsFolder) -> dict[str, float]:
-    """Return name of a step -> how long its process will probably take; a step that no earlier run has finished is not
-    in it.
+def expected_seconds(plan: RunPlan, runs_folder: RunsFolder) -> dict[str, Expected]:
+    """Return name of a step -> how long its process will probably take; a step of which nothing is known is not in it.
 
     It is the time of the newest run of the pipeline that finished the step, times how much larger the sources are now.
-    That of a training is taken as it is, because its length depends on its settings more than on the data.
+    That of a training is taken as it is, because its length depends on its settings more than on the data. If no run
+    has finished the step, it is the rough guess in Step.seconds.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Expected] = {}
     steps = [step for step in plan.pipeline.steps if isinstance(step, Step)]
     size = sum(source.size for source in plan.fingerprints.values())
     for run in run_ids(runs_folder.root)[: -NEWEST_RUNS - 1 : -1]:
@@ -26,21 +28,24 @@ def expected_seconds(plan: RunPlan, runs_folder: RunsFolder) -> dict[str, float]
             state = runs_folder.read_state(run, step.name)
             if step.name not in found and state.status == FINISHED and state.seconds:
                 grown = size / before if before and step.kind == "processing" else 1.0
-                found[step.name] = state.seconds * grown
+                found[step.name] = Expected(state.seconds * grown)
         if len(found) == len(steps):
             break
-    return found
+    guessed = {step.name: step.seconds[0] + step.seconds[1] * size / MEGABYTE for step in steps}
+    return {name: Expected(seconds, rough=True) for name, seconds in guessed.items() if seconds} | found
 
 
-def remaining_seconds(plan: RunPlan, runs_folder: RunsFolder, expected: dict[str, float]) -> float | None:
+def remaining_seconds(plan: RunPlan, runs_folder: RunsFolder, expected: dict[str, Expected]) -> Expected | None:
     """Return how long a run of this plan will probably take, from its start: the longest way through its steps.
 
-    A step whose outputs are cached takes no time. None when the time of one that is not cached is not known.
+    A step whose outputs are cached takes no time. It is rough when the time of one that is not cached is. None when
+    nothing is known of one.
 
-    - expected: name of a step -> its seconds, from `expected_seconds`.
+    - expected: from `expected_seconds`.
     """
     digests = {name: source.digest for name, source in plan.fingerprints.items()}
     end: dict[str, float] = {}
+    rough = False
     for step in plan.pipeline.steps:
         end[step.name] = max((end[parent] for parent in plan.pipeline.parents(step)), default=0.0)
         if isinstance(step, Gate):
@@ -51,7 +56,8 @@ def remaining_seconds(plan: RunPlan, runs_folder: RunsFolder, expected: dict[str
         if manifest:
             digests |= {f"{step.name}.{output}": manifest.digest(output) for output in step.outputs}
         elif step.name in expected:
-            end[step.name] += expected[step.name]
+            end[step.name] += expected[step.name].seconds
+            rough |= expected[step.name].rough
         else:
             return None
-    return max(end.values(), default=0.0)
+    return Expected(max(end.values(), default=0.0), rough)

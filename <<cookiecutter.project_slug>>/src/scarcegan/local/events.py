@@ -3,8 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from scarcegan.local.state import FINISHED, StepState
+
+
+class Expected(NamedTuple):
+    """How long something will take: seconds, and whether that is a rough guess because no earlier run tells."""
+
+    seconds: float
+    rough: bool = False
 
 
 @dataclass(frozen=True)
@@ -15,7 +23,7 @@ class Event:
     - step: the name of the step or gate; "" for an event of the whole run.
     - text: what the list below says; otherwise "".
     - state: the step's state, an object that the run goes on changing; None for an event of the whole run.
-    - expected: of "begin" and "started", how many seconds the run or the process will probably take; None if unknown.
+    - expected: of "begin" and "started", how long the run or the process will probably take; None if unknown.
 
     Kinds of the whole run:
     - begin: the run starts or is continued; text is its id.
@@ -40,7 +48,7 @@ class Event:
     step: str = ""
     text: str = ""
     state: StepState | None = None
-    expected: float | None = None
+    expected: Expected | None = None
 
 
 Observer = Callable[[Event], None]

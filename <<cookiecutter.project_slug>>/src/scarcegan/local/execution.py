@@ -18,7 +18,7 @@ from scarcegan.jsonfile import find_json, write_json
 from scarcegan.local.cache import LOG, Manifest, finalise_outputs, is_intact, read_manifest
 from scarcegan.local.durable import Lock, is_held, remove
 from scarcegan.local.estimate import expected_seconds, remaining_seconds
-from scarcegan.local.events import Event, Observer, RunResult
+from scarcegan.local.events import Event, Expected, Observer, RunResult
 from scarcegan.local.fingerprint import has_changed
 from scarcegan.local.plan import RunPlan, code_version
 from scarcegan.local.process import Process, kill_group, lock_owner
@@ -66,7 +66,7 @@ class Execution:
     - observer: is called with each Event.
     - backoff: seconds before the first retry of a failed step, doubled for each further one.
     - still_there: as in run_pipeline.
-    - expected: name of a step -> its seconds in an earlier run, as `expected_seconds` returns it.
+    - expected: name of a step -> how long it will take, as `expected_seconds` returns it.
     - settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
     """
 
@@ -480,7 +480,7 @@ class Execution:
 
     # Observer and signals
 
-    def report(self, kind: str, step: str = "", text: str = "", expected: float | None = None) -> None:
+    def report(self, kind: str, step: str = "", text: str = "", expected: Expected | None = None) -> None:
         """Call the observer with an Event of this kind; the step's state is added.
 
         step, text, expected: as in Event.

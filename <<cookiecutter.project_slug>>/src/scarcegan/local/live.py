@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from scarcegan.local.events import Event, Observer
+from scarcegan.local.events import Event, Expected, Observer
 from scarcegan.local.state import StepState
 from scarcegan.pipeline.definition import Gate, Pipeline
 from scarcegan.progress import seconds_text
@@ -85,7 +85,7 @@ class StepTable:
         self.begun = self.drawn = time.monotonic()
         self.steps: dict[str, str] = {}
         self.started: dict[str, float] = {}
-        self.expected: dict[str, float | None] = {}
+        self.expected: dict[str, Expected | None] = {}
         self.states: dict[str, StepState] = {}
         self.texts: dict[str, str] = {}
 
@@ -146,7 +146,7 @@ class StepTable:
         """
         if word == "running":
             expected = self.expected[name]
-            of = f" of about {seconds_text(expected)}" if expected else ""
+            of = f" of {expected_text(expected)}" if expected else ""
             return f"{seconds_text(time.monotonic() - self.started[name])}{of}"
         state = self.states.get(name)
         return seconds_text(state.seconds) if state and word in ("done", "failed") else ""
@@ -164,9 +164,13 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
     used = f" in {seconds_text(state.seconds)}" if state else ""
     memory = f", {state.max_rss_bytes / MEGABYTE:.0f} MB" if state and state.max_rss_bytes else ""
     text = f": {event.text}" if event.text else ""
-    about = f", about {seconds_text(event.expected)}, as earlier runs took" if event.expected else ""
+    about = ""
+    if event.expected and event.expected.seconds:
+        about = f", {expected_text(event.expected)}{'' if event.expected.rough else ', as earlier runs took'}"
     if event.kind == "begin" and event.expected is None:
         about = " (no earlier run tells how long it will take)"
+    elif event.kind == "begin" and event.expected and event.expected.rough:
+        about += ": a guess from data and settings, as no earlier run tells"
     texts = {
         "begin": f"run {event.text}{about}",
         "started": f"started{about}",
@@ -185,6 +189,16 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
     }
     line = texts.get(event.kind, "")
     return f"{event.step}: {line}" if event.step and line else line
+
+
+def expected_text(expected: Expected) -> str:
+    """Return a time that is expected as text: "about 1 min 05 s"; a rough one is rounded, as "roughly 20 s"."""
+    seconds = expected.seconds
+    if not expected.rough:
+        return f"about {seconds_text(seconds)}"
+    if seconds < 60:
+        return f"roughly {max(1, round(seconds / 10)) * 10} s"
+    return f"roughly {round(seconds / 60)} min" if seconds < 3600 else f"roughly {seconds_text(seconds)}"
 
 
 def final_line(steps: dict[str, str], seconds: float) -> str:

@@ -42,6 +42,8 @@ class Step:
     - parameters: name of an argument -> its dotted key in config.yaml, for the arguments that SageMaker lets an
       execution set without a new definition of the pipeline.
     - figures: names of the metrics it prints while it runs, as `Name=value;` each.
+    - seconds: how long it roughly takes on two cores: always, and more for each megabyte of the sources. It is shown
+      when no earlier run tells; (0, 0) is unknown.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Step:
     after: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
+    seconds: tuple[float, float] = (0.0, 0.0)
 
     @property
     def checkpoints(self) -> bool:
@@ -168,6 +171,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
     research = arguments_of(config.train.scarcegan.model_dump())
     evaluation = arguments_of(config.evaluate.model_dump())
     gate = {f"gate-{name}": value for name, value in arguments_of(config.gate.model_dump()).items()}
+    networks = config.train.seeds * config.split.folds
     return Pipeline(
         "training",
         sources=(*DATA, "champion"),
@@ -185,6 +189,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 ),
                 instance=config.cloud.instances.features,
                 retries=config.retries,
+                seconds=(1.0, 1.5),
                 parameters=FEATURES_PARAMETERS,
             ),
             Step(
@@ -201,6 +206,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 },
                 instance=config.cloud.instances.split,
                 retries=config.retries,
+                seconds=(0.5, 0.1),
                 parameters=keyed("split", ("test-share", "validation-share", "folds", "seed")),
             ),
             Step(
@@ -216,6 +222,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 },
                 instance=config.cloud.instances.train,
                 retries=config.retries,
+                seconds=(10.0 + 0.003 * config.train.iterations * networks, 0.0),
                 kind="training",
                 parameters=keyed("train", usual) | keyed("train.scarcegan", research),
                 figures=FIGURES,
@@ -228,6 +235,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 arguments={"classes": classes},
                 instance=config.cloud.instances.baseline,
                 retries=config.retries,
+                seconds=(8.0, 0.5),
             ),
             Step(
                 "evaluate",
@@ -244,6 +252,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 arguments={"description": config.project.description, "classes": classes, **evaluation, **gate},
                 instance=config.cloud.instances.evaluate,
                 retries=config.retries,
+                seconds=(13.0, 1.0),
                 parameters=keyed("evaluate", evaluation) | keyed("gate", gate, "gate-"),
             ),
             Gate("gate", on="evaluate.gate"),
@@ -266,6 +275,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                     "config": config.model_dump_json(exclude=NOT_ABOUT_THE_MODEL),
                 },
                 retries=config.retries,
+                seconds=(4.0, 0.0),
                 kind="lambda",
                 after=("gate",),
             ),
@@ -290,6 +300,7 @@ def scoring(config: Config) -> Pipeline:
                 arguments=features_arguments(config, as_of_weeks=(0,)),
                 instance=config.cloud.instances.features,
                 retries=config.retries,
+                seconds=(1.0, 1.5),
                 parameters=FEATURES_PARAMETERS,
             ),
             Step(
@@ -300,6 +311,7 @@ def scoring(config: Config) -> Pipeline:
                 arguments={"classes": ",".join(config.labels.classes)},
                 instance=config.cloud.instances.score,
                 retries=config.retries,
+                seconds=(6.0, 0.5),
             ),
         ),
     )
@@ -328,6 +340,7 @@ def monitoring(config: Config) -> Pipeline:
                 },
                 instance=config.cloud.instances.monitor,
                 retries=config.retries,
+                seconds=(3.0, 0.5),
                 parameters=keyed("monitor", ("drift-threshold", "minimum-rows")),
             ),
         ),

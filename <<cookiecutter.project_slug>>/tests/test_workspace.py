@@ -199,6 +199,15 @@ def test_a_registration_whose_database_or_files_are_gone_is_told(registered):
     assert not registered.is_registered(step)
 
 
+def test_monitoring_reads_the_baseline_where_a_person_may_edit_its_constraints(registered, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Workspace, "_run", lambda self, pipeline, sources, *_: asked.append(sources) or RUN)
+    registered.monitor([registered.root])
+    registry = registered.local_registry()
+    assert asked[0]["baseline"] == registry.folder_of(registered.package(None).version) / "baseline"
+    assert (asked[0]["baseline"] / "constraints.json").is_file()
+
+
 def test_the_curves_of_a_cached_training_come_back_once_when_the_database_lacks_them(place, monkeypatch, capsys):
     folder = place.runs_folder / "run-2" / "train"
     write_json(folder / "models" / "best" / "model.json", {"hyperparameters": {"alpha": 0.7}, "seeds": 2})

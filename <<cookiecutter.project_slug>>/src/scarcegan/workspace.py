@@ -439,7 +439,10 @@ class Workspace:
         missing = [path for path in [*folders, *([self.path(truth)] if truth else [])] if not path.exists()]
         if missing:
             raise UserError(f"{self.show(missing[0])}: not there. Name a file or folder that exists.")
-        sources = {"captured": self.linked_together(folders), "baseline": self.exported(package) / "baseline"}
+        self.exported(package)  # restores files that are gone
+        # The registry's own folder, so that an error in its constraints.json names the file to correct.
+        baseline = self.local_registry().folder_of(package.version) / "baseline"
+        sources = {"captured": self.linked_together(folders), "baseline": baseline}
         if truth:
             sources["truth"] = self.path(truth)
         result = self._run(definition.monitoring(self.config), sources, None, True, {"version": package.version})

@@ -253,6 +253,13 @@ def test_a_general_threshold_that_a_person_writes_counts_for_every_column_withou
         (("monitoring_config", "evaluate_constraints"), "off", "must be one of Enabled, Disabled"),
         (("monitoring_config", "distribution_constraints", "comparison_threshold"), True, "must be a number"),
         (("binary_classification_constraints",), {"recall": {"threshold": 0.4}}, "no 'comparison_operator' in"),
+        (
+            ("binary_classification_constraints",),
+            {"recal": {"threshold": 0.4, "comparison_operator": "LessThanThreshold"}},
+            r"'binary_classification_constraints\.recal' limits no metric \(known: recall, precision, pr_auc\)",
+        ),
+        (("features", 0), {"name": "deposit"}, r"no column 'deposit' in the baseline; did you mean 'deposits'\?"),
+        (("features", 0), {"name": "zzz"}, r"no column 'zzz' in the baseline\."),
     ],
 )
 def test_a_constraint_that_was_edited_wrongly_is_named_with_its_place(tmp_path, place, value, words):

@@ -271,6 +271,7 @@ HALF = {
     "half a package.json": "package.json",
     "half a model": "model/1/saved_model.pb",
     "half an evaluation": "evaluation/evaluation.json",
+    "half of the constraints": "baseline/constraints.json",
 }
 LOSSES = ("all", "model/1/saved_model.pb", "package.json", "model/1/variables/variables.index", *HALF)
 
@@ -328,6 +329,18 @@ def test_a_package_that_an_earlier_version_registered_without_digests_is_still_u
     (registry._files(registry._versions()[0]) / "model/1/saved_model.pb").write_text("half")
     registry.register_set("set-1", requests(tmp_path))
     assert (registry.export(1, tmp_path / "out") / "model/1/saved_model.pb").read_text() == "graph first best_ranking"
+
+
+def test_constraints_that_a_person_has_edited_are_no_damage_and_stay(database: Path, tmp_path: Path) -> None:
+    registry = local(database)
+    registry.register_set("set-1", requests(tmp_path))
+    (registry.folder_of(1) / "baseline/constraints.json").write_text('{"features": []}')
+    (registry.folder_of(1) / "model/1/saved_model.pb").write_text("half")
+    registry.register_set("set-1", requests(tmp_path))
+    assert registry.has_files(registry.package(1))
+    out = registry.export(1, tmp_path / "out")
+    assert (out / "baseline/constraints.json").read_text() == '{"features": []}'
+    assert (out / "model/1/saved_model.pb").read_text() == "graph first best_ranking"
 
 
 def test_an_exported_copy_that_somebody_damaged_is_rewritten(database: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Baseline: statistics.json and constraints.json, read for the comparison with later rows."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.monitoring.statistics import CATEGORY_STATISTICS, LABEL, SCORES, category_buckets, category_counts
 
+LIMITED = ("recall", "precision", "pr_auc")  # quality metrics that have an interval, so that a limit on them counts
 KINDS = {float: "a number", str: "text", bool: "true or false"}
 SWITCH = ("Enabled", "Disabled")
 RULES: dict[str, Any] = {
@@ -106,12 +108,15 @@ class Baseline:
 def read_baseline(folder: Path) -> Baseline:
     """Read statistics.json and constraints.json in a folder.
 
-    Raises UserError when one of them is missing, damaged, or has another structure.
+    Raises UserError when one of them is missing, damaged, or has another structure, and when constraints.json names a
+    column or metric that there is not.
     """
     found, rules = (read_json(folder / name, NEXT_MOVE) for name in ("statistics.json", "constraints.json"))
     if wrong := wrong_entry(rules, CONSTRAINTS):
         raise UserError(f"{folder / 'constraints.json'}: {wrong}. Correct it there.")
     try:
+        if wrong := unknown_name(rules, [feature["name"] for feature in found["features"]]):
+            raise UserError(f"{folder / 'constraints.json'}: {wrong} Correct it there.")
         numeric = [feature for feature in found["features"] if feature["inferred_type"] != "String"]
         edges = tuple(read_edges(feature) for feature in numeric)
         return Baseline(
@@ -132,6 +137,23 @@ def read_baseline(folder: Path) -> Baseline:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"{folder}: this is not a baseline ({type(error).__name__}: {error})"
         raise UserError(f"{what}. Use the baseline of a model package.") from error
+
+
+def unknown_name(rules: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """A sentence about the first name in constraints.json that names nothing, so that its limits would never count; ""
+    without one.
+
+    rules: the content of the file; columns: names in statistics.json.
+    """
+    metric = next((name for name in rules.get("binary_classification_constraints", {}) if name not in LIMITED), "")
+    if metric:
+        return f"'binary_classification_constraints.{metric}' limits no metric (known: {', '.join(LIMITED)})."
+    column = next((entry["name"] for entry in rules["features"] if entry["name"] not in columns), None)
+    if column is None:
+        return ""
+    near = difflib.get_close_matches(column, columns, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return f"no column '{column}' in the baseline{hint}"
 
 
 def wrong_entry(value: Any, shape: Any, where: str = "") -> str:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 CHAMPION_ALIAS = "champion"
 SET_TAG = "set."  # + set_id: tag of the registered model; JSON list of the set's versions, written last
 DECISION_TAG = "event."  # + time: tag of a model version; one decision as JSON
+EDITABLE = "baseline/constraints.json"  # the one file of a package that a person may change
 DIGESTS_TAG = "digests"  # tag of a model version: JSON, path of each of the package's files -> SHA-256
 # The keys of the tag `facts` of a model version, which is JSON.
 FACTS_IN_TAG = ("run", "data_fingerprint", "code_version", "metrics", "gate")
@@ -146,6 +147,13 @@ class LocalRegistry:
             shutil.copytree(source, unfinished)
             (unfinished / "package.json").write_text(package_json(package, config), encoding="utf-8")
         return folder
+
+    def folder_of(self, version: int) -> Path:
+        """Return the folder in which the registry keeps the files of the package with this version.
+
+        Raises UserError for an unknown version.
+        """
+        return self._files(self._version(version)[0])
 
     def has_files(self, package: ModelPackage) -> bool:
         """Return whether a package is registered, and none of its files is missing or damaged."""
@@ -250,7 +258,9 @@ class LocalRegistry:
         rewritten = {
             name: path
             for name, path in request.files.items()
-            if name in lost or name not in there or (is_content(name) and there[name] != hash_file(path))
+            if name in lost
+            or name not in there
+            or (is_content(name) and name != EDITABLE and there[name] != hash_file(path))
         }
         if lost or rewritten:
             copy_files(rewritten, folder)
@@ -262,12 +272,15 @@ class LocalRegistry:
         """Return the paths of the files of a version that are missing or damaged, sorted.
 
         A package that was registered before digests were stored has only its missing files listed, of those that every
-        package has.
+        package has. EDITABLE counts as damaged only when it is no JSON.
         """
         folder = self._files(version)
         there = contents(folder)
         digests = dict.fromkeys(REQUIRED_FILES) | json.loads(version.tags.get(DIGESTS_TAG, "{}"))
-        lost = [name for name, digest in digests.items() if there.get(name, "") != (digest or there.get(name))]
+        lost = [name for name, digest in digests.items() if name not in there or digest not in (None, there[name])]
+        if EDITABLE in there:
+            whole = isinstance(find_json(folder / EDITABLE), dict)
+            lost = [name for name in lost if name != EDITABLE] + ([] if whole else [EDITABLE])
         return sorted([*lost, *([] if settings_in(folder) is not None else ["package.json"])])
 
     def _describe(self, version: "ModelVersion", request: PackageRequest) -> None:

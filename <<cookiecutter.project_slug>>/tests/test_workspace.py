@@ -199,6 +199,22 @@ def test_a_registration_whose_database_or_files_are_gone_is_told(registered):
     assert not registered.is_registered(step)
 
 
+def test_the_next_approval_is_not_that_of_the_champion(registered, monkeypatch):
+    shutil.copytree(registered.runs_folder / "run-1", registered.runs_folder / "run-2")
+    monkeypatch.setattr(Workspace, "_run", lambda *_: RunResult("run-2", registered.runs_folder / "run-2", "finished"))
+    project = with_data(registered)
+    assert (project.train().suggested, len(project.train().packages)) == (None, 4)
+    project.local_registry().approve(2)
+    assert project.train().suggested == 1
+
+
+def test_cleaning_deletes_copies_of_versions_that_are_no_longer_registered(registered):
+    kept, gone = (registered.exported(registered.package(version)) for version in (1, 2))
+    registered.local_registry().client.delete_model_version("rare-players", "2")
+    registered.clean(5)
+    assert (kept.is_dir(), gone.exists()) == (True, False)
+
+
 def test_monitoring_reads_the_baseline_where_a_person_may_edit_its_constraints(registered, monkeypatch):
     asked = []
     monkeypatch.setattr(Workspace, "_run", lambda self, pipeline, sources, *_: asked.append(sources) or RUN)

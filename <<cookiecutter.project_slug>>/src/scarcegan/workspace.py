@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -39,7 +40,8 @@ class Outcome:
     - reports: absolute paths of the run's HTML reports; () when it wrote none.
     - packages: the model packages that a training registered, as dictionaries of the fields of ModelPackage; else
       empty.
-    - suggested: the number of the version to approve next, of the model that the gate compared; None without packages.
+    - suggested: the number of the version to approve next, of the model that the gate compared; None without packages,
+      and when that version is the champion already.
     - lines: what to print for people.
     - result: the summary of a finished scoring, or the verdict of a finished monitoring, as JSON holds it; else {}.
     """
@@ -205,13 +207,18 @@ class Workspace:
         Raises UserError when the registry does not know the package's version, FilesGone when files of it are missing
         or damaged.
         """
-        folder = self.runs_folder / ".packages" / f"{package.group}-{package.version}-{package.set_id}"
+        folder = self.exports_folder / export_name(package)
         try:
             return self.registry().export(package.version, folder)
         except FilesGone:
             if not self.restored(package):
                 raise
         return self.registry().export(package.version, folder)
+
+    @property
+    def exports_folder(self) -> Path:
+        """The folder below which `exported` copies packages, in a folder per version. It need not exist."""
+        return self.runs_folder / ".packages"
 
     def restored(self, package: ModelPackage) -> bool:
         """Restore the files of a package from the outputs of the run that trained it, by registering it again.
@@ -303,11 +310,12 @@ class Workspace:
         result = self._run(pipeline, sources, from_step, cache)
         self._restore_curves(result)
         packages = read_json_list(result.output("register", "packages") / "packages.json") if result.finished else []
+        compared = next((p["version"] for p in packages if p["definition"] == self.config.gate.definition), None)
         return outcome(
             result,
             report=result.output("evaluate", "evaluation") / "report.html",
             packages=packages,
-            suggested=next((p["version"] for p in packages if p["definition"] == self.config.gate.definition), None),
+            suggested=None if champion and compared == champion.version else compared,
         )
 
     def _restore_curves(self, run: "RunResult") -> None:
@@ -601,7 +609,8 @@ class Workspace:
         return [asdict(run) for run in list_runs(self.runs_folder)]
 
     def clean(self, keep: int) -> list[str]:
-        """Delete all runs but the newest `keep`, and the cache entries that no remaining run uses.
+        """Delete all runs but the newest `keep`, the cache entries that no remaining run uses, and the exported copies
+        of versions that are no longer registered.
 
         Registered models stay. A run that is going on stays too, even if it is not among the newest.
 
@@ -609,7 +618,13 @@ class Workspace:
         """
         from scarcegan.local.runner import clean
 
-        return clean(self.runs_folder, keep)
+        deleted = clean(self.runs_folder, keep)
+        copies = [*self.exports_folder.glob("[!.]*")]
+        registered = {export_name(package) for package in self.local_registry().packages()} if copies else set()
+        for copy in copies:
+            if copy.name not in registered:
+                shutil.rmtree(copy)
+        return deleted
 
     def models(self, cloud: bool = False) -> list[dict[str, Any]]:
         """Return every registered package, oldest first, as dictionaries; [] for none or for no database yet.
@@ -720,6 +735,11 @@ class Workspace:
                 observer=observer,
                 still_there={"register": self.is_registered},
             )
+
+
+def export_name(package: ModelPackage) -> str:
+    """Return the name of the folder that a package is exported to."""
+    return f"{package.group}-{package.version}-{package.set_id}"
 
 
 def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcome:

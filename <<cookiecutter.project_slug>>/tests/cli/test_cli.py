@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,11 @@ def test_a_run_names_its_models_and_the_next_move(scarcegan, monkeypatch):
         "version 5: high_recall",
         "Next: scarcegan approve 4",
     ]
+
+
+def test_a_run_whose_model_is_the_champion_already_does_not_ask_for_its_approval(scarcegan, monkeypatch):
+    monkeypatch.setattr(Workspace, "train", lambda *_, **__: replace(FINISHED, suggested=None))
+    assert scarcegan("run")[1].splitlines()[-1] == "The champion is among them. Next: scarcegan serve"
 
 
 def test_a_closed_gate_is_exit_code_3_with_its_figures(scarcegan, monkeypatch):

@@ -147,7 +147,8 @@ def run_command(
     lines = outcome_lines(project, result)
     lines += [f"version {package['version']}: {package['definition']}" for package in result.packages]
     if result.packages:
-        lines.append(f"Next: scarcegan approve {result.suggested}")
+        approved = "The champion is among them. Next: scarcegan serve"
+        lines.append(f"Next: scarcegan approve {result.suggested}" if result.suggested else approved)
     emit(asdict(result), as_json, lines)
     raise typer.Exit(result.exit_code)
 

@@ -67,10 +67,12 @@ def test_a_first_run_is_guessed_from_the_size_of_the_data_and_said_to_be_rough(t
     toys = Toys(tmp_path)
     (toys.source / "data.txt").write_bytes(b"1234" * 1_000_000)
     one, two = line("one", "two").steps
-    guessed = pipeline(replace(one, seconds=(10.0, 30.0)), replace(two, seconds=(50.0, 0.0)))
+    three = replace(line("one", "two", "three").steps[2], seconds=(2.0, 0.0))
+    guessed = pipeline(replace(one, seconds=(10.0, 30.0)), replace(two, seconds=(48.0, 0.0)), three)
     text = seen(tmp_path, guessed, io.StringIO())
     assert re.search(r"run \S+, roughly 3 min: a guess from data and settings, as no earlier run tells\n", text)
     assert "one: started, roughly 2 min\n" in text and "two: started, roughly 50 s\n" in text
+    assert "three: started, a few seconds\n" in text
     monkeypatch.setattr("scarcegan.local.live.REFRESH_SECONDS", 0)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")

@@ -197,7 +197,7 @@ def expected_text(expected: Expected) -> str:
     if not expected.rough:
         return f"about {seconds_text(seconds)}"
     if seconds < 60:
-        return f"roughly {max(1, round(seconds / 10)) * 10} s"
+        return f"roughly {round(seconds / 10) * 10} s" if seconds > 5 else "a few seconds"
     return f"roughly {round(seconds / 60)} min" if seconds < 3600 else f"roughly {seconds_text(seconds)}"
 
 

@@ -4,6 +4,7 @@ import datetime
 import gzip
 import json
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ def read_counts(path: Path, scratch: Path, **changes: Any) -> dict[tuple[str, st
                     users.counts[who, day, 0]
                 )
     return values
+
+
+def refusal_of_features(path: Path, out: Path, **settings: Any) -> str:
+    """What the features step says instead of working."""
+    with pytest.raises(UserError) as refused:
+        run_features(path, out, **settings)
+    return str(refused.value)
 
 
 TYPES = {
@@ -457,7 +465,8 @@ def test_records_of_other_days_are_left_out_and_counted(tmp_path):
     assert any(
         note.startswith("records before the days") and note.endswith("left out: 4.") for note in summary["notes"]
     )
-    assert any(note.startswith("records after the days") and note.endswith("left out: 2.") for note in summary["notes"])
+    after = next(note for note in summary["notes"] if note.startswith("records after the days"))
+    assert after.endswith(f"left out: 2, the last on 2026-01-09: {path} row 10.")
     assert len(read_counts(path, tmp_path / "s")) == 3
     with pytest.raises(UserError, match=r"no record in the days .*2026-01-01 to 2026-01-09"):
         run_features(path, tmp_path / "out", counters="n", start="2027-01-01")
@@ -505,14 +514,35 @@ def test_a_few_free_orders_do_not_make_a_missing_day_unknown(tmp_path):
         )
 
 
+def test_a_wrong_date_that_moves_the_days_that_are_read_is_refused_with_its_place(tmp_path):
+    rows = [f"u{n},2026-01-{day:02},1" for n in range(9) for day in range(1, 16)]
+    for wrong, days in (("2099-01-01", 60), ("2026-02-20", 60), ("2026-01-28", 14)):
+        path = write(tmp_path / "a.csv", "user_id,date,n", *rows[:4], f"u0,{wrong},1", *rows[4:])
+        said = check_data(path, None, layout(start="", days=days))[0][0]
+        assert said.startswith(f"{path} row 6, column 'date': {wrong} is ") and "days after 2026-01-15" in said
+        assert "1 of the 136 records is so late" in said
+        start = re.search(r"set data.start to ([0-9-]+)", said)
+        assert start
+        problems, summary = check_data(path, None, layout(start=start[1], days=days))
+        assert problems == [] and summary["days"].endswith("2026-01-15")
+        assert f"left out: 1, the last on {wrong}: {path} row 6" in " ".join(summary["notes"])
+    said = refusal_of_features(path, tmp_path / "out", counters="n", start="", days=14, bad_rows="drop")
+    assert f"{path} row 6" in said
+
+
+def test_records_after_a_pause_of_everybody_are_no_wrong_date(tmp_path):
+    rows = [f"u{n},2026-01-{day:02},1" for n in range(9) for day in (*range(1, 16), 28)]
+    path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
+    assert check_data(path, None, layout(start="", days=60))[0] == []
+    path = write(tmp_path / "a.csv", "user_id,date,n", "u0,2026-01-01,1", "u1,2026-01-01,1", "u0,2026-03-01,1")
+    assert check_data(path, None, layout(start="", days=3))[0] == []
+
+
 def test_check_warns_of_a_window_that_is_mostly_empty(tmp_path):
     rows = [f"u{n},2026-01-{day:02},1" for n in range(5) for day in (1, 8, 15)]
-    path = write(tmp_path / "a.csv", "user_id,date,n", *rows, "u0,2062-01-01,1")
-    notes = check_data(path, None, layout(start="", days=60))[1]["notes"]
-    assert any("only 1 of the 60 days" in note and "2062-01-01) is a mistake" in note for note in notes)
     path = write(tmp_path / "a.csv", "user_id,date,n", *rows)
     notes = check_data(path, None, layout(start="", days=15))[1]["notes"]
-    assert any("as if a record stood for a week" in note for note in notes)
+    assert any("only 3 of the 15 days" in note and "as if a record stood for a week" in note for note in notes)
 
 
 def test_check_says_when_there_is_less_history_than_rows_look_back(tmp_path):

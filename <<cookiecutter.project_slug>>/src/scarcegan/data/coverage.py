@@ -123,9 +123,11 @@ class Coverage:
                 f"the records end on {last}, but the days that are read end on {self.window.last}, so the last days "
                 "are empty for everybody. Set data.start earlier, or lower data.days."
             )
-        for count, side in ((found.before, "before"), (found.after, "after")):
-            if count:
-                notes.append(f"records {side} the days that are read ({found.window}), left out: {count:,}.")
+        others = f"the days that are read ({found.window}), left out"
+        if found.before:
+            notes.append(f"records before {others}: {found.before:,}.")
+        if found.after:
+            notes.append(f"records after {others}: {found.after:,}, the last on {found.latest}.")
         days = int((self.per_day > 0).sum())
         begins = int((self.per_day > 0).argmax())
         looks_back = len(self.per_day) - 7 * max(self.needed.weeks) - self.needed.days if self.needed else 0

@@ -5,7 +5,8 @@ holds all records of its users and fits in memory, so memory stays the same for 
 reads tables of features instead.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -39,6 +40,10 @@ from scarcegan.errors import UserError
 BUCKETS = 128  # files open at once; macOS allows 256
 BUCKET_RECORDS = 4_000_000  # more only when BUCKETS files do not suffice
 SCAN_ROWS = 50_000
+PAUSE = 7  # days without a record; after fewer, no date looks wrong
+# As many records as these, per record after a pause, must be in the days before it for the last dates to look wrong:
+# after a pause that leaves nothing else in the days that are read, and after a shorter one.
+FEW_AFTER_ALL, FEW_AFTER_SOME = 10, 100
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class TelemetryScan:
     - problems: mistakes that can be seen in a single record, a Problem per kind and source
     - dated: whether any record has a day; without one, the window is arbitrary
     - before, after: numbers of records before and after the window
+    - latest: where a record of the last day is, and that day, when it is after the window
     - unlabelled_files: how many files have no label column, when others have one
     """
 
@@ -79,6 +85,7 @@ class TelemetryScan:
     problems: list[Problem] = field(default_factory=list)
     before: int = 0
     after: int = 0
+    latest: str = ""
     unlabelled_files: int = 0
     dated: bool = True
 
@@ -150,33 +157,86 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
 
     Raises UserError when the files hold no record, none in the days to read, or cannot be read.
     """
-    rows, users, first, last = 0, 0, date.max, date.min
+    rows, users, per_day = 0, 0, Counter[date]()
     problems: list[Problem] = []
     for source in sources:
-        then = day_sql(source, layout)
-        extra = f"approx_count_distinct({user_sql(source, layout.user)}), min({then}), max({then})"
-        own, (about, begin, end), bad = count_broken_rules(connection, source, record_rules(source, layout), extra)
+        extra = f"approx_count_distinct({user_sql(source, layout.user)}), histogram({day_sql(source, layout)})"
+        own, (about, counts), bad = count_broken_rules(connection, source, record_rules(source, layout), extra)
         rows, users = rows + own, users + about
-        first, last = min(first, begin or date.max), max(last, end or date.min)
+        per_day.update(counts or {})
         problems += bad
     if rows == 0:
         raise UserError(f"{sources[0].files[0].parent}: the files have a header but no rows. Export them again.")
+    first, last = min(per_day, default=date.max), max(per_day, default=date.min)
     window = days_of_interest(first, last, layout)
     if first < date.max and (last < window.first or first > window.last):
         raise UserError(
             f"{sources[0].root}: no record in the days that are read ({window}); the records are from {first} to "
             f"{last}. Correct data.start or data.days."
         )
-    before, after = 0, 0
-    if first < window.first or last > window.last:
-        for source in sources:
-            then = day_sql(source, layout)
-            outside = f"count_if({then} < DATE '{window.first}'), count_if({then} > DATE '{window.last}')"
-            early, late = count_broken_rules(connection, source, [], outside)[1]
-            before, after = before + early, after + late
+    problems += wrong_last_days(connection, sources, layout, per_day)
+    before = sum(count for day, count in per_day.items() if day < window.first)
+    after = sum(count for day, count in per_day.items() if day > window.last)
+    latest = f"{last}: {place_of_day(connection, sources, layout, last)}" if after else ""
     lacking = [len(one.files) for one in sources if one.class_name is None and layout.label not in one.columns]
     unlabelled = sum(lacking) if len(lacking) < len(sources) else 0
-    return TelemetryScan(tuple(sources), rows, users, window, problems, before, after, unlabelled, first < date.max)
+    return TelemetryScan(
+        tuple(sources), rows, users, window, problems, before, after, latest, unlabelled, first < date.max
+    )
+
+
+def wrong_last_days(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, per_day: Mapping[date, int]
+) -> list[Problem]:
+    """A list with one problem when the last day in the data is most likely a mistake; otherwise [].
+
+    Without layout.start the last days are read, so one wrong date moves all of them. per_day: the records of each day.
+
+    Raises UserError for a file that cannot be read.
+    """
+    known = sorted(per_day)
+    late = 0 if layout.start else first_stray(known, per_day, layout)
+    if not late:
+        return []
+    count, last, usual = sum(per_day[day] for day in known[late:]), known[-1], known[late - 1]
+    place = place_of_day(connection, sources, layout, last)
+    message = (
+        f"{place}, column '{layout.time}': {last} is {(last - usual).days:,} days after {usual}, and {count:,} of the "
+        f"{sum(per_day.values()):,} records {'is' if count == 1 else 'are'} so late. The last day decides which days "
+        f"are read, here {days_of_interest(last, last, layout)}. Correct it, or set data.start to "
+        f"{days_of_interest(usual, usual, layout).first}."
+    )
+    return [Problem(message, count)]
+
+
+def first_stray(known: Sequence[date], per_day: Mapping[date, int], layout: Layout) -> int:
+    """The position in `known`, the days with a record, from which on the days are most likely mistakes; 0 for none.
+
+    They are so when a PAUSE lies before them, and so few records are after it that they cannot be what goes on.
+    """
+    total, late = sum(per_day.values()), 0
+    for i in range(len(known) - 1, 0, -1):
+        late += per_day[known[i]]
+        if late * FEW_AFTER_ALL > total:
+            break
+        empty = (known[i] - known[i - 1]).days - 1
+        if empty < PAUSE:
+            continue
+        window = days_of_interest(known[0], known[i - 1], layout)
+        before = sum(count for day, count in per_day.items() if window.first <= day <= window.last)
+        if late * (FEW_AFTER_ALL if empty >= layout.days else FEW_AFTER_SOME) <= before:
+            return i
+    return 0
+
+
+def place_of_day(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, day: date) -> str:
+    """File and row, as text, of the first record of a day that some record has.
+
+    Raises UserError for a file that cannot be read.
+    """
+    with files.naming_the_damaged_file(sources):
+        places = first_places(connection, sources, lambda source: f"{day_sql(source, layout)} = DATE '{day}'")
+    return f"{places[0][0]} row {places[0][1]}"
 
 
 def count_users(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> int:

@@ -279,5 +279,39 @@ def test_a_linked_folder_is_read_once_and_hidden_files_are_not(tmp_path):
 
 
 def test_blank_and_repeated_names_of_a_csv_file_never_become_a_name_that_it_has():
-    assert files.unique_names(["column 2", "", "a", "A"], ("a",)) == ["column 2", "column 2_", "a", "column 4"]
+    assert files.unique_names(["column 2", "", "a", "A"], ("a",)) == ["column 2", "column 2_", "a", "A (column 4)"]
     assert files.unique_names(["a", ""], ("column 2",)) == ["a", "column 2_"]
+
+
+def test_all_missing_columns_are_named_at_once(tmp_path):
+    path = write(tmp_path / "in.csv", "user_id,Date,session,wagers", "ann,2026-01-05,1,1")
+    said = refusal(path, tmp_path / "out")
+    assert f"{path}: no columns 'date', 'sessions' (found: user_id, Date, session, wagers). " in said
+    assert "Did you mean 'Date', 'session'? Name them under data.time_column, data.counters in config.yaml." in said
+
+
+def test_columns_that_differ_in_case_only_are_shown_by_their_own_names(tmp_path):
+    path = write(tmp_path / "in.csv", "user_id,DATE,Date,sessions,wagers,", "ann,2026-01-05,1,1,1,1")
+    assert "(found: user_id, DATE, Date (column 3), sessions, wagers, column 6)" in refusal(path, tmp_path / "out")
+    table = pa.table({"user_id": ["a"], "DATE": ["2026-01-05"], "Date": ["x"], "sessions": [1], "wagers": [1]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    said = refusal(tmp_path / "in.parquet", tmp_path / "out")
+    assert "(found: user_id, DATE, Date (column 3), sessions, wagers). Did you mean 'DATE'?" in said
+    ready = write(tmp_path / "ready.csv", "user_id,Text,TEXT", "u1,x,y")
+    assert "no numeric column (found: user_id, Text, TEXT (column 3))" in refusal(
+        ready, tmp_path / "out", kind="features"
+    )
+
+
+def test_the_keys_of_folders_are_among_what_is_found(tmp_path):
+    write(tmp_path / "in/dt=2026-01-05/Region=eu/in.csv", "user_id,sessions,wagers", "ann,1,1")
+    said = refusal(tmp_path / "in", tmp_path / "out")
+    assert "no column 'date' (found: user_id, sessions, wagers; folders give: dt, Region). Did you mean 'dt'?" in said
+
+
+@pytest.mark.parametrize("first", ["ann,2026-01-05,1,1", "ann;2026-01-05;1.5;x", "ann,05.01.2026,,"])
+def test_a_file_without_a_header_is_told(tmp_path, first):
+    said = refusal(write(tmp_path / "in.csv", first, first), tmp_path / "out")
+    assert "Its first line looks like a record: give the file a first line with the names of its columns." in said
+    named = write(tmp_path / "in.csv", "user_id,2025,2026", "ann,1,1")
+    assert "looks like a record" not in refusal(named, tmp_path / "out")

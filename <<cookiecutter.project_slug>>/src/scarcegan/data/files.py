@@ -278,9 +278,7 @@ def group_by_header(
     groups: dict[tuple, list[Path]] = {}
     for file in files:
         columns, delimiter = read_header(file, expected)
-        folders = columns_in_folders(
-            file.relative_to(root) if root in file.parents else Path(), columns, expected, time_column
-        )
+        folders = columns_in_folders(folder_keys(file, root), columns, expected, time_column)
         groups.setdefault((tuple(columns.items()), delimiter, tuple(folders.items()), is_zipped(file)), []).append(file)
     found = []
     for (columns, delimiter, folders, _), group in groups.items():
@@ -289,22 +287,27 @@ def group_by_header(
     return found
 
 
+def folder_keys(file: Path, root: Path) -> list[str]:
+    """The keys of the folders `key=value` that a file lies in, below the folder `root` that was searched."""
+    folders = file.relative_to(root).parts[:-1] if root in file.parents else ()
+    return [key for key, equals, _ in (folder.partition("=") for folder in folders) if equals]
+
+
 def columns_in_folders(
-    file: Path, columns: Collection[str], expected: Sequence[str], time_column: str
+    keys: Sequence[str], columns: Collection[str], expected: Sequence[str], time_column: str
 ) -> dict[str, tuple[str, ...]]:
     """The expected columns that a file lacks and that the names of its folders give: {column: keys of the folders}.
 
-    file: path of the file, relative to the folder that was searched; columns: those in the file. A column comes from a
-    folder `column=value`, time_column also from the three folders DATE_FOLDERS.
+    keys: those of the file's folders; columns: those in the file. A column comes from a folder `column=value`,
+    time_column also from the three folders DATE_FOLDERS.
     """
-    keys = {key for folder in file.parts[:-1] for key, equals, _ in [folder.partition("=")] if equals}
     own = {column.lower() for column in columns}
     found: dict[str, tuple[str, ...]] = {name: (name,) for name in expected if name in keys and name.lower() not in own}
     if (
         time_column in expected
         and time_column not in found
         and time_column.lower() not in own
-        and keys.issuperset(DATE_FOLDERS)
+        and set(keys).issuperset(DATE_FOLDERS)
     ):
         found[time_column] = DATE_FOLDERS
     return found
@@ -313,9 +316,9 @@ def columns_in_folders(
 def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, pa.DataType], str]:
     """The columns of a file, {name: Arrow type}, and its delimiter ("" for Parquet).
 
-    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV, all of it text. A blank or repeated
-    column name becomes "column <position>", counted from 1 (see unique_names). expected: column names that are looked
-    for; a CSV file's delimiter is the one that finds most of them, of equal ones the one that gives most columns.
+    A file whose name does not end with one of PARQUET_SUFFIXES is read as CSV, all of it text. Blank and repeated
+    column names are changed (see unique_names). expected: column names that are looked for; a CSV file's delimiter is
+    the one that finds most of them, of equal ones the one that gives most columns.
 
     Raises UserError for a file that cannot be read, an empty CSV file, or a file that has an expected column twice.
     """
@@ -334,16 +337,16 @@ def read_header(file: Path, expected: tuple[str, ...]) -> tuple[dict[str, pa.Dat
 def unique_names(columns: list[str], expected: tuple[str, ...]) -> list[str]:
     """The column names of a file, in order, changed so that no two are equal when case is ignored, as SQL needs.
 
-    columns: the names in the file. expected: names that are looked for, which stay. Another name becomes
-    "column <position>", counted from 1, when it is blank or equals an expected or earlier name; underscores are added
-    while the file has a column of that name.
+    columns: the names in the file. expected: names that are looked for, which stay. A blank name becomes
+    "column <position>", counted from 1, and another that equals an expected or earlier one "<name> (column
+    <position>)"; underscores are added while the file has a column of that name.
     """
     taken, names = {FILE_COLUMN, *(column.lower() for column in expected if column in columns)}, []
     found = {column.lower() for column in [*columns, *expected]}
     for position, column in enumerate(columns, start=1):
         usable = column in expected or (column and column.lower() not in taken)
-        instead = f"column {position}"
-        while instead in found:
+        instead = f"{column} (column {position})" if column else f"column {position}"
+        while instead.lower() in found:
             instead += "_"
         names.append(column if usable else instead)
         taken.add(column.lower())

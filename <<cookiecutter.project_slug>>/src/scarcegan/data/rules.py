@@ -5,6 +5,7 @@ telemetry.py, labels.py and ready_tables.py.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
 
 LARGEST_COUNT = 1e15  # a larger number is refused like an infinite one
+# A name of a column that is more likely a value: a number, or a date.
+RECORD_CELL = re.compile(
+    r"[+-]?[0-9]+([.,][0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}([./])[0-9]{1,2}\3[0-9]{4}.*"
+)
 DROP_ADVICE = "Correct it, or set data.bad_rows to drop."
 
 
@@ -99,29 +104,47 @@ class Rule:
 def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
     """Check that a source has all the columns `expected`, and can read them.
 
-    Raises UserError for the first one that is missing, or that holds lists, times of day or another type that is read
-    neither as numbers nor as text; the message names the source's first file and the key of config.yaml under which the
-    column is set.
+    Raises UserError when some are missing, or for the first one that holds lists, times of day or another type that is
+    read neither as numbers nor as text; the message names the source's first file and the keys of config.yaml under
+    which missing columns are set.
     """
-    keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
+    missing = [column for column in dict.fromkeys(expected) if column not in source.columns]
+    if missing:
+        raise UserError(f"{source.files[0]}: {missing_columns_text(source, layout, missing)}")
     for column in expected:
-        if column not in source.columns:
-            telemetry_time = column == layout.time and layout.counters
-            near = [other for other in source.columns if other.casefold() == column.casefold()]
-            near = near or difflib.get_close_matches(column, source.columns, n=1)
-            rest = {"data.counters": layout.counters, "data.categories": layout.categories}
-            key = keys.get(column) or next((key for key, own in rest.items() if column in own), "data.columns")
-            raise UserError(
-                f"{source.files[0]}: no column '{column}' (found: {', '.join(source.columns)}). "
-                + (f"Did you mean '{near[0]}'? " if near else "")
-                + f"Name it under {key} in config.yaml."
-                + (" For a table with one row per user, set data.kind to features." if telemetry_time else "")
-            )
         if source.kind(column) == "other":
             raise UserError(
                 f"{source.files[0]}: column '{column}' holds {source.columns[column]}, which is read neither as "
                 "numbers nor as text. Export it as one of them."
             )
+
+
+def missing_columns_text(source: Source, layout: Layout, missing: Sequence[str]) -> str:
+    """Sentences on columns that a source lacks: their names, what its first file has instead, and what to do."""
+    own, folders = [*source.columns], files.folder_keys(source.files[0], source.root)
+    keys = {layout.user: "data.user_column", layout.time: "data.time_column", layout.label: "data.label_column"}
+    keys |= dict.fromkeys(layout.counters, "data.counters") | dict.fromkeys(layout.categories, "data.categories") | keys
+    near = [name for column in missing for name in similar_names(column, [*own, *folders])]
+    quoted = ", ".join(f"'{column}'" for column in missing)
+    text = (
+        f"no {'column' if len(missing) == 1 else 'columns'} {quoted} (found: {', '.join(own)}"
+        + (f"; folders give: {', '.join(folders)}). " if folders else "). ")
+        + ("Did you mean " + ", ".join(f"'{name}'" for name in dict.fromkeys(near)) + "? " if near else "")
+        + f"Name {'it' if len(missing) == 1 else 'them'} under "
+        + ", ".join(dict.fromkeys(keys.get(column, "data.columns") for column in missing))
+        + " in config.yaml."
+    )
+    if source.delimiter and not {*keys}.intersection(own) and any(map(RECORD_CELL.fullmatch, own)):
+        text += " Its first line looks like a record: give the file a first line with the names of its columns."
+    if layout.time in missing and layout.counters:
+        text += " For a table with one row per user, set data.kind to features."
+    return text
+
+
+def similar_names(column: str, names: Sequence[str]) -> list[str]:
+    """The names that differ from a column's in case only, else the nearest one, if any."""
+    same = [name for name in names if name.casefold() == column.casefold()]
+    return same or difflib.get_close_matches(column, names, n=1)
 
 
 def open_sources(path: Path, layout: Layout, expected: Sequence[str], optional: Sequence[str] = ()) -> list[Source]:

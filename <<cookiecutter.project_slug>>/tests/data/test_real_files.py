@@ -578,3 +578,13 @@ def test_labels_of_parquet_and_csv_are_read_alike(tmp_path):
     pq.write_table(pa.table({"user_id": ["ann\t", "bob"], "label": ["calm ", "risky"]}), tmp_path / "l.parquet")
     for labels in (tmp_path / "l.parquet", write(tmp_path / "l.csv", *LABELS)):
         assert check_data(data, labels, layout())[1]["users_per_class"] == {"calm": 1, "risky": 1, "unlabelled": 0}
+
+
+@pytest.mark.parametrize("folders", ["date=2026-01-05/date=2026-01-06", "year=2026/month=01/day=05/day=06"])
+def test_a_day_that_two_folders_of_one_path_give_is_refused(tmp_path, folders):
+    path = write(tmp_path / "in" / folders / "a.csv", "user_id,n", "ann,1")
+    key = folders.rpartition("/")[2].partition("=")[0]
+    said = check_data(tmp_path / "in", None, layout())[0][0]
+    assert said.startswith(f"{path}: two of its folders are named '{key}=…', and the column 'date' is taken from them.")
+    write(path, "user_id,date,n", "ann,2026-01-05,1")
+    assert check_data(tmp_path / "in", None, layout())[0] == []

@@ -265,8 +265,8 @@ def group_by_header(
     - root: the file or folder that was searched for the files
     - time_column: the expected column, if any, that the folders DATE_FOLDERS may give
 
-    Raises UserError for a file that cannot be read, an empty CSV file, a file that has an expected column twice, and
-    expected names that differ in case only.
+    Raises UserError for a file that cannot be read, an empty CSV file, a file that has an expected column twice or from
+    two folders of one key, and expected names that differ in case only.
     """
     by_case: dict[str, str] = {}
     for name in expected:
@@ -278,7 +278,13 @@ def group_by_header(
     groups: dict[tuple, list[Path]] = {}
     for file in files:
         columns, delimiter = read_header(file, expected)
-        folders = columns_in_folders(folder_keys(file, root), columns, expected, time_column)
+        keys = folder_keys(file, root)
+        folders = columns_in_folders(keys, columns, expected, time_column)
+        for column, key in ((column, key) for column, its in folders.items() for key in its if keys.count(key) > 1):
+            raise UserError(
+                f"{file}: two of its folders are named '{key}=…', and the column '{column}' is taken from them. "
+                "Rename one."
+            )
         groups.setdefault((tuple(columns.items()), delimiter, tuple(folders.items()), is_zipped(file)), []).append(file)
     found = []
     for (columns, delimiter, folders, _), group in groups.items():

@@ -315,3 +315,24 @@ def test_a_file_without_a_header_is_told(tmp_path, first):
     assert "Its first line looks like a record: give the file a first line with the names of its columns." in said
     named = write(tmp_path / "in.csv", "user_id,2025,2026", "ann,1,1")
     assert "looks like a record" not in refusal(named, tmp_path / "out")
+
+
+def test_nobody_who_drops_bad_rows_is_told_to_drop_them(tmp_path, capsys):
+    bad = "cyd,2026-01-06,x,-1", ",2026-01-05,1,1", "dan,2026-01-06,1,1,risk", "bob,2026-01-07,9,9"
+    rows = [f"{HEADER},label", *(line if line.count(",") == 4 else f"{line}," for line in (*GOOD[1:], *bad))]
+    path = write(tmp_path / "in.csv", *rows)
+    labels = write(tmp_path / "labels.csv", *LABELS, "eve,calm")
+    refused = check_data(path, labels, LAYOUT)[0]
+    assert len(refused) == 6 and all("or set data.bad_rows to drop." in message for message in refused)
+    problems, summary = check_data(path, labels, LAYOUT, drop=True)
+    assert problems == [] and len(summary["notes"]) >= 6 and "data.bad_rows" not in str(summary)
+    run_features(path, tmp_path / "out", labels, bad_rows="drop")
+    said = capsys.readouterr().err + "".join(file.read_text() for file in (tmp_path / "out").glob("*.json"))
+    assert said.count("'x' is not a number") == 2 and "data.bad_rows" not in said
+
+
+def test_of_two_records_of_a_day_it_is_said_which_one_dropping_keeps(tmp_path):
+    path = write(tmp_path / "in.csv", *GOOD, "bob,2026-01-07,5,5")
+    for problems, summary in (check_data(path, None, LAYOUT), check_data(path, None, LAYOUT, drop=True)):
+        said = " ".join([*problems, *summary.get("notes", [])])
+        assert "row 6 and " in said and "dropping keeps the one with the largest 'sessions'" in said

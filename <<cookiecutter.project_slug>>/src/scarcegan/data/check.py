@@ -70,7 +70,10 @@ def check_data(
 
     def report(found: Sequence[Problem]) -> None:
         for problem in found:
-            (dropped if drop and problem.droppable else problems).append(problem.message)
+            if drop and problem.droppable:
+                dropped.append(problem.fact)
+            else:
+                problems.append(problem.message)
 
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -86,7 +89,7 @@ def check_data(
             problems.append(str(error))
             summary |= {"files": reading.files, "rows": reading.rows} if reading.rows else {}
     if dropped or reading.notes:
-        summary["notes"] = [*(f"left out: {message}" for message in dropped), *reading.notes]
+        summary["notes"] = [*(f"left out: {fact}." for fact in dropped), *reading.notes]
     return problems, summary
 
 

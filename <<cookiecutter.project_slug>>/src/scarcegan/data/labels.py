@@ -14,6 +14,7 @@ import pyarrow as pa
 from scarcegan.data import files
 from scarcegan.data.files import Source
 from scarcegan.data.rules import (
+    ONE_LABEL,
     Layout,
     Problem,
     count_broken_rules,
@@ -87,7 +88,7 @@ def add_labels(labels: UserLabels, rows: list[tuple[str, int]], source: Source, 
     names = f"'{layout.classes[first]}' and '{layout.classes[second]}'"
     more = f" ({len(twice):,} such users)" if len(twice) > 1 else ""
     file = source.files[0]
-    return [Problem(f"{file}: user '{user}' is labelled {names}{more}. Keep one label per user.", len(twice))]
+    return [Problem(f"{file}: user '{user}' is labelled {names}{more}", ONE_LABEL, len(twice))]
 
 
 def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> list[Problem]:
@@ -102,8 +103,8 @@ def classes_without_users(counts: Counter[int], path: Path, layout: Layout) -> l
     found = ", ".join(f"{name} {counts[i]:,}" for i, name in enumerate(layout.classes))
     return [
         Problem(
-            f"{path}: no user is labelled '{missing[0]}' (found: {found}). "
-            "Label some users with it, or remove the class under labels in config.yaml."
+            f"{path}: no user is labelled '{missing[0]}' (found: {found})",
+            "Label some users with it, or remove the class under labels in config.yaml.",
         )
     ]
 
@@ -129,11 +130,9 @@ def labels_without_rows(
     if not missing:
         return []
     more = f" ({len(missing):,} such users)" if len(missing) > 1 else ""
-    message = (
-        f"{path}: user '{missing[0]}' is labelled, but is not in the data{more}. "
-        "Add the user's rows, remove the label, or set data.bad_rows to drop."
-    )
-    return [Problem(message, len(missing), droppable=True)]
+    fact = f"{path}: user '{missing[0]}' is labelled, but is not in the data{more}"
+    advice = "Add the user's rows, remove the label, or set data.bad_rows to drop."
+    return [Problem(fact, advice, len(missing), droppable=True)]
 
 
 def labels_of(labels: UserLabels, user_id: np.ndarray) -> np.ndarray:

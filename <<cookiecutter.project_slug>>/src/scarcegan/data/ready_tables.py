@@ -17,6 +17,7 @@ from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
     DROP_ADVICE,
+    ONE_LABEL,
     Layout,
     Problem,
     Rule,
@@ -271,7 +272,7 @@ def users_with_two_rows(
         else "Keep one row per user, or name the day of a row under data.time_column."
     )
     when = f" on {day}" if dated and day else ""
-    return [Problem(f"{places}: user '{user}' has more than one row{when}{more}. {advice}", count)]
+    return [Problem(f"{places}: user '{user}' has more than one row{when}{more}", advice, count)]
 
 
 def users_with_two_labels(
@@ -305,7 +306,7 @@ def users_with_two_labels(
     user, low, high, where, count = found
     names = " and ".join(f"'{layout.classes[place]}'" for place in (low, high))
     more = f" ({count:,} such users)" if count > 1 else ""
-    return [Problem(f"{where}: user '{user}' is labelled {names}{more}. Keep one label per user.", count)]
+    return [Problem(f"{where}: user '{user}' is labelled {names}{more}", ONE_LABEL, count)]
 
 
 def categories_spelled_twice(
@@ -327,7 +328,8 @@ def categories_spelled_twice(
                 shown, count = files.first_record(connection, query)
             if count:
                 fact = f"{source.files[0]}: category '{column}' is text such as '{shown}', but a number in"
-                problems.append(Problem(f"{fact} {numbers[0].files[0]}. Export it the same in every file.", count))
+                fact = f"{fact} {numbers[0].files[0]}"
+                problems.append(Problem(fact, "Export it the same in every file.", count))
                 break
     return problems
 

@@ -23,6 +23,7 @@ LARGEST_COUNT = 1e15  # a larger number is refused like an infinite one
 RECORD_CELL = re.compile(
     r"[+-]?[0-9]+([.,][0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}([./])[0-9]{1,2}\3[0-9]{4}.*"
 )
+ONE_LABEL = "Keep one label per user."
 DROP_ADVICE = "Correct it, or set data.bad_rows to drop."
 
 
@@ -72,15 +73,22 @@ class Layout:
 class Problem:
     """One kind of mistake in the data.
 
-    - message: a sentence or more with the file and, where there is one, the row, column or user of the first case,
-      and what to do
+    - fact: what is wrong, with the file and, where there is one, the row, column or user of the first case; without a
+      full stop
+    - advice: what to do, a sentence or more
     - rows: how many rows (or users) have it, 0 when that is not counted
     - droppable: whether these rows may be left out when data.bad_rows is "drop"
     """
 
-    message: str
+    fact: str
+    advice: str
     rows: int = 0
     droppable: bool = False
+
+    @property
+    def message(self) -> str:
+        """The fact and the advice."""
+        return f"{self.fact}. {self.advice}"
 
 
 @dataclass(frozen=True)
@@ -301,7 +309,7 @@ def rule_problem(
 ) -> Problem:
     """The Problem, droppable, for a rule that `count` rows of the source break. every: these are all of its rows.
 
-    Its message names the first such row with its file, and the value in the rule's column.
+    Its fact names the first such row with its file, and the value in the rule's column.
     """
     file, row = first_row(connection, source, rule.test)
     query = f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
@@ -311,7 +319,7 @@ def rule_problem(
     advice = f"{rule.hint(connection)}{rule.advice}"
     if every:
         advice = advice.replace(DROP_ADVICE, "Every row has it: correct the setting or the export.")
-    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}. {advice}", count, True)
+    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}", advice, count, True)
 
 
 def first_places(

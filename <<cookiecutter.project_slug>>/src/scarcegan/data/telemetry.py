@@ -22,6 +22,7 @@ from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
     DROP_ADVICE,
     LARGEST_COUNT,
+    ONE_LABEL,
     Layout,
     Problem,
     Rule,
@@ -200,13 +201,13 @@ def wrong_last_days(
         return []
     count, last, usual = sum(per_day[day] for day in known[late:]), known[-1], known[late - 1]
     place = place_of_day(connection, sources, layout, last)
-    message = (
+    fact = (
         f"{place}, column '{layout.time}': {last} is {(last - usual).days:,} days after {usual}, and {count:,} of the "
         f"{sum(per_day.values()):,} records {'is' if count == 1 else 'are'} so late. The last day decides which days "
-        f"are read, here {days_of_interest(last, last, layout)}. Correct it, or set data.start to "
-        f"{days_of_interest(usual, usual, layout).first}."
+        f"are read, here {days_of_interest(last, last, layout)}"
     )
-    return [Problem(message, count)]
+    start = days_of_interest(usual, usual, layout).first
+    return [Problem(fact, f"Correct it, or set data.start to {start}.", count)]
 
 
 def first_stray(known: Sequence[date], per_day: Mapping[date, int], layout: Layout) -> int:
@@ -412,10 +413,10 @@ def find_conflicts(
 ) -> list[Problem]:
     """Mistakes that only show when all records of a user are compared: a Problem for each kind, [] without mistakes.
 
-    - without layout.aggregate, several records of a user on one day: droppable; the message names the first user by
+    - without layout.aggregate, several records of a user on one day: droppable; the fact names the first user by
       name and that user's first such day, with file and row of two records; Problem.rows counts the records beyond one
       a day
-    - two labels of a user: not droppable; the message names the first user by name and the folder of the first data
+    - two labels of a user: not droppable; the fact names the first user by name and the folder of the first data
       file; Problem.rows counts the users
 
     users: all records of some users; found: the scan they come from.
@@ -430,18 +431,18 @@ def find_conflicts(
 
         places = " and ".join(f"{file} row {row}" for file, row in first_places(connection, found.sources, test))
         more = f" ({len(repeated):,} such user-days)" if len(repeated) > 1 else ""
-        message = (
-            f"{places}: two records of user '{who}' on {when}{more}. Keep one a day, say under data.aggregate how the "
-            "records of a day become one, or set data.bad_rows to drop."
-        )
-        problems.append(Problem(message, int((users.records - 1)[users.records > 1].sum()), droppable=True))
+        # As read_bucket does; of equal ones it goes on with the next counter.
+        kept = f"dropping keeps the one with the largest '{layout.counters[0]}'"
+        fact = f"{places}: two records of user '{who}' on {when}{more}; {kept}"
+        ways = "Keep one a day, say under data.aggregate how the records of a day become one, or"
+        beyond = int((users.records - 1)[users.records > 1].sum())
+        problems.append(Problem(fact, f"{ways} set data.bad_rows to drop.", beyond, droppable=True))
     with_two_labels = np.flatnonzero(users.label != users.lowest)
     if len(with_two_labels):
         first, second = (layout.classes[position[with_two_labels[0]]] for position in (users.lowest, users.label))
-        message = (
-            f"user '{users.user_id[with_two_labels[0]]}' is labelled '{first}' and '{second}'. Keep one label per user."
-        )
-        problems.append(Problem(f"{found.sources[0].files[0].parent}: {message}", len(with_two_labels)))
+        who = users.user_id[with_two_labels[0]]
+        fact = f"{found.sources[0].files[0].parent}: user '{who}' is labelled '{first}' and '{second}'"
+        problems.append(Problem(fact, ONE_LABEL, len(with_two_labels)))
     return problems
 
 

@@ -89,8 +89,8 @@ def users_spelled_twice(
         return []
     one, its, other, others, count, _ = found[0]
     more = f" ({count:,} such users)" if count > 1 else ""
-    message = (
+    fact = (
         f"{its}: user '{one}', but {others}: user '{other}'{more}. These look like one user whose id lost its leading "
-        "zeros or became a number with a decimal point. Export ids as text, the same in every file."
+        "zeros or became a number with a decimal point"
     )
-    return [Problem(message, count)]
+    return [Problem(fact, "Export ids as text, the same in every file.", count)]

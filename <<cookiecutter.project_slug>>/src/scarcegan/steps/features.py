@@ -144,20 +144,20 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
     """Print what was left out or should be looked at to stderr, and write it to `folder`, in place of older files.
 
     - dropped.json, when rows were dropped: a list with an object per problem, "rows" (their number) and "first" (the
-      message)
+      fact)
     - coverage.json: "users", how many there are in telemetry (null for a ready table); "without_row", {why: how many of
       them, or rows of a ready table, are not in the features}; "notes", the sentences printed
     """
     for problem in log.dropped:
-        print(f"dropped: {problem.message}", file=sys.stderr)
+        print(f"dropped: {problem.fact}.", file=sys.stderr)
     for note in reading.notes:
         print(f"note: {note}", file=sys.stderr)
     (folder / "dropped.json").unlink(missing_ok=True)
     if log.dropped:
-        rows = [{"rows": problem.rows, "first": problem.message} for problem in log.dropped]
+        rows = [{"rows": problem.rows, "first": problem.fact} for problem in log.dropped]
         write_json(folder / "dropped.json", rows)
     found = reading.coverage
-    without_row = found.left_out() if found else {p.message: p.rows for p in log.dropped}
+    without_row = found.left_out() if found else {p.fact: p.rows for p in log.dropped}
     users = found.users + found.nowhere if found else None
     write_json(folder / COVERAGE_FILE, {"users": users, "without_row": without_row, "notes": reading.notes})
 

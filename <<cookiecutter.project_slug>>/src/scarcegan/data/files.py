@@ -397,10 +397,11 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
     The delimiter is the one of `,`, `;`, tab and `|` under which most of the names `expected` are found, and of equal
     ones the one that gives the most columns.
 
-    Raises UserError for a file that cannot be opened, is not UTF-8 text or a damaged gzip file, or that has a blank
-    first line or a last line of more than LONGEST_LINE bytes.
+    Raises UserError for a file that cannot be opened, is of another kind, not UTF-8 text or a damaged gzip file, or
+    that has a blank first line or a last line of more than LONGEST_LINE bytes.
     """
     try:
+        refuse_other_kinds(file)
         refuse_unfinished_text(file)
         with open_text(file) as lines:
             first = next(lines, "")
@@ -412,6 +413,22 @@ def csv_columns(file: Path, expected: tuple[str, ...]) -> tuple[list[str], str]:
     if not first.strip():
         raise UserError(f"{file}: empty. Remove it, or export it again.")
     return max(readings, key=lambda reading: (len(set(expected) & set(reading[0])), len(reading[0])))
+
+
+def refuse_other_kinds(file: Path) -> None:
+    """Check that a file that is read as text is no other kind of file, whose name ends in the wrong way.
+
+    Raises UserError for a gzip file, an Excel workbook and the like; OSError when the file cannot be read.
+    """
+    with file.open("rb") as content:
+        begin = content.read(4)
+    if begin and is_zipped(file) != begin.startswith(b"\x1f\x8b"):
+        fact = f"no gzip file. Name it {file.stem}" if is_zipped(file) else f"a gzip file. Name it {file.name}.gz"
+        raise UserError(f"{file}: it is {fact}.")
+    if begin == b"PAR1":
+        raise UserError(f"{file}: it is a Parquet file. Name it {file.stem}.parquet.")
+    if begin == b"PK\x03\x04":
+        raise UserError(f"{file}: it is an Excel workbook or a zip archive. Export it as UTF-8 CSV.")
 
 
 def refuse_unfinished_text(file: Path) -> None:

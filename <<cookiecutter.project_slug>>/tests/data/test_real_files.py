@@ -588,3 +588,44 @@ def test_a_day_that_two_folders_of_one_path_give_is_refused(tmp_path, folders):
     assert said.startswith(f"{path}: two of its folders are named '{key}=…', and the column 'date' is taken from them.")
     write(path, "user_id,date,n", "ann,2026-01-05,1")
     assert check_data(tmp_path / "in", None, layout())[0] == []
+
+
+ZONED = {
+    "text with an offset": (pa.array(["2026-01-05T23:30:00-05:00"]), ""),
+    "text in UTC": (pa.array(["2026-01-05 04:30:00Z"]), ""),
+    "Parquet with a zone": (pa.array([datetime.datetime(2026, 1, 6, 4)], pa.timestamp("us", "America/New_York")), ""),
+    "seconds since 1970": (pa.array([1_767_673_800]), "epoch"),
+    "a pattern with an offset": (pa.array(["05.01.2026 23:30 -0500"]), "%d.%m.%Y %H:%M %z"),
+}
+UNZONED = {
+    "a date": (pa.array([datetime.date(2026, 1, 5)]), ""),
+    "a time without an offset": (pa.array(["2026-01-05T23:30:00"]), ""),
+    "midnight in UTC": (pa.array(["2026-01-05T00:00:00Z", "2026-01-06T00:00:00+00:00"]), ""),
+    "a pattern": (pa.array(["05.01.2026 23:30"]), "%d.%m.%Y %H:%M"),
+}
+
+
+@pytest.mark.parametrize("case", ZONED | UNZONED)
+def test_check_says_when_days_depend_on_a_time_zone_that_nobody_chose(tmp_path, case):
+    times, time_format = (ZONED | UNZONED)[case]
+    path = parquet(tmp_path / "a.parquet", date=times, n=[1] * len(times))
+    notes = str(check_data(path, None, layout(time_format=time_format))[1].get("notes"))
+    assert (f"{path}: times in 'date' are instants, and data.time_zone is UTC, so a day begins" in notes) == (
+        case in ZONED
+    )
+    chosen = layout(time_format=time_format, time_zone="Europe/Berlin")
+    assert "instants" not in str(check_data(path, None, chosen)[1].get("notes"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", gzip.compress(b"user_id,date,n\n"), "it is a gzip file. Name it a.csv.gz."),
+        ("a.csv.gz", b"user_id,date,n\nann,2026-01-05,1\n", "it is no gzip file. Name it a.csv."),
+        ("a.csv", b"PAR1\x15\x04", "it is a Parquet file. Name it a.parquet."),
+        ("a.csv", b"PK\x03\x04\x14\x00", "it is an Excel workbook or a zip archive. Export it as UTF-8 CSV."),
+    ],
+)
+def test_a_file_whose_name_ends_in_the_wrong_way_is_told_its_right_name(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    assert check_data(tmp_path / name, None, layout())[0] == [f"{tmp_path / name}: {words}"]

@@ -11,6 +11,7 @@ import duckdb
 
 from scarcegan.data import ready_tables, telemetry
 from scarcegan.data.coverage import Coverage, DaysNeeded
+from scarcegan.data.days import time_zone_notes
 from scarcegan.data.files import Source, files_left_out
 from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, open_labels, read_labels
 from scarcegan.data.rules import Layout, Problem, class_folders
@@ -107,9 +108,13 @@ class Reading:
             yield table if known is None else replace(table, label=labels_of(known, table.user_id))
 
     def _note_files(self, sources: Sequence[Source]) -> None:
-        """Keep `sources`, and note the files below `path` that are not read."""
+        """Keep `sources`, and note the files below `path` that are not read, and days in a time zone that nobody chose.
+
+        Raises UserError for a file that cannot be read.
+        """
         self.sources = sources
         self.notes += left_out_notes(self.path, class_folders(self.path, self.layout.classes))
+        self.notes += time_zone_notes(self.connection, sources, self.layout)
 
     def _known_labels(self, sources: Sequence[Source]) -> UserLabels | None:
         """User -> class position, for every labelled user, from the labels file; None without one, or when it is an

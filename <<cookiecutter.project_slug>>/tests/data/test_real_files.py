@@ -629,3 +629,24 @@ def test_check_says_when_days_depend_on_a_time_zone_that_nobody_chose(tmp_path, 
 def test_a_file_whose_name_ends_in_the_wrong_way_is_told_its_right_name(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     assert check_data(tmp_path / name, None, layout())[0] == [f"{tmp_path / name}: {words}"]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ('"bob,2026-01-05,1', "a quotation mark opens here and is not closed"),
+        ('bob,2026-01-05,"1', "a quotation mark opens here and is not closed"),
+        ('bob,2026-01-05,"1" "', "text follows a closing quotation mark"),
+        ("b" * 40_000_000 + ",2026-01-05,1", "the line is longer than 2,000,000 bytes"),
+        ("bob,2026-01-05,1" + "," * 40_000_000, "the line is longer than 2,000,000 bytes"),
+    ],
+    ids=["quote", "last quote", "text after", "long field", "long line"],
+)
+def test_the_row_of_a_csv_file_that_cannot_be_read_is_named(tmp_path, odd, words, zipped):
+    rows = ["ann,2026-01-05,1"] * 20_000
+    text = "\n".join(["user_id,date,n", *rows, odd, *rows, ""]).encode()
+    path = tmp_path / ("a.csv.gz" if zipped else "a.csv")
+    path.write_bytes(gzip.compress(text, 1) if zipped else text)
+    said = check_data(path, None, layout())[0][0]
+    assert said == f"{path} row 20002: {words}. Repair the file, or export it again."

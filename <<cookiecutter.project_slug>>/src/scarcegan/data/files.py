@@ -39,6 +39,7 @@ CANNOT_BE_READ_AS_TEXT = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv
 DATE_FOLDERS = ("year", "month", "day")  # keys of nested folders year=2026/month=01/day=05
 LONGEST_LINE = 2_000_000  # bytes; DuckDB's own limit
 FILE_COLUMN = "scarcegan: file of the record"  # name of the scan's column with each row's file
+csv.field_size_limit(LONGEST_LINE)  # Python's own limit is less, so that valid files could not be counted through
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 
@@ -493,8 +494,43 @@ def describe_damage(sources: Sequence[Source], error: duckdb.Error) -> str:
                     columns = ", ".join(f"max({sql_name(column)})" for column in source.columns)
                     connection.execute(f"SELECT {columns} FROM {source.only(file).table}")
             except duckdb.Error as damage:
-                return f"{file}{duckdb_message(damage)}"
+                broken = broken_record(file, source.delimiter) if source.delimiter else ""
+                return f"{file}{broken or duckdb_message(damage)}"
     return duckdb_message(error).removeprefix(": ")
+
+
+def broken_record(file: Path, delimiter: str) -> str:
+    """The row of a CSV file at which reading fails, and why, such as ` row 4: the line is longer than …`; "" when all
+    of it can be read here.
+
+    DuckDB's own message may name another row, or none.
+    """
+    begins, length = 1, 0
+
+    def measured(lines: Iterator[str]) -> Iterator[str]:
+        nonlocal length
+        for line in lines:
+            length = len(line)
+            if length > LONGEST_LINE:
+                raise csv.Error
+            yield line
+
+    with open_text(file) as lines, suppress(OSError, EOFError, UnicodeDecodeError, zlib.error):
+        reader = csv.reader(measured(lines), delimiter=delimiter, strict=True)
+        try:
+            for _ in reader:
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            if length > LONGEST_LINE:
+                return f" row {reader.line_num + 1}: the line is longer than {LONGEST_LINE:,} bytes"
+            in_one_line = reader.line_num <= begins and "unexpected end" not in str(error)
+            why = (
+                "text follows a closing quotation mark"
+                if in_one_line
+                else "a quotation mark opens here and is not closed"
+            )
+            return f" row {begins}: {why}"
+    return ""
 
 
 def duckdb_message(error: duckdb.Error) -> str:

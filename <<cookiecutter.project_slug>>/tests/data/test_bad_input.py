@@ -336,3 +336,18 @@ def test_of_two_records_of_a_day_it_is_said_which_one_dropping_keeps(tmp_path):
     for problems, summary in (check_data(path, None, LAYOUT), check_data(path, None, LAYOUT, drop=True)):
         said = " ".join([*problems, *summary.get("notes", [])])
         assert "row 6 and " in said and "dropping keeps the one with the largest 'sessions'" in said
+
+
+def test_a_wide_table_is_checked_column_by_column_whatever_the_number_of_scans(tmp_path):
+    names = [f"f{n}" for n in range(450)]
+    rows = [["u1", *["1"] * 450], ["u2", *["1"] * 450], ["u3", *["1"] * 450]]
+    rows[1][1], rows[1][450], rows[2][250] = "x", "inf", "1_0"
+    path = write(tmp_path / "in.csv", ",".join(["user_id", *names]), *(",".join(row) for row in rows))
+    problems, summary = check_data(path, None, LAYOUT, "features", names)
+    assert [problem.split(". ")[0] for problem in problems] == [
+        f"{path} row 3, column 'f0': 'x' is not a number",
+        f"{path} row 4, column 'f249': '1_0' is not a number",
+        f"{path} row 3, column 'f449': 'inf' is infinite or far too large",
+    ]
+    kept = run_features(path, tmp_path / "out", kind="features", columns=",".join(names), bad_rows="drop")
+    assert kept.user_id.tolist() == ["u1"] and summary["rows"] == 3

@@ -104,7 +104,8 @@ class Reading:
         self.rows, problems = ready_tables.scan_ready_table(connection, sources, layout, self.columns)
         self.report(problems)
         known = self._known_labels(sources)
-        for table in ready_tables.read_ready_table(connection, sources, layout, self.columns, batch_rows):
+        some_bad = bool(problems)  # a test of all columns takes longer than to read them
+        for table in ready_tables.read_ready_table(connection, sources, layout, self.columns, batch_rows, some_bad):
             yield table if known is None else replace(table, label=labels_of(known, table.user_id))
 
     def _note_files(self, sources: Sequence[Source]) -> None:

@@ -17,14 +17,15 @@ from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
     DROP_ADVICE,
+    EXPRESSIONS_PER_SCAN,
     ONE_LABEL,
     Layout,
     Problem,
     Rule,
     count_broken_rules,
-    filled_sql,
     first_places,
     label_position_sql,
+    no_number_sql,
     number_sql,
     open_sources,
     require_columns,
@@ -117,11 +118,13 @@ def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candi
         return []
     tests = []
     for column in candidates:
-        number, filled = number_sql(source, column), filled_sql(source, column)
-        only_numbers = "" if source.kind(column) == "number" else f" AND count_if({filled}) = count({number})"
-        tests.append(f"count({number}) > 0{only_numbers}")
+        only_numbers = "" if source.kind(column) == "number" else f" AND count_if({no_number_sql(source, column)}) = 0"
+        tests.append(f"count({number_sql(source, column)}) > 0{only_numbers}")
+    row: tuple = ()
     with files.naming_the_damaged_file([source]):
-        row = files.first_record(connection, f"SELECT {', '.join(tests)} FROM {source.table}")
+        for start in range(0, len(tests), EXPRESSIONS_PER_SCAN):
+            some = ", ".join(tests[start : start + EXPRESSIONS_PER_SCAN])
+            row += files.first_record(connection, f"SELECT {some} FROM {source.table}")
     return [column for column, numeric in zip(candidates, row, strict=True) if numeric]
 
 
@@ -159,8 +162,7 @@ def number_rules(source: Source, column: str) -> list[Rule]:
     rules = [Rule(column, large, "is infinite or far too large", DROP_ADVICE)]
     if source.kind(column) == "number":
         return rules
-    no_number = f"{value} IS NULL AND {filled_sql(source, column)}"
-    return [Rule(column, no_number, "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"), *rules]
+    return [Rule(column, no_number_sql(source, column), "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"), *rules]
 
 
 def category_rules(source: Source, column: str) -> list[Rule]:
@@ -350,8 +352,11 @@ def read_ready_table(
     layout: Layout,
     columns: Sequence[str],
     batch_rows: int,
+    some_bad: bool = True,
 ) -> Iterator[FeatureTable]:
     """Yield the rows that break no rule as feature tables of at most `batch_rows` rows, in the order of the files.
+
+    some_bad: whether some rows may break one.
 
     All rows of a user with two rows for a day or two labels are yielded. columns: the feature columns, categories
     included. Without a user column, user_id is the number of the yielded row as text, from 1 on through all files.
@@ -370,7 +375,8 @@ def read_ready_table(
             f"{label_position_sql(source, layout)} AS label",
             *values,
         ]
-        query = f"SELECT {', '.join(selected)} FROM {source.table} WHERE {good_sql(source, layout, columns)}"
+        where = f"WHERE {good_sql(source, layout, columns)}" if some_bad else ""
+        query = f"SELECT {', '.join(selected)} FROM {source.table} {where}"
         with files.naming_the_damaged_file([source]):
             for batch in connection.sql(query).to_arrow_reader(batch_rows):
                 numbered += batch.num_rows

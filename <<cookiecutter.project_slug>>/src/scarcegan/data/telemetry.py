@@ -30,6 +30,7 @@ from scarcegan.data.rules import (
     filled_sql,
     first_places,
     label_position_sql,
+    no_number_sql,
     number_sql,
     open_sources,
     unknown_label_rule,
@@ -129,12 +130,13 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
     """
     found = [*user_rules(source, layout), day_rule(source, layout)]
     for counter in layout.counted:
-        value, filled = number_sql(source, counter), filled_sql(source, counter)
+        value = number_sql(source, counter)
+        empty = f"CASE WHEN {value} IS NULL THEN NOT {filled_sql(source, counter)} ELSE isnan({value}) END"
         found += [
-            Rule(counter, f"NOT {filled} OR isnan({value})", "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
+            Rule(counter, empty, "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
             Rule(
                 counter,
-                f"{filled} AND {value} IS NULL",
+                no_number_sql(source, counter),
                 "is not a number",
                 f"Numbers are written as 1234.5. {DROP_ADVICE}",
             ),

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data import files, telemetry
+from scarcegan.data.categories import code
 from scarcegan.data.check import check_data
 from scarcegan.data.class_sizes import Shares
 from scarcegan.data.coverage import DaysNeeded
@@ -650,3 +651,37 @@ def test_the_row_of_a_csv_file_that_cannot_be_read_is_named(tmp_path, odd, words
     path.write_bytes(gzip.compress(text, 1) if zipped else text)
     said = check_data(path, None, layout())[0][0]
     assert said == f"{path} row 20002: {words}. Repair the file, or export it again."
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_user_with_a_nul_is_refused(tmp_path, suffix):
+    if suffix == "csv":
+        path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,1", "a\0nn,2026-01-05,1")
+    else:
+        path = parquet(tmp_path / "a.parquet", user_id=["ann", "a\0nn"], n=[1, 1])
+    said = check_data(path, None, layout())[0][0]
+    assert "column 'user_id'" in said and "holds a NUL character" in said and "\0" not in said
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.array([1e16, -0.0, 2.0**60]), pa.array([10**16, 0, 2**60])),
+        (pa.array([True, False, None]), pa.array(["True", "FALSE", ""])),
+        (pa.array([True, False, None]), pa.array(["true", "false ", " "])),
+        (pa.array([6.0, 7.0, float("nan")]), pa.array(["6", "7", None])),
+    ],
+)
+def test_a_category_has_one_code_whatever_the_type_of_its_column(tmp_path, one, other):
+    found = []
+    for name, values in (("a", one), ("b", other)):
+        pq.write_table(pa.table({"user_id": ["x", "y", "z"], "c": values}), tmp_path / f"{name}.parquet")
+        found.append(
+            run_features(tmp_path / f"{name}.parquet", tmp_path / name, kind="features", categories="c", columns="")
+        )
+    np.testing.assert_array_equal(found[0].values, found[1].values)
+    assert found[0].categories == found[1].categories
+
+
+def test_true_and_false_of_a_request_are_those_of_a_file():
+    assert code("True") == code("TRUE ") == code("true") != code("false")

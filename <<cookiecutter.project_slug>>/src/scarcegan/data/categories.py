@@ -5,6 +5,7 @@ its code: the first 24 bits of the SHA-256 of its UTF-8 text, which such a numbe
 
     code = the first six hexadecimal digits of sha256(text), as a number        printf %s tcp | sha256sum | cut -c1-6
     "tcp" -> 006451 -> 25681    SPACES around the text are cut off; a missing category is NaN, no code
+    "True" is "true", "FALSE" is "false"
 
 Two of n names share a code with probability about n (n - 1) / 2^25: 0.0003 for 100, 0.03 for 1,000. To the model those
 two are one category; nothing else happens. data.categories in config.yaml lists the columns that are categories; from
@@ -19,6 +20,7 @@ from typing import Any
 CODES = 2**24
 MOST_TEXTS = 100  # texts of a column that are kept with their codes, so that reports can name them
 MISSING = ("", "nan")
+TRUTHS = ("true", "false")  # in any case: Parquet has "true" where Python writes "True"
 # Cut off around users, labels and categories: white space of any language, and two characters of no width.
 SPACES = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\ufeff"
 
@@ -29,9 +31,11 @@ Categories = Mapping[str, Texts]  # column -> its texts
 def code(text: str) -> float:
     """The code of a category's text: a whole number in [0, 2^24) as a float; NaN for blank text and "nan" in any case.
 
-    It is the first 24 bits of the SHA-256 of the text in UTF-8, after the SPACES around it have been cut off.
+    It is the first 24 bits of the SHA-256 of the text in UTF-8, after the SPACES around it have been cut off, and true
+    and false made lower case.
     """
     name = text.strip(SPACES)
+    name = name.lower() if name.lower() in TRUTHS else name
     return math.nan if name.lower() in MISSING else float(int(sha256(name.encode()).hexdigest()[:6], 16))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scarcegan.data import files
-from scarcegan.data.categories import MOST_TEXTS, Categories, code, places, with_codes
+from scarcegan.data.categories import MOST_TEXTS, TRUTHS, Categories, code, places, with_codes
 from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
@@ -177,11 +177,17 @@ def category_rules(source: Source, column: str) -> list[Rule]:
 def category_sql(source: Source, column: str) -> str:
     """SQL expression of a category as text without spaces around it, NULL where it is blank.
 
-    A number 6.0 in a numeric column of a Parquet file becomes "6", a NaN "nan"; other text stays as it is. column: its
-    name, a key of source.columns.
+    A number 6.0 in a numeric column of a Parquet file becomes "6", a NaN "nan", and True in any case "true"; other text
+    stays as it is. column: its name, a key of source.columns.
     """
-    words = text_sql(column)
-    return f"regexp_replace({words}, '\\.0+$', '')" if source.kind(column) == "number" else words
+    words, type_ = text_sql(column), source.columns[column]
+    if source.kind(column) != "number":
+        truths = ", ".join(map(sql_literal, TRUTHS))
+        return f"(CASE WHEN length({words}) < 6 AND lower({words}) IN ({truths}) THEN lower({words}) ELSE {words} END)"
+    if pa.types.is_floating(type_):  # as text 1e16 would be "1e+16"
+        value, whole = sql_name(column), f"CAST(TRY_CAST({sql_name(column)} AS HUGEINT) AS VARCHAR)"
+        return f"(CASE WHEN {value} = trunc({value}) THEN coalesce({whole}, {words}) ELSE {words} END)"
+    return f"regexp_replace({words}, '\\.0+$', '')"
 
 
 def known_texts(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Categories:

@@ -326,7 +326,7 @@ def rule_problem(
     file, row = first_row(connection, source, rule.test)
     query = f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
     shown = files.first_record(connection, query)
-    value = f": '{shown[0][:60]}'" if shown and shown[0] else ""
+    value = f": '{shown[0][:60].replace(chr(0), '�')}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
     advice = f"{rule.hint(connection)}{rule.advice}"
     if every:

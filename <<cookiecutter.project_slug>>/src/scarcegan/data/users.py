@@ -37,12 +37,15 @@ def exact_sql(source: Source, column: str) -> str:
 
 
 def user_rules(source: Source, layout: Layout) -> list[Rule]:
-    """The rules that a record breaks when it has no user, or a number with a fraction in place of one.
+    """The rules that a record breaks when it has no user, one with a NUL character, or a number with a fraction.
 
     So does a whole number too large to be exact in a column of floats.
     """
     user, type_ = layout.user, source.columns[layout.user]
     rules = [Rule(user, f"{user_sql(source, user)} IS NULL", "is empty", f"Every row needs a user. {DROP_ADVICE}")]
+    if source.kind(user) == "text":
+        nul = f"contains(CAST({sql_name(user)} AS VARCHAR), chr(0))"
+        rules.append(Rule(user, nul, "holds a NUL character", f"Export the id again. {DROP_ADVICE}"))
     if pa.types.is_floating(type_):
         test = f"NOT isnan({number_sql(source, user)}) AND NOT {exact_sql(source, user)}"
     elif pa.types.is_decimal(type_):

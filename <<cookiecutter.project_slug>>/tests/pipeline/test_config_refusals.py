@@ -347,3 +347,25 @@ def test_an_endpoint_whose_disk_the_projects_key_encrypts_has_no_local_one(refus
 def test_the_key_of_a_disk_is_the_arn_of_a_key(refusal, accepted, key):
     assert "as does project, none, or a key's ARN" in refusal("{}", f"cloud.volume_key={key}")
     accepted("{}", "cloud.volume_key=arn:aws-cn:kms:cn-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+
+
+def all_settings(section=settings.Config, prefix=""):
+    """Dotted key of each setting that is no section."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, settings.ConfigSection):
+            yield from all_settings(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+@pytest.mark.parametrize("value", ["", "''", "null", "~"])
+def test_an_empty_value_is_taken_or_refused_in_our_words(refusal, accepted, value):
+    for key in all_settings():
+        try:
+            accepted("", f"{key}={value}")
+        except UserError as error:
+            said = str(error)
+            assert "Input should" not in said and "String should" not in said and "List should" not in said, said
+            assert said.startswith(f"--set {key}={value}: "), said
+    assert "telemetry needs the name of a time column" in refusal("", "data.time_column=")
+    assert "data.days: it has no value; give a whole number" in refusal("", f"data.days={value}")

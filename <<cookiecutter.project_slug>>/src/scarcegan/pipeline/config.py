@@ -70,6 +70,15 @@ EXAMPLES = {
     r"^[\p{L}": "cost-centre",
     "^(((us|eu|": "eu-west-1",
 }
+# How pydantic's type of a problem begins -> what to give instead of nothing.
+KINDS = {
+    "int_": "a whole number",
+    "float_": "a number",
+    "bool_": "true or false",
+    "list_": "a list such as [a, b], or [] for none",
+    "literal_": "{expected}",
+    "string_": "a text",
+}
 FIRST_DAY, LAST_DAY = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
 MOST_PROBLEMS = 20  # of a config.yaml, that are shown one by one
 LONGEST_MESSAGE = 400
@@ -84,6 +93,15 @@ class ConfigSection(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def no_text_is_empty_text(cls, values: Any) -> Any:
+        """Return the values of a section, with "" for each text that is null, as in `start:` or `--set data.start=`."""
+        if not isinstance(values, dict):
+            return values
+        texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
+        return {name: "" if value is None and name in texts else value for name, value in values.items()}
 
     @field_validator("*")
     @classmethod
@@ -905,10 +923,16 @@ def describe_problem(problem: Mapping[str, Any], where: str) -> str:
     message = shortened(re.sub(r"^Value error, ", "", problem["msg"]).rstrip("."), LONGEST_MESSAGE)
     if problem["type"] in ("model_type", "dict_type"):
         message = "a section: indented 'key: value' lines below it, or leave the section out"
+    like = ""
     if problem["type"] == "string_pattern_mismatch":
         pattern = problem["ctx"]["pattern"]
-        message += next((f", as does {like}" for start, like in EXAMPLES.items() if pattern.startswith(start)), "")
+        like = next((like for start, like in EXAMPLES.items() if pattern.startswith(start)), "")
+        message += f", as does {like}" if like else ""
     given = problem.get("input")
+    kind = next((kind for start, kind in KINDS.items() if problem["type"].startswith(start)), "")
+    if given in (None, "") and kind:
+        wanted = f"one such as {like}" if like else kind.format(**problem.get("ctx", {}))
+        return f"{where}: {key}: it has no value; give {wanted}."
     found = f" (found: {shortened(repr(given))})" if isinstance(given, str | int | float | list | None) else ""
     return f"{where}: {key + ': ' if key else ''}{message}{found}."
 

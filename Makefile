@@ -86,7 +86,7 @@ bench-features: $(VENV)/.all-ready  ## users per second against Prophet
 	@$(INSTALL) -r benchmarks/requirements.txt
 	"$(RUN)/python" benchmarks/bench_features.py
 
-bench-serving: $(VENV)/.all-ready  ## rows per second of the endpoint, beside the same model in a plain Starlette app
+bench-serving: $(VENV)/.all-ready  ## rows per second of the endpoint beside a plain Starlette app, and /ping beside large bodies
 	"$(RUN)/python" benchmarks/bench_serving.py
 
 tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a project is made of

@@ -1,11 +1,14 @@
-"""The endpoint on this machine against the same model in a plain Starlette app: requests of one row, on one core.
+"""The endpoint on this machine, on one core: requests of one row, and /ping beside large bodies.
 
     python benchmarks/bench_serving.py
 
 The model is trained here with the default settings on sample telemetry (--package FOLDER takes an exported one). Each
-server is held to one core. Every caller keeps its connection and sends the next request when the last is answered. A
-core's rate is the rows answered per second of the server's processor time, so that other work on the machine hardly
-counts. The two servers take turns, and the best of three rounds is shown.
+server is held to one core. Every caller keeps its connection and sends the next request when the last is answered.
+
+The first table compares it with the same model in a plain Starlette app. A core's rate is the rows answered per second
+of the server's processor time, so that other work on the machine hardly counts. The two servers take turns, and the
+best of three rounds is shown. The second table shows how long /ping takes alone and while four callers send bodies of
+6 MiB. What is compared takes turns, and the figures are of all three rounds together.
 """
 
 import argparse
@@ -27,6 +30,8 @@ import measure
 
 ROUNDS, SECONDS, WARM_UP = 3, 4.0, 1.0
 CALLERS = (1, 32)
+LARGE_CALLERS, LARGE_BYTES = 4, 6 * 2**20
+PING_SECONDS, PING_PAUSE = 10.0, 0.01
 SERVERS = {"plain": "plain Starlette app", "ours": "scarcegan serve"}
 
 
@@ -166,9 +171,85 @@ def request_of(package: Path) -> bytes:
     from scarcegan import serving
 
     row = serving.read_package_facts(package).typical
-    body = json.dumps({"instances": [row]}).encode()
-    head = ("POST /invocations HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}")
-    return "\r\n".join((*head, "", "")).encode() + body
+    return post("application/json", json.dumps({"instances": [row]}))
+
+
+def post(kind: str, body: str) -> bytes:
+    head = ("POST /invocations HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Content-Length: {len(body)}")
+    return "\r\n".join((*head, "", body)).encode()
+
+
+# -- /ping beside large bodies --------------------------------------------------------------------------------------
+
+
+def large_requests(package: Path) -> dict[str, bytes]:
+    """{words for a row of the table: the request}: as many users as fit, each about the typical one; b"" for none."""
+    import numpy as np
+    from scarcegan import serving
+
+    typical = np.array(serving.read_package_facts(package).typical)
+    drawn = np.random.default_rng(0).lognormal(size=(1_000, len(typical))) * typical
+    rows = [json.dumps([float(f"{value:.6g}") for value in row]) for row in drawn]
+    bodies = {"JSON": ("application/json", '{"instances": [%s]}', ", "), "CSV": ("text/csv", "%s", "\n")}
+    requests = {"alone": b""}
+    for name, (kind, form, between) in bodies.items():
+        one = [row.strip("[]") for row in rows] if name == "CSV" else rows
+        many = int((LARGE_BYTES - len(form)) / (sum(map(len, one)) / len(one) + len(between)) * 0.999)
+        body = form % between.join(one[i % len(one)] for i in range(many))
+        requests[f"beside {LARGE_CALLERS} of {len(body) / 2**20:.1f} MiB, {name}, {many:,} rows"] = post(kind, body)
+    return requests
+
+
+def ping_seconds(server: subprocess.Popen, request: bytes) -> tuple[list[float], int]:
+    """(the seconds that each /ping took, the number of large bodies answered meanwhile)."""
+    answered, stopped = [0] * LARGE_CALLERS, threading.Event()
+
+    def call(place: int) -> None:
+        caller = Caller(server.port, request)
+        while not stopped.is_set():
+            if caller.seconds_when_answered() is not None:
+                answered[place] += 1
+                caller.send()
+        caller.connection.close()
+
+    callers = [threading.Thread(target=call, args=(place,)) for place in range(LARGE_CALLERS if request else 0)]
+    for caller in callers:
+        caller.start()
+    time.sleep(WARM_UP)
+    ping, seconds, end = (
+        Caller(server.port, b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"),
+        [],
+        time.perf_counter() + PING_SECONDS,
+    )
+    while time.perf_counter() < end:
+        while (took := ping.seconds_when_answered()) is None:
+            pass
+        seconds.append(took)
+        time.sleep(PING_PAUSE)
+        ping.send()
+    stopped.set()
+    for caller in callers:
+        caller.join()
+    return seconds, sum(answered)
+
+
+def show_ping(package: Path) -> None:
+    """Print the table: /ping alone, beside large bodies of JSON, and of CSV."""
+    requests = large_requests(package)
+    found: dict[str, list[float]] = {name: [] for name in requests}
+    bodies = dict.fromkeys(requests, 0)
+    for _ in range(ROUNDS):
+        with started("ours", package) as server:
+            for name, request in requests.items():
+                seconds, answered = ping_seconds(server, request)
+                found[name] += seconds
+                bodies[name] += answered
+    rows = []
+    for name, seconds in found.items():
+        seconds.sort()
+        shares = (f"{seconds[int(share * len(seconds))] * 1e3:.1f}" for share in (0.5, 0.95, 0.99))
+        rows.append([name, *shares, f"{seconds[-1] * 1e3:.1f}", len(seconds), bodies[name]])
+    measure.show(["/ping, ms", "p50", "p95", "p99", "longest", "pings", "bodies answered"], rows)
 
 
 # -- the model ------------------------------------------------------------------------------------------------------
@@ -202,7 +283,9 @@ def main() -> None:
     if args.serve:
         return serve(args.serve, args.package)
     with tempfile.TemporaryDirectory() as folder:
-        compare(args.package or trained_package(Path(folder)))
+        package = args.package or trained_package(Path(folder))
+        compare(package)
+        show_ping(package)
 
 
 def compare(package: Path) -> None:

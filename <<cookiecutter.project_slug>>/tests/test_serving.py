@@ -1,6 +1,7 @@
 """The endpoint: what it answers, what it refuses and how it says so, what it records, how it starts and stops."""
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,9 @@ import numpy as np
 import pytest
 
 from scarcegan import serving
+from scarcegan.data import categories, wire
 from scarcegan.errors import UserError
+from scarcegan.model.scorer import Scores
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.serving import (
     Endpoint,
@@ -376,6 +379,106 @@ def test_more_requests_than_there_is_room_for_are_sent_away_for_a_second(
     assert len(asked_at_once(endpoint, [".25,1,2"])) == 3, "there is room again"
 
 
+class LongestWait(threading.Thread):
+    """Notes how long it was kept from running, at most, while a block of code ran."""
+
+    def run(self) -> None:
+        self.longest, self.ended, last = 0.0, False, time.perf_counter()
+        while not self.ended:
+            time.sleep(0.0001)
+            self.longest, last = max(self.longest, time.perf_counter() - last), time.perf_counter()
+
+
+def longest_wait(work: Callable[[], object]) -> float:
+    """The longest time that `work` kept another thread from running, as a share of the time that it took: the least
+    of three tries, as other processes also keep threads waiting.
+    """
+    shares, before = [], sys.getswitchinterval()
+    gc.disable()  # a walk through all that other tests have loaded may take longer than the work
+    sys.setswitchinterval(serving.TURN_SECONDS)
+    try:
+        for _ in range(3):
+            thread, begun = LongestWait(), time.perf_counter()
+            thread.start()
+            work()
+            took, thread.ended = time.perf_counter() - begun, True
+            thread.join()
+            shares.append(thread.longest / took)
+    finally:
+        sys.setswitchinterval(before)
+        gc.enable()
+    return min(shares)
+
+
+WIDE = tuple(f"feature {i}" for i in range(50))
+LARGE = {
+    "JSON": json.dumps({"instances": [[0.125 + i for i in range(50)]] * 10_000}),
+    "columns": json.dumps({"inputs": {"features": [[0.125 + i for i in range(50)]] * 10_000}}),
+    "CSV": (",".join(str(0.125 + i) for i in range(50)) + "\n") * 10_000,
+}
+
+
+@pytest.mark.parametrize("form", LARGE)
+def test_other_threads_go_on_while_megabytes_are_read(form: str) -> None:
+    kind = wire.CSV if form == "CSV" else wire.JSON
+    assert longest_wait(lambda: wire.read_request(LARGE[form], kind, WIDE)) < 0.4
+
+
+@pytest.mark.parametrize("form", LARGE)
+def test_other_threads_go_on_while_megabytes_are_written_and_recorded(form: str, tmp_path: Path) -> None:
+    n = 50_000
+    rarity = np.linspace(0, 1, n, dtype=np.float32)
+    scores = Scores(np.stack([1 - rarity, rarity], axis=1), rarity, rarity, np.ones(n, np.int32))
+    asked, kind = wire.ScoreRequest(np.zeros((n, 1)), form == "columns"), wire.CSV if form == "CSV" else wire.JSON
+    assert longest_wait(lambda: wire.render_scores(scores, asked, kind)) < 0.2
+    body = LARGE[form]
+    assert longest_wait(lambda: Capture(tmp_path).record((kind, body), (kind, body))) < 0.4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ' {"a" : [ [1, -2.5e-3 ,NaN], {"b":[[]]} , "\\u00e9\\ud83d\\ude00" ] ,"c":{"d":[1,[2,[3]]],"a":null}}\r\n\t',
+        '{"instances": [[1, 1E400, -Infinity, 9007199254740993, true]], "instances": []}',
+        "[]",
+        "-7",
+        '{"instances": [[1, 2],]}',
+        '{"instances": [[1, 2] [3, 4]]}',
+        '{"instances": [[1, 2]',
+        '{"instances": [[1, 2]]} x',
+        '{"instances": [[01]]}',
+        "{'instances': []}",
+        '{"a": "\t"}',
+        '{"instances": [,]}',
+        "",
+    ],
+)
+def test_a_body_read_row_by_row_is_read_as_json_loads_reads_it(text: str) -> None:
+    def outcome(read: Callable[[str], object]) -> str:
+        try:
+            return repr(read(text))
+        except json.JSONDecodeError as error:
+            return str(error)
+
+    assert outcome(wire.BODIES.decode) == outcome(json.loads)
+
+
+def test_rows_of_large_requests_are_told_by_their_number_in_the_request() -> None:
+    rows = ["1,2,3"] * 1234 + ["1,x,3"]
+    for body, kind in (("\n".join(rows), wire.CSV), (f'{{"instances": [{"[1,2,3]," * 1234}[1,"x",3]]}}', wire.JSON)):
+        with pytest.raises(wire.RequestError, match="Row 1235, feature 'minutes': \"x\" is not a number"):
+            wire.read_request(body, kind, FEATURES)
+    scores = wire.read_request("\n".join(f"{i},2,3" for i in range(1234)), wire.CSV, FEATURES)
+    assert scores.values[:, 0].tolist() == list(range(1234))
+
+
+def test_a_line_of_csv_ends_as_in_files_and_a_text_in_quotes_may_hold_any_line_end() -> None:
+    for text in ("a\nb", "a\r\nb", "a\u2028b", "a\x0bb"):
+        asked = wire.read_request(f'1,"{text}",3\r1,x,3', wire.CSV, FEATURES, {"minutes"})
+        assert asked.values[0, 1] == categories.code(text)
+        assert len(asked.values) == 2
+
+
 # -- what a person sees ---------------------------------------------------------------------------------------------
 
 
@@ -469,6 +572,15 @@ def test_an_exchange_is_captured_in_sagemakers_format(client: Client, tmp_path: 
     assert record["eventVersion"] == "0"
     assert record["eventMetadata"]["inferenceId"] == "user-7"
     assert set(record["eventMetadata"]) == {"eventId", "inferenceTime", "inferenceId"}
+
+
+def test_a_captured_body_is_the_body_whatever_it_holds(tmp_path: Path) -> None:
+    body = ('é"\\\n\x00\u2028😀' * 30_000) + "."
+    Capture(tmp_path).record(("text/csv", body), ('application/"json', body))
+    [record] = records(tmp_path)
+    sides = record["captureData"]
+    assert [sides[side]["data"] == body for side in ("endpointInput", "endpointOutput")] == [True, True]
+    assert sides["endpointOutput"]["observedContentType"] == 'application/"json'
 
 
 def test_refused_requests_are_not_captured(client: Client, tmp_path: Path) -> None:
@@ -650,16 +762,19 @@ class Slow(Model):
         time.sleep(float(values[0, 2]))
         return super().score(values, names)
 
-serving.HEADER_SECONDS, serving.BODY_SECONDS = map(float, sys.argv[3:])
+serving.HEADER_SECONDS = serving.BODY_SECONDS = float(sys.argv[3])
 serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100, load=lambda folder: Slow())
 """
 
 
 def start(package: Path, capture: Path, patience: float = 30) -> tuple[subprocess.Popen[str], str]:
-    """A server in a process of its own, and its address once it answers. patience: seconds for headers and bodies."""
+    """A server in a process of its own, and its address once it answers.
+
+    patience: seconds for headers, bodies and answers.
+    """
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here)])}
-    command = [sys.executable, "-c", SERVER, str(package), str(capture), str(patience), str(patience)]
+    command = [sys.executable, "-c", SERVER, str(package), str(capture), str(patience)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert server.stderr is not None
     for line in server.stderr:

@@ -5,6 +5,7 @@ data/wire.py reads requests and writes answers; the scorer (model/scorer.py) com
 
 import asyncio
 import errno
+import gc
 import html
 import json
 import logging
@@ -51,6 +52,7 @@ MOST_REQUESTS = 128  # under way at the same time; their bodies are in memory
 HEADER_SECONDS = 10  # for the headers of a request
 BODY_SECONDS = 30  # for its body
 DRAIN_SECONDS = 20
+TURN_SECONDS = 0.0005  # that a busy thread keeps the interpreter from the one that answers /ping
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 T = TypeVar("T")
 
@@ -446,7 +448,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 def load_model(folder: Path) -> Model:
-    """Load the model in a folder and return it, ready to answer.
+    """Load the model in a folder and return it, ready to answer. What is in memory by then is never garbage-collected.
 
     - folder: the folder model of a model package.
 
@@ -454,7 +456,10 @@ def load_model(folder: Path) -> Model:
     """
     from scarcegan.model import scorer
 
-    return scorer.load_scorer(folder)
+    model = scorer.load_scorer(folder)
+    gc.collect()
+    gc.freeze()  # or a large body could set off a walk through all that TensorFlow has loaded: 0.2 s without /ping
+    return model
 
 
 def serve_package(
@@ -532,7 +537,11 @@ class Connection(HttpToolsProtocol):
 
 
 def server_of(endpoint: Endpoint) -> uvicorn.Server:
-    """Return the server of an endpoint, here and in tests: its `run` takes the sockets to listen at."""
+    """Return the server of an endpoint, here and in tests: its `run` takes the sockets to listen at.
+
+    From then on, the threads of this process take turns of TURN_SECONDS.
+    """
+    sys.setswitchinterval(TURN_SECONDS)
     settings = uvicorn.Config(
         endpoint.app(),
         http=Connection,

@@ -4,15 +4,22 @@ Rows: `{"instances": [[…], …]}` -> `{"predictions": [{…}, …]}`; columns:
 instance may be a list of numbers or {"features": [numbers]}. CSV: a line per row, no header. A category (see
 data/categories.py) may be sent as its text or as its code; a number in its place is a code. HTTP and the model are not
 known here.
+
+A body of megabytes is read and written a row, or BLOCK rows, at a time. One call of C code for all of it, such as
+json.loads, would hold the interpreter's lock, and /ping would wait for it.
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import csv
+import io
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from json.decoder import JSONArray  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +30,7 @@ from scarcegan.data.categories import places, with_codes_at
 JSON, CSV = "application/json", "text/csv"
 SIGNATURE = "serving_default"
 INPUT = "features"
+BLOCK = 500  # rows that are turned into numbers, or numbers into text, by one call
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # UTF-8 has no form for it, so no answer could name it
 
 
@@ -70,6 +78,20 @@ class ScoreRequest:
     columns: bool = False
 
 
+class RowByRow(json.JSONDecoder):
+    """Reads what json.loads reads. Python walks to the rows; C code reads each of them."""
+
+    def __init__(self) -> None:
+        """One object serves all bodies and threads."""
+        super().__init__()
+        read_row = self.scan_once  # type: ignore[has-type]
+        self.parse_array = lambda start, _: JSONArray(start, read_row)
+        self.scan_once = py_make_scanner(self)
+
+
+BODIES = RowByRow()
+
+
 def read_request(text: str, kind: str, features: Sequence[str], categories: Collection[str] = ()) -> ScoreRequest:
     """Read the rows of a request body. kind: its content type, the constant JSON or CSV.
 
@@ -95,8 +117,8 @@ def read_json_rows(text: str, features: Sequence[str], categories: Collection[st
     """
     example = f'Send {{"instances": [[…{len(features)} numbers…]]}}.'
     try:
-        body = json.loads(text)
-        halves = "\\u" in text and HALF_CHARACTER.search(json.dumps(body, ensure_ascii=False))
+        body = BODIES.decode(text)
+        halves = ("\\ud" in text or "\\uD" in text) and HALF_CHARACTER.search(json.dumps(body, ensure_ascii=False))
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The body is not JSON ({str(error)[:100]}). {example}") from None
     if halves:
@@ -148,15 +170,17 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
     Raises RequestError for text that is not CSV, whose first line is a header, without rows, with a row of another
     length, or with a field that is not a finite number of 32 bits, NaN, blank or a category's text.
     """
+    rows = filter(None, csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
     try:
-        rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
+        first = list(islice(rows, 1))
+        if first and [cell.strip() for cell in first[0]] == list(features):
+            raise RequestError("The first line is a header. Leave it out: rows only, in the order that GET / lists.")
+        numbers = ([read_number(cell) for cell in row] for row in chain(first, rows))
+        return ScoreRequest(to_float32(numbers, features, categories))
     except csv.Error as error:
         raise RequestError(
             f"The body is not CSV ({error}). Send one row a line: {len(features)} numbers, no header."
         ) from None
-    if rows and [cell.strip() for cell in rows[0]] == list(features):
-        raise RequestError("The first line is a header. Leave it out: rows only, in the order that GET / lists.")
-    return ScoreRequest(to_float32([[read_number(cell) for cell in row] for row in rows], features, categories))
 
 
 def read_number(cell: str) -> float | str:
@@ -173,7 +197,7 @@ def read_number(cell: str) -> float | str:
         return cell
 
 
-def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
+def to_float32(rows: Iterable[Sequence[Any]], features: Sequence[str], categories: Collection[str] = ()) -> np.ndarray:
     """Rows of cells as float32 [n, d]; the text of a category is replaced by its code, NaN for blank text.
 
     features: the d column names; categories: those of them that may hold text.
@@ -184,17 +208,30 @@ def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
     and a cell that is not an int or float (None, a bool, text in a column that is not a category). The message names
     the row, from 1 on, and the feature of a cell.
     """
-    where = places(features, categories)
-    if not rows:
+    where, rows, blocks, first = places(features, categories), iter(rows), [], 1
+    while block := list(islice(rows, BLOCK)):
+        blocks.append(block_to_float32(block, first, features, where))
+        first += len(block)
+    if not blocks:
         raise RequestError(f"No rows. Send at least one list of {len(features)} numbers.")
-    for i, row in enumerate(rows, 1):
+    return np.concatenate(blocks)
+
+
+def block_to_float32(
+    rows: Sequence[Sequence[Any]], first: int, features: Sequence[str], categories: Sequence[int]
+) -> np.ndarray:
+    """Some of the rows of to_float32, of which the first is row number `first`. categories: positions of these.
+
+    Raises RequestError as to_float32.
+    """
+    for i, row in enumerate(rows, first):
         if len(row) != len(features):
             raise RequestError(
                 f"Row {i} has {len(row)} values, the model has {len(features)} features. "
                 "Send one number per feature, in the order that GET / lists; NaN where one is missing."
             )
-    rows = [with_codes_at(row, where) for row in rows] if where else rows
-    for i, row in enumerate(rows, 1):
+    rows = [with_codes_at(row, categories) for row in rows] if categories else rows
+    for i, row in enumerate(rows, first):
         if not {int, float}.issuperset(map(type, row)):
             j = next(j for j, cell in enumerate(row) if type(cell) not in (int, float))
             raise RequestError(f"Row {i}, feature '{features[j]}': {cell_error(row[j])}")
@@ -206,7 +243,7 @@ def to_float32(rows: Sequence[Sequence[Any]], features: Sequence[str], categorie
     if np.isinf(values).any():
         i, j = np.argwhere(np.isinf(values))[0]
         raise RequestError(
-            f"Row {i + 1}, feature '{features[j]}': infinite or too large. Send a finite number, or NaN if missing."
+            f"Row {i + first}, feature '{features[j]}': infinite or too large. Send a finite number, or NaN if missing."
         )
     return values
 
@@ -238,14 +275,21 @@ def render_scores(scores: RowScores, asked: ScoreRequest, kind: str) -> str:
         order = (columns["label"], columns["rarity"], columns["unknown"], columns["probabilities"])
         return "".join(",".join(map(str, (*row[:3], *row[3]))) + "\n" for row in zip(*order, strict=True))
     if asked.columns:
-        return json.dumps({"outputs": columns})
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return json.dumps({"predictions": rows})
+        lists = ", ".join(f'"{name}": {json_list(column)}' for name, column in columns.items())
+        return f'{{"outputs": {{{lists}}}}}'
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return f'{{"predictions": {json_list(rows)}}}'
+
+
+def json_list(items: Iterable[Any]) -> str:
+    """The items as a list in JSON, as json.dumps writes it."""
+    return f"[{', '.join(map(json.dumps, items))}]"
 
 
 def shortest_decimals(values: np.ndarray) -> list[Any]:
     """float32 values as nested lists of the shortest decimals with the same value: 0.1, not 0.10000000149011612."""
-    return np.asarray(values, np.float32).astype(str).astype(np.float64).tolist()
+    blocks = (np.asarray(values[i : i + BLOCK], np.float32) for i in range(0, len(values), BLOCK))
+    return [cell for block in blocks for cell in block.astype(str).astype(np.float64).tolist()]
 
 
 def media_type(header: str) -> str:

@@ -26,6 +26,8 @@ from scarcegan.data.wire import CSV, media_type, read_number, rows_in_body
 from scarcegan.monitoring.rows import MISSING_ID, UNREADABLE, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
 
+PIECE = 2**16  # characters of a body that are written by one call
+
 
 def read_jsonl(
     path: Path,
@@ -282,15 +284,10 @@ class Capture:
             return
         now = self._clock()
         event = {"eventId": str(uuid.uuid4()), "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        record = {
-            "captureData": {
-                "endpointInput": captured_side("INPUT", *asked),
-                "endpointOutput": captured_side("OUTPUT", *answered),
-            },
-            "eventMetadata": event | ({"inferenceId": inference_id} if inference_id else {}),
-            "eventVersion": "0",
-        }
-        self._append(now, json.dumps(record).encode() + b"\n")
+        event |= {"inferenceId": inference_id} if inference_id else {}
+        sides = f'{{"endpointInput": {side_json("INPUT", *asked)}, "endpointOutput": {side_json("OUTPUT", *answered)}}}'
+        line = f'{{"captureData": {sides}, "eventMetadata": {json.dumps(event)}, "eventVersion": "0"}}\n'
+        self._append(now, line.encode())
 
     def _append(self, now: datetime, line: bytes) -> None:
         """Write one line to the file of the hour of `now`.
@@ -326,11 +323,14 @@ class Capture:
         self._hour = ""
 
 
-def captured_side(mode: str, content_type: str, body: str) -> dict[str, str]:
-    """One side of a record, as data capture holds it: observedContentType, mode, data (the body) and encoding.
+def side_json(mode: str, content_type: str, body: str) -> str:
+    """One side of a record, as JSON: observedContentType, mode, data (the body) and encoding.
 
     mode: "INPUT" for the request, "OUTPUT" for the answer; encoding is "CSV" for the content
     type text/csv, otherwise "JSON".
     """
-    encoding = "CSV" if media_type(content_type) == CSV else "JSON"
-    return {"observedContentType": content_type, "mode": mode, "data": body, "encoding": encoding}
+    # In pieces: json.dumps of megabytes would hold the interpreter's lock, and the endpoint's /ping would wait for it.
+    pieces = (json.dumps(body[i : i + PIECE])[1:-1] for i in range(0, len(body), PIECE))
+    kind = "CSV" if media_type(content_type) == CSV else "JSON"
+    start = f'{{"observedContentType": {json.dumps(content_type)}, "mode": "{mode}"'
+    return f'{start}, "data": "{"".join(pieces)}", "encoding": "{kind}"}}'

@@ -1,6 +1,7 @@
 """The endpoint: what it answers, what it refuses and how it says so, what it records, how it starts and stops."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -762,7 +763,7 @@ class Slow(Model):
         time.sleep(float(values[0, 2]))
         return super().score(values, names)
 
-serving.HEADER_SECONDS = serving.BODY_SECONDS = float(sys.argv[3])
+serving.HEADER_SECONDS = serving.BODY_SECONDS = serving.ANSWER_SECONDS = float(sys.argv[3])
 serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100, load=lambda folder: Slow())
 """
 
@@ -833,6 +834,26 @@ def test_a_caller_who_never_finishes_a_request_is_hung_up_on(package: Path, tmp_
                 caller.sendall(words)
                 heard = b"".join(iter(lambda: caller.recv(1000), b""))
                 assert answer in heard and bool(answer) == bool(heard)
+        assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_a_caller_who_never_takes_the_answer_is_hung_up_on(package: Path, tmp_path: Path) -> None:
+    server, url = start(package, tmp_path / "captured", patience=1)
+    body = b"0.5,1,0\n" * 150_000  # the answer is larger than what the system keeps for a caller
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: %d\r\n\r\n" % len(body)
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=30) as caller:
+            caller.sendall(head + body)
+            head = caller.recv(100)
+            time.sleep(3)
+            heard = len(head)
+            with contextlib.suppress(ConnectionResetError):
+                heard += sum(map(len, iter(lambda: caller.recv(2**20), b"")))
+        assert head.startswith(b"HTTP/1.1 200")
+        assert heard < 70 * 150_000
         assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
     finally:
         server.kill()

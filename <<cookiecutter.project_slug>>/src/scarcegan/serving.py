@@ -51,6 +51,7 @@ MOST_TOGETHER = 64  # small requests that one call of the model answers
 MOST_REQUESTS = 128  # under way at the same time; their bodies are in memory
 HEADER_SECONDS = 10  # for the headers of a request
 BODY_SECONDS = 30  # for its body
+ANSWER_SECONDS = 60  # for the caller to take its answer
 DRAIN_SECONDS = 20
 TURN_SECONDS = 0.0005  # that a busy thread keeps the interpreter from the one that answers /ping
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
@@ -515,12 +516,22 @@ def serve_package(
 class Connection(HttpToolsProtocol):
     """uvicorn's side of a connection, which is closed when the headers of a request take longer than HEADER_SECONDS.
 
-    Neither uvicorn's own keep-alive time-out nor Starlette sees a request before its headers are complete.
+    Neither uvicorn's own keep-alive time-out nor Starlette sees a request before its headers are complete. It is also
+    closed when the caller has not taken what was answered after ANSWER_SECONDS. uvicorn's time-out would wait for it.
     """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._late = self.loop.call_later(HEADER_SECONDS, transport.close)
+        transport.set_write_buffer_limits(0)  # pause_writing is then called as soon as anything is left to send
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._not_taken = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._not_taken.cancel()
 
     def on_headers_complete(self) -> None:
         self._late.cancel()

@@ -575,6 +575,17 @@ def test_an_exchange_is_captured_in_sagemakers_format(client: Client, tmp_path: 
     assert set(record["eventMetadata"]) == {"eventId", "inferenceTime", "inferenceId"}
 
 
+@pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
+def test_an_id_with_an_umlaut_is_captured_as_it_was_meant(endpoint: Endpoint, tmp_path: Path, coding: str) -> None:
+    async def call() -> httpx.Response:
+        headers = {b"X-Amzn-SageMaker-Inference-Id": "jürgen".encode(coding)}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(endpoint.app()), base_url="http://test") as client:
+            return await client.post("/invocations", content=json.dumps(TWO_ROWS), headers=headers)
+
+    assert anyio.run(call).status_code == 200
+    assert records(tmp_path / "captured")[0]["eventMetadata"]["inferenceId"] == "jürgen"
+
+
 def test_a_captured_body_is_the_body_whatever_it_holds(tmp_path: Path) -> None:
     body = ('é"\\\n\x00\u2028😀' * 30_000) + "."
     Capture(tmp_path).record(("text/csv", body), ('application/"json', body))
@@ -854,6 +865,22 @@ def test_a_caller_who_never_takes_the_answer_is_hung_up_on(package: Path, tmp_pa
                 heard += sum(map(len, iter(lambda: caller.recv(2**20), b"")))
         assert head.startswith(b"HTTP/1.1 200")
         assert heard < 70 * 150_000
+        assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.mark.parametrize("control", [b"\x00", b"\x01", b"\x7f"])
+def test_a_control_character_in_the_id_of_a_request_is_refused(package: Path, tmp_path: Path, control: bytes) -> None:
+    server, url = start(package, tmp_path / "captured")
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nX-Amzn-SageMaker-Inference-Id: a%bb\r\n\r\n" % control
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=30) as caller:
+            caller.sendall(head)
+            head, _, body = b"".join(iter(lambda: caller.recv(1000), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert "control character, such as NUL" in json.loads(body)["error"]
         assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
     finally:
         server.kill()

@@ -255,8 +255,8 @@ class Endpoint:
         - asked, scores: the rows of the request, and their Scores.
         """
         answer = render_scores(scores, asked, question.wanted)
-        kind, inference_id = question.headers.get("content-type", question.kind), question.headers.get(INFERENCE_ID, "")
-        self.record((kind, question.body.decode("utf-8-sig")), (question.wanted, answer), inference_id)
+        kind, called = question.headers.get("content-type", question.kind), question.headers.get(INFERENCE_ID, "")
+        self.record((kind, question.body.decode("utf-8-sig")), (question.wanted, answer), header_text(called))
         return answer
 
     def record(self, asked: tuple[str, str], answered: tuple[str, str], inference_id: str) -> None:
@@ -314,6 +314,14 @@ class Endpoint:
     async def on_failure(self, request: Request, error: Exception) -> Response:
         """Answer after an unexpected exception: status 500 and {"error": sentence}. The traceback goes to stderr."""
         return JSONResponse({"error": "The model failed on this request. See the server's log for the reason."}, 500)
+
+
+def header_text(value: str) -> str:
+    """Return the text of a header that Starlette has read as Latin-1: callers send UTF-8 (curl) or Latin-1 (Python)."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def caught(function: Callable[..., T], *arguments: Any) -> T | Exception:
@@ -532,6 +540,14 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._not_taken.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that cannot be parsed in the form of all errors, and close the connection."""
+        words = "This is no HTTP request, or one of its headers holds a control character, such as NUL. Leave it out."
+        body = json.dumps({"error": words}).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\nConnection: close"
+        self.transport.write(head.encode() + b"\r\n\r\n" + body)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._late.cancel()

@@ -896,6 +896,7 @@ def test_a_caller_who_talks_nonsense_or_hangs_up_does_no_harm(package: Path, tmp
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
             b"GET / HTTP/9.9\r\n\r\n",
+            b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
         ):
             with socket.create_connection(address) as caller:
                 caller.sendall(words)

@@ -543,15 +543,15 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that cannot be parsed in the form of all errors, and close the connection."""
-        words = "This is no HTTP request, or one of its headers holds a control character, such as NUL. Leave it out."
-        body = json.dumps({"error": words}).encode()
+        words = "its address or length cannot be read, or a header holds a control character, such as NUL"
+        body = json.dumps({"error": f"This is no valid HTTP request: {words}. Correct it and send it again."}).encode()
         head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\nConnection: close"
         self.transport.write(head.encode() + b"\r\n\r\n" + body)
         self.transport.close()
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # raises when the address cannot be read; no request is then under way
         self._late.cancel()
-        super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -425,6 +425,14 @@ def test_other_threads_go_on_while_megabytes_are_read(form: str) -> None:
     assert longest_wait(lambda: wire.read_request(LARGE[form], kind, WIDE)) < 0.4
 
 
+def test_other_threads_go_on_while_megabytes_of_blank_lines_are_skipped() -> None:
+    def read() -> None:
+        with pytest.raises(wire.RequestError, match="No rows"):
+            wire.read_request("\n" * 2_000_000, wire.CSV, WIDE)
+
+    assert longest_wait(read) < 0.4
+
+
 @pytest.mark.parametrize("form", LARGE)
 def test_other_threads_go_on_while_megabytes_are_written_and_recorded(form: str, tmp_path: Path) -> None:
     n = 50_000

@@ -170,7 +170,7 @@ def read_csv_rows(text: str, features: Sequence[str], categories: Collection[str
     Raises RequestError for text that is not CSV, whose first line is a header, without rows, with a row of another
     length, or with a field that is not a finite number of 32 bits, NaN, blank or a category's text.
     """
-    rows = filter(None, csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
+    rows = (row for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if row)
     try:
         first = list(islice(rows, 1))
         if first and [cell.strip() for cell in first[0]] == list(features):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from registry_contract import requests
+from scarcegan import workspace
 from scarcegan.cli import main
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
@@ -286,6 +287,16 @@ def scored(place, monkeypatch):
     monkeypatch.setattr(Workspace, "exported", lambda self, _: self.root)
     monkeypatch.setattr(scorer, "load_scorer", lambda _: Sum())
     return place
+
+
+def test_what_was_left_out_of_the_data_is_told_where_a_run_ends(place, tmp_path):
+    """Also when the features come from the cache, and their log is not shown."""
+    result = RunResult("r1", tmp_path, "finished")
+    write_json(tmp_path / "features/features/coverage.json", {"notes": ["2 files are not read."]})
+    found = workspace.outcome(result, lines=("9 users scored",))
+    assert main.outcome_lines(place, found) == ["run r1: finished", "note: 2 files are not read.", "9 users scored"]
+    (tmp_path / "features/features/coverage.json").unlink()
+    assert workspace.outcome(result).notes == ()
 
 
 def test_a_user_is_explained_by_what_moves_it_from_the_median_user_strongest_first(scored):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import find_json
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
 from scarcegan.registry.contract import FilesGone, ModelPackage
@@ -43,6 +44,7 @@ class Outcome:
     - suggested: the number of the version to approve next, of the model that the gate compared; None without packages,
       and when that version is the champion already.
     - lines: what to print for people.
+    - notes: sentences about data that was left out or should be looked at; () when there are none, or no features.
     - result: the summary of a finished scoring, or the verdict of a finished monitoring, as JSON holds it; else {}.
     """
 
@@ -54,6 +56,7 @@ class Outcome:
     packages: Sequence[Mapping[str, Any]] = ()
     suggested: int | None = None
     lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -358,7 +361,6 @@ class Workspace:
         lines = (
             f"{summary['users']:,} users scored with version {package.version} ({package.definition}): "
             f"{summary['flagged']:,} flagged as {summary['rare_class']}, {summary['unknown_share']:.1%} unknown",
-            *(f"not scored: {count:,}, {why}" for why, count in summary["not_scored"].items()),
             f"flagged users: {self.show(folder / 'flagged.csv')}",
             f"all scores: {self.show(folder)}",
         )
@@ -748,8 +750,12 @@ def outcome(run: "RunResult", report: Path | None = None, **more: Any) -> Outcom
     - report: the path of the run's HTML report, which goes into `reports` when the file exists.
     - more: values of further fields of Outcome: packages, suggested, lines, result.
     """
+    from scarcegan.data.coverage import COVERAGE_FILE
+
     reports = (report,) if report is not None and report.exists() else ()
-    return Outcome(run.run, run.status, run.exit_code, run.reason, reports, **more)
+    coverage = find_json(run.output("features", "features") / COVERAGE_FILE)
+    notes = tuple(coverage.get("notes", ())) if isinstance(coverage, dict) else ()
+    return Outcome(run.run, run.status, run.exit_code, run.reason, reports, notes=notes, **more)
 
 
 def scored_rows(folder: Path, features: Sequence[str]) -> "tuple[NDArray, NDArray]":

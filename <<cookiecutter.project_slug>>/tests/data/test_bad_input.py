@@ -176,6 +176,10 @@ BAD_LABELS = {
     "empty class": (("ann,calm", "bob,calm"), "no user is labelled 'risky' (found: calm 2, risky 0)"),
     "two labels": (("ann,calm", "bob,risky", "ann,risky"), "user 'ann' is labelled 'calm' and 'risky'"),
     "stranger": (("ann,calm", "bob,risky", "cyd,calm"), "user 'cyd' is labelled, but is not in the data"),
+    "strangers only": (
+        ("1,calm", "2,risky"),
+        "user '1' is labelled, but is not in the data (2 such users), where a user is called 'ann'. Add",
+    ),
     "empty user": (("ann,calm", ",risky"), "row 3, column 'user_id' is empty"),
 }
 
@@ -328,7 +332,7 @@ def test_nobody_who_drops_bad_rows_is_told_to_drop_them(tmp_path, capsys):
     assert problems == [] and len(summary["notes"]) >= 6 and "data.bad_rows" not in str(summary)
     run_features(path, tmp_path / "out", labels, bad_rows="drop")
     said = capsys.readouterr().err + "".join(file.read_text() for file in (tmp_path / "out").glob("*.json"))
-    assert said.count("'x' is not a number") == 2 and "data.bad_rows" not in said
+    assert said.count("'x' is not a number") == 3 and "data.bad_rows" not in said
 
 
 def test_of_two_records_of_a_day_it_is_said_which_one_dropping_keeps(tmp_path):

@@ -484,7 +484,8 @@ def test_users_that_are_left_out_are_counted_with_the_reason(tmp_path, capsys):
         "no good record in the days that are read (2026-01-05 to 2026-01-07)": 2,
         "no record in the 1 days up to 2026-01-07": 1,
     }
-    assert "note: users without a feature row: 2, no good record" in capsys.readouterr().err
+    assert "note: users left out, as they have no feature row: 2, no good record" in capsys.readouterr().err
+    assert [note.partition(":")[0] for note in said["notes"]][:1] == ["left out"], "the dropped row too"
 
 
 def test_what_is_dropped_is_a_note_of_the_check_and_no_problem(tmp_path):

@@ -154,11 +154,13 @@ def run_command(
 
 
 def outcome_lines(project: "Workspace", result: "Outcome") -> list[str]:
-    """Return the lines about a run that its verb prints: how it ended, why it did not finish, its result, its reports.
+    """Return the lines about a run that its verb prints: how it ended, why it did not finish, what of the data was left
+    out, its result, its reports.
 
     - project: that ran it.
     """
-    lines = [f"run {result.run}: {result.status}", *([result.reason] if result.reason else []), *result.lines]
+    lines = [f"run {result.run}: {result.status}", *([result.reason] if result.reason else [])]
+    lines += [*(f"note: {note}" for note in result.notes), *result.lines]
     return [*lines, *(f"report: {project.show(path)}" for path in result.reports)]
 
 

@@ -158,5 +158,7 @@ class Coverage:
                 f"{self.missing():.0%} of the days from a user's first record on have no record: {why}. They are read "
                 f"as {layout.missing_days}.{advice}"
             )
-        notes += [f"users without a feature row: {count:,}, {why}." for why, count in self.left_out().items()]
+        notes += [
+            f"users left out, as they have no feature row: {count:,}, {why}." for why, count in self.left_out().items()
+        ]
         return notes

@@ -114,7 +114,8 @@ def labels_without_rows(
 ) -> list[Problem]:
     """A list with one problem when labelled users have no row in the data; otherwise [].
 
-    The problem names the first of these users; it is droppable, because their labels may be left out.
+    The problem names the first of these users, and a user of the data when no labelled one is there; it is droppable,
+    because their labels may be left out.
 
     labels: {user: class position}; sources: the data files; path: the labels file or folder, named in the problem. The
     connection keeps a view named labelled.
@@ -131,6 +132,9 @@ def labels_without_rows(
         return []
     more = f" ({len(missing):,} such users)" if len(missing) > 1 else ""
     fact = f"{path}: user '{missing[0]}' is labelled, but is not in the data{more}"
+    if not seen:
+        query = f"SELECT min({user_sql(sources[0], layout.user)}) FROM {sources[0].table}"
+        fact += f", where a user is called '{files.first_record(connection, query)[0]}'"
     advice = "Add the user's rows, remove the label, or set data.bad_rows to drop."
     return [Problem(fact, advice, len(missing), droppable=True)]
 

@@ -146,7 +146,7 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
     - dropped.json, when rows were dropped: a list with an object per problem, "rows" (their number) and "first" (the
       fact)
     - coverage.json: "users", how many there are in telemetry (null for a ready table); "without_row", {why: how many of
-      them, or rows of a ready table, are not in the features}; "notes", the sentences printed
+      them, or rows of a ready table, are not in the features}; "notes", sentences that say the same as those printed
     """
     for problem in log.dropped:
         print(f"dropped: {problem.fact}.", file=sys.stderr)
@@ -159,7 +159,8 @@ def write_left_out(log: ProblemLog, reading: Reading, folder: Path) -> None:
     found = reading.coverage
     without_row = found.left_out() if found else {p.fact: p.rows for p in log.dropped}
     users = found.users + found.nowhere if found else None
-    write_json(folder / COVERAGE_FILE, {"users": users, "without_row": without_row, "notes": reading.notes})
+    notes = [*(f"left out: {problem.fact}." for problem in log.dropped), *reading.notes]
+    write_json(folder / COVERAGE_FILE, {"users": users, "without_row": without_row, "notes": notes})
 
 
 def inputs_json(reading: Reading, telemetry: Mapping[Path, str], labels: Mapping[Path, str]) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def test_a_line_cut_in_the_middle_is_left_out_and_named(tmp_path):
             {"encoding": "JSON", "data": "[[1, 2, 3]]"},
             {"encoding": "JSON", "data": json.dumps({"predictions": [{**ANSWER, "label": float("inf")}]})},
         ),
-        ({"encoding": "CSV", "data": "9" * 200_000 + ",2,3"}, {"encoding": "JSON", "data": ""}),
+        ({"encoding": "CSV", "data": "9" * 2_000_001 + ",2,3"}, {"encoding": "JSON", "data": ""}),
     ],
     ids=["an infinite label", "a cell longer than csv takes"],
 )

@@ -27,6 +27,8 @@ class Neighbours(keras.layers.Layer):
     def __init__(self, reference: NDArray) -> None:
         super().__init__(name="neighbours", trainable=False)
         self.reference = tf.Variable(reference, dtype=tf.float64, trainable=False)
+        # Stored, because one row would otherwise wait for the sums over all reference rows.
+        self.squared_lengths = tf.Variable(tf.reduce_sum(tf.square(self.reference), axis=1), trainable=False)
         self.ranks = [min(rank, len(reference)) - 1 for rank in RANKS]
         self.ranks_but_one = [min(rank + 1, len(reference)) - 1 for rank in RANKS]
         self.built = True
@@ -54,9 +56,7 @@ class Neighbours(keras.layers.Layer):
         in memory at once.
         """
         size = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
-        squares = (
-            size + tf.reduce_sum(tf.square(self.reference), 1) - 2 * tf.matmul(rows, self.reference, transpose_b=True)
-        )
+        squares = size + self.squared_lengths - 2 * tf.matmul(rows, self.reference, transpose_b=True)
         nearest = -tf.math.top_k(-squares, self.ranks_but_one[-1] + 1)[0]
         nearest = tf.where(nearest > SAME * (1 + size), nearest, 0)
         others = tf.gather(nearest, self.ranks_but_one, axis=1)

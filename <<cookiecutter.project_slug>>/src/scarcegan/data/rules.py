@@ -245,9 +245,8 @@ def plain_sql(column: str) -> str:
 
 def filled_sql(source: Source, column: str) -> str:
     """SQL condition: a cell holds more than SPACES; false for NULL. column: its name, a key of source.columns."""
-    if source.kind(column) == "number":
-        return f"({sql_name(column)} IS NOT NULL)"
-    return f"coalesce(trim({plain_sql(column)}) <> '', false)"
+    # Not of plain_sql: DuckDB computes what two expressions share for all rows, also where neither needs it.
+    return f"({sql_name(column) if source.kind(column) == 'number' else text_sql(column)} IS NOT NULL)"
 
 
 def text_sql(column: str) -> str:

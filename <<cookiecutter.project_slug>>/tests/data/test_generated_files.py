@@ -7,38 +7,11 @@ import pytest
 
 import file_fuzz
 from generated_files import PAIRS, make_case
+from undone_mends import FAULTS
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 SEEDS = range(180)
 TOGETHER = 20  # seeds per test
-FAULTS = {  # faults that the files of a seed found: undo the mend, and its test fails
-    "truth values first: 17 becomes 1": 137,
-    "whole numbers first: 15.5 becomes 16": 597,
-    "small whole numbers first: large ones are refused": 49,
-    "a folder key=value replaces the file's own column": 3,
-    "a folder key=value replaces a text file's own column": 1259,
-    "a day that is only in the folder's name is not found": 131,
-    "NaN behind ordinary statistics passes": 47,
-    "of two names that differ in case the wrong column is read": 31,
-    "of two columns of one name one is read": 767,
-    "a text time with an offset falls on the day that is written": 91,
-    "data.time_zone is not followed": 111,
-    "users that became floats are other users": 2,
-    "users that lost their leading zeros are other users": 151,
-    "users with tabs around them are other users": 399,
-    "users with ideographic spaces around them are other users": 908,
-    "wide decimals make one user of two": 1975,
-    "a link to nothing is left out without a word": 75,
-    "a file beside class folders is left out without a word": 479,
-    "a label column that no file has is not missed": 11,
-    "1_000 is a number": 211,
-    "the word epoch is a day": 5883,
-    "a duration is a number": 251,
-    "a zipped file is empty because of a ? in its path": 2243,
-    "data without a good row ends in a traceback": 133,
-    "ground truth of users that became floats is of other users": 21,
-    "ground truth of classes that became decimals is of no class": 1009,
-}
 
 
 @pytest.mark.slow
@@ -50,8 +23,14 @@ def test_generated_files_are_read_as_they_are_or_refused(tmp_path, first):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_generated_files_found_stays_mended(tmp_path, fault):
-    case, found = file_fuzz.findings_of(FAULTS[fault], tmp_path)
+    case, found = file_fuzz.findings_of(FAULTS[fault].seed, tmp_path)
     assert not found, str(case)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_again_by_its_files_when_its_mend_is_undone(tmp_path, monkeypatch, fault):
+    FAULTS[fault].undo(monkeypatch)
+    assert file_fuzz.findings_of(FAULTS[fault].seed, tmp_path)[1]
 
 
 def test_every_pair_of_types_in_every_role_has_a_seed():

@@ -60,15 +60,13 @@ LACKING = {
     "AWS::SageMaker::EndpointConfig": NO_ENDPOINTS,
     "AWS::SageMaker::Model": NO_ENDPOINTS,
     "AWS::SageMaker::ModelPackageGroup": {
-        *(
-            "ap-east-2",
-            "ap-south-2",
-            "ap-southeast-4",
-            "ap-southeast-6",
-            "cn-north-1",
-            "cn-northwest-1",
-            "us-gov-east-1",
-        )
+        "ap-east-2",
+        "ap-south-2",
+        "ap-southeast-4",
+        "ap-southeast-6",
+        "cn-north-1",
+        "cn-northwest-1",
+        "us-gov-east-1",
     },
 }
 BUCKET = re.compile(r"(?P<project>.+)-(?P<account>[0-9]{12})-(?P<region>[a-z]+(-[a-z]+)+-[0-9])")

@@ -51,9 +51,9 @@ REGION_PATTERN = (
     "^(((us|eu|ap|sa|ca|me|af|il|mx|cn)-(central|(north|south)(east|west)?|east|west)"
     "|(us-gov|us-iso[bf]?|eu-isoe|eusc-de)-(central|north|south|east|west))-[1-9])?$"
 )
-# The name of a model package group, or the group's ARN when another account shares it.
 VOLUME_KEY = r"^(project|none|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-zA-Z-]+)$"
 MLFLOW_APP = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(app|tracking-server)/[A-Za-z0-9-]+)?$"
+# The name of a model package group, or the group's ARN when another account shares it.
 GROUP_PATTERN = r"^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:model-package-group/)?[a-zA-Z0-9](-*[a-zA-Z0-9])*$"
 LONGEST_GROUP = 63
 KEPT_BY_AWS = ("aws", "ssm", "amzn-s3-demo-", "sthree-")  # no bucket's name may begin so

@@ -196,9 +196,13 @@ def heat_cell(baseline: Baseline, window: Window, name: str, rules: MonitoringRu
     """
     if not window.judged or name in window.current.absent:
         return Markup('<td class="number">–</td>')
-    allowed, found = distance_limit(baseline, name, rules.threshold), window.drift[name].robust
+    return distance_cell(window.drift[name].robust, distance_limit(baseline, name, rules.threshold))
+
+
+def distance_cell(found: float, allowed: float) -> Markup:
+    """The table cell of a distance: bold on red when it is larger than allowed, darker the larger it is."""
     colour = "bad" if found > allowed else "accent"
-    heat = 12 + 55 * min(1.0, found / (3 * allowed)) if found > 0 else 0
+    heat = 12 + 55 * min(1.0, found / (3 * allowed)) if found > 0 and allowed else 0
     style = f"background: color-mix(in srgb, var(--{colour}) {heat:.0f}%, transparent)"
     text = Markup("<strong>{:.2f}</strong>" if found > allowed else "{:.2f}").format(found)
     return Markup('<td class="number" style="{}">{}</td>').format(style, text)

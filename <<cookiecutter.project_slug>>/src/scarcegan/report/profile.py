@@ -28,7 +28,14 @@ from scarcegan.report import (
     svg_figure,
     write_page,
 )
-from scarcegan.report.monitoring import bucket_shares, category_shares, heat_table, shares_figure, short_number
+from scarcegan.report.monitoring import (
+    bucket_shares,
+    category_shares,
+    distance_cell,
+    heat_table,
+    shares_figure,
+    short_number,
+)
 
 NOTES_SHOWN = 15
 COLUMNS_DRAWN = 8
@@ -515,14 +522,6 @@ def months_section(profile: Profile, threshold: float) -> Section:
     found = f"{len(moved)} of {len(names)} columns moved, {moved[0]} the farthest." if moved else "No column moved."
     words = f"How far the values of each column are from the month before. Cells above {threshold:g} are red. {found}"
     return Section("Month against month", words, [heat_table(head, body)])
-
-
-def distance_cell(found: float, threshold: float) -> Markup:
-    """The table cell of a distance, red when it is larger than the threshold."""
-    colour = "bad" if found > threshold else "accent"
-    heat = 12 + 55 * min(1.0, found / (3 * threshold)) if found > 0 and threshold else 0
-    style = f"background: color-mix(in srgb, var(--{colour}) {heat:.0f}%, transparent)"
-    return Markup('<td class="number" style="{}">{:.2f}</td>').format(style, found)
 
 
 def against_section(against: Against, threshold: float, profile: Profile) -> Section:

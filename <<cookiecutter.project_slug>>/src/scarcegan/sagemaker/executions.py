@@ -23,7 +23,7 @@ LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "
 JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
 EXECUTION_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 EXECUTION_ARN = re.compile(
-    rf"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{{12}}:pipeline/[A-Za-z0-9-]+/execution/{EXECUTION_ID.pattern}"
+    rf"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{{12}}:pipeline/[A-Za-z0-9-]+/execution/{EXECUTION_ID.pattern}"
 )
 
 

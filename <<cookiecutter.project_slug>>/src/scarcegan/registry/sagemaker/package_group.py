@@ -15,7 +15,7 @@ RECORDED_FIELDS = ("definition", "metrics", "gate", "run", "data_fingerprint", "
 MOST_CHECKS = 60  # of a package that SageMaker is still creating
 CHECK_SECONDS = 2.0  # between two of them
 GROUP_ARN = re.compile(
-    r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>\d{12}):model-package-group/(?P<name>[\w-]+)",
+    r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>[0-9]{12}):model-package-group/(?P<name>[\w-]+)",
     re.ASCII,
 )
 

@@ -403,7 +403,8 @@ class Workspace:
         place = np.flatnonzero(users == user)
         if not len(place):
             raise UserError(
-                f"user '{user}' is not among the {len(users):,} users in {self.show(folder)}. Score them first."
+                f"user '{user}' is not among the {len(users):,} users in {self.show(folder)}, where a user is called "
+                f"'{users[0]}'. Name one of them, or score others first."
             )
         row, median = values[place[-1:]], typical_training_row(values, places(model.features, model.categories))
         moves = shapley_values(model, row, median, orders)[0]

@@ -353,6 +353,14 @@ def test_ground_truth_that_is_left_out_is_counted(tmp_path, capsys):
     assert "rows without an id or a label, left out: 2" in said and "more.xlsx" in said
 
 
+def test_ground_truth_that_contradicts_itself_or_names_no_class_is_counted(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("user_id,label\nann,risky\nann,normal\nbob,Risky\ncyd,risky\ncyd,risky\n")
+    assert read_truth(tmp_path, CLASSES).label.tolist() == [0, 3, 2]
+    said = capsys.readouterr().err
+    assert "ids with two labels, of which the one read last counts: 1, such as 'ann', now 'normal'" in said
+    assert "labels that are no class: 'Risky' 1" in said
+
+
 def test_an_id_of_ground_truth_with_a_fraction_is_refused(tmp_path):
     pq.write_table(pa.table({"user_id": [2.5], "label": ["risky"]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"column 'user_id': '2\.5'"):

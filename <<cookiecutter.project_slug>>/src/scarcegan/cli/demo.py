@@ -90,7 +90,8 @@ def answer_one_request(project: Workspace, config: Path) -> None:
     )
     try:
         url = wait_for_url(server)
-        print_progress(f"$ curl {url}/invocations -d '{{\"instances\": [[…{len(row)} features…]]}}'")
+        body = f'{{"instances": [[…{len(row)} features…]]}}'
+        print_progress(f"$ curl {url}/invocations -H 'Content-Type: application/json' -d '{body}'")
         print(json.dumps(post(f"{url}/invocations", {"instances": [row]}), indent=2))
     finally:
         server.terminate()

@@ -39,6 +39,7 @@ from scarcegan.monitoring.statistics import UNKNOWN
 ID_COLUMNS = ("user_id", "inferenceId", "inference_id", "eventId", "event_id")
 LABEL_COLUMNS = ("label", "behaviour")
 RESAMPLES = 200
+MOST_NAMES = 10  # labels that are no class, which are named
 LESS, MORE = "LessThanThreshold", "GreaterThanThreshold"
 
 
@@ -70,7 +71,8 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
 
     A table has a column with the id of the user, inference or event, and one with its class, as a name or position (see
     key_columns). Any other text is behaviour that the model does not know, with the label len(classes). Rows without an
-    id or a label are left out. When an id occurs twice, the record that is read later counts.
+    id or a label are left out. When an id occurs twice, the record that is read later counts. Ids with two labels, and
+    labels that are no class, are counted and named on stderr.
 
     Raises UserError when `place` does not exist, when the folder has only other files, when no label is a class (also
     when there is no row), when the columns cannot be found, or when a file cannot be read.
@@ -81,8 +83,11 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
     for note in left_out_notes(place, endings=(*PARQUET_SUFFIXES, *TEXT_SUFFIXES, JSON_LINES)):
         print(f"ground truth: {note}", file=sys.stderr)
     names: dict[str, str] = {}
+    twice: set[str] = set()
     for path in files:
-        names.update(read_pairs(path))
+        for one, name in read_pairs(path):
+            twice.update([one] if names.get(one, name) != name else [])
+            names[one] = name
     positions = {text: i for i, name in enumerate(classes) for text in (name, str(i), f"{i}.0")}
     other_names = Counter(label for label in names.values() if label not in positions)
     if other_names.total() == len(names):
@@ -90,6 +95,17 @@ def read_truth(place: Path, classes: Sequence[str]) -> Truth | None:
         raise UserError(
             f"{place}: no label is a class (found: {given}; classes: {', '.join(classes)}). Correct the labels."
         )
+    if twice:
+        first = min(twice)
+        print(
+            f"ground truth: {place}: ids with two labels, of which the one read last counts: {len(twice):,}, such as "
+            f"'{first}', now '{names[first]}'",
+            file=sys.stderr,
+        )
+    if other_names:
+        given = ", ".join(f"'{name}' {count:,}" for name, count in other_names.most_common(MOST_NAMES))
+        more = ", …" if len(other_names) > MOST_NAMES else ""
+        print(f"ground truth: {place}: labels that are no class: {given}{more}", file=sys.stderr)
     ids = np.array(sorted(names), str)
     labels = np.array([positions.get(names[user], len(classes)) for user in ids.tolist()])
     return Truth(ids, labels, dict(other_names))

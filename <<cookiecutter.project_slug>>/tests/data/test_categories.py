@@ -99,7 +99,7 @@ def test_text_that_is_no_category_is_named_with_its_place(tmp_path):
     layout = Layout(("calm", "risky"))
     problems, summary = check_data(tmp_path / "in.csv", None, layout, "features")
     assert problems == []
-    assert summary["columns_left_out"].startswith("protocol, empty (text or empty). List a column of names under")
+    assert summary["columns_left_out"].startswith("protocol, empty (text, empty, or named like")
     problems, _ = check_data(tmp_path / "in.csv", None, layout, "features", ["a", "protocol"])
     assert "'tcp' is not a number (2 such rows). List a column of names under data.categories." in problems[0]
     assert "columns_left_out" not in check_data(tmp_path / "in.csv", None, layout, "features", ["a"])[1]

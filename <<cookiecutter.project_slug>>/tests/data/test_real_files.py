@@ -4,7 +4,6 @@ import datetime
 import gzip
 import json
 import os
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -143,6 +142,8 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
 
 INSTANTS = {
     "text with an offset": (pa.array(["2026-01-05T23:30:00-05:00"]), {}),
+    "text with the name of a zone": (pa.array(["2026-01-05 23:30:00 America/New_York"]), ""),
+    "text with the name of an offset": (pa.array(["2026-01-05 23:30:00 EST"]), ""),
     "text in UTC": (pa.array(["2026-01-06 04:30:00Z"]), {}),
     "Parquet with a zone": (
         pa.array([datetime.datetime(2026, 1, 6, 4, 30)], pa.timestamp("us", "America/New_York")),
@@ -523,13 +524,60 @@ def test_a_wrong_date_that_moves_the_days_that_are_read_is_refused_with_its_plac
         said = check_data(path, None, layout(start="", days=days))[0][0]
         assert said.startswith(f"{path} row 6, column 'date': {wrong} is ") and "days after 2026-01-15" in said
         assert "1 of the 136 records is so late" in said
-        start = re.search(r"set data.start to ([0-9-]+)", said)
-        assert start
-        problems, summary = check_data(path, None, layout(start=start[1], days=days))
-        assert problems == [] and summary["days"].endswith("2026-01-15")
-        assert f"left out: 1, the last on {wrong}: {path} row 6" in " ".join(summary["notes"])
-    said = refusal_of_features(path, tmp_path / "out", counters="n", start="", days=14, bad_rows="drop")
-    assert f"{path} row 6" in said
+        problems, summary = check_data(path, None, layout(start="", days=days), drop=True)
+        assert problems == [] and summary["days"].endswith("2026-01-15"), "the advice works"
+        assert f"left out: {path} row 6, column 'date': {wrong} is " in " ".join(summary["notes"])
+    refused = refusal_of_features(path, tmp_path / "out", counters="n", start="", days=14, window_days=14)
+    assert f"{path} row 6" in refused
+    kept = run_features(path, tmp_path / "out", counters="n", start="", days=14, window_days=14, bad_rows="drop")
+    assert {str(day) for day in kept.as_of} == {"2026-01-15"}
+
+
+def test_a_record_that_is_dropped_does_not_move_the_days_that_are_read(tmp_path):
+    rows = [f"u{n},2026-01-{day:02},1" for n in range(9) for day in range(1, 16)]
+    for bad in ("u0,2026-01-18,-1", ",2026-01-18,1"):
+        path = write(tmp_path / "a.csv", "user_id,date,n", *rows, bad)
+        assert check_data(path, None, layout(start="", days=10), drop=True)[1]["days"].endswith("2026-01-15")
+
+
+def test_a_column_of_a_ready_table_that_is_blank_in_one_file_is_a_column_of_numbers(tmp_path):
+    for name, values in (("a", pa.nulls(2)), ("b", pa.array([1.5, 2.5]))):
+        users = [f"{name}0", f"{name}1"]
+        pq.write_table(pa.table({"user_id": users, "score": values, "n": [1, 2]}), tmp_path / f"{name}.parquet")
+    ready = layout(time="", counters=(), start="")
+    assert check_data(tmp_path, None, ready, "features")[1]["features"] == 2
+
+
+def test_a_column_named_like_one_of_a_feature_table_is_told_when_nothing_reads_it(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,as_of,n,label", "ann,2026-01-05,1,risky", "bob,2026-01-05,1,calm")
+    ready = layout(time="", label="class", counters=(), start="")
+    left_out = check_data(path, None, ready, "features")[1]["columns_left_out"]
+    assert left_out.startswith("as_of, label (") and "a label under data.label_column" in left_out
+
+
+LABELLED_TWICE = "user 'ann' is labelled 'calm' and 'risky'"
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ("ann,2025-11-01,1,risky", {"ann": 1, "bob": 0}),
+        ("ann,2026-01-06,-1,risky", {"ann": 1, "bob": 0}),
+        ("cyd,2025-11-01,1,risky", {"ann": -1, "bob": 0}),
+    ],
+)
+def test_a_label_counts_also_on_a_record_that_is_left_out(tmp_path, old, expected):
+    rows = ["ann,2026-01-07,1,", "bob,2026-01-07,1,calm"]
+    path = write(tmp_path / "a.csv", "user_id,date,n,label", old, *rows)
+    settings = {"counters": "n", "start": "", "days": 14, "bad_rows": "drop"}
+    kept = run_features(path, tmp_path / "out", **settings)
+    assert dict(zip(kept.user_id.tolist(), kept.label.tolist(), strict=True)) == expected
+
+
+def test_two_labels_of_a_user_are_refused_also_when_one_is_on_a_record_before_the_days_that_are_read(tmp_path):
+    rows = ["ann,2025-11-01,1,risky", "ann,2026-01-07,1,calm", "bob,2026-01-07,1,risky"]
+    path = write(tmp_path / "a.csv", "user_id,date,n,label", *rows)
+    assert LABELLED_TWICE in " ".join(check_data(path, None, layout(start="", days=14))[0])
 
 
 def test_records_after_a_pause_of_everybody_are_no_wrong_date(tmp_path):

@@ -137,7 +137,11 @@ def check_ready_table(
     report_small_classes(per_class, Counter(trainable), reading, shares, problems)
     summary |= {"files": reading.files, "rows": reading.rows, "features": len(reading.columns)}
     if reading.unused:
-        summary["columns_left_out"] = f"{', '.join(reading.unused)} (text or empty). {ready_tables.CATEGORY_ADVICE}"
+        why = "(text, empty, or named like a feature table's own user_id, as_of and label)"
+        advice = (
+            f"{ready_tables.CATEGORY_ADVICE} A day is named under data.time_column, a label under data.label_column."
+        )
+        summary["columns_left_out"] = f"{', '.join(reading.unused)} {why}. {advice}"
     summary |= {"rows_per_class": users_by_class(per_class, reading.layout)}
 
 

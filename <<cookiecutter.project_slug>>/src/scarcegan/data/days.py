@@ -17,6 +17,7 @@ from scarcegan.data.users import user_sql
 EARLIEST, LATEST = "1900-01-01", "2199-12-31"  # days outside are no days
 SECONDS_PER_UNIT = {"epoch": 1, "epoch_ms": 0.001}  # values of data.time_format besides patterns
 FIRST_RECORDS = 10_000  # that are looked at for a note
+ZONE = "[0-9] ?([+-][0-9]{2}(:?[0-9]{2})?|Z|[A-Za-z]{2}[A-Za-z0-9_/+:-]*)$"  # how a text that is an instant ends
 # Formats that are proposed when they fit every time in a file.
 COMMON_TIME_FORMATS = ("%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d.%m.%Y %H:%M", *SECONDS_PER_UNIT)
 
@@ -66,7 +67,7 @@ def time_zone_notes(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sou
         if type_ is None or not may_be_instants(type_, layout):
             continue
         first = source.only(source.files[0])
-        offset = f"regexp_matches({text_sql(layout.time)}, '[0-9] ?(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$')"
+        offset = f"regexp_matches({text_sql(layout.time)}, '{ZONE}')"
         where = "true" if source.kind(layout.time) == "time" or layout.time_format else offset
         records = f"(SELECT {sql_name(layout.time)} FROM {first.table} LIMIT {FIRST_RECORDS})"
         moments = f"SELECT {moment_sql(source, layout)} AS t FROM {records} WHERE {where}"

@@ -71,11 +71,13 @@ class Reading:
         self.rows, self.coverage = self.scan.rows, Coverage(self.scan.window, self.needed)
         self.report(self.scan.problems)
         known = self._known_labels(sources)
+        more_labels = telemetry.labels_left_out(connection, self.scan, layout) if known is None else []
         aggregate = [layout.aggregate[name] for name in layout.counters] if layout.aggregate else []
         buckets = telemetry.write_buckets(connection, self.scan, layout, scratch, batch_users)
         try:
             for bucket in buckets:
                 users = telemetry.read_bucket(bucket, self.scan.window.days, len(layout.counters), aggregate)
+                users = telemetry.with_labels(users, more_labels)
                 bucket.unlink()
                 self.report(telemetry.find_conflicts(connection, users, self.scan, layout))
                 if known is not None:

@@ -4,6 +4,7 @@ Columns are numbers, or names when listed under data.categories; a name is repla
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -76,56 +77,56 @@ def select_feature_columns(
 def common_numeric_columns(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout
 ) -> tuple[str, ...]:
-    """The columns that hold only numbers and blanks, and at least one number, in every group of files, in file order.
+    """The columns that hold only numbers and blanks in every group of files, and at least one number, in file order.
 
     Categories, the user, time and label columns, and columns named user_id, as_of or label are not among them.
 
-    Raises UserError when there is neither such a column nor a category, when a column is numeric in one group only, or
-    when a file cannot be read.
+    Raises UserError when there is neither such a column nor a category, when a column with numbers is missing from a
+    group, or holds something else there, or when a file cannot be read.
     """
     keys = {layout.user, layout.time, layout.label, *KEYS, *layout.categories}
-    found = [numeric_columns(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
-    if not found[0] and not layout.categories:
+    found = [numbers_in(connection, source, [c for c in source.columns if c not in keys]) for source in sources]
+    numeric = [column for column in dict.fromkeys(chain(*found)) if any(own.get(column) for own in found)]
+    if not numeric and not layout.categories:
         raise UserError(
             f"{sources[0].files[0]}: no numeric column (found: {', '.join(sources[0].columns)}). Check the file."
         )
     for source, own in zip(sources, found, strict=True):
-        odd = [column for column in [*found[0], *own] if (column in found[0]) != (column in own)]
+        odd = [column for column in numeric if column not in own]
         if odd:
             raise UserError(
                 f"{source.files[0]}: column '{odd[0]}' is not in every file, or not a number in every file. "
                 "Name the feature columns under data.columns in config.yaml."
             )
-    return tuple(found[0])
+    return tuple(numeric)
 
 
 def unused_columns(sources: Sequence[Source], layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns of the files that nothing reads, in the order of the files, each once.
 
-    Not among them are the feature columns `columns` (categories included), the user, time and label columns, and
-    columns named user_id, as_of or label.
+    Not among them are the feature columns `columns` (categories included) and the user, time and label columns.
     """
-    used = {layout.user, layout.time, layout.label, *KEYS, *columns}
+    used = {layout.user, layout.time, layout.label, *columns}
     return list(dict.fromkeys(column for source in sources for column in source.columns if column not in used))
 
 
-def numeric_columns(connection: duckdb.DuckDBPyConnection, source: Source, candidates: Sequence[str]) -> list[str]:
-    """Those of the columns `candidates`, in their order, that hold only numbers and blanks, and at least one number.
+def numbers_in(connection: duckdb.DuckDBPyConnection, source: Source, candidates: Sequence[str]) -> dict[str, int]:
+    """Those of the columns `candidates`, in their order, that hold only numbers and blanks -> how many numbers.
 
     Raises UserError for a file that cannot be read.
     """
     if not candidates:
-        return []
+        return {}
     tests = []
     for column in candidates:
-        only_numbers = "" if source.kind(column) == "number" else f" AND count_if({no_number_sql(source, column)}) = 0"
-        tests.append(f"count({number_sql(source, column)}) > 0{only_numbers}")
+        other = "0" if source.kind(column) == "number" else f"count_if({no_number_sql(source, column)})"
+        tests.append(f"CASE WHEN {other} = 0 THEN count({number_sql(source, column)}) END")
     row: tuple = ()
     with files.naming_the_damaged_file([source]):
         for start in range(0, len(tests), EXPRESSIONS_PER_SCAN):
             some = ", ".join(tests[start : start + EXPRESSIONS_PER_SCAN])
             row += files.first_record(connection, f"SELECT {some} FROM {source.table}")
-    return [column for column, numeric in zip(candidates, row, strict=True) if numeric]
+    return {column: numbers for column, numbers in zip(candidates, row, strict=True) if numbers is not None}
 
 
 def row_rules(source: Source, layout: Layout, columns: Sequence[str]) -> list[Rule]:

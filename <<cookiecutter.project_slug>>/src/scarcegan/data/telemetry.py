@@ -8,7 +8,7 @@ reads tables of features instead.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -164,20 +164,29 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
     problems: list[Problem] = []
     for source in sources:
         extra = f"approx_count_distinct({user_sql(source, layout.user)}), histogram({day_sql(source, layout)})"
-        own, (about, counts), bad = count_broken_rules(connection, source, record_rules(source, layout), extra)
+        tests = record_rules(source, layout)
+        own, (about, counts), bad = count_broken_rules(connection, source, tests, extra)
         rows, users = rows + own, users + about
-        per_day.update(counts or {})
         problems += bad
+        if bad:  # a bad record must not decide which days are read, unless there are no others
+            broken = " OR ".join(f"({rule.test})" for rule in tests)
+            query = (
+                f"SELECT histogram({day_sql(source, layout)}) FROM {source.table} WHERE NOT coalesce({broken}, false)"
+            )
+            with files.naming_the_damaged_file([source]):
+                counts = files.first_record(connection, query)[0] or counts
+        per_day.update(counts or {})
     if rows == 0:
         raise UserError(f"{sources[0].files[0].parent}: the files have a header but no rows. Export them again.")
     first, last = min(per_day, default=date.max), max(per_day, default=date.min)
-    window = days_of_interest(first, last, layout)
+    usual, strays = wrong_last_days(connection, sources, layout, per_day)
+    window = days_of_interest(first, usual or last, layout)
     if first < date.max and (last < window.first or first > window.last):
         raise UserError(
             f"{sources[0].root}: no record in the days that are read ({window}); the records are from {first} to "
             f"{last}. Correct data.start or data.days."
         )
-    problems += wrong_last_days(connection, sources, layout, per_day)
+    problems += strays
     before = sum(count for day, count in per_day.items() if day < window.first)
     after = sum(count for day, count in per_day.items() if day > window.last)
     latest = f"{last}: {place_of_day(connection, sources, layout, last)}" if after else ""
@@ -190,8 +199,9 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
 
 def wrong_last_days(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout, per_day: Mapping[date, int]
-) -> list[Problem]:
-    """A list with one problem when the last day in the data is most likely a mistake; otherwise [].
+) -> tuple[date | None, list[Problem]]:
+    """The last day before those that are most likely mistakes, and a list with a droppable problem; (None, []) when no
+    day looks wrong.
 
     Without layout.start the last days are read, so one wrong date moves all of them. per_day: the records of each day.
 
@@ -200,16 +210,14 @@ def wrong_last_days(
     known = sorted(per_day)
     late = 0 if layout.start else first_stray(known, per_day, layout)
     if not late:
-        return []
+        return None, []
     count, last, usual = sum(per_day[day] for day in known[late:]), known[-1], known[late - 1]
     place = place_of_day(connection, sources, layout, last)
     fact = (
         f"{place}, column '{layout.time}': {last} is {(last - usual).days:,} days after {usual}, and {count:,} of the "
-        f"{sum(per_day.values()):,} records {'is' if count == 1 else 'are'} so late. The last day decides which days "
-        f"are read, here {days_of_interest(last, last, layout)}"
+        f"{sum(per_day.values()):,} records {'is' if count == 1 else 'are'} so late"
     )
-    start = days_of_interest(usual, usual, layout).first
-    return [Problem(fact, f"Correct it, or set data.start to {start}.", count)]
+    return usual, [Problem(fact, f"The last day decides which days are read. {DROP_ADVICE}", count, droppable=True)]
 
 
 def first_stray(known: Sequence[date], per_day: Mapping[date, int], layout: Layout) -> int:
@@ -310,10 +318,6 @@ def good_records(
     """
     connection.execute("SET preserve_insertion_order = false")
     for source in found.sources:
-        bad = [f"({rule.test})" for rule in record_rules(source, layout)] if found.problems else []
-        if found.before or found.after:
-            inside = f"BETWEEN DATE '{found.window.first}' AND DATE '{found.window.last}'"
-            bad.append(f"NOT {day_sql(source, layout)} {inside}")
         kind = "DOUBLE" if layout.aggregate else "FLOAT"  # sums are rounded once
         values = [
             f"CAST({number_sql(source, name) if name in layout.counted else 1} AS {kind}) AS {sql_name(f'c{i}')}"
@@ -325,9 +329,49 @@ def good_records(
             f"{label_position_sql(source, layout)} AS label",
             f"CAST(hash({user_sql(source, layout.user)}) % {count} AS INTEGER) AS bucket",
         ]
-        where = f"WHERE NOT coalesce({' OR '.join(bad)}, false)" if bad else ""
+        where = f"WHERE NOT {left_out_sql(source, found, layout)}"
         query = f"SELECT {', '.join(selected + values)} FROM {source.table} {where}"
         yield from connection.sql(query).to_arrow_reader(SCAN_ROWS)
+
+
+def left_out_sql(source: Source, found: TelemetryScan, layout: Layout) -> str:
+    """SQL condition: a record breaks a rule, or is of a day that is not read. found: what scan_telemetry returned."""
+    tests = [f"({rule.test})" for rule in record_rules(source, layout)] if found.problems else []
+    if found.before or found.after:
+        inside = f"BETWEEN DATE '{found.window.first}' AND DATE '{found.window.last}'"
+        tests.append(f"NOT {day_sql(source, layout)} {inside}")
+    return f"coalesce({' OR '.join(tests)}, false)" if tests else "false"
+
+
+def labels_left_out(
+    connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout
+) -> list[tuple[str, int, int]]:
+    """(user, lowest class position, highest) for each user with a label on a record that good_records leaves out.
+
+    found: what scan_telemetry returned.
+
+    Raises UserError for a file that cannot be read.
+    """
+    labels: list[tuple[str, int, int]] = []
+    for source in found.sources if found.problems or found.before or found.after else ():
+        user, label = user_sql(source, layout.user), label_position_sql(source, layout)
+        query = f"SELECT {user} AS u, {label} AS l FROM {source.table} WHERE {left_out_sql(source, found, layout)}"
+        with files.naming_the_damaged_file([source]):
+            labels += connection.execute(
+                f"SELECT u, min(l), max(l) FROM ({query}) WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u"
+            ).fetchall()
+    return labels
+
+
+def with_labels(users: UserRecords, labels: Sequence[tuple[str, int, int]]) -> UserRecords:
+    """The users with further labels. labels: what labels_left_out returned; those of other users are ignored."""
+    label, lowest = users.label.copy(), users.lowest.copy()
+    for user, low, high in labels:
+        place = np.searchsorted(users.user_id, user)
+        if place < len(users.user_id) and users.user_id[place] == user:
+            label[place] = max(label[place], high)
+            lowest[place] = low if lowest[place] == UNLABELLED else min(lowest[place], low)
+    return replace(users, label=label, lowest=lowest)
 
 
 def split_by_bucket(batch: pa.RecordBatch, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:

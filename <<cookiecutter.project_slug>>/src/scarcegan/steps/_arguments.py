@@ -1,4 +1,5 @@
-"""Types of the steps' arguments: each function turns the text of an argument into its value, for argparse's `type=`.
+"""The steps' arguments: parse_folders reads a command line; each other function turns the text of one argument into its
+value, for argparse's `type=`.
 
 argparse puts the name of the argument before the words of an ArgumentTypeError. Nothing here needs numpy, which the
 Lambda function of the register step does not have.
@@ -6,8 +7,10 @@ Lambda function of the register step does not have.
 
 import argparse
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TypeVar
 
 from scarcegan.errors import UserError, shortened
@@ -15,6 +18,29 @@ from scarcegan.errors import UserError, shortened
 FIRST_DAY, LAST_DAY, MOST_DAYS = date(1900, 1, 1), date(2199, 12, 31), 36_500
 RESERVED_CLASSES = ("unknown", "unlabelled", "generated")
 T = TypeVar("T")
+
+
+def parse_folders(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of a step whose outputs are apart from its inputs, as a step replaces what is in its outputs.
+
+    parser: of the step; of its arguments that are paths, those named …-out are outputs. argv: the command line without
+    the program's name; None: that of this process.
+
+    Raises UserError when an output folder is an input, holds one or lies in one.
+    """
+    args = parser.parse_args(argv)
+    paths = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
+    outputs = {name: path for name, path in paths.items() if name.endswith("_out")}
+    for name, out in outputs.items():
+        for other, path in paths.items():
+            real, given = Path(os.path.realpath(out)), Path(os.path.realpath(path))
+            if other not in outputs and (real.is_relative_to(given) or given.is_relative_to(real)):
+                names = f"--{name.replace('_', '-')} {out} and --{other.replace('_', '-')} {path}"
+                raise UserError(
+                    f"{names}: one folder, or one holds the other, so the step could replace what it reads. "
+                    "Name another output folder."
+                )
+    return args
 
 
 def parse_classes(text: str) -> tuple[str, ...]:

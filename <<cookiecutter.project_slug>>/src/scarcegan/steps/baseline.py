@@ -37,8 +37,8 @@ from scarcegan.monitoring.statistics import (
     summarise_columns,
 )
 from scarcegan.progress import Progress
-from scarcegan.steps._arguments import parse_classes
-from scarcegan.steps._outputs import remove_earlier
+from scarcegan.steps._arguments import parse_classes, parse_folders
+from scarcegan.steps._outputs import remove_definitions
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
@@ -132,13 +132,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the step: write statistics.json and constraints.json into a folder per business definition, and print the
-    names of the definitions to stdout. Older files are replaced.
+    names of the definitions to stdout. Those of an earlier call are replaced.
 
     argv: the command line without the program's name; None: that of this process.
     Raises UserError when a table or a model is missing or damaged, when the two training tables have different features
     or not those of the models, or when there is no row.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     from scarcegan.model import scorer
 
     def tables() -> Iterator[FeatureTable]:
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.classes,
         count_rows(args.labelled) + count_rows(args.unlabelled),
     )
-    remove_earlier(args.baseline_out, "*/statistics.json")
+    remove_definitions(args.baseline_out, "statistics.json", "constraints.json")
     for name, found in described.items():
         write_json(args.baseline_out / name / "statistics.json", found)
         rules = constraints(found, (*args.classes, UNKNOWN), validation_recall(models[name]))

@@ -30,8 +30,8 @@ from scarcegan.model.saved import model_folders
 from scarcegan.model.simple import simple_models
 from scarcegan.report import evaluation as page
 from scarcegan.report.evaluation import ExplainedUser, Findings, Predictions
-from scarcegan.steps._arguments import parse_classes, parse_number
-from scarcegan.steps._outputs import remove_earlier
+from scarcegan.steps._arguments import parse_classes, parse_folders, parse_number
+from scarcegan.steps._outputs import remove_definitions
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer
@@ -516,7 +516,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises UserError for models or tables that are missing, damaged or do not fit together (see evaluate_models), or
     for rules that GateRules refuses.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     rules = GateRules(
         args.gate_definition,
         args.gate_metric,
@@ -528,7 +528,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = evaluate_models(args, rules)
     out = args.evaluation_out
     out.mkdir(parents=True, exist_ok=True)
-    remove_earlier(out, "*/evaluation.json")
+    remove_definitions(out, "evaluation.json")
     print_with_elapsed("writing the report")
     for name in found.models:
         write_json(out / name / "evaluation.json", evaluation_json(found, name, args.bootstrap, args.seed), indent=2)

@@ -27,12 +27,13 @@ from scarcegan.steps._arguments import (
     parse_classes,
     parse_day,
     parse_days,
+    parse_folders,
     parse_names,
     parse_pairs,
     parse_whole_numbers,
 )
 from scarcegan.steps._inputs import INPUTS_FILE, describe_files, sources_of, visible_signatures
-from scarcegan.steps._outputs import remove_earlier
+from scarcegan.steps._outputs import replacing_parts
 
 
 @dataclass
@@ -114,18 +115,14 @@ def write_tables(
 ) -> tuple[int, int]:
     """Write every table into `folder` as one part of a feature table; return the numbers of rows and of features.
 
-    An empty table becomes a part, too. An older table is deleted. Progress goes to stderr. When
-    a table cannot be read or written, or there is no row in all of them, the parts written before are removed and the
-    error is raised. expected: a function that gives, once there is a table, about how many rows there will be; 0: not
-    known.
+    An empty table becomes a part, too. An older table is replaced at the end; after an error it stays. Progress goes to
+    stderr. expected: a function that gives, once there is a table, about how many rows there will be; 0: not known.
     Raises UserError when there is no row.
     """
-    remove_earlier(folder, "part-*.parquet")
-    written: list[Path] = []
     width, progress = 0, Progress("features")
-    try:
-        for table in tables:
-            written.append(write_features(table, folder, len(written)))
+    with replacing_parts(folder) as unfinished:
+        for part, table in enumerate(tables):
+            write_features(table, unfinished, part)
             width, progress.total = len(table.names), expected()
             progress.add(len(table))
         if not progress.count:
@@ -133,10 +130,6 @@ def write_tables(
                 "no row is left: every record was dropped, or is before the days that are read. Check data.start and "
                 "data.days, and the rows that were dropped."
             )
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
     return progress.count, width
 
 
@@ -224,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv: the command line without the program's name; None: that of this process.
     Raises UserError for data or settings that cannot be used, when no row is left, or when a file changes meanwhile.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     layout = Layout(
         classes=args.classes,
         user=args.user_column,

@@ -21,9 +21,8 @@ from scarcegan.monitoring.quality import MatchedRows, quality_violations, read_t
 from scarcegan.monitoring.rows import Tally
 from scarcegan.monitoring.statistics import statistics
 from scarcegan.monitoring.windows import MonitoringRules, compare_windows, count_days, retraining_verdict
-from scarcegan.steps._arguments import parse_classes, parse_days, parse_number
+from scarcegan.steps._arguments import parse_classes, parse_days, parse_folders, parse_number
 from scarcegan.steps._inputs import INPUTS_FILE, describe_files, signatures, sources_of
-from scarcegan.steps._outputs import remove_earlier
 
 
 def applied_constraints(baseline: Baseline, threshold: float) -> dict[str, Any]:
@@ -86,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     --minimum-rows, for ground truth that names no user or request among the captured rows, or when a file changes
     meanwhile.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     rules = MonitoringRules(
         args.drift_threshold, args.window_days, args.retrain_windows, args.of_windows, args.minimum_rows
     )
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = retraining_verdict(windows, broken, rules, rare)
 
     out = args.monitoring_out
-    remove_earlier(out, "model_quality.json")
+    (out / "model_quality.json").unlink(missing_ok=True)
     current, labels = now.current.numbers, now.current.labels
     described = statistics(baseline.names, current, baseline.edges, labels, baseline.categories)
     write_json(out / "statistics.json", described)

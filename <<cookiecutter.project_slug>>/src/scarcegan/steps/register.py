@@ -24,7 +24,7 @@ from scarcegan.registry.contract import (
     Registry,
     set_id_of,
 )
-from scarcegan.steps._arguments import parse_classes
+from scarcegan.steps._arguments import parse_classes, parse_folders
 
 RERUN_ADVICE = "Run the step that writes it, then register again."
 
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises UserError for a closed gate, no model, a missing or damaged file, models that were trained on other classes,
     or an MLFLOW_TRACKING_URI that is not set or names no SQLite database.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     from scarcegan.registry.local import LocalRegistry
 

@@ -24,8 +24,8 @@ from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
-from scarcegan.steps._arguments import parse_classes
-from scarcegan.steps._outputs import remove_earlier
+from scarcegan.steps._arguments import parse_classes, parse_folders
+from scarcegan.steps._outputs import replacing_parts
 
 if TYPE_CHECKING:
     from scarcegan.model.scorer import Scorer, Scores
@@ -37,32 +37,31 @@ FLAGGED_COLUMNS = ("user_id", "as_of", "rarity", "unknown")
 def score_all(tables: Iterable[FeatureTable], scorer: "Scorer", folder: Path, total: int = 0) -> dict[str, Any]:
     """Score all rows and write them into `folder`: part-00000.parquet and so on, one part per table, and flagged.csv.
 
-    Older files of these names are replaced; progress goes to stderr. tables: batches of feature rows. total: how
-    many rows they have together; 0: not known. Returns the counts and shares of score_summary.
+    Older files of these names are replaced at the end; after an error they stay. Progress goes to stderr. tables:
+    batches of feature rows. total: how many rows they have together; 0: not known. Returns the counts and shares of
+    score_summary.
     Raises UserError when there is no row, when a feature has the name of another column (see scored_table), or when the
     features or their order are not those of the model.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_earlier(folder, "part-*.parquet")
     labels: Counter[str] = Counter(dict.fromkeys((*scorer.classes, UNKNOWN), 0))
     days: Counter[str] = Counter()
     flagged = []
     progress = Progress("score", "users", total=total)
-    for part, table in enumerate(tables):
-        scores = scorer.score(table.values, table.names)
-        pq.write_table(
-            scored_table(table, scores, scorer.classes), folder / f"part-{part:05d}.parquet", compression="zstd"
-        )
-        labels.update(predicted_classes(scores.label, scorer.classes).tolist())
-        days.update(day_texts(table.as_of))
-        flagged.append(flagged_rows(table, scores, len(scorer.classes) - 1))
-        progress.add(len(table))
-    progress.write()
-    if not labels.total():
-        raise UserError(
-            "the feature table has no rows, so there is no user to score. Check the features step's counts."
-        )
-    write_flagged(folder / "flagged.csv", flagged)
+    with replacing_parts(folder) as unfinished:
+        for part, table in enumerate(tables):
+            scores = scorer.score(table.values, table.names)
+            path = unfinished / f"part-{part:05d}.parquet"
+            pq.write_table(scored_table(table, scores, scorer.classes), path, compression="zstd")
+            labels.update(predicted_classes(scores.label, scorer.classes).tolist())
+            days.update(day_texts(table.as_of))
+            flagged.append(flagged_rows(table, scores, len(scorer.classes) - 1))
+            progress.add(len(table))
+        progress.write()
+        if not labels.total():
+            raise UserError(
+                "the feature table has no rows, so there is no user to score. Check the features step's counts."
+            )
+        write_flagged(unfinished / "flagged.csv", flagged)
     return score_summary(labels, days, scorer.classes)
 
 
@@ -220,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     the features, their order or which of them are categories are not those of the model, or when a feature has the name
     of another column (see scored_table).
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     from scarcegan.model import scorer
 
     model = scorer.load_scorer(model_folder(args.model))

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -30,8 +31,8 @@ from scarcegan.data.schema import (
     write_features,
 )
 from scarcegan.errors import UserError, run_step
-from scarcegan.steps._arguments import parse_classes, parse_number
-from scarcegan.steps._outputs import remove_earlier
+from scarcegan.steps._arguments import parse_classes, parse_folders, parse_number
+from scarcegan.steps._outputs import replacing_parts
 
 TRAINING, VALIDATION, TEST = range(3)
 LABELLED_OUT, UNLABELLED_OUT, VALIDATION_OUT, TEST_OUT, LEFT_OUT = range(5)
@@ -148,24 +149,24 @@ def write_splits(features: Path, row_to: np.ndarray, label: np.ndarray, outputs:
     - features: folder of the table that is read.
     - row_to int [n]: for each of its rows the position in `outputs`, or LEFT_OUT: the row is not copied.
     - label int8 [n]: label of each row's user, which replaces the label in the table.
-    - outputs: folders. One that gets no row gets an empty table; an older table is deleted.
+    - outputs: folders. One that gets no row gets an empty table; an older table is replaced at the end.
     Raises UserError when the table is missing, damaged, or its parts have different features.
     """
     parts, begin = [0] * len(outputs), 0
-    for folder in outputs:
-        remove_earlier(folder, "part-*.parquet")
-    for table in iter_features(features, COPY_BATCH_ROWS):
-        its = row_to[begin : begin + len(table)]
-        table = replace(table, label=label[begin : begin + len(table)])
-        begin += len(table)
-        for number, folder in enumerate(outputs):
-            if (its == number).any():
-                write_features(table.take(its == number), folder, parts[number])
-                parts[number] += 1
-    nothing = concatenate([], read_feature_names(features), read_feature_categories(features))
-    for number, folder in enumerate(outputs):
-        if not parts[number]:
-            write_features(nothing, folder)
+    with ExitStack() as stack:
+        unfinished = [stack.enter_context(replacing_parts(folder)) for folder in outputs]
+        for table in iter_features(features, COPY_BATCH_ROWS):
+            its = row_to[begin : begin + len(table)]
+            table = replace(table, label=label[begin : begin + len(table)])
+            begin += len(table)
+            for number, folder in enumerate(unfinished):
+                if (its == number).any():
+                    write_features(table.take(its == number), folder, parts[number])
+                    parts[number] += 1
+        nothing = concatenate([], read_feature_names(features), read_feature_categories(features))
+        for number, folder in enumerate(unfinished):
+            if not parts[number]:
+                write_features(nothing, folder)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -191,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises UserError for a feature table that is missing or damaged, shares that leave nothing for a split, or a class
     with too few users.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     if not 0 < args.test_share + args.validation_share < 1 or min(args.test_share, args.validation_share) <= 0:
         raise UserError(
             f"test share {args.test_share} and validation share {args.validation_share}: both above 0, and together "

@@ -9,7 +9,6 @@ import argparse
 import csv
 import hashlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from scarcegan.data.schema import UNLABELLED, FeatureTable, read_features
 from scarcegan.errors import UserError, run_step
 from scarcegan.jsonfile import replace_nan, write_json
+from scarcegan.local.durable import remove
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.model.trees.settings import TreeSettings
 from scarcegan.pipeline.code import step_code_digest
@@ -33,11 +33,12 @@ from scarcegan.steps._arguments import (
     parse_boolean,
     parse_classes,
     parse_count,
+    parse_folders,
     parse_number,
     parse_numbers,
     parse_whole_numbers,
 )
-from scarcegan.steps._outputs import remove_earlier
+from scarcegan.steps._outputs import remove_definitions
 
 if TYPE_CHECKING:
     from scarcegan.evaluation.selection import Choice
@@ -264,7 +265,7 @@ def save_models(trained: Trained, rows: "TrainingRows", splits: Splits, args: ar
     from scarcegan.model import learnt_from
     from scarcegan.model.delivered import calibrate
 
-    remove_earlier(args.models_out, "*/model.json")
+    remove_definitions(args.models_out, "model.json", "learnt_from.json", "1")
     label = rows.held_out_label
     known, rare = label != UNLABELLED, rows.classes - 1
     calibrations = [
@@ -305,7 +306,7 @@ def export(trained: Trained, rows: "TrainingRows", choice: "Choice", calibration
         choice.rare,
         choice.unknown,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir(parents=True)
     delivered.save(whole, rows.labelled.raw.shape[1], folder / "1")
 
@@ -485,7 +486,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises UserError for tables that are missing, damaged or do not fit together, a class without rows, no row of the
     rare class to choose a model by, an infinite value, or an MLflow database that cannot be used.
     """
-    args = parser().parse_args(argv)
+    args = parse_folders(parser(), argv)
     from scarcegan.registry.tracking import Tracker
 
     splits = read_splits(args)

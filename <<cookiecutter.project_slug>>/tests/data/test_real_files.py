@@ -353,6 +353,21 @@ def test_minus_infinity_is_infinite_and_not_also_negative(tmp_path):
     path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,-inf", "ann,2026-01-06,1")
     assert [" is infinite" in problem for problem in check_data(path, None, layout())[0]] == [True]
 
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("tail", [1_500_000, 2_000_000 - len(",2026-01-05,1")])
+def test_a_line_counts_alone_wherever_a_block_of_the_file_ends(tmp_path, zipped, tail):
+    head = b"user_id,date,n\nann,2026-01-05,1\n"
+    head += b"u" * ((1 << 20) - len(head) - len(",2026-01-05,1\n")) + b",2026-01-05,1\n"  # fills a block of 1 MiB
+    text = head + b"v" * tail + b",2026-01-05,1" + b"\n" * 20
+    path = tmp_path / ("a.csv.gz" if zipped else "a.csv")
+    path.write_bytes(gzip.compress(text, 1) if zipped else text)
+    files.refuse_unfinished_text(path)
+    path.write_bytes(gzip.compress(text.replace(b"v,", b"vv,"), 1) if zipped else text.replace(b"v,", b"vv,"))
+    if tail > 1_600_000:
+        with pytest.raises(UserError, match="last line is longer"):
+            files.refuse_unfinished_text(path)
+
+
 
 def test_a_table_without_a_time_column_is_told_of_the_other_kind(tmp_path):
     path = write(tmp_path / "a.csv", "user_id,n", "ann,1")

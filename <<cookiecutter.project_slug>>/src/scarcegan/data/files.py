@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import duckdb
 import pyarrow as pa
@@ -38,6 +39,7 @@ TEXT_TYPES = (
 CANNOT_BE_READ_AS_TEXT = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error)
 DATE_FOLDERS = ("year", "month", "day")  # keys of nested folders year=2026/month=01/day=05
 LONGEST_LINE = 2_000_000  # bytes; DuckDB's own limit
+BLOCK = 1 << 20  # bytes of a file that are read at once
 FILE_COLUMN = "scarcegan: file of the record"  # name of the scan's column with each row's file
 csv.field_size_limit(LONGEST_LINE)  # Python's own limit is less, so that valid files could not be counted through
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
@@ -439,17 +441,10 @@ def refuse_unfinished_text(file: Path) -> None:
 
     Raises UserError for such a line, and OSError, EOFError or zlib.error for a damaged gzip file.
     """
-    length, found = file.stat().st_size, 0
-    if is_zipped(file):
-        with gzip.open(file, "rb") as content:
-            while block := content.read(1 << 20):
-                body = block.rstrip(b"\r\n")
-                newline = body.rfind(b"\n")
-                found = len(body) - newline - 1 if newline >= 0 else found + len(block)
-    elif length > LONGEST_LINE:
-        with file.open("rb") as content:
-            content.seek(length - LONGEST_LINE - 2)
-            found = LONGEST_LINE + 1 if b"\n" not in content.read().rstrip(b"\r\n") else 0
+    with gzip.open(file, "rb") if is_zipped(file) else file.open("rb") as content:
+        if not is_zipped(file):  # the end is enough, with room for blank lines
+            content.seek(max(0, file.stat().st_size - LONGEST_LINE - BLOCK))
+        found = last_line_length(content)
     if found > LONGEST_LINE:
         raise UserError(f"{file}: its last line is longer than {LONGEST_LINE:,} bytes. Export it again.")
 
@@ -457,6 +452,21 @@ def refuse_unfinished_text(file: Path) -> None:
 @contextmanager
 def open_text(file: Path) -> Iterator[Iterator[str]]:
     """Context manager: open a UTF-8 text file as an iterator over its lines, unzipped when the name ends with `.gz`.
+def last_line_length(content: IO[bytes]) -> int:
+    """The bytes of the last line that is not blank, without its line end; 0 when there is none.
+
+    content: an open file, read from where it is to its end, a BLOCK at a time.
+    """
+    found = begun = 0  # begun: bytes of a line that the next block goes on with
+    while block := content.read(BLOCK):
+        text = block.rstrip(b"\r\n")
+        if text:
+            newline = text.rfind(b"\n")
+            found = begun = len(text) - newline - 1 if newline >= 0 else begun + len(text)
+        begun = 0 if b"\n" in block[len(text) :] else begun + len(block) - len(text)
+    return found
+
+
 
     Lines keep their line ends; a byte order mark is left out.
     """

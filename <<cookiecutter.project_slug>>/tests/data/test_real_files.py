@@ -265,6 +265,21 @@ def test_a_column_of_another_case_is_no_reason_to_take_the_day_from_folders_inst
     assert "Did you mean 'Date'?" in check_data(tmp_path / "in", None, layout())[0][0]
 
 
+def test_a_link_in_an_earlier_folder_does_not_hide_the_name_of_the_folder_it_leads_to(tmp_path):
+    write(tmp_path / "in/z/date=2026-01-05/a.csv", "user_id,n", "ann,1")
+    (tmp_path / "in/a").mkdir()
+    (tmp_path / "in/a/latest").symlink_to(tmp_path / "in/z/date=2026-01-05")
+    assert read_counts(tmp_path / "in", tmp_path / "s") == {("ann", "2026-01-05"): 1}
+
+
+@pytest.mark.parametrize("where", [".", "../in", ".."])
+def test_a_folder_gives_its_day_whatever_the_path_that_was_typed(tmp_path, monkeypatch, where):
+    write(tmp_path / "in/date=2026-01-05/a.csv", "user_id,n", "ann,1")
+    (tmp_path / "in/inside").mkdir()
+    monkeypatch.chdir(tmp_path / "in" / ("inside" if where == ".." else ""))
+    assert read_counts(Path(where), tmp_path / "s") == {("ann", "2026-01-05"): 1}
+
+
 def test_a_link_beside_its_folder_does_not_hide_the_folders_name(tmp_path):
     write(tmp_path / "in/z/date=2026-01-05/a.csv", "user_id,n", "ann,1")
     (tmp_path / "in/z/a-link").symlink_to(tmp_path / "in/z/date=2026-01-05")

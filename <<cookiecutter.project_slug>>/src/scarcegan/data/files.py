@@ -223,7 +223,8 @@ def visible_files(folder: Path) -> Iterator[Path]:
 def visible_entries(folder: Path) -> Iterator[Path]:
     """Yield all that is no folder at any depth below a folder: visible_files, links to nothing, pipes and devices.
 
-    Of a folder that is there under several names the real one counts, before links, in order of their names.
+    Of a folder that is there under several names the real one counts, else the link that is found first: links
+    to folders are followed once all else has been walked.
 
     Raises OSError, while it is iterated, for a folder that cannot be opened.
     """
@@ -231,15 +232,16 @@ def visible_entries(folder: Path) -> Iterator[Path]:
     def give_up(error: OSError) -> None:
         raise error
 
-    visited = set()
-    for place, inside, names in os.walk(folder, followlinks=True, onerror=give_up if folder.is_dir() else None):
-        inside[:] = [name for name in inside if not is_hidden(name)]
-        inside.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
-        if os.path.realpath(place) in visited:
-            inside.clear()
-            continue
-        visited.add(os.path.realpath(place))
-        yield from (Path(place, name) for name in names if not is_hidden(name))
+    visited, starts = set(), [str(folder)]
+    for start in starts:
+        for place, inside, names in os.walk(start, onerror=give_up if folder.is_dir() else None):
+            inside[:] = sorted(name for name in inside if not is_hidden(name))
+            if os.path.realpath(place) in visited:
+                inside.clear()
+                continue
+            visited.add(os.path.realpath(place))
+            starts += [path for name in inside if os.path.islink(path := os.path.join(place, name))]
+            yield from (Path(place, name) for name in names if not is_hidden(name))
 
 
 def is_hidden(name: str) -> bool:

@@ -353,21 +353,6 @@ def test_a_last_line_that_is_too_long_is_refused_and_not_lost(tmp_path, zipped, 
     assert "its last line is longer than 2,000,000 bytes" in check_data(path, None, layout())[0][0]
 
 
-def test_a_column_may_be_called_as_the_column_of_files_was(tmp_path):
-    path = parquet(tmp_path / "a.parquet", n=[1], **{"file of the record": ["x"]})
-    assert read_counts(path, tmp_path / "s") == {("ann", "2026-01-05"): 1}
-
-
-def test_advice_that_would_leave_no_row_is_not_given(tmp_path):
-    path = write(tmp_path / "a.csv", "user_id;date;n", "ann;2026-01-05;1,5", "bob;2026-01-05;2,5")
-    said = check_data(path, None, layout())[0][0]
-    assert "Numbers are written as 1234.5. Every row has it" in said and "bad_rows" not in said
-
-
-def test_minus_infinity_is_infinite_and_not_also_negative(tmp_path):
-    path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,-inf", "ann,2026-01-06,1")
-    assert [" is infinite" in problem for problem in check_data(path, None, layout())[0]] == [True]
-
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("tail", [1_500_000, 2_000_000 - len(",2026-01-05,1")])
 def test_a_line_counts_alone_wherever_a_block_of_the_file_ends(tmp_path, zipped, tail):
@@ -382,6 +367,21 @@ def test_a_line_counts_alone_wherever_a_block_of_the_file_ends(tmp_path, zipped,
         with pytest.raises(UserError, match="last line is longer"):
             files.refuse_unfinished_text(path)
 
+
+def test_a_column_may_be_called_as_the_column_of_files_was(tmp_path):
+    path = parquet(tmp_path / "a.parquet", n=[1], **{"file of the record": ["x"]})
+    assert read_counts(path, tmp_path / "s") == {("ann", "2026-01-05"): 1}
+
+
+def test_advice_that_would_leave_no_row_is_not_given(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id;date;n", "ann;2026-01-05;1,5", "bob;2026-01-05;2,5")
+    said = check_data(path, None, layout())[0][0]
+    assert "Numbers are written as 1234.5. Every row has it" in said and "bad_rows" not in said
+
+
+def test_minus_infinity_is_infinite_and_not_also_negative(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,-inf", "ann,2026-01-06,1")
+    assert [" is infinite" in problem for problem in check_data(path, None, layout())[0]] == [True]
 
 
 def test_a_table_without_a_time_column_is_told_of_the_other_kind(tmp_path):

@@ -89,7 +89,8 @@ class Source:
 
     def folder_sql(self, column: str) -> str:
         """SQL expression of a column of `folders`: the value in the folder name, or the date of DATE_FOLDERS."""
-        below = f"substr({sql_name(FILE_COLUMN)}, {len(str(self.root)) + 1})"
+        above = len(os.path.join(self.root, "")) if self.root.parts else 0  # paths of files below "." lack it
+        below = f"concat('/', substr({sql_name(FILE_COLUMN)}, {above + 1}))"
         values = [
             f"nullif(url_decode(regexp_extract({below}, {sql_literal(f'/{re.escape(key)}=([^/]*)/')}, 1)), "
             "'__HIVE_DEFAULT_PARTITION__')"
@@ -451,9 +452,6 @@ def refuse_unfinished_text(file: Path) -> None:
         raise UserError(f"{file}: its last line is longer than {LONGEST_LINE:,} bytes. Export it again.")
 
 
-@contextmanager
-def open_text(file: Path) -> Iterator[Iterator[str]]:
-    """Context manager: open a UTF-8 text file as an iterator over its lines, unzipped when the name ends with `.gz`.
 def last_line_length(content: IO[bytes]) -> int:
     """The bytes of the last line that is not blank, without its line end; 0 when there is none.
 
@@ -469,6 +467,9 @@ def last_line_length(content: IO[bytes]) -> int:
     return found
 
 
+@contextmanager
+def open_text(file: Path) -> Iterator[Iterator[str]]:
+    """Context manager: open a UTF-8 text file as an iterator over its lines, unzipped when the name ends with `.gz`.
 
     Lines keep their line ends; a byte order mark is left out.
     """

@@ -301,3 +301,18 @@ def test_one_digest_for_several_sources(tmp_path):
 def test_a_pipelines_name_and_step_names_do_not_decide_what_is_reused(toys, ran):
     same = Pipeline("another", ("source",), line("one").steps)
     assert ran(pipeline=same) == []
+
+
+def test_a_file_that_appears_while_a_folder_is_hashed_does_not_end_the_plan(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jsonl").write_text("{}\n")
+    real, calls = fingerprint.files_and_folders, []
+
+    def listing(folder):
+        found = list(real(folder))
+        calls.append(folder)
+        (tmp_path / f"in/{len(calls)}.jsonl").write_text("{}\n")
+        return iter(found)
+
+    monkeypatch.setattr(fingerprint, "files_and_folders", listing)
+    assert fingerprint.fingerprint_of(tmp_path / "in", tmp_path / "hashes").files == 1

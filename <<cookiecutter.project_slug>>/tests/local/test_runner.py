@@ -336,6 +336,36 @@ def test_a_source_that_changes_while_a_step_reads_it_fails_the_step(toys):
     assert "changed while step 'one' was reading it" in result.reason
 
 
+def test_a_server_may_go_on_capturing_requests_while_a_step_reads_them(toys):
+    (toys.source / "10").mkdir()
+    (toys.source / "10/a.jsonl").write_text("{}\n")
+
+    def capture(event):
+        if event.kind == "started":
+            with (toys.source / "10/a.jsonl").open("a") as file:
+                file.write("{}\n")
+            (toys.source / "11").mkdir()
+            (toys.source / "11/b.jsonl").write_text("{}\n")
+            toys.release.touch()
+
+    assert toys.run(hang(toys, "one"), observer=capture).status == "finished"
+
+
+@pytest.mark.parametrize("name", ["10/a.jsonl", "10/new.csv", "10/other.jsonl"])
+def test_captured_requests_that_are_lost_and_files_of_another_kind_fail_the_step(toys, name):
+    (toys.source / "10").mkdir()
+    (toys.source / "10/a.jsonl").write_text("{}\n")
+    (toys.source / "10/other.jsonl").write_text("{}\n")
+
+    def spoil(event):
+        if event.kind == "started":
+            file = toys.source / name
+            file.unlink() if "other" in name else file.write_text("")
+            toys.release.touch()
+
+    assert "changed while step 'one' was reading it" in toys.run(hang(toys, "one"), observer=spoil).reason
+
+
 def test_an_odd_locale_changes_nothing(toys):
     code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\nfrom pathlib import Path\n"
     code += f"from toy_runs import *\nprint(Toys(Path({str(toys.folder)!r})).run(line('one')).status)"

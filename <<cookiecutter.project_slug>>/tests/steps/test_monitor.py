@@ -1,5 +1,6 @@
 """The monitor step: windows, the verdict, model quality, the files and the report."""
 
+import hashlib
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -73,6 +74,37 @@ def test_captured_rows_that_somebody_deletes_or_replaces_while_they_are_read_are
     [file] = (tmp_path / "captured").rglob("*.parquet")
     monkeypatch.setattr(monitor, "applied_constraints", lambda *_: act(file))
     with pytest.raises(UserError, match=r"part-00000\.parquet: changed, or was deleted, while it was read\. Run again"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("moment", ["read_baseline", "applied_constraints"])
+def test_requests_that_a_server_records_meanwhile_are_left_to_the_next_window(tmp_path, monkeypatch, moment):
+    a_baseline(tmp_path / "baseline")
+    file = tmp_path / "captured" / "10" / "a.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(request(users(300).values.tolist()))
+    before, real = file.read_bytes(), getattr(monitor, moment)
+
+    def record(*given):
+        with file.open("a") as more:
+            more.write(request(users(300, 1).values.tolist(), "e2")[:-9])
+        (tmp_path / "captured" / "b.jsonl").write_text(request(users(300, 2).values.tolist(), "e3"))
+        return real(*given)
+
+    monkeypatch.setattr(monitor, moment, record)
+    assert run(tmp_path)["windows"][0]["rows"] == 300
+    [source] = json.loads((tmp_path / "monitoring" / "inputs.json").read_text())["captured"]
+    digest = hashlib.sha256(before).hexdigest()
+    assert source["files"] == [{"path": "10/a.jsonl", "bytes": len(before), "sha256": digest}]
+
+
+@pytest.mark.parametrize("act", [lambda file: file.write_text("{}\n"), Path.unlink])
+def test_recorded_requests_that_are_lost_while_they_are_read_are_told(tmp_path, monkeypatch, act):
+    a_baseline(tmp_path / "baseline")
+    (tmp_path / "captured").mkdir()
+    (tmp_path / "captured" / "a.jsonl").write_text(request(users(300).values.tolist()))
+    monkeypatch.setattr(monitor, "applied_constraints", lambda *_: act(tmp_path / "captured" / "a.jsonl"))
+    with pytest.raises(UserError, match=r"a\.jsonl: changed, or was deleted, while it was read"):
         run(tmp_path)
 
 

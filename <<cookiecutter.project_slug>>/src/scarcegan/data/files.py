@@ -452,7 +452,7 @@ def refuse_unfinished_text(file: Path) -> None:
         raise UserError(f"{file}: its last line is longer than {LONGEST_LINE:,} bytes. Export it again.")
 
 
-def last_line_length(content: IO[bytes]) -> int:
+def last_line_length(content: IO[bytes] | gzip.GzipFile) -> int:
     """The bytes of the last line that is not blank, without its line end; 0 when there is none.
 
     content: an open file, read from where it is to its end, a BLOCK at a time.

@@ -37,7 +37,7 @@ class Attempt:
 
     - key: the step's cache key.
     - lock: of that key, which this run holds.
-    - stat_digests: name of each source that the step reads -> its Fingerprint.stat_digest when the run was planned.
+    - signatures: name of each source that the step reads -> its Fingerprint.signatures when the run was planned.
     - tries: how many processes have been started in this attempt.
     - folder: where the present process writes its outputs.
     - process: the present process; None while the step waits for its next try.
@@ -48,7 +48,7 @@ class Attempt:
     step: Step
     key: str
     lock: Lock
-    stat_digests: Mapping[str, str]
+    signatures: Mapping[str, Mapping[str, str]]
     tries: int = 0
     folder: Path = Path()
     process: Process | None = None
@@ -282,9 +282,9 @@ class Execution:
             # A forced step starts without old checkpoints, but keeps its own when this run is continued.
             remove(self.runs_folder.checkpoints(key))
         paths = {name: self.plan.paths[name] for name in step.inputs.values() if name in self.plan.paths}
-        digests = {name: self.plan.fingerprints[name].stat_digest for name in paths}
+        signatures = {name: self.plan.fingerprints[name].signatures for name in paths}
         self.states[step.name] = StepState(step.name, key=key, attempts=state.attempts if state.key == key else 0)
-        attempt = Attempt(step, key, lock, digests)
+        attempt = Attempt(step, key, lock, signatures)
         self.attempts[step.name] = attempt
         self.start(attempt)
 
@@ -349,8 +349,8 @@ class Execution:
         step, state = attempt.step, self.states[attempt.step.name]
         state.exit_code, state.seconds = process.exit_code, round(process.seconds, 3)
         state.max_rss_bytes = max(state.max_rss_bytes, process.max_rss_bytes)
-        read = {self.plan.paths[name]: digest for name, digest in attempt.stat_digests.items()}
-        if changed := [path for path, digest in read.items() if has_changed(path, digest)]:
+        read = {self.plan.paths[name]: before for name, before in attempt.signatures.items()}
+        if changed := [path for path, before in read.items() if has_changed(path, before)]:
             state.exit_code = USER_ERROR
             self.fail(attempt, f"{changed[0]}: changed while step '{step.name}' was reading it. Run again.")
             return

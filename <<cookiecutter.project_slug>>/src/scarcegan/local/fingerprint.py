@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from scarcegan.pipeline.code import digest_of, hash_file
 
 HASHES_VARIABLE = "SCARCEGAN_HASHES"  # environment variable of a step: the folder that fingerprint_of stores hashes in
 SETTLED_NS = 2_000_000_000  # a file changed this recently may change again with the same time: its hash is not stored
+APPENDED = ".jsonl"  # ending of files that a server appends captured requests to
 Entry = tuple[str, int, str]  # path below the folder, bytes, SHA-256 ("" for a folder)
 
 
@@ -30,14 +31,13 @@ class Fingerprint:
     - digest: of the paths of all files and folders in it, and the contents of the files.
     - files: how many files there are.
     - size: the bytes of all files together.
-    - stat_digest: of paths, sizes, times and inodes, as stat_digest_of returns it. It is quick to compute again, as no
-      file is read; when it differs, somebody has written meanwhile.
+    - signatures: as signatures_of returns them, for has_changed.
     """
 
     digest: str
     files: int
     size: int
-    stat_digest: str
+    signatures: Mapping[str, str]
 
 
 def files_and_folders(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -93,7 +93,9 @@ def refuse_special_file(path: str, status: os.stat_result) -> None:
         raise OSError(errno.EINVAL, "a pipe or a device, not a file", path)
 
 
-def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
+def entries(
+    folder: Path, known: Mapping[str, str] | None = None, listed: Sequence[tuple[str, os.stat_result]] | None = None
+) -> list[Entry]:
     """Return (path, bytes, SHA-256 in hexadecimal) of every file below a folder, at any depth, and (path + "/", 0, "")
     of every folder, sorted by path.
 
@@ -101,12 +103,13 @@ def entries(folder: Path, known: dict[str, str] | None = None) -> list[Entry]:
     that is not followed has 0 bytes and the hash of where it leads. Files are hashed on two threads.
 
     - known: `signature` of a file -> its SHA-256; such a file is not read.
+    - listed: what files_and_folders has yielded, if the caller knows.
 
     Raises OSError when something does not exist or cannot be read.
     """
     base = folder if folder.is_dir() else folder.parent
     known = {} if known is None else known
-    listed = list(files_and_folders(folder))
+    listed = list(files_and_folders(folder)) if listed is None else listed
 
     def entry(item: tuple[str, os.stat_result]) -> Entry:
         name, status = item
@@ -130,22 +133,42 @@ def signature(name: str, status: os.stat_result) -> str:
     return f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
-def stat_digest_of(folder: Path) -> str:
-    """Return a SHA-256, in hexadecimal, of the signatures of a file, or of all files and folders below a folder.
+def size_of(signature: str) -> int:
+    """Return the bytes of the file that a `signature` is of."""
+    return int(signature.rsplit("|", 4)[1])
 
-    No file is read. If the digest is the same before and after a step, nobody has written to them meanwhile.
 
-    Raises OSError when something does not exist or a folder cannot be read.
+def has_only_grown(before: str, now: str) -> bool:
+    """Return whether two signatures are of one file whose name ends with APPENDED and that is no shorter now."""
+    (name, size, *_, inode), (now_name, now_size, *_, now_inode) = before.rsplit("|", 4), now.rsplit("|", 4)
+    appended = name.lower().endswith(APPENDED) and int(now_size) >= int(size)
+    return appended and (name, inode) == (now_name, now_inode)
+
+
+def signatures_of(listed: Iterable[tuple[str, os.stat_result]]) -> dict[str, str]:
+    """Return path -> `signature` of what files_and_folders yields; the path of a folder ends with "/"."""
+    return {name + "/" * stat.S_ISDIR(status.st_mode): signature(name, status) for name, status in listed}
+
+
+def has_changed(folder: Path, before: Mapping[str, str]) -> bool:
+    """Return whether a file or folder differs from when its signatures were taken, or cannot be read any more.
+
+    Requests that a server captures meanwhile are no change: files that have only grown (has_only_grown), and new ones
+    whose names end with APPENDED, also in new folders. No file is read.
+
+    before: as signatures_of returns them.
     """
-    return digest_of(signature(name, status) for name, status in files_and_folders(folder))
-
-
-def has_changed(folder: Path, stat_digest: str) -> bool:
-    """Return whether a file or folder differs from when its stat_digest was taken, or cannot be read any more."""
     try:
-        return stat_digest_of(folder) != stat_digest
+        now = signatures_of(files_and_folders(folder))
     except OSError:
         return True
+    new = now.keys() - before.keys()
+    with_new = {name.rstrip("/").rpartition("/")[0] + "/" for name in new}
+    same = (
+        name in now and (now[name] == text or name in with_new or has_only_grown(text, now[name]))
+        for name, text in before.items()
+    )
+    return not all(same) or not all(name.lower().endswith((APPENDED, "/")) for name in new)
 
 
 def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
@@ -158,7 +181,7 @@ def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
     """
     known = stored_hashes(folder, hashes)
     listed = list(files_and_folders(folder))
-    found = entries(folder, known)
+    found = entries(folder, known, listed)  # the same list, as a server may add a file meanwhile
     settled = time.time_ns() - SETTLED_NS
     fresh = {
         signature(name, status): content
@@ -168,9 +191,8 @@ def fingerprint_of(folder: Path, hashes: Path) -> Fingerprint:
     if fresh != known:
         hashes.mkdir(parents=True, exist_ok=True)
         write_json(hashes_file(folder, hashes), fresh)
-    stat_digest = digest_of(signature(name, status) for name, status in listed)
     files = sum(stat.S_ISREG(status.st_mode) for _, status in listed)
-    return Fingerprint(digest_of(found), files, sum(size for _, size, _ in found), stat_digest)
+    return Fingerprint(digest_of(found), files, sum(size for _, size, _ in found), signatures_of(listed))
 
 
 def stored_hashes(folder: Path, hashes: Path) -> dict[str, str]:

@@ -4,7 +4,9 @@ A folder may hold two kinds of file, also in sub-folders: data capture of an end
 and scored users (`*.parquet`, see steps/score.py).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ def read_captured(
     tally: Tally,
     batch_rows: int = 10_000,
     categories: Collection[str] = (),
+    sizes: Mapping[Path, int] | None = None,
 ) -> Iterator[Rows]:
     """Yield the rows of all data capture and scored-user files below a folder, in batches of about `batch_rows` rows.
 
@@ -40,15 +43,18 @@ def read_captured(
     - classes: class names by label position
     - tally: changed while reading: it counts what was read and what was left out
     - categories: names of those features that are categories
+    - sizes: the files that are read, as captured_files gives them -> their bytes; what is behind these in JSON lines is
+      left alone, as a server may append to them meanwhile. None: all files, to their ends
 
     Raises UserError, while it is iterated, when there is no file, for a Parquet file that is damaged or has none of the
     features, and at the end when no row was read from any file.
     """
-    files, where = captured_files(folder), places(features, categories)
+    files = sizes or dict.fromkeys(captured_files(folder), sys.maxsize)
+    where = places(features, categories)
     tally.left_out += left_out_notes(folder, endings=CAPTURED_SUFFIXES + BESIDE_SCORES, kinds="Parquet or JSON lines")
-    for path in files:
+    for path, size in files.items():
         tally.files += 1
-        read = read_scored_table if path.name.lower().endswith(PARQUET_SUFFIXES) else read_jsonl
+        read = read_scored_table if path.name.lower().endswith(PARQUET_SUFFIXES) else partial(read_jsonl, size=size)
         for rows in read(path, features, classes, tally, batch_rows, where):
             tally.rows += len(rows)
             yield rows

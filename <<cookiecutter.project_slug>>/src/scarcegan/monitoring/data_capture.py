@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import random
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ def read_jsonl(
     tally: Tally,
     batch_rows: int,
     categories: Sequence[int] = (),
+    size: int = sys.maxsize,
 ) -> Iterator[Rows]:
     """Yield the rows of a data capture file, in batches of at least `batch_rows` rows, except the last.
 
@@ -44,24 +46,32 @@ def read_jsonl(
     - tally: changed: lines that cannot be read are counted in it and left out; so is an unfinished last line, which an
       endpoint that is writing, or was killed, leaves. See read_record for what else is counted. Blank lines are skipped
     - categories: positions of the categories among the features
+    - size: how many bytes of the file are read
     """
     batch: list[tuple] = []
-    with path.open("rb") as lines:
-        for place, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                batch += read_record(json.loads(line), features, classes, tally, categories)
-            except UNREADABLE as error:
-                if not line.endswith(b"\n"):
-                    tally.partial += 1
-                else:
-                    tally.add_unreadable(f"{path.name} line {place}: {first_line(error)}")
-            if len(batch) >= batch_rows:
-                yield to_rows(batch, features)
-                batch = []
+    for place, line in enumerate(first_lines(path, size), 1):
+        if not line.strip():
+            continue
+        try:
+            batch += read_record(json.loads(line), features, classes, tally, categories)
+        except UNREADABLE as error:
+            if not line.endswith(b"\n"):
+                tally.partial += 1
+            else:
+                tally.add_unreadable(f"{path.name} line {place}: {first_line(error)}")
+        if len(batch) >= batch_rows:
+            yield to_rows(batch, features)
+            batch = []
     if batch:
         yield to_rows(batch, features)
+
+
+def first_lines(path: Path, size: int) -> Iterator[bytes]:
+    """Yield the lines in the first `size` bytes of a file, with their ends; the last one may be a part of a line."""
+    with path.open("rb") as file:
+        while line := file.readline(size):
+            yield line
+            size -= len(line)
 
 
 def to_rows(batch: Sequence[tuple], features: Sequence[str]) -> Rows:

@@ -13,10 +13,16 @@ from functools import cache
 from pathlib import Path
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
+def hash_file(path: Path, size: int | None = None) -> str:
+    """Return the SHA-256, in hexadecimal, of a file's content, or of its first `size` bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if size is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(min(size, 1 << 20)):
+            digest.update(block)
+            size -= len(block)
+        return digest.hexdigest()
 
 
 def digest_of(parts: Iterable[object]) -> str:

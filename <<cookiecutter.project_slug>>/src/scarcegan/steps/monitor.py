@@ -14,6 +14,7 @@ from typing import Any
 from scarcegan.data.files import visible_files
 from scarcegan.errors import run_step
 from scarcegan.jsonfile import write_json
+from scarcegan.local.fingerprint import size_of
 from scarcegan.monitoring.baseline import Baseline, read_baseline
 from scarcegan.monitoring.captured import captured_files, read_captured
 from scarcegan.monitoring.drift import violations_json
@@ -68,9 +69,13 @@ def inputs_json(before: Mapping[str, tuple[Path, Mapping[Path, str]]]) -> dict[s
 
     before: what signatures_of_inputs returned before the files were read.
 
-    Raises UserError when a file has changed since, or is gone.
+    Raises UserError when a file has changed since, or is gone. What a server has appended to captured requests is no
+    change.
     """
-    described = {name: describe_files(sources_of(seen, root), root, seen) for name, (root, seen) in before.items()}
+    described = {}
+    for name, (root, seen) in before.items():
+        growing = name == "captured"
+        described[name] = describe_files(sources_of(seen, root, growing=growing), root, seen, growing)
     return {"truth": [], **described}
 
 
@@ -94,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = read_truth(args.truth, args.classes) if args.truth else None
     matches = MatchedRows(truth, args.classes) if truth else None
     tally = Tally()
-    batches = read_captured(args.captured, baseline.features, args.classes, tally, categories=baseline.categories)
+    # What a server records from here on is left to the next window.
+    sizes = {file: size_of(seen) for file, seen in before["captured"][1].items()}
+    batches = read_captured(
+        args.captured, baseline.features, args.classes, tally, categories=baseline.categories, sizes=sizes
+    )
     days = count_days(matches.add_each(batches) if matches else batches, baseline)
     print(tally.as_sentence(), file=sys.stderr)
     windows = compare_windows(days, baseline, tally, rules, rare)

@@ -20,9 +20,10 @@ from scarcegan.local.events import RunResult
 from scarcegan.local.state import StepState
 from scarcegan.model import scorer
 from scarcegan.pipeline import definition
-from scarcegan.pipeline.config import load_config
+from scarcegan.pipeline.config import DataSettings, load_config
 from scarcegan.registry.contract import ModelPackage
 from scarcegan.registry.database import open_database, tracking_uri
+from scarcegan.steps import features
 from scarcegan.steps.register import Lineage, register
 from scarcegan.workspace import Workspace
 
@@ -120,20 +121,26 @@ def test_one_folder_is_itself_and_several_are_gathered_in_any_order_in_one_place
     assert sorted(path.read_text() for path in both.glob("*/rows.txt")) == ["a", "b"]
 
 
-@pytest.fixture
-def registered(place, empty_database, tmp_path):
-    """A project with four registered models, whose run and register step are still there; version 1 is the champion."""
-    place.runs_folder.mkdir()
-    shutil.copy(empty_database, place.database)
+def trained(place):
+    """The folders that the train, evaluate and baseline steps of the run run-1 have written, by name of the output."""
     run = place.runs_folder / "run-1"
-    folders = {"model": run / "train/models", "evaluation": run / "evaluate/evaluation"}
+    folders = {"models": run / "train/models", "evaluation": run / "evaluate/evaluation"}
     folders["baseline"] = run / "baseline/baseline"
-    for request in requests(tmp_path / "made"):
+    for request in requests(place.root / "made"):
         for name, path in request.files.items():
             part, rest = name.split("/", 1)
-            target = folders[part] / request.definition / rest
+            target = folders["models" if part == "model" else part] / request.definition / rest
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
+    return folders
+
+
+@pytest.fixture
+def registered(place, empty_database):
+    """A project with four registered models, whose run and register step are still there; version 1 is the champion."""
+    folders = trained(place)
+    shutil.copy(empty_database, place.database)
+    run = place.runs_folder / "run-1"
     about = dict.fromkeys(("pipeline", "started", "reason", "plan_digest"), "") | {"sources": {}, "seconds": 0}
     about |= {"run": "run-1", "status": "finished", "steps": []}
     write_json(run / "run.json", about | {"settings": {"config": {"local": {}, "train": {"seed": 7}}}})
@@ -186,6 +193,85 @@ def test_without_its_run_too_serve_names_run_and_run_goes_on_without_the_champio
 
 
 RUN = RunResult("run-2", Path("nowhere"), "failed", "why", 2)
+DATA_SETTINGS = {
+    "kind": "features",
+    "path": "data/other",
+    "labels": "inside",
+    "user_column": "player",
+    "time_column": "day",
+    "label_column": "class",
+    "time_format": "epoch",
+    "time_zone": "Europe/Berlin",
+    "counters": "[minutes]",
+    "signed_counters": "[minutes]",
+    "aggregate": "{sessions: sum, minutes: mean, deposits: max, wagers: sum, night_minutes: count}",
+    "missing_days": "zero",
+    "columns": "[age]",
+    "categories": "[country]",
+    "start": "2026-01-05",
+    "days": "90",
+    "bad_rows": "drop",
+}
+
+
+class Reached(Exception):
+    """Raised in place of reading the data."""
+
+
+def read_by_check_and_by_run(project, monkeypatch):
+    """How `data check` and the features step of `run` read the data: layout, kind, columns, whether to drop, files."""
+    asked, read = [], []
+
+    def reading(connection, path, labels, layout, report):
+        read.append((layout, report.__self__.drop))
+        raise Reached
+
+    monkeypatch.setattr(Workspace, "_run", lambda self, pipeline, sources, *_: asked.append((pipeline, sources)) or RUN)
+    monkeypatch.setattr(features, "Reading", reading)
+    project.train()
+    [(pipeline, sources)] = asked
+    values = pipeline.step("features").arguments
+    words = [f"--{name}={definition.value_text(value)}" for name, value in values.items()]
+    with pytest.raises(Reached):
+        features.main([*words, "--telemetry", str(sources["telemetry"]), "--features-out", str(project.root / "out")])
+    [(layout, drop)] = read
+    source = project.profiled()
+    by_check = {"telemetry": source.path} | ({"labels": source.labels} if source.labels else {})
+    kind = "telemetry" if source.telemetry else "features"
+    return (
+        (source.layout, kind, ",".join(source.columns), source.drop, by_check),
+        (layout, values["kind"], values["columns"], drop, sources),
+    )
+
+
+@pytest.mark.parametrize("key", DataSettings.model_fields)
+def test_data_check_and_run_both_heed_a_setting_of_the_data_and_in_the_same_way(place, key, monkeypatch):
+    (with_data(place).root / "data" / "other").mkdir()
+    kind = ["data.kind=features"] if key == "categories" else []
+    change = f"data.{key}={DATA_SETTINGS[key]}"
+    before, after = (Workspace.open(place.root / "config.yaml", changes) for changes in (kind, [*kind, change]))
+    usual, _ = read_by_check_and_by_run(before, monkeypatch)
+    by_check, by_run = read_by_check_and_by_run(after, monkeypatch)
+    assert by_check == by_run != usual
+
+
+def test_a_run_registers_again_when_the_registry_is_gone_and_not_before(place, empty_database, monkeypatch):
+    """The register step is the real one; what the steps before it write is handed to it as sources."""
+    folders = trained(place)
+    for model in folders["models"].glob("*/model.json"):
+        write_json(model, {"classes": place.config.labels.classes})
+    shutil.copy(empty_database, place.database)
+    real = definition.training(place.config).step("register")
+    step = replace(real, inputs={name: name for name in folders}, after=())
+    monkeypatch.setattr(definition, "training", lambda *_: definition.Pipeline("training", (*folders,), (step,)))
+    monkeypatch.setattr(Workspace, "data_sources", lambda _: dict(folders))
+    runs = [place.train(), place.train()]
+    place.database.rename(place.root / "moved.db")
+    runs.append(place.train())
+    states = [json.loads((place.runs_folder / run.run / "register/state.json").read_text()) for run in runs]
+    assert [(run.status, len(run.packages)) for run in runs] == [("finished", 4)] * 3
+    assert [state["cached"] for state in states] == [False, True, False]
+    assert place.database.is_file()
 
 
 def test_a_registration_whose_database_or_files_are_gone_is_told(registered):

@@ -567,21 +567,8 @@ class Workspace:
 
         config, sources = self.config, self.data_sources()
         data, split = config.data, config.split
-        layout = Layout(
-            classes=config.labels.classes,
-            user=data.user_column,
-            time=data.time_column,
-            label=data.label_column,
-            counters=tuple(data.counters),
-            start=data.start,
-            days=data.days,
-            categories=tuple(data.categories),
-            time_zone=data.time_zone,
-            time_format=data.time_format,
-            signed=tuple(data.signed_counters),
-            aggregate=data.aggregate,
-            missing_days=data.missing_days,
-            labels_in=data.labels if data.labels in definition.LABELS_IN_DATA else "",
+        layout = Layout.of(
+            {**data.model_dump(), "classes": config.labels.classes, "labels_in": definition.labels_in_data(config)}
         )
         return DataSource(
             sources["telemetry"],

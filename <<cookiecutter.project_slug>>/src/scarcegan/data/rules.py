@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -63,6 +64,30 @@ class Layout:
     aggregate: Mapping[str, str] = field(default_factory=dict)
     missing_days: str = "unknown"
     labels_in: str = ""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Layout":
+        """The Layout that settings give. They have the names of the features step's arguments, with "_" for "-": those
+        of `data` in config.yaml, "classes" and "labels_in". Others are not looked at.
+
+        Raises KeyError when one is missing.
+        """
+        return cls(
+            classes=tuple(settings["classes"]),
+            user=settings["user_column"],
+            time=settings["time_column"],
+            label=settings["label_column"],
+            counters=tuple(settings["counters"]),
+            start=settings["start"],
+            days=settings["days"],
+            categories=tuple(settings["categories"]),
+            time_zone=settings["time_zone"],
+            time_format=settings["time_format"],
+            signed=tuple(settings["signed_counters"]),
+            aggregate=settings["aggregate"],
+            missing_days=settings["missing_days"],
+            labels_in=settings["labels_in"],
+        )
 
     @property
     def counted(self) -> tuple[str, ...]:

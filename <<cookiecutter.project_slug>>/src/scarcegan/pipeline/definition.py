@@ -185,7 +185,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 arguments=features_arguments(
                     config,
                     as_of_weeks=(config.split.test_weeks, 0),
-                    labels_in=config.data.labels if config.data.labels in LABELS_IN_DATA else "",
+                    labels_in=labels_in_data(config),
                 ),
                 instance=config.cloud.instances.features,
                 retries=config.retries,
@@ -379,6 +379,11 @@ def argument_value(value: Value | list) -> Value:
 
 
 LABELS_IN_DATA = ("inside", "folders")  # values of data.labels that are no path
+
+
+def labels_in_data(config: Config) -> str:
+    """Return "inside" or "folders" when that is where the data must have labels for training, otherwise ""."""
+    return config.data.labels if config.data.labels in LABELS_IN_DATA else ""
 
 
 def features_arguments(config: Config, as_of_weeks: tuple[int, ...], labels_in: str = "") -> dict[str, Value]:

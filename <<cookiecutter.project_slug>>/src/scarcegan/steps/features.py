@@ -218,22 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises UserError for data or settings that cannot be used, when no row is left, or when a file changes meanwhile.
     """
     args = parse_folders(parser(), argv)
-    layout = Layout(
-        classes=args.classes,
-        user=args.user_column,
-        time=args.time_column,
-        label=args.label_column,
-        counters=args.counters,
-        start=args.start,
-        days=args.days,
-        categories=args.categories,
-        time_zone=args.time_zone,
-        time_format=args.time_format,
-        signed=args.signed_counters,
-        aggregate=args.aggregate,
-        missing_days=args.missing_days,
-        labels_in=args.labels_in,
-    )
+    layout = Layout.of(vars(args))
     log = ProblemLog(drop=args.bad_rows == "drop")
     args.features_out.mkdir(parents=True, exist_ok=True)
     before = visible_signatures(args.telemetry), visible_signatures(args.labels)

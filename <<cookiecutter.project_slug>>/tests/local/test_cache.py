@@ -7,6 +7,7 @@ import pytest
 
 from scarcegan.errors import UserError
 from scarcegan.local import cache, fingerprint, plan, runner
+from scarcegan.local.durable import Lock, remove
 from scarcegan.pipeline import code
 from scarcegan.pipeline.definition import Pipeline
 from toy_runs import Toys, line, pipeline, step
@@ -143,6 +144,38 @@ def test_a_cached_step_whose_outside_effect_is_gone_runs_again_and_those_before_
     assert ran(still_there={"three": lambda folder: look(folder, False)}) == ["three"]
     assert ran(still_there={"three": lambda folder: look(folder, True)}) == []
     assert set(asked) == {"three(two(one(data)))"}
+
+
+def test_an_entry_that_is_cleaned_away_while_its_outside_effect_is_looked_for_is_made_again(toys, ran):
+    asked = []
+
+    def look(folder):
+        asked.append(folder)
+        remove(folder)
+        return (folder / "out" / "whole.txt").read_text() != ""
+
+    assert ran(still_there={"three": look}) == ["three"]
+    assert len(asked) == 1
+
+
+def test_a_step_that_waits_for_another_run_asks_once_whether_its_outside_effect_is_there(toys, ran):
+    asked, polls = [], []
+    other = Lock(toys.root / ".cache" / "locks" / entry_of(toys, "three").name)
+
+    def look(folder):
+        asked.append(folder)
+        return False
+
+    def free_at_last(event):
+        polls.extend([event] if event.kind == "tick" else [])
+        if len(polls) == 5:
+            other.free()
+
+    assert other.take()
+    other.note("{}")
+    assert ran(still_there={"three": look}, observer=free_at_last) == ["three"]
+    assert len(polls) > 5
+    assert len(asked) == 1
 
 
 def test_a_finished_step_of_an_interrupted_run_runs_again_too_when_its_outside_effect_is_gone(toys):

@@ -67,6 +67,7 @@ class Execution:
     - backoff: seconds before the first retry of a failed step, doubled for each further one.
     - still_there: as in run_pipeline.
     - expected: name of a step -> how long it will take, as `expected_seconds` returns it.
+    - effects_gone: what `effect_is_gone` has found, by step, cache key and run that made the outputs.
     - settled: the names of the steps and gates whose outcome is known: finished, failed or skipped, open or closed.
     """
 
@@ -85,6 +86,7 @@ class Execution:
         self.folder = runs_folder.root / run
         self.states = {step.name: runs_folder.read_state(run, step.name) for step in plan.pipeline.steps}
         self.digests = {name: found.digest for name, found in plan.fingerprints.items()}
+        self.effects_gone: dict[tuple[str, str, str], bool] = {}
         self.settled: set[str] = set()
         self.attempts: dict[str, Attempt] = {}
         self.waiting_reported: set[str] = set()
@@ -224,7 +226,7 @@ class Execution:
         """
         state, folder = self.states[step.name], self.folder / step.name
         manifest = read_manifest(folder) if (state.status, state.key) == (FINISHED, key) else None
-        if manifest is None or not is_intact(folder, manifest) or self.effect_is_gone(step, folder):
+        if manifest is None or not is_intact(folder, manifest) or self.effect_is_gone(step, manifest, folder):
             return False
         self.finish(step, manifest, "kept")
         return True
@@ -238,18 +240,28 @@ class Execution:
         manifest = self.runs_folder.cache.find(key)
         if manifest is None or (step.name in self.plan.forced and manifest.run != self.run):
             return False
-        if self.effect_is_gone(step, self.runs_folder.cache.folder / key):
-            return False
         try:
+            if self.effect_is_gone(step, manifest, self.runs_folder.cache.folder / key):
+                return False
             self.runs_folder.cache.link_outputs(manifest, self.folder / step.name)
         except FileNotFoundError:
             return False  # replaced or cleaned away meanwhile
         self.finish(step, manifest, "cached")
         return True
 
-    def effect_is_gone(self, step: Step, outputs: Path) -> bool:
-        """Return whether something that a finished step wrote outside its outputs is gone. outputs: their folder."""
-        return step.name in self.still_there and not self.still_there[step.name](outputs)
+    def effect_is_gone(self, step: Step, manifest: Manifest, outputs: Path) -> bool:
+        """Return whether something that a finished step wrote outside its outputs is gone.
+
+        - manifest, outputs: of these outputs, and their folder.
+
+        It is asked once for these outputs: the answer may take long, and a step that waits comes here at every poll.
+        """
+        if step.name not in self.still_there:
+            return False
+        made = (step.name, manifest.key, manifest.run)  # another run that makes them again also writes the rest again
+        if made not in self.effects_gone:
+            self.effects_gone[made] = not self.still_there[step.name](outputs)
+        return self.effects_gone[made]
 
     def handle_held_lock(self, step: Step, key: str) -> None:
         """Report that a step waits for another run that holds the lock of its cache key, or kill a left-over process

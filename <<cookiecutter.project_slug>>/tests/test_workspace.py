@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from registry_contract import requests
 from scarcegan import workspace
@@ -311,23 +313,53 @@ def test_monitoring_reads_the_baseline_where_a_person_may_edit_its_constraints(r
     assert (asked[0]["baseline"] / "constraints.json").is_file()
 
 
-def test_the_curves_of_a_cached_training_come_back_once_when_the_database_lacks_them(place, monkeypatch, capsys):
+@pytest.fixture
+def cached_training(place, monkeypatch):
+    """A function that trains: the training is taken from the cache, with its curves, and the run ends with a status."""
     folder = place.runs_folder / "run-2" / "train"
     write_json(folder / "models" / "best" / "model.json", {"hyperparameters": {"alpha": 0.7}, "seeds": 2})
     names = [name.lower() for name in definition.FIGURES]
     lines = [["iteration", "member", *names, "validation_pr_auc"], *([20, i, 1, 2, 3 + i, 0.5, "nan"] for i in (0, 1))]
     (folder / "curves").mkdir()
     (folder / "curves" / "curves.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
-    state = StepState("train", "finished", cached=True)
-    result = RunResult("run-2", place.runs_folder / "run-2", "failed", "why", 2, steps={"train": state})
-    monkeypatch.setattr(Workspace, "_run", lambda *_: result)
     with_data(place)
-    place.train()
-    place.train()
+
+    def train(status):
+        state = StepState("train", "finished", cached=True)
+        result = RunResult("run-2", place.runs_folder / "run-2", status, "why", 3, steps={"train": state})
+        monkeypatch.setattr(Workspace, "_run", lambda *_: result)
+        return place.train()
+
+    return train
+
+
+def test_the_curves_of_a_cached_training_come_back_once_when_the_database_lacks_them(place, cached_training, capsys):
+    cached_training("gate closed")
+    cached_training("gate closed")
     client = open_database(tracking_uri(place.database))
     [run] = client.search_runs([client.get_experiment_by_name("rare-players").experiment_id])
     assert (run.data.metrics["Generator_Loss"], run.data.params) == (3.5, {"alpha": "0.7", "seeds": "2"})
     assert capsys.readouterr().err == "wrote the curves of the training, which was cached, to MLflow again\n"
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_after_a_run_that_did_not_come_to_its_end_no_curves_are_looked_for(place, cached_training, status, capsys):
+    assert cached_training(status).status == status
+    assert (place.database.exists(), capsys.readouterr().err) == (False, "")
+
+
+def test_a_database_that_is_busy_does_not_hide_the_result_of_a_run(cached_training, monkeypatch, capsys):
+    cached_training("gate closed")
+    capsys.readouterr()
+
+    def busy(*_, **__):
+        raise MlflowException("(sqlite3.OperationalError) database is locked")
+
+    monkeypatch.setattr(MlflowClient, "search_runs", busy)
+    assert cached_training("gate closed").reason == "why"
+    err = capsys.readouterr().err
+    assert err.startswith("the curves of the training, which was cached, were not restored in MLflow: ")
+    assert "another program is using it" in err and err.count("\n") == 1
 
 
 def test_models_and_runs_agree_on_which_runs_are_gone(registered, monkeypatch, scarcegan):

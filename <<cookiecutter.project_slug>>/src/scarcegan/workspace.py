@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, as_sentence
 from scarcegan.jsonfile import find_json
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
@@ -324,16 +324,21 @@ class Workspace:
     def _restore_curves(self, run: "RunResult") -> None:
         """Write the curves of a training that was taken from the cache to MLflow again, when its database lacks them.
 
-        A line on stderr says so.
+        A line on stderr says so, or why it could not be done. Nothing is done after a run that failed or was stopped.
         """
-        state = run.steps.get("train")
-        if state is None or not state.cached:
-            return
+        from scarcegan.local.state import CLOSED, FINISHED
         from scarcegan.registry.tracking import restore_training
 
+        state = run.steps.get("train")
+        if run.status not in (FINISHED, CLOSED) or state is None or not state.cached:
+            return
+        curves = "the curves of the training, which was cached,"
         outputs = run.output("train", "models"), run.output("train", "curves")
-        if restore_training(*outputs, (*definition.FIGURES, "Validation_PR_AUC"), self.environment):
-            print("wrote the curves of the training, which was cached, to MLflow again", file=sys.stderr)
+        try:
+            if restore_training(*outputs, (*definition.FIGURES, "Validation_PR_AUC"), self.environment):
+                print(f"wrote {curves} to MLflow again", file=sys.stderr)
+        except (UserError, OSError) as error:  # the run itself is done
+            print(f"{curves} were not restored in MLflow: {as_sentence(error)}", file=sys.stderr)
 
     def score(self, telemetry: Path | None = None, version: int | None = None, cache: bool = True) -> Outcome:
         """Run the scoring pipeline, which scores users with a version of the model, and show its progress.

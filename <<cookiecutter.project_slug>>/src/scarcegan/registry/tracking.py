@@ -98,30 +98,42 @@ def restore_training(models: Path, curves: Path, names: Sequence[str], environme
 
     - models, curves: folders that the train step has written.
     - names: of the metrics; in curves.csv they are in lower case.
-    - environment: as for a Tracker; it has MLFLOW_TRACKING_URI.
+    - environment: as for a Tracker; it has MLFLOW_TRACKING_URI, which names a SQLite file.
 
-    Raises UserError when the database cannot be used.
+    Raises UserError when the database cannot be used, also while it is read or written.
+    """
+    from scarcegan.registry.database import database_of, errors_as_sentences
+
+    file = curves / CURVES_FILE
+    with errors_as_sentences(database_of(environment["MLFLOW_TRACKING_URI"])):
+        if is_logged(file, environment):
+            return False
+        facts = find_json(next(models.glob("*/model.json")))
+        parameters = {**facts["hyperparameters"], "seeds": facts["seeds"]}
+        # JSON knows no tuples, and the text that was logged was a tuple's.
+        parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
+        tracker = Tracker(parameters, environment)
+        for iteration, metrics in mean_curves(file, names).items():
+            tracker.log(metrics, iteration)
+        tracker.close(file)
+    return True
+
+
+def is_logged(curves: Path, environment: Mapping[str, str]) -> bool:
+    """Return whether MLflow has a run, even a deleted one, that was closed with this curves.csv.
+
+    - environment: as for a Tracker; it has MLFLOW_TRACKING_URI.
     """
     from mlflow.entities import ViewType
 
     from scarcegan.registry.database import open_database
 
-    file = curves / CURVES_FILE
     client = open_database(environment["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name(experiment_name(environment))
-    if experiment is not None:
-        query = f"tags.{CURVES_TAG} = '{hash_file(file)}'"
-        if client.search_runs([experiment.experiment_id], query, ViewType.ALL, max_results=1):
-            return False
-    facts = find_json(next(models.glob("*/model.json")))
-    parameters = {**facts["hyperparameters"], "seeds": facts["seeds"]}
-    # JSON knows no tuples, and the text that was logged was a tuple's.
-    parameters = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-    tracker = Tracker(parameters, environment)
-    for iteration, metrics in mean_curves(file, names).items():
-        tracker.log(metrics, iteration)
-    tracker.close(file)
-    return True
+    query = f"tags.{CURVES_TAG} = '{hash_file(curves)}'"
+    return experiment is not None and bool(
+        client.search_runs([experiment.experiment_id], query, ViewType.ALL, max_results=1)
+    )
 
 
 def mean_curves(file: Path, names: Sequence[str]) -> dict[int, dict[str, float]]:

@@ -15,16 +15,19 @@ import sys
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import httpx
 import numpy as np
 import pytest
+from uvicorn.server import ServerState
 
 from scarcegan import serving
 from scarcegan.data import categories, wire
@@ -877,6 +880,26 @@ def test_a_caller_who_never_takes_the_answer_is_hung_up_on(package: Path, tmp_pa
     finally:
         server.kill()
         server.communicate()
+
+
+def test_a_connection_that_is_lost_while_its_answer_waits_is_forgotten_at_once(endpoint: Endpoint) -> None:
+    config = serving.server_of(endpoint).config
+    config.load()
+
+    async def lost_while_paused() -> weakref.ref[Mock]:
+        connection = serving.Connection(config, ServerState(), {}, asyncio.get_running_loop())
+        transport = Mock(get_extra_info=lambda name: None)
+        connection.connection_made(transport)
+        connection.pause_writing()
+        connection.connection_lost(ConnectionResetError())
+        return weakref.ref(transport)
+
+    async def forgotten() -> bool:
+        lost = await lost_while_paused()
+        gc.collect()
+        return lost() is None
+
+    assert asyncio.run(forgotten())
 
 
 @pytest.mark.parametrize("control", [b"\x00", b"\x01", b"\x7f"])

@@ -531,6 +531,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._late = self.loop.call_later(HEADER_SECONDS, transport.close)
+        self._not_taken: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(0)  # pause_writing is then called as soon as anything is left to send
 
     def pause_writing(self) -> None:
@@ -539,7 +540,7 @@ class Connection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._not_taken.cancel()
+        self._forget_answer()
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that cannot be parsed in the form of all errors, and close the connection."""
@@ -560,7 +561,13 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._late.cancel()
+        self._forget_answer()
         super().connection_lost(error)
+
+    def _forget_answer(self) -> None:
+        """Wait no longer for the caller to take what was answered."""
+        if self._not_taken:
+            self._not_taken.cancel()
 
 
 def server_of(endpoint: Endpoint) -> uvicorn.Server:

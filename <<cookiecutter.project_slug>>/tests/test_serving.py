@@ -785,7 +785,7 @@ class Slow(Model):
         time.sleep(float(values[0, 2]))
         return super().score(values, names)
 
-serving.HEADER_SECONDS = serving.BODY_SECONDS = serving.ANSWER_SECONDS = float(sys.argv[3])
+serving.HEADER_SECONDS = serving.BODY_SECONDS = serving.ANSWER_SECONDS = serving.DRAIN_SECONDS = float(sys.argv[3])
 serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100, load=lambda folder: Slow())
 """
 
@@ -793,7 +793,7 @@ serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_perc
 def start(package: Path, capture: Path, patience: float = 30) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, and its address once it answers.
 
-    patience: seconds for headers, bodies and answers.
+    patience: seconds for headers, bodies and answers, and for what is under way when it stops.
     """
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here)])}
@@ -827,6 +827,22 @@ def test_a_signal_lets_requests_under_way_end_and_is_no_failure(package: Path, t
     assert server.returncode == 0
     assert "stopped." in said and "Traceback" not in said
     assert len(records(tmp_path / "captured" / "3")) == 1
+
+
+def test_a_call_of_the_model_that_is_stuck_does_not_hold_up_the_end(package: Path, tmp_path: Path) -> None:
+    server, url = start(package, tmp_path / "captured", patience=1)
+    body = json.dumps({"instances": [[0.25, 1, 600.0]]}).encode()
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=30) as caller:
+            caller.sendall(head % len(body) + body)
+            time.sleep(0.4)
+            server.send_signal(signal.SIGTERM)
+            said = server.communicate(timeout=20)[1]
+        assert server.returncode == 0 and "stopped." in said
+    finally:
+        server.kill()
+        server.communicate()
 
 
 def test_a_killed_server_leaves_whole_records_and_a_free_port(package: Path, tmp_path: Path) -> None:

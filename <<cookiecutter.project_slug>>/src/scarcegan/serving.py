@@ -137,6 +137,11 @@ class Endpoint:
         self._under_way = 0
         self._capture_failed = False
 
+    def close(self) -> None:
+        """End the threads of the model, each as soon as its present call has ended. Call it once the server has."""
+        for batches in (self._small, self._large):
+            batches.close()
+
     def app(self) -> Starlette:
         """Return the web application with its paths and error handlers."""
         return Starlette(
@@ -516,6 +521,7 @@ def serve_package(
     print_line(f"loading {facts.name} …")
     threading.Thread(target=prepare, daemon=True).start()
     run_until_signal(lambda: server.run(sockets=[listener]))
+    endpoint.close()
     if failure:
         raise failure[0]
     print_line("stopped.")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -500,3 +501,22 @@ def test_a_runner_killed_in_the_middle_of_linking_outputs_leaves_nothing_behind(
     assert (runner.returncode, result.status, toys.ran()) == (-signal.SIGKILL, "finished", ["one", "two"])
     assert not list(toys.root.rglob(".new-*"))
     assert (result.output("two", "out") / "whole.txt").read_text() == "two(one(data))"
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 36.0), (2, 21.0), (9, 21.0)])
+def test_steps_that_cannot_run_at_once_are_expected_one_after_the_other(toys, workers, seconds):
+    """One step of 1 s, after which three need 20, 10 and 5 s: two workers need 21 s, as 20 s are longer than 10 + 5."""
+    after = [
+        replace(step(name, "one.out"), seconds=(long, 0.0)) for name, long in (("a", 20.0), ("b", 10.0), ("c", 5.0))
+    ]
+    four = pipeline(replace(step("one", "source"), seconds=(1.0, 0.0)), *after)
+    said = []
+    toys.run(
+        four, workers=workers, observer=lambda event: said.append(event.expected) if event.kind == "begin" else None
+    )
+    assert said == [(seconds, True)]
+    said.clear()
+    toys.run(
+        four, workers=workers, observer=lambda event: said.append(event.expected) if event.kind == "begin" else None
+    )
+    assert said == [(0.0, False)]

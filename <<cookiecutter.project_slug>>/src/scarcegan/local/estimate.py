@@ -35,17 +35,21 @@ def expected_seconds(plan: RunPlan, runs_folder: RunsFolder) -> dict[str, Expect
     return {name: Expected(seconds, rough=True) for name, seconds in guessed.items() if seconds} | found
 
 
-def remaining_seconds(plan: RunPlan, runs_folder: RunsFolder, expected: dict[str, Expected]) -> Expected | None:
-    """Return how long a run of this plan will probably take, from its start: the longest way through its steps.
+def remaining_seconds(
+    plan: RunPlan, runs_folder: RunsFolder, expected: dict[str, Expected], workers: int
+) -> Expected | None:
+    """Return how long a run of this plan will probably take, from its start: at least the longest way through its
+    steps, and at least the time of all of them, shared among the workers.
 
     A step whose outputs are cached takes no time. It is rough when the time of one that is not cached is. None when
     nothing is known of one.
 
     - expected: from `expected_seconds`.
+    - workers: how many steps may run at once.
     """
     digests = {name: source.digest for name, source in plan.fingerprints.items()}
     end: dict[str, float] = {}
-    rough = False
+    total, rough = 0.0, False
     for step in plan.pipeline.steps:
         end[step.name] = max((end[parent] for parent in plan.pipeline.parents(step)), default=0.0)
         if isinstance(step, Gate):
@@ -57,7 +61,8 @@ def remaining_seconds(plan: RunPlan, runs_folder: RunsFolder, expected: dict[str
             digests |= {f"{step.name}.{output}": manifest.digest(output) for output in step.outputs}
         elif step.name in expected:
             end[step.name] += expected[step.name].seconds
+            total += expected[step.name].seconds
             rough |= expected[step.name].rough
         else:
             return None
-    return Expected(max(end.values(), default=0.0), rough)
+    return Expected(max([total / workers, *end.values()]), rough)

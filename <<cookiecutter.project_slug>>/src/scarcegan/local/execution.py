@@ -119,7 +119,8 @@ class Execution:
             "status": RUNNING,
         }
         write_json(self.folder / "run.json", about)
-        self.report("begin", text=self.run, expected=remaining_seconds(self.plan, self.runs_folder, self.expected))
+        expected = remaining_seconds(self.plan, self.runs_folder, self.expected, self.workers)
+        self.report("begin", text=self.run, expected=expected)
         with self.collecting_signals():
             try:
                 while not self.is_over():

@@ -369,6 +369,12 @@ def test_models_in_the_cloud_are_listed_and_decided_about_in_moto(scarcegan, gro
     assert not (project / "runs").exists()
 
 
+def test_an_approval_with_a_note_of_two_lines_is_not_told_as_no_change_in_moto(scarcegan, group):
+    code, _, err = scarcegan("approve", "1", "--note", "seen\nby the care team", "--cloud")
+    assert (code, err) == (0, "")
+    assert group.package(1).note == "seen by the care team"
+
+
 def test_a_version_that_is_not_there_is_a_sentence_in_moto(scarcegan, group):
     code, out, err = scarcegan("approve", "9", "--cloud")
     assert (code, out) == (2, "") and err.startswith("error: ") and "9" in err

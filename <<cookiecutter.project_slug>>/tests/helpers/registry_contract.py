@@ -142,6 +142,13 @@ class Contract:
         assert (second.status, second.note) == ("Rejected", "and it is slow")
         assert [event.note for event in four.history()] == ["too many false alarms", "and it is slow"]
 
+    def test_a_second_rejection_with_the_same_note_changes_nothing_also_when_the_note_has_two_lines(
+        self, four: Registry
+    ) -> None:
+        first = four.reject(2, note="too many false alarms\nand slow")
+        assert four.reject(2, note="too many false alarms\nand slow") == first
+        assert len(four.history()) == 1
+
     def test_the_champion_cannot_be_rejected(self, four: Registry) -> None:
         four.approve(1)
         with pytest.raises(UserError, match=r"version 1 \(best_ranking\) is the champion\. Approve another"):

@@ -250,12 +250,14 @@ def approve_command(
     """Approve a version and make it the champion. Also rolls back to an earlier one. With --cloud it is deployed first,
     and becomes the champion once production serves it.
     """
+    from scarcegan.registry.contract import one_line
+
     project = workspace(context)
     with errors_as_sentences(project, cloud):
         registry = project.registry(cloud=True) if cloud else project.registry()
         package = registry.approve(version, note)
     here = "is the champion. Next: scarcegan serve"
-    if note != package.note:
+    if one_line(note) != one_line(package.note):
         print(f"it was the champion already, with the note '{package.note}'; nothing was changed", file=sys.stderr)
     there = "is approved, and the deploy pipeline takes it to staging. Next: scarcegan release status"
     emit(asdict(package), as_json, [f"version {version} ({package.definition}) {there if cloud else here}"])

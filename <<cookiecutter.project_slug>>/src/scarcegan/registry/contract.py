@@ -250,6 +250,11 @@ def unknown_version(group: str, version: int, there: Sequence[int], see: str) ->
     return UserError(f"{group} has no version {version} ({known}). See: {see}.")
 
 
+def one_line(note: str) -> str:
+    """Return a note with its lines joined by spaces, the form in which SageMaker's registry stores it."""
+    return " ".join(note.splitlines())
+
+
 def champion_not_rejected(package: ModelPackage) -> UserError:
     """Return the error, to be raised by the caller, for an attempt to reject this package, which is the champion."""
     return UserError(

@@ -36,6 +36,7 @@ from scarcegan.registry.contract import (
     champion_not_rejected,
     check_set,
     iso,
+    one_line,
     package_json,
     replace_folder,
     unknown_version,
@@ -179,7 +180,7 @@ class SageMakerRegistry:
         arn, found = self._find(version)
         if found.champion:
             raise champion_not_rejected(found)
-        known = found.status == REJECTED and note in ("", found.note)
+        known = found.status == REJECTED and one_line(note) in ("", found.note)
         return found if known else self._decide(arn, found, REJECTED, note)
 
     def promote(self, version: int) -> ModelPackage:
@@ -230,7 +231,7 @@ class SageMakerRegistry:
             self.client("sagemaker").update_model_package(
                 ModelPackageArn=arn,
                 ModelApprovalStatus=status,
-                ApprovalDescription=" ".join(note.splitlines()),
+                ApprovalDescription=one_line(note),
                 CustomerMetadataProperties=properties,
                 **({"CustomerMetadataPropertiesToRemove": removed} if removed else {}),
             )

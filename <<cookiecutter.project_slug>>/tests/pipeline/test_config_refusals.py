@@ -174,7 +174,9 @@ def test_more_days_than_a_calendar_has_are_refused(refusal, days):
     assert "data.days: Input should be " in refusal(f"data: {{days: {days}}}")
 
 
-@pytest.mark.parametrize("start", ["9999-12-31", "0001-01-01", "1500-01-01", "2300-01-01", "2026-13-01", "2026-W01-1"])
+@pytest.mark.parametrize(
+    "start", ["9999-12-31", "0001-01-01", "1500-01-01", "2300-01-01", "2026-13-01", "2026-W01-1", "2026-1-5"]
+)
 def test_a_day_that_no_telemetry_has_is_refused(refusal, start):
     assert "data.start: " in refusal(f"data: {{start: {start}}}")
 

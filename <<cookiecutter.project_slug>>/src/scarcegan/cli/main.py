@@ -5,7 +5,6 @@ The work is done in other rooms. Large libraries are imported inside the verb th
 
 import os
 import sys
-from argparse import ArgumentTypeError
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ from scarcegan.cli.cloud import cloud_app, errors_as_sentences
 from scarcegan.cli.console import AsJson, InCloud, SetValues, emit, example, table_lines, workspace
 from scarcegan.cli.release import release_app
 from scarcegan.cli.toolchain import toolchain_app
-from scarcegan.errors import USER_ERROR, UserError, as_sentence
+from scarcegan.errors import USER_ERROR, UserError, as_sentence, shortened
 
 INTERRUPTED = 130  # exit code
 
@@ -78,17 +77,17 @@ def data_make_command(
 ) -> None:
     """Make sample telemetry of players. One class is rare, and its labels are weak. Overwrites no earlier files."""
     from scarcegan.data import synthetic
-    from scarcegan.steps._arguments import parse_day
+    from scarcegan.pipeline.config import check_day
 
     try:
-        first = parse_day(start or "nothing")
-    except ArgumentTypeError as error:
-        raise UserError(f"--start: {error}. Give one such as 2026-01-05.") from None
+        check_day(start)
+    except ValueError as error:
+        raise UserError(f"--start: {error}, found '{shortened(start)}'.") from None
     project = workspace(context)
     folder = project.path(out)
     project.refuse_to_overwrite(folder, "telemetry", "labels.csv", "truth.csv")
     classes = project.config.labels.classes
-    synthetic.generate(folder, users=users, days=days, seed=seed, start=first, drift=drift, classes=classes)
+    synthetic.generate(folder, users=users, days=days, seed=seed, start=start, drift=drift, classes=classes)
     print(f"{folder / 'telemetry'}: {users} players x {days} days; weak labels in {folder / 'labels.csv'}")
 
 

@@ -85,6 +85,18 @@ LONGEST_MESSAGE = 400
 TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows of our own are called so
 
 
+def check_day(text: str) -> str:
+    """Return a day such as 2026-01-05 unchanged.
+
+    Raises ValueError for "", for a day in another form, and for one before FIRST_DAY or after LAST_DAY.
+    """
+    with suppress(ValueError):
+        day = datetime.date.fromisoformat(text)
+        if FIRST_DAY <= day <= LAST_DAY and day.isoformat() == text:
+            return text
+    raise ValueError(f"expected a day such as 2026-01-05, from {FIRST_DAY} to {LAST_DAY}")
+
+
 class ConfigSection(BaseModel):
     """Base class of Config and of each section of config.yaml. Fields cannot be set again once the object is made.
 
@@ -261,10 +273,7 @@ class DataSettings(ConfigSection):
     @classmethod
     def start_is_a_day(cls, value: str) -> str:
         """Return the start unchanged. Raises ValueError if it is neither "" nor a day such as 2026-01-05."""
-        with suppress(ValueError):
-            if not value or FIRST_DAY <= datetime.datetime.strptime(value, "%Y-%m-%d").date() <= LAST_DAY:
-                return value
-        raise ValueError(f"expected a day such as 2026-01-05, from {FIRST_DAY} to {LAST_DAY}")
+        return check_day(value) if value else value
 
     @field_validator("time_format")
     @classmethod

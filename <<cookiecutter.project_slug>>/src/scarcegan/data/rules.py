@@ -7,7 +7,7 @@ telemetry.py, labels.py and ready_tables.py.
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +72,10 @@ class Layout:
 
         Raises KeyError when one is missing.
         """
-        return cls(
-            classes=tuple(settings["classes"]),
-            user=settings["user_column"],
-            time=settings["time_column"],
-            label=settings["label_column"],
-            counters=tuple(settings["counters"]),
-            start=settings["start"],
-            days=settings["days"],
-            categories=tuple(settings["categories"]),
-            time_zone=settings["time_zone"],
-            time_format=settings["time_format"],
-            signed=tuple(settings["signed_counters"]),
-            aggregate=settings["aggregate"],
-            missing_days=settings["missing_days"],
-            labels_in=settings["labels_in"],
-        )
+        key = {"user": "user_column", "time": "time_column", "label": "label_column", "signed": "signed_counters"}
+        found = {each.name: settings[key.get(each.name, each.name)] for each in fields(cls)}
+        values: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in found.items()}
+        return cls(**values)
 
     @property
     def counted(self) -> tuple[str, ...]:

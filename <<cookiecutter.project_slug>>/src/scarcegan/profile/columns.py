@@ -122,12 +122,17 @@ def column_facts(records: Records, days: bool) -> tuple[list[ColumnFacts], list[
     """
     counted = {name for name in records.counted() if not is_made(records, name)}
     asked = [
-        f"count(m{i}), count(*) FILTER (m{i}), {f'count(*) FILTER (t{i})' if name in counted else '0'}"
+        count
         for i, name in enumerate(records.columns)
         if not is_made(records, name)
+        for count in (
+            f"count(m{i})",
+            f"count(*) FILTER (m{i})",
+            f"count(*) FILTER ({f't{i}' if name in counted else 'false'})",
+        )
     ]
     names = [name for name in records.columns if not is_made(records, name)]
-    found = records.rows(f"SELECT f, count(*), {', '.join(asked)} FROM {records.table} GROUP BY f ORDER BY f")
+    found = records.aggregates(["count(*)", *asked], records.table, "f")
     per_file = np.array([row[2:] for row in found], np.int64).reshape(len(found), len(names), 3)
     totals = per_file.sum(axis=0)
     distributions = dict(zip(records.counted(), describe_numbers(records, days), strict=True))
@@ -173,12 +178,15 @@ def describe_numbers(records: Records, days: bool) -> list[Distribution | None]:
         return []
     finite = {name: finite_sql(i) for name, i in counted.items()}
     asked = [
-        f"count(v{i}), count(*) FILTER (v{i} = 0), count(*) FILTER (v{i} < 0), "
-        f"count(*) FILTER (abs(v{i}) > {LARGEST_FLOAT32}), "
-        f"avg({finite[name]}), min({finite[name]}), max({finite[name]})"
+        aggregate
         for name, i in counted.items()
+        for aggregate in (
+            f"count(v{i})",
+            *(f"count(*) FILTER ({test})" for test in (f"v{i} = 0", f"v{i} < 0", f"abs(v{i}) > {LARGEST_FLOAT32}")),
+            *(f"{function}({finite[name]})" for function in ("avg", "min", "max")),
+        )
     ]
-    row = records.rows(f"SELECT {', '.join(asked)} FROM {records.values}")[0]
+    _, *row = records.aggregates(asked, records.values)[0]
     rows = sample_of(records)
     per_user = user_means(records, finite) if days else np.empty((0, len(counted)))
     found: list[Distribution | None] = []
@@ -240,10 +248,10 @@ def user_means(records: Records, finite: Mapping[str, str]) -> np.ndarray:
 
     finite: {column: SQL expression of its values}.
     """
-    means = ", ".join(f"avg({value})" for value in finite.values())
     some = f"SELECT u FROM {records.values} WHERE u IS NOT NULL GROUP BY u ORDER BY hash(u) LIMIT {SAMPLE_USERS}"
-    query = f"SELECT {means} FROM {records.values} SEMI JOIN ({some}) chosen USING (u) GROUP BY u ORDER BY hash(u)"
-    return np.array(records.rows(query), np.float64).reshape(-1, len(finite))
+    means = [f"avg({value})" for value in finite.values()]
+    found = records.aggregates(means, f"{records.values} SEMI JOIN ({some}) chosen USING (u)", "u")
+    return np.array([row[1:] for row in found], np.float64).reshape(-1, len(finite))
 
 
 def day_values(records: Records, value: str) -> list[DayValues]:

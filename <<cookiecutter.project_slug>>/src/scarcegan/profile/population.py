@@ -122,8 +122,7 @@ def class_means(records: Records, labelled: str) -> dict[int, dict[str, float]]:
     counted = records.counted()
     if not counted:
         return {}
-    means = ", ".join(f"avg({finite_sql(i)})" for i in counted.values())
-    found = records.rows(f"SELECT class, {means} FROM {labelled} GROUP BY class ORDER BY class")
+    found = records.aggregates([f"avg({finite_sql(i)})" for i in counted.values()], labelled, "class")
     return {
         position: {name: float("nan") if mean is None else mean for name, mean in zip(counted, rest, strict=True)}
         for position, *rest in found

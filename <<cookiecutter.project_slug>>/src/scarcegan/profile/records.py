@@ -18,7 +18,14 @@ from scarcegan.data.coverage import DaysNeeded
 from scarcegan.data.days import day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.ready_tables import LARGEST_FLOAT32, category_sql
-from scarcegan.data.rules import Layout, class_folders, label_position_sql, number_sql, text_sql
+from scarcegan.data.rules import (
+    EXPRESSIONS_PER_SCAN,
+    Layout,
+    class_folders,
+    filled_sql,
+    label_position_sql,
+    number_sql,
+)
 from scarcegan.data.users import user_sql
 from scarcegan.errors import UserError
 from scarcegan.progress import Progress
@@ -115,6 +122,19 @@ class Records:
     def rows(self, query: str) -> list[tuple]:
         """All rows that an SQL query gives."""
         return self.connection.execute(query).fetchall()
+
+    def aggregates(self, asked: Sequence[str], table: str, key: str = "") -> list[tuple]:
+        """A row (key, *values) per value of the SQL expression `key`, in its order; without one, a single row.
+
+        asked: SQL aggregates over `table`, which is scanned for EXPRESSIONS_PER_SCAN of them at a time.
+        """
+        groups = " GROUP BY 1 ORDER BY 1" if key else ""
+        found: list[tuple] = []
+        for start in range(0, len(asked), EXPRESSIONS_PER_SCAN):
+            some = ", ".join(asked[start : start + EXPRESSIONS_PER_SCAN])
+            rows = self.rows(f"SELECT {key or 'NULL'}, {some} FROM {table}{groups}")
+            found = [known + row[1:] for known, row in zip(found, rows, strict=True)] if found else rows
+        return found
 
 
 def finite_sql(i: int) -> str:
@@ -221,7 +241,7 @@ def copy_files(
 
     def copy(source: Source) -> None:
         part = scratch / f"records-{len(parts)}.parquet"
-        query = f"SELECT {record_sql(source, layout, names, numbers)} FROM {source.table}"
+        query = records_sql(source, layout, names, numbers)
         connection.execute(f"COPY ({query}) TO {sql_literal(str(part))} (FORMAT parquet)")
         parts.append(part)
 
@@ -255,24 +275,28 @@ def split_by_size(source: Source) -> Iterator[Source]:
         yield replace(source, files=tuple(some))
 
 
-def record_sql(source: Source, layout: Layout, names: Sequence[str], numbers: set[str]) -> str:
-    """What to select from a source for the columns of Records."""
+def records_sql(source: Source, layout: Layout, names: Sequence[str], numbers: set[str]) -> str:
+    """SQL query: the records of a source with the columns of Records."""
     user = user_sql(source, layout.user) if layout.user in source.columns else "CAST(NULL AS VARCHAR)"
     day = day_sql(source, layout) if layout.time in source.columns else "CAST(NULL AS DATE)"
-    selected = [f"{sql_name(files.FILE_COLUMN)} AS f", f"{user} AS u", f"{day} AS d"]
-    selected.append(f"{label_position_sql(source, layout)} AS l")
+    read = [f"{sql_name(files.FILE_COLUMN)} AS f", f"{user} AS u", f"{day} AS d"]
+    read.append(f"{label_position_sql(source, layout)} AS l")
+    selected = ["f", "u", "d", "l"]
     for i, name in enumerate(names):
         there = name in source.columns
-        words, value = (text_sql(name), number_sql(source, name)) if there else ("NULL", "CAST(NULL AS DOUBLE)")
-        missing = f"({words} IS NULL OR coalesce(isnan({value}), false))"
+        # Read in an inner query, because an expression that several others repeat is planned slowly.
+        value = number_sql(source, name) if there else "CAST(NULL AS DOUBLE)"
+        read += [f"{filled_sql(source, name) if there else 'false'} AS filled{i}", f"{value} AS number{i}"]
+        missing = f"(NOT filled{i} OR coalesce(isnan(number{i}), false))"
         if name in layout.categories:
-            missing = f"({words} IS NULL)"
-            selected.append(f"CAST({category_sql(source, name) if there else 'NULL'} AS VARCHAR) AS v{i}")
+            missing = f"(NOT filled{i})"
+            read.append(f"CAST({category_sql(source, name) if there else 'NULL'} AS VARCHAR) AS v{i}")
+            selected.append(f"v{i}")
         elif name in numbers:
-            selected.append(f"CASE WHEN NOT isnan({value}) THEN {value} END AS v{i}")
-            selected.append(f"({words} IS NOT NULL AND {value} IS NULL) AS t{i}")
+            selected.append(f"CASE WHEN NOT isnan(number{i}) THEN number{i} END AS v{i}")
+            selected.append(f"(filled{i} AND number{i} IS NULL) AS t{i}")
         selected.append(f"{missing if there else 'CAST(NULL AS BOOLEAN)'} AS m{i}")
-    return ", ".join(selected)
+    return f"SELECT {', '.join(selected)} FROM (SELECT {', '.join(read)} FROM {source.table})"
 
 
 def mostly_numbers(records: Records, candidates: set[str]) -> set[str]:
@@ -280,8 +304,8 @@ def mostly_numbers(records: Records, candidates: set[str]) -> set[str]:
     places = [(name, i) for i, name in enumerate(records.columns) if name in candidates]
     if not places:
         return set()
-    counts = ", ".join(f"count(v{i}), count(*) FILTER (t{i})" for _, i in places)
-    row = records.rows(f"SELECT {counts} FROM {records.table}")[0]
+    asked = [count for _, i in places for count in (f"count(v{i})", f"count(*) FILTER (t{i})")]
+    _, *row = records.aggregates(asked, records.table)[0]
     return {
         name
         for (name, _), good, bad in zip(places, row[::2], row[1::2], strict=True)

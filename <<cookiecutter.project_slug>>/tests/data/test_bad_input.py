@@ -178,7 +178,7 @@ BAD_LABELS = {
     "stranger": (("ann,calm", "bob,risky", "cyd,calm"), "user 'cyd' is labelled, but is not in the data"),
     "strangers only": (
         ("1,calm", "2,risky"),
-        "user '1' is labelled, but is not in the data (2 such users), where a user is called 'ann'. Add",
+        "user '1' is labelled, but is not in the data (2 such users), where a user is called 'ann'. Export both",
     ),
     "empty user": (("ann,calm", ",risky"), "row 3, column 'user_id' is empty"),
 }
@@ -322,7 +322,13 @@ def test_a_file_without_a_header_is_told(tmp_path, first):
 
 
 def test_nobody_who_drops_bad_rows_is_told_to_drop_them(tmp_path, capsys):
-    bad = "cyd,2026-01-06,x,-1", ",2026-01-05,1,1", "dan,2026-01-06,1,1,risk", "bob,2026-01-07,9,9"
+    bad = (
+        "cyd,2026-01-06,x,-1",
+        ",2026-01-05,1,1",
+        "dan,2026-01-06,1,1,risk",
+        "bob,2026-01-07,9,9",
+        "ann,2026-01-04,1,1,calm",
+    )
     rows = [f"{HEADER},label", *(line if line.count(",") == 4 else f"{line}," for line in (*GOOD[1:], *bad))]
     path = write(tmp_path / "in.csv", *rows)
     labels = write(tmp_path / "labels.csv", *LABELS, "eve,calm")

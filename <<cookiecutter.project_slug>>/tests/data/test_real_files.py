@@ -377,6 +377,35 @@ def test_advice_that_would_leave_no_row_is_not_given(tmp_path):
     assert "Numbers are written as 1234.5. Every row has it" in said and "bad_rows" not in said
 
 
+def test_one_bad_row_in_a_file_of_its_own_is_not_every_row(tmp_path):
+    write(tmp_path / "in/good.csv", "user_id,date,n", *(f"u{i},2026-01-05,1" for i in range(50)))
+    write(tmp_path / "in/bad.csv", "user_id;date;n", "ann;2026-01-05;1,5")
+    (said,) = check_data(tmp_path / "in", None, layout())[0]
+    assert said.endswith("Correct it, or set data.bad_rows to drop.")
+    write(tmp_path / "in/good.csv", "user_id,date,n", "bob,2026-01-05,many")
+    both = check_data(tmp_path / "in", None, layout())[0]
+    assert len(both) == 2 and all("Every row has it" in said and "bad_rows" not in said for said in both)
+
+
+def test_labels_that_all_are_unknown_are_not_to_be_dropped(tmp_path):
+    data = write(tmp_path / "a.csv", "user_id,date,n,label", "ann,2026-01-05,1,clam", "ann,2026-01-06,1,")
+    own = check_data(data, None, layout())[0][0]
+    labels = write(tmp_path / "labels.csv", "user_id,label", "ann,clam", "bob,")
+    beside = check_data(write(tmp_path / "b.csv", "user_id,date,n", "ann,2026-01-05,1"), labels, layout())[0][0]
+    for said in (own, beside):
+        assert "Every row with a 'label' has it" in said and "labels in config.yaml" in said and "bad_rows" not in said
+    write(labels, "user_id,label", "ann,clam", "bob,calm")
+    assert "set data.bad_rows to drop" in check_data(tmp_path / "b.csv", labels, layout())[0][0]
+
+
+def test_labels_of_other_users_than_those_of_the_data_are_not_to_be_dropped(tmp_path):
+    data = write(tmp_path / "a.csv", "user_id,date,n", "u1,2026-01-05,1", "u2,2026-01-05,1")
+    labels = write(tmp_path / "labels.csv", "user_id,label", "ann,calm", "bob,risky")
+    for drop in (False, True):
+        (said,) = check_data(data, labels, layout(), drop=drop)[0]
+        assert "where a user is called 'u1'. Export both with the same ids." in said and "bad_rows" not in said
+
+
 def test_minus_infinity_is_infinite_and_not_also_negative(tmp_path):
     path = write(tmp_path / "a.csv", "user_id,date,n", "ann,2026-01-05,-inf", "ann,2026-01-06,1")
     assert [" is infinite" in problem for problem in check_data(path, None, layout())[0]] == [True]

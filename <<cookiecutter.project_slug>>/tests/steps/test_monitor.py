@@ -399,6 +399,13 @@ def test_an_id_of_ground_truth_with_a_fraction_is_refused(tmp_path):
         read_truth(tmp_path, CLASSES)
 
 
+def test_nobody_is_told_to_drop_rows_of_ground_truth(tmp_path):
+    (tmp_path / "t.csv").write_text("user_id,label\nann,risky\nbo\0b,normal\n")
+    with pytest.raises(UserError, match="holds a NUL character") as refused:
+        read_truth(tmp_path, CLASSES)
+    assert "bad_rows" not in str(refused.value)
+
+
 def test_an_id_that_was_scored_in_another_spelling_is_refused_with_both(tmp_path):
     matched = MatchedRows(Truth(np.array(["007", "ann"]), np.array([2, 0])), CLASSES)
     nothing = np.zeros((2, 0), np.float32)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from scarcegan.data import files
 from scarcegan.data.files import Source, sql_literal, sql_name
-from scarcegan.data.rules import DROP_ADVICE, Layout, Rule, number_sql, text_sql
+from scarcegan.data.rules import Layout, Rule, number_sql, text_sql
 from scarcegan.data.users import user_sql
 
 EARLIEST, LATEST = "1900-01-01", "2199-12-31"  # days outside are no days
@@ -101,13 +101,13 @@ def day_rule(source: Source, layout: Layout) -> Rule:
         return f"This fits all of them: {' or '.join(fitting)}. " if fitting else ""
 
     how = layout.time_format or "2026-01-31, or 2026-01-31T13:45:00+01:00"
-    advice = f"Times are read as {how}; data.time_format sets another format. {DROP_ADVICE}"
+    advice = f"Times are read as {how}; data.time_format sets another format."
     return Rule(
         layout.time,
         f"{day_sql(source, layout)} IS NULL",
         f"is not a date from {EARLIEST[:4]} to {LATEST[:4]}",
         advice,
-        hint,
+        hint=hint,
     )
 
 

@@ -42,6 +42,7 @@ LONGEST_LINE = 2_000_000  # bytes; DuckDB's own limit
 BLOCK = 1 << 20  # bytes of a file that are read at once
 FILE_COLUMN = "scarcegan: file of the record"  # name of the scan's column with each row's file
 csv.field_size_limit(LONGEST_LINE)  # Python's own limit is less, so that valid files could not be counted through
+EXPRESSIONS_PER_SCAN = 200  # DuckDB plans more of them in a time that grows with their square
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 
@@ -569,6 +570,22 @@ def first_record(connection: duckdb.DuckDBPyConnection, query: str) -> tuple:
     """
     found = connection.execute(query).fetchall()
     return found[0] if found else ()
+
+
+def aggregates(connection: duckdb.DuckDBPyConnection, asked: Sequence[str], table: str, key: str = "") -> list[tuple]:
+    """A row (key, *values) per value of the SQL expression `key`, in its order; without one, a single row.
+
+    asked: SQL aggregates over `table`, which is scanned for EXPRESSIONS_PER_SCAN of them at a time.
+
+    Raises duckdb.Error for a query that fails.
+    """
+    groups = " GROUP BY 1 ORDER BY 1" if key else ""
+    found: list[tuple] = []
+    for start in range(0, len(asked), EXPRESSIONS_PER_SCAN):
+        some = ", ".join(asked[start : start + EXPRESSIONS_PER_SCAN])
+        rows = connection.execute(f"SELECT {key or 'NULL'}, {some} FROM {table}{groups}").fetchall()
+        found = [known + row[1:] for known, row in zip(found, rows, strict=True)] if found else rows
+    return found
 
 
 def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:

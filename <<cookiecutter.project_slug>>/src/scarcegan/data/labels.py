@@ -58,11 +58,11 @@ def read_labels(
     Raises UserError for a file that cannot be read.
     """
     labels: UserLabels = {}
-    problems = []
+    _, _, problems = count_broken_rules(
+        connection, sources, lambda source: [*user_rules(source, layout), unknown_label_rule(source, layout)]
+    )
     for source in sources:
         who = user_sql(source, layout.user)
-        rules = [*user_rules(source, layout), unknown_label_rule(source, layout)]
-        problems += count_broken_rules(connection, source, rules, "NULL")[2]
         with files.naming_the_damaged_file([source]):
             rows = connection.execute(
                 f"SELECT {who}, {label_position_sql(source, layout)} FROM {source.table} "
@@ -114,8 +114,8 @@ def labels_without_rows(
 ) -> list[Problem]:
     """A list with one problem when labelled users have no row in the data; otherwise [].
 
-    The problem names the first of these users, and a user of the data when no labelled one is there; it is droppable,
-    because their labels may be left out.
+    The problem names the first of these users, and a user of the data when no labelled one is there; it is droppable
+    when some labelled user is there, because the labels of the others may be left out.
 
     labels: {user: class position}; sources: the data files; path: the labels file or folder, named in the problem. The
     connection keeps a view named labelled.
@@ -132,11 +132,12 @@ def labels_without_rows(
         return []
     more = f" ({len(missing):,} such users)" if len(missing) > 1 else ""
     fact = f"{path}: user '{missing[0]}' is labelled, but is not in the data{more}"
+    advice = "Add the user's rows, remove the label, or set data.bad_rows to drop."
     if not seen:
+        advice = "Export both with the same ids."
         query = f"SELECT min({user_sql(sources[0], layout.user)}) FROM {sources[0].table}"
         fact += f", where a user is called '{files.first_record(connection, query)[0]}'"
-    advice = "Add the user's rows, remove the label, or set data.bad_rows to drop."
-    return [Problem(fact, advice, len(missing), droppable=True)]
+    return [Problem(fact, advice, len(missing), droppable=bool(seen))]
 
 
 def labels_of(labels: UserLabels, user_id: np.ndarray) -> np.ndarray:

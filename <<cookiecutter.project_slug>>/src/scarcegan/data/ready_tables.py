@@ -17,8 +17,6 @@ from scarcegan.data.categories import MOST_TEXTS, TRUTHS, Categories, code, plac
 from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
-    DROP_ADVICE,
-    EXPRESSIONS_PER_SCAN,
     ONE_LABEL,
     Layout,
     Problem,
@@ -121,11 +119,8 @@ def numbers_in(connection: duckdb.DuckDBPyConnection, source: Source, candidates
     for column in candidates:
         other = "0" if source.kind(column) == "number" else f"count_if({no_number_sql(source, column)})"
         tests.append(f"CASE WHEN {other} = 0 THEN count({number_sql(source, column)}) END")
-    row: tuple = ()
     with files.naming_the_damaged_file([source]):
-        for start in range(0, len(tests), EXPRESSIONS_PER_SCAN):
-            some = ", ".join(tests[start : start + EXPRESSIONS_PER_SCAN])
-            row += files.first_record(connection, f"SELECT {some} FROM {source.table}")
+        _, *row = files.aggregates(connection, tests, source.table)[0]
     return {column: numbers for column, numbers in zip(candidates, row, strict=True) if numbers is not None}
 
 
@@ -160,10 +155,10 @@ def number_rules(source: Source, column: str) -> list[Rule]:
     """
     value = number_sql(source, column)
     large = f"abs({value}) > {LARGEST_FLOAT32} AND NOT isnan({value})"
-    rules = [Rule(column, large, "is infinite or far too large", DROP_ADVICE)]
+    rules = [Rule(column, large, "is infinite or far too large")]
     if source.kind(column) == "number":
         return rules
-    return [Rule(column, no_number_sql(source, column), "is not a number", f"{CATEGORY_ADVICE} {DROP_ADVICE}"), *rules]
+    return [Rule(column, no_number_sql(source, column), "is not a number", CATEGORY_ADVICE), *rules]
 
 
 def category_rules(source: Source, column: str) -> list[Rule]:
@@ -172,7 +167,7 @@ def category_rules(source: Source, column: str) -> list[Rule]:
         return []
     value = number_sql(source, column)
     test = f"({value} != trunc({value}) OR isinf({value})) AND NOT isnan({value})"
-    return [Rule(column, test, "is not a whole number", f"Categories are text or whole numbers. {DROP_ADVICE}")]
+    return [Rule(column, test, "is not a whole number", "Categories are text or whole numbers.")]
 
 
 def category_sql(source: Source, column: str) -> str:
@@ -224,11 +219,7 @@ def scan_ready_table(
 
     Raises UserError when the files hold no row or cannot be read.
     """
-    rows = 0
-    problems: list[Problem] = []
-    for source in sources:
-        own, _, bad = count_broken_rules(connection, source, row_rules(source, layout, columns), "NULL")
-        rows, problems = rows + own, problems + bad
+    rows, _, problems = count_broken_rules(connection, sources, lambda source: row_rules(source, layout, columns))
     if rows == 0:
         raise UserError(f"{sources[0].files[0]}: it has a header but no rows. Export it again.")
     if layout.user:

@@ -6,6 +6,7 @@ telemetry.py, labels.py and ready_tables.py.
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,8 +26,6 @@ RECORD_CELL = re.compile(
     r"[+-]?[0-9]+([.,][0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}([./])[0-9]{1,2}\3[0-9]{4}.*"
 )
 ONE_LABEL = "Keep one label per user."
-EXPRESSIONS_PER_SCAN = 200  # DuckDB plans more of them in a time that grows with their square
-DROP_ADVICE = "Correct it, or set data.bad_rows to drop."
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,22 @@ class Rule:
     - column: the column to name in the problem
     - test: the condition, in SQL; a record for which it is false or NULL is not bad
     - fault: what is wrong, for use after the value: "is negative"
-    - advice: the next move, a sentence
+    - advice: what is right, a sentence, before the words that such a record is to be corrected or dropped; "": none
+    - among: the condition, in SQL, of the records that the rule is about; "": all
     - hint: what the data itself says about the next move, looked up only when a record breaks the rule
     """
 
     column: str
     test: str
     fault: str
-    advice: str
+    advice: str = ""
+    among: str = ""
     hint: Callable[[duckdb.DuckDBPyConnection], str] = lambda connection: ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the rule of one source has in common with that of another."""
+        return self.column, self.fault
 
 
 def require_columns(source: Source, layout: Layout, expected: Sequence[str]) -> None:
@@ -299,53 +305,74 @@ def unknown_label_rule(source: Source, layout: Layout) -> Rule:
 
     A record without a label does not break it.
     """
-    names = ", ".join(map(sql_literal, layout.classes))
+    names, label = ", ".join(map(sql_literal, layout.classes)), label_text_sql(source, layout)
     fault = f"is not one of the classes ({', '.join(layout.classes)})"
-    advice = "Correct it, add the class under labels in config.yaml, or set data.bad_rows to drop."
-    return Rule(layout.label, f"{label_text_sql(source, layout)} NOT IN ({names})", fault, advice)
+    advice = "A new class is added under labels in config.yaml."
+    return Rule(layout.label, f"{label} NOT IN ({names})", fault, advice, f"{label} IS NOT NULL")
 
 
 def count_broken_rules(
-    connection: duckdb.DuckDBPyConnection, source: Source, rules: Sequence[Rule], extra: str
-) -> tuple[int, tuple, list[Problem]]:
-    """Count the rows of a source, compute further aggregates, and check rules: all in one scan, but for wide tables.
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Source],
+    rules_of: Callable[[Source], Sequence[Rule]],
+    extra_of: Callable[[Source], Sequence[str]] = lambda source: (),
+    can_drop: bool = True,
+) -> tuple[int, list[tuple], list[Problem]]:
+    """Count the rows of sources, compute further aggregates, and check rules: in one scan, but for wide tables.
 
-    extra: SQL aggregates, separated by commas; "NULL" for none. Returns the number of rows, a tuple of the values of
-    `extra`, and a droppable Problem for each rule that some row breaks, in the order of the rules. A row that breaks
-    two rules counts in both.
+    - rules_of, extra_of: give the rules and the SQL aggregates of a source
+    - can_drop: whether the caller leaves bad rows out when data.bad_rows is "drop"
+
+    Returns the number of rows, the values of the aggregates of each source, and a Problem, droppable if `can_drop`, for
+    each rule that some row of a source breaks, in the order of sources and rules. A row that breaks two rules counts in
+    both.
 
     Raises UserError for a file that cannot be read.
     """
-    counts: list[int] = []
-    found = ["count(*)", extra]
-    with files.naming_the_damaged_file([source]):
-        for start in range(0, max(len(rules), 1), EXPRESSIONS_PER_SCAN):
-            tests = [f"count_if({rule.test})" for rule in rules[start : start + EXPRESSIONS_PER_SCAN]]
-            row = files.first_record(connection, f"SELECT {', '.join([*tests, *found])} FROM {source.table}")
-            counts += row[: len(tests)]
-            if found:
-                (rows, *more), found = row[len(tests) :], []
-    broken = [(rule, count) for rule, count in zip(rules, counts, strict=True) if count]
-    problems = [rule_problem(connection, source, rule, count, count == rows) for rule, count in broken]
-    return rows, tuple(more), problems
+    rows, extras = 0, []
+    broken: list[tuple[Source, Rule, int]] = []
+    counts: Counter[tuple[str, str]] = Counter()  # key of a rule -> records of all sources that break it
+    about: Counter[tuple[str, str]] = Counter()  # key of a rule with `among` -> records of all sources it is about
+    for source in sources:
+        rules = rules_of(source)
+        special = [rule for rule in rules if rule.among]
+        tests = [*(rule.test for rule in rules), *(rule.among for rule in special)]
+        asked = ["count(*)", *(f"count_if({test})" for test in tests), *extra_of(source)]
+        with files.naming_the_damaged_file([source]):
+            _, own, *found = files.aggregates(connection, asked, source.table)[0]
+        extras.append(tuple(found[len(tests) :]))
+        found = [count or 0 for count in found[: len(tests)]]  # NULL where a condition is NULL for every row
+        rows += own
+        about.update({rule.key: count for rule, count in zip(special, found[len(rules) :], strict=False)})
+        counts.update({rule.key: count for rule, count in zip(rules, found, strict=False)})
+        broken += [(source, rule, count) for rule, count in zip(rules, found, strict=False) if count]
+    problems = []
+    for source, rule, count in broken:
+        every = counts[rule.key] == (about[rule.key] if rule.among else rows)
+        problems.append(rule_problem(connection, source, rule, count, every, can_drop))
+    return rows, extras, problems
 
 
 def rule_problem(
-    connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int, every: bool = False
+    connection: duckdb.DuckDBPyConnection, source: Source, rule: Rule, count: int, every: bool, can_drop: bool
 ) -> Problem:
-    """The Problem, droppable, for a rule that `count` rows of the source break. every: these are all of its rows.
+    """The Problem for a rule that `count` rows of the source break.
 
-    Its fact names the first such row with its file, and the value in the rule's column.
+    Its fact names the first such row with its file, and the value in the rule's column. every: all rows of all sources
+    that the rule is about break it, so that none would be left; can_drop: as in count_broken_rules.
     """
     file, row = first_row(connection, source, rule.test)
     query = f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
     shown = files.first_record(connection, query)
     value = f": '{shown[0][:60].replace(chr(0), '�')}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
-    advice = f"{rule.hint(connection)}{rule.advice}"
     if every:
-        advice = advice.replace(DROP_ADVICE, "Every row has it: correct the setting or the export.")
-    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}", advice, count, True)
+        subject = f"Every row with a '{rule.column}'" if rule.among else "Every row"
+        move = f"{subject} has it: correct the setting or the export."
+    else:
+        move = "Correct it, or set data.bad_rows to drop." if can_drop else "Correct it."
+    advice = f"{rule.hint(connection)}{rule.advice} {move}".strip()
+    return Problem(f"{file} row {row}, column '{rule.column}'{value} {rule.fault}{more}", advice, count, can_drop)
 
 
 def first_places(

@@ -20,7 +20,6 @@ from scarcegan.data import files
 from scarcegan.data.days import day_rule, day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.rules import (
-    DROP_ADVICE,
     LARGEST_COUNT,
     ONE_LABEL,
     Layout,
@@ -133,22 +132,21 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
         value = number_sql(source, counter)
         empty = f"CASE WHEN {value} IS NULL THEN NOT {filled_sql(source, counter)} ELSE isnan({value}) END"
         found += [
-            Rule(counter, empty, "is empty", f"Write 0 for no activity. {DROP_ADVICE}"),
+            Rule(counter, empty, "is empty", "Write 0 for no activity."),
             Rule(
                 counter,
                 no_number_sql(source, counter),
                 "is not a number",
-                f"Numbers are written as 1234.5. {DROP_ADVICE}",
+                "Numbers are written as 1234.5.",
             ),
             Rule(
                 counter,
                 f"abs({value}) > {LARGEST_COUNT} AND NOT isnan({value})",
                 "is infinite or far too large",
-                DROP_ADVICE,
             ),
         ]
         if counter not in layout.signed:
-            advice = f"Counters count from 0; list those that may be negative under data.signed_counters. {DROP_ADVICE}"
+            advice = "Counters count from 0; list those that may be negative under data.signed_counters."
             found.append(Rule(counter, f"{value} < 0 AND {value} >= -{LARGEST_COUNT}", "is negative", advice))
     if source.class_name is None and layout.label in source.columns:
         found.append(unknown_label_rule(source, layout))
@@ -160,28 +158,27 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
 
     Raises UserError when the files hold no record, none in the days to read, or cannot be read.
     """
-    rows, users, per_day = 0, 0, Counter[date]()
-    problems: list[Problem] = []
-    for source in sources:
-        extra = f"approx_count_distinct({user_sql(source, layout.user)}), histogram({day_sql(source, layout)})"
-        tests = record_rules(source, layout)
-        own, (about, counts), bad = count_broken_rules(connection, source, tests, extra)
-        rows, users = rows + own, users + about
-        problems += bad
-        if bad:  # a bad record must not decide which days are read, unless there are no others
-            broken = " OR ".join(f"({rule.test})" for rule in tests)
-            query = (
-                f"SELECT histogram({day_sql(source, layout)}) FROM {source.table} WHERE NOT coalesce({broken}, false)"
-            )
-            with files.naming_the_damaged_file([source]):
-                counts = files.first_record(connection, query)[0] or counts
+    users, per_day = 0, Counter[date]()
+    rows, extras, problems = count_broken_rules(
+        connection,
+        sources,
+        lambda source: record_rules(source, layout),
+        lambda source: (
+            f"approx_count_distinct({user_sql(source, layout.user)})",
+            f"histogram({day_sql(source, layout)})",
+        ),
+    )
+    for about, counts in extras:
+        users += about
         per_day.update(counts or {})
     if rows == 0:
         raise UserError(f"{sources[0].files[0].parent}: the files have a header but no rows. Export them again.")
-    first, last = min(per_day, default=date.max), max(per_day, default=date.min)
+    if problems:  # a bad record must not decide which days are read, unless there are no others
+        per_day = good_per_day(connection, sources, layout) or per_day
+    first, last = (min(per_day), max(per_day)) if per_day else (None, None)
     usual, strays = wrong_last_days(connection, sources, layout, per_day)
-    window = days_of_interest(first, usual or last, layout)
-    if first < date.max and (last < window.first or first > window.last):
+    window = days_of_interest(usual or last, layout)
+    if first and last and (last < window.first or first > window.last):
         raise UserError(
             f"{sources[0].root}: no record in the days that are read ({window}); the records are from {first} to "
             f"{last}. Correct data.start or data.days."
@@ -189,12 +186,26 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
     problems += strays
     before = sum(count for day, count in per_day.items() if day < window.first)
     after = sum(count for day, count in per_day.items() if day > window.last)
-    latest = f"{last}: {place_of_day(connection, sources, layout, last)}" if after else ""
+    latest = f"{last}: {place_of_day(connection, sources, layout, last)}" if last and after else ""
     lacking = [len(one.files) for one in sources if one.class_name is None and layout.label not in one.columns]
     unlabelled = sum(lacking) if len(lacking) < len(sources) else 0
     return TelemetryScan(
-        tuple(sources), rows, users, window, problems, before, after, latest, unlabelled, first < date.max
+        tuple(sources), rows, users, window, problems, before, after, latest, unlabelled, bool(per_day)
     )
+
+
+def good_per_day(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], layout: Layout) -> Counter[date]:
+    """How many records that break no rule each day has.
+
+    Raises UserError for a file that cannot be read.
+    """
+    per_day = Counter[date]()
+    for source in sources:
+        broken = " OR ".join(f"({rule.test})" for rule in record_rules(source, layout))
+        query = f"SELECT histogram({day_sql(source, layout)}) FROM {source.table} WHERE NOT coalesce({broken}, false)"
+        with files.naming_the_damaged_file([source]):
+            per_day.update(files.first_record(connection, query)[0] or {})
+    return per_day
 
 
 def wrong_last_days(
@@ -217,7 +228,8 @@ def wrong_last_days(
         f"{place}, column '{layout.time}': {last} is {(last - usual).days:,} days after {usual}, and {count:,} of the "
         f"{sum(per_day.values()):,} records {'is' if count == 1 else 'are'} so late"
     )
-    return usual, [Problem(fact, f"The last day decides which days are read. {DROP_ADVICE}", count, droppable=True)]
+    advice = "The last day decides which days are read. Correct it, or set data.bad_rows to drop."
+    return usual, [Problem(fact, advice, count, droppable=True)]
 
 
 def first_stray(known: Sequence[date], per_day: Mapping[date, int], layout: Layout) -> int:
@@ -233,7 +245,7 @@ def first_stray(known: Sequence[date], per_day: Mapping[date, int], layout: Layo
         empty = (known[i] - known[i - 1]).days - 1
         if empty < PAUSE:
             continue
-        window = days_of_interest(known[0], known[i - 1], layout)
+        window = days_of_interest(known[i - 1], layout)
         before = sum(count for day, count in per_day.items() if window.first <= day <= window.last)
         if late * (FEW_AFTER_ALL if empty >= layout.days else FEW_AFTER_SOME) <= before:
             return i
@@ -260,16 +272,16 @@ def count_users(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source]
         return int(files.first_record(connection, f"SELECT count(DISTINCT u) FROM ({ids})")[0])
 
 
-def days_of_interest(first: date, last: date, layout: Layout) -> DayRange:
+def days_of_interest(last: date | None, layout: Layout) -> DayRange:
     """The days to read: `layout.days` days from `layout.start` on; when that is "", so many days up to and with `last`.
 
-    first, last: the first and last day in the data; date.max and date.min when no record has a valid day: without a
-    `layout.start`, the result is then an arbitrary range in 1970.
+    last: the last day in the data; None when no record has a valid day: without a `layout.start`, the result is then an
+    arbitrary range in 1970.
     """
     if layout.start:
         begin = date.fromisoformat(layout.start)
         return DayRange(begin, begin + timedelta(layout.days - 1))
-    last = max(last, first) if first < date.max else date(1970, 1, 1) + timedelta(layout.days)
+    last = last or date(1970, 1, 1) + timedelta(layout.days)
     return DayRange(last - timedelta(layout.days - 1), last)
 
 

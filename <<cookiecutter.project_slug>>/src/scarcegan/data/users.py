@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from scarcegan.data import files
 from scarcegan.data.files import Source, sql_literal, sql_name
-from scarcegan.data.rules import DROP_ADVICE, Layout, Problem, Rule, number_sql, text_sql
+from scarcegan.data.rules import Layout, Problem, Rule, number_sql, text_sql
 
 WHOLE_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}  # bits of a float -> whole numbers up to this one are exact
 WHOLE_NUMBER = r"[0-9]+(\.0*)?"
@@ -37,15 +37,23 @@ def exact_sql(source: Source, column: str) -> str:
 
 
 def user_rules(source: Source, layout: Layout) -> list[Rule]:
-    """The rules that a record breaks when it has no user, one with a NUL character, or a number with a fraction.
+    """The rules that a record breaks when it has no user, or one that cannot be used."""
+    missing = f"{user_sql(source, layout.user)} IS NULL"
+    return [
+        Rule(layout.user, missing, "is empty", "Every row needs a user."),
+        *unusable_user_rules(source, layout.user),
+    ]
 
-    So does a whole number too large to be exact in a column of floats.
+
+def unusable_user_rules(source: Source, user: str) -> list[Rule]:
+    """The rules that a record breaks when its user has a NUL character, is a number with a fraction, or a whole number
+    too large to be exact in a column of floats. user: name of the column.
     """
-    user, type_ = layout.user, source.columns[layout.user]
-    rules = [Rule(user, f"{user_sql(source, user)} IS NULL", "is empty", f"Every row needs a user. {DROP_ADVICE}")]
+    type_ = source.columns[user]
+    rules = []
     if source.kind(user) == "text":
         nul = f"contains(CAST({sql_name(user)} AS VARCHAR), chr(0))"
-        rules.append(Rule(user, nul, "holds a NUL character", f"Export the id again. {DROP_ADVICE}"))
+        rules.append(Rule(user, nul, "holds a NUL character", "Export the id again."))
     if pa.types.is_floating(type_):
         test = f"NOT isnan({number_sql(source, user)}) AND NOT {exact_sql(source, user)}"
     elif pa.types.is_decimal(type_):
@@ -90,10 +98,10 @@ def users_spelled_twice(
         ).fetchall()
     if found[0][-1]:
         return []
-    one, its, other, others, count, _ = found[0]
+    low_id, low_file, high_id, high_file, count, _ = found[0]
     more = f" ({count:,} such users)" if count > 1 else ""
     fact = (
-        f"{its}: user '{one}', but {others}: user '{other}'{more}. These look like one user whose id lost its leading "
-        "zeros or became a number with a decimal point"
+        f"{low_file}: user '{low_id}', but {high_file}: user '{high_id}'{more}. These look like one user whose id lost "
+        "its leading zeros or became a number with a decimal point"
     )
     return [Problem(fact, "Export ids as text, the same in every file.", count)]

@@ -27,8 +27,8 @@ from scarcegan.data.files import (
     visible_files,
 )
 from scarcegan.data.reading import left_out_notes
-from scarcegan.data.rules import Layout, count_broken_rules
-from scarcegan.data.users import number_key, user_rules, user_sql
+from scarcegan.data.rules import count_broken_rules
+from scarcegan.data.users import number_key, unusable_user_rules, user_sql
 from scarcegan.errors import UserError
 from scarcegan.evaluation import metrics
 from scarcegan.jsonfile import replace_nan
@@ -149,8 +149,10 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
         closing(connect_duckdb(Path(scratch))) as connection,
         naming_the_damaged_file([source]),
     ):
-        rules = user_rules(source, Layout((), user=user))[1:]  # a row without a user is left out
-        problems = count_broken_rules(connection, source, rules, "NULL")[2]
+        # A row without a user is left out, a user that cannot be used is not.
+        _, _, problems = count_broken_rules(
+            connection, [source], lambda source: unusable_user_rules(source, user), can_drop=False
+        )
         if problems:
             raise UserError(problems[0].message)
         rows = connection.execute(f"SELECT u, l FROM ({query})").fetchall()

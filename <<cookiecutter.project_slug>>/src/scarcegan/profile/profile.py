@@ -149,7 +149,7 @@ def make_profile(source: DataSource, against: Path | None = None) -> Profile:
         months = count_parts(records, buckets, monthly=True) if len(days.day) else []
         window = None
         if source.telemetry and len(days.day):
-            window = days_of_interest(days.day[0].item(), days.day[-1].item(), layout)
+            window = days_of_interest(days.day[-1].item(), layout)
         groups = file_groups(records, per_file)
         found = compare(records, source, buckets, users, against, Path(scratch)) if against else None
     return Profile(source, problems, notes, window, groups, columns, emptier, days, population, buckets, months, found)

@@ -19,7 +19,6 @@ from scarcegan.data.days import day_sql
 from scarcegan.data.files import Source, sql_literal, sql_name
 from scarcegan.data.ready_tables import LARGEST_FLOAT32, category_sql
 from scarcegan.data.rules import (
-    EXPRESSIONS_PER_SCAN,
     Layout,
     class_folders,
     filled_sql,
@@ -124,17 +123,8 @@ class Records:
         return self.connection.execute(query).fetchall()
 
     def aggregates(self, asked: Sequence[str], table: str, key: str = "") -> list[tuple]:
-        """A row (key, *values) per value of the SQL expression `key`, in its order; without one, a single row.
-
-        asked: SQL aggregates over `table`, which is scanned for EXPRESSIONS_PER_SCAN of them at a time.
-        """
-        groups = " GROUP BY 1 ORDER BY 1" if key else ""
-        found: list[tuple] = []
-        for start in range(0, len(asked), EXPRESSIONS_PER_SCAN):
-            some = ", ".join(asked[start : start + EXPRESSIONS_PER_SCAN])
-            rows = self.rows(f"SELECT {key or 'NULL'}, {some} FROM {table}{groups}")
-            found = [known + row[1:] for known, row in zip(found, rows, strict=True)] if found else rows
-        return found
+        """The values of SQL aggregates over a table (see files.aggregates)."""
+        return files.aggregates(self.connection, asked, table, key)
 
 
 def finite_sql(i: int) -> str:

@@ -234,15 +234,6 @@ def test_the_rule_for_a_team_is_the_one_of_sagemakers_own_model():
     assert found == {"min": 0, "max": settings.LONGEST_TAG_VALUE, "pattern": r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)"}
 
 
-def test_taken_class_names_and_the_calendar_are_the_same_here_and_in_the_steps():
-    from scarcegan.steps import _arguments
-
-    assert set(settings.TAKEN_CLASS_NAMES) == set(_arguments.RESERVED_CLASSES)
-    assert (settings.FIRST_DAY, settings.LAST_DAY) == (_arguments.FIRST_DAY, _arguments.LAST_DAY)
-    _, most = settings.DataSettings.model_fields["days"].metadata
-    assert most.le == _arguments.MOST_DAYS
-
-
 def test_docs_model_md_explains_every_key_of_training_and_no_other():
     text = (DOCS / "model.md").read_text(encoding="utf-8").partition("## Every setting")[2].partition("\n## ")[0]
     usual, research = (re.findall(r"^\| `(\w+)` \|", part, re.M) for part in text.split("`train.scarcegan:`"))

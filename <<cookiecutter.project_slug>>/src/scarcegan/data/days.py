@@ -10,11 +10,12 @@ import duckdb
 import pyarrow as pa
 
 from scarcegan.data import files
-from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.files import Source
 from scarcegan.data.rules import Layout, Rule, number_sql, text_sql
 from scarcegan.data.users import user_sql
+from scarcegan.limits import FIRST_DAY, LAST_DAY
+from scarcegan.sql import first_record, sql_literal, sql_name
 
-EARLIEST, LATEST = "1900-01-01", "2199-12-31"  # days outside are no days
 SECONDS_PER_UNIT = {"epoch": 1, "epoch_ms": 0.001}  # values of data.time_format besides patterns
 FIRST_RECORDS = 10_000  # that are looked at for a note
 ZONE = "[0-9] ?([+-][0-9]{2}(:?[0-9]{2})?|Z|[A-Za-z]{2}[A-Za-z0-9_/+:-]*)$"  # how a text that is an instant ends
@@ -23,7 +24,7 @@ COMMON_TIME_FORMATS = ("%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y",
 
 
 def day_sql(source: Source, layout: Layout) -> str:
-    """SQL expression (DATE) of a record's day, NULL where the time column is not a day from EARLIEST to LATEST.
+    """SQL expression (DATE) of a record's day, NULL where the time column is not a day from FIRST_DAY to LAST_DAY.
 
     A time with a UTC offset or a zone, also in Parquet and also as an epoch, is an instant: its day is the one in
     layout.time_zone, which must be that of the connection. A time without one has the day that is written.
@@ -36,7 +37,7 @@ def day_sql(source: Source, layout: Layout) -> str:
         instant = f"CAST({moment_sql(source, layout)} AS DATE)"
         written = f"TRY_CAST({words} AS DATE)"
         found = f"(CASE WHEN {digit} THEN CASE WHEN length({words}) <= 10 THEN {written} ELSE {instant} END END)"
-    return f"(CASE WHEN {found} BETWEEN DATE '{EARLIEST}' AND DATE '{LATEST}' THEN {found} END)"
+    return f"(CASE WHEN {found} BETWEEN DATE '{FIRST_DAY}' AND DATE '{LAST_DAY}' THEN {found} END)"
 
 
 def moment_sql(source: Source, layout: Layout) -> str:
@@ -47,7 +48,7 @@ def moment_sql(source: Source, layout: Layout) -> str:
         return sql_name(layout.time)
     if layout.time_format in SECONDS_PER_UNIT:
         seconds = f"{number_sql(source, layout.time)} * {SECONDS_PER_UNIT[layout.time_format]}"
-        sane = f"epoch(DATE '{EARLIEST}') AND epoch(DATE '{LATEST}') + 86400"
+        sane = f"epoch(DATE '{FIRST_DAY}') AND epoch(DATE '{LAST_DAY}') + 86400"
         return f"CASE WHEN {seconds} BETWEEN {sane} THEN to_timestamp({seconds}) END"
     if layout.time_format:
         return f"try_strptime({user_sql(source, layout.time)}, {sql_literal(layout.time_format)})"
@@ -73,7 +74,7 @@ def time_zone_notes(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sou
         moments = f"SELECT {moment_sql(source, layout)} AS t FROM {records} WHERE {where}"
         with files.naming_the_damaged_file([first]):
             query = f"SELECT 1 FROM ({moments}) WHERE epoch_ms(CAST(t AS TIMESTAMPTZ)) % 86400000 <> 0 LIMIT 1"
-            found = files.first_record(connection, query)
+            found = first_record(connection, query)
         if found:
             return [
                 f"{source.files[0]}: times in '{layout.time}' are instants, and data.time_zone is UTC, so a day begins "
@@ -105,7 +106,7 @@ def day_rule(source: Source, layout: Layout) -> Rule:
     return Rule(
         layout.time,
         f"{day_sql(source, layout)} IS NULL",
-        f"is not a date from {EARLIEST[:4]} to {LATEST[:4]}",
+        f"is not a date from {FIRST_DAY.year} to {LAST_DAY.year}",
         advice,
         hint=hint,
     )
@@ -128,7 +129,7 @@ def fitting_time_formats(connection: duckdb.DuckDBPyConnection, source: Source, 
     first = source.only(source.files[0])
     with files.naming_the_damaged_file([first]):
         query = f"SELECT count({text_sql(layout.time)}) = 0, {', '.join(tests)} FROM {first.table}"
-        empty, fits_now, *fits = files.first_record(connection, query)
+        empty, fits_now, *fits = first_record(connection, query)
     if empty or fits_now:
         return []
     return [one.time_format or "ISO 8601" for one, fit in zip(layouts[1:], fits, strict=True) if fit]

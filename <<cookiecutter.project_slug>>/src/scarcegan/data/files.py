@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from scarcegan.data.schema import first_line
 from scarcegan.errors import UserError
+from scarcegan.sql import first_record, sql_literal, sql_name
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".gz")
@@ -42,7 +43,6 @@ LONGEST_LINE = 2_000_000  # bytes; DuckDB's own limit
 BLOCK = 1 << 20  # bytes of a file that are read at once
 FILE_COLUMN = "scarcegan: file of the record"  # name of the scan's column with each row's file
 csv.field_size_limit(LONGEST_LINE)  # Python's own limit is less, so that valid files could not be counted through
-EXPRESSIONS_PER_SCAN = 200  # DuckDB plans more of them in a time that grows with their square
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
 
 
@@ -106,16 +106,6 @@ class Source:
     def only(self, file: Path) -> "Source":
         """A Source of `file` alone, one of these files; all else is the same."""
         return replace(self, files=(file,))
-
-
-def sql_literal(text: str) -> str:
-    """A text as an SQL literal in single quotes; single quotes in the text are escaped."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def sql_name(column: str) -> str:
-    """A column name as an SQL identifier in double quotes; double quotes in the name are escaped."""
-    return '"' + column.replace('"', '""') + '"'
 
 
 def connect_duckdb(scratch: Path, time_zone: str = "UTC") -> duckdb.DuckDBPyConnection:
@@ -561,31 +551,6 @@ def duckdb_message(error: duckdb.Error) -> str:
         return f": {lines[0][:200]}"
     known = (line for line in lines[1:] if line.startswith(("Expected", "Value", "Maximum", "Invalid")))
     return f" row {place[1]}: {next(known, 'cannot be read')[:200].lower()}"
-
-
-def first_record(connection: duckdb.DuckDBPyConnection, query: str) -> tuple:
-    """The first record that an SQL query gives, () when it gives none. Its result is finished, so that others can run.
-
-    Raises duckdb.Error for a query that fails.
-    """
-    found = connection.execute(query).fetchall()
-    return found[0] if found else ()
-
-
-def aggregates(connection: duckdb.DuckDBPyConnection, asked: Sequence[str], table: str, key: str = "") -> list[tuple]:
-    """A row (key, *values) per value of the SQL expression `key`, in its order; without one, a single row.
-
-    asked: SQL aggregates over `table`, which is scanned for EXPRESSIONS_PER_SCAN of them at a time.
-
-    Raises duckdb.Error for a query that fails.
-    """
-    groups = " GROUP BY 1 ORDER BY 1" if key else ""
-    found: list[tuple] = []
-    for start in range(0, len(asked), EXPRESSIONS_PER_SCAN):
-        some = ", ".join(asked[start : start + EXPRESSIONS_PER_SCAN])
-        rows = connection.execute(f"SELECT {key or 'NULL'}, {some} FROM {table}{groups}").fetchall()
-        found = [known + row[1:] for known, row in zip(found, rows, strict=True)] if found else rows
-    return found
 
 
 def row_number(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, test: str, nth: int = 0) -> int:

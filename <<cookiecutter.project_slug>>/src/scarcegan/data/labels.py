@@ -24,6 +24,7 @@ from scarcegan.data.rules import (
 )
 from scarcegan.data.schema import UNLABELLED
 from scarcegan.data.users import user_rules, user_sql
+from scarcegan.sql import first_record
 
 UserLabels = dict[str, int]
 
@@ -136,7 +137,7 @@ def labels_without_rows(
     if not seen:
         advice = "Export both with the same ids."
         query = f"SELECT min({user_sql(sources[0], layout.user)}) FROM {sources[0].table}"
-        fact += f", where a user is called '{files.first_record(connection, query)[0]}'"
+        fact += f", where a user is called '{first_record(connection, query)[0]}'"
     return [Problem(fact, advice, len(missing), droppable=bool(seen))]
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from scarcegan.data import files
 from scarcegan.data.categories import MOST_TEXTS, TRUTHS, Categories, code, places, with_codes
 from scarcegan.data.days import day_rule, day_sql
-from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.files import Source
 from scarcegan.data.rules import (
     ONE_LABEL,
     Layout,
@@ -34,6 +34,7 @@ from scarcegan.data.rules import (
 from scarcegan.data.schema import KEYS, UNLABELLED, FeatureTable
 from scarcegan.data.users import user_rules, user_sql
 from scarcegan.errors import UserError
+from scarcegan.sql import aggregates, first_record, sql_literal, sql_name
 
 CATEGORY_ADVICE = "List a column of names under data.categories."
 LARGEST_FLOAT32 = 1e38  # a larger number may not fit into 32 bits
@@ -120,7 +121,7 @@ def numbers_in(connection: duckdb.DuckDBPyConnection, source: Source, candidates
         other = "0" if source.kind(column) == "number" else f"count_if({no_number_sql(source, column)})"
         tests.append(f"CASE WHEN {other} = 0 THEN count({number_sql(source, column)}) END")
     with files.naming_the_damaged_file([source]):
-        _, *row = files.aggregates(connection, tests, source.table)[0]
+        _, *row = aggregates(connection, tests, source.table)[0]
     return {column: numbers for column, numbers in zip(candidates, row, strict=True) if numbers is not None}
 
 
@@ -251,9 +252,7 @@ def users_with_two_rows(
     )
     twice = f"SELECT u, d, count(*) AS n FROM ({union}) WHERE u IS NOT NULL GROUP BY u, d HAVING count(*) > 1"
     with files.naming_the_damaged_file(sources):
-        found = files.first_record(
-            connection, f"SELECT u, d, count(DISTINCT u) OVER () FROM ({twice}) ORDER BY u, d LIMIT 1"
-        )
+        found = first_record(connection, f"SELECT u, d, count(DISTINCT u) OVER () FROM ({twice}) ORDER BY u, d LIMIT 1")
     if not found:
         return []
     user, day, count = found
@@ -296,7 +295,7 @@ def users_with_two_labels(
         for source in sources
     )
     with files.naming_the_damaged_file(sources):
-        found = files.first_record(
+        found = first_record(
             connection,
             f"SELECT u, min(l), max(l), arg_max(f, l), count(*) OVER () FROM ({union}) "
             f"WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u HAVING min(l) < max(l) ORDER BY u LIMIT 1",
@@ -325,7 +324,7 @@ def categories_spelled_twice(
             test = f"regexp_full_match({text_sql(column)}, '[+-]?[0-9]+\\.0*')"
             with files.naming_the_damaged_file([source]):
                 query = f"SELECT any_value({text_sql(column)}), count(*) FROM {source.table} WHERE {test}"
-                shown, count = files.first_record(connection, query)
+                shown, count = first_record(connection, query)
             if count:
                 fact = f"{source.files[0]}: category '{column}' is text such as '{shown}', but a number in"
                 fact = f"{fact} {numbers[0].files[0]}"

@@ -16,9 +16,10 @@ import duckdb
 
 from scarcegan.data import files
 from scarcegan.data.categories import SPACES
-from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.files import Source
 from scarcegan.data.schema import UNLABELLED, UNLABELLED_NAME
 from scarcegan.errors import UserError
+from scarcegan.sql import aggregates, first_record, sql_literal, sql_name
 
 LARGEST_COUNT = 1e15  # a larger number is refused like an infinite one
 # A name of a column that is more likely a value: a number, or a date.
@@ -339,7 +340,7 @@ def count_broken_rules(
         tests = [*(rule.test for rule in rules), *(rule.among for rule in special)]
         asked = ["count(*)", *(f"count_if({test})" for test in tests), *extra_of(source)]
         with files.naming_the_damaged_file([source]):
-            _, own, *found = files.aggregates(connection, asked, source.table)[0]
+            _, own, *found = aggregates(connection, asked, source.table)[0]
         extras.append(tuple(found[len(tests) :]))
         found = [count or 0 for count in found[: len(tests)]]  # NULL where a condition is NULL for every row
         rows += own
@@ -363,7 +364,7 @@ def rule_problem(
     """
     file, row = first_row(connection, source, rule.test)
     query = f"SELECT CAST({sql_name(rule.column)} AS VARCHAR) FROM {source.only(file).table} WHERE {rule.test} LIMIT 1"
-    shown = files.first_record(connection, query)
+    shown = first_record(connection, query)
     value = f": '{shown[0][:60].replace(chr(0), '�')}'" if shown and shown[0] else ""
     more = f" ({count:,} such rows)" if count > 1 else ""
     if every:
@@ -400,6 +401,6 @@ def first_row(connection: duckdb.DuckDBPyConnection, source: Source, test: str) 
     Parquet the first record is 1. The condition must hold for at least one record.
     """
     query = f"SELECT min({sql_name(files.FILE_COLUMN)}) FROM {source.table} WHERE {test}"
-    found = files.first_record(connection, query)
+    found = first_record(connection, query)
     file = Path(found[0]) if found and found[0] else source.files[0]
     return file, files.row_number(connection, source, file, test)

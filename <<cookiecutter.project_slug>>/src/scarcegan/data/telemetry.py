@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from scarcegan.data import files
 from scarcegan.data.days import day_rule, day_sql
-from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.files import Source
 from scarcegan.data.rules import (
     LARGEST_COUNT,
     ONE_LABEL,
@@ -37,6 +37,7 @@ from scarcegan.data.rules import (
 from scarcegan.data.schema import UNLABELLED
 from scarcegan.data.users import user_rules, user_sql
 from scarcegan.errors import UserError
+from scarcegan.sql import first_record, sql_literal, sql_name
 
 BUCKETS = 128  # files open at once; macOS allows 256
 BUCKET_RECORDS = 4_000_000  # more only when BUCKETS files do not suffice
@@ -131,19 +132,11 @@ def record_rules(source: Source, layout: Layout) -> list[Rule]:
     for counter in layout.counted:
         value = number_sql(source, counter)
         empty = f"CASE WHEN {value} IS NULL THEN NOT {filled_sql(source, counter)} ELSE isnan({value}) END"
+        far = f"abs({value}) > {LARGEST_COUNT} AND NOT isnan({value})"
         found += [
             Rule(counter, empty, "is empty", "Write 0 for no activity."),
-            Rule(
-                counter,
-                no_number_sql(source, counter),
-                "is not a number",
-                "Numbers are written as 1234.5.",
-            ),
-            Rule(
-                counter,
-                f"abs({value}) > {LARGEST_COUNT} AND NOT isnan({value})",
-                "is infinite or far too large",
-            ),
+            Rule(counter, no_number_sql(source, counter), "is not a number", "Numbers are written as 1234.5."),
+            Rule(counter, far, "is infinite or far too large"),
         ]
         if counter not in layout.signed:
             advice = "Counters count from 0; list those that may be negative under data.signed_counters."
@@ -269,7 +262,7 @@ def count_users(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source]
     """
     ids = " UNION ALL ".join(f"SELECT {user_sql(source, layout.user)} AS u FROM {source.table}" for source in sources)
     with files.naming_the_damaged_file(sources):
-        return int(files.first_record(connection, f"SELECT count(DISTINCT u) FROM ({ids})")[0])
+        return int(first_record(connection, f"SELECT count(DISTINCT u) FROM ({ids})")[0])
 
 
 def days_of_interest(last: date | None, layout: Layout) -> DayRange:

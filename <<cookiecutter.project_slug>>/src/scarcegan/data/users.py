@@ -7,8 +7,9 @@ import duckdb
 import pyarrow as pa
 
 from scarcegan.data import files
-from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.files import Source
 from scarcegan.data.rules import Layout, Problem, Rule, number_sql, text_sql
+from scarcegan.sql import sql_literal, sql_name
 
 WHOLE_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}  # bits of a float -> whole numbers up to this one are exact
 WHOLE_NUMBER = r"[0-9]+(\.0*)?"

@@ -21,12 +21,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scarcegan.errors import UserError, shortened
+from scarcegan.limits import FIRST_DAY, LAST_DAY, MOST_DAYS, RESERVED_CLASSES
 from scarcegan.pipeline.config_text import Refused, read_yaml
 from scarcegan.pipeline.schedule import schedule_problem
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Days = Annotated[int, Field(ge=1, le=36_500)]  # a century
+Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
 Units = Annotated[int, Field(ge=1, le=100_000)]
 Weight = Annotated[float, Field(ge=0, le=1_000_000)]  # far below what a float of 32 bits holds
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -79,10 +80,8 @@ KINDS = {
     "literal_": "{expected}",
     "string_": "a text",
 }
-FIRST_DAY, LAST_DAY = datetime.date(1900, 1, 1), datetime.date(2199, 12, 31)
 MOST_PROBLEMS = 20  # of a config.yaml, that are shown one by one
 LONGEST_MESSAGE = 400
-TAKEN_CLASS_NAMES = ("unknown", "unlabelled", "generated")  # columns and rows of our own are called so
 
 
 def check_day(text: str) -> str:
@@ -205,11 +204,11 @@ class LabelSettings(ConfigSection):
 
     @model_validator(mode="after")
     def names_are_distinct(self) -> "LabelSettings":
-        """Return the section unchanged. Raises ValueError for a class name that occurs twice, is in TAKEN_CLASS_NAMES
+        """Return the section unchanged. Raises ValueError for a class name that occurs twice, is in RESERVED_CLASSES
         or is a keyword of Python.
         """
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        reserved = sorted(set(self.classes) & {*TAKEN_CLASS_NAMES, *keyword.kwlist})
+        reserved = sorted(set(self.classes) & {*RESERVED_CLASSES, *keyword.kwlist})
         if repeated:
             raise ValueError(f"the class name '{repeated[0]}' occurs twice; every class needs its own name")
         if reserved:

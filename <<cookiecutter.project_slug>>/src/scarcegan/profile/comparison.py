@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from scarcegan.data.categories import MOST_TEXTS
-from scarcegan.data.files import sql_literal
 from scarcegan.monitoring.drift import DriftDistance, distance, label_distance
 from scarcegan.monitoring.statistics import REST, ColumnSummary, bucket_edges, combine, empty_summary, summarise_columns
 from scarcegan.profile.columns import BATCH, as_rows, sample_of
 from scarcegan.profile.records import CATEGORY, Records, finite_sql
+from scarcegan.sql import sql_literal
 
 Counts = np.ndarray | dict[str, int]
 UNDATED = ""

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from scarcegan.data.files import sql_literal
 from scarcegan.data.labels import UserLabels
 from scarcegan.data.schema import UNLABELLED
 from scarcegan.profile.records import Records, finite_sql, parquet_table
+from scarcegan.sql import sql_literal
 
 
 @dataclass(frozen=True)

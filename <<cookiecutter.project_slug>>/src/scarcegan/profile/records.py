@@ -16,7 +16,7 @@ from scarcegan.data.check import check_data
 from scarcegan.data.class_sizes import Shares
 from scarcegan.data.coverage import DaysNeeded
 from scarcegan.data.days import day_sql
-from scarcegan.data.files import Source, sql_literal, sql_name
+from scarcegan.data.files import Source
 from scarcegan.data.ready_tables import LARGEST_FLOAT32, category_sql
 from scarcegan.data.rules import (
     Layout,
@@ -28,6 +28,7 @@ from scarcegan.data.rules import (
 from scarcegan.data.users import user_sql
 from scarcegan.errors import UserError
 from scarcegan.progress import Progress
+from scarcegan.sql import aggregates, sql_literal, sql_name
 
 BYTES_AT_ONCE = 64 << 20  # of data files that are copied between two lines of progress
 MOSTLY = 0.5  # of a column's values must be numbers for a column of numbers, when config.yaml names none
@@ -124,7 +125,7 @@ class Records:
 
     def aggregates(self, asked: Sequence[str], table: str, key: str = "") -> list[tuple]:
         """The values of SQL aggregates over a table (see files.aggregates)."""
-        return files.aggregates(self.connection, asked, table, key)
+        return aggregates(self.connection, asked, table, key)
 
 
 def finite_sql(i: int) -> str:

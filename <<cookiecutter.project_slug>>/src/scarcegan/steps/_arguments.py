@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from scarcegan.errors import UserError, shortened
+from scarcegan.limits import FIRST_DAY, LAST_DAY, MOST_DAYS, RESERVED_CLASSES
 
-FIRST_DAY, LAST_DAY, MOST_DAYS = date(1900, 1, 1), date(2199, 12, 31), 36_500
-RESERVED_CLASSES = ("unknown", "unlabelled", "generated")
 T = TypeVar("T")
 
 

@@ -95,8 +95,12 @@ class Coverage:
 
     def missing(self) -> float:
         """The share of days without a record, from each user's first record to the last record of all: 0 to 1."""
-        days = self.lifetime - self.users * self.empty_at_the_end
-        return 1 - self.recorded / days if days else 0.0
+        return 1 - self.recorded / self.days_of_users if self.days_of_users else 0.0
+
+    @property
+    def days_of_users(self) -> int:
+        """The number of user-days from each user's first record to the last record of all."""
+        return self.lifetime - self.users * self.empty_at_the_end
 
     @property
     def empty_at_the_end(self) -> int:
@@ -146,7 +150,7 @@ class Coverage:
                 "data.days."
             )
         if self.missing() >= MANY_MISSING:
-            missing = self.lifetime - self.users * self.empty_at_the_end - self.recorded
+            missing = self.days_of_users - self.recorded
             few = self.zero_records < FEW_ZEROS * missing
             reading, looks = ("zero", "looks like") if few else ("unknown", "is more than")
             why = (

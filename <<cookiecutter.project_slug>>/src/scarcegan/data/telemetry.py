@@ -197,7 +197,7 @@ def good_per_day(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source
         broken = " OR ".join(f"({rule.test})" for rule in record_rules(source, layout))
         query = f"SELECT histogram({day_sql(source, layout)}) FROM {source.table} WHERE NOT coalesce({broken}, false)"
         with files.naming_the_damaged_file([source]):
-            per_day.update(files.first_record(connection, query)[0] or {})
+            per_day.update(first_record(connection, query)[0] or {})
     return per_day
 
 

@@ -124,7 +124,7 @@ class Records:
         return self.connection.execute(query).fetchall()
 
     def aggregates(self, asked: Sequence[str], table: str, key: str = "") -> list[tuple]:
-        """The values of SQL aggregates over a table (see files.aggregates)."""
+        """The values of SQL aggregates over a table (see sql.aggregates)."""
         return aggregates(self.connection, asked, table, key)
 
 

@@ -363,8 +363,10 @@ class Workspace:
         if not result.finished:
             return outcome(result)
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        last = max(summary["as_of"], default="")  # "" for rows without a day
+        day = f" as of {last}" if last else ""
         lines = (
-            f"{summary['users']:,} users scored with version {package.version} ({package.definition}): "
+            f"{summary['users']:,} users scored{day} with version {package.version} ({package.definition}): "
             f"{summary['flagged']:,} flagged as {summary['rare_class']}, {summary['unknown_share']:.1%} unknown",
             f"flagged users: {self.show(folder / 'flagged.csv')}",
             f"all scores: {self.show(folder)}",
@@ -529,7 +531,7 @@ class Workspace:
         """Check the data that config.yaml names. It writes only temporary files.
 
         Returns the problems, a message each ([] for none), and a summary of the data, {name: value}, both as
-        `check_data` of data/check.py does.
+        `check_data` of profile/check.py does.
 
         Raises UserError when the data or the labels do not exist. Other faults of the data are problems.
         """

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data import files
-from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
 from scarcegan.errors import UserError
+from scarcegan.profile.check import check_data
 from step_arguments import arguments
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
 

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data.categories import CODES, code, display_value, with_codes_at
-from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
 from scarcegan.data.schema import read_feature_categories, read_features, write_features
 from scarcegan.errors import UserError
+from scarcegan.profile.check import check_data
 from telemetry_samples import run_features, write
 
 

@@ -15,12 +15,12 @@ import pytest
 
 from scarcegan.data import files, telemetry
 from scarcegan.data.categories import code
-from scarcegan.data.check import check_data
 from scarcegan.data.class_sizes import Shares
 from scarcegan.data.coverage import DaysNeeded
 from scarcegan.data.rules import Layout
 from scarcegan.data.wire import read_number
 from scarcegan.errors import UserError
+from scarcegan.profile.check import check_data
 from telemetry_samples import GOOD, HEADER, LABELS, run_features, write
 
 DAYS = [datetime.date(2026, 1, 5) + datetime.timedelta(n) for n in range(3)]
@@ -517,6 +517,9 @@ def test_a_declared_counter_may_be_negative(tmp_path):
     assert read_counts(path, tmp_path / "s", signed=("n",)) == {("ann", "2026-01-05"): -3.5}
 
 
+LATER = "To read them, set data.start later, or leave it empty."
+
+
 def test_records_of_other_days_are_left_out_and_counted(tmp_path):
     path = write(tmp_path / "a.csv", "user_id,date,n", *(f"ann,2026-01-0{day},1" for day in range(1, 10)))
     problems, summary = check_data(path, None, layout())
@@ -525,7 +528,7 @@ def test_records_of_other_days_are_left_out_and_counted(tmp_path):
         note.startswith("records before the days") and note.endswith("left out: 4.") for note in summary["notes"]
     )
     after = next(note for note in summary["notes"] if note.startswith("records after the days"))
-    assert after.endswith(f"left out: 2, the last on 2026-01-09: {path} row 10.")
+    assert after.endswith(f"left out: 2, the last on 2026-01-09: {path} row 10. {LATER}")
     assert len(read_counts(path, tmp_path / "s")) == 3
     with pytest.raises(UserError, match=r"no record in the days .*2026-01-01 to 2026-01-09"):
         run_features(path, tmp_path / "out", counters="n", start="2027-01-01")
@@ -610,6 +613,25 @@ def test_a_column_named_like_one_of_a_feature_table_is_told_when_nothing_reads_i
     ready = layout(time="", label="class", counters=(), start="")
     left_out = check_data(path, None, ready, "features")[1]["columns_left_out"]
     assert left_out.startswith("as_of, label (") and "a label under data.label_column" in left_out
+
+
+def test_a_time_column_that_a_ready_table_lacks_is_told_when_another_has_nearly_its_name(tmp_path):
+    path = write(tmp_path / "a.csv", "user_id,snapshot_date,n", "ann,2026-01-05,1", "bob,2026-01-05,1")
+    for named, noted in (("snapshot_dat", True), ("snapshot_date", False), ("", False), ("quarter", False)):
+        ready = layout(time=named, counters=(), start="")
+        notes = check_data(path, None, ready, "features")[1].get("notes")
+        assert ("If 'snapshot_date' is theirs, set data.time_column to it." in str(notes)) == noted
+
+
+@pytest.mark.parametrize("target", ["a.csv", "b.csv"])
+def test_a_file_that_is_there_under_two_names_is_read_once_and_the_link_is_told(tmp_path, target):
+    write(tmp_path / "in/a.csv", "user_id,date,n", "ann,2026-01-05,1")
+    write(tmp_path / "in/b.csv", "user_id,date,n", "bob,2026-01-05,2")
+    (tmp_path / "in/0-latest.csv").symlink_to(tmp_path / "in" / target)
+    found = read_counts(tmp_path / "in", tmp_path / "s", aggregate={"n": "sum"})
+    assert found == {("ann", "2026-01-05"): 1.0, ("bob", "2026-01-05"): 2.0}
+    notes = check_data(tmp_path / "in", None, layout(aggregate={"n": "sum"}))[1]["notes"]
+    assert f"1 file is not read, links to a file that is read itself: {tmp_path}/in/0-latest.csv." in notes
 
 
 LABELLED_TWICE = "user 'ann' is labelled 'calm' and 'risky'"

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scarcegan.data import synthetic
-from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
+from scarcegan.profile.check import check_data
 
 
 def column(path: Path, name: str) -> list[str]:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from scarcegan.data.check import check_data
 from scarcegan.data.rules import Layout
 from scarcegan.data.telemetry import is_weekend
 from scarcegan.features.user_features import feature_names, user_features
+from scarcegan.profile.check import check_data
 from telemetry_samples import GOOD, run_features, write
 
 MONDAY = np.datetime64("2026-01-05")

@@ -26,13 +26,14 @@ import numpy as np
 
 from generated_files import Case, make_case
 from independent_reader import Reader, Row, Said
-from scarcegan.data import categories, check
+from scarcegan.data import categories
 from scarcegan.data.reading import Reading
 from scarcegan.data.rules import Layout, Problem
 from scarcegan.data.schema import FeatureTable
 from scarcegan.data.telemetry import UserRecords
 from scarcegan.errors import UserError
 from scarcegan.monitoring.quality import read_truth
+from scarcegan.profile import check
 
 KEPT = Path("build/fuzz")
 

@@ -14,10 +14,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from scarcegan.data import check, days, files, labels, reading, ready_tables, rules, telemetry, users
+from scarcegan.data import days, files, labels, reading, ready_tables, rules, telemetry, users
 from scarcegan.data.files import Source, sql_name
 from scarcegan.data.rules import Layout, Rule, text_sql
 from scarcegan.monitoring import quality
+from scarcegan.profile import check
 
 MODULES = (files, rules, users, days, telemetry, labels, ready_tables, reading, check, quality)
 Patch = pytest.MonkeyPatch

@@ -131,7 +131,8 @@ class Coverage:
         if found.before:
             notes.append(f"records before {others}: {found.before:,}.")
         if found.after:
-            notes.append(f"records after {others}: {found.after:,}, the last on {found.latest}.")
+            move = " To read them, set data.start later, or leave it empty." if layout.start else ""
+            notes.append(f"records after {others}: {found.after:,}, the last on {found.latest}.{move}")
         days = int((self.per_day > 0).sum())
         begins = int((self.per_day > 0).argmax())
         looks_back = len(self.per_day) - 7 * max(self.needed.weeks) - self.needed.days if self.needed else 0

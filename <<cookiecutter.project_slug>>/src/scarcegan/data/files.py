@@ -135,8 +135,8 @@ def find_data_files(path: Path) -> list[Path]:
 
     A path to a file is returned as it is, whatever its name ends with. Of a folder, the files at any depth are taken
     whose names end, in any case, with one of PARQUET_SUFFIXES or TEXT_SUFFIXES (.csv, .tsv and .txt, each also with
-    .gz, and others); files and folders whose names start with a dot or an underscore are left out. `files_left_out`
-    lists the others.
+    .gz, and others); files and folders whose names start with a dot or an underscore are left out, and links to a file
+    that is there itself. `files_left_out` lists the others.
 
     Raises UserError when the path does not exist, when the folder holds no such file, or for a file name that is not
     UTF-8.
@@ -149,9 +149,19 @@ def find_data_files(path: Path) -> list[Path]:
             f"{path}: no such file or folder. Correct data.path or data.labels, or make a sample: scarcegan data make."
         )
     found = sorted(with_readable_name(file) for file in visible_files(path) if has_data_suffix(file))
+    again = second_names(found)
+    found = [file for file in found if file not in again]
     if not found:
         raise UserError(f"{path}: no Parquet or CSV file in it. Put the records there, or correct the path.")
     return found
+
+
+def second_names(files: Collection[Path]) -> set[Path]:
+    """Those of some files that are links to another of them, or to the same file as another link before them."""
+    first: dict[str, Path] = {}
+    for file in sorted(files, key=lambda file: (file.is_symlink(), file)):
+        first.setdefault(os.path.realpath(file), file)
+    return {file for file in files if first[os.path.realpath(file)] != file}
 
 
 def is_zipped(file: Path) -> bool:
@@ -187,17 +197,22 @@ def files_left_out(
 
     endings: those of the files that are read, in lower case; kinds: how to call these files.
 
-    They are links to nothing, files with another ending, pipes and devices, and, when `folders` are the class folders
-    that are read instead of `path`, data files beside them. Hidden ones are not listed.
+    They are links to nothing, second names of a file, files with another ending, pipes and devices, and, when `folders`
+    are the class folders that are read instead of `path`, data files beside them. Hidden ones are not listed.
     """
     found: dict[str, list[Path]] = {}
-    for file in sorted(visible_entries(Path(path))):
+    entries = sorted(visible_entries(Path(path)))
+    within = [[file for file in entries if folder in file.parents] for folder in folders or [Path(path)]]
+    again = set().union(*map(second_names, within))
+    for file in entries:
         if not file.exists():
             found.setdefault("links to nothing", []).append(file)
         elif not file.is_file():
             found.setdefault("no regular files", []).append(file)
         elif not file.name.lower().endswith(endings):
             found.setdefault(f"no {kinds} by their ending", []).append(file)
+        elif file in again:
+            found.setdefault("links to a file that is read itself", []).append(file)
         elif folders and not any(folder in file.parents for folder in folders):
             found.setdefault("beside the class folders", []).append(file)
     return found

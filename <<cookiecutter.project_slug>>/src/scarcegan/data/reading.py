@@ -14,7 +14,7 @@ from scarcegan.data.coverage import Coverage, DaysNeeded
 from scarcegan.data.days import time_zone_notes
 from scarcegan.data.files import Source, files_left_out
 from scarcegan.data.labels import UserLabels, labels_of, labels_without_rows, open_labels, read_labels
-from scarcegan.data.rules import Layout, Problem, class_folders
+from scarcegan.data.rules import Layout, Problem, class_folders, similar_names
 from scarcegan.data.schema import FeatureTable
 from scarcegan.data.users import users_spelled_twice
 from scarcegan.errors import UserError
@@ -101,6 +101,11 @@ class Reading:
         layout, connection = self.layout, self.connection
         sources = ready_tables.open_ready_table(self.path, layout, columns)
         self._note_files(sources)
+        near = similar_names(layout.time, list({column: None for source in sources for column in source.columns}))
+        if near and layout.time not in near:
+            self.notes.append(
+                f"no column '{layout.time}', so rows have no day. If '{near[0]}' is theirs, set data.time_column to it."
+            )
         self.columns = ready_tables.select_feature_columns(connection, sources, layout, columns)
         self.unused = [] if columns else ready_tables.unused_columns(sources, layout, self.columns)
         self.rows, problems = ready_tables.scan_ready_table(connection, sources, layout, self.columns)

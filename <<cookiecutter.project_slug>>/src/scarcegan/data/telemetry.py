@@ -174,7 +174,7 @@ def scan_telemetry(connection: duckdb.DuckDBPyConnection, sources: Sequence[Sour
     if first and last and (last < window.first or first > window.last):
         raise UserError(
             f"{sources[0].root}: no record in the days that are read ({window}); the records are from {first} to "
-            f"{last}. Correct data.start or data.days."
+            f"{last}. Correct data.start or data.days; for one command, --set data.start= reads the last days."
         )
     problems += strays
     before = sum(count for day, count in per_day.items() if day < window.first)

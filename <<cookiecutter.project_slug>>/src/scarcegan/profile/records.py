@@ -12,7 +12,6 @@ from typing import Any
 import duckdb
 
 from scarcegan.data import files
-from scarcegan.data.check import check_data
 from scarcegan.data.class_sizes import Shares
 from scarcegan.data.coverage import DaysNeeded
 from scarcegan.data.days import day_sql
@@ -27,6 +26,7 @@ from scarcegan.data.rules import (
 )
 from scarcegan.data.users import user_sql
 from scarcegan.errors import UserError
+from scarcegan.profile.check import check_data
 from scarcegan.progress import Progress
 from scarcegan.sql import aggregates, sql_literal, sql_name
 

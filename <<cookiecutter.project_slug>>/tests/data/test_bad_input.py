@@ -192,6 +192,11 @@ def test_bad_labels_are_refused(tmp_path, case):
     assert said.startswith(str(labels)) and expected in said
 
 
+def test_labels_without_names_of_columns_get_a_hint(tmp_path):
+    labels = write(tmp_path / "labels.csv", "ann,calm", "bob,risky")
+    assert "Its first line looks like a record" in refusal(write(tmp_path / "in.csv", *GOOD), tmp_path / "out", labels)
+
+
 def test_a_class_folder_with_a_strange_name_is_refused(tmp_path):
     write(tmp_path / "in/calm/1.csv", *GOOD[:3])
     write(tmp_path / "in/riski/1.csv", HEADER, *GOOD[4:])

@@ -163,7 +163,11 @@ def missing_columns_text(source: Source, layout: Layout, missing: Sequence[str])
         + ", ".join(dict.fromkeys(keys.get(column, "data.columns") for column in missing))
         + " in config.yaml."
     )
-    if source.delimiter and not {*keys}.intersection(own) and any(map(RECORD_CELL.fullmatch, own)):
+    if (
+        source.delimiter
+        and not {*keys}.intersection(own)
+        and any(RECORD_CELL.fullmatch(name) or name in layout.classes for name in own)
+    ):
         text += " Its first line looks like a record: give the file a first line with the names of its columns."
     if layout.time in missing and layout.counters:
         text += " For a table with one row per user, set data.kind to features."

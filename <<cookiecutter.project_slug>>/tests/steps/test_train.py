@@ -16,14 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from scarcegan import serving
 from scarcegan.data.schema import write_features
+from scarcegan.data.wire import CSV, JSON
 from scarcegan.errors import UserError
 from scarcegan.model import delivered, learnt_from, member, scorer
 from scarcegan.model.gan import member as gan_member
 from scarcegan.model.gan import scarcegan, training
 from scarcegan.model.gan.settings import GanSettings
+from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.pipeline.definition import FIGURES
 from scarcegan.steps import train
+from scarcegan.steps.score import score_all
 from tiny_splits import CLASSES, DEFINITIONS, NAMES, command, settings, table, write
 
 pytestmark = pytest.mark.slow
@@ -153,6 +157,30 @@ def test_other_columns_are_refused_by_name(done):
         model.score(np.zeros((1, 2), np.float32))
     with pytest.raises(UserError, match="feature 2 is 'c'"):
         model.score(np.zeros((1, 3), np.float32), ("a", "c", "flat"))
+
+
+def test_a_row_has_the_same_figures_from_the_endpoint_and_in_a_scoring(done, tmp_path):
+    """To the last bit: one row a request in JSON and in CSV, all rows in one scoring."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/model").symlink_to(done[0] / "out/models/best_ranking")
+    model = serving.load_model(tmp_path / "package/model")
+    rows = table([0] * 20 + [1] * 20 + [2] * 20, 900)
+    score_all([rows], model, tmp_path / "scored")
+    scored = pq.read_table(tmp_path / "scored/part-00000.parquet").to_pylist()
+    endpoint = serving.Endpoint(serving.read_package_facts(tmp_path / "package"))
+    endpoint.model = model
+
+    def answer(body, kind):
+        return endpoint.answers([serving.Question(body.encode(), kind, kind, {})])[0]
+
+    names = (*model.classes, UNKNOWN)
+    for values, expected in zip(rows.values.tolist(), scored, strict=True):
+        found = json.loads(answer(json.dumps({"instances": [values]}), JSON))["predictions"][0]
+        label, *figures = answer(",".join(map(str, values)), CSV).strip().split(",")
+        assert names[found["label"]] == names[int(label)] == expected["predicted"]
+        shares = [expected[f"probability_{name}"] for name in model.classes]
+        own = np.float32([found["rarity"], found["unknown"], *found["probabilities"]]).tolist()
+        assert own == np.float32(figures).tolist() == [expected["rarity"], expected["unknown"], *shares]
 
 
 @pytest.fixture(scope="module")

@@ -217,7 +217,7 @@ DATA_SETTINGS = {
 
 
 class Reached(Exception):
-    """Raised in place of reading the data."""
+    """A test raises this where the command would read the data."""
 
 
 def read_by_check_and_by_run(project, monkeypatch):

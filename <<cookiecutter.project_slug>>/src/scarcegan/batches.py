@@ -62,7 +62,7 @@ class Batches(Generic[Item, Result]):
             self._task = None
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """Take the items of the next call from those that wait; [] when there are none."""
+        """Remove the items of the next call from the waiting ones and return them; [] when none waits."""
         taken: list[tuple[Item, asyncio.Future[Result]]] = []
         while self._waiting and len(taken) < self.most:
             item, future = self._waiting.popleft()

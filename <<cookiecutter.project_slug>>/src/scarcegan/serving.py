@@ -571,7 +571,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(error)
 
     def _forget_answer(self) -> None:
-        """Wait no longer for the caller to take what was answered."""
+        """Cancel the timer that closes the connection when the caller does not take an answer."""
         if self._not_taken:
             self._not_taken.cancel()
 

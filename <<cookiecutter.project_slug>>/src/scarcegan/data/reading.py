@@ -71,7 +71,7 @@ class Reading:
         self.rows, self.coverage = self.scan.rows, Coverage(self.scan.window, self.needed)
         self.report(self.scan.problems)
         known = self._known_labels(sources)
-        more_labels = telemetry.labels_left_out(connection, self.scan, layout) if known is None else []
+        more_labels = telemetry.labels_left_out(connection, self.scan, layout) if known is None else {}
         aggregate = [layout.aggregate[name] for name in layout.counters] if layout.aggregate else []
         buckets = telemetry.write_buckets(connection, self.scan, layout, scratch, batch_users)
         try:
@@ -116,7 +116,7 @@ class Reading:
             yield table if known is None else replace(table, label=labels_of(known, table.user_id))
 
     def _note_files(self, sources: Sequence[Source]) -> None:
-        """Keep `sources`, and note the files below `path` that are not read, and days in a time zone that nobody chose.
+        """Store `sources`. Add notes on files below `path` that are not read, and on days in the default time zone.
 
         Raises UserError for a file that cannot be read.
         """

@@ -43,8 +43,8 @@ BUCKETS = 128  # files open at once; macOS allows 256
 BUCKET_RECORDS = 4_000_000  # more only when BUCKETS files do not suffice
 SCAN_ROWS = 50_000
 PAUSE = 7  # days without a record; after fewer, no date looks wrong
-# As many records as these, per record after a pause, must be in the days before it for the last dates to look wrong:
-# after a pause that leaves nothing else in the days that are read, and after a shorter one.
+# The last dates look wrong when the window before the pause holds this many records for each record after it: the
+# first number for a pause as long as data.days or longer, the second for a shorter pause.
 FEW_AFTER_ALL, FEW_AFTER_SOME = 10, 100
 
 
@@ -350,30 +350,35 @@ def left_out_sql(source: Source, found: TelemetryScan, layout: Layout) -> str:
 
 def labels_left_out(
     connection: duckdb.DuckDBPyConnection, found: TelemetryScan, layout: Layout
-) -> list[tuple[str, int, int]]:
-    """(user, lowest class position, highest) for each user with a label on a record that good_records leaves out.
+) -> dict[str, tuple[int, int]]:
+    """User -> (lowest class position, highest) of the labels on records that good_records leaves out.
 
     found: what scan_telemetry returned.
 
     Raises UserError for a file that cannot be read.
     """
-    labels: list[tuple[str, int, int]] = []
+    labels: dict[str, tuple[int, int]] = {}
     for source in found.sources if found.problems or found.before or found.after else ():
+        if source.class_name is None and layout.label not in source.columns:
+            continue
         user, label = user_sql(source, layout.user), label_position_sql(source, layout)
         query = f"SELECT {user} AS u, {label} AS l FROM {source.table} WHERE {left_out_sql(source, found, layout)}"
         with files.naming_the_damaged_file([source]):
-            labels += connection.execute(
+            rows = connection.execute(
                 f"SELECT u, min(l), max(l) FROM ({query}) WHERE u IS NOT NULL AND l <> {UNLABELLED} GROUP BY u"
             ).fetchall()
+        for one, low, high in rows:
+            known = labels.get(one, (low, high))
+            labels[one] = min(low, known[0]), max(high, known[1])
     return labels
 
 
-def with_labels(users: UserRecords, labels: Sequence[tuple[str, int, int]]) -> UserRecords:
-    """The users with further labels. labels: what labels_left_out returned; those of other users are ignored."""
+def with_labels(users: UserRecords, labels: Mapping[str, tuple[int, int]]) -> UserRecords:
+    """The users with further labels. labels: what labels_left_out returned; it may name other users, too."""
     label, lowest = users.label.copy(), users.lowest.copy()
-    for user, low, high in labels:
-        place = np.searchsorted(users.user_id, user)
-        if place < len(users.user_id) and users.user_id[place] == user:
+    for place, user in enumerate(users.user_id.tolist()) if labels else ():
+        if user in labels:
+            low, high = labels[user]
             label[place] = max(label[place], high)
             lowest[place] = low if lowest[place] == UNLABELLED else min(lowest[place], low)
     return replace(users, label=label, lowest=lowest)

@@ -38,7 +38,7 @@ def exact_sql(source: Source, column: str) -> str:
 
 
 def user_rules(source: Source, layout: Layout) -> list[Rule]:
-    """The rules that a record breaks when it has no user, or one that cannot be used."""
+    """The rules that a record breaks when its user is missing or unusable (see unusable_user_rules)."""
     missing = f"{user_sql(source, layout.user)} IS NULL"
     return [
         Rule(layout.user, missing, "is empty", "Every row needs a user."),

@@ -38,11 +38,11 @@ def expected_seconds(plan: RunPlan, runs_folder: RunsFolder) -> dict[str, Expect
 def remaining_seconds(
     plan: RunPlan, runs_folder: RunsFolder, expected: dict[str, Expected], workers: int
 ) -> Expected | None:
-    """Return how long a run of this plan will probably take, from its start: at least the longest way through its
-    steps, and at least the time of all of them, shared among the workers.
+    """Return the expected time of a run of this plan, from its start: the longest chain of steps, or the sum of all
+    steps divided by the workers, whichever is longer.
 
-    A step whose outputs are cached takes no time. It is rough when the time of one that is not cached is. None when
-    nothing is known of one.
+    A cached step takes no time. The result is rough when the time of a step that runs is rough. None when the time of
+    such a step is not known.
 
     - expected: from `expected_seconds`.
     - workers: how many steps may run at once.

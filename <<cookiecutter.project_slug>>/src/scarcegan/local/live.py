@@ -192,7 +192,7 @@ def event_line(event: Event, steps: dict[str, str], seconds: float) -> str:
 
 
 def expected_text(expected: Expected) -> str:
-    """Return a time that is expected as text: "about 1 min 05 s"; a rough one is rounded, as "roughly 20 s"."""
+    """Return an expected time as text: "about 1 min 05 s", or rounded, "roughly 20 s", for a rough guess."""
     seconds = expected.seconds
     if not expected.rough:
         return f"about {seconds_text(seconds)}"

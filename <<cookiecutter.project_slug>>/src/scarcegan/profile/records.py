@@ -267,7 +267,7 @@ def split_by_size(source: Source) -> Iterator[Source]:
 
 
 def records_sql(source: Source, layout: Layout, names: Sequence[str], numbers: set[str]) -> str:
-    """SQL query: the records of a source with the columns of Records."""
+    """SQL query that selects the records of a source, with the columns of Records."""
     user = user_sql(source, layout.user) if layout.user in source.columns else "CAST(NULL AS VARCHAR)"
     day = day_sql(source, layout) if layout.time in source.columns else "CAST(NULL AS DATE)"
     read = [f"{sql_name(files.FILE_COLUMN)} AS f", f"{user} AS u", f"{day} AS d"]

@@ -18,7 +18,7 @@ INPUTS_FILE = "inputs.json"
 
 
 def signatures(files: Iterable[Path], root: Path) -> dict[Path, str]:
-    """File -> its `signature`, to be taken before the step reads it.
+    """File -> its `signature`. The step calls this before it reads the files, and compares the signatures afterwards.
 
     files: of the input; root: its file or folder.
     """

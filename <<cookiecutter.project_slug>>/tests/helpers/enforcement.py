@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partialmethod
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -76,10 +77,15 @@ def concerns(statement: Mapping[str, Any], action: str, resource: str, context: 
 
 
 def holds(operator: str, key: str, values: list[str], context: Mapping[str, str]) -> bool:
-    """One condition. A key the call does not carry fails it, but for …IfExists and ForAllValues:."""
-    lenient = operator.endswith("IfExists") or operator.startswith("ForAllValues:")
+    """One condition. A key the call does not carry fails it, but for …IfExists, ForAllValues: and …Not….
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    lenient = operator.endswith("IfExists") or operator.startswith("ForAllValues:") or "Not" in operator
     test = operator.removesuffix("IfExists").removeprefix("ForAllValues:").removeprefix("ForAnyValue:")
     present = {name.lower(): value for name, value in context.items()}.get(key.lower())
+    if test == "Null":
+        return values == ["true" if present is None else "false"]
     if present is None:
         return lenient
     match test:
@@ -87,6 +93,8 @@ def holds(operator: str, key: str, values: list[str], context: Mapping[str, str]
             return present in values
         case "StringLike" | "ArnLike":
             return any(like(value, present) for value in values)
+        case "ArnNotEquals":
+            return not any(like(value, present) for value in values)
     raise NotImplementedError(operator)
 
 
@@ -104,9 +112,18 @@ def several(value: Any) -> list[Any]:
 
 
 class Roles:
-    """The roles of a toolchain stack by actor: `statements(actor)`, `trust(actor)`."""
+    """The roles of a toolchain stack by actor: `statements(actor)`, `trust(actor)`.
+
+    `denials` are the statements of its buckets' policies, which count for every actor.
+    """
 
     def __init__(self, stack: Stack) -> None:
+        self.denials = [
+            statement
+            for policy in stack.of_type("AWS::S3::BucketPolicy").values()
+            for statement in policy["PolicyDocument"]["Statement"]
+        ]
+        assert {statement["Effect"] for statement in self.denials} <= {"Deny"}
         start = f"{stack.values['SageMakerProjectName']}-{REGION}-"
         self.properties = {
             role["RoleName"].removeprefix(start): role for role in stack.of_type("AWS::IAM::Role").values()
@@ -123,9 +140,17 @@ class Roles:
     def trust(self, actor: str) -> list[dict[str, Any]]:
         return self.properties[actor]["AssumeRolePolicyDocument"]["Statement"]
 
+    def arn(self, actor: str) -> str:
+        return f"arn:aws:iam::{ACCOUNT}:role/{self.properties[actor]['RoleName']}"
+
     def may(self, actor: str, action: str, resource: str, context: Mapping[str, str]) -> bool:
-        """Whether the actor's policies allow it. context: condition keys that come with the call."""
-        return allowed(self.statements(actor), action, resource, context)
+        """Whether the actor's policies allow it and no bucket's policy denies it.
+
+        context: condition keys that come with the call, beside those that every call of the actor carries.
+        """
+        return allowed(
+            [*self.statements(actor), *self.denials], action, resource, {**of_every_call(self.arn(actor)), **context}
+        )
 
     @contextmanager
     def acting(self, actor: str) -> Iterator[boto3.Session]:
@@ -143,8 +168,13 @@ class Roles:
             iam.put_role_policy(RoleName=role["RoleName"], PolicyName=policy["PolicyName"], PolicyDocument=document)
         key = sts.assume_role(RoleArn=made["Role"]["Arn"], RoleSessionName="test")["Credentials"]
         session = boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], key["SessionToken"], REGION)
-        with deciding(), standing_in(session):
+        with deciding(self.denials, of_every_call(self.arn(actor))), standing_in(session):
             yield session
+
+
+def of_every_call(role: str) -> dict[str, str]:
+    """The condition keys that every call of a role carries. S3 calls here are whole objects, not parts of them."""
+    return {"aws:PrincipalArn": role, "aws:SecureTransport": "true", "s3:ObjectCreationOperation": "true"}
 
 
 @contextmanager
@@ -159,24 +189,26 @@ def standing_in(session: boto3.Session) -> Iterator[None]:
 
 
 @contextmanager
-def deciding() -> Iterator[None]:
-    """moto asks `decide` about every call."""
+def deciding(denials: list[Mapping[str, Any]], context: Mapping[str, str]) -> Iterator[None]:
+    """moto asks `decide` about every call. denials: of the buckets' policies; context: of every call."""
     before = settings.INITIAL_NO_AUTH_ACTION_COUNT, IAMRequestBase.check_action_permitted
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
     ActionAuthenticatorMixin.request_count = 0
-    IAMRequestBase.check_action_permitted = decide  # type: ignore[method-assign]
+    IAMRequestBase.check_action_permitted = partialmethod(decide, denials, context)  # type: ignore[assignment]
     try:
         yield
     finally:
         settings.INITIAL_NO_AUTH_ACTION_COUNT, IAMRequestBase.check_action_permitted = before  # type: ignore[method-assign]
 
 
-def decide(request: IAMRequestBase, resource: str) -> None:
-    """Raise AWS's AccessDenied unless the caller's policies allow all that the request needs."""
+def decide(
+    request: IAMRequestBase, denials: list[Mapping[str, Any]], everywhere: Mapping[str, str], resource: str
+) -> None:
+    """Raise AWS's AccessDenied unless the caller's policies allow all that the request needs and no bucket denies it."""
     policies = [json.loads(policy) for policy in request._access_key.collect_policies()]
     statements = [statement for policy in policies for statement in policy["Statement"]]
     for action, about, context in needs(request, resource):
-        if not allowed(statements, action, about, context):
+        if not allowed([*statements, *denials], action, about, {**everywhere, **context}):
             if request._service == "s3":
                 request._raise_access_denied()
             who = f"User: {request._access_key.arn} is not authorized to perform: {action} on resource: {about}"
@@ -187,7 +219,9 @@ def needs(request: IAMRequestBase, resource: str) -> list[Need]:
     """What a call needs: the action itself, and what AWS asks for besides (iam:PassRole, sagemaker:AddTags)."""
     service, operation = request._action.split(":")
     if service == "s3":
-        return [(f"s3:{S3_SAID_OTHERWISE.get(operation, operation)}", resource, {})]
+        asked = {name.lower(): value for name, value in request._headers.items()}.get("if-none-match")
+        once = {"s3:if-none-match": asked} if asked and operation == "PutObject" else {}
+        return [(f"s3:{S3_SAID_OTHERWISE.get(operation, operation)}", resource, once)]
     parameters = parameters_of(request)
     if service == "ssm":
         names = parameters.get("Names") or [parameters["Name"]]
@@ -203,12 +237,18 @@ def sagemaker_needs(operation: str, parameters: Mapping[str, Any]) -> list[Need]
     kind, name = SAGEMAKER[operation]
     given = parameters.get(name, "*")
     about = given if given.startswith("arn:") or not kind else arn("sagemaker", f"{kind}/{given}")
-    found: list[Need] = [(f"sagemaker:{operation}", about, machine(parameters))]
+    found: list[Need] = [(f"sagemaker:{operation}", about, {**machine(parameters), **decision(parameters)})]
     if parameters.get("Tags") and operation.startswith("Create"):
         found.append(("sagemaker:AddTags", about, {}))
     if operation in TAKES_A_ROLE and "RoleArn" in parameters:
         found.append(("iam:PassRole", parameters["RoleArn"], {"iam:PassedToService": "sagemaker.amazonaws.com"}))
     return found
+
+
+def decision(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The status that a model package is to have, as IAM is told of it."""
+    asked = parameters.get("ModelApprovalStatus")
+    return {"sagemaker:ModelApprovalStatus": asked} if isinstance(asked, str) else {}
 
 
 def machine(parameters: Mapping[str, Any]) -> dict[str, str]:

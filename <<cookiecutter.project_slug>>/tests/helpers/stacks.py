@@ -12,7 +12,14 @@ import yaml
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 ACCOUNT, REGION = "111122223333", "eu-west-1"
-TOOLCHAIN = ("storage.yaml", "roles-models.yaml", "roles-delivery.yaml", "toolchain.yaml")  # in order of deployment
+# In order of deployment.
+TOOLCHAIN = ("storage.yaml", "roles-models.yaml", "roles-build.yaml", "roles-release.yaml", "toolchain.yaml")
+PUBLISHED = {  # what `scarcegan toolchain deploy` gives by itself
+    "RegisterCodeKey": "functions/register-0a.zip",
+    "CheckApprovalCodeKey": "functions/check-approval-0a.zip",
+    "RareShareCodeKey": "functions/rare-share-0a.zip",
+    "ToolchainVersion": "0a1b2c3d",
+}
 NO_VALUE = object()
 OWN_NAME = {
     "AWS::S3::Bucket": "BucketName",
@@ -174,7 +181,7 @@ class Toolchain(Stack):
     """The stacks of the toolchain read as one: a parameter named like an output has the value of that output."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        super().__init__("the toolchain", parameters)
+        super().__init__("the toolchain", {**PUBLISHED, **parameters})
 
     def read(self, template: str) -> dict[str, Any]:
         """The sections of the templates put together, without the parameters that outputs fill."""

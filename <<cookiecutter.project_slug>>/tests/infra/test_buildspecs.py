@@ -39,9 +39,10 @@ HOSTILE = [
 ]
 CALLS = {
     "build": ["upsert --upload-only"],
-    "upsert": ["upsert", "start --if-data"],
+    "upsert": ["upsert --pipeline training", "start --if-data"],
     "prepare": ["release prepare --version 7"],
     "smoke": ["release smoke staging --version 7"],
+    "scoring": ["upsert --pipeline scoring"],
     "promote": ["release promote 7"],
 }
 # Records its name and arguments; makes what later commands need; fails when it is called as $FAIL says.
@@ -53,7 +54,7 @@ if [ "$1 $2" = "-m scarcegan" ]; then
   [ -z "$REAL" ] || exec "$REAL" "$@"
   mkdir -p build/variables
   for name in pipeline training scoring staging production; do echo '{}' > "build/$name.json"; done
-  for name in VERSION DEFINITION SUMMARY; do printf '%s' "$SAYS" > "build/variables/$name"; done
+  for name in VERSION DEFINITION SUMMARY DIGEST; do printf '%s' "$SAYS" > "build/variables/$name"; done
 fi
 [ -z "$FAIL" ] || [ "$FAIL" != "${0##*/} $1" ]
 """
@@ -221,7 +222,7 @@ def test_what_the_templates_are_configured_by_is_what_the_buildspecs_hand_over()
 def test_what_the_approval_shows_is_what_prepare_exports() -> None:
     used = set(re.findall(r"#\{Prepare\.(\w+)\}", (ROOT / "infra/toolchain.yaml").read_text()))
     exported = load(ROOT / "infra/prepare.buildspec.yml")["env"]["exported-variables"]
-    assert used == {"VERSION", "SUMMARY"} <= set(exported)
+    assert used == {"VERSION", "SUMMARY", "DIGEST"} <= set(exported)
 
 
 @pytest.mark.parametrize("buildspec", BUILDSPECS, ids=lambda path: path.name)
@@ -313,18 +314,42 @@ def test_a_push_publishes_writes_and_starts_with_the_real_scarcegan_against_moto
     assert set(build.artifacts) == {f"build/{name}.json" for name in ("pipeline", "training", "scoring")}
     told = json.loads(build.artifacts["build/pipeline.json"].read_text())
     keys = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert told["Parameters"]["RegisterCodeKey"] in keys
+    assert set(told["Parameters"]) == {"ScoringSchedule"}
+    assert {key.partition("/")[0] for key in keys} == {"code", "wheels", "champion", "data", "empty"}
     assert told["Tags"] == {"sagemaker:project-name": PROJECT, "sagemaker:project-id": "p-1", "team": "data-science"}
     assert sagemaker.list_pipelines()["PipelineSummaries"] == [], "only the last action writes pipelines"
 
     build = machine.build(ROOT / "infra/upsert.buildspec.yml", **real)
     assert build.succeeded, build.log
+    written = [found["PipelineName"] for found in sagemaker.list_pipelines()["PipelineSummaries"]]
+    assert written == [f"{PROJECT}-training"], "the scoring pipeline is a release's"
     assert "Nothing was started" in build.log, "a first push, before any data, is no failure"
     assert executions(sagemaker) == 0
     s3.put_object(Bucket=bucket, Key="data/telemetry/part-0.parquet", Body=b"telemetry")
     start = [sys.executable, "-m", "scarcegan", "start", "--if-data"]
     subprocess.run(start, cwd=machine.source, env={**os.environ, **real, **VALUES}, check=True)
     assert executions(sagemaker) == 1
+
+
+@pytest.mark.slow
+def test_a_release_writes_the_scoring_pipeline_alone_with_the_real_scarcegan_against_moto(
+    machine: Machine, aws: dict[str, str]
+) -> None:
+    import boto3
+
+    copy_project(machine.source)
+    bucket = f"{PROJECT}-{aws['AWS_ACCOUNT_ID']}-{REGION}"
+    s3, sagemaker = boto3.client("s3", REGION), boto3.client("sagemaker", REGION)
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    key = f"arn:aws:kms:{REGION}:{aws['AWS_ACCOUNT_ID']}:key/1234abcd"
+    boto3.client("ssm", REGION).put_parameter(Name=f"/{PROJECT}/key", Value=key, Type="String")
+    real = {**aws, "REAL": sys.executable, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
+    pretend_wheels_are_there(s3, bucket, machine.source)
+    build = machine.build(ROOT / "infra/scoring.buildspec.yml", **real)
+    assert build.succeeded, build.log
+    [written] = sagemaker.list_pipelines()["PipelineSummaries"]
+    assert written["PipelineName"] == f"{PROJECT}-scoring"
+    assert written["RoleArn"].endswith("-scoring-pipeline")
 
 
 def test_a_repository_of_another_project_is_refused_with_the_real_scarcegan(

@@ -40,7 +40,7 @@ def parameters(tmp_path):
         config = load_config(tmp_path / "config.yaml", GIVEN[given])
         package_files(tmp_path / "package")
         arn = HERE.arn("sagemaker", "model-package/risky-players/5")
-        around = ReleaseInputs(arn, KEY, TOPIC, "lambda/rare-share-0a1b.zip", "20261121T100000Z")
+        around = ReleaseInputs(arn, KEY, TOPIC, "functions/rare-share-0a1b.zip", "20261121T100000Z")
         found = release.release_of_package(config, package(), tmp_path / "package", None, around)
         return dict(found.stages[stage]["Parameters"])
 
@@ -76,7 +76,11 @@ def test_every_parameter_is_written_and_accepted_checked_statically(parameters, 
 
 def test_the_function_beside_an_endpoint_runs_no_other_functions_code_checked_statically(parameters):
     pattern = Stack("endpoint.yaml", parameters("as it comes", "staging")).body["Parameters"]["RareShareCodeKey"]
-    for key, fits in (("lambda/rare-share-0a1b.zip", True), ("lambda/register-0a1b.zip", False), ("code/x.zip", False)):
+    for key, fits in (
+        ("functions/rare-share-0a1b.zip", True),
+        ("functions/register-0a1b.zip", False),
+        ("code/x.zip", False),
+    ):
         assert bool(re.fullmatch(pattern["AllowedPattern"], key)) == fits
 
 
@@ -144,7 +148,7 @@ def test_names_are_those_of_names_py_checked_statically(stack):
         assert one(made, "AWS::SageMaker::Model")["ExecutionRoleArn"] == HERE.role_arn("endpoint")
         function = one(made, "AWS::Lambda::Function")
         assert function["Role"] == HERE.role_arn("rare-share")
-        assert function["Code"] == {"S3Bucket": HERE.bucket, "S3Key": "lambda/rare-share-0a1b.zip"}
+        assert function["Code"] == {"S3Bucket": HERE.bucket, "S3Key": "functions/rare-share-0a1b.zip"}
         names = {parameter["Name"] for parameter in made.of_type("AWS::SSM::Parameter").values()}
         assert names == {HERE.parameter(f"{stage}/endpoint"), HERE.parameter(f"{stage}/version")}
 

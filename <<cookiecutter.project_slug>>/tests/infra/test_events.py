@@ -16,7 +16,6 @@ PIPELINE = {
     "SageMakerProjectName": PROJECT,
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k",
     "TopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-notifications",
-    "RegisterCodeKey": "lambda/register-0.zip",
 }
 
 

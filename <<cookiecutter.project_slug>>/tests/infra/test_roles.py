@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from enforcement import Roles, arn
+from enforcement import Roles, allowed, arn
 from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.pipeline.config import InstanceTypes
+from scarcegan.sagemaker import bundle
 from stacks import ACCOUNT, REGION, Toolchain
 
 PROJECT, GROUP = "rare-players", "rare-group"
@@ -31,24 +32,84 @@ SMALL = {"sagemaker:InstanceTypes": "ml.m5.2xlarge"}
 TAGGED = {"aws:ResourceTag/sagemaker:project-name": PROJECT}
 OF_ANOTHER = {"aws:ResourceTag/sagemaker:project-name": "another"}
 METRICS = {"cloudwatch:namespace": "/aws/sagemaker/TrainingJobs"}
+NEW = {"s3:if-none-match": "*"}  # an upload that S3 refuses when the key is taken
+PENDING = {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}
+APPROVED = {"sagemaker:ModelApprovalStatus": "Approved"}
+MODEL = f"{BUCKET}/packages/set/best_ranking/model.tar.gz"
+TO_CLOUDFORMATION = {"iam:PassedToService": "cloudformation.amazonaws.com"}
+TO_LAMBDA = {"iam:PassedToService": "lambda.amazonaws.com"}
+BY_SAGEMAKER = {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"}
+BY_LAMBDA = {"kms:ViaService": f"lambda.{REGION}.amazonaws.com"}
+
+
+def stage_tags(kind: str, stage: str) -> dict[str, str]:
+    """Tags of a request or of a resource, as IAM is told of them."""
+    return {f"aws:{kind}Tag/sagemaker:project-name": PROJECT, f"aws:{kind}Tag/sagemaker:deployment-stage": stage}
+
+
+JOB_READS = [
+    ("s3:GetObject", f"{BUCKET}/code/abc/source.tar.gz"),
+    ("s3:GetObject", f"{BUCKET}/wheels/abc/numpy.whl"),
+    ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+    ("s3:GetObject", f"{BUCKET}/champion/package.tar.gz"),
+    ("s3:PutObject", f"{BUCKET}/runs/e1/features/features/part-0.parquet"),
+    ("s3:ListBucket", BUCKET),
+    ("kms:Decrypt", KEY),
+    ("kms:Encrypt", KEY),  # its output names the key by an alias
+    ("kms:GenerateDataKey", KEY),
+    ("kms:CreateGrant", KEY, BY_SAGEMAKER),  # for its volume
+    ("logs:PutLogEvents", arn("logs", "log-group:/aws/sagemaker/ProcessingJobs:log-stream:x")),
+    ("cloudwatch:PutMetricData", "*", METRICS),
+    ("ecr:GetAuthorizationToken", "*"),
+    ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:763104351884:repository/tensorflow-training"),
+]
+READS_PACKAGES = [
+    ("sagemaker:DescribeModelPackage", sagemaker(f"model-package/{GROUP}/3")),
+    ("sagemaker:ListModelPackages", "*"),
+    ("s3:GetObject", f"{BUCKET}/packages/set/best_ranking/package.json"),
+    ("s3:GetObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
+    ("sagemaker:DescribeEndpointConfig", sagemaker("endpoint-config/made")),
+    ("ssm:GetParameter", arn("ssm", f"parameter/{PROJECT}/rare-share-code")),
+]
+
+
+def stage_work(stage: str) -> list:
+    """What CloudFormation calls for one stage's stack."""
+    mine, made = stage_tags("Request", stage), stage_tags("Resource", stage)
+    return [
+        ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-{stage}")),
+        ("sagemaker:CreateEndpoint", sagemaker("endpoint-config/made"), made),
+        ("sagemaker:UpdateEndpoint", sagemaker(f"endpoint/{PROJECT}-{stage}")),
+        ("sagemaker:UpdateEndpoint", sagemaker("endpoint-config/made"), made),
+        ("sagemaker:CreateModel", sagemaker("model/made"), mine),
+        ("sagemaker:CreateModel", sagemaker(f"model-package/{GROUP}/3")),
+        ("sagemaker:CreateEndpointConfig", sagemaker("endpoint-config/made"), mine),
+        ("sagemaker:AddTags", sagemaker("model/made"), {"sagemaker:TaggingAction": "CreateModel"}),
+        ("sagemaker:DeleteModel", sagemaker("model/made"), made),
+        ("iam:PassRole", role("endpoint"), TO_SAGEMAKER),
+        ("iam:PassRole", role("rare-share"), TO_LAMBDA),
+        ("kms:CreateGrant", KEY, BY_SAGEMAKER),
+        ("kms:CreateGrant", KEY, BY_LAMBDA),
+        ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-{stage}-rare-share")),
+        ("s3:GetObject", f"{BUCKET}/functions/rare-share-0a.zip"),
+        ("cloudwatch:PutMetricAlarm", arn("cloudwatch", f"alarm:{PROJECT}-{stage}-errors")),
+        # Application Auto Scaling names its alarms so, and asks its caller for them.
+        *(
+            (f"cloudwatch:{action}", arn("cloudwatch", f"alarm:TargetTracking-endpoint/{PROJECT}-{stage}/variant/A-1"))
+            for action in ("PutMetricAlarm", "DescribeAlarms", "DeleteAlarms")
+        ),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/{stage}/version")),
+        ("events:PutRule", arn("events", f"rule/{PROJECT}-{stage}-captured")),
+    ]
+
 
 MUST = {
     "job": [
-        ("s3:GetObject", f"{BUCKET}/code/abc/source.tar.gz"),
-        ("s3:GetObject", f"{BUCKET}/wheels/abc/numpy.whl"),
-        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
-        ("s3:GetObject", f"{BUCKET}/champion/package.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/runs/e1/features/features/part-0.parquet"),
+        *JOB_READS,
         ("s3:PutObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
         ("s3:GetObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
-        ("s3:ListBucket", BUCKET),
-        ("kms:Decrypt", KEY),
-        ("kms:GenerateDataKey", KEY),
-        ("logs:PutLogEvents", arn("logs", "log-group:/aws/sagemaker/ProcessingJobs:log-stream:x")),
-        ("cloudwatch:PutMetricData", "*", METRICS),
-        ("ecr:GetAuthorizationToken", "*"),
-        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:763104351884:repository/tensorflow-training"),
     ],
+    "scoring-job": [*JOB_READS, ("s3:PutObject", f"{BUCKET}/scored/scored.parquet")],
     "pipeline": [
         ("sagemaker:CreateProcessingJob", sagemaker("processing-job/pipelines-abc-features-1"), SMALL),
         ("sagemaker:CreateTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), SMALL),
@@ -57,62 +118,99 @@ MUST = {
         ("iam:PassRole", role("job"), TO_SAGEMAKER),
         ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
         ("s3:GetObject", f"{BUCKET}/runs/e1/evaluate/gate/gate.json"),
-        ("kms:CreateGrant", KEY, {"kms:GrantIsForAWSResource": "true"}),
+        ("kms:CreateGrant", KEY, BY_SAGEMAKER),
+    ],
+    "scoring-pipeline": [
+        ("sagemaker:CreateProcessingJob", sagemaker("processing-job/pipelines-abc-score-1"), SMALL),
+        ("sagemaker:StopProcessingJob", sagemaker("processing-job/pipelines-abc-score-1"), TAGGED),
+        ("iam:PassRole", role("scoring-job"), TO_SAGEMAKER),
+        ("kms:CreateGrant", KEY, BY_SAGEMAKER),
     ],
     "register": [
-        ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}")),
-        ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),
+        ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}"), PENDING),
+        ("sagemaker:CreateModelPackage", sagemaker(f"model-package/{GROUP}/3"), PENDING),
         ("sagemaker:DeleteModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("sagemaker:ListModelPackages", "*"),
         ("s3:GetObject", f"{BUCKET}/runs/e1/train/output/model.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
-        ("s3:DeleteObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
+        ("s3:PutObject", MODEL, NEW),
+        ("s3:PutObject", f"{BUCKET}/packages/set/best_ranking/package.json"),
+        ("s3:DeleteObject", MODEL),
+    ],
+    "check-approval": [
+        ("codepipeline:ListActionExecutions", arn("codepipeline", f"{PROJECT}-deploy")),
+        ("codepipeline:GetPipelineExecution", arn("codepipeline", f"{PROJECT}-deploy")),
+        ("codepipeline:PutJobSuccessResult", "*"),
+        ("codepipeline:PutJobFailureResult", "*"),
+        ("sagemaker:DescribeModelPackage", sagemaker(f"model-package/{GROUP}/3")),
+        ("s3:GetObject", MODEL),
+        ("s3:PutObject", f"{BUCKET}/releases/3/e1.json", NEW),
+        ("logs:PutLogEvents", arn("logs", f"log-group:/aws/lambda/{PROJECT}-check-approval:log-stream:x")),
     ],
     "endpoint": [
-        ("s3:GetObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
+        ("s3:GetObject", MODEL),
         ("s3:PutObject", f"{BUCKET}/capture/production/x.jsonl"),
         ("kms:Decrypt", KEY),
+        ("cloudwatch:DescribeAlarms", arn("cloudwatch", f"alarm:{PROJECT}-production-ErrorAlarm-1")),  # to roll back
     ],
     "rare-share": [
         ("s3:GetObject", f"{BUCKET}/capture/staging/x.jsonl"),
         ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/endpoint"}),
     ],
     "build": [
-        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/lambda/register-abc.zip"),
-        ("s3:PutObject", f"{BUCKET}/champion/.empty"),
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
+        ("s3:PutObject", f"{BUCKET}/wheels/abc/numpy.whl", NEW),
+        *(("s3:PutObject", f"{BUCKET}/{key}") for key in bundle.markers()),
         ("sagemaker:CreatePipeline", sagemaker(f"pipeline/{PROJECT}-training")),
-        ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
+        ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-training")),
         ("sagemaker:StartPipelineExecution", sagemaker(f"pipeline/{PROJECT}-training")),
         ("iam:PassRole", role("pipeline"), TO_SAGEMAKER),
         ("s3:GetObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
     ],
-    "deploy": [
-        ("s3:GetObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
-        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
-        ("sagemaker:DescribeModelPackage", sagemaker(f"model-package/{GROUP}/3")),
-        ("s3:GetObject", f"{BUCKET}/packages/set/best_ranking/package.json"),
-        ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
-        ("sagemaker:InvokeEndpoint", sagemaker(f"endpoint/{PROJECT}-staging")),
-        ("sagemaker:DescribeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
-        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
-    ],
-    "codepipeline": [
+    "build-pipeline": [
         ("codebuild:StartBuild", arn("codebuild", f"project/{PROJECT}-build")),
+        ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-pipeline/x")),
+        ("iam:PassRole", role("stack-pipeline"), TO_CLOUDFORMATION),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
+        ("s3:GetObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
+    ],
+    "stack-pipeline": [
+        ("scheduler:CreateSchedule", arn("scheduler", f"schedule/{PROJECT}/{PROJECT}-scoring")),
+        ("iam:PassRole", role("schedule"), {"iam:PassedToService": "scheduler.amazonaws.com"}),
+        ("events:PutRule", arn("events", f"rule/{PROJECT}-execution")),
+    ],
+    "prepare": [
+        *READS_PACKAGES,
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
+        ("sagemaker:InvokeEndpoint", sagemaker(f"endpoint/{PROJECT}-staging")),
+        ("cloudformation:DescribeStacks", arn("cloudformation", f"stack/{PROJECT}-staging/x")),
+    ],
+    "promote": [
+        *READS_PACKAGES,
+        ("sagemaker:InvokeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
+        ("sagemaker:DescribeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
+        ("cloudformation:DescribeStacks", arn("cloudformation", f"stack/{PROJECT}-production/x")),
+        ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
+        ("s3:GetObject", f"{BUCKET}/code/abc/source.tar.gz"),
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
+        *(("s3:PutObject", f"{BUCKET}/{key}") for key in bundle.markers()),
+        ("sagemaker:CreatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
+        ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
+        ("iam:PassRole", role("scoring-pipeline"), TO_SAGEMAKER),
+    ],
+    "deploy-pipeline": [
+        ("codebuild:StartBuild", arn("codebuild", f"project/{PROJECT}-prepare")),
+        ("codebuild:StartBuild", arn("codebuild", f"project/{PROJECT}-promote")),
         ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-staging/x")),
-        ("iam:PassRole", role("cloudformation"), {"iam:PassedToService": "cloudformation.amazonaws.com"}),
+        ("iam:PassRole", role("stack-staging"), TO_CLOUDFORMATION),
+        ("iam:PassRole", role("stack-production"), TO_CLOUDFORMATION),
         ("sns:Publish", arn("sns", f"{PROJECT}-notifications")),
+        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-check-approval")),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
     ],
-    "cloudformation": [
-        ("sagemaker:UpdateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
-        ("sagemaker:CreateModel", sagemaker("model/made"), {"aws:RequestTag/sagemaker:project-name": PROJECT}),
-        ("sagemaker:CreateModel", sagemaker(f"model-package/{GROUP}/3")),
-        ("iam:PassRole", role("endpoint"), TO_SAGEMAKER),
-        ("iam:PassRole", role("register"), {"iam:PassedToService": "lambda.amazonaws.com"}),
-        ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-register")),
-        ("cloudwatch:PutMetricAlarm", arn("cloudwatch", f"alarm:{PROJECT}-staging-errors")),
-    ],
+    "stack-staging": stage_work("staging"),
+    "stack-production": stage_work("production"),
     "events": [
         ("codepipeline:StartPipelineExecution", arn("codepipeline", f"{PROJECT}-deploy")),
     ],
@@ -121,17 +219,58 @@ MUST = {
     ],
 }
 
+FOREIGN_JOBS = [
+    ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
+    ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
+    ("s3:PutObject", MODEL, NEW),
+    ("s3:DeleteObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+    ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}"), PENDING),
+    ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/secrets"),
+    ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-training"),
+    ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/Billing"}),
+    ("kms:CreateGrant", KEY, {"kms:ViaService": f"ec2.{REGION}.amazonaws.com"}),
+    ("kms:CreateGrant", KEY),  # by itself, to whomever it likes
+]
+
+
+def stages_limits(stage: str, other: str) -> list:
+    """What a stage's stack may not do, the other stage's work above all."""
+    return [
+        ("iam:CreateServiceLinkedRole", f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/ec2.amazonaws.com/x"),
+        ("iam:PassRole", role("endpoint"), {"iam:PassedToService": "ec2.amazonaws.com"}),
+        ("iam:PassRole", role("build"), TO_SAGEMAKER),
+        ("iam:PassRole", role("register"), TO_LAMBDA),
+        ("iam:PassRole", role("check-approval"), TO_LAMBDA),
+        ("iam:PassRole", role("events"), {"iam:PassedToService": "events.amazonaws.com"}),
+        ("sagemaker:CreateModel", sagemaker("model/made")),
+        ("sagemaker:CreateEndpointConfig", sagemaker("endpoint-config/made"), stage_tags("Request", other)),
+        ("sagemaker:UpdateEndpoint", sagemaker("endpoint-config/made"), stage_tags("Resource", other)),
+        ("sagemaker:DeleteModel", sagemaker("model/made"), stage_tags("Resource", other)),
+        ("sagemaker:DeleteEndpointConfig", sagemaker("endpoint-config/made"), OF_ANOTHER),
+        # With a tag of its own it could take what is another's.
+        ("sagemaker:AddTags", sagemaker("endpoint-config/made"), stage_tags("Request", stage)),
+        ("sagemaker:UpdateEndpoint", sagemaker(f"endpoint/{PROJECT}-{other}")),
+        ("sagemaker:DeleteEndpoint", sagemaker(f"endpoint/{PROJECT}-{other}")),
+        ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-{other}-rare-share")),
+        ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-register")),
+        ("lambda:UpdateFunctionConfiguration", arn("lambda", f"function:{PROJECT}-check-approval")),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/{other}/version")),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/rare-share-code")),
+        ("cloudwatch:DeleteAlarms", arn("cloudwatch", f"alarm:{PROJECT}-{other}-ErrorAlarm-1")),
+        ("cloudwatch:DeleteAlarms", arn("cloudwatch", "alarm:TargetTracking-endpoint/another/variant/A-1")),
+        ("events:PutTargets", arn("events", f"rule/{PROJECT}-{other}-captured")),
+        ("events:PutRule", arn("events", f"rule/{PROJECT}-model-package-approved")),  # which says what deploys
+        ("sagemaker:DeleteModelPackage", sagemaker(f"model-package/{GROUP}/3")),
+        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+        ("s3:PutObject", f"{BUCKET}/functions/rare-share-0a.zip", NEW),
+        ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-{other}/x")),
+    ]
+
+
 MUST_NOT = {
-    "job": [
-        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
-        ("s3:DeleteObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
-        ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}")),
-        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/secrets"),
-        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-training"),
-        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/Billing"}),
-    ],
+    "job": [*FOREIGN_JOBS, ("s3:PutObject", f"{BUCKET}/scored/scored.parquet")],
+    "scoring-job": [*FOREIGN_JOBS, ("s3:PutObject", f"{BUCKET}/checkpoints/train/checkpoint.npz")],
     "pipeline": [
         ("sagemaker:CreateProcessingJob", sagemaker("processing-job/by-hand"), SMALL),
         (
@@ -141,21 +280,45 @@ MUST_NOT = {
         ),
         ("sagemaker:StopTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), OF_ANOTHER),
         ("iam:PassRole", role("job"), {"iam:PassedToService": "ec2.amazonaws.com"}),
+        ("iam:PassRole", role("scoring-job"), TO_SAGEMAKER),
         ("lambda:InvokeFunction", arn("lambda", "function:somebody-elses")),
+        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-check-approval")),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
         ("kms:CreateGrant", KEY),
     ],
+    "scoring-pipeline": [
+        ("sagemaker:CreateTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), SMALL),
+        ("iam:PassRole", role("job"), TO_SAGEMAKER),
+        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
+        ("kms:CreateGrant", KEY),
+    ],
     "register": [
-        ("sagemaker:CreateModelPackage", sagemaker("model-package-group/another-group")),
+        ("sagemaker:CreateModelPackage", sagemaker("model-package-group/another-group"), PENDING),
+        ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}"), APPROVED),
+        ("sagemaker:CreateModelPackage", sagemaker(f"model-package-group/{GROUP}")),
+        ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),
+        ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3"), APPROVED),
         ("sagemaker:DeleteModelPackageGroup", sagemaker(f"model-package-group/{GROUP}")),
+        ("s3:PutObject", MODEL),  # over the bytes that are there
         ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
+        ("s3:PutObject", f"{BUCKET}/functions/register-0a.zip", NEW),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
     ],
+    "check-approval": [
+        ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
+        ("codepipeline:ListActionExecutions", arn("codepipeline", "somebody-elses")),
+        ("codepipeline:StartPipelineExecution", arn("codepipeline", f"{PROJECT}-deploy")),
+        ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3"), APPROVED),
+        ("s3:PutObject", f"{BUCKET}/releases/3/e1.json"),  # over the record that is there
+        ("s3:DeleteObject", f"{BUCKET}/releases/3/e1.json"),
+        ("s3:PutObject", MODEL, NEW),
+    ],
     "endpoint": [
-        ("s3:PutObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
+        ("s3:PutObject", MODEL, NEW),
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
         ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-inference"),
+        ("cloudwatch:DescribeAlarms", arn("cloudwatch", "alarm:somebody-elses")),
     ],
     "rare-share": [
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
@@ -166,40 +329,71 @@ MUST_NOT = {
         # What a build could write there, CloudFormation's role would deploy: into production, past the person.
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),  # over the code that is there
+        ("s3:PutObject", f"{BUCKET}/functions/register-0a.zip", NEW),
+        ("s3:PutObject", f"{BUCKET}/functions/rare-share-0a.zip", NEW),
+        ("s3:PutObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
+        ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
         ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/packages/set/best_ranking/model.tar.gz"),
-        ("iam:PassRole", role("deploy"), TO_SAGEMAKER),
+        ("s3:PutObject", MODEL, NEW),
+        ("iam:PassRole", role("promote"), TO_SAGEMAKER),
+        ("iam:PassRole", role("scoring-pipeline"), TO_SAGEMAKER),
         ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
     ],
-    "deploy": [
+    "build-pipeline": [
+        ("codebuild:StartBuild", arn("codebuild", f"project/{PROJECT}-promote")),
+        ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-production/x")),
+        ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-toolchain/x")),
+        ("iam:PassRole", role("stack-production"), TO_CLOUDFORMATION),
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
-        ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
+    ],
+    "stack-pipeline": [
+        ("iam:PassRole", role("register"), TO_LAMBDA),
+        ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-register")),
+        ("lambda:CreateFunction", arn("lambda", f"function:{PROJECT}-register")),
+        ("events:PutRule", arn("events", f"rule/{PROJECT}-model-package-approved")),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
+        ("scheduler:CreateSchedule", arn("scheduler", "schedule/another/x")),
+        ("iam:PassRole", role("events"), {"iam:PassedToService": "events.amazonaws.com"}),
+    ],
+    "prepare": [
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
+        ("s3:ListBucket", ARTIFACTS),  # the keys of other executions are random, and not for it to find
+        ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
+        ("s3:PutObject", f"{BUCKET}/functions/rare-share-0a.zip", NEW),
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
+        ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
+        ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3"), APPROVED),
+        ("sagemaker:InvokeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
+        ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
+    ],
+    "promote": [
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),  # over the code that is there
+        ("s3:PutObject", MODEL, NEW),
+        ("s3:PutObject", f"{BUCKET}/scored/scored.parquet"),
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("sagemaker:DeleteEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
         ("sagemaker:CreateEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
+        ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-training")),
         ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
-        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),
         ("ssm:PutParameter", arn("ssm", "parameter/another-project/champion")),
     ],
-    "codepipeline": [
+    "deploy-pipeline": [
         ("codebuild:StartBuild", arn("codebuild", "project/somebody-elses")),
         ("iam:PassRole", role("build"), {"iam:PassedToService": "codebuild.amazonaws.com"}),
-        ("iam:PassRole", role("cloudformation"), {"iam:PassedToService": "ec2.amazonaws.com"}),
+        ("iam:PassRole", role("stack-production"), {"iam:PassedToService": "ec2.amazonaws.com"}),
         ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-toolchain/x")),
+        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
+        ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
     ],
-    "cloudformation": [
-        ("iam:CreateServiceLinkedRole", f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/ec2.amazonaws.com/x"),
-        ("iam:PassRole", role("endpoint"), {"iam:PassedToService": "ec2.amazonaws.com"}),
-        ("iam:PassRole", role("build"), TO_SAGEMAKER),
-        ("sagemaker:CreateModel", sagemaker("model/made")),
-        ("sagemaker:DeleteModel", sagemaker("model/made"), {"aws:ResourceTag/sagemaker:project-name": "another"}),
-        ("sagemaker:DeleteModelPackage", sagemaker(f"model-package/{GROUP}/3")),
-        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
-        ("events:PutRule", arn("events", f"rule/{PROJECT}-model-package-approved")),  # which says what deploys
-    ],
+    "stack-staging": stages_limits("staging", "production"),
+    "stack-production": stages_limits("production", "staging"),
     "events": [
         ("codepipeline:StartPipelineExecution", arn("codepipeline", "somebody-elses")),
         ("sagemaker:StartPipelineExecution", sagemaker(f"pipeline/{PROJECT}-training")),  # no rule starts it
@@ -218,7 +412,7 @@ NOBODY_MAY = [
     ("iam:UpdateAssumeRolePolicy", role("job")),
     ("iam:CreateUser", f"arn:aws:iam::{ACCOUNT}:user/new"),
     ("iam:CreateAccessKey", f"arn:aws:iam::{ACCOUNT}:user/somebody"),
-    ("sts:AssumeRole", role("deploy")),
+    ("sts:AssumeRole", role("promote")),
     ("iam:PassRole", role("job", project="another-project"), TO_SAGEMAKER),
     ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", TO_SAGEMAKER),
     ("s3:GetObject", f"arn:aws:s3:::another-project-{ACCOUNT}-{REGION}/data/telemetry/part-0.parquet"),
@@ -257,13 +451,16 @@ def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:
     assert {region: about["Account"] for region, about in images.items()} == IMAGE_ACCOUNTS
 
 
+IN_THE_VPC = ("job", "scoring-job", "endpoint", "build", "prepare", "promote")
+
+
 def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> None:
     roles = Roles(Toolchain(PARAMETERS | {"VpcId": "vpc-1", "SubnetIds": "s", "SecurityGroupIds": "g"}))
     of = f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/"
     for actor in MUST:
         assert [call for call in NOBODY_MAY if roles.may(actor, *call[:2], dict(*call[2:]))] == []
         there = ("ec2:CreateNetworkInterface", arn("ec2", "subnet/subnet-1"))
-        assert roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-1"}) == (actor in ("job", "endpoint", "build", "deploy"))
+        assert roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-1"}) == (actor in IN_THE_VPC)
         assert not roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-2"})
 
 
@@ -297,12 +494,12 @@ def test_a_project_whose_name_begins_like_another_cannot_reach_into_it_checked_s
         ("cloudwatch:DeleteAlarms", arn("cloudwatch", f"alarm:{PROJECT}-two-production-ErrorAlarm")),
         ("sqs:DeleteQueue", arn("sqs", f"{PROJECT}-two-production-rare-share")),
         ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-two-production-rare-share")),
-        ("logs:DeleteLogGroup", arn("logs", f"log-group:/aws/lambda/{PROJECT}-two-register")),
-        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}-two/champion")),
+        ("logs:DeleteLogGroup", arn("logs", f"log-group:/aws/lambda/{PROJECT}-two-production-rare-share")),
+        ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}-two/production/version")),
     ):
         there = resource.replace("-two", "")
-        assert not ROLES.may("cloudformation", action, resource, {}), resource
-        assert "model-package-approved" in there or ROLES.may("cloudformation", action, there, {}), there
+        assert not ROLES.may("stack-production", action, resource, {}), resource
+        assert "model-package-approved" in there or ROLES.may("stack-production", action, there, {}), there
 
 
 UNTOLD = {"lambda.amazonaws.com", "cloudformation.amazonaws.com"}  # they do not tell IAM for whom they act
@@ -328,6 +525,54 @@ def test_no_role_may_do_all_of_a_service_checked_statically(actor) -> None:
         if "*" in action
     ]
     assert several == []
+
+
+# -- the bucket's own policy ------------------------------------------------------------------------------------------
+
+ADMINISTRATOR = {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/administrator"}
+EVERYTHING = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+
+
+def with_every_right(action: str, resource: str, context: Mapping[str, str]) -> bool:
+    """Whether the bucket's policy leaves it to somebody whom IAM allows everything in S3."""
+    usual = {"aws:SecureTransport": "true", "s3:ObjectCreationOperation": "true"}
+    return allowed([EVERYTHING, *ROLES.denials], action, resource, {**usual, **context})
+
+
+@pytest.mark.parametrize("key", ["code/abc/job.sh", "wheels/abc/numpy.whl", "functions/register-0a.zip"])
+def test_nobody_replaces_what_lies_under_its_digest_checked_statically(key) -> None:
+    resource = f"{BUCKET}/{key}"
+    assert not with_every_right("s3:PutObject", resource, ADMINISTRATOR)
+    assert with_every_right("s3:PutObject", resource, {**ADMINISTRATOR, **NEW})
+    # A part of an upload carries no condition; the request that completes the upload does.
+    assert with_every_right("s3:PutObject", resource, {**ADMINISTRATOR, "s3:ObjectCreationOperation": "false"})
+
+
+@pytest.mark.parametrize(
+    ("key", "writer"),
+    [
+        ("packages/set/best_ranking/model.tar.gz", "register"),
+        ("packages/set/best_ranking/package.json", "register"),
+        ("champion/package.tar.gz", "promote"),
+        ("releases/3/e1.json", "check-approval"),
+        ("scored/scored.parquet", "scoring-job"),
+    ],
+)
+def test_only_one_role_writes_what_others_rely_on_checked_statically(key, writer) -> None:
+    for who in (*map(role, MUST), ADMINISTRATOR["aws:PrincipalArn"], f"arn:aws:iam::{ACCOUNT}:root"):
+        asked = {"aws:PrincipalArn": who, **NEW}
+        assert with_every_right("s3:PutObject", f"{BUCKET}/{key}", asked) == (who == role(writer)), who
+        if not key.startswith("scored"):
+            assert with_every_right("s3:DeleteObject", f"{BUCKET}/{key}", asked) == (who == role(writer)), who
+    assert not with_every_right("s3:PutObject", f"{BUCKET}/{key}", NEW), "a service that has no role"
+
+
+def test_functions_are_an_administrators_checked_statically() -> None:
+    for actor in MUST:
+        for action in ("s3:PutObject", "s3:DeleteObject"):
+            asked = {"aws:PrincipalArn": role(actor), **NEW}
+            assert not with_every_right(action, f"{BUCKET}/functions/register-0a.zip", asked)
+    assert with_every_right("s3:PutObject", f"{BUCKET}/functions/register-0a.zip", {**ADMINISTRATOR, **NEW})
 
 
 def test_with_a_boundary_every_role_has_it() -> None:

@@ -16,14 +16,14 @@ from scarcegan.errors import UserError
 from scarcegan.registry.contract import APPROVED
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.release import release
-from scarcegan.sagemaker import start, upsert
+from scarcegan.sagemaker import bundle, start, upsert
 from scarcegan.sagemaker.compiler import Compiled
 from stacks import ACCOUNT, REGION, Toolchain
 
 NAMES, GROUP = Names("rare-players", ACCOUNT, REGION), "rare-group"
 PARAMETERS = {"SageMakerProjectName": NAMES.project, "Repository": "acme/rare", "ModelPackageGroupName": GROUP}
 ROLES = Roles(Toolchain(PARAMETERS))
-CODE = {"code/abc/source.tar.gz": b"code", "lambda/register-abc.zip": b"zip", "champion/.empty": b""}
+CODE = {"code/abc/source.tar.gz": b"code", **bundle.markers()}
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_build_may_neither_read_the_data_nor_touch_models_nor_take_another_role_
         stranger = {"PipelineName": NAMES.pipeline("training"), "PipelineDefinition": "{}"}
         assert denied(lambda: s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))
         assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"mine"))
-        assert denied(lambda: sagemaker.create_pipeline(**stranger, RoleArn=NAMES.role_arn("deploy")))
+        assert denied(lambda: sagemaker.create_pipeline(**stranger, RoleArn=NAMES.role_arn("promote")))
         assert denied(lambda: sagemaker.create_pipeline(**{**stranger, "PipelineName": "another"}, RoleArn="x" * 20))
         assert denied(lambda: sagemaker.create_model_package(ModelPackageGroupName=GROUP))
 
@@ -106,21 +106,43 @@ def test_register_may_neither_promote_nor_serve_nor_write_elsewhere_in_moto(tmp_
         assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key="code/abc/source.tar.gz", Body=b"mine"))
         assert denied(lambda: ssm.put_parameter(Name=NAMES.parameter("champion"), Value="1", Type="String"))
         assert denied(lambda: sagemaker.create_model_package(ModelPackageGroupName="another"))
+        model = next(key for key in keys() if key.endswith("/model.tar.gz"))
+        assert denied(lambda: s3.put_object(Bucket=NAMES.bucket, Key=model, Body=b"mine"))
+        first = registry.packages()[0].version
+        assert denied(lambda: registry.approve(first)) and denied(lambda: registry.reject(first))
 
 
-def test_deploy_prepares_and_promotes_an_approved_package_and_decides_nothing_in_moto(tmp_path) -> None:
+def keys() -> list[str]:
+    return [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=NAMES.bucket)["Contents"]]
+
+
+def approved_version(folder: Path) -> int:
+    """A package that somebody with every right has registered and approved."""
     registry = SageMakerRegistry(NAMES, GROUP, user=lambda: "ada")
-    version = registry.register_set("set-1", requests(tmp_path))[0].version
+    version = registry.register_set("set-1", requests(folder))[0].version
     assert registry.approve(version).status == APPROVED
-    boto3.client("ssm").put_parameter(Name=NAMES.parameter("production/version"), Value=str(version), Type="String")
-    with ROLES.acting("deploy") as session:
-        connection, registry = client.Aws(NAMES, session), SageMakerRegistry(NAMES, GROUP, session)
+    return version
+
+
+def test_prepare_reads_an_approved_package_and_writes_nothing_in_moto(tmp_path) -> None:
+    version = approved_version(tmp_path)
+    with ROLES.acting("prepare") as session:
+        registry = SageMakerRegistry(NAMES, GROUP, session)
         assert release.approved_package(registry).version == version
         assert (registry.export(version, tmp_path / "package") / "package.json").is_file()
-        assert release.upload_rare_share_function(connection, Path(release.__file__).parents[3]).startswith(
-            "lambda/rare-share-"
-        )
-        assert release.promote_served_version(connection, registry, version).champion
+        s3, ssm = session.client("s3"), session.client("ssm")
+        assert denied(lambda: registry.promote(version))
+        assert denied(lambda: ssm.put_parameter(Name=NAMES.parameter("champion"), Value="1", Type="String"))
+        for key in ("champion/package.tar.gz", "packages/x/model.tar.gz", "functions/register-0a.zip", "code/a/job.sh"):
+            assert denied(lambda key=key: s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"mine", IfNoneMatch="*"))
+
+
+def test_promote_makes_an_approved_package_the_champion_and_decides_nothing_in_moto(tmp_path) -> None:
+    version = approved_version(tmp_path)
+    with ROLES.acting("promote") as session:
+        registry = SageMakerRegistry(NAMES, GROUP, session)
+        assert release.approved_package(registry).version == version
+        assert registry.promote(version).champion
         s3, sagemaker = session.client("s3"), session.client("sagemaker")
         assert denied(lambda: registry.reject(version + 1))
         assert denied(lambda: s3.get_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet"))
@@ -148,5 +170,6 @@ def test_the_pipeline_makes_its_jobs_with_the_jobs_role_only_in_moto() -> None:
     with ROLES.acting("pipeline") as session:
         make = session.client("sagemaker").create_processing_job
         assert make(ProcessingJobName="pipelines-e1-features-x", RoleArn=NAMES.role_arn("job"), **job)
-        assert denied(lambda: make(ProcessingJobName="pipelines-e1-x", RoleArn=NAMES.role_arn("deploy"), **job))
+        assert denied(lambda: make(ProcessingJobName="pipelines-e1-x", RoleArn=NAMES.role_arn("promote"), **job))
+        assert denied(lambda: make(ProcessingJobName="pipelines-e1-x", RoleArn=NAMES.role_arn("scoring-job"), **job))
         assert denied(lambda: make(ProcessingJobName="by-hand", RoleArn=NAMES.role_arn("job"), **job))

@@ -13,20 +13,23 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from scarcegan.aws.names import IMAGE_ACCOUNTS, LACKING, Names, project_tags
+from scarcegan.aws.names import IMAGE_ACCOUNTS, LACKING, PIPELINE_ACTORS, Names, project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
+from scarcegan.release.release import SUMMARY_CHARACTERS
 from scarcegan.sagemaker import parameters, upsert
-from stacks import ACCOUNT, INFRA, TOOLCHAIN, Stack, Toolchain, body_of
+from stacks import ACCOUNT, INFRA, PUBLISHED, TOOLCHAIN, Stack, Toolchain, body_of
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
 REGION = max([*IMAGE_ACCOUNTS, "ap-southeast-1"], key=len)
 NAMES = Names(LONGEST, ACCOUNT, REGION)
 ACTORS = {
-    *("job", "pipeline", "register", "endpoint", "rare-share"),
-    *("build", "deploy", "codepipeline", "cloudformation", "events", "schedule"),
+    *("job", "pipeline", "scoring-job", "scoring-pipeline", "register", "check-approval", "endpoint", "rare-share"),
+    *("build", "build-pipeline", "stack-pipeline", "prepare", "promote", "deploy-pipeline"),
+    *("stack-staging", "stack-production", "events", "schedule"),
 }
+IN_THE_VPC = ("job", "scoring-job", "endpoint", "build", "prepare", "promote")
 # Characters that AWS gives each name; https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html
 BUDGETS = {
     "AWS::S3::Bucket": ("BucketName", 63),
@@ -60,7 +63,7 @@ EXAMPLE = {
     "KeyArn": NAMES.arn("kms", "key/k"),
     "BucketName": NAMES.bucket,
     "ArtifactsBucketName": "b" * 63,
-    "RegisterCodeKey": "lambda/register-0a.zip",
+    **PUBLISHED,
     "ScoringSchedule": "rate(7 days)",
 }
 
@@ -141,7 +144,7 @@ def test_a_policy_fits_into_a_role() -> None:
         assert size <= 10240, f"{name}: {size}"
 
 
-# -- four stacks ------------------------------------------------------------------------------------------------------
+# -- five stacks ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
@@ -175,11 +178,11 @@ def test_the_last_stack_names_roles_that_the_stacks_before_it_make() -> None:
     assert named == made
     assert made == {
         role["RoleName"]
-        for template in ("roles-models.yaml", "roles-delivery.yaml")
+        for template in ("roles-models.yaml", "roles-build.yaml", "roles-release.yaml")
         for role in stack(template).of_type("AWS::IAM::Role").values()
     }
-    inside = stack("roles-delivery.yaml", VpcId="vpc-1").resources["VpcPolicy"]
-    assert set(inside["Roles"]) == {NAMES.role(actor) for actor in ("job", "endpoint", "build", "deploy")}
+    inside = stack("roles-release.yaml", VpcId="vpc-1").resources["VpcPolicy"]
+    assert set(inside["Roles"]) == {NAMES.role(actor) for actor in IN_THE_VPC}
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -204,26 +207,142 @@ def test_the_toolchain_names_as_names_py_does() -> None:
 
 def test_the_other_stacks_look_for_what_the_toolchain_made() -> None:
     pipeline = stack("pipeline.yaml").resources
-    assert pipeline["RegisterFunction"]["FunctionName"] == NAMES.register_function
-    assert pipeline["RegisterFunction"]["Role"] == NAMES.role_arn("register")
-    assert pipeline["RegisterFunction"]["Code"]["S3Bucket"] == NAMES.bucket
     assert pipeline["ScoringScheduled"]["GroupName"] == WHOLE.resources["ScheduleGroup"]["Name"]
     assert pipeline["ScoringScheduled"]["Target"]["RoleArn"] == NAMES.role_arn("schedule")
     for stage in ("staging", "production"):
         endpoint = stack("endpoint.yaml", Stage=stage).resources
         assert endpoint["Endpoint"]["EndpointName"] == NAMES.endpoint(stage)
         assert endpoint["Model"]["ExecutionRoleArn"] == NAMES.role_arn("endpoint")
+        for made in ("Model", "EndpointConfig"):  # the stage's role may make and delete what has these tags only
+            tags = {tag["Key"]: tag["Value"] for tag in endpoint[made]["Tags"]}
+            assert tags == {"sagemaker:project-name": LONGEST, "sagemaker:deployment-stage": stage}
+
+
+def test_functions_that_no_push_may_change_stand_in_the_toolchain_alone() -> None:
+    """A stack that a CodePipeline deploys is whatever template was pushed, with whatever code it names."""
+    there = stack("toolchain.yaml").of_type("AWS::Lambda::Function")
+    assert {function["FunctionName"]: function["Role"] for function in there.values()} == {
+        NAMES.register_function: NAMES.role_arn("register"),
+        NAMES.check_approval_function: NAMES.role_arn("check-approval"),
+    }
+    for function in there.values():
+        assert function["Code"]["S3Bucket"] == NAMES.bucket
+        assert function["Code"]["S3Key"].startswith(f"functions/{function['FunctionName'].removeprefix(LONGEST)[1:]}-")
+    assert not stack("pipeline.yaml").of_type("AWS::Lambda::Function")
+
+
+@pytest.mark.parametrize("parameter", ["RegisterCodeKey", "CheckApprovalCodeKey", "RareShareCodeKey"])
+def test_a_function_takes_no_other_functions_code_and_nothing_from_elsewhere(parameter: str) -> None:
+    pattern = body(INFRA / "toolchain.yaml")["Parameters"][parameter]["AllowedPattern"]
+    others = [key for name, key in PUBLISHED.items() if key.endswith(".zip") and name != parameter]
+    assert re.fullmatch(pattern, PUBLISHED[parameter])
+    for key in (*others, PUBLISHED[parameter].replace("functions/", "code/"), "functions/x.zip"):
+        assert not re.fullmatch(pattern, key), key
+
+
+def test_what_releases_look_up_is_published() -> None:
+    published = {about["Name"]: about["Value"] for about in WHOLE.of_type("AWS::SSM::Parameter").values()}
+    assert published[NAMES.parameter("rare-share-code")] == PUBLISHED["RareShareCodeKey"]
+    assert published[NAMES.parameter("toolchain-version")] == PUBLISHED["ToolchainVersion"]
+
+
+# -- the way of a release ---------------------------------------------------------------------------------------------
+
+
+def release_actions() -> list[tuple[str, str, dict[str, Any]]]:
+    """(stage, action, the action as a whole) of the deploy pipeline, in the order in which they run."""
+    stages = WHOLE.resources["DeployPipeline"]["Stages"]
+    ordered = [(stage, sorted(stage["Actions"], key=lambda action: action.get("RunOrder", 1))) for stage in stages]
+    return [(stage["Name"], action["Name"], action) for stage, actions in ordered for action in actions]
+
+
+def test_a_release_is_checked_before_production_and_is_the_champion_last() -> None:
+    assert [(stage, action) for stage, action, _ in release_actions()] == [
+        ("Source", "Source"),
+        ("Prepare", "Prepare"),
+        ("Staging", "Endpoint"),
+        ("Staging", "Smoke"),
+        ("Approve", "Approve"),
+        ("Production", "CheckApproval"),
+        ("Production", "Endpoint"),
+        ("Production", "Verify"),
+        ("Production", "Scoring"),
+        ("Production", "Promote"),
+    ]
+    orders = [action.get("RunOrder", 1) for stage, _, action in release_actions() if stage == "Production"]
+    assert orders == sorted(set(orders)), "one after the other"
+
+
+def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_production() -> None:
+    projects = {about["Name"]: about["ServiceRole"] for about in WHOLE.of_type("AWS::CodeBuild::Project").values()}
+    roles: dict[str, list[str]] = {}
+    for stage, _, action in release_actions():
+        asked = action["Configuration"]
+        found = projects.get(asked.get("ProjectName"), asked.get("RoleArn"))
+        roles.setdefault(stage, []).extend([found.rpartition(f"{REGION}-")[2]] if found else [])
+    assert roles == {
+        "Source": [],
+        "Prepare": ["prepare"],
+        "Staging": ["stack-staging", "prepare"],
+        "Approve": [],
+        "Production": ["stack-production", "promote", "promote", "promote"],
+    }
+
+
+def test_the_approvals_text_begins_with_the_commit_that_codepipeline_knows() -> None:
+    """1,000 characters at most, https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionConfigurationProperty.html"""
+    [text] = [action["Configuration"]["CustomData"] for _, name, action in release_actions() if name == "Approve"]
+    assert text.startswith("Commit #{Source.CommitId}. ")
+    filled = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", "s" * SUMMARY_CHARACTERS)
+    assert len(filled) <= 1000 and "#{" not in filled
+    sources = [source for stage, _, source in release_actions() if stage == "Source"]
+    assert [source["Namespace"] for source in sources] == ["Source"]
+    connected = toolchain(ConnectionArn=NAMES.arn("codeconnections", "connection/0a1b")).resources["DeployPipeline"]
+    assert connected["Stages"][0]["Actions"][0]["Namespace"] == "Source"
+
+
+def test_what_the_check_is_told_by_codepipeline_wins_over_what_a_build_exports() -> None:
+    """A build exports VERSION and DIGEST; the text is JSON, in which the later of two fields with one name counts."""
+    [check] = [action["Configuration"] for _, name, action in release_actions() if name == "CheckApproval"]
+    filled = check["UserParameters"]
+    for name, value in (
+        ("Prepare.VERSION", "7"),
+        ("Prepare.DIGEST", 'd", "commit": "mine", "execution": "mine'),
+        ("codepipeline.PipelineExecutionId", "e-1"),
+        ("Source.CommitId", "c0ffee"),
+    ):
+        filled = filled.replace(f"#{{{name}}}", value)
+    assert json.loads(filled) == {
+        **{"version": "7", "digest": "d", "pipeline": NAMES.pipeline("deploy")},
+        **{"execution": "e-1", "commit": "c0ffee"},
+    }
+    assert check["FunctionName"] == WHOLE.reference("CheckApprovalFunction")
+    assert len(filled) <= 1000
+
+
+def test_a_second_approver_is_asked_for_where_the_toolchain_says_so() -> None:
+    for asked in ("yes", "no"):
+        function = toolchain(SecondApprover=asked).resources["CheckApprovalFunction"]
+        assert function["Environment"]["Variables"]["SECOND_APPROVER"] == asked
+    assert WHOLE.resources["CheckApprovalFunction"]["Environment"]["Variables"]["SECOND_APPROVER"] == "no"
+
+
+def roles_of(pipeline: str) -> tuple[str, str]:
+    return NAMES.pipeline_role_arn(pipeline), NAMES.job_role_arn(pipeline)
 
 
 def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
-    said = json.dumps([role["Policies"] for role in WHOLE.of_type("AWS::IAM::Role").values()])
+    shared = list(WHOLE.of_type("AWS::IAM::Policy").values())
+    said = json.dumps([shared, *(role["Policies"] for role in WHOLE.of_type("AWS::IAM::Role").values())])
     for arn in (
         NAMES.register_function_arn,
+        NAMES.arn("lambda", f"function:{NAMES.check_approval_function}"),
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('training')}"),
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('scoring')}"),
         NAMES.arn("sagemaker", f"endpoint/{NAMES.endpoint('production')}"),
         NAMES.arn("ssm", f"parameter{NAMES.parameter('champion')}"),
-        *(NAMES.role_arn(actor) for actor in ("job", "pipeline", "register", "endpoint", "rare-share", "schedule")),
+        *(NAMES.role_arn(actor) for actor in ("endpoint", "rare-share", "schedule", "stack-production")),
+        *(part for pipeline in PIPELINE_ACTORS for part in roles_of(pipeline)),
     ):
         assert f'"{arn}"' in said, arn
 
@@ -331,9 +450,11 @@ def test_commands_hold_no_text_of_parameters_or_commits() -> None:
         for action in (action for stage in pipeline["Stages"] for action in stage["Actions"]):
             asked = action["Configuration"]
             assert action["ActionTypeId"]["Provider"] in (
-                ("CodeBuild", "CloudFormation", "Manual", "CodeCommit", "CodeStarSourceConnection")
+                ("CodeBuild", "CloudFormation", "Manual", "CodeCommit", "CodeStarSourceConnection", "Lambda")
             )
-            inserted = re.findall(r"#\{([^}]*)\}", json.dumps({k: v for k, v in asked.items() if k != "CustomData"}))
+            for_people_and_functions = ("CustomData", "UserParameters")
+            commands = {key: value for key, value in asked.items() if key not in for_people_and_functions}
+            inserted = re.findall(r"#\{([^}]*)\}", json.dumps(commands))
             assert set(inserted) <= {"variables.VERSION", "Prepare.VERSION"}, "only numbers"
 
 
@@ -342,12 +463,12 @@ def test_the_pipeline_stack_is_given_every_parameter_it_has() -> None:
         action["Configuration"]
         for stage in WHOLE.resources["BuildPipeline"]["Stages"]
         for action in stage["Actions"]
-        if action["Name"] == "Functions"
+        if action["Name"] == "Surroundings"
     )
     overrides = json.loads(functions["ParameterOverrides"])
     assert len(functions["ParameterOverrides"]) <= 1000
     tags = project_tags(Config())
-    written = upsert.template_configuration(Config(), "lambda/register-0a.zip", tags)["Parameters"]
+    written = upsert.template_configuration(Config(), tags)["Parameters"]
     assert not set(overrides) & set(written)
     declared = body(INFRA / "pipeline.yaml")["Parameters"]
     assert {*overrides, *written} == set(declared)
@@ -391,7 +512,7 @@ def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
         [rule] = about["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
     for about in policies.values():
-        [statement] = about["PolicyDocument"]["Statement"]
+        statement = about["PolicyDocument"]["Statement"][0]
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 

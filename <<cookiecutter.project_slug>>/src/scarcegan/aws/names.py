@@ -69,6 +69,9 @@ LACKING = {
         "us-gov-east-1",
     },
 }
+# SageMaker pipeline -> the actors that execute it and run its jobs. A push writes the training pipeline, a release the
+# scoring pipeline, so their roles differ (infra/roles-models.yaml).
+PIPELINE_ACTORS = {"training": ("pipeline", "job"), "scoring": ("scoring-pipeline", "scoring-job")}
 BUCKET = re.compile(r"(?P<project>.+)-(?P<account>[0-9]{12})-(?P<region>[a-z]+(-[a-z]+)+-[0-9])")
 
 
@@ -152,10 +155,23 @@ class Names:
         suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
         return f"{account}.dkr.ecr.{self.region}.{suffix}/{IMAGES[kind]}"
 
+    def pipeline_role_arn(self, pipeline: str) -> str:
+        """Return the ARN of the role that executes a SageMaker pipeline. pipeline: training or scoring."""
+        return self.role_arn(PIPELINE_ACTORS[pipeline][0])
+
+    def job_role_arn(self, pipeline: str) -> str:
+        """Return the ARN of the role of a SageMaker pipeline's jobs. pipeline: training or scoring."""
+        return self.role_arn(PIPELINE_ACTORS[pipeline][1])
+
     @property
     def register_function(self) -> str:
         """The name of the Lambda function that runs the register step."""
         return f"{self.project}-register"
+
+    @property
+    def check_approval_function(self) -> str:
+        """The name of the Lambda function that the deploy pipeline asks whether a release may enter production."""
+        return f"{self.project}-check-approval"
 
     @property
     def register_function_arn(self) -> str:
@@ -174,7 +190,7 @@ class Names:
     def stack(self, name: str) -> str:
         """Return the name in AWS of a CloudFormation stack of the project, <project>-<name>.
 
-        - name: storage, roles-models, roles-delivery, toolchain, pipeline, staging or production.
+        - name: storage, roles-models, roles-build, roles-release, toolchain, pipeline, staging or production.
         """
         return f"{self.project}-{name}"
 

@@ -25,7 +25,7 @@ from scarcegan.aws.names import LACKING, Names, project_tags
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 
-STACKS = ("storage", "roles-models", "roles-delivery", "toolchain")  # each needs those before it
+STACKS = ("storage", "roles-models", "roles-build", "roles-release", "toolchain")  # each needs those before it
 LATER_STACKS = ("pipeline", "endpoint")  # deployed by the CodePipelines
 GROUP = "AWS::SageMaker::ModelPackageGroup"
 OPTIONS = {

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partialmethod
+from functools import cache, partialmethod
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -100,8 +100,12 @@ def holds(operator: str, key: str, values: list[str], context: Mapping[str, str]
 
 def like(pattern: str, text: str) -> bool:
     """Stars and question marks, as IAM reads them: a star crosses slashes and colons."""
-    expression = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
-    return re.fullmatch(expression, text, re.DOTALL) is not None
+    return expression(pattern).fullmatch(text) is not None
+
+
+@cache
+def expression(pattern: str) -> re.Pattern[str]:
+    return re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern), re.DOTALL)
 
 
 def several(value: Any) -> list[Any]:
@@ -204,7 +208,7 @@ def deciding(denials: list[Mapping[str, Any]], context: Mapping[str, str]) -> It
 def decide(
     request: IAMRequestBase, denials: list[Mapping[str, Any]], everywhere: Mapping[str, str], resource: str
 ) -> None:
-    """Raise AWS's AccessDenied unless the caller's policies allow all that the request needs and no bucket denies it."""
+    """Raise AWS's AccessDenied unless the caller's policies allow all that a request needs and no bucket denies it."""
     policies = [json.loads(policy) for policy in request._access_key.collect_policies()]
     statements = [statement for policy in policies for statement in policy["Statement"]]
     for action, about, context in needs(request, resource):

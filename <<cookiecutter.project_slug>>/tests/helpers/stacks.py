@@ -5,6 +5,8 @@ Just enough for the templates in infra/; a function that is not known is an erro
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,12 @@ Loader.yaml_implicit_resolvers = {
 
 def body_of(template: str) -> dict[str, Any]:
     """A template of infra/ as data, with its functions as mappings."""
-    return dict(yaml.load((INFRA / template).read_text(encoding="utf-8"), Loader))
+    return deepcopy(parsed((INFRA / template).read_text(encoding="utf-8")))
+
+
+@cache
+def parsed(text: str) -> dict[str, Any]:
+    return dict(yaml.load(text, Loader))
 
 
 class Stack:

@@ -193,8 +193,7 @@ MUST = {
         ("s3:PutObject", f"{BUCKET}/champion/package.tar.gz"),
         ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
         ("s3:GetObject", f"{BUCKET}/code/abc/source.tar.gz"),
-        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
-        *(("s3:PutObject", f"{BUCKET}/{key}") for key in bundle.markers()),
+        ("s3:GetObject", f"{BUCKET}/wheels/abc/.complete"),
         ("sagemaker:CreatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
         ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
         ("iam:PassRole", role("scoring-pipeline"), TO_SAGEMAKER),
@@ -373,7 +372,7 @@ MUST_NOT = {
     "promote": [
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
-        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz"),  # over the code that is there
+        ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
         ("s3:PutObject", MODEL, NEW),
         ("s3:PutObject", f"{BUCKET}/scored/scored.parquet"),
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3")),

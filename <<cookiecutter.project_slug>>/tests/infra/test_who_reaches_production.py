@@ -1,0 +1,279 @@
+"""A push alone, or a start alone, reaches nothing that production relies on: no way in a graph read off the templates.
+
+The graph is tests/helpers/reach.py's; AWS is asked nothing. So that an empty answer means something, faults are put
+into the templates one by one: each must be found, and not without any kind of edge that its way consists of.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+
+import reach
+from enforcement import arn
+from reach import PROJECT, PUSH, START, Reach
+from stacks import ACCOUNT, REGION, Stack, Toolchain
+
+Patch = Callable[[Toolchain, Mapping[str, Stack]], None]
+BUCKET = f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}"
+
+
+@cache
+def found_with(*patches: Patch, **given: str) -> Reach:
+    """The graph of the templates with these changes."""
+    whole, later = reach.toolchain(**given)
+    for patch in patches:
+        patch(whole, later)
+    return Reach(whole, later)
+
+
+# -- what can be put back ---------------------------------------------------------------------------------------------
+
+
+def role_arn(actor: str) -> str:
+    return f"arn:aws:iam::{ACCOUNT}:role/{PROJECT}-{REGION}-{actor}"
+
+
+def allow(actor: str, actions: str | list[str], resource: str) -> Patch:
+    """A role may do something more."""
+
+    def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+        start = "${SageMakerProjectName}-${AWS::Region}-"
+        for about in whole.body["Resources"].values():
+            properties = about.get("Properties", {})
+            if properties.get("RoleName") == {"Fn::Sub": f"{start}{actor}"}:
+                statement = {"Effect": "Allow", "Action": actions, "Resource": resource}
+                properties["Policies"][0]["PolicyDocument"]["Statement"].append(statement)
+                return
+        raise AssertionError(f"no role {actor}")
+
+    return patch
+
+
+def without_denial(sid: str) -> Patch:
+    """The bucket's policy lacks a statement."""
+
+    def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+        document = whole.body["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
+        kept = [statement for statement in document["Statement"] if statement["Sid"] != sid]
+        assert len(kept) == len(document["Statement"]) - 1
+        document["Statement"] = kept
+
+    return patch
+
+
+def project_role(project: str, actor: str) -> Patch:
+    """A CodeBuild project runs with another role."""
+
+    def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+        whole.body["Resources"][project]["Properties"]["ServiceRole"] = role_arn(actor)
+
+    return patch
+
+
+def action_role(stage: str, actor: str) -> Patch:
+    """A stage of the deploy pipeline gives its stack another role."""
+
+    def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+        for action in stage_of(whole, stage)["Actions"]:
+            if "RoleArn" in action["Configuration"]:
+                action["Configuration"]["RoleArn"] = role_arn(actor)
+
+    return patch
+
+
+def stage_of(whole: Toolchain, name: str) -> dict[str, Any]:
+    stages = whole.body["Resources"]["DeployPipeline"]["Properties"]["Stages"]
+    return next(stage for stage in stages if stage["Name"] == name)
+
+
+def ask_nobody(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+    """The deploy pipeline has no stage Approve."""
+    whole.body["Resources"]["DeployPipeline"]["Properties"]["Stages"].remove(stage_of(whole, "Approve"))
+
+
+BUILD_WRITES_FUNCTIONS = (
+    allow("build", "s3:PutObject", f"{BUCKET}/functions/register-*"),
+    without_denial("NoRoleOfTheProjectWritesFunctions"),
+)
+PUSHED_STACK_UPDATES_REGISTER = (
+    allow("stack-pipeline", "lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-register")),
+)
+REGISTER_APPROVES = (allow("register", "sagemaker:UpdateModelPackage", "*"),)
+
+
+# -- as it is ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [PUSH, START])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({}, id="CodeCommit"),
+        pytest.param(
+            {
+                "Repository": "acme/rare",
+                "ConnectionArn": f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/0a1b",
+                "VpcId": "vpc-1",
+                "SubnetIds": "subnet-1",
+                "SecurityGroupIds": "sg-1",
+                "DataBucketName": "data",
+            },
+            id="connection, VPC, data bucket",
+        ),
+    ],
+)
+def test_nothing_that_production_relies_on_is_reached_past_the_approval(source: str, given: dict[str, str]) -> None:
+    ways = found_with(**given).ways(source)
+    assert not ways, "\n\n".join(map(reach.as_text, ways.values()))
+
+
+def test_the_roles_that_run_what_was_pushed_are_these() -> None:
+    """No more than these may be taken for harmless; what they may do is in test_roles.py."""
+    edges = found_with().edges
+    reached, before = {PUSH}, set()
+    while reached != before:
+        before = set(reached)
+        reached |= {edge.end for edge in edges if edge.start in reached}
+    assert {node.removeprefix("role ") for node in reached if node.startswith("role ")} == {
+        *("build", "pipeline", "job", "stack-pipeline", "schedule"),
+        *("prepare", "stack-staging", "endpoint", "rare-share"),
+    }
+
+
+def test_behind_the_approval_everything_is_reached_or_the_graph_would_be_of_another_project() -> None:
+    ways = found_with(ask_nobody).ways(PUSH)
+    assert {"writing the champion", "changing production's endpoint", "writing the scoring pipeline"} <= set(ways)
+
+
+# -- today's two ways, put back ---------------------------------------------------------------------------------------
+
+
+def test_the_way_over_the_register_function_is_found_when_its_mend_is_taken_back() -> None:
+    """The build wrote its code, the role of the pushed stack updated it, and it could replace and approve packages."""
+    ways = found_with(*BUILD_WRITES_FUNCTIONS, *PUSHED_STACK_UPDATES_REGISTER, *REGISTER_APPROVES).ways(PUSH)
+    assert {"writing packages", "approving a package", "writing functions"} == set(ways)
+    over_the_build = found_with(*BUILD_WRITES_FUNCTIONS, *REGISTER_APPROVES).ways(PUSH)["approving a package"]
+    assert reach.as_text(over_the_build) == (
+        """a push to the branch
+  -> CodePipeline rare-players-build  (event: rare-players-push starts it with the newest commit)
+  -> action TestAndPublish in rare-players-build  (stage: before anybody has approved)
+  -> role build  (build: infra/build.buildspec.yml of the commit runs as it)
+  -> s3 functions/register-*  (function's code: s3:PutObject functions/register-*)
+  -> function rare-players-register  (function's code: it loads what lies there)
+  -> role register  (function's role: its code runs as it)
+  -> approving a package  (right: sagemaker:UpdateModelPackage model-package/rare-group/7)"""
+    )
+    over_the_stack = found_with(*PUSHED_STACK_UPDATES_REGISTER).ways(PUSH)["writing packages"]
+    assert reach.as_text(over_the_stack) == (
+        """a push to the branch
+  -> CodePipeline rare-players-build  (event: rare-players-push starts it with the newest commit)
+  -> action Surroundings of rare-players-pipeline in rare-players-build  (stage: before anybody has approved)
+  -> role stack-pipeline  (template: deploys BuildSrc::infra/pipeline.yaml of the commit)
+  -> function rare-players-register  (function's update: lambda:UpdateFunctionCode)
+  -> role register  (function's role: its code runs as it)
+  -> writing packages  (right: s3:PutObject packages/set/best_ranking/model.tar.gz)"""
+    )
+
+
+def test_the_way_over_prepare_and_staging_is_found_when_its_mend_is_taken_back() -> None:
+    """Both ran what was pushed, with roles that may write the champion and production."""
+    ways = found_with(project_role("PrepareProject", "promote"), action_role("Staging", "stack-production")).ways(PUSH)
+    assert {
+        *("writing the champion", "naming the champion", "writing the scoring pipeline", "writing scores"),
+        *("changing production's endpoint", "changing production's function"),
+    } == set(ways)
+    assert reach.as_text(ways["writing the champion"]) == (
+        """a push to the branch
+  -> CodePipeline rare-players-deploy  (event: rare-players-model-package-approved starts it with the newest commit)
+  -> action Prepare in rare-players-deploy  (stage: before anybody has approved)
+  -> role promote  (build: infra/prepare.buildspec.yml of the commit runs as it)
+  -> writing the champion  (right: s3:PutObject champion/package.tar.gz)"""
+    )
+    assert reach.as_text(ways["changing production's endpoint"]) == (
+        """a push to the branch
+  -> CodePipeline rare-players-deploy  (event: rare-players-model-package-approved starts it with the newest commit)
+  -> action Endpoint of rare-players-staging in rare-players-deploy  (stage: before anybody has approved)
+  -> role stack-production  (template: deploys DeploySrc::infra/endpoint.yaml of the commit)
+  -> changing production's endpoint  (right: sagemaker:CreateEndpoint endpoint/rare-players-production)"""
+    )
+
+
+# -- every kind of edge ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """patches: what is put into the templates; source, goal: between which a way then is; kinds: of its edges."""
+
+    patches: tuple[Patch, ...]
+    goal: str
+    kinds: set[str]
+    source: str = PUSH
+
+
+BY_THE_BUILD = {"event", "stage", "build", "right"}
+BY_THE_STACK = {"event", "stage", "template", "right"}
+FAULTS = {
+    "the build writes a function's code": Fault(
+        BUILD_WRITES_FUNCTIONS, "writing packages", BY_THE_BUILD | {"function's code", "function's role"}
+    ),
+    "a pushed template updates a function": Fault(
+        PUSHED_STACK_UPDATES_REGISTER, "writing packages", BY_THE_STACK | {"function's update", "function's role"}
+    ),
+    "prepare is promote": Fault((project_role("PrepareProject", "promote"),), "naming the champion", BY_THE_BUILD),
+    "prepare is promote, for who starts": Fault(
+        (project_role("PrepareProject", "promote"),), "naming the champion", {"start", "stage", "build", "right"}, START
+    ),
+    "staging's stack is production's": Fault(
+        (action_role("Staging", "stack-production"),), "changing production's endpoint", BY_THE_STACK
+    ),
+    "prepare passes scoring's role to a pipeline of its own": Fault(
+        (
+            allow("prepare", "iam:PassRole", role_arn("scoring-pipeline")),
+            allow("prepare", "sagemaker:CreatePipeline", arn("sagemaker", "pipeline/another")),
+        ),
+        "writing scores",
+        BY_THE_BUILD | {"passed role"},
+    ),
+    "the build gives promote's role a policy": Fault(
+        (allow("build", "iam:PutRolePolicy", role_arn("promote")),),
+        "writing the champion",
+        BY_THE_BUILD | {"raised rights"},
+    ),
+    "the build changes what promote's project runs": Fault(
+        (allow("build", "codebuild:UpdateProject", arn("codebuild", f"project/{PROJECT}-promote")),),
+        "writing the champion",
+        BY_THE_BUILD | {"definition"},
+    ),
+    "prepare replaces the source that a person has approved": Fault(
+        (allow("prepare", "s3:PutObject", "arn:aws:s3:::made-artifacts/*/DeploySrc/*"),),
+        "changing production's endpoint",
+        BY_THE_BUILD | {"artifact", "template"},
+    ),
+    "the build replaces code under its digest": Fault(
+        (without_denial("WrittenOnce"),), "writing scores", BY_THE_BUILD | {"jobs' code"}
+    ),
+    "a pushed template publishes names": Fault(
+        (allow("stack-pipeline", "ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/*")),),
+        "changing production's function",
+        {"event", "stage", "template", "published name"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_the_templates_is_found_and_not_without_any_kind_of_edge_of_its_way(name: str) -> None:
+    fault = FAULTS[name]
+    graph = found_with(*fault.patches)
+    way = graph.ways(fault.source)[fault.goal]
+    assert {edge.kind for edge in way} == fault.kinds, reach.as_text(way)
+    for kind in fault.kinds:
+        assert fault.goal not in graph.ways(fault.source, without={kind}), kind
+
+
+def test_the_faults_need_every_kind_of_edge_there_is() -> None:
+    known = {edge.kind for fault in FAULTS.values() for edge in found_with(*fault.patches).edges}
+    assert set().union(*(fault.kinds for fault in FAULTS.values())) == known

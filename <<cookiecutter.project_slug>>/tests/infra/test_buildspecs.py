@@ -295,7 +295,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_push_publishes_writes_and_starts_with_the_real_scarcegan_against_moto(
+def test_a_push_publishes_and_starts_and_a_release_writes_scoring_with_the_real_scarcegan_against_moto(
     machine: Machine, aws: dict[str, str]
 ) -> None:
     import boto3
@@ -330,26 +330,10 @@ def test_a_push_publishes_writes_and_starts_with_the_real_scarcegan_against_moto
     subprocess.run(start, cwd=machine.source, env={**os.environ, **real, **VALUES}, check=True)
     assert executions(sagemaker) == 1
 
-
-@pytest.mark.slow
-def test_a_release_writes_the_scoring_pipeline_alone_with_the_real_scarcegan_against_moto(
-    machine: Machine, aws: dict[str, str]
-) -> None:
-    import boto3
-
-    copy_project(machine.source)
-    bucket = f"{PROJECT}-{aws['AWS_ACCOUNT_ID']}-{REGION}"
-    s3, sagemaker = boto3.client("s3", REGION), boto3.client("sagemaker", REGION)
-    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    key = f"arn:aws:kms:{REGION}:{aws['AWS_ACCOUNT_ID']}:key/1234abcd"
-    boto3.client("ssm", REGION).put_parameter(Name=f"/{PROJECT}/key", Value=key, Type="String")
-    real = {**aws, "REAL": sys.executable, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
-    pretend_wheels_are_there(s3, bucket, machine.source)
     build = machine.build(ROOT / "infra/scoring.buildspec.yml", **real)
     assert build.succeeded, build.log
-    [written] = sagemaker.list_pipelines()["PipelineSummaries"]
-    assert written["PipelineName"] == f"{PROJECT}-scoring"
-    assert written["RoleArn"].endswith("-scoring-pipeline")
+    written = sagemaker.describe_pipeline(PipelineName=f"{PROJECT}-scoring")
+    assert written["RoleArn"].endswith(f":role/{PROJECT}-{REGION}-scoring-pipeline")
 
 
 def test_a_repository_of_another_project_is_refused_with_the_real_scarcegan(

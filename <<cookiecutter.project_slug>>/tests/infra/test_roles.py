@@ -7,6 +7,7 @@ import pytest
 from enforcement import Roles, allowed, arn
 from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.pipeline.config import InstanceTypes
+from scarcegan.release.release import STAGES
 from scarcegan.sagemaker import bundle
 from stacks import ACCOUNT, REGION, Toolchain
 
@@ -143,6 +144,7 @@ MUST = {
         ("codepipeline:PutJobFailureResult", "*"),
         ("sagemaker:DescribeModelPackage", sagemaker(f"model-package/{GROUP}/3")),
         ("s3:GetObject", MODEL),
+        ("s3:GetObject", f"{BUCKET}/releases/3/e1.json"),  # when the stage is tried again
         ("s3:PutObject", f"{BUCKET}/releases/3/e1.json", NEW),
         ("logs:PutLogEvents", arn("logs", f"log-group:/aws/lambda/{PROJECT}-check-approval:log-stream:x")),
     ],
@@ -183,7 +185,9 @@ MUST = {
         *READS_PACKAGES,
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeployOut/a.zip"),
         ("sagemaker:InvokeEndpoint", sagemaker(f"endpoint/{PROJECT}-staging")),
-        ("cloudformation:DescribeStacks", arn("cloudformation", f"stack/{PROJECT}-staging/x")),
+        *(("cloudformation:DescribeStacks", arn("cloudformation", f"stack/{PROJECT}-{stage}/x")) for stage in STAGES),
+        ("sagemaker:DescribeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),  # can it take a release?
+        ("application-autoscaling:DescribeScalableTargets", "*"),
     ],
     "promote": [
         *READS_PACKAGES,

@@ -1,5 +1,6 @@
 """What every registry must do. A registry's tests inherit Contract and bring a fixture `registry`."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from scarcegan.aws.archive import pack
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import PackageRequest, Registry
+from scarcegan.registry.contract import PackageRequest, Registry, check_model
 
 DEFINITIONS = ("best_ranking", "few_unknown", "high_precision", "high_recall")
 CONTENT = {
@@ -90,6 +92,35 @@ class Contract:
             "few_unknown of first",
         )
         assert json.loads(json.dumps(asdict(package)))["version"] == 2
+
+    def test_a_package_has_the_digest_of_its_archived_model(self, four: Registry, tmp_path: Path) -> None:
+        model = {name: path for name, path in requests(tmp_path)[2].files.items() if name.startswith("model/")}
+        archive = pack({name.removeprefix("model/"): path for name, path in model.items()}, tmp_path / "model.tar.gz")
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        assert four.package(3).model_digest == digest
+        assert len({package.model_digest for package in four.packages()}) == 4
+        folder = four.export(3, tmp_path / "out")
+        assert json.loads((folder / "package.json").read_text())["model_digest"] == check_model(folder) == digest
+
+    @pytest.mark.parametrize("act", ["change", "add", "remove"])
+    def test_an_exported_model_that_was_changed_is_refused(self, four: Registry, tmp_path: Path, act: str) -> None:
+        folder = four.export(3, tmp_path / "out")
+        file = folder / "model/1/saved_model.pb"
+        if act == "change":
+            file.write_text("graph of somebody else")
+        elif act == "add":
+            (folder / "model/1/saved_model.pbtxt").write_text("another graph")
+        else:
+            file.unlink()
+        with pytest.raises(UserError, match="its model has the digest .* was registered, so it was changed afterwards"):
+            check_model(folder)
+
+    def test_the_id_that_tensorflow_draws_for_each_saving_is_no_part_of_the_digest(
+        self, four: Registry, tmp_path: Path
+    ) -> None:
+        folder = four.export(3, tmp_path / "out")
+        (folder / "model/1/fingerprint.pb").write_text("drawn by lot")
+        assert check_model(folder) == four.package(3).model_digest
 
     def test_registering_the_same_set_again_changes_nothing(self, four: Registry, tmp_path: Path) -> None:
         before = four.packages()

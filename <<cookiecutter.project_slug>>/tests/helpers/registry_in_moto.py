@@ -3,6 +3,7 @@
 Also the breaking of a call: at a registry's nth call to AWS it fails, once or for good, before or after it was done.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.core.responses import ActionResult
 from moto.sagemaker.exceptions import ValidationError
-from moto.sagemaker.models import SageMakerModelBackend
+from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 
 from registry_contract import clock
@@ -107,6 +108,19 @@ def open_registry(group: str = GROUP, *, later: float = 0, patience_seconds: flo
         sleep=lambda _: None,
         patience_seconds=patience_seconds,
     )
+
+
+def forget_digest(registry: SageMakerRegistry, version: int) -> None:
+    """Make a package one of before the digests, as an earlier version of this project has registered it."""
+    package, arn = registry.package(version), registry.arn(version)
+    s3, key = Session().client("s3"), f"packages/{package.set_id}/set.{NAMES.account}.{GROUP}.json"
+    record = json.loads(s3.get_object(Bucket=NAMES.bucket, Key=key)["Body"].read())
+    for facts in record["packages"]:
+        if facts["arn"] == arn:
+            del facts["model_digest"]
+    s3.put_object(Bucket=NAMES.bucket, Key=key, Body=json.dumps(record).encode())
+    model_packages = sagemaker_backends[NAMES.account][NAMES.region].model_packages
+    del model_packages[arn].customer_metadata_properties["model_digest"]
 
 
 def keys(prefix: str = "") -> set[str]:

@@ -25,15 +25,16 @@ from registry_in_moto import (
     at_call,
     aws,
     contents,
+    forget_digest,
     keys,
     open_registry,
     refused,
     versions,
 )
 from rehearsal.shapes import problems
-from scarcegan.aws.archive import unpack
+from scarcegan.aws.archive import pack, unpack
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import PackageRequest
+from scarcegan.registry.contract import PackageRequest, check_model, model_files
 from scarcegan.registry.sagemaker.package_facts import escaped, unescaped, without_refused
 from scarcegan.registry.sagemaker.package_group import Group
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
@@ -324,6 +325,7 @@ def test_a_package_names_its_image_its_files_and_where_it_comes_from(tmp_path: P
     assert sent["CustomerMetadataProperties"] == {
         "set_id": "set-1",
         "business_definition": "best_ranking",
+        "model_digest": requests(tmp_path)[0].model_digest,
         "team": "care team",
         "run": "run-1",
         "data_fingerprint": "d4t4",
@@ -504,6 +506,53 @@ def test_a_package_that_was_pointed_at_another_model_or_image_is_not_released(
         with pytest.raises(UserError, match="version 1: an endpoint would serve"):
             release()
     assert four.champion() is None and not (tmp_path / "package").exists()
+
+
+def test_a_model_whose_bytes_were_changed_in_s3_is_neither_exported_nor_promoted(
+    four: SageMakerRegistry, tmp_path: Path
+) -> None:
+    four.approve(1)
+    key = "packages/set-1/best_ranking/model.tar.gz"
+    other = pack({"model.json": Path(__file__)}, tmp_path / "other.tar.gz").read_bytes()
+    Session().client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=other)
+    for release in (lambda: four.export(1, tmp_path / "package"), lambda: four.promote(1)):
+        with pytest.raises(UserError, match=rf"version 1: s3://{NAMES.bucket}/{key} has the SHA-256 .* was registered"):
+            release()
+    assert keys("champion/") == set() and not (tmp_path / "package").exists()
+
+
+def test_a_digest_that_was_changed_in_sagemaker_is_noticed(four: SageMakerRegistry, tmp_path: Path) -> None:
+    Session().client("sagemaker").update_model_package(
+        ModelPackageArn=four.arn(1), CustomerMetadataProperties={"model_digest": "f" * 64}
+    )
+    with pytest.raises(UserError, match="version 1: its property model_digest is 'ffffffffffff', but"):
+        four.export(1, tmp_path / "package")
+
+
+def test_a_package_of_before_the_digests_can_still_be_read(four: SageMakerRegistry, tmp_path: Path) -> None:
+    """As an earlier version of this project has left it: without a digest in the record and in the properties."""
+    forget_digest(four, 1)
+    assert four.package(1).model_digest == ""
+    folder = four.export(1, tmp_path / "package")
+    assert check_model(folder) == "" and (folder / "model/1/saved_model.pb").is_file()
+
+
+def test_a_model_that_is_there_already_is_kept_and_another_one_in_its_place_is_refused(
+    registry: SageMakerRegistry, tmp_path: Path
+) -> None:
+    """What a killed registration may have left, or somebody put there."""
+    asked_for = requests(tmp_path)
+    key = "packages/set-1/few_unknown/model.tar.gz"
+    there = pack(model_files(asked_for[1].files), tmp_path / "m.tar.gz").read_bytes()
+    Session().client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=there)
+    with asked("s3", "PutObject") as put:
+        registry.register_set("set-1", asked_for)
+    written = [sent for sent in put if sent["Key"].endswith("model.tar.gz")]
+    assert len(written) == 3 and {sent["IfNoneMatch"] for sent in written} == {"*"}
+    Session().client("s3").put_object(Bucket=NAMES.bucket, Key=key.replace("set-1", "set-2"), Body=b"hostile")
+    with pytest.raises(UserError, match=r"few_unknown/model.tar.gz is there already, but with another content"):
+        registry.register_set("set-2", asked_for)
+    assert {package.set_id for package in registry.packages()} == {"set-1"}
 
 
 @pytest.mark.parametrize("name", ["/escaped", "../../../escaped", "model/../../../escaped"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from populations import CLASSES, NAMES, Model, stand_in, users
+from scarcegan.aws.archive import packed_digest
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
 from scarcegan.steps import score
@@ -47,6 +49,24 @@ def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, tiny_m
     assert table.column_names == ["user_id", "as_of", *scores, *NAMES]
     assert table["predicted"].to_pylist() == ["heavy", "risky", "unknown"]
     np.testing.assert_array_equal(np.column_stack([table[name].to_numpy() for name in NAMES]), three_users().values)
+
+
+def test_a_package_whose_model_differs_from_its_digest_is_not_used(tmp_path, tiny_model):
+    asked = arguments(tmp_path, three_users())
+    package = tmp_path / "package"
+    facts = {"version": 3, "model_digest": packed_digest({"model.json": b"{}"})}
+    (package / "package.json").write_text(json.dumps(facts))
+    score.main(asked)
+    (package / "model" / "model.json").write_text('{"classes": []}')
+    shutil.rmtree(tmp_path / "scored")
+    with pytest.raises(UserError, match=r"package: its model has the digest .* so it was changed afterwards"):
+        score.main(asked)
+    assert not (tmp_path / "scored").exists()
+
+
+def test_a_package_without_a_digest_is_scored_with_a_note(tmp_path, tiny_model, capsys):
+    score.main(arguments(tmp_path, three_users()))
+    assert "registered without a digest, so its bytes were not compared" in capsys.readouterr().err
 
 
 def test_the_flagged_users_are_listed_rarest_first(tmp_path):

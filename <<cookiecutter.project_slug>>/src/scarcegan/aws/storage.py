@@ -3,6 +3,9 @@
 The S3 client is passed in, so this file imports Python's own library only.
 """
 
+import base64
+import hashlib
+import io
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -28,8 +31,8 @@ class Bucket:
 
     - s3: the boto3 S3 client.
     - name: the name of the bucket.
-    - owner: the account that the bucket must belong to; "" accepts any. Only `exists`, `put` and `put_bytes` have S3
-      check it, and fail for a bucket of another account.
+    - owner: the account that the bucket must belong to; "" accepts any. Only `exists`, `sha256` and the methods put…
+      have S3 check it, and fail for a bucket of another account.
 
     Errors of S3 pass through as botocore's ClientError where a method does not say otherwise.
     """
@@ -114,7 +117,7 @@ class Bucket:
     def put(self, key: str, path: Path) -> None:
         """Upload a file to a key. An object with that key is replaced.
 
-        The ending of the key sets the content type: JSON for .json, gzip for .gz, and plain bytes for any other.
+        The content type is that of `content_type`.
         """
         with path.open("rb") as file:
             self.put_bytes(key, file)
@@ -122,10 +125,84 @@ class Bucket:
     def put_bytes(self, key: str, body: Any) -> None:
         """Upload bytes, or an open binary file, to a key, and replace the object that has the key.
 
-        The ending of the key sets the content type: JSON for .json, gzip for .gz, and plain bytes for any other.
+        The content type is that of `content_type`.
         """
-        kind = {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, BINARY)
-        self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=kind, **self._owned)
+        self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type(key), **self._owned)
+
+    def put_once(self, key: str, body: bytes | Path) -> bool:
+        """Upload bytes or a file to a key that is written once. Returns whether it was written by this call.
+
+        An object that is there already with this content is left alone. S3 is asked to refuse the upload if somebody
+        else is faster, and to keep the SHA-256 of the object.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+
+        Raises UserError when there is an object with another content.
+        """
+        with io.BytesIO(body) if isinstance(body, bytes) else body.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            if self.same_content(key, digest.hexdigest()):
+                return False
+            file.seek(0)
+            return self._put_new(key, file, digest.digest())
+
+    def _put_new(self, key: str, file: Any, digest: bytes) -> bool:
+        """Upload an open binary file to a key that had no object just now. Returns whether it was written by this call.
+
+        - digest: SHA-256 of the file.
+
+        Raises UserError when somebody else has meanwhile written another content.
+        """
+        checksum = base64.b64encode(digest).decode()
+        try:
+            with conditional_write():
+                self.s3.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=file,
+                    ContentType=content_type(key),
+                    ChecksumSHA256=checksum,
+                    IfNoneMatch="*",
+                    **self._owned,
+                )
+        except Changed:
+            if not self.same_content(key, digest.hex()):
+                raise
+            return False
+        return True
+
+    def same_content(self, key: str, digest: str) -> bool:
+        """Return True when an object has the content with this digest, and False when there is no such object.
+
+        - digest: SHA-256, in hexadecimal.
+
+        Raises UserError when there is an object with another content.
+        """
+        found = self.sha256(key)
+        if found not in (None, digest):
+            raise UserError(
+                f"{self.uri(key)} is there already, but with another content (SHA-256 {str(found)[:12]}, not "
+                f"{digest[:12]}). Such an object is written once and its name stands for its content, so nothing was "
+                "changed. Find out who wrote it (CloudTrail) and delete it, then type the same command again."
+            )
+        return found == digest
+
+    def sha256(self, key: str) -> str | None:
+        """Return the SHA-256, in hexadecimal, of an object's content; None when there is no such object.
+
+        S3 knows it if the upload gave it and had one part. Otherwise the object is read.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+        """
+        asked = {"Bucket": self.name, "Key": key, **self._owned}
+        about = none_if_missing(lambda: self.s3.head_object(**asked, ChecksumMode="ENABLED"))
+        if about is None:
+            return None
+        known = about.get("ChecksumSHA256", "")
+        if known and "-" not in known and about.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+            return base64.b64decode(known).hex()
+        digest = hashlib.sha256()
+        for piece in self.s3.get_object(**asked)["Body"].iter_chunks(1 << 20):
+            digest.update(piece)
+        return digest.hexdigest()
 
     def remove(self, key: str) -> None:
         """Delete an object; does nothing when it does not exist."""
@@ -143,6 +220,11 @@ class Bucket:
             for piece in self.s3.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(1 << 20):
                 file.write(piece)
         return target
+
+
+def content_type(key: str) -> str:
+    """Return the content type that the ending of a key stands for: JSON for .json, gzip for .gz, bytes for any other."""
+    return {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, BINARY)
 
 
 def project_bucket(aws: Aws) -> Bucket:

@@ -14,11 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from scarcegan.aws.archive import packed_digest
 from scarcegan.errors import UserError
-from scarcegan.jsonfile import replace_nan
+from scarcegan.jsonfile import read_json, replace_nan
+from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.pipeline.code import hash_file
 
 ApprovalStatus = Literal["PendingManualApproval", "Approved", "Rejected"]
@@ -67,6 +70,14 @@ class PackageRequest:
     code_version: str = ""
     description: str = ""
 
+    @cached_property
+    def model_digest(self) -> str:
+        """The SHA-256 of model.tar.gz, in hexadecimal: the archive that `pack` makes of the `model_files`.
+
+        Raises OSError for a file that cannot be read.
+        """
+        return packed_digest(model_files(self.files))
+
 
 @dataclass(frozen=True)
 class ModelPackage:
@@ -79,6 +90,7 @@ class ModelPackage:
     - champion: whether it is the model in production, with which new models are compared.
     - created: when it was registered.
     - definition, metrics, gate, run, data_fingerprint, code_version, description: as in PackageRequest.
+    - model_digest: as in PackageRequest; "" for a package that was registered before packages had one.
     - decided_at, decided_by: when, and by whom, it was approved or rejected last; "" before the first time.
     - note: the reason that was given then; "" for none.
 
@@ -98,6 +110,7 @@ class ModelPackage:
     data_fingerprint: str = ""
     code_version: str = ""
     description: str = ""
+    model_digest: str = ""
     decided_at: str = ""
     decided_by: str = ""
     note: str = ""
@@ -200,13 +213,13 @@ class Registry(Protocol):
 def set_id_of(requests: Sequence[PackageRequest]) -> str:
     """Return the set_id of the model set that these requests make: 16 hexadecimal digits.
 
-    It is equal for equal models and baselines: a digest of the definitions, and of the paths and content of all files
+    It is equal for equal models and baselines, whose packages then have equal model digests too: a digest of the definitions, and of the paths and content of all files
     but two kinds. The evaluation is left out, as it changes with the champion, and so is fingerprint.pb, which
     TensorFlow writes with a new random id each time a model is saved. The order of the requests does not matter.
 
     Raises OSError for a file that cannot be read.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"with model digests")  # sets of earlier versions, without them, have other ids
     for request in sorted(requests, key=lambda r: r.definition):
         for name, path in sorted(request.files.items()):
             if is_content(name):
@@ -217,6 +230,43 @@ def set_id_of(requests: Sequence[PackageRequest]) -> str:
 def is_content(name: str) -> bool:
     """Return whether a file of a package, by its path, counts for the set_id of its model set; see set_id_of."""
     return not (name.startswith("evaluation/") or name.endswith("/fingerprint.pb"))
+
+
+def model_files(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return path inside model.tar.gz -> file, for the files of a package below model/, such as "model.json".
+
+    TensorFlow's fingerprint.pb is left out, so that model sets of equal set_id have equal archives.
+
+    - files: path inside the package -> file.
+    """
+    return {
+        name.removeprefix("model/"): path
+        for name, path in files.items()
+        if name.startswith("model/") and is_content(name)
+    }
+
+
+def check_model(package: Path) -> str:
+    """Check that the model in the folder of an exported package is the one that was registered. Returns its digest.
+
+    The result is "" for a folder without package.json, and for a package that has no digest because it was registered
+    by an earlier version of this project.
+
+    - package: a folder that `Registry.export` has written, or a copy of one.
+
+    Raises UserError when package.json is damaged, or the files below model/ do not have the digest in it.
+    """
+    if not (package / "package.json").is_file():
+        return ""
+    wanted = str(read_json(package / "package.json", EXPORT_AGAIN).get("model_digest") or "")
+    paths = (path for path in (package / "model").rglob("*") if path.is_file())
+    found = wanted and packed_digest(model_files({path.relative_to(package).as_posix(): path for path in paths}))
+    if found != wanted:
+        raise UserError(
+            f"{package}: its model has the digest {found[:12]}, but {wanted[:12]} was registered, so it was changed "
+            f"afterwards, and it is not used. {EXPORT_AGAIN}"
+        )
+    return wanted
 
 
 def check_set(requests: Sequence[PackageRequest]) -> None:

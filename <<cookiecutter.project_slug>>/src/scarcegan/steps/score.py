@@ -24,6 +24,7 @@ from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
+from scarcegan.registry.contract import check_model
 from scarcegan.steps._arguments import parse_classes, parse_folders
 from scarcegan.steps._outputs import replacing_parts
 
@@ -215,13 +216,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     summary.json has the keys of score_summary, "thresholds" (of the model), "model" (see model_facts) and "not_scored"
     (see users_without_row), which is printed to stderr.
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError when the model or the feature table is missing or damaged, when there is no row, when the classes,
+    Raises UserError when the model is not the one that was registered (its digest differs from that in package.json),
+    when the model or the feature table is missing or damaged, when there is no row, when the classes,
     the features, their order or which of them are categories are not those of the model, or when a feature has the name
     of another column (see scored_table).
     """
     args = parse_folders(parser(), argv)
     from scarcegan.model import scorer
 
+    if not check_model(args.model):
+        print("score: the model was registered without a digest, so its bytes were not compared", file=sys.stderr)
     model = scorer.load_scorer(model_folder(args.model))
     if tuple(model.classes) != args.classes:
         raise UserError(

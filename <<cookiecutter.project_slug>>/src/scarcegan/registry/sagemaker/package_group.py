@@ -11,7 +11,16 @@ from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, ApprovalStatus, Decision, ModelPackage, iso
 from scarcegan.registry.sagemaker.package_facts import decisions_in
 
-RECORDED_FIELDS = ("definition", "metrics", "gate", "run", "data_fingerprint", "code_version", "description")
+RECORDED_FIELDS = (
+    "definition",
+    "metrics",
+    "gate",
+    "run",
+    "data_fingerprint",
+    "code_version",
+    "description",
+    "model_digest",
+)
 MOST_CHECKS = 60  # of a package that SageMaker is still creating
 CHECK_SECONDS = 2.0  # between two of them
 GROUP_ARN = re.compile(
@@ -134,5 +143,5 @@ def model_package(
         decided_at=decided.at if decided else "",
         decided_by=decided.by if decided else "",
         note=response.get("ApprovalDescription", "") if decided else "",
-        **{name: facts[name] for name in RECORDED_FIELDS},
+        **{name: facts[name] for name in RECORDED_FIELDS if name in facts},  # an old record has no model_digest
     )

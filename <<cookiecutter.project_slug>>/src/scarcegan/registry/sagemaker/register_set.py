@@ -17,7 +17,7 @@ from typing import Any
 
 from scarcegan.aws.archive import pack
 from scarcegan.aws.storage import Bucket
-from scarcegan.registry.contract import PENDING, PackageRequest, package_json
+from scarcegan.registry.contract import PENDING, PackageRequest, model_files, package_json
 from scarcegan.registry.sagemaker.package_group import RECORDED_FIELDS, Group, Response, model_package
 from scarcegan.registry.sagemaker.package_request import MODEL, create_request, description_end
 from scarcegan.registry.sagemaker.set_record import PACKAGES_PREFIX, Claim, ClaimedSet, Records, claim_set, try_to_claim
@@ -101,7 +101,10 @@ class Registration:
     def put_files(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
         """Upload every file of a claimed set that is not in S3 yet; of a set without packages, every file.
 
-        Raises Changed when the claim was lost to another process.
+        A model.tar.gz is never replaced.
+
+        Raises Changed when the claim was lost to another process, and UserError when there is a model.tar.gz with other
+        bytes than the request's.
         """
         there = set(self.bucket.keys(f"{PACKAGES_PREFIX}{claimed.set_id}/")) if claimed.record.packages else set()
         with TemporaryDirectory() as scratch:
@@ -112,8 +115,10 @@ class Registration:
                 if missing:
                     claimed.renew()
                 for key in missing:
-                    path = files.get(wanted[key]) or pack(model_files(request), Path(scratch, MODEL))
-                    self.bucket.put(key, path)
+                    if wanted[key] == MODEL:
+                        self.bucket.put_once(key, pack(model_files(request.files), Path(scratch, MODEL)))
+                    else:
+                        self.bucket.put(key, files[wanted[key]])
 
     def create(self, claimed: ClaimedSet, request: PackageRequest) -> dict[str, Any]:
         """Create a model package that is pending approval, and wait until it exists.
@@ -215,11 +220,6 @@ class Registration:
 def package_key(set_id: str, definition: str, path: str) -> str:
     """Return the S3 key of a file of a package: packages/<set_id>/<definition>/<path>. path: inside the package."""
     return f"{PACKAGES_PREFIX}{set_id}/{definition}/{path}"
-
-
-def model_files(request: PackageRequest) -> dict[str, Path]:
-    """Return path inside model.tar.gz -> file, for the files of a package below model/, such as "model.json"."""
-    return {name.removeprefix("model/"): path for name, path in request.files.items() if name.startswith("model/")}
 
 
 def single_files(request: PackageRequest) -> dict[str, Path]:

@@ -25,6 +25,7 @@ from scarcegan.aws.client import DEPLOY_TOOLCHAIN, Aws, client_error_sentence, i
 from scarcegan.aws.names import Names
 from scarcegan.aws.storage import Bucket, Changed, download, path_below, split_s3_uri
 from scarcegan.errors import UserError
+from scarcegan.pipeline.code import hash_file
 from scarcegan.registry.contract import (
     APPROVED,
     PENDING,
@@ -41,7 +42,7 @@ from scarcegan.registry.contract import (
     replace_folder,
     unknown_version,
 )
-from scarcegan.registry.sagemaker.package_facts import with_decision
+from scarcegan.registry.sagemaker.package_facts import MODEL_DIGEST, with_decision
 from scarcegan.registry.sagemaker.package_group import GROUP_ARN, Group, Response, decisions_of, model_package
 from scarcegan.registry.sagemaker.package_request import MODEL
 from scarcegan.registry.sagemaker.register_set import Registration, package_key
@@ -122,8 +123,9 @@ class SageMakerRegistry:
 
         An existing folder that does not hold the same is replaced, see replace_folder.
 
-        Raises UserError for an unknown version, missing files, or a package that was changed in SageMaker to serve
-        another model than was evaluated, or with another image than the project's.
+        Raises UserError for an unknown version, missing files, a model.tar.gz that has not the digest that was
+        registered, or a package that was changed in SageMaker to serve another model than was evaluated, or with
+        another image than the project's.
         """
         arn, package = self._find(version)
         with self.errors_as_sentences(), replace_folder(folder) as unfinished:
@@ -346,8 +348,8 @@ class SageMakerRegistry:
         - arn: the ARN of the package in SageMaker.
         - package: its fields, with the present status.
 
-        Raises UserError when model.tar.gz or package.json is missing in S3, or when `_check_served` refuses the
-        package.
+        Raises UserError when model.tar.gz or package.json is missing in S3, when model.tar.gz has not the registered
+        digest, or when `_check_served` refuses the package.
         """
         self._check_served(arn, package)
         start = package_key(package.set_id, package.definition, "")
@@ -359,6 +361,13 @@ class SageMakerRegistry:
             )
         for key in keys:
             self._bucket.get(key, path_below(folder, key.removeprefix(start)))
+        found = hash_file(folder / MODEL)
+        if package.model_digest and found != package.model_digest:
+            raise UserError(
+                f"version {package.version}: {self._bucket.uri(start + MODEL)} has the SHA-256 {found[:12]}, but "
+                f"{package.model_digest[:12]} was registered, so somebody has changed it. Find out who (CloudTrail), "
+                "then bring back the object's first version, or register the model again: scarcegan start"
+            )
         unpack(folder / MODEL, folder / "model")
         (folder / MODEL).unlink()
         described = folder / "package.json"
@@ -367,14 +376,22 @@ class SageMakerRegistry:
 
     def _check_served(self, arn: str, package: ModelPackage) -> None:
         """Check that an endpoint of the package with this ARN would serve the evaluated model, with the project's
-        image.
+        image, and that its property model_digest is that of the set's record.
 
-        Both can be changed after the registration, by UpdateModelPackage. The image's tag is not compared, because an
-        older one is allowed.
+        All of these can be changed after the registration, by UpdateModelPackage. The image's tag is not compared,
+        because an older one is allowed.
 
         Raises UserError when one of them was changed.
         """
-        containers = self._group.describe(arn).get("InferenceSpecification", {}).get("Containers", [])
+        described = self._group.describe(arn)
+        digest = described.get("CustomerMetadataProperties", {}).get(MODEL_DIGEST, "")
+        if digest != package.model_digest:
+            raise UserError(
+                f"version {package.version}: its property {MODEL_DIGEST} is '{digest[:12]}', but "
+                f"'{package.model_digest[:12]}' was registered. Somebody has changed the package in SageMaker. Find out "
+                "who (CloudTrail), then register the model again: scarcegan start"
+            )
+        containers = described.get("InferenceSpecification", {}).get("Containers", [])
         found = [(c.get("ModelDataUrl", ""), re.split("[:@]", c["Image"])[0]) for c in containers]
         wanted = (self.uri(package, MODEL), self.names.image("inference").partition(":")[0])
         if found != [wanted]:

@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
+from moto import mock_aws
 
 import stacks
 from scarcegan.aws import toolchain
@@ -32,6 +33,15 @@ OUTPUTS = {
     TOOLCHAIN: {"TopicArn": NAMES.arn("sns", "topic")},
 }
 GIVEN = {"Repository": "rare"}  # on CodeCommit, so without a connection
+CODE = toolchain.FunctionCode(
+    {"functions/register-0a.zip": b"zip", "functions/rare-share-0b.zip": b"another"},
+    {
+        "RegisterCodeKey": "functions/register-0a.zip",
+        "CheckApprovalCodeKey": "functions/check-approval-0c.zip",
+        "RareShareCodeKey": "functions/rare-share-0b.zip",
+        "ToolchainVersion": "0123456789abcdef",
+    },
+)
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
 STAND_IN = r"""#!/usr/bin/env bash
 printf '%s\037' "$@" >> "$CALLS"; printf '\036' >> "$CALLS"
@@ -52,7 +62,7 @@ def settings(tmp_path):
 
 
 def make_plan(config: Config | None = None, **given: str) -> toolchain.ToolchainPlan:
-    return toolchain.plan_toolchain(ROOT, config or Config(), given)
+    return toolchain.plan_toolchain(ROOT, config or Config(), given, CODE)
 
 
 def declared(stack: toolchain.Stack) -> dict[str, Any]:
@@ -71,7 +81,8 @@ def test_every_parameter_of_every_template_can_be_given_and_no_stack_gets_one_it
     defaults = {name: about for stack in make_plan().stacks for name, about in declared(stack).items()}
     free = {name: str(about.get("Default", "acme/rare")) for name, about in defaults.items()}
     makers = {name for stack in make_plan().stacks for name in stack.inputs}
-    given = {name: value for name, value in free.items() if name not in {*toolchain.FROM_CONFIG, *makers}}
+    fixed = {*toolchain.FROM_CONFIG, *makers, *CODE.parameters}
+    given = {name: value for name, value in free.items() if name not in fixed}
     for stack in make_plan(**given).stacks:
         assert sorted([*stack.parameters, *stack.inputs]) == sorted(declared(stack)), stack.name
         assert set(stack.declared) == set(declared(stack))
@@ -142,6 +153,8 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
         ("x" * 5000, "1", "x…: no template of the toolchain has that parameter. There are: AccessLogBucketName, "),
         ("SageMakerProjectName", "x", "it is project.name in config.yaml. Change it there."),
         ("KeyArn", KEY, "it is an output of the stack 'storage' and is not given by hand."),
+        ("RegisterCodeKey", "functions/register-0.zip", "RegisterCodeKey: it is computed from infra/ and src/ of this"),
+        ("ToolchainVersion", "0a0a0a0a", "ToolchainVersion: it is computed from infra/ and src/ of this project."),
         ("BuildPipeline", "x", "no template of the toolchain has that parameter"),
         ("Repository", "a b", "--repository: 'a b' is refused for Repository: it must match"),
         ("ConnectionArn", "mine", "--connection-arn: 'mine' is refused for ConnectionArn"),
@@ -218,16 +231,18 @@ def test_a_template_that_is_none_is_a_sentence(tmp_path, text, words):
     path = tmp_path / "infra" / "storage.yaml"
     path.unlink() if text is None else path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError) as refused:
-        toolchain.plan_toolchain(tmp_path, Config(), {})
+        toolchain.plan_toolchain(tmp_path, Config(), {}, CODE)
     assert words in str(refused.value)
 
 
 # -- the commands of a dry run --------------------------------------------------------------------------------------
 
 
-def run_commands(plan: toolchain.ToolchainPlan, folder: Path, fail: str = "") -> list[list[str]]:
+def run_commands(
+    plan: toolchain.ToolchainPlan, folder: Path, fail: str = "", stand_in: str = STAND_IN
+) -> list[list[str]]:
     """The commands as bash runs them: the words of each call of the AWS CLI."""
-    (folder / "aws").write_text(STAND_IN, encoding="utf-8")
+    (folder / "aws").write_text(stand_in, encoding="utf-8")
     (folder / "aws").chmod(0o755)
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(folder / "calls"), "FAIL": fail}
     done = subprocess.run(["bash", "-c", "\n".join(toolchain.shell_commands(plan))], env=environment, check=False)
@@ -248,7 +263,7 @@ def test_the_commands_hand_over_what_the_plan_says_run_by_bash_with_a_stand_in_f
     plan = make_plan(config, **GIVEN, VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", NotificationEmail="$(id)@x")
     calls = run_commands(plan, tmp_path)
     deployed = [call for call in calls if call[1] == "deploy"]
-    assert len(calls) == 4 + 3
+    assert [call[1] for call in calls if call[0] == "cloudformation"].count("describe-stacks") == 3
     for stack, call in zip(plan.stacks, deployed, strict=True):
         assert call[:6] == ["cloudformation", "deploy", "--region", "eu-west-1", "--stack-name", stack.name]
         assert call[call.index("--template-file") + 1] == stack.template.as_posix()
@@ -267,6 +282,30 @@ def test_the_commands_end_with_the_first_failure_run_by_bash_with_a_stand_in_for
     assert [call[5] for call in calls if call[1] == "deploy"] == [STORAGE, MODELS]
 
 
+def test_the_commands_upload_the_functions_once_before_the_stack_that_needs_them_run_by_bash(tmp_path):
+    """The stand-in answers head-object with success; told to fail there, the code is uploaded."""
+    order = [call[1] if call[1] != "deploy" else call[5] for call in run_commands(make_plan(**GIVEN), tmp_path)]
+    assert order[-3:] == ["head-object", "head-object", TOOLCHAIN]
+    (tmp_path / "calls").unlink()
+    stand_in = STAND_IN.replace('[ "$6" != "$FAIL" ]', '[ "$2" != head-object ]')
+    (tmp_path / "missing").mkdir()
+    calls = run_commands(make_plan(**GIVEN), tmp_path / "missing", stand_in=stand_in)
+    put = [call for call in calls if call[1] == "put-object"]
+    assert [call[call.index("--key") + 1] for call in put] == list(CODE.objects)
+    for call in put:
+        assert call[call.index("--bucket") + 1].startswith(f"of {STORAGE}: Stacks[0].Outputs[?OutputKey=='BucketName']")
+        assert call[call.index("--body") + 1] == f"build/{call[call.index('--key') + 1]}"
+        assert call[call.index("--if-none-match") + 1] == "*"
+
+
+def test_the_files_that_the_commands_upload_are_written_and_those_of_earlier_code_go(tmp_path):
+    (tmp_path / "build/functions").mkdir(parents=True)
+    (tmp_path / "build/functions/register-ff.zip").write_bytes(b"old")
+    written = toolchain.write_function_files(make_plan(**GIVEN), tmp_path)
+    assert {path.relative_to(tmp_path / "build").as_posix(): path.read_bytes() for path in written} == CODE.objects
+    assert sorted((tmp_path / "build/functions").iterdir()) == sorted(written)
+
+
 # -- the walk -------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +318,7 @@ class Account:
         )
         self.stub = Stubber(self.client)
         self.connection = Aws(NAMES, SimpleNamespace(client=lambda service, **_: self.client))
+        self.said: list[str] = []
 
     def has(self, name: str, status: str = "", parameters: Mapping[str, str] | None = None, reason: str = "") -> None:
         """The next look at a stack finds it so; without a status there is none."""
@@ -321,11 +361,10 @@ class Account:
 
     def deploy(self, plan: toolchain.ToolchainPlan) -> tuple[dict[str, Any], list[str]]:
         """What the walk returns, and the lines it says. Every answer has been asked for."""
-        said: list[str] = []
         with self.stub:
-            done = toolchain.deploy_toolchain(plan, ROOT, self.connection, said.append)
+            done = toolchain.deploy_toolchain(plan, ROOT, self.connection, self.said.append)
         self.stub.assert_no_pending_responses()
-        return done, said
+        return done, self.said
 
     def refuses(self, plan: toolchain.ToolchainPlan) -> str:
         with self.stub, pytest.raises(UserError) as refused:
@@ -337,7 +376,15 @@ class Account:
 @pytest.fixture
 def account(monkeypatch) -> Account:
     monkeypatch.setattr(toolchain.time, "sleep", lambda seconds: None)
-    return Account()
+    found = Account()
+    monkeypatch.setattr(toolchain, "upload_functions", lambda plan, aws, report: found.said.append("functions uploaded"))
+    return found
+
+
+def of_toolchain(given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
+    """Parameters of the last stack as a change set has them, with those of the functions' code."""
+    values = {**given, **CODE.parameters}
+    return as_request({name: values[name] for name in stacks.body_of("toolchain.yaml")["Parameters"] if name in values})
 
 
 def as_request(given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
@@ -361,11 +408,12 @@ def test_the_first_deployment_creates_every_stack_and_hands_outputs_on_stubbed(a
         as_request({**project, "KeyArn": KEY, "BucketName": NAMES.bucket, **group, "MlflowAppArn": ""}),
     )
     account.changes(DELIVERY, "CREATE", as_request({**project, **fed, **GIVEN, **group}))
-    account.changes(TOOLCHAIN, "CREATE", as_request({**project, **fed, **GIVEN, **group}))
+    account.changes(TOOLCHAIN, "CREATE", of_toolchain({**project, **fed, **GIVEN, **group}))
     done, said = account.deploy(make_plan(**GIVEN))
     assert done["stacks"] == dict.fromkeys((STORAGE, MODELS, DELIVERY, TOOLCHAIN), "created")
     assert done["outputs"] == {**OUTPUTS[STORAGE], **OUTPUTS[MODELS], **OUTPUTS[TOOLCHAIN]}
     assert said[:2] == [f"{STORAGE}: is being created", f"{STORAGE}: created"]
+    assert said[-3:] == ["functions uploaded", f"{TOOLCHAIN}: is being created", f"{TOOLCHAIN}: created"]
 
 
 def test_a_second_deployment_changes_nothing_stubbed(account):
@@ -375,7 +423,8 @@ def test_a_second_deployment_changes_nothing_stubbed(account):
         account.stays(name)
     done, said = account.deploy(make_plan(**GIVEN))
     assert set(done["stacks"].values()) == {"unchanged"}
-    assert said == [f"{name}: unchanged" for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN)]
+    unchanged = [f"{name}: unchanged" for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN)]
+    assert said == [*unchanged[:3], "functions uploaded", unchanged[3]]
 
 
 def test_values_that_are_not_given_again_are_kept_stubbed(account):
@@ -388,7 +437,7 @@ def test_values_that_are_not_given_again_are_kept_stubbed(account):
         account.stays(name)
     kept = {"NotificationEmail": True, **OUTPUTS[STORAGE], "Repository": True}
     expected = {"SageMakerProjectName": "rare-players", **kept, "ModelPackageGroupName": "rare-players"}
-    account.changes(TOOLCHAIN, "UPDATE", as_request({**expected, "LogDays": "60"}))
+    account.changes(TOOLCHAIN, "UPDATE", of_toolchain({**expected, "LogDays": "60"}))
     assert account.deploy(make_plan(LogDays="60"))[0]["stacks"][TOOLCHAIN] == "updated"
 
 
@@ -401,7 +450,7 @@ def test_after_a_deployment_that_broke_off_later_stacks_get_what_the_earlier_one
         account.stays(name)
     expected = {"SageMakerProjectName": "rare-players", **OUTPUTS[STORAGE], "Repository": "rare"}
     account.changes(
-        TOOLCHAIN, "CREATE", as_request({**expected, "ModelPackageGroupName": "rare-players", "VpcId": "vpc-1"})
+        TOOLCHAIN, "CREATE", of_toolchain({**expected, "ModelPackageGroupName": "rare-players", "VpcId": "vpc-1"})
     )
     assert account.deploy(make_plan())[0]["stacks"][TOOLCHAIN] == "created"
 
@@ -536,3 +585,21 @@ def test_a_request_that_cloudformation_refuses_is_named_stubbed(account):
         account.has(name)
     account.stub.add_client_error("create_change_set", "ValidationError", "Template error")
     assert account.refuses(make_plan(**GIVEN)).startswith("CloudFormation refuses infra/storage.yaml for stack")
+
+
+# -- the functions' code --------------------------------------------------------------------------------------------
+
+
+def test_the_functions_are_uploaded_once_and_an_object_with_another_content_is_refused_in_moto(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    with mock_aws():
+        aws, said = Aws(NAMES), []
+        place = {"LocationConstraint": NAMES.region}
+        aws.client("s3").create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration=place)
+        for _ in range(2):
+            toolchain.upload_functions(make_plan(**GIVEN), aws, said.append)
+        assert said == [f"uploaded {key}" for key in CODE.objects]
+        aws.client("s3").put_object(Bucket=NAMES.bucket, Key="functions/register-0a.zip", Body=b"hostile")
+        with pytest.raises(UserError, match="functions/register-0a.zip is there already, but with another content"):
+            toolchain.upload_functions(make_plan(**GIVEN), aws, said.append)

@@ -105,12 +105,12 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     assert "change nothing in AWS yet:\n  cloud.instances.monitor, monitor.drift_threshold" in said
     assert "source.tar.gz" in said and "Nothing in AWS was read or changed" in said
     given = json.loads(written["pipeline.json"])
-    assert given["Parameters"]["RegisterCodeKey"] in said
+    assert given["Parameters"] == {"ScoringSchedule": ""}
 
 
 def test_the_stack_of_functions_is_given_parameters_that_it_declares_checked_statically(project):
     config = settings.load_config(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
-    given = upsert.template_configuration(config, "lambda/register-1a.zip", project_tags(config))
+    given = upsert.template_configuration(config, project_tags(config))
     template = (ROOT / "infra" / "pipeline.yaml").read_text(encoding="utf-8")
     declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nConditions:")[0], re.M)
     assert given["Parameters"].keys() <= set(declared)
@@ -132,10 +132,21 @@ def test_an_upsert_says_what_it_did_and_what_comes_next_in_moto(scarcegan, in_mo
     assert code == 0
     assert "3 objects and 0 wheels uploaded" in out and "rare-players-training: created" in out
     assert out.endswith("Next: scarcegan start\n")
-    assert "upload code/1a/source.tar.gz" in err
+    assert "uploaded code/1a/source.tar.gz" in err
     code, out, err = scarcegan("upsert", "--json")
     assert json.loads(out)["pipelines"] == {"rare-players-training": "unchanged", "rare-players-scoring": "unchanged"}
     assert "champion/.empty" in keys(in_moto)
+
+
+def test_one_pipeline_alone_is_written_in_moto(scarcegan, in_moto):
+    code, out, _ = scarcegan("upsert", "--pipeline", "training", "--json")
+    assert (code, json.loads(out)["pipelines"]) == (0, {"rare-players-training": "created"})
+    code, out, _ = scarcegan("upsert", "--pipeline", "scoring", "--json")
+    done = json.loads(out)
+    assert (code, done["pipelines"], done["uploaded"]) == (0, {"rare-players-scoring": "created"}, [])
+    for words, said in ((["--pipeline", "both"], "no pipeline 'both'"), (["--upload-only", "--pipeline", "training"], "")):
+        code, _, err = scarcegan("upsert", *words)
+        assert code == 2 and said in err
 
 
 # -- without what it takes --------------------------------------------------------------------------------------------

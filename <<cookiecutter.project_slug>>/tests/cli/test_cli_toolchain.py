@@ -10,6 +10,7 @@ import pytest
 
 from pipelines_in_moto import CREDENTIALS, NAMES
 from scarcegan.aws import toolchain
+from scarcegan.sagemaker import bundle
 from stacks import INFRA
 
 OFFLINE = """
@@ -27,6 +28,7 @@ def project(tmp_path, monkeypatch):
     """A project's folder with settings and templates; no credentials."""
     (tmp_path / "config.yaml").write_text(f"project: {{name: {NAMES.project}, region: {NAMES.region}}}\n")
     shutil.copytree(INFRA, tmp_path / "infra")
+    (tmp_path / "src").symlink_to(INFRA.parent / "src")
     monkeypatch.chdir(tmp_path)
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "SAGEMAKER_PROJECT_NAME"):
         monkeypatch.delenv(name, raising=False)
@@ -64,7 +66,10 @@ def test_a_dry_run_prints_commands_and_needs_no_account_no_network_and_no_sdk(pr
     done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("aws cloudformation deploy --region eu-west-1 --stack-name rare-players-storage \\\n")
-    assert done.stdout.count("aws cloudformation deploy") == 4
+    assert done.stdout.count("aws cloudformation deploy") == len(toolchain.STACKS)
+    zips = sorted(path.name.rpartition("-")[0] for path in (project / "build/functions").iterdir())
+    assert zips == sorted(bundle.lambda_names(project))
+    assert done.stdout.count("aws s3api put-object") == len(zips)
 
 
 def test_a_dry_run_says_what_a_first_deployment_still_needs(scarcegan):
@@ -83,6 +88,7 @@ def test_the_projects_folder_in_its_repository_is_found_and_given(scarcegan, pro
     folder.mkdir(parents=True)
     shutil.move(project / "config.yaml", folder)
     shutil.move(project / "infra", folder)
+    shutil.move(project / "src", folder)
     monkeypatch.chdir(folder)
 
     def given(*words):

@@ -130,7 +130,7 @@ def test_wheels_are_fetched_for_the_image_whole_and_never_built_here(tmp_path):
 def test_the_register_functions_zip_needs_nothing_but_python_and_itself(tmp_path):
     found = bundle.lambda_bundle(ROOT, "register")
     [(key, data)] = found.objects.items()
-    assert re.fullmatch(r"lambda/register-[0-9a-f]{32}\.zip", key)
+    assert re.fullmatch(r"functions/register-[0-9a-f]{32}\.zip", key)
     assert bundle.lambda_bundle(ROOT, "register") == found
     (tmp_path / "function.zip").write_bytes(data)
     told = "from scarcegan.sagemaker.register_function import handler; print('stands')"
@@ -145,7 +145,7 @@ def test_other_functions_are_single_files_and_an_unknown_one_is_refused(project)
     (project / "infra/lambdas/rare_share.py").write_text("def handler(event, context): ...\n", encoding="utf-8")
     assert bundle.lambda_names(project) == ["register", "rare-share"]
     [key] = bundle.lambda_bundle(project, "rare-share").objects
-    assert key.startswith("lambda/rare-share-")
+    assert key.startswith("functions/rare-share-")
     with pytest.raises(UserError, match=r"no such Lambda function. There are: register, rare-share"):
         bundle.lambda_bundle(project, "rare")
 

@@ -194,7 +194,7 @@ def test_no_retries_and_no_cache_when_none_are_wanted():
 
 
 def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_key_and_it_reaches_no_network(pipelines):
-    for found in [found for pipeline in pipelines.values() for found in jobs(pipeline)]:
+    for name, found in [(name, found) for name, pipeline in pipelines.items() for found in jobs(pipeline)]:
         arguments = found["Arguments"]
         output = arguments.get("ProcessingOutputConfig") or arguments["OutputDataConfig"]
         machine = (
@@ -204,7 +204,7 @@ def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_ke
         )
         assert output["KmsKeyId"] == machine["VolumeKmsKeyId"] == NAMES.key_alias_arn
         assert arguments.get("NetworkConfig", arguments)["EnableNetworkIsolation"] is True
-        assert arguments["RoleArn"] == NAMES.role_arn("job")
+        assert arguments["RoleArn"] == NAMES.role_arn({"training": "job", "scoring": "scoring-job"}[name])
         assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] == 12 * 3600
         project, team = (
             {"Key": "sagemaker:project-name", "Value": NAMES.project},

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import boto3
 import botocore.endpoint
@@ -33,6 +34,7 @@ from scarcegan.pipeline import definition
 from scarcegan.sagemaker import bundle, executions, start, upsert
 from scarcegan.sagemaker.pipelines import configured
 
+ROOT = Path(__file__).parents[2]
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
 
 
@@ -67,8 +69,8 @@ def wheels(monkeypatch):
     return asked
 
 
-def walk(connection, tmp_path, config, upload_only=False):
-    return upsert.apply_plan(make_plan(tmp_path, config, NAMES), connection, upload_only, lambda line: None)
+def walk(connection, tmp_path, config, upload_only=False, pipelines=("training", "scoring")):
+    return upsert.apply_plan(make_plan(tmp_path, config, NAMES), connection, upload_only, lambda line: None, pipelines)
 
 
 # -- upsert ---------------------------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(co
     assert keys(s3) == {
         "champion/.empty",
         "code/1a/source.tar.gz",
-        "lambda/register-1a.zip",
+        "code/1a/job.sh",
         "wheels/2b/.complete",
         "wheels/2b/a-1-py3-none-any.whl",
         "wheels/2b/b-2-py3-none-any.whl",
@@ -131,6 +133,47 @@ def test_a_pipeline_of_an_earlier_version_gets_the_tags_of_today_when_it_is_chan
     assert {"Key": "team", "Value": "care team"} in tags
 
 
+def test_changed_tags_alone_reach_a_pipeline_in_moto(connection, tmp_path, config, wheels):
+    make_bucket()
+    walk(connection, tmp_path, config)
+    plan = replace(make_plan(tmp_path, config, NAMES), tags={"owner": "care team"})
+    for outcome in ("changed", "unchanged"):
+        done = upsert.apply_plan(plan, connection, False, lambda line: None)
+        assert set(done["pipelines"].values()) == {outcome}
+    made = connection.client("sagemaker").describe_pipeline(PipelineName="rare-players-scoring")
+    tags = connection.client("sagemaker").list_tags(ResourceArn=made["PipelineArn"])["Tags"]
+    assert tags[-1] == {"Key": "owner", "Value": "care team"}  # moto keeps the old one beside it
+
+
+def test_a_toolchain_that_is_not_this_repositorys_is_noticed_in_moto(connection):
+    words = "the toolchain in AWS is not this repository's: an administrator types scarcegan toolchain deploy"
+    assert upsert.toolchain_note(connection, ROOT) == words, "an older one has no version"
+    about = {"Name": NAMES.parameter("toolchain-version"), "Type": "String", "Overwrite": True}
+    connection.client("ssm").put_parameter(**about, Value="0" * 32)
+    assert upsert.toolchain_note(connection, ROOT) == words
+    version = bundle.function_code(ROOT).parameters["ToolchainVersion"]
+    connection.client("ssm").put_parameter(**about, Value=version)
+    assert upsert.toolchain_note(connection, ROOT) == ""
+
+
+def test_a_toolchains_version_that_may_not_be_read_stops_nobody_stubbed(config, tmp_path):
+    connection = aws.connect_to_aws(config)
+    with Stubber(connection.client("ssm")) as stub:
+        stub.add_client_error("get_parameter", "AccessDeniedException", http_status_code=400)
+        assert upsert.toolchain_note(connection, ROOT) == ""
+        stub.add_response("get_parameter", {"Parameter": {"Value": "0" * 32}})
+        assert upsert.toolchain_note(connection, tmp_path) == "", "a folder without the toolchain's files"
+
+
+def test_before_the_first_release_there_is_no_scoring_pipeline_and_a_start_says_who_writes_it_in_moto(
+    connection, tmp_path, config, wheels
+):
+    make_bucket()
+    walk(connection, tmp_path, config, pipelines=["training"])
+    with pytest.raises(UserError, match="no pipeline 'rare-players-scoring' .* the first release to production writes"):
+        completed(connection, tmp_path, pipeline="scoring")
+
+
 def test_an_upsert_that_was_broken_off_before_its_tags_is_repeated_in_moto(
     connection, tmp_path, config, wheels, monkeypatch
 ):
@@ -155,9 +198,65 @@ def test_uploading_only_touches_no_pipeline_in_moto(connection, tmp_path, config
 
 def test_an_upload_of_wheels_that_was_broken_off_is_begun_again_in_moto(connection, tmp_path, config, wheels):
     s3 = make_bucket()
-    s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/a-1-py3-none-any.whl", Body=b"")
-    assert walk(connection, tmp_path, config)["wheels"] == 2
+    s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/a-1-py3-none-any.whl", Body=b"wheel")
+    assert walk(connection, tmp_path, config)["wheels"] == 1
     assert "wheels/2b/.complete" in keys(s3)
+
+
+@pytest.mark.parametrize("key", ["code/1a/source.tar.gz", "code/1a/job.sh", "wheels/2b/b-2-py3-none-any.whl"])
+def test_an_object_under_the_right_key_with_other_bytes_stops_an_upsert_in_moto(
+    connection, tmp_path, config, wheels, key
+):
+    """A digest in a key proves nothing about who wrote the object."""
+    s3 = make_bucket()
+    s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"hostile")
+    with pytest.raises(UserError, match=f"{key} is there already, but with another content"):
+        walk(connection, tmp_path, config)
+    assert connection.client("sagemaker").list_pipelines()["PipelineSummaries"] == []
+
+
+def test_every_upload_asks_s3_not_to_replace_an_object_in_moto(connection, tmp_path, config, wheels):
+    make_bucket()
+    sent = []
+    connection.client("s3").meta.events.register(
+        "provide-client-params.s3.PutObject", lambda params, **_: sent.append(params)
+    )
+    walk(connection, tmp_path, config)
+    assert len(sent) == 6 and {each["IfNoneMatch"] for each in sent} == {"*"}
+
+
+def test_the_scoring_pipeline_alone_is_written_without_an_upload_and_with_the_role_of_scoring_in_moto(
+    connection, tmp_path, config, wheels
+):
+    s3 = make_bucket()
+    walk(connection, tmp_path, config, pipelines=["training"])
+    assert pipelines_there(connection) == ["rare-players-training"]
+    before = keys(s3)
+    done = walk(connection, tmp_path, config, pipelines=["scoring"])
+    assert done == {"uploaded": [], "wheels": 0, "pipelines": {"rare-players-scoring": "created"}}
+    assert keys(s3) == before
+    made = connection.client("sagemaker").describe_pipeline(PipelineName="rare-players-scoring")
+    assert made["RoleArn"] == NAMES.role_arn("scoring-pipeline")
+
+
+@pytest.mark.parametrize("lost", ["code/1a/source.tar.gz", "code/1a/job.sh", "wheels/2b/.complete"])
+def test_the_scoring_pipeline_is_not_written_before_the_code_of_its_commit_is_there_in_moto(
+    connection, tmp_path, config, wheels, lost
+):
+    s3 = make_bucket()
+    walk(connection, tmp_path, config, upload_only=True)
+    s3.delete_object(Bucket=NAMES.bucket, Key=lost)
+    with pytest.raises(UserError, match="not there. A push uploads the code and the wheels of its commit"):
+        walk(connection, tmp_path, config, pipelines=["scoring"])
+    if lost.startswith("code/"):
+        s3.put_object(Bucket=NAMES.bucket, Key=lost, Body=b"hostile")
+        with pytest.raises(UserError, match=f"{lost} is there already, but with another content"):
+            walk(connection, tmp_path, config, pipelines=["scoring"])
+    assert pipelines_there(connection) == []
+
+
+def pipelines_there(connection):
+    return [item["PipelineName"] for item in connection.client("sagemaker").list_pipelines()["PipelineSummaries"]]
 
 
 def test_the_present_champion_survives_an_upsert_in_moto(connection, tmp_path, config, wheels):

@@ -22,6 +22,7 @@ import yaml
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import LACKING, Names, project_tags
+from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 
@@ -73,24 +74,45 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class FunctionCode:
+    """The code of the Lambda functions, which only the deployment of the toolchain brings to AWS.
+
+    - objects: key in the project's bucket -> zip file. A key holds a digest of the code; its object is written once.
+    - parameters: template parameter -> value: the key of each function's code, and ToolchainVersion, a digest of the
+      toolchain's templates and of this code.
+    """
+
+    objects: Mapping[str, bytes]
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ToolchainPlan:
     """The plan of a deployment of the toolchain.
 
     - region: the AWS region to deploy into.
     - stacks: in the order in which they are deployed.
     - tags: tag -> value, for every stack.
+    - code: of the Lambda functions; it is uploaded before the stack that needs it, the last one.
     - notes: sentences about what the region lacks for the stacks that the pipelines deploy later.
     """
 
     region: str
     stacks: Sequence[Stack]
     tags: Mapping[str, str]
+    code: FunctionCode
     notes: Sequence[str] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Return the plan as values that JSON can hold: region, tags, and a dictionary of fields for each stack."""
+        """Return the plan as values that JSON can hold: region, tags, the keys of the functions' code, and a dictionary
+        of fields for each stack.
+        """
         stacks = [{**asdict(stack), "template": stack.template.as_posix()} for stack in self.stacks]
-        return {"region": self.region, "tags": dict(self.tags), "stacks": stacks}
+        return {"region": self.region, "tags": dict(self.tags), "functions": list(self.code.objects), "stacks": stacks}
+
+    def needs_code(self, stack: Stack) -> bool:
+        """Whether a stack takes the key of a function's code as a parameter."""
+        return not self.code.parameters.keys().isdisjoint(stack.declared)
 
     @property
     def given(self) -> dict[str, str]:
@@ -113,13 +135,14 @@ class TemplateLoader(yaml.SafeLoader):
 TemplateLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
-def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> ToolchainPlan:
+def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: FunctionCode) -> ToolchainPlan:
     """Return the plan of the stacks that the templates in `root`/infra describe. Makes no call to AWS.
 
     - root: the project's folder.
     - given: template parameter -> value, from the command line. Each stack gets those that its template has.
+    - code: of the Lambda functions.
 
-    Raises UserError for an unknown parameter, for one that comes from config.yaml or from another stack, for a value
+    Raises UserError for an unknown parameter, for one that comes from config.yaml, the code or another stack, for a value
     that a template would refuse, for a config.yaml without a region, for a region that lacks a resource of these
     stacks, and for a template that is missing or damaged.
     """
@@ -127,8 +150,8 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
     bodies = {name: read_template(root, Path("infra") / f"{name}.yaml") for name in STACKS}
     makers = {output: name for name, body in bodies.items() for output in body.get("Outputs", {})}
     declared = {name: about for body in bodies.values() for name, about in body["Parameters"].items()}
-    check_given_parameters(given, declared, makers)
-    values = {**from_config(config), **given}
+    check_given_parameters(given, declared, makers, code)
+    values = {**from_config(config), **code.parameters, **given}
     refuse_lacking_region(region, bodies, config, values)
     for name, value in values.items():
         if name not in declared:
@@ -151,7 +174,7 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str]) -> Tool
         )
         for name, body in bodies.items()
     ]
-    return ToolchainPlan(region, stacks, project_tags(config), later_notes(root, region))
+    return ToolchainPlan(region, stacks, project_tags(config), code, later_notes(root, region))
 
 
 def folder_in_repository(root: Path) -> str | None:
@@ -277,19 +300,24 @@ def printable(text: str) -> Iterator[str]:
     yield from (character for character in text if not unicodedata.category(character).startswith("C"))
 
 
-def check_given_parameters(given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str]) -> None:
+def check_given_parameters(
+    given: Mapping[str, str], declared: Mapping[str, Any], makers: Mapping[str, str], code: FunctionCode
+) -> None:
     """Check that the template parameters given on the command line may be given there.
 
     - given: template parameter -> value.
     - declared: template parameter -> its declaration, of all templates.
     - makers: output of a stack -> the stack that has it.
+    - code: of the Lambda functions.
 
-    Raises UserError for a parameter that comes from config.yaml or from another stack, or that no template has.
+    Raises UserError for a parameter that comes from config.yaml, the code or another stack, or that no template has.
     """
-    free = [name for name in declared if name not in makers and name not in FROM_CONFIG]
+    free = [name for name in declared if name not in {*makers, *FROM_CONFIG, *code.parameters}]
     for name in given:
         if name in FROM_CONFIG:
             raise UserError(f"--set {name}: it is {FROM_CONFIG[name]} in config.yaml. Change it there.")
+        if name in code.parameters:
+            raise UserError(f"--set {name}: it is computed from infra/ and src/ of this project. Change the code there.")
         if name in declared and name in makers:
             raise UserError(f"--set {name}: it is an output of the stack '{makers[name]}' and is not given by hand.")
         if name not in free:
@@ -333,13 +361,16 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
     """Return the plan as lines of shell commands with the AWS CLI, to be typed in the project's folder.
 
     A command has several lines. The commands are joined by &&, so that the first failure ends them. An output of a
-    stack that a later stack needs goes into a shell variable with the output's name. Template parameters that have no
+    stack that a later stack needs goes into a shell variable with the output's name. Before the stack that needs it, the
+    code of the functions is uploaded from the files of `write_function_files`. Template parameters that have no
     value in the plan (`ungiven`) are not in the commands. Values and tags are quoted for the shell.
     """
     chain: list[str] = []
     for stack in plan.stacks:
         missing = {name: maker for name, maker in stack.inputs.items() if not is_fetched(chain, name)}
         chain += [output_command(plan, name, maker) for name, maker in missing.items()]
+        if plan.needs_code(stack):
+            chain += [upload_command(plan, key) for key in plan.code.objects]
         values = [shlex.quote(f"{name}={value}") for name, value in stack.parameters.items()]
         values += [f'{name}="${name}"' for name in stack.inputs]
         kinds = ["--capabilities", *stack.capabilities] if stack.capabilities else []
@@ -351,6 +382,38 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
         ]
         chain.append(" \\\n    ".join(parts))
     return " &&\n".join(chain).split("\n")
+
+
+def upload_command(plan: ToolchainPlan, key: str) -> str:
+    """Return the shell command that uploads the code of a function, unless it is there.
+
+    It is no `aws s3 cp`: the bucket refuses an upload to functions/ that could replace an object.
+
+    - key: of the object.
+    """
+    where = f'--region {shlex.quote(plan.region)} --bucket "$BucketName" --key {key}'
+    return (
+        f"{{ aws s3api head-object {where} > /dev/null 2>&1 ||\n"
+        f"    aws s3api put-object {where} --body build/{key} \\\n"
+        f"    --if-none-match '*' --checksum-algorithm SHA256; }}"
+    )
+
+
+def write_function_files(plan: ToolchainPlan, root: Path) -> list[Path]:
+    """Write the code of the functions as zip files into build/functions of the project's folder. Returns their paths.
+
+    They are there for `shell_commands`. Zip files of earlier code are deleted.
+
+    - root: the project's folder.
+    """
+    folder = root / "build" / "functions"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {root / "build" / key: code for key, code in plan.code.objects.items()}
+    for old in set(folder.glob("*.zip")) - paths.keys():
+        old.unlink()
+    for path, code in paths.items():
+        path.write_bytes(code)
+    return list(paths)
 
 
 def output_command(plan: ToolchainPlan, output: str, maker: str) -> str:
@@ -398,11 +461,26 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
             report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
             delete_unmade_stack(aws, stack.name)
             found = None
+        if plan.needs_code(stack):
+            upload_functions(plan, aws, report)
         request = change_set_parameters(stack, parameters_of(found), kept, outputs)
         done[stack.name] = deploy_stack(plan, stack, root, aws, request, new=is_new(found), report=report)
         report(f"{stack.name}: {done[stack.name]}")
         outputs |= outputs_of(find_stack(aws, stack.name))
     return {"stacks": done, "outputs": outputs}
+
+
+def upload_functions(plan: ToolchainPlan, aws: Aws, report: PrintLine) -> None:
+    """Upload the code of the functions that is not in the project's bucket yet.
+
+    - report: called with a line of text per upload.
+
+    Raises UserError when there is an object with the key of a function's code, but with another content.
+    """
+    bucket = project_bucket(aws)
+    for key, code in plan.code.objects.items():
+        if bucket.put_once(key, code):
+            report(f"uploaded {key}")
 
 
 def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:

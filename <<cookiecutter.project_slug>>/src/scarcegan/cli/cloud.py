@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scarcegan.cli.console import AsJson, DryRun, SetValues, emit, example, print_progress, table_lines, workspace
+from scarcegan.errors import UserError
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
@@ -19,7 +20,7 @@ FIND_CALLS = (
     "sagemaker:DescribePipelineExecution",
     "sagemaker:ListPipelineExecutionSteps",
 )
-STATUS_CALLS = (*FIND_CALLS, "sagemaker:DescribeTrainingJob")
+STATUS_CALLS = ("ssm:GetParameter", *FIND_CALLS, "sagemaker:DescribeTrainingJob")
 LOGS_CALLS = (*FIND_CALLS, "logs:FilterLogEvents")
 FAILED, GATE_CLOSED = 1, 3  # the exit codes of `scarcegan run` too
 
@@ -70,6 +71,12 @@ def upsert_command(
         bool,
         typer.Option("--upload-only", help="Upload code and wheels and write build/*.json, but change no pipeline."),
     ] = False,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            help="Only training or scoring; default: both. Scoring alone uploads nothing: it compares the code in S3."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -78,8 +85,12 @@ def upsert_command(
     """
     from scarcegan.aws import client
     from scarcegan.sagemaker import upsert as upserting
+    from scarcegan.sagemaker.pipelines import PIPELINES, pipeline_of
 
     project = workspace(context)
+    if pipeline and upload_only:
+        raise UserError("--upload-only changes no pipeline, so --pipeline has no effect. Leave one of them out.")
+    chosen = (pipeline_of(pipeline, project.config).name,) if pipeline else PIPELINES
     if dry_run:
         plan = upserting.plan_upsert(project.root, project.config, client.planned_names(project.config))
         written = [project.show(path) for path in upserting.write_build_files(plan)]
@@ -94,7 +105,10 @@ def upsert_command(
     with aws_connection(context) as aws:
         plan = upserting.plan_upsert(project.root, upserting.with_volume_key(project.config, aws), aws.names)
         upserting.write_build_files(plan)
-        done = upserting.apply_plan(plan, aws, upload_only, print_progress)
+        done = upserting.apply_plan(plan, aws, upload_only, print_progress, chosen)
+        note = upserting.toolchain_note(aws, project.root)
+    if note:
+        print_progress(note)
     lines = [f"{len(done['uploaded'])} objects and {done['wheels']} wheels uploaded to {aws.names.bucket}"]
     lines += [f"{name}: {what}" for name, what in done["pipelines"].items()]
     emit(done, as_json, [*lines, *([] if upload_only else ["Next: scarcegan start"])])
@@ -162,12 +176,15 @@ def status_command(
 ) -> None:
     """Show the steps of an execution in AWS. Gives status, minutes, training metrics, and why a step failed."""
     from scarcegan.sagemaker import executions
+    from scarcegan.sagemaker.upsert import toolchain_note
 
     if dry_run:
         print_calls(context, execution, pipeline, STATUS_CALLS)
         return
     with aws_connection(context) as aws:
         arn = executions.find_execution(aws, execution, pipeline)
+        if note := toolchain_note(aws, workspace(context).root):
+            print_progress(note)
         if not watch:
             found = executions.execution_status(aws, arn)
         else:

@@ -35,13 +35,15 @@ def deploy_command(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter of infra/*.yaml.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the same as commands of the AWS CLI; do nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print the same as commands of the AWS CLI; write build/functions/*.zip for them."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create or update the toolchain's stacks. What is not given keeps its value; typed again, it changes nothing."""
     from scarcegan.aws import client
     from scarcegan.aws import toolchain as stacks
+    from scarcegan.sagemaker import bundle
 
     project = workspace(context)
     options = {"Repository": repository, "ConnectionArn": connection_arn, "NotificationEmail": notification_email}
@@ -49,7 +51,7 @@ def deploy_command(
     folder = stacks.folder_in_repository(project.root)
     if folder is not None:
         given.setdefault("ProjectFolder", folder)
-    plan = stacks.plan_toolchain(project.root, project.config, given)
+    plan = stacks.plan_toolchain(project.root, project.config, given, bundle.function_code(project.root))
     for note in plan.notes:
         print_progress(note)
     if dry_run:
@@ -58,6 +60,7 @@ def deploy_command(
             print_progress(f"{name} is not given. A first deployment needs {option}; a later one keeps its value.")
         if refused := stacks.connection_problem(plan.given):
             print_progress(f"For a first deployment, {refused}")
+        stacks.write_function_files(plan, project.root)
         lines = stacks.shell_commands(plan)
         emit({**plan.describe(), "commands": "\n".join(lines)}, as_json, lines)
         return

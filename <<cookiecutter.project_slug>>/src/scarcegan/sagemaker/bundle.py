@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scarcegan.aws.archive import pack_into
+from scarcegan.aws.toolchain import STACKS, FunctionCode
 from scarcegan.errors import UserError
 from scarcegan.pipeline.code import code_files, digest_of
 
@@ -29,7 +30,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 class Bundle:
     """Objects to upload into the project's bucket.
 
-    - digest: 32 hexadecimal digits, a digest of the code.
+    - digest: 32 hexadecimal digits, a digest of the code. An object with the digest in its key is written once.
     - objects: key in the bucket -> content. They hold the code; the wheels are no part of them.
     - wheels: 32 hexadecimal digits, a digest of requirements-jobs.txt; "" for a Lambda function, which needs no wheels.
     """
@@ -90,7 +91,7 @@ def job_files(source: Path) -> dict[str, Path]:
 
 
 def lambda_bundle(root: Path, name: str) -> Bundle:
-    """Return the code of a Lambda function as one object, lambda/<name>-<digest>.zip.
+    """Return the code of a Lambda function as one object, functions/<name>-<digest>.zip.
 
     - root: the project's folder.
     - name: "register", whose code lies in the package, or the name of a file of infra/lambdas/ without .py and with
@@ -108,7 +109,7 @@ def lambda_bundle(root: Path, name: str) -> Bundle:
         files = {path.name: path}
     contents = {name: path.read_bytes() for name, path in sorted(files.items())}
     digest = content_digest(contents)
-    return Bundle(digest, {f"lambda/{name}-{digest}.zip": zipped(contents)})
+    return Bundle(digest, {f"functions/{name}-{digest}.zip": zipped(contents)})
 
 
 def lambda_names(root: Path) -> list[str]:
@@ -122,6 +123,26 @@ def lambda_names(root: Path) -> list[str]:
         *PACKAGE_FUNCTIONS,
         *sorted(path.stem.replace("_", "-") for path in (root / "infra/lambdas").glob("[!_]*.py")),
     ]
+
+
+def function_code(root: Path) -> FunctionCode:
+    """Return the code of all Lambda functions of a project, which `scarcegan toolchain deploy` brings to AWS.
+
+    - root: the project's folder.
+
+    Raises UserError when a template of the toolchain is missing.
+    """
+    objects, parameters = {}, {}
+    for name in lambda_names(root):
+        [(key, code)] = lambda_bundle(root, name).objects.items()
+        objects[key] = code
+        parameters[f"{name.title().replace('-', '')}CodeKey"] = key
+    templates = {f"{name}.yaml": root / "infra" / f"{name}.yaml" for name in STACKS}
+    missing = [path for path in templates.values() if not path.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: no such file. Restore it, or run the command in the project's folder.")
+    version = content_digest({name: path.read_bytes() for name, path in templates.items()} | dict.fromkeys(objects, b""))
+    return FunctionCode(objects, {**parameters, "ToolchainVersion": version})
 
 
 def markers() -> dict[str, bytes]:
@@ -149,13 +170,15 @@ def tar_gz(contents: Mapping[str, bytes]) -> bytes:
 
 
 def zipped(contents: Mapping[str, bytes]) -> bytes:
-    """Return files as the bytes of a zip for Lambda, equal for equal files. contents: path in the zip -> content."""
+    """Return files as the bytes of a zip for Lambda, equal for equal files. contents: path in the zip -> content.
+
+    Nothing is compressed: compressed bytes differ between versions of zlib.
+    """
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(out, "w") as file:
         for name, data in sorted(contents.items()):
             info = zipfile.ZipInfo(name, EPOCH)
             info.external_attr = 0o644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
             file.writestr(info, data)
     return out.getvalue()
 

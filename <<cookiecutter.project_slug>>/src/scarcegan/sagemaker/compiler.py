@@ -248,7 +248,7 @@ class PipelineCompiler:
         """Return the SDK's step for a step that runs as a processing job."""
         cloud = self.config.cloud
         processor = sdk().Processor(
-            role=self.names.role_arn("job"),
+            role=self.names.job_role_arn(self.source.name),
             image_uri=self.names.image("training"),
             entrypoint=["bash", f"{job.CONTAINER_ROOT}/processing/input/code/{JOB_SCRIPT}"],
             instance_count=1,
@@ -284,7 +284,7 @@ class PipelineCompiler:
         cloud, to = self.config.cloud, sdk()
         trainer = to.ModelTrainer(
             sagemaker_session=self.session,
-            role=self.names.role_arn("job"),
+            role=self.names.job_role_arn(self.source.name),
             base_job_name=step.name,
             training_image=self.names.image("training"),
             compute=to.Compute(

@@ -72,10 +72,13 @@ def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
 
 def missing_pipeline_error(aws: Aws, name: str) -> UserError:
     """Return, without raising it, the error for a pipeline that is not in AWS yet. name: training or scoring."""
-    return UserError(
-        f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) "
-        "yet. Type: scarcegan upsert"
-    )
+    fact = f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) yet"
+    if name == "scoring":
+        return UserError(
+            f"{fact}: the first release to production writes it. Approve a model (scarcegan approve VERSION --cloud) and "
+            "let it into production."
+        )
+    return UserError(f"{fact}. Type: scarcegan upsert")
 
 
 def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:

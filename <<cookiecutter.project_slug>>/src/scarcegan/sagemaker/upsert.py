@@ -1,14 +1,16 @@
 """Upsert: plan which code, wheels and pipelines should be in AWS, then upload, create or update them.
 
 Planning needs no credentials and no network, and equal sources give equal plans. The key of code contains its digest,
-so a second upsert uploads nothing, and SageMaker's cache of unchanged steps stays valid.
+so a second upsert uploads nothing, and SageMaker's cache of unchanged steps stays valid. An object that is there already
+is compared: its key alone does not prove who wrote its bytes.
 """
 
+import hashlib
 import json
 import os
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import every_pipeline
 from scarcegan.sagemaker import bundle
-from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
+from scarcegan.sagemaker.pipelines import PIPELINES, find_pipeline, parameter_defaults
 
 COMPLETE = ".complete"  # written after the last wheel
 WITHOUT_EFFECT = (  # keys of config.yaml that nothing in AWS reads yet: no monitoring job runs there
@@ -40,7 +42,7 @@ class UpsertPlan:
 
     - names: the project's names in AWS.
     - root: the project's folder.
-    - objects: key in the project's bucket -> content: the code of jobs and of Lambda functions, and `bundle.markers`.
+    - objects: key in the project's bucket -> content: the code of jobs, and `bundle.markers`.
     - wheels: prefix of the wheels' keys in that bucket, which ends in a slash.
     - pipelines: "training" and "scoring" -> compiled pipeline.
     - template: the values of infra/pipeline.yaml, as CloudFormation's TemplateConfiguration (Parameters, Tags).
@@ -86,12 +88,12 @@ class UpsertPlan:
             "pipelines": [
                 {
                     "pipeline": made.name,
-                    "role": self.names.role_arn("pipeline"),
+                    "role": self.names.pipeline_role_arn(name),
                     "bytes": len(made.definition),
                     "steps": compiled_steps(json.loads(made.definition)),
                     "parameters": parameter_defaults(json.loads(made.definition)),
                 }
-                for made in self.pipelines.values()
+                for name, made in self.pipelines.items()
             ],
             "cannot_run": list(self.cannot_run),
             "without_effect": list(WITHOUT_EFFECT),
@@ -114,16 +116,14 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
     from scarcegan.sagemaker import compiler, engine
 
     code = bundle.code_bundle(root)
-    functions = {name: bundle.lambda_bundle(root, name).objects for name in bundle.lambda_names(root)}
-    zips = {key: body for objects in functions.values() for key, body in objects.items()}
     tags = project_tags(config, os.environ.get("SAGEMAKER_PROJECT_ID", ""))
     return UpsertPlan(
         names,
         root,
-        {**code.objects, **zips, **bundle.markers()},
+        {**code.objects, **bundle.markers()},
         f"{code.wheels_prefix}/",
         compiler.compile_all(config, names, code),
-        template_configuration(config, next(iter(functions["register"])), tags),
+        template_configuration(config, tags),
         tags,
         [part for pipeline in every_pipeline(config).values() for part in engine.cannot_run(pipeline)],
     )
@@ -144,19 +144,17 @@ def with_volume_key(config: Config, aws: Aws) -> Config:
     return config.model_copy(update={"cloud": cloud})
 
 
-def template_configuration(config: Config, register_code: str, tags: Mapping[str, str]) -> dict[str, Any]:
+def template_configuration(config: Config, tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of infra/pipeline.yaml that the toolchain does not set, as CodePipeline's configuration file.
 
-    That is {"Parameters": name -> value, "Tags": tag -> value}. The parameters are RegisterCodeKey, and
-    ScoringSchedule, which is cloud.scoring_schedule of config.yaml.
+    That is {"Parameters": name -> value, "Tags": tag -> value}. The parameter is ScoringSchedule, which is
+    cloud.scoring_schedule of config.yaml.
 
-    - register_code: S3 key of the register function's code.
     - tags: tag -> value, for everything in the stack.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
-    parameters = {"RegisterCodeKey": register_code, "ScoringSchedule": config.cloud.scoring_schedule}
-    return {"Parameters": parameters, "Tags": dict(tags)}
+    return {"Parameters": {"ScoringSchedule": config.cloud.scoring_schedule}, "Tags": dict(tags)}
 
 
 def compiled_steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -222,7 +220,7 @@ def plan_lines(plan: UpsertPlan) -> list[str]:
     ]
     wrapped = textwrap.TextWrapper(118, "  ", "    ", break_on_hyphens=False, break_long_words=False)
     for item in about["pipelines"]:
-        found += ["", f"pipeline  {item['pipeline']}  (role {names.role('pipeline')}, {item['bytes']:,} bytes)"]
+        found += ["", f"pipeline  {item['pipeline']}  (role {item['role'].split('/')[1]}, {item['bytes']:,} bytes)"]
         width = max(len(step["step"]) for step in item["steps"])
         found += [f"  {s['step']:<{width}}  {s['type']:<11}{s['instance']}".rstrip() for s in item["steps"]]
         values = ", ".join(f"{key}={value}" for key, value in item["parameters"].items())
@@ -232,25 +230,53 @@ def plan_lines(plan: UpsertPlan) -> list[str]:
     return [*found, *wrapped.wrap(", ".join(WITHOUT_EFFECT))]
 
 
-def apply_plan(plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say) -> dict[str, Any]:
-    """Upload the objects and wheels of a plan, and create or update its pipelines. Safe to repeat and to interrupt.
+def apply_plan(
+    plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say, pipelines: Collection[str] = PIPELINES
+) -> dict[str, Any]:
+    """Upload the objects and wheels of a plan, and create or update pipelines. Safe to repeat and to interrupt.
+
+    The scoring pipeline alone is written without an upload: a release writes it, with a role that must not write code.
+    The code that the build has uploaded for the same commit is then compared with that of the plan.
 
     - upload_only: leave the pipelines as they are.
     - say: called with a line of text per change.
+    - pipelines: which of "training" and "scoring" to create or update.
 
     Returns "uploaded" (the keys that were not there), "wheels" (how many were uploaded) and "pipelines" (name in
     SageMaker -> created, changed or unchanged; {} with upload_only).
 
-    Raises UserError when `require_bucket` refuses the project's bucket, or when pip cannot download a wheel.
+    Raises UserError when `require_bucket` refuses the project's bucket, when an object in S3 is not that of the plan or
+    is missing although nothing is uploaded, or when pip cannot download a wheel.
     """
     require_bucket(aws)
     bucket = project_bucket(aws)
-    uploaded = [key for key, body in sorted(plan.objects.items()) if upload_if_absent(bucket, key, body, say)]
-    wheels = upload_wheels(plan, bucket, say)
-    made = (
-        {} if upload_only else {made.name: put_pipeline(plan, aws, name, say) for name, made in plan.pipelines.items()}
-    )
+    uploaded, wheels = [], 0
+    if set(pipelines) == {"scoring"} and not upload_only:
+        require_code(plan, bucket)
+    else:
+        uploaded = [key for key, body in sorted(plan.objects.items()) if upload_once(bucket, key, body, say)]
+        wheels = upload_wheels(plan, bucket, say)
+    written = () if upload_only else pipelines
+    made = {plan.pipelines[name].name: put_pipeline(plan, aws, name, say) for name in plan.pipelines if name in written}
     return {"uploaded": uploaded, "wheels": wheels, "pipelines": made}
+
+
+def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
+    """Check that the code of jobs in S3 is that of the plan, byte by byte, and that its wheels were uploaded.
+
+    The wheels are not compared here: each job checks them against the hashes in requirements-jobs.txt, a part of the
+    code.
+
+    Raises UserError when an object differs or is missing.
+    """
+    wanted = {key: body for key, body in plan.objects.items() if key.startswith("code/")}
+    missing = [key for key, body in wanted.items() if not bucket.same_content(key, hashlib.sha256(body).hexdigest())]
+    missing += [] if bucket.exists(plan.wheels + COMPLETE) else [plan.wheels]
+    if missing:
+        raise UserError(
+            f"{bucket.uri(missing[0])}: not there. A push uploads the code and the wheels of its commit; wait until the "
+            "build pipeline has ended, then retry the stage. From here, type: scarcegan upsert"
+        )
 
 
 def require_bucket(aws: Aws) -> None:
@@ -273,19 +299,18 @@ def require_bucket(aws: Aws) -> None:
         raise
 
 
-def upload_if_absent(bucket: Bucket, key: str, body: bytes, say: Say) -> bool:
-    """Upload an object unless its key exists, whatever that object contains. Returns whether it was uploaded.
+def upload_once(bucket: Bucket, key: str, body: bytes | Path, say: Say) -> bool:
+    """Upload an object unless it is there. Returns whether it was uploaded.
 
-    Keys of code contain a digest of it, so an object with the same key has the same content.
+    - body: the content, or the file that has it.
+    - say: called with a line of text after the upload.
 
-    - body: the content.
-    - say: called with a line of text before the upload.
+    Raises UserError when there is an object with the same key and another content.
     """
-    if bucket.exists(key):
-        return False
-    say(f"upload {key}")
-    bucket.put_bytes(key, body)
-    return True
+    uploaded = bucket.put_once(key, body)
+    if uploaded:
+        say(f"uploaded {key}")
+    return uploaded
 
 
 def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
@@ -293,33 +318,31 @@ def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
 
     - say: called with a line of text before the download, and with one per wheel.
 
-    Returns how many wheels were uploaded; 0 when that object is in S3 already. Without it, all wheels are uploaded.
+    Returns how many wheels were uploaded; 0 when that object is in S3 already. Without it, the missing ones are.
 
-    Raises UserError when pip cannot download one.
+    Raises UserError when pip cannot download one, or there is one with another content.
     """
     if bucket.exists(plan.wheels + COMPLETE):
         return 0
     with tempfile.TemporaryDirectory() as folder:
         say(f"download the wheels of {bundle.REQUIREMENTS}")
         wheels = bundle.download_wheels(plan.root / bundle.REQUIREMENTS, Path(folder))
-        for wheel in wheels:
-            say(f"upload {plan.wheels}{wheel.name}")
-            bucket.put(plan.wheels + wheel.name, wheel)
-    bucket.put_bytes(plan.wheels + COMPLETE, bundle.PLACEHOLDER)
-    return len(wheels)
+        uploaded = sum(upload_once(bucket, plan.wheels + wheel.name, wheel, say) for wheel in wheels)
+    bucket.put_once(plan.wheels + COMPLETE, bundle.PLACEHOLDER)
+    return uploaded
 
 
 def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
     """Create or update one SageMaker pipeline of a plan. Returns "created", "changed" or "unchanged".
 
-    A pipeline whose definition and role are those of the plan is left unchanged, whatever its tags are.
+    A pipeline whose definition, role and tags are those of the plan is left unchanged; further tags stay as they are.
 
     - name: training or scoring.
     - say: called with a line of text before the pipeline is created or changed.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
     """
-    sagemaker, role = aws.client("sagemaker"), plan.names.role_arn("pipeline")
+    sagemaker, role = aws.client("sagemaker"), plan.names.pipeline_role_arn(name)
     made = plan.pipelines[name]
     wanted = {"PipelineDefinition": made.definition, "RoleArn": role}
     tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
@@ -328,9 +351,42 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
         say(f"create {made.name}")
         sagemaker.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
         return "created"
-    if {key: present.get(key) for key in wanted} == wanted:
+    changed = {key: present.get(key) for key in wanted} != wanted
+    if not changed and has_tags(sagemaker, present["PipelineArn"], tags):
         return "unchanged"
     say(f"change {made.name}")
     sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)  # first: a second upsert then repeats both
-    sagemaker.update_pipeline(PipelineName=made.name, **wanted)
+    if changed:
+        sagemaker.update_pipeline(PipelineName=made.name, **wanted)
     return "changed"
+
+
+def has_tags(sagemaker: Any, arn: str, wanted: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a resource of SageMaker has all of these tags, perhaps among others.
+
+    - sagemaker: boto3's SageMaker client.
+    - wanted: the tags as AWS takes them, a list of {"Key": …, "Value": …}.
+    """
+    pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+    there = [tag for page in pages for tag in page["Tags"]]
+    return all(tag in there for tag in wanted)
+
+
+def toolchain_note(aws: Aws, root: Path) -> str:
+    """Return a sentence when the toolchain in AWS is not the one of this repository; "" when it is.
+
+    Its version is compared, a digest of the templates and of the functions' code. It is "" as well when AWS does not
+    let us read it, or the project's folder lacks these files.
+
+    - root: the project's folder.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        there = client.find_ssm_parameter(aws, "toolchain-version")
+        here = bundle.function_code(root).parameters["ToolchainVersion"]
+    except (ClientError, BotoCoreError, UserError, OSError):
+        return ""
+    if there == here:
+        return ""
+    return "the toolchain in AWS is not this repository's: an administrator types scarcegan toolchain deploy"

@@ -1,1 +1,297 @@
-"""placeholder"""
+"""Lambda function that the deploy pipeline calls before production changes: who approved this release, and which bytes?
+
+It refuses a release that nobody approved, whose model package is not approved, or whose model in S3 has not the digest
+that was registered. With SECOND_APPROVER it also refuses when the person who let the release into production is the one
+who approved the model or started the execution. What it finds is recorded in S3 once, below releases/. It imports only
+what the Lambda runtime has.
+https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+PATTERNS = {  # of the fields of UserParameters
+    "pipeline": r"[A-Za-z0-9.@_-]{1,100}",
+    "execution": r"[0-9a-f-]{36}",
+    "version": r"[1-9][0-9]*",
+    "digest": r"[0-9a-f]{64}",
+    "commit": r"[0-9a-f]{7,64}",
+}
+DECISION = re.compile(r"(\S+) approved by ([^:]*):")  # registry/sagemaker/package_facts.py writes it
+MESSAGE_CHARACTERS = 2000
+STOPPED = "Production stays as it is."
+
+
+class Refused(Exception):
+    """Why a release may not enter production, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the pipeline asks about, from its UserParameters.
+
+    - pipeline, execution: name of the CodePipeline and id of its execution.
+    - version: of the model package, a number as text.
+    - digest: SHA-256 of the model that was prepared, in hexadecimal.
+    - commit: whose templates are deployed.
+    """
+
+    pipeline: str
+    execution: str
+    version: str
+    digest: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Approval:
+    """The approval that let an execution pass. What AWS does not tell is "".
+
+    - by: ARN of the person or role session. reason: what it wrote. at: when, ISO 8601.
+    - shown: the text that was shown to it.
+    """
+
+    by: str
+    reason: str
+    at: str
+    shown: str
+
+
+def handler(event: Mapping[str, Any], context: Any) -> None:
+    """Check a release and answer CodePipeline: success, or failure with a sentence.
+
+    - event: CodePipeline's, with the job under "CodePipeline.job".
+
+    Environment variables: BUCKET is the project's bucket, MODEL_PACKAGE_GROUP the ARN of the model package group, and
+    SECOND_APPROVER "yes" or "no".
+    """
+    import boto3
+
+    job = event["CodePipeline.job"]
+    codepipeline = boto3.client("codepipeline")
+    try:
+        asked = asked_in(job["data"]["actionConfiguration"]["configuration"].get("UserParameters", ""))
+        record = check(asked, codepipeline, boto3.client("sagemaker"), boto3.client("s3"), os.environ)
+    except Refused as why:
+        fail(codepipeline, job["id"], f"{why} {STOPPED}")
+    except Exception as error:  # without an answer, CodePipeline would wait for twenty minutes
+        traceback.print_exc()
+        fail(codepipeline, job["id"], f"the check itself failed ({type(error).__name__}: {error}). {STOPPED}")
+    else:
+        print(json.dumps(record))
+        words = f"version {asked.version}, model {asked.digest[:12]}, approved by {record['approver']}"
+        codepipeline.put_job_success_result(jobId=job["id"], executionDetails={"summary": words})
+
+
+def fail(codepipeline: Any, job: str, message: str) -> None:
+    """Answer CodePipeline that the release is refused. job: id of the job."""
+    print(message)
+    details = {"type": "JobFailed", "message": message[:MESSAGE_CHARACTERS]}
+    codepipeline.put_job_failure_result(jobId=job, failureDetails=details)
+
+
+def asked_in(parameters: str) -> Asked:
+    """Return what a text of UserParameters asks about. Raises Refused for a text that is not as the toolchain wrote it."""
+    try:
+        found = json.loads(parameters)
+        wrong = [name for name, pattern in PATTERNS.items() if not re.fullmatch(pattern, found[name], re.ASCII)]
+    except (ValueError, LookupError, TypeError):
+        wrong = ["UserParameters"]
+    if wrong:
+        raise Refused(f"the pipeline does not say what is released ({wrong[0]}: {parameters[:200]!r}).")
+    return Asked(**{name: found[name] for name in PATTERNS})
+
+
+def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Check a release, and record in S3 who let it into production. Returns the record.
+
+    - codepipeline, sagemaker, s3: boto3's clients.
+    - settings: the environment variables of `handler`.
+
+    Raises Refused when the release may not enter production; errors of AWS pass through.
+    """
+    pages = codepipeline.get_paginator("list_action_executions").paginate(
+        pipelineName=asked.pipeline, filter={"pipelineExecutionId": asked.execution}
+    )
+    actions = [action for page in pages for action in page["actionExecutionDetails"]]
+    approval = approval_in(actions)
+    execution = codepipeline.get_pipeline_execution(pipelineName=asked.pipeline, pipelineExecutionId=asked.execution)
+    trigger = execution["pipelineExecution"].get("trigger", {})
+    arn = settings["MODEL_PACKAGE_GROUP"].replace(":model-package-group/", ":model-package/") + f"/{asked.version}"
+    package = sagemaker.describe_model_package(ModelPackageName=arn)
+    approvers = package_approvers(package)
+    require_approved_model(asked, package)
+    require_digest(asked, package, s3, settings["BUCKET"])
+    starter = trigger.get("triggerDetail", "")
+    if settings["SECOND_APPROVER"] == "yes":
+        require_second_person(approval.by, approvers, starter)
+    record = {
+        **asdict(asked),
+        "approver": approval.by,
+        "reason": approval.reason,
+        "shown": approval.shown,
+        "approved": approval.at,
+        "model_approvers": approvers,
+        "model_reason": package.get("ApprovalDescription", ""),
+        "starter": starter,
+        "started_by": trigger.get("triggerType", ""),
+        "started": time_text(min((action["startTime"] for action in actions), default=None)),
+        "second_approver": settings["SECOND_APPROVER"],
+    }
+    return write_once(s3, settings["BUCKET"], f"releases/{asked.version}/{asked.execution}.json", record)
+
+
+def approval_in(actions: Iterable[Mapping[str, Any]]) -> Approval:
+    """Return the approval among the actions of an execution, as ListActionExecutions returns them; the newest of several.
+
+    Raises Refused without one.
+
+    https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionExecutionDetail.html
+    """
+    found = [
+        action
+        for action in actions
+        if action.get("status") == "Succeeded"
+        and action.get("input", {}).get("actionTypeId", {}).get("category") == "Approval"
+    ]
+    if not found:
+        raise Refused("nobody has approved this execution.")
+    newest = max(found, key=lambda action: action["lastUpdateTime"])
+    return Approval(
+        by=newest.get("updatedBy", ""),
+        reason=newest.get("output", {}).get("executionResult", {}).get("externalExecutionSummary", ""),
+        at=time_text(newest["lastUpdateTime"]),
+        shown=newest["input"].get("resolvedConfiguration", {}).get("CustomData", ""),
+    )
+
+
+def time_text(moment: datetime | None) -> str:
+    """Return a time as ISO 8601 text in UTC; "" for None."""
+    return moment.astimezone(UTC).isoformat() if moment else ""
+
+
+def package_approvers(package: Mapping[str, Any]) -> list[str]:
+    """Return who may have approved a model package, sorted: the last recorded approval, and who changed it last.
+
+    Both, because either can be overwritten by somebody who may update the package.
+
+    - package: as DescribeModelPackage returns it.
+    """
+    properties = package.get("CustomerMetadataProperties", {})
+    lines = [properties[name] for name in sorted(properties) if name.startswith("decision.")]
+    recorded = [unescaped(found[2]) for found in map(DECISION.match, lines) if found]
+    who = package.get("LastModifiedBy", {})
+    last = who.get("IamIdentity", {}).get("Arn", ""), who.get("UserProfileName", "")
+    return sorted({name for name in (*recorded[-1:], *last) if name})
+
+
+def unescaped(text: str) -> str:
+    """Return the original of a name in a recorded decision, in which =XX stands for a byte of UTF-8."""
+    return re.sub(
+        r"(=[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("=", "")).decode(errors="replace"), text
+    )
+
+
+def require_approved_model(asked: Asked, package: Mapping[str, Any]) -> None:
+    """Check that a model package is approved now. Raises Refused when it is not."""
+    status = package.get("ModelApprovalStatus", "PendingManualApproval")
+    if status != "Approved":
+        raise Refused(f"version {asked.version} is {status}. Approve it, which starts a new release.")
+
+
+def require_digest(asked: Asked, package: Mapping[str, Any], s3: Any, bucket: str) -> None:
+    """Check that the model that an endpoint would load has the digest that was registered, prepared and shown.
+
+    - package: as DescribeModelPackage returns it.
+    - bucket: in which the model must be.
+
+    Raises Refused when it has another one, or is not where registered models are.
+    """
+    registered = package.get("CustomerMetadataProperties", {}).get("model_digest", "")
+    containers = package.get("InferenceSpecification", {}).get("Containers", [])
+    urls = [container.get("ModelDataUrl", "") for container in containers]
+    place = re.fullmatch(rf"s3://{re.escape(bucket)}/(packages/.+/model\.tar\.gz)", urls[0]) if len(urls) == 1 else None
+    if place is None:
+        raise Refused(f"version {asked.version} would load {urls}, not one model below s3://{bucket}/packages/.")
+    if registered != asked.digest:
+        raise Refused(
+            f"version {asked.version} was registered with the model {registered[:12] or 'of no digest'}, but "
+            f"{asked.digest[:12]} was prepared. Start a new release."
+        )
+    found = sha256(s3, bucket, place[1])
+    if found != registered:
+        raise Refused(
+            f"{urls[0]} has the SHA-256 {found[:12]}, but {registered[:12]} was registered. Find out who changed it "
+            "(CloudTrail), then register the model again."
+        )
+
+
+def sha256(s3: Any, bucket: str, key: str) -> str:
+    """Return the SHA-256, in hexadecimal, of an object's content: as S3 knows it, or else from reading the object.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+    """
+    about = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    known = about.get("ChecksumSHA256", "")
+    if known and "-" not in known and about.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+        return base64.b64decode(known).hex()
+    digest = hashlib.sha256()
+    for piece in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def require_second_person(approver: str, model_approvers: Iterable[str], starter: str) -> None:
+    """Check that the person who let a release into production neither approved its model nor started the execution.
+
+    Names are compared as `person` returns them, so one person with two roles is noticed if the sessions of both have
+    the same name, as those of IAM Identity Center have.
+
+    Raises Refused when it is the same person, or AWS does not tell one of the two.
+    """
+    others = {person(name) for name in model_approvers}
+    if not approver or not others:
+        raise Refused("a second approver is wanted, but AWS does not tell who approved the model and the release.")
+    if person(approver) in others:
+        raise Refused(f"{approver} approved the model too. Another person must let it into production.")
+    if starter and person(approver) == person(starter):
+        raise Refused(f"{approver} started this release too. Another person must let it into production.")
+
+
+def person(identity: str) -> str:
+    """Return the name of a person in an AWS identity: a user's name, or the name of a role's session.
+
+    arn:aws:sts::123456789012:assumed-role/Admin/ada, arn:aws:iam::123456789012:user/ada and user/ada all give ada.
+    """
+    return re.split("[/:]", identity)[-1].casefold()
+
+
+def write_once(s3: Any, bucket: str, key: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Write a record as JSON to S3, with the time under "checked", unless it is there. Returns the record in S3.
+
+    CodePipeline may call again for the same execution, when a person retries the stage.
+
+    Raises Refused when there is a record that says something else.
+    """
+    from botocore.exceptions import ClientError
+
+    whole = {**record, "checked": time_text(datetime.now(UTC))}
+    body = json.dumps(whole, indent=1, sort_keys=True).encode()
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["Error"].get("Code") not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise
+        there = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        if {**there, "checked": ""} != {**record, "checked": ""}:
+            raise Refused(f"s3://{bucket}/{key} says something else about this execution.") from None
+        return there
+    return whole

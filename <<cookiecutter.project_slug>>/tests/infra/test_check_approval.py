@@ -1,0 +1,235 @@
+"""The function that checks an approval. S3 is moto's; CodePipeline and SageMaker are botocore's Stubber."""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from botocore.validate import ParamValidator
+from moto import mock_aws
+
+from scarcegan.registry.contract import Decision
+from scarcegan.registry.sagemaker.package_facts import MODEL_DIGEST, decision_line
+
+PATH = Path(__file__).parents[2] / "infra/lambdas/check_approval.py"
+BUCKET, ACCOUNT, REGION = "risky-123456789012-eu-west-1", "123456789012", "eu-west-1"
+GROUP = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/risky-players"
+PACKAGE = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/risky-players/5"
+EXECUTION, JOB, COMMIT = "0a1b2c3d-0000-4000-8000-000000000000", "11111111-2222-3333-4444-555555555555", "c0de" * 10
+MODEL, KEY = b"the model's bytes", "packages/set-1/best_ranking/model.tar.gz"
+DIGEST = hashlib.sha256(MODEL).hexdigest()
+ADA, BOB = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada", f"arn:aws:iam::{ACCOUNT}:user/bob"
+RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/risky-model-package-approved"
+MOMENT = datetime(2026, 12, 1, 9, tzinfo=UTC)
+ASKED = {"pipeline": "risky-deploy", "execution": EXECUTION, "version": "5", "digest": DIGEST, "commit": COMMIT}
+
+
+def xform(method):
+    """The operation's name in the API of a method of a client: put_job_success_result -> PutJobSuccessResult."""
+    return "".join(word.title() for word in method.split("_"))
+
+
+def load():
+    """The module as Lambda imports it: a file on its own."""
+    spec = importlib.util.spec_from_file_location("check_approval", PATH)
+    module = sys.modules["check_approval"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_approval = load()
+
+
+def action(category, status="Succeeded", **more):
+    """An action of the execution, as ListActionExecutions gives it."""
+    kind = {"category": category, "owner": "AWS", "provider": "Manual", "version": "1"}
+    about = {"pipelineExecutionId": EXECUTION, "startTime": MOMENT, "lastUpdateTime": MOMENT, "status": status}
+    shown = {"CustomData": f"Commit {COMMIT}. Version 5"}
+    return {**about, "input": {"actionTypeId": kind, "resolvedConfiguration": shown}, **more}
+
+
+def approved(by=BOB, reason="figures are fine", **more):
+    result = {"executionResult": {"externalExecutionSummary": reason}}
+    return action("Approval", **({"updatedBy": by} if by else {}), output=result, **more)
+
+
+def package(by="user/ada", modified=ADA, status="Approved", url=f"s3://{BUCKET}/{KEY}", digest=DIGEST):
+    """Version 5, as DescribeModelPackage gives it."""
+    decision = Decision("2026-12-01T08:00:00Z", 5, "approved", by, "good")
+    container = {"Image": "i", "ModelDataUrl": url}
+    return {
+        "ModelPackageName": "risky-players",
+        "ModelPackageArn": PACKAGE,
+        "CreationTime": MOMENT,
+        "ModelPackageStatus": "Completed",
+        "ModelPackageStatusDetails": {"ValidationStatuses": []},
+        "ModelApprovalStatus": status,
+        "ApprovalDescription": "good",
+        "InferenceSpecification": {"Containers": [container]},
+        "LastModifiedBy": {"IamIdentity": {"Arn": modified}} if modified else {},
+        "CustomerMetadataProperties": {
+            **({MODEL_DIGEST: digest} if digest else {}),
+            **({"decision.000001": decision_line(decision)} if by else {}),
+        },
+    }
+
+
+class Answers:
+    """CodePipeline's and SageMaker's answers; `said`: what the function answered, `record`: what it wrote."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch = monkeypatch
+        self.s3 = boto3.client("s3", region_name=REGION)
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, ChecksumAlgorithm="SHA256")
+        for name, value in (("BUCKET", BUCKET), ("MODEL_PACKAGE_GROUP", GROUP), ("SECOND_APPROVER", "no")):
+            monkeypatch.setenv(name, value)
+
+    def ask(self, actions=None, found=None, starter=RULE, parameters=None, second="no", failure=None):
+        """Call the handler once. Returns the sentence of a refusal, or "" for a success."""
+        self.monkeypatch.setenv("SECOND_APPROVER", second)
+        codepipeline, sagemaker = (boto3.client(service, region_name=REGION) for service in ("codepipeline", "sagemaker"))
+        clients = {"codepipeline": codepipeline, "sagemaker": sagemaker, "s3": self.s3}
+        real = boto3.client
+        said = []
+        with Stubber(codepipeline) as stub, Stubber(sagemaker) as models, self.monkeypatch.context() as patch:
+            patch.setattr(boto3, "client", lambda service: clients[service])
+            listed = [action("Source"), *([approved()] if actions is None else actions)]
+            asked = {"pipelineName": "risky-deploy", "filter": {"pipelineExecutionId": EXECUTION}}
+            if failure:
+                stub.add_client_error("list_action_executions", failure)
+            elif parameters is None:
+                stub.add_response("list_action_executions", {"actionExecutionDetails": listed}, asked)
+                trigger = {"triggerType": "CloudWatchEvent", "triggerDetail": starter}
+                stub.add_response("get_pipeline_execution", {"pipelineExecution": {"trigger": trigger}})
+            models.add_response("describe_model_package", found or package(), {"ModelPackageName": PACKAGE})
+            for operation in ("put_job_success_result", "put_job_failure_result"):
+                patch.setattr(codepipeline, operation, lambda _o=operation, **sent: said.append((_o, sent)))
+            text = json.dumps(ASKED) if parameters is None else parameters
+            configuration = {"FunctionName": "f", "UserParameters": text}
+            data = {"actionConfiguration": {"configuration": configuration}}
+            check_approval.handler({"CodePipeline.job": {"id": JOB, "data": data}}, None)
+        assert boto3.client is real
+        [(operation, sent)] = said
+        shape = codepipeline.meta.service_model.operation_model(xform(operation)).input_shape
+        assert not ParamValidator().validate(sent, shape).has_errors() and sent["jobId"] == JOB
+        return sent["failureDetails"]["message"] if "failureDetails" in sent else ""
+
+    def record(self):
+        found = self.s3.get_object(Bucket=BUCKET, Key=f"releases/5/{EXECUTION}.json")
+        return json.loads(found["Body"].read())
+
+    def recorded(self):
+        return [item["Key"] for item in self.s3.list_objects_v2(Bucket=BUCKET, Prefix="releases/").get("Contents", [])]
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield Answers(monkeypatch)
+
+
+def test_an_approved_release_passes_and_who_approved_what_is_recorded(answers):
+    assert answers.ask() == ""
+    record = answers.record()
+    assert record.pop("checked")
+    assert record == {
+        **ASKED,
+        "approver": BOB,
+        "reason": "figures are fine",
+        "shown": f"Commit {COMMIT}. Version 5",
+        "approved": "2026-12-01T09:00:00+00:00",
+        "model_approvers": [ADA, "user/ada"],
+        "model_reason": "good",
+        "starter": RULE,
+        "started_by": "CloudWatchEvent",
+        "started": "2026-12-01T09:00:00+00:00",
+        "second_approver": "no",
+    }
+
+
+def test_a_retry_of_the_stage_finds_the_record_and_passes(answers):
+    assert answers.ask() == ""
+    first = answers.record()
+    assert answers.ask() == ""
+    assert answers.record() == first
+    assert "says something else about this execution" in answers.ask(actions=[approved(reason="on second thoughts")])
+    assert answers.record() == first
+
+
+@pytest.mark.parametrize("actions", [[], [approved(status="Failed")], [action("Build")], [approved(status="InProgress")]])
+def test_an_execution_that_nobody_approved_is_refused(answers, actions):
+    assert answers.ask(actions=actions) == "nobody has approved this execution. Production stays as it is."
+    assert answers.recorded() == []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (package(status="Rejected"), "version 5 is Rejected"),
+        (package(digest="f" * 64), "was registered with the model ffffffffffff, but"),
+        (package(digest=""), "was registered with the model of no digest, but"),
+        (package(url=f"s3://{BUCKET}/runs/x/model.tar.gz"), "would load"),
+        (package(url="s3://elsewhere/packages/a/model.tar.gz"), "would load"),
+    ],
+)
+def test_a_package_that_is_not_the_one_that_was_prepared_is_refused(answers, found, words):
+    assert words in answers.ask(found=found)
+    assert answers.recorded() == []
+
+
+@pytest.mark.parametrize("checksum", [{}, {"ChecksumAlgorithm": "SHA256"}])
+def test_changed_bytes_are_refused_whether_s3_knows_their_digest_or_not(answers, checksum):
+    answers.s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"other bytes", **checksum)
+    assert f"{DIGEST[:12]} was registered. Find out who changed it" in answers.ask()
+    answers.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, **checksum)
+    assert answers.ask() == ""
+
+
+def test_the_person_who_approved_the_model_or_started_the_release_is_no_second_approver(answers):
+    same = f"arn:aws:iam::{ACCOUNT}:user/Ada"  # another identity of the same name
+    assert answers.ask(actions=[approved(by=same)]) == "", "not asked for"
+    answers.s3.delete_object(Bucket=BUCKET, Key=f"releases/5/{EXECUTION}.json")
+    assert f"{same} approved the model too" in answers.ask(actions=[approved(by=same)], second="yes")
+    assert "approved the model too" in answers.ask(actions=[approved(by=same)], found=package(by=""), second="yes")
+    assert "approved the model too" in answers.ask(actions=[approved(by=same)], found=package(modified=""), second="yes")
+    assert f"{BOB} started this release too" in answers.ask(starter=BOB, second="yes")
+    assert answers.ask(second="yes") == ""
+
+
+@pytest.mark.parametrize("unknown", [{"actions": [approved(by="")]}, {"found": package(by="", modified="")}])
+def test_a_second_approver_that_aws_does_not_name_is_none(answers, unknown):
+    assert "AWS does not tell who approved" in answers.ask(second="yes", **unknown)
+    assert answers.ask(**unknown) == ""
+
+
+@pytest.mark.parametrize("parameters", ["", "[]", "{}", json.dumps({**ASKED, "version": "5/../6"}), "x" * 900])
+def test_parameters_that_do_not_say_what_is_released_are_refused(answers, parameters):
+    assert answers.ask(parameters=parameters).startswith("the pipeline does not say what is released")
+
+
+def test_an_error_of_aws_is_answered_at_once(answers):
+    assert answers.ask(failure="AccessDeniedException").startswith("the check itself failed (ClientError: An error")
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [(ADA, "ada"), (BOB, "bob"), ("user/team/Zoë", "zoë"), ("ada", "ada"), (f"arn:aws:iam::{ACCOUNT}:root", "root")],
+)
+def test_a_person_is_a_users_name_or_that_of_a_roles_session(identity, name):
+    assert check_approval.person(identity) == name
+
+
+def test_the_function_imports_only_what_lambda_has():
+    tree = ast.parse(PATH.read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"boto3", "botocore"}

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+import stack_server
 from registry_contract import clock, requests
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
@@ -36,6 +37,9 @@ def account(patch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         patch.setenv(name, "testing")
     patch.delenv("AWS_PROFILE", raising=False)
+    for name, value in stack_server.environment().items():
+        patch.setenv(name, value)
+    stack_server.STACKS.clear()
     with mock_aws():
         session = boto3.Session(region_name=NAMES.region)
         place = {"LocationConstraint": NAMES.region}
@@ -96,7 +100,7 @@ def four(session: boto3.Session, folder: Path) -> SageMakerRegistry:
 
 def connection(session: boto3.Session) -> Aws:
     """Access to an account in which the toolchain is deployed."""
-    for name, value in (("key", KEY), ("topic", TOPIC)):
+    for name, value in (("key", KEY), ("topic", TOPIC), ("rare-share-code", "functions/rare-share-0a.zip")):
         put(session, name, value)
     return Aws(NAMES, session)
 
@@ -109,6 +113,7 @@ def package(**facts: object) -> ModelPackage:
     """A package that was approved."""
     known = {"version": 5, "group": GROUP, "set_id": "s", "definition": "best_ranking", "status": "Approved"}
     figures = {"pr_auc": 0.531, "recall": 0.6}
+    known |= {"model_digest": "0123456789abcdef" * 4, "run": "run-1", "data_fingerprint": "d4t4"}
     return ModelPackage(**{**known, "champion": False, "created": "", "metrics": figures, **facts})  # type: ignore[arg-type]
 
 

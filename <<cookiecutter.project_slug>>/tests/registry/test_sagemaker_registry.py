@@ -32,7 +32,7 @@ from registry_in_moto import (
     versions,
 )
 from rehearsal.shapes import problems
-from scarcegan.aws.archive import pack, unpack
+from scarcegan.aws.archive import pack, packed_digest, unpack
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest, check_model, model_files
 from scarcegan.registry.sagemaker.package_facts import escaped, unescaped, without_refused
@@ -463,6 +463,45 @@ def test_promoting_again_gives_the_same_bytes(four: SageMakerRegistry) -> None:
         body = Session().client("s3").get_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz")["Body"]
         written.append(body.read())
     assert written[0] == written[1]
+
+
+def test_the_champions_files_are_compared_with_the_package_that_is_the_champion(
+    four: SageMakerRegistry, tmp_path: Path
+) -> None:
+    """A promotion that broke off between the archive and the name of the champion; then it is repeated."""
+    with pytest.raises(UserError, match="risky-players has no champion yet"):
+        four.check_champion()
+    for version in (1, 2):
+        four.approve(version)
+        four.promote(version)
+    four.check_champion()
+    with Breaker(1, "once", "PutParameter"), pytest.raises(Broken):
+        four.promote(1)
+    with pytest.raises(UserError, match=r"holds version 1 with the model .*, but the champion is version 2 with"):
+        four.check_champion()
+    four.promote(1)
+    four.check_champion()
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+def test_a_champion_whose_model_somebody_has_changed_is_noticed(
+    four: SageMakerRegistry, tmp_path: Path, with_digest: bool
+) -> None:
+    four.approve(2)
+    four.promote(2)
+    folder = four.export(2, tmp_path / "package")
+    (folder / "model/1/saved_model.pb").write_text("another graph")
+    if with_digest:
+        facts = json.loads((folder / "package.json").read_text())
+        paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        changed = {**facts, "model_digest": packed_digest(model_files(paths))}
+        (folder / "package.json").write_text(json.dumps(changed))
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    body = pack(files, tmp_path / "package.tar.gz").read_bytes()
+    Session().client("s3").put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=body)
+    words = "holds version 2 with the model" if with_digest else "its model has the digest .* it was changed afterwards"
+    with pytest.raises(UserError, match=words):
+        four.check_champion()
 
 
 def test_only_an_approved_package_is_promoted(four: SageMakerRegistry) -> None:

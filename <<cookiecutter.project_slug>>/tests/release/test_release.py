@@ -16,6 +16,7 @@ from scipy.stats import binom
 from typer.testing import CliRunner
 
 import buildspec
+import stack_server
 from released import (
     CONFIG,
     KEY,
@@ -32,6 +33,7 @@ from released import (
     put,
     stubbed,
 )
+from registry_in_moto import forget_digest
 from scarcegan.aws import client as aws_client
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
@@ -41,10 +43,20 @@ from scarcegan.release.flagged_share import Band, flagged_counts, flagged_share_
 from scarcegan.release.release import ReleaseInputs
 from scarcegan.report.evaluation import Predictions
 from scarcegan.steps.evaluate import evaluation_json
+from stack_server import STACKS, serve
 from stacks import INFRA, Toolchain
 
 PROJECT = Path(__file__).parents[2]
-AROUND = ReleaseInputs("arn:aws:sagemaker:…", KEY, TOPIC, "lambda/rare-share-1.zip", "20261121T100000Z", "p-1")
+TOOLCHAIN = {
+    "SageMakerProjectName": NAMES.project,
+    "Repository": "r",
+    "ModelPackageGroupName": "g",
+    "RegisterCodeKey": "functions/register-0a.zip",
+    "CheckApprovalCodeKey": "functions/check-approval-0a.zip",
+    "RareShareCodeKey": "functions/rare-share-0a.zip",
+    "ToolchainVersion": "0a0a0a0a",
+}
+AROUND = ReleaseInputs("arn:aws:sagemaker:…", KEY, TOPIC, "functions/rare-share-1.zip", "20261121T100000Z", "p-1")
 APPROVAL = 1000  # characters, of the text that CodePipeline shows
 
 
@@ -96,6 +108,14 @@ def test_a_version_that_was_not_approved_is_refused_in_moto(registry):
         release.approved_package(registry, "1")
     with pytest.raises(UserError, match="no version 9"):
         release.approved_package(registry, "9")
+
+
+def test_a_version_of_before_the_digests_is_neither_released_nor_rolled_back_to_in_moto(registry):
+    registry.approve(2)
+    forget_digest(registry, 2)
+    for refused in (lambda: release.approved_package(registry), lambda: release.rollback_request(registry, NAMES, 2)):
+        with pytest.raises(UserError, match="version 2 .* without a digest of its model.* Register the model again"):
+            refused()
 
 
 @pytest.mark.parametrize("version", ["", "-1", "5; rm -rf /", "$(id)", "5\n", "٣", "1e3", "newest ", "arn:aws:x/5"])
@@ -212,11 +232,11 @@ def test_the_approver_reads_figures_band_difference_and_gate():
     assert release.approval_summary(
         new, champion, evaluation(), Band(0.0, 0.12, "4.0% of 2,000 unlabelled test users")
     ) == (
-        "Version 5 (best_ranking): pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision unknown on 400 labelled test "
+        "Version 5 (best_ranking, model 0123456789ab): pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision unknown on 400 labelled test "
         "users. "
         "It flags 4.0% of 2,000 unlabelled test users; in production 0.0% to 12.0% is taken for the same. "
         "Against the champion, version 3 (high_recall): pr_auc +0.031, recall -0.100; each on the test users of its "
-        "own run. The gate opens for best_ranking."
+        "own run. Trained in run run-1 on the data d4t4. The gate opens for best_ranking."
     )
 
 
@@ -233,6 +253,24 @@ def test_a_hostile_summary_stays_one_short_line_without_variables_of_codepipelin
     assert found.isascii() and found.isprintable()
     assert '"' not in found and "#{" not in found
     assert len(found) <= APPROVAL
+
+
+def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
+    """The toolchain's text, with what its two variables become. CodePipeline takes 1,000 characters."""
+    actions = [
+        action
+        for pipeline in Toolchain(TOOLCHAIN).of_type("AWS::CodePipeline::Pipeline").values()
+        for stage in pipeline["Stages"]
+        for action in stage["Actions"]
+        if action["ActionTypeId"]["Category"] == "Approval"
+    ]
+    champion = package(version=98765, definition="d" * 63)
+    new = package(version=98766, definition="e" * 63, run="r" * 99, data_fingerprint="f" * 99, gate={"reason": "g" * 999})
+    summary = release.approval_summary(new, champion, evaluation(), flagged_share_band(evaluation(), 100))
+    [text] = [action["Configuration"]["CustomData"] for action in actions]
+    whole = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", summary)
+    assert "#{" not in whole and len(whole) <= APPROVAL
+    assert f"on the data {'f' * 40}. ggg" in whole and whole.endswith("ggg...")
 
 
 def test_a_short_text_is_left_as_it_is_and_a_long_one_ends_in_dots():
@@ -274,36 +312,96 @@ def test_a_package_that_names_no_classes_is_refused(config, tmp_path):
 
 def test_a_release_is_gathered_from_registry_toolchain_and_bundle_in_moto(session, registry, config):
     registry.approve(3)
-    prepared = release.prepare_release(connection(session), registry, config, PROJECT, "newest", "r1")
+    prepared = release.prepare_release(connection(session), registry, config, "newest", "r1")
     found = prepared.stages["production"]["Parameters"]
     assert found["ModelPackageArn"].endswith(":model-package/risky-players/3")
     assert (found["KmsKeyArn"], found["TopicArn"]) == (KEY, TOPIC)
     assert prepared.variables["VERSION"] == "3"
     assert prepared.variables["DEFINITION"] == "high_precision"
-    uploaded = session.client("s3").get_object(Bucket=NAMES.bucket, Key=found["RareShareCodeKey"])
-    assert uploaded["Body"].read().startswith(b"PK")
+    assert prepared.variables["DIGEST"] == registry.package(3).model_digest
+    assert found["RareShareCodeKey"] == "functions/rare-share-0a.zip", "as the toolchain has published it"
 
 
 def test_without_a_toolchain_the_next_move_is_said_in_moto(session, registry, config):
     registry.approve(3)
     put(session, "key", KEY)
     with pytest.raises(UserError, match="no SSM parameter /risky/topic in eu-west-1: the toolchain creates it"):
-        release.prepare_release(aws_client.Aws(NAMES, session), registry, config, PROJECT, "newest", "r1")
+        release.prepare_release(aws_client.Aws(NAMES, session), registry, config, "newest", "r1")
 
 
-def test_only_what_production_serves_becomes_the_champion_in_moto(session, registry):
+def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, registry, config):
+    registry.approve(3)
+    key = f"packages/{registry.package(3).set_id}/high_precision/model.tar.gz"
+    session.client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=b"other bytes")
+    with pytest.raises(UserError, match=r"version 3: .*model.tar.gz has the SHA-256 .* so somebody has changed it"):
+        release.prepare_release(connection(session), registry, config, "3", "r1")
+
+
+@pytest.mark.parametrize("stage", release.STAGES)
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("ROLLBACK_COMPLETE", "ROLLBACK_COMPLETE: it serves nothing.* Then type: aws cloudformation delete-stack --region eu-west-1 --stack"),
+        ("UPDATE_ROLLBACK_FAILED", ".* Type: aws cloudformation continue-update-rollback --region eu-west-1 --stack-name"),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", "being changed now"),
+    ],
+)
+def test_a_stack_that_no_release_can_update_is_noticed_before_staging(
+    session, registry, config, stage, status, words
+):
+    """In a new account the first create fails for an endpoint quota of 0."""
+    registry.approve(3)
+    STACKS[NAMES.stack(stage)] = (status, {})
+    with pytest.raises(UserError, match=rf"stack risky-{stage} is {words}"):
+        release.prepare_release(connection(session), registry, config, "3", "r1")
+
+
+@pytest.mark.parametrize("status", ["", "CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"])
+def test_a_stack_that_is_not_there_or_works_takes_a_release(session, status):
+    if status:
+        STACKS["risky-production"] = (status, {})
+    release.require_ready_stack(aws_client.Aws(NAMES, session), "production")
+
+
+def test_another_machine_under_automatic_scaling_is_refused_with_the_way_in_moto(session, registry, config):
+    registry.approve(3)
+    aws = connection(session)
+    serve(session, NAMES, "production", 3, registry.arn(3), instance="ml.c5.xlarge")
+    release.prepare_release(aws, registry, config, "3", "r1")  # nothing scales it
+    session.client("application-autoscaling").register_scalable_target(
+        ServiceNamespace="sagemaker",
+        ResourceId="endpoint/risky-production/variant/AllTraffic",
+        ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+        MinCapacity=2,
+        MaxCapacity=4,
+    )
+    words = "is ml.m5.large, but production runs on ml.c5.xlarge and scales by itself.*max_instances: 2"
+    with pytest.raises(UserError, match=words):
+        release.prepare_release(aws, registry, config, "3", "r1")
+    serve(session, NAMES, "production", 3, registry.arn(3), mark="-same-machine")
+    release.prepare_release(aws, registry, config, "3", "r1")
+
+
+def test_only_the_package_that_the_endpoint_of_production_serves_becomes_the_champion_in_moto(session, registry):
+    """A published version is no proof: the endpoint itself is asked for its config, model and package."""
     for version in (2, 3):
         registry.approve(version)
-    with pytest.raises(UserError, match="production serves version none, not 3"):
-        release.promote_served_version(connection(session), registry, 3)
-    put(session, "production/version", "2")
-    with pytest.raises(UserError, match="production serves version 2, not 3, so the champion stays"):
-        release.promote_served_version(connection(session), registry, 3)
+    aws = connection(session)
     put(session, "production/version", "3")
-    release.promote_served_version(connection(session), registry, 3, dry_run=True)
+    with pytest.raises(UserError, match="there is no stack 'risky-production': nothing was released to production yet"):
+        release.promote_served_version(aws, registry, 3)
+    serve(session, NAMES, "production", 2, registry.arn(2))
+    with pytest.raises(UserError, match="the stack of production is for version 2, not 3"):
+        release.promote_served_version(aws, registry, 3)
+    serve(session, NAMES, "production", 3, registry.arn(2))
+    with pytest.raises(UserError, match=r"endpoint risky-production serves .*/2, not .*/3 of version 3"):
+        release.promote_served_version(aws, registry, 3)
+    serve(session, NAMES, "production", 3, registry.arn(3), mark="-right")
+    release.promote_served_version(aws, registry, 3, dry_run=True)
     assert registry.champion() is None
-    release.promote_served_version(connection(session), registry, 3)
-    assert registry.champion().version == 3
+    for _ in range(2):  # safe to repeat
+        release.promote_served_version(aws, registry, 3)
+        assert registry.champion().version == 3
 
 
 def test_rolling_back_starts_the_deploy_pipeline_with_that_version_stubbed(registry):
@@ -330,8 +428,7 @@ def test_without_a_deploy_pipeline_the_next_move_is_said_stubbed():
 def test_the_toolchain_calls_the_pipeline_and_its_variable_as_a_roll_back_does(registry):
     registry.approve(2)
     request = release.rollback_request(registry, NAMES, 2)
-    given = {"SageMakerProjectName": NAMES.project, "Repository": "r", "ModelPackageGroupName": "g"}
-    pipelines = Toolchain(given).of_type("AWS::CodePipeline::Pipeline").values()
+    pipelines = Toolchain(TOOLCHAIN).of_type("AWS::CodePipeline::Pipeline").values()
     [variables] = [it["Variables"] for it in pipelines if it["Name"] == request["name"]]
     assert [variable["Name"] for variable in variables] == [item["name"] for item in request["variables"]]
     template = (INFRA / "toolchain.yaml").read_text()
@@ -359,7 +456,7 @@ def test_prepare_writes_the_parameters_and_says_the_variables_in_moto(type_, reg
     registry.approve(4)
     said = type_("prepare", "--version", "newest")
     assert said.exit_code == 0, said.output
-    assert "VERSION=4\nDEFINITION=high_recall\nSUMMARY=Version 4 (high_recall): pr_auc 0.531" in said.stdout
+    assert "VERSION=4\nDEFINITION=high_recall\nSUMMARY=Version 4 (high_recall, model " in said.stdout
     assert json.loads((tmp_path / "build/production.json").read_text())["Parameters"]["Version"] == "4"
 
 
@@ -384,35 +481,25 @@ def test_status_says_that_nothing_is_released_yet_in_moto(type_):
     ]
 
 
-WANTED = {"EndpointName": "risky-staging", "EndpointConfigName": "new", "Version": "3"}
-
-
 @pytest.fixture
 def staged(session, registry, monkeypatch):
-    """Staging serves version 3; called with "old", it was rolled back behind CloudFormation's back."""
+    """Staging wants the config new of version 3; called with "old", it was rolled back behind CloudFormation's back."""
     monkeypatch.setattr(smoke, "sender_to_stage", lambda *_: image)
-    monkeypatch.setattr(smoke, "stack_outputs", lambda *_: WANTED)
     registry.approve(3)
     put(session, "staging/version", "3")
     put(session, "staging/endpoint", "risky-staging")
 
-    def serve(config: str) -> None:
-        sagemaker = session.client("sagemaker")
-        variant = {
-            "VariantName": "AllTraffic",
-            "ModelName": "m",
-            "InitialInstanceCount": 1,
-            "InstanceType": "ml.m5.large",
-        }
-        role = NAMES.role_arn("endpoint")
-        sagemaker.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer={"Image": "i"})
-        sagemaker.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant])
-        sagemaker.create_endpoint(EndpointName="risky-staging", EndpointConfigName=config)
+    def put_into_service(config: str, arn: str | None = None) -> None:
+        serve(session, NAMES, "staging", 3, arn or registry.arn(3), mark=f"-{config}")
+        STACKS["risky-staging"] = ("UPDATE_COMPLETE", WANTED)
 
-    return serve
+    return put_into_service
 
 
-def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto_but_for_the_stack(type_, staged):
+WANTED = {"EndpointName": "risky-staging", "EndpointConfigName": "staging-3-new", "Version": "3"}
+
+
+def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto(type_, staged):
     staged("new")
     said = type_("smoke", "staging", "--version", "3")
     assert said.exit_code == 0, said.output
@@ -423,10 +510,22 @@ def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto_but_for_the_
     assert json.loads(type_("status", "--json").stdout)[0]["state"] == "in service"
 
 
-def test_a_stage_that_was_rolled_back_fails_its_smoke_test_in_moto_but_for_the_stack(type_, staged):
+def test_a_stage_that_was_rolled_back_fails_its_smoke_test_in_moto(type_, staged):
     staged("old")
-    assert "risky-staging was rolled back: it runs old, wanted was new" in str(type_("smoke", "staging").exception)
+    assert "risky-staging was rolled back: it runs staging-3-old, wanted was staging-3-new" in str(type_("smoke", "staging").exception)
     assert "was rolled back" in json.loads(type_("status", "--json").stdout)[0]["state"]
+
+
+def test_a_stage_that_serves_another_package_fails_its_smoke_test_in_moto(type_, staged, registry):
+    staged("new", registry.arn(1))
+    assert "risky-staging serves" in (said := str(type_("smoke", "staging").exception)) and said.count("/3 of version")
+
+
+def test_a_stage_whose_model_was_changed_in_s3_fails_its_smoke_test_in_moto(type_, staged, session, registry):
+    staged("new")
+    key = f"packages/{registry.package(3).set_id}/high_precision/model.tar.gz"
+    session.client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=b"other bytes")
+    assert "has the SHA-256" in str(type_("smoke", "staging").exception)
 
 
 def test_a_stage_that_is_none_is_refused(type_):
@@ -457,6 +556,7 @@ def build(session, config, tmp_path, monkeypatch):
         "REAL": sys.executable,
         "PYTHONDONTWRITEBYTECODE": "1",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        **stack_server.environment(),
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "SAGEMAKER_PROJECT_NAME": NAMES.project,
@@ -479,12 +579,13 @@ def test_the_builds_prepare_and_promote_with_the_real_scarcegan_against_moto(ses
     assert prepared.succeeded, prepared.log
     assert prepared.exported["VERSION"] == "3"
     assert prepared.exported["DEFINITION"] == "high_precision"
-    assert prepared.exported["SUMMARY"].startswith("Version 3 (high_precision): pr_auc")
+    digest = registry.package(3).model_digest
+    assert prepared.exported["SUMMARY"].startswith(f"Version 3 (high_precision, model {digest[:12]}): pr_auc")
     production = json.loads(prepared.artifacts["build/production.json"].read_text())
     assert production["Parameters"]["Version"] == "3"
     assert production["Tags"]["sagemaker:project-id"] == "p-1"
 
-    put(session, "production/version", prepared.exported["VERSION"])
+    serve(session, NAMES, "production", 3, registry.arn(3))
     promoted = build("promote", VERSION=prepared.exported["VERSION"])
     assert promoted.succeeded, promoted.log
     assert registry.champion().version == 3

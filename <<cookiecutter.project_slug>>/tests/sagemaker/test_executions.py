@@ -425,7 +425,16 @@ def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(connecti
     assert completed(connection, tmp_path).parameters[mark] == now
 
 
-def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(connection, deployed, tmp_path):
+def test_a_scoring_is_started_only_with_the_files_of_the_registrys_champion_in_moto(connection, deployed, tmp_path):
+    """What the champion's files are compared with: test_sagemaker_registry.py."""
+    deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")
+    connection.client("sagemaker").create_model_package_group(ModelPackageGroupName="rare-players")
+    with pytest.raises(UserError, match="rare-players has no champion yet: nothing was released to production"):
+        completed(connection, tmp_path, pipeline="scoring")
+
+
+def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(connection, deployed, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "check_champion", lambda aws, config: None)
     deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")
     given = completed(connection, tmp_path).parameters
     assert given["ChampionFingerprint"] != "none" and "ChampionUri" not in given

@@ -72,9 +72,7 @@ def prepare_command(
     version: Annotated[str, typer.Option(help="An approved version; newest: the one approved last.")] = "newest",
     dry_run: DryRun = False,
 ) -> None:
-    """Write files into build/ that deploy an approved model. The deploy pipeline calls it. Also uploads a Lambda
-    function.
-    """
+    """Write files into build/ that deploy an approved model. The deploy pipeline calls it. Changes nothing in AWS."""
     from scarcegan.release import release as releasing
 
     project = workspace(context)
@@ -85,7 +83,7 @@ def prepare_command(
             return
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         project_id = os.environ.get("SAGEMAKER_PROJECT_ID", "")
-        prepared = releasing.prepare_release(aws, registry, project.config, project.root, version, moment, project_id)
+        prepared = releasing.prepare_release(aws, registry, project.config, version, moment, project_id)
     written = releasing.write_release(prepared, project.root / "build")
     for name, value in prepared.variables.items():
         print(f"{name}={value}")
@@ -115,7 +113,8 @@ def smoke_command(
 
 
 def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
-    """Check that the endpoint of a stage runs the version that its CloudFormation stack names, then check its answers.
+    """Check that the endpoint of a stage serves the package of the version that its CloudFormation stack names, with
+    the bytes that were registered, then check its answers.
 
     Returns lines for people.
 
@@ -134,6 +133,7 @@ def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list
         raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
     with aws_and_registry(context) as (aws, registry), tempfile.TemporaryDirectory() as scratch:
         wanted = smoking.verify_stage(aws, stage, version)
+        smoking.require_served_package(aws, wanted, registry.arn(int(wanted["Version"])))
         folder = registry.export(int(wanted["Version"]), Path(scratch) / "package")
         lines = smoking.run_smoke_test(smoking.sender_to_stage(aws, stage), smoking.sample_of(folder))
     return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as expected", *lines]

@@ -3,6 +3,7 @@
 A release is planned as data first; commands then print it or carry it out. smoke.py tests the endpoint.
 """
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
-from scarcegan.aws.storage import project_bucket
+from scarcegan.aws.toolchain import find_stack
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.pipeline.config import Config
@@ -26,8 +27,9 @@ STAGES = ("staging", "production")
 NEWEST = "newest"
 DEPLOY = "deploy"  # the CodePipeline that releases; it takes a variable VERSION
 SUMMARY_METRICS = ("pr_auc", "recall", "precision")
-SUMMARY_CHARACTERS = 800  # CodePipeline's approval text takes 1,000, the rest of it included:
-# https://docs.aws.amazon.com/codepipeline/latest/APIReference/
+SUMMARY_CHARACTERS = 900  # CodePipeline's approval text takes 1,000 (CustomData), the commit in front of it included:
+# https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-ManualApproval.html
+SHORT_DIGEST = 12  # characters of a digest that people compare
 
 
 # -- which version --------------------------------------------------------------------------------------------------
@@ -39,25 +41,39 @@ def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
     - registry: the model registry to look in.
     - wanted: a version number as text, or "newest" for the package that was approved last.
 
-    Raises UserError for other text, for a version that does not exist or is not approved, and for "newest" when no
-    package is approved.
+    Raises UserError for other text, for a version that does not exist, is not approved or has no digest of its model,
+    and for "newest" when no package is approved.
     """
-    if wanted == NEWEST:
-        approved = [package for package in registry.packages() if package.status == APPROVED]
-        if not approved:
-            raise UserError("no model is approved, so nothing is released. Type: scarcegan approve VERSION --cloud")
-        return max(approved, key=lambda package: (package.decided_at or package.created, package.version))
-    if not (wanted.isascii() and wanted.isdigit()):
-        raise UserError(
-            f"'{one_line_ascii(wanted, 40)}' is no version. Give a number that 'scarcegan models --cloud' lists."
-        )
-    package = registry.package(int(wanted))
+    package = newest_approved(registry) if wanted == NEWEST else named_package(registry, wanted)
     if package.status != APPROVED:
         raise UserError(
             f"version {package.version} ({package.definition}) is {package.status}, and only approved ones are "
             f"released. Type: scarcegan approve {package.version} --cloud"
         )
+    if not package.model_digest:
+        raise UserError(
+            f"version {package.version} ({package.definition}) was registered by an earlier version of this project, "
+            "without a digest of its model, so nobody can tell whether its bytes are those that were evaluated. "
+            f"{REGISTER_AGAIN}"
+        )
     return package
+
+
+def newest_approved(registry: Registry) -> ModelPackage:
+    """Return the package that was approved last. Raises UserError when none is approved."""
+    approved = [package for package in registry.packages() if package.status == APPROVED]
+    if not approved:
+        raise UserError("no model is approved, so nothing is released. Type: scarcegan approve VERSION --cloud")
+    return max(approved, key=lambda package: (package.decided_at or package.created, package.version))
+
+
+def named_package(registry: Registry, wanted: str) -> ModelPackage:
+    """Return the package with a version that is given as text. Raises UserError for other text and an unknown version."""
+    if not (wanted.isascii() and wanted.isdigit()):
+        raise UserError(
+            f"'{one_line_ascii(wanted, 40)}' is no version. Give a number that 'scarcegan models --cloud' lists."
+        )
+    return registry.package(int(wanted))
 
 
 # -- the parameters of endpoint.yaml --------------------------------------------------------------------------------
@@ -69,7 +85,8 @@ class PreparedRelease:
 
     - stages: "staging" and "production" -> the values of infra/endpoint.yaml for that stage, as CloudFormation's
       TemplateConfiguration (Parameters, Tags).
-    - variables: VERSION, DEFINITION and SUMMARY (for the person who approves) -> text, as CodePipeline's variables.
+    - variables: VERSION, DEFINITION, SUMMARY (for the person who approves) and DIGEST (of the model) -> text, as
+      CodePipeline's variables.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
@@ -143,6 +160,7 @@ def release_of_package(
         "VERSION": str(package.version),
         "DEFINITION": one_line_ascii(package.definition, 63),
         "SUMMARY": approval_summary(package, champion, evaluation, width),
+        "DIGEST": package.model_digest,
     }
     return PreparedRelease(stages, variables)
 
@@ -186,10 +204,10 @@ def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
 def approval_summary(
     package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band
 ) -> str:
-    """Return the text for the person who approves the release to production: one line of at most 800 ASCII characters.
+    """Return the text for the person who approves the release to production: one line of at most 900 ASCII characters.
 
-    It gives the model, its metrics, the normal share of flagged rows, the difference to the champion, and why the gate
-    let it pass.
+    It gives the model with the beginning of its digest, its metrics, the normal share of flagged rows, the difference
+    to the champion, the data that it was trained on, and why the gate let it pass. Only the last of these may be cut.
 
     - package: the model package to release.
     - champion: the registry's champion; None when there is none.
@@ -199,10 +217,11 @@ def approval_summary(
     ours = evaluation["scarcegan"]
     figures = ", ".join(metric_text(name, ours.get("metrics", {}).get(name)) for name in SUMMARY_METRICS)
     words = [
-        f"Version {package.version} ({package.definition}): {figures}"
+        f"Version {package.version} ({package.definition}, model {package.model_digest[:SHORT_DIGEST]}): {figures}"
         f" on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         champion_comparison(package, champion),
+        f"Trained in run {package.run[:40] or 'unknown'} on the data {package.data_fingerprint[:40] or 'unknown'}.",
         str(package.gate.get("reason") or ""),
     ]
     return one_line_ascii(" ".join(word for word in words if word), SUMMARY_CHARACTERS)
@@ -269,32 +288,26 @@ def write_release(prepared: PreparedRelease, folder: Path) -> list[Path]:
 
 
 def prepare_release(
-    aws: Aws,
-    registry: "SageMakerRegistry",
-    config: Config,
-    root: Path,
-    wanted: str,
-    release: str,
-    project_id: str = "",
+    aws: Aws, registry: "SageMakerRegistry", config: Config, wanted: str, release: str, project_id: str = ""
 ) -> PreparedRelease:
-    """Plan the release of an approved version with what AWS knows, and upload the code of the rare-share function.
+    """Plan the release of an approved version with what AWS knows. Changes nothing in AWS, and keeps no file.
 
-    The upload happens unless the code is there already. The release itself is not started and no file is kept.
-
-    - root: the project's folder.
     - wanted: a version number as text, or "newest" for the package that was approved last.
     - release: a text that is different for each release, such as its time; see `ReleaseInputs`.
     - project_id: the id of the SageMaker project; "" when there is none.
 
     Raises UserError for a version that `approved_package` refuses, for a package whose files are incomplete, unreadable
-    or were changed in SageMaker, or when the toolchain is not deployed.
+    or were changed, when a stage's stack or endpoint cannot take a release, or when the toolchain is not deployed.
     """
     package = approved_package(registry, wanted)
+    for stage in STAGES:
+        require_ready_stack(aws, stage)
+    require_instance_change_possible(aws, config)
     inputs = ReleaseInputs(
         package_arn=registry.arn(package.version),
         key_arn=client.require_ssm_parameter(aws, "key"),
         topic_arn=client.require_ssm_parameter(aws, "topic"),
-        code_key=upload_rare_share_function(aws, root),
+        code_key=client.require_ssm_parameter(aws, "rare-share-code"),
         release=release,
         project_id=project_id,
     )
@@ -303,16 +316,61 @@ def prepare_release(
         return release_of_package(config, package, folder, registry.champion(), inputs)
 
 
-def upload_rare_share_function(aws: Aws, root: Path) -> str:
-    """Upload the code of the rare-share function to the project's bucket unless it is there. Returns its S3 key.
+def require_ready_stack(aws: Aws, stage: str) -> None:
+    """Check that CloudFormation can create or update the stack of a stage.
 
-    - root: the project's folder.
+    A stack whose first creation failed cannot be updated, and every release would fail at it. CodePipeline could replace
+    it by itself (REPLACE_ON_FAILURE), but would also delete a stack that once worked, and production with it.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-action-reference.html
+
+    - stage: staging or production.
+
+    Raises UserError when it cannot, with the command to type.
     """
-    from scarcegan.sagemaker import bundle, upsert
+    found = find_stack(aws, aws.names.stack(stage))
+    status = str(found["StackStatus"]) if found else ""
+    name, region = aws.names.stack(stage), aws.names.region
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
+        raise UserError(
+            f"stack {name} is {status}: it serves nothing, and no release can update it. Its events in CloudFormation "
+            "say why; in a new account the quota of endpoint instances is often 0 (Service Quotas). Then type: "
+            f"aws cloudformation delete-stack --region {region} --stack-name {name}; and release again when it is gone."
+        )
+    if status.endswith("_FAILED"):
+        raise UserError(
+            f"stack {name} is {status}: the last release could not be undone, and its endpoint goes on as it is. Type: "
+            f"aws cloudformation continue-update-rollback --region {region} --stack-name {name}; then release again."
+        )
+    if re.search("_IN_PROGRESS$", status) and status != "REVIEW_IN_PROGRESS":
+        raise UserError(f"stack {name} is being changed now ({status}). Wait until it has ended, then release again.")
 
-    [(key, code)] = bundle.lambda_bundle(root, "rare-share").objects.items()
-    upsert.upload_if_absent(project_bucket(aws), key, code, lambda line: None)
-    return key
+
+def require_instance_change_possible(aws: Aws, config: Config) -> None:
+    """Check that SageMaker would take the machine of cloud.endpoint.instance for the endpoint of production.
+
+    It refuses another machine while the number of instances is scaled automatically.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-scaling-update.html
+
+    Raises UserError when the machine changes under scaling, with the way.
+    """
+    from scarcegan.release import smoke
+
+    name, wanted = aws.names.endpoint("production"), config.cloud.endpoint.instance
+    there = client.none_if_missing(lambda: aws.client("sagemaker").describe_endpoint(EndpointName=name))
+    runs = smoke.variants(aws, there["EndpointConfigName"]) if there else []
+    changed = [it for it in runs if it.get("InstanceType", wanted) != wanted]
+    if not changed:
+        return
+    targets = [f"endpoint/{name}/variant/{it['VariantName']}" for it in changed]
+    asked = {"ServiceNamespace": "sagemaker", "ResourceIds": targets}
+    if aws.client("application-autoscaling").describe_scalable_targets(**asked)["ScalableTargets"]:
+        least = config.cloud.endpoint.min_instances
+        raise UserError(
+            f"cloud.endpoint.instance is {wanted}, but production runs on {changed[0]['InstanceType']} and scales by "
+            "itself, and SageMaker changes no machine under scaling. Release twice: first with the old machine and "
+            f"cloud.endpoint.max_instances: {least} (no more than min_instances, which ends the scaling), then with both "
+            "as you want them."
+        )
 
 
 def promote_served_version(
@@ -320,22 +378,18 @@ def promote_served_version(
 ) -> ModelPackage:
     """Make the version that production serves the champion of the registry. Returns its package.
 
-    Which version production serves is read from the SSM parameter production/version, which the stack of production
-    writes; the endpoint is not asked.
+    The endpoint is asked which package it serves. Safe to repeat, also after it was interrupted.
 
     - version: the version that production is expected to serve.
     - dry_run: check only, change nothing; the package is returned as it is.
 
-    Raises UserError when production serves another version or none, when the version does not exist or is not approved,
-    and without dry_run also when its package lacks files or was changed.
+    Raises UserError when production does not serve that version's package, when the version does not exist or is not
+    approved, and without dry_run also when its package lacks files or was changed.
     """
+    from scarcegan.release import smoke
+
     package = approved_package(registry, str(version))
-    served_now = client.find_ssm_parameter(aws, "production/version")
-    if served_now != str(version):
-        raise UserError(
-            f"production serves version {served_now or 'none'}, not {version}, so the champion stays. "
-            f"Release it first: scarcegan release --rollback {version}"
-        )
+    smoke.require_served_package(aws, smoke.verify_stage(aws, "production", version), registry.arn(version))
     return package if dry_run else registry.promote(version)
 
 

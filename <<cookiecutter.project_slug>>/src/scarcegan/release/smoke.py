@@ -295,6 +295,32 @@ def verify_stage(aws: Aws, stage: str, version: int | None = None) -> dict[str, 
     return wanted
 
 
+def require_served_package(aws: Aws, wanted: Mapping[str, str], arn: str) -> None:
+    """Check that an endpoint serves a model package, and nothing beside it.
+
+    - wanted: the outputs of its stack, as `verify_stage` returns them.
+    - arn: of the model package.
+
+    Raises UserError when the endpoint serves another model, or one that is no registered package.
+    """
+    found = []
+    for variant in variants(aws, wanted["EndpointConfigName"]):
+        model = aws.client("sagemaker").describe_model(ModelName=variant["ModelName"])
+        containers = model.get("Containers") or [model.get("PrimaryContainer", {})]
+        found += [container.get("ModelPackageName") or container.get("ModelDataUrl", "") for container in containers]
+    if found != [arn]:
+        raise UserError(
+            f"endpoint {wanted['EndpointName']} serves {', '.join(found) or 'no model'}, not {arn} of version "
+            f"{wanted['Version']}. Find out who changed it, then release again: "
+            f"scarcegan release --rollback {wanted['Version']}"
+        )
+
+
+def variants(aws: Aws, config: str) -> list[dict[str, Any]]:
+    """Return the production variants of an endpoint config, as SageMaker describes them. config: its name."""
+    return list(aws.client("sagemaker").describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"])
+
+
 def describe_endpoint(aws: Aws, name: str) -> dict[str, Any]:
     """Return SageMaker's description of an endpoint, a dictionary with EndpointStatus, EndpointConfigName and more.
 

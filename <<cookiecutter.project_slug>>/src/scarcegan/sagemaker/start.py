@@ -187,8 +187,8 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 
     base: the same pipeline, as config.yaml defines it.
 
-    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and NoData when a source that
-    must hold data is empty.
+    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and when scoring would read
+    other files than those of the registry's champion; NoData when a source that must hold data is empty.
     """
     known = {name: value_text(value) for name, value in deployed_parameters(aws, plan.pipeline).items()}
     unknown = sorted(plan.parameters.keys() - known.keys())
@@ -202,7 +202,19 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     notes = [f"config.yaml says {k}={v}, the pipeline's default is {known[k]}: passed" for k, v in newer.items()]
     given = {**newer, **plan.parameters}
     given |= data_parameters(aws, base.pipeline, {**known, **given})
+    if plan.pipeline == "scoring":
+        check_champion(aws, base.config)
     return StartPlan(plan.pipeline, given, tuple(notes))
+
+
+def check_champion(aws: Aws, config: Config) -> None:
+    """Check that the champion's files in S3 are those of the registry's champion.
+
+    Raises UserError when they are not.
+    """
+    from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+
+    SageMakerRegistry(aws.names, config.project.model_package_group, aws.session).check_champion()
 
 
 def config_values(base: ConfiguredPipeline) -> dict[str, str]:

@@ -25,6 +25,7 @@ from scarcegan.aws.client import DEPLOY_TOOLCHAIN, Aws, client_error_sentence, i
 from scarcegan.aws.names import Names
 from scarcegan.aws.storage import Bucket, Changed, download, path_below, split_s3_uri
 from scarcegan.errors import UserError
+from scarcegan.jsonfile import read_json
 from scarcegan.pipeline.code import hash_file
 from scarcegan.registry.contract import (
     APPROVED,
@@ -35,6 +36,7 @@ from scarcegan.registry.contract import (
     ModelPackage,
     PackageRequest,
     champion_not_rejected,
+    check_model,
     check_set,
     iso,
     one_line,
@@ -211,6 +213,27 @@ class SageMakerRegistry:
                 Name=self.names.parameter("champion"), Value=arn, Type="String", Overwrite=True
             )
         return promoted
+
+    def check_champion(self) -> None:
+        """Check that the champion's files in S3, which scoring reads, are those of the package that SSM names.
+
+        Raises UserError when there is no champion, when its archive holds another package or a changed model, or when
+        the package no longer has the digest that it was registered with.
+        """
+        champion = self.champion()
+        if champion is None:
+            raise UserError(f"{self.group} has no champion yet: nothing was released to production. Approve a model first.")
+        with self.errors_as_sentences(), TemporaryDirectory() as scratch:
+            self._check_served(self.arn(champion.version), champion)
+            folder = self.fetch(self._bucket.uri(CHAMPION_KEY), Path(scratch, "package"))
+            facts, digest = read_json(folder / "package.json", "Release the version again."), check_model(folder)
+        if (facts.get("version"), digest) != (champion.version, champion.model_digest):
+            raise UserError(
+                f"{self._bucket.uri(CHAMPION_KEY)} holds version {facts.get('version')} with the model {digest[:12]}, but "
+                f"the champion is version {champion.version} with {champion.model_digest[:12]}. A promotion was "
+                "interrupted, or somebody has changed the object (CloudTrail). Retry the stage Production of the deploy "
+                f"pipeline, or type: scarcegan release --rollback {champion.version}"
+            )
 
     def _decide(self, arn: str, found: ModelPackage, status: ApprovalStatus, note: str) -> ModelPackage:
         """Write a decision to the package with this ARN in SageMaker, and return the package as it then is.

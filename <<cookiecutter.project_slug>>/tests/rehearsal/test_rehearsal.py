@@ -124,7 +124,8 @@ def test_the_four_packages_are_the_laptops_set_in_moto(both, tmp_path):
     here = {package["definition"]: package for package in both.here.models()}
     packages = both.registered()
     assert {package.definition for package in packages} == here.keys()
-    assert {package.set_id for package in packages} == {package["set_id"] for package in here.values()}
+    for fact in ("set_id", "model_digest"):
+        assert {getattr(package, fact) for package in packages} == {package[fact] for package in here.values()}
     for package in packages:
         there = both.life.registry.export(package.version, tmp_path / "there" / package.definition)
         ours = both.here.registry().export(here[package.definition]["version"], tmp_path / "here" / package.definition)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import stack_server
 from rehearsal.executor import Execution
 from rehearsal.project import Rehearsal, make, surroundings
 from scarcegan.registry.contract import APPROVED, REJECTED, ModelPackage
@@ -103,7 +104,7 @@ class Life:
     def release(self, version: int) -> None:
         """Prepare, staging, smoke test, production, promotion: the deploy pipeline's stages."""
         prepared = release.prepare_release(
-            self.it.connection, self.registry, self.config, self.it.place.root, str(version), release=f"r{version}"
+            self.it.connection, self.registry, self.config, str(version), release=f"r{version}"
         )
         stacks = {stage: Stack("endpoint.yaml", about["Parameters"]) for stage, about in prepared.stages.items()}
         self.say("prepare", prepared.variables["SUMMARY"])
@@ -112,6 +113,8 @@ class Life:
             said = smoke.run_smoke_test(smoke.sender_to_url(url), smoke.sample_of(Path(folder) / "package"))
         self.say("smoke", "; ".join(said))
         self.it.publish(stacks["production"])
+        arn, mark = self.registry.arn(version), f"-{len(self.lines)}"
+        stack_server.serve(self.it.connection, self.it.names, "production", version, arn, mark=mark)
         promoted = release.promote_served_version(self.it.connection, self.registry, version)
         self.say("promote", f"version {promoted.version} ({promoted.definition}) is the champion")
 

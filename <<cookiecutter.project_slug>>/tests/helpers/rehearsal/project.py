@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import stack_server
 from rehearsal.executor import Cache, Execution, Handler, execute
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
@@ -58,7 +59,8 @@ class Rehearsal:
         self.started: list[dict[str, str]] = []  # the parameters of each execution
         project = place.config.project
         given = {"SageMakerProjectName": project.name, "ModelPackageGroupName": project.model_package_group}
-        self.toolchain = Toolchain({**given, "Repository": project.name})
+        code = bundle.function_code(place.root).parameters
+        self.toolchain = Toolchain({**given, **code, "Repository": project.name})
 
     def found(self) -> None:
         """What `scarcegan toolchain deploy` makes, as far as needed: bucket, group, SSM parameters; then the data."""
@@ -136,4 +138,4 @@ def surroundings() -> dict[str, str]:
     words = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_SESSION_TOKEN": "testing"}
     account = {"AWS_ACCOUNT_ID": ACCOUNT, "MOTO_ACCOUNT_ID": ACCOUNT}
     place = {"AWS_DEFAULT_REGION": REGION, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    return {**words, **account, **place}
+    return {**words, **account, **place, **stack_server.environment()}

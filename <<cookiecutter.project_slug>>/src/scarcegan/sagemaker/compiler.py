@@ -575,25 +575,31 @@ class PipelineCompiler:
     def processing_output(self, step: Step, output: str) -> Any:
         """Return the SDK's object for an output of a processing job, uploaded to runs/<execution>/<step>/<output>.
 
-        That folder is in the project's bucket; <execution> is the id of the execution.
+        That folder is in the project's bucket; <execution> is the id of the execution. The scores go to
+        scored/<execution> instead, where only the jobs of the scoring pipeline may write.
         """
         to = sdk()
+        scores = (step.name, output) == ("score", "scored")
         return to.ProcessingOutput(
             output_name=output,
             s3_output=to.ProcessingS3Output(
-                s3_uri=self.run_uri(step.name, output),
+                s3_uri=self.execution_uri("scored") if scores else self.run_uri(step.name, output),
                 local_path=f"{job.CONTAINER_ROOT}/processing/output/{output}",
                 s3_upload_mode="EndOfJob",
             ),
         )
 
     def run_uri(self, *parts: str) -> Any:
-        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket.
+        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket."""
+        return self.execution_uri("runs", *parts)
+
+    def execution_uri(self, folder: str, *parts: str) -> Any:
+        """Return a reference to the S3 URI <folder>/<execution>/<parts, joined with slashes> in the project's bucket.
 
         SageMaker fills in the id of the execution when it runs. The URI has no slash at its end.
         """
         to = sdk()
-        return to.Join(on="/", values=[self.names.uri("runs"), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
+        return to.Join(on="/", values=[self.names.uri(folder), to.ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
 
     def network(self) -> Any:
         """Return the SDK's network settings of a processing job, from the section cloud of config.yaml.

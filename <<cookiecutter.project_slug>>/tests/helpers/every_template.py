@@ -1,0 +1,148 @@
+"""All templates of infra/ with values for their parameters: each role with all its policies, each resource's policy.
+
+Roles are known by the end of their name, wherever they and the policies that are attached to them are written.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from enforcement import Roles, arn
+from stacks import ACCOUNT, INFRA, REGION, Stack, body_of
+
+PROJECT = "rare-players"
+BUCKET = f"{PROJECT}-{ACCOUNT}-{REGION}"
+GIVEN = {  # what every template that has such a parameter is given
+    "SageMakerProjectName": PROJECT,
+    "KeyArn": arn("kms", "key/1234abcd"),
+    "KmsKeyArn": arn("kms", "key/1234abcd"),
+    "BucketName": BUCKET,
+    "ArtifactsBucketName": f"{PROJECT}-storage-artifacts-0a1b2c",
+    "TopicArn": arn("sns", f"{PROJECT}-notifications"),
+    "Repository": "rare-players",  # on CodeCommit; a connection's has an owner
+    "ModelPackageGroupName": "rare-group",
+    "ModelPackageArn": arn("sagemaker", "model-package/rare-group/3"),
+    "Version": "3",
+    "Release": "r3",
+    "Stage": "production",
+    "InstanceType": "ml.m5.large",
+    "MinInstances": "2",
+    "MaxInstances": "4",
+    "InvocationsPerInstance": "600",
+    "Traffic": "CANARY",
+    "WaitSeconds": "300",
+    "LatencyMicroseconds": "500000",
+    "CapturePercentage": "100",
+    "RareLabel": "3",
+    "LowestRareShare": "0.01",
+    "HighestRareShare": "0.2",
+    "MinimumRows": "100",
+    "RareShareCodeKey": "functions/rare-share-0a1b.zip",
+    "RegisterCodeKey": "functions/register-0a1b.zip",
+    "CheckApprovalCodeKey": "functions/check-approval-0a1b.zip",
+    "ToolchainVersion": "0a1b",
+    "Serverless": "false",
+    "ServerlessMemory": "2048",
+}
+OPTIONAL = {  # what an optional parameter is given where a template is looked at with everything on
+    "ConnectionArn": arn("codeconnections", "connection/0a1b"),
+    "Repository": "acme/rare-players",
+    "ModelPackageGroupReaders": "999988887777",
+    "DataBucketName": "telemetry-of-acme",
+    "DataKeyArn": arn("kms", "key/data"),
+    "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
+    "MlflowAppArn": arn("sagemaker", "mlflow-app/app-1"),
+    "VpcId": "vpc-1",
+    "SubnetIds": "subnet-1",
+    "SecurityGroupIds": "sg-1",
+    "Subnets": "subnet-1",
+    "SecurityGroups": "sg-1",
+    "NotificationEmail": "ada@example.com",
+    "AccessLogBucketName": "logs-of-acme",
+    "ScoringSchedule": "rate(7 days)",
+}
+VARIANTS = {
+    "plain": {},
+    "everything on": OPTIONAL,
+    "serverless": {"Serverless": "true", "MlflowAppArn": arn("sagemaker", "mlflow-tracking-server/server-1")},
+}
+ARNS = {  # type of resource, attribute -> service, what stands before the name in the ARN, property with the name
+    ("AWS::SNS::Topic", "Arn"): ("sns", "", "TopicName"),
+    ("AWS::SNS::Topic", "TopicArn"): ("sns", "", "TopicName"),
+    ("AWS::SQS::Queue", "Arn"): ("sqs", "", "QueueName"),
+    ("AWS::Events::Rule", "Arn"): ("events", "rule/", "Name"),
+    ("AWS::Lambda::Function", "Arn"): ("lambda", "function:", "FunctionName"),
+}
+TEMPLATES = sorted(path.name for path in INFRA.glob("*.yaml"))
+
+
+class Named(Stack):
+    """A stack whose topics, queues, rules and functions have ARNs as AWS writes them."""
+
+    def reference(self, name: str) -> Any:
+        about = self.body["Resources"].get(name, {})
+        return self.attribute(name, "Arn") if about.get("Type") == "AWS::SNS::Topic" else super().reference(name)
+
+    def attribute(self, resource: str, attribute: str) -> str:
+        about = self.body["Resources"][resource]
+        if (about["Type"], attribute) in ARNS:
+            service, kind, naming = ARNS[about["Type"], attribute]
+            named = about.get("Properties", {}).get(naming)
+            return arn(service, kind + (self.resolve(named) if named else f"made-{resource.lower()}"))
+        return super().attribute(resource, attribute)
+
+
+class Everything:
+    """Every template as a stack. `stacks`: name of the file -> stack. `of_type` as a stack has it, over all of them."""
+
+    def __init__(self, variant: str) -> None:
+        given = GIVEN | VARIANTS[variant]
+        self.values = given
+        self.stacks = {name: Named(name, known(name, given)) for name in TEMPLATES}
+
+    def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
+        """ "template resource" -> Properties of the resources of one type."""
+        return {
+            f"{template} {name}": properties
+            for template, stack in self.stacks.items()
+            for name, properties in stack.of_type(kind).items()
+        }
+
+    def resources(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """("template resource", type, Properties) of everything."""
+        for template, stack in self.stacks.items():
+            for name, properties in stack.resources.items():
+                yield f"{template} {name}", stack.body["Resources"][name]["Type"], properties
+
+    @property
+    def roles(self) -> Roles:
+        """The roles by actor, each with the policies that templates attach to it."""
+        return Roles(self)  # type: ignore[arg-type]
+
+    def own_policies(self) -> dict[str, list[dict[str, Any]]]:
+        """ "template resource" -> statements of the policy of that resource: a key's, a bucket's, a role's trust."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for name, kind, properties in self.resources():
+            if kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+                continue
+            kept = {key: value for key, value in properties.items() if key != "Policies"}
+            statements = [statement for document in documents(kept) for statement in document["Statement"]]
+            if statements:
+                found[name] = statements
+        return found
+
+
+def known(template: str, given: dict[str, str]) -> dict[str, str]:
+    """The given values of the parameters that a template has."""
+    declared = body_of(template).get("Parameters", {})
+    missing = [name for name, about in declared.items() if "Default" not in about and name not in given]
+    assert not missing, f"{template}: give {missing} a value in GIVEN of every_template.py"
+    return {name: value for name, value in given.items() if name in declared}
+
+
+def documents(value: Any) -> Iterator[dict[str, Any]]:
+    """Every policy document below a value."""
+    if isinstance(value, dict) and isinstance(value.get("Statement"), list):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from documents(part)

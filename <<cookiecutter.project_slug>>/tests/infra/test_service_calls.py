@@ -43,7 +43,9 @@ def of(kind: str, everything: Everything) -> Mapping[str, Any]:
 
 def calls(everything: Everything) -> Iterator[Call]:
     """Every call that services make to work as the templates tell them."""
-    topics = {each: "topic" for each in (arn("sns", topic["TopicName"]) for topic in of("SNS::Topic", everything).values())}
+    topics = {
+        each: "topic" for each in (arn("sns", topic["TopicName"]) for topic in of("SNS::Topic", everything).values())
+    }
     queues = {arn("sqs", queue["QueueName"]) for queue in of("SQS::Queue", everything).values()}
     for rule in of("Events::Rule", everything).values():
         told = {"aws:SourceArn": arn("events", f"rule/{rule['Name']}")}
@@ -91,7 +93,10 @@ def strangers() -> Iterator[Call]:
     for their_topic in (arn("sns", "another-notifications"), other % ("sns", f"{PROJECT}-notifications")):
         yield from key_calls(bus, {}, their_topic, EVENTS_TO_KEY)
     yield Call(bus, "kms:Decrypt", "key", "*", {}, EVENTS_TO_KEY)
-    for group in (arn("logs", "log-group:/aws/lambda/another-register"), other % ("logs", f"log-group:/aws/x/{PROJECT}-x")):
+    for group in (
+        arn("logs", "log-group:/aws/lambda/another-register"),
+        other % ("logs", f"log-group:/aws/x/{PROJECT}-x"),
+    ):
         told = {"kms:EncryptionContext:aws:logs:arn": group}
         yield Call(f"logs.{REGION}.amazonaws.com", "kms:Decrypt", "key", "*", told, LOGS)
     for action in ("kms:Decrypt", "kms:CreateGrant"):

@@ -1,0 +1,145 @@
+"""An alarm rings only for a metric that somebody publishes: with these dimensions, in this unit, as this statistic.
+
+Statically: CloudWatch was never asked. What SageMaker publishes is what its documentation lists; what we publish is what
+the function's own code hands to CloudWatch.
+"""
+
+import copy
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+from every_template import VARIANTS, Everything
+from stacks import INFRA
+
+Alarm = Mapping[str, Any]
+
+
+class Metric(NamedTuple):
+    """As it is published. dimensions: names, each given; statistics: that mean something; "p" for percentiles."""
+
+    unit: str
+    statistics: tuple[str, ...]
+    dimensions: tuple[str, ...]
+
+
+OF_A_VARIANT = ("EndpointName", "VariantName")
+TIMES = ("Average", "Sum", "Minimum", "Maximum", "SampleCount", "p")
+# https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html, endpoint invocation metrics
+SAGEMAKER = {
+    "Invocation4XXErrors": Metric("None", ("Average", "Sum"), OF_A_VARIANT),
+    "Invocation5XXErrors": Metric("None", ("Average", "Sum"), OF_A_VARIANT),
+    "InvocationModelErrors": Metric("None", ("Average", "Sum"), OF_A_VARIANT),
+    "Invocations": Metric("None", ("Sum",), OF_A_VARIANT),
+    "InvocationsPerInstance": Metric("None", ("Sum",), OF_A_VARIANT),
+    "ModelLatency": Metric("Microseconds", TIMES, OF_A_VARIANT),
+    "OverheadLatency": Metric("Microseconds", TIMES, OF_A_VARIANT),
+}
+COUNTED = ("Average", "Sum", "Minimum", "Maximum", "SampleCount")
+
+
+def published(everything: Everything) -> dict[tuple[str, str], tuple[Metric, Mapping[str, set[str]]]]:
+    """(namespace, metric) -> as it is published, and the values that its dimensions have."""
+    endpoints = of("SageMaker::Endpoint", everything)
+    variants = {v["VariantName"] for c in of("SageMaker::EndpointConfig", everything) for v in c["ProductionVariants"]}
+    theirs = {"EndpointName": {endpoint["EndpointName"] for endpoint in endpoints}, "VariantName": variants}
+    found = {("AWS/SageMaker", name): (metric, theirs) for name, metric in SAGEMAKER.items()}
+    for function in of("Lambda::Function", everything):
+        if function["Handler"] == "rare_share.handler":
+            told = function["Environment"]["Variables"]
+            for data in rare_share().metric_data(rare_share().Counts(10, 1, 0), told["ENDPOINT"]):
+                dimensions = {each["Name"]: {each["Value"]} for each in data["Dimensions"]}
+                metric = Metric(data["Unit"], COUNTED, tuple(dimensions))
+                found[told["NAMESPACE"], data["MetricName"]] = metric, dimensions
+    return found
+
+
+def of(kind: str, everything: Everything) -> list[dict[str, Any]]:
+    return list(everything.of_type(f"AWS::{kind}").values())
+
+
+def rare_share() -> Any:
+    spec = importlib.util.spec_from_file_location("rare_share", INFRA / "lambdas/rare_share.py")
+    assert spec and spec.loader
+    module = sys.modules.setdefault("rare_share", importlib.util.module_from_spec(spec))
+    if not hasattr(module, "metric_data"):
+        spec.loader.exec_module(module)
+    return module
+
+
+def looked_at(alarm: Alarm) -> Iterator[tuple[Mapping[str, Any], str, str | None]]:
+    """(metric, statistic, unit) of everything that an alarm reads."""
+    if "Metrics" not in alarm:
+        yield alarm, alarm.get("Statistic") or alarm["ExtendedStatistic"], alarm.get("Unit")
+    for each in alarm.get("Metrics", ()):
+        if "MetricStat" in each:
+            yield each["MetricStat"]["Metric"], each["MetricStat"]["Stat"], each["MetricStat"].get("Unit")
+
+
+def silences(alarm: Alarm, everything: Everything) -> Iterator[str]:
+    """Why an alarm would never ring."""
+    known = published(everything)
+    for metric, statistic, unit in looked_at(alarm):
+        name = (metric["Namespace"], metric["MetricName"])
+        if name not in known:
+            yield f"nobody publishes {' '.join(name)}"
+            continue
+        about, values = known[name]
+        asked = {each["Name"]: each["Value"] for each in metric.get("Dimensions", ())}
+        if set(asked) != set(about.dimensions):
+            yield f"{name[1]} is published by {about.dimensions}, not by {tuple(asked)}"
+        yield from (f"no {key} is called {value}" for key, value in asked.items() if value not in values.get(key, ()))
+        if unit not in (None, about.unit):
+            yield f"{name[1]} is published in {about.unit}, not in {unit}"
+        if statistic not in about.statistics and not (statistic[0] == "p" and "p" in about.statistics):
+            yield f"{statistic} says nothing about {name[1]}"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_alarm_looks_at_a_metric_as_it_is_published_checked_statically(variant: str) -> None:
+    everything = Everything(variant)
+    alarms = everything.of_type("AWS::CloudWatch::Alarm")
+    assert alarms
+    assert {name: list(silences(alarm, everything)) for name, alarm in alarms.items()} == dict.fromkeys(alarms, [])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_who_publishes_a_metric_of_ours_may_write_to_its_namespace_checked_statically(variant: str) -> None:
+    everything = Everything(variant)
+    for namespace, _ in published(everything):
+        if namespace != "AWS/SageMaker":
+            told = {"cloudwatch:namespace": namespace}
+            assert everything.roles.may("rare-share", "cloudwatch:PutMetricData", "*", told)
+
+
+def alarm(name: str) -> dict[str, Any]:
+    [found] = [a for n, a in Everything("plain").of_type("AWS::CloudWatch::Alarm").items() if n.endswith(f" {name}")]
+    return copy.deepcopy(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "words"),
+    [
+        ("LatencyAlarm", lambda a: a.update(Unit="Milliseconds"), "published in Microseconds, not in Milliseconds"),
+        ("LatencyAlarm", lambda a: a.update(MetricName="ModelLatencies"), "nobody publishes AWS/SageMaker"),
+        ("LatencyAlarm", lambda a: a.update(Namespace="/aws/sagemaker/Endpoints"), "nobody publishes /aws/sagemaker"),
+        ("LatencyAlarm", lambda a: a["Dimensions"].pop(), "is published by"),
+        ("LatencyAlarm", lambda a: a["Dimensions"][0].update(Value="rare-players"), "no EndpointName is called"),
+        ("LatencyAlarm", lambda a: a["Dimensions"][1].update(Value="variant-1"), "no VariantName is called"),
+        ("ErrorAlarm", lambda a: a.update(Statistic="Maximum"), "Maximum says nothing about Invocation5XXErrors"),
+        ("FewFlaggedAlarm", lambda a: stat(a)["Metric"].update(MetricName="Flagged"), "nobody publishes"),
+        ("FewFlaggedAlarm", lambda a: stat(a).update(Unit="Percent"), "published in Count, not in Percent"),
+    ],
+)
+def test_an_alarm_that_would_never_ring_is_seen(name: str, seed: Callable[[Any], object], words: str) -> None:
+    seeded = alarm(name)
+    seed(seeded)
+    assert any(words in why for why in silences(seeded, Everything("plain")))
+
+
+def stat(alarm: Alarm) -> dict[str, Any]:
+    """The first metric of an alarm that calculates."""
+    return next(each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each)

@@ -62,7 +62,7 @@ def calls(everything: Everything) -> Iterator[Call]:
             "aws:SourceAccount": ACCOUNT,
         }
         for action in ("AlarmActions", "OKActions", "InsufficientDataActions"):
-            for topic in set(alarm.get(action, ())) & set(topics):
+            for topic in set(alarm.get(action, ())) & topics:
                 yield Call("cloudwatch.amazonaws.com", "sns:Publish", "topic", topic, told, ALARMS)
                 yield from key_calls("cloudwatch.amazonaws.com", told, topic, EVENTS_TO_KEY)
     for group in of("Logs::LogGroup", everything).values():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import wiring
 from compiled import (
     BUNDLE,
     NAMES,
@@ -327,6 +328,101 @@ def test_more_than_sagemaker_takes_is_refused_before_it_is_sent():
     columns = [f"feature_number_{number}" for number in range(3000)]
     with pytest.raises(ValueError, match=r"step 'features': \d+ container arguments, SageMaker takes 100"):
         compiled_training(data={"columns": columns})
+
+
+def wired(name: str, compiled: dict, **settings) -> list[str]:
+    """What a compiled pipeline wires otherwise than its definition; settings: sections of config.yaml."""
+    source = {"training": definition.training, "scoring": definition.scoring}[name](Config.model_validate(settings))
+    return list(wiring.faults(compiled, source, NAMES.bucket))
+
+
+@pytest.mark.parametrize(("options", "settings"), [("pipelines", {}), ("all_on", ALL_ON)])
+def test_every_step_reads_what_the_definition_names_and_writes_for_its_execution_alone(options, settings, request):
+    for name, compiled in request.getfixturevalue(options).items():
+        assert wired(name, compiled, **settings) == []
+
+
+RUN_ID = {"Get": "Execution.PipelineExecutionId"}
+TRAINED = "Steps.train.ModelArtifacts.S3ModelArtifacts"
+
+
+def of_output(step: str, output: str) -> str:
+    return f"Steps.{step}.ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri"
+
+
+def everywhere(old, new):
+    return lambda pipeline: json.loads(json.dumps(pipeline).replace(json.dumps(old), json.dumps(new)))
+
+
+def in_step(name: str, old, new):
+    """Replace a value in the arguments of one step."""
+
+    def change(pipeline: dict) -> dict:
+        found = step(pipeline, name)
+        found["Arguments"] = everywhere(old, new)(found["Arguments"])
+        return pipeline
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "words"),
+    [
+        ("training", everywhere(RUN_ID, "latest"), "split: writes labelled to s3://.*/runs/latest/split/labelled"),
+        ("scoring", everywhere(RUN_ID, "latest"), "score: writes scored to .*, which belongs to no execution"),
+        ("training", in_step("train", RUN_ID, "latest"), "train: writes  to .*/latest/train, which belongs to no"),
+        (
+            "training",
+            in_step(
+                "register", {"Get": of_output("baseline", "baseline")}, {"Get": of_output("evaluate", "evaluation")}
+            ),
+            "register: reads .*'evaluation'.* as baseline, not .*'baseline'",
+        ),
+        (
+            "training",
+            in_step("register", "models", "curves"),
+            "register: is told that models is in curves, not in models",
+        ),
+        (
+            "training",
+            in_step("evaluate", {"Get": of_output("split", "test")}, {"Get": of_output("split", "validation")}),
+            "evaluate: reads .*'validation'.* as test, not",
+        ),
+        (
+            "training",
+            in_step("evaluate", "/opt/ml/processing/input/labelled", "/opt/ml/processing/input/unlabelled"),
+            "evaluate: is told that labelled is in .*/unlabelled",
+        ),
+        (
+            "training",
+            in_step("train", {"Get": of_output("split", "folds")}, {"Get": of_output("split", "test")}),
+            "train: reads .*'test'.* as folds, not",
+        ),
+        (
+            "training",
+            in_step("features", {"Get": "Parameters.TelemetryUri"}, {"Get": "Parameters.LabelsUri"}),
+            "features: reads .*LabelsUri.* as telemetry, not",
+        ),
+        (
+            "scoring",
+            in_step("score", {"Get": "Parameters.ModelUri"}, f"s3://{NAMES.bucket}/champion/package.tar.gz"),
+            "score: names s3://.*/champion/package.tar.gz, which is neither its execution's nor shared",
+        ),
+        (
+            "training",
+            in_step("baseline", {"Get": TRAINED}, f"s3://{NAMES.bucket}/runs/e1/train/output/model.tar.gz"),
+            "baseline: names s3://.*/runs/e1/.*, which is neither its execution's nor shared",
+        ),
+        (
+            "training",
+            in_step("split", "validation", "labelled"),
+            "split: writes labelled to .*, where split.labelled is|split: writes .*, not",
+        ),
+    ],
+)
+def test_a_step_that_is_wired_otherwise_than_the_definition_says_is_seen(pipelines, name, seed, words):
+    seeded = seed(copy.deepcopy(pipelines[name]))
+    assert any(re.match(words, fault) for fault in wired(name, seeded)), wired(name, seeded)
 
 
 def replace(pipeline: dict, old: str, new: str) -> dict:

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-properties.html
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from rehearsal.references import references
@@ -95,7 +96,7 @@ def named_folders(body: Compiled, step: Step) -> Iterator[tuple[str, str]]:
         for name in set(step.inputs) - {key.removesuffix("_folder") for key in body["Arguments"] if "_folder" in key}:
             yield name, ""
     words = body["Arguments"].get("AppSpecification", {}).get("ContainerArguments", [])
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in pairwise(words):
         if isinstance(word, str) and re.fullmatch(r"--[a-z-]+", word) and isinstance(following, str):
             yield word.removeprefix("--"), following
 

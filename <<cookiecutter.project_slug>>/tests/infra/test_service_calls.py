@@ -43,9 +43,7 @@ def of(kind: str, everything: Everything) -> Mapping[str, Any]:
 
 def calls(everything: Everything) -> Iterator[Call]:
     """Every call that services make to work as the templates tell them."""
-    topics = {
-        each: "topic" for each in (arn("sns", topic["TopicName"]) for topic in of("SNS::Topic", everything).values())
-    }
+    topics = {arn("sns", topic["TopicName"]) for topic in of("SNS::Topic", everything).values()}
     queues = {arn("sqs", queue["QueueName"]) for queue in of("SQS::Queue", everything).values()}
     for rule in of("Events::Rule", everything).values():
         told = {"aws:SourceArn": arn("events", f"rule/{rule['Name']}")}

@@ -330,16 +330,16 @@ def test_more_than_sagemaker_takes_is_refused_before_it_is_sent():
         compiled_training(data={"columns": columns})
 
 
-def wired(name: str, compiled: dict, **settings) -> list[str]:
+def wired(name: str, pipeline: dict, **settings) -> list[str]:
     """What a compiled pipeline wires otherwise than its definition; settings: sections of config.yaml."""
     source = {"training": definition.training, "scoring": definition.scoring}[name](Config.model_validate(settings))
-    return list(wiring.faults(compiled, source, NAMES.bucket))
+    return list(wiring.faults(pipeline, source, NAMES.bucket))
 
 
 @pytest.mark.parametrize(("options", "settings"), [("pipelines", {}), ("all_on", ALL_ON)])
 def test_every_step_reads_what_the_definition_names_and_writes_for_its_execution_alone(options, settings, request):
-    for name, compiled in request.getfixturevalue(options).items():
-        assert wired(name, compiled, **settings) == []
+    for name, pipeline in request.getfixturevalue(options).items():
+        assert wired(name, pipeline, **settings) == []
 
 
 RUN_ID = {"Get": "Execution.PipelineExecutionId"}
@@ -348,6 +348,9 @@ TRAINED = "Steps.train.ModelArtifacts.S3ModelArtifacts"
 
 def of_output(step: str, output: str) -> str:
     return f"Steps.{step}.ProcessingOutputConfig.Outputs['{output}'].S3Output.S3Uri"
+
+
+BASELINE = of_output("baseline", "baseline")
 
 
 def everywhere(old, new):

@@ -16,8 +16,8 @@ from every_template import PROJECT, VARIANTS, Everything
 from stacks import ACCOUNT, REGION
 
 GUIDE = "https://docs.aws.amazon.com"
-# EventBridge tells a topic's and a queue's policy which rule calls. For an encrypted topic the key is asked as well,
-# and told neither rule nor account; SNS names the topic.
+# EventBridge tells a queue's policy which rule calls, and a topic's policy nothing: it may have no condition. For an
+# encrypted topic the key is asked as well, and told neither rule nor account; SNS names the topic.
 EVENTS = f"{GUIDE}/eventbridge/latest/userguide/eb-use-resource-based.html"
 EVENTS_TO_KEY = f"{GUIDE}/sns/latest/dg/sns-key-management.html"
 ALARMS = f"{GUIDE}/sns/latest/dg/sns-access-policy-use-cases.html"
@@ -49,7 +49,7 @@ def calls(everything: Everything) -> Iterator[Call]:
         told = {"aws:SourceArn": arn("events", f"rule/{rule['Name']}")}
         for target in rule["Targets"]:
             if target["Arn"] in topics:
-                yield Call("events.amazonaws.com", "sns:Publish", "topic", target["Arn"], told, EVENTS)
+                yield Call("events.amazonaws.com", "sns:Publish", "topic", target["Arn"], {}, EVENTS)
                 yield from key_calls("events.amazonaws.com", {}, target["Arn"], EVENTS_TO_KEY)
             for queue in {target["Arn"], target.get("DeadLetterConfig", {}).get("Arn")} & queues:
                 yield Call("events.amazonaws.com", "sqs:SendMessage", "queue", queue, told, EVENTS)
@@ -82,7 +82,6 @@ def strangers() -> Iterator[Call]:
     topic, bus, alarms = arn("sns", f"{PROJECT}-notifications"), "events.amazonaws.com", "cloudwatch.amazonaws.com"
     queue = arn("sqs", f"{PROJECT}-production-rare-share")
     for rule in (other % ("events", f"rule/{PROJECT}-outcome"), arn("events", "rule/another")):
-        yield Call(bus, "sns:Publish", "topic", topic, {"aws:SourceArn": rule}, EVENTS)
         yield Call(bus, "sqs:SendMessage", "queue", queue, {"aws:SourceArn": rule}, EVENTS)
     theirs = {"aws:SourceArn": other % ("cloudwatch", f"alarm:{PROJECT}-x"), "aws:SourceAccount": "999988887777"}
     for told in (theirs, account | {"aws:SourceArn": arn("cloudwatch", "alarm:another-errors")}):
@@ -170,6 +169,15 @@ def test_a_condition_key_that_no_service_sends_is_seen(sid: str, old: str, new: 
         if old in asked:
             asked[new] = asked.pop(old)
     assert [call for call in calls(everything) if call.policy == "key" and not may(own, call)]
+
+
+def test_a_condition_on_events_to_a_topic_is_seen() -> None:
+    everything = Everything("plain")
+    own = copy.deepcopy(statements(everything, "topic"))
+    for statement in own:
+        if speaks_to(statement["Principal"], "events.amazonaws.com") and statement["Effect"] == "Allow":
+            statement["Condition"] = {"ArnLike": {"aws:SourceArn": arn("events", f"rule/{PROJECT}-*")}}
+    assert [call for call in calls(everything) if call.policy == "topic" and not may(own, call)]
 
 
 def test_a_policy_that_asks_nothing_of_a_service_is_seen() -> None:

@@ -5,7 +5,22 @@ from pathlib import Path
 
 import pytest
 
+import recording
 from scarcegan.cli import main as cli
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recorded_calls(request):
+    """What the code asks of AWS in this file, as roles need it, is what tests/infra/recorded_calls.json says."""
+    file = request.path.relative_to(Path(__file__).parents[1]).as_posix()
+    with recording.recording() as calls:
+        failed = request.session.testsfailed
+        yield
+    asked = vars(request.config.option)
+    some = any(map(asked.get, ("keyword", "markexpr", "lf"))) or any("::" in word for word in request.config.args)
+    whole = not some and sys.platform == "linux"  # elsewhere the rehearsals are skipped
+    if request.session.testsfailed == failed:  # a test that failed did not make all of its calls
+        assert recording.compare(file, calls, whole) == ""
 
 
 @pytest.fixture

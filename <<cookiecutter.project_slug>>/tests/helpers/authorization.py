@@ -30,7 +30,7 @@ GLOBAL_KEYS = """
 """
 GLOBAL_FAMILIES = ("aws:principaltag/",)
 # Names in the reference's ARNs that may hold slashes; a model package's is <group>/<version>.
-SLASHES = ("ObjectName", "ParameterName", "LogGroupName", "LogStreamName", "WithPath", "ModelPackageName", "ResourceId")
+SLASHES = ("ObjectName", "ParameterName", "LogGroupName", "LogStreamName", "WithPath", "ModelPackageName", "AlarmName")
 
 
 @cache
@@ -67,7 +67,12 @@ def types(name: str) -> dict[str, bool]:
 def types_of(resource: str, name: str) -> set[str]:
     """The action's types of resources that a pattern such as arn:aws:s3:::b/data/* can name."""
     known = services()[name.partition(":")[0]]["resources"]
-    return {kind for kind in types(name) if meet(words(resource), words(known[kind]["arn"]))}
+    return {kind for kind in types(name) if fit(resource, known[kind]["arn"])}
+
+
+def fit(pattern: str, name: str) -> bool:
+    """Whether some ARN fits both a policy's pattern, with stars, and one with names such as ${ObjectName}."""
+    return meet(words(pattern), words(name))
 
 
 @cache

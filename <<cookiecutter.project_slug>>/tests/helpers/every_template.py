@@ -3,7 +3,9 @@
 Roles are known by the end of their name, wherever they and the policies that are attached to them are written.
 """
 
+import re
 from collections.abc import Iterator
+from functools import cache, cached_property
 from typing import Any
 
 from enforcement import Roles, arn
@@ -36,9 +38,6 @@ GIVEN = {  # what every template that has such a parameter is given
     "LowestRareShare": "0.01",
     "HighestRareShare": "0.2",
     "MinimumRows": "100",
-    "RareShareCodeKey": "functions/rare-share-0a1b.zip",
-    "RegisterCodeKey": "functions/register-0a1b.zip",
-    "CheckApprovalCodeKey": "functions/check-approval-0a1b.zip",
     "ToolchainVersion": "0a1b",
     "Serverless": "false",
     "ServerlessMemory": "2048",
@@ -76,7 +75,11 @@ TEMPLATES = sorted(path.name for path in INFRA.glob("*.yaml"))
 
 
 class Named(Stack):
-    """A stack whose topics, queues, rules and functions have ARNs as AWS writes them."""
+    """A stack whose topics, queues, rules and functions have ARNs as AWS writes them. It is worked out once."""
+
+    @cached_property
+    def resources(self) -> dict[str, dict[str, Any]]:
+        return super().resources
 
     def reference(self, name: str) -> Any:
         about = self.body["Resources"].get(name, {})
@@ -99,6 +102,13 @@ class Everything:
         self.values = given
         self.stacks = {name: Named(name, known(name, given)) for name in TEMPLATES}
 
+    @cache  # noqa: B019 - there are as many as variants
+    def of_stage(self, template: str, stage: str) -> Stack:
+        """The stack of a template; where it has stages, that of one."""
+        stack = self.stacks[template]
+        staged = {"Stage": stage} if "Stage" in stack.body.get("Parameters", {}) else {}
+        return Named(template, known(template, {**self.values, **staged}))
+
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """ "template resource" -> Properties of the resources of one type."""
         return {
@@ -113,7 +123,7 @@ class Everything:
             for name, properties in stack.resources.items():
                 yield f"{template} {name}", stack.body["Resources"][name]["Type"], properties
 
-    @property
+    @cached_property
     def roles(self) -> Roles:
         """The roles by actor, each with the policies that templates attach to it."""
         return Roles(self)  # type: ignore[arg-type]
@@ -131,12 +141,24 @@ class Everything:
         return found
 
 
+@cache
+def everything(variant: str) -> Everything:
+    """Everything with the values of a variant, worked out once. What it gives is not to be changed: copy it first."""
+    return Everything(variant)
+
+
 def known(template: str, given: dict[str, str]) -> dict[str, str]:
     """The given values of the parameters that a template has."""
     declared = body_of(template).get("Parameters", {})
+    given = {name: code_key(about) for name, about in declared.items() if name.endswith("CodeKey")} | given
     missing = [name for name, about in declared.items() if "Default" not in about and name not in given]
     assert not missing, f"{template}: give {missing} a value in GIVEN of every_template.py"
     return {name: value for name, value in given.items() if name in declared}
+
+
+def code_key(parameter: dict[str, Any]) -> str:
+    """A key of a function's code that the parameter takes, such as functions/register-0a1b.zip."""
+    return re.sub(r"[\^$\\()]", "", re.sub(r"\[[^]]*\][+*]", "0a1b", parameter["AllowedPattern"]))
 
 
 def documents(value: Any) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import every_template
 from every_template import VARIANTS, Everything
 from stacks import INFRA
 
@@ -100,7 +101,7 @@ def silences(alarm: Alarm, everything: Everything) -> Iterator[str]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_alarm_looks_at_a_metric_as_it_is_published_checked_statically(variant: str) -> None:
-    everything = Everything(variant)
+    everything = every_template.everything(variant)
     alarms = everything.of_type("AWS::CloudWatch::Alarm")
     assert alarms
     assert [(name, why) for name, alarm in alarms.items() for why in silences(alarm, everything)] == []
@@ -108,7 +109,7 @@ def test_every_alarm_looks_at_a_metric_as_it_is_published_checked_statically(var
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_who_publishes_a_metric_of_ours_may_write_to_its_namespace_checked_statically(variant: str) -> None:
-    everything = Everything(variant)
+    everything = every_template.everything(variant)
     for namespace, _ in published(everything):
         if namespace != "AWS/SageMaker":
             told = {"cloudwatch:namespace": namespace}
@@ -116,7 +117,11 @@ def test_who_publishes_a_metric_of_ours_may_write_to_its_namespace_checked_stati
 
 
 def alarm(name: str) -> dict[str, Any]:
-    [found] = [a for n, a in Everything("plain").of_type("AWS::CloudWatch::Alarm").items() if n.endswith(f" {name}")]
+    [found] = [
+        a
+        for n, a in every_template.everything("plain").of_type("AWS::CloudWatch::Alarm").items()
+        if n.endswith(f" {name}")
+    ]
     return copy.deepcopy(found)
 
 
@@ -137,7 +142,7 @@ def alarm(name: str) -> dict[str, Any]:
 def test_an_alarm_that_would_never_ring_is_seen(name: str, seed: Callable[[Any], object], words: str) -> None:
     seeded = alarm(name)
     seed(seeded)
-    assert any(words in why for why in silences(seeded, Everything("plain")))
+    assert any(words in why for why in silences(seeded, every_template.everything("plain")))
 
 
 def stat(alarm: Alarm) -> dict[str, Any]:

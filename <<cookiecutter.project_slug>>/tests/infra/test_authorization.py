@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import authorization
+import every_template
 from every_template import VARIANTS, Everything
 
-LOOKED_AT = {variant: Everything(variant) for variant in VARIANTS}
+LOOKED_AT = {variant: every_template.everything(variant) for variant in VARIANTS}
 GUIDE = "https://docs.aws.amazon.com"
 STUDIO = f"{GUIDE}/sagemaker/latest/dg"
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import every_template
 from enforcement import allowed, arn, several
 from every_template import PROJECT, VARIANTS, Everything
 from stacks import ACCOUNT, REGION
@@ -121,7 +122,7 @@ def speaks_to(principal: Any, service: str) -> bool:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_service_may_make_the_calls_it_is_documented_to_make_checked_statically(variant: str) -> None:
-    everything = Everything(variant)
+    everything = every_template.everything(variant)
     made = list(calls(everything))
     assert {call.policy for call in made} >= {"topic", "key"}
     assert [call for call in made if not may(statements(everything, call.policy), call)] == []
@@ -129,14 +130,14 @@ def test_every_service_may_make_the_calls_it_is_documented_to_make_checked_stati
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_service_may_call_for_somebody_else_checked_statically(variant: str) -> None:
-    everything = Everything(variant)
+    everything = every_template.everything(variant)
     assert [call for call in strangers() if may(statements(everything, call.policy), call)] == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_rule_may_call_its_functions_and_a_schedule_has_a_role_checked_statically(variant: str) -> None:
     """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html"""
-    everything = Everything(variant)
+    everything = every_template.everything(variant)
     functions = {arn("lambda", f"function:{f['FunctionName']}") for f in of("Lambda::Function", everything).values()}
     granted = {
         (given["Principal"], given["Action"], given["SourceArn"])
@@ -162,7 +163,7 @@ def test_a_rule_may_call_its_functions_and_a_schedule_has_a_role_checked_statica
     ],
 )
 def test_a_condition_key_that_no_service_sends_is_seen(sid: str, old: str, new: str) -> None:
-    everything = Everything("plain")
+    everything = every_template.everything("plain")
     own = copy.deepcopy(statements(everything, "key"))
     [seeded] = [statement for statement in own if statement["Sid"] == sid]
     for asked in seeded["Condition"].values():
@@ -172,7 +173,7 @@ def test_a_condition_key_that_no_service_sends_is_seen(sid: str, old: str, new: 
 
 
 def test_a_condition_on_events_to_a_topic_is_seen() -> None:
-    everything = Everything("plain")
+    everything = every_template.everything("plain")
     own = copy.deepcopy(statements(everything, "topic"))
     for statement in own:
         if speaks_to(statement["Principal"], "events.amazonaws.com") and statement["Effect"] == "Allow":
@@ -181,7 +182,7 @@ def test_a_condition_on_events_to_a_topic_is_seen() -> None:
 
 
 def test_a_policy_that_asks_nothing_of_a_service_is_seen() -> None:
-    own = copy.deepcopy(statements(Everything("plain"), "key"))
+    own = copy.deepcopy(statements(every_template.everything("plain"), "key"))
     for statement in own:
         statement.pop("Condition", None)
     assert {call.principal for call in strangers() if call.policy == "key" and may(own, call)} >= {

@@ -1,0 +1,200 @@
+"""Each role has what its work needs, and nothing that no work needs.
+
+What a role needs is never typed: it is recorded while other tests run the project's code against moto and Stubber
+(recording.py), derived from the templates, and read from the policies that AWS documents for its own services
+(needed_rights.py). Conditions are not weighed here; test_roles.py and test_roles_at_work.py do. Statically: IAM itself
+was never asked.
+"""
+
+import copy
+from typing import Any
+
+import pytest
+
+import authorization
+import every_template
+import needed_rights
+import recording
+from every_template import BUCKET, VARIANTS
+from stacks import INFRA
+
+GUIDE = "https://docs.aws.amazon.com"
+LOOKED_AT = {variant: every_template.everything(variant) for variant in VARIANTS}
+NEEDED = {variant: needed_rights.needs(everything) for variant, everything in LOOKED_AT.items()}
+ACTORS = sorted(LOOKED_AT["plain"].roles.properties)
+
+# Rights that no test and no template needs -> why a role keeps them.
+KEPT = {
+    # An upload in parts that fails is aborted, or its parts are paid for. No test fails one.
+    "s3:AbortMultipartUpload": f"{GUIDE}/AmazonS3/latest/userguide/mpuoverview.html",
+    # Which region a bucket is in, boto3 asks where S3 answers that another is right.
+    "s3:GetBucketLocation": f"{GUIDE}/AmazonS3/latest/API/API_GetBucketLocation.html",
+    # The channel of labels that the data itself holds is an empty folder.
+    "s3:GetObject empty/*": "src/scarcegan/sagemaker/parameters.py",
+    # SageMaker looks whether who registers a package may use the image that the package names.
+    "ecr:BatchGetImage": f"{GUIDE}/sagemaker/latest/dg/model-registry-version-xaccount.html",
+    "ecr:DescribeImages": f"{GUIDE}/sagemaker/latest/dg/model-registry-version-xaccount.html",
+    # Jobs log to an MLflow App or a tracking server, where there is one; which of its calls, MLflow's client decides.
+    "sagemaker-mlflow:*": f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html",
+    "sagemaker:CallMlflowAppApi": f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html",
+    "sagemaker:DescribeMlflowApp": f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html",
+    # Jobs need it, and share the policy for a VPC with builds.
+    "ec2:DeleteNetworkInterfacePermission": f"{GUIDE}/sagemaker/latest/dg/sagemaker-roles.html",
+}
+
+# What is wrong today and waits for the roles' mend, by actor: no reason, no source, to be emptied.
+ALARMS = "arn:aws:cloudwatch:eu-west-1:111122223333:alarm:TargetTracking-endpoint/rare-players"
+LACKING = {
+    "build": {f"s3:{verb}Object data/{folder}/.empty" for verb in ("Get", "Put") for folder in ("telemetry", "labels")},
+    "cloudformation": {
+        f"cloudwatch:{action} {ALARMS}-{stage}/variant/AllTraffic-AlarmHigh-1a2b"
+        for action in ("PutMetricAlarm", "DeleteAlarms")
+        for stage in ("staging", "production")
+    },
+    "endpoint": {"cloudwatch:DescribeAlarms"},
+    "job": {"kms:CreateGrant", "kms:Encrypt"},
+}
+LEFT_OVER = {
+    "build": {
+        "sagemaker:DescribePipelineExecution",
+        "sagemaker:ListPipelineExecutions",
+        "sagemaker:ListTags",
+        "ssm:GetParameters",
+    },
+    "cloudformation": {"events:DisableRule", "events:EnableRule", "lambda:GetFunctionConfiguration"},
+    "deploy": {
+        "cloudformation:DescribeStackResource",
+        "s3:GetObject champion/*",
+        "sagemaker:DescribeEndpointConfig",
+        "sagemaker:DescribeModel",
+        "sagemaker:DescribeModelPackageGroup",
+        "sagemaker:ListTags",
+        "ssm:GetParameters",
+    },
+    "job": {"s3:GetObject capture/*", "s3:GetObject packages/*", "s3:PutObject scored/*"},
+    "pipeline": {"s3:GetObject code/*"},
+    "register": {"sagemaker:DescribeModelPackageGroup", "sagemaker:ListTags"},
+}
+
+
+def lacking(actor: str) -> set[str]:
+    """What an actor needs and may not."""
+    return {
+        need
+        for variant, everything in LOOKED_AT.items()
+        for need in NEEDED[variant][actor]
+        if not needed_rights.may(everything.roles.statements(actor), need)
+    }
+
+
+def left_over(actor: str) -> set[str]:
+    """What an actor may and, whatever is switched on, does not need."""
+    needed = {need for variant in VARIANTS for need in NEEDED[variant][actor]}
+    policies = [everything.roles.statements(actor) for everything in LOOKED_AT.values()]
+    return {right for statements in policies for right in needed_rights.unused(statements, needed)}
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_a_role_may_do_what_its_work_was_seen_to_need_checked_statically(actor: str) -> None:
+    assert lacking(actor) == LACKING.get(actor, set())
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_a_role_may_do_nothing_that_no_work_needs_checked_statically(actor: str) -> None:
+    assert left_over(actor) - set(KEPT) == LEFT_OVER.get(actor, set())
+
+
+def test_what_is_kept_without_a_need_is_still_there() -> None:
+    assert set(KEPT) - {right for actor in ACTORS for right in left_over(actor)} == set()
+    assert {*LACKING, *LEFT_OVER} <= set(ACTORS)
+
+
+def test_every_verb_of_a_build_and_every_function_was_recorded() -> None:
+    everything = LOOKED_AT["everything on"]
+    run = {verb for _, _, spec in needed_rights.builds(everything) for verb in needed_rights.verbs_of(spec)}
+    assert run and [verb for verb in sorted(run) if not needed_rights.recorded(verb)] == []
+    functions = [verb for verb in set(recording.ENTRIES.values()) if verb.startswith("function ")]
+    assert len(functions) == len({f["Handler"] for f in everything.of_type("AWS::Lambda::Function").values()})
+    assert [verb for verb in functions if not needed_rights.recorded(verb)] == []
+
+
+def test_every_function_at_which_a_verb_begins_is_there() -> None:
+    files = {path.as_posix(): path for folder in ("src", "infra") for path in (INFRA.parent / folder).rglob("*.py")}
+    for file, name in recording.ENTRIES:
+        [path] = [path for known, path in files.items() if known.endswith(f"/{file}")]
+        assert f"def {name.rsplit('.', 1)[-1]}(" in path.read_text(encoding="utf-8"), f"{file} has no {name}"
+
+
+def test_every_recorded_action_is_one_that_iam_knows() -> None:
+    actions = {need.partition(" ")[0] for needs in NEEDED.values() for needed in needs.values() for need in needed}
+    assert [action for action in sorted(actions) if not authorization.action(action)] == []
+
+
+# -- faults that must be seen ------------------------------------------------------------------------------------------
+
+
+def without(statements: list[dict[str, Any]], action: str, word: str) -> list[dict[str, Any]]:
+    """The statements without an action on resources that hold a word."""
+    seeded = copy.deepcopy(statements)
+    for statement in seeded:
+        if action in authorization.allowed_actions([statement]):
+            kept = [each for each in authorization.several(statement["Resource"]) if word not in each]
+            statement["Resource"] = kept or ["arn:aws:s3:::nothing"]
+    return seeded
+
+
+@pytest.mark.parametrize(
+    ("actor", "action", "word", "need"),
+    [
+        ("job", "s3:GetObject", "/champion/", "s3:GetObject champion/x"),
+        ("job", "s3:PutObject", "/checkpoints/", "s3:PutObject checkpoints/x"),
+        ("register", "s3:GetObject", "/runs/", "s3:GetObject runs/x/train/x"),
+        ("endpoint", "s3:GetObject", "/packages/", "s3:GetObject packages/x"),
+        ("rare-share", "cloudwatch:PutMetricData", "*", "cloudwatch:PutMetricData"),
+    ],
+)
+def test_a_role_without_a_right_that_it_needs_is_seen(actor: str, action: str, word: str, need: str) -> None:
+    statements = LOOKED_AT["plain"].roles.statements(actor)
+    assert need in NEEDED["plain"][actor] and needed_rights.may(statements, need)
+    if word == "*":
+        seeded = [statement for statement in statements if action not in authorization.allowed_actions([statement])]
+    else:
+        seeded = without(statements, action, word)
+    assert not needed_rights.may(seeded, need)
+
+
+def test_a_right_that_nothing_needs_is_seen() -> None:
+    statements = copy.deepcopy(LOOKED_AT["plain"].roles.statements("endpoint"))
+    before = set(needed_rights.unused(statements, NEEDED["plain"]["endpoint"]))
+    place = f"arn:aws:s3:::{BUCKET}/data/*"
+    statements.append({"Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteObject"], "Resource": place})
+    seen = set(needed_rights.unused(statements, NEEDED["plain"]["endpoint"])) - before
+    assert seen == {"s3:DeleteObject", "s3:GetObject data/*"}
+
+
+def test_a_call_that_the_list_does_not_have_is_seen() -> None:
+    """Recording itself: a verb's call, one of its threads, and one of a test's own, against botocore's Stubber."""
+    import boto3
+    from botocore.stub import Stubber
+
+    from scarcegan.sagemaker import start
+
+    client = boto3.client("s3", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    bucket = "rare-players-111122223333-eu-west-1"
+    with recording.recording() as calls, Stubber(client) as stub:
+        stub.add_response("head_object", {}, {"Bucket": bucket, "Key": "data/x"})
+        client.head_object(Bucket=bucket, Key="data/x")
+        assert calls == set(), "a test's own call is nobody's"
+        code = compile("def complete(call):\n    return call()", start.__file__, "exec")
+        names: dict[str, Any] = {}
+        exec(code, names)
+        stub.add_response("head_object", {}, {"Bucket": bucket, "Key": "data/x"})
+        names["complete"](lambda: client.head_object(Bucket=bucket, Key="data/x"))
+        in_threads = "def complete(call):\n    from concurrent.futures import ThreadPoolExecutor\n"
+        in_threads += "    with ThreadPoolExecutor(1) as pool:\n        return pool.submit(call).result()"
+        exec(compile(in_threads, start.__file__, "exec"), names)
+        stub.add_response("head_bucket", {}, {"Bucket": bucket})
+        names["complete"](lambda: client.head_bucket(Bucket=bucket))
+    assert calls == {("start", need) for need in ("s3:GetObject data/x", "kms:Decrypt", "s3:ListBucket .")}
+    assert "not" in recording.compare("tests/infra/test_rights.py", calls, whole=False)
+    assert recording.compare("tests/infra/test_rights.py", set(), whole=True) == ""

@@ -64,6 +64,7 @@ def ours(package: Path):
 
     endpoint = serving.Endpoint(serving.read_package_facts(package), Capture(Path(tempfile.mkdtemp(dir=package))))
     endpoint.model = serving.load_model(package / "model")
+    endpoint.hosts = serving.Hosts(frozenset({"x"}))
     return serving.server_of(endpoint)
 
 

@@ -36,8 +36,10 @@ from scarcegan.model.scorer import Scores
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.serving import (
     Endpoint,
+    Hosts,
     PackageFacts,
     example_request,
+    hosts_of,
     listen,
     load_model,
     read_package_facts,
@@ -257,6 +259,8 @@ def test_identity_is_no_compression_however_it_is_written(client: Client) -> Non
     ("status", "headers"),
     [
         (415, {"Content-Type": "application/x-www-form-urlencoded"}),
+        (415, {"Content-Type": "text/plain"}),
+        (415, {}),
         (415, {"Content-Type": "application/json", "Content-Encoding": "GZIP"}),
         (406, {"Content-Type": "application/json", "Accept": "image/png"}),
     ],
@@ -564,7 +568,8 @@ def test_an_exchange_is_captured_in_sagemakers_format(client: Client, tmp_path: 
 @pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
 def test_an_id_with_an_umlaut_is_captured_as_it_was_meant(endpoint: Endpoint, tmp_path: Path, coding: str) -> None:
     async def call() -> httpx.Response:
-        headers = {b"X-Amzn-SageMaker-Inference-Id": "jürgen".encode(coding)}
+        name = {b"X-Amzn-SageMaker-Inference-Id": "jürgen".encode(coding)}
+        headers = {b"Content-Type": b"application/json", **name}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(endpoint.app()), base_url="http://test") as client:
             return await client.post("/invocations", content=json.dumps(TWO_ROWS), headers=headers)
 
@@ -709,6 +714,51 @@ def never(folder: Path) -> Any:
     raise AssertionError("TensorFlow was loaded before the mistake was found")
 
 
+def answer_to(endpoint: Endpoint, host: str, **headers: str) -> httpx.Response:
+    return Client(endpoint).request("GET", "/ping", None, **{"Host": host, **headers})
+
+
+@pytest.mark.parametrize(
+    ("bound", "port", "called", "status"),
+    [
+        ("127.0.0.1", "{port}", "127.0.0.1", 200),
+        ("127.0.0.1", "{port}", "LocalHost", 200),
+        ("127.0.0.1", "{port}", "[::1]", 200),
+        ("localhost", "{port}", "localhost", 200),
+        ("127.0.0.1", "{port}", "scoring", 200),  # allowed
+        ("127.0.0.1", "{port}", "evil.example", 403),
+        ("127.0.0.1", "{port}", "127.0.0.1.evil.example", 403),
+        ("127.0.0.1", "1", "127.0.0.1", 403),
+        ("127.0.0.1", "{port}", "10.0.0.1", 403),
+        ("0.0.0.0", "1", "10.0.0.1", 200),  # a published port of a container
+        ("0.0.0.0", "{port}", "localhost", 200),
+        ("0.0.0.0", "{port}", "evil.example", 403),
+    ],
+)
+def test_the_server_answers_under_its_own_names_only(
+    endpoint: Endpoint, bound: str, port: str, called: str, status: int
+) -> None:
+    with listen(bound, 0) as listener:
+        endpoint.hosts = hosts_of(bound, listener, ["scoring"])
+        host = f"{called}:{port.format(port=listener.getsockname()[1])}"
+    answer = answer_to(endpoint, host)
+    assert answer.status_code == status
+    if status == 403:
+        assert f"may not be called as '{host.lower()}'" in answer.json()["error"]
+        assert answer_to(endpoint, host, Origin=f"http://{host}").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://127.0.0.1:8080", 200), ("http://127.0.0.1:1", 403), ("https://evil.example", 403), ("null", 403)],
+)
+def test_a_web_page_of_another_origin_is_refused(endpoint: Endpoint, origin: str, status: int) -> None:
+    endpoint.hosts = Hosts(frozenset({"127.0.0.1:8080"}))
+    answer = answer_to(endpoint, "127.0.0.1:8080", Origin=origin)
+    assert answer.status_code == status
+    assert status == 200 or "page of another origin" in answer.json()["error"]
+
+
 def test_a_port_in_use_is_refused_before_the_model_is_loaded(package: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -761,7 +811,8 @@ class Slow(Model):
         return super().score(values, names)
 
 serving.HEADER_SECONDS = serving.BODY_SECONDS = serving.ANSWER_SECONDS = serving.DRAIN_SECONDS = float(sys.argv[3])
-serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100, load=lambda folder: Slow())
+serve_package(Path(sys.argv[1]), port=0, capture=Path(sys.argv[2]), capture_percentage=100,
+              allowed_hosts=["x"], load=lambda folder: Slow())
 """
 
 
@@ -835,7 +886,7 @@ def test_a_caller_who_never_finishes_a_request_is_hung_up_on(package: Path, tmp_
     port = int(url.rsplit(":", 1)[1])
     half = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Le"
     whole = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
-    started_body = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{"
+    started_body = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 90\r\n\r\n{"
     try:
         for words, answer in (
             (b"", b""),
@@ -924,7 +975,8 @@ def test_a_caller_who_talks_nonsense_or_hangs_up_does_no_harm(package: Path, tmp
                 caller.sendall(words)
         with socket.create_connection(address, timeout=30) as caller:
             body = b"[" * (7 * 2**20)
-            caller.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: %d\r\n\r\n"
+            caller.sendall(head % len(body) + body)
             assert b"413" in caller.recv(100)
         assert post(url, [0.25, 1, 0])["predictions"][0]["label"] == 0
     finally:

@@ -7,8 +7,10 @@ import asyncio
 import errno
 import gc
 import html
+import ipaddress
 import json
 import logging
+import re
 import signal
 import socket
 import sys
@@ -22,9 +24,11 @@ import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scarcegan.batches import Batches
@@ -38,7 +42,7 @@ from scarcegan.data.wire import (
     read_request,
     render_scores,
 )
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 from scarcegan.jsonfile import read_json
 from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.model.scorer import Scores
@@ -55,6 +59,7 @@ ANSWER_SECONDS = 60  # for the caller to take its answer
 DRAIN_SECONDS = 20
 TURN_SECONDS = 0.0005  # that a busy thread keeps the interpreter from the one that answers /ping
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
+ALL_ADDRESSES = ("0.0.0.0", "::")
 T = TypeVar("T")
 
 
@@ -116,6 +121,100 @@ class Question:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """The names under which the server may be called, so that no web page can call it under a name of its own.
+
+    The headers Host and Origin show a page that sends requests here, also when its name has become this machine's.
+    https://owasp.org/www-community/attacks/DNS_Rebinding
+
+    - exact: names with port, in lower case, as Host has them: "127.0.0.1:8080".
+    - names: names and addresses that are allowed with any port.
+    - any_address: whether every IP address is allowed: a page has a name.
+    """
+
+    exact: frozenset[str]
+    names: frozenset[str] = frozenset()
+    any_address: bool = False
+
+    def allow(self, host: str) -> bool:
+        """Whether a server may be called so. host: the header Host in lower case."""
+        if host in self.exact:
+            return True
+        name = re.sub(r":\d+$", "", host).strip("[]")
+        return name in self.names or (self.any_address and is_address(name))
+
+
+def hosts_of(host: str, listener: socket.socket, allowed: Sequence[str] = ()) -> Hosts:
+    """Return the names under which a server may be called: those of the address that it listens at, and those allowed.
+
+    A server that listens at all addresses may be called by each of them, by localhost, and with any port, because a
+    container's port is often published as another one.
+
+    - host: the address to listen at, as the user gave it.
+    - allowed: more names, without a port.
+    """
+    address, port = listener.getsockname()[:2]
+    more = {name.lower() for name in allowed}
+    if address in ALL_ADDRESSES:
+        return Hosts(frozenset(), frozenset({"localhost", *more}), any_address=True)
+    names = {host.lower(), address, *(("localhost", "127.0.0.1", "::1") if is_loopback(address) else ())}
+    return Hosts(frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names), frozenset(more))
+
+
+def is_address(name: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is reached from this machine only."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+class Guard:
+    """Refuses (403) requests under another name than the server's, and those of web pages of another origin.
+
+    - app: what answers all others.
+    - endpoint: whose `hosts` say which names are the server's.
+    """
+
+    def __init__(self, app: ASGIApp, endpoint: "Endpoint") -> None:
+        self.app, self.endpoint = app, endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = self.problem(scope)
+        if problem:
+            await JSONResponse({"error": problem}, 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def problem(self, scope: Scope) -> str:
+        """Return why a request is refused, "" when it is not."""
+        hosts = self.endpoint.hosts
+        if hosts is None:
+            return ""
+        host = origin = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+        called = host.decode("latin-1").lower()
+        if not hosts.allow(called):
+            return (
+                f"This server may not be called as '{shortened(called)}'. Use the address that it printed, or start it "
+                "with --allow-host NAME."
+            )
+        if origin and origin.decode("latin-1").lower().partition("://")[2] != called:
+            return "A web page of another origin may not ask this server. Ask it from a program."
+        return ""
+
+
 class Endpoint:
     """Answers requests with a model, which may still be loading. Starlette calls its coroutines.
 
@@ -127,12 +226,14 @@ class Endpoint:
     - max_bytes: larger request bodies are refused.
     - model: the loaded model, set by `serve_package`; None while it is loading.
     - url: the address for the example request; "" takes the one that the request was sent to.
+    - hosts: the names under which it may be called, set by `serve_package`; None: any.
     """
 
     def __init__(self, facts: PackageFacts, capture: Capture | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.facts, self.capture, self.max_bytes = facts, capture, max_bytes
         self.model: Model | None = None
         self.url = ""
+        self.hosts: Hosts | None = None
         self._small, self._large = Batches(self.answers, MOST_TOGETHER), Batches(self.answers, 1)
         self._under_way = 0
         self._capture_failed = False
@@ -143,7 +244,7 @@ class Endpoint:
             batches.close()
 
     def app(self) -> Starlette:
-        """Return the web application with its paths and error handlers."""
+        """Return the web application with its paths, error handlers and guard."""
         return Starlette(
             routes=[
                 Route("/invocations", self.invocations, methods=["POST"]),
@@ -156,6 +257,7 @@ class Endpoint:
                 ClientDisconnect: self.on_disconnect,
                 Exception: self.on_failure,
             },
+            middleware=[Middleware(Guard, endpoint=self)],
         )
 
     async def ping(self, request: Request) -> Response:
@@ -171,11 +273,11 @@ class Endpoint:
         """Answer POST /invocations with the scores of the rows in the body.
 
         The body is JSON or CSV, as the header Content-Type says, and the answer as the header Accept asks; JSON where
-        the header is missing. Request and answer are recorded as `record` does.
+        Accept is missing. Request and answer are recorded as `record` does.
 
-        Raises RequestError for an unknown content type (415), an Accept header with no known type (406), a compressed
-        body (415), and a body that is too large (413), arrives too slowly (408), cannot be read (400), or comes while
-        the model is loading or MOST_REQUESTS others are under way (503).
+        Raises RequestError for an unknown or missing content type (415), an Accept header with no known type (406), a
+        compressed body (415), and a body that is too large (413), arrives too slowly (408), cannot be read (400), or
+        comes while the model is loading or MOST_REQUESTS others are under way (503).
         """
         if self._under_way >= MOST_REQUESTS:
             raise RequestError(f"{MOST_REQUESTS} requests are being answered. Send this one again in a second.", 503)
@@ -457,7 +559,7 @@ def url_of(listener: socket.socket) -> str:
     A socket that listens at all addresses (0.0.0.0 or ::) gets a URL with 127.0.0.1 or ::1.
     """
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = dict(zip(ALL_ADDRESSES, ("127.0.0.1", "::1"), strict=True)).get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -484,6 +586,7 @@ def serve_package(
     capture: Path | None = None,
     capture_percentage: float,
     max_bytes: int = MAX_BYTES,
+    allowed_hosts: Sequence[str] = (),
     load: Callable[[Path], Model] = load_model,
 ) -> None:
     """Serve a model package until SIGINT or SIGTERM; requests under way get up to DRAIN_SECONDS to be answered first.
@@ -493,6 +596,7 @@ def serve_package(
     - capture: the folder below which requests are recorded, in <version>/yyyy/mm/dd/hh/ (UTC); None records none.
     - capture_percentage: the chance, 0 to 100, that a request is recorded.
     - max_bytes: larger request bodies are refused.
+    - allowed_hosts: names, beside those of the address, under which the server may be called.
     - load: a function that loads the model from the folder model of the package.
 
     The port is opened before TensorFlow is loaded. The address and an example request are printed to stderr.
@@ -504,7 +608,7 @@ def serve_package(
     recorder = Capture(capture / facts.version, capture_percentage) if capture else None
     endpoint = Endpoint(facts, recorder, max_bytes)
     listener = listen(host, port)
-    endpoint.url = url_of(listener)
+    endpoint.url, endpoint.hosts = url_of(listener), hosts_of(host, listener, allowed_hosts)
     server = server_of(endpoint)
     failure: list[Exception] = []
 

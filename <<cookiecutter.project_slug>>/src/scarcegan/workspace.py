@@ -505,7 +505,7 @@ class Workspace:
         """The folder below which `scarcegan serve` records requests, in a folder per version. It need not exist."""
         return self.runs_folder / "capture"
 
-    def serve(self, version: int | None, host: str, port: int | None) -> None:
+    def serve(self, version: int | None, host: str, port: int | None, allowed_hosts: Sequence[str] = ()) -> None:
         """Serve a version of the model over HTTP until SIGINT or SIGTERM comes, and print its address to stderr.
 
         serve.capture_percentage per cent of the requests are recorded below `capture_folder`.
@@ -513,6 +513,7 @@ class Workspace:
         - version: its version number; None: the champion.
         - host: the address to listen on.
         - port: 0 chooses a free one; None takes serve.port of config.yaml.
+        - allowed_hosts: names, beside those of the address, under which the server may be called.
 
         Raises UserError when there is no such version or (with None) no champion, when files of its package are missing
         or damaged, or when the address or the port cannot be used.
@@ -525,6 +526,7 @@ class Workspace:
             port=self.config.serve.port if port is None else port,
             capture=self.capture_folder,
             capture_percentage=self.config.serve.capture_percentage,
+            allowed_hosts=allowed_hosts,
         )
 
     def check_data(self) -> tuple[list[str], dict[str, Any]]:

@@ -286,9 +286,12 @@ def serve_command(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="0 chooses a free one; default: serve.port of config.yaml.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name of this server, such as a container's; may be repeated.")
+    ] = None,
 ) -> None:
     """Serve a model over HTTP: POST /invocations, GET /ping. Records requests for monitoring, and runs until Ctrl-C."""
-    workspace(context).serve(version, host, port)
+    workspace(context).serve(version, host, port, allow_host or [])
 
 
 @app.command("score", epilog=example("scarcegan score data/later/telemetry"))

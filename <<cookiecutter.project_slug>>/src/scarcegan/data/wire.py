@@ -301,15 +301,14 @@ def media_type(header: str) -> str:
 
 
 def content_kind(header: str) -> str:
-    """The content type of a request, the constant JSON or CSV, from its Content-Type header ("" means JSON).
+    """The content type of a request, the constant JSON or CSV, from its Content-Type header.
 
-    Raises RequestError with status 415 for another one.
+    Raises RequestError with status 415 for another one, and without any: a web page may send that to any address.
     """
-    kind = media_type(header) or JSON
+    kind = media_type(header)
     if kind not in (JSON, CSV):
-        raise RequestError(
-            f"Content type '{kind}' is not supported. Set the header Content-Type to {JSON} or {CSV}.", 415
-        )
+        fact = f"Content type '{kind}' is not supported" if kind else "The request has no content type"
+        raise RequestError(f"{fact}. Set the header Content-Type to {JSON} or {CSV}.", 415)
     return kind
 
 

@@ -58,8 +58,7 @@ def test_executions_are_started_with_changes_and_listed_with_them_in_moto(projec
     with pytest.raises(UserError, match=r"Did you mean 'train\.iterations'"):
         project.start({"train.iteration": 1})
     changed = {run["run"]: run["changed"] for run in project.runs(8)}
-    labels = {"LabelsUri": f"s3://{NAMES.bucket}/empty/"}
-    assert changed == {first: labels, second: {"TrainIterations": "2000", "TrainExpert": "false", **labels}}
+    assert changed == {first: {}, second: {"TrainIterations": "2000", "TrainExpert": "false"}}
 
 
 def test_what_an_execution_wrote_is_compared_with_the_champion_and_fetched_once_with_outputs_stubbed(project, outputs):

@@ -31,6 +31,7 @@ class Compiled:
 def make_plan(root, config, names):
     """A plan as upsert makes it, of two small objects."""
     objects = {"code/1a/source.tar.gz": b"code", "code/1a/job.sh": b"start", "champion/.empty": b"empty"}
+    objects["data/labels/.empty"] = b"empty"
     pipelines = {name: Compiled(name, config) for name in ("training", "scoring")}
     return upsert.UpsertPlan(names, root, objects, "wheels/2b/", pipelines, {"Parameters": {}}, {"owner": "us"})
 

@@ -171,18 +171,35 @@ def test_rolling_back_makes_the_first_version_champion_again_in_moto(both):
 def test_an_unchanged_start_runs_nothing_and_registers_the_same_set_in_moto(both):
     again = both.it.execute("training", both.it.definition("training"), both.it.started[0], both.it.cache)
     ran = {name for name, step in again.steps.items() if not step.cached}
-    assert ran == {"gate", "register"}
+    assert ran == {"check", "gate", "register"}
     assert again.steps["register"].outputs == both.first.steps["register"].outputs
 
 
 def test_a_closed_gate_says_its_figures_and_registers_nothing_in_moto(both):
     before = len(both.life.registry.packages())
-    closed = {**both.it.started[0], "EvaluateGateMinimum": "0.999"}
-    execution = both.it.execute("training", both.it.definition("training"), closed, dict(both.it.cache))
+    closed = replaced(both.it.definition("training"), "--gate-minimum=0.01", "--gate-minimum=0.999")
+    execution = both.it.execute("training", closed, both.it.started[0], dict(both.it.cache))
     assert execution.status == "Failed"
     assert "The gate is closed:" in execution.reason and "0.999" in execution.reason
     assert "register" not in execution.steps
     assert len(both.life.registry.packages()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TrainTrunk", '64],"gate":{"minimum":0.9},"x":["'),
+        ("TrainGenerator", 'a"b\\'),
+        ("TrainIterations", "-5"),
+        ("EvaluateInstanceType", "large"),
+        ("TelemetryFingerprint", '"'),
+    ],
+)
+def test_a_value_from_the_console_that_config_yaml_would_refuse_fails_before_any_job_in_moto(both, name, value):
+    definition, given = both.it.definition("training"), {**both.it.started[0], name: value}
+    execution = both.it.execute("training", definition, given, {})
+    assert list(execution.steps) == ["check"]
+    assert f"{name}=" in execution.reason and "must be" in execution.reason
 
 
 # -- seeded faults --------------------------------------------------------------------------------------------------

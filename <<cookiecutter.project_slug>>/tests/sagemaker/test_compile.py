@@ -29,8 +29,9 @@ from scarcegan.errors import UserError
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config, load_config
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
-from scarcegan.sagemaker import compiler, job, parameters, refusals, start, upsert
+from scarcegan.sagemaker import compiler, job, parameters, refusals, register_function, start, upsert
 from scarcegan.sagemaker.pipelines import configured
+from scarcegan.sagemaker.refusals import all_steps
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,55 @@ def test_a_compiled_job_contains_no_date_and_no_job_name(pipelines):
             assert not {"ProcessingJobName", "TrainingJobName"} & set(found["Arguments"])
 
 
-def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter(pipelines):
+# Why an execution may set it -> the parameters. Whoever may only start an execution must decide neither about an
+# approval nor about what the gate compares nor about which bytes run.
+KEPT = {
+    "training": {
+        "another model, which the same gate measures on the same users": "Train(?!InstanceType).*",
+        "the cost and the time of a job, nothing of its result": ".*InstanceType",
+        "makes the cache notice new data at the fixed address; recorded": ".*Fingerprint",
+    },
+    "scoring": {
+        "who is scored; nothing but people reads the result": "TelemetryUri|FeaturesStart|FeaturesDays|FeaturesBadRows",
+        "the cost and the time of a job, nothing of its result": ".*InstanceType",
+        "makes the cache notice new data; recorded": ".*Fingerprint",
+    },
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_every_parameter_of_an_execution_has_a_reason_and_every_reason_a_parameter(pipelines, name):
+    reasons = {
+        parameter: [why for why, pattern in KEPT[name].items() if re.fullmatch(pattern, parameter)]
+        for parameter in defaults(pipelines[name])
+    }
+    assert [parameter for parameter, found in reasons.items() if len(found) != 1] == []
+    assert {found[0] for found in reasons.values()} == set(KEPT[name])
+
+
+def test_what_the_gate_compares_and_where_models_and_data_lie_is_fixed_in_the_definition(pipelines):
+    training, scoring = pipelines["training"], pipelines["scoring"]
+    for name in ("split", "evaluate"):
+        words = step(training, name)["Arguments"]["AppSpecification"]["ContainerArguments"]
+        assert all(isinstance(word, str) for word in words)
+    read = {
+        i["InputName"]: i["S3Input"]["S3Uri"]
+        for pipeline, name in ((training, "features"), (training, "evaluate"), (scoring, "score"))
+        for i in step(pipeline, name)["Arguments"]["ProcessingInputs"]
+    }
+    assert read["telemetry"] == NAMES.uri("data", "telemetry", "")
+    assert read["labels"] == NAMES.uri("data", "labels", "")
+    assert read["champion"] == read["model"] == NAMES.uri("champion", "")
+
+
+def test_data_elsewhere_in_s3_is_read_as_a_folder_that_no_other_folder_shares():
+    data = {"path": "s3://other/data", "labels": "s3://other/labels.csv"}
+    features = step(compiled_training(data=data), "features")["Arguments"]["ProcessingInputs"]
+    read = {i["InputName"]: i["S3Input"]["S3Uri"] for i in features}
+    assert (read["telemetry"], read["labels"]) == ("s3://other/data/", "s3://other/labels.csv")
+
+
+def test_every_hyperparameter_and_machine_is_a_parameter(pipelines):
     found = defaults(pipelines["training"])
     config = Config()
     values = config.train.model_dump(exclude={"scarcegan"}) | config.train.scarcegan.model_dump()
@@ -133,13 +182,8 @@ def test_every_hyperparameter_threshold_machine_and_place_of_data_is_a_parameter
             if expected == ""
             else expected
         )
-    for name, value in config.gate.model_dump().items():
-        assert found[parameters.argument_name("evaluate", f"gate-{name.replace('_', '-')}")] == value
     for name in ("features", "split", "train", "baseline", "evaluate"):
         assert found[parameters.instance_name(name)] == getattr(config.cloud.instances, name)
-    assert found["TelemetryUri"] == NAMES.uri("data", "telemetry", "")
-    assert found["ChampionUri"] == NAMES.uri("champion", "")
-    assert found["ApprovalStatus"] == "PendingManualApproval"
     assert "" not in found.values(), "SageMaker refuses an empty parameter"
 
 
@@ -148,7 +192,6 @@ def test_steps_read_what_earlier_steps_wrote_by_reference_so_that_a_cached_step_
     read = {i["InputName"]: i["S3Input"]["S3Uri"] for i in evaluate["ProcessingInputs"]}
     assert read["test"] == {"Get": "Steps.split.ProcessingOutputConfig.Outputs['test'].S3Output.S3Uri"}
     assert read["models"] == {"Get": "Steps.train.ModelArtifacts.S3ModelArtifacts"}
-    assert read["champion"] == {"Get": "Parameters.ChampionUri"}
     words = evaluate["AppSpecification"]["ContainerArguments"]
     assert words[words.index("--models") + 1] == "/opt/ml/processing/input/models/models"
     assert words[words.index("--champion") + 1] == "/opt/ml/processing/input/champion"
@@ -272,7 +315,7 @@ def test_registration_calls_the_projects_function_with_a_flat_event(pipelines):
     event = register["Arguments"]
     assert event["models_folder"] == "models"
     assert event["run"] == {"Get": "Execution.PipelineExecutionId"}
-    assert event["approval_status"] == {"Get": "Parameters.ApprovalStatus"}
+    assert event["TrainIterations"] == {"Get": "Parameters.TrainIterations"}
     assert event["code_version"] == BUNDLE.digest
     assert {"models", "evaluation", "gate", "baseline", "packages_out", "group", "classes", "data_fingerprint"} < set(
         event
@@ -282,19 +325,27 @@ def test_registration_calls_the_projects_function_with_a_flat_event(pipelines):
 
 def test_the_settings_a_model_is_registered_with_are_those_of_its_execution(pipelines):
     training = pipelines["training"]
-    text = step(training, "register")["Arguments"]["config"]
+    event = step(training, "register")["Arguments"]
     compiled_with = json.loads(Config().model_dump_json(exclude={"local", "serve", "cloud", "retries"}))
-    assert json.loads(sample(text, defaults(training))) == compiled_with
-    other = {"TrainIterations": 2000, "TrainTrunk": "8,4", "TrainExpert": "false", "EvaluateGateMetric": "recall"}
-    found = json.loads(sample(text, defaults(training) | other))
-    research = found["train"]["scarcegan"]
-    assert (found["train"]["iterations"], research["trunk"], research["expert"]) == (2000, [8, 4], False)
-    assert found["gate"]["metric"] == "recall"
+    assert register_function.settings_of(sample(event, defaults(training))) == compiled_with
+    other = {"TrainIterations": 2000, "TrainTrunk": "8,4", "TrainExpert": "false", "TrainClassWeights": "1,1,1,2.5"}
+    found = register_function.settings_of(sample(event, defaults(training) | other))["train"]
+    research = found["scarcegan"]
+    assert (found["iterations"], research["trunk"], research["expert"]) == (2000, [8, 4], False)
+    assert found["class_weights"] == [1, 1, 1, 2.5]
+
+
+def test_no_value_of_a_parameter_is_part_of_a_json_text(pipelines):
+    for found in all_steps(pipelines["training"]["Steps"]):
+        if found["Type"] == "Lambda":
+            joined = [text for text in map(json.dumps, found["Arguments"].values()) if "Std:Join" in text]
+            assert all(text.count("Parameters.") == text.count("Fingerprint") for text in joined)
+            assert isinstance(found["Arguments"]["rules"], str)
 
 
 def test_words_from_a_list_are_refused_by_sagemaker_itself_when_they_are_not_in_it(pipelines):
     choices = {found["Name"]: found.get("EnumValues") for found in pipelines["training"]["Parameters"]}
-    assert choices["EvaluateGateChampion"] == ["not_worse", "better", "report"]
+    assert choices["TrainScaling"] == ["standard", "robust"]
     assert choices["TrainExpert"] == ["true", "false"]
     assert choices["TrainTrunk"] is None
 
@@ -454,7 +505,7 @@ def rename_channel(pipeline: dict) -> dict:
 
 
 def swap(pipeline: dict) -> dict:
-    pipeline["Steps"][0], pipeline["Steps"][1] = pipeline["Steps"][1], pipeline["Steps"][0]
+    pipeline["Steps"][1], pipeline["Steps"][2] = pipeline["Steps"][2], pipeline["Steps"][1]
     return pipeline
 
 
@@ -519,10 +570,7 @@ def changed(**settings):
 def test_what_may_change_for_one_execution_is_passed_and_nothing_else():
     assert changed() == {}
     assert changed(cloud={"endpoint": {"wait_minutes": 7}}) == {}, "no part of a pipeline"
-    assert changed(train={"iterations": 2000}, gate={"minimum": 0.4}) == {
-        "TrainIterations": "2000",
-        "EvaluateGateMinimum": "0.4",
-    }
+    assert changed(train={"iterations": 2000}) == {"TrainIterations": "2000"}
     assert changed(cloud={"instances": {"train": "ml.c5.4xlarge"}}) == {"TrainInstanceType": "ml.c5.4xlarge"}
     assert changed(train={"scarcegan": {"expert": False}, "class_weights": [1.0, 1.0, 1.0, 2.0]}) == {
         "TrainExpert": "false",
@@ -542,6 +590,12 @@ def test_a_key_that_is_said_to_change_nothing_in_aws_changes_no_pipeline(tmp_pat
     ("settings", "key"),
     [
         ({"features": {"window_days": 40}}, r"features\.window_days\."),
+        ({"gate": {"minimum": 0.0}}, r"gate\.minimum\."),
+        ({"gate": {"champion": "report"}}, r"gate\.champion\."),
+        ({"evaluate": {"seed": 8}}, r"evaluate\.seed\."),
+        ({"split": {"test_share": 0.01}}, r"split\.test_share\."),
+        ({"data": {"start": "2026-01-05"}}, r"data\.start\."),
+        ({"data": {"path": "s3://mine/data/"}}, r"data\.path\."),
         ({"labels": {"rare_class": "fraud"}}, r" labels\.rare_class\. Write"),
         ({"cloud": {"spot": True}}, "cloud.spot"),
         ({"cloud": {"tags": {"a": "b"}}}, "cloud.tags"),

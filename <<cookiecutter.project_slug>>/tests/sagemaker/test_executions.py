@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, InvalidReg
 from botocore.stub import Stubber
 from moto import mock_aws
 
+from compiled import BUNDLE
 from pipelines_in_moto import (
     ACCOUNT,
     BEGUN,
@@ -31,8 +32,9 @@ from scarcegan.aws import storage
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
-from scarcegan.sagemaker import bundle, executions, start, upsert
-from scarcegan.sagemaker.pipelines import configured
+from scarcegan.pipeline.config import Config
+from scarcegan.sagemaker import bundle, compiler, executions, start, upsert
+from scarcegan.sagemaker.pipelines import configured, deployed_parameters
 
 ROOT = Path(__file__).parents[2]
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
@@ -94,6 +96,7 @@ def test_an_upsert_uploads_code_and_wheels_and_creates_both_pipelines_in_moto(co
     assert done["pipelines"] == {"rare-players-training": "created", "rare-players-scoring": "created"}
     assert keys(s3) == {
         "champion/.empty",
+        "data/labels/.empty",
         "code/1a/source.tar.gz",
         "code/1a/job.sh",
         "wheels/2b/.complete",
@@ -349,13 +352,11 @@ def test_one_change_reads_the_settings_twice_and_builds_the_pipeline_twice_in_mo
 def test_what_an_execution_may_change_becomes_parameters(tmp_path, config):
     changes = [
         "train.iterations=2000",
-        "gate.minimum=0.4",
         "cloud.instances.train=ml.c5.4xlarge",
         "train.scarcegan.expert=false",
     ]
     assert plan_of(tmp_path, *changes).parameters == {
         "TrainIterations": "2000",
-        "EvaluateGateMinimum": "0.4",
         "TrainInstanceType": "ml.c5.4xlarge",
         "TrainExpert": "false",
     }
@@ -375,8 +376,33 @@ def test_a_value_as_it_is_changes_nothing_and_is_no_mistake(tmp_path, config):
         ("serve.port=1", "changes nothing of the training pipeline"),
         ("data.path=elsewhere", "read from S3"),
         ("train.iteration=1", "Did you mean 'train.iterations'"),
-        ("TelemetryUri=", "TelemetryUri has 0 characters"),
-        ("TelemetryUri=s3://" + "x" * 1020, "takes 1 to 1024"),
+        ("TrainIterations=", "TrainIterations has 0 characters"),
+        ("TrainTrunk=" + "1" * 1025, "takes 1 to 1024"),
+        ("TrainIterations=abc", "TrainIterations=abc: must be a whole number at least 1 and at most 1000000000"),
+        ("TrainIterations=-5", "TrainIterations=-5: must be a whole number at least 1"),
+        ("TrainIterations=1e3", "must be a whole number"),
+        ("TrainIterations=٣", "must be a whole number"),
+        ("TrainLearningRate=nan", "must be a number more than 0 and less than 1"),
+        ("TrainLearningRate=1", "must be a number more than 0 and less than 1"),
+        ("TrainExpert=True", "must be true or false"),
+        ("TrainScaling=odd", "must be one of standard, robust"),
+        ("TrainTrunk=(empty)", "must be a list of at least 1 items"),
+        ('TrainTrunk=64],"x":[1', "must be a list with commas, each a whole number"),
+        ("TrainClassWeights=1,2", "must be a list of 0 or 4 items"),
+        ("TrainClassWeights=0,0,0,0", "train.class_weights are all 0"),
+        ("TrainBatchSize=3", "must be a whole number at least 4"),
+        ("TrainInstanceType=large", "must be a text such as"),
+        ('TelemetryFingerprint="', "must be a text such as"),
+        ("EvaluateGateMinimum=0", r"gate\.minimum is fixed when the pipeline is written.* scarcegan upsert"),
+        ("EvaluateGateChampion=report", r"gate\.champion is fixed .* config\.yaml, then type: scarcegan upsert"),
+        ("SplitSeed=8", r"split\.seed is fixed"),
+        ("FeaturesStart=2026-01-05", r"data\.start is fixed"),
+        ("TelemetryUri=s3://mine/data/", r"address of the telemetry is fixed .* data\.path in config\.yaml, then type"),
+        ("LabelsUri=s3://mine/data/", r"address of the labels is fixed .* data\.labels in config\.yaml, then type"),
+        ("ChampionUri=s3://mine/", "approve another: scarcegan approve 5 --cloud"),
+        ("ApprovalStatus=Approved", "no execution approves a model. A person does"),
+        ("gate.minimum=0", r"one execution: gate\.minimum\. .*scarcegan upsert"),
+        ("data.path=s3://mine/data/", r"one execution: data\.path\. .*scarcegan upsert"),
         ("TrainInstanceType=ml.g5.xlarge", "TrainInstanceType=ml.g5.xlarge: this machine has a local disk, .* none"),
     ],
 )
@@ -386,7 +412,7 @@ def test_what_an_execution_cannot_change_is_refused_with_the_next_move(tmp_path,
 
 
 @pytest.mark.parametrize(
-    "change", ["A" * 5000 + "=1", "TelemetryUri=" + "x" * 5000, "data.path=" + "x" * 5000, "project.team=" + "x" * 200]
+    "change", ["A" * 5000 + "=1", "TrainTrunk=" + "x" * 900, "data.path=" + "x" * 5000, "project.team=" + "x" * 200]
 )
 def test_a_long_change_is_cut_where_it_is_refused(tmp_path, config, change):
     with pytest.raises(UserError) as error:
@@ -399,7 +425,6 @@ def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(co
     assert plan.parameters == {
         "TrainIterations": "2000",
         "TelemetryFingerprint": plan.parameters["TelemetryFingerprint"],
-        "LabelsUri": f"s3://{NAMES.bucket}/empty/",
         "LabelsFingerprint": "none",
         "ChampionFingerprint": "none",
     }
@@ -407,8 +432,8 @@ def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(co
     given = connection.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
     assert {item["Name"]: item["Value"] for item in given["PipelineParameters"]} == plan.parameters
     assert executions.find_execution(connection) == arn
-    changed = executions.changed_parameters(connection, arn, start.deployed_parameters(connection, "training"))
-    assert changed == {"TrainIterations": "2000", "LabelsUri": f"s3://{NAMES.bucket}/empty/"}
+    changed = executions.changed_parameters(connection, arn, deployed_parameters(connection, "training"))
+    assert changed == {"TrainIterations": "2000"}
 
 
 def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(connection, deployed, tmp_path):
@@ -437,7 +462,31 @@ def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(connection, 
     monkeypatch.setattr(start, "check_champion", lambda aws, config: None)
     deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")
     given = completed(connection, tmp_path).parameters
-    assert given["ChampionFingerprint"] != "none" and "ChampionUri" not in given
+    assert given["ChampionFingerprint"] != "none"
+
+
+def test_a_folder_without_its_slash_is_not_the_folder_whose_name_begins_alike_in_moto(connection, deployed, tmp_path):
+    deployed.put_object(Bucket=NAMES.bucket, Key="mine/data2/a.csv", Body=b"other")
+    assert start.data_digest(connection, NAMES.uri("mine", "data")) == (False, "")
+    deployed.put_object(Bucket=NAMES.bucket, Key="mine/data/a.csv", Body=b"rows")
+    same = {start.data_digest(connection, NAMES.uri("mine", "data", *end)) for end in ([], [""])}
+    assert len(same) == 1 and (True, "") not in same
+    assert start.data_digest(connection, NAMES.uri("mine", "data", "a.csv"))[0]
+    plan = plan_of(tmp_path, "TelemetryUri=s3://bucket/data", pipeline="scoring")
+    assert plan.parameters == {"TelemetryUri": "s3://bucket/data/"}, "SageMaker reads every key that begins so"
+
+
+def test_a_training_is_not_started_with_a_gate_or_data_that_config_yaml_no_longer_has_in_moto(
+    connection, deployed, tmp_path
+):
+    made = compiler.compile_pipeline(compiler.pipelines(Config(), "v1")[0], Config(), NAMES, BUNDLE)
+    sagemaker = connection.client("sagemaker")
+    sagemaker.update_pipeline(PipelineName=made.name, PipelineDefinition=made.definition, RoleArn=NAMES.role_arn("x"))
+    completed(connection, tmp_path)
+    (tmp_path / "config.yaml").write_text("gate: {minimum: 0.4}\ndata: {path: 's3://b-b/x'}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"evaluate --gate-minimum=0\.4 \(in AWS: 0\.3\).*scarcegan upsert") as error:
+        completed(connection, tmp_path)
+    assert f"telemetry s3://b-b/x/ (in AWS: {NAMES.uri('data', 'telemetry', '')})" in str(error.value)
 
 
 def test_config_yaml_has_the_last_word_over_an_older_pipeline_and_says_so_in_moto(connection, deployed, tmp_path):
@@ -452,7 +501,10 @@ def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(c
         completed(connection, tmp_path, pipeline="scoring")
     with pytest.raises(UserError, match=r"s3://elsewhere/: no telemetry there. Copy it there: aws s3 sync"):
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
-        completed(connection, tmp_path, "TelemetryUri=s3://elsewhere/")
+        completed(connection, tmp_path, "TelemetryUri=s3://elsewhere/", pipeline="scoring")
+    with pytest.raises(UserError, match=r"s3://elsewhere/old/: no labels there. .* data.labels in config.yaml"):
+        (tmp_path / "config.yaml").write_text("data: {labels: 's3://elsewhere/old'}\n", encoding="utf-8")
+        completed(connection, tmp_path)
 
 
 def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(connection, deployed, tmp_path):
@@ -850,4 +902,4 @@ def test_a_library_that_is_not_installed_names_the_command_and_a_broken_one_is_a
 
 def test_the_toy_pipeline_of_these_tests_has_the_parameters_of_the_real_one(config):
     found = [item["Name"] for item in json.loads(Compiled("training", config).definition)["Parameters"]]
-    assert {"TrainIterations", "TelemetryFingerprint", "ApprovalStatus", "TrainInstanceType"} <= set(found)
+    assert {"TrainIterations", "TelemetryFingerprint", "TrainInstanceType"} <= set(found)

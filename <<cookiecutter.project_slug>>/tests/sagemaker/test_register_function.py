@@ -15,7 +15,7 @@ import pytest
 from botocore.stub import Stubber
 
 from registry_contract import CONTENT, DEFINITIONS
-from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, asked, aws, keys, open_registry, refused, versions
+from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, aws, keys, open_registry, refused, versions
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import set_id_of
 from scarcegan.registry.sagemaker import lineage, set_record
@@ -86,7 +86,6 @@ def event(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
             "data_fingerprint": "d4t4-1ab3l",
             "code_version": "c0de",
             "config": '{"train": {"seed": 7}}',
-            "approval_status": "PendingManualApproval",
             "execution_arn": EXECUTION,
         }
 
@@ -171,36 +170,53 @@ def test_a_file_that_would_leave_its_folder_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("models/../../escaped"), io.BytesIO())
     unpack(tmp_path / "bad.tar.gz", tmp_path / "deep" / "out", "models")  # not below models: left out
-    with pytest.raises(tarfile.ExtractError):
+    with pytest.raises(UserError):
         unpack(tmp_path / "bad.tar.gz", tmp_path / "deep" / "out")
     assert not (tmp_path / "deep" / "escaped").exists()
 
 
-# -- approval -------------------------------------------------------------------------------------------------------
+# -- parameters -----------------------------------------------------------------------------------------------------
+
+RULES = {
+    "TrainSeed": {"type": "integer", "minimum": 0, "key": "train.seed"},
+    "TrainTrunk": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "key": "train.scarcegan.trunk"},
+    "TrainInstanceType": {"type": "string", "pattern": r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", "key": "cloud.instances.train"},
+}
+VALUES = {"rules": json.dumps(RULES), "TrainSeed": 8, "TrainTrunk": "8,4", "TrainInstanceType": "ml.m5.large"}
+FORGED = '8],"gate":{"minimum":0.9},"x":["'
 
 
-def test_approved_approves_the_model_that_the_gate_judged_and_no_other_in_moto(event: dict[str, str]) -> None:
-    with asked("sagemaker", "CreateModelPackage") as created:
-        handler(event | {"approval_status": "Approved"})
-    assert {sent["ModelApprovalStatus"] for sent in created} == {"PendingManualApproval"}  # nothing half is approved
-    status = {package.definition: package.status for package in open_registry().packages()}
-    assert status == dict.fromkeys(DEFINITIONS, "PendingManualApproval") | {"high_precision": "Approved"}
-    assert [each["status"] for each in written()] == list(status.values())
+def test_the_values_of_the_execution_are_recorded_in_their_types_in_moto(event: dict[str, str], tmp_path: Path) -> None:
+    handler(event | VALUES | {"config": '{"train": {"seed": 7, "scarcegan": {"trunk": [64, 32]}}}'})
+    folder = open_registry().export(1, tmp_path / "out")
+    assert json.loads((folder / "package.json").read_text())["config"] == {
+        "train": {"seed": 8, "scarcegan": {"trunk": [8, 4]}}
+    }
 
 
-def test_a_rejection_is_not_undone_by_running_again_in_moto(event: dict[str, str]) -> None:
-    handler(event)
-    open_registry().reject(3, "no")
-    handler(event | {"approval_status": "Approved"})
-    assert open_registry().package(3).status == "Rejected"
+def test_a_first_step_checks_the_parameters_and_does_nothing_else() -> None:
+    assert handler(VALUES) == {"checked": "3"}
 
 
-def test_another_approval_status_is_refused() -> None:
-    event = dict.fromkeys(step.REQUIRED_IN_EVENT, "x")
-    with pytest.raises(
-        UserError, match="approval_status is 'Rejected', but a new model is PendingManualApproval or App"
-    ):
-        handler(event | {"approval_status": "Rejected"})
+@pytest.mark.parametrize("value", [FORGED, 'a"b', "a\\b", "8\n4", ""])
+def test_a_value_that_could_forge_the_record_fails_the_first_step_and_is_never_recorded_in_moto(
+    event: dict[str, str], value: str
+) -> None:
+    bad = VALUES | {"TrainTrunk": value}
+    for asked_for in (bad, event | bad):
+        with pytest.raises(UserError, match=r"TrainTrunk=.*: must be a list.* Start the execution again"):
+            handler(asked_for)
+    assert versions() == []
+
+
+def test_a_parameter_that_the_event_lacks_is_refused() -> None:
+    with pytest.raises(UserError, match="TrainSeed=: must be a whole number at least 0"):
+        handler({name: value for name, value in VALUES.items() if name != "TrainSeed"})
+
+
+def test_nothing_in_an_event_approves_a_model_in_moto(event: dict[str, str]) -> None:
+    handler(event | {"approval_status": "Approved", "ApprovalStatus": "Approved"})
+    assert {package.status for package in open_registry().packages()} == {"PendingManualApproval"}
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

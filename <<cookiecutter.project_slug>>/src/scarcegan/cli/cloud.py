@@ -125,7 +125,7 @@ def start_command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a pipeline in AWS, and return at once. --set also takes a pipeline parameter: TelemetryUri=s3://…"""
+    """Start a pipeline in AWS, and return at once. --set also takes a pipeline parameter: TrainIterations=2000"""
     from scarcegan.aws import client
     from scarcegan.sagemaker import start as starting
     from scarcegan.sagemaker.pipelines import configured

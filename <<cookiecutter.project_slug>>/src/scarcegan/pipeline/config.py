@@ -640,8 +640,6 @@ class CloudSettings(ConfigSection):
     - spot: whether training runs on spot instances.
     - spot_wait_hours: how long a training job may wait for a spot instance, on top of max_hours.
     - cache_days: for how long the result of an unchanged step is used again; 0: never.
-    - approval: of a new model: "PendingManualApproval" waits for a person, "Approved" goes to staging at once.
-      Production waits for a person in both cases.
     - network_isolation: whether jobs reach no network at all.
     - subnets, security_groups: of the VPC in which jobs and endpoints run; both empty: SageMaker's own network.
     - mlflow_app: ARN of an MLflow App that shows trainings; "": none.
@@ -656,7 +654,6 @@ class CloudSettings(ConfigSection):
     spot: bool = False
     spot_wait_hours: Annotated[int, Field(ge=0, le=120)] = 12
     cache_days: Annotated[int, Field(ge=0, le=365)] = 30
-    approval: Literal["PendingManualApproval", "Approved"] = "PendingManualApproval"
     network_isolation: bool = True
     subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")]] = Field(default=[], max_length=16)
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
@@ -777,6 +774,10 @@ RENAMED = {
     "gate.baseline": "gate.simple_models",
     **{f"train.{name}": f"train.scarcegan.{name}" for name in ScarceganSettings.model_fields},
 }
+
+
+# Dotted key of an earlier version that has no successor -> what to do.
+REMOVED = {"cloud.approval": "Delete the line: a person approves every model, with scarcegan approve 5 --cloud"}
 
 
 def load_config(path: Path, changes: Iterable[str] = ()) -> Config:
@@ -922,6 +923,8 @@ def describe_problem(problem: Mapping[str, Any], where: str) -> str:
     if problem["type"] == "extra_forbidden" and key in RENAMED:
         move = "Type that instead" if where.startswith("--set") else "Move it there"
         return f"{where}: '{key}' is now '{RENAMED[key]}'. {move}."
+    if problem["type"] == "extra_forbidden" and key in REMOVED:
+        return f"{where}: '{key}' is no setting any more. {REMOVED[key]}."
     if problem["type"] == "extra_forbidden":
         known = known_keys(place[:-1])
         near = difflib.get_close_matches(shortened(place[-1]), known, n=1)

@@ -22,7 +22,8 @@ FIGURES = (  # metrics that the train step prints while it trains, as `Iteration
     "Generator_Loss",
     "Accuracy_Supervised",
 )
-# Only these arguments of the features step may differ between training and scoring.
+# Arguments of the features step that an execution of the scoring pipeline may set. In training they are fixed, because
+# they choose the days on which the gate measures.
 FEATURES_PARAMETERS = {"start": "data.start", "days": "data.days", "bad-rows": "data.bad_rows"}
 
 
@@ -90,6 +91,8 @@ class Pipeline:
 
     - sources: names of the inputs (files or folders) that come from outside.
     - optional: those sources that may be absent.
+    - movable: those sources that an execution in AWS may read from another address. The others decide what the gate
+      compares or which model scores, so their addresses are fixed when the pipeline is written.
 
     Raises ValueError for a definition that check_pipeline refuses.
     """
@@ -98,6 +101,7 @@ class Pipeline:
     sources: tuple[str, ...]
     steps: tuple[Step | Gate, ...]
     optional: tuple[str, ...] = ()
+    movable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_pipeline(self)
@@ -190,7 +194,6 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 instance=config.cloud.instances.features,
                 retries=config.retries,
                 seconds=(1.0, 1.5),
-                parameters=FEATURES_PARAMETERS,
             ),
             Step(
                 "split",
@@ -207,7 +210,6 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 instance=config.cloud.instances.split,
                 retries=config.retries,
                 seconds=(0.5, 0.1),
-                parameters=keyed("split", ("test-share", "validation-share", "folds", "seed")),
             ),
             Step(
                 "train",
@@ -253,7 +255,6 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 instance=config.cloud.instances.evaluate,
                 retries=config.retries,
                 seconds=(13.0, 1.0),
-                parameters=keyed("evaluate", evaluation) | keyed("gate", gate, "gate-"),
             ),
             Gate("gate", on="evaluate.gate"),
             Step(
@@ -291,6 +292,7 @@ def scoring(config: Config) -> Pipeline:
     return Pipeline(
         "scoring",
         sources=("telemetry", "model"),
+        movable=("telemetry",),
         steps=(
             Step(
                 "features",
@@ -355,14 +357,13 @@ def every_pipeline(config: Config) -> dict[str, Pipeline]:
     return {pipeline.name: pipeline for pipeline in (training(config), scoring(config), monitoring(config))}
 
 
-def keyed(section: str, arguments: Iterable[str], prefix: str = "") -> dict[str, str]:
+def keyed(section: str, arguments: Iterable[str]) -> dict[str, str]:
     """Return argument of a step -> its dotted key in config.yaml, such as "test-share" -> "split.test_share".
 
     - section: the key's section.
     - arguments: names of the arguments.
-    - prefix: the beginning of an argument's name that the key lacks, such as "gate-".
     """
-    return {name: f"{section}.{name.removeprefix(prefix).replace('-', '_')}" for name in arguments}
+    return {name: f"{section}.{name.replace('-', '_')}" for name in arguments}
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Value]:

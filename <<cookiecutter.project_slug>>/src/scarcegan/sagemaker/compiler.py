@@ -10,7 +10,6 @@ import importlib
 import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from scarcegan.sagemaker.bundle import Bundle
 from scarcegan.sagemaker.parameters import Parameter
 
 JOB_SCRIPT = "job.sh"
+CHECK_STEP = "check"
 HOUR = 3600
 SECONDS_TO_RETRY = 60
 LAMBDA_OUTPUTS = ("set_id", "versions", "group")
@@ -217,7 +217,7 @@ class PipelineCompiler:
         return sdk().Pipeline(
             name=self.names.pipeline(self.source.name),
             parameters=list(self.variables.values()),
-            steps=self.steps_behind(None),
+            steps=[*([self.check_step()] if self.checks_first else []), *self.steps_behind(None)],
             sagemaker_session=self.session,
             pipeline_experiment_config=None,
         )
@@ -337,16 +337,46 @@ class PipelineCompiler:
             if "." in origin and self.is_training(origin):
                 event[f"{channel}_folder"] = origin.split(".")[1]
         event |= {f"{output}_out": self.run_uri(step.name, output) for output in step.outputs}
-        event |= {name.replace("-", "_"): self.event_value(name, value) for name, value in step.arguments.items()}
-        event["approval_status"] = self.variables[parameters.APPROVAL_PARAMETER]
+        event |= {name.replace("-", "_"): self.event_value(value) for name, value in step.arguments.items()}
         event["execution_arn"] = to.ExecutionVariables.PIPELINE_EXECUTION_ARN
         return to.LambdaStep(
             step.name,
-            lambda_func=to.Lambda(function_arn=self.names.register_function_arn, session=self.session),
-            inputs=event,
+            lambda_func=self.register_function,
+            inputs=event | self.ruled_parameters(),
             outputs=[to.LambdaOutput(output_name=name) for name in LAMBDA_OUTPUTS],
             depends_on=self.depends_on(step),
         )
+
+    def check_step(self) -> Any:
+        """Return the SDK's step that comes first: the register function checks the execution's parameters.
+
+        So a value that SageMaker lets pass, such as TrainIterations=-1 from the console, fails the execution before a
+        job is paid for.
+        """
+        to = sdk()
+        outputs = [to.LambdaOutput(output_name="checked")]
+        return to.LambdaStep(
+            CHECK_STEP, lambda_func=self.register_function, inputs=self.ruled_parameters(), outputs=outputs
+        )
+
+    def ruled_parameters(self) -> dict[str, Any]:
+        """Return the part of the register function's event that holds the parameters of the execution.
+
+        Each parameter is a field of its own. The field rules is JSON text that is the same in every execution, so no
+        value of a parameter is ever part of a JSON text.
+        """
+        ruled = parameters.rules(self.declared, self.config)
+        return {"rules": parameters.rules_text(self.declared, self.config)} | {n: self.variables[n] for n in ruled}
+
+    @property
+    def register_function(self) -> Any:
+        """The SDK's object for the register function."""
+        return sdk().Lambda(function_arn=self.names.register_function_arn, session=self.session)
+
+    @property
+    def checks_first(self) -> bool:
+        """Whether the pipeline has the step that checks parameters first: one that registers models."""
+        return any(isinstance(step, Step) and step.kind == "lambda" for step in self.source.steps)
 
     def condition_step(self, gate: Gate) -> Any:
         """Return the SDK's condition for a gate: if the gate's field is true, the steps behind the gate run.
@@ -387,10 +417,13 @@ class PipelineCompiler:
     def depends_on(self, step: Step) -> list[str] | None:
         """Return the names of the steps that a step waits for although it reads nothing of them; None without any.
 
-        Gates are left out, because a condition holds the steps behind its gate.
+        Gates are left out, because a condition holds the steps behind its gate. A step that waits for no other waits
+        for the check of the parameters, which is no part of its cache key.
+        https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-default-keys.html
         """
         gates = {gate.name for gate in self.source.steps if isinstance(gate, Gate)}
-        return [name for name in step.after if name not in gates] or None
+        first = [CHECK_STEP] if self.checks_first and not self.source.parents(step) else []
+        return [*first, *(name for name in step.after if name not in gates)] or None
 
     def channels(self, step: Step) -> dict[str, Any]:
         """Return channel of a job -> S3 URI of its files, a text or a reference that SageMaker resolves at run time.
@@ -413,7 +446,8 @@ class PipelineCompiler:
         - origin: a source of the pipeline, such as "telemetry", or "step.output" of a step that is compiled already.
         """
         if "." not in origin:
-            return self.variables[parameters.uri_name(origin)]
+            moved = self.variables.get(parameters.uri_name(origin))
+            return moved or parameters.source_uri(origin, self.source, self.config, self.names)
         name, output = origin.split(".")
         properties = self.compiled[name].properties
         if self.is_training(origin):
@@ -488,53 +522,22 @@ class PipelineCompiler:
         """
         return self.variables[parameters.argument_name(step.name, argument)]
 
-    def event_value(self, name: str, value: definition.Value) -> Any:
+    def event_value(self, value: definition.Value) -> Any:
         """Return the value of an argument of the register step in its Lambda function's event.
 
-        - name: the argument.
         - value: its value in the definition of the pipeline.
 
         SageMaker turns the result into text when the execution runs:
-        - for the argument config, what `config_with_parameters` returns.
         - for the placeholder of the run's id, the id of the execution.
         - for the placeholder of the data's fingerprint, those of telemetry and labels, joined with "-".
         - for any other, the value as text.
         """
-        if name == "config":
-            return self.config_with_parameters(str(value))
         if value == definition.RUN_ID:
             return sdk().ExecutionVariables.PIPELINE_EXECUTION_ID
         if value == definition.DATA_FINGERPRINT:
             prints = [self.variables[parameters.fingerprint_name(source)] for source in definition.DATA]
             return sdk().Join(on="-", values=prints)
         return value_text(value)
-
-    def config_with_parameters(self, text: str) -> Any:
-        """Return config.yaml as JSON in which each key that a pipeline parameter sets has its value in the execution.
-
-        The result is the SDK's object that SageMaker turns into the JSON text. Keys that are empty in config.yaml stay
-        empty: a pipeline parameter cannot be empty, and the "(empty)" that it holds instead is no value of config.yaml.
-
-        - text: config.yaml as JSON.
-        """
-        settings = json.loads(text)
-        marked: dict[str, list[Any]] = {}
-        for name, parameter in self.declared.items():
-            *sections, key = parameter.origin.split(".")
-            section = settings if sections else {}  # the origin of a source is no key of config.yaml
-            for part in sections:
-                section = section.get(part, {})
-            value = section.get(key, "")
-            if value not in ("", []):
-                mark = f"<{name}>"
-                left, right = (
-                    ("[", "]") if isinstance(value, list) else ('"', '"') if isinstance(value, str) else ("", "")
-                )
-                marked[json.dumps(mark)] = [left, self.variables[name], right]
-                section[key] = mark
-        parts = re.split("(" + "|".join(map(re.escape, marked)) + ")", json.dumps(settings)) if marked else [text]
-        words = [word for part in parts for word in marked.get(part, [part]) if word != ""]
-        return sdk().Join(on="", values=words)
 
     def environment(self, step: Step) -> dict[str, Any]:
         """Return name -> value of a job's environment variables.

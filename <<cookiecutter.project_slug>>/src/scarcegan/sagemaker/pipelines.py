@@ -81,6 +81,20 @@ def missing_pipeline_error(aws: Aws, name: str) -> UserError:
     return UserError(f"{fact}. Type: scarcegan upsert")
 
 
+def deployed_definition(aws: Aws, name: str) -> dict[str, Any]:
+    """Ask SageMaker for a pipeline. Returns its definition, which is JSON, parsed.
+
+    - name: training or scoring.
+
+    Raises UserError when the pipeline is not in AWS yet.
+    """
+    found = find_pipeline(aws, name)
+    if found is None:
+        raise missing_pipeline_error(aws, name)
+    compiled: dict[str, Any] = json.loads(found["PipelineDefinition"])
+    return compiled
+
+
 def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
     """Ask SageMaker for a pipeline. Returns pipeline parameter -> default in AWS; "" for one without a default.
 
@@ -90,10 +104,7 @@ def deployed_parameters(aws: Aws, name: str) -> dict[str, Any]:
 
     Raises UserError when the pipeline is not in AWS yet.
     """
-    found = find_pipeline(aws, name)
-    if found is None:
-        raise missing_pipeline_error(aws, name)
-    return parameter_defaults(json.loads(found["PipelineDefinition"]))
+    return parameter_defaults(deployed_definition(aws, name))
 
 
 def parameter_defaults(compiled: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def pipeline_problems(pipeline: Json) -> Iterator[str]:
         if not STEP_NAME.fullmatch(step["Name"]):
             yield f"step '{step['Name']}': a name may have up to 64 letters, digits and single hyphens"
         for reference in references(own_arguments(step)):
-            read.add(reference.removeprefix("Parameters."))
+            if step["Type"] != "Lambda":  # the register function is given them all
+                read.add(reference.removeprefix("Parameters."))
             problem = reference_problem(reference, set(declared), seen)
             if problem:
                 yield f"step '{step['Name']}' refers to {reference}: {problem}"

@@ -5,8 +5,9 @@ imports Python's own library and boto3 only, which Lambda provides.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 """
 
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +18,10 @@ from scarcegan.aws.storage import split_s3_uri
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import write_json
 from scarcegan.model.saved import model_folders
-from scarcegan.registry.contract import APPROVED, PENDING, ModelPackage, Registry
+from scarcegan.registry.contract import ModelPackage
 from scarcegan.registry.sagemaker import lineage
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+from scarcegan.sagemaker.values import checked_values, with_values
 from scarcegan.steps._arguments import parse_classes
 from scarcegan.steps.register import Lineage, parse_config, read_gate, register
 
@@ -45,14 +47,18 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     - classes: the names of the classes that the models must have, in order, joined with commas; "" leaves them
       unchecked.
     - run, data_fingerprint, code_version, execution_arn: recorded with each package.
-    - config: config.yaml as JSON, recorded with each package.
-    - approval_status: Approved also approves the model that the gate compared; PendingManualApproval or "" does not.
+    - config: config.yaml as JSON, recorded with each package, with the values of the execution's parameters.
+    - rules and the parameters: as `values.checked_values` takes them.
+
+    An event with rules and without models only has its parameters checked; the answer is then {"checked": how many}.
 
     context: Lambda's, which knows how much time is left; None outside Lambda.
 
     Raises UserError for an event that `check_event` refuses, for a packages_out outside a project's bucket, for what
     `register_from_event` refuses, and for errors of AWS.
     """
+    if event.get("rules") and not event.get("models"):
+        return {"checked": str(len(checked_values(event)))}
     check_event(event)
     names = Names.of_bucket(split_s3_uri(event["packages_out"])[0])
     registry = SageMakerRegistry(
@@ -68,19 +74,12 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
 def check_event(event: Mapping[str, Any]) -> None:
     """Check the event of `handler`.
 
-    Raises UserError when a required field is missing or empty, or for another approval status than Approved,
-    PendingManualApproval and "".
+    Raises UserError when a required field is missing or empty.
     """
     missing = [name for name in REQUIRED_IN_EVENT if not event.get(name)]
     if missing:
         raise UserError(
             f"the event lacks {', '.join(missing)} (it has: {', '.join(sorted(event))}). Type: scarcegan upsert"
-        )
-    status = event.get("approval_status") or PENDING
-    if status not in (PENDING, APPROVED):
-        raise UserError(
-            f"approval_status is '{status}', but a new model is {PENDING} or {APPROVED}. Set the pipeline parameter "
-            "ApprovalStatus to one of these."
         )
 
 
@@ -97,12 +96,12 @@ def seconds_to_wait(context: Any) -> float:
 def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -> list[ModelPackage]:
     """Register the model set that an event of `handler` describes. Returns the packages of the set.
 
-    It also approves the model that the gate compared, if the event says so, writes packages.json (the fields of each
-    package) to S3, and records the lineage of the packages in SageMaker.
+    It also writes packages.json (the fields of each package) to S3, and records the lineage of the packages in
+    SageMaker. All packages wait for the approval of a person.
 
-    Raises UserError for a gate that did not pass, for no model, for a model without evaluation or baseline or with
-    other classes than the event names, or when evaluation, gate or baseline is not in S3; botocore's ClientError when
-    the archive of the models is not in S3, and for other errors of AWS.
+    Raises UserError for a parameter that its rule refuses, for a gate that did not pass, for no model, for a model
+    without evaluation or baseline or with other classes than the event names, or when evaluation, gate or baseline is
+    not in S3; botocore's ClientError when the archive of the models is not in S3, and for other errors of AWS.
     """
     with TemporaryDirectory() as scratch:
         models, evaluation, gate, baseline = download_channels(event, registry, Path(scratch))
@@ -110,13 +109,11 @@ def register_from_event(event: Mapping[str, Any], registry: SageMakerRegistry) -
             event.get("run", ""),
             event.get("data_fingerprint", "").strip("-"),  # "-" joins the sources' fingerprints; alone it means none
             event.get("code_version", ""),
-            parse_config(event.get("config") or "{}"),
+            settings_of(event),
             read_gate(gate),
         )
         classes = parse_classes(event["classes"]) if event.get("classes") else ()
         packages = register(models, evaluation, baseline, facts, registry, classes)
-        if event.get("approval_status") == APPROVED:
-            packages = approve_gated_package(packages, facts.gate, registry)
         write_json(Path(scratch) / "packages.json", [asdict(package) for package in packages])
         registry.put(Path(scratch) / "packages.json", event["packages_out"])
     lineage.record_lineage(registry, packages, {name: event[name] for name in ("models", "evaluation", "baseline")})
@@ -146,21 +143,12 @@ def download_channels(
     )
 
 
-def approve_gated_package(
-    packages: Sequence[ModelPackage], gate: Mapping[str, Any], registry: Registry
-) -> list[ModelPackage]:
-    """Approve the package that the gate compared, if it is still pending. Returns all packages in the given order.
+def settings_of(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a model was trained with: the event's config with the values of its parameters.
 
-    The approved package has its new status in the result; in AWS, the approval starts a deployment. The other packages
-    of the set stay as they are, because no gate has checked them.
-
-    - packages: the packages of the set.
-    - gate: the content of gate.json. Its key "definition" is the business definition of the package; when no package of
-      the set has it, none is approved.
+    Raises UserError for a parameter that its rule refuses.
     """
-    return [
-        registry.approve(package.version, "approved by the execution's parameter ApprovalStatus")
-        if package.definition == gate.get("definition") and package.status == PENDING
-        else package
-        for package in packages
-    ]
+    config = parse_config(event.get("config") or "{}")
+    if not event.get("rules"):
+        return config
+    return with_values(config, json.loads(event["rules"]), checked_values(event))

@@ -6,22 +6,23 @@ Only values that are pipeline parameters (parameters.py) can differ per executio
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from scarcegan.aws.client import Aws
 from scarcegan.aws.storage import Bucket, split_s3_uri
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import Pipeline, value_text
-from scarcegan.sagemaker import parameters
-from scarcegan.sagemaker.pipelines import ConfiguredPipeline, configured, deployed_parameters
-from scarcegan.sagemaker.refusals import LONGEST_PARAMETER
-
-DATA_KEYS = {"path": "telemetry", "labels": "labels"}  # key of the section data in config.yaml -> source of a pipeline
+from scarcegan.pipeline.definition import Step, value_text
+from scarcegan.sagemaker import job, parameters
+from scarcegan.sagemaker.parameters import DATA_KEYS
+from scarcegan.sagemaker.pipelines import ConfiguredPipeline, configured, deployed_definition, parameter_defaults
+from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, all_steps
+from scarcegan.sagemaker.values import checked_value
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
     typed = {key: value for key, _, value in (change.partition("=") for change in changes if is_parameter(change))}
     keys = [change for change in changes if not is_parameter(change)]
     check_pipeline_parameters(base, typed)
+    check_together(base, path, keys, typed)
+    typed = {key: parameters.folder_uri(value) if key.endswith("Uri") else value for key, value in typed.items()}
     if len(keys) > 1:
         for key in keys:
             check_ineffective_settings(base, path, key)
@@ -75,10 +78,13 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
 
     - typed: pipeline parameter -> value.
 
-    Raises UserError for one that the pipeline does not have, for the value of a parameter …Uri that is neither empty
-    nor an S3 address, and for a machine whose disk does not take cloud.volume_key. Other values are not checked.
+    Raises UserError for one that the pipeline does not have, for the value of a parameter …Uri that is no S3 address,
+    for a machine whose disk does not take cloud.volume_key, and for any other value that config.yaml would refuse.
     """
+    ruled = parameters.rules(base.parameters, base.config)
     for parameter, value in typed.items():
+        if parameter not in base.parameters and parameter in former_parameters():
+            raise UserError(f"--set {parameter}: {former_parameters()[parameter]}")
         if parameter not in base.parameters:
             near = get_close_matches(shortened(parameter), list(base.parameters), 1)
             move = f"Did you mean '{near[0]}'?" if near else "Correct the name; a new one needs: scarcegan upsert"
@@ -86,7 +92,11 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
                 f"the pipeline {base.names.pipeline(base.name)} has no parameter "
                 f"{shortened(parameter)} (it has: {', '.join(base.parameters)}). {move}"
             )
-        if value and parameter.endswith("Uri"):
+        if not 0 < len(value) <= LONGEST_PARAMETER:
+            raise UserError(
+                f"{parameter} has {len(value)} characters, SageMaker takes 1 to {LONGEST_PARAMETER}. Change the value."
+            )
+        if parameter.endswith("Uri"):
             split_s3_uri(value)
         if settings.LOCAL_DISK.match(value) and base.config.cloud.volume_key != "none":
             raise UserError(
@@ -94,6 +104,50 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
                 "Set cloud.volume_key to none in config.yaml and type: scarcegan upsert; or name a machine such as "
                 "ml.m5.xlarge."
             )
+        if parameter in ruled:
+            checked_value(parameter, ruled[parameter], value)
+
+
+def check_together(base: ConfiguredPipeline, path: Path, keys: Sequence[str], typed: Mapping[str, str]) -> None:
+    """Check that the values of pipeline parameters fit config.yaml and the other changes, as its own values must.
+
+    - path: the path of config.yaml.
+    - keys: changes KEY=VALUE whose KEY is a key of config.yaml.
+    - typed: pipeline parameter -> value, each allowed by its own rule.
+
+    Raises UserError for values that config.yaml refuses together, such as a batch with fewer rows than classes.
+    """
+    ruled = parameters.rules(base.parameters, base.config)
+    more = [
+        f"{ruled[name]['key']}={json.dumps(checked_value(name, ruled[name], value))}"
+        for name, value in typed.items()
+        if "key" in ruled.get(name, {})
+    ]
+    if more:
+        settings.load_config(path, [*keys, *more])
+
+
+def former_parameters() -> dict[str, str]:
+    """Return pipeline parameters that earlier versions had, but no execution may set -> the sentence that says so.
+
+    A pipeline may have some of them all the same: scoring has TelemetryUri and those of the features step.
+    """
+    upsert = "in config.yaml, then type: scarcegan upsert"
+    fixed = "is fixed when the pipeline is written, as it decides what the gate compares. Change"
+    sections = {"features": "data", "split": "split", "evaluate": "evaluate", "evaluate-gate": "gate"}
+    found = {
+        parameters.argument_name(step, name): f"{section}.{name} {fixed} it {upsert}"
+        for step, section in sections.items()
+        for name in settings.Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    }
+    champion = "the address of the champion is fixed. To change the model, approve another: scarcegan approve 5 --cloud"
+    return found | {
+        "TelemetryUri": f"the address of the telemetry {fixed} data.path {upsert}",
+        "LabelsUri": f"the address of the labels {fixed} data.labels {upsert}",
+        "ChampionUri": champion,
+        "ModelUri": champion,
+        "ApprovalStatus": "no execution approves a model. A person does: scarcegan approve 5 --cloud",
+    }
 
 
 def is_parameter(change: str) -> bool:
@@ -114,23 +168,21 @@ def parameter_overrides(base: ConfiguredPipeline, config: Config) -> dict[str, s
 
     Raises UserError for a difference that no parameter can express, and for data that is not in S3.
     """
+    for source, key in DATA_KEYS.items():
+        place = getattr(config.data, key)
+        changed = place != getattr(base.config.data, key) and source in base.pipeline.sources
+        if changed and not place.startswith("s3://"):
+            raise UserError(
+                f"--set data.{key}={shortened(place)}: in AWS, data is read from S3. Copy it there "
+                "(aws s3 sync …), then name the folder: s3://bucket/folder/"
+            )
     wanted = configured(base.name, config, base.names)
     check_fixed_settings(base, wanted)
-    changed = {
+    return {
         name: value_text(parameter.default)
         for name, parameter in wanted.parameters.items()
         if parameter.default != base.parameters[name].default
     }
-    for key, source in DATA_KEYS.items():
-        place = getattr(config.data, key)
-        if place != getattr(base.config.data, key) and source in base.pipeline.sources:
-            if not place.startswith("s3://"):
-                raise UserError(
-                    f"--set data.{key}={shortened(place)}: in AWS, data is read from S3. Copy it there "
-                    "(aws s3 sync …), then name the folder: s3://bucket/folder/"
-                )
-            changed[parameters.uri_name(source)] = place
-    return changed
 
 
 def check_fixed_settings(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -> None:
@@ -140,7 +192,7 @@ def check_fixed_settings(base: ConfiguredPipeline, wanted: ConfiguredPipeline) -
 
     Raises UserError, with the keys of config.yaml that no parameter sets, when they differ in more.
     """
-    before, after = (parameters.fixed_values(one.pipeline, one.config) for one in (base, wanted))
+    before, after = (parameters.fixed_values(one.pipeline, one.config, one.names) for one in (base, wanted))
     if before != after:
         changed = [key for key, _ in settings.differences(base.config.model_dump(), wanted.config.model_dump())]
         origins = {parameter.origin for parameter in base.parameters.values()}
@@ -172,7 +224,7 @@ def no_effect_error(base: ConfiguredPipeline, change: str) -> UserError:
     """Return, without raising it, the error for a --set that has no effect on a pipeline. change: KEY=VALUE."""
     return UserError(
         f"--set {shortened(change)}: changes nothing of the {base.name} pipeline in AWS. Leave it out, or name the key "
-        "of a step, such as train.iterations or gate.minimum."
+        "of a step, such as train.iterations."
     )
 
 
@@ -187,10 +239,12 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 
     base: the same pipeline, as config.yaml defines it.
 
-    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, and when scoring would read
-    other files than those of the registry's champion; NoData when a source that must hold data is empty.
+    Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, when config.yaml has other
+    values than the training pipeline for what no execution can change, and when scoring would read other files than
+    those of the registry's champion; NoData when a source that must hold data is empty.
     """
-    known = {name: value_text(value) for name, value in deployed_parameters(aws, plan.pipeline).items()}
+    compiled = deployed_definition(aws, plan.pipeline)
+    known = {name: value_text(value) for name, value in parameter_defaults(compiled).items()}
     unknown = sorted(plan.parameters.keys() - known.keys())
     if unknown:
         raise UserError(
@@ -201,9 +255,12 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     newer = {k: v for k, v in present.items() if k not in plan.parameters and known.get(k, v) != v}
     notes = [f"config.yaml says {k}={v}, the pipeline's default is {known[k]}: passed" for k, v in newer.items()]
     given = {**newer, **plan.parameters}
-    given |= data_parameters(aws, base.pipeline, {**known, **given})
-    if plan.pipeline == "scoring":
+    here = replace(base, names=aws.names)  # a plan may be made before the account is known
+    if plan.pipeline == "training":
+        check_up_to_date(here, compiled)
+    else:
         check_champion(aws, base.config)
+    given |= data_parameters(aws, here, {**known, **given})
     return StartPlan(plan.pipeline, given, tuple(notes))
 
 
@@ -217,44 +274,76 @@ def check_champion(aws: Aws, config: Config) -> None:
     SageMakerRegistry(aws.names, config.project.model_package_group, aws.session).check_champion()
 
 
+def check_up_to_date(base: ConfiguredPipeline, compiled: Mapping[str, Any]) -> None:
+    """Check that a pipeline in AWS has the values of config.yaml that no execution can change.
+
+    - base: the pipeline as config.yaml defines it, with the project's names in its account.
+    - compiled: the JSON of the pipeline in AWS, parsed. A step that it lacks is not compared.
+
+    Raises UserError with the differences.
+    """
+    differing = []
+    for found in all_steps(compiled.get("Steps", [])):
+        step = next((one for one in base.pipeline.steps if one.name == found["Name"]), None)
+        if not isinstance(step, Step) or step.kind != "processing":
+            continue
+        arguments = found["Arguments"]
+        words = arguments["AppSpecification"]["ContainerArguments"]
+        texts = job.join_arguments(word for word in words if isinstance(word, str))
+        there = dict(text.removeprefix("--").partition("=")[::2] for text in texts)
+        places = {one["InputName"]: one["S3Input"]["S3Uri"] for one in arguments["ProcessingInputs"]}
+        ours = {name: value_text(value) for name, value in step.arguments.items() if name not in step.parameters}
+        differing += [
+            f"{step.name} --{name}={shortened(value)} (in AWS: {shortened(there.get(name, 'none'))})"
+            for name, value in ours.items()
+            if there.get(name) != value
+        ]
+        for channel, source in step.inputs.items():
+            if source in parameters.fixed_sources(base.pipeline):
+                place = parameters.source_uri(source, base.pipeline, base.config, base.names)
+                if places.get(channel) != place:
+                    differing.append(f"{source} {place} (in AWS: {places.get(channel)})")
+    if differing:
+        raise UserError(
+            f"the {base.name} pipeline in AWS was written with another config.yaml, and no execution can change these: "
+            f"{'; '.join(differing)}. Push config.yaml, or type: scarcegan upsert"
+        )
+
+
 def config_values(base: ConfiguredPipeline) -> dict[str, str]:
     """Return pipeline parameter -> value as text, for every pipeline parameter that config.yaml sets.
 
-    URIs and fingerprints of sources are left out, but TelemetryUri is in the result when data.path is in S3, and
-    LabelsUri when data.labels is, whether or not the pipeline has these parameters.
+    Fingerprints of sources are left out. TelemetryUri is in the result when data.path is in S3.
 
     - base: the pipeline as config.yaml defines it.
     """
-    places = {parameters.uri_name(source): getattr(base.config.data, key) for key, source in DATA_KEYS.items()}
-    named = {key: place for key, place in places.items() if place.startswith("s3://")}
-    others = {
-        make(source) for source in base.pipeline.sources for make in (parameters.uri_name, parameters.fingerprint_name)
-    }
-    found = {key: value_text(parameter.default) for key, parameter in base.parameters.items()}
-    return {key: value for key, value in {**found, **named}.items() if key not in others or key in named}
+    others = {parameters.fingerprint_name(source) for source in base.pipeline.sources}
+    if not base.config.data.path.startswith("s3://"):
+        others.add(parameters.uri_name("telemetry"))
+    return {key: value_text(parameter.default) for key, parameter in base.parameters.items() if key not in others}
 
 
-def data_parameters(aws: Aws, pipeline: Pipeline, known: Mapping[str, str]) -> dict[str, str]:
+def data_parameters(aws: Aws, base: ConfiguredPipeline, known: Mapping[str, str]) -> dict[str, str]:
     """Return pipeline parameter -> value for the data of a pipeline's sources, as it is in S3 now.
 
-    The result has the fingerprint of each source ("none" without data), and the URI of an empty folder for each source
-    whose own URI has no object at all below it. A source whose URI is not in `known` is left out. SageMaker's cache
-    compares URIs only; the fingerprint makes it notice new data behind an unchanged URI.
+    These are the fingerprints of the sources, "none" without data. SageMaker's cache compares URIs only; the
+    fingerprint makes it notice new data behind an unchanged URI.
 
+    - base: the pipeline as config.yaml defines it, with the project's names in its account.
     - known: pipeline parameter -> value, as the execution would have it without the result.
 
-    Raises NoData for a source without data that is not optional, and UserError for a URI that is not an S3 address.
+    Raises NoData for a source without data that is not optional, and for an address without any object, of which
+    SageMaker would fail the job; UserError for a URI that is not an S3 address.
     """
     found = {}
-    for source in pipeline.sources:
+    for source in base.pipeline.sources:
         key, mark = parameters.uri_name(source), parameters.fingerprint_name(source)
-        if key not in known:
+        if mark not in known:
             continue  # the pipeline is older than this source
-        there, digest = data_digest(aws, known[key])
-        if not digest and source not in pipeline.optional:
-            raise no_data_error(source, key, known[key])
-        if not there:
-            found[key] = aws.names.uri("empty", "")
+        uri = known[key] if key in known else parameters.source_uri(source, base.pipeline, base.config, base.names)
+        there, digest = data_digest(aws, uri)
+        if not there or (not digest and source not in base.pipeline.optional):
+            raise no_data_error(source, uri, movable=source in base.pipeline.movable)
         found[mark] = digest or parameters.NO_FINGERPRINT
     return found
 
@@ -263,25 +352,29 @@ class NoData(UserError):
     """A source of a pipeline that must hold data is empty."""
 
 
-def no_data_error(source: str, key: str, uri: str) -> NoData:
+def no_data_error(source: str, uri: str, movable: bool) -> NoData:
     """Return, without raising it, the error for a source without data.
 
     - source: such as telemetry or model.
-    - key: the pipeline parameter that holds its S3 URI.
-    - uri: that S3 URI.
+    - uri: its S3 URI.
+    - movable: whether an execution may name another one.
     """
-    move = (
-        "Approve a model and let it be deployed"
-        if source == "model"
-        else f"Copy it there: aws s3 sync data/{source} {uri}"
-    )
-    return NoData(f"{uri}: no {source} there. {move}; or name another place: --set {key}=s3://…")
+    if source == "model":
+        move = "Approve a model and let it be deployed"
+    elif source == "champion":
+        move = "Type: scarcegan upsert"
+    else:
+        move = f"Copy it there: aws s3 sync data/{source} {uri}; or name another place: "
+        key = DATA_KEYS[source]
+        move += f"--set {parameters.uri_name(source)}=s3://…" if movable else f"data.{key} in config.yaml, and upsert"
+    return NoData(f"{uri}: no {source} there. {move}")
 
 
 def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
     """Return whether any object is below an S3 URI, and a digest of the data there, 16 hexadecimal digits.
 
-    Below the URI is every object whose key begins with the key in it. Objects whose name begins with a dot, or whose
+    Below the URI are the object that it names and every object in the folder that it names, with or without a slash at
+    its end: data2/x is not below s3://bucket/data. Objects whose name begins with a dot, or whose
     key ends with a slash, are no data. The digest is made of sizes, ETags and the rest of the keys; it is "" without
     data.
 
@@ -290,10 +383,14 @@ def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
     bucket, prefix = split_s3_uri(uri)
     digest, there, some = sha256(), False, False
     for item in Bucket(aws.client("s3"), bucket).listing(prefix):
+        if prefix and not f"{item['Key']}/".startswith(f"{prefix.rstrip('/')}/"):
+            continue
         there = True
         if item["Key"].rsplit("/", 1)[-1][:1] not in ("", "."):
             some = True
-            digest.update(json.dumps([item["Key"].removeprefix(prefix), item["Size"], item["ETag"]]).encode())
+            digest.update(
+                json.dumps([item["Key"].removeprefix(prefix).lstrip("/"), item["Size"], item["ETag"]]).encode()
+            )
     return there, digest.hexdigest()[:16] if some else ""
 
 

@@ -3,11 +3,14 @@
 import gzip
 import hashlib
 import io
+import random
 import tarfile
 
 import pytest
 
+from scarcegan.aws import archive as archives
 from scarcegan.aws.archive import pack, pack_into, packed_digest, unpack
+from scarcegan.errors import UserError
 
 
 def test_the_same_files_give_the_same_bytes_whenever_and_from_wherever_they_are_packed(tmp_path):
@@ -61,12 +64,75 @@ def test_a_link_is_refused_wherever_it_stands(tmp_path, name, kind, below):
         entry = tarfile.TarInfo(name)
         entry.type, entry.linkname = kind, "/etc/passwd"
         archive.addfile(entry)
-    with pytest.raises(tarfile.ExtractError):
+    with pytest.raises(UserError, match="was not unpacked: "):
         unpack(tmp_path / "x.tar", tmp_path / "out", below)
 
 
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path):
     with (tmp_path / "x.tar.gz").open("wb") as raw:
         pack_into(raw, {"../out.txt": b"x"})
-    with pytest.raises(tarfile.ExtractError):
+    with pytest.raises(UserError, match="was not unpacked: "):
         unpack(tmp_path / "x.tar.gz", tmp_path / "in")
+
+
+def packed(path, files):
+    with path.open("wb") as raw:
+        pack_into(raw, files)
+    return path
+
+
+@pytest.mark.parametrize("left", [0.1, 0.5, 0.9, 0.999])
+def test_of_an_archive_that_is_cut_off_nothing_is_unpacked(tmp_path, left):
+    whole = packed(tmp_path / "x.tar.gz", {f"{name}.bin": random.Random(name).randbytes(5000) for name in range(20)})
+    whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * left)])
+    with pytest.raises(UserError, match=r"x\.tar\.gz was not unpacked: .* Copy or train it again"):
+        unpack(whole, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar.gz"]
+
+
+def test_what_was_there_before_a_refused_archive_stays_as_it_was(tmp_path):
+    with (tmp_path / "x.tar.gz").open("wb") as raw:
+        pack_into(raw, {"a.txt": b"new", "../out.txt": b"x"})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.txt").write_text("old")
+    with pytest.raises(UserError):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+    assert (tmp_path / "out" / "a.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("changed", [b"no archive at all", b"\x1f\x8bno archive at all", b""])
+def test_a_file_that_is_no_archive_is_refused_with_a_sentence(tmp_path, changed):
+    (tmp_path / "x.tar.gz").write_bytes(changed)
+    with pytest.raises(UserError, match="It is damaged, or this project did not write it"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+
+
+def test_a_small_archive_of_very_much_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "FREE_BYTES", 2**20)
+    zeros = packed(tmp_path / "x.tar.gz", {"zeros": bytes(2**22)})
+    for below in ("", "another"):
+        with pytest.raises(UserError, match="more than 1,048,576 bytes of content"):
+            unpack(zeros, tmp_path / "out", below)
+    assert unpack(packed(tmp_path / "y.tar.gz", {"a": bytes(2**19)}), tmp_path / "out").is_dir()
+
+
+def test_more_than_a_model_can_be_is_refused(tmp_path, monkeypatch):
+    full = packed(tmp_path / "x.tar.gz", {str(name): random.Random(name).randbytes(100) for name in range(9)})
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "MOST_MEMBERS", 8)
+        with pytest.raises(UserError, match="more than 8 files"):
+            unpack(full, tmp_path / "out")
+    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    with pytest.raises(UserError, match="more than 1,000 bytes of content"):
+        unpack(full, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_READ", 2**20)
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("a")
+        entry.pax_headers = {"comment": "x" * 2**21}
+        archive.addfile(entry)
+    with pytest.raises(UserError, match="a header of 2,"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")

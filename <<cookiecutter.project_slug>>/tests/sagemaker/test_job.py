@@ -103,7 +103,10 @@ def test_archives_are_unpacked_and_a_training_steps_output_is_a_folder_of_its_ar
 def test_an_archive_that_leads_out_of_its_folder_or_holds_a_link_is_refused(here, files, link):
     here.put("models", {"model.tar.gz": archive(files, link)})
     done = here.start("probe", f"{INPUT}/models/models")
-    assert done.returncode != 0 and "ExtractError" in done.stderr
+    assert done.returncode == 2 and "error: model.tar.gz was not unpacked: " in done.stderr
+    assert "Traceback" not in done.stderr
+    [told] = here.root.rglob("message")
+    assert told.read_text().startswith("error: model.tar.gz was not unpacked: ")
     assert not list(here.root.rglob("out.txt"))
 
 

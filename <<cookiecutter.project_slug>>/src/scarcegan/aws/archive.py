@@ -1,19 +1,34 @@
-"""Write and unpack .tar.gz files. Equal files give equal bytes; nothing is unpacked outside the chosen folder."""
+"""Write and unpack .tar.gz files. Equal files give equal bytes; nothing is unpacked outside the chosen folder, and
+nothing of an archive that is damaged or far too large.
+"""
 
 import hashlib
 import io
+import os
 import posixpath
 import shutil
 import struct
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
+from scarcegan.errors import UserError
+
+GZIP = b"\x1f\x8b"
 GZIP_HEAD = bytes.fromhex("1f8b08000000000000ff")  # deflate, no name, no time, no operating system
 LONGEST_BLOCK = 0xFFFF  # bytes in a block of deflate that is stored as it is
+# A model with its curves has some MB and some hundred files. These are far above that, and fit a job's disk. The
+# register function has 4 GiB, and fails with a message of its own when they are full.
+MOST_BYTES = 10 * 2**30
+MOST_MEMBERS = 100_000
+# Weights hardly shrink, JSON shrinks to a tenth, zeros to a thousandth. Below FREE_BYTES any content is taken.
+MOST_RATIO = 100
+FREE_BYTES = 100 * 2**20
+MOST_READ = 64 * 2**20  # at once: a header, or a piece of a file
 
 
 class Writer(Protocol):
@@ -89,29 +104,97 @@ class StoredGzip:
         del self.waiting[:length]
 
 
+class Refused(UserError):
+    """An archive that is damaged, too large, or would write outside its folder. Nothing of it was unpacked."""
+
+
+class Limited(io.RawIOBase):
+    """A stream of the content of a .tar or .tar.gz that ends with Refused where it is far more than a model can be.
+
+    Python's tarfile reads some headers whole, so one read is limited too.
+    """
+
+    def __init__(self, content: Any, packed_bytes: int) -> None:
+        super().__init__()
+        self.content = content
+        self.most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * packed_bytes))
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MOST_READ:
+            raise Refused(f"a header of {size:,} bytes")
+        found = self.content.read(size)
+        self.allow(self.content.tell())
+        return found
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        self.allow(place)
+        return self.content.seek(place, whence)
+
+    def tell(self) -> int:
+        return self.content.tell()
+
+    def allow(self, end: int) -> None:
+        """Raises Refused when the content up to `end` is too large."""
+        if end > self.most:
+            raise Refused(f"more than {self.most:,} bytes of content")
+
+
 def unpack(archive: Path, folder: Path, below: str = "") -> Path:
-    """Unpack the files of a tar archive, compressed or not, into a folder. Returns the folder.
+    """Unpack the files of a .tar or .tar.gz into a folder, all of them or none. Returns the folder.
 
     Folders are made as files need them, existing files are replaced, and empty folders of the archive are left out.
 
     - below: unpack only what lies in this folder of the archive (no slash at its end), without the folder's own name.
       When the archive has no such folder, nothing is written, and `folder` is not made. "" unpacks everything.
 
-    Raises tarfile.TarError for a file that is no tar archive, for a link or special file anywhere in it, and for a path
-    with ".." that would lead out of the folder; EOFError for a compressed archive that is cut off. Files before the
-    faulty one are written by then. An absolute path is taken as one below the folder.
+    An absolute path is taken as one below the folder.
+
+    Raises Refused for a file that is no such archive or is cut off, for a link or special file anywhere in it, for a
+    path with ".." that would lead out of the folder, and for more content than MOST_BYTES, MOST_RATIO and MOST_MEMBERS
+    allow.
     """
-    start = f"{below}/" if below else ""
-    with tarfile.open(archive, "r:*") as packed:
-        for entry in packed:
-            name = posixpath.normpath(entry.name).lstrip("/")
-            if not (entry.isfile() or entry.isdir()):
-                raise tarfile.ExtractError(f"'{entry.name}' is a link or a special file")
-            if entry.isfile() and name.startswith(start):
-                if name.startswith("../"):
-                    raise tarfile.ExtractError(f"'{entry.name}' leads out of the folder")
-                write_entry(packed, entry, folder / name.removeprefix(start))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
+        try:
+            names = unpack_into(Path(work), archive, f"{below}/" if below else "")
+        except (Refused, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise Refused(
+                f"{archive.name} was not unpacked: {str(error).rstrip('.')}. It is damaged, or this project did not "
+                "write it. Copy or train it again."
+            ) from error
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(work) / name, folder / name)
     return folder
+
+
+def unpack_into(work: Path, archive: Path, start: str) -> list[str]:
+    """Unpack the files whose names begin with `start` into an empty folder. Returns their names without `start`.
+
+    Raises Refused, or an error of tarfile, gzip or zlib, as `unpack` says.
+    """
+    names: dict[str, None] = {}
+    with archive.open("rb") as raw:
+        zipped = raw.read(2) == GZIP
+        raw.seek(0)
+        with gzip.GzipFile(fileobj=raw) if zipped else raw as content:  # type: ignore[attr-defined]
+            stream = Limited(content, archive.stat().st_size)
+            with tarfile.open(fileobj=stream, mode="r:") as packed:  # type: ignore[call-overload]
+                for count, entry in enumerate(packed, 1):
+                    name = posixpath.normpath(entry.name).lstrip("/")
+                    if count > MOST_MEMBERS:
+                        raise Refused(f"more than {MOST_MEMBERS:,} files")
+                    if not (entry.isfile() or entry.isdir()):
+                        raise Refused(f"'{entry.name}' is a link or a special file")
+                    if entry.isfile() and name.startswith(start):
+                        if name.startswith("../"):
+                            raise Refused(f"'{entry.name}' leads out of the folder")
+                        stream.allow(stream.tell() + entry.size)
+                        write_entry(packed, entry, work / name.removeprefix(start))
+                        names[name.removeprefix(start)] = None
+            while zipped and stream.read(MOST_READ):  # the checksum is at the end
+                pass
+    return list(names)
 
 
 def write_entry(packed: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:

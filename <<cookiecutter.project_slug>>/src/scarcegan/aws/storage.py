@@ -262,14 +262,16 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
     - UserError when nothing was downloaded and the folder does not exist, when a key below the prefix is an absolute
       path or has a part "..", or when `uri` is not an S3 address.
     - botocore's ClientError when the .tar.gz or the bucket does not exist.
-    - tarfile.TarError or EOFError for an archive that `unpack` refuses.
+    - UserError for an archive that `unpack` refuses.
     """
     name, prefix = split_s3_uri(uri)
     bucket, prefix = Bucket(s3, name), prefix.rstrip("/")
     if prefix.endswith(".tar.gz"):
         archive = bucket.get(prefix, folder.with_name(f"{folder.name}.tar.gz"))
-        unpack(archive, folder, below)
-        archive.unlink()
+        try:
+            unpack(archive, folder, below)
+        finally:
+            archive.unlink()
     else:
         start = f"{prefix}/" if prefix else ""
         for key in bucket.keys(start):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scarcegan.aws.archive import unpack
+from scarcegan.errors import UserError
 
 CONTAINER_ROOT = "/opt/ml"  # folder in the arguments of a job; tests set SAGEMAKER_BASE_DIR to use another one
 MARKER = ".empty"  # S3 has no empty folders: an object of this name represents one
@@ -114,7 +115,7 @@ class Folders:
         A path in a channel becomes one in the folder that `channel` returns, so archives are unpacked by this call. An
         argument that does not begin with /opt/ml/ is returned as it is; so is `--name=/opt/ml/…`.
 
-        Raises tarfile.TarError as `channel` does.
+        Raises UserError as `channel` does.
         """
         if not word.startswith(f"{CONTAINER_ROOT}/"):
             return word
@@ -131,7 +132,7 @@ class Folders:
         is rebuilt as `work`/<channel>, by the first call only; a missing folder is rebuilt as an empty one. For any
         other channel, its own folder is returned.
 
-        Raises tarfile.TarError for an archive that `unpack` refuses.
+        Raises UserError for an archive that `unpack` refuses.
         """
         folder, view = self.channels / name, self.work / name
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else {MARKER}
@@ -190,11 +191,14 @@ def run_module(module: str, words: Sequence[str], message: Path) -> int:
             last.append(line.strip())
     if process.returncode:
         said = [line for line in last if line.startswith("error: ")] or [line for line in last if line]
-        message.parent.mkdir(parents=True, exist_ok=True)
-        message.write_text(
-            (said[-1] if said else f"{module} ended with {process.returncode}")[:MESSAGE_CHARACTERS], "utf-8"
-        )
+        write_message(message, said[-1] if said else f"{module} ended with {process.returncode}")
     return process.returncode
+
+
+def write_message(file: Path, text: str) -> None:
+    """Write the reason of a failure, cut to MESSAGE_CHARACTERS, into the file that SageMaker shows."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text[:MESSAGE_CHARACTERS], "utf-8")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -208,10 +212,16 @@ def main(argv: Sequence[str]) -> int:
     root = Path(os.environ.get("SAGEMAKER_BASE_DIR", CONTAINER_ROOT))
     training = (root / "input/config/hyperparameters.json").exists()
     module, *words = training_arguments(root) if training else join_arguments(argv)
+    message = root / "output" / ("failure" if training else "message")
     with tempfile.TemporaryDirectory(prefix="scarcegan-channels-") as work:
         folders = Folders(root, Path(work), training)
-        found = [folders.real_path(word) for word in words]
-        code = run_module(module, found, root / "output" / ("failure" if training else "message"))
+        try:
+            found = [folders.real_path(word) for word in words]
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            write_message(message, f"error: {error}")
+            return 2
+        code = run_module(module, found, message)
         if code == 0:
             folders.mark_empty_outputs()
         return code

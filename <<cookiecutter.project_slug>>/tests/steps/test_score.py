@@ -11,6 +11,7 @@ import pytest
 
 from populations import CLASSES, NAMES, Model, stand_in, users
 from scarcegan.aws.archive import packed_digest
+from scarcegan.data.cells import text_of
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
 from scarcegan.steps import score
@@ -79,6 +80,18 @@ def test_the_flagged_users_are_listed_rarest_first(tmp_path):
     rarity = [float(row["rarity"]) for row in rows]
     assert rarity == sorted(rarity, reverse=True)
     assert len(rows) > 5
+
+
+def test_an_id_that_a_spreadsheet_takes_for_a_formula_is_none_in_the_list_and_exact_in_the_scored_rows(tmp_path):
+    table = users(2000, more=1.5)
+    table.user_id[:] = [f"={name}" for name in table.user_id]
+    score.score_all([table], Model(), tmp_path)
+    with (tmp_path / "flagged.csv").open() as file:
+        found = [row["user_id"] for row in csv.DictReader(file)]
+    assert all(cell.startswith("'=") for cell in found)
+    exact = pq.read_table(sorted(tmp_path.glob("part-*.parquet")))["user_id"].to_pylist()
+    assert exact == table.user_id.tolist()
+    assert {text_of(cell) for cell in found} <= set(exact)
 
 
 def test_the_summary_counts_users_classes_and_the_unknown(tmp_path, tiny_model, capsys):

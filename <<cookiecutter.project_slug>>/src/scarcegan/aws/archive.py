@@ -2,6 +2,7 @@
 nothing of an archive that is damaged or far too large.
 """
 
+import gzip
 import hashlib
 import io
 import os

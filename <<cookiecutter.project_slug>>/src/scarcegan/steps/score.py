@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scarcegan.data.cells import cell_of
 from scarcegan.data.coverage import COVERAGE_FILE
 from scarcegan.data.schema import FeatureTable, count_rows, iter_features, read_feature_categories
 from scarcegan.errors import UserError, run_step
@@ -113,13 +114,17 @@ def day_texts(days: np.ndarray) -> list[str]:
 def write_flagged(path: Path, batches: Iterable[Sequence[tuple[str, str, float, float]]]) -> None:
     """Write flagged.csv to `path`, in place of an older file: FLAGGED_COLUMNS as header, then a line per flagged row.
 
-    The highest rarity comes first; rows of equal rarity are sorted by user, then day. batches: lists from flagged_rows.
+    The highest rarity comes first; rows of equal rarity are sorted by user, then day. People open the file in a
+    spreadsheet, so ids are cells of data/cells.py; the scored rows beside it have them as they are. batches: lists from
+    flagged_rows.
     """
     rows = sorted((row for batch in batches for row in batch), key=lambda row: (-row[2], row[0], row[1]))
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # Quotes around every text: without them, a carriage return in an id would begin another row.
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(FLAGGED_COLUMNS)
-        writer.writerows((user, day, f"{rarity:.6g}", f"{unknown:.6g}") for user, day, rarity, unknown in rows)
+        for user, day, rarity, unknown in rows:
+            writer.writerow((cell_of(user), day, float(f"{rarity:.6g}"), float(f"{unknown:.6g}")))
 
 
 def score_summary(labels: Mapping[str, int], days: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:

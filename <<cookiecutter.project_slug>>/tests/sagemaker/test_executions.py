@@ -450,6 +450,14 @@ def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(connecti
     assert completed(connection, tmp_path).parameters[mark] == now
 
 
+def test_more_executions_than_a_page_are_listed_with_answers_stubbed(answers):
+    pages = [{"PipelineExecutionSummaries": [{"PipelineExecutionArn": f"{ARN}{n}"} for n in range(100)]} for _ in "12"]
+    pages[0]["NextToken"] = "more"
+    connection, stub = answers("sagemaker", "list_pipeline_executions", pages[0])
+    stub.add_response("list_pipeline_executions", pages[1])
+    assert len(executions.newest_executions(connection, "training", 150)) == 150
+
+
 def test_a_scoring_is_started_only_with_the_files_of_the_registrys_champion_in_moto(connection, deployed, tmp_path):
     """What the champion's files are compared with: test_sagemaker_registry.py."""
     deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")

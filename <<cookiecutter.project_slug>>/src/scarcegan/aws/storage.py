@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scarcegan.aws.archive import unpack
-from scarcegan.aws.client import Aws, none_if_missing
+from scarcegan.aws.client import Aws, is_missing, none_if_missing
 from scarcegan.errors import UserError, shortened
 
 CHANGED_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
@@ -31,8 +32,9 @@ class Bucket:
 
     - s3: the boto3 S3 client.
     - name: the name of the bucket.
-    - owner: the account that the bucket must belong to; "" accepts any. Only `exists`, `sha256` and the methods put…
-      have S3 check it, and fail for a bucket of another account.
+    - owner: the account that the bucket must belong to; "" accepts any. S3 checks it in every call, and denies access
+      to a bucket of another account, which could have taken the name.
+      https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
 
     Errors of S3 pass through as botocore's ClientError where a method does not say otherwise.
     """
@@ -51,15 +53,32 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
     def exists(self, key: str) -> bool:
-        """Whether the bucket has an object with exactly this key."""
-        return none_if_missing(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
+        """Whether the bucket has an object with exactly this key.
+
+        Raises botocore's ClientError with the code NoSuchBucket when there is no such bucket.
+        """
+        found = none_if_missing(lambda: self.s3.head_object(Bucket=self.name, Key=key, **self._owned)) is not None
+        if not found:
+            self._require()  # the answer to HeadObject is the same without the object and without the bucket
+        return found
+
+    def _require(self) -> None:
+        """Raise botocore's ClientError NoSuchBucket when there is no such bucket; not when that may not be asked."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self.s3.head_bucket(Bucket=self.name, **self._owned)
+        except ClientError as error:
+            if is_missing(error):
+                about = {"Code": "NoSuchBucket", "Message": f"there is no bucket {self.name}"}
+                raise ClientError({"Error": about}, error.operation_name) from error
 
     def listing(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield a dictionary as S3 lists it (Key, Size, ETag, …) for every object whose key begins with a prefix.
 
         The objects come in the order of their keys. prefix: "" for the whole bucket.
         """
-        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, **self._owned):
             yield from page.get("Contents", [])
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -72,8 +91,8 @@ class Bucket:
 
         - prefix: ends in a slash; "" for the whole bucket.
         """
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
-        for page in pages:
+        asked = {"Bucket": self.name, "Prefix": prefix, "Delimiter": "/", **self._owned}
+        for page in self.s3.get_paginator("list_objects_v2").paginate(**asked):
             for item in page.get("CommonPrefixes", []):
                 yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
@@ -84,7 +103,7 @@ class Bucket:
 
         Raises ValueError when the object is not JSON.
         """
-        found = none_if_missing(lambda: self.s3.get_object(Bucket=self.name, Key=key))
+        found = none_if_missing(lambda: self.s3.get_object(Bucket=self.name, Key=key, **self._owned))
         if found is None:
             return None
         return json.loads(found["Body"].read()), found["ETag"]
@@ -99,11 +118,10 @@ class Bucket:
         Raises Changed when the object has another ETag by now, is gone, or exists although `etag` is "".
         """
         body = (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+        asked = {"Bucket": self.name, "Key": key, "Body": body, "ContentType": "application/json", **self._owned}
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with conditional_write():
-            written = self.s3.put_object(
-                Bucket=self.name, Key=key, Body=body, ContentType="application/json", **condition
-            )
+            written = self.s3.put_object(**asked, **condition)
         return str(written["ETag"])
 
     def remove_unchanged(self, key: str, etag: str) -> None:
@@ -112,7 +130,7 @@ class Bucket:
         Raises Changed when it has another ETag by now, or is gone.
         """
         with conditional_write():
-            self.s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag)
+            self.s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag, **self._owned)
 
     def put(self, key: str, path: Path) -> None:
         """Upload a file to a key. An object with that key is replaced.
@@ -206,19 +224,25 @@ class Bucket:
 
     def remove(self, key: str) -> None:
         """Delete an object; does nothing when it does not exist."""
-        self.s3.delete_object(Bucket=self.name, Key=key)
+        self.s3.delete_object(Bucket=self.name, Key=key, **self._owned)
 
     def get(self, key: str, target: Path) -> Path:
         """Download an object into the file `target`, which is replaced. Returns `target`.
 
-        The folder of the file is made if needed. A download that fails leaves an empty or incomplete file.
+        The folder of the file is made if needed. A download that fails leaves the file as it was.
 
         Raises botocore's ClientError when the object does not exist.
         """
+        body = self.s3.get_object(Bucket=self.name, Key=key, **self._owned)["Body"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:  # 1 MiB at a time, so that a large model fits into a small Lambda function
-            for piece in self.s3.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(1 << 20):
-                file.write(piece)
+        unfinished = target.with_name(f".{target.name[:200]}.{os.getpid()}.unfinished")
+        try:
+            with unfinished.open("wb") as file:  # 1 MiB at a time, so that a large model fits into a small function
+                for piece in body.iter_chunks(1 << 20):
+                    file.write(piece)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return target
 
 
@@ -247,7 +271,7 @@ class conditional_write:
             raise Changed from error
 
 
-def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
+def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[str] = (), owner: str = "") -> Path:
     """Download from S3 into a folder: a .tar.gz, which is unpacked, or every object below a prefix. Returns the folder.
 
     A .tar.gz is written to <folder>.tar.gz first, and deleted there once it is unpacked.
@@ -257,6 +281,7 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
     - folder: where to write; it is made when it is missing.
     - below: for a .tar.gz, unpack only what lies in this folder of it; "" unpacks everything.
     - only: for a prefix, the names of the folders or files directly below it to download; empty downloads everything.
+    - owner: the account that the bucket must belong to; "" accepts any.
 
     Raises:
     - UserError when nothing was downloaded and the folder does not exist, when a key below the prefix is an absolute
@@ -265,7 +290,7 @@ def download(s3: Any, uri: str, folder: Path, below: str = "", only: Collection[
     - UserError for an archive that `unpack` refuses.
     """
     name, prefix = split_s3_uri(uri)
-    bucket, prefix = Bucket(s3, name), prefix.rstrip("/")
+    bucket, prefix = Bucket(s3, name, owner), prefix.rstrip("/")
     if prefix.endswith(".tar.gz"):
         archive = bucket.get(prefix, folder.with_name(f"{folder.name}.tar.gz"))
         try:

@@ -117,7 +117,7 @@ class SageMakerEngine:
         - changed: pipeline parameter -> value in the execution, as text, where it differs from the present default in
           AWS; fingerprints of data are left out.
 
-        newest: how many to return at most, from 1 to 100.
+        newest: how many to return at most.
 
         Raises UserError when the pipeline is not in AWS yet, or for errors of AWS.
         """

@@ -18,7 +18,9 @@ from scarcegan.sagemaker.pipelines import PIPELINES, missing_pipeline_error, pip
 
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"
+STEP_ENDED = (SUCCEEDED, "Failed", "Stopped")
 POLL_SECONDS = 20.0
+PAGE = 100  # executions that SageMaker lists at once
 LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "/aws/sagemaker/ProcessingJobs"}
 JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
 EXECUTION_ID = re.compile(r"[A-Za-z0-9]{1,64}")
@@ -101,10 +103,16 @@ def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None 
     - pipeline: training or scoring. None searches both for an id, and takes training for the newest. Has no effect on
       an ARN.
 
-    Raises UserError for text that is no id and no ARN of an execution, and when no execution has the id. For the
-    newest, raises UserError when there is no such pipeline or it has never run.
+    Raises UserError for text that is no id and no ARN of an execution, for an ARN of another region or account, and
+    when no execution has the id. For the newest, raises UserError when there is no such pipeline or it has never run.
     """
     if execution and EXECUTION_ARN.fullmatch(execution):
+        region, account = execution.split(":")[3:5]
+        if (region, account) != (aws.names.region, aws.names.account):
+            raise UserError(
+                f"execution {execution.rsplit('/', 1)[1]} is in {region} (account {account}), this project in "
+                f"{aws.names.region} (account {aws.names.account}). Name an execution of this project."
+            )
         return execution
     if execution:
         if not EXECUTION_ID.fullmatch(execution):
@@ -147,16 +155,18 @@ def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
     A summary is a dictionary with PipelineExecutionArn, PipelineExecutionStatus, StartTime and more.
 
     - name: training or scoring.
-    - newest: how many to return at most, from 1 to 100.
+    - newest: how many to return at most.
 
     Raises UserError for another name, or when the pipeline is not in AWS yet.
     """
     pipeline_of(name, Config())
     asked = {"PipelineName": aws.names.pipeline(name), "SortBy": "CreationTime", "SortOrder": "Descending"}
-    found = none_if_missing(lambda: aws.client("sagemaker").list_pipeline_executions(**asked, MaxResults=newest))
+    pages = aws.client("sagemaker").get_paginator("list_pipeline_executions")
+    size = {"MaxItems": newest, "PageSize": min(newest, PAGE)}
+    found = none_if_missing(lambda: list(pages.paginate(**asked, PaginationConfig=size)))
     if found is None:
         raise missing_pipeline_error(aws, name)
-    return found["PipelineExecutionSummaries"]
+    return [one for page in found for one in page["PipelineExecutionSummaries"]]
 
 
 def watch(aws: Aws, arn: str, seconds: float = POLL_SECONDS) -> Iterator[tuple[ExecutionStatus, list[StepStatus]]]:
@@ -276,14 +286,23 @@ def log_lines(aws: Aws, arn: str, step: str | None = None) -> Iterator[str]:
     https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 
     Raises UserError, when the first line is asked for, if there is no such step, if it has no job or Lambda function,
-    or if its log group does not exist yet.
+    if its log group does not exist yet, or if it has ended without a log.
     """
-    place = log_location(step_with_log(raw_steps(aws, arn), step))
+    found = step_with_log(raw_steps(aws, arn), step)
+    place, logged = log_location(found), False
     pages = iter(aws.client("logs").get_paginator("filter_log_events").paginate(**place))
     first: Mapping[str, Any] | None = none_if_missing(lambda: next(pages, {"events": []}))
+    for page in chain([first], pages) if first is not None else ():
+        for event in page["events"]:
+            logged = True
+            yield event["message"].rstrip("\n")
+    if not logged and found["StepStatus"] in STEP_ENDED:
+        raise UserError(
+            f"step '{found['StepName']}' has ended ({found['StepStatus']}) and logged nothing: its program did not "
+            f"start, or the log was deleted. Why it ended: scarcegan status {arn.rsplit('/', 1)[1]}"
+        )
     if first is None:
         raise UserError("nothing is logged yet: the job is being prepared. Type the command again later.")
-    yield from (event["message"].rstrip("\n") for page in chain([first], pages) for event in page["events"])
 
 
 def step_with_log(steps: Sequence[Mapping[str, Any]], name: str | None) -> Mapping[str, Any]:
@@ -372,6 +391,12 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
     found = next((s for s in raw_steps(aws, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
     if found is None:
         raise UserError(f"step '{step}' has not succeeded in execution {arn.rsplit('/', 1)[1]}. See: scarcegan status")
+    kinds = list(found.get("Metadata", {}))
+    if kinds and not {"ProcessingJob", "TrainingJob"} & set(kinds):
+        raise UserError(
+            f"step '{step}' is of the kind {kinds[0]}, which writes no output that can be fetched. Name a step that "
+            "runs as a job, such as evaluate."
+        )
     if not job_arn(found) and "CacheHitResult" in found:
         return fetch_output(aws, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
     kind, _, name = job_arn(found).rsplit(":", 1)[1].partition("/")
@@ -381,7 +406,7 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
     if output not in outputs:
         raise UserError(f"step '{step}' has no output '{output}'. It has: {', '.join(outputs)}.")
-    return storage.download(aws.client("s3"), outputs[output], folder)
+    return storage.download(aws.client("s3"), outputs[output], folder, owner=aws.names.account)
 
 
 def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:
@@ -395,4 +420,5 @@ def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -
     Raises UserError when the archive has no such output and `folder` does not exist.
     """
     about = aws.client("sagemaker").describe_training_job(TrainingJobName=training_job)
-    return storage.download(aws.client("s3"), about["ModelArtifacts"]["S3ModelArtifacts"], folder, below=output)
+    place = about["ModelArtifacts"]["S3ModelArtifacts"]
+    return storage.download(aws.client("s3"), place, folder, below=output, owner=aws.names.account)

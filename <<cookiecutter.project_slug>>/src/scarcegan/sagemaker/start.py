@@ -382,7 +382,8 @@ def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:
     """
     bucket, prefix = split_s3_uri(uri)
     digest, there, some = sha256(), False, False
-    for item in Bucket(aws.client("s3"), bucket).listing(prefix):
+    owner = aws.names.account if bucket == aws.names.bucket else ""
+    for item in Bucket(aws.client("s3"), bucket, owner).listing(prefix):
         if prefix and not f"{item['Key']}/".startswith(f"{prefix.rstrip('/')}/"):
             continue
         there = True

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from scarcegan.aws.client import none_if_missing
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import PENDING, ApprovalStatus, Decision, ModelPackage, iso
+from scarcegan.registry.contract import PENDING, ApprovalStatus, Decision, ModelPackage, iso, one_line
 from scarcegan.registry.sagemaker.package_facts import decisions_in
 
 RECORDED_FIELDS = (
@@ -103,20 +103,30 @@ def decisions_of(response: Response) -> list[Decision]:
     """Return the decisions about a package that SageMaker returned in full, oldest first.
 
     They are those that this registry stored in the package's properties. When the last of these is not the package's
-    present status, the present approval or rejection was made elsewhere, such as in Studio, and is added as the last
-    one.
+    present status, or has another note than the package, the present approval or rejection was made elsewhere, such as
+    in Studio, and is added as the last one. One that repeats status and note is not noticed.
 
     - response: the package as DescribeModelPackage returns it.
     """
     found = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
     decision = str(response.get("ModelApprovalStatus", PENDING)).lower()
-    if decision in ("approved", "rejected") and (not found or found[-1].decision != decision):
+    note = response.get("ApprovalDescription", "")
+    if decision in ("approved", "rejected") and not (found and is_recorded(found[-1], decision, note)):
         who = response.get("LastModifiedBy", {})
         by = who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn", "unknown")
         at = iso(response.get("LastModifiedTime", response["CreationTime"]))
-        note = response.get("ApprovalDescription", "")
         found.append(Decision(at, version_of(response), cast(Any, decision), by, note))
     return found
+
+
+def is_recorded(last: Decision, decision: str, note: str) -> bool:
+    """Whether the last recorded decision is the package's present one.
+
+    - decision: approved or rejected.
+    - note: the package's ApprovalDescription, which `_decide` of registry.py writes on one line.
+    """
+    cut = last.note.endswith("...")
+    return last.decision == decision and (cut or one_line(last.note) == note)
 
 
 def model_package(

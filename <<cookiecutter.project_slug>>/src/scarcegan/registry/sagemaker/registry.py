@@ -146,17 +146,17 @@ class SageMakerRegistry:
 
         uri, below, only, and what is raised: as in `download` of aws/storage.py.
         """
-        return download(self.client("s3"), uri, folder, below, only)
+        return download(self.client("s3"), uri, folder, below, only, self.names.account)
 
     def put(self, path: Path, uri: str) -> None:
         """Upload the file at `path` to S3 under its own name, and replace an object that has this name there.
 
-        - uri: s3://<bucket>/<folder>, the folder to put it in.
+        - uri: s3://<bucket>/<folder>, the folder to put it in; the bucket belongs to the project's account.
 
         Raises UserError for a `uri` that is not an S3 address.
         """
         bucket, folder = split_s3_uri(uri)
-        Bucket(self.client("s3"), bucket).put(f"{folder.rstrip('/')}/{path.name}", path)
+        Bucket(self.client("s3"), bucket, self.names.account).put(f"{folder.rstrip('/')}/{path.name}", path)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -435,7 +435,7 @@ class SageMakerRegistry:
     @property
     def _bucket(self) -> Bucket:
         """The S3 bucket of the project."""
-        return Bucket(self.client("s3"), self.names.bucket)
+        return Bucket(self.client("s3"), self.names.bucket, self.names.account)
 
     @property
     def _group(self) -> Group:

@@ -161,6 +161,11 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
         ("LogDays", "8", "--set LogDays: '8' is refused for LogDays: it is one of 7, 14, 30,"),
         ("KeepRunsDays", "0", "--set KeepRunsDays: '0' is refused for KeepRunsDays: it is a number from 1 on."),
         ("KeepRunsDays", "many", "it is a number from 1 on."),
+        (
+            "ConnectionArn",
+            NAMES.arn("codeconnections", "connection/0a1b").replace("eu-west-1", "us-east-1"),
+            "the connection is in us-east-1, the project in eu-west-1 (config.yaml: project.region). Give a",
+        ),
         ("JobInstanceTypes", "ml.m5.*,gpu", "--set JobInstanceTypes: 'ml.m5.*,gpu' is refused"),
         ("SageMakerProjectId", "p" * 21, "it has at most 20 characters."),
         ("ModelPackageGroupReaders", "*", "Account numbers of 12 digits; a star would open the group to everybody."),
@@ -448,11 +453,11 @@ def test_after_a_deployment_that_broke_off_later_stacks_get_what_the_earlier_one
     account.has(TOOLCHAIN)
     for name in (STORAGE, MODELS, DELIVERY):
         account.stays(name)
+    given = {"SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}  # the broken-off stack has lost these
     expected = {"SageMakerProjectName": "rare-players", **OUTPUTS[STORAGE], "Repository": "rare"}
-    account.changes(
-        TOOLCHAIN, "CREATE", of_toolchain({**expected, "ModelPackageGroupName": "rare-players", "VpcId": "vpc-1"})
-    )
-    assert account.deploy(make_plan())[0]["stacks"][TOOLCHAIN] == "created"
+    expected |= {"ModelPackageGroupName": "rare-players", "VpcId": "vpc-1", **given}
+    account.changes(TOOLCHAIN, "CREATE", of_toolchain(expected))
+    assert account.deploy(make_plan(**given))[0]["stacks"][TOOLCHAIN] == "created"
 
 
 def test_a_first_deployment_without_a_repository_is_refused_before_anything_is_changed_stubbed(account):
@@ -479,6 +484,42 @@ def test_a_repository_of_an_owner_needs_a_connection_as_codecommit_has_no_owners
     for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
         account.has(name, "CREATE_COMPLETE" if kept else "", kept)
     assert account.refuses(make_plan(**given)).startswith("the repository acme/rare needs a connection: without one")
+
+
+NETWORK = {"VpcId": "vpc-0a", "SubnetIds": "subnet-0a", "SecurityGroupIds": "sg-0a"}
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "lacking"),
+    [
+        ({}, {"VpcId": "vpc-0a"}, "SubnetIds and SecurityGroupIds are"),
+        ({}, {"SubnetIds": "subnet-0a", "SecurityGroupIds": "sg-0a"}, "VpcId is"),
+        (NETWORK, {"SubnetIds": ""}, "SubnetIds is"),
+    ],
+)
+def test_a_network_without_one_of_its_parts_is_refused_before_any_change_stubbed(account, kept, given, lacking):
+    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+        account.has(name, "CREATE_COMPLETE" if kept else "", kept)
+    assert f"but {lacking} empty. Type the command again" in account.refuses(make_plan(Repository="rare", **given))
+
+
+def test_a_part_of_a_network_may_change_when_aws_has_the_others():
+    assert toolchain.combination_problem({**NETWORK, "SubnetIds": "subnet-0b"}) == ""
+    assert toolchain.combination_problem(dict.fromkeys(NETWORK, "")) == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "words"),
+    [
+        ({"MaxValue": 5}, "6", "it is a number from 0 to 5."),
+        ({"MinValue": 2, "MaxValue": 5}, "1", "it is a number from 2 to 5."),
+        ({"MinValue": 2, "MaxValue": 5}, "5", ""),
+        ({"Type": "String", "MinLength": 3}, "ab", "it has at least 3 characters."),
+        ({"Type": "String", "MinLength": 3}, "abc", ""),
+    ],
+)
+def test_every_limit_of_a_template_parameter_is_checked(rule, value, words):
+    assert toolchain.why_refused({"Type": "Number", **rule}, value) == words
 
 
 def test_a_repository_of_an_owner_takes_the_connection_that_aws_already_has_stubbed(account):

@@ -161,6 +161,7 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
         why = why_refused(declared[name], value)
         if why:
             raise UserError(f"{where_given(name)}: '{shortened(value)}' is refused for {name}: {why}")
+    refuse_other_region(values.get("ConnectionArn", ""), region)
     project = config.project.name
     stacks = [
         Stack(
@@ -175,6 +176,19 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
         for name, body in bodies.items()
     ]
     return ToolchainPlan(region, stacks, project_tags(config), code, later_notes(root, region))
+
+
+def refuse_other_region(connection: str, region: str) -> None:
+    """Raise UserError for the ARN of a connection in another region than the project's; "" passes.
+
+    A pipeline's source action runs in the pipeline's own region.
+    https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-create-cross-region.html
+    """
+    if connection and connection.split(":")[3] != region:
+        raise UserError(
+            f"--connection-arn: the connection is in {connection.split(':')[3]}, the project in {region} "
+            "(config.yaml: project.region). Give a connection of that region."
+        )
 
 
 def folder_in_repository(root: Path) -> str | None:
@@ -329,8 +343,8 @@ def check_given_parameters(
 def why_refused(about: Mapping[str, Any], value: str) -> str:
     """Return why a template refuses a value of a parameter, as the end of a sentence; "" when nothing was found.
 
-    Of the rules that a template can have, AllowedValues, MinValue, MaxLength and AllowedPattern are checked, and that a
-    Number is a whole number. The values of a list are separated by commas.
+    Checked are AllowedValues, MinValue, MaxValue, MinLength, MaxLength and AllowedPattern, and that a Number is a whole
+    number. The values of a list are separated by commas.
 
     - about: the declaration of the parameter in the template.
     """
@@ -339,9 +353,14 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
     if allowed and not set(items) <= set(allowed):
         return f"it is one of {', '.join(allowed)}."
     if about["Type"] == "Number":
-        least = about.get("MinValue", 0)
-        return "" if value.isascii() and value.isdigit() and int(value) >= least else f"it is a number from {least} on."
-    longest = about.get("MaxLength", LONGEST_PARAMETER)
+        least, most = about.get("MinValue", 0), about.get("MaxValue")
+        number = int(value) if value.isascii() and value.isdigit() else -1
+        if number >= least and (most is None or number <= most):
+            return ""
+        return f"it is a number from {least} on." if most is None else f"it is a number from {least} to {most}."
+    shortest, longest = about.get("MinLength", 0), about.get("MaxLength", LONGEST_PARAMETER)
+    if len(value) < shortest:
+        return f"it has at least {shortest} characters."
     if len(value) > longest:
         return f"it has at most {longest} characters."
     if all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item, re.ASCII) for item in items):
@@ -519,20 +538,39 @@ def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None
 
 
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
-    """Check that every template parameter without a default has a value, in the plan or in AWS, and that a repository
-    owner/name has a connection.
+    """Check that every template parameter without a default has a value, in the plan or in AWS, and that all values
+    fit each other (`combination_problem`).
 
     - kept: template parameter -> value in AWS, of all stacks.
 
-    Raises UserError, with the names of the parameters without a value.
+    Raises UserError, with the names of the parameters without a value, or with the problem.
     """
     missing = [name for name in plan.ungiven if name not in kept]
     if missing:
         needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
         raise UserError(f"the toolchain needs {', '.join(missing)}. Type the command again with {needed}")
-    refused = connection_problem({**kept, **plan.given})
+    refused = combination_problem({**kept, **plan.given})
     if refused:
         raise UserError(refused)
+
+
+def combination_problem(values: Mapping[str, str]) -> str:
+    """Return why values of template parameters do not fit each other, as a sentence; "" when they do.
+
+    A repository owner/name needs a connection, and a network all three parts.
+
+    - values: template parameter -> value; one without a value may be missing or "".
+    """
+    parts = ("VpcId", "SubnetIds", "SecurityGroupIds")
+    lacking = [name for name in parts if not values.get(name)]
+    if 0 < len(lacking) < len(parts):
+        needed = " ".join(f"--set {name}=…" for name in lacking)
+        empty = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} empty"
+        return (
+            f"builds in a VPC need {', '.join(parts)}, but {empty}. Type the command again with {needed}, or with none "
+            "of the three."
+        )
+    return connection_problem(values)
 
 
 def connection_problem(values: Mapping[str, str]) -> str:

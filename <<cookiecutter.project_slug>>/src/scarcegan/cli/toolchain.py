@@ -58,7 +58,7 @@ def deploy_command(
         for name in plan.ungiven:
             option = stacks.where_given(name)
             print_progress(f"{name} is not given. A first deployment needs {option}; a later one keeps its value.")
-        if refused := stacks.connection_problem(plan.given):
+        if refused := stacks.combination_problem(plan.given):
             print_progress(f"For a first deployment, {refused}")
         stacks.write_function_files(plan, project.root)
         lines = stacks.shell_commands(plan)

@@ -1,4 +1,4 @@
-"""Objects in S3: whose bucket it is, what a failed download leaves, and what is missing. AWS is moto's, calls are watched."""
+"""Objects in S3: whose bucket it is, what a failed download leaves, and what is missing. AWS is moto's."""
 
 import boto3
 import pytest

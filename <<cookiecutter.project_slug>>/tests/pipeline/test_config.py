@@ -208,6 +208,14 @@ def test_every_new_name_of_a_renamed_key_is_a_key(file):
         assert key in settings.known_keys(tuple(section))
 
 
+def test_a_setting_that_is_gone_says_what_to_do(tmp_path):
+    (tmp_path / "config.yaml").write_text("cloud:\n  approval: Approved\n", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"line 2: 'cloud\.approval' is no setting any more\. Delete the line: a person"
+    ):
+        settings.load_config(tmp_path / "config.yaml")
+
+
 def test_research_values_reach_the_train_step_under_their_flat_names(file):
     config = settings.load_config(file, ["train.scarcegan.alpha=1", "train.scarcegan.pull_away=matrix"])
     train = definition.training(config).step("train")

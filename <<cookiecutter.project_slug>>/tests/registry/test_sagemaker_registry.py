@@ -415,6 +415,24 @@ def test_a_package_decided_about_very_often_keeps_its_newest_decisions(four: Sag
     assert four.package(1).note == "note 19"
 
 
+def test_an_approval_that_studio_renews_with_another_note_is_in_the_history(four: SageMakerRegistry) -> None:
+    client, arn = Session().client("sagemaker"), four.arn(3)
+    four.approve(3, "first  look")
+    assert [event.note for event in four.history()] == ["first  look"]
+    properties = client.describe_model_package(ModelPackageName=arn)["CustomerMetadataProperties"]
+    for status, note in (("PendingManualApproval", ""), ("Approved", "second look")):
+        client.update_model_package(
+            ModelPackageArn=arn,
+            ModelApprovalStatus=status,
+            ApprovalDescription=note,
+            CustomerMetadataProperties=properties,
+        )
+    assert [(event.decision, event.note) for event in four.history()] == [
+        ("approved", "first  look"),
+        ("approved", "second look"),
+    ]
+
+
 def test_a_decision_made_in_studio_is_in_the_history(four: SageMakerRegistry) -> None:
     client, arn = Session().client("sagemaker"), four.arn(3)
     properties = client.describe_model_package(ModelPackageName=arn)["CustomerMetadataProperties"]

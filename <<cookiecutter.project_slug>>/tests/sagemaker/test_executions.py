@@ -453,8 +453,8 @@ def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(connecti
 def test_more_executions_than_a_page_are_listed_with_answers_stubbed(answers):
     pages = [{"PipelineExecutionSummaries": [{"PipelineExecutionArn": f"{ARN}{n}"} for n in range(100)]} for _ in "12"]
     pages[0]["NextToken"] = "more"
-    connection, stub = answers("sagemaker", "list_pipeline_executions", pages[0])
-    stub.add_response("list_pipeline_executions", pages[1])
+    for page in pages:
+        connection = answers("sagemaker", "list_pipeline_executions", page)
     assert len(executions.newest_executions(connection, "training", 150)) == 150
 
 
@@ -751,6 +751,31 @@ def test_a_step_without_logs_names_those_that_have_some_stubbed(answers):
     connection = list_steps(answers, step("features"), step("gate", "Condition"))
     with pytest.raises(UserError, match=r"no log of step 'gate' .* Steps with a log: features"):
         list(executions.log_lines(connection, ARN, "gate"))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_step_that_has_ended_without_a_log_says_so_stubbed(answers, missing):
+    connection = list_steps(answers, step("features", status="Failed"))
+    with Stubber(connection.client("logs")) as stub:
+        if missing:
+            stub.add_client_error("filter_log_events", "ResourceNotFoundException")
+        else:
+            stub.add_response("filter_log_events", {"events": []})
+        with pytest.raises(UserError, match=r"'features' has ended \(Failed\) and logged nothing: .* scarcegan status"):
+            list(executions.log_lines(connection, ARN))
+
+
+def test_an_arn_of_another_account_or_region_is_refused_without_asking(config):
+    connection = aws.connect_to_aws(config)
+    for other in (ARN.replace("eu-west-1", "us-east-1"), ARN.replace(ACCOUNT, "999999999999")):
+        with pytest.raises(UserError, match=r"is in .* this project in eu-west-1 \(account 123456789012\)\. Name"):
+            executions.find_execution(connection, other)
+
+
+def test_a_step_without_files_says_what_it_is_stubbed(answers, tmp_path):
+    connection = list_steps(answers, step("gate", "Condition"))
+    with pytest.raises(UserError, match=r"step 'gate' is of the kind Condition, which writes no output .* evaluate"):
+        executions.fetch_output(connection, ARN, "gate", "gate", tmp_path / "x")
 
 
 # -- stop and fetch -------------------------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""Every resource in AWS has the project's tags and the team's, or is of a kind that takes none.
+
+Statically, over the templates and the schemas of CloudFormation's resource types that cfn-lint carries. Jobs and
+pipelines are in tests/sagemaker/test_compile.py and test_executions.py.
+"""
+
+import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+import stacks
+from pipelines_in_moto import NAMES
+from scarcegan.aws import toolchain
+from scarcegan.aws.names import project_tags
+from scarcegan.pipeline.config import Config
+from scarcegan.sagemaker import upsert
+
+TEMPLATES = (*stacks.TOOLCHAIN, "pipeline.yaml", "endpoint.yaml")
+BY_PIPELINES = ("pipeline.yaml", "endpoint.yaml")  # deployed by a role of roles-delivery.yaml, the others by a person
+# Types that AWS has no tags for: parts of a resource that has them, or, of a schedule, of its group.
+WITHOUT_TAGS = {
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::IAM::Policy",
+    "AWS::KMS::Alias",
+    "AWS::Lambda::Permission",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueuePolicy",
+    "AWS::Scheduler::Schedule",
+}
+CONFIG = Config.model_validate({"project": {"name": NAMES.project, "region": NAMES.region, "team": "care"}})
+TAGS = {"sagemaker:project-name": NAMES.project, "team": "care"}
+
+
+def types_of(*templates):
+    return sorted({about["Type"] for name in templates for about in stacks.body_of(name)["Resources"].values()})
+
+
+def schema_of(kind):
+    return PROVIDER_SCHEMA_MANAGER.get_resource_schema("eu-west-1", kind).schema
+
+
+@pytest.mark.parametrize("kind", types_of(*TEMPLATES))
+def test_a_type_of_resource_takes_the_tags_of_its_stack_or_aws_has_none_for_it(kind):
+    """A schema without `tagging` that has the property Tags is of an older type, which takes them too."""
+    schema = schema_of(kind)
+    takes = schema.get("tagging", {}).get("taggable", "Tags" in schema["properties"])
+    assert takes != (kind in WITHOUT_TAGS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in types_of(*BY_PIPELINES) if kind not in WITHOUT_TAGS])
+def test_the_roles_of_the_pipelines_may_tag_what_they_create(kind):
+    """Without the permission CloudFormation leaves the tags out of some resources, and fails at others."""
+    actions = set()
+    for about in stacks.body_of("roles-delivery.yaml")["Resources"].values():
+        for policy in about["Properties"].get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                plain = statement.get("Fn::If", [None, statement])[1]
+                given = plain["Action"]
+                actions |= {given} if isinstance(given, str) else set(given)
+    assert set(schema_of(kind).get("tagging", {}).get("permissions", ())) <= actions
+
+
+def test_every_stack_gets_the_tags_of_the_project_and_the_team():
+    assert TAGS.items() <= project_tags(CONFIG).items()
+    plan = toolchain.plan_toolchain(stacks.INFRA.parent, CONFIG, {"Repository": "rare"})
+    assert plan.tags == project_tags(CONFIG)
+    assert upsert.template_configuration(CONFIG, "x.zip", project_tags(CONFIG))["Tags"] == project_tags(CONFIG)
+
+
+def test_a_template_that_tags_a_resource_itself_gives_it_the_name_of_the_project():
+    """The stack's tags come on top, so that the team's is there too."""
+    for template in TEMPLATES:
+        for name, about in stacks.body_of(template)["Resources"].items():
+            tags = about.get("Properties", {}).get("Tags", [])
+            keys = {tag["Key"] for tag in tags} if isinstance(tags, list) else set(tags)
+            assert not keys or "sagemaker:project-name" in keys, (template, name)

@@ -83,7 +83,7 @@ def upsert_command(
     """Create or update the pipelines in AWS. Uploads the code and writes build/*.json; --dry-run only writes these
     files, and needs no account.
     """
-    from scarcegan.aws import client
+    from scarcegan.aws import client, prices
     from scarcegan.sagemaker import upsert as upserting
     from scarcegan.sagemaker.pipelines import PIPELINES, pipeline_of
 
@@ -94,13 +94,16 @@ def upsert_command(
     if dry_run:
         plan = upserting.plan_upsert(project.root, project.config, client.planned_names(project.config))
         written = [project.show(path) for path in upserting.write_build_files(plan)]
+        estimate = prices.estimate(project.config, prices.load_prices())
         lines = [
             *upserting.plan_lines(plan),
+            "",
+            *prices.cost_lines(estimate),
             "",
             f"wrote     {', '.join(written)}",
             "Nothing in AWS was read or changed. A real upsert uploads only what is not there yet.",
         ]
-        emit({**plan.describe(), "written": written}, as_json, lines)
+        emit({**plan.describe(), "costs": estimate.describe(), "written": written}, as_json, lines)
         return
     with aws_connection(context) as aws:
         plan = upserting.plan_upsert(project.root, upserting.with_volume_key(project.config, aws), aws.names)

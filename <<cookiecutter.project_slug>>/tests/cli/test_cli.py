@@ -81,6 +81,14 @@ def test_every_command_of_the_readme_is_a_verb():
         assert verb or words[0].startswith("--"), words
 
 
+def test_every_verb_stands_in_the_help_and_in_the_readme(scarcegan):
+    """A group counts as one word of the help; the README shows each of its verbs."""
+    listed = scarcegan("--help")[1].partition("Commands:")[2]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [verb for verb in VERBS if not re.search(rf"^  {verb[0]} ", listed, re.M)] == []
+    assert [verb for verb in VERBS if not re.search(rf"(^ {{4}}|`)scarcegan {' '.join(verb)}\b", text, re.M)] == []
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['scarcegan', '--help']\n"

@@ -21,7 +21,6 @@ from scarcegan.pipeline import config as settings
 from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 from scarcegan.sagemaker import bundle, executions, upsert
 from scarcegan.sagemaker.executions import ExecutionStatus, StepStatus
-from stacks import TOOLCHAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "scarcegan"
@@ -199,16 +198,6 @@ def test_the_readme_names_every_action_that_the_verbs_need_checked_statically():
             needed |= {f"{service}:{listed[method]}" for method in called & listed.keys()}
     assert {"sagemaker:StartPipelineExecution", "logs:FilterLogEvents", "sagemaker:UpdatePipeline"} <= needed
     assert [action for action in sorted(needed) if f"`{action}`" not in readme] == []
-
-
-def test_the_readme_takes_every_stack_down_and_the_toolchain_last_checked_statically():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    down = readme.partition("### Take it down")[2].partition("\n## ")[0]
-    toolchain = " ".join(template.removesuffix(".yaml") for template in reversed(TOOLCHAIN))
-    loops = ("for stack in production staging pipeline; do", f"for stack in {toolchain}; do")
-    places = [down.find(words) for words in (loops[0], "wait stack-delete-complete", "-training", loops[1])]
-    assert places == sorted(places) and min(places) > 0
-    assert down.count("-$stack") == 4
 
 
 def test_the_readme_says_who_may_let_a_model_into_production_checked_statically():

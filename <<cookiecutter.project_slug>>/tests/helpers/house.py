@@ -16,7 +16,10 @@ SOURCE = ROOT / "src" / "scarcegan"
 FLOORS: tuple[dict[str, str], ...] = (
     {"__main__": "python -m scarcegan"},
     {"cli": "the verbs of the command line", "notebook": "functions for notebooks"},
-    {"release": "from an approved model to an endpoint and back"},
+    {
+        "release": "from an approved model to an endpoint and back",
+        "doctor": "what would fail, found before anything is made",
+    },
     {"sagemaker": "the engine that runs pipelines in AWS"},
     {"steps": "one file per step: folders in, folders out", "workspace": "a project's folder on this machine"},
     {"serving": "the endpoint on this machine", "report": "HTML pages"},

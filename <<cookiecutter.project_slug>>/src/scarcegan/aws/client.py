@@ -26,6 +26,9 @@ NOT_FOUND_CODES = (
     "ParameterNotFound",
     "PipelineNotFoundException",
     "NoSuchKey",
+    "NoSuchEntity",  # IAM
+    "NotFoundException",  # KMS
+    "RepositoryDoesNotExistException",
     "NotFound",
     "404",
 )
@@ -300,6 +303,20 @@ def access_denied_sentence(operation: str, message: str, names: Names) -> str:
         f"access denied: {who} may not {action}{f' on {on}' if on else ''}{tail}. "
         f"Ask an administrator to allow that action (README, 'Permissions'){push}."
     )
+
+
+def is_denied(error: Any) -> bool:
+    """Whether a botocore ClientError says that the user's permissions do not allow the call."""
+    return str(error.response["Error"].get("Code", "")) in ACCESS_DENIED_CODES
+
+
+def denied_action(error: Any) -> str:
+    """Return the IAM action that a denied call needs, such as iam:GetRole; the name of the call when AWS does not tell.
+
+    - error: the botocore ClientError.
+    """
+    said = re.search(r"not authorized to perform: ([\w-]+:\w+)", str(error.response["Error"].get("Message", "")))
+    return said[1] if said else S3_ACTIONS.get(error.operation_name, error.operation_name)
 
 
 def missing_bucket_sentence(names: Names) -> str:

@@ -741,8 +741,8 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
 def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return CloudFormation's event of the first resource that failed in the last change of a stack, None without one.
 
-    The last change is the last creation or update. Later failures of the same change are mostly resources that
-    CloudFormation gave up because of the first.
+    The last change is the last creation, update or deletion. Later failures of the same change are mostly resources
+    that CloudFormation gave up because of the first.
 
     - events: CloudFormation's events of the stack, newest first.
     """
@@ -750,7 +750,7 @@ def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
     for event in events:
         status = event.get("ResourceStatus", "")
         of_the_stack = event["ResourceType"] == "AWS::CloudFormation::Stack"
-        if of_the_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+        if of_the_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"):
             break  # older events are of an earlier change
         if status in ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED") and not of_the_stack:
             found = event

@@ -275,8 +275,12 @@ def default_workers() -> int:
     BYTES_PER_WORKER of the machine's memory; at least 1.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores, memory // BYTES_PER_WORKER))
+    return max(1, min(cores, memory_bytes() // BYTES_PER_WORKER))
+
+
+def memory_bytes() -> int:
+    """Return the size of the machine's memory, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def code_version() -> str:

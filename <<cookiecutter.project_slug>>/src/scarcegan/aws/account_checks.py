@@ -1,0 +1,410 @@
+"""What an AWS account has and allows, checked before anything is created in it. Every call only reads.
+
+`check_account` runs all checks. Each is a generator of findings and makes its own calls, so that one that the user may
+not make does not hide what the others find.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scarcegan.aws import client, toolchain
+from scarcegan.aws.client import Aws, none_if_missing
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, look
+from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.quotas import quota_findings
+from scarcegan.aws.vpc import vpc_findings
+from scarcegan.errors import UserError
+from scarcegan.pipeline.config import Config
+
+STAGES = ("pipeline", "staging", "production")  # stacks that the CodePipelines deploy
+# Application Auto Scaling's own role for endpoints, made with the first scalable target of the account.
+# https://docs.aws.amazon.com/autoscaling/application/userguide/application-auto-scaling-service-linked-roles.html
+SCALING_ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+# CloudFormation's type of a resource of the toolchain -> the action that creates it, for whoever deploys.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+CREATES = {
+    "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm",
+    "AWS::CodeBuild::Project": "codebuild:CreateProject",
+    "AWS::CodePipeline::Pipeline": "codepipeline:CreatePipeline",
+    "AWS::Events::Rule": "events:PutRule",
+    "AWS::IAM::Policy": "iam:PutRolePolicy",
+    "AWS::IAM::Role": "iam:CreateRole",
+    "AWS::KMS::Alias": "kms:CreateAlias",
+    "AWS::KMS::Key": "kms:CreateKey",
+    "AWS::Lambda::Function": "lambda:CreateFunction",
+    "AWS::Lambda::Permission": "lambda:AddPermission",
+    "AWS::Logs::LogGroup": "logs:CreateLogGroup",
+    "AWS::S3::Bucket": "s3:CreateBucket",
+    "AWS::S3::BucketPolicy": "s3:PutBucketPolicy",
+    "AWS::SNS::Subscription": "sns:Subscribe",
+    "AWS::SNS::Topic": "sns:CreateTopic",
+    "AWS::SNS::TopicPolicy": "sns:SetTopicAttributes",
+    "AWS::SQS::Queue": "sqs:CreateQueue",
+    "AWS::SQS::QueuePolicy": "sqs:SetQueueAttributes",
+    "AWS::SSM::Parameter": "ssm:PutParameter",
+    "AWS::SageMaker::ModelPackageGroup": "sagemaker:CreateModelPackageGroup",
+    "AWS::Scheduler::ScheduleGroup": "scheduler:CreateScheduleGroup",
+}
+CLOSED_SINCE = "2026-07-30"  # https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-availability-change.html
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the checks of an account work on.
+
+    - root: the project's folder.
+    - given: template parameter -> value, as `scarcegan toolchain deploy` would be given it.
+    - stacks: stack, without the project's name -> CloudFormation's description, None for one that does not exist.
+      Those that the user may not look at are left out.
+    """
+
+    aws: Aws
+    config: Config
+    root: Path
+    given: Mapping[str, str]
+    stacks: Mapping[str, dict[str, Any] | None]
+
+    @property
+    def names(self) -> Names:
+        """The project's names in AWS."""
+        return self.aws.names
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Template parameter -> value: those that the toolchain has in AWS, replaced by those that are given."""
+        kept = {k: v for name in toolchain.STACKS for k, v in toolchain.parameters_of(self.stacks.get(name)).items()}
+        return {**kept, **toolchain.from_config(self.config), **self.given}
+
+    def left_over(self, check: str, stack: str, fact: str, fix: str) -> Finding:
+        """Return the finding about something that is there although the stack that makes it may not be.
+
+        - stack: without the project's name. It is missing, or the user may not look.
+        - fact, fix: of the finding when the stack is missing.
+        """
+        if stack in self.stacks:
+            return Finding(check, WOULD_FAIL, fact, fix)
+        return Finding(check, COULD_NOT_LOOK, f"{fact}, or it is the toolchain's: the stacks cannot be seen")
+
+
+def check_account(aws: Aws, config: Config, root: Path, given: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield everything that the checks of the account find.
+
+    - root: the project's folder.
+    - given: template parameter -> value, as `scarcegan toolchain deploy` would be given it.
+    """
+    stacks: dict[str, dict[str, Any] | None] = {}
+    yield from look("stacks", lambda: stack_findings(aws, stacks))
+    account = Account(aws, config, root, given, stacks)
+    yield from look("plan of the toolchain", lambda: region_findings(account))
+    checks: dict[str, Callable[[Account], Iterator[Finding]]] = {
+        "deploying": deploying_findings,
+        "repository": repository_findings,
+        "bucket": bucket_findings,
+        "model package group": group_findings,
+        "roles": role_findings,
+        "permissions boundary": boundary_findings,
+        "key": key_findings,
+        "autoscaling": scaling_findings,
+        "cost tags": tag_findings,
+        "Model Monitor": model_monitor_findings,
+    }
+    for check, findings in checks.items():
+        yield from look(check, partial(findings, account))
+    yield from look("quotas", partial(quota_findings, aws, config))
+    yield from look("VPC", lambda: vpc_findings(aws, config, root, account.values))
+
+
+def check_credentials(aws: Aws) -> Iterator[Finding]:
+    """Yield a finding about the user's credentials, and the account that they belong to."""
+    found = aws.client("sts").get_caller_identity()
+    if found["Account"] != aws.names.account:
+        fix = "Log in to that account, or unset AWS_ACCOUNT_ID."
+        fact = f"{found['Arn']}, but AWS_ACCOUNT_ID is {aws.names.account}"
+        yield Finding("credentials", WOULD_FAIL, fact, fix)
+    else:
+        yield Finding("credentials", OK, f"{found['Arn']}, account {found['Account']}")
+
+
+def stack_findings(aws: Aws, stacks: dict[str, dict[str, Any] | None]) -> Iterator[Finding]:
+    """Look at the project's stacks. Yields a finding for each that cannot be changed, else one for all.
+
+    - stacks: is filled with stack, without the project's name -> CloudFormation's description, None when it is missing.
+    """
+    bad = 0
+    for name in (*toolchain.STACKS, *STAGES):
+        stacks[name] = found = toolchain.find_stack(aws, aws.names.stack(name))
+        finding = stack_finding(aws.names, name, found)
+        if finding:
+            bad += finding.state == WOULD_FAIL
+            yield finding
+    if not bad:
+        present = [aws.names.stack(name) for name, found in stacks.items() if found and not toolchain.is_new(found)]
+        yield Finding("stacks", OK, f"there are {', '.join(present)}" if present else "none of this project yet")
+
+
+def stack_finding(names: Names, name: str, found: Mapping[str, Any] | None) -> Finding | None:
+    """Return the finding about a stack that cannot be changed now; None for any other.
+
+    - name: of the stack, without the project's name.
+    - found: CloudFormation's description of it; None when it is missing.
+    """
+    status, stack = (found or {}).get("StackStatus", ""), names.stack(name)
+    check = f"stack {stack}"
+    if status == "ROLLBACK_COMPLETE" and name in toolchain.STACKS:
+        return Finding(check, WARNING, "its first deployment failed", "Nothing: the next deployment replaces it.")
+    if status == "ROLLBACK_COMPLETE":
+        delete = f"aws cloudformation delete-stack --region {names.region} --stack-name {stack}"
+        fix = f"Correct the cause, which its events name (often a quota of 0), then: {delete}"
+        return Finding(check, WOULD_FAIL, "its first deployment failed, which blocks every later one", fix)
+    try:
+        toolchain.refuse_unless_changeable(stack, found)
+    except UserError as error:
+        return Finding(check, WARNING if status.endswith("_IN_PROGRESS") else WOULD_FAIL, str(error))
+    return None
+
+
+def region_findings(account: Account) -> Iterator[Finding]:
+    """Yield findings about what the region has: AWS's images, and CloudFormation's types of resources.
+
+    Raises UserError for a region that lacks an image or a resource of the toolchain, and for a refused parameter.
+    """
+    account.names.image("training")
+    given = {name: value for name, value in account.given.items() if value}
+    for note in toolchain.plan_toolchain(account.root, account.config, given).notes:
+        yield Finding(
+            "plan of the toolchain", WARNING, note, "Choose another region under project.region in config.yaml."
+        )
+    yield Finding(
+        "plan of the toolchain", OK, f"{account.names.region} has the images and all that the toolchain creates"
+    )
+
+
+def deploying_findings(account: Account) -> Iterator[Finding]:
+    """Ask IAM's simulator whether the user may create what the toolchain consists of. Yields one finding.
+
+    The simulator knows neither every condition nor a denial by a resource's own policy.
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+    """
+    iam, who = account.aws.client("iam"), account.aws.client("sts").get_caller_identity()["Arn"]
+    session = re.fullmatch(r"arn:[\w-]+:sts::\d+:assumed-role/([^/]+)/.+", who)
+    if session:  # the simulator takes the role, whose path the session's ARN lacks
+        who = iam.get_role(RoleName=session[1])["Role"]["Arn"]
+    elif who.endswith(":root"):
+        yield Finding("deploying", WARNING, "these are the root user's credentials", "Use a role or user of IAM.")
+        return
+    actions = ["cloudformation:CreateChangeSet", "cloudformation:ExecuteChangeSet", *creating_actions(account.root)]
+    denied = []
+    for page in iam.get_paginator("simulate_principal_policy").paginate(PolicySourceArn=who, ActionNames=actions):
+        denied += [one["EvalActionName"] for one in page["EvaluationResults"] if one["EvalDecision"] != "allowed"]
+    if denied:
+        fix = "Have somebody deploy who may, or ask an administrator for these actions (README, 'Permissions')."
+        yield Finding("deploying", WARNING, f"by IAM's simulator you may not {', '.join(sorted(denied))}", fix)
+    else:
+        yield Finding("deploying", OK, "by IAM's simulator you may create all that the toolchain consists of")
+
+
+def creating_actions(root: Path) -> list[str]:
+    """Return the actions that create the resources of the toolchain's templates, each once, sorted.
+
+    - root: the project's folder.
+    """
+    bodies = [toolchain.read_template(root, Path("infra") / f"{name}.yaml") for name in toolchain.STACKS]
+    return sorted({CREATES[about["Type"]] for body in bodies for about in body["Resources"].values()})
+
+
+def repository_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the repository and the connection to it, or about CodeCommit's repository."""
+    values, names = account.values, account.names
+    repository, arn = values.get("Repository", ""), values.get("ConnectionArn", "")
+    if not repository:
+        fix = "Type it as you will deploy it: scarcegan doctor --cloud --repository … --connection-arn …"
+        yield Finding("repository", COULD_NOT_LOOK, "it is not given yet", fix)
+    elif arn:
+        yield connection_finding(account.aws, repository, arn)
+    elif problem := toolchain.connection_problem(values):
+        yield Finding("repository", WOULD_FAIL, problem)
+    else:
+        found = none_if_missing(lambda: account.aws.client("codecommit").get_repository(repositoryName=repository))
+        fix = f"Create it, or correct --repository: aws codecommit create-repository --repository-name {repository}"
+        if found:
+            yield Finding("repository", OK, f"CodeCommit has {repository}")
+        else:
+            yield Finding("repository", WOULD_FAIL, f"CodeCommit in {names.region} has no {repository}", fix)
+
+
+def connection_finding(aws: Aws, repository: str, arn: str) -> Finding:
+    """Return the finding about a CodeConnections connection.
+
+    https://docs.aws.amazon.com/codeconnections/latest/APIReference/API_Connection.html
+
+    - arn: of the connection; its service is codeconnections, or codestar-connections for one made before 2024.
+    """
+    service, region = arn.split(":")[2:4]
+    there = Aws(Names(aws.names.project, aws.names.account, region), aws.session)  # the connection's region
+    found = none_if_missing(lambda: there.client(service).get_connection(ConnectionArn=arn))
+    if found is None:
+        fix = "Create one: console, Developer Tools, Connections. Then give its ARN: --connection-arn"
+        return Finding("repository", WOULD_FAIL, f"there is no connection {arn}", fix)
+    connection = found["Connection"]
+    provider, status = connection.get("ProviderType", ""), connection["ConnectionStatus"]
+    if status != "AVAILABLE":
+        fix = f"Finish its handshake: console ({region}), Developer Tools, Connections, Update pending connection."
+        return Finding("repository", WOULD_FAIL, f"the connection to {provider} is {status}, not AVAILABLE", fix)
+    if region != aws.names.region:
+        fix = f"Make one in {aws.names.region}."
+        return Finding("repository", WARNING, f"the connection to {provider} is in {region}", fix)
+    if "/" not in repository:
+        fix = f"Write its owner too: --repository OWNER/{repository}"
+        return Finding("repository", WOULD_FAIL, f"'{repository}' has no owner, and {provider} needs one", fix)
+    fix = "Whether the connection may read that repository is seen at the first push: AWS cannot be asked."
+    return Finding("repository", OK, f"{repository}, through a connection to {provider} that is AVAILABLE", fix)
+
+
+def bucket_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the project's bucket: there, free, left from an earlier toolchain, or somebody else's."""
+    from botocore.exceptions import ClientError
+
+    bucket, mine = account.names.bucket, bool(account.stacks.get("storage"))
+    try:
+        account.aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account.names.account)
+    except ClientError as error:
+        if client.is_missing(error):
+            yield Finding("bucket", OK, f"the name {bucket} is free; the toolchain creates it")
+        elif mine:
+            raise
+        elif client.is_denied(error):
+            fix = "If it is somebody else's, give the project another name in config.yaml; if yours, ask for the right."
+            fact = f"{bucket} exists, but it is another account's or you lack s3:ListBucket for it"
+            yield account.left_over("bucket", "storage", fact, fix)
+        else:
+            fix = "Give the project another name under project.name in config.yaml."
+            yield Finding("bucket", WOULD_FAIL, f"{bucket} exists, but not in {account.names.region}", fix)
+        return
+    if mine:
+        yield Finding("bucket", OK, f"{bucket} is the toolchain's")
+    else:
+        fix = "Empty and delete it, or give the project another name: the toolchain cannot make its own beside it."
+        yield account.left_over("bucket", "storage", f"{bucket} is left from an earlier toolchain", fix)
+
+
+def group_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the model package group: there, free, or left from an earlier toolchain."""
+    group = account.config.project.model_package_group
+    sagemaker = account.aws.client("sagemaker")
+    found = none_if_missing(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=group))
+    made_here = account.values.get("CreateModelPackageGroup", "yes") == "yes"
+    if made_here and found and not account.stacks.get("storage"):
+        fix = (
+            f"Keep it: project.model_package_group: {found['ModelPackageGroupArn']} in config.yaml. Or delete it, or "
+            "name another."
+        )
+        yield account.left_over("model package group", "storage", f"{group} is left, or another project's", fix)
+    elif not made_here and not found:
+        fix = "Create it, or correct project.model_package_group in config.yaml."
+        yield Finding("model package group", WOULD_FAIL, f"there is no {group}", fix)
+    else:
+        yield Finding("model package group", OK, f"{group} exists" if found else f"the name {group} is free")
+
+
+def role_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the project's roles: as many as the templates have, or some that should not be there."""
+    iam, names = account.aws.client("iam"), account.names
+    roles = [names.role(actor) for actor in role_actors(account.root)]
+    present = [role for role in roles if none_if_missing(partial(iam.get_role, RoleName=role))]
+    missing = sorted({*roles} - {*present})
+    if not account.stacks.get("roles-models"):
+        if present:
+            fix = "Take the earlier toolchain down, or delete them, or give the project another name."
+            yield account.left_over("roles", "roles-models", f"{', '.join(present)} are left", fix)
+        else:
+            yield Finding("roles", OK, f"the names of all {len(roles)} are free")
+    elif missing:
+        fix = "Type: scarcegan toolchain deploy. A role that was deleted by hand comes back only with its stack."
+        yield Finding("roles", WARNING, f"{', '.join(missing)} do not exist", fix)
+    else:
+        yield Finding("roles", OK, f"all {len(roles)} exist")
+
+
+def role_actors(root: Path) -> list[str]:
+    """Return the actors that the templates of roles name, such as job: the ends of the roles' names, sorted.
+
+    - root: the project's folder.
+    """
+    texts = [(root / "infra" / f"{name}.yaml").read_text(encoding="utf-8") for name in toolchain.STACKS]
+    pattern = r"RoleName: !Sub \"?\$\{SageMakerProjectName\}-\$\{AWS::Region\}-([a-z-]+)"
+    return sorted({actor for text in texts for actor in re.findall(pattern, text)})
+
+
+def boundary_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the permissions boundary, if one is given."""
+    arn = account.values.get("PermissionsBoundaryArn", "")
+    if not arn:
+        return
+    if none_if_missing(lambda: account.aws.client("iam").get_policy(PolicyArn=arn)):
+        yield Finding("permissions boundary", OK, f"{arn} exists")
+    else:
+        yield Finding(
+            "permissions boundary", WOULD_FAIL, f"there is no policy {arn}", "Correct PermissionsBoundaryArn."
+        )
+
+
+def key_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding for each KMS key: the toolchain's, that of jobs' disks, and that of your data."""
+    made = toolchain.outputs_of(account.stacks.get("storage")).get("KeyArn", "")
+    volume, data = account.config.cloud.volume_key, account.values.get("DataKeyArn", "")
+    keys = {"key": made, "key of disks": volume if volume.startswith("arn:") else "", "key of your data": data}
+    if not made and "storage" in account.stacks:
+        yield Finding("key", OK, "the toolchain creates it")
+    for check, arn in keys.items():
+        if not arn:
+            continue
+        found = none_if_missing(partial(account.aws.client("kms").describe_key, KeyId=arn))
+        state = found["KeyMetadata"]["KeyState"] if found else "missing"
+        if state == "Enabled":
+            yield Finding(check, OK, f"{arn} is enabled")
+        else:
+            fix = "Enable it, or cancel its deletion, in KMS: without it nothing that it encrypted can be read."
+            yield Finding(check, WOULD_FAIL, f"{arn} is {state}", fix)
+
+
+def scaling_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the role with which Application Auto Scaling changes endpoints."""
+    found = none_if_missing(lambda: account.aws.client("iam").get_role(RoleName=SCALING_ROLE))
+    fact = f"the role {SCALING_ROLE} exists" if found else "its own role is made by the first release to production"
+    yield Finding("autoscaling", OK, fact)
+
+
+def tag_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the tags by which AWS's bills can tell this project's costs.
+
+    https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/activating-tags.html
+    """
+    wanted = list(project_tags(account.config))
+    found = account.aws.client("ce").list_cost_allocation_tags(TagKeys=wanted, Type="UserDefined")
+    active = {tag["TagKey"] for tag in found["CostAllocationTags"] if tag["Status"] == "Active"}
+    missing = [tag for tag in wanted if tag not in active]
+    if not missing:
+        yield Finding("cost tags", OK, f"{', '.join(wanted)} are active")
+        return
+    fix = (
+        "Activate them in the account that pays: Billing, Cost allocation tags. A tag is listed there a day after the "
+        "first resource has it."
+    )
+    yield Finding("cost tags", WARNING, f"bills do not tell costs by {', '.join(missing)}", fix)
+
+
+def model_monitor_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about SageMaker Model Monitor, which AWS has closed to new customers."""
+    found = account.aws.client("sagemaker").list_monitoring_schedules(MaxResults=1)["MonitoringScheduleSummaries"]
+    if found:
+        yield Finding("Model Monitor", OK, "open to this account, which has monitoring schedules")
+        return
+    fact = (
+        f"closed to new customers since {CLOSED_SINCE}; AWS has no call that says whether this account is one, and it "
+        "has no monitoring schedule in this region"
+    )
+    yield Finding("Model Monitor", COULD_NOT_LOOK, fact, "Nothing: this project does not use it.")

@@ -1,0 +1,138 @@
+"""Service Quotas: how many machines the settings need at once, and how many the account may have."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from scarcegan.aws.client import Aws
+from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.definition import Pipeline, Step, scoring, training
+
+SERVICE = "sagemaker"
+# SageMaker's names of its quotas. https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
+PROCESSING = "{} for processing job usage"
+TRAINING = "{} for training job usage"
+SPOT = "{} for spot training job usage"
+ENDPOINT = "{} for endpoint usage"
+ALL_ENDPOINTS = "Number of instances across active endpoints"
+
+
+@dataclass(frozen=True)
+class Need:
+    """A quota that the settings need.
+
+    - quota: its name in Service Quotas.
+    - least: without so many, a run or a release fails.
+    - most: so many are used when the endpoint is at its largest and a new model takes over.
+    - why: what they are for.
+    """
+
+    quota: str
+    least: int
+    most: int
+    why: str
+
+
+def needs(config: Config) -> list[Need]:
+    """Return the quotas that the settings of config.yaml need, each once."""
+    found: dict[str, Need] = {}
+    for pipeline in (training(config), scoring(config)):
+        for machine, count in machines_at_once(pipeline, "processing").items():
+            name = PROCESSING.format(machine)
+            if name not in found or found[name].least < count:
+                found[name] = Need(name, count, count, f"jobs of a {pipeline.name} that run at the same time")
+        for machine, count in machines_at_once(pipeline, "training").items():
+            name = (SPOT if config.cloud.spot else TRAINING).format(machine)
+            found[name] = Need(name, count, count, "training jobs of an execution")
+    return [*found.values(), *endpoint_needs(config)]
+
+
+def endpoint_needs(config: Config) -> list[Need]:
+    """Return the quotas of instances that the endpoints of both stages need.
+
+    While a new model takes over, the instances of the old and of the new one run side by side.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-blue-green.html
+    """
+    endpoint = config.cloud.endpoint
+    staging = 0 if endpoint.serverless_staging else 1
+    least, most = staging + endpoint.min_instances, staging + 2 * endpoint.max_instances
+    why = (
+        f"staging {staging} and production {endpoint.min_instances}; with {endpoint.max_instances} in production, "
+        f"{most} while a new model takes over; endpoints of other projects need more"
+    )
+    return [Need(name, least, most, why) for name in (ENDPOINT.format(endpoint.instance), ALL_ENDPOINTS)]
+
+
+def machines_at_once(pipeline: Pipeline, kind: str) -> Counter[str]:
+    """Return instance type -> the largest number of a pipeline's jobs that have it and may run at the same time.
+
+    - kind: processing or training.
+    """
+    jobs = [step for step in pipeline.steps if isinstance(step, Step) and step.kind == kind]
+    before = {step.name: ancestors(pipeline, step.name) for step in pipeline.steps}
+    found: Counter[str] = Counter()
+    for size in range(1, len(jobs) + 1):
+        for group in combinations(jobs, size):
+            if all(a.name not in before[b.name] and b.name not in before[a.name] for a, b in combinations(group, 2)):
+                found |= Counter(step.instance for step in group)
+    return found
+
+
+def ancestors(pipeline: Pipeline, name: str) -> set[str]:
+    """Return the names of all steps and gates that must have ended before a step or gate starts."""
+    parents = pipeline.parents(pipeline.step(name))
+    return set(parents).union(*(ancestors(pipeline, parent) for parent in parents))
+
+
+def quota_findings(aws: Aws, config: Config) -> Iterator[Finding]:
+    """Yield a finding for every quota that the settings need. Reads Service Quotas; asks for no increase."""
+    wanted = needs(config)
+    quotas = applied_quotas(aws, [need.quota for need in wanted])
+    for need in wanted:
+        if need.quota == ALL_ENDPOINTS and need.quota not in quotas:
+            continue  # not every account has this one
+        yield quota_finding(need, quotas.get(need.quota), aws.names.region)
+
+
+def applied_quotas(aws: Aws, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return name -> quota, as Service Quotas describes it, for those of the wanted quotas that it knows.
+
+    First come the values of the account; a quota that has none there has AWS's default.
+    https://docs.aws.amazon.com/servicequotas/2019-06-24/apireference/API_ListServiceQuotas.html
+    """
+    client = aws.client("service-quotas")
+    found: dict[str, dict[str, Any]] = {}
+    for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
+        for page in client.get_paginator(operation).paginate(ServiceCode=SERVICE):
+            named = {quota["QuotaName"]: quota for quota in page["Quotas"] if quota["QuotaName"] in wanted}
+            found = {**named, **found}
+            if len(found) == len(set(wanted)):
+                return found
+    return found
+
+
+def quota_finding(need: Need, quota: dict[str, Any] | None, region: str) -> Finding:
+    """Return the finding about one quota.
+
+    - quota: as Service Quotas describes it; None when it knows no quota of that name.
+    """
+    check = f"quota {need.quota}"
+    if quota is None:
+        fix = "Look whether the region has that machine: the name under cloud in config.yaml may be misspelt."
+        return Finding(check, WARNING, f"Service Quotas lists none of that name in {region}", fix)
+    has = int(quota["Value"])
+    fact = f"{has}, needed {need.least if has < need.least else need.most} ({need.why})"
+    if has >= need.most:
+        return Finding(check, OK, fact)
+    new = " A new account often has 0." if has == 0 else ""
+    ask = (
+        f"aws service-quotas request-service-quota-increase --region {region} --service-code {SERVICE} "
+        f"--quota-code {quota['QuotaCode']} --desired-value {need.most}"
+    )
+    fix = f"Ask for more, which may take days:{new} {ask}"
+    if has >= need.least:
+        return Finding(check, WARNING, fact, f"Enough for the first release. {fix}")
+    return Finding(check, WOULD_FAIL, fact, fix)

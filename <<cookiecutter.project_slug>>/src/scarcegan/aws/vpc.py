@@ -1,0 +1,197 @@
+"""A VPC: whether what is named exists in it, and which VPC endpoints it needs when it has no way to the internet.
+
+What needs an endpoint is derived from what runs in the VPC: builds and functions, when the toolchain has a VpcId; jobs
+and endpoints, when config.yaml has cloud.subnets. SageMaker pulls images and writes logs of jobs and endpoints itself,
+outside the VPC, so that they need S3 only.
+https://docs.aws.amazon.com/sagemaker/latest/dg/train-vpc.html
+https://docs.aws.amazon.com/sagemaker/latest/dg/host-vpc.html
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scarcegan.aws import toolchain
+from scarcegan.aws.client import Aws
+from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.pipeline.config import Config
+
+# boto3's service -> the end of the name of its VPC endpoint. S3's is a gateway, all others are interfaces.
+# https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-privatelink-support.html
+ENDPOINTS = {
+    "s3": "s3",
+    "sagemaker": "sagemaker.api",
+    "sagemaker-runtime": "sagemaker.runtime",
+    "ssm": "ssm",
+    "sts": "sts",
+    "cloudformation": "cloudformation",
+    "cloudwatch": "monitoring",
+    "codepipeline": "codepipeline",
+    "logs": "logs",
+    "mlflow": "experiments",
+}
+# What runs in the VPC -> the services that it calls. tests/aws/test_vpc.py compares them with the code.
+BUILDS = ("s3", "logs", "sagemaker", "sagemaker-runtime", "ssm", "sts", "cloudformation", "codepipeline")
+FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "cloudwatch", "codepipeline")
+JOBS = ("s3",)
+TRACKING = ("sagemaker", "mlflow")  # https://docs.aws.amazon.com/sagemaker/latest/dg/mlflow-interface-endpoint.html
+WAYS_OUT = ("NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "VpcPeeringConnectionId", "CoreNetworkArn")
+
+
+def needed_endpoints(root: Path, config: Config, values: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the end of the name of each VPC endpoint that is needed -> what in the VPC needs it; {} without a VPC.
+
+    - root: the project's folder, whose templates say whether functions run in the VPC.
+    - values: template parameter -> value, of the toolchain.
+    """
+    callers: dict[str, Sequence[str]] = {}
+    if values.get("VpcId"):
+        callers["builds"] = BUILDS
+        if functions_in_vpc(root):
+            callers["functions"] = FUNCTIONS
+    if config.cloud.subnets:
+        callers["jobs"] = (*JOBS, *(TRACKING if config.cloud.mlflow_app else ()))
+        callers["endpoints"] = JOBS
+    found: dict[str, list[str]] = {}
+    for caller, services in callers.items():
+        for service in services:
+            found.setdefault(ENDPOINTS[service], []).append(caller)
+    return found
+
+
+def functions_in_vpc(root: Path) -> bool:
+    """Whether a Lambda function of the templates runs in the toolchain's VPC.
+
+    - root: the project's folder.
+    """
+    templates = [Path("infra") / f"{name}.yaml" for name in (*toolchain.STACKS, *toolchain.LATER_STACKS)]
+    resources = [about for path in templates for about in toolchain.read_template(root, path)["Resources"].values()]
+    return any(about["Type"] == "AWS::Lambda::Function" and "VpcConfig" in about["Properties"] for about in resources)
+
+
+def vpc_findings(aws: Aws, config: Config, root: Path, values: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield findings about the VPC, its subnets, security groups and VPC endpoints; none when nothing runs in one.
+
+    - root: the project's folder.
+    - values: template parameter -> value, of the toolchain.
+    """
+    needed = needed_endpoints(root, config, values)
+    if not needed:
+        return
+    subnets = listed(values.get("SubnetIds", ""), config.cloud.subnets)
+    groups = listed(values.get("SecurityGroupIds", ""), config.cloud.security_groups)
+    ec2, vpc = aws.client("ec2"), values.get("VpcId", "")
+    in_vpc = {one["SubnetId"]: one["VpcId"] for one in described(ec2, "describe_subnets", "subnet-id", subnets)}
+    groups_in_vpc = {
+        one["GroupId"]: one["VpcId"] for one in described(ec2, "describe_security_groups", "group-id", groups)
+    }
+    vpc = vpc or next(iter(in_vpc.values()), "")
+    yield from place_findings("subnets", subnets, in_vpc, vpc)
+    yield from place_findings("security groups", groups, groups_in_vpc, vpc)
+    if vpc:
+        there = described(ec2, "describe_vpc_endpoints", "vpc-id", [vpc])
+        tables = described(ec2, "describe_route_tables", "vpc-id", [vpc])
+        has_way_out = reach_the_internet(tables, subnets)
+        yield from endpoint_findings(aws.names.region, vpc, needed, there, has_way_out)
+        if values.get("VpcId") and not has_way_out:
+            fact = "the subnets have no route to the internet, and builds download packages from PyPI"
+            yield Finding(
+                "builds", WARNING, fact, "Give builds a mirror of PyPI that the VPC reaches, or a NAT gateway."
+            )
+
+
+def listed(given: str, configured: Sequence[str]) -> list[str]:
+    """Return the ids of a parameter, separated by commas, and those of config.yaml, each once."""
+    return list(dict.fromkeys([*filter(None, given.split(",")), *configured]))
+
+
+def described(ec2: Any, operation: str, filter_name: str, values: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what EC2 describes of an operation such as describe_subnets. Ids that do not exist are left out.
+
+    - filter_name, values: the filter of EC2, and what it may equal; without values nothing is asked.
+    """
+    if not values:
+        return []
+    pages = ec2.get_paginator(operation).paginate(Filters=[{"Name": filter_name, "Values": list(values)}])
+    return [one for page in pages for key, part in page.items() if isinstance(part, list) for one in part]
+
+
+def place_findings(check: str, wanted: Sequence[str], found: Mapping[str, str], vpc: str) -> Iterator[Finding]:
+    """Yield a finding about subnets or security groups: all in the VPC, or which are missing or in another one.
+
+    - found: id -> id of its VPC.
+    """
+    missing = [one for one in wanted if one not in found]
+    elsewhere = [f"{one} in {found[one]}" for one in wanted if one in found and found[one] != vpc]
+    fix = "Correct SubnetIds and SecurityGroupIds of the toolchain, or subnets and security_groups in config.yaml."
+    if missing:
+        yield Finding(check, WOULD_FAIL, f"there is no {', '.join(missing)}", fix)
+    if elsewhere:
+        yield Finding(check, WOULD_FAIL, f"{', '.join(elsewhere)}, not in {vpc}", fix)
+    if wanted and not missing and not elsewhere:
+        yield Finding(check, OK, f"{', '.join(wanted)} are in {vpc}")
+
+
+def reach_the_internet(tables: Sequence[Mapping[str, Any]], subnets: Sequence[str]) -> bool:
+    """Whether every subnet has a route to everywhere that a machine without a public address can use.
+
+    An internet gateway is no such route: jobs, builds and functions get no public address.
+
+    - tables: the route tables of the VPC, as EC2 describes them.
+    """
+    main = next((table for table in tables if any(one.get("Main") for one in table["Associations"])), {})
+    own = {one["SubnetId"]: table for table in tables for one in table["Associations"] if one.get("SubnetId")}
+    return bool(subnets) and all(
+        any(
+            route.get("DestinationCidrBlock") == "0.0.0.0/0"
+            and (any(route.get(way) for way in WAYS_OUT) or str(route.get("GatewayId", "")).startswith("vgw-"))
+            for route in own.get(subnet, main).get("Routes", ())
+        )
+        for subnet in subnets
+    )
+
+
+def endpoint_findings(
+    region: str, vpc: str, needed: Mapping[str, Sequence[str]], there: Sequence[Mapping[str, Any]], has_way_out: bool
+) -> Iterator[Finding]:
+    """Yield a finding for each VPC endpoint that is needed: present, or missing with the command that makes it.
+
+    Names are compared from the region on: they begin with com.amazonaws, in China some with cn.com.amazonaws, and
+    MLflow's with aws.sagemaker.
+
+    - needed: end of the name -> what in the VPC needs it.
+    - there: the endpoints of the VPC, as EC2 describes them.
+    - has_way_out: whether the subnets reach the internet without endpoints.
+    """
+    for end, callers in needed.items():
+        check, why = f"VPC endpoint {end}", f"needed by {', '.join(callers)}"
+        present = [one for one in there if one["ServiceName"].endswith(f".{region}.{end}")]
+        usable = [one for one in present if one["State"].lower() == "available"]
+        if usable and usable[0]["VpcEndpointType"] == "Interface" and not usable[0].get("PrivateDnsEnabled"):
+            fact = f"{usable[0]['VpcEndpointId']} has no private DNS names, so that nothing uses it"
+            yield Finding(check, WARNING, fact, "Enable private DNS names of it.")
+        elif usable:
+            yield Finding(check, OK, f"{usable[0]['VpcEndpointId']} in {vpc}, {why}")
+        elif has_way_out:
+            yield Finding(check, OK, f"none in {vpc}; the subnets reach {end} through their route to the internet")
+        else:
+            what = "is not available" if present else "is missing"
+            yield Finding(check, WOULD_FAIL, f"{what} in {vpc}, {why}", creation(region, vpc, end))
+
+
+def creation(region: str, vpc: str, end: str) -> str:
+    """Return how to create a VPC endpoint, as a command to complete.
+
+    - end: the end of its name, after the region.
+    """
+    prefix = "aws.sagemaker" if end == "experiments" else "com.amazonaws"
+    kind = (
+        "Gateway --route-table-ids rtb-…"
+        if end == "s3"
+        else "Interface --private-dns-enabled --subnet-ids subnet-… --security-group-ids sg-…"
+    )
+    china = " (look up the name in your region: some begin with cn.)" if region.startswith("cn-") else ""
+    return (
+        f"aws ec2 create-vpc-endpoint --region {region} --vpc-id {vpc} --service-name {prefix}.{region}.{end} "
+        f"--vpc-endpoint-type {kind}{china}"
+    )

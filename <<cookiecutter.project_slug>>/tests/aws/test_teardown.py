@@ -1,0 +1,388 @@
+"""Taking a project down in AWS: the plan, the walk, and what stays. AWS is a small account in memory behind botocore.
+
+botocore checks each call's arguments and answers. The account keeps what CloudFormation, SageMaker, CodePipeline, SSM
+and the tagging API would.
+"""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from canned_aws import MISSING, NAMES, Refusal, connected
+from scarcegan.aws import teardown, toolchain
+from scarcegan.errors import UserError
+from scarcegan.pipeline.config import Config
+
+CONFIG = Config.model_validate({"project": {"name": NAMES.project, "region": NAMES.region}})
+MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
+NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
+KEY = NAMES.arn("kms", "key/1234")
+ALL = ("storage", "roles-models", "roles-delivery", "toolchain", "pipeline", "staging", "production")
+EXECUTION = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
+
+
+class Account:
+    """An account with a whole project in it. `broken`: stack -> the reason for which it cannot be deleted."""
+
+    def __init__(self):
+        self.stacks = {NAMES.stack(name): "CREATE_COMPLETE" for name in ALL}
+        self.pipelines = {NAMES.pipeline("training"), NAMES.pipeline("scoring")}
+        self.executions = {EXECUTION: "Executing"}
+        self.code_executions = {
+            "rare-players-deploy": {"e-1": "InProgress", "e-0": "Succeeded"},
+            "rare-players-build": {},
+        }
+        self.parameters = {"/rare-players/champion", "/rare-players/key", "/rare-players/staging/version"}
+        self.owned = {
+            NAMES.stack("toolchain"): ["/rare-players/key"],
+            NAMES.stack("staging"): ["/rare-players/staging/version", NAMES.arn("sagemaker", "model/now")],
+        }
+        self.tagged = [
+            KEY,
+            NAMES.arn("sagemaker", "model/now"),
+            NAMES.arn("sagemaker", "model/old"),
+            NAMES.arn("sagemaker", "endpoint-config/old"),
+        ]
+        self.broken = {}
+        self.done = []
+
+    def answers(self):
+        return {
+            "cloudformation:DescribeStacks": self.describe,
+            "cloudformation:DeleteStack": self.delete_stack,
+            "cloudformation:DescribeStackEvents": self.events,
+            "cloudformation:ListStackResources": self.resources,
+            "codepipeline:ListPipelineExecutions": self.list_code,
+            "codepipeline:StopPipelineExecution": self.stop_code,
+            "codepipeline:GetPipelineExecution": self.get_code,
+            "sagemaker:ListPipelineExecutions": self.list_executions,
+            "sagemaker:StopPipelineExecution": self.stop,
+            "sagemaker:DescribePipelineExecution": self.describe_execution,
+            "sagemaker:DescribePipeline": lambda asked: {} if asked["PipelineName"] in self.pipelines else MISSING,
+            "sagemaker:DeletePipeline": self.delete_pipeline,
+            "sagemaker:DescribeModelPackageGroup": {
+                "ModelPackageGroupName": "g",
+                "ModelPackageGroupArn": NAMES.arn("sagemaker", "model-package-group/g"),
+                "CreationTime": MOMENT,
+                "CreatedBy": {},
+                "ModelPackageGroupStatus": "Completed",
+            },
+            "ssm:GetParametersByPath": self.list_parameters,
+            "ssm:DeleteParameters": self.delete_parameters,
+            "s3:HeadBucket": {},
+            "s3:ListBuckets": {"Buckets": [{"Name": "rare-players-storage-artifacts-1x"}]},
+            "resourcegroupstaggingapi:GetResources": lambda asked: {
+                "ResourceTagMappingList": [{"ResourceARN": arn} for arn in self.tagged]
+            },
+        }
+
+    def describe(self, asked):
+        status = self.stacks.get(asked["StackName"])
+        if status is None:
+            return NO_STACK
+        if status == "DELETE_IN_PROGRESS":
+            broken = asked["StackName"] in self.broken
+            self.stacks = {**self.stacks, asked["StackName"]: "DELETE_FAILED" if broken else None}
+        about = {"StackName": asked["StackName"], "CreationTime": MOMENT, "StackStatus": status}
+        if asked["StackName"] == NAMES.stack("storage"):
+            outputs = {"KeyArn": KEY, "ArtifactsBucketName": "rare-players-storage-artifacts-1x"}
+            about["Outputs"] = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+        return {"Stacks": [about]}
+
+    def delete_stack(self, asked):
+        name = asked["StackName"]
+        self.done.append(f"delete {name}")
+        self.stacks[name] = "DELETE_IN_PROGRESS"
+        self.parameters -= set(self.owned.get(name, ()))
+        return {}
+
+    def events(self, asked):
+        about = {"StackId": "1", "EventId": "1", "StackName": asked["StackName"], "Timestamp": MOMENT}
+        failed = {
+            "LogicalResourceId": "Endpoint",
+            "ResourceType": "AWS::SageMaker::Endpoint",
+            "ResourceStatus": "DELETE_FAILED",
+            "ResourceStatusReason": self.broken[asked["StackName"]],
+        }
+        begun = {
+            "LogicalResourceId": "s",
+            "ResourceType": "AWS::CloudFormation::Stack",
+            "ResourceStatus": "DELETE_IN_PROGRESS",
+        }
+        earlier = {**failed, "LogicalResourceId": "Model", "ResourceStatusReason": "of an earlier change"}
+        return {"StackEvents": [{**about, **one} for one in (failed, begun, earlier)]}
+
+    def resources(self, asked):
+        if not self.stacks.get(asked["StackName"]):
+            return NO_STACK
+        made = [
+            {
+                "LogicalResourceId": "R",
+                "ResourceType": "AWS::SSM::Parameter",
+                "PhysicalResourceId": physical,
+                "LastUpdatedTimestamp": MOMENT,
+                "ResourceStatus": "CREATE_COMPLETE",
+            }
+            for physical in self.owned.get(asked["StackName"], ())
+        ]
+        return {"StackResourceSummaries": made}
+
+    def list_code(self, asked):
+        if not self.stacks.get(NAMES.stack("toolchain")):
+            return Refusal("PipelineNotFoundException", "no such pipeline")
+        found = self.code_executions[asked["pipelineName"]]
+        return {
+            "pipelineExecutionSummaries": [
+                {"pipelineExecutionId": id, "status": status} for id, status in found.items()
+            ]
+        }
+
+    def get_code(self, asked):
+        return {
+            "pipelineExecution": {"status": self.code_executions[asked["pipelineName"]][asked["pipelineExecutionId"]]}
+        }
+
+    def stop_code(self, asked):
+        self.done.append(f"stop {asked['pipelineExecutionId']}")
+        self.code_executions[asked["pipelineName"]][asked["pipelineExecutionId"]] = "Stopped"
+        return {"pipelineExecutionId": asked["pipelineExecutionId"]}
+
+    def list_executions(self, asked):
+        if asked["PipelineName"] not in self.pipelines:
+            return MISSING
+        made = [
+            {"PipelineExecutionArn": arn, "PipelineExecutionStatus": status}
+            for arn, status in self.executions.items()
+            if f"/{asked['PipelineName']}/" in arn
+        ]
+        return {"PipelineExecutionSummaries": made}
+
+    def stop(self, asked):
+        self.done.append("stop abc123")
+        self.executions[asked["PipelineExecutionArn"]] = "Stopping"
+        return {"PipelineExecutionArn": asked["PipelineExecutionArn"]}
+
+    def describe_execution(self, asked):
+        arn = asked["PipelineExecutionArn"]
+        status = self.executions[arn]
+        if status == "Stopping":
+            self.executions[arn] = "Stopped"
+        return {"PipelineExecutionArn": arn, "PipelineExecutionStatus": status}
+
+    def delete_pipeline(self, asked):
+        if asked["PipelineName"] not in self.pipelines:
+            return MISSING
+        self.done.append(f"delete {asked['PipelineName']}")
+        self.pipelines.remove(asked["PipelineName"])
+        return {}
+
+    def list_parameters(self, asked):
+        return {"Parameters": [{"Name": name} for name in sorted(self.parameters)]}
+
+    def delete_parameters(self, asked):
+        self.done.append(f"delete {', '.join(asked['Names'])}")
+        self.parameters -= set(asked["Names"])
+        return {"DeletedParameters": asked["Names"]}
+
+
+@pytest.fixture
+def account(monkeypatch):
+    monkeypatch.setattr(teardown, "POLL_SECONDS", 0.0)
+    return Account()
+
+
+IN_ORDER = [
+    "stop e-1",
+    "stop abc123",
+    "delete rare-players-scoring",
+    "delete rare-players-training",
+    "delete rare-players-production",
+    "delete rare-players-staging",
+    "delete rare-players-pipeline",
+    "delete rare-players-toolchain",
+    "delete rare-players-roles-delivery",
+    "delete rare-players-roles-models",
+    "delete rare-players-storage",
+    "delete /rare-players/champion",
+]
+
+
+def planned(account):
+    aws, session = connected(account.answers())
+    return teardown.plan_teardown(aws, CONFIG), aws, session
+
+
+def taken_down(account):
+    plan, aws, session = planned(account)
+    said = []
+    teardown.carry_out(plan, aws, said.append)
+    return said, aws, session
+
+
+def test_making_the_plan_only_reads(account):
+    _, _, session = planned(account)
+    operations = {name.split(":")[1] for name in session.made}
+    assert {name for name in operations if not name.startswith(("Describe", "List", "Get", "Head"))} == set()
+    assert {name for name in operations if name.startswith(("Get", "Head"))} <= {
+        "GetParametersByPath",
+        "GetResources",
+        "HeadBucket",
+    }
+    assert account.done == []
+
+
+def test_the_walk_stops_what_runs_then_deletes_pipelines_then_stacks_each_before_those_that_it_needs(account):
+    said, _, _ = taken_down(account)
+    assert account.done == IN_ORDER
+    assert said[0] == "1/12 stop execution e-1 of rare-players-deploy" and len(said) == 12
+    assert not any(account.stacks.values()) and not account.pipelines and not account.parameters
+
+
+def test_the_stacks_of_the_toolchain_are_those_that_a_deployment_makes(account):
+    plan, _, _ = planned(account)
+    names = [one.name for one in plan.removals if one.kind == "stack"]
+    assert names[3:] == [NAMES.stack(name) for name in reversed(toolchain.STACKS)]
+
+
+def test_a_second_teardown_finds_nothing_to_remove(account):
+    taken_down(account)
+    plan, _, _ = planned(account)
+    assert plan.removals == [] and "  nothing is there to remove" in teardown.plan_lines(plan)
+
+
+@pytest.mark.parametrize("calls", range(1, len(IN_ORDER)))
+def test_a_teardown_that_was_interrupted_anywhere_is_finished_by_the_next(account, calls):
+    plan, aws, _ = planned(account)
+
+    def interrupt(line):
+        if line.startswith(f"{calls + 1}/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teardown.carry_out(plan, aws, interrupt)
+    assert account.done == IN_ORDER[:calls]
+    taken_down(account)
+    assert account.done == IN_ORDER
+
+
+def test_a_deletion_that_goes_on_already_is_waited_for(account):
+    account.stacks[NAMES.stack("production")] = "DELETE_IN_PROGRESS"
+    taken_down(account)
+    assert not any(account.stacks.values())
+
+
+def test_a_stack_that_cannot_be_deleted_stops_the_walk_with_the_resource_and_the_reason(account):
+    account.broken[NAMES.stack("staging")] = "no permission to delete it"
+    with pytest.raises(UserError) as refused:
+        taken_down(account)
+    assert str(refused.value) == (
+        "stack rare-players-staging is DELETE_FAILED: Endpoint (AWS::SageMaker::Endpoint): no permission to delete it. "
+        "Correct the cause, then type the same command again."
+    )
+    assert account.stacks[NAMES.stack("toolchain")], "a later stack has the role that deletes it"
+
+
+def test_a_stack_with_termination_protection_is_refused_in_a_sentence(account):
+    refusal = Refusal("ValidationError", "Stack [x] cannot be deleted while TerminationProtection is enabled")
+    aws, _ = connected({**account.answers(), "cloudformation:DeleteStack": refusal})
+    with pytest.raises(UserError, match=r"refuses to delete stack rare-players-production: .*TerminationProtection"):
+        teardown.delete_stack(aws, teardown.Removal("stack", NAMES.stack("production")))
+
+
+def test_a_change_that_goes_on_is_waited_for_before_the_stack_is_deleted(account):
+    answers = iter(["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", None, None])
+
+    def describe(asked):
+        status = next(answers)
+        about = {"StackName": "s", "CreationTime": MOMENT, "StackStatus": status}
+        return {"Stacks": [about]} if status else NO_STACK
+
+    aws, session = connected({"cloudformation:DescribeStacks": describe, "cloudformation:DeleteStack": {}})
+    teardown.delete_stack(aws, teardown.Removal("stack", NAMES.stack("staging")))
+    assert [name.split(":")[1] for name in session.made] == ["DescribeStacks"] * 2 + ["DeleteStack"] + [
+        "DescribeStacks"
+    ] * 2
+
+
+def test_an_execution_that_does_not_end_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(teardown, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(teardown, "LONGEST_WAIT", 0.002)
+    with pytest.raises(UserError, match="it has not ended after"):
+        teardown.wait_until(lambda: False, "stop execution e-1")
+
+
+def test_a_code_execution_that_has_ended_meanwhile_is_left_alone(account):
+    refusal = Refusal("PipelineExecutionNotStoppableException", "it has ended")
+    account.code_executions["rare-players-deploy"]["e-1"] = "Succeeded"
+    aws, _ = connected({**account.answers(), "codepipeline:StopPipelineExecution": refusal})
+    teardown.stop_code_execution(aws, teardown.Removal("code execution", "e-1", "rare-players-deploy"))
+
+
+def test_a_call_that_the_user_may_not_make_is_an_error_of_aws_that_names_the_action(account):
+    answers = account.answers()
+    del answers["sagemaker:DeletePipeline"]
+    aws, _ = connected(answers)
+    from scarcegan.aws.client import errors_as_sentences
+
+    with pytest.raises(UserError, match="may not sagemaker:DeletePipeline"), errors_as_sentences(CONFIG):
+        teardown.carry_out(teardown.plan_teardown(aws, CONFIG), aws, lambda line: None)
+
+
+# -- what stays -----------------------------------------------------------------------------------------------------
+
+
+def test_what_stays_is_named_with_the_way_to_delete_it(account):
+    plan, _, _ = planned(account)
+    left = {one.what.split(":")[0]: one.by_hand for one in plan.left}
+    assert f"bucket {NAMES.bucket}" in left and "bucket rare-players-storage-artifacts-1x" in left
+    assert left["SageMaker model old"] == "aws sagemaker delete-model --region eu-west-1 --model-name old"
+    assert "delete-endpoint-config" in left["SageMaker endpoint-config old"]
+    assert "SageMaker model now" not in left, "it goes with its stack"
+    assert [one.by_hand for one in plan.left if KEY in one.what] == [
+        f"aws kms schedule-key-deletion --region eu-west-1 --key-id {KEY} --pending-window-in-days 30"
+    ]
+    assert any("delete-model-package-group" in way for way in left.values())
+    assert "log group /aws/sagemaker/Endpoints/rare-players-production" in left
+
+
+def test_what_stays_is_still_found_when_the_stacks_are_gone(account):
+    _, aws, _ = taken_down(account)
+    text = "\n".join(teardown.left_lines(list(teardown.what_stays(aws, CONFIG))))
+    for name in (NAMES.bucket, "rare-players-storage-artifacts-1x", KEY, "model old"):
+        assert name in text
+
+
+def test_who_may_not_look_is_still_told_the_names(account):
+    answers = account.answers()
+    for call in (
+        "s3:HeadBucket",
+        "s3:ListBuckets",
+        "resourcegroupstaggingapi:GetResources",
+        "sagemaker:DescribeModelPackageGroup",
+    ):
+        del answers[call]
+    aws, _ = connected(answers)
+    text = "\n".join(teardown.left_lines(list(teardown.what_stays(aws, CONFIG))))
+    assert NAMES.bucket in text and "rare-players-storage-artifacts-1x" in text and KEY in text
+
+
+def test_the_commands_by_hand_are_commands_of_the_aws_cli():
+    """Statically: each is an operation of the service, with members of its arguments as options."""
+    import re
+
+    import botocore.session
+
+    aws, _ = connected(Account().answers())
+    session = botocore.session.get_session()
+    checked = 0
+    for one in teardown.what_stays(aws, CONFIG):
+        for service, command, options in re.findall(
+            r"aws (kms|sagemaker|logs) ([\w-]+)((?: --[\w-]+(?: [^-\s][^\s;|]*)?)*)", one.by_hand
+        ):
+            model = session.get_service_model(service)
+            operation = model.operation_model("".join(word.title() for word in command.split("-")))
+            known = {re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower() for name in operation.input_shape.members}
+            given = set(re.findall(r"--([\w-]+)", options)) - {"region", "query", "output"}
+            assert given <= known, (command, given - known)
+            checked += 1
+    assert checked >= 6

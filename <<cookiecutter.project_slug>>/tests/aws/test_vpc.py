@@ -1,0 +1,177 @@
+"""The VPC endpoints that are needed, and what is in the VPC.
+
+moto plays EC2. Which services are called is read off the code.
+"""
+
+import re
+
+import boto3
+import pytest
+from moto import mock_aws
+
+import stacks as templates
+from canned_aws import NAMES, connected
+from scarcegan.aws import vpc
+from scarcegan.aws.client import Aws
+from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL
+from scarcegan.pipeline.config import Config
+
+ROOT = templates.INFRA.parent
+SOURCE = ROOT / "src" / "scarcegan"
+CALLED = re.compile(r"\.client\(\s*\"([\w-]+)\"")
+
+
+def settings(**cloud):
+    return Config.model_validate({"cloud": cloud})
+
+
+def needed(values=None, **cloud):
+    return vpc.needed_endpoints(ROOT, settings(**cloud), values or {})
+
+
+# -- what is needed -------------------------------------------------------------------------------------------------
+
+
+def test_without_a_vpc_nothing_is_asked_and_nothing_is_said():
+    aws, session = connected({})
+    assert list(vpc.vpc_findings(aws, Config(), ROOT, {})) == [] and session.made == []
+
+
+def test_jobs_and_endpoints_need_s3_alone():
+    assert needed(subnets=["subnet-1"], security_groups=["sg-1"]) == {"s3": ["jobs", "endpoints"]}
+
+
+def test_jobs_that_log_to_mlflow_need_its_endpoints_too():
+    app = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-app/app-1"
+    found = needed(subnets=["subnet-1"], security_groups=["sg-1"], mlflow_app=app, network_isolation=False)
+    assert set(found) == {"s3", "sagemaker.api", "experiments"}
+
+
+def test_builds_need_an_endpoint_for_each_service_that_their_verbs_call():
+    """Statically: the verbs of the buildspecs are upsert, start and release; logs are those of CodeBuild itself."""
+    files = [*(SOURCE / "release").glob("*.py"), *(SOURCE / "registry" / "sagemaker").glob("*.py")]
+    files += [SOURCE / "aws" / "client.py", SOURCE / "aws" / "storage.py"]
+    files += [path for path in (SOURCE / "sagemaker").glob("*.py") if path.name != "executions.py"]
+    called = {service for path in files for service in CALLED.findall(path.read_text(encoding="utf-8"))}
+    assert "sagemaker" in called and called <= set(vpc.BUILDS)
+
+
+def test_functions_need_an_endpoint_for_each_service_that_they_call():
+    """Statically: infra/lambdas, and what the register function imports."""
+    files = [*(ROOT / "infra" / "lambdas").glob("*.py"), *(SOURCE / "registry" / "sagemaker").glob("*.py")]
+    files += [SOURCE / "sagemaker" / "register_function.py", SOURCE / "aws" / "storage.py"]
+    called = {service for path in files for service in CALLED.findall(path.read_text(encoding="utf-8"))}
+    assert "s3" in called and called <= set(vpc.FUNCTIONS)
+
+
+def test_functions_are_in_the_vpc_only_if_a_template_says_so(tmp_path):
+    infra = tmp_path / "infra"
+    infra.mkdir()
+    function = "Resources: {F: {Type: 'AWS::Lambda::Function', Properties: {%s}}}\nParameters: {P: {Type: String}}\n"
+    for path in templates.INFRA.glob("*.yaml"):
+        (infra / path.name).write_text(function % "", encoding="utf-8")
+    assert not vpc.functions_in_vpc(tmp_path)
+    (infra / "endpoint.yaml").write_text(function % "VpcConfig: {}", encoding="utf-8")
+    assert vpc.functions_in_vpc(tmp_path)
+    assert "functions" in vpc.needed_endpoints(tmp_path, Config(), {"VpcId": "vpc-1"})["ssm"]
+
+
+# -- what is there --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """A VPC of moto's with a subnet and a security group."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield Network()
+
+
+class Network:
+    def __init__(self):
+        self.ec2 = boto3.client("ec2", region_name=NAMES.region)
+        self.vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        self.subnet = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+        self.group = self.ec2.create_security_group(GroupName="g", Description="g", VpcId=self.vpc)["GroupId"]
+        self.table = self.ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [self.vpc]}])["RouteTables"][
+            0
+        ]["RouteTableId"]
+
+    def add_endpoint(self, end, kind="Interface", **options):
+        name = f"com.amazonaws.{NAMES.region}.{end}"
+        self.ec2.create_vpc_endpoint(VpcId=self.vpc, ServiceName=name, VpcEndpointType=kind, **options)
+
+    def findings(self, **changes):
+        values = {"VpcId": self.vpc, "SubnetIds": self.subnet, "SecurityGroupIds": self.group, **changes}
+        aws = Aws(NAMES, boto3.Session(region_name=NAMES.region))
+        return {finding.check: finding for finding in vpc.vpc_findings(aws, Config(), ROOT, values)}
+
+
+def test_subnets_and_groups_that_are_in_the_vpc_are_ok(network):
+    found = network.findings()
+    assert (found["subnets"].state, found["security groups"].state) == (OK, OK)
+
+
+def test_a_subnet_that_does_not_exist_and_one_of_another_vpc_are_named(network):
+    other = network.ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = network.ec2.create_subnet(VpcId=other, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
+    found = network.findings(SubnetIds=subnet)
+    assert (
+        found["subnets"].state == WOULD_FAIL and f"{subnet} in {other}, not in {network.vpc}" in found["subnets"].found
+    )
+    found = network.findings(SubnetIds="subnet-0123456789abcdef0")
+    assert found["subnets"].found == "there is no subnet-0123456789abcdef0"
+
+
+def test_an_endpoint_that_is_missing_would_fail_with_the_command_that_makes_it(network):
+    found = network.findings()
+    assert found["VPC endpoint sagemaker.api"].state == WOULD_FAIL
+    assert "--service-name com.amazonaws.eu-west-1.sagemaker.api --vpc-endpoint-type Interface" in (
+        found["VPC endpoint sagemaker.api"].fix
+    )
+    assert found["VPC endpoint s3"].fix.endswith("--vpc-endpoint-type Gateway --route-table-ids rtb-…")
+    assert found["builds"].state == WARNING and "mirror of PyPI" in found["builds"].fix
+
+
+def test_an_endpoint_that_is_there_is_ok(network):
+    network.add_endpoint("s3", "Gateway", RouteTableIds=[network.table])
+    network.add_endpoint("ssm", PrivateDnsEnabled=True, SubnetIds=[network.subnet])
+    found = network.findings()
+    assert found["VPC endpoint s3"].state == OK and found["VPC endpoint ssm"].state == OK
+    assert found["VPC endpoint sts"].state == WOULD_FAIL
+
+
+def test_an_interface_without_private_dns_is_used_by_nothing(network):
+    network.add_endpoint("ssm", PrivateDnsEnabled=False, SubnetIds=[network.subnet])
+    assert network.findings()["VPC endpoint ssm"].state == WARNING
+
+
+def test_subnets_with_a_nat_gateway_need_no_endpoints_and_an_internet_gateway_is_no_way_out(network):
+    gateway = network.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    network.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=network.vpc)
+    everywhere = {"RouteTableId": network.table, "DestinationCidrBlock": "0.0.0.0/0"}
+    network.ec2.create_route(**everywhere, GatewayId=gateway)
+    assert network.findings()["VPC endpoint sts"].state == WOULD_FAIL
+    nat = network.ec2.create_nat_gateway(SubnetId=network.subnet, ConnectivityType="private")
+    network.ec2.replace_route(**everywhere, NatGatewayId=nat["NatGateway"]["NatGatewayId"])
+    found = network.findings()
+    assert found["VPC endpoint sts"].state == OK and "builds" not in found
+
+
+def test_in_china_a_name_counts_whatever_it_begins_with():
+    there = [
+        {
+            "ServiceName": "cn.com.amazonaws.cn-north-1.sts",
+            "State": "available",
+            "VpcEndpointId": "vpce-1",
+            "VpcEndpointType": "Interface",
+            "PrivateDnsEnabled": True,
+        }
+    ]
+    found = list(vpc.endpoint_findings("cn-north-1", "vpc-1", {"sts": ["builds"], "ssm": ["builds"]}, there, False))
+    assert [finding.state for finding in found] == [OK, WOULD_FAIL] and "some begin with cn." in found[1].fix
+
+
+def test_a_service_that_is_called_is_in_the_list_of_endpoints():
+    assert {*vpc.BUILDS, *vpc.FUNCTIONS, *vpc.JOBS, *vpc.TRACKING} == set(vpc.ENDPOINTS)

@@ -1,6 +1,8 @@
 """Checks of this machine and of the project's folder. AWS is a table of answers, or has no credentials."""
 
+import os
 import socket
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -92,6 +94,15 @@ def test_a_project_that_is_in_no_repository_is_a_warning(project, monkeypatch):
     assert examined(project)["git"].found == "the project is models/rare/ of its repository"
     monkeypatch.setenv("PATH", "")
     assert examined(project)["git"].found == "is not installed"
+
+
+def test_the_doctor_needs_no_library_that_may_be_missing():
+    """Typer and pydantic run the command line itself."""
+    heavy = ("tensorflow", "duckdb", "numpy", "pyarrow", "mlflow", "sklearn", "boto3")
+    code = f"import sys, scarcegan.doctor; print([name for name in {heavy} if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_without_cloud_aws_is_not_asked(project, monkeypatch):

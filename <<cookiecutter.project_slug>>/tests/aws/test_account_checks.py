@@ -100,6 +100,8 @@ def test_every_call_of_the_checks_only_reads():
     list(account_checks.check_account(aws, settings(), ROOT, given))
     assert set(answers) - {"ec2:DescribeSecurityGroups"} <= set(session.made)
     assert [name for name in session.made if not name.split(":")[1].startswith(READS)] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert sorted(action for action in session.actions if f"`{action}`" not in readme) == []
 
 
 def test_an_error_of_aws_that_is_no_denial_is_told_in_its_words():

@@ -5,6 +5,7 @@ and the tagging API would.
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from scarcegan.pipeline.config import Config
 
 CONFIG = Config.model_validate({"project": {"name": NAMES.project, "region": NAMES.region}})
 MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
+README = Path(teardown.__file__).parents[3] / "README.md"
 NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
 KEY = NAMES.arn("kms", "key/1234")
 ALL = ("storage", "roles-models", "roles-delivery", "toolchain", "pipeline", "staging", "production")
@@ -232,8 +234,10 @@ def test_making_the_plan_only_reads(account):
 
 
 def test_the_walk_stops_what_runs_then_deletes_pipelines_then_stacks_each_before_those_that_it_needs(account):
-    said, _, _ = taken_down(account)
+    said, _, session = taken_down(account)
     assert account.done == IN_ORDER
+    readme = README.read_text(encoding="utf-8")
+    assert sorted(action for action in session.actions if f"`{action}`" not in readme) == []
     assert said[0] == "1/12 stop execution e-1 of rare-players-deploy" and len(said) == 12
     assert not any(account.stacks.values()) and not account.pipelines and not account.parameters
 

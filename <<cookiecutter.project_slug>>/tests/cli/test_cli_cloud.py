@@ -103,6 +103,7 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     assert "ml.m5.2xlarge" in said and "TrainIterations=1000" in said
     assert "change nothing in AWS yet:\n  cloud.instances.monitor, monitor.drift_threshold" in said
     assert "source.tar.gz" in said and "Nothing in AWS was read or changed" in said
+    assert "one training" in said and "a month in all" in said, "what it would cost"
     given = json.loads(written["pipeline.json"])
     assert given["Parameters"] == {"ScoringSchedule": ""}
 

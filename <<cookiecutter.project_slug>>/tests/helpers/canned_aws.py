@@ -46,6 +46,24 @@ class Canned:
         """The operations that were called, in order."""
         return [name for name, _ in self.calls]
 
+    @property
+    def actions(self) -> set[str]:
+        """The IAM actions of the calls that were made; GetCallerIdentity needs none.
+
+        https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+        """
+        others = {
+            "s3:HeadBucket": "s3:ListBucket",
+            "s3:ListBuckets": "s3:ListAllMyBuckets",
+            "resourcegroupstaggingapi:GetResources": "tag:GetResources",
+        }
+        found = set()
+        for name in {*self.made} - {"sts:GetCallerIdentity"}:
+            service, operation = name.split(":")
+            signed = boto3.client(service, region_name=NAMES.region).meta.service_model.signing_name
+            found.add(others.get(name, f"{signed}:{operation}"))
+        return found
+
     def client(self, service: str, region_name: str = NAMES.region, **options: Any) -> Any:
         """A client of a service, as boto3.Session.client returns it."""
         credentials = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}

@@ -6,7 +6,7 @@ import pytest
 
 import stacks as templates
 from canned_aws import ME, MISSING, NAMES, Refusal, connected
-from scarcegan.aws import account_checks
+from scarcegan.aws import account_checks, toolchain
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, look
 from scarcegan.pipeline.config import Config
 
@@ -41,7 +41,7 @@ def deployed(**stacks):
 
 
 STORAGE = ("CREATE_COMPLETE", {"KeyArn": KEY, "BucketName": NAMES.bucket}, {"Repository": "acme/rare"})
-ALL = dict.fromkeys(("roles_models", "roles_delivery", "toolchain"), "CREATE_COMPLETE") | {"storage": STORAGE}
+ALL = dict.fromkeys((name.replace("-", "_") for name in toolchain.STACKS), "CREATE_COMPLETE") | {"storage": STORAGE}
 
 
 def connection(**changes):

@@ -19,7 +19,7 @@ MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
 README = Path(teardown.__file__).parents[3] / "README.md"
 NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
 KEY = NAMES.arn("kms", "key/1234")
-ALL = ("storage", "roles-models", "roles-delivery", "toolchain", "pipeline", "staging", "production")
+ALL = (*toolchain.STACKS, "pipeline", "staging", "production")
 EXECUTION = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
 
 
@@ -201,10 +201,7 @@ IN_ORDER = [
     "delete rare-players-production",
     "delete rare-players-staging",
     "delete rare-players-pipeline",
-    "delete rare-players-toolchain",
-    "delete rare-players-roles-delivery",
-    "delete rare-players-roles-models",
-    "delete rare-players-storage",
+    *(f"delete {NAMES.stack(name)}" for name in reversed(toolchain.STACKS)),
     "delete /rare-players/champion",
 ]
 
@@ -238,7 +235,7 @@ def test_the_walk_stops_what_runs_then_deletes_pipelines_then_stacks_each_before
     assert account.done == IN_ORDER
     readme = README.read_text(encoding="utf-8")
     assert sorted(action for action in session.actions if f"`{action}`" not in readme) == []
-    assert said[0] == "1/12 stop execution e-1 of rare-players-deploy" and len(said) == 12
+    assert said[0] == f"1/{len(IN_ORDER)} stop execution e-1 of rare-players-deploy" and len(said) == len(IN_ORDER)
     assert not any(account.stacks.values()) and not account.pipelines and not account.parameters
 
 

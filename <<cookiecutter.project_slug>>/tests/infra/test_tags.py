@@ -15,7 +15,7 @@ from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker import upsert
 
 TEMPLATES = (*stacks.TOOLCHAIN, "pipeline.yaml", "endpoint.yaml")
-BY_PIPELINES = ("pipeline.yaml", "endpoint.yaml")  # deployed by a role of roles-delivery.yaml, the others by a person
+BY_PIPELINES = ("pipeline.yaml", "endpoint.yaml")  # deployed with a role of the toolchain, the others by a person
 # Types that AWS has no tags for: parts of a resource that has them, or, of a schedule, of its group.
 WITHOUT_TAGS = {
     "AWS::ApplicationAutoScaling::ScalingPolicy",
@@ -52,7 +52,10 @@ def test_a_type_of_resource_takes_the_tags_of_its_stack_or_aws_has_none_for_it(k
 def test_the_roles_of_the_pipelines_may_tag_what_they_create(kind):
     """Without the permission CloudFormation leaves the tags out of some resources, and fails at others."""
     actions = set()
-    for about in stacks.body_of("roles-delivery.yaml")["Resources"].values():
+    roles = [
+        about for path in stacks.INFRA.glob("roles-*.yaml") for about in stacks.body_of(path.name)["Resources"].values()
+    ]
+    for about in roles:
         for policy in about["Properties"].get("Policies", []):
             for statement in policy["PolicyDocument"]["Statement"]:
                 plain = statement.get("Fn::If", [None, statement])[1]

@@ -25,13 +25,24 @@ ENDPOINTS = {
     "ssm": "ssm",
     "sts": "sts",
     "cloudformation": "cloudformation",
+    "application-autoscaling": "application-autoscaling",
     "cloudwatch": "monitoring",
     "codepipeline": "codepipeline",
     "logs": "logs",
     "mlflow": "experiments",
 }
 # What runs in the VPC -> the services that it calls. tests/aws/test_vpc.py compares them with the code.
-BUILDS = ("s3", "logs", "sagemaker", "sagemaker-runtime", "ssm", "sts", "cloudformation", "codepipeline")
+BUILDS = (
+    "s3",
+    "logs",
+    "sagemaker",
+    "sagemaker-runtime",
+    "ssm",
+    "sts",
+    "cloudformation",
+    "codepipeline",
+    "application-autoscaling",
+)
 FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "cloudwatch", "codepipeline")
 JOBS = ("s3",)
 TRACKING = ("sagemaker", "mlflow")  # https://docs.aws.amazon.com/sagemaker/latest/dg/mlflow-interface-endpoint.html

@@ -15,7 +15,7 @@ import yaml
 PHASES = ("install", "pre_build", "build", "post_build")
 KNOWN = {
     "version": (),
-    "env": ("shell", "variables", "exported-variables"),
+    "env": ("shell", "variables", "exported-variables", "git-credential-helper"),
     "phases": PHASES,
     "artifacts": ("files", "base-directory", "discard-paths"),
 }

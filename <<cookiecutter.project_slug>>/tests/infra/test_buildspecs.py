@@ -238,7 +238,7 @@ def test_what_a_build_downloads_is_known_by_its_hash(buildspec: Path) -> None:
     assert load(buildspec)["phases"]["install"]["runtime-versions"] == {"python": "3.12"}
 
 
-@pytest.mark.parametrize("name", ["build", "release", "lint"])
+@pytest.mark.parametrize("name", ["build", "release", "lint", "update"])
 def test_every_library_of_a_build_has_a_hash_and_the_version_of_the_whole_list(name: str) -> None:
     entries = re.split(r"\n(?=\S)", (ROOT / f"infra/requirements-{name}.txt").read_text().strip())
     hashed = r"([\w.-]+==[^\\]+?) \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+\n?"

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILDSPECS = sorted((ROOT / "infra").glob("*.buildspec.yml"))
 PROJECT, REGION = "rare-players", "eu-west-1"
 GIVEN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": "rare-group"}
-TOOLCHAIN = Toolchain(GIVEN)
+TOOLCHAIN = Toolchain({**GIVEN, "UpdateSchedule": "rate(7 days)"})
 VALUES = {"VERSION": "7", "STAGE": "staging", "SAGEMAKER_PROJECT_NAME": PROJECT, "SAGEMAKER_PROJECT_ID": "p-1"}
 HOSTILE = [
     "7; touch pwned",
@@ -44,6 +44,7 @@ CALLS = {
     "smoke": ["release smoke staging --version 7"],
     "scoring": ["upsert --pipeline scoring"],
     "promote": ["release promote 7"],
+    "update": [],  # test_template_update.py runs what it calls
 }
 # Records its name and arguments; makes what later commands need; fails when it is called as $FAIL says.
 STAND_IN = r"""#!/usr/bin/env bash
@@ -197,11 +198,15 @@ def test_every_buildspec_is_an_action_of_a_codepipeline_and_the_other_way_round(
 
 def test_a_buildspec_reads_no_variable_that_nobody_sets() -> None:
     ours = {"VENV", "CODEBUILD_SRC_DIR"}
+    projects = {
+        about["Name"]: {variable["Name"] for variable in about["Environment"]["EnvironmentVariables"]}
+        for about in TOOLCHAIN.of_type("AWS::CodeBuild::Project").values()
+    }
     for name, action in actions():
         spec = load(ROOT / "infra" / name)
         commands = [command for phase in spec["phases"].values() for command in phase["commands"]]
         read = {found for command in commands for found in re.findall(r"\$\{?([A-Z_]+)", command)}
-        project = {"SAGEMAKER_PROJECT_NAME", "SAGEMAKER_PROJECT_ID", "PROJECT_FOLDER"}
+        project = projects[action["Configuration"]["ProjectName"]]
         assigned = set(re.findall(r"\b([A-Z]+)=", "\n".join(commands)))
         unset = read - ours - project - assigned - set(given(action)) - set(spec["env"].get("variables", {}))
         assert not unset, f"{name}: {unset}"

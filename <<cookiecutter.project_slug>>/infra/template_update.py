@@ -181,8 +181,8 @@ def unfitting_sentence(version: str, files: Sequence[str], branch: str, into: st
     return (
         f"version {version} of the template does not fit this project's own changes. Nothing was pushed. These files "
         f"have a conflict, or hold the template's change that found no place (.rej):\n  {listed}\n"
-        f"Take it by hand: `git switch -c {branch} {into}`, `cruft update`, then as the README says under 'Later changes "
-        "of the template'. Push that branch, and later runs leave it alone."
+        f"Take it by hand: `git switch -c {branch} {into}`, `cruft update`, then as the README says under 'Later "
+        "changes of the template'. Push that branch, and later runs leave it alone."
     )
 
 

@@ -644,6 +644,7 @@ class CloudSettings(ConfigSection):
     - subnets, security_groups: of the VPC in which jobs and endpoints run; both empty: SageMaker's own network.
     - mlflow_app: ARN of an MLflow App that shows trainings; "": none.
     - scoring_schedule: when all users are scored: rate(…), or cron(…) in UTC; "": no schedule.
+    - copy_sample: the share of the users without a label that a copy of the training pipeline computes features for.
     - tags: key -> value of further tags of every job, pipeline and endpoint.
     """
 
@@ -659,6 +660,7 @@ class CloudSettings(ConfigSection):
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-z]+$")]] = Field(default=[], max_length=5)
     mlflow_app: Annotated[str, Field(pattern=MLFLOW_APP)] = ""
     scoring_schedule: str = ""
+    copy_sample: Annotated[float, Field(gt=0, le=1)] = 0.1
     tags: dict[TagKey, TagValue] = Field(default={}, max_length=40)
     endpoint: EndpointSettings = EndpointSettings()
 

@@ -5,8 +5,9 @@ pandas or an SDK. Every argument has its value from config.yaml here; steps have
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from scarcegan.pipeline.config import Config, definitions_argument
@@ -284,6 +285,46 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
     )
 
 
+COPY = re.compile(r"training-(?P<name>(?!.*(training|scoring)$)[a-z](-?[a-z0-9]){0,29})")
+
+
+def copy_name(pipeline: str) -> str:
+    """Return the name of a copy of the training pipeline, such as "faster" for "training-faster"; "" for no copy.
+
+    A copy's name has at most 30 lower-case letters, digits and single hyphens, a letter first. It does not end in
+    training or scoring, or the pipeline of a project called <project>-training-… could have the same name in AWS.
+    """
+    found = COPY.fullmatch(pipeline)
+    return found["name"] if found and len(found["name"]) <= 30 else ""
+
+
+def training_copy(config: Config, name: str, data_fingerprint: str = "", code_version: str = "") -> Pipeline:
+    """Return a copy of the training pipeline, called training-<name>, for trying a change out on a sample.
+
+    It ends with the evaluation: it has neither the gate nor what the gate holds back, so it registers nothing.
+
+    - name: of the copy.
+    - data_fingerprint, code_version: as in `training`.
+
+    Raises ValueError for a name that `copy_name` does not know.
+    """
+    if copy_name(f"training-{name}") != name:
+        raise ValueError(f"'{name}' cannot be the name of a copy")
+    whole = training(config, data_fingerprint, code_version)
+    steps = [step for step in whole.steps if isinstance(step, Step) and step.kind != "lambda"]
+    sampled = [with_sample(step, config.cloud.copy_sample) if step.name == "features" else step for step in steps]
+    return Pipeline(f"training-{name}", whole.sources, tuple(sampled), whole.optional)
+
+
+def with_sample(step: Step, share: float) -> Step:
+    """Return the features step with the argument --sample, which an execution may set. share: its value."""
+    return replace(
+        step,
+        arguments={**step.arguments, "sample": share},
+        parameters={**step.parameters, "sample": "cloud.copy_sample"},
+    )
+
+
 def scoring(config: Config) -> Pipeline:
     """Return the scoring pipeline: from data of users and a model package to scores and the flagged users.
 
@@ -419,6 +460,7 @@ def features_arguments(config: Config, as_of_weeks: tuple[int, ...], labels_in: 
         "as-of-weeks": ",".join(str(weeks) for weeks in dict.fromkeys(as_of_weeks)),
         "batch-users": features.batch_users,
         "bad-rows": data.bad_rows,
+        "sample": 1.0,
     }
 
 

@@ -9,15 +9,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from scarcegan.data import files
 from scarcegan.data.coverage import COVERAGE_FILE, DaysNeeded
 from scarcegan.data.reading import Reading
 from scarcegan.data.rules import Layout, Problem
-from scarcegan.data.schema import FeatureTable, write_features
+from scarcegan.data.schema import UNLABELLED, FeatureTable, write_features
+from scarcegan.data.telemetry import UserRecords
 from scarcegan.errors import UserError, run_step
 from scarcegan.features.history import History, feature_rows
 from scarcegan.features.user_features import feature_names
@@ -29,6 +33,7 @@ from scarcegan.steps._arguments import (
     parse_days,
     parse_folders,
     parse_names,
+    parse_number,
     parse_pairs,
     parse_whole_numbers,
 )
@@ -60,8 +65,48 @@ class ProblemLog:
         self.dropped += problems
 
 
-def from_telemetry(reading: Reading, history: History, scratch: Path, batch_users: int) -> Iterator[FeatureTable]:
-    """Yield the feature rows of telemetry, one table per bucket of about `batch_users` users.
+@dataclass
+class Sample:
+    """Chooses users: all with a label, and a share of the others, by a hash of their id.
+
+    - share: 1 chooses everybody.
+    - left_out: how many users, or rows of a ready table, were not chosen so far.
+    """
+
+    share: float
+    left_out: int = 0
+
+    def choose(self, users: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """Whether each user is chosen: bool [n]. users: str [n], their ids. label: int [n], UNLABELLED for none."""
+        if self.share >= 1:
+            return np.ones(len(users), dtype=bool)
+        chosen = (label != UNLABELLED) | np.array([self.draw(user) < self.share for user in users], dtype=bool)
+        self.left_out += int((~chosen).sum())
+        return chosen
+
+    @staticmethod
+    def draw(user: str) -> float:
+        """Return a number in [0, 1) that depends on the user alone. The split hashes the bare id: it is independent."""
+        return int.from_bytes(blake2b(f"sample of {user}".encode(), digest_size=8).digest()) / 2**64
+
+    def records(self, users: UserRecords) -> UserRecords:
+        """Return the records of the chosen users."""
+        kept = self.choose(users.user_id, users.label)
+        return users if kept.all() else replace(users, **{key: value[kept] for key, value in vars(users).items()})
+
+    def note(self) -> str:
+        """Return a sentence about a sample; "" when everybody was chosen."""
+        return (
+            f"a sample: all users with a label and {self.share:.0%} of the others; {self.left_out:,} were left out."
+            if self.share < 1
+            else ""
+        )
+
+
+def from_telemetry(
+    reading: Reading, history: History, scratch: Path, batch_users: int, sample: Sample
+) -> Iterator[FeatureTable]:
+    """Yield the feature rows of telemetry, one table per bucket of about `batch_users` users, of the sample's users.
 
     A bucket whose users have no rows gives an empty table. scratch: folder for temporary files, which are deleted.
     Raises UserError, while it is iterated, for data that cannot be used; most problems are found before the first
@@ -70,7 +115,9 @@ def from_telemetry(reading: Reading, history: History, scratch: Path, batch_user
     names = feature_names(reading.layout.counters, history.windows)
     for users in reading.users(scratch, batch_users):
         assert reading.scan is not None
-        yield feature_rows(users, reading.scan.window, history, names)
+        chosen = sample.records(users)
+        if len(chosen.user_id):
+            yield feature_rows(chosen, reading.scan.window, history, names)
 
 
 def refuse_column_twice(args: argparse.Namespace, layout: Layout) -> None:
@@ -206,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--batch-users", type=int, required=True)
     add("--bad-rows", choices=("refuse", "drop"), required=True)
+    add("--sample", type=parse_number, required=True, help="share of the users without a label; 1: everybody")
     return arguments
 
 
@@ -219,7 +267,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parse_folders(parser(), argv)
     layout = Layout.of(vars(args))
-    log = ProblemLog(drop=args.bad_rows == "drop")
+    if not 0 < args.sample <= 1:
+        raise UserError(f"--sample {args.sample}: it is a share above 0, at most 1. Correct cloud.copy_sample.")
+    log, sample = ProblemLog(drop=args.bad_rows == "drop"), Sample(args.sample)
     args.features_out.mkdir(parents=True, exist_ok=True)
     before = visible_signatures(args.telemetry), visible_signatures(args.labels)
     with (
@@ -230,13 +280,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.kind == "telemetry":
             history = history_of(args, layout)
             reading.needed = history.needed
-            tables = from_telemetry(reading, history, Path(scratch), args.batch_users)
+            tables = from_telemetry(reading, history, Path(scratch), args.batch_users, sample)
         else:
             refuse_column_twice(args, layout)
-            tables = reading.table(args.columns, args.batch_users)
+            whole = reading.table(args.columns, args.batch_users)
+            tables = (table.take(sample.choose(table.user_id, table.label)) for table in whole)
         rows, width = write_tables(
             tables, args.features_out, lambda: reading.scan.users * len(args.as_of_weeks) if reading.scan else 0
         )
+    reading.notes += filter(None, [sample.note()])
     write_left_out(log, reading, args.features_out)
     if args.inputs_out:
         args.inputs_out.mkdir(parents=True, exist_ok=True)

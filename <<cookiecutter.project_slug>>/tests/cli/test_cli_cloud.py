@@ -238,7 +238,8 @@ def test_a_dry_start_refuses_what_no_execution_would_be_given(scarcegan, change,
 @pytest.mark.parametrize("pipeline", ["trainig", "monitoring"])
 def test_a_pipeline_that_does_not_run_in_the_cloud_is_refused(scarcegan, pipeline):
     code, _, err = scarcegan("start", "--pipeline", pipeline, "--dry-run")
-    assert (code, err) == (2, f"error: no pipeline '{pipeline}' in AWS. There are: training, scoring.\n")
+    there = "training, scoring, and training-NAME for a copy"
+    assert (code, err) == (2, f"error: no pipeline '{pipeline}' in AWS. There are: {there}.\n")
 
 
 def test_a_start_names_the_execution_and_the_next_move_in_moto(scarcegan, in_moto):

@@ -28,7 +28,10 @@ cloud_app = typer.Typer()
 
 ExecutionId = Annotated[str | None, typer.Argument(help="Id or ARN of an execution; default: the newest.")]
 PipelineName = Annotated[
-    str | None, typer.Option("--pipeline", help="training or scoring; default: training, or the one that has the id.")
+    str | None,
+    typer.Option(
+        "--pipeline", help="training, scoring or training-NAME; default: training, or the one that has the id."
+    ),
 ]
 
 
@@ -121,7 +124,7 @@ def upsert_command(
 def start_command(
     context: typer.Context,
     changes: SetValues = None,
-    pipeline: Annotated[str, typer.Option(help="training or scoring.")] = "training",
+    pipeline: Annotated[str, typer.Option(help="training, scoring, or training-NAME for a copy.")] = "training",
     if_data: Annotated[
         bool, typer.Option("--if-data", help="When there is no data yet, start nothing and exit with 0.")
     ] = False,
@@ -158,7 +161,14 @@ def start_command(
     execution = arn.rsplit("/", 1)[1]
     head = f"execution {execution} of {aws.names.pipeline(pipeline)} has started"
     found = {"execution": execution, "arn": arn, **asdict(plan)}
-    emit(found, as_json, [head, *parameter_lines(plan.parameters), f"Next: scarcegan status {execution} --watch"])
+    move = f"Next: scarcegan status {execution_name(arn)} --watch"
+    emit(found, as_json, [head, *parameter_lines(plan.parameters), move])
+
+
+def execution_name(arn: str) -> str:
+    """Return what the verbs find an execution by: its id; its ARN for one of a copy, in which no id is searched."""
+    pipeline, _, execution = arn.rpartition("/execution/")
+    return execution if pipeline.endswith(("-training", "-scoring")) else arn
 
 
 def parameter_lines(parameters: Mapping[str, str]) -> list[str]:
@@ -220,7 +230,7 @@ def logs_command(
             print(line)
             logged = True
     if not logged:
-        look = f"scarcegan status {arn.rsplit('/', 1)[1]}"
+        look = f"scarcegan status {execution_name(arn)}"
         print_progress(f"the step has logged nothing so far. Type the command again later, or see: {look}")
 
 
@@ -244,7 +254,7 @@ def stop_command(
             print(f"{name} is {found.status} and would be stopped")
         else:
             what = "is being stopped" if executions.stop_execution(aws, arn) else "has ended meanwhile"
-            print(f"{name} {what}. Next: scarcegan status {found.execution}")
+            print(f"{name} {what}. Next: scarcegan status {execution_name(arn)}")
 
 
 def print_calls(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
@@ -287,7 +297,7 @@ def status_lines(found: "ExecutionStatus") -> list[str]:
     if found.reason:
         lines.append(found.reason)
     if found.status == "Failed" and not found.gate_closed:
-        lines.append(f"Next: scarcegan logs --execution {found.execution}")
+        lines.append(f"Next: scarcegan logs --execution {execution_name(found.arn)}")
     return lines
 
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from scarcegan.cli.cloud import cloud_app, errors_as_sentences
 from scarcegan.cli.console import AsJson, InCloud, SetValues, emit, example, table_lines, workspace
 from scarcegan.cli.operations import operations_app
+from scarcegan.cli.pipeline import pipeline_app
 from scarcegan.cli.release import release_app
 from scarcegan.cli.toolchain import toolchain_app
 from scarcegan.errors import USER_ERROR, UserError, as_sentence, shortened
@@ -358,6 +359,7 @@ def monitor_command(
 
 app.add_typer(cloud_app)
 app.add_typer(release_app, name="release")
+app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(toolchain_app, name="toolchain")
 app.add_typer(operations_app)
 

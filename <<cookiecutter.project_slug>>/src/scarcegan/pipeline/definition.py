@@ -308,7 +308,7 @@ def training_copy(config: Config, name: str, data_fingerprint: str = "", code_ve
 
     Raises ValueError for a name that `copy_name` does not know.
     """
-    if copy_name(f"training-{name}") != name:
+    if not copy_name(f"training-{name}"):
         raise ValueError(f"'{name}' cannot be the name of a copy")
     whole = training(config, data_fingerprint, code_version)
     steps = [step for step in whole.steps if isinstance(step, Step) and step.kind != "lambda"]

@@ -95,6 +95,17 @@ def pipelines(config: Config, code_version: str) -> list[Pipeline]:
     return [definition.training(config, definition.DATA_FINGERPRINT, code_version), definition.scoring(config)]
 
 
+def compile_copy(config: Config, names: Names, bundle: Bundle, name: str) -> Compiled:
+    """Compile a copy of the training pipeline. Its name in SageMaker is <project>-training-<name>.
+
+    - name: of the copy, as `definition.copy_name` allows it.
+
+    Raises InvalidPipeline and UserError as `compile_pipeline` does.
+    """
+    copy = definition.training_copy(config, name, definition.DATA_FINGERPRINT, bundle.digest)
+    return compile_pipeline(copy, config, names, bundle)
+
+
 def compile_pipeline(pipeline: Pipeline, config: Config, names: Names, bundle: Bundle) -> Compiled:
     """Compile one pipeline and check the result for errors that SageMaker would report only later.
 
@@ -309,7 +320,8 @@ class PipelineCompiler:
             # The URI is part of the cache key, so it must not name the execution. Training ignores a checkpoint that
             # was made with other data.
             checkpoint_config=to.CheckpointConfig(
-                s3_uri=self.names.uri("checkpoints", step.name), local_path=f"{job.CONTAINER_ROOT}/checkpoints"
+                s3_uri=self.names.uri("checkpoints", *self.copy_folder, step.name),
+                local_path=f"{job.CONTAINER_ROOT}/checkpoints",
             )
             if cloud.spot
             else None,
@@ -625,6 +637,11 @@ class PipelineCompiler:
         """
         chosen = self.config.cloud.volume_key
         return {"project": self.names.key_alias_arn, "none": None}.get(chosen, chosen)
+
+    @property
+    def copy_folder(self) -> tuple[str, ...]:
+        """The folder of a copy's checkpoints, beside those of the pipeline that it copies; () for no copy."""
+        return (self.source.name,) if definition.copy_name(self.source.name) else ()
 
     @property
     def tags(self) -> list[dict[str, str]]:

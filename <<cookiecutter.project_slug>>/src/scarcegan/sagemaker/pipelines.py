@@ -1,4 +1,7 @@
-"""The pipelines that run in SageMaker: training and scoring, as config.yaml defines them and as they are in AWS."""
+"""The pipelines that run in SageMaker: training, scoring and copies of training, as config.yaml and as AWS have them.
+
+A copy's name here is training-<name of the copy>.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from typing import Any
 
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import Names
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline
@@ -51,12 +54,16 @@ def configured(name: str, config: Config, names: Names) -> ConfiguredPipeline:
 
 
 def pipeline_of(name: str, config: Config) -> Pipeline:
-    """Return the definition of a pipeline that runs in SageMaker. name: training or scoring.
+    """Return the definition of a pipeline that runs in SageMaker. name: training, scoring or that of a copy.
 
     Raises UserError for another name.
     """
+    if definition.copy_name(name):
+        return definition.training_copy(config, definition.copy_name(name))
     if name not in PIPELINES:
-        raise UserError(f"no pipeline '{name}' in AWS. There are: {', '.join(PIPELINES)}.")
+        raise UserError(
+            f"no pipeline '{shortened(name)}' in AWS. There are: {', '.join(PIPELINES)}, and training-NAME for a copy."
+        )
     return definition.training(config) if name == "training" else definition.scoring(config)
 
 
@@ -71,20 +78,24 @@ def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
 
 
 def missing_pipeline_error(aws: Aws, name: str) -> UserError:
-    """Return, without raising it, the error for a pipeline that is not in AWS yet. name: training or scoring."""
+    """Return, without raising it, the error for a pipeline that is not in AWS yet.
+
+    - name: training, scoring or that of a copy.
+    """
     fact = f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) yet"
     if name == "scoring":
         return UserError(
             f"{fact}: the first release to production writes it. Approve a model (scarcegan approve VERSION --cloud) and "
             "let it into production."
         )
-    return UserError(f"{fact}. Type: scarcegan upsert")
+    copy = definition.copy_name(name)
+    return UserError(f"{fact}. Type: scarcegan {f'pipeline copy {copy}' if copy else 'upsert'}")
 
 
 def deployed_definition(aws: Aws, name: str) -> dict[str, Any]:
     """Ask SageMaker for a pipeline. Returns its definition, which is JSON, parsed.
 
-    - name: training or scoring.
+    - name: training, scoring or that of a copy.
 
     Raises UserError when the pipeline is not in AWS yet.
     """

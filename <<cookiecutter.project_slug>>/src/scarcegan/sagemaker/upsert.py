@@ -22,7 +22,7 @@ from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import every_pipeline
-from scarcegan.sagemaker import bundle
+from scarcegan.sagemaker import bundle, versions
 from scarcegan.sagemaker.pipelines import PIPELINES, find_pipeline, parameter_defaults
 
 COMPLETE = ".complete"  # written after the last wheel
@@ -335,7 +335,8 @@ def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
 def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
     """Create or update one SageMaker pipeline of a plan. Returns "created", "changed" or "unchanged".
 
-    A pipeline whose definition, role and tags are those of the plan is left unchanged; further tags stay as they are.
+    A pipeline whose definition, role and tags are those of the plan is left unchanged, whichever commit its definition
+    names; further tags stay as they are.
 
     - name: training or scoring.
     - say: called with a line of text before the pipeline is created or changed.
@@ -344,15 +345,16 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
     """
     sagemaker, role = aws.client("sagemaker"), plan.names.pipeline_role_arn(name)
     made = plan.pipelines[name]
-    wanted = {"PipelineDefinition": made.definition, "RoleArn": role}
+    definition = versions.with_commit(made.definition, versions.commit_of(plan.root))
+    wanted = {"PipelineDefinition": definition, "RoleArn": role}
     tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
     present = find_pipeline(aws, name)
     if present is None:
         say(f"create {made.name}")
         sagemaker.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
         return "created"
-    changed = {key: present.get(key) for key in wanted} != wanted
-    if not changed and has_tags(sagemaker, present["PipelineArn"], tags):
+    same = present.get("RoleArn") == role and versions.same_definition(present["PipelineDefinition"], definition)
+    if same and has_tags(sagemaker, present["PipelineArn"], tags):
         return "unchanged"
     say(f"change {made.name}")
     sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)  # first: a second upsert then repeats both

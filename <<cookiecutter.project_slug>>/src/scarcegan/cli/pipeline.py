@@ -94,7 +94,7 @@ def restore_command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make an earlier version of the training pipeline the newest again. The next push replaces it."""
+    """Restore an earlier version of the training pipeline. The next push replaces it."""
     from scarcegan.sagemaker import versions
 
     with aws_connection(context) as aws:

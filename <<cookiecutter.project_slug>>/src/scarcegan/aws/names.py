@@ -156,12 +156,18 @@ class Names:
         return f"{account}.dkr.ecr.{self.region}.{suffix}/{IMAGES[kind]}"
 
     def pipeline_role_arn(self, pipeline: str) -> str:
-        """Return the ARN of the role that executes a SageMaker pipeline. pipeline: training or scoring."""
-        return self.role_arn(PIPELINE_ACTORS[pipeline][0])
+        """Return the ARN of the role that executes a SageMaker pipeline.
+
+        - pipeline: training, scoring or training-<name>, a copy of training.
+        """
+        return self.role_arn(PIPELINE_ACTORS[pipeline.partition("-")[0]][0])
 
     def job_role_arn(self, pipeline: str) -> str:
-        """Return the ARN of the role of a SageMaker pipeline's jobs. pipeline: training or scoring."""
-        return self.role_arn(PIPELINE_ACTORS[pipeline][1])
+        """Return the ARN of the role of a SageMaker pipeline's jobs.
+
+        - pipeline: training, scoring or training-<name>, a copy of training.
+        """
+        return self.role_arn(PIPELINE_ACTORS[pipeline.partition("-")[0]][1])
 
     @property
     def register_function(self) -> str:

@@ -1,0 +1,281 @@
+"""Lambda function `scarcegan-projects-seed`: starts a build for a project of Studio, and answers CloudFormation when it has ended.
+
+CloudFormation's requests come in, and CodeBuild's events. What an answer needs stands in the environment of the build,
+so nothing is lost when this function dies. It runs with Python's own library and boto3; the rules for answers are
+those of the template's hook, which is packed beside it (package.py).
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
+"""
+
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pre_gen_project import SLUG, refusals
+
+LONGEST_ANSWER = 4096  # bytes: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
+LONGEST_SENTENCE = 1000  # characters of a reason, before the lines of the log
+LOG_LINES = 30
+NEWEST_BUILDS = 100  # as many as BatchGetBuilds takes
+ATTEMPTS = 4
+UNPUBLISHED = "unpublished"
+VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([.-][0-9A-Za-z.-]+)?")
+NOT_ANSWERS = ("ServiceToken", "ServiceTimeout", "TemplateVersion")
+QUESTIONS = "cookiecutter.json"
+ENDED = {
+    "SUCCEEDED": "the build wrote no result",
+    "FAILED": "the build failed",
+    "FAULT": "CodeBuild failed by an error of its own. Try again",
+    "STOPPED": "somebody stopped the build. Try again",
+    "TIMED_OUT": "the build ran longer than its time-out. Try again, or give it more time",
+}
+
+
+def client(service: str) -> Any:
+    """A boto3 client of a service."""
+    import boto3
+
+    return boto3.client(service)
+
+
+def handle(event: Mapping[str, Any], _context: object = None) -> None:
+    """Lambda's entry: a request of CloudFormation for a custom resource, or an event of EventBridge."""
+    if event.get("detail-type") == "CodeBuild Build State Change":
+        answer_ended_build(str(event["detail"]["build-id"]), str(event["detail"]["build-status"]))
+        return
+    try:
+        answer = begin(event)
+    except Exception as error:  # an unanswered request makes CloudFormation wait for an hour
+        print(f"{type(error).__name__}: {error}")
+        answer = failed(event, sentence(f"{type(error).__name__}: {error}"))
+    if answer:
+        send(str(event["ResponseURL"]), answer)
+
+
+# -- a request of CloudFormation ------------------------------------------------------------------------------------
+
+
+def begin(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Start the build of a request, once. Returns the answer when there is nothing to build, None while it runs."""
+    properties = event["ResourceProperties"]
+    mode = event["RequestType"].lower()
+    if mode == "delete":
+        if not may_exist(event):
+            return succeeded(event, {}, "Nothing was created, so nothing is deleted.")
+    elif problems := list(refused(properties)):
+        return failed(event, sentence("; ".join(problems)))
+    codebuild, project = client("codebuild"), os.environ["SEED_PROJECT"]
+    mine, running = earlier_builds(codebuild, project, event)
+    if mine:  # Lambda delivers an event again when it is not sure of the first time
+        build = mine[0]
+        return None if build["buildStatus"] == "IN_PROGRESS" else answer_of(build, build["buildStatus"])
+    if running:
+        return failed(event, "an earlier build of this project still runs. Wait until it has ended, then try again")
+    started = codebuild.start_build(
+        projectName=project,
+        idempotencyToken=event["RequestId"],
+        environmentVariablesOverride=[
+            {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in variables(event, mode).items()
+        ],
+    )["build"]["id"]
+    print(f"{mode} of {physical_id(event)}: build {started}")
+    return None
+
+
+def refused(properties: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence for each property of the resource that cannot be right."""
+    version = properties.get("TemplateVersion", "")
+    if not VERSION.fullmatch(version):
+        yield f"TemplateVersion '{version}' is no published version of the template. Leave it as the form has it"
+    yield from refusals(completed(properties.get("Answers", {})))
+
+
+def completed(given: Mapping[str, str]) -> dict[str, str]:
+    """An answer to each question, as the rules want them. An empty one stands for what the template derives."""
+    questions = json.loads(Path(__file__).with_name(QUESTIONS).read_text(encoding="utf-8"))
+    asked = {name: text for name, text in questions.items() if isinstance(text, str) and not name.startswith("_")}
+    literal = {name: "" if "<" + "<" in text else text for name, text in asked.items()}
+    answers = {**literal, **{name: text for name, text in given.items() if text and name in asked}}
+    return {**answers, "model_package_group": answers["model_package_group"] or answers["project_slug"]}
+
+
+def may_exist(event: Mapping[str, Any]) -> bool:
+    """Whether a project to delete can have been made: with another name or version its creation was refused."""
+    version = event["ResourceProperties"].get("TemplateVersion", "")
+    return bool(SLUG.fullmatch(physical_id(event)) and VERSION.fullmatch(version))
+
+
+def earlier_builds(
+    codebuild: Any, project: str, event: Mapping[str, Any]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The builds of this very request, and those of other requests for the same resource that still run."""
+    ids = codebuild.list_builds_for_project(projectName=project, sortOrder="DESCENDING").get("ids", [])
+    builds = codebuild.batch_get_builds(ids=ids[:NEWEST_BUILDS])["builds"] if ids else []
+    mine, running = [], []
+    for build in builds:
+        asked = response_of(build)
+        if asked.get("RequestId") == event["RequestId"]:
+            mine.append(build)
+        elif asked.get("PhysicalResourceId") == physical_id(event) and build["buildStatus"] == "IN_PROGRESS":
+            running.append(build)
+    return mine, running
+
+
+def variables(event: Mapping[str, Any], mode: str) -> dict[str, str]:
+    """The environment of the build. Answers are one JSON text, which no shell takes apart."""
+    properties = event["ResourceProperties"]
+    answers = {name: value for name, value in properties.items() if name not in NOT_ANSWERS}
+    response = {
+        **{name: event[name] for name in ("ResponseURL", "StackId", "RequestId", "LogicalResourceId")},
+        "PhysicalResourceId": physical_id(event),
+    }
+    return {
+        "MODE": mode,
+        "TEMPLATE_VERSION": properties["TemplateVersion"],
+        "ANSWERS": json.dumps(answers, ensure_ascii=False),
+        "RESPONSE": json.dumps(response),
+    }
+
+
+def physical_id(event: Mapping[str, Any]) -> str:
+    """The project's name. It never changes: CloudFormation deletes what had the earlier id."""
+    named = event.get("ResourceProperties", {}).get("Answers", {}).get("project_slug")
+    return str(event.get("PhysicalResourceId") or named or event["LogicalResourceId"])
+
+
+# -- the end of a build ---------------------------------------------------------------------------------------------
+
+
+def answer_ended_build(build_id: str, status: str) -> None:
+    """Answer the request of a build that has ended.
+
+    - build_id: its id or ARN.
+    - status: as the event has it. BatchGetBuilds can lag behind.
+    """
+    if status not in ENDED:
+        return
+    [build] = client("codebuild").batch_get_builds(ids=[build_id.split("build/")[-1]])["builds"]
+    address = response_of(build).get("ResponseURL")
+    if address:  # otherwise a person started it by hand
+        send(address, answer_of(build, status))
+
+
+def answer_of(build: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """The answer to the request of a build that has ended with this status."""
+    request, result = response_of(build), result_of(build)
+    if status == "SUCCEEDED" and result.get("outputs") is not None:
+        return succeeded(request, result["outputs"], str(result.get("reason", "")))
+    reason = sentence(result.get("reason") or f"{ENDED[status]}{failed_phase(build)}")
+    logs = build.get("logs", {})
+    link = f". Log: {logs['deepLink']}" if logs.get("deepLink") else ""
+    return failed(request, reason + link, last_lines(logs))
+
+
+def response_of(build: Mapping[str, Any]) -> dict[str, Any]:
+    """Whom a build answers: ResponseURL, StackId, RequestId, LogicalResourceId, PhysicalResourceId; {} for nobody."""
+    declared = build.get("environment", {}).get("environmentVariables", [])
+    values = {variable["name"]: variable["value"] for variable in declared}
+    return dict(json.loads(values.get("RESPONSE", "{}")))
+
+
+def result_of(build: Mapping[str, Any]) -> dict[str, Any]:
+    """What seed.py wrote: outputs, or a reason; {} when it came to no end.
+
+    The buildspec exports it: https://docs.aws.amazon.com/codebuild/latest/APIReference/API_ExportedEnvironmentVariable.html
+    """
+    exported = {one["name"]: one.get("value") for one in build.get("exportedEnvironmentVariables", [])}
+    try:
+        return dict(json.loads(exported.get("RESULT") or "{}"))
+    except ValueError:
+        return {}
+
+
+def failed_phase(build: Mapping[str, Any]) -> str:
+    """What CodeBuild says about the first phase that failed."""
+    for phase in build.get("phases", []):
+        said = [context["message"] for context in phase.get("contexts", []) if context.get("message")]
+        if said and phase.get("phaseStatus") not in ("SUCCEEDED", None):
+            return f" in the phase {phase['phaseType']}: {said[0]}"
+    return ""
+
+
+def last_lines(logs: Mapping[str, Any]) -> list[str]:
+    """The last lines of a build's log. None when they cannot be read: the reason and the link count more."""
+    if not logs.get("groupName") or not logs.get("streamName"):
+        return []
+    try:
+        events = client("logs").get_log_events(
+            logGroupName=logs["groupName"], logStreamName=logs["streamName"], limit=LOG_LINES, startFromHead=False
+        )["events"]
+    except Exception as error:
+        print(f"no lines of the log: {type(error).__name__}: {error}")
+        return []
+    return [event["message"].rstrip() for event in events]
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+def succeeded(request: Mapping[str, Any], outputs: Mapping[str, str], reason: str) -> dict[str, Any]:
+    """The answer of a success; outputs are the attributes of the resource."""
+    answer = identified(request, "SUCCESS")
+    return fitting([], lambda _: {**answer, "Reason": sentence(reason), "Data": dict(outputs)})
+
+
+def failed(request: Mapping[str, Any], reason: str, lines: list[str] | None = None) -> dict[str, Any]:
+    """The answer of a failure: a sentence, and as many of the last lines of the log as fit."""
+    answer = identified(request, "FAILED")
+    return fitting(lines or [], lambda last: {**answer, "Reason": "\n".join([reason, *last])})
+
+
+def identified(request: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """The members of every answer. request: CloudFormation's, or what a build kept of it."""
+    same = {name: request[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
+    return {"Status": status, "PhysicalResourceId": physical_id(request), **same}
+
+
+def fitting(lines: list[str], make: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
+    """The answer with the longest tail of lines that stays within CloudFormation's limit."""
+    while lines and len(as_bytes(make(lines))) > LONGEST_ANSWER:
+        lines = lines[1:]
+    return make(lines)
+
+
+def sentence(text: str) -> str:
+    """A reason on one line, cut where it is very long."""
+    flat = " ".join(str(text).split()).rstrip(".")
+    return flat if len(flat) <= LONGEST_SENTENCE else f"{flat[:LONGEST_SENTENCE]}…"
+
+
+def as_bytes(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer, ensure_ascii=False).encode()
+
+
+def send(address: str, answer: Mapping[str, Any]) -> None:
+    """Put an answer at the presigned address, whose signature wants an empty content type.
+
+    An address that S3 no longer takes is passed over: CloudFormation has given up waiting. Raises URLError when it
+    cannot be reached, so that Lambda tries again later.
+    """
+    body = as_bytes(answer)
+    request = urllib.request.Request(address, data=body, headers={"Content-Type": ""}, method="PUT")
+    print(f"answer: {answer['Status']} {answer.get('Reason', '')}")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+            return
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                print(f"the answer was refused ({error.code}); nobody waits for it any more")
+                return
+            if attempt == ATTEMPTS:
+                raise
+        except urllib.error.URLError:
+            if attempt == ATTEMPTS:
+                raise
+        time.sleep(2.0**attempt)

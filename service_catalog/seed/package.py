@@ -1,0 +1,36 @@
+"""What the seed needs in AWS, as bytes: the template's zip and the function's zip. publish.py uploads them."""
+
+import io
+import subprocess
+import zipfile
+from pathlib import Path
+
+SEED = Path(__file__).resolve().parent
+ROOT = SEED.parents[1]
+FUNCTION = (SEED / "handler.py", ROOT / "hooks/pre_gen_project.py", ROOT / "cookiecutter.json")
+OLDEST = (1980, 1, 1, 0, 0, 0)  # zip knows no earlier time; a fixed one makes equal contents equal bytes
+
+
+def template_zip(repository: Path, commit: str) -> bytes:
+    """The template at a commit, in one folder `template`. Its post-generation hook holds the commit's full name.
+
+    Raises CalledProcessError for an unknown commit, or a folder that is no git repository.
+    """
+    command = ["git", "-C", str(repository), "archive", "--format=zip", "--prefix=template/", commit]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+
+
+def wheel_requirements() -> Path:
+    """The pinned list, with hashes, of what the seed installs. Its wheels are for Python 3.12 on Linux, x86_64."""
+    return SEED / "requirements.txt"
+
+
+def handler_zip() -> bytes:
+    """The code of the Lambda function; its handler is `handler.handle`. The same files give the same bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in FUNCTION:
+            about = zipfile.ZipInfo(path.name, OLDEST)
+            about.external_attr = 0o644 << 16  # Lambda needs to read it
+            archive.writestr(about, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return packed.getvalue()

@@ -1,0 +1,520 @@
+"""The build `scarcegan-projects-seed`: renders the template with a form's answers, pushes it, deploys its toolchain.
+
+It needs the repository and AWS's API, and no other network. buildspec.yml brings the template, the libraries and this
+file; what is to be done stands in the environment. How it ended is written as JSON into the file that is named:
+{"outputs": …, "reason": …} or {"reason": …}.
+
+Modes: create, update and delete. Each may be repeated, and interrupted at any time.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = Path(__file__).resolve().parents[2]
+RECORD = ".cruft.json"
+MARK = "Scarcegan-Project"  # in the messages of this build's own commits
+# Endpoints and the pipelines' stack come before the toolchain, whose roles CloudFormation deletes them with.
+DELETED = ("staging", "pipeline", "toolchain", "roles-delivery", "roles-models")
+KEPT = "storage"  # holds key, buckets and model package group; the next project of that name takes it over
+SERVES = "production"
+POLL_SECONDS = 5
+LONGEST_SESSION = 3600  # seconds, of a role that a role assumes
+# https://docs.aws.amazon.com/codecommit/latest/userguide/setting-up-https-unixes.html; connections take it too.
+GIT = ("git", "-c", "credential.helper=!aws codecommit credential-helper $@", "-c", "credential.UseHttpPath=true")
+IDENTITY = {"NAME": "scarcegan-projects-seed", "EMAIL": "scarcegan-projects-seed@noreply.invalid"}
+
+
+class Refusal(Exception):
+    """A sentence for the person who filled in the form: the fact, what was there, the next move."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    - answers: question of cookiecutter.json -> answer; without those that the template derives.
+    - asked: the other fields of the form, and SageMakerProjectId.
+    - version: of the template.
+    - template_url: where `cruft update` finds the template later.
+    - role: the administrator's deployment role, as ARN.
+    - parameters: of the toolchain, that the administrator gives to every project.
+    """
+
+    mode: str
+    answers: Mapping[str, str]
+    asked: Mapping[str, str]
+    version: str
+    template_url: str
+    role: str
+    parameters: Mapping[str, str]
+
+    @classmethod
+    def from_environment(cls) -> "Request":
+        asked = json.loads(os.environ["ANSWERS"])
+        answers = {name: text for name, text in asked.pop("Answers").items() if text}
+        return cls(
+            os.environ["MODE"],
+            answers,
+            asked,
+            os.environ["TEMPLATE_VERSION"],
+            os.environ["TEMPLATE_REPOSITORY_URL"],
+            os.environ["DEPLOYMENT_ROLE_ARN"],
+            json.loads(os.environ.get("TOOLCHAIN_PARAMETERS", "") or "{}"),
+        )
+
+    @property
+    def project(self) -> str:
+        return self.answers["project_slug"]
+
+    @property
+    def repository(self) -> str:
+        return self.asked["Repository"]
+
+    @cached_property
+    def url(self) -> str:
+        """Where git finds the repository. REPOSITORY_URL is for a repository that AWS does not reach, as in tests."""
+        given = os.environ.get("REPOSITORY_URL")
+        return given or repository_url(self.repository, self.asked.get("ConnectionArn", ""), self.answers["aws_region"])
+
+    @cached_property
+    def deployer(self) -> Mapping[str, str]:
+        """The deployment role's credentials, as the variables that boto3 reads."""
+        assumed = boto3_client("sts").assume_role(
+            RoleArn=self.role, RoleSessionName=f"seed-{self.project}", DurationSeconds=LONGEST_SESSION
+        )["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": assumed["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": assumed["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": assumed["SessionToken"],
+        }
+
+    @cached_property
+    def stacks(self) -> Any:
+        """CloudFormation, as the deployment role."""
+        names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        return boto3_client("cloudformation", **{name: self.deployer[name.upper()] for name in names})
+
+
+def boto3_client(service: str, **credentials: str) -> Any:
+    import boto3
+
+    return boto3.client(service, **credentials)
+
+
+def repository_url(repository: str, connection: str, region: str) -> str:
+    """The address for git of a repository behind a connection, or of CodeCommit without one."""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    if not connection:
+        return f"https://git-codecommit.{region}.{domain}/v1/repos/{repository}"
+    _, _, service, where, account, kind = connection.split(":")
+    return f"https://{service}.{where}.{domain}/git-http/{account}/{where}/{kind.split('/')[1]}/{repository}.git"
+
+
+# -- the three modes ------------------------------------------------------------------------------------------------
+
+
+def create(request: Request) -> dict[str, Any]:
+    """Push the rendered project into an empty repository and deploy its toolchain."""
+    refuse_unusable_connection(request)
+    refuse_other_projects(request)
+    with tempfile.TemporaryDirectory() as scratch:
+        repository = Repository(request, Path(scratch))
+        repository.refuse_foreign()
+        project = render(request, Path(scratch))
+        done = repository.push_first(project)
+        return {"outputs": outputs(request, deploy(request, project)), "reason": done}
+
+
+def update(request: Request) -> dict[str, Any]:
+    """Propose the changes of template and answers as a branch, and bring the toolchain up to date."""
+    refuse_unusable_connection(request)
+    refuse_other_projects(request)
+    with tempfile.TemporaryDirectory() as scratch:
+        repository = Repository(request, Path(scratch))
+        project = render(request, Path(scratch))
+        branch = repository.propose(project)
+        done = f"Merge the branch {branch}, which holds the template's changes" if branch else "The code is up to date"
+        return {"outputs": outputs(request, deploy(request, project), branch or "none"), "reason": done}
+
+
+def delete(request: Request) -> dict[str, Any]:
+    """Delete the stacks that hold no data. Models, data and repository stay."""
+    project = request.project
+    kept = find_stack(request, KEPT)
+    if kept is None:
+        return {"outputs": {}, "reason": f"{project} has no toolchain. The repository stays."}
+    owner = parameters(kept).get("SageMakerProjectId")
+    if owner != request.asked["SageMakerProjectId"]:
+        return {"outputs": {}, "reason": f"the toolchain of {project} belongs to {owner}, so nothing was deleted"}
+    if find_stack(request, SERVES):
+        raise Refusal(
+            f"the stack {project}-{SERVES} still serves a model. Delete that stack in CloudFormation if nobody needs "
+            "it, then delete the project again"
+        )
+    for name in DELETED:
+        delete_stack(request, name)
+    return {
+        "outputs": {},
+        "reason": f"These stay: the repository {request.repository}; the stack {project}-{KEPT} with the key, the buckets, "
+        f"all data and models, and their group; the SageMaker pipelines {project}-training and {project}-scoring; the "
+        f"SSM parameter /{project}/champion; logs",
+    }
+
+
+MODES: Mapping[str, Callable[[Request], dict[str, Any]]] = {"create": create, "update": update, "delete": delete}
+
+
+def outputs(request: Request, deployed: Mapping[str, str], branch: str = "none") -> dict[str, str]:
+    """The attributes of the custom resource. deployed: output of the toolchain's stacks -> value."""
+    return {
+        "Repository": request.repository,
+        "RepositoryUrl": request.url,
+        "BuildPipeline": deployed["BuildPipeline"],
+        "DeployPipeline": deployed["DeployPipeline"],
+        "ModelPackageGroup": deployed["ModelPackageGroup"],
+        "Bucket": deployed["BucketName"],
+        "TemplateVersion": request.version,
+        "UpdateBranch": branch,
+    }
+
+
+# -- what must be so before anything is written ---------------------------------------------------------------------
+
+
+def refuse_unusable_connection(request: Request) -> None:
+    """Raises Refusal for a connection that does not exist, or is not available."""
+    from botocore.exceptions import ClientError
+
+    connection = request.asked.get("ConnectionArn", "")
+    if not connection:
+        if "/" in request.repository:
+            raise Refusal(
+                f"the repository {request.repository} needs a connection: without one it is CodeCommit's, whose names "
+                "have no owner. Name the connection, or for CodeCommit the repository alone"
+            )
+        return
+    try:
+        found = boto3_client(connection.split(":")[2]).get_connection(ConnectionArn=connection)["Connection"]
+    except ClientError as error:
+        raise Refusal(
+            f"the connection {connection} cannot be used: {error.response['Error']['Message']}. Ask the administrator "
+            "which connections there are"
+        ) from error
+    if found["ConnectionStatus"] != "AVAILABLE":
+        raise Refusal(
+            f"the connection {found['ConnectionName']} is {found['ConnectionStatus']}, not AVAILABLE. Open it in the "
+            "console (Developer Tools, Connections), choose 'Update pending connection', then try again"
+        )
+
+
+def refuse_other_projects(request: Request) -> None:
+    """Raises Refusal when a toolchain of that name belongs to another project, or this one's cannot change so."""
+    found = find_stack(request, "toolchain")
+    if found is None:
+        return
+    deployed = parameters(found)
+    owner = deployed.get("SageMakerProjectId")
+    if owner != request.asked["SageMakerProjectId"]:
+        raise Refusal(
+            f"there is a toolchain named {request.project} already, of the project {owner}. Choose another name"
+        )
+    group = request.answers.get("model_package_group", request.project).rpartition("/")[2]
+    fixed = {"Repository": request.repository, "ModelPackageGroupName": group}
+    for name, value in fixed.items():
+        if deployed.get(name, value) != value:
+            raise Refusal(
+                f"{name} is {deployed[name]} and cannot become {value} in a project that exists. Restore it, or create "
+                "another project"
+            )
+
+
+def find_stack(request: Request, name: str) -> Mapping[str, Any] | None:
+    """CloudFormation's description of a stack of the project, None when there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        found: Mapping[str, Any] = request.stacks.describe_stacks(StackName=f"{request.project}-{name}")["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+    return found
+
+
+def parameters(stack: Mapping[str, Any]) -> dict[str, str]:
+    return {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
+
+
+# -- rendering ------------------------------------------------------------------------------------------------------
+
+
+def render(request: Request, out: Path) -> Path:
+    """Render the template into a folder of `out`, with the record that `cruft create` would write. Returns the folder.
+
+    Raises Refusal when the template refuses an answer, or cannot be rendered.
+    """
+    from cookiecutter.exceptions import CookiecutterException
+    from cookiecutter.generate import generate_context, generate_files
+    from cookiecutter.prompt import prompt_for_config
+
+    version = (TEMPLATE / "VERSION").read_text(encoding="utf-8").strip()
+    if version != request.version:
+        raise Refusal(f"the template published as {request.version} says that it is {version}. Publish it again")
+    sys.path.insert(0, str(TEMPLATE))  # cookiecutter.json names a module there
+    try:
+        questions = TEMPLATE / "cookiecutter.json"
+        unknown = sorted(set(request.answers) - set(json.loads(questions.read_text(encoding="utf-8"))))
+        if unknown:
+            raise Refusal(f"version {version} of the template does not ask for {', '.join(unknown)}")
+        context = generate_context(str(questions), extra_context=dict(request.answers))
+        context["cookiecutter"] = prompt_for_config(context, no_input=True)
+        about = {"_template": request.template_url, "_commit": commit_of_template()}
+        context["cookiecutter"] |= about
+        project = Path(generate_files(repo_dir=str(TEMPLATE), context=context, output_dir=str(out / "rendered")))
+    except CookiecutterException as error:
+        raise Refusal(f"the template {version} cannot be rendered with these answers: {error}") from error
+    record = {
+        "template": about["_template"],
+        "commit": about["_commit"],
+        "checkout": f"v{version}",
+        "context": context,
+        "directory": None,
+    }
+    text = json.dumps(record, ensure_ascii=False, indent=2, separators=(",", ": "))
+    (project / RECORD).write_text(f"{text}\n", encoding="utf-8")
+    return project
+
+
+def commit_of_template() -> str:
+    """The commit that `git archive` wrote into the template. Raises Refusal when the zip was made otherwise."""
+    hook = (TEMPLATE / "hooks/post_gen_project.py").read_text(encoding="utf-8")
+    found = re.search(r'^ARCHIVED = "([0-9a-f]{40})"', hook, re.MULTILINE)
+    if not found:
+        raise Refusal("the published template does not tell its commit. Publish it again with publish.py")
+    return found[1]
+
+
+# -- the repository -------------------------------------------------------------------------------------------------
+
+
+class Repository:
+    """The project's repository: a bare one here, with what the remote one holds on the branch.
+
+    Raises Refusal when the remote one cannot be read.
+    """
+
+    def __init__(self, request: Request, scratch: Path) -> None:
+        self.request = request
+        self.branch = request.asked.get("Branch") or "main"
+        self.folder = scratch / "repository"
+        self.git("init", "--quiet", "--bare", str(self.folder), inside=False)
+        told = self.remote("read", "ls-remote", "--heads", "--tags", request.url)
+        self.refs = {line.split("\t")[1] for line in told.splitlines()}
+        self.tip = ""
+        if f"refs/heads/{self.branch}" in self.refs:
+            self.remote("read", "fetch", "--quiet", request.url, f"refs/heads/{self.branch}")
+            self.tip = self.git("rev-parse", "FETCH_HEAD")
+
+    def refuse_foreign(self) -> None:
+        """Raises Refusal unless the repository is empty, or begins with this build's push of a project of that name."""
+        first = self.git("rev-list", "--max-parents=0", self.tip).splitlines() if self.tip else []
+        if self.refs and not any(self.is_mine(commit) for commit in first):
+            held = ", ".join(sorted(ref.removeprefix("refs/heads/") for ref in self.refs)[:5])
+            raise Refusal(
+                f"the repository {self.request.repository} is not empty (it holds {held}). Name an empty one, made "
+                "without README and licence"
+            )
+
+    def push_first(self, project: Path) -> str:
+        """Push a rendered project, unless it is there. Returns what was done.
+
+        Raises Refusal when people have committed on an earlier push of other answers.
+        """
+        tree, tip = self.tree_of(project), self.tip
+        if tip and self.git("rev-parse", f"{tip}^{{tree}}") == tree:
+            return f"{self.request.repository} holds this project already"
+        if tip and not all(map(self.is_mine, self.git("rev-list", tip).splitlines())):
+            if self.holds(project):
+                return f"{self.request.repository} holds this project already, with later commits"
+            raise Refusal(
+                f"the repository {self.request.repository} is not empty: it holds {self.request.project} with other "
+                "answers, and people's commits on them. Name an empty one, or give the same answers"
+            )
+        commit = self.commit(tree, f"Create {self.request.project} from its template", tip)
+        self.remote("push to", "push", "--quiet", self.request.url, f"{commit}:refs/heads/{self.branch}")
+        return f"{self.request.repository}: pushed {commit[:10]} to {self.branch}"
+
+    def propose(self, project: Path) -> str:
+        """Push a rendered project as a branch that begins at the template's last commit, for git to merge.
+
+        Returns its name, "" when the repository is up to date. Raises Refusal when this build never pushed there.
+        """
+        mine = self.git("rev-list", f"--grep=^{MARK}: {self.request.project}$", self.tip) if self.tip else ""
+        if not mine:
+            raise Refusal(
+                f"the repository {self.request.repository} has no commit of this build on {self.branch}, so the template's "
+                f"changes cannot be merged. Restore that branch, or name the one that has them"
+            )
+        base, tree = mine.split()[0], self.tree_of(project)
+        if self.holds(project) or self.git("rev-parse", f"{base}^{{tree}}") == tree:
+            return ""
+        name = f"template-{self.request.version}-{tree[:7]}"
+        if f"refs/heads/{name}" not in self.refs:
+            commit = self.commit(tree, f"Take version {self.request.version} of the template", base)
+            self.remote("push to", "push", "--quiet", self.request.url, f"{commit}:refs/heads/{name}")
+        return name
+
+    def holds(self, project: Path) -> bool:
+        """Whether the branch records the same version of the template and the same answers as a rendered project."""
+        try:
+            there = json.loads(self.git("show", f"{self.tip}:{RECORD}"))
+            ours = json.loads((project / RECORD).read_text(encoding="utf-8"))
+            return facts(there) == facts(ours)
+        except (ValueError, KeyError, subprocess.CalledProcessError):
+            return False
+
+    def is_mine(self, commit: str) -> bool:
+        """Whether this build made a commit, for a project of that name."""
+        return f"{MARK}: {self.request.project}" in self.git("show", "-s", "--format=%B", commit).splitlines()
+
+    def tree_of(self, project: Path) -> str:
+        """The tree that holds every file of a rendered project as it is, ignored ones too."""
+        self.git("-c", "core.autocrlf=false", "--work-tree", str(project), "add", "--all", "--force", folder=project)
+        return self.git("write-tree")
+
+    def commit(self, tree: str, subject: str, parent: str) -> str:
+        """Make a commit; it is not on a branch yet. parent: "" for the first one."""
+        message = f"{subject}\n\nVersion {self.request.version} of {self.request.template_url}\n\n"
+        parents = ["-p", parent] if parent else []
+        return self.git("commit-tree", tree, *parents, "-m", f"{message}{MARK}: {self.request.project}")
+
+    def remote(self, act: str, *words: str) -> str:
+        """Run git against the remote repository. Raises Refusal with what git said. act: such as "read"."""
+        try:
+            return self.git(*words)
+        except subprocess.CalledProcessError as error:
+            said = "; ".join(line.strip() for line in error.stderr.strip().splitlines()[-4:])
+            print(error.stderr, file=sys.stderr)
+            raise Refusal(
+                f"git cannot {act} the repository {self.request.repository}: {said}. Correct its name, or what the "
+                "connection and the branch's rules allow"
+            ) from error
+
+    def git(self, *words: str, inside: bool = True, folder: Path | None = None) -> str:
+        """Run git. Returns what it printed. Raises CalledProcessError when it fails."""
+        where = ["--git-dir", str(self.folder)] if inside else []
+        identity = {f"GIT_{who}_{what}": text for who in ("AUTHOR", "COMMITTER") for what, text in IDENTITY.items()}
+        environment = {**os.environ, **identity, "GIT_TERMINAL_PROMPT": "0"}
+        done = subprocess.run(
+            [*GIT, *where, *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+
+def facts(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The template's commit and the answers, from cruft's record."""
+    asked = record["context"]["cookiecutter"].items()
+    return record["commit"], {name: value for name, value in asked if not name.startswith("_")}
+
+
+# -- the toolchain --------------------------------------------------------------------------------------------------
+
+
+def deploy(request: Request, project: Path) -> dict[str, str]:
+    """Run `scarcegan toolchain deploy` of a rendered project, as the deployment role. Returns the stacks' outputs.
+
+    Raises Refusal with the last line that it printed when it fails.
+    """
+    given = {
+        **request.parameters,
+        "SageMakerProjectId": request.asked["SageMakerProjectId"],
+        "Branch": request.asked.get("Branch") or "main",
+    }
+    words = ["--repository", request.repository]
+    words += ["--connection-arn", request.asked.get("ConnectionArn", "")]
+    words += ["--notification-email", request.asked.get("NotificationEmail", "")]
+    words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    path = os.pathsep.join(filter(None, [str(project / "src"), os.environ.get("PYTHONPATH", "")]))
+    with tempfile.TemporaryFile("w+") as answer:  # a pipe would fill up while the other one is read
+        run = subprocess.Popen(
+            [sys.executable, "-B", "-m", "scarcegan", "toolchain", "deploy", *words, "--json"],
+            cwd=project,
+            env={**os.environ, **request.deployer, "PYTHONPATH": path},
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        last = ""
+        for line in run.stderr or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            last = line.strip() or last
+        if run.wait():
+            raise Refusal(f"the toolchain was not deployed: {last.removeprefix('error: ')}")
+        answer.seek(0)
+        return dict(json.load(answer)["outputs"])
+
+
+def delete_stack(request: Request, name: str) -> None:
+    """Delete a stack of the project, if there is one, and wait. Raises Refusal when CloudFormation cannot."""
+    found = find_stack(request, name)
+    if found is None:
+        return
+    stack = found["StackId"]  # by its id, a deleted stack can still be described
+    print(f"{request.project}-{name}: is being deleted", flush=True)
+    request.stacks.delete_stack(StackName=stack)
+    while (status := request.stacks.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"] != "DELETE_COMPLETE":
+        if status["StackStatus"].endswith("_FAILED"):
+            raise Refusal(
+                f"the stack {request.project}-{name} cannot be deleted: {first_failure(request, stack)}. Correct the "
+                "cause, then delete the project again"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def first_failure(request: Request, stack: str) -> str:
+    """The resource that kept a stack from being deleted, and why."""
+    events: Sequence[Mapping[str, Any]] = request.stacks.describe_stack_events(StackName=stack)["StackEvents"]
+    failed = [one for one in events if one.get("ResourceStatus") == "DELETE_FAILED" and one["PhysicalResourceId"] != stack]
+    last = failed[-1] if failed else {}
+    return f"{last.get('LogicalResourceId', 'no resource')}: {last.get('ResourceStatusReason', 'no reason given')}"
+
+
+@contextmanager
+def result(path: Path) -> Iterator[dict[str, Any]]:
+    """What the block puts into the dictionary is written as JSON, and an error as its reason."""
+    found: dict[str, Any] = {}
+    try:
+        yield found
+    except Refusal as refusal:
+        found["reason"] = str(refusal)
+        print(f"\nerror: {refusal}", file=sys.stderr)
+    except Exception as error:
+        found["reason"] = f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+    finally:
+        path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the environment asks for. Returns the exit code."""
+    with result(Path(arguments[0])) as found:
+        request = Request.from_environment()
+        found |= MODES[request.mode](request)
+        print(found["reason"])
+    return 0 if "outputs" in found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""AWS as a build sees it: CloudFormation, STS and CodeConnections, answered from a test over a Unix socket.
+
+A stack becomes what is asked for at once, its outputs are made up, and `fails` names those that do not. Requests are
+read as botocore writes them and answers are those of AWS's documentation; another action is an error.
+"""
+
+import base64
+import json
+import socketserver
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+import yaml
+
+NOW = "2026-12-01T00:00:00Z"
+REGION = "eu-west-1"
+
+
+@dataclass
+class Stack:
+    """A stack that exists, or a change set of one that will."""
+
+    parameters: dict[str, str]
+    template: str = ""
+    status: str = "CREATE_COMPLETE"
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Aws:
+    """The account. connection: its status; fails: name of a stack -> why its creation or deletion fails."""
+
+    connection: str = "AVAILABLE"
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    planned: dict[str, Stack] = field(default_factory=dict)
+    fails: dict[str, str] = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def answer(self, message: Mapping[str, Any]) -> tuple[int, str]:
+        """Status and body for a request."""
+        body = base64.b64decode(message["body"]).decode()
+        if "connections" in message["url"]:
+            self.calls.append("GetConnection")
+            about = {"ConnectionName": "ours", "ConnectionStatus": self.connection}
+            return 200, json.dumps({"Connection": {**about, **json.loads(body)}})
+        asked = dict(parse_qsl(body, keep_blank_values=True))
+        action = asked["Action"]
+        self.calls.append(f"{action} {asked.get('StackName', '')}".strip())
+        if action == "AssumeRole":
+            self.assumed.append(asked["RoleArn"])
+            made = "<AccessKeyId>ASIADEPLOYER</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            inner = f"<Credentials>{made}<SessionToken>t</SessionToken><Expiration>{NOW}</Expiration></Credentials>"
+            return 200, wrapped(action, inner)
+        if action == "GetCallerIdentity":
+            return 200, wrapped(action, "<Account>123456789012</Account><Arn>a</Arn><UserId>u</UserId>")
+        if "ASIADEPLOYER" not in message["headers"].get("Authorization", ""):
+            return 403, error("AccessDenied", "only the deployment role may touch stacks")
+        return getattr(self, action)(asked)
+
+    def CreateChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        name, there = asked["StackName"], self.stacks.get(asked["StackName"])
+        given: dict[str, str] = {}
+        for key, value in asked.items():
+            if key.startswith("Parameters.") and key.endswith("ParameterKey"):
+                place = key.removesuffix("ParameterKey")
+                kept = there.parameters.get(value, "") if there else ""
+                given[value] = asked.get(f"{place}ParameterValue", kept)
+        self.planned[name] = Stack(given, asked["TemplateBody"])
+        return 200, wrapped("CreateChangeSet", f"<Id>{arn(name, 'changeSet')}</Id><StackId>{arn(name)}</StackId>")
+
+    def DescribeChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        name = asked["StackName"]
+        there, planned = self.stacks.get(name), self.planned[name]
+        if there and (there.parameters, there.template) == (planned.parameters, planned.template):
+            why = "The submitted information didn't contain changes."
+            return 200, wrapped("DescribeChangeSet", f"<Status>FAILED</Status><StatusReason>{escape(why)}</StatusReason>")
+        return 200, wrapped("DescribeChangeSet", "<Status>CREATE_COMPLETE</Status>")
+
+    def DeleteChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        return 200, wrapped("DeleteChangeSet", "")
+
+    def ExecuteChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        name = asked["StackName"]
+        made = self.planned.pop(name)
+        made.status = "ROLLBACK_COMPLETE" if name in self.fails else "CREATE_COMPLETE"
+        self.stacks[name] = made
+        return 200, wrapped("ExecuteChangeSet", "")
+
+    def DescribeStacks(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        name = asked["StackName"]
+        bare = name.split("/")[1] if name.startswith("arn:") else name
+        found = self.stacks.get(bare)
+        if found is None or (found.status == "DELETE_COMPLETE" and bare == name):
+            return 400, error("ValidationError", f"Stack with id {name} does not exist")
+        given = members("Parameters", ("ParameterKey", "ParameterValue"), found.parameters)
+        told = members("Outputs", ("OutputKey", "OutputValue"), outputs(bare, found))
+        status = f"<StackStatus>{found.status}</StackStatus><CreationTime>{NOW}</CreationTime>"
+        named = f"<StackName>{bare}</StackName><StackId>{arn(bare)}</StackId>"
+        return 200, wrapped("DescribeStacks", f"<Stacks><member>{named}{status}{given}{told}</member></Stacks>")
+
+    def DescribeStackEvents(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]
+        status = "DELETE_FAILED" if self.stacks[name].status == "DELETE_FAILED" else "CREATE_FAILED"
+        fields = {
+            "StackId": arn(name),
+            "EventId": "1",
+            "StackName": name,
+            "LogicalResourceId": "Key",
+            "PhysicalResourceId": "",
+            "ResourceType": "AWS::KMS::Key",
+            "Timestamp": NOW,
+            "ResourceStatus": status,
+            "ResourceStatusReason": self.fails.get(name, ""),
+        }
+        one = "".join(f"<{key}>{escape(value)}</{key}>" for key, value in fields.items())
+        return 200, wrapped("DescribeStackEvents", f"<StackEvents><member>{one}</member></StackEvents>")
+
+    def DeleteStack(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]
+        self.stacks[name].status = "DELETE_FAILED" if name in self.fails else "DELETE_COMPLETE"
+        return 200, wrapped("DeleteStack", "")
+
+
+def outputs(name: str, stack: Stack) -> dict[str, str]:
+    """A value for each output that the template declares, in the form that later templates want."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda *_: None)
+    declared = yaml.load(stack.template, Loader).get("Outputs", {}) if stack.template else {}
+    key = f"arn:aws:kms:{REGION}:123456789012:key/1234"
+    return {output: key if output == "KeyArn" else f"made-{output.lower()}" for output in declared}
+
+
+def arn(stack: str, kind: str = "stack") -> str:
+    return f"arn:aws:cloudformation:{REGION}:123456789012:{kind}/{stack}/1"
+
+
+def members(name: str, keys: tuple[str, str], values: Mapping[str, str]) -> str:
+    key, value = keys
+    listed = "".join(
+        f"<member><{key}>{one}</{key}><{value}>{escape(text)}</{value}></member>" for one, text in values.items()
+    )
+    return f"<{name}>{listed}</{name}>"
+
+
+def wrapped(action: str, inner: str) -> str:
+    return f"<{action}Response><{action}Result>{inner}</{action}Result></{action}Response>"
+
+
+def error(code: str, message: str) -> str:
+    said = f"<Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message>"
+    return f"<ErrorResponse><Error>{said}</Error></ErrorResponse>"
+
+
+class Line(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        message = json.loads(self.rfile.readline())
+        status, body = self.server.aws.answer(message)  # type: ignore[attr-defined]
+        kind = "application/x-amz-json-1.0" if body.startswith("{") else "text/xml"
+        answer = {"status": status, "headers": {"Content-Type": kind}, "body": body}
+        self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    """Answers at a socket file until it is closed. `aws` can be exchanged between builds."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, aws: Aws) -> None:
+        super().__init__(str(path), Line)
+        self.aws = aws
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()

@@ -1,0 +1,144 @@
+"""CodeBuild's part for the seed: its buildspec run by bash, without network, against a local bare repository.
+
+unshare takes the network away where the kernel allows it; elsewhere Python's sockets refuse. The bucket is a folder. pip
+is recorded and installs nothing: the libraries are those of the environment that the tests run in.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from aws_answers import Aws, Server
+from conftest import DECOY, PROJECT, ROOT
+
+from bake import PARTS, copy_template
+
+sys.path.append(str(ROOT / PROJECT / "tests/helpers"))
+
+from buildspec import Build, run
+from package import template_zip
+
+BUILDSPEC = ROOT / "service_catalog/seed/buildspec.yml"
+TEMPLATE_URL = "https://git.example.com/acme/cookiecutter-sagemaker-scarcegan"
+ROLE = "arn:aws:iam::123456789012:role/scarcegan-projects-deployment"
+NO_NETWORK = "unshare -rn" if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else "exec"
+TOOLS = {
+    "bash": f"#!/bin/sh\nexec {NO_NETWORK.removeprefix('exec')} /bin/bash \"$@\"\n",
+    "aws": r"""#!/bin/sh
+[ "$1 $2" = "s3 cp" ] || { echo "aws $*: not here" >&2; exit 1; }
+while [ $# -gt 2 ]; do shift; done
+mkdir -p "$(dirname "$2")" && cp -r "$BUCKET/${1#s3://templates/}" "$2"
+""",
+    "python": rf"""#!/bin/sh
+case "$1 $2" in
+"-m venv") mkdir -p "$3/bin" && ln -s "$0" "$3/bin/python" ;;
+"-m pip") echo "$*" >> "$PIP_CALLS" ;;
+*) exec "{sys.executable}" -B "$@" ;;
+esac
+""",
+}
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+class Machine:
+    """Template, bucket, tools and AWS for builds of the seed."""
+
+    def __init__(self, folder: Path, hook_marker: str) -> None:
+        self.folder = folder
+        self.template = copy_template(folder / "template", (*PARTS, DECOY, ".gitattributes", "service_catalog"))
+        hook = self.template / "hooks/post_gen_project.py"
+        assert hook_marker in hook.read_text(encoding="utf-8"), "a clone has the marker, git archive fills it in"
+        git(self.template, "init", "-q", "-b", "main")
+        self.bucket = folder / "bucket"
+        self.publish()
+        self.tools = folder / "tools"
+        self.tools.mkdir()
+        for name, text in TOOLS.items():
+            (self.tools / name).write_text(text, encoding="utf-8")
+            (self.tools / name).chmod(0o755)
+        self.server = Server(folder / "aws", Aws())
+        self.builds = 0
+
+    @property
+    def aws(self) -> Aws:
+        return self.server.aws
+
+    def publish(self, version: str = "") -> str:
+        """Commit the template as it stands, and put it into the bucket. Returns its version."""
+        if version:
+            old = (self.template / "VERSION").read_text(encoding="utf-8").strip()
+            for name in ("VERSION", "cookiecutter.json"):
+                path = self.template / name
+                path.write_text(path.read_text(encoding="utf-8").replace(old, version), encoding="utf-8")
+        version = (self.template / "VERSION").read_text(encoding="utf-8").strip()
+        git(self.template, "add", "-A")
+        git(self.template, "commit", "-q", "-m", version)
+        git(self.template, "tag", f"v{version}")
+        place = self.bucket / "seed" / version
+        (place / "wheels").mkdir(parents=True)
+        (place / "template.zip").write_bytes(template_zip(self.template, f"v{version}"))
+        return version
+
+    @property
+    def versions(self) -> int:
+        """How many versions of the template are in the bucket."""
+        return len(list((self.bucket / "seed").iterdir()))
+
+    def repository(self, name: str) -> Path:
+        """An empty bare repository of a test's own."""
+        folder = self.folder / "repositories" / name
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            git(folder, "init", "-q", "--bare", "-b", "main")
+        return folder
+
+    def build(self, repository: Path, variables: Mapping[str, str]) -> Build:
+        """Run the buildspec as CodeBuild would. variables: those of the request."""
+        self.builds += 1
+        scratch = self.folder / f"build-{self.builds}"
+        (scratch / "source").mkdir(parents=True)
+        own = {
+            "SEED": str(scratch / "seed"),
+            "VENV": str(scratch / "venv"),
+            "TEMPLATES_BUCKET": "templates",
+            "TEMPLATE_REPOSITORY_URL": TEMPLATE_URL,
+            "DEPLOYMENT_ROLE_ARN": ROLE,
+            "TOOLCHAIN_PARAMETERS": '{"PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary"}',
+            "REPOSITORY_URL": str(repository),
+            "BUCKET": str(self.bucket),
+            "PIP_CALLS": str(self.folder / "pip-calls"),
+            "AWS_ANSWERS": str(self.folder / "aws"),
+            "PYTHONPATH": str(Path(__file__).with_name("aws_stand_in")),
+            "AWS_ACCESS_KEY_ID": "ASIABUILD",
+            "AWS_SECRET_ACCESS_KEY": "s",
+            "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        return run(BUILDSPEC, scratch / "source", scratch / "steps", {**own, **variables}, path=str(self.tools))
+
+
+def checked_out(repository: Path, branch: str, to: Path) -> Path:
+    """A branch of a repository as files."""
+    git(to.parent, "clone", "-q", "-b", branch, str(repository), str(to))
+    return to
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Path -> content of every file, without git's own."""
+    found = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.relative_to(folder).parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("seed"), 'ARCHIVED = "$Format:%H$"')
+
+
+__all__ = ["TEMPLATE_URL", "Build", "Machine", "checked_out", "files", "git", "machine"]

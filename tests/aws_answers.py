@@ -10,6 +10,7 @@ import socketserver
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -39,7 +40,7 @@ class Aws:
     stacks: dict[str, Stack] = field(default_factory=dict)
     planned: dict[str, Stack] = field(default_factory=dict)
     fails: dict[str, str] = field(default_factory=dict)
-    assumed: list[str] = field(default_factory=list)
+    assumed: list[dict[str, str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
     def answer(self, message: Mapping[str, Any]) -> tuple[int, str]:
@@ -53,7 +54,8 @@ class Aws:
         action = asked["Action"]
         self.calls.append(f"{action} {asked.get('StackName', '')}".strip())
         if action == "AssumeRole":
-            self.assumed.append(asked["RoleArn"])
+            tag = {asked["Tags.member.1.Key"]: asked["Tags.member.1.Value"]}
+            self.assumed.append({"role": asked["RoleArn"], **tag})
             made = "<AccessKeyId>ASIADEPLOYER</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
             inner = f"<Credentials>{made}<SessionToken>t</SessionToken><Expiration>{NOW}</Expiration></Credentials>"
             return 200, wrapped(action, inner)
@@ -79,7 +81,9 @@ class Aws:
         there, planned = self.stacks.get(name), self.planned[name]
         if there and (there.parameters, there.template) == (planned.parameters, planned.template):
             why = "The submitted information didn't contain changes."
-            return 200, wrapped("DescribeChangeSet", f"<Status>FAILED</Status><StatusReason>{escape(why)}</StatusReason>")
+            return 200, wrapped(
+                "DescribeChangeSet", f"<Status>FAILED</Status><StatusReason>{escape(why)}</StatusReason>"
+            )
         return 200, wrapped("DescribeChangeSet", "<Status>CREATE_COMPLETE</Status>")
 
     def DeleteChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:
@@ -99,7 +103,7 @@ class Aws:
         if found is None or (found.status == "DELETE_COMPLETE" and bare == name):
             return 400, error("ValidationError", f"Stack with id {name} does not exist")
         given = members("Parameters", ("ParameterKey", "ParameterValue"), found.parameters)
-        told = members("Outputs", ("OutputKey", "OutputValue"), outputs(bare, found))
+        told = members("Outputs", ("OutputKey", "OutputValue"), outputs(found.template))
         status = f"<StackStatus>{found.status}</StackStatus><CreationTime>{NOW}</CreationTime>"
         named = f"<StackName>{bare}</StackName><StackId>{arn(bare)}</StackId>"
         return 200, wrapped("DescribeStacks", f"<Stacks><member>{named}{status}{given}{told}</member></Stacks>")
@@ -127,14 +131,15 @@ class Aws:
         return 200, wrapped("DeleteStack", "")
 
 
-def outputs(name: str, stack: Stack) -> dict[str, str]:
+@cache
+def outputs(template: str) -> dict[str, str]:
     """A value for each output that the template declares, in the form that later templates want."""
 
     class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_multi_constructor("!", lambda *_: None)
-    declared = yaml.load(stack.template, Loader).get("Outputs", {}) if stack.template else {}
+    declared = yaml.load(template, Loader).get("Outputs", {}) if template else {}
     key = f"arn:aws:kms:{REGION}:123456789012:key/1234"
     return {output: key if output == "KeyArn" else f"made-{output.lower()}" for output in declared}
 

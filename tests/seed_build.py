@@ -1,7 +1,7 @@
 """CodeBuild's part for the seed: its buildspec run by bash, without network, against a local bare repository.
 
-unshare takes the network away where the kernel allows it; elsewhere Python's sockets refuse. The bucket is a folder. pip
-is recorded and installs nothing: the libraries are those of the environment that the tests run in.
+unshare takes the network away where the kernel allows it; elsewhere Python's sockets refuse. The bucket is a folder.
+pip is recorded and installs nothing: the libraries are those of the environment that the tests run in.
 """
 
 import subprocess
@@ -23,9 +23,16 @@ from package import template_zip
 BUILDSPEC = ROOT / "service_catalog/seed/buildspec.yml"
 TEMPLATE_URL = "https://git.example.com/acme/cookiecutter-sagemaker-scarcegan"
 ROLE = "arn:aws:iam::123456789012:role/scarcegan-projects-deployment"
-NO_NETWORK = "unshare -rn" if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else "exec"
+CONNECTION = "arn:aws:codestar-connections:eu-west-1:123456789012:connection/0a1b2c3d"
+# As AWS's own project templates write it; the host is named after the service in the connection's ARN.
+REPOSITORY_URL = (
+    "https://codestar-connections.eu-west-1.amazonaws.com/git-http/123456789012/eu-west-1/0a1b2c3d/acme/fraud-rings.git"
+)
+NO_NETWORK = (
+    "unshare -rn" if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else "exec"
+)
 TOOLS = {
-    "bash": f"#!/bin/sh\nexec {NO_NETWORK.removeprefix('exec')} /bin/bash \"$@\"\n",
+    "bash": f'#!/bin/sh\nexec {NO_NETWORK.removeprefix("exec")} /bin/bash "$@"\n',
     "aws": r"""#!/bin/sh
 [ "$1 $2" = "s3 cp" ] || { echo "aws $*: not here" >&2; exit 1; }
 while [ $# -gt 2 ]; do shift; done
@@ -111,7 +118,9 @@ class Machine:
             "TEMPLATE_REPOSITORY_URL": TEMPLATE_URL,
             "DEPLOYMENT_ROLE_ARN": ROLE,
             "TOOLCHAIN_PARAMETERS": '{"PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary"}',
-            "REPOSITORY_URL": str(repository),
+            "GIT_CONFIG_COUNT": "1",  # git's own way to say that an address is here
+            "GIT_CONFIG_KEY_0": f"url.{repository}.insteadOf",
+            "GIT_CONFIG_VALUE_0": REPOSITORY_URL,
             "BUCKET": str(self.bucket),
             "PIP_CALLS": str(self.folder / "pip-calls"),
             "AWS_ANSWERS": str(self.folder / "aws"),

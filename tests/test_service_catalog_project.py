@@ -1,20 +1,25 @@
 """A project is created from Studio on both routes, updated and deleted, as SageMaker and CloudFormation would have it.
 
-Requests are checked against botocore's shapes, CodeBuild is botocore's Stubber, the buildspec really runs (seed_build.py),
-CloudFormation, STS and CodeConnections are answered by aws_answers.py, and an HTTP server here takes the answers.
+Requests are checked against botocore's shapes, CodeBuild is botocore's Stubber, the buildspec really runs
+(seed_build.py), CloudFormation, STS and CodeConnections are answered by aws_answers.py, and an HTTP server here takes
+the answers.
 """
 
+import copy
 import importlib.util
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,19 +27,21 @@ from typing import Any
 import boto3
 import botocore.session
 import cruft
+import package
 import pytest
+import seed
 import yaml
 from aws_answers import Aws, Stack
 from botocore.stub import ANY, Stubber
 from botocore.validate import ParamValidator
 from conftest import PROJECT, ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pre_gen_project import refusals
-from seed_build import TEMPLATE_URL, Build, Machine, checked_out, files, git, machine
-from stacks import Loader, NO_VALUE
+from seed_build import CONNECTION, REPOSITORY_URL, ROLE, TEMPLATE_URL, Build, Machine, checked_out, files, git, machine
+from stacks import Loader
 from stacks import Stack as Template
 
-import package
-import seed
 from bake import bake as bake_here
 
 __all__ = ["machine"]
@@ -45,11 +52,10 @@ QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 ANSWERED_BY_SAGEMAKER = {"project_slug": "SageMakerProjectName", "aws_region": "AWS::Region"}
 ACCOUNT, REGION = "123456789012", "eu-west-1"
-CONNECTION = f"arn:aws:codestar-connections:{REGION}:{ACCOUNT}:connection/0a1b2c3d"
 TOKEN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:scarcegan-projects-seed"
 TOOLCHAIN = ("storage", "roles-models", "roles-delivery", "toolchain")
 FORM = {
-    "ProjectName": "Fraud Rings' \"best\" $(touch pwned)",
+    "ProjectName": 'Fraud Rings\' "best" $(touch pwned)',
     "Team": "R and D",
     "RareClass": "fraudster",
     "NegativeClasses": "honest, careless",
@@ -77,7 +83,9 @@ def service_catalog(name: str, form: Mapping[str, str]) -> dict[str, Any]:
     return {
         "ProjectName": name,
         "ServiceCatalogProvisioningDetails": {**product, "ProvisioningParameters": values},
-        "Tags": [{"Key": "sagemaker:user-profile-arn", "Value": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:user-profile/d-1/a"}],
+        "Tags": [
+            {"Key": "sagemaker:user-profile-arn", "Value": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:user-profile/d-1/a"}
+        ],
     }
 
 
@@ -242,7 +250,7 @@ class Account:
                     "environmentVariablesOverride": sent,
                 }
                 stub.add_response("start_build", started, asked)
-            self.function.handle(event, None)
+            self.function.handler(event, None)
             stub.assert_no_pending_responses()
         if not starts:
             return {}
@@ -295,7 +303,7 @@ class Account:
                 lines = [{"message": f"{line}\n"} for line in self.log[-30:]]
                 asked = {"logGroupName": "group", "logStreamName": "stream", "limit": ANY, "startFromHead": False}
                 logs.add_response("get_log_events", {"events": lines}, asked)
-            self.function.handle(event, None)
+            self.function.handler(event, None)
             stub.assert_no_pending_responses()
             logs.assert_no_pending_responses()
         assert len(self.answers.taken) == before + 1, "each request is answered once"
@@ -334,13 +342,33 @@ def parameters():
     return parameters_of(service_catalog("fraud-rings", FORM), "0.1.0")
 
 
+@pytest.fixture(scope="session")
+def first(machine):
+    """The first project, once it is created: its repository and AWS. Filled by `created`."""
+    return SimpleNamespace(repository=machine.folder / "first", aws=None, answer={})
+
+
+@pytest.fixture
+def created(account, parameters, first):
+    """The answer to a Create through Service Catalog; the account has the project. Played once, then copied."""
+    if first.aws is None:
+        first.answer = account.play("Create", parameters)
+        assert first.answer["Status"] == "SUCCESS", first.answer["Reason"]
+        shutil.copytree(account.repository, first.repository)
+        first.aws = copy.deepcopy(account.aws)
+    else:
+        shutil.copytree(first.repository, account.repository, dirs_exist_ok=True)
+        account.machine.server.aws = copy.deepcopy(first.aws)
+    return first.answer
+
+
 # -- create ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("route", [service_catalog, from_s3])
-def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(account, route, tmp_path):
+def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(account, route, request, tmp_path):
     parameters = parameters_of(route("fraud-rings", FORM), "0.1.0")
-    answer = account.play("Create", parameters)
+    answer = request.getfixturevalue("created") if route is service_catalog else account.play("Create", parameters)
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     project = checked_out(account.repository, "main", tmp_path / "clone")
     baked = bake_here(tmp_path / "baked", ANSWERS)
@@ -352,6 +380,7 @@ def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(accou
     assert asked == other["answers"], "both records hold the same answers"
     assert (record["template"], record["checkout"]) == (TEMPLATE_URL, "v0.1.0")
     assert record["commit"] == git(account.machine.template, "rev-parse", "v0.1.0")
+    assert answer["Data"]["RepositoryUrl"] == REPOSITORY_URL
     outputs = ProjectStack(parameters, answer["Data"]).outputs
     assert set(outputs) == {
         *("Repository", "BuildPipeline", "DeployPipeline", "ModelPackageGroup", "Bucket", "TemplateVersion"),
@@ -363,22 +392,26 @@ def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(accou
     assert given["SageMakerProjectId"] == parameters["SageMakerProjectId"]
     assert (given["Repository"], given["ConnectionArn"], given["Branch"]) == (FORM["Repository"], CONNECTION, "main")
     assert given["NotificationEmail"] == FORM["NotificationEmail"]
+    assert all(session == {"role": ROLE, "project": "fraud-rings"} for session in account.aws.assumed)
     boundary = account.aws.stacks["fraud-rings-roles-models"].parameters["PermissionsBoundaryArn"]
     assert boundary == "arn:aws:iam::123456789012:policy/boundary", "the administrator's parameters go to every project"
 
 
-def test_creating_twice_does_nothing_twice(account, parameters):
+def test_creating_twice_does_nothing_twice(account, parameters, created):
+    history = git(account.repository, "rev-list", "--all")
     event = account.event("Create", parameters)
     variables = account.deliver(event)
-    assert account.deliver(event, starts=False) == {}, "the same request, delivered again while its build runs"
-    assert account.run(variables).succeeded
-    first = account.end("SUCCEEDED")
     account.deliver(event, starts=False)
-    assert account.answers.taken[-1] == first, "and again after its end, when CloudFormation may not have had the answer"
-    history = git(account.repository, "rev-list", "--all")
-    again = account.play("Create", parameters)
+    taken = len(account.answers.taken)
+    assert account.run(variables).succeeded
+    again = account.end("SUCCEEDED")
+    assert len(account.answers.taken) == taken + 1, (
+        "a request that is delivered again while its build runs waits for it"
+    )
+    account.deliver(event, starts=False)
+    assert account.answers.taken[-1] == again, "and after its end, when CloudFormation may not have had the answer"
     assert again["Status"] == "SUCCESS" and "holds this project already" in again["Reason"]
-    assert again["Data"] == first["Data"]
+    assert again["Data"] == created["Data"]
     assert git(account.repository, "rev-list", "--all") == history
     assert [call for call in account.aws.calls if call.startswith("Execute")] == [
         f"ExecuteChangeSet fraud-rings-{name}" for name in TOOLCHAIN
@@ -386,6 +419,12 @@ def test_creating_twice_does_nothing_twice(account, parameters):
 
 
 # -- update ----------------------------------------------------------------------------------------------------------
+
+
+def checked_out_new(repository: Path, to: Path) -> Path:
+    """A clone of an empty repository."""
+    git(to, "clone", "-q", str(repository), "theirs")
+    return to / "theirs"
 
 
 def newer(machine: Machine) -> str:
@@ -397,23 +436,34 @@ def newer(machine: Machine) -> str:
     return "0.2.0"
 
 
-def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, parameters, tmp_path):
-    """Also cruft, in the project as it was pushed, from the administrator's repository."""
-    account.play("Create", parameters)
+def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, parameters, created, tmp_path):
     ours = checked_out(account.repository, "main", tmp_path / "ours")
     config = ours / "config.yaml"
-    config.write_text(config.read_text(encoding="utf-8").replace("iterations: 1000", "iterations: 77"), encoding="utf-8")
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("iterations: 1000", "iterations: 77"), encoding="utf-8"
+    )
     git(ours, "commit", "-aqm", "our iterations")
     git(ours, "push", "-q", "origin", "main")
     version = newer(account.machine)
-    later = {**parameters, "TemplateVersion": version, "RareClass": "ringleader", "NotificationEmail": "new@example.com"}
+    later = {
+        **parameters,
+        "TemplateVersion": version,
+        "RareClass": "ringleader",
+        "NotificationEmail": "new@example.com",
+    }
     answer = account.play("Update", later, parameters)
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     outputs = ProjectStack(later, answer["Data"]).outputs
     branch = outputs["UpdateBranch"]
-    assert outputs["TemplateVersion"] == version and branch.startswith(f"template-{version}-") and branch in answer["Reason"]
+    assert (
+        outputs["TemplateVersion"] == version
+        and branch.startswith(f"template-{version}-")
+        and branch in answer["Reason"]
+    )
     assert account.aws.stacks["fraud-rings-toolchain"].parameters["NotificationEmail"] == "new@example.com"
-    assert git(account.repository, "log", "-1", "--format=%s", "main") == "our iterations", "people merge, the build does not"
+    assert git(account.repository, "log", "-1", "--format=%s", "main") == "our iterations", (
+        "people merge, the build does not"
+    )
     proposed = files(checked_out(account.repository, branch, tmp_path / "proposed"))
     whole = json.loads(proposed.pop(".cruft.json"))
     assert whole["context"]["cookiecutter"]["rare_class"] == "ringleader" and b"News." in proposed["README.md"]
@@ -426,3 +476,382 @@ def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, 
     git(ours, "push", "-q", "origin", "main")
     again = account.play("Update", later, later)
     assert again["Data"]["UpdateBranch"] == "none", "what is merged is not proposed again"
+
+
+def test_cruft_updates_a_project_that_the_seed_pushed_and_would_have_recorded_the_same(account, created, tmp_path):
+    """From the administrator's repository, which is a local one here."""
+    newer(account.machine)
+    project = checked_out(account.repository, "main", tmp_path / "clone")
+    record = project / ".cruft.json"
+    template = str(account.machine.template)
+    extra = {"extra_context": ANSWERS, "checkout": "v0.1.0"}
+    by_cruft = cruft.create(template, output_dir=tmp_path, no_input=True, **extra)
+    theirs = (by_cruft / ".cruft.json").read_text(encoding="utf-8").replace(template, TEMPLATE_URL)
+    assert record.read_text(encoding="utf-8") == theirs
+    record.write_text(theirs.replace(TEMPLATE_URL, template), encoding="utf-8")
+    git(project, "commit", "-aqm", "the template is here")
+    assert cruft.update(project, skip_apply_ask=True) is True
+    assert (project / "README.md").read_text(encoding="utf-8").endswith("\nNews.\n")
+    assert not list(project.rglob("*.rej"))
+
+
+# -- delete ----------------------------------------------------------------------------------------------------------
+
+
+def test_deleting_takes_down_what_holds_no_data_and_lists_what_stays(account, parameters, created):
+    account.aws.stacks |= {"fraud-rings-staging": Stack({}), "fraud-rings-pipeline": Stack({})}
+    history = git(account.repository, "rev-list", "--all")
+    answer = account.play("Delete", parameters)
+    assert answer["Status"] == "SUCCESS", answer["Reason"]
+    deleted = [call.split("/")[1] for call in account.aws.calls if call.startswith("DeleteStack")]
+    assert deleted == [f"fraud-rings-{name}" for name in seed.DELETED]
+    assert account.aws.stacks["fraud-rings-storage"].status == "CREATE_COMPLETE"
+    assert git(account.repository, "rev-list", "--all") == history
+    for kept in (FORM["Repository"], "fraud-rings-storage", "models", "data", "logs", "/fraud-rings/champion"):
+        assert kept in answer["Reason"]
+    again = account.play("Delete", parameters)
+    assert again["Status"] == "SUCCESS" and len(deleted) == len(seed.DELETED)
+    renewed = account.play("Create", {**parameters, "SageMakerProjectId": "p-later"})
+    assert renewed["Status"] == "SUCCESS", "the name, the repository and the storage can be used again"
+    assert account.aws.stacks["fraud-rings-storage"].parameters["SageMakerProjectId"] == "p-later"
+
+
+def test_deleting_touches_neither_production_nor_what_another_project_deployed(account, parameters):
+    """Also what CloudFormation deletes after a creation that was refused because the name was taken."""
+    for name in TOOLCHAIN:
+        account.aws.stacks[f"fraud-rings-{name}"] = Stack({"SageMakerProjectId": "by-hand"})
+    refused = account.play("Create", parameters)
+    assert refused["Status"] == "FAILED" and "Choose another name" in refused["Reason"]
+    answer = account.play("Delete", parameters)
+    assert answer["Status"] == "SUCCESS" and "by-hand" in answer["Reason"]
+    for name in (*TOOLCHAIN, "production"):
+        account.aws.stacks[f"fraud-rings-{name}"] = Stack({"SageMakerProjectId": parameters["SageMakerProjectId"]})
+    answer = account.play("Delete", parameters)
+    assert answer["Status"] == "FAILED" and "fraud-rings-production still serves a model" in answer["Reason"]
+    assert not [call for call in account.aws.calls if call.startswith("DeleteStack")]
+
+
+def test_what_was_never_created_is_deleted_without_a_build(account, parameters):
+    for never in ({"TemplateVersion": "unpublished"}, {"SageMakerProjectName": "x"}):
+        event = account.event("Delete", {**parameters, **never})
+        event["PhysicalResourceId"] = "Bad Name" if "SageMakerProjectName" in never else "fraud-rings"
+        account.function.handler(event, None)
+        assert account.answers.taken[-1]["Status"] == "SUCCESS"
+
+
+# -- seven failures tell their reason --------------------------------------------------------------------------------
+
+
+def assert_tells(answer: Mapping[str, Any], *words: str) -> None:
+    """Whether a failed answer begins with a reason, and has the link to the log and its last lines after it."""
+    assert answer["Status"] == "FAILED" and len(json.dumps(answer, ensure_ascii=False).encode()) <= 4096
+    sentence, _, lines = answer["Reason"].partition(". Log: https://console.example.com/log")
+    assert lines, answer["Reason"]
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"RareClass": "lambda"}, "class name 'lambda' is reserved"),
+        ({"Team": "R\u2028D"}, "team holds a line break"),
+        ({"SageMakerProjectName": "numpy"}, "is the name of a library"),
+        ({"NegativeClasses": "fraudster, normal"}, "rare_class 'fraudster' is one of the negative_classes too"),
+        ({"TemplateVersion": "unpublished"}, "is no published version"),
+    ],
+)
+def test_a_bad_answer_that_the_form_lets_through_fails_at_once_with_the_hooks_own_words(
+    account, parameters, changed, words
+):
+    account.function.handler(account.event("Create", {**parameters, **changed}), None)
+    [answer] = account.answers.taken
+    assert answer["Status"] == "FAILED" and words in answer["Reason"]
+
+
+def test_a_repository_that_is_not_empty_is_refused_and_left_as_it_is(account, parameters, tmp_path):
+    theirs = checked_out_new(account.repository, tmp_path)
+    (theirs / "README.md").write_text("ours\n", encoding="utf-8")
+    git(theirs, "add", "-A")
+    git(theirs, "commit", "-qm", "ours")
+    git(theirs, "push", "-q", "origin", "HEAD:main")
+    assert_tells(
+        account.play("Create", parameters), "acme/fraud-rings is not empty (it holds main)", "Name an empty one"
+    )
+    assert git(account.repository, "log", "--format=%s", "--all") == "ours"
+    assert not account.aws.stacks
+
+
+def test_a_connection_that_waits_for_its_handshake_is_told(account, parameters):
+    account.aws.connection = "PENDING"
+    assert_tells(account.play("Create", parameters), "the connection ours is PENDING", "'Update pending connection'")
+
+
+def test_a_template_that_cannot_be_rendered_is_told(account, parameters):
+    """As a template that was published without its tests would be."""
+    place = account.machine.bucket / "seed/0.0.9"
+    if not place.exists():
+        place.mkdir()
+        with (
+            zipfile.ZipFile(account.machine.bucket / "seed/0.1.0/template.zip") as good,
+            zipfile.ZipFile(place / "template.zip", "w") as bad,
+        ):
+            for name in good.namelist():
+                text = good.read(name).replace(b"0.1.0", b"0.0.9") if name.endswith("VERSION") else good.read(name)
+                bad.writestr(name, b"<% for %>" if name.endswith("slug>>/README.md") else text)
+        (place / "wheels").mkdir()
+    answer = account.play("Create", {**parameters, "TemplateVersion": "0.0.9"})
+    assert_tells(answer, "the template 0.0.9 cannot be rendered", "README.md")
+    assert git(account.repository, "rev-list", "--all") == "" and not account.aws.stacks
+
+
+def test_a_refused_push_is_told_in_gits_words(account, parameters):
+    hook = account.repository / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho 'GH006: protected branch' >&2; exit 1\n", encoding="utf-8")
+    hook.chmod(0o755)
+    assert_tells(account.play("Create", parameters), "git cannot push to the repository acme/fraud-rings", "GH006")
+    assert not account.aws.stacks
+
+
+def test_a_stack_that_cannot_be_created_or_deleted_is_told(account, parameters):
+    account.aws.fails["fraud-rings-toolchain"] = "Resource limit of 10 keys is reached"
+    answer = account.play("Create", parameters)
+    assert_tells(answer, "stack fraud-rings-toolchain failed at Key", "Resource limit of 10 keys is reached")
+    answer = account.play("Delete", parameters)
+    assert_tells(answer, "the stack fraud-rings-toolchain cannot be deleted: Key: Resource limit")
+    account.aws.fails.clear()
+    assert account.play("Delete", parameters)["Status"] == "SUCCESS", "CloudFormation's own, after a failed creation"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("TIMED_OUT", "ran longer than its time-out"), ("STOPPED", "somebody stopped"), ("FAULT", "an error of its own")],
+)
+def test_a_build_that_never_wrote_a_result_is_answered_too(account, parameters, status, words):
+    account.deliver(account.event("Create", parameters))
+    account.log = ["é" * 200 for _ in range(30)]
+    assert_tells(account.end(status), words)
+
+
+def test_libraries_that_cannot_be_installed_are_told_with_codebuilds_words(account, parameters):
+    account.deliver(account.event("Create", parameters))
+    why = "COMMAND_EXECUTION_ERROR: Error while executing command: aws s3 cp"
+    account.builds[0]["phases"] = [
+        {"phaseType": "PROVISIONING", "phaseStatus": "SUCCEEDED", "contexts": [{"message": ""}]},
+        {"phaseType": "INSTALL", "phaseStatus": "FAILED", "contexts": [{"message": why}]},
+    ]
+    account.log = ["fatal error: Access Denied"]
+    assert_tells(account.end("FAILED"), "in the phase INSTALL", why)
+    assert account.answers.taken[-1]["Reason"].endswith("Access Denied")
+
+
+def test_an_error_of_the_function_itself_is_answered(account, parameters):
+    """CloudFormation would otherwise wait for an hour. Here CodeBuild refuses."""
+    with Stubber(account.codebuild) as stub:
+        stub.add_client_error("list_builds_for_project", "AccessDeniedException", "not you")
+        account.function.handler(account.event("Create", parameters), None)
+    assert account.answers.taken[-1]["Status"] == "FAILED" and "not you" in account.answers.taken[-1]["Reason"]
+
+
+def test_a_project_whose_earlier_build_still_runs_is_not_built_beside_it(account, parameters):
+    account.deliver(account.event("Create", parameters))
+    account.deliver(account.event("Delete", parameters), starts=False)
+    assert "still runs" in account.answers.taken[-1]["Reason"]
+
+
+def test_an_answer_is_sent_again_when_s3_is_busy_and_given_up_when_nobody_waits(account, parameters):
+    account.answers.statuses = [503, 500]
+    account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
+    assert len(account.answers.taken) == 1
+    account.answers.statuses = [403]
+    account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
+    assert len(account.answers.taken) == 1
+
+
+# -- the form and the parts ------------------------------------------------------------------------------------------
+
+
+def parameter_of(question: str) -> str:
+    """The parameter that asks a question of cookiecutter.json."""
+    return question.title().replace("_", "")
+
+
+FORM_ASKS = [name for name in ASKED if name not in ANSWERED_BY_SAGEMAKER]
+
+
+def test_the_form_asks_what_cookiecutter_asks_with_the_same_defaults_and_sagemaker_answers_two():
+    """SageMaker names the project, and the region is the one that the form was opened in."""
+    answers = BODY["Resources"]["Project"]["Properties"]["Answers"]
+    assert answers == {name: {"Ref": ANSWERED_BY_SAGEMAKER.get(name, parameter_of(name))} for name in ASKED}
+    for name in FORM_ASKS:
+        derived = "<<" in QUESTIONS[name]
+        about = BODY["Parameters"][parameter_of(name)]
+        assert about["Default"] == ("" if derived else QUESTIONS[name])
+        assert about["Description"].startswith("Optional. Empty for ") is derived
+
+
+def test_the_form_asks_beyond_that_what_the_toolchain_needs_with_its_rules():
+    """Whatever infra/*.yaml wants without a default, config.yaml or an earlier stack gives; the rest is asked."""
+    templates = [Template.read(SimpleNamespace(), f"{name}.yaml") for name in TOOLCHAIN]  # type: ignore[arg-type]
+    declared = {name: about for body in templates for name, about in body["Parameters"].items()}
+    made = {name for body in templates for name in body.get("Outputs", {})}
+    needed = {name for name, about in declared.items() if "Default" not in about} - made
+    from_config = {"SageMakerProjectName", "ModelPackageGroupName"}
+    asked = set(BODY["Parameters"]) - {parameter_of(name) for name in FORM_ASKS} - {"TemplateVersion"}
+    assert needed - from_config <= asked
+    rules = ("Type", "AllowedPattern", "MaxLength", "MinLength")
+    for name in asked:
+        ours, theirs = BODY["Parameters"][name], declared[name]
+        assert {rule: ours.get(rule) for rule in rules} == {rule: theirs.get(rule) for rule in rules}, name
+        assert ours.get("Default") == (None if name == "SageMakerProjectId" else theirs.get("Default")), name
+
+
+GOOD = {
+    **{name: text for name, text in QUESTIONS.items() if name in ASKED and "<<" not in text},
+    "project_slug": "rare-players",
+    "description": "Finds rare players",
+    "model_package_group": "rare-players",
+}
+TEXTS = [
+    *("Rare Players", "R&D", "", " ", "é", "日本 語", "a<b", "a<<b", "a<%b", "a<#", "tab\t", "line\nbreak", "\x7f"),
+    *("\u2028", "nul\0", "'", '"', "$(x)", "a_b", "a-b", "A", "9a", "-a", "a-", "a--b", "a,b", "a, b", "a,,b", ",a"),
+    *("a" * length for length in (1, 32, 33, 40, 41, 63, 64, 256, 257, 1024, 1025)),
+    *(" a , b ", "a,a", "risky", "risky, normal", "normal\n", "normal,", "unknown", "unlabelled", "generated", "class"),
+    *("awsome", "ssm-x", "numpy", "sthree-x", "amzn-s3-demo-x"),
+    *(f"arn:aws:sagemaker:eu-west-1:123456789012:model-package-group/{'g' * length}" for length in (63, 64)),
+    *("arn:aws:sagemaker:eu-west-1:1234:model-package-group/g", "a/b", "team: x=y+z@w/u._-", "{{ x }}", "emoji 🦊"),
+]
+
+
+@pytest.mark.parametrize("question", [*FORM_ASKS, "project_slug"])
+def test_the_form_refuses_nothing_that_the_hook_takes_and_the_function_refuses_the_rest(function, question):
+    """The form's rules are one pattern and two lengths; what they cannot say, the function says before a build."""
+    name = ANSWERED_BY_SAGEMAKER.get(question, parameter_of(question))
+    about = BODY["Parameters"][name]
+    left = set()
+    for text in TEXTS:
+        if text == "" and about.get("Default") == "":
+            continue  # stands for what the template derives
+        given = {**GOOD, question: text}
+        taken = not list(refusals(given))
+        assert fits(about, text) or not taken, f"the form refuses {text!r}"
+        if fits(about, text) and not taken:
+            left.add(text)
+            told = list(function.refused({"TemplateVersion": "0.1.0", "Answers": given}))
+            assert told == list(refusals(given))
+    allowed = {
+        "project_name": {"\u2028"},
+        "description": {"\u2028"},
+        "team": {"\u2028", "emoji 🦊"},
+        "rare_class": {"class", "normal"},
+        "negative_classes": {"unknown", "class", "generated", "unlabelled", "a,a", "risky", "risky, normal"},
+        "project_slug": {"numpy"},
+    }
+    assert left <= allowed.get(question, set()), "the form lets through what a pattern could have refused"
+
+
+def test_optional_fields_are_marked_and_every_field_has_a_label_and_a_group():
+    """SageMaker fills two in itself, so they need no label."""
+    about = BODY["Metadata"]
+    optional = {name for name, one in BODY["Parameters"].items() if one["Description"].startswith("Optional. ")}
+    rules = about["SagemakerTemplateParameterRules"]
+    assert rules == {name: {"Optional": True} for name in optional}
+    assert all("Default" in BODY["Parameters"][name] for name in optional)
+    shown = about["AWS::CloudFormation::Interface"]
+    grouped = [name for group in shown["ParameterGroups"] for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(BODY["Parameters"]), "each in one group"
+    assert set(shown["ParameterLabels"]) == set(BODY["Parameters"]) - {"SageMakerProjectName", "SageMakerProjectId"}
+    for name in FORM_ASKS:
+        assert shown["ParameterLabels"][parameter_of(name)]["default"] == QUESTIONS["__prompts__"][name]
+
+
+def test_either_route_can_provision_the_template():
+    """The S3 route passes no capabilities, so no roles, macros and nested stacks; SageMaker wants two parameters."""
+    text = PROJECT_YAML.read_text(encoding="utf-8")
+    kinds = {about["Type"] for about in BODY["Resources"].values()}
+    assert kinds == {"Custom::ScarceganProject", "AWS::SageMaker::CodeRepository"}
+    for forbidden in ("AWS::IAM", "Transform", "AWS::CloudFormation::Stack", "ForEach", "AWS::LanguageExtensions"):
+        assert forbidden not in text
+    assert {"SageMakerProjectName", "SageMakerProjectId"} <= set(BODY["Parameters"])
+    properties = BODY["Resources"]["Project"]["Properties"]
+    assert (
+        int(properties["ServiceTimeout"]) <= 3600 and BODY["Parameters"]["TemplateVersion"]["Default"] == "unpublished"
+    )
+    linted = subprocess.run([Path(sys.executable).with_name("cfn-lint"), PROJECT_YAML], capture_output=True, text=True)
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_the_stacks_that_a_deletion_knows_are_those_of_the_project():
+    """All but production, which serves, and storage, which holds data."""
+    infra = ROOT / PROJECT / "src/scarcegan/aws/toolchain.py"
+    listed = re.search(r"^STACKS = (\(.*?\))", infra.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed
+    stacks = {*re.findall(r'"([\w-]+)"', listed[1]), "pipeline", "staging", "production"}
+    assert {*seed.DELETED, seed.KEPT, seed.SERVES} == stacks
+
+
+@pytest.mark.parametrize(
+    ("connection", "region", "url"),
+    [
+        ("", "eu-west-1", "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/rare"),
+        ("", "cn-north-1", "https://git-codecommit.cn-north-1.amazonaws.com.cn/v1/repos/rare"),
+        (
+            "arn:aws:codeconnections:eu-west-1:123456789012:connection/0a-1b",
+            "eu-west-1",
+            "https://codeconnections.eu-west-1.amazonaws.com/git-http/123456789012/eu-west-1/0a-1b/rare.git",
+        ),
+    ],
+)
+def test_git_finds_a_repository_behind_a_connection_or_on_codecommit(connection, region, url):
+    assert seed.repository_url("rare", connection, region) == url
+    shape = botocore.session.get_session().get_service_model("sagemaker").shape_for("GitConfigUrl")
+    assert re.fullmatch(shape.metadata["pattern"], url), "Studio shows it"
+
+
+def test_a_build_has_no_network(machine):
+    """As far as this machine allows; a listening port of the test cannot be reached from a build's shell."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        code = f"import socket; socket.create_connection(('127.0.0.1', {server.server_port}), 1)"
+        stand_in = {"PYTHONPATH": str(ROOT / "tests/aws_stand_in"), "PATH": "/usr/bin:/bin"}
+        command = [machine.tools / "bash", "-c", f'{machine.tools / "python"} -c "{code}"']
+        tried = subprocess.run(command, env=stand_in, capture_output=True, text=True)
+    assert tried.returncode != 0 and "OSError" in tried.stderr
+
+
+def test_what_a_build_installs_comes_from_its_wheels_with_hashes_and_is_complete(machine, created):
+    """pip was not run here: its command is read, and the list is compared with what the libraries declare."""
+    asked = (machine.folder / "pip-calls").read_text(encoding="utf-8").splitlines()[0].split()
+    assert {"--no-index", "--require-hashes", "--find-links"} <= set(asked)
+    text = package.wheel_requirements().read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE))
+    assert text.count("--hash=sha256:") >= len(pinned)
+    needed = set(re.findall(r"^([\w-]+)", (package.SEED / "requirements.in").read_text(encoding="utf-8"), re.MULTILINE))
+    groups = tomllib.loads(re.sub("<<.*?>>", "x", (ROOT / PROJECT / "pyproject.toml").read_text(encoding="utf-8")))
+    assert needed == {"cookiecutter", *groups["dependency-groups"]["release"]}
+    python = {"python_version": "3.12", "python_full_version": "3.12.0", "sys_platform": "linux", "extra": ""}
+    while needed:
+        name = needed.pop()
+        assert name in pinned, f"{name} has no line in requirements.txt"
+        for declared in map(Requirement, distribution(name).requires or ()):
+            if declared.marker is None or declared.marker.evaluate(python):
+                dependency = canonicalize_name(declared.name)
+                assert declared.specifier.contains(pinned.get(dependency, "0"), prereleases=True), (
+                    f"{name} needs {declared}"
+                )
+                needed.add(dependency)
+    theirs = (ROOT / PROJECT / "infra/requirements-release.txt").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^([\w.-]+)==([\w.]+)", theirs, re.MULTILINE)).items() <= pinned.items()
+
+
+def test_the_functions_zip_is_the_same_twice_and_runs_with_boto3_alone(tmp_path):
+    """In a Python that sees no other library of this environment and no file of the template."""
+    assert package.handler_zip() == package.handler_zip()
+    zipfile.ZipFile(io.BytesIO(package.handler_zip())).extractall(tmp_path)
+    code = "import handler; print(list(handler.refused({'TemplateVersion': 'x', 'Answers': {'project_slug': 'a--b'}})))"
+    ran = subprocess.run([sys.executable, "-B", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "no published version" in ran.stdout and "project_slug 'a--b' is refused" in ran.stdout, ran.stderr
+
+
+def test_the_template_has_no_executable_file_whose_mode_the_zip_would_lose():
+    listed = subprocess.run(["git", "ls-files", "-s", PROJECT], cwd=ROOT, capture_output=True, text=True).stdout
+    assert {line.split()[0] for line in listed.splitlines()} <= {"100644"}

@@ -1,4 +1,4 @@
-"""Lambda function `scarcegan-projects-seed`: starts a build for a project of Studio, and answers CloudFormation when it has ended.
+"""Lambda function `scarcegan-projects-seed`: starts the build of a project, and answers CloudFormation at its end.
 
 CloudFormation's requests come in, and CodeBuild's events. What an answer needs stands in the environment of the build,
 so nothing is lost when this function dies. It runs with Python's own library and boto3; the rules for answers are
@@ -43,7 +43,7 @@ def client(service: str) -> Any:
     return boto3.client(service)
 
 
-def handle(event: Mapping[str, Any], _context: object = None) -> None:
+def handler(event: Mapping[str, Any], _context: object) -> None:
     """Lambda's entry: a request of CloudFormation for a custom resource, or an event of EventBridge."""
     if event.get("detail-type") == "CodeBuild Build State Change":
         answer_ended_build(str(event["detail"]["build-id"]), str(event["detail"]["build-status"]))

@@ -26,7 +26,7 @@ def wheel_requirements() -> Path:
 
 
 def handler_zip() -> bytes:
-    """The code of the Lambda function; its handler is `handler.handle`. The same files give the same bytes."""
+    """The code of the Lambda function; its handler is `handler.handler`. The same files give the same bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in FUNCTION:

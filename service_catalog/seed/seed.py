@@ -82,17 +82,22 @@ class Request:
     def repository(self) -> str:
         return self.asked["Repository"]
 
-    @cached_property
+    @property
     def url(self) -> str:
-        """Where git finds the repository. REPOSITORY_URL is for a repository that AWS does not reach, as in tests."""
-        given = os.environ.get("REPOSITORY_URL")
-        return given or repository_url(self.repository, self.asked.get("ConnectionArn", ""), self.answers["aws_region"])
+        """Where git finds the repository."""
+        return repository_url(self.repository, self.asked.get("ConnectionArn", ""), self.answers["aws_region"])
 
     @cached_property
     def deployer(self) -> Mapping[str, str]:
-        """The deployment role's credentials, as the variables that boto3 reads."""
+        """The deployment role's credentials, as the variables that boto3 reads.
+
+        The session's tag opens what is named after the project, and nothing of other projects.
+        """
         assumed = boto3_client("sts").assume_role(
-            RoleArn=self.role, RoleSessionName=f"seed-{self.project}", DurationSeconds=LONGEST_SESSION
+            RoleArn=self.role,
+            RoleSessionName=f"seed-{self.project}",
+            DurationSeconds=LONGEST_SESSION,
+            Tags=[{"Key": "project", "Value": self.project}],
         )["Credentials"]
         return {
             "AWS_ACCESS_KEY_ID": assumed["AccessKeyId"],
@@ -167,9 +172,9 @@ def delete(request: Request) -> dict[str, Any]:
         delete_stack(request, name)
     return {
         "outputs": {},
-        "reason": f"These stay: the repository {request.repository}; the stack {project}-{KEPT} with the key, the buckets, "
-        f"all data and models, and their group; the SageMaker pipelines {project}-training and {project}-scoring; the "
-        f"SSM parameter /{project}/champion; logs",
+        "reason": f"These stay: the repository {request.repository}; the stack {project}-{KEPT} with the key, the "
+        f"buckets, all data and models, and their group; the SageMaker pipelines {project}-training and "
+        f"{project}-scoring; the SSM parameter /{project}/champion; logs",
     }
 
 
@@ -268,6 +273,7 @@ def render(request: Request, out: Path) -> Path:
     from cookiecutter.exceptions import CookiecutterException
     from cookiecutter.generate import generate_context, generate_files
     from cookiecutter.prompt import prompt_for_config
+    from jinja2 import TemplateError
 
     version = (TEMPLATE / "VERSION").read_text(encoding="utf-8").strip()
     if version != request.version:
@@ -282,8 +288,8 @@ def render(request: Request, out: Path) -> Path:
         context["cookiecutter"] = prompt_for_config(context, no_input=True)
         about = {"_template": request.template_url, "_commit": commit_of_template()}
         context["cookiecutter"] |= about
-        project = Path(generate_files(repo_dir=str(TEMPLATE), context=context, output_dir=str(out / "rendered")))
-    except CookiecutterException as error:
+        project = Path(generate_files(repo_dir=str(TEMPLATE), context=context, output_dir=str(out)))
+    except (CookiecutterException, TemplateError) as error:
         raise Refusal(f"the template {version} cannot be rendered with these answers: {error}") from error
     record = {
         "template": about["_template"],
@@ -318,7 +324,7 @@ class Repository:
     def __init__(self, request: Request, scratch: Path) -> None:
         self.request = request
         self.branch = request.asked.get("Branch") or "main"
-        self.folder = scratch / "repository"
+        self.folder = scratch / ".git"  # no project is called so
         self.git("init", "--quiet", "--bare", str(self.folder), inside=False)
         told = self.remote("read", "ls-remote", "--heads", "--tags", request.url)
         self.refs = {line.split("\t")[1] for line in told.splitlines()}
@@ -364,8 +370,8 @@ class Repository:
         mine = self.git("rev-list", f"--grep=^{MARK}: {self.request.project}$", self.tip) if self.tip else ""
         if not mine:
             raise Refusal(
-                f"the repository {self.request.repository} has no commit of this build on {self.branch}, so the template's "
-                f"changes cannot be merged. Restore that branch, or name the one that has them"
+                f"the repository {self.request.repository} has no commit of this build on {self.branch}, so the "
+                "template's changes cannot be merged. Restore that branch, or name the one that has them"
             )
         base, tree = mine.split()[0], self.tree_of(project)
         if self.holds(project) or self.git("rev-parse", f"{base}^{{tree}}") == tree:
@@ -486,7 +492,9 @@ def delete_stack(request: Request, name: str) -> None:
 def first_failure(request: Request, stack: str) -> str:
     """The resource that kept a stack from being deleted, and why."""
     events: Sequence[Mapping[str, Any]] = request.stacks.describe_stack_events(StackName=stack)["StackEvents"]
-    failed = [one for one in events if one.get("ResourceStatus") == "DELETE_FAILED" and one["PhysicalResourceId"] != stack]
+    failed = [
+        one for one in events if one.get("ResourceStatus") == "DELETE_FAILED" and one["PhysicalResourceId"] != stack
+    ]
     last = failed[-1] if failed else {}
     return f"{last.get('LogicalResourceId', 'no resource')}: {last.get('ResourceStatusReason', 'no reason given')}"
 

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import socket
+import sys
 import time
 
 time.sleep = lambda seconds: None
@@ -20,13 +21,12 @@ def connect_here(self, address):
     return connect(self, address)
 
 
-socket.socket.connect = connect_here
+socket.socket.connect = connect_here  # noqa: B010; mypy forbids the assignment
 
-try:
+calls_aws = any(word.endswith(("seed.py", "scarcegan")) for word in sys.orig_argv)  # the hooks need not wait for boto3
+if calls_aws:
     from botocore import httpsession
     from botocore.awsrequest import AWSResponse
-except ModuleNotFoundError:  # pip's own processes, and git's
-    httpsession = None
 
 
 class Raw:
@@ -51,5 +51,5 @@ def send(self, request):
     return AWSResponse(request.url, answer["status"], answer["headers"], Raw(answer["body"].encode()))
 
 
-if httpsession:
+if calls_aws:
     httpsession.URLLib3Session.send = send

@@ -6,6 +6,8 @@ PROJECT := <<cookiecutter.project_slug>>
 # The project in demo: a fork names it otherwise.
 DEMO = $(patsubst %/config.yaml,%,$(firstword $(wildcard demo/*/config.yaml)))
 COMPILE := --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade
+IN_A_BUILD := --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes \
+	--no-header --no-annotate --upgrade
 PYTHONS := 3.12 3.13 3.11
 # Does a Python run (a pyenv shim may not), can it make an environment (Debian's may not), and is it supported?
 SUPPORTED := 'import ensurepip, sys; raise SystemExit("%d.%d" % sys.version_info[:2] not in "$(PYTHONS)".split())' 2>/dev/null
@@ -92,12 +94,14 @@ bench-serving: $(VENV)/.all-ready  ## rows per second of the endpoint beside a p
 tree: $(VENV)/.tools-ready  ## rewrites tests/tree.txt, the list of files a project is made of
 	"$(RUN)/python" tests/tree.py
 
-lock: $(VENV)/.all-ready  ## compiles every requirements.txt anew: the project's three, then the template's own
+lock: $(VENV)/.all-ready  ## compiles every requirements.txt anew: the project's, the template's own, the seed's
 	rm -rf $(VENV)/lock && "$(RUN)/python" bake.py $(VENV)/lock > /dev/null
 	PATH="$$PATH:$(CURDIR)/$(RUN)" $(MAKE) --no-print-directory -C $(VENV)/lock/* lock VENV=../..
 	cp $(VENV)/lock/*/requirements*.txt "$(PROJECT)/"
 	cp $(VENV)/lock/*/infra/requirements*.txt "$(PROJECT)/infra/"
 	PATH="$$PATH:$(RUN)" uv pip compile $(COMPILE) requirements.in -c "$(PROJECT)/requirements-cloud.txt" -o requirements.txt
+	PATH="$$PATH:$(RUN)" uv pip compile $(IN_A_BUILD) service_catalog/seed/requirements.in -c requirements.txt \
+		-c "$(PROJECT)/requirements-cloud.txt" -o service_catalog/seed/requirements.txt
 
 clean:  ## removes environments, caches, the demo and its runs
 	rm -rf $(VENV) demo .bench "$(PROJECT)/.venv" "$(PROJECT)/runs"

@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 from aws_answers import Aws, Server
-from conftest import DECOY, PROJECT, ROOT
+from buildspec import Build, run
+from conftest import DECOY, ROOT
+from package import template_zip
 
 from bake import PARTS, copy_template
-
-sys.path.append(str(ROOT / PROJECT / "tests/helpers"))
-
-from buildspec import Build, run
-from package import template_zip
 
 BUILDSPEC = ROOT / "service_catalog/seed/buildspec.yml"
 TEMPLATE_URL = "https://git.example.com/acme/cookiecutter-sagemaker-scarcegan"

@@ -613,6 +613,23 @@ def test_a_refused_push_is_told_in_gits_words(account, parameters):
     assert not account.aws.stacks
 
 
+def test_github_may_refuse_the_workflow_alone(account, parameters, tmp_path):
+    """Its words for an app without the permission, as in public reports; the stacks fail, to save their deployment."""
+    hook = account.repository / "hooks/pre-receive"
+    refuses = "refusing to allow a GitHub App to create or update workflow `check.yml` without `workflows` permission"
+    hook.write_text(
+        "#!/bin/sh\nread old new ref\n"
+        f"[ -z \"$(git ls-tree $new .github/workflows)\" ] || {{ echo '{refuses}' >&2; exit 1; }}\n",
+        encoding="utf-8",
+    )
+    hook.chmod(0o755)
+    account.aws.fails["fraud-rings-storage"] = "no"
+    assert_tells(account.play("Create", parameters), "fraud-rings-storage failed")
+    pushed = files(checked_out(account.repository, "main", tmp_path / "clone"))
+    assert not [name for name in pushed if name.startswith(seed.WORKFLOWS)]
+    assert ".github/dependabot.yml" in pushed and ".cruft.json" in pushed
+
+
 def test_a_stack_that_cannot_be_created_or_deleted_is_told(account, parameters):
     account.aws.fails["fraud-rings-toolchain"] = "Resource limit of 10 keys is reached"
     answer = account.play("Create", parameters)

@@ -29,6 +29,7 @@ MARK = "Scarcegan-Project"  # in the messages of this build's own commits
 DELETED = ("staging", "pipeline", "toolchain", "roles-delivery", "roles-models")
 KEPT = "storage"  # holds key, buckets and model package group; the next project of that name takes it over
 SERVES = "production"
+WORKFLOWS = ".github/workflows"
 POLL_SECONDS = 5
 LONGEST_SESSION = 3600  # seconds, of a role that a role assumes
 # https://docs.aws.amazon.com/codecommit/latest/userguide/setting-up-https-unixes.html; connections take it too.
@@ -358,9 +359,8 @@ class Repository:
                 f"the repository {self.request.repository} is not empty: it holds {self.request.project} with other "
                 "answers, and people's commits on them. Name an empty one, or give the same answers"
             )
-        commit = self.commit(tree, f"Create {self.request.project} from its template", tip)
-        self.remote("push to", "push", "--quiet", self.request.url, f"{commit}:refs/heads/{self.branch}")
-        return f"{self.request.repository}: pushed {commit[:10]} to {self.branch}"
+        missing = self.push(project, tree, f"Create {self.request.project} from its template", tip, self.branch)
+        return f"{self.request.repository}: the code is on the branch {self.branch}{missing}"
 
     def propose(self, project: Path) -> str:
         """Push a rendered project as a branch that begins at the template's last commit, for git to merge.
@@ -378,9 +378,28 @@ class Repository:
             return ""
         name = f"template-{self.request.version}-{tree[:7]}"
         if f"refs/heads/{name}" not in self.refs:
-            commit = self.commit(tree, f"Take version {self.request.version} of the template", base)
-            self.remote("push to", "push", "--quiet", self.request.url, f"{commit}:refs/heads/{name}")
+            self.push(project, tree, f"Take version {self.request.version} of the template", base, name)
         return name
+
+    def push(self, project: Path, tree: str, subject: str, parent: str, branch: str) -> str:
+        """Push a commit of a tree onto a branch. Returns what is missing there, as the end of a sentence.
+
+        GitHub takes workflows only from apps that may write them, and it is not documented that the app of AWS's
+        connections may: https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps
+        """
+        try:
+            self.push_commit(self.commit(tree, subject, parent), branch)
+        except Refusal as refusal:
+            if "workflow" not in str(refusal) or not (project / WORKFLOWS).is_dir():
+                raise
+            self.git("--work-tree", str(project), "rm", "-r", "--cached", "--quiet", WORKFLOWS, folder=project)
+            self.push_commit(self.commit(self.git("write-tree"), subject, parent), branch)
+            names = ", ".join(sorted(path.name for path in (project / WORKFLOWS).iterdir()))
+            return f", without {WORKFLOWS}/{names}, which GitHub takes from people only: copy it from the template"
+        return ""
+
+    def push_commit(self, commit: str, branch: str) -> None:
+        self.remote("push to", "push", "--quiet", self.request.url, f"{commit}:refs/heads/{branch}")
 
     def holds(self, project: Path) -> bool:
         """Whether the branch records the same version of the template and the same answers as a rendered project."""

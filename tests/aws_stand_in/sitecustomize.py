@@ -21,7 +21,7 @@ def connect_here(self, address):
     return connect(self, address)
 
 
-socket.socket.connect = connect_here  # noqa: B010; mypy forbids the assignment
+socket.socket.connect = connect_here  # type: ignore[method-assign]
 
 calls_aws = any(word.endswith(("seed.py", "scarcegan")) for word in sys.orig_argv)  # the hooks need not wait for boto3
 if calls_aws:

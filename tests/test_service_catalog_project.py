@@ -428,10 +428,14 @@ def checked_out_new(repository: Path, to: Path) -> Path:
 
 
 def newer(machine: Machine) -> str:
-    """Publish a later version of the template, with news in its README. Returns it."""
+    """Publish a later version of the template, with news in its README and a file that git ignores. Returns it."""
     readme = machine.template / PROJECT / "README.md"
     if machine.versions == 1:
         readme.write_text(readme.read_text(encoding="utf-8") + "\nNews.\n", encoding="utf-8")
+        ignored = machine.template / PROJECT / "build/kept.txt"
+        ignored.parent.mkdir()
+        ignored.write_text("kept\n", encoding="utf-8")
+        git(machine.template, "add", "--force", str(ignored))
         machine.publish("0.2.0")
     return "0.2.0"
 
@@ -467,8 +471,10 @@ def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, 
     proposed = files(checked_out(account.repository, branch, tmp_path / "proposed"))
     whole = json.loads(proposed.pop(".cruft.json"))
     assert whole["context"]["cookiecutter"]["rare_class"] == "ringleader" and b"News." in proposed["README.md"]
+    assert proposed["build/kept.txt"] == b"kept\n", "every file of the template, also one that .gitignore names"
     git(ours, "fetch", "-q")
-    git(ours, "merge", "-q", "-m", "merge", f"origin/{branch}")
+    git(ours, "merge", "-q", "--squash", f"origin/{branch}")
+    git(ours, "commit", "-qm", "the template's, squashed as a pull request may be")
     merged = config.read_text(encoding="utf-8")
     assert "iterations: 77" in merged and 'rare_class: "ringleader"' in merged
     assert (ours / "README.md").read_text(encoding="utf-8").endswith("\nNews.\n")

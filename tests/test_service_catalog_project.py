@@ -279,13 +279,13 @@ class Account:
         self.log = built.log.splitlines()
         return built
 
-    def end(self, status: str) -> dict[str, Any]:
+    def end(self, status: str, lags: bool = False) -> dict[str, Any]:
         """Hand the end of the build to the function. Returns the answer that CloudFormation gets.
 
         https://docs.aws.amazon.com/codebuild/latest/userguide/sample-build-notifications.html
         """
         build = self.builds[0]
-        build["buildStatus"] = status
+        build |= {"buildStatus": status, "buildComplete": True}
         event = {
             "source": "aws.codebuild",
             "detail-type": "CodeBuild Build State Change",
@@ -298,6 +298,9 @@ class Account:
         }
         before = len(self.answers.taken)
         with Stubber(self.codebuild) as stub, Stubber(self.logs) as logs:
+            if lags:
+                running = {"id": build["id"], "buildStatus": "IN_PROGRESS", "buildComplete": False}
+                stub.add_response("batch_get_builds", {"builds": [running]}, {"ids": [build["id"]]})
             stub.add_response("batch_get_builds", {"builds": [build]}, {"ids": [build["id"]]})
             if status != "SUCCEEDED":
                 lines = [{"message": f"{line}\n"} for line in self.log[-30:]]
@@ -404,7 +407,7 @@ def test_creating_twice_does_nothing_twice(account, parameters, created):
     account.deliver(event, starts=False)
     taken = len(account.answers.taken)
     assert account.run(variables).succeeded
-    again = account.end("SUCCEEDED")
+    again = account.end("SUCCEEDED", lags=True)
     assert len(account.answers.taken) == taken + 1, (
         "a request that is delivered again while its build runs waits for it"
     )
@@ -416,6 +419,23 @@ def test_creating_twice_does_nothing_twice(account, parameters, created):
     assert [call for call in account.aws.calls if call.startswith("Execute")] == [
         f"ExecuteChangeSet fraud-rings-{name}" for name in TOOLCHAIN
     ], "each stack once"
+
+
+def test_a_project_can_be_created_again_on_peoples_commits_with_the_same_answers_only(account, parameters, created):
+    """As after a deletion, which leaves the repository. Also when a build was stopped before it made the last stack."""
+    theirs = checked_out_new(account.repository, account.machine.folder)
+    (theirs / "ours.txt").write_text("ours\n", encoding="utf-8")
+    git(theirs, "add", "-A")
+    git(theirs, "commit", "-qm", "ours")
+    git(theirs, "push", "-q")
+    history = git(account.repository, "rev-list", "--all")
+    account.aws.stacks["fraud-rings-toolchain"] = Stack({}, status="REVIEW_IN_PROGRESS")
+    answer = account.play("Create", {**parameters, "RareClass": "ringleader"})
+    assert_tells(answer, "it holds fraud-rings with other answers")
+    answer = account.play("Create", {**parameters, "SageMakerProjectId": "p-later"})
+    assert answer["Status"] == "SUCCESS" and "with later commits" in answer["Reason"]
+    assert account.aws.stacks["fraud-rings-storage"].parameters["SageMakerProjectId"] == "p-later", "taken over"
+    assert git(account.repository, "rev-list", "--all") == history
 
 
 # -- update ----------------------------------------------------------------------------------------------------------
@@ -517,9 +537,6 @@ def test_deleting_takes_down_what_holds_no_data_and_lists_what_stays(account, pa
         assert kept in answer["Reason"]
     again = account.play("Delete", parameters)
     assert again["Status"] == "SUCCESS" and len(deleted) == len(seed.DELETED)
-    renewed = account.play("Create", {**parameters, "SageMakerProjectId": "p-later"})
-    assert renewed["Status"] == "SUCCESS", "the name, the repository and the storage can be used again"
-    assert account.aws.stacks["fraud-rings-storage"].parameters["SageMakerProjectId"] == "p-later"
 
 
 def test_deleting_touches_neither_production_nor_what_another_project_deployed(account, parameters):

@@ -155,11 +155,16 @@ def answer_ended_build(build_id: str, status: str) -> None:
     """Answer the request of a build that has ended.
 
     - build_id: its id or ARN.
-    - status: as the event has it. BatchGetBuilds can lag behind.
+    - status: as the event has it. BatchGetBuilds can lag behind, so it is asked until it knows the end too.
     """
     if status not in ENDED:
         return
-    [build] = client("codebuild").batch_get_builds(ids=[build_id.split("build/")[-1]])["builds"]
+    codebuild = client("codebuild")
+    for attempt in range(1, ATTEMPTS + 1):
+        [build] = codebuild.batch_get_builds(ids=[build_id.split("build/")[-1]])["builds"]
+        if build.get("buildComplete"):
+            break
+        time.sleep(2.0**attempt)
     address = response_of(build).get("ResponseURL")
     if address:  # otherwise a person started it by hand
         send(address, answer_of(build, status))

@@ -247,7 +247,10 @@ def refuse_other_projects(request: Request) -> None:
 
 
 def find_stack(request: Request, name: str) -> Mapping[str, Any] | None:
-    """CloudFormation's description of a stack of the project, None when there is none."""
+    """CloudFormation's description of a stack of the project, None when there is none.
+
+    One with a change set that was never executed counts as none: it has neither resources nor parameters.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -256,7 +259,7 @@ def find_stack(request: Request, name: str) -> Mapping[str, Any] | None:
         if "does not exist" in error.response["Error"]["Message"]:
             return None
         raise
-    return found
+    return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found
 
 
 def parameters(stack: Mapping[str, Any]) -> dict[str, str]:
@@ -353,7 +356,7 @@ class Repository:
         if tip and self.git("rev-parse", f"{tip}^{{tree}}") == tree:
             return f"{self.request.repository} holds this project already"
         if tip and not all(map(self.is_mine, self.git("rev-list", tip).splitlines())):
-            if self.holds(project):
+            if self.recorded()[1] == facts(project)[1]:
                 return f"{self.request.repository} holds this project already, with later commits"
             raise Refusal(
                 f"the repository {self.request.repository} is not empty: it holds {self.request.project} with other "
@@ -374,7 +377,7 @@ class Repository:
                 "template's changes cannot be merged. Restore that branch, or name the one that has them"
             )
         base, tree = mine.split()[0], self.tree_of(project)
-        if self.holds(project) or self.git("rev-parse", f"{base}^{{tree}}") == tree:
+        if self.recorded() == facts(project) or self.git("rev-parse", f"{base}^{{tree}}") == tree:
             return ""
         name = f"template-{self.request.version}-{tree[:7]}"
         if f"refs/heads/{name}" not in self.refs:
@@ -401,14 +404,12 @@ class Repository:
     def push_commit(self, commit: str, branch: str) -> None:
         self.remote("push to", "push", "--quiet", self.request.url, f"{commit}:refs/heads/{branch}")
 
-    def holds(self, project: Path) -> bool:
-        """Whether the branch records the same version of the template and the same answers as a rendered project."""
+    def recorded(self) -> tuple[str, Mapping[str, Any]]:
+        """The template's commit and the answers that the branch records; ("", {}) without a record."""
         try:
-            there = json.loads(self.git("show", f"{self.tip}:{RECORD}"))
-            ours = json.loads((project / RECORD).read_text(encoding="utf-8"))
-            return facts(there) == facts(ours)
-        except (ValueError, KeyError, subprocess.CalledProcessError):
-            return False
+            return facts_of(self.git("show", f"{self.tip}:{RECORD}"))
+        except (ValueError, KeyError, TypeError, subprocess.CalledProcessError):
+            return "", {}
 
     def is_mine(self, commit: str) -> bool:
         """Whether this build made a commit, for a project of that name."""
@@ -433,8 +434,8 @@ class Repository:
             said = "; ".join(line.strip() for line in error.stderr.strip().splitlines()[-4:])
             print(error.stderr, file=sys.stderr)
             raise Refusal(
-                f"git cannot {act} the repository {self.request.repository}: {said}. Correct its name, or what the "
-                "connection and the branch's rules allow"
+                f"git cannot {act} the repository {self.request.repository}: {said}. Correct its name, or ask "
+                "whether the seed may use it (the branch's rules; the tag sagemaker=true on connection or repository)"
             ) from error
 
     def git(self, *words: str, inside: bool = True, folder: Path | None = None) -> str:
@@ -448,10 +449,16 @@ class Repository:
         return done.stdout.strip()
 
 
-def facts(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The template's commit and the answers, from cruft's record."""
-    asked = record["context"]["cookiecutter"].items()
-    return record["commit"], {name: value for name, value in asked if not name.startswith("_")}
+def facts(project: Path) -> tuple[str, Mapping[str, Any]]:
+    """The template's commit and the answers of a rendered project."""
+    return facts_of((project / RECORD).read_text(encoding="utf-8"))
+
+
+def facts_of(record: str) -> tuple[str, Mapping[str, Any]]:
+    """The template's commit and the answers, from the text of cruft's record."""
+    told = json.loads(record)
+    asked = told["context"]["cookiecutter"].items()
+    return told["commit"], {name: value for name, value in asked if not name.startswith("_")}
 
 
 # -- the toolchain --------------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def create(request: Request) -> dict[str, Any]:
         repository.refuse_foreign()
         project = render(request, Path(scratch))
         done = repository.push_first(project)
-        return {"outputs": outputs(request, deploy(request, project)), "reason": done}
+        return {"outputs": outputs(request, deploy(request, project), done), "reason": done}
 
 
 def update(request: Request) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def update(request: Request) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         repository = Repository(request, Path(scratch))
         project = render(request, Path(scratch))
-        branch = repository.propose(project)
-        done = f"Merge the branch {branch}, which holds the template's changes" if branch else "The code is up to date"
-        return {"outputs": outputs(request, deploy(request, project), branch or "none"), "reason": done}
+        branch, missing = repository.propose(project)
+        done = f"Merge the branch {branch}, which holds the changes{missing}" if branch else "The code is up to date"
+        return {"outputs": outputs(request, deploy(request, project), done, branch or "none"), "reason": done}
 
 
 def delete(request: Request) -> dict[str, Any]:
@@ -182,8 +182,13 @@ def delete(request: Request) -> dict[str, Any]:
 MODES: Mapping[str, Callable[[Request], dict[str, Any]]] = {"create": create, "update": update, "delete": delete}
 
 
-def outputs(request: Request, deployed: Mapping[str, str], branch: str = "none") -> dict[str, str]:
-    """The attributes of the custom resource. deployed: output of the toolchain's stacks -> value."""
+def outputs(request: Request, deployed: Mapping[str, str], note: str, branch: str = "none") -> dict[str, str]:
+    """The attributes of the custom resource.
+
+    - deployed: output of the toolchain's stacks -> value.
+    - note: what was done and is left to do, in a sentence.
+    - branch: the one that an update opened.
+    """
     return {
         "Repository": request.repository,
         "RepositoryUrl": request.url,
@@ -193,6 +198,7 @@ def outputs(request: Request, deployed: Mapping[str, str], branch: str = "none")
         "Bucket": deployed["BucketName"],
         "TemplateVersion": request.version,
         "UpdateBranch": branch,
+        "Note": note,
     }
 
 
@@ -365,10 +371,11 @@ class Repository:
         missing = self.push(project, tree, f"Create {self.request.project} from its template", tip, self.branch)
         return f"{self.request.repository}: the code is on the branch {self.branch}{missing}"
 
-    def propose(self, project: Path) -> str:
+    def propose(self, project: Path) -> tuple[str, str]:
         """Push a rendered project as a branch that begins at the template's last commit, for git to merge.
 
-        Returns its name, "" when the repository is up to date. Raises Refusal when this build never pushed there.
+        Returns its name, "" when the repository is up to date, and what is missing there, as the end of a sentence.
+        Raises Refusal when this build never pushed to the repository.
         """
         mine = self.git("rev-list", f"--grep=^{MARK}: {self.request.project}$", self.tip) if self.tip else ""
         if not mine:
@@ -378,11 +385,11 @@ class Repository:
             )
         base, tree = mine.split()[0], self.tree_of(project)
         if self.recorded() == facts(project) or self.git("rev-parse", f"{base}^{{tree}}") == tree:
-            return ""
+            return "", ""
         name = f"template-{self.request.version}-{tree[:7]}"
-        if f"refs/heads/{name}" not in self.refs:
-            self.push(project, tree, f"Take version {self.request.version} of the template", base, name)
-        return name
+        if f"refs/heads/{name}" in self.refs:
+            return name, ""
+        return name, self.push(project, tree, f"Take version {self.request.version} of the template", base, name)
 
     def push(self, project: Path, tree: str, subject: str, parent: str, branch: str) -> str:
         """Push a commit of a tree onto a branch. Returns what is missing there, as the end of a sentence.

@@ -99,7 +99,10 @@ def from_s3(name: str, form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def parameters_of(request: Mapping[str, Any], version: str) -> dict[str, str]:
-    """The parameters of the stack that SageMaker makes of CreateProject; it adds the project's name and id."""
+    """The parameters of the stack that SageMaker makes of CreateProject; it adds the project's name and id.
+
+    TemplateVersion is no parameter: it stands for the version that publish.py wrote into the template.
+    """
     shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProject").input_shape
     report = ParamValidator().validate(request, shape)
     assert not report.has_errors(), report.generate_report()
@@ -116,7 +119,10 @@ class ProjectStack(Template):
     """project.yaml with values; `made` are the attributes that the custom resource answered."""
 
     def __init__(self, parameters: Mapping[str, str], made: Mapping[str, str]) -> None:
-        super().__init__("project.yaml", parameters)
+        super().__init__("project.yaml", {key: text for key, text in parameters.items() if key != "TemplateVersion"})
+        assert {name: list(rows) for name, rows in BODY["Mappings"].items()} == {"Template": ["Version"]}
+        published = {"Template": {"Version": {"Default": parameters["TemplateVersion"]}}}
+        self.body = {**BODY, "Mappings": published}
         self.made = made
         self.values |= {"AWS::AccountId": ACCOUNT, "AWS::Region": REGION}
         for name, about in self.body["Parameters"].items():
@@ -576,7 +582,7 @@ def assert_tells(answer: Mapping[str, Any], *words: str) -> None:
         ({"Team": "R\u2028D"}, "team holds a line break"),
         ({"SageMakerProjectName": "numpy"}, "is the name of a library"),
         ({"NegativeClasses": "fraudster, normal"}, "rare_class 'fraudster' is one of the negative_classes too"),
-        ({"TemplateVersion": "unpublished"}, "is no published version"),
+        ({"TemplateVersion": "unpublished"}, "is no version of the template"),
     ],
 )
 def test_a_bad_answer_that_the_form_lets_through_fails_at_once_with_the_hooks_own_words(
@@ -732,7 +738,7 @@ def test_the_form_asks_beyond_that_what_the_toolchain_needs_with_its_rules():
     made = {name for body in templates for name in body.get("Outputs", {})}
     needed = {name for name, about in declared.items() if "Default" not in about} - made
     from_config = {"SageMakerProjectName", "ModelPackageGroupName"}
-    asked = set(BODY["Parameters"]) - {parameter_of(name) for name in FORM_ASKS} - {"TemplateVersion"}
+    asked = set(BODY["Parameters"]) - {parameter_of(name) for name in FORM_ASKS}
     assert needed - from_config <= asked
     rules = ("Type", "AllowedPattern", "MaxLength", "MinLength")
     for name in asked:
@@ -809,9 +815,8 @@ def test_either_route_can_provision_the_template():
         assert forbidden not in text
     assert {"SageMakerProjectName", "SageMakerProjectId"} <= set(BODY["Parameters"])
     properties = BODY["Resources"]["Project"]["Properties"]
-    assert (
-        int(properties["ServiceTimeout"]) <= 3600 and BODY["Parameters"]["TemplateVersion"]["Default"] == "unpublished"
-    )
+    assert int(properties["ServiceTimeout"]) <= 3600
+    assert BODY["Mappings"]["Template"]["Version"] == {"Default": "unpublished"}, "which publish.py replaces"
     linted = subprocess.run([Path(sys.executable).with_name("cfn-lint"), PROJECT_YAML], capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout
 
@@ -884,7 +889,15 @@ def test_the_functions_zip_is_the_same_twice_and_runs_with_boto3_alone(tmp_path)
     zipfile.ZipFile(io.BytesIO(package.handler_zip())).extractall(tmp_path)
     code = "import handler; print(list(handler.refused({'TemplateVersion': 'x', 'Answers': {'project_slug': 'a--b'}})))"
     ran = subprocess.run([sys.executable, "-B", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert "no published version" in ran.stdout and "project_slug 'a--b' is refused" in ran.stdout, ran.stderr
+    assert "no version of the template" in ran.stdout and "project_slug 'a--b' is refused" in ran.stdout, ran.stderr
+
+
+def test_the_templates_zip_is_the_same_in_every_time_zone(machine, monkeypatch):
+    zips = set()
+    for zone in ("UTC", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        zips.add(package.template_zip(machine.template, "v0.1.0"))
+    assert len(zips) == 1
 
 
 def test_the_template_has_no_executable_file_whose_mode_the_zip_would_lose():

@@ -23,7 +23,6 @@ LONGEST_SENTENCE = 1000  # characters of a reason, before the lines of the log
 LOG_LINES = 30
 NEWEST_BUILDS = 100  # as many as BatchGetBuilds takes
 ATTEMPTS = 4
-UNPUBLISHED = "unpublished"
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([.-][0-9A-Za-z.-]+)?")
 NOT_ANSWERS = ("ServiceToken", "ServiceTimeout", "TemplateVersion")
 QUESTIONS = "cookiecutter.json"
@@ -91,7 +90,7 @@ def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     """One sentence for each property of the resource that cannot be right."""
     version = properties.get("TemplateVersion", "")
     if not VERSION.fullmatch(version):
-        yield f"TemplateVersion '{version}' is no published version of the template. Leave it as the form has it"
+        yield f"TemplateVersion '{version}' is no version of the template. Publish it with publish.py"
     yield from refusals(completed(properties.get("Answers", {})))
 
 

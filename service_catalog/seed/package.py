@@ -1,6 +1,7 @@
 """What the seed needs in AWS, as bytes: the template's zip and the function's zip. publish.py uploads them."""
 
 import io
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -17,7 +18,8 @@ def template_zip(repository: Path, commit: str) -> bytes:
     Raises CalledProcessError for an unknown commit, or a folder that is no git repository.
     """
     command = ["git", "-C", str(repository), "archive", "--format=zip", "--prefix=template/", commit]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    utc = {**os.environ, "TZ": "UTC"}  # git writes local times into a zip
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=utc).stdout
 
 
 def wheel_requirements() -> Path:

@@ -48,8 +48,10 @@ check: lint types  ## lint and types of the template's own Python, in seconds
 lint: $(VENV)/.all-ready
 	"$(RUN)/python" -m ruff check . && "$(RUN)/python" -m ruff format --check .
 
-lint-infra: $(VENV)/.all-ready  ## cfn-lint and checkov over the project's CloudFormation templates
+lint-infra: $(VENV)/.all-ready  ## cfn-lint and checkov over the CloudFormation templates, the project's and service_catalog's
 	@$(MAKE) --no-print-directory -C "$(PROJECT)" lint-infra VENV="$(CURDIR)/$(VENV)"
+	@"$(RUN)/cfn-lint" service_catalog/*.yaml
+	@"$(VENV)/lint/bin/checkov" --directory service_catalog --framework cloudformation --skip-download --quiet --compact
 
 types: $(VENV)/.all-ready
 	"$(RUN)/python" -m mypy

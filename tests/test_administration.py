@@ -9,8 +9,10 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from botocore import xform_name
 from cfnlint.api import ManualArgs, lint
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
@@ -427,6 +429,57 @@ def test_nobody_deploys_without_a_project_or_under_the_administrators_names(tag:
     """A project `scarcegan` would be let to `scarcegan-*`, which the administrator's own things are named."""
     trust = HUB.resources["DeploymentRole"]["AssumeRolePolicyDocument"]["Statement"]
     assert not allowed(trust, "sts:AssumeRole", "*", tag)
+
+
+# -- by denial: the seed's own calls ----------------------------------------------------------------------------------
+
+SEED_FILES = ROOT / "service_catalog/seed"
+with_seed = pytest.mark.skipif(not SEED_FILES.is_dir(), reason="the seed is not in this checkout")
+
+
+@with_seed
+@pytest.mark.parametrize(
+    ("file", "role", "services"),
+    [
+        ("handler.py", "HandlerRole", ("codebuild", "logs")),
+        ("seed.py", "SeedRole", ("sts", "codeconnections")),
+        ("seed.py", "DeploymentRole", ("cloudformation",)),
+    ],
+)
+def test_what_the_seed_calls_is_granted(file: str, role: str, services: tuple[str, ...]) -> None:
+    """Operations of botocore's services that the file's text calls."""
+    text = (SEED_FILES / file).read_text(encoding="utf-8")
+    granted = {action for one in statements(role) for action in several(one["Action"])}
+    called = set()
+    for service in services:
+        names = boto3.client(service, region_name=REGION).meta.service_model.operation_names
+        called |= {f"{service}:{name}" for name in names if f".{xform_name(name)}(" in text}
+    assert called and called <= granted, called - granted
+
+
+@with_seed
+def test_the_functions_entry_is_in_its_code() -> None:
+    module, entry = HUB.resources["Handler"]["Handler"].split(".")
+    assert f"\ndef {entry}(" in (SEED_FILES / f"{module}.py").read_text(encoding="utf-8")
+
+
+@with_seed
+def test_the_seed_names_the_project_in_its_session() -> None:
+    """Without it, the deployment role is refused; with another name, it reaches nothing of the project."""
+    text = (SEED_FILES / "seed.py").read_text(encoding="utf-8")
+    assert 'Tags=[{"Key": "project", "Value": self.project}]' in text
+
+
+@with_seed
+def test_the_launch_role_makes_all_that_project_yaml_holds() -> None:
+    made = yaml.load((ROOT / "service_catalog/project.yaml").read_text(encoding="utf-8"), Loader)["Resources"]
+    kinds = {about["Type"] for about in made.values() if not about["Type"].startswith("Custom::")}
+    granted = {action for one in statements("LaunchRole") for action in several(one["Action"])}
+    for kind in kinds:
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema
+        actions = {one for handler in schema.get("handlers", {}).values() for one in handler["permissions"]}
+        assert actions <= granted, f"{kind}: {actions - granted}"
+    assert kinds == {"AWS::SageMaker::CodeRepository"}, "give the launch role what a new type needs"
 
 
 # -- by denial: the deployment role against the project's own templates -----------------------------------------------

@@ -1,0 +1,415 @@
+"""Versions of the template: what one consists of, which are published, and plans to publish, offer and withdraw them.
+
+A version is offered (new projects can choose it), kept for updates (projects that have it can be updated to it), or
+withdrawn. In Service Catalog that is the guidance DEFAULT, the guidance DEPRECATED, and not active. For a template in
+S3 it is two tags: Studio lists objects with the first, and StudioUserPolicy reads objects with the second.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlencode
+
+from acts import Act, Aws, Call, UserError, find_stack
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = "service_catalog/project.yaml"
+BUILDSPEC = "service_catalog/seed/buildspec.yml"
+UNPUBLISHED = "Default: unpublished"  # of project.yaml's parameter TemplateVersion
+ROUTES = ("service-catalog", "s3")
+LISTED, READABLE = "sagemaker:studio-visibility", "servicecatalog:provisioning"
+OFFERED, KEPT, WITHDRAWN, ABSENT = "offered", "for updates", "withdrawn", "-"
+TAGS = {
+    OFFERED: {LISTED: "true", READABLE: "true"},
+    KEPT: {LISTED: "false", READABLE: "true"},
+    WITHDRAWN: {LISTED: "false", READABLE: "false"},
+}
+CODEBUILD = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")  # what the seed's image can install
+NUMBER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+
+
+# -- what a version consists of ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Package:
+    """A version as files on this machine.
+
+    - files: key in the bucket of templates -> file; project.yaml last, so that nobody sees it before its seed is there.
+    - handler, buildspec: likewise one key and file each, of the seed itself.
+    """
+
+    version: str
+    commit: str
+    files: Mapping[str, Path]
+    handler: tuple[str, Path]
+    buildspec: tuple[str, Path]
+
+    @property
+    def template(self) -> str:
+        """The key of project.yaml."""
+        return key_of(self.version)
+
+
+def key_of(version: str) -> str:
+    return f"projects/{version}/project.yaml"
+
+
+def order(version: str) -> tuple[int, ...]:
+    """The sort key of a version."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def version_of(root: Path) -> str:
+    """The version that is in the file VERSION. Raises UserError when it is no version."""
+    version = (root / "VERSION").read_text(encoding="utf-8").strip()
+    if not NUMBER.fullmatch(version):
+        raise UserError(f"VERSION holds '{version}'. Write three numbers, such as 1.4.0.")
+    return version
+
+
+def commit_of(root: Path, version: str) -> str:
+    """The commit to publish. Raises UserError for a tree that is not clean, or a version that was tagged elsewhere."""
+    commit = git(root, "rev-parse", "HEAD")
+    tagged = git(root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
+    if tagged and tagged != commit:
+        raise UserError(
+            f"the tag v{version} is at {tagged[:10]}, not at {commit[:10]}. Check out v{version}, or raise VERSION."
+        )
+    changed = git(root, "status", "--porcelain").splitlines()
+    if changed:
+        raise UserError(
+            f"the working tree is not clean ({changed[0].strip()}{' …' if changed[1:] else ''}). A commit is "
+            "published: commit or stash your changes first."
+        )
+    return commit
+
+
+def git(root: Path, *words: str, fails: bool = False) -> str:
+    """What git prints. Raises UserError where it fails, unless `fails` says that it may; then it returns ""."""
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    if done.returncode and not fails:
+        raise UserError(f"{root} is no git repository with a commit ({done.stderr.strip()}). Publish from a clone.")
+    return done.stdout.strip()
+
+
+def build(root: Path, version: str, commit: str, out: Path, *, fetch: bool = True) -> Package:
+    """Write a version into a folder. The same commit gives the same bytes.
+
+    - fetch: download the wheels that are not there. Otherwise those are named by their package, and have no bytes.
+
+    Raises UserError when project.yaml does not have its default version once, or the wheels cannot be downloaded.
+    """
+    seed = seed_package(root)
+    out.mkdir(parents=True, exist_ok=True)
+    text = (root / TEMPLATE).read_text(encoding="utf-8")
+    if text.count(UNPUBLISHED) != 1:
+        raise UserError(f"{TEMPLATE}: '{UNPUBLISHED}' must stand there once, as the default of TemplateVersion.")
+    template = write(out / "project.yaml", text.replace(UNPUBLISHED, f"Default: {version}").encode())
+    with patch.dict(os.environ, TZ="UTC"):  # git writes local times into a zip
+        archive = write(out / "template.zip", seed.template_zip(root, commit))
+    handler, buildspec = seed.handler_zip(), (root / BUILDSPEC).read_bytes()
+    wheels = download(seed.wheel_requirements(), out / "wheels") if fetch else named(seed.wheel_requirements(), out)
+    files = {f"seed/{version}/template.zip": archive}
+    files |= {f"seed/{version}/wheels/{wheel.name}": wheel for wheel in wheels}
+    return Package(
+        version,
+        commit,
+        {**files, key_of(version): template},
+        (f"handler/{digest(handler)[:16]}.zip", write(out / "handler.zip", handler)),
+        (f"handler/{digest(buildspec)[:16]}.yml", write(out / "buildspec.yml", buildspec)),
+    )
+
+
+def seed_package(root: Path) -> Any:
+    """The module seed/package.py, which says what the seed needs in AWS."""
+    import importlib.util
+
+    about = importlib.util.spec_from_file_location("seed_package", root / "service_catalog/seed/package.py")
+    assert about and about.loader
+    module = importlib.util.module_from_spec(about)
+    about.loader.exec_module(module)
+    return module
+
+
+def download(requirements: Path, folder: Path) -> list[Path]:
+    """Download wheels for the seed's machine. Returns their paths. Raises UserError when pip cannot.
+
+    https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-available.html
+    """
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--python-version", "3.12", "--implementation", "cp"]
+    command += [word for platform in CODEBUILD for word in ("--platform", platform)]
+    done = subprocess.run([*command, "-r", str(requirements), "-d", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"the seed's wheels could not be downloaded: {last}. Try again, or set pip's index first.")
+    return wheels_of(requirements, folder)
+
+
+def pins(requirements: Path) -> list[str]:
+    """What is pinned, as the beginnings of the wheels' names."""
+    text = requirements.read_text(encoding="utf-8")
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    return [f"{re.sub('[-_.]+', '_', name).lower()}-{version}-" for name, version in found]
+
+
+def wheels_of(requirements: Path, folder: Path) -> list[Path]:
+    """The wheels in a folder that are pinned."""
+    wanted = tuple(pins(requirements))
+    return sorted(path for path in folder.glob("*.whl") if path.name.lower().startswith(wanted))
+
+
+def named(requirements: Path, out: Path) -> list[Path]:
+    """The wheels that are in the folder; without any, a name for each that is pinned."""
+    there = wheels_of(requirements, out / "wheels")
+    return there or [out / "wheels" / f"{start}….whl" for start in pins(requirements)]
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# -- which are published ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A version of the product in Service Catalog. state: OFFERED, KEPT or WITHDRAWN."""
+
+    id: str
+    state: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What is published in an account.
+
+    - bucket, product: of the administration's stack; "" for one that there is not.
+    - artifacts: version -> Artifact.
+    - templates: version -> OFFERED, KEPT or WITHDRAWN, of those in S3.
+    - digests: key -> SHA-256 of the object in the bucket.
+    - parameters: of the administration's stack.
+    - known: whether AWS was asked. Otherwise ids are written as <…>, and nothing is published.
+    """
+
+    bucket: str
+    product: str
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    known: bool = True
+
+    def artifact(self, version: str) -> Artifact | None:
+        return self.artifacts.get(version) or (None if self.known else Artifact(f"<id of {version}>", WITHDRAWN))
+
+    def template(self, version: str) -> str:
+        return self.templates.get(version, ABSENT if self.known else "<unknown>")
+
+    @property
+    def versions(self) -> list[str]:
+        """All that are published, oldest first."""
+        return sorted({*self.artifacts, *self.templates}, key=order)
+
+    def is_offered(self, version: str) -> bool:
+        artifact = self.artifacts.get(version)
+        return self.templates.get(version) == OFFERED or (artifact is not None and artifact.state == OFFERED)
+
+    def is_withdrawn(self, version: str) -> bool:
+        artifact = self.artifacts.get(version)
+        states = {self.templates.get(version), artifact.state if artifact else None} - {None}
+        return states == {WITHDRAWN}
+
+
+def bucket_name(aws: Aws, hub: str = "") -> str:
+    """The name of the bucket of templates, as administration.yaml has it."""
+    return f"scarcegan-projects-{hub or aws.account}-{aws.region}"
+
+
+def unknown_state(aws: Aws) -> State:
+    """What a plan is made from when nobody can be asked."""
+    return State(bucket_name(aws), "<product>", known=False)
+
+
+def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
+    """Ask AWS what is published. keys: whose objects' digests are wanted.
+
+    Raises botocore's ClientError for what may not be read.
+    """
+    stack = find_stack(aws) or {}
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
+    bucket, product = outputs.get("TemplatesBucket", ""), outputs.get("ProductId", "")
+    return State(
+        bucket,
+        product,
+        dict(artifacts(aws, product)) if product else {},
+        dict(templates(aws, bucket)) if bucket else {},
+        dict(digests(aws, bucket, keys)) if bucket else {},
+        parameters,
+    )
+
+
+def artifacts(aws: Aws, product: str) -> Iterator[tuple[str, Artifact]]:
+    """Version and Artifact of every version of the product."""
+    listed = aws.client("servicecatalog").list_provisioning_artifacts(ProductId=product)  # it takes no page token
+    for item in listed["ProvisioningArtifactDetails"]:
+        state = (KEPT if item.get("Guidance") == "DEPRECATED" else OFFERED) if item.get("Active") else WITHDRAWN
+        if NUMBER.fullmatch(item["Name"]):
+            yield item["Name"], Artifact(item["Id"], state)
+
+
+def templates(aws: Aws, bucket: str) -> Iterator[tuple[str, str]]:
+    """Version and state of every template in S3. One without the tags was published to Service Catalog only."""
+    s3 = aws.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="projects/"):
+        for item in page.get("Contents", []):
+            version = item["Key"].split("/")[1]
+            found = s3.get_object_tagging(Bucket=bucket, Key=item["Key"])["TagSet"]
+            tags = {tag["Key"]: tag["Value"] for tag in found}
+            state = next((state for state, wanted in TAGS.items() if wanted.items() <= tags.items()), None)
+            if state and item["Key"] == key_of(version):
+                yield version, state
+
+
+def digests(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Key and SHA-256 of those objects that are there. One that publish.py did not write has the digest ""."""
+    from botocore.exceptions import ClientError
+
+    for key in keys:
+        try:
+            found = aws.client("s3").head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+                raise
+        else:
+            yield key, found["Metadata"].get("sha256", "")
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------
+
+
+def plan_publish(package: Package, state: State, region: str, routes: Sequence[str] = ROUTES) -> list[Act]:
+    """Return the acts that publish a version by the routes. What is published already is left out.
+
+    Raises UserError when the version is published with other bytes, or there is no product yet.
+    """
+    if state.known and not state.bucket:
+        raise UserError("this account has no administration yet. Type: publish.py administration deploy --dry-run")
+    if "service-catalog" in routes and not state.product:
+        raise UserError("this account has no product: it is a spoke. Publish in the hub; spokes see it at once.")
+    template = package.files[package.template]
+    plan = plan_files(package, state, routes)
+    if "service-catalog" in routes and package.version not in state.artifacts:
+        plan.append(
+            Call(
+                f"{package.version} is a version of the product, and offered",
+                "servicecatalog",
+                "create_provisioning_artifact",
+                {
+                    "ProductId": state.product,
+                    "Parameters": {
+                        "Name": package.version,
+                        "Description": f"Commit {package.commit[:10]}",
+                        "Info": {"LoadTemplateFromURL": template_url(state.bucket, region, package.version)},
+                        "Type": "CLOUD_FORMATION_TEMPLATE",
+                    },
+                    "IdempotencyToken": f"v{package.version.replace('.', '-')}-{digest(template.read_bytes())[:16]}",
+                },
+            )
+        )
+    return plan
+
+
+def plan_files(package: Package, state: State, routes: Sequence[str] = ROUTES) -> list[Act]:
+    """Return the acts that upload a version's files. Raises UserError when one is there with other bytes."""
+    tags = TAGS[OFFERED] if "s3" in routes else {READABLE: "true"}
+    plan: list[Act] = []
+    for key, path in package.files.items():
+        told = {"Tagging": urlencode(tags)} if key == package.template else {}
+        plan += upload(key, path, state, f"Version {package.version} is published with other bytes", **told)
+    there = package.template in state.digests and package.version not in state.templates
+    if there and "s3" in routes:
+        plan.append(retag(state, package.version, OFFERED))
+    return plan
+
+
+def upload(key: str, path: Path, state: State, refusal: str, **more: str) -> list[Act]:
+    """Return the act that uploads a file, none when it is there. Raises UserError when other bytes are there."""
+    content = path.read_bytes() if path.is_file() else b""
+    if key in state.digests:
+        if state.digests[key] == digest(content):
+            return []
+        raise UserError(f"{refusal} ({key}). Raise VERSION, commit, and publish that.")
+    asked = {"Bucket": state.bucket, "Key": key, "Body": path, "IfNoneMatch": "*", **more}
+    return [Call(f"{key} is in the bucket", "s3", "put_object", {**asked, "Metadata": {"sha256": digest(content)}})]
+
+
+def template_url(bucket: str, region: str, version: str) -> str:
+    """The address of a template. It equals that of FirstVersion in administration.yaml."""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://{bucket}.s3.{region}.{domain}/{key_of(version)}"
+
+
+def plan_state(version: str, wanted: str, state: State) -> list[Act]:
+    """Return the acts after which a version is OFFERED, KEPT or WITHDRAWN, wherever it is published.
+
+    Raises UserError for a version that is not published.
+    """
+    artifact, template = state.artifact(version), state.template(version)
+    if artifact is None and template == ABSENT:
+        there = ", ".join(state.versions) or "none"
+        raise UserError(f"version {version} is not published (published: {there}).")
+    plan: list[Act] = []
+    if artifact and artifact.state != wanted:
+        guidance = {"Guidance": "DEFAULT" if wanted == OFFERED else "DEPRECATED"} if wanted != WITHDRAWN else {}
+        asked = {"ProductId": state.product, "ProvisioningArtifactId": artifact.id, "Active": wanted != WITHDRAWN}
+        operation = "update_provisioning_artifact"
+        plan.append(
+            Call(f"{version}: {wanted}, in Service Catalog", "servicecatalog", operation, {**asked, **guidance})
+        )
+    if template not in (wanted, ABSENT):
+        plan.append(retag(state, version, wanted))
+    return plan
+
+
+def plan_default(version: str, state: State) -> list[Act]:
+    """Return the acts after which a version is the only one that is offered. Raises UserError when it is not there."""
+    others = [other for other in state.versions if other != version and state.is_offered(other)]
+    return plan_state(version, OFFERED, state) + [act for other in others for act in plan_state(other, KEPT, state)]
+
+
+def plan_roll_back(state: State) -> list[Act]:
+    """Return the acts after which the version before the newest offered one is the only one that is offered.
+
+    Raises UserError when there is none.
+    """
+    if not state.known:
+        raise UserError("rolling back depends on what is published. Log in to the account, then type the same again.")
+    offered = [version for version in state.versions if state.is_offered(version)]
+    if not offered:
+        raise UserError("no version is offered. Type: publish.py make-default VERSION")
+    older = [v for v in state.versions if order(v) < order(offered[-1]) and not state.is_withdrawn(v)]
+    if not older:
+        raise UserError(f"there is no version before {offered[-1]} that is not withdrawn. Publish a corrected one.")
+    return plan_default(older[-1], state)
+
+
+def retag(state: State, version: str, wanted: str) -> Call:
+    tags = [{"Key": key, "Value": value} for key, value in TAGS[wanted].items()]
+    asked = {"Bucket": state.bucket, "Key": key_of(version), "Tagging": {"TagSet": tags}}
+    return Call(f"{version}: {wanted}, in S3", "s3", "put_object_tagging", asked)

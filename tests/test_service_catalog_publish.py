@@ -1,0 +1,744 @@
+"""publish.py: what a version consists of, plans and their walk, and every command of the administrator's README.
+
+S3, STS and IAM are moto's. moto has no versions of products, and its CloudFormation passes over resources that it does
+not know: both are stand-ins here, `Catalog` and `Stacks`, behind botocore's own validation of requests. Nothing is
+downloaded: wheels are made up. Where the seed is not in the checkout, a stand-in for its files is.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+
+import account
+import acts
+import boto3
+import publish
+import pytest
+import versions
+from acts import Aws, Call, UserError
+from botocore import xform_name
+from botocore.stub import Stubber
+from conftest import ROOT
+from moto import mock_aws
+from versions import KEPT, OFFERED, WITHDRAWN, Artifact, State
+
+ACCOUNT, REGION = "111122223333", "eu-west-1"
+BUCKET = f"scarcegan-projects-{ACCOUNT}-{REGION}"
+STUDIO = f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-1"
+SEED = {  # stands in for the seed's files
+    "service_catalog/project.yaml": "Parameters:\n  TemplateVersion:\n    Type: String\n    Default: unpublished\n",
+    "service_catalog/seed/requirements.txt": "boto3==1.44.8 \\\n    --hash=sha256:0a\n",
+    "service_catalog/seed/buildspec.yml": "version: 0.2\n",
+    "service_catalog/seed/package.py": """
+import subprocess
+from pathlib import Path
+SEED = Path(__file__).resolve().parent
+def template_zip(repository, commit):
+    command = ["git", "-C", str(repository), "archive", "--format=zip", "--prefix=template/", commit]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+def wheel_requirements():
+    return SEED / "requirements.txt"
+def handler_zip():
+    return b"PK handler"
+""",
+}
+PARTS = ("VERSION", "cookiecutter.json", "hooks", "service_catalog")
+
+
+def git(root: Path, *words: str) -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "-C", str(root), *who, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of the template's parts that are published, at version 0.1.0, committed. publish.py works in it."""
+    root = tmp_path / "template"
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        (root / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / part, root / part)
+    for name, text in SEED.items():
+        if not (root / name).exists():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, encoding="utf-8")
+    (root / "VERSION").write_text("0.1.0\n", encoding="utf-8")
+    (root / ".gitignore").write_text("build/\n__pycache__/\n", encoding="utf-8")
+    git(root, "init", "-q")
+    commit(root)
+    monkeypatch.setattr(publish, "ROOT", root)
+    monkeypatch.setattr(publish, "OUT", root / "build/service_catalog")
+    monkeypatch.setattr(publish, "validate", lambda: None)
+    monkeypatch.setattr(versions, "download", lambda requirements, folder: [wheel(folder)])
+    return root
+
+
+def wheel(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return versions.write(folder / "boto3-1.44.8-py3-none-any.whl", b"a wheel")
+
+
+def commit(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        (root / name).write_text(f"{text}\n", encoding="utf-8")
+    git(root, "add", "--all")
+    git(root, "commit", "-q", "--allow-empty", "-m", "one")
+
+
+class Catalog:
+    """Service Catalog's versions of one product. `requests` are all that changed something."""
+
+    def __init__(self) -> None:
+        self.details: dict[str, dict[str, Any]] = {}
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.tokens: dict[str, str] = {}
+
+    def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+        import json
+
+        asked = json.loads(params["body"])
+        answered = getattr(self, xform_name(model.name))(asked)
+        return SimpleNamespace(status_code=200), {**answered, "ResponseMetadata": {"HTTPStatusCode": 200}}
+
+    def list_provisioning_artifacts(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return {"ProvisioningArtifactDetails": list(self.details.values())}
+
+    def create_provisioning_artifact(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.requests.append(("create", asked))
+        name = asked["Parameters"]["Name"]
+        assert self.tokens.setdefault(asked["IdempotencyToken"], name) == name
+        self.details[name] = {"Id": f"pa-{name}", "Name": name, "Active": True, "Guidance": "DEFAULT"}
+        return {"ProvisioningArtifactDetail": self.details[name]}
+
+    def update_provisioning_artifact(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.requests.append(("update", asked))
+        about = next(one for one in self.details.values() if one["Id"] == asked["ProvisioningArtifactId"])
+        about |= {key: asked[key] for key in ("Active", "Guidance") if key in asked}
+        return {"ProvisioningArtifactDetail": about}
+
+
+class Stacks:
+    """CloudFormation with one stack, whose changes succeed at once. With the stack comes the bucket."""
+
+    def __init__(self) -> None:
+        self.stack: dict[str, Any] | None = None
+        self.change: dict[str, str] = {}
+
+    def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+        asked = params["body"]
+        if model.name == "CreateChangeSet":
+            places = [key.removesuffix(".ParameterKey") for key in asked if key.endswith(".ParameterKey")]
+            kept = parameters(self.stack) if self.stack else {}
+            given = {asked[f"{at}.ParameterKey"]: asked.get(f"{at}.ParameterValue") for at in places}
+            defaults = {"HandlerKey": "", "FirstVersion": ""}
+            self.change = {
+                **defaults,
+                **{name: kept[name] if value is None else value for name, value in given.items()},
+            }
+        elif model.name == "ExecuteChangeSet":
+            self.execute()
+        elif model.name == "DeleteStack":
+            assert self.stack
+            self.stack["StackStatus"] = "DELETE_COMPLETE"
+        return self.described(model.name, asked)
+
+    def execute(self) -> None:
+        outputs = {"TemplatesBucket": BUCKET} | ({"ProductId": "prod-1"} if self.change["FirstVersion"] else {})
+        if self.stack is None:
+            boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.stack = {
+            "StackId": "arn:stack",
+            "StackStatus": "UPDATE_COMPLETE" if self.stack else "CREATE_COMPLETE",
+            "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in self.change.items()],
+            "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
+        }
+
+    def described(self, operation: str, asked: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        answer: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": 200}}
+        gone = self.stack is None or (
+            self.stack["StackStatus"] == "DELETE_COMPLETE" and asked["StackName"] == acts.STACK
+        )
+        if operation == "DescribeStacks" and gone:
+            about = {"Code": "ValidationError", "Message": f"Stack with id {asked['StackName']} does not exist"}
+            return SimpleNamespace(status_code=400), {"Error": about, "ResponseMetadata": {"HTTPStatusCode": 400}}
+        told: dict[str, dict[str, Any]] = {
+            "DescribeStacks": {"Stacks": [self.stack]},
+            "DescribeChangeSet": {"Status": "CREATE_COMPLETE"},
+        }
+        return SimpleNamespace(status_code=200), {**told.get(operation, {}), **answer}
+
+
+@pytest.fixture
+def stacks() -> Stacks:
+    return Stacks()
+
+
+@pytest.fixture
+def catalog(monkeypatch: pytest.MonkeyPatch, stacks: Stacks) -> Catalog:
+    """Both stand-ins answer for every `Aws` that is made."""
+    made = Catalog()
+    build = Aws.__init__
+    clients: dict[str, Any] = {}  # the same clients for every command of a test: to make one takes longest
+
+    def with_stand_ins(self: Aws, region: str = "") -> None:
+        build(self, region)
+        self.clients = clients
+        self.session.events.register("before-call.service-catalog", made.answer)
+        self.session.events.register("before-call.cloudformation", stacks.answer)
+
+    monkeypatch.setattr(Aws, "__init__", with_stand_ins)
+    return made
+
+
+def parameters(stack: dict[str, Any] | None) -> dict[str, str]:
+    assert stack
+    return {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """moto's account, with credentials."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
+    monkeypatch.setattr(acts, "POLL_SECONDS", 0)
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def administered(cloud: None, stacks: Stacks) -> Any:
+    """An account with the administration. Returns a client of S3."""
+    stacks.change = {"HandlerKey": "handler/0a.zip", "FirstVersion": "0.1.0"}
+    stacks.execute()
+    return boto3.client("s3")
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials are to be found, and a region is."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+
+
+def objects(s3: Any) -> dict[str, tuple[str, dict[str, str]]]:
+    """Key -> ETag and tags of every object in the bucket."""
+    found = {}
+    for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        tags = s3.get_object_tagging(Bucket=BUCKET, Key=item["Key"])["TagSet"]
+        found[item["Key"]] = (item["ETag"], {tag["Key"]: tag["Value"] for tag in tags})
+    return found
+
+
+def run(*words: str) -> None:
+    assert publish.main(words) == 0
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command that fails says."""
+    assert publish.main(words) == 1
+    return capsys.readouterr().err.strip().splitlines()[-1].removeprefix("error: ")
+
+
+# -- what a version consists of ---------------------------------------------------------------------------------------
+
+
+def build(root: Path, out: Path) -> versions.Package:
+    return versions.build(root, "0.1.0", versions.commit_of(root, "0.1.0"), out)
+
+
+def test_project_yaml_is_published_with_its_version_in_it(repository: Path, tmp_path: Path) -> None:
+    made = build(repository, tmp_path / "out")
+    before = (repository / versions.TEMPLATE).read_text(encoding="utf-8").splitlines()
+    after = made.files[made.template].read_text(encoding="utf-8").splitlines()
+    changed = [(old.strip(), new.strip()) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [("Default: unpublished", "Default: 0.1.0")]
+    assert list(made.files)[-1] == made.template == "projects/0.1.0/project.yaml", "last, so that its seed is there"
+    assert {key.split("/")[0] for key in made.files} == {"projects", "seed"}
+
+
+def test_the_same_commit_gives_the_same_bytes_in_another_time_zone(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(repository, tmp_path / "first")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    second = build(repository, tmp_path / "second")
+    assert first.files.keys() == second.files.keys()
+    assert [path.read_bytes() for path in first.files.values()] == [path.read_bytes() for path in second.files.values()]
+    assert (first.handler[0], first.buildspec[0]) == (second.handler[0], second.buildspec[0])
+
+
+def test_a_wheel_that_is_pinned_no_more_is_not_published(tmp_path: Path) -> None:
+    """A folder of an earlier build of the same version."""
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("boto3==1.44.8 \\\n    --hash=sha256:0a\npython-dateutil==2.9.0.post0\n", encoding="utf-8")
+    new = ["boto3-1.44.8-py3-none-any.whl", "python_dateutil-2.9.0.post0-py2.py3-none-any.whl"]
+    for name in [*new, "boto3-1.44.7-py3-none-any.whl"]:
+        (tmp_path / name).touch()
+    assert [wheel.name for wheel in versions.wheels_of(pins, tmp_path)] == new
+
+
+def test_the_templates_zip_holds_the_commit_and_no_file_beside_it(repository: Path, tmp_path: Path) -> None:
+    made = build(repository, tmp_path / "out")
+    names = zipfile.ZipFile(made.files["seed/0.1.0/template.zip"]).namelist()
+    assert {name.split("/")[0] for name in names} == {"template"} and "template/VERSION" in names
+
+
+@pytest.mark.parametrize("text", ["Default: 1.0.0", "Default: unpublished\nDefault: unpublished"])
+def test_a_template_with_no_or_two_places_for_its_version_is_refused(
+    repository: Path, tmp_path: Path, text: str
+) -> None:
+    commit(repository, **{versions.TEMPLATE: text})
+    with pytest.raises(UserError, match="must stand there once"):
+        build(repository, tmp_path / "out")
+
+
+def test_a_tree_that_is_not_clean_is_not_published(repository: Path) -> None:
+    (repository / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match=r"not clean \(\?\? notes.txt\)"):
+        versions.commit_of(repository, "0.1.0")
+
+
+def test_a_version_that_was_tagged_at_another_commit_is_not_published(repository: Path) -> None:
+    git(repository, "tag", "v0.1.0")
+    assert versions.commit_of(repository, "0.1.0") == versions.git(repository, "rev-parse", "HEAD")
+    commit(repository, notes="later")
+    with pytest.raises(UserError, match=r"the tag v0\.1\.0 is at"):
+        versions.commit_of(repository, "0.1.0")
+
+
+# -- publishing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_is_published_by_both_routes(repository: Path, catalog: Catalog, administered: Any) -> None:
+    run("publish")
+    there = objects(administered)
+    assert there.keys() == build(repository, repository.parent / "again").files.keys()
+    assert there["projects/0.1.0/project.yaml"][1] == {versions.LISTED: "true", versions.READABLE: "true"}
+    [(_, asked)] = catalog.requests
+    assert asked["ProductId"] == "prod-1" and asked["Parameters"]["Name"] == "0.1.0"
+    url = f"https://{BUCKET}.s3.{REGION}.amazonaws.com/projects/0.1.0/project.yaml"
+    assert asked["Parameters"]["Info"] == {"LoadTemplateFromURL": url}
+
+
+@pytest.mark.parametrize(("route", "listed", "versions_made"), [("s3", "true", 0), ("service-catalog", None, 1)])
+def test_one_route_alone_can_be_published(
+    repository: Path, catalog: Catalog, administered: Any, route: str, listed: str | None, versions_made: int
+) -> None:
+    run("publish", "--route", route)
+    tags = objects(administered)["projects/0.1.0/project.yaml"][1]
+    assert (tags.get(versions.LISTED), tags[versions.READABLE]) == (listed, "true")
+    assert len(catalog.requests) == versions_made
+    run("publish")
+    assert objects(administered)["projects/0.1.0/project.yaml"][1][versions.LISTED] == "true"
+    assert len(catalog.requests) == 1, "the other route was added, and nothing twice"
+
+
+def test_publishing_twice_does_nothing_twice(
+    repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish")
+    before = objects(administered)
+    run("publish")
+    assert objects(administered) == before and len(catalog.requests) == 1
+    assert "so already" in capsys.readouterr().err
+
+
+def test_other_bytes_under_a_published_version_are_refused_and_nothing_is_changed(
+    repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish")
+    before = objects(administered)
+    commit(repository, notes="later, and VERSION is forgotten")
+    assert "0.1.0 is published with other bytes" in refused(capsys, "publish")
+    assert objects(administered) == before and len(catalog.requests) == 1
+    commit(repository, VERSION="0.2.0")
+    run("publish")
+    assert list(catalog.details) == ["0.1.0", "0.2.0"]
+
+
+def test_a_publication_that_was_killed_after_any_act_is_completed_by_the_same_command(
+    repository: Path, catalog: Catalog, administered: Any
+) -> None:
+    aws = Aws()
+    package = build(repository, repository.parent / "out")
+    keys = list(package.files)
+    for done in range(len(package.files) + 1):
+        for item in administered.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+            administered.delete_object(Bucket=BUCKET, Key=item["Key"])
+        catalog.details.clear()
+        acts.walk(versions.plan_publish(package, versions.read_state(aws, keys), REGION)[:done], aws, lambda _: None)
+        run("publish")
+        assert objects(administered).keys() == package.files.keys() and list(catalog.details) == ["0.1.0"]
+        assert versions.plan_publish(package, versions.read_state(aws, keys), REGION) == []
+
+
+def test_nothing_of_an_object_is_replaced_also_when_two_publish_at_once(
+    repository: Path, catalog: Catalog, administered: Any
+) -> None:
+    aws = Aws()
+    package = build(repository, repository.parent / "out")
+    plan = versions.plan_publish(package, versions.read_state(aws), REGION)  # nobody has published yet
+    run("publish")
+    with pytest.raises(UserError, match="PutObject"):
+        acts.walk(plan, aws, lambda _: None)
+
+
+def test_an_account_without_administration_is_told_what_to_type(
+    repository: Path, cloud: None, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("publish",), ("list",), ("administration", "show-in-domain", "d-1")):
+        assert "publish.py administration deploy" in refused(capsys, *words)
+
+
+# -- which version is offered -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(catalog: Catalog, administered: Any) -> Any:
+    """Versions 0.1.0, 0.2.0 and 0.10.0, published by both routes."""
+    for version in ("0.1.0", "0.2.0", "0.10.0"):
+        catalog.details[version] = {"Id": f"pa-{version}", "Name": version, "Active": True, "Guidance": "DEFAULT"}
+        tags = urlencode(versions.TAGS[OFFERED])
+        administered.put_object(Bucket=BUCKET, Key=versions.key_of(version), Body=b"template", Tagging=tags)
+    return administered
+
+
+def states() -> dict[str, tuple[str, str]]:
+    """Version -> its state in Service Catalog and in S3."""
+    state = versions.read_state(Aws())
+    return {version: (state.artifacts[version].state, state.templates[version]) for version in state.versions}
+
+
+def both(**wanted: str) -> dict[str, tuple[str, str]]:
+    return {version: (state, state) for version, state in wanted.items()}
+
+
+def test_a_new_version_is_offered_beside_the_others(three: Any) -> None:
+    assert states() == both(**{"0.1.0": OFFERED, "0.2.0": OFFERED, "0.10.0": OFFERED})
+
+
+def test_the_default_is_the_only_version_that_is_offered(three: Any) -> None:
+    run("make-default", "0.10.0")
+    assert states() == both(**{"0.1.0": KEPT, "0.2.0": KEPT, "0.10.0": OFFERED})
+
+
+def test_a_deprecated_version_stays_for_projects_that_have_it(three: Any) -> None:
+    run("deprecate", "0.1.0")
+    assert states() == both(**{"0.1.0": KEPT, "0.2.0": OFFERED, "0.10.0": OFFERED})
+
+
+def test_a_withdrawn_version_is_neither_listed_nor_readable_and_can_come_back(three: Any, catalog: Catalog) -> None:
+    run("withdraw", "0.2.0")
+    assert states()["0.2.0"] == (WITHDRAWN, WITHDRAWN)
+    assert not catalog.details["0.2.0"]["Active"]
+    assert objects(three)["projects/0.2.0/project.yaml"][1] == {versions.LISTED: "false", versions.READABLE: "false"}
+    run("make-default", "0.2.0")
+    assert states() == both(**{"0.1.0": KEPT, "0.2.0": OFFERED, "0.10.0": KEPT})
+
+
+def test_rolling_back_offers_the_version_before_by_number_and_passes_withdrawn_ones(three: Any) -> None:
+    run("make-default", "0.10.0")
+    run("withdraw", "0.2.0")
+    run("roll-back")
+    assert states() == both(**{"0.1.0": OFFERED, "0.2.0": WITHDRAWN, "0.10.0": KEPT})
+
+
+def test_there_is_no_way_back_from_the_first_version(three: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run("make-default", "0.1.0")
+    before = states()
+    assert "no version before 0.1.0" in refused(capsys, "roll-back")
+    assert states() == before
+
+
+def test_a_version_that_is_not_published_is_refused_with_those_that_are(
+    three: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "published: 0.1.0, 0.2.0, 0.10.0" in refused(capsys, "withdraw", "9.9.9")
+
+
+def test_the_list_shows_both_routes_newest_first(three: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run("make-default", "0.2.0")
+    capsys.readouterr()
+    run("list")
+    rows = [line.split(maxsplit=1)[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["version", "0.10.0", "0.2.0", "0.1.0"]
+
+
+CHANGES: list[tuple[str, ...]] = [
+    ("publish",),
+    ("make-default", "0.2.0"),
+    ("deprecate", "0.1.0"),
+    ("withdraw", "0.1.0"),
+    ("roll-back",),
+]
+
+
+@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+def test_a_dry_run_prints_what_the_real_run_then_does_and_changes_nothing(
+    three: Any, repository: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    commit(repository, VERSION="0.11.0")
+    run("package")  # the wheels, whose names a dry run cannot know
+    before, asked = objects(three), len(catalog.requests)
+    capsys.readouterr()
+    run(*words, "--dry-run")
+    printed = [line[2:] for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
+    assert objects(three) == before and len(catalog.requests) == asked
+    run(*words)
+    done = capsys.readouterr().err.splitlines()
+    assert [line for line in printed if line not in done] == [] and printed
+
+
+# -- without an account -----------------------------------------------------------------------------------------------
+
+
+def commands_of(text: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("aws ")]
+
+
+def check_command(words: list[str]) -> None:
+    """A printed command names an operation of that service and members of its input. Against botocore's model."""
+    _, service, operation, *options = words
+    if operation in ("deploy", "rb"):
+        return
+    client = boto3.client({"s3api": "s3"}.get(service, service), region_name=REGION)
+    names = {xform_name(name): name for name in client.meta.service_model.operation_names}
+    shape = client.meta.service_model.operation_model(names[operation.replace("-", "_")]).input_shape
+    known = {xform_name(member).replace("_", "-") for member in shape.members}
+    given = {word[2:].removeprefix("no-") for word in options if word.startswith("--")}
+    assert given <= known, given - known
+
+
+README = (
+    (ROOT / "service_catalog/README.md").read_text(encoding="utf-8")
+    if (ROOT / "service_catalog/README.md").exists()
+    else ""
+)
+TYPED = sorted(set(re.findall(r"^ +(python service_catalog/publish\.py .*)$", README, re.MULTILINE)))
+
+
+def dry(words: list[str]) -> list[str]:
+    return words if "--dry-run" in words or words[0] in ("list", "validate") else [*words, "--dry-run"]
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_every_command_of_the_readme_runs_dry_without_an_account(
+    repository: Path, nobody: None, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    words = shlex.split(line, comments=True)[2:]
+    code = publish.main(dry(words))
+    told = capsys.readouterr()
+    if words[0] in ("list", "roll-back"):  # what they say depends on what is published
+        assert code == 1 and "Log in" in told.err
+        return
+    assert code == 0, told.err
+    for command in commands_of(told.out):
+        check_command(command)
+
+
+def test_a_dry_run_without_a_region_says_so(
+    repository: Path, nobody: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert "--region" in refused(capsys, "publish", "--dry-run")
+
+
+def test_without_boto3_it_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert refused(capsys, "list").startswith("boto3 is not installed. Type:")
+
+
+def test_a_dry_run_says_what_a_real_run_would_refuse(
+    repository: Path, nobody: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "notes.txt").write_text("mine", encoding="utf-8")
+    run("publish", "--dry-run")
+    assert "A real run stops here: the working tree is not clean" in capsys.readouterr().err
+
+
+# -- the checks -------------------------------------------------------------------------------------------------------
+
+
+def test_the_checks_run_in_order_and_the_first_that_fails_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "is_installed", lambda check: True)
+    ran: list[str] = []
+
+    def fails_at(place: int) -> Callable[..., Any]:
+        def one(command: list[str], **_: Any) -> Any:
+            ran.append(" ".join(command))
+            return SimpleNamespace(returncode=int(len(ran) == place), stdout="line 1: wrong", stderr="")
+
+        return one
+
+    publish.validate(fails_at(0))
+    assert len(ran) == 5 and "cfn-lint" in ran[0] and "checkov" in ran[1] and "pytest" in ran[4]
+    assert all("administration.yaml" in command for command in ran[:1])
+    ran.clear()
+    with pytest.raises(UserError, match=r"a project can be generated.*\n.*line 1: wrong"):
+        publish.validate(fails_at(3))
+    assert len(ran) == 3
+
+
+def test_a_tool_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    publish.validate(lambda command, **_: subprocess.CompletedProcess(command, 0, "", ""))
+    assert "not checked, as checkov is not installed" in capsys.readouterr().err
+
+
+def test_a_project_is_generated_from_odd_answers(tmp_path: Path) -> None:
+    checks = {check.name: check.command for check in publish.checks(tmp_path)}
+    subprocess.run(checks["… also from odd answers"], cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "odd/odd/config.yaml").is_file()
+
+
+# -- the administration -----------------------------------------------------------------------------------------------
+
+DEPLOY = ("administration", "deploy", "--template-repository", "https://github.com/acme/template.git")
+
+
+def test_the_first_deployment_makes_the_bucket_fills_it_and_then_makes_the_rest(
+    repository: Path, catalog: Catalog, nobody: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*DEPLOY, "--studio-role", STUDIO, "--dry-run")
+    kinds = [words[1:3] for words in commands_of(capsys.readouterr().out)]
+    assert kinds[0] == kinds[-1] == ["cloudformation", "deploy"]
+    assert {tuple(kind) for kind in kinds[1:-1]} == {("s3api", "put-object")}
+
+
+def test_a_deployment_in_an_account_can_be_repeated_and_keeps_what_is_not_given(
+    repository: Path, catalog: Catalog, stacks: Stacks, cloud: None
+) -> None:
+    run(*DEPLOY, "--studio-role", STUDIO)
+    first = parameters(stacks.stack)
+    assert first["HubAccountId"] == ACCOUNT and first["FirstVersion"] == "0.1.0"
+    assert (first["StudioRoleArns"], first["StudioRoleNames"]) == (STUDIO, STUDIO.rpartition("/")[2])
+    assert first["HandlerKey"] in objects(boto3.client("s3"))
+    assert "projects/0.1.0/project.yaml" in objects(boto3.client("s3"))
+    commit(repository, VERSION="0.2.0")
+    run("administration", "deploy", "--cost-center", "4711")
+    second = parameters(stacks.stack)
+    assert second == {**first, "CostCenter": "4711"}, "the product still begins with its first version"
+    assert "projects/0.2.0/project.yaml" not in objects(boto3.client("s3")), "which `publish` does"
+
+
+def test_a_deployment_that_was_killed_after_any_act_is_completed_by_the_same_command(
+    repository: Path, catalog: Catalog, stacks: Stacks, cloud: None
+) -> None:
+    aws = Aws()
+    package = build(repository, repository.parent / "out")
+    keys = [*package.files, package.handler[0], package.buildspec[0]]
+    given = {"TemplateRepositoryUrl": "https://github.com/acme/template.git"}
+    whole = len(account.plan_deploy(package, versions.read_state(aws, keys), given, aws))
+    for done in range(whole):
+        left = account.plan_deploy(package, versions.read_state(aws, keys), given, aws)
+        acts.walk(left[:1], aws, lambda _: None)  # and is killed
+        if done == 0:
+            assert not parameters(stacks.stack)["HandlerKey"]
+    run(*DEPLOY)
+    assert parameters(stacks.stack)["HandlerKey"] == package.handler[0]
+    assert package.files.keys() <= objects(boto3.client("s3")).keys()
+
+
+def plan(given: dict[str, str], state: State | None = None) -> list[acts.Act]:
+    package = versions.Package("0.1.0", "c" * 40, {}, ("handler/0a.zip", Path()), ("handler/0a.yml", Path()))
+    aws = SimpleNamespace(account=ACCOUNT, region=REGION, arn=lambda service, resource: f"arn:{service}:{resource}")
+    url = {"TemplateRepositoryUrl": "https://github.com/acme/template.git"}
+    return account.plan_deploy(package, state or State("", ""), {**url, **given}, aws)  # type: ignore[arg-type]
+
+
+def test_a_spoke_is_one_stack_and_uploads_nothing() -> None:
+    [only] = plan({"HubAccountId": "999988887777", "PortfolioId": "port-1"})
+    assert isinstance(only, acts.DeployStack) and only.parameters["HandlerKey"] == "handler/0a.zip"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"TemplateRepositoryUrl": ""}, "--template-repository"),
+        ({"PortfolioId": "port-1"}, "--portfolio is for a spoke"),
+        ({"HubAccountId": "999988887777"}, "a spoke needs --portfolio"),
+        ({"HubAccountId": "999988887777", "PortfolioId": "port-1", "SpokeAccountIds": "1" * 12}, "no spokes"),
+    ],
+)
+def test_parameters_that_do_not_fit_together_are_refused(given: dict[str, str], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        plan(given)
+
+
+def test_what_is_no_role_and_a_fourth_role_are_refused() -> None:
+    with pytest.raises(UserError, match="no ARN of a role"):
+        account.studio_roles(["AmazonSageMaker-ExecutionRole-1"])
+    with pytest.raises(UserError, match="the stack takes three"):
+        account.studio_roles([f"{STUDIO}{number}" for number in range(4)])
+
+
+def test_a_domain_shows_one_location_and_another_one_is_not_replaced() -> None:
+    aws = SimpleNamespace(arn=lambda service, resource: f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}")
+    state = State(BUCKET, "")
+    [tag] = account.plan_domain("d-1", {}, state, aws)  # type: ignore[arg-type]
+    assert isinstance(tag, Call)
+    assert tag.parameters["Tags"] == [{"Key": account.LOCATION, "Value": f"s3://{BUCKET}/projects/"}]
+    assert account.plan_domain("d-1", {account.LOCATION: f"s3://{BUCKET}/projects/"}, state, aws) == []  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="shows the templates in s3://theirs/ already"):
+        account.plan_domain("d-1", {account.LOCATION: "s3://theirs/"}, state, aws)  # type: ignore[arg-type]
+
+
+def test_teardown_waits_for_the_projects_and_names_them(
+    catalog: Catalog,
+    stacks: Stacks,
+    administered: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    roles = [f"rare-players-{REGION}-job", f"rare-players-{REGION}-stack-production", f"fraud-{REGION}-job"]
+    monkeypatch.setattr(account, "bounded_roles", lambda aws: roles)
+    assert "there are projects still (fraud, rare-players)" in refused(capsys, "administration", "teardown")
+    assert stacks.stack and stacks.stack["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_teardown_keeps_the_templates_unless_they_are_named(
+    catalog: Catalog, three: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "bounded_roles", lambda aws: [])
+    before = versions.read_state(Aws())
+    kept = account.plan_teardown([], ["d-1"], before, Aws(), with_templates=False)
+    assert [type(act) for act in kept] == [Call, acts.DeleteStack]
+    assert f"the bucket {BUCKET}" in account.what_stays(before, with_templates=False)[0]
+    run("administration", "teardown", "--templates")
+    assert "These stay: the repositories" in capsys.readouterr().err
+    assert acts.find_stack(Aws()) is None
+    assert BUCKET not in [bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]]
+
+
+def test_the_roles_of_projects_are_found_by_their_boundary(cloud: None) -> None:
+    """Against botocore's Stubber."""
+    aws = Aws()
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/scarcegan-projects-{REGION}-boundary"
+    with Stubber(aws.client("iam")) as stub:
+        asked = {"PolicyArn": arn, "EntityFilter": "Role", "PolicyUsageFilter": "PermissionsBoundary"}
+        roles = [{"RoleName": name} for name in ("rare-job", "fraud-job")]
+        stub.add_response("list_entities_for_policy", {"PolicyRoles": roles, "IsTruncated": False}, asked)
+        assert account.bounded_roles(aws) == ["fraud-job", "rare-job"]
+
+
+def test_a_version_in_a_state_stays_known_by_either_route_alone() -> None:
+    state = State(BUCKET, "prod-1", {"0.1.0": Artifact("pa-1", WITHDRAWN)}, {"0.2.0": OFFERED})
+    assert state.versions == ["0.1.0", "0.2.0"] and state.is_withdrawn("0.1.0") and state.is_offered("0.2.0")

@@ -36,7 +36,7 @@ BUCKET = f"scarcegan-projects-{ACCOUNT}-{REGION}"
 STUDIO = f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-1"
 SEED = {  # stands in for the seed's files
     "service_catalog/project.yaml": "Parameters:\n  TemplateVersion:\n    Type: String\n    Default: unpublished\n",
-    "service_catalog/seed/requirements.txt": "boto3==1.44.8 \\\n    --hash=sha256:0a\n",
+    "service_catalog/seed/requirements.txt": "boto3==1.44.8 \\\n    --hash=sha256:0a\npyyaml==6.0.3\n",
     "service_catalog/seed/buildspec.yml": "version: 0.2\n",
     "service_catalog/seed/package.py": """
 import subprocess
@@ -68,7 +68,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / part).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / part, root / part)
     for name, text in SEED.items():
-        if not (root / name).exists():
+        if not (root / name).exists() or name.endswith(".txt"):  # two wheels stand for thirty
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
     (root / "VERSION").write_text("0.1.0\n", encoding="utf-8")
@@ -78,13 +78,16 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(publish, "ROOT", root)
     monkeypatch.setattr(publish, "OUT", root / "build/service_catalog")
     monkeypatch.setattr(publish, "validate", lambda: None)
-    monkeypatch.setattr(versions, "download", lambda requirements, folder: [wheel(folder)])
+    monkeypatch.setattr(versions, "download", wheels)
     return root
 
 
-def wheel(folder: Path) -> Path:
+def wheels(requirements: Path, folder: Path) -> list[Path]:
+    """Made-up wheels of what is pinned."""
     folder.mkdir(parents=True, exist_ok=True)
-    return versions.write(folder / "boto3-1.44.8-py3-none-any.whl", b"a wheel")
+    return [
+        versions.write(folder / f"{start}py3-none-any.whl", start.encode()) for start in versions.pins(requirements)
+    ]
 
 
 def commit(root: Path, **files: str) -> None:

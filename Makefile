@@ -106,6 +106,6 @@ lock: $(VENV)/.all-ready  ## compiles every requirements.txt anew: the project's
 		-c "$(PROJECT)/requirements-cloud.txt" -o service_catalog/seed/requirements.txt
 
 clean:  ## removes environments, caches, the demo and its runs
-	rm -rf $(VENV) demo .bench "$(PROJECT)/.venv" "$(PROJECT)/runs"
+	rm -rf $(VENV) demo .bench build "$(PROJECT)/.venv" "$(PROJECT)/runs"
 	find . -name .git -prune -o \( -name __pycache__ -o -name '*.pyc' -o -name '.*_cache' -o -name '*.egg-info' -o -name .DS_Store \) \
 		-prune -exec rm -rf {} +

@@ -311,7 +311,10 @@ def plan_publish(package: Package, state: State, region: str, routes: Sequence[s
     if state.known and not state.bucket:
         raise UserError("this account has no administration yet. Type: publish.py administration deploy --dry-run")
     if "service-catalog" in routes and not state.product:
-        raise UserError("this account has no product: it is a spoke. Publish in the hub; spokes see it at once.")
+        raise UserError(
+            "this account has no product: it is a spoke, or its deployment was not finished. Publish in the hub, where "
+            "spokes see it at once; or type publish.py administration deploy again."
+        )
     template = package.files[package.template]
     plan = plan_files(package, state, routes)
     if "service-catalog" in routes and package.version not in state.artifacts:

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import boto3
+import enforcement
 import pytest
 import yaml
 from botocore import xform_name
@@ -18,6 +19,8 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
 from enforcement import allowed, arn, several
 from stacks import ACCOUNT, REGION, Loader, Stack, Toolchain
+
+enforcement.like = cache(enforcement.like)  # the same few hundred patterns, over and over
 
 TEMPLATE = ROOT / "service_catalog/administration.yaml"
 PROJECT, OTHER = "rare-players", "fraud-rings"

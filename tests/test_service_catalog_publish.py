@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -157,7 +158,7 @@ class Stacks:
     def execute(self) -> None:
         outputs = {"TemplatesBucket": BUCKET} | ({"ProductId": "prod-1"} if self.change["FirstVersion"] else {})
         if self.stack is None:
-            boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+            client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.stack = {
             "StackId": "arn:stack",
             "StackStatus": "UPDATE_COMPLETE" if self.stack else "CREATE_COMPLETE",
@@ -185,21 +186,29 @@ def stacks() -> Stacks:
     return Stacks()
 
 
+@cache
+def client(service: str) -> Any:
+    """One client for all tests, as to make one takes longest. moto answers it inside `cloud`."""
+    return boto3.client(service, region_name=REGION, aws_access_key_id="nobody", aws_secret_access_key="nothing")
+
+
 @pytest.fixture
-def catalog(monkeypatch: pytest.MonkeyPatch, stacks: Stacks) -> Catalog:
-    """Both stand-ins answer for every `Aws` that is made."""
+def catalog(cloud: None, monkeypatch: pytest.MonkeyPatch, stacks: Stacks) -> Iterator[Catalog]:
+    """Both stand-ins answer every `Aws` that is made."""
     made = Catalog()
-    build = Aws.__init__
-    clients: dict[str, Any] = {}  # the same clients for every command of a test: to make one takes longest
+    events = {"servicecatalog": ("service-catalog", made.answer), "cloudformation": ("cloudformation", stacks.answer)}
 
-    def with_stand_ins(self: Aws, region: str = "") -> None:
-        build(self, region)
-        self.clients = clients
-        self.session.events.register("before-call.service-catalog", made.answer)
-        self.session.events.register("before-call.cloudformation", stacks.answer)
+    def with_these_clients(self: Aws, region: str = "") -> None:
+        self.region, self.partition = REGION, "aws"
+        self.session = SimpleNamespace(get_credentials=lambda: "some", client=client)
 
-    monkeypatch.setattr(Aws, "__init__", with_stand_ins)
-    return made
+    monkeypatch.setattr(Aws, "__init__", with_these_clients)
+    monkeypatch.setattr(Aws, "client", lambda self, service: client(service))
+    for service, (event, answer) in events.items():
+        client(service).meta.events.register(f"before-call.{event}", answer, unique_id="stand-in")
+    yield made
+    for service, (event, _) in events.items():
+        client(service).meta.events.unregister(f"before-call.{event}", unique_id="stand-in")
 
 
 def parameters(stack: dict[str, Any] | None) -> dict[str, str]:
@@ -209,10 +218,7 @@ def parameters(stack: dict[str, Any] | None) -> dict[str, str]:
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """moto's account, with credentials."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    """moto's account."""
     monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
     monkeypatch.setattr(acts, "POLL_SECONDS", 0)
     with mock_aws():
@@ -224,7 +230,7 @@ def administered(cloud: None, stacks: Stacks) -> Any:
     """An account with the administration. Returns a client of S3."""
     stacks.change = {"HandlerKey": "handler/0a.zip", "FirstVersion": "0.1.0"}
     stacks.execute()
-    return boto3.client("s3")
+    return client("s3")
 
 
 @pytest.fixture
@@ -520,9 +526,9 @@ def check_command(words: list[str]) -> None:
     _, service, operation, *options = words
     if operation in ("deploy", "rb"):
         return
-    client = boto3.client({"s3api": "s3"}.get(service, service), region_name=REGION)
-    names = {xform_name(name): name for name in client.meta.service_model.operation_names}
-    shape = client.meta.service_model.operation_model(names[operation.replace("-", "_")]).input_shape
+    model = client({"s3api": "s3"}.get(service, service)).meta.service_model
+    names = {xform_name(name): name for name in model.operation_names}
+    shape = model.operation_model(names[operation.replace("-", "_")]).input_shape
     known = {xform_name(member).replace("_", "-") for member in shape.members}
     given = {word[2:].removeprefix("no-") for word in options if word.startswith("--")}
     assert given <= known, given - known
@@ -618,7 +624,7 @@ DEPLOY = ("administration", "deploy", "--template-repository", "https://github.c
 
 
 def test_the_first_deployment_makes_the_bucket_fills_it_and_then_makes_the_rest(
-    repository: Path, catalog: Catalog, nobody: None, capsys: pytest.CaptureFixture[str]
+    repository: Path, nobody: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(*DEPLOY, "--studio-role", STUDIO, "--dry-run")
     kinds = [words[1:3] for words in commands_of(capsys.readouterr().out)]
@@ -633,13 +639,13 @@ def test_a_deployment_in_an_account_can_be_repeated_and_keeps_what_is_not_given(
     first = parameters(stacks.stack)
     assert first["HubAccountId"] == ACCOUNT and first["FirstVersion"] == "0.1.0"
     assert (first["StudioRoleArns"], first["StudioRoleNames"]) == (STUDIO, STUDIO.rpartition("/")[2])
-    assert first["HandlerKey"] in objects(boto3.client("s3"))
-    assert "projects/0.1.0/project.yaml" in objects(boto3.client("s3"))
+    assert first["HandlerKey"] in objects(client("s3"))
+    assert "projects/0.1.0/project.yaml" in objects(client("s3"))
     commit(repository, VERSION="0.2.0")
     run("administration", "deploy", "--cost-center", "4711")
     second = parameters(stacks.stack)
     assert second == {**first, "CostCenter": "4711"}, "the product still begins with its first version"
-    assert "projects/0.2.0/project.yaml" not in objects(boto3.client("s3")), "which `publish` does"
+    assert "projects/0.2.0/project.yaml" not in objects(client("s3")), "which `publish` does"
 
 
 def test_a_deployment_that_was_killed_after_any_act_is_completed_by_the_same_command(
@@ -657,7 +663,7 @@ def test_a_deployment_that_was_killed_after_any_act_is_completed_by_the_same_com
             assert not parameters(stacks.stack)["HandlerKey"]
     run(*DEPLOY)
     assert parameters(stacks.stack)["HandlerKey"] == package.handler[0]
-    assert package.files.keys() <= objects(boto3.client("s3")).keys()
+    assert package.files.keys() <= objects(client("s3")).keys()
 
 
 def plan(given: dict[str, str], state: State | None = None) -> list[acts.Act]:
@@ -728,10 +734,10 @@ def test_teardown_keeps_the_templates_unless_they_are_named(
     run("administration", "teardown", "--templates")
     assert "These stay: the repositories" in capsys.readouterr().err
     assert acts.find_stack(Aws()) is None
-    assert BUCKET not in [bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]]
+    assert BUCKET not in [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
 
 
-def test_the_roles_of_projects_are_found_by_their_boundary(cloud: None) -> None:
+def test_the_roles_of_projects_are_found_by_their_boundary(catalog: Catalog) -> None:
     """Against botocore's Stubber."""
     aws = Aws()
     arn = f"arn:aws:iam::{ACCOUNT}:policy/scarcegan-projects-{REGION}-boundary"

@@ -382,7 +382,9 @@ class Account:
 def account(monkeypatch) -> Account:
     monkeypatch.setattr(toolchain.time, "sleep", lambda seconds: None)
     found = Account()
-    monkeypatch.setattr(toolchain, "upload_functions", lambda plan, aws, report: found.said.append("functions uploaded"))
+    monkeypatch.setattr(
+        toolchain, "upload_functions", lambda plan, aws, report: found.said.append("functions uploaded")
+    )
     return found
 
 

@@ -144,7 +144,10 @@ def test_one_pipeline_alone_is_written_in_moto(scarcegan, in_moto):
     code, out, _ = scarcegan("upsert", "--pipeline", "scoring", "--json")
     done = json.loads(out)
     assert (code, done["pipelines"], done["uploaded"]) == (0, {"rare-players-scoring": "created"}, [])
-    for words, said in ((["--pipeline", "both"], "no pipeline 'both'"), (["--upload-only", "--pipeline", "training"], "")):
+    for words, said in (
+        (["--pipeline", "both"], "no pipeline 'both'"),
+        (["--upload-only", "--pipeline", "training"], ""),
+    ):
         code, _, err = scarcegan("upsert", *words)
         assert code == 2 and said in err
 

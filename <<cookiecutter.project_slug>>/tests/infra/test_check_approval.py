@@ -94,7 +94,9 @@ class Answers:
     def ask(self, actions=None, found=None, starter=RULE, parameters=None, second="no", failure=None):
         """Call the handler once. Returns the sentence of a refusal, or "" for a success."""
         self.monkeypatch.setenv("SECOND_APPROVER", second)
-        codepipeline, sagemaker = (boto3.client(service, region_name=REGION) for service in ("codepipeline", "sagemaker"))
+        codepipeline, sagemaker = (
+            boto3.client(service, region_name=REGION) for service in ("codepipeline", "sagemaker")
+        )
         clients = {"codepipeline": codepipeline, "sagemaker": sagemaker, "s3": self.s3}
         real = boto3.client
         said = []
@@ -165,7 +167,9 @@ def test_a_retry_of_the_stage_finds_the_record_and_passes(answers):
     assert answers.record() == first
 
 
-@pytest.mark.parametrize("actions", [[], [approved(status="Failed")], [action("Build")], [approved(status="InProgress")]])
+@pytest.mark.parametrize(
+    "actions", [[], [approved(status="Failed")], [action("Build")], [approved(status="InProgress")]]
+)
 def test_an_execution_that_nobody_approved_is_refused(answers, actions):
     assert answers.ask(actions=actions) == "nobody has approved this execution. Production stays as it is."
     assert answers.recorded() == []
@@ -200,7 +204,9 @@ def test_the_person_who_approved_the_model_or_started_the_release_is_no_second_a
     answers.s3.delete_object(Bucket=BUCKET, Key=f"releases/5/{EXECUTION}.json")
     assert f"{same} approved the model too" in answers.ask(actions=[approved(by=same)], second="yes")
     assert "approved the model too" in answers.ask(actions=[approved(by=same)], found=package(by=""), second="yes")
-    assert "approved the model too" in answers.ask(actions=[approved(by=same)], found=package(modified=""), second="yes")
+    assert "approved the model too" in answers.ask(
+        actions=[approved(by=same)], found=package(modified=""), second="yes"
+    )
     assert f"{BOB} started this release too" in answers.ask(starter=BOB, second="yes")
     assert answers.ask(second="yes") == ""
 

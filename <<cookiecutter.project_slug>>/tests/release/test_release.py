@@ -265,7 +265,9 @@ def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
         if action["ActionTypeId"]["Category"] == "Approval"
     ]
     champion = package(version=98765, definition="d" * 63)
-    new = package(version=98766, definition="e" * 63, run="r" * 99, data_fingerprint="f" * 99, gate={"reason": "g" * 999})
+    new = package(
+        version=98766, definition="e" * 63, run="r" * 99, data_fingerprint="f" * 99, gate={"reason": "g" * 999}
+    )
     summary = release.approval_summary(new, champion, evaluation(), flagged_share_band(evaluation(), 100))
     [text] = [action["Configuration"]["CustomData"] for action in actions]
     whole = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", summary)
@@ -341,14 +343,18 @@ def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, regis
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ("ROLLBACK_COMPLETE", "ROLLBACK_COMPLETE: it serves nothing.* Then type: aws cloudformation delete-stack --region eu-west-1 --stack"),
-        ("UPDATE_ROLLBACK_FAILED", ".* Type: aws cloudformation continue-update-rollback --region eu-west-1 --stack-name"),
+        (
+            "ROLLBACK_COMPLETE",
+            "ROLLBACK_COMPLETE: it serves nothing.* Then type: aws cloudformation delete-stack --region eu-west-1 --stack",
+        ),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            ".* Type: aws cloudformation continue-update-rollback --region eu-west-1 --stack-name",
+        ),
         ("UPDATE_ROLLBACK_IN_PROGRESS", "being changed now"),
     ],
 )
-def test_a_stack_that_no_release_can_update_is_noticed_before_staging(
-    session, registry, config, stage, status, words
-):
+def test_a_stack_that_no_release_can_update_is_noticed_before_staging(session, registry, config, stage, status, words):
     """In a new account the first create fails for an endpoint quota of 0."""
     registry.approve(3)
     STACKS[NAMES.stack(stage)] = (status, {})
@@ -512,7 +518,9 @@ def test_a_stage_is_smoke_tested_with_what_its_package_says_in_moto(type_, stage
 
 def test_a_stage_that_was_rolled_back_fails_its_smoke_test_in_moto(type_, staged):
     staged("old")
-    assert "risky-staging was rolled back: it runs staging-3-old, wanted was staging-3-new" in str(type_("smoke", "staging").exception)
+    assert "risky-staging was rolled back: it runs staging-3-old, wanted was staging-3-new" in str(
+        type_("smoke", "staging").exception
+    )
     assert "was rolled back" in json.loads(type_("status", "--json").stdout)[0]["state"]
 
 

@@ -331,7 +331,9 @@ def check_given_parameters(
         if name in FROM_CONFIG:
             raise UserError(f"--set {name}: it is {FROM_CONFIG[name]} in config.yaml. Change it there.")
         if name in code.parameters:
-            raise UserError(f"--set {name}: it is computed from infra/ and src/ of this project. Change the code there.")
+            raise UserError(
+                f"--set {name}: it is computed from infra/ and src/ of this project. Change the code there."
+            )
         if name in declared and name in makers:
             raise UserError(f"--set {name}: it is an output of the stack '{makers[name]}' and is not given by hand.")
         if name not in free:

@@ -36,7 +36,9 @@ def deploy_command(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the same as commands of the AWS CLI; write build/functions/*.zip for them."),
+        typer.Option(
+            "--dry-run", help="Print the same as commands of the AWS CLI; write build/functions/*.zip for them."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -141,7 +141,9 @@ def function_code(root: Path) -> FunctionCode:
     missing = [path for path in templates.values() if not path.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: no such file. Restore it, or run the command in the project's folder.")
-    version = content_digest({name: path.read_bytes() for name, path in templates.items()} | dict.fromkeys(objects, b""))
+    version = content_digest(
+        {name: path.read_bytes() for name, path in templates.items()} | dict.fromkeys(objects, b"")
+    )
     return FunctionCode(objects, {**parameters, "ToolchainVersion": version})
 
 

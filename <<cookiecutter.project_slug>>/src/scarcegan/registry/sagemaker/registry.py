@@ -222,7 +222,9 @@ class SageMakerRegistry:
         """
         champion = self.champion()
         if champion is None:
-            raise UserError(f"{self.group} has no champion yet: nothing was released to production. Approve a model first.")
+            raise UserError(
+                f"{self.group} has no champion yet: nothing was released to production. Approve a model first."
+            )
         with self.errors_as_sentences(), TemporaryDirectory() as scratch:
             self._check_served(self.arn(champion.version), champion)
             folder = self.fetch(self._bucket.uri(CHAMPION_KEY), Path(scratch, "package"))

@@ -15,6 +15,7 @@ from scarcegan.aws.account_checks import check_account, check_credentials
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding
 from scarcegan.errors import UserError
 from scarcegan.local.plan import BYTES_PER_WORKER, memory_bytes
+from scarcegan.sagemaker import bundle
 from scarcegan.workspace import Workspace
 
 PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest, as requires-python in pyproject.toml
@@ -186,4 +187,4 @@ def cloud_findings(project: Workspace, given: Mapping[str, str]) -> Iterator[Fin
         yield Finding("credentials", WOULD_FAIL, str(error))
         yield Finding("AWS", COULD_NOT_LOOK, "it cannot be asked without credentials")
         return
-    yield from check_account(aws, config, project.root, given)
+    yield from check_account(aws, config, project.root, given, bundle.function_code(project.root))

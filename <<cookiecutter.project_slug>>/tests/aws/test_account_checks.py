@@ -9,8 +9,10 @@ from canned_aws import ME, MISSING, NAMES, Refusal, connected
 from scarcegan.aws import account_checks, toolchain
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, look
 from scarcegan.pipeline.config import Config
+from scarcegan.sagemaker import bundle
 
 ROOT = templates.INFRA.parent
+CODE = bundle.function_code(ROOT)
 MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
 CONNECTION = "arn:aws:codeconnections:eu-west-1:123456789012:connection/0a1b"
 KEY = NAMES.arn("kms", "key/1234")
@@ -59,13 +61,13 @@ def findings(check, answers, given=None, config=None):
     aws, _ = connected({**deployed(), **answers})
     found: dict = {}
     list(look("stacks", lambda: account_checks.stack_findings(aws, found)))
-    account = account_checks.Account(aws, config or settings(), ROOT, given or {}, found)
+    account = account_checks.Account(aws, config or settings(), ROOT, given or {}, CODE, found)
     return look("check", lambda: check(account))
 
 
 def test_a_user_who_may_do_nothing_gets_a_finding_per_check_with_the_action_and_no_error():
     aws, session = connected({})
-    found = list(account_checks.check_account(aws, settings(), ROOT, {"VpcId": "vpc-1", "SubnetIds": "subnet-1"}))
+    found = list(account_checks.check_account(aws, settings(), ROOT, {"VpcId": "vpc-1", "SubnetIds": "subnet-1"}, CODE))
     unseen = {finding.check: finding.found for finding in found if finding.state == COULD_NOT_LOOK}
     assert unseen["stacks"] == "you lack cloudformation:DescribeStacks"
     assert unseen["quotas"] == "you lack servicequotas:ListServiceQuotas"
@@ -97,7 +99,7 @@ def test_every_call_of_the_checks_only_reads():
     }
     given = {"ConnectionArn": CONNECTION, "PermissionsBoundaryArn": BOUNDARY, "VpcId": "vpc-1", "SubnetIds": "subnet-1"}
     aws, session = connected(answers)
-    list(account_checks.check_account(aws, settings(), ROOT, given))
+    list(account_checks.check_account(aws, settings(), ROOT, given, CODE))
     assert set(answers) - {"ec2:DescribeSecurityGroups"} <= set(session.made)
     assert [name for name in session.made if not name.split(":")[1].startswith(READS)] == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -243,7 +245,7 @@ def test_the_simulator_is_asked_about_the_role_behind_a_session():
     session = f"arn:aws:sts::{NAMES.account}:assumed-role/developer/ada"
     answers = {"sts:GetCallerIdentity": {"Account": NAMES.account, "Arn": session}, "iam:GetRole": role}
     aws, calls = connected({**answers, **simulated()})
-    account = account_checks.Account(aws, settings(), ROOT, {}, {})
+    account = account_checks.Account(aws, settings(), ROOT, {}, CODE, {})
     (finding,) = account_checks.deploying_findings(account)
     assert finding.state == OK
     assert calls.calls[-1][1]["PolicySourceArn"] == f"arn:aws:iam::{NAMES.account}:role/developer"
@@ -329,7 +331,7 @@ def test_a_region_without_an_image_or_a_resource_would_fail():
     for region, said in (("eu-isoe-west-1", "no TensorFlow image"), ("ca-west-1", "has no AWS::CodeBuild::Project")):
         there = account_checks.Aws(account_checks.Names(NAMES.project, NAMES.account, region), aws.session)
         config = Config.model_validate({"project": {"region": region}})
-        account = account_checks.Account(there, config, ROOT, {}, {})
+        account = account_checks.Account(there, config, ROOT, {}, CODE, {})
         (finding,) = look("region", lambda account=account: account_checks.region_findings(account))
         assert finding.state == WOULD_FAIL and said in finding.found
 
@@ -338,7 +340,7 @@ def test_what_the_region_lacks_for_later_stacks_is_a_warning():
     aws, _ = connected({})
     there = account_checks.Aws(account_checks.Names(NAMES.project, NAMES.account, "me-central-1"), aws.session)
     config = Config.model_validate({"project": {"region": "me-central-1"}})
-    found = list(account_checks.region_findings(account_checks.Account(there, config, ROOT, {}, {})))
+    found = list(account_checks.region_findings(account_checks.Account(there, config, ROOT, {}, CODE, {})))
     assert [finding.state for finding in found] == [WARNING, OK]
 
 

@@ -12,7 +12,7 @@ from pipelines_in_moto import NAMES
 from scarcegan.aws import toolchain
 from scarcegan.aws.names import project_tags
 from scarcegan.pipeline.config import Config
-from scarcegan.sagemaker import upsert
+from scarcegan.sagemaker import bundle, upsert
 
 TEMPLATES = (*stacks.TOOLCHAIN, "pipeline.yaml", "endpoint.yaml")
 BY_PIPELINES = ("pipeline.yaml", "endpoint.yaml")  # deployed with a role of the toolchain, the others by a person
@@ -66,9 +66,9 @@ def test_the_roles_of_the_pipelines_may_tag_what_they_create(kind):
 
 def test_every_stack_gets_the_tags_of_the_project_and_the_team():
     assert TAGS.items() <= project_tags(CONFIG).items()
-    plan = toolchain.plan_toolchain(stacks.INFRA.parent, CONFIG, {"Repository": "rare"})
+    plan = toolchain.plan_toolchain(stacks.INFRA.parent, CONFIG, {"Repository": "rare"}, bundle.function_code(stacks.INFRA.parent))
     assert plan.tags == project_tags(CONFIG)
-    assert upsert.template_configuration(CONFIG, "x.zip", project_tags(CONFIG))["Tags"] == project_tags(CONFIG)
+    assert upsert.template_configuration(CONFIG, project_tags(CONFIG))["Tags"] == project_tags(CONFIG)
 
 
 def test_a_template_that_tags_a_resource_itself_gives_it_the_name_of_the_project():

@@ -58,6 +58,7 @@ class Account:
 
     - root: the project's folder.
     - given: template parameter -> value, as `scarcegan toolchain deploy` would be given it.
+    - code: of the Lambda functions.
     - stacks: stack, without the project's name -> CloudFormation's description, None for one that does not exist.
       Those that the user may not look at are left out.
     """
@@ -66,6 +67,7 @@ class Account:
     config: Config
     root: Path
     given: Mapping[str, str]
+    code: toolchain.FunctionCode
     stacks: Mapping[str, dict[str, Any] | None]
 
     @property
@@ -90,15 +92,18 @@ class Account:
         return Finding(check, COULD_NOT_LOOK, f"{fact}, or it is the toolchain's: the stacks cannot be seen")
 
 
-def check_account(aws: Aws, config: Config, root: Path, given: Mapping[str, str]) -> Iterator[Finding]:
+def check_account(
+    aws: Aws, config: Config, root: Path, given: Mapping[str, str], code: toolchain.FunctionCode
+) -> Iterator[Finding]:
     """Yield everything that the checks of the account find.
 
     - root: the project's folder.
     - given: template parameter -> value, as `scarcegan toolchain deploy` would be given it.
+    - code: of the Lambda functions.
     """
     stacks: dict[str, dict[str, Any] | None] = {}
     yield from look("stacks", lambda: stack_findings(aws, stacks))
-    account = Account(aws, config, root, given, stacks)
+    account = Account(aws, config, root, given, code, stacks)
     yield from look("plan of the toolchain", lambda: region_findings(account))
     checks: dict[str, Callable[[Account], Iterator[Finding]]] = {
         "deploying": deploying_findings,
@@ -174,7 +179,7 @@ def region_findings(account: Account) -> Iterator[Finding]:
     """
     account.names.image("training")
     given = {name: value for name, value in account.given.items() if value}
-    for note in toolchain.plan_toolchain(account.root, account.config, given).notes:
+    for note in toolchain.plan_toolchain(account.root, account.config, given, account.code).notes:
         yield Finding(
             "plan of the toolchain", WARNING, note, "Choose another region under project.region in config.yaml."
         )

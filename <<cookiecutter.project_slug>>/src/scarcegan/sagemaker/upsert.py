@@ -358,7 +358,7 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
         return "unchanged"
     say(f"change {made.name}")
     sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)  # first: a second upsert then repeats both
-    if changed:
+    if not same:
         sagemaker.update_pipeline(PipelineName=made.name, **wanted)
     return "changed"
 

@@ -556,11 +556,23 @@ def test_deleting_touches_neither_production_nor_what_another_project_deployed(a
 
 
 def test_what_was_never_created_is_deleted_without_a_build(account, parameters):
-    for never in ({"TemplateVersion": "unpublished"}, {"SageMakerProjectName": "x"}):
-        event = account.event("Delete", {**parameters, **never})
-        event["PhysicalResourceId"] = "Bad Name" if "SageMakerProjectName" in never else "fraud-rings"
+    for never, there in (
+        ({"TemplateVersion": "unpublished"}, "fraud-rings"),
+        ({}, "Bad Name"),
+        ({}, "another-project"),
+    ):
+        event = {**account.event("Delete", {**parameters, **never}), "PhysicalResourceId": there}
         account.function.handler(event, None)
-        assert account.answers.taken[-1]["Status"] == "SUCCESS"
+        answer = account.answers.taken[-1]
+        assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", there)
+
+
+def test_a_request_of_another_template_is_answered_too(account, parameters):
+    event = account.event("Create", parameters)
+    for properties in ({}, {"Answers": "all"}, {"TemplateVersion": ["0.1.0"], "Answers": {"project_slug": ["a"]}}):
+        account.function.handler({**event, "ResourceProperties": properties}, None)
+        assert account.answers.taken[-1]["Status"] == "FAILED"
+    assert len(account.answers.taken) == 3
 
 
 # -- seven failures tell their reason --------------------------------------------------------------------------------

@@ -105,8 +105,8 @@ def completed(given: Mapping[str, str]) -> dict[str, str]:
 
 def may_exist(event: Mapping[str, Any]) -> bool:
     """Whether a project to delete can have been made: with another name or version its creation was refused."""
-    version = event["ResourceProperties"].get("TemplateVersion", "")
-    return bool(SLUG.fullmatch(physical_id(event)) and VERSION.fullmatch(version))
+    version, name = event["ResourceProperties"].get("TemplateVersion", ""), project_name(event)
+    return name == physical_id(event) and bool(SLUG.fullmatch(name) and VERSION.fullmatch(version))
 
 
 def earlier_builds(
@@ -143,8 +143,13 @@ def variables(event: Mapping[str, Any], mode: str) -> dict[str, str]:
 
 def physical_id(event: Mapping[str, Any]) -> str:
     """The project's name. It never changes: CloudFormation deletes what had the earlier id."""
-    named = event.get("ResourceProperties", {}).get("Answers", {}).get("project_slug")
-    return str(event.get("PhysicalResourceId") or named or event["LogicalResourceId"])
+    return str(event.get("PhysicalResourceId") or project_name(event) or event["LogicalResourceId"])
+
+
+def project_name(event: Mapping[str, Any]) -> str:
+    """The name in a request, "" in one that another template than project.yaml made."""
+    answers = event.get("ResourceProperties", {}).get("Answers")
+    return str(answers.get("project_slug", "")) if isinstance(answers, Mapping) else ""
 
 
 # -- the end of a build ---------------------------------------------------------------------------------------------

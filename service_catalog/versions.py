@@ -353,13 +353,13 @@ def plan_files(package: Package, state: State, routes: Sequence[str] = ROUTES) -
 
 def upload(key: str, path: Path, state: State, refusal: str, **more: str) -> list[Act]:
     """Return the act that uploads a file, none when it is there. Raises UserError when other bytes are there."""
-    content = path.read_bytes() if path.is_file() else b""
+    found = digest(path.read_bytes()) if path.is_file() else "…"  # in a dry run, a wheel that is not downloaded
     if key in state.digests:
-        if state.digests[key] == digest(content):
+        if state.digests[key] == found:
             return []
         raise UserError(f"{refusal} ({key}). Raise VERSION, commit, and publish that.")
     asked = {"Bucket": state.bucket, "Key": key, "Body": path, "IfNoneMatch": "*", **more}
-    return [Call(f"{key} is in the bucket", "s3", "put_object", {**asked, "Metadata": {"sha256": digest(content)}})]
+    return [Call(f"{key} is in the bucket", "s3", "put_object", {**asked, "Metadata": {"sha256": found}})]
 
 
 def template_url(bucket: str, region: str, version: str) -> str:

@@ -5,6 +5,7 @@ not know: both are stand-ins here, `Catalog` and `Stacks`, behind botocore's own
 downloaded: wheels are made up. Where the seed is not in the checkout, a stand-in for its files is.
 """
 
+import argparse
 import re
 import shlex
 import shutil
@@ -546,6 +547,20 @@ def dry(words: list[str]) -> list[str]:
     return words if "--dry-run" in words or words[0] in ("list", "validate") else [*words, "--dry-run"]
 
 
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every verb and every option, of the verbs too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, part in action.choices.items():
+                yield from (name, *options(part))
+        else:
+            yield from (word for word in action.option_strings if word not in ("-h", "--help"))
+
+
+def test_the_readme_names_every_verb_and_every_option() -> None:
+    assert {word for word in options(publish.parser()) if not re.search(rf"{word}\b", README)} == set()
+
+
 @pytest.mark.parametrize("line", TYPED)
 def test_every_command_of_the_readme_runs_dry_without_an_account(
     repository: Path, nobody: None, capsys: pytest.CaptureFixture[str], line: str
@@ -664,6 +679,8 @@ def test_a_deployment_that_was_killed_after_any_act_is_completed_by_the_same_com
     run(*DEPLOY)
     assert parameters(stacks.stack)["HandlerKey"] == package.handler[0]
     assert package.files.keys() <= objects(client("s3")).keys()
+    [again] = account.plan_deploy(package, versions.read_state(aws, keys), given, aws)
+    assert isinstance(again, acts.DeployStack), "and nothing is uploaded again"
 
 
 def plan(given: dict[str, str], state: State | None = None) -> list[acts.Act]:

@@ -99,7 +99,10 @@ def fail(codepipeline: Any, job: str, message: str) -> None:
 
 
 def asked_in(parameters: str) -> Asked:
-    """Return what a text of UserParameters asks about. Raises Refused for a text that is not as the toolchain wrote it."""
+    """Return what a text of UserParameters asks about.
+
+    Raises Refused for a text that is not as the toolchain writes it.
+    """
     try:
         found = json.loads(parameters)
         wrong = [name for name, pattern in PATTERNS.items() if not re.fullmatch(pattern, found[name], re.ASCII)]
@@ -150,7 +153,9 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
 
 
 def approval_in(actions: Iterable[Mapping[str, Any]]) -> Approval:
-    """Return the approval among the actions of an execution, as ListActionExecutions returns them; the newest of several.
+    """Return the approval among the actions of an execution; of several, the newest.
+
+    - actions: as ListActionExecutions returns them.
 
     Raises Refused without one.
 

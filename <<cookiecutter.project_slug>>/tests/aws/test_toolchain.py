@@ -644,5 +644,5 @@ def test_the_functions_are_uploaded_once_and_an_object_with_another_content_is_r
             toolchain.upload_functions(make_plan(**GIVEN), aws, said.append)
         assert said == [f"uploaded {key}" for key in CODE.objects]
         aws.client("s3").put_object(Bucket=NAMES.bucket, Key="functions/register-0a.zip", Body=b"hostile")
-        with pytest.raises(UserError, match="functions/register-0a.zip is there already, but with another content"):
+        with pytest.raises(UserError, match=r"functions/register-0a\.zip is there already, but with another content"):
             toolchain.upload_functions(make_plan(**GIVEN), aws, said.append)

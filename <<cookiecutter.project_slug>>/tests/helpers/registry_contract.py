@@ -112,7 +112,9 @@ class Contract:
             (folder / "model/1/saved_model.pbtxt").write_text("another graph")
         else:
             file.unlink()
-        with pytest.raises(UserError, match="its model has the digest .* was registered, so it was changed afterwards"):
+        with pytest.raises(
+            UserError, match=r"its model has the digest .* was registered, so it was changed afterwards"
+        ):
             check_model(folder)
 
     def test_the_id_that_tensorflow_draws_for_each_saving_is_no_part_of_the_digest(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import buildspec
 import stack_server
+from registry_in_moto import forget_digest
 from released import (
     CONFIG,
     KEY,
@@ -33,7 +34,6 @@ from released import (
     put,
     stubbed,
 )
-from registry_in_moto import forget_digest
 from scarcegan.aws import client as aws_client
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
@@ -114,7 +114,7 @@ def test_a_version_of_before_the_digests_is_neither_released_nor_rolled_back_to_
     registry.approve(2)
     forget_digest(registry, 2)
     for refused in (lambda: release.approved_package(registry), lambda: release.rollback_request(registry, NAMES, 2)):
-        with pytest.raises(UserError, match="version 2 .* without a digest of its model.* Register the model again"):
+        with pytest.raises(UserError, match=r"version 2 .* without a digest of its model.* Register the model again"):
             refused()
 
 
@@ -232,8 +232,8 @@ def test_the_approver_reads_figures_band_difference_and_gate():
     assert release.approval_summary(
         new, champion, evaluation(), Band(0.0, 0.12, "4.0% of 2,000 unlabelled test users")
     ) == (
-        "Version 5 (best_ranking, model 0123456789ab): pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision unknown on 400 labelled test "
-        "users. "
+        "Version 5 (best_ranking, model 0123456789ab): pr_auc 0.531 (0.440 to 0.610), recall 0.600, precision "
+        "unknown on 400 labelled test users. "
         "It flags 4.0% of 2,000 unlabelled test users; in production 0.0% to 12.0% is taken for the same. "
         "Against the champion, version 3 (high_recall): pr_auc +0.031, recall -0.100; each on the test users of its "
         "own run. Trained in run run-1 on the data d4t4. The gate opens for best_ranking."
@@ -345,7 +345,7 @@ def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, regis
     [
         (
             "ROLLBACK_COMPLETE",
-            "ROLLBACK_COMPLETE: it serves nothing.* Then type: aws cloudformation delete-stack --region eu-west-1 --stack",
+            "ROLLBACK_COMPLETE: it serves nothing.* Then type: aws cloudformation delete-stack --region eu-west-1",
         ),
         (
             "UPDATE_ROLLBACK_FAILED",

@@ -173,7 +173,9 @@ def test_before_the_first_release_there_is_no_scoring_pipeline_and_a_start_says_
 ):
     make_bucket()
     walk(connection, tmp_path, config, pipelines=["training"])
-    with pytest.raises(UserError, match="no pipeline 'rare-players-scoring' .* the first release to production writes"):
+    with pytest.raises(
+        UserError, match=r"no pipeline 'rare-players-scoring' .* the first release to production writes"
+    ):
         completed(connection, tmp_path, pipeline="scoring")
 
 
@@ -249,7 +251,7 @@ def test_the_scoring_pipeline_is_not_written_before_the_code_of_its_commit_is_th
     s3 = make_bucket()
     walk(connection, tmp_path, config, upload_only=True)
     s3.delete_object(Bucket=NAMES.bucket, Key=lost)
-    with pytest.raises(UserError, match="not there. A push uploads the code and the wheels of its commit"):
+    with pytest.raises(UserError, match=r"not there\. A push uploads the code and the wheels of its commit"):
         walk(connection, tmp_path, config, pipelines=["scoring"])
     if lost.startswith("code/"):
         s3.put_object(Bucket=NAMES.bucket, Key=lost, Body=b"hostile")

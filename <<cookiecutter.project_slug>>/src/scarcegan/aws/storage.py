@@ -247,7 +247,7 @@ class Bucket:
 
 
 def content_type(key: str) -> str:
-    """Return the content type that the ending of a key stands for: JSON for .json, gzip for .gz, bytes for any other."""
+    """Return the content type that a key's ending stands for: JSON for .json, gzip for .gz, bytes for any other."""
     return {".json": "application/json", ".gz": "application/gzip"}.get(PurePosixPath(key).suffix, BINARY)
 
 

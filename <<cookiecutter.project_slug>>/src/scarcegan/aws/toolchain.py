@@ -142,8 +142,8 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
     - given: template parameter -> value, from the command line. Each stack gets those that its template has.
     - code: of the Lambda functions.
 
-    Raises UserError for an unknown parameter, for one that comes from config.yaml, the code or another stack, for a value
-    that a template would refuse, for a config.yaml without a region, for a region that lacks a resource of these
+    Raises UserError for an unknown parameter, for one that comes from config.yaml, the code or another stack, for a
+    value that a template would refuse, for a config.yaml without a region, for a region that lacks a resource of these
     stacks, and for a template that is missing or damaged.
     """
     region = client.region_of(config)
@@ -382,8 +382,8 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
     """Return the plan as lines of shell commands with the AWS CLI, to be typed in the project's folder.
 
     A command has several lines. The commands are joined by &&, so that the first failure ends them. An output of a
-    stack that a later stack needs goes into a shell variable with the output's name. Before the stack that needs it, the
-    code of the functions is uploaded from the files of `write_function_files`. Template parameters that have no
+    stack that a later stack needs goes into a shell variable with the output's name. Before the stack that needs it,
+    the code of the functions is uploaded from the files of `write_function_files`. Template parameters that have no
     value in the plan (`ungiven`) are not in the commands. Values and tags are quoted for the shell.
     """
     chain: list[str] = []

@@ -213,9 +213,10 @@ class Registry(Protocol):
 def set_id_of(requests: Sequence[PackageRequest]) -> str:
     """Return the set_id of the model set that these requests make: 16 hexadecimal digits.
 
-    It is equal for equal models and baselines, whose packages then have equal model digests too: a digest of the definitions, and of the paths and content of all files
-    but two kinds. The evaluation is left out, as it changes with the champion, and so is fingerprint.pb, which
-    TensorFlow writes with a new random id each time a model is saved. The order of the requests does not matter.
+    It is equal for equal models and baselines, whose packages then have equal model digests too. It is a digest of the
+    definitions, and of the paths and content of all files but two kinds. The evaluation is left out, as it changes with
+    the champion, and so is fingerprint.pb, which TensorFlow writes with a new random id each time a model is saved. The
+    order of the requests does not matter.
 
     Raises OSError for a file that cannot be read.
     """

@@ -68,7 +68,10 @@ def newest_approved(registry: Registry) -> ModelPackage:
 
 
 def named_package(registry: Registry, wanted: str) -> ModelPackage:
-    """Return the package with a version that is given as text. Raises UserError for other text and an unknown version."""
+    """Return the package with a version that is given as text.
+
+    Raises UserError for other text and for an unknown version.
+    """
     if not (wanted.isascii() and wanted.isdigit()):
         raise UserError(
             f"'{one_line_ascii(wanted, 40)}' is no version. Give a number that 'scarcegan models --cloud' lists."
@@ -319,8 +322,8 @@ def prepare_release(
 def require_ready_stack(aws: Aws, stage: str) -> None:
     """Check that CloudFormation can create or update the stack of a stage.
 
-    A stack whose first creation failed cannot be updated, and every release would fail at it. CodePipeline could replace
-    it by itself (REPLACE_ON_FAILURE), but would also delete a stack that once worked, and production with it.
+    A stack whose first creation failed cannot be updated, and every release would fail at it. CodePipeline could
+    replace it by itself (REPLACE_ON_FAILURE), but would also delete a stack that once worked, and production with it.
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-action-reference.html
 
     - stage: staging or production.
@@ -368,8 +371,8 @@ def require_instance_change_possible(aws: Aws, config: Config) -> None:
         raise UserError(
             f"cloud.endpoint.instance is {wanted}, but production runs on {changed[0]['InstanceType']} and scales by "
             "itself, and SageMaker changes no machine under scaling. Release twice: first with the old machine and "
-            f"cloud.endpoint.max_instances: {least} (no more than min_instances, which ends the scaling), then with both "
-            "as you want them."
+            f"cloud.endpoint.max_instances: {least} (no more than min_instances, which ends the scaling), then with "
+            "both as you want them."
         )
 
 

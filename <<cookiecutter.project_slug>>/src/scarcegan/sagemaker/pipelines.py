@@ -85,8 +85,8 @@ def missing_pipeline_error(aws: Aws, name: str) -> UserError:
     fact = f"there is no pipeline '{aws.names.pipeline(name)}' in {aws.names.region} (account {aws.names.account}) yet"
     if name == "scoring":
         return UserError(
-            f"{fact}: the first release to production writes it. Approve a model (scarcegan approve VERSION --cloud) and "
-            "let it into production."
+            f"{fact}: the first release to production writes it. Approve a model (scarcegan approve VERSION --cloud) "
+            "and let it into production."
         )
     copy = definition.copy_name(name)
     return UserError(f"{fact}. Type: scarcegan {f'pipeline copy {copy}' if copy else 'upsert'}")

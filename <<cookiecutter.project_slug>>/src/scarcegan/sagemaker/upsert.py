@@ -1,8 +1,8 @@
 """Upsert: plan which code, wheels and pipelines should be in AWS, then upload, create or update them.
 
 Planning needs no credentials and no network, and equal sources give equal plans. The key of code contains its digest,
-so a second upsert uploads nothing, and SageMaker's cache of unchanged steps stays valid. An object that is there already
-is compared: its key alone does not prove who wrote its bytes.
+so a second upsert uploads nothing, and SageMaker's cache of unchanged steps stays valid. An object that is there
+already is compared: its key alone does not prove who wrote its bytes.
 """
 
 import hashlib
@@ -274,8 +274,8 @@ def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
     missing += [] if bucket.exists(plan.wheels + COMPLETE) else [plan.wheels]
     if missing:
         raise UserError(
-            f"{bucket.uri(missing[0])}: not there. A push uploads the code and the wheels of its commit; wait until the "
-            "build pipeline has ended, then retry the stage. From here, type: scarcegan upsert"
+            f"{bucket.uri(missing[0])}: not there. A push uploads the code and the wheels of its commit; wait until "
+            "the build pipeline has ended, then retry the stage. From here, type: scarcegan upsert"
         )
 
 

@@ -231,10 +231,10 @@ class SageMakerRegistry:
             facts, digest = read_json(folder / "package.json", "Release the version again."), check_model(folder)
         if (facts.get("version"), digest) != (champion.version, champion.model_digest):
             raise UserError(
-                f"{self._bucket.uri(CHAMPION_KEY)} holds version {facts.get('version')} with the model {digest[:12]}, but "
-                f"the champion is version {champion.version} with {champion.model_digest[:12]}. A promotion was "
-                "interrupted, or somebody has changed the object (CloudTrail). Retry the stage Production of the deploy "
-                f"pipeline, or type: scarcegan release --rollback {champion.version}"
+                f"{self._bucket.uri(CHAMPION_KEY)} holds version {facts.get('version')} with the model {digest[:12]}, "
+                f"but the champion is version {champion.version} with {champion.model_digest[:12]}. A promotion was "
+                "interrupted, or somebody has changed the object (CloudTrail). Retry the stage Production of the "
+                f"deploy pipeline, or type: scarcegan release --rollback {champion.version}"
             )
 
     def _decide(self, arn: str, found: ModelPackage, status: ApprovalStatus, note: str) -> ModelPackage:
@@ -413,8 +413,8 @@ class SageMakerRegistry:
         if digest != package.model_digest:
             raise UserError(
                 f"version {package.version}: its property {MODEL_DIGEST} is '{digest[:12]}', but "
-                f"'{package.model_digest[:12]}' was registered. Somebody has changed the package in SageMaker. Find out "
-                "who (CloudTrail), then register the model again: scarcegan start"
+                f"'{package.model_digest[:12]}' was registered. Somebody has changed the package in SageMaker. Find "
+                "out who (CloudTrail), then register the model again: scarcegan start"
             )
         containers = described.get("InferenceSpecification", {}).get("Containers", [])
         found = [(c.get("ModelDataUrl", ""), re.split("[:@]", c["Image"])[0]) for c in containers]

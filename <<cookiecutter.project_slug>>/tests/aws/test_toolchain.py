@@ -25,7 +25,8 @@ from scarcegan.pipeline.config import Config, load_config
 
 ROOT = stacks.INFRA.parent
 NAMES = Names("rare-players", "123456789012", "eu-west-1")
-STORAGE, MODELS, DELIVERY, TOOLCHAIN = (NAMES.stack(name) for name in toolchain.STACKS)
+ALL = [NAMES.stack(name) for name in toolchain.STACKS]
+STORAGE, MODELS, *BETWEEN, TOOLCHAIN = ALL
 KEY = NAMES.arn("kms", "key/1234")
 OUTPUTS = {
     STORAGE: {"KeyArn": KEY, "BucketName": NAMES.bucket, "ArtifactsBucketName": "made-artifacts"},
@@ -74,7 +75,7 @@ def declared(stack: toolchain.Stack) -> dict[str, Any]:
 
 def test_the_stacks_are_the_templates_in_the_order_in_which_they_are_deployed():
     assert tuple(stack.template.name for stack in make_plan().stacks) == stacks.TOOLCHAIN
-    assert [stack.name for stack in make_plan().stacks] == [STORAGE, MODELS, DELIVERY, TOOLCHAIN]
+    assert [stack.name for stack in make_plan().stacks] == ALL
 
 
 def test_every_parameter_of_every_template_can_be_given_and_no_stack_gets_one_it_does_not_know_checked_statically():
@@ -102,7 +103,8 @@ def test_an_output_is_taken_from_a_stack_that_is_deployed_before_checked_statica
 
 def test_only_the_stacks_of_roles_ask_for_the_right_to_make_roles():
     asked = {stack.name: list(stack.capabilities) for stack in make_plan().stacks}
-    assert asked == {STORAGE: [], MODELS: ["CAPABILITY_NAMED_IAM"], DELIVERY: ["CAPABILITY_NAMED_IAM"], TOOLCHAIN: []}
+    roles = {name: ["CAPABILITY_NAMED_IAM"] for name in (MODELS, *BETWEEN)}
+    assert asked == {STORAGE: [], **roles, TOOLCHAIN: []}
 
 
 def test_the_project_the_group_and_the_mlflow_app_come_from_the_settings(settings):
@@ -127,7 +129,8 @@ def test_a_group_that_is_named_by_its_arn_is_not_made_and_its_account_is_known(s
     storage, *others = make_plan(config).stacks
     assert storage.parameters.items() >= {**group, "CreateModelPackageGroup": "no"}.items()
     for stack in others:
-        assert stack.parameters.items() >= group.items()
+        known = {name: value for name, value in group.items() if name in stack.declared}
+        assert stack.parameters.items() >= known.items()
         assert "CreateModelPackageGroup" not in stack.parameters
 
 
@@ -388,10 +391,11 @@ def account(monkeypatch) -> Account:
     return found
 
 
-def of_toolchain(given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
-    """Parameters of the last stack as a change set has them, with those of the functions' code."""
+def of_stack(name: str, given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
+    """Parameters of a stack as a change set has them: those of the given ones and of the code that its template has."""
     values = {**given, **CODE.parameters}
-    return as_request({name: values[name] for name in stacks.body_of("toolchain.yaml")["Parameters"] if name in values})
+    declared = stacks.body_of(f"{name.removeprefix(f'{NAMES.project}-')}.yaml")["Parameters"]
+    return as_request({key: values[key] for key in declared if key in values})
 
 
 def as_request(given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
@@ -403,7 +407,7 @@ def as_request(given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
 
 
 def test_the_first_deployment_creates_every_stack_and_hands_outputs_on_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name)
     project = {"SageMakerProjectName": "rare-players"}
     group = {"ModelPackageGroupName": "rare-players"}
@@ -414,56 +418,59 @@ def test_the_first_deployment_creates_every_stack_and_hands_outputs_on_stubbed(a
         "CREATE",
         as_request({**project, "KeyArn": KEY, "BucketName": NAMES.bucket, **group, "MlflowAppArn": ""}),
     )
-    account.changes(DELIVERY, "CREATE", as_request({**project, **fed, **GIVEN, **group}))
-    account.changes(TOOLCHAIN, "CREATE", of_toolchain({**project, **fed, **GIVEN, **group}))
+    for name in BETWEEN:
+        account.changes(name, "CREATE", of_stack(name, {**project, **fed, **GIVEN, **group}))
+    account.changes(TOOLCHAIN, "CREATE", of_stack(TOOLCHAIN, {**project, **fed, **GIVEN, **group}))
     done, said = account.deploy(make_plan(**GIVEN))
-    assert done["stacks"] == dict.fromkeys((STORAGE, MODELS, DELIVERY, TOOLCHAIN), "created")
+    assert done["stacks"] == dict.fromkeys(ALL, "created")
     assert done["outputs"] == {**OUTPUTS[STORAGE], **OUTPUTS[MODELS], **OUTPUTS[TOOLCHAIN]}
     assert said[:2] == [f"{STORAGE}: is being created", f"{STORAGE}: created"]
     assert said[-3:] == ["functions uploaded", f"{TOOLCHAIN}: is being created", f"{TOOLCHAIN}: created"]
 
 
 def test_a_second_deployment_changes_nothing_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name, "CREATE_COMPLETE", GIVEN)
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.stays(name)
     done, said = account.deploy(make_plan(**GIVEN))
     assert set(done["stacks"].values()) == {"unchanged"}
-    unchanged = [f"{name}: unchanged" for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN)]
-    assert said == [*unchanged[:3], "functions uploaded", unchanged[3]]
+    unchanged = [f"{name}: unchanged" for name in ALL]
+    assert said == [*unchanged[:-1], "functions uploaded", unchanged[-1]]
 
 
 def test_values_that_are_not_given_again_are_kept_stubbed(account):
     before = {"Repository": "rare", "NotificationEmail": "a@b.c", "LogDays": "30", "Removed": "long ago"}
     account.has(STORAGE, "UPDATE_COMPLETE")
     account.has(MODELS, "CREATE_COMPLETE")
-    account.has(DELIVERY, "CREATE_COMPLETE", before)
+    for name in BETWEEN:
+        account.has(name, "CREATE_COMPLETE", before)
     account.has(TOOLCHAIN, "UPDATE_ROLLBACK_COMPLETE", before)
-    for name in (STORAGE, MODELS, DELIVERY):
+    for name in ALL[:-1]:
         account.stays(name)
     kept = {"NotificationEmail": True, **OUTPUTS[STORAGE], "Repository": True}
     expected = {"SageMakerProjectName": "rare-players", **kept, "ModelPackageGroupName": "rare-players"}
-    account.changes(TOOLCHAIN, "UPDATE", of_toolchain({**expected, "LogDays": "60"}))
+    account.changes(TOOLCHAIN, "UPDATE", of_stack(TOOLCHAIN, {**expected, "LogDays": "60"}))
     assert account.deploy(make_plan(LogDays="60"))[0]["stacks"][TOOLCHAIN] == "updated"
 
 
 def test_after_a_deployment_that_broke_off_later_stacks_get_what_the_earlier_ones_were_given_stubbed(account):
     account.has(STORAGE, "CREATE_COMPLETE")
     account.has(MODELS, "CREATE_COMPLETE")
-    account.has(DELIVERY, "CREATE_COMPLETE", {"Repository": "rare", "VpcId": "vpc-1"})
+    for name in BETWEEN:
+        account.has(name, "CREATE_COMPLETE", {"Repository": "rare", "VpcId": "vpc-1"})
     account.has(TOOLCHAIN)
-    for name in (STORAGE, MODELS, DELIVERY):
+    for name in ALL[:-1]:
         account.stays(name)
     given = {"SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}  # the broken-off stack has lost these
     expected = {"SageMakerProjectName": "rare-players", **OUTPUTS[STORAGE], "Repository": "rare"}
     expected |= {"ModelPackageGroupName": "rare-players", "VpcId": "vpc-1", **given}
-    account.changes(TOOLCHAIN, "CREATE", of_toolchain(expected))
+    account.changes(TOOLCHAIN, "CREATE", of_stack(TOOLCHAIN, expected))
     assert account.deploy(make_plan(**given))[0]["stacks"][TOOLCHAIN] == "created"
 
 
 def test_a_first_deployment_without_a_repository_is_refused_before_anything_is_changed_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name)
     assert account.refuses(make_plan()) == (
         "the toolchain needs Repository. Type the command again with --repository …"
@@ -483,7 +490,7 @@ CONNECTION = NAMES.arn("codeconnections", "connection/0a1b")
     ],
 )
 def test_a_repository_of_an_owner_needs_a_connection_as_codecommit_has_no_owners_stubbed(account, kept, given):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name, "CREATE_COMPLETE" if kept else "", kept)
     assert account.refuses(make_plan(**given)).startswith("the repository acme/rare needs a connection: without one")
 
@@ -500,7 +507,7 @@ NETWORK = {"VpcId": "vpc-0a", "SubnetIds": "subnet-0a", "SecurityGroupIds": "sg-
     ],
 )
 def test_a_network_without_one_of_its_parts_is_refused_before_any_change_stubbed(account, kept, given, lacking):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name, "CREATE_COMPLETE" if kept else "", kept)
     assert f"but {lacking} empty. Type the command again" in account.refuses(make_plan(Repository="rare", **given))
 
@@ -525,9 +532,9 @@ def test_every_limit_of_a_template_parameter_is_checked(rule, value, words):
 
 
 def test_a_repository_of_an_owner_takes_the_connection_that_aws_already_has_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name, "CREATE_COMPLETE", {"Repository": "acme/rare", "ConnectionArn": CONNECTION})
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.stays(name)
     assert set(account.deploy(make_plan(Repository="acme/risky"))[0]["stacks"].values()) == {"unchanged"}
 
@@ -540,7 +547,7 @@ def test_a_repository_of_an_owner_takes_the_connection_that_aws_already_has_stub
     ],
 )
 def test_a_stack_that_cannot_be_changed_now_is_named_stubbed(account, status, words):
-    for name in (STORAGE, MODELS, DELIVERY):
+    for name in ALL[:-1]:
         account.has(name, "CREATE_COMPLETE")
     account.has(TOOLCHAIN, status, reason="so it is")
     assert f"stack {TOOLCHAIN} {words}" in account.refuses(make_plan(**GIVEN))
@@ -548,13 +555,13 @@ def test_a_stack_that_cannot_be_changed_now_is_named_stubbed(account, status, wo
 
 def test_a_stack_whose_first_deployment_failed_is_deleted_and_made_again_stubbed(account):
     account.has(STORAGE, "ROLLBACK_COMPLETE")
-    for name in (MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL[1:]:
         account.has(name, "CREATE_COMPLETE")
     account.stub.add_response("delete_stack", {}, {"StackName": STORAGE})
     account.has(STORAGE, "DELETE_IN_PROGRESS")
     account.has(STORAGE)
     account.changes(STORAGE, "CREATE")
-    for name in (MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL[1:]:
         account.stays(name)
     done, said = account.deploy(make_plan(**GIVEN))
     assert done["stacks"][STORAGE] == "created"
@@ -563,10 +570,10 @@ def test_a_stack_whose_first_deployment_failed_is_deleted_and_made_again_stubbed
 
 def test_a_stack_that_was_only_planned_is_created_stubbed(account):
     account.has(STORAGE, "REVIEW_IN_PROGRESS")
-    for name in (MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL[1:]:
         account.has(name, "CREATE_COMPLETE")
     account.changes(STORAGE, "CREATE")
-    for name in (MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL[1:]:
         account.stays(name)
     assert account.deploy(make_plan(**GIVEN))[0]["stacks"][STORAGE] == "created"
 
@@ -590,7 +597,7 @@ HISTORY = [  # newest first
 
 
 def test_the_first_resource_that_failed_is_named_with_its_reason_and_the_next_move_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name)
     account.plans(STORAGE, "CREATE")
     account.has(STORAGE, "ROLLBACK_IN_PROGRESS")
@@ -604,7 +611,7 @@ def test_the_first_resource_that_failed_is_named_with_its_reason_and_the_next_mo
 
 
 def test_a_stack_that_failed_without_a_failed_resource_is_said_with_its_own_reason_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name)
     account.plans(STORAGE, "CREATE")
     account.has(STORAGE, "ROLLBACK_COMPLETE", reason="A hook said no")
@@ -613,7 +620,7 @@ def test_a_stack_that_failed_without_a_failed_resource_is_said_with_its_own_reas
 
 
 def test_a_template_that_cloudformation_refuses_is_named_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name)
     account.plans(STORAGE, "CREATE", refusal="A group of another account cannot be made here.")
     said = account.refuses(make_plan(**GIVEN))
@@ -624,7 +631,7 @@ def test_a_template_that_cloudformation_refuses_is_named_stubbed(account):
 
 
 def test_a_request_that_cloudformation_refuses_is_named_stubbed(account):
-    for name in (STORAGE, MODELS, DELIVERY, TOOLCHAIN):
+    for name in ALL:
         account.has(name)
     account.stub.add_client_error("create_change_set", "ValidationError", "Template error")
     assert account.refuses(make_plan(**GIVEN)).startswith("CloudFormation refuses infra/storage.yaml for stack")

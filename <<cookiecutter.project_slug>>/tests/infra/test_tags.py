@@ -66,7 +66,9 @@ def test_the_roles_of_the_pipelines_may_tag_what_they_create(kind):
 
 def test_every_stack_gets_the_tags_of_the_project_and_the_team():
     assert TAGS.items() <= project_tags(CONFIG).items()
-    plan = toolchain.plan_toolchain(stacks.INFRA.parent, CONFIG, {"Repository": "rare"}, bundle.function_code(stacks.INFRA.parent))
+    plan = toolchain.plan_toolchain(
+        stacks.INFRA.parent, CONFIG, {"Repository": "rare"}, bundle.function_code(stacks.INFRA.parent)
+    )
     assert plan.tags == project_tags(CONFIG)
     assert upsert.template_configuration(CONFIG, project_tags(CONFIG))["Tags"] == project_tags(CONFIG)
 

@@ -124,7 +124,8 @@ def test_without_credentials_only_that_is_said_about_aws(project, monkeypatch):
 def test_with_credentials_the_account_is_checked_and_nothing_is_said_about_a_vpc(project, monkeypatch):
     import stacks as templates
 
-    (project / "infra").symlink_to(templates.INFRA)
+    for folder in ("infra", "src"):
+        (project / folder).symlink_to(templates.INFRA.parent / folder)
     aws, _ = connected({"sts:GetCallerIdentity": {"Account": NAMES.account, "Arn": ME}})
     monkeypatch.setattr(client, "connect_to_aws", lambda config: aws)
     found = examined(project, cloud=True)

@@ -62,7 +62,7 @@ def write_copy(plan: UpsertPlan, aws: Aws, say: Say) -> dict[str, Any]:
     """
     [pipeline] = plan.pipelines
     refuse_unless_copy(aws, pipeline, find_pipeline(aws, pipeline))
-    return upsert.apply_plan(plan, aws, False, say)
+    return upsert.apply_plan(plan, aws, False, say, plan.pipelines)
 
 
 def refuse_unless_copy(aws: Aws, pipeline: str, described: Mapping[str, Any] | None) -> None:

@@ -240,7 +240,7 @@ def apply_plan(
 
     - upload_only: leave the pipelines as they are.
     - say: called with a line of text per change.
-    - pipelines: which of "training" and "scoring" to create or update.
+    - pipelines: which of the plan's pipelines to create or update.
 
     Returns "uploaded" (the keys that were not there), "wheels" (how many were uploaded) and "pipelines" (name in
     SageMaker -> created, changed or unchanged; {} with upload_only).

@@ -17,7 +17,7 @@ from scarcegan.aws.storage import Bucket, split_s3_uri
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline.config import Config
-from scarcegan.pipeline.definition import Step, value_text
+from scarcegan.pipeline.definition import Step, copy_name, value_text
 from scarcegan.sagemaker import job, parameters
 from scarcegan.sagemaker.parameters import DATA_KEYS
 from scarcegan.sagemaker.pipelines import ConfiguredPipeline, configured, deployed_definition, parameter_defaults
@@ -256,10 +256,10 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
     notes = [f"config.yaml says {k}={v}, the pipeline's default is {known[k]}: passed" for k, v in newer.items()]
     given = {**newer, **plan.parameters}
     here = replace(base, names=aws.names)  # a plan may be made before the account is known
-    if plan.pipeline == "training":
-        check_up_to_date(here, compiled)
-    else:
+    if plan.pipeline == "scoring":
         check_champion(aws, base.config)
+    else:
+        check_up_to_date(here, compiled)
     given |= data_parameters(aws, here, {**known, **given})
     return StartPlan(plan.pipeline, given, tuple(notes))
 
@@ -304,9 +304,11 @@ def check_up_to_date(base: ConfiguredPipeline, compiled: Mapping[str, Any]) -> N
                 if places.get(channel) != place:
                     differing.append(f"{source} {place} (in AWS: {places.get(channel)})")
     if differing:
+        copy = copy_name(base.name)
+        move = f"Type: scarcegan pipeline copy {copy}" if copy else "Push config.yaml, or type: scarcegan upsert"
         raise UserError(
             f"the {base.name} pipeline in AWS was written with another config.yaml, and no execution can change these: "
-            f"{'; '.join(differing)}. Push config.yaml, or type: scarcegan upsert"
+            f"{'; '.join(differing)}. {move}"
         )
 
 

@@ -58,11 +58,15 @@ OPTIONAL = {  # what an optional parameter is given where a template is looked a
     "NotificationEmail": "ada@example.com",
     "AccessLogBucketName": "logs-of-acme",
     "ScoringSchedule": "rate(7 days)",
+    "UpdateSchedule": "rate(7 days)",
+    "TemplateRepository": "acme/template",
+    "TemplatesBucketName": "templates-of-acme",
 }
 VARIANTS = {
     "plain": {},
     "everything on": OPTIONAL,
     "serverless": {"Serverless": "true", "MlflowAppArn": arn("sagemaker", "mlflow-tracking-server/server-1")},
+    "updates on CodeCommit": {"UpdateSchedule": "rate(7 days)", "TemplateRepository": "template"},
 }
 ARNS = {  # type of resource, attribute -> service, what stands before the name in the ARN, property with the name
     ("AWS::SNS::Topic", "Arn"): ("sns", "", "TopicName"),

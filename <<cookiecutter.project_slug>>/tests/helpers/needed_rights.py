@@ -82,6 +82,10 @@ SERVICES = {  # what it does -> (actions, source)
         ["logs:CreateLogStream", "logs:PutLogEvents"],
         f"{GUIDE}/lambda/latest/dg/lambda-intro-execution-role.html",
     ),
+    "function of a CodePipeline": (
+        ["codepipeline:PutJobSuccessResult", "codepipeline:PutJobFailureResult"],
+        f"{GUIDE}/codepipeline/latest/userguide/actions-invoke-lambda-function.html",
+    ),
     "function in a VPC": (
         ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces"],
         f"{GUIDE}/lambda/latest/dg/configuration-vpc.html",
@@ -146,7 +150,24 @@ PROVIDERS = {
         "iam:PassRole",
     ],
     "Manual": ["sns:Publish"],
-    "Lambda": ["lambda:InvokeFunction"],
+    # https://github.com/aws/aws-cdk/blob/main/packages/aws-cdk-lib/aws-codepipeline-actions/lib/lambda/invoke-action.ts
+    "Lambda": ["lambda:InvokeFunction", "lambda:ListFunctions"],
+}
+# Provider of the source -> what a build needs that clones it, and what one that pushes to it.
+CLONE = {
+    # https://docs.aws.amazon.com/codepipeline/latest/userguide/troubleshooting.html#codebuild-role-connections
+    "CodeStarSourceConnection": ["codeconnections:UseConnection", "codestar-connections:UseConnection"],
+    # https://docs.aws.amazon.com/codepipeline/latest/userguide/troubleshooting.html#codebuild-role-codecommitclone
+    "CodeCommit": ["codecommit:GitPull"],
+}
+PUSH = {"CodeStarSourceConnection": CLONE["CodeStarSourceConnection"], "CodeCommit": ["codecommit:GitPush"]}
+# Command of the AWS CLI in a script that a build runs -> what it needs: https://docs.aws.amazon.com/cli/latest/reference/
+AWS_CLI = {
+    "s3 cp": ["s3:GetObject"],
+    # A topic with a key asks its publisher for it.
+    # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+    "sns publish": ["sns:Publish", "kms:GenerateDataKey", "kms:Decrypt"],
+    "codecommit create-pull-request": ["codecommit:CreatePullRequest"],
 }
 
 # -- what CloudFormation does with a role, by type of resource --------------------------------------------------------
@@ -295,18 +316,22 @@ def service(whose: str, *what: str) -> Found:
 
 
 def recorded(verb: str) -> set[str]:
-    """Everything that a verb was seen to need; one whose options were never seen needs what it needs without them."""
+    """Everything that a verb was seen to need; one with an option that was never seen, what it needs without."""
     seen = {need for verbs in recording.recorded().values() for need in verbs.get(verb, ())}
     return seen or (recorded(verb.partition(" --")[0]) if " --" in verb else set())
 
 
 def verbs_of(buildspec: Path) -> Iterator[str]:
     """The verbs that a buildspec runs, as recordings name them: `release smoke` without its stage, `start` alone."""
+    for command in commands_of(buildspec):
+        for words in re.findall(r"-m scarcegan ([a-z][a-z -]*[a-z])", command):
+            kept = {"upsert": None, "release": 2}.get(words.split()[0], 1)
+            yield " ".join(words.split()[:kept])
+
+
+def commands_of(buildspec: Path) -> Iterator[str]:
     for phase in yaml.safe_load(buildspec.read_text(encoding="utf-8"))["phases"].values():
-        for command in phase["commands"]:
-            for words in re.findall(r"-m scarcegan ([a-z][a-z -]*[a-z])", command):
-                kept = {"upsert": None, "release": 2}.get(words.split()[0], 1)
-                yield " ".join(words.split()[:kept])
+        yield from phase["commands"]
 
 
 def builds(everything: Everything) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], Path]]:
@@ -334,6 +359,42 @@ def of_builds(everything: Everything) -> Found:
         yield whose, artifacts(action), f"what {action['Name']} reads and hands over"
         for verb in verbs_of(spec):
             yield whose, recorded(verb), f"recorded: {verb}"
+    for pipeline in everything.of_type("AWS::CodePipeline::Pipeline").values():
+        yield from of_clones(pipeline, everything)
+
+
+def scripts_of(buildspec: Path) -> set[Path]:
+    """The Python files of infra/ that a buildspec runs."""
+    return {INFRA / name for command in commands_of(buildspec) for name in re.findall(r" infra/(\w+\.py)", command)}
+
+
+def cli_of(script: Path, provider: str) -> Iterator[str]:
+    """What the commands of the AWS CLI in a script need. A command that AWS_CLI does not know is an error.
+
+    provider: of the repository; CodeCommit is asked for nothing where it is another's.
+    """
+    for words in re.findall(r'"aws", "([a-z0-9-]+)", "([a-z0-9-]+)"', script.read_text(encoding="utf-8")):
+        if provider == "CodeCommit" or words[0] != "codecommit":
+            yield from AWS_CLI[" ".join(words)]
+
+
+def of_clones(pipeline: Mapping[str, Any], everything: Everything) -> Found:
+    """What builds need whose source is a clone and not a zip file."""
+    run = [action for stage in pipeline["Stages"] for action in stage["Actions"]]
+    cloned = {
+        artifact["Name"]: action["ActionTypeId"]["Provider"]
+        for action in run
+        if action["Configuration"].get("OutputArtifactFormat") == "CODEBUILD_CLONE_REF"
+        for artifact in action["OutputArtifacts"]
+    }
+    for project, action, spec in builds(everything):
+        for provider in (cloned[it["Name"]] for it in action.get("InputArtifacts", ()) if it["Name"] in cloned):
+            whose = actor(project["ServiceRole"])
+            yield whose, CLONE[provider], f"a clone by {provider}"
+            for script in scripts_of(spec):
+                yield whose, cli_of(script, provider), f"AWS CLI: {script.name}"
+                if '"push"' in script.read_text(encoding="utf-8"):
+                    yield whose, PUSH[provider], f"a push by {provider}"
 
 
 def artifacts(action: Mapping[str, Any]) -> Iterator[str]:
@@ -347,11 +408,12 @@ def artifacts(action: Mapping[str, Any]) -> Iterator[str]:
 
 
 def of_functions(everything: Everything) -> Found:
+    called = {action["Configuration"].get("FunctionName") for action in actions(everything)}
     for function in everything.of_type("AWS::Lambda::Function").values():
         whose = actor(function["Role"])
         module = function["Handler"].split(".")[-2]
         yield whose, recorded(f"function {module.removesuffix('_function').replace('_', '-')}"), "recorded"
-        yield from service(whose, "function")
+        yield from service(whose, "function", *["function of a CodePipeline"] * (function["FunctionName"] in called))
         optional = {"KmsKeyArn": "with a key", "DeadLetterConfig": "with a dead letter queue", "VpcConfig": "in a VPC"}
         yield from service(whose, *(f"function {what}" for key, what in optional.items() if key in function))
 
@@ -404,9 +466,9 @@ def files_of_jobs(source: definition.Pipeline) -> Iterator[str]:
     """Objects that SageMaker reads and writes for the jobs of a pipeline: channels, outputs, checkpoints."""
     names = Names(PROJECT, ACCOUNT, REGION)
     read = {"code/x", "wheels/x"}
-    for name, parameter in parameters.pipeline_parameters(source, Config(), names).items():
-        if name.endswith("Uri"):
-            read.add(f"{str(parameter.default).removeprefix(f's3://{BUCKET}/').rstrip('/').split('/')[0]}/x")
+    for name in source.sources:
+        uri = parameters.source_uri(name, source, Config(), names)
+        read.add(f"{uri.removeprefix(f's3://{BUCKET}/').split('/')[0]}/x")
     for step in source.steps:
         if isinstance(step, Step) and step.kind != "lambda":
             read |= {f"runs/x/{origin.split('.')[0]}/x" for origin in step.inputs.values() if "." in origin}

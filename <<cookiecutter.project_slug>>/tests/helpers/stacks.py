@@ -29,6 +29,7 @@ OWN_NAME = {
     "AWS::SageMaker::ModelPackageGroup": "ModelPackageGroupName",
     "AWS::CodeBuild::Project": "Name",
     "AWS::CodePipeline::Pipeline": "Name",
+    "AWS::Lambda::Function": "FunctionName",
 }
 
 

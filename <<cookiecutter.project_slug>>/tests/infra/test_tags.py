@@ -7,6 +7,8 @@ pipelines are in tests/sagemaker/test_compile.py and test_executions.py.
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
+import authorization
+import every_template
 import stacks
 from pipelines_in_moto import NAMES
 from scarcegan.aws import toolchain
@@ -49,18 +51,15 @@ def test_a_type_of_resource_takes_the_tags_of_its_stack_or_aws_has_none_for_it(k
 
 
 @pytest.mark.parametrize("kind", [kind for kind in types_of(*BY_PIPELINES) if kind not in WITHOUT_TAGS])
-def test_the_roles_of_the_pipelines_may_tag_what_they_create(kind):
+def test_the_roles_of_the_stacks_may_tag_what_they_create(kind):
     """Without the permission CloudFormation leaves the tags out of some resources, and fails at others."""
-    actions = set()
-    roles = [
-        about for path in stacks.INFRA.glob("roles-*.yaml") for about in stacks.body_of(path.name)["Resources"].values()
-    ]
-    for about in roles:
-        for policy in about["Properties"].get("Policies", []):
-            for statement in policy["PolicyDocument"]["Statement"]:
-                plain = statement.get("Fn::If", [None, statement])[1]
-                given = plain["Action"]
-                actions |= {given} if isinstance(given, str) else set(given)
+    roles = every_template.everything("everything on").roles
+    actions = {
+        action
+        for actor in roles.properties
+        if actor.startswith("stack-")
+        for action in authorization.allowed_actions(roles.statements(actor))
+    }
     assert set(schema_of(kind).get("tagging", {}).get("permissions", ())) <= actions
 
 

@@ -9,7 +9,6 @@ import pytest
 import recording
 from scarcegan.cli import main as cli
 
-
 RECORDED = pytest.StashKey[dict[str, recording.Calls]]()  # test file -> what the code asked of AWS in it
 INCOMPLETE = pytest.StashKey[set[str]]()  # test files of which a test was left out, skipped, or failed
 

@@ -472,7 +472,9 @@ def files_of_jobs(source: definition.Pipeline) -> Iterator[str]:
     for step in source.steps:
         if isinstance(step, Step) and step.kind != "lambda":
             read |= {f"runs/x/{origin.split('.')[0]}/x" for origin in step.inputs.values() if "." in origin}
-            yield f"s3:PutObject runs/x/{step.name}/x"
+            for output in step.outputs:  # scores have a place of their own: processing_output of sagemaker/compiler.py
+                scores = (step.name, output) == ("score", "scored")
+                yield "s3:PutObject scored/x" if scores else f"s3:PutObject runs/x/{step.name}/x"
             if step.checkpoints:
                 read.add("checkpoints/x")
                 yield "s3:PutObject checkpoints/x"

@@ -193,7 +193,9 @@ def listed() -> Calls:
 def unlisted(file: str, calls: Calls) -> str:
     """What a test file's calls need that the list has of no file, as a sentence; "" for nothing."""
     new = by_verb(calls - listed())
-    return new and f"{file}: tests/infra/recorded_calls.json does not have that the code asks AWS for {new}. {AGAIN}"
+    if not new:
+        return ""
+    return f"{file}: tests/infra/recorded_calls.json does not have that the code asks AWS for {new}. {AGAIN}"
 
 
 def unmade(everything: Mapping[str, Calls]) -> str:
@@ -204,7 +206,7 @@ def unmade(everything: Mapping[str, Calls]) -> str:
     if set(recorded()) - set(everything):
         return ""
     old = by_verb(listed() - set().union(*everything.values()))
-    return old and f"tests/infra/recorded_calls.json has what no test asks AWS for: {old}. {AGAIN}"
+    return f"tests/infra/recorded_calls.json has what no test asks AWS for: {old}. {AGAIN}" if old else ""
 
 
 def update(file: str, calls: Calls, whole: bool) -> None:

@@ -52,9 +52,8 @@ EXCUSED = {
     "codestar-connections:FullRepositoryId: is no condition key of codeconnections:UseConnection": (
         f"{GUIDE}/dtconsole/latest/userguide/rename.html"
     ),
-    "arn:aws:codeconnections:eu-west-1:111122223333:connection/0a1b: no action of its statement takes such a resource": (
-        f"{GUIDE}/dtconsole/latest/userguide/rename.html"
-    ),
+    "arn:aws:codeconnections:eu-west-1:111122223333:connection/0a1b: no action of its statement takes such a "
+    "resource": (f"{GUIDE}/dtconsole/latest/userguide/rename.html"),
     # CloudFormation and Application Auto Scaling list alarms with these rights; AWS's own example has it on all.
     "cloudwatch:DescribeAlarms: is allowed on *, although it takes alarm": (
         f"{GUIDE}/autoscaling/application/userguide/security_iam_id-based-policy-examples.html"

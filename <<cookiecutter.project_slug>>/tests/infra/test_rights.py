@@ -165,7 +165,7 @@ def test_a_call_that_the_list_does_not_have_is_seen() -> None:
         stub.add_response("head_bucket", {}, {"Bucket": bucket})
         names["complete"](lambda: client.head_bucket(Bucket=bucket))
     assert calls == {("start", need) for need in ("s3:GetObject data/x", "kms:Decrypt", "s3:ListBucket .")}
-    assert "'start': ['s3:GetObject odd/x']" in recording.unlisted("x.py", {*calls, ("start", "s3:GetObject odd/x")})
+    assert "{'start': ['s3:GetObject odd/x']}" in recording.unlisted("x.py", {("start", "s3:GetObject odd/x")})
     assert recording.unlisted("x.py", recording.listed()) == ""
 
 

@@ -70,7 +70,8 @@ def test_a_copy_differs_from_the_pipeline_in_its_sample_and_what_the_gate_holds_
     same = [name for name in of_copy if json.dumps(of_copy[name]) == json.dumps(of_whole[name])]
     assert same == ["split", "train", "baseline", "evaluate"]
     assert "--sample=1.0" in of_whole["features"]["AppSpecification"]["ContainerArguments"]
-    assert set(defaults(whole)) - set(defaults(copy)) == {"ApprovalStatus"}
+    assert set(defaults(copy)) - set(defaults(whole)) == {"FeaturesSample"}
+    assert set(defaults(whole)) <= set(defaults(copy))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,8 @@ def started(connection, tmp_path, *changes):
 def test_a_copy_is_started_on_another_sample_and_found_again_in_moto(connection, tmp_path, config):
     write(connection, tmp_path, config)
     s3 = connection.client("s3")
-    s3.put_object(Bucket=HERE.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
+    for key in ("data/telemetry/part-0.parquet", "data/labels/.empty", "champion/.empty"):
+        s3.put_object(Bucket=HERE.bucket, Key=key, Body=b"rows")
     before = keys(s3)
     made = started(connection, tmp_path, "cloud.copy_sample=0.5", "train.iterations=9")
     assert made.parameters["FeaturesSample"] == "0.5" and made.parameters["TrainIterations"] == "9"

@@ -227,7 +227,7 @@ def test_every_upload_asks_s3_not_to_replace_an_object_in_moto(connection, tmp_p
         "provide-client-params.s3.PutObject", lambda params, **_: sent.append(params)
     )
     walk(connection, tmp_path, config)
-    assert len(sent) == 6 and {each["IfNoneMatch"] for each in sent} == {"*"}
+    assert len(sent) == len(keys(connection.client("s3"))) == 7 and {each["IfNoneMatch"] for each in sent} == {"*"}
 
 
 def test_the_scoring_pipeline_alone_is_written_without_an_upload_and_with_the_role_of_scoring_in_moto(
@@ -242,6 +242,15 @@ def test_the_scoring_pipeline_alone_is_written_without_an_upload_and_with_the_ro
     assert keys(s3) == before
     made = connection.client("sagemaker").describe_pipeline(PipelineName="rare-players-scoring")
     assert made["RoleArn"] == NAMES.role_arn("scoring-pipeline")
+
+
+def test_the_scoring_pipeline_alone_is_changed_where_it_differs_in_moto(connection, tmp_path, config, wheels):
+    make_bucket()
+    walk(connection, tmp_path, config)
+    other = settings.load_config(tmp_path / "config.yaml", ["data.path=s3://elsewhere/data"])
+    for wanted, what in ((config, "unchanged"), (other, "changed")):
+        done = walk(connection, tmp_path, wanted, pipelines=["scoring"])
+        assert done == {"uploaded": [], "wheels": 0, "pipelines": {"rare-players-scoring": what}}
 
 
 @pytest.mark.parametrize("lost", ["code/1a/source.tar.gz", "code/1a/job.sh", "wheels/2b/.complete"])
@@ -506,7 +515,10 @@ def test_config_yaml_has_the_last_word_over_an_older_pipeline_and_says_so_in_mot
     assert plan.notes == ("config.yaml says TrainIterations=3000, the pipeline's default is 1000: passed",)
 
 
-def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(connection, deployed, tmp_path):
+def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(
+    connection, deployed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(start, "check_champion", lambda aws, config: None)
     with pytest.raises(UserError, match="no model there"):
         completed(connection, tmp_path, pipeline="scoring")
     with pytest.raises(UserError, match=r"s3://elsewhere/: no telemetry there. Copy it there: aws s3 sync"):

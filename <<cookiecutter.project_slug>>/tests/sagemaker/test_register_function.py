@@ -322,4 +322,4 @@ except Exception as error:
     )
     assert f"scarcegan.sagemaker.register_function {tmp_path}/function.zip/" in done.stdout
     assert "UserError the event lacks models, evaluation, gate" in done.stdout
-    assert len(archive) < 200_000  # bytes
+    assert len(archive) < 400_000  # bytes, not compressed; the whole package has four times as many

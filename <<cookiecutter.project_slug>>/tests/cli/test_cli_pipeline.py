@@ -47,7 +47,8 @@ def test_a_copy_is_made_started_listed_and_removed_in_moto(scarcegan, in_moto):
     code, out, _ = scarcegan("pipeline", "copy", "faster")
     made = "rare-players-training-faster: created\nNext: scarcegan start --pipeline training-faster\n"
     assert (code, out) == (0, made)
-    in_moto.put_object(Bucket=NAMES.bucket, Key="data/telemetry/part-0.parquet", Body=b"rows")
+    for key in ("data/telemetry/part-0.parquet", "data/labels/.empty", "champion/.empty"):
+        in_moto.put_object(Bucket=NAMES.bucket, Key=key, Body=b"rows")
     code, out, _ = scarcegan("start", "--pipeline", "training-faster")
     assert code == 0
     move = out.splitlines()[-1].split()

@@ -35,6 +35,7 @@ ENTRIES = {  # (end of a file's path, function) -> verb; "" for what no role doe
     ("scarcegan/release/smoke.py", "verify_stage"): "release smoke",
     ("scarcegan/release/smoke.py", "sender_to_stage.<locals>.send"): "release smoke",
     ("scarcegan/sagemaker/copies.py", "write_copy"): "",  # a person's; no role does it
+    ("scarcegan/cli/pipeline.py", "copy_command"): "",
     ("scarcegan/cli/cloud.py", "upsert_command"): "upsert",
     ("scarcegan/cli/cloud.py", "start_command"): "start",
     ("scarcegan/cli/release.py", "prepare_command"): "release prepare",

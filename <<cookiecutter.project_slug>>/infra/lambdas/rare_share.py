@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LOAD_TEST = "scarcegan-load-test"  # the inferenceId of requests that are no users'
 LINE_BYTES = 16 * 2**20  # longest record: request and answer have at most 6 MB each, together 16 MB as base64
 
 
@@ -94,12 +95,14 @@ def count(lines: Iterable[bytes], rare: int) -> Counts:
 
 
 def labels_of(record: Mapping[str, Any]) -> list[float]:
-    """Return the label of every row that the endpoint answered in one record of data capture.
+    """Return the label of every row that the endpoint answered in one record of data capture; of a load test none.
 
     The answer may be JSON or CSV, base64-encoded or not.
 
     Raises ValueError, LookupError, TypeError or AttributeError for a record without labels.
     """
+    if record.get("eventMetadata", {}).get("inferenceId") == LOAD_TEST:
+        return []
     side = record["captureData"]["endpointOutput"]
     kind, data = side.get("encoding", "JSON"), side["data"]
     if kind == "BASE64":

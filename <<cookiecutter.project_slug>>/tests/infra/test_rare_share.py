@@ -17,7 +17,7 @@ from moto import mock_aws
 from scarcegan.data import wire
 from scarcegan.monitoring.captured import read_captured
 from scarcegan.monitoring.data_capture import Capture
-from scarcegan.monitoring.rows import Tally
+from scarcegan.monitoring.rows import LOAD_TEST, Tally
 
 PATH = Path(__file__).parents[2] / "infra/lambdas/rare_share.py"
 FEATURES, CLASSES, RARE = ("deposits", "visits"), ("calm", "keen", "risky"), 2
@@ -73,6 +73,14 @@ def captured(tmp_path):
 
 def test_flagged_rows_are_counted_in_what_the_endpoint_captures(captured):
     assert rare_share.count(lines(captured), RARE) == rare_share.Counts(rows=10, flagged=3, unreadable=0)
+
+
+def test_a_load_tests_requests_are_no_rows_and_no_fault():
+    """Its sample would ring the alarms for flagged rows."""
+    made = json.loads(record('{"predictions": [{"label": 2}]}'))
+    assert rare_share.count([json.dumps(made).encode()], RARE) == rare_share.Counts(1, 1, 0)
+    made["eventMetadata"]["inferenceId"] = LOAD_TEST
+    assert rare_share.count([json.dumps(made).encode()], RARE) == rare_share.Counts(0, 0, 0)
 
 
 def test_monitoring_reads_the_same_rows_and_flags(captured):

@@ -24,7 +24,7 @@ import numpy as np
 from scarcegan.data.categories import as_code
 from scarcegan.data.schema import first_line
 from scarcegan.data.wire import CSV, media_type, read_number, rows_in_body
-from scarcegan.monitoring.rows import MISSING_ID, UNREADABLE, Rows, Tally, day_of, read_cells
+from scarcegan.monitoring.rows import LOAD_TEST, MISSING_ID, UNREADABLE, Rows, Tally, day_of, read_cells
 from scarcegan.monitoring.statistics import UNKNOWN
 
 PIECE = 2**16  # characters of a body that are written by one call
@@ -99,8 +99,8 @@ def read_record(
     - record: one parsed line of a data capture file
     - features: names of the baseline's features, in order, which is that of the cells
     - classes: class names by label position
-    - tally: changed: rows with another number of values than there are features are counted in it and left out; the
-      features and the other columns that occur are noted
+    - tally: changed: requests of a load test, and rows with another number of values than there are features, are
+      counted in it and left out; the features and the other columns that occur are noted
     - categories: positions of the categories among the features
 
     The id is the caller's inferenceId, or else the eventId, "" without either; in a request of several rows, row i
@@ -110,13 +110,16 @@ def read_record(
 
     Raises one of the errors in UNREADABLE for a record, or an answer in it, that is not in the expected format.
     """
+    meta = record.get("eventMetadata", {})
+    if meta.get("inferenceId") == LOAD_TEST:
+        tally.load_tests += 1
+        return []
     kind, data = payload(record["captureData"]["endpointInput"])
     inputs = input_rows(kind, data, features)
     answer = record["captureData"].get("endpointOutput")
     outputs = output_rows(*payload(answer), classes) if answer and answer.get("data") else []
     if len(outputs) != len(inputs):
         outputs = [(None, None, "")] * len(inputs)
-    meta = record.get("eventMetadata", {})
     name, day = str(meta.get("inferenceId") or meta.get("eventId") or MISSING_ID), day_of(meta.get("inferenceTime"))
     names = [name] if len(inputs) == 1 else [f"{name}/{i}" for i in range(len(inputs))]
     rows = [

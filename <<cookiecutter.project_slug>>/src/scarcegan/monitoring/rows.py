@@ -15,6 +15,9 @@ import numpy as np
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
 BLANK_CELLS = frozenset({"", "na", "nan", "null", "none"})
 MISSING_ID = ""
+LOAD_TEST = (
+    "scarcegan-load-test"  # the inferenceId of requests that are no users'; infra/lambdas/rare_share.py has it too
+)
 JSON_LINES = ".jsonl"  # how the name of a file of JSON lines ends, in any case
 
 
@@ -50,6 +53,7 @@ class Tally:
     - files, rows: how many were read; rows that were left out are not among them
     - partial: how many unfinished last lines were left out
     - unreadable: how many records could not be read; first_fault: what was wrong with the first of them, "" for none
+    - load_tests: how many requests of load tests were left out
     - left_out: a sentence for each reason why files were not read: how many, and the first of them
     - widths: a number of values other than that of the features -> rows of so many values, which were left out
     - seen: names of the baseline's features that some row had
@@ -61,6 +65,7 @@ class Tally:
     partial: int = 0
     unreadable: int = 0
     first_fault: str = ""
+    load_tests: int = 0
     left_out: list[str] = field(default_factory=list)
     widths: Counter[int] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
@@ -80,6 +85,8 @@ class Tally:
             parts.append(f"{plural(self.partial, 'unfinished last line')} left out")
         if self.unreadable:
             parts.append(f"{plural(self.unreadable, 'unreadable record')} left out ({self.first_fault})")
+        if self.load_tests:
+            parts.append(f"{plural(self.load_tests, 'request')} of load tests left out")
         if self.widths:
             parts.append(f"{plural(self.widths.total(), 'row')} of another width left out")
         return "; ".join([*parts, *(sentence.removesuffix(".") for sentence in self.left_out)])

@@ -42,6 +42,7 @@ CALLS = {
     "upsert": ["upsert --pipeline training", "start --if-data"],
     "prepare": ["release prepare --version 7"],
     "smoke": ["release smoke staging --version 7"],
+    "load": ["release load staging"],
     "scoring": ["upsert --pipeline scoring"],
     "promote": ["release promote 7"],
     "update": [],  # test_template_update.py runs what it calls
@@ -55,7 +56,7 @@ if [ "$1 $2" = "-m scarcegan" ]; then
   [ -z "$REAL" ] || exec "$REAL" "$@"
   mkdir -p build/variables
   for name in pipeline training scoring staging production; do echo '{}' > "build/$name.json"; done
-  for name in VERSION DEFINITION SUMMARY DIGEST; do printf '%s' "$SAYS" > "build/variables/$name"; done
+  for name in VERSION DEFINITION SUMMARY DIGEST LOAD; do printf '%s' "$SAYS" > "build/variables/$name"; done
 fi
 [ -z "$FAIL" ] || [ "$FAIL" != "${0##*/} $1" ]
 """
@@ -228,6 +229,13 @@ def test_what_the_approval_shows_is_what_prepare_exports() -> None:
     used = set(re.findall(r"#\{Prepare\.(\w+)\}", (ROOT / "infra/toolchain.yaml").read_text()))
     exported = load(ROOT / "infra/prepare.buildspec.yml")["env"]["exported-variables"]
     assert used == {"VERSION", "SUMMARY", "DIGEST"} <= set(exported)
+
+
+def test_what_the_approval_shows_of_the_load_test_is_what_that_exports() -> None:
+    used = set(re.findall(r"#\{Load\.(\w+)\}", (ROOT / "infra/toolchain.yaml").read_text()))
+    assert used == set(load(ROOT / "infra/load.buildspec.yml")["env"]["exported-variables"]) == {"LOAD"}
+    before = [action for name, action in actions() if name == "load.buildspec.yml"]
+    assert [(action["Namespace"], action["Name"]) for action in before] == [("Load", "Load")]
 
 
 @pytest.mark.parametrize("buildspec", BUILDSPECS, ids=lambda path: path.name)

@@ -188,6 +188,7 @@ MUST = {
         *(("cloudformation:DescribeStacks", arn("cloudformation", f"stack/{PROJECT}-{stage}/x")) for stage in STAGES),
         ("sagemaker:DescribeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),  # can it take a release?
         ("application-autoscaling:DescribeScalableTargets", "*"),
+        ("cloudwatch:GetMetricData", "*"),  # of the load test
     ],
     "promote": [
         *READS_PACKAGES,
@@ -371,6 +372,7 @@ MUST_NOT = {
         ("sagemaker:UpdatePipeline", sagemaker(f"pipeline/{PROJECT}-scoring")),
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3"), APPROVED),
         ("sagemaker:InvokeEndpoint", sagemaker(f"endpoint/{PROJECT}-production")),
+        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/endpoint"}),
         ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
     ],
     "promote": [

@@ -16,6 +16,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from scarcegan.aws.names import IMAGE_ACCOUNTS, LACKING, PIPELINE_ACTORS, Names, project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import scoring
+from scarcegan.release.load import LOAD_CHARACTERS
 from scarcegan.release.release import SUMMARY_CHARACTERS
 from scarcegan.sagemaker import parameters, upsert
 from stacks import ACCOUNT, INFRA, PUBLISHED, TOOLCHAIN, Stack, Toolchain, body_of
@@ -262,6 +263,7 @@ def test_a_release_is_checked_before_production_and_is_the_champion_last() -> No
         ("Prepare", "Prepare"),
         ("Staging", "Endpoint"),
         ("Staging", "Smoke"),
+        ("Staging", "Load"),
         ("Approve", "Approve"),
         ("Production", "CheckApproval"),
         ("Production", "Endpoint"),
@@ -283,7 +285,7 @@ def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_pro
     assert roles == {
         "Source": [],
         "Prepare": ["prepare"],
-        "Staging": ["stack-staging", "prepare"],
+        "Staging": ["stack-staging", "prepare", "prepare"],
         "Approve": [],
         "Production": ["stack-production", "promote", "promote", "promote"],
     }
@@ -294,6 +296,7 @@ def test_the_approvals_text_begins_with_the_commit_that_codepipeline_knows() -> 
     [text] = [action["Configuration"]["CustomData"] for _, name, action in release_actions() if name == "Approve"]
     assert text.startswith("Commit #{Source.CommitId}. ")
     filled = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", "s" * SUMMARY_CHARACTERS)
+    filled = filled.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
     assert len(filled) <= 1000 and "#{" not in filled
     sources = [source for stage, _, source in release_actions() if stage == "Source"]
     assert [source["Namespace"] for source in sources] == ["Source"]

@@ -38,8 +38,9 @@ from scarcegan.aws import client as aws_client
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config, load_config
-from scarcegan.release import release, smoke
+from scarcegan.release import load, release, smoke
 from scarcegan.release.flagged_share import Band, flagged_counts, flagged_share_band
+from scarcegan.release.load import LOAD_CHARACTERS
 from scarcegan.release.release import ReleaseInputs
 from scarcegan.report.evaluation import Predictions
 from scarcegan.steps.evaluate import evaluation_json
@@ -256,7 +257,7 @@ def test_a_hostile_summary_stays_one_short_line_without_variables_of_codepipelin
 
 
 def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
-    """The toolchain's text, with what its two variables become. CodePipeline takes 1,000 characters."""
+    """The toolchain's text, with what its three variables become. CodePipeline takes 1,000 characters."""
     actions = [
         action
         for pipeline in Toolchain(TOOLCHAIN).of_type("AWS::CodePipeline::Pipeline").values()
@@ -271,8 +272,9 @@ def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
     summary = release.approval_summary(new, champion, evaluation(), flagged_share_band(evaluation(), 100))
     [text] = [action["Configuration"]["CustomData"] for action in actions]
     whole = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", summary)
+    whole = whole.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
     assert "#{" not in whole and len(whole) <= APPROVAL
-    assert f"on the data {'f' * 40}. ggg" in whole and whole.endswith("ggg...")
+    assert f"on the data {'f' * 40}. ggg" in whole and whole.endswith(f"ggg... {'l' * LOAD_CHARACTERS}")
 
 
 def test_a_short_text_is_left_as_it_is_and_a_long_one_ends_in_dots():
@@ -538,6 +540,29 @@ def test_a_stage_whose_model_was_changed_in_s3_fails_its_smoke_test_in_moto(type
 
 def test_a_stage_that_is_none_is_refused(type_):
     assert str(type_("smoke", "prod").exception) == "no stage 'prod'. There are: staging, production."
+
+
+def test_a_stage_is_put_under_load_in_moto(type_, staged, monkeypatch, tmp_path):
+    """The endpoint is a stand-in with a clock of its own; moto's CloudWatch knows nothing of it."""
+    sent, moment = [], iter(range(10**9))
+    monkeypatch.setattr(load, "load_sender", lambda *_: lambda body, kind: (sent.append(body), image(body, kind))[1])
+    clock = load.Clock(lambda: next(moment) / 1000, lambda: 0.0, lambda: 1_800_000_000.0, lambda seconds: None)
+    monkeypatch.setattr(load, "Clock", lambda: clock)
+    staged("new")
+    said = type_("load", "staging", "--requests-per-second", "5")
+    assert said.exit_code == 0, said.output
+    assert len(sent) == 5 + 300
+    assert "CloudWatch gave no ModelLatency" in said.stdout
+    assert "300 requests a minute; nothing is said about the 3,000" in said.stdout
+    assert (
+        (tmp_path / "build/variables/LOAD").read_text().startswith("Load test of ml.m5.large, 5.0 requests/s for 60 s")
+    )
+
+
+def test_another_model_than_the_stacks_is_not_put_under_load_in_moto(type_, staged, monkeypatch):
+    monkeypatch.setattr(load, "load_sender", lambda *_: pytest.fail("asked"))
+    staged("old")
+    assert "was rolled back" in str(type_("load").exception)
 
 
 def test_release_alone_shows_its_verbs(type_):

@@ -5,6 +5,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from typer.testing import CliRunner
 from released import CLASSES, FEATURES, client, image, package_files, stubbed
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
+from scarcegan.monitoring.captured import read_captured
+from scarcegan.monitoring.data_capture import Capture
+from scarcegan.monitoring.rows import Tally
 from scarcegan.release import smoke
 from scarcegan.release.smoke import CSV, JSON, Sample
 from scarcegan.serving import Endpoint, listen, load_model, read_package_facts, url_of
@@ -38,7 +42,13 @@ def package(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def served(package) -> Iterator[str]:
     """The package behind the local endpoint; its URL."""
-    endpoint = Endpoint(read_package_facts(package))
+    with serving(package) as url:
+        yield url
+
+
+@contextmanager
+def serving(package: Path, capture: Capture | None = None) -> Iterator[str]:
+    endpoint = Endpoint(read_package_facts(package), capture)
     endpoint.model = load_model(package / "model")
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(endpoint.app(), log_config=None, lifespan="off"))
@@ -50,6 +60,20 @@ def served(package) -> Iterator[str]:
 
 
 # -- against the local endpoint -------------------------------------------------------------------------------------
+
+
+def test_the_local_endpoint_is_put_under_load_and_what_it_records_of_that_is_no_users(package, tmp_path):
+    (tmp_path / "config.yaml").write_text("project: {name: risky}\ncloud: {endpoint: {latency_ms: 60000}}\n")
+    words = ["release", "load", "--package", str(package), "--seconds", "1", "--requests-per-second", "10"]
+    with serving(package, Capture(tmp_path / "captured")) as url:
+        said = CliRunner().invoke(cli.app, ["--config", str(tmp_path / "config.yaml"), *words, "--url", url])
+        smoke.answers(smoke.sender_to_url(url), "a user", '{"instances": [[1.0, 2.0, 3.0]]}', SAMPLE, rows=1)
+    assert said.exit_code == 0, said.output
+    assert "10 requests, " in said.stdout and "errors: none" in said.stdout
+    tally = Tally()
+    batches = list(read_captured(tmp_path / "captured", FEATURES, CLASSES, tally))
+    assert [len(batch) for batch in batches] == [1]
+    assert tally.as_sentence().endswith("; 15 requests of load tests left out")
 
 
 def test_a_good_endpoint_passes(served, package):

@@ -1,4 +1,4 @@
-"""The verb `release` with prepare, smoke, promote, status and --rollback. The work is done in release/."""
+"""The verb `release` with prepare, smoke, load, promote, status and --rollback. The work is done in release/."""
 
 import os
 import sys
@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scarcegan.cli.console import AsJson, DryRun, emit, example, table_lines, workspace
+from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress, table_lines, workspace
 from scarcegan.errors import UserError
 
 if TYPE_CHECKING:
     from scarcegan.aws.client import Aws
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
+    from scarcegan.release.load import LoadResult
+    from scarcegan.release.smoke import Sample
+    from scarcegan.workspace import Workspace
 
 release_app = typer.Typer(
     help="Deploy an approved model to staging and production. Or an earlier one again.", rich_markup_mode=None
@@ -124,6 +127,22 @@ def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list
 
     Raises UserError when a check fails or the stage is unknown, and as `aws_and_registry` does.
     """
+    from scarcegan.release import smoke as smoking
+
+    with served_package(context, stage, version) as (aws, wanted, sample):
+        lines = smoking.run_smoke_test(smoking.sender_to_stage(aws, stage), sample)
+    return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as expected", *lines]
+
+
+@contextmanager
+def served_package(
+    context: typer.Context, stage: str, version: int | None = None
+) -> "Iterator[tuple[Aws, dict[str, str], Sample]]":
+    """Context manager: check that a stage serves the version that its stack names, with the bytes that were registered.
+
+    Yields (connection, outputs of the stack, a sample of users for that package). Arguments and errors are those of
+    `smoke_stage`.
+    """
     import tempfile
 
     from scarcegan.release import release as releasing
@@ -135,8 +154,74 @@ def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list
         wanted = smoking.verify_stage(aws, stage, version)
         smoking.require_served_package(aws, wanted, registry.arn(int(wanted["Version"])))
         folder = registry.export(int(wanted["Version"]), Path(scratch) / "package")
-        lines = smoking.run_smoke_test(smoking.sender_to_stage(aws, stage), smoking.sample_of(folder))
-    return [f"{wanted['EndpointName']} serves version {wanted['Version']}, as expected", *lines]
+        yield aws, wanted, smoking.sample_of(folder)
+
+
+@release_app.command("load", epilog=example("scarcegan release load --url http://127.0.0.1:8080 --seconds 10"))
+def load_command(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help="staging; ignored with --url.")] = "staging",
+    url: Annotated[str, typer.Option(help="Test this server instead, such as one of `scarcegan serve`.")] = "",
+    package: Annotated[
+        Path | None, typer.Option(help="Folder of the package that --url serves; default: the champion's.")
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=1, max=300, help="For how long requests are sent.")] = 60,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--requests-per-second",
+            min=0.1,
+            max=200,
+            help="Default: what production's scaling gives one instance (cloud.endpoint.invocations_per_instance).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send staging as many requests as one instance may get in production. Fails when errors or p99 would raise an
+    alarm of the release. The deploy pipeline calls it before a person approves.
+    """
+    from scarcegan.release import load as loading
+
+    project = workspace(context)
+    result = load_url(project, url, package, seconds, rate) if url else load_stage(context, stage, seconds, rate)
+    variables = project.root / "build" / "variables"
+    variables.mkdir(parents=True, exist_ok=True)
+    (variables / "LOAD").write_text(result.summary, encoding="utf-8")
+    emit(asdict(result), as_json, result.lines())
+    loading.require_passed(result)
+
+
+def load_url(project: "Workspace", url: str, package: Path | None, seconds: int, rate: float | None) -> "LoadResult":
+    """Run a load test against a server. The arguments are the verb's.
+
+    Raises UserError when the server cannot be reached or does not answer single requests.
+    """
+    from scarcegan.release import load as loading
+    from scarcegan.release import smoke as smoking
+
+    plan = loading.plan_load(project.config.cloud.endpoint, "", seconds, rate)
+    sample = smoking.sample_of(project.path(package) if package else project.exported(project.package(None)))
+    ask = loading.asker(smoking.sender_to_url(url, loading.LOAD_TEST, loading.TIMEOUT), sample)
+    print_progress(f"asking {url} {plan.requests:,} times in {seconds} s")
+    return loading.load_test_server(plan, ask, loading.Clock())
+
+
+def load_stage(context: typer.Context, stage: str, seconds: int, rate: float | None) -> "LoadResult":
+    """Run a load test against the endpoint of staging, after `served_package` has checked it. Arguments: the verb's.
+
+    Raises UserError for production, whose users would wait, and as `served_package` and `warm_up` do.
+    """
+    from scarcegan.release import load as loading
+    from scarcegan.release import smoke as smoking
+
+    if stage == "production":
+        raise UserError("production answers users, who would wait. Test staging: scarcegan release load staging")
+    with served_package(context, stage) as (aws, wanted, sample):
+        machine = loading.machine_of(smoking.variants(aws, wanted["EndpointConfigName"]))
+        plan = loading.plan_load(workspace(context).config.cloud.endpoint, machine, seconds, rate)
+        ask = loading.asker(loading.load_sender(aws, stage, plan.connections), sample)
+        print_progress(f"asking {wanted['EndpointName']} {plan.requests:,} times in {seconds} s, then CloudWatch")
+        return loading.load_test_stage(aws, stage, plan, ask, loading.Clock())
 
 
 @release_app.command("promote", epilog=example("scarcegan release promote 5"))

@@ -27,7 +27,7 @@ STAGES = ("staging", "production")
 NEWEST = "newest"
 DEPLOY = "deploy"  # the CodePipeline that releases; it takes a variable VERSION
 SUMMARY_METRICS = ("pr_auc", "recall", "precision")
-SUMMARY_CHARACTERS = 900  # CodePipeline's approval text takes 1,000 (CustomData), the commit in front of it included:
+SUMMARY_CHARACTERS = 780  # CodePipeline's approval text takes 1,000 (CustomData), with commit and load test (load.py):
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-ManualApproval.html
 SHORT_DIGEST = 12  # characters of a digest that people compare
 
@@ -207,7 +207,7 @@ def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
 def approval_summary(
     package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band
 ) -> str:
-    """Return the text for the person who approves the release to production: one line of at most 900 ASCII characters.
+    """Return the text for the person who approves the release to production: one line of at most 780 ASCII characters.
 
     It gives the model with the beginning of its digest, its metrics, the normal share of flagged rows, the difference
     to the champion, the data that it was trained on, and why the gate let it pass. Only the last of these may be cut.

@@ -24,6 +24,7 @@ JSON, CSV = "application/json", "text/csv"
 SECONDS = 60  # to wait for an answer: a serverless endpoint may have to start first
 STOPPED = "The release stops here; read the endpoint's log in CloudWatch."
 UNAVAILABLE = (429, 500, 503, 530)  # HTTP statuses of SageMaker itself, when the container cannot answer
+INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"  # header
 TOLERANCE = 1e-5  # CSV and JSON of one row may differ in the last digit
 Send = Callable[[str, str], tuple[int, str]]  # sends (body, content type), returns (HTTP status, body)
 
@@ -63,7 +64,7 @@ def sample_of(package: Path) -> Sample:
 # -- asking ---------------------------------------------------------------------------------------------------------
 
 
-def sender_to_stage(aws: Aws, stage: str) -> Send:
+def sender_to_stage(aws: Aws, stage: str, inference_id: str = "") -> Send:
     """Return a function that sends a request to the endpoint of a stage in AWS.
 
     The function takes (body, content type) and returns (HTTP status, body), whether the request succeeded or not. They
@@ -72,16 +73,20 @@ def sender_to_stage(aws: Aws, stage: str) -> Send:
     such endpoint.
 
     - stage: staging or production.
+    - inference_id: is recorded with each request that data capture records; "" for none.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
     """
     from botocore.exceptions import ClientError
 
     runtime, name = aws.client("sagemaker-runtime"), aws.names.endpoint(stage)
+    more = {"InferenceId": inference_id} if inference_id else {}
 
     def send(body: str, kind: str) -> tuple[int, str]:
         try:
-            answer = runtime.invoke_endpoint(EndpointName=name, Body=body.encode(), ContentType=kind, Accept=JSON)
+            answer = runtime.invoke_endpoint(
+                EndpointName=name, Body=body.encode(), ContentType=kind, Accept=JSON, **more
+            )
         except ClientError as error:
             found = error.response
             if found["Error"]["Code"] == "ModelError":  # the container answered with another status than 2xx
@@ -94,26 +99,29 @@ def sender_to_stage(aws: Aws, stage: str) -> Send:
     return send
 
 
-def sender_to_url(url: str) -> Send:
+def sender_to_url(url: str, inference_id: str = "", seconds: float = SECONDS) -> Send:
     """Return a function that sends a request to a server, such as `scarcegan serve`.
 
     The function takes (body, content type) and returns (HTTP status, body).
 
     - url: such as http://127.0.0.1:8080; requests go to <url>/invocations.
+    - inference_id: as for `sender_to_stage`.
+    - seconds: how long an answer is waited for.
 
     An answer with the HTTP status of an error is returned like any other.
 
     Raises UserError for text that does not begin with http:// or https://. The function raises UserError when the
-    server cannot be reached or does not answer within 60 seconds.
+    server cannot be reached or does not answer in time.
     """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"'{url}' is no URL. Give one such as http://127.0.0.1:8080.")
 
     def send(body: str, kind: str) -> tuple[int, str]:
         headers = {"Content-Type": kind, "Accept": JSON}
+        headers |= {INFERENCE_ID: inference_id} if inference_id else {}
         request = urllib.request.Request(f"{url.rstrip('/')}/invocations", body.encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
                 return answer.status, answer.read().decode("utf-8")
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode("utf-8", "replace")

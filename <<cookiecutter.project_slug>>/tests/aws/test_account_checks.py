@@ -16,6 +16,7 @@ CODE = bundle.function_code(ROOT)
 MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
 CONNECTION = "arn:aws:codeconnections:eu-west-1:123456789012:connection/0a1b"
 KEY = NAMES.arn("kms", "key/1234")
+TRAIL = NAMES.arn("cloudtrail", "trail/all")
 BOUNDARY = f"arn:aws:iam::{NAMES.account}:policy/edge"
 FORBIDDEN = Refusal("403", "Forbidden", 403)
 NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
@@ -96,6 +97,11 @@ def test_every_call_of_the_checks_only_reads():
         "ec2:DescribeSecurityGroups": {"SecurityGroups": []},
         "ec2:DescribeVpcEndpoints": {"VpcEndpoints": []},
         "ec2:DescribeRouteTables": {"RouteTables": []},
+        "cloudtrail:DescribeTrails": {"trailList": [{"TrailARN": TRAIL, "Name": "all", "IsMultiRegionTrail": True}]},
+        "cloudtrail:GetTrailStatus": {"IsLogging": True},
+        "cloudtrail:GetEventSelectors": {"EventSelectors": [{}]},
+        "sns:ListSubscriptionsByTopic": {"Subscriptions": []},
+        "events:DescribeRule": {"State": "ENABLED"},
     }
     given = {"ConnectionArn": CONNECTION, "PermissionsBoundaryArn": BOUNDARY, "VpcId": "vpc-1", "SubnetIds": "subnet-1"}
     aws, session = connected(answers)

@@ -39,6 +39,7 @@ GIVEN = {  # what every template that has such a parameter is given
     "HighestRareShare": "0.2",
     "MinimumRows": "100",
     "ToolchainVersion": "0a1b",
+    "ProjectRegion": REGION,
     "Serverless": "false",
     "ServerlessMemory": "2048",
 }
@@ -56,6 +57,7 @@ OPTIONAL = {  # what an optional parameter is given where a template is looked a
     "Subnets": "subnet-1",
     "SecurityGroups": "sg-1",
     "NotificationEmail": "ada@example.com",
+    "SecurityEmail": "grace@example.com",
     "AccessLogBucketName": "logs-of-acme",
     "ScoringSchedule": "rate(7 days)",
     "UpdateSchedule": "rate(7 days)",

@@ -435,11 +435,15 @@ def of_pipelines_of_builds(everything: Everything) -> Found:
                 )
 
 
+# Service of a rule's target -> what EventBridge does there with the role that it is given.
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-identity-based.html
+DOES_AT_TARGET = {"codepipeline": "codepipeline:StartPipelineExecution", "events": "events:PutEvents"}
+
+
 def of_events(everything: Everything) -> Found:
     for rule in everything.of_type("AWS::Events::Rule").values():
         for target in (target for target in rule["Targets"] if "RoleArn" in target):
-            assert ":codepipeline:" in target["Arn"], f"{target['Arn']}: which action starts it?"
-            yield actor(target["RoleArn"]), ["codepipeline:StartPipelineExecution"], f"rule {rule['Name']}"
+            yield actor(target["RoleArn"]), [DOES_AT_TARGET[target["Arn"].split(":")[2]]], f"rule {rule['Name']}"
     for schedule in everything.of_type("AWS::Scheduler::Schedule").values():
         *_, name, operation = schedule["Target"]["Arn"].split(":")
         whose = actor(schedule["Target"]["RoleArn"])

@@ -15,7 +15,8 @@ import yaml
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 # In order of deployment.
-TOOLCHAIN = ("storage.yaml", "roles-models.yaml", "roles-build.yaml", "roles-release.yaml", "toolchain.yaml")
+ROLES = ("roles-models.yaml", "roles-build.yaml", "roles-release.yaml")
+TOOLCHAIN = ("storage.yaml", *ROLES, "security.yaml", "toolchain.yaml")
 PUBLISHED = {  # what `scarcegan toolchain deploy` gives by itself
     "RegisterCodeKey": "functions/register-0a.zip",
     "CheckApprovalCodeKey": "functions/check-approval-0a.zip",
@@ -215,11 +216,15 @@ def is_function(value: Mapping[str, Any]) -> bool:
 
 
 def transformed(transformer: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
-    """An input transformer's text for an event; paths are of the form $.detail.name."""
+    """An input transformer's text for an event; paths are of the form $.detail.name.
+
+    What a path does not find is left out of the text.
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
+    """
     text = transformer["InputTemplate"]
     for name, path in transformer["InputPathsMap"].items():
         value: Any = sent
         for key in path.removeprefix("$.").split("."):
-            value = value[key]
+            value = value.get(key, "") if isinstance(value, Mapping) else ""
         text = text.replace(f"<{name}>", str(value))
     return text

@@ -16,7 +16,7 @@ from scarcegan.aws.names import project_tags
 from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker import bundle, upsert
 
-TEMPLATES = (*stacks.TOOLCHAIN, "pipeline.yaml", "endpoint.yaml")
+TEMPLATES = (*stacks.TOOLCHAIN, "home-region.yaml", "pipeline.yaml", "endpoint.yaml")
 BY_PIPELINES = ("pipeline.yaml", "endpoint.yaml")  # deployed with a role of the toolchain, the others by a person
 # Types that AWS has no tags for: parts of a resource that has them, or, of a schedule, of its group.
 WITHOUT_TAGS = {

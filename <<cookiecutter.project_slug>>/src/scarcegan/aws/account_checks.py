@@ -17,6 +17,7 @@ from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Find
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.quotas import quota_findings
 from scarcegan.aws.vpc import vpc_findings
+from scarcegan.aws.watch import watch_findings
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 
@@ -121,6 +122,7 @@ def check_account(
         yield from look(check, partial(findings, account))
     yield from look("quotas", partial(quota_findings, aws, config))
     yield from look("VPC", lambda: vpc_findings(aws, config, root, account.values))
+    yield from watch_findings(aws, bool(stacks.get("security")), project_tags(config))
 
 
 def check_credentials(aws: Aws) -> Iterator[Finding]:

@@ -196,7 +196,7 @@ class Names:
     def stack(self, name: str) -> str:
         """Return the name in AWS of a CloudFormation stack of the project, <project>-<name>.
 
-        - name: storage, roles-models, roles-build, roles-release, toolchain, pipeline, staging or production.
+        - name: storage, roles-models, roles-build, roles-release, security, toolchain, pipeline, staging or production.
         """
         return f"{self.project}-{name}"
 

@@ -1,0 +1,343 @@
+"""What the security contact is told, by the patterns as security.yaml has them; moto's matcher stands for EventBridge's.
+
+The examples of events have the fields that AWS documents; each source is named beside its example. Statically: no event
+of AWS was ever received.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from moto.events.models import EventPattern
+
+from every_template import Named
+from scarcegan.aws import toolchain, watch
+from scarcegan.aws.names import Names
+from stacks import ACCOUNT, REGION, Toolchain, transformed
+
+PROJECT, GROUP = "rare-players", "rare-group"
+NAMES = Names(PROJECT, ACCOUNT, REGION)
+TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
+KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+FED = {
+    "SageMakerProjectName": PROJECT,
+    "ModelPackageGroupName": GROUP,
+    "KeyArn": NAMES.arn("kms", f"key/{KEY_ID}"),
+    "BucketName": NAMES.bucket,
+    "ArtifactsBucketName": f"{PROJECT}-storage-artifacts-0a1b2c",
+}
+ADA = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada"
+BY_HAND, BY_A_STACK = "203.0.113.7", "cloudformation.amazonaws.com"
+
+
+def rules(**given: str) -> dict[str, dict[str, Any]]:
+    return Named("security.yaml", {**FED, **given}).of_type("AWS::Events::Rule")
+
+
+RULES = rules()
+
+
+def told(sent: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] = RULES) -> dict[str, str]:
+    """Rule -> its message, for every rule that an event matches."""
+    return {
+        name: json.loads(transformed(rule["Targets"][0]["InputTransformer"], sent))
+        for name, rule in known.items()
+        if matches(rule, sent)
+    }
+
+
+def matches(rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    pattern = rule["EventPattern"]
+    return EventPattern(json.dumps(pattern), pattern).matches_event(json.loads(json.dumps(sent)))
+
+
+def event(source: str, kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The envelope every event has. https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html"""
+    return {
+        "version": "0",
+        "id": "844e2571-85d4-695f-b930-0153b71dcb42",
+        "detail-type": kind,
+        "source": source,
+        "account": ACCOUNT,
+        "time": "2026-11-21T10:00:00Z",
+        "region": REGION,
+        "resources": [],
+        "detail": dict(detail),
+    }
+
+
+def call(service: str, name: str, asked: Mapping[str, Any], source: str = BY_HAND, **more: Any) -> dict[str, Any]:
+    """A call of AWS's API, as CloudTrail hands it to EventBridge.
+
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
+    """
+    detail = {
+        "eventVersion": "1.09",
+        "userIdentity": {"type": "AssumedRole", "arn": ADA, "accountId": ACCOUNT},
+        "eventTime": "2026-11-21T09:59:58Z",
+        "eventSource": f"{service}.amazonaws.com",
+        "eventName": name,
+        "awsRegion": REGION,
+        "sourceIPAddress": source,
+        "requestParameters": dict(asked),
+        "responseElements": None,
+        "eventID": "e-1",
+        "eventType": "AwsApiCall",
+        "managementEvent": True,
+        "readOnly": False,
+        **more,
+    }
+    return event(f"aws.{service}", "AWS API Call via CloudTrail", detail)
+
+
+def package_event(status: str, changed: tuple[str, ...] = ("ModelApprovalStatus",), **more: Any) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
+    detail = {
+        "ModelPackageGroupName": GROUP,
+        "ModelPackageVersion": 7,
+        "ModelPackageArn": NAMES.arn("sagemaker", f"model-package/{GROUP}/7"),
+        "ModelPackageStatus": "Completed",
+        "ModelApprovalStatus": status,
+        "UpdatedModelPackageFields": list(changed),
+        **more,
+    }
+    return event("aws.sagemaker", "SageMaker Model Package State Change", detail)
+
+
+def action_event(pipeline: str, category: str, state: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/codepipeline/latest/userguide/detect-state-changes-cloudwatch-events.html"""
+    detail = {
+        "pipeline": f"{PROJECT}-{pipeline}",
+        "version": 3.0,
+        "execution-id": "e-1",
+        "stage": "Approve",
+        "action": "Approve",
+        "state": state,
+        "type": {"owner": "AWS", "category": category, "provider": "Manual", "version": "1"},
+    }
+    return event("aws.codepipeline", "CodePipeline Action Execution State Change", detail)
+
+
+# -- approvals ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_approved_and_a_rejected_package_are_told_with_version_and_note_by_motos_matcher() -> None:
+    for status in ("Approved", "Rejected"):
+        said = told(package_event(status, ApprovalDescription="seen the report"))
+        assert list(said) == ["ModelDecidedRule"]
+        words = said["ModelDecidedRule"]
+        assert f"Version 7 of the models {GROUP} is {status} since 2026-11-21T10:00:00Z" in words
+        assert "Note: seen the report" in words and "scarcegan audit" in words
+
+
+def test_a_registration_and_an_edit_of_an_approved_package_are_not_told_by_motos_matcher() -> None:
+    assert not told(package_event("PendingManualApproval"))
+    assert not told(package_event("Approved", ("CustomerMetadataProperties",)))
+    assert not told(package_event("Approved", ModelPackageGroupName="another"))
+
+
+def test_an_approval_counts_only_from_the_account_that_owns_the_group_by_motos_matcher() -> None:
+    forwarded = package_event("Approved") | {"account": "999988887777"}
+    assert not told(forwarded)
+    assert told(forwarded, rules(ModelPackageGroupAccount="999988887777"))
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED"])
+def test_the_answer_of_the_person_before_production_is_told_with_a_link_by_motos_matcher(state: str) -> None:
+    said = told(action_event("deploy", "Approval", state))
+    assert list(said) == ["ReleaseDecidedRule"]
+    assert f"is {state} since" in said["ReleaseDecidedRule"]
+    assert said["ReleaseDecidedRule"].endswith(f"/pipelines/{PROJECT}-deploy/executions/e-1")
+
+
+def test_a_waiting_approval_and_other_actions_are_not_told_by_motos_matcher() -> None:
+    assert not told(action_event("deploy", "Approval", "STARTED"))
+    assert not told(action_event("deploy", "Deploy", "SUCCEEDED"))
+    assert not told(action_event("build", "Approval", "SUCCEEDED"))
+
+
+PUT_APPROVAL = {
+    "pipelineName": f"{PROJECT}-deploy",
+    "stageName": "Approve",
+    "actionName": "Approve",
+    "result": {"summary": "seen", "status": "Approved"},
+    "token": "t",
+}
+UPDATE_PACKAGE = {
+    "modelPackageArn": NAMES.arn("sagemaker", f"model-package/{GROUP}/7"),
+    "modelApprovalStatus": "Approved",
+}
+
+
+def test_who_approved_is_told_where_a_trail_is_on_by_motos_matcher() -> None:
+    """Parameters as CloudTrail writes those of botocore's operations: with a small first letter."""
+    for sent in (
+        call("codepipeline", "PutApprovalResult", PUT_APPROVAL),
+        call("sagemaker", "UpdateModelPackage", UPDATE_PACKAGE),
+    ):
+        said = told(sent)
+        assert list(said) == ["DeciderRule"]
+        assert said["DeciderRule"].startswith(f"{ADA} decided about ")
+        assert ": Approved (" in said["DeciderRule"] and said["DeciderRule"].endswith("#/events/e-1")
+
+
+def test_a_metadata_edit_and_another_projects_approval_have_no_decider_by_motos_matcher() -> None:
+    edit = {"modelPackageArn": UPDATE_PACKAGE["modelPackageArn"], "customerMetadataProperties": {"a": "b"}}
+    assert not told(call("sagemaker", "UpdateModelPackage", edit))
+    other = NAMES.arn("sagemaker", f"model-package/{GROUP}-2/7")
+    assert not told(call("sagemaker", "UpdateModelPackage", {**UPDATE_PACKAGE, "modelPackageArn": other}))
+    assert not told(call("codepipeline", "PutApprovalResult", {**PUT_APPROVAL, "pipelineName": "another-deploy"}))
+
+
+# -- changes -----------------------------------------------------------------------------------------------------------
+
+JOB = f"{PROJECT}-{REGION}-job"
+ARTIFACTS = FED["ArtifactsBucketName"]
+FUNCTION = f"{PROJECT}-register"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-security"
+CHANGES = [  # rule, service, name of the event, what is asked, and what the message must name
+    ("RoleChangedRule", "iam", "PutRolePolicy", {"roleName": JOB, "policyName": "x", "policyDocument": "{}"}, JOB),
+    ("RoleChangedRule", "iam", "AttachRolePolicy", {"roleName": JOB, "policyArn": "arn:aws:iam::aws:policy/X"}, JOB),
+    ("RoleChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": JOB, "policyDocument": "{}"}, JOB),
+    ("RoleChangedRule", "iam", "DeleteRolePermissionsBoundary", {"roleName": JOB}, JOB),
+    ("KeyChangedRule", "kms", "PutKeyPolicy", {"keyId": KEY_ID, "policyName": "default", "policy": "{}"}, KEY_ID),
+    ("KeyChangedRule", "kms", "ScheduleKeyDeletion", {"keyId": FED["KeyArn"], "pendingWindowInDays": 7}, KEY_ID),
+    ("KeyChangedRule", "kms", "DisableKey", {"keyId": KEY_ID}, KEY_ID),
+    ("BucketChangedRule", "s3", "PutBucketPolicy", {"bucketName": NAMES.bucket, "policy": ""}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "DeleteBucketPolicy", {"bucketName": ARTIFACTS, "policy": ""}, ARTIFACTS),
+    ("BucketChangedRule", "s3", "PutBucketAcl", {"bucketName": NAMES.bucket, "acl": ""}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "DeleteBucketPublicAccessBlock", {"bucketName": NAMES.bucket}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "PutBucketPublicAccessBlock", {"bucketName": NAMES.bucket}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "PutBucketOwnershipControls", {"bucketName": NAMES.bucket}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "PutBucketReplication", {"bucketName": NAMES.bucket}, NAMES.bucket),
+    ("AccountOpenedRule", "s3", "DeleteAccountPublicAccessBlock", {"x-amz-account-id": ACCOUNT}, "whole account"),
+    ("ToolchainChangedRule", "lambda", "UpdateFunctionCode20150331v2", {"functionName": FUNCTION}, FUNCTION),
+    (
+        "ToolchainChangedRule",
+        "lambda",
+        "UpdateFunctionConfiguration20150331v2",
+        {"functionName": NAMES.arn("lambda", f"function:{FUNCTION}")},
+        FUNCTION,
+    ),
+    (
+        "ToolchainChangedRule",
+        "codepipeline",
+        "UpdatePipeline",
+        {"pipeline": {"name": f"{PROJECT}-deploy", "stages": []}},
+        f"{PROJECT}-deploy",
+    ),
+    ("ToolchainChangedRule", "codebuild", "UpdateProject", {"name": f"{PROJECT}-promote"}, f"{PROJECT}-promote"),
+    ("WatchChangedRule", "events", "DisableRule", {"name": f"{PROJECT}-security-key"}, f"{PROJECT}-security-key"),
+    ("WatchChangedRule", "events", "RemoveTargets", {"rule": f"{PROJECT}-security-key", "ids": ["topic"]}, "-key"),
+    ("WatchChangedRule", "sns", "SetTopicAttributes", {"topicArn": TOPIC, "attributeName": "Policy"}, TOPIC),
+    ("WatchChangedRule", "sns", "Unsubscribe", {"subscriptionArn": f"{TOPIC}:5d1c"}, f"{TOPIC}:5d1c"),
+    ("DeployedRule", "cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-toolchain"}, "-toolchain"),
+    (
+        "DeployedRule",
+        "cloudformation",
+        "DeleteStack",
+        {"stackName": NAMES.arn("cloudformation", f"stack/{PROJECT}-security/0a1b")},
+        "-security",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "service", "name", "asked", "what"), CHANGES, ids=[f"{c[2]} {n}" for n, c in enumerate(CHANGES)]
+)
+def test_a_change_is_told_once_with_who_did_what_when_and_a_link_by_motos_matcher(
+    rule: str, service: str, name: str, asked: dict[str, Any], what: str
+) -> None:
+    """Names of the events: the pages of CloudTrail of each service, which security.yaml names beside its rules."""
+    said = told(call(service, name, asked))
+    assert list(said) == [rule]
+    words = said[rule]
+    assert words.startswith(f"{ADA} change") and what in words and f"({name}), at 2026-11-21T09:59:58Z" in words
+    assert words.endswith(f"https://{REGION}.console.aws.amazon.com/cloudtrailv2/home?region={REGION}#/events/e-1")
+    assert "<" not in words
+
+
+@pytest.mark.parametrize(("rule", "service", "name", "asked", "what"), CHANGES[:-1:3])
+def test_a_change_that_aws_refused_is_not_told_by_motos_matcher(
+    rule: str, service: str, name: str, asked: dict[str, Any], what: str
+) -> None:
+    assert not told(call(service, name, asked, errorCode="AccessDenied"))
+
+
+OTHERS = [
+    ("iam", "PutRolePolicy", {"roleName": f"{PROJECT}-2-{REGION}-job"}),
+    ("iam", "PutRolePolicy", {"roleName": f"{PROJECT}-us-west-2-job"}),
+    ("iam", "TagRole", {"roleName": JOB}),
+    ("kms", "PutKeyPolicy", {"keyId": "ffffffff-12ab-34cd-56ef-1234567890ab"}),
+    ("kms", "CreateGrant", {"keyId": KEY_ID}),
+    ("s3", "PutBucketPolicy", {"bucketName": f"{NAMES.bucket}-2"}),
+    ("s3", "PutBucketTagging", {"bucketName": NAMES.bucket}),
+    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "another-register"}),
+    ("lambda", "Invoke", {"functionName": FUNCTION}),
+    ("codepipeline", "UpdatePipeline", {"pipeline": {"name": "another-deploy"}}),
+    ("events", "DisableRule", {"name": "another-security-key"}),
+    ("sns", "Unsubscribe", {"subscriptionArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:another-security:5d1c"}),
+    ("cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-production"}),
+    ("cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-toolchain-2"}),
+]
+
+
+@pytest.mark.parametrize(("service", "name", "asked"), OTHERS)
+def test_other_projects_and_harmless_calls_are_not_told_by_motos_matcher(
+    service: str, name: str, asked: dict[str, Any]
+) -> None:
+    assert not told(call(service, name, asked))
+
+
+@pytest.mark.parametrize(("rule", "service", "name", "asked", "what"), CHANGES)
+def test_a_deployment_is_told_by_its_stacks_and_by_roles_key_and_buckets_by_motos_matcher(
+    rule: str, service: str, name: str, asked: dict[str, Any], what: str
+) -> None:
+    silent = ("ToolchainChangedRule", "WatchChangedRule")
+    assert list(told(call(service, name, asked, BY_A_STACK))) == ([] if rule in silent else [rule])
+
+
+def test_every_stack_of_the_toolchain_is_watched() -> None:
+    for stack in toolchain.STACKS:
+        assert told(call("cloudformation", "UpdateStack", {"stackName": NAMES.stack(stack)})), stack
+
+
+# -- who is told -------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_is_subscribed_and_without_one_topic_and_rules_are_there_for_a_subscriber_of_yours() -> None:
+    plain, given = (Named("security.yaml", {**FED, "SecurityEmail": email}) for email in ("", "grace@example.com"))
+    assert plain.of_type("AWS::SNS::Topic") and plain.of_type("AWS::Events::Rule") == RULES
+    assert not plain.of_type("AWS::SNS::Subscription")
+    [subscription] = given.of_type("AWS::SNS::Subscription").values()
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "grace@example.com")
+
+
+def test_every_rule_tells_the_security_topic_and_not_the_team() -> None:
+    whole = Toolchain(TOOLCHAIN)
+    watching = {name: rule for name, rule in whole.of_type("AWS::Events::Rule").items() if name in RULES}
+    assert {target["Arn"] for rule in watching.values() for target in rule["Targets"]} == {
+        whole.reference("SecurityTopic")
+    }
+    assert len(watching) == len(RULES)
+
+
+# -- the region where IAM reports --------------------------------------------------------------------------------------
+
+HOME = Named("home-region.yaml", {"SageMakerProjectName": PROJECT, "ProjectRegion": REGION})
+
+
+def test_the_home_region_hands_on_every_change_of_a_role_that_is_told_by_motos_matcher() -> None:
+    [rule] = HOME.of_type("AWS::Events::Rule").values()
+    changes = [case for case in CHANGES if case[0] == "RoleChangedRule"]
+    assert changes and all(matches(rule, call(service, name, asked)) for _, service, name, asked, _ in changes)
+    assert not matches(rule, call("iam", "PutRolePolicy", {"roleName": f"{PROJECT}-us-west-2-job"}))
+    [target] = rule["Targets"]
+    assert target["Arn"] == f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
+
+
+def test_the_doctor_looks_for_the_rule_that_home_region_yaml_makes() -> None:
+    [rule] = HOME.of_type("AWS::Events::Rule").values()
+    assert rule["Name"] == watch.forward_rule(NAMES)
+    assert Named("security.yaml", FED).resources["SecurityTopic"]["TopicName"] == watch.topic(NAMES)

@@ -104,7 +104,7 @@ def test_an_output_is_taken_from_a_stack_that_is_deployed_before_checked_statica
 def test_only_the_stacks_of_roles_ask_for_the_right_to_make_roles():
     asked = {stack.name: list(stack.capabilities) for stack in make_plan().stacks}
     roles = {name: ["CAPABILITY_NAMED_IAM"] for name in (MODELS, *BETWEEN) if "-roles-" in name}
-    assert len(roles) == 3 and asked == {**dict.fromkeys(ALL, []), **roles}
+    assert len(roles) == 3 and asked == {**{name: [] for name in ALL}, **roles}
 
 
 def test_the_project_the_group_and_the_mlflow_app_come_from_the_settings(settings):

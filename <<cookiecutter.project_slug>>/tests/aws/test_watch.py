@@ -1,4 +1,4 @@
-"""What the doctor says about the watch of security.yaml. AWS answers from a table; a call that the table lacks is denied."""
+"""What the doctor says about the watch of security.yaml. AWS answers from a table; a call that it lacks is denied."""
 
 import botocore.session
 import pytest
@@ -30,6 +30,7 @@ def fields(**asked):
     return [{"FieldSelectors": [{"Field": name, **how} for name, how in asked.items()]}]
 
 
+IAM_MISSES = "leaves out the management events of iam"
 MANAGEMENT = {"eventCategory": {"Equals": ["Management"]}}
 
 
@@ -54,8 +55,11 @@ def test_a_trail_that_logs_management_events_is_enough(selectors):
         (trails(), "there is none"),
         (trails(trail(everywhere=False)), "there is none"),
         (trails(trail(), logging=False), "does not log now"),
-        (trails(trail(), EventSelectors=[{"IncludeManagementEvents": False}]), "leaves out the management events of iam"),
-        (trails(trail(), EventSelectors=[{"ReadWriteType": "ReadOnly"}]), "leaves out the management events of iam"),
+        (
+            trails(trail(), EventSelectors=[{"IncludeManagementEvents": False}]),
+            IAM_MISSES,
+        ),
+        (trails(trail(), EventSelectors=[{"ReadWriteType": "ReadOnly"}]), IAM_MISSES),
         (
             trails(trail(), EventSelectors=[{**PLAIN, "ExcludeManagementEventSources": ["kms.amazonaws.com"]}]),
             "leaves out the management events of kms",
@@ -69,7 +73,7 @@ def test_a_trail_that_logs_management_events_is_enough(selectors):
         ),
         (
             trails(trail(), AdvancedEventSelectors=fields(eventCategory={"Equals": ["Data"]})),
-            "leaves out the management events of iam",
+            IAM_MISSES,
         ),
     ],
 )
@@ -80,7 +84,9 @@ def test_without_such_a_trail_the_doctor_warns_and_says_what_is_still_told(answe
 
 
 def subscriptions(*arns):
-    found = [{"SubscriptionArn": arn, "Protocol": "email", "Endpoint": f"p{n}@example.com"} for n, arn in enumerate(arns)]
+    found = [
+        {"SubscriptionArn": arn, "Protocol": "email", "Endpoint": f"p{n}@example.com"} for n, arn in enumerate(arns)
+    ]
     return {"sns:ListSubscriptionsByTopic": {"Subscriptions": found}}
 
 

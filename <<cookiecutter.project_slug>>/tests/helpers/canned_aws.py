@@ -55,6 +55,7 @@ class Canned:
         others = {
             "s3:HeadBucket": "s3:ListBucket",
             "s3:ListBuckets": "s3:ListAllMyBuckets",
+            "s3:ListObjectsV2": "s3:ListBucket",
             "resourcegroupstaggingapi:GetResources": "tag:GetResources",
         }
         found = set()

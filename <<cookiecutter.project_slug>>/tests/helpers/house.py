@@ -19,6 +19,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {
         "release": "from an approved model to an endpoint and back",
         "doctor": "what would fail, found before anything is made",
+        "audit": "who started, approved and released what",
     },
     {"sagemaker": "the engine that runs pipelines in AWS"},
     {"steps": "one file per step: folders in, folders out", "workspace": "a project's folder on this machine"},

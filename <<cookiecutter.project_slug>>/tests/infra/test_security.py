@@ -1,4 +1,4 @@
-"""What the security contact is told, by the patterns as security.yaml has them; moto's matcher stands for EventBridge's.
+"""What the security contact is told, by the patterns of security.yaml; moto's matcher stands for EventBridge's.
 
 The examples of events have the fields that AWS documents; each source is named beside its example. Statically: no event
 of AWS was ever received.

@@ -26,7 +26,8 @@ from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 
-STACKS = ("storage", "roles-models", "roles-build", "roles-release", "security", "toolchain")  # each needs those before it
+# In order of deployment: each may need those before it.
+STACKS = ("storage", "roles-models", "roles-build", "roles-release", "security", "toolchain")
 LATER_STACKS = ("pipeline", "endpoint")  # deployed by the CodePipelines
 GROUP = "AWS::SageMaker::ModelPackageGroup"
 OPTIONS = {

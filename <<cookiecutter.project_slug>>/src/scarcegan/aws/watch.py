@@ -12,7 +12,7 @@ from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.findings import OK, WARNING, Finding, look
 from scarcegan.aws.names import Names
 
-# Partition -> the region in which IAM works, and in which alone its changes become events. botocore's endpoints have it.
+# Partition -> the region in which IAM works, and alone in which its changes become events; botocore has them too.
 HOME_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}
 SOURCES = ("iam", "kms", "s3", "lambda", "codepipeline", "sagemaker", "events", "sns", "cloudformation")
 
@@ -67,8 +67,8 @@ def trail_findings(aws: Aws) -> Iterator[Finding]:
             return
         why = f"{trail['Name']} leaves out the management events of {', '.join(missing)}"
     fix = (
-        "Have one made that logs management events of all regions (CloudTrail, Trails). Until then the security contact "
-        "is told of approvals only, without who gave them."
+        "Have one made that logs management events of all regions (CloudTrail, Trails). Until then the security "
+        "contact is told of approvals only, without who gave them."
     )
     yield Finding("trail", WARNING, f"CloudTrail has no trail that logs what the rules wait for: {why}", fix)
 

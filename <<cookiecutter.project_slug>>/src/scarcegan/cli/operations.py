@@ -1,18 +1,21 @@
-"""The verbs doctor and teardown: what would fail before anything is made, and the way back. boto3 only with --cloud."""
+"""The verbs doctor, audit and teardown: what would fail, who did what, and the way back. boto3 only for AWS."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scarcegan.cli.cloud import aws_connection
-from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress, workspace
+from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress, table_lines, workspace
+from scarcegan.cli.release import aws_and_registry
 from scarcegan.cli.toolchain import pairs
 from scarcegan.errors import USER_ERROR, UserError
 
 if TYPE_CHECKING:
+    from scarcegan.audit import Audit
     from scarcegan.aws.findings import Finding
 
 operations_app = typer.Typer()
@@ -69,6 +72,39 @@ def cost_of(context: typer.Context, found: "Sequence[Finding]") -> tuple[Any, li
         return None, []
     estimate = prices.estimate(workspace(context).config, prices.load_prices())
     return estimate.describe(), prices.cost_lines(estimate)
+
+
+@operations_app.command("audit", epilog=example("scarcegan audit --days 30"))
+def audit_command(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(min=1, max=36500, help="How far to look back.")] = 90,
+    as_json: AsJson = False,
+) -> None:
+    """Show who started, approved and released what in AWS. Only reads. Exit code: 2 when something does not fit."""
+    from scarcegan import audit as auditing
+
+    with aws_and_registry(context) as (aws, registry):
+        found = auditing.audit(aws, registry, datetime.now(UTC) - timedelta(days=days))
+    emit(found.describe(), as_json, audit_lines(found))
+    raise typer.Exit(USER_ERROR if found.problems else 0)
+
+
+def audit_lines(found: "Audit") -> list[str]:
+    """Return an audit as lines of text: a table, then what does not fit, then what could not be seen."""
+    from scarcegan.audit import minute, short_name
+
+    rows = [
+        {**asdict(act), "when_UTC": minute(act.at), "by": short_name(act.by), "details": " ".join(act.details.split())}
+        for act in found.acts
+    ]
+    lines = (
+        table_lines(rows, ("when_UTC", "act", "what", "by", "details"))
+        if rows
+        else [f"nothing since {minute(found.since)}"]
+    )
+    for title, sentences in (("What does not fit:", found.problems), ("What is not known:", found.unknown)):
+        lines += ["", title, *(f"- {sentence}" for sentence in sentences)] if sentences else []
+    return lines if found.problems else [*lines, "", "Nothing of what was seen contradicts itself."]
 
 
 @operations_app.command("teardown", epilog=example("scarcegan teardown --cloud --dry-run"))

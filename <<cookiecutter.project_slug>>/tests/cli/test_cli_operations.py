@@ -1,13 +1,14 @@
-"""The verbs doctor and teardown as they are typed: what they print, and how they end. What they call is stubbed."""
+"""The verbs doctor, teardown and audit as they are typed: what they print, and how they end. What they call is stubbed."""
 
 import io
 import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from canned_aws import NAMES, connected
-from scarcegan import doctor
+from scarcegan import audit, doctor
 from scarcegan.aws import client, teardown
 from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
 
@@ -147,3 +148,57 @@ def test_yes_asks_nothing_and_for_machines_stdout_is_json_alone(scarcegan, proje
 def test_teardown_without_cloud_says_what_it_is_for(scarcegan, project, removed):
     code, _, err = scarcegan("teardown")
     assert code == 2 and "scarcegan teardown --cloud --dry-run" in err and removed == []
+
+
+# -- audit ----------------------------------------------------------------------------------------------------------
+
+ADA = f"arn:aws:sts::{NAMES.account}:assumed-role/Admin/ada"
+
+
+@pytest.fixture
+def audited(monkeypatch):
+    """The audit that is found, with AWS stubbed: one act, and the problems and unknown that a test fills in."""
+    problems, unknown, asked = [], [], []
+
+    def found(aws, registry, since):
+        asked.append(since)
+        act = audit.Act("2026-11-21T10:00:00.000000Z", "let in", "version 5", ADA, "figures\nare fine", "e1")
+        return audit.Audit("2026-09-01T00:00:00.000000Z", [act], problems, unknown)
+
+    monkeypatch.setattr(client, "connect_to_aws", lambda config: connected({})[0])
+    monkeypatch.setattr(audit, "audit", found)
+    return problems, unknown, asked
+
+
+def test_audit_prints_a_table_and_ends_with_0_when_all_fits(scarcegan, project, audited):
+    code, out, _ = scarcegan("audit")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["when", "UTC", "act", "what", "by", "details"],
+        ["2026-11-21", "10:00", "let", "in", "version", "5", "ada", "(Admin)", "figures", "are", "fine"],
+        [],
+        ["Nothing", "of", "what", "was", "seen", "contradicts", "itself."],
+    ]
+
+
+def test_audit_points_out_what_does_not_fit_and_ends_with_2(scarcegan, project, audited):
+    audited[0].append("the champion is version 5, but releases/5/ holds no record of a release.")
+    audited[1].append("records of releases: you lack s3:GetObject")
+    code, out, _ = scarcegan("audit", "--days", "7")
+    assert code == 2
+    assert out.splitlines()[2:] == [
+        "",
+        "What does not fit:",
+        "- the champion is version 5, but releases/5/ holds no record of a release.",
+        "",
+        "What is not known:",
+        "- records of releases: you lack s3:GetObject",
+    ]
+    [since] = audited[2]
+    assert (datetime.now(UTC) - since).days == 7
+
+
+def test_audit_as_json_has_the_whole_identity(scarcegan, project, audited):
+    code, out, _ = scarcegan("audit", "--json")
+    found = json.loads(out)
+    assert (code, found["acts"][0]["by"], found["problems"]) == (0, ADA, [])

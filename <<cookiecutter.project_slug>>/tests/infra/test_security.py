@@ -314,6 +314,15 @@ def test_an_address_is_subscribed_and_without_one_topic_and_rules_are_there_for_
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "grace@example.com")
 
 
+def test_the_message_that_the_key_is_disabled_needs_no_key() -> None:
+    """SNS refuses to send what it cannot encrypt: KMSDisabled, KMSInvalidState.
+
+    https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+    """
+    topic = Named("security.yaml", FED).resources["SecurityTopic"]
+    assert "KmsMasterKeyId" not in topic
+
+
 def test_every_rule_tells_the_security_topic_and_not_the_team() -> None:
     whole = Toolchain(TOOLCHAIN)
     watching = {name: rule for name, rule in whole.of_type("AWS::Events::Rule").items() if name in RULES}

@@ -45,12 +45,14 @@ def of(kind: str, everything: Everything) -> Mapping[str, Any]:
 def calls(everything: Everything) -> Iterator[Call]:
     """Every call that services make to work as the templates tell them."""
     topics = {arn("sns", topic["TopicName"]) for topic in of("SNS::Topic", everything).values()}
+    encrypted = {arn("sns", t["TopicName"]) for t in of("SNS::Topic", everything).values() if "KmsMasterKeyId" in t}
     queues = {arn("sqs", queue["QueueName"]) for queue in of("SQS::Queue", everything).values()}
     for rule in of("Events::Rule", everything).values():
         told = {"aws:SourceArn": arn("events", f"rule/{rule['Name']}")}
         for target in rule["Targets"]:
             if target["Arn"] in topics:
                 yield Call("events.amazonaws.com", "sns:Publish", "topic", target["Arn"], {}, EVENTS)
+            if target["Arn"] in encrypted:
                 yield from key_calls("events.amazonaws.com", {}, target["Arn"], EVENTS_TO_KEY)
             for queue in {target["Arn"], target.get("DeadLetterConfig", {}).get("Arn")} & queues:
                 yield Call("events.amazonaws.com", "sqs:SendMessage", "queue", queue, told, EVENTS)

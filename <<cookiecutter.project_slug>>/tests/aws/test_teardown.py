@@ -387,3 +387,11 @@ def test_the_commands_by_hand_are_commands_of_the_aws_cli():
             assert given <= known, (command, given - known)
             checked += 1
     assert checked >= 6
+
+
+def test_the_stack_that_hands_changes_of_roles_on_from_another_region_stays_and_is_named(account):
+    stack = "rare-players-eu-west-1-forward"
+    assert not [one for one in planned(account)[0].left if stack in one.what]
+    account.stacks[stack] = "CREATE_COMPLETE"
+    [left] = [one for one in planned(account)[0].left if stack in one.what]
+    assert left.by_hand == f"aws cloudformation delete-stack --region us-east-1 --stack-name {stack}"

@@ -104,7 +104,9 @@ def test_outside_the_region_of_iam_a_missing_or_disabled_forward_is_told_with_it
         (finding,) = watch.forward_findings(connected({"events:DescribeRule": answer})[0], TAGS)
         assert finding.state == WARNING and finding.found.endswith(said)
         assert "--region us-east-1" in finding.fix and "ProjectRegion=eu-west-1" in finding.fix
-        assert "'team=fraud & co'" in finding.fix
+        assert "'team=fraud & co'" in finding.fix and "Boundary" not in finding.fix
+    (bound,) = watch.forward_findings(connected({"events:DescribeRule": MISSING})[0], TAGS, "arn:aws:iam::1:policy/p")
+    assert " PermissionsBoundaryArn=arn:aws:iam::1:policy/p " in bound.fix
     (fine,) = watch.forward_findings(connected({"events:DescribeRule": {"State": "ENABLED"}})[0], TAGS)
     assert fine.state == OK
 

@@ -1,4 +1,4 @@
-"""The verbs doctor, teardown and audit as they are typed: what they print, and how they end. What they call is stubbed."""
+"""The verbs doctor, teardown and audit as they are typed: what they print, how they end. What they call is stubbed."""
 
 import io
 import json

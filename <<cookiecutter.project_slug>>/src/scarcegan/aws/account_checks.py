@@ -122,7 +122,8 @@ def check_account(
         yield from look(check, partial(findings, account))
     yield from look("quotas", partial(quota_findings, aws, config))
     yield from look("VPC", lambda: vpc_findings(aws, config, root, account.values))
-    yield from watch_findings(aws, bool(stacks.get("security")), project_tags(config))
+    boundary = account.values.get("PermissionsBoundaryArn", "")
+    yield from watch_findings(aws, bool(stacks.get("security")), project_tags(config), boundary)
 
 
 def check_credentials(aws: Aws) -> Iterator[Finding]:

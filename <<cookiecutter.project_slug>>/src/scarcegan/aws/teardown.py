@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from scarcegan.aws import client, toolchain
+from scarcegan.aws import client, toolchain, watch
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
@@ -182,6 +182,7 @@ def what_stays(aws: Aws, config: Config, owned: Collection[str] = ()) -> Iterato
     for arn in dict.fromkeys([*filter(None, [outputs.get("KeyArn")]), *(a for a in tagged if ":kms:" in a)]):
         command = f"aws kms schedule-key-deletion --region {region} --key-id {arn} --pending-window-in-days 30"
         yield Left(f"key {arn}: without it nothing in the buckets can be read", command)
+    yield from forward_left(aws)
     yield from logs_left(names)
     if config.cloud.mlflow_app:
         yield Left(f"MLflow App {config.cloud.mlflow_app}: it is not this project's alone", "in SageMaker Studio")
@@ -246,6 +247,16 @@ def group_left(aws: Aws, group: str) -> Iterator[Left]:
         f"model package group {group} and its packages: models and their decisions outlive the toolchain",
         f"{packages}; aws sagemaker delete-model-package-group --region {region} --model-package-group-name {group}",
     )
+
+
+def forward_left(aws: Aws) -> Iterator[Left]:
+    """Yield the stack of infra/home-region.yaml, which lies in another region; nothing when it does not exist."""
+    names, home = aws.names, watch.home_region(aws.names)
+    stack = watch.forward_rule(names)
+    there = Aws(Names(names.project, names.account, home), aws.session)
+    if home != names.region and exists(lambda: there.client("cloudformation").describe_stacks(StackName=stack)):
+        command = f"aws cloudformation delete-stack --region {home} --stack-name {stack}"
+        yield Left(f"stack {stack} in {home}: it hands changes of roles on", command)
 
 
 def tagged_resources(aws: Aws) -> Iterator[str]:

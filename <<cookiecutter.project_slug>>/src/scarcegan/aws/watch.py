@@ -32,18 +32,18 @@ def forward_rule(names: Names) -> str:
     return f"{names.project}-{names.region}-forward"
 
 
-def watch_findings(aws: Aws, deployed: bool, tags: Mapping[str, str]) -> Iterator[Finding]:
+def watch_findings(aws: Aws, deployed: bool, tags: Mapping[str, str], boundary: str = "") -> Iterator[Finding]:
     """Yield findings about who is told of approvals and changes, and whether AWS reports these at all.
 
     - deployed: whether there is a toolchain with the stack `security`; without it, only the trail is looked at.
-    - tags: tag -> value, of the project's stacks.
+    - tags: tag -> value, of the project's stacks. boundary: ARN of the permissions boundary of its roles, "" for none.
     """
     yield from look("trail", lambda: trail_findings(aws))
     if not deployed:
         return
     yield from look("security contact", lambda: listener_findings(aws))
     if aws.names.region != home_region(aws.names):
-        yield from look("changes of roles", lambda: forward_findings(aws, tags))
+        yield from look("changes of roles", lambda: forward_findings(aws, tags, boundary))
 
 
 def trail_findings(aws: Aws) -> Iterator[Finding]:
@@ -135,10 +135,10 @@ def listener_findings(aws: Aws) -> Iterator[Finding]:
         yield Finding("security contact", WARNING, f"nobody listens to {arn}", fix)
 
 
-def forward_findings(aws: Aws, tags: Mapping[str, str]) -> Iterator[Finding]:
+def forward_findings(aws: Aws, tags: Mapping[str, str], boundary: str = "") -> Iterator[Finding]:
     """Yield a finding about the rule that hands changes of roles on from the region where IAM reports them.
 
-    - tags: tag -> value, of the stack.
+    - tags, boundary: as for `watch_findings`.
     """
     names, home = aws.names, home_region(aws.names)
     there = Aws(Names(names.project, names.account, home), aws.session)
@@ -147,19 +147,20 @@ def forward_findings(aws: Aws, tags: Mapping[str, str]) -> Iterator[Finding]:
     if found and found.get("State") == "ENABLED":
         yield Finding("changes of roles", OK, f"{rule} in {home} hands them on")
         return
-    fix = f"Type: {forward_command(names, tags)}"
+    fix = f"Type: {forward_command(names, tags, boundary)}"
     fact = f"IAM reports them in {home} only, and {rule} there {'is disabled' if found else 'does not exist'}"
     yield Finding("changes of roles", WARNING, f"nobody is told of them: {fact}", fix)
 
 
-def forward_command(names: Names, tags: Mapping[str, str]) -> str:
+def forward_command(names: Names, tags: Mapping[str, str], boundary: str) -> str:
     """Return the shell command that deploys infra/home-region.yaml, to be typed in the project's folder.
 
-    - tags: tag -> value, of the stack.
+    - tags, boundary: as for `watch_findings`.
     """
+    edge = f" PermissionsBoundaryArn={boundary}" if boundary else ""
     given = " ".join(shlex.quote(f"{name}={value}") for name, value in tags.items())
     return (
         f"aws cloudformation deploy --region {home_region(names)} --stack-name {forward_rule(names)} "
         "--template-file infra/home-region.yaml --capabilities CAPABILITY_NAMED_IAM --parameter-overrides "
-        f"SageMakerProjectName={names.project} ProjectRegion={names.region} --tags {given}"
+        f"SageMakerProjectName={names.project} ProjectRegion={names.region}{edge} --tags {given}"
     )

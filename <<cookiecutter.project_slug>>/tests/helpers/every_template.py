@@ -22,6 +22,7 @@ GIVEN = {  # what every template that has such a parameter is given
     "TopicArn": arn("sns", f"{PROJECT}-notifications"),
     "Repository": "rare-players",  # on CodeCommit; a connection's has an owner
     "ModelPackageGroupName": "rare-group",
+    "ToolchainAccount": "444455556666",  # of templates that are deployed in another one
     "ModelPackageArn": arn("sagemaker", "model-package/rare-group/3"),
     "Version": "3",
     "Release": "r3",

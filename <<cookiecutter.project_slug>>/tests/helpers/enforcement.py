@@ -45,8 +45,8 @@ S3_SAID_OTHERWISE = {"HeadObject": "GetObject", "HeadBucket": "ListBucket", "Lis
 TAKES_A_ROLE = ("CreatePipeline", "UpdatePipeline", "CreateProcessingJob", "CreateTrainingJob")
 
 
-def arn(service: str, resource: str) -> str:
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+def arn(service: str, resource: str, account: str = ACCOUNT) -> str:
+    return f"arn:aws:{service}:{REGION}:{account}:{resource}"
 
 
 # -- what a policy says -----------------------------------------------------------------------------------------------
@@ -118,8 +118,8 @@ def several(value: Any) -> list[Any]:
 class Roles:
     """The roles of a toolchain stack by actor: `statements(actor)`, `trust(actor)`.
 
-    `denials` are the denying statements of its buckets' policies, which count for every actor. What such a policy allows,
-    it allows to other accounts (test_several_accounts.py).
+    `denials` are the denying statements of its buckets' policies, which count for every actor. What such a policy
+    allows, it allows to other accounts (test_several_accounts.py).
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -129,6 +129,7 @@ class Roles:
             for statement in policy["PolicyDocument"]["Statement"]
             if statement["Effect"] == "Deny"
         ]
+        self.account = stack.values.get("AWS::AccountId", ACCOUNT)
         start = f"{stack.values['SageMakerProjectName']}-{REGION}-"
         self.properties = {
             role["RoleName"].removeprefix(start): role for role in stack.of_type("AWS::IAM::Role").values()
@@ -146,7 +147,7 @@ class Roles:
         return self.properties[actor]["AssumeRolePolicyDocument"]["Statement"]
 
     def arn(self, actor: str) -> str:
-        return f"arn:aws:iam::{ACCOUNT}:role/{self.properties[actor]['RoleName']}"
+        return f"arn:aws:iam::{self.account}:role/{self.properties[actor]['RoleName']}"
 
     def may(self, actor: str, action: str, resource: str, context: Mapping[str, str]) -> bool:
         """Whether the actor's policies allow it and no bucket's policy denies it.

@@ -79,6 +79,7 @@ ARNS = {  # type of resource, attribute -> service, what stands before the name 
     ("AWS::Lambda::Function", "Arn"): ("lambda", "function:", "FunctionName"),
 }
 TEMPLATES = sorted(path.name for path in INFRA.glob("*.yaml"))
+ELSEWHERE = ("target.yaml", "registry-forward.yaml")  # of these, deployed in other accounts than the toolchain's
 
 
 class Named(Stack):

@@ -15,12 +15,13 @@ from typing import Any
 
 from enforcement import Roles, arn, like, several
 from scarcegan.aws.names import PIPELINE_ACTORS
-from stacks import PUBLISHED, Stack, Toolchain, body_of
+from stacks import ACCOUNT, PUBLISHED, Stack, Toolchain, body_of
 
 PROJECT, GROUP = "rare-players", "rare-group"
 GIVEN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
 PUSH = "a push to the branch"
 START = "whoever may start a CodePipeline, with a commit of their choice"
+ELSEWHERE = " elsewhere"  # ends the actor of a role in a stage's own account
 
 NEW = {"s3:if-none-match": "*"}  # an upload that S3 refuses when the key is taken
 # Service -> calls by which something comes to run there with a role that the caller passes.
@@ -64,10 +65,10 @@ def as_text(way: Collection[Edge]) -> str:
 # -- what must not be reached -----------------------------------------------------------------------------------------
 
 
-def goals(bucket: str) -> dict[str, list[tuple[str, str, Mapping[str, str]]]]:
+def goals(bucket: str, account: str = ACCOUNT) -> dict[str, list[tuple[str, str, Mapping[str, str]]]]:
     """What must not be reached -> the calls that each would do it: action, resource, context.
 
-    bucket: ARN of the project's bucket.
+    bucket: ARN of the project's bucket; account: of production.
     """
 
     def s3(actions: str, key: str, *contexts: Mapping[str, str]) -> list[tuple[str, str, Mapping[str, str]]]:
@@ -76,7 +77,8 @@ def goals(bucket: str) -> dict[str, list[tuple[str, str, Mapping[str, str]]]]:
         ]
 
     def call(service: str, actions: str, resource: str, context: Mapping[str, str] | None = None) -> list:
-        return [(f"{service}:{action}", arn(service, resource), context or {}) for action in actions.split()]
+        where = account if production in resource else ACCOUNT
+        return [(f"{service}:{action}", arn(service, resource, where), context or {}) for action in actions.split()]
 
     write, approved = "PutObject DeleteObject DeleteObjectVersion", {"sagemaker:ModelApprovalStatus": "Approved"}
     deploy, production = f"{PROJECT}-deploy", f"{PROJECT}-production"
@@ -132,14 +134,22 @@ def goals(bucket: str) -> dict[str, list[tuple[str, str, Mapping[str, str]]]]:
 class Reach:
     """The graph of a toolchain and of the stacks that its CodePipelines deploy.
 
-    toolchain: all its stacks as one; later: the other stacks by name. Their `body` may have been changed.
+    toolchain: all its stacks as one; later: the other stacks by name. Their `body` may have been changed. A stage in an
+    account of its own has the stack target-<stage> too.
+
+    Between accounts both sides must allow a call. Here the side of the caller is enough.
     """
 
     def __init__(self, toolchain: Toolchain, later: Mapping[str, Stack]) -> None:
         self.toolchain, self.later, self.roles = toolchain, later, Roles(toolchain)
         self.bucket = toolchain.attribute("Bucket", "Arn")
         self.artifacts = toolchain.attribute("Artifacts", "Arn")
-        self.actors = {self.roles.arn(actor): actor for actor in self.roles.properties}
+        self.production = later["production"].values["AWS::AccountId"]
+        self.known = {actor: (self.roles, actor) for actor in self.roles.properties}
+        for roles in (Roles(stack) for name, stack in later.items() if name.startswith("target-")):
+            roles.denials += self.roles.denials
+            self.known |= {f"{actor}{ELSEWHERE}": (roles, actor) for actor in roles.properties}
+        self.actors = {roles.arn(actor): name for name, (roles, actor) in self.known.items()}
         self.edges = list(self.all_edges())
 
     def ways(self, source: str, without: Collection[str] = ()) -> dict[str, list[Edge]]:
@@ -155,7 +165,7 @@ class Reach:
                 if edge.end not in came_by:
                     came_by[edge.end] = edge
                     queue.append(edge.end)
-        return {goal: self.way_to(goal, came_by) for goal in goals(self.bucket) if goal in came_by}
+        return {goal: self.way_to(goal, came_by) for goal in goals(self.bucket, self.production) if goal in came_by}
 
     def way_to(self, node: str, came_by: Mapping[str, Edge | None]) -> list[Edge]:
         way: list[Edge] = []
@@ -168,7 +178,7 @@ class Reach:
         yield from self.starts()
         yield from self.stages()
         yield from self.functions()
-        for actor in self.roles.properties:
+        for actor in self.known:
             yield from self.passed_roles(actor)
             yield from self.raised_rights(actor)
             yield from self.changed_functions(actor)
@@ -231,22 +241,28 @@ class Reach:
     # -- what a role reaches ------------------------------------------------------------------------------------------
 
     def may(self, actor: str, action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
-        return self.roles.may(actor, action, resource, context or {})
+        roles, name = self.known[actor]
+        return roles.may(name, action, resource, context or {})
 
     def may_somewhere(self, actor: str, action: str) -> bool:
         """Whether any statement allows the action, on whatever it is."""
         return any(
             statement["Effect"] == "Allow"
             and any(like(pattern.lower(), action.lower()) for pattern in several(statement["Action"]))
-            for statement in self.roles.statements(actor)
+            for statement in self.statements(actor)
         )
+
+    def statements(self, actor: str) -> list[dict[str, Any]]:
+        roles, name = self.known[actor]
+        return roles.statements(name)
 
     def passed_roles(self, actor: str) -> Iterator[Edge]:
         """A role that may be passed to a service which then runs what the passer says."""
         for passed, other in self.actors.items():
             for service, calls in RUNS_WITH_A_ROLE.items():
                 principal = f"{service}.amazonaws.com"
-                trusted = [statement["Principal"].get("Service") for statement in self.roles.trust(other)]
+                roles, name = self.known[other]
+                trusted = [statement["Principal"].get("Service") for statement in roles.trust(name)]
                 if principal not in trusted:
                     continue
                 if self.may(actor, "iam:PassRole", passed, {"iam:PassedToService": principal}):
@@ -271,6 +287,9 @@ class Reach:
             for about in found
         ]
 
+    def account(self, actor: str) -> str:
+        return str(self.known[actor][0].account)
+
     def functions(self) -> Iterator[Edge]:
         """A function runs what lies under its key in S3, or what it is updated with."""
         for name, runs_as, start in self.loaded_functions:
@@ -278,10 +297,10 @@ class Reach:
             yield Edge("function's role", f"function {name}", role(runs_as), "its code runs as it")
 
     def changed_functions(self, actor: str) -> Iterator[Edge]:
-        for name, _, start in self.loaded_functions:
+        for name, runs_as, start in self.loaded_functions:
             if self.may(actor, "s3:PutObject", f"{self.bucket}/{start}1.zip", NEW):
                 yield Edge("function's code", role(actor), f"s3 {start}*", f"s3:PutObject {start}*")
-            if self.may(actor, "lambda:UpdateFunctionCode", arn("lambda", f"function:{name}")):
+            if self.may(actor, "lambda:UpdateFunctionCode", arn("lambda", f"function:{name}", self.account(runs_as))):
                 yield Edge("function's update", role(actor), f"function {name}", "lambda:UpdateFunctionCode")
 
     def definitions(self, actor: str) -> Iterator[Edge]:
@@ -303,9 +322,9 @@ class Reach:
                 for action in stage["Actions"]:
                     asked = action["Configuration"]
                     if "StackName" in asked:
-                        resource = arn("cloudformation", f"stack/{asked['StackName']}/x")
+                        runs_as = self.actors[asked["RoleArn"]]
+                        resource = arn("cloudformation", f"stack/{asked['StackName']}/x", self.account(runs_as))
                         if self.may(actor, "cloudformation:UpdateStack", resource):
-                            runs_as = self.actors[asked["RoleArn"]]
                             why = f"cloudformation:UpdateStack {asked['StackName']}"
                             yield Edge("definition", role(actor), role(runs_as), why)
 
@@ -348,7 +367,7 @@ class Reach:
             )
 
     def rights(self, actor: str) -> Iterator[Edge]:
-        for goal, calls in goals(self.bucket).items():
+        for goal, calls in goals(self.bucket, self.production).items():
             for action, resource, context in calls:
                 if self.may(actor, action, resource, context):
                     about = resource.removeprefix(f"{self.bucket}/").rpartition(":")[2]
@@ -374,18 +393,27 @@ def toolchain(**given: str) -> tuple[Toolchain, dict[str, Stack]]:
     """A toolchain and the stacks that its CodePipelines deploy, to be changed before Reach reads them."""
     whole = Toolchain({**GIVEN, **given})
     fixed = {"SageMakerProjectName": PROJECT, "RareShareCodeKey": PUBLISHED["RareShareCodeKey"]}
-    later = {
-        name: example_stack(template, fixed | more)
-        for name, template, more in (
-            ("pipeline", "pipeline.yaml", {"ScoringSchedule": "rate(7 days)"}),
-            ("staging", "endpoint.yaml", {"Stage": "staging", "Serverless": "false"}),
-            ("production", "endpoint.yaml", {"Stage": "production", "Serverless": "false"}),
-        )
-    }
+    later = {"pipeline": example_stack("pipeline.yaml", {**fixed, "ScoringSchedule": "rate(7 days)"})}
+    for stage in ("staging", "production"):
+        more = {**fixed, "Stage": stage, "Serverless": "false"}
+        account = given.get(f"{stage.capitalize()}Account", "")
+        if account:
+            later[f"target-{stage}"] = target(whole, stage, account)
+            buckets = {"CodeBucketName": whole.reference("Bucket"), "CaptureBucketName": f"captures-of-{stage}"}
+            later[stage] = example_stack("endpoint.yaml", {**more, **buckets}, account)
+        else:
+            later[stage] = example_stack("endpoint.yaml", more)
     return whole, later
 
 
-def example_stack(template: str, given: Mapping[str, str]) -> Stack:
+def target(whole: Toolchain, stage: str, account: str, **given: str) -> Stack:
+    """What a stage's own account holds before the first release, filled as `scarcegan toolchain deploy-target` does."""
+    ours = {name: whole.reference(name) for name in ("KeyArn", "BucketName", "ArtifactsBucketName", "ToolchainAccount")}
+    named = {"SageMakerProjectName": PROJECT, "ModelPackageGroupName": GROUP, "Stage": stage}
+    return Stack("target.yaml", {**named, **ours, **given}, account)
+
+
+def example_stack(template: str, given: Mapping[str, str], account: str = ACCOUNT) -> Stack:
     """A template with some value for every parameter that is not given."""
     declared = body_of(template)["Parameters"]
     values = {
@@ -393,4 +421,4 @@ def example_stack(template: str, given: Mapping[str, str]) -> Stack:
         for name, about in declared.items()
         if name in given or "Default" not in about
     }
-    return Stack(template, values)
+    return Stack(template, values | {name: value for name, value in given.items() if name in declared}, account)

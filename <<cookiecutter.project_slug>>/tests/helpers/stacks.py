@@ -71,7 +71,7 @@ def parsed(text: str) -> dict[str, Any]:
 class Stack:
     """A template with values for its parameters. `resources`: name -> Properties of those whose condition holds."""
 
-    def __init__(self, template: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, template: str, parameters: Mapping[str, Any], account: str = ACCOUNT) -> None:
         self.body = self.read(template)
         declared = self.body["Parameters"]
         unknown = set(parameters) - set(declared)
@@ -84,7 +84,7 @@ class Stack:
             name: value.split(",") if name in lists and isinstance(value, str) else value
             for name, value in given.items()
         } | {
-            "AWS::AccountId": ACCOUNT,
+            "AWS::AccountId": account,
             "AWS::Region": REGION,
             "AWS::Partition": "aws",
             "AWS::URLSuffix": "amazonaws.com",
@@ -169,9 +169,9 @@ class Stack:
         if attribute == "Arn" and kind == "AWS::S3::Bucket":
             return f"arn:aws:s3:::{self.reference(resource)}"
         if attribute == "Arn" and kind == "AWS::KMS::Key":
-            return f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{resource}"
+            return f"arn:aws:kms:{REGION}:{self.values['AWS::AccountId']}:key/{resource}"
         if attribute == "Arn" and kind == "AWS::IAM::Role":
-            return f"arn:aws:iam::{ACCOUNT}:role/{self.reference(resource)}"
+            return f"arn:aws:iam::{self.values['AWS::AccountId']}:role/{self.reference(resource)}"
         return f"made-{resource.lower()}.{attribute.lower()}"
 
     def substitute(self, text: str, more: Mapping[str, Any]) -> str:

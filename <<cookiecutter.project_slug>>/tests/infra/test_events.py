@@ -112,6 +112,23 @@ def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys
             assert matches(rule, package_event() | {"account": account}) == (account == owner)
 
 
+def test_the_account_of_the_group_sends_approvals_here_and_nothing_else_by_motos_matcher() -> None:
+    owner = "999988887777"
+    given = {"SageMakerProjectName": PROJECT, "ModelPackageGroupName": GROUP, "ToolchainAccount": ACCOUNT}
+    forward = rules(Stack("registry-forward.yaml", given, owner))["ForwardRule"]
+    theirs = rules(Toolchain(TOOLCHAIN | {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": owner}))
+    sent = package_event() | {"account": owner}
+    assert matches(forward, sent) and matches(theirs["ApprovalRule"], sent)
+    for changes in (
+        {"ModelApprovalStatus": "Rejected"},
+        {"ModelPackageGroupName": "another"},
+        {"UpdatedModelPackageFields": None},
+    ):
+        assert not matches(forward, package_event(**changes) | {"account": owner})
+    assert not matches(forward, package_event() | {"account": ACCOUNT}), "what came from elsewhere is not sent on"
+    assert [target["Arn"] for target in forward["Targets"]] == [f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"]
+
+
 def test_the_approved_version_itself_is_deployed() -> None:
     """The transformer is worked out as EventBridge does it: each <name> is replaced by what its path finds."""
     said = transformed(APPROVAL["Targets"][0]["InputTransformer"], package_event())

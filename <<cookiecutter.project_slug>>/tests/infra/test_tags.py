@@ -21,6 +21,7 @@ BY_PIPELINES = ("pipeline.yaml", "endpoint.yaml")  # deployed with a role of the
 # Types that AWS has no tags for: parts of a resource that has them, or, of a schedule, of its group.
 WITHOUT_TAGS = {
     "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::Events::EventBusPolicy",
     "AWS::IAM::Policy",
     "AWS::KMS::Alias",
     "AWS::Lambda::Permission",

@@ -18,6 +18,7 @@ from stacks import ACCOUNT, REGION, Stack, Toolchain
 
 Patch = Callable[[Toolchain, Mapping[str, Stack]], None]
 BUCKET = f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}"
+ELSEWHERE = {"StagingAccount": "444455556666", "ProductionAccount": "777788889999"}
 
 
 @cache
@@ -57,7 +58,7 @@ def without_denial(sid: str) -> Patch:
 
     def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
         document = whole.body["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
-        kept = [statement for statement in document["Statement"] if statement["Sid"] != sid]
+        kept = [statement for statement in document["Statement"] if statement.get("Sid") != sid]
         assert len(kept) == len(document["Statement"]) - 1
         document["Statement"] = kept
 
@@ -123,6 +124,9 @@ REGISTER_APPROVES = (allow("register", "sagemaker:UpdateModelPackage", "*"),)
             },
             id="connection, VPC, data bucket",
         ),
+        pytest.param(ELSEWHERE, id="accounts of their own"),
+        pytest.param({"StagingAccount": "444455556666", "ProductionAccount": "444455556666"}, id="one other account"),
+        pytest.param({"ProductionAccount": "777788889999"}, id="production elsewhere"),
     ],
 )
 def test_nothing_that_production_relies_on_is_reached_past_the_approval(source: str, given: dict[str, str]) -> None:
@@ -141,6 +145,47 @@ def test_the_roles_that_run_what_was_pushed_are_these() -> None:
         *("build", "pipeline", "job", "stack-pipeline", "schedule"),
         *("prepare", "stack-staging", "endpoint", "rare-share"),
     }
+
+
+def test_in_stages_accounts_what_was_pushed_runs_as_stagings_roles_and_looks_at_production() -> None:
+    edges = found_with(**ELSEWHERE).edges
+    reached, before = {PUSH}, set()
+    while reached != before:
+        before = set(reached)
+        reached |= {edge.end for edge in edges if edge.start in reached}
+    assert {node.removeprefix("role ") for node in reached if node.endswith(reach.ELSEWHERE)} == {
+        f"{actor}{reach.ELSEWHERE}"
+        for actor in (
+            "look-staging",
+            "ask-staging",
+            "stack-staging",
+            "serve-staging",
+            "count-staging",
+            "look-production",
+        )
+    }
+
+
+@pytest.mark.parametrize("actor", ["enter-production", "stack-production"])
+def test_who_may_become_a_role_of_production_in_another_account_before_the_approval_is_found(actor: str) -> None:
+    there = f"arn:aws:iam::{ELSEWHERE['ProductionAccount']}:role/{PROJECT}-{REGION}-{actor}"
+    way = found_with(allow("prepare", "sts:AssumeRole", there), **ELSEWHERE).ways(PUSH)[
+        "changing production's endpoint"
+    ]
+    assert reach.as_text(way).splitlines()[:5] == [
+        "a push to the branch",
+        "  -> CodePipeline rare-players-deploy  "
+        "(event: rare-players-model-package-approved starts it with the newest commit)",
+        "  -> action Prepare in rare-players-deploy  (stage: before anybody has approved)",
+        "  -> role prepare  (build: infra/prepare.buildspec.yml of the commit runs as it)",
+        f"  -> role {actor} elsewhere  (raised rights: sts:AssumeRole)",
+    ]
+
+
+def test_behind_the_approval_production_in_another_account_is_reached_or_the_graph_would_miss_it() -> None:
+    assert {"changing production's endpoint", "changing production's function"} <= set(
+        found_with(ask_nobody, **ELSEWHERE).ways(PUSH)
+    )
 
 
 def test_behind_the_approval_everything_is_reached_or_the_graph_would_be_of_another_project() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.aws import client, toolchain
+from scarcegan.aws.accounts import accounts_of_stages, enter
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, look
 from scarcegan.aws.names import Names, project_tags
@@ -31,6 +32,7 @@ CREATES = {
     "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm",
     "AWS::CodeBuild::Project": "codebuild:CreateProject",
     "AWS::CodePipeline::Pipeline": "codepipeline:CreatePipeline",
+    "AWS::Events::EventBusPolicy": "events:PutPermission",
     "AWS::Events::Rule": "events:PutRule",
     "AWS::IAM::Policy": "iam:PutRolePolicy",
     "AWS::IAM::Role": "iam:CreateRole",
@@ -115,6 +117,7 @@ def check_account(
         "permissions boundary": boundary_findings,
         "key": key_findings,
         "autoscaling": scaling_findings,
+        "stages' accounts": stage_account_findings,
         "cost tags": tag_findings,
         "Model Monitor": model_monitor_findings,
     }
@@ -384,6 +387,18 @@ def scaling_findings(account: Account) -> Iterator[Finding]:
     found = none_if_missing(lambda: account.aws.client("iam").get_role(RoleName=SCALING_ROLE))
     fact = f"the role {SCALING_ROLE} exists" if found else "its own role is made by the first release to production"
     yield Finding("autoscaling", OK, fact)
+
+
+def stage_account_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding for each stage that has an account of its own: whether that is prepared for releases."""
+    for stage, number in accounts_of_stages(account.values, account.names.account).items():
+        check = f"account {number} of {stage}"
+        try:
+            enter(account.aws, number, stage, "look")
+        except UserError as error:
+            yield Finding(check, WOULD_FAIL, str(error))
+        else:
+            yield Finding(check, OK, "its roles are there, and let you look")
 
 
 def tag_findings(account: Account) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from scarcegan.aws import client, toolchain, watch
+from scarcegan.aws.accounts import accounts_of_stages, target_stack
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
@@ -67,17 +68,19 @@ class TeardownPlan:
     """What is removed, in order, and what stays.
 
     - names: the project's names in AWS.
+    - elsewhere: what stays in accounts of the stages' own. Once the stacks here are gone, nothing names them.
     """
 
     names: Names
     removals: Sequence[Removal]
     left: Sequence[Left]
+    elsewhere: Sequence[Left] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as values that JSON can hold."""
         about = {"project": self.names.project, "account": self.names.account, "region": self.names.region}
         removed = [{**asdict(one), "line": one.line} for one in self.removals]
-        return {**about, "removed": removed, "left": [asdict(one) for one in self.left]}
+        return {**about, "removed": removed, "left": [asdict(one) for one in (*self.elsewhere, *self.left)]}
 
 
 # -- the plan -------------------------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ def plan_teardown(aws: Aws, config: Config) -> TeardownPlan:
     """Look at what the project has in AWS. Returns what a teardown would remove, and what would stay."""
     owned = owned_by_stacks(aws)
     removals = [*executions(aws), *pipelines(aws), *stacks(aws), *parameters(aws, owned)]
-    return TeardownPlan(aws.names, removals, list(what_stays(aws, config, owned)))
+    return TeardownPlan(aws.names, removals, list(what_stays(aws, config, owned)), list(stages_elsewhere(aws)))
 
 
 def executions(aws: Aws) -> Iterator[Removal]:
@@ -187,6 +190,22 @@ def what_stays(aws: Aws, config: Config, owned: Collection[str] = ()) -> Iterato
     if config.cloud.mlflow_app:
         yield Left(f"MLflow App {config.cloud.mlflow_app}: it is not this project's alone", "in SageMaker Studio")
     yield Left("records of jobs, pipeline executions and lineage in SageMaker: AWS has no call that deletes jobs")
+
+
+def stages_elsewhere(aws: Aws) -> Iterator[Left]:
+    """Yield each stage that is in an account of its own; nothing once the storage stack is gone, which names them."""
+    names, storage = aws.names, toolchain.find_stack(aws, aws.names.stack("storage"))
+    for stage, account in accounts_of_stages(toolchain.parameters_of(storage), names.account).items():
+        stacks = [names.stack(stage), names.stack(target_stack(stage))]
+        commands = [
+            f"aws cloudformation {verb} --region {shlex.quote(names.region)} --stack-name {stack}"
+            for stack in stacks
+            for verb in ("delete-stack", "wait stack-delete-complete")
+        ]
+        yield Left(
+            f"stacks {' and '.join(stacks)} in account {account}: {stage} goes on there",
+            f"with that account's credentials, in this order: {' && '.join(commands)}",
+        )
 
 
 def buckets(aws: Aws, outputs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -417,7 +436,7 @@ def plan_lines(plan: TeardownPlan) -> list[str]:
     names = plan.names
     lines = [f"{names.project} in {names.region}, account {names.account}"]
     lines += [f"  {one.line}" for one in plan.removals] or ["  nothing is there to remove"]
-    return [*lines, *left_lines(plan.left)]
+    return [*lines, *left_lines([*plan.elsewhere, *plan.left])]
 
 
 def left_lines(left: Sequence[Left]) -> list[str]:

@@ -135,7 +135,7 @@ def teardown_command(
         if not yes:
             require_name(project)
         teardown.carry_out(plan, aws, print_progress)
-        left = list(teardown.what_stays(aws, config))
+        left = [*plan.elsewhere, *teardown.what_stays(aws, config)]
     emit({**plan.describe(), "left": [asdict(one) for one in left]}, as_json, ["", *teardown.left_lines(left)])
 
 

@@ -145,16 +145,18 @@ def served_package(
     """
     import tempfile
 
+    from scarcegan.aws.accounts import access_to_stage
     from scarcegan.release import release as releasing
     from scarcegan.release import smoke as smoking
 
     if stage not in releasing.STAGES:
         raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
     with aws_and_registry(context) as (aws, registry), tempfile.TemporaryDirectory() as scratch:
-        wanted = smoking.verify_stage(aws, stage, version)
-        smoking.require_served_package(aws, wanted, registry.arn(int(wanted["Version"])))
+        there = access_to_stage(aws, stage, "ask")
+        wanted = smoking.verify_stage(there, stage, version)
+        smoking.require_served_package(there, wanted, registry.arn(int(wanted["Version"])))
         folder = registry.export(int(wanted["Version"]), Path(scratch) / "package")
-        yield aws, wanted, smoking.sample_of(folder)
+        yield there, wanted, smoking.sample_of(folder)
 
 
 @release_app.command("load", epilog=example("scarcegan release load --url http://127.0.0.1:8080 --seconds 10"))

@@ -73,6 +73,40 @@ def deploy_command(
     emit(done, as_json, [*lines, "Next: git push, which starts the build pipeline"])
 
 
+@toolchain_app.command(
+    "deploy-target", epilog=example("scarcegan toolchain deploy-target production --profile acme-production --dry-run")
+)
+def deploy_target_command(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help="staging or production, which has an account of its own.")],
+    profile: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Profile of ~/.aws/config: an administrator of that account."),
+    ],
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter of infra/target.yaml.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the same as commands of the AWS CLI, change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare another account for the releases of a stage. Your usual credentials are the toolchain's."""
+    from scarcegan.aws import accounts, client
+
+    project = workspace(context)
+    plan = accounts.plan_target(project.root, project.config, stage, pairs(values or []))
+    if dry_run:
+        lines = accounts.target_commands(plan, profile)
+        emit({**plan.describe(), "commands": "\n".join(lines)}, as_json, lines)
+        return
+    with client.errors_as_sentences(project.config):
+        aws = client.connect_to_aws(project.config)
+        done = accounts.deploy_target(plan, stage, profile, project.root, aws, print_progress)
+    lines = [f"{done['stack']} in account {done['account']}: {done['done']}"]
+    emit(done, as_json, [*lines, "Next: approve a model; the deploy pipeline releases it there"])
+
+
 def pairs(values: list[str]) -> dict[str, str]:
     """Return texts NAME=VALUE as a dictionary of name -> value; the last one counts when a name is repeated.
 

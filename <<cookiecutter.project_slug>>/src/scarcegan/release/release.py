@@ -6,11 +6,12 @@ A release is planned as data first; commands then print it or carry it out. smok
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarcegan.aws import client
+from scarcegan.aws.accounts import access_to_stage, endpoint_parameters_elsewhere
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.toolchain import find_stack
@@ -108,6 +109,7 @@ class ReleaseInputs:
     - code_key: S3 key of the code of the rare-share function, a Lambda function that counts answered and flagged rows.
     - release: a text that is different for each release, such as its time, for the stacks' parameter Release.
     - project_id: the id of the SageMaker project, for the tags of the stacks; "" when there is none.
+    - elsewhere: stage -> parameters of infra/endpoint.yaml (name -> value) that are other ones in the stage's account.
     """
 
     package_arn: str
@@ -116,6 +118,7 @@ class ReleaseInputs:
     code_key: str
     release: str
     project_id: str = ""
+    elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def release_of_package(
@@ -148,13 +151,17 @@ def release_of_package(
         "HighestRareShare": width.high,
         "MinimumRows": config.monitor.minimum_rows,
         "RareShareCodeKey": inputs.code_key,
+        "CodeBucketName": "",
+        "CaptureBucketName": "",
         "Subnets": ",".join(config.cloud.subnets),
         "SecurityGroups": ",".join(config.cloud.security_groups),
     }
     tags = project_tags(config, inputs.project_id)
     stages = {
         stage: {
-            "Parameters": parameter_texts(shared | {"Stage": stage} | stage_parameters(config, stage)),
+            "Parameters": parameter_texts(
+                shared | {"Stage": stage} | stage_parameters(config, stage) | dict(inputs.elsewhere.get(stage, {}))
+            ),
             "Tags": tags,
         }
         for stage in STAGES
@@ -304,8 +311,8 @@ def prepare_release(
     """
     package = approved_package(registry, wanted)
     for stage in STAGES:
-        require_ready_stack(aws, stage)
-    require_instance_change_possible(aws, config)
+        require_ready_stack(access_to_stage(aws, stage), stage)
+    require_instance_change_possible(access_to_stage(aws, "production"), config)
     inputs = ReleaseInputs(
         package_arn=registry.arn(package.version),
         key_arn=client.require_ssm_parameter(aws, "key"),
@@ -313,6 +320,7 @@ def prepare_release(
         code_key=client.require_ssm_parameter(aws, "rare-share-code"),
         release=release,
         project_id=project_id,
+        elsewhere={stage: endpoint_parameters_elsewhere(aws, stage) for stage in STAGES},
     )
     with tempfile.TemporaryDirectory() as place:
         folder = registry.export(package.version, Path(place) / "package")
@@ -392,7 +400,8 @@ def promote_served_version(
     from scarcegan.release import smoke
 
     package = approved_package(registry, str(version))
-    smoke.require_served_package(aws, smoke.verify_stage(aws, "production", version), registry.arn(version))
+    there = access_to_stage(aws, "production")
+    smoke.require_served_package(there, smoke.verify_stage(there, "production", version), registry.arn(version))
     return package if dry_run else registry.promote(version)
 
 
@@ -434,19 +443,24 @@ def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
 
     - version: the version that was last released to the stage, a number as text; "" when nothing was.
     - endpoint: the name of its endpoint; "" when nothing was released to it.
-    - state: "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence.
+    - state: "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence,
+      such as that the stage's account lets nobody in.
 
     stage: staging or production.
     """
     from scarcegan.release import smoke
 
+    try:
+        there = access_to_stage(aws, stage)
+    except UserError as error:
+        return {"version": "", "endpoint": "", "state": str(error)}
     found: dict[str, Any] = {
-        name: client.find_ssm_parameter(aws, f"{stage}/{name}") for name in ("version", "endpoint")
+        name: client.find_ssm_parameter(there, f"{stage}/{name}") for name in ("version", "endpoint")
     }
     if not found["endpoint"]:
         return {**found, "state": "nothing released yet"}
     try:
-        smoke.verify_stage(aws, stage)
+        smoke.verify_stage(there, stage)
         return {**found, "state": "in service"}
     except UserError as error:
         return {**found, "state": str(error)}

@@ -150,3 +150,18 @@ def test_without_a_region_a_dry_run_names_the_setting(scarcegan, project):
     (project / "config.yaml").write_text("project: {region: ''}\n", encoding="utf-8")
     code, _, err = scarcegan("toolchain", "deploy", "--dry-run")
     assert code == 2 and "project.region is empty" in err
+
+
+# -- a stage's own account --------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_for_a_stages_account_prints_commands_that_bash_reads(scarcegan):
+    code, out, _ = scarcegan("toolchain", "deploy-target", "production", "--profile", "acme", "--dry-run")
+    assert code == 0 and "--profile acme" in out and "infra/target.yaml" in out and "Stage=production" in out
+    assert subprocess.run(["bash", "-n"], input=out, text=True, capture_output=True).stderr == ""
+
+
+def test_a_stages_account_needs_a_profile_and_a_stage_that_there_is(scarcegan):
+    assert scarcegan("toolchain", "deploy-target", "production")[0] == 2
+    code, _, err = scarcegan("toolchain", "deploy-target", "test", "--profile", "acme", "--dry-run")
+    assert code == 2 and "no stage 'test'. There are: staging, production." in err

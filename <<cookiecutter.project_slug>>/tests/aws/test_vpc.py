@@ -26,7 +26,7 @@ def settings(**cloud):
 
 
 def needed(values=None, **cloud):
-    return vpc.needed_endpoints(ROOT, settings(**cloud), values or {})
+    return vpc.needed_endpoints(settings(**cloud), values or {})
 
 
 # -- what is needed -------------------------------------------------------------------------------------------------
@@ -34,17 +34,18 @@ def needed(values=None, **cloud):
 
 def test_without_a_vpc_nothing_is_asked_and_nothing_is_said():
     aws, session = connected({})
-    assert list(vpc.vpc_findings(aws, Config(), ROOT, {})) == [] and session.made == []
+    assert list(vpc.vpc_findings(aws, Config(), {})) == [] and session.made == []
 
 
 def test_jobs_and_endpoints_need_s3_alone():
-    assert needed(subnets=["subnet-1"], security_groups=["sg-1"]) == {"s3": ["jobs", "endpoints"]}
+    found = needed(subnets=["subnet-1"], security_groups=["sg-1"])
+    assert {end for end, callers in found.items() if {"jobs", "endpoints"} & set(callers)} == {"s3"}
 
 
 def test_jobs_that_log_to_mlflow_need_its_endpoints_too():
     app = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-app/app-1"
     found = needed(subnets=["subnet-1"], security_groups=["sg-1"], mlflow_app=app, network_isolation=False)
-    assert set(found) == {"s3", "sagemaker.api", "experiments"}
+    assert {end for end, callers in found.items() if "jobs" in callers} == {"s3", "sagemaker.api", "experiments"}
 
 
 def test_builds_need_an_endpoint_for_each_service_that_their_verbs_call():
@@ -58,22 +59,29 @@ def test_builds_need_an_endpoint_for_each_service_that_their_verbs_call():
 
 def test_functions_need_an_endpoint_for_each_service_that_they_call():
     """Statically: infra/lambdas, and what the register function imports."""
-    files = [*(ROOT / "infra" / "lambdas").glob("*.py"), *(SOURCE / "registry" / "sagemaker").glob("*.py")]
+    lambdas = ROOT / "infra" / "lambdas"
+    files = [path for path in lambdas.glob("*.py") if path.name != "rare_share.py"]
+    files += [*(SOURCE / "registry" / "sagemaker").glob("*.py")]
     files += [SOURCE / "sagemaker" / "register_function.py", SOURCE / "aws" / "storage.py"]
     called = {service for path in files for service in CALLED.findall(path.read_text(encoding="utf-8"))}
     assert "s3" in called and called <= set(vpc.FUNCTIONS)
+    beside = set(CALLED.findall((lambdas / "rare_share.py").read_text(encoding="utf-8")))
+    assert beside == set(vpc.BESIDE_ENDPOINTS)
 
 
-def test_functions_are_in_the_vpc_only_if_a_template_says_so(tmp_path):
-    infra = tmp_path / "infra"
-    infra.mkdir()
-    function = "Resources: {F: {Type: 'AWS::Lambda::Function', Properties: {%s}}}\nParameters: {P: {Type: String}}\n"
-    for path in templates.INFRA.glob("*.yaml"):
-        (infra / path.name).write_text(function % "", encoding="utf-8")
-    assert not vpc.functions_in_vpc(tmp_path)
-    (infra / "endpoint.yaml").write_text(function % "VpcConfig: {}", encoding="utf-8")
-    assert vpc.functions_in_vpc(tmp_path)
-    assert "functions" in vpc.needed_endpoints(tmp_path, Config(), {"VpcId": "vpc-1"})["ssm"]
+def test_the_functions_of_a_toolchain_in_a_vpc_are_there_too_and_the_one_beside_an_endpoint_as_its_subnets_say():
+    assert {end for end, callers in needed({"VpcId": "vpc-1"}).items() if "functions" in callers} == {
+        "s3",
+        "sagemaker.api",
+        "ssm",
+        "sts",
+        "codepipeline",
+    }
+    found = needed(subnets=["subnet-1"], security_groups=["sg-1"])
+    assert found == {
+        "s3": ["jobs", "endpoints", "functions beside endpoints"],
+        "monitoring": ["functions beside endpoints"],
+    }
 
 
 # -- what is there --------------------------------------------------------------------------------------------------
@@ -105,7 +113,7 @@ class Network:
     def findings(self, **changes):
         values = {"VpcId": self.vpc, "SubnetIds": self.subnet, "SecurityGroupIds": self.group, **changes}
         aws = Aws(NAMES, boto3.Session(region_name=NAMES.region))
-        return {finding.check: finding for finding in vpc.vpc_findings(aws, Config(), ROOT, values)}
+        return {finding.check: finding for finding in vpc.vpc_findings(aws, Config(), values)}
 
 
 def test_subnets_and_groups_that_are_in_the_vpc_are_ok(network):
@@ -174,4 +182,4 @@ def test_in_china_a_name_counts_whatever_it_begins_with():
 
 
 def test_a_service_that_is_called_is_in_the_list_of_endpoints():
-    assert {*vpc.BUILDS, *vpc.FUNCTIONS, *vpc.JOBS, *vpc.TRACKING} == set(vpc.ENDPOINTS)
+    assert {*vpc.BUILDS, *vpc.FUNCTIONS, *vpc.BESIDE_ENDPOINTS, *vpc.JOBS, *vpc.TRACKING} == set(vpc.ENDPOINTS)

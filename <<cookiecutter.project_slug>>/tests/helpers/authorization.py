@@ -161,7 +161,7 @@ def faults(statement: Statement, *, about_itself: bool = False) -> Iterator[str]
     for name in actions:
         if "*" not in resources and not starred and not any(types_of(each, name) for each in resources):
             yield f"{name}: takes none of the resources of its statement, but {', '.join(types(name)) or 'only *'}"
-        if "*" in resources and types(name) and not about_itself:
+        if "*" in resources and types(name) and not about_itself and statement["Effect"] == "Allow":
             yield f"{name}: is allowed on *, although it takes {', '.join(types(name))}"
     for key in asked(statement):
         deaf = [name for name in actions if not knows_key(name, resources, key)]

@@ -69,6 +69,10 @@ EXCUSED = {
     "kms:EncryptionContext:aws:logs:arn: is no condition key of kms:DescribeKey": (
         f"{GUIDE}/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html"
     ),
+    # Lambda adds the key to every call that a function's code makes, whatever the service.
+    "lambda:SourceFunctionArn: is no condition key of ec2:CreateNetworkInterface, ec2:DeleteNetworkInterface, "
+    "ec2:AssignPrivateIpAddresses, ec2:UnassignPrivateIpAddresses, ec2:DescribeNetworkInterfaces, "
+    "ec2:DescribeSubnets": (f"{GUIDE}/lambda/latest/dg/permissions-source-function-arn.html"),
 }
 
 # An action that needs another besides -> why we do without the other, with the source.

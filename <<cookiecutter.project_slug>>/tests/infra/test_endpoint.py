@@ -321,3 +321,11 @@ def test_cfn_lint_has_nothing_to_say():
     command = [sys.executable, "-m", "cfnlint", "--format", "json", str(INFRA / "endpoint.yaml")]
     said = subprocess.run(command, capture_output=True, text=True)
     assert json.loads(said.stdout or "[]") == [], said.stderr
+
+
+def test_the_function_is_in_the_vpc_of_its_endpoint_checked_statically(stack):
+    assert "VpcConfig" not in one(stack(), "AWS::Lambda::Function")
+    assert one(stack("vpc"), "AWS::Lambda::Function")["VpcConfig"] == {
+        "SubnetIds": ["subnet-1a", "subnet-2b"],
+        "SecurityGroupIds": ["sg-1"],
+    }

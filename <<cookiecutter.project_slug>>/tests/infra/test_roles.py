@@ -456,7 +456,8 @@ def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:
     assert {region: about["Account"] for region, about in images.items()} == IMAGE_ACCOUNTS
 
 
-IN_THE_VPC = ("job", "scoring-job", "endpoint", "build", "prepare", "promote")
+FUNCTIONS = ("register", "check-approval", "rare-share")
+IN_THE_VPC = ("job", "scoring-job", "endpoint", "build", "prepare", "promote", *FUNCTIONS)
 
 
 def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> None:
@@ -467,6 +468,24 @@ def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> N
         there = ("ec2:CreateNetworkInterface", arn("ec2", "subnet/subnet-1"))
         assert roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-1"}) == (actor in IN_THE_VPC)
         assert not roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-2"})
+
+
+def test_lambda_uses_the_rights_for_a_vpc_and_a_functions_code_may_not_checked_statically() -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html"""
+    roles = Roles(Toolchain(PARAMETERS | {"VpcId": "vpc-1", "SubnetIds": "s", "SecurityGroupIds": "g"}))
+    interface, place = arn("ec2", "network-interface/eni-1"), {"ec2:Vpc": arn("ec2", "vpc/vpc-1")}
+    calls = [("ec2:CreateNetworkInterface", interface), ("ec2:CreateNetworkInterface", arn("ec2", "subnet/subnet-1"))]
+    calls += [("ec2:DeleteNetworkInterface", interface), ("ec2:AssignPrivateIpAddresses", interface)]
+    calls += [("ec2:UnassignPrivateIpAddresses", interface)]
+    calls += [("ec2:DescribeNetworkInterfaces", "*"), ("ec2:DescribeSubnets", "*")]
+    for actor in FUNCTIONS:
+        for function in (f"{PROJECT}-{actor}", f"{PROJECT}-production-{actor}"):
+            itself = {"lambda:SourceFunctionArn": arn("lambda", f"function:{function}")}
+            for action, resource in calls:
+                assert roles.may(actor, action, resource, place), (actor, action)
+                assert not roles.may(actor, action, resource, place | itself), (actor, action)
+    for stage in STAGES:
+        assert roles.may(f"stack-{stage}", "ec2:DescribeSecurityGroups", "*", {})
 
 
 def test_every_actor_has_a_role_and_every_role_an_actor() -> None:

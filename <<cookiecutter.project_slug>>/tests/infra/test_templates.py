@@ -576,3 +576,12 @@ def test_builds_enter_the_vpc_only_where_one_is_given() -> None:
             "Subnets": ["subnet-1", "subnet-2"],
             "SecurityGroupIds": ["sg-1"],
         }
+
+
+def test_functions_enter_the_vpc_only_where_one_is_given() -> None:
+    assert not any("VpcConfig" in about for about in WHOLE.of_type("AWS::Lambda::Function").values())
+    inside = toolchain(VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1")
+    functions = inside.of_type("AWS::Lambda::Function")
+    assert set(functions) == {"RegisterFunction", "CheckApprovalFunction"}
+    for function in functions.values():
+        assert function["VpcConfig"] == {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}

@@ -1,17 +1,15 @@
 """A VPC: whether what is named exists in it, and which VPC endpoints it needs when it has no way to the internet.
 
-What needs an endpoint is derived from what runs in the VPC: builds and functions, when the toolchain has a VpcId; jobs
-and endpoints, when config.yaml has cloud.subnets. SageMaker pulls images and writes logs of jobs and endpoints itself,
-outside the VPC, so that they need S3 only.
+What needs an endpoint is derived from what runs in the VPC: builds and functions, when the toolchain has a VpcId; jobs,
+endpoints and the functions beside them, when config.yaml has cloud.subnets. SageMaker pulls images and writes logs of
+jobs and endpoints itself, outside the VPC, so that they need S3 only.
 https://docs.aws.amazon.com/sagemaker/latest/dg/train-vpc.html
 https://docs.aws.amazon.com/sagemaker/latest/dg/host-vpc.html
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from scarcegan.aws import toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
 from scarcegan.pipeline.config import Config
@@ -43,26 +41,24 @@ BUILDS = (
     "codepipeline",
     "application-autoscaling",
 )
-FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "cloudwatch", "codepipeline")
+FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "codepipeline")  # of the toolchain
+BESIDE_ENDPOINTS = ("s3", "cloudwatch")
 JOBS = ("s3",)
 TRACKING = ("sagemaker", "mlflow")  # https://docs.aws.amazon.com/sagemaker/latest/dg/mlflow-interface-endpoint.html
 WAYS_OUT = ("NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "VpcPeeringConnectionId", "CoreNetworkArn")
 
 
-def needed_endpoints(root: Path, config: Config, values: Mapping[str, str]) -> dict[str, list[str]]:
+def needed_endpoints(config: Config, values: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the end of the name of each VPC endpoint that is needed -> what in the VPC needs it; {} without a VPC.
 
-    - root: the project's folder, whose templates say whether functions run in the VPC.
     - values: template parameter -> value, of the toolchain.
     """
     callers: dict[str, Sequence[str]] = {}
     if values.get("VpcId"):
-        callers["builds"] = BUILDS
-        if functions_in_vpc(root):
-            callers["functions"] = FUNCTIONS
+        callers |= {"builds": BUILDS, "functions": FUNCTIONS}
     if config.cloud.subnets:
         callers["jobs"] = (*JOBS, *(TRACKING if config.cloud.mlflow_app else ()))
-        callers["endpoints"] = JOBS
+        callers |= {"endpoints": JOBS, "functions beside endpoints": BESIDE_ENDPOINTS}
     found: dict[str, list[str]] = {}
     for caller, services in callers.items():
         for service in services:
@@ -70,23 +66,12 @@ def needed_endpoints(root: Path, config: Config, values: Mapping[str, str]) -> d
     return found
 
 
-def functions_in_vpc(root: Path) -> bool:
-    """Whether a Lambda function of the templates runs in the toolchain's VPC.
-
-    - root: the project's folder.
-    """
-    templates = [Path("infra") / f"{name}.yaml" for name in (*toolchain.STACKS, *toolchain.LATER_STACKS)]
-    resources = [about for path in templates for about in toolchain.read_template(root, path)["Resources"].values()]
-    return any(about["Type"] == "AWS::Lambda::Function" and "VpcConfig" in about["Properties"] for about in resources)
-
-
-def vpc_findings(aws: Aws, config: Config, root: Path, values: Mapping[str, str]) -> Iterator[Finding]:
+def vpc_findings(aws: Aws, config: Config, values: Mapping[str, str]) -> Iterator[Finding]:
     """Yield findings about the VPC, its subnets, security groups and VPC endpoints; none when nothing runs in one.
 
-    - root: the project's folder.
     - values: template parameter -> value, of the toolchain.
     """
-    needed = needed_endpoints(root, config, values)
+    needed = needed_endpoints(config, values)
     if not needed:
         return
     subnets = listed(values.get("SubnetIds", ""), config.cloud.subnets)

@@ -13,7 +13,7 @@ import stacks as templates
 from canned_aws import NAMES, connected
 from scarcegan.aws import vpc
 from scarcegan.aws.client import Aws
-from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL
 from scarcegan.pipeline.config import Config
 
 ROOT = templates.INFRA.parent
@@ -165,6 +165,14 @@ def test_subnets_with_a_nat_gateway_need_no_endpoints_and_an_internet_gateway_is
     network.ec2.replace_route(**everywhere, NatGatewayId=nat["NatGateway"]["NatGatewayId"])
     found = network.findings()
     assert found["VPC endpoint sts"].state == OK and "builds" not in found
+
+
+def test_builds_without_a_way_out_have_the_mirror_that_they_were_given(network):
+    found = network.findings(PackageIndexUrl="https://packages.example.com/simple/")["builds"]
+    assert found.state == COULD_NOT_LOOK
+    assert "download packages from https://packages.example.com/simple/" in found.found
+    assert "https://packages.example.com/simple/" in found.fix
+    assert "PackageIndexUrl" in network.findings()["builds"].fix
 
 
 def test_in_china_a_name_counts_whatever_it_begins_with():

@@ -585,3 +585,28 @@ def test_functions_enter_the_vpc_only_where_one_is_given() -> None:
     assert set(functions) == {"RegisterFunction", "CheckApprovalFunction"}
     for function in functions.values():
         assert function["VpcConfig"] == {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+
+
+def test_every_build_takes_its_packages_from_the_mirror_that_is_given() -> None:
+    """pip reads PIP_INDEX_URL, also where `scarcegan upsert` calls it for wheels. https://pip.pypa.io/en/stable/cli/pip_install/#cmdoption-i"""
+    mirror = "https://packages.example.com/simple/"
+    for given in ("", mirror):
+        inside = toolchain(PackageIndexUrl=given, UpdateSchedule="rate(7 days)")
+        for project in inside.of_type("AWS::CodeBuild::Project").values():
+            named = {one["Name"]: one["Value"] for one in project["Environment"]["EnvironmentVariables"]}
+            assert named.get("PIP_INDEX_URL", "") == given, project["Name"]
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("", True),
+        ("https://packages.example.com:8443/repository/pypi/simple/", True),
+        ("http://packages.example.com/simple/", False),
+        ("https://ada:secret@packages.example.com/simple/", False),  # a parameter is no place for a password
+        ("https://packages.example.com/simple/ --extra-index-url=x", False),
+    ],
+)
+def test_a_mirror_is_an_address_without_a_password(url: str, taken: bool) -> None:
+    pattern = WHOLE.body["Parameters"]["PackageIndexUrl"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, url)) == taken

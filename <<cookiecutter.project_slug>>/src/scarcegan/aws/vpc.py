@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scarcegan.aws.client import Aws
-from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding
 from scarcegan.pipeline.config import Config
 
 # boto3's service -> the end of the name of its VPC endpoint. S3's is a gateway, all others are interfaces.
@@ -90,10 +90,20 @@ def vpc_findings(aws: Aws, config: Config, values: Mapping[str, str]) -> Iterato
         has_way_out = reach_the_internet(tables, subnets)
         yield from endpoint_findings(aws.names.region, vpc, needed, there, has_way_out)
         if values.get("VpcId") and not has_way_out:
-            fact = "the subnets have no route to the internet, and builds download packages from PyPI"
-            yield Finding(
-                "builds", WARNING, fact, "Give builds a mirror of PyPI that the VPC reaches, or a NAT gateway."
-            )
+            yield package_finding(values.get("PackageIndexUrl", ""))
+
+
+def package_finding(mirror: str) -> Finding:
+    """Return a finding about where builds in subnets without a route to the internet download packages.
+
+    - mirror: the toolchain's PackageIndexUrl; "" for PyPI.
+    """
+    fact = "the subnets have no route to the internet, and builds download packages from"
+    if mirror:
+        fix = f"Nothing, if a machine in the subnets gets an answer from {mirror}; this one may be elsewhere."
+        return Finding("builds", COULD_NOT_LOOK, f"{fact} {mirror}", fix)
+    fix = "Give builds a mirror of PyPI that the VPC reaches (--set PackageIndexUrl=https://…), or a NAT gateway."
+    return Finding("builds", WARNING, f"{fact} PyPI", fix)
 
 
 def listed(given: str, configured: Sequence[str]) -> list[str]:

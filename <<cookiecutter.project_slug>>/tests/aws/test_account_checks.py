@@ -394,3 +394,20 @@ def test_the_autoscaling_role_is_there_or_is_made():
     for answer in (role, Refusal("NoSuchEntity", "no such role", 404)):
         (finding,) = findings(account_checks.scaling_findings, {"iam:GetRole": answer})
         assert finding.state == OK
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "state"),
+    [
+        ("s3://acme/players/telemetry", {"DataBucketName": "acme", "DataPrefix": "players/"}, OK),
+        ("s3://acme/players", {"DataBucketName": "acme", "DataPrefix": "players/"}, OK),
+        (f"s3://{NAMES.bucket}/data/telemetry/", {}, OK),
+        ("s3://acme/payroll/", {"DataBucketName": "acme", "DataPrefix": "players/"}, WOULD_FAIL),
+        ("s3://acme/players/", {}, WOULD_FAIL),
+        (f"s3://{NAMES.bucket}/elsewhere/", {}, WOULD_FAIL),
+    ],
+)
+def test_data_where_no_job_may_read_is_found_before_a_job_fails(place, given, state):
+    found = findings(account_checks.data_findings, {}, given, settings(data={"path": place}))
+    assert [finding.state for finding in found] == [state] and place in found[0].found
+    assert findings(account_checks.data_findings, {}) == []

@@ -517,6 +517,11 @@ def test_a_part_of_a_network_may_change_when_aws_has_the_others():
     assert toolchain.combination_problem(dict.fromkeys(NETWORK, "")) == ""
 
 
+def test_a_bucket_of_yours_without_its_folder_is_refused_also_when_aws_has_kept_the_bucket():
+    assert "--set DataPrefix=…/" in toolchain.combination_problem({"DataBucketName": "acme"})
+    assert toolchain.combination_problem({"DataBucketName": "acme", "DataPrefix": "players/"}) == ""
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "words"),
     [

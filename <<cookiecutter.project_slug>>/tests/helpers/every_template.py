@@ -49,6 +49,7 @@ OPTIONAL = {  # what an optional parameter is given where a template is looked a
     "Repository": "acme/rare-players",
     "ModelPackageGroupReaders": "999988887777",
     "DataBucketName": "telemetry-of-acme",
+    "DataPrefix": "players/",
     "DataKeyArn": arn("kms", "key/data"),
     "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
     "MlflowAppArn": arn("sagemaker", "mlflow-app/app-1"),

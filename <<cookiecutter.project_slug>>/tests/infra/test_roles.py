@@ -1,5 +1,6 @@
 """What each role of the toolchain may do and what it may not, by its policies as they are written."""
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -9,7 +10,7 @@ from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.pipeline.config import InstanceTypes
 from scarcegan.release.release import STAGES
 from scarcegan.sagemaker import bundle
-from stacks import ACCOUNT, REGION, Toolchain
+from stacks import ACCOUNT, REGION, Toolchain, body_of
 
 PROJECT, GROUP = "rare-players", "rare-group"
 PARAMETERS = {"SageMakerProjectName": PROJECT, "Repository": "acme/rare-players", "ModelPackageGroupName": GROUP}
@@ -468,6 +469,35 @@ def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> N
         there = ("ec2:CreateNetworkInterface", arn("ec2", "subnet/subnet-1"))
         assert roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-1"}) == (actor in IN_THE_VPC)
         assert not roles.may(actor, *there, {"ec2:Vpc": f"{of}vpc-2"})
+
+
+def test_of_a_bucket_of_yours_one_folder_is_read_and_listed_checked_statically() -> None:
+    roles = Roles(Toolchain(PARAMETERS | {"DataBucketName": "acme-data", "DataPrefix": "players/"}))
+    bucket = "arn:aws:s3:::acme-data"
+    for actor in MUST:
+        reads, lists = actor in ("job", "scoring-job"), actor in ("job", "scoring-job", "build")
+        for prefix, is_its in (("players/", True), ("players/2026/", True), ("payroll/", False), ("", False)):
+            assert roles.may(actor, "s3:ListBucket", bucket, {"s3:prefix": prefix}) == (lists and is_its), prefix
+            assert roles.may(actor, "s3:GetObject", f"{bucket}/{prefix}x.csv", {}) == (reads and is_its), prefix
+        assert not roles.may(actor, "s3:ListBucket", bucket, {})
+        assert roles.may(actor, "s3:GetBucketLocation", bucket, {}) == lists
+
+
+@pytest.mark.parametrize("template", ["roles-models.yaml", "roles-build.yaml"])
+def test_a_bucket_of_yours_is_given_with_its_folder_checked_statically(template) -> None:
+    rule = body_of(template)["Rules"]["OneFolderOfYourBucket"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "DataBucketName"}, ""]}]}
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "DataPrefix"}, ""]}]}
+    pattern = body_of(template)["Parameters"]["DataPrefix"]["AllowedPattern"]
+    for prefix, fits in (
+        ("", True),
+        ("players/", True),
+        ("a/b=1/", True),
+        ("players", False),
+        ("/", False),
+        ("a*/", False),
+    ):
+        assert bool(re.fullmatch(pattern, prefix)) == fits, prefix
 
 
 def test_lambda_uses_the_rights_for_a_vpc_and_a_functions_code_may_not_checked_statically() -> None:

@@ -136,7 +136,7 @@ def test_every_exception_from_a_linter_has_its_reason(template: Path) -> None:
 def test_a_policy_fits_into_a_role() -> None:
     """10,240 characters of inline policies, blanks not counted. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
     vpc = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
-    data = {"DataBucketName": "b" * 63, "DataKeyArn": NAMES.arn("kms", "key/k")}
+    data = {"DataBucketName": "b" * 63, "DataPrefix": "p" * 199 + "/", "DataKeyArn": NAMES.arn("kms", "key/k")}
     full = toolchain(**vpc, **data, MlflowAppArn=NAMES.arn("sagemaker", "mlflow-app/app"))
     shared = [policy["PolicyDocument"] for policy in full.of_type("AWS::IAM::Policy").values()]
     for name, role in full.of_type("AWS::IAM::Role").items():

@@ -121,6 +121,7 @@ REGISTER_APPROVES = (allow("register", "sagemaker:UpdateModelPackage", "*"),)
                 "SubnetIds": "subnet-1",
                 "SecurityGroupIds": "sg-1",
                 "DataBucketName": "data",
+                "DataPrefix": "players/",
             },
             id="connection, VPC, data bucket",
         ),

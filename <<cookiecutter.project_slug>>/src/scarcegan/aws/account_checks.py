@@ -112,6 +112,7 @@ def check_account(
         "deploying": deploying_findings,
         "repository": repository_findings,
         "bucket": bucket_findings,
+        "data": data_findings,
         "model package group": group_findings,
         "roles": role_findings,
         "permissions boundary": boundary_findings,
@@ -300,6 +301,21 @@ def bucket_findings(account: Account) -> Iterator[Finding]:
     else:
         fix = "Empty and delete it, or give the project another name: the toolchain cannot make its own beside it."
         yield account.left_over("bucket", "storage", f"{bucket} is left from an earlier toolchain", fix)
+
+
+def data_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding for each address of data in S3: whether jobs may read there. None for data that is not in S3."""
+    bucket, prefix = account.values.get("DataBucketName", ""), account.values.get("DataPrefix", "")
+    readable = [f"s3://{account.names.bucket}/data/", *([f"s3://{bucket}/{prefix}"] if bucket and prefix else [])]
+    for key in ("path", "labels"):
+        place = getattr(account.config.data, key)
+        if not place.startswith("s3://"):
+            continue
+        if f"{place.rstrip('/')}/".startswith(tuple(readable)):
+            yield Finding(f"data.{key}", OK, f"jobs may read {place}")
+        else:
+            fix = "Type: scarcegan toolchain deploy --set DataBucketName=… --set DataPrefix=…/, one folder for both."
+            yield Finding(f"data.{key}", WOULD_FAIL, f"jobs read {' and '.join(readable)}, not {place}", fix)
 
 
 def group_findings(account: Account) -> Iterator[Finding]:

@@ -560,7 +560,7 @@ def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
 def combination_problem(values: Mapping[str, str]) -> str:
     """Return why values of template parameters do not fit each other, as a sentence; "" when they do.
 
-    A repository owner/name needs a connection, and a network all three parts.
+    A repository owner/name needs a connection, a network all three parts, and a bucket of yours its folder.
 
     - values: template parameter -> value; one without a value may be missing or "".
     """
@@ -572,6 +572,11 @@ def combination_problem(values: Mapping[str, str]) -> str:
         return (
             f"builds in a VPC need {', '.join(parts)}, but {empty}. Type the command again with {needed}, or with none "
             "of the three."
+        )
+    if values.get("DataBucketName") and not values.get("DataPrefix"):
+        return (
+            f"jobs read one folder of the bucket {values['DataBucketName']}, but DataPrefix is empty. Type the command "
+            "again with --set DataPrefix=…/, the folder that holds telemetry and labels."
         )
     return connection_problem(values)
 

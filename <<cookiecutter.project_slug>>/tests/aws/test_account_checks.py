@@ -411,3 +411,20 @@ def test_data_where_no_job_may_read_is_found_before_a_job_fails(place, given, st
     found = findings(account_checks.data_findings, {}, given, settings(data={"path": place}))
     assert [finding.state for finding in found] == [state] and place in found[0].found
     assert findings(account_checks.data_findings, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "given", "state"),
+    [
+        ("ml.m5.4xlarge", {}, OK),
+        ("ml.p3.2xlarge", {}, WOULD_FAIL),
+        ("ml.p3.2xlarge", {"JobInstanceTypes": "ml.m5.*,ml.p3.2xlarge"}, OK),
+    ],
+)
+def test_a_machine_that_no_job_may_have_is_found_with_the_command_that_allows_it(machine, given, state):
+    config = settings(cloud={"instances": {"train": machine}})
+    (finding,) = findings(account_checks.machine_findings, {}, given, config)
+    assert finding.state == state
+    if state == WOULD_FAIL:
+        assert finding.found == "the toolchain lets no job have cloud.instances.train=ml.p3.2xlarge"
+        assert finding.fix.endswith(",ml.p3.2xlarge") and "--set JobInstanceTypes=ml.t3.medium," in finding.fix

@@ -7,7 +7,8 @@ import pytest
 
 from enforcement import Roles, allowed, arn
 from scarcegan.aws.names import IMAGE_ACCOUNTS
-from scarcegan.pipeline.config import InstanceTypes
+from scarcegan.aws.prices import load_prices
+from scarcegan.pipeline.config import Config, InstanceTypes
 from scarcegan.release.release import STAGES
 from scarcegan.sagemaker import bundle
 from stacks import ACCOUNT, REGION, Toolchain, body_of
@@ -450,6 +451,18 @@ def test_the_machines_of_config_yaml_are_among_those_that_jobs_may_have() -> Non
     for machine in InstanceTypes().model_dump().values():
         job = sagemaker("training-job/pipelines-abc-train-1")
         assert ROLES.may("pipeline", "sagemaker:CreateTrainingJob", job, {"sagemaker:InstanceTypes": machine})
+
+
+def test_what_a_mistake_with_machines_can_cost_is_limited_checked_statically() -> None:
+    """Of a family without a price in the table, a size costs no more than about that of r5 does."""
+    allowed = STACK.values["JobInstanceTypes"]
+    assert not [machine for machine in allowed if "*" in machine or machine.endswith(("8xlarge", "2.xlarge", "metal"))]
+    prices = load_prices().machine_hour
+    assert max(prices[machine] for machine in allowed if machine in prices) * Config().cloud.max_hours < 15
+    for actor, kind in (("pipeline", "CreateTrainingJob"), ("scoring-pipeline", "CreateProcessingJob")):
+        job = sagemaker(f"{'training' if 'Training' in kind else 'processing'}-job/pipelines-abc-x-1")
+        for machine, may in (("ml.m5.4xlarge", True), ("ml.m5.24xlarge", False), ("ml.p4d.24xlarge", False)):
+            assert ROLES.may(actor, f"sagemaker:{kind}", job, {"sagemaker:InstanceTypes": machine}) == may
 
 
 def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:

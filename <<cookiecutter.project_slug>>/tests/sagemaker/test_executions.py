@@ -29,6 +29,7 @@ from pipelines_in_moto import (
 )
 from scarcegan.aws import client as aws
 from scarcegan.aws import storage
+from scarcegan.aws.quotas import job_machines, require_allowed_machines
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
@@ -445,6 +446,20 @@ def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(co
     assert executions.find_execution(connection) == arn
     changed = executions.changed_parameters(connection, arn, deployed_parameters(connection, "training"))
     assert changed == {"TrainIterations": "2000"}
+
+
+def test_a_machine_that_no_job_may_have_is_refused_before_anything_starts_in_moto(connection, deployed, tmp_path):
+    change = "cloud.instances.train=ml.p3.2xlarge"
+    assert completed(connection, tmp_path, change).parameters["TrainInstanceType"] == "ml.p3.2xlarge", "an older one"
+    connection.client("ssm").put_parameter(
+        Name=NAMES.parameter("job-instance-types"), Type="String", Value="ml.m5.xlarge,ml.m5.2xlarge"
+    )
+    with pytest.raises(UserError, match=r"no job have cloud.instances.train=ml.p3.2xlarge. Choose among ml.m5.xlarge"):
+        completed(connection, tmp_path, change)
+    completed(connection, tmp_path, "cloud.instances.train=ml.m5.xlarge")
+    machines = job_machines(Config.model_validate({"cloud": {"instances": {"score": "ml.p3.2xlarge"}}}))
+    with pytest.raises(UserError, match=r"cloud.instances.score=ml.p3.2xlarge"):
+        require_allowed_machines(connection, machines)
 
 
 def test_new_data_changes_its_fingerprint_and_old_data_does_not_in_moto(connection, deployed, tmp_path):

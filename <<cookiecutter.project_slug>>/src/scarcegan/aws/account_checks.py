@@ -16,7 +16,7 @@ from scarcegan.aws.accounts import accounts_of_stages, enter
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, look
 from scarcegan.aws.names import Names, project_tags
-from scarcegan.aws.quotas import quota_findings
+from scarcegan.aws.quotas import job_machines, quota_findings, refused_machines
 from scarcegan.aws.vpc import vpc_findings
 from scarcegan.aws.watch import watch_findings
 from scarcegan.errors import UserError
@@ -113,6 +113,7 @@ def check_account(
         "repository": repository_findings,
         "bucket": bucket_findings,
         "data": data_findings,
+        "machines": machine_findings,
         "model package group": group_findings,
         "roles": role_findings,
         "permissions boundary": boundary_findings,
@@ -316,6 +317,19 @@ def data_findings(account: Account) -> Iterator[Finding]:
         else:
             fix = "Type: scarcegan toolchain deploy --set DataBucketName=… --set DataPrefix=…/, one folder for both."
             yield Finding(f"data.{key}", WOULD_FAIL, f"jobs read {' and '.join(readable)}, not {place}", fix)
+
+
+def machine_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about the machines of config.yaml: whether the toolchain lets jobs have them."""
+    template = toolchain.read_template(account.root, Path("infra") / "roles-models.yaml")
+    default = template["Parameters"]["JobInstanceTypes"]["Default"]
+    machines = job_machines(account.config)
+    refused = refused_machines(machines, account.values.get("JobInstanceTypes") or default)
+    if refused:
+        fact, _, fix = refused.partition(". ")
+        yield Finding("machines", WOULD_FAIL, fact, fix)
+    else:
+        yield Finding("machines", OK, f"jobs may have {', '.join(sorted(set(machines.values())))}")
 
 
 def group_findings(account: Account) -> Iterator[Finding]:

@@ -1,13 +1,15 @@
-"""Service Quotas: how many machines the settings need at once, and how many the account may have."""
+"""Machines: those that the toolchain lets jobs have, and Service Quotas: how many are needed, how many there may be."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Any
 
-from scarcegan.aws.client import Aws
+from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline, Step, scoring, training
 
@@ -34,6 +36,42 @@ class Need:
     least: int
     most: int
     why: str
+
+
+def job_machines(config: Config) -> dict[str, str]:
+    """Return key of config.yaml, such as cloud.instances.train -> instance type, for each step that is a job in AWS."""
+    steps = [*training(config).steps, *scoring(config).steps]
+    return {f"cloud.instances.{s.name}": s.instance for s in steps if isinstance(s, Step) and s.kind != "lambda"}
+
+
+def refused_machines(machines: Mapping[str, str], allowed: str) -> str:
+    """Return which machines jobs may not have and what to do, as a sentence; "" when they may have all.
+
+    - machines: what sets each -> instance type.
+    - allowed: the toolchain's JobInstanceTypes, separated by commas; a star stands for anything.
+    """
+    patterns = allowed.split(",")
+    refused = [f"{key}={it}" for key, it in machines.items() if not any(fnmatchcase(it, one) for one in patterns)]
+    if not refused:
+        return ""
+    more = ",".join([allowed, *dict.fromkeys(one.partition("=")[2] for one in refused)])
+    return (
+        f"the toolchain lets no job have {', '.join(refused)}. Choose among {', '.join(patterns)}; or an administrator "
+        f"allows more: scarcegan toolchain deploy --set JobInstanceTypes={more}"
+    )
+
+
+def require_allowed_machines(aws: Aws, machines: Mapping[str, str]) -> None:
+    """Check that the toolchain in AWS lets jobs have machines. One that does not publish which is not asked further.
+
+    - machines: what sets each, such as cloud.instances.train -> instance type.
+
+    Raises UserError when it does not: every execution would fail at its first such job.
+    """
+    allowed = find_ssm_parameter(aws, "job-instance-types")
+    refused = refused_machines(machines, allowed) if allowed else ""
+    if refused:
+        raise UserError(refused)
 
 
 def needs(config: Config) -> list[Need]:

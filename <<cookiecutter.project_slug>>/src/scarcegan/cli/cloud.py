@@ -86,7 +86,7 @@ def upsert_command(
     """Create or update the pipelines in AWS. Uploads the code and writes build/*.json; --dry-run only writes these
     files, and needs no account.
     """
-    from scarcegan.aws import client, prices
+    from scarcegan.aws import client, prices, quotas
     from scarcegan.sagemaker import upsert as upserting
     from scarcegan.sagemaker.pipelines import PIPELINES, pipeline_of
 
@@ -109,6 +109,7 @@ def upsert_command(
         emit({**plan.describe(), "costs": estimate.describe(), "written": written}, as_json, lines)
         return
     with aws_connection(context) as aws:
+        quotas.require_allowed_machines(aws, quotas.job_machines(project.config))
         plan = upserting.plan_upsert(project.root, upserting.with_volume_key(project.config, aws), aws.names)
         upserting.write_build_files(plan)
         done = upserting.apply_plan(plan, aws, upload_only, print_progress, chosen)

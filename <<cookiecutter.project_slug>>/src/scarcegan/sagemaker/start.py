@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.aws.client import Aws
+from scarcegan.aws.quotas import require_allowed_machines
 from scarcegan.aws.storage import Bucket, split_s3_uri
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import config as settings
@@ -241,7 +242,8 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
 
     Raises UserError when the pipeline is not in AWS yet or lacks a parameter of the plan, when config.yaml has other
     values than the training pipeline for what no execution can change, and when scoring would read other files than
-    those of the registry's champion; NoData when a source that must hold data is empty.
+    those of the registry's champion, or for a machine that no job may have; NoData when a source that must hold data
+    is empty.
     """
     compiled = deployed_definition(aws, plan.pipeline)
     known = {name: value_text(value) for name, value in parameter_defaults(compiled).items()}
@@ -260,6 +262,8 @@ def complete(plan: StartPlan, base: ConfiguredPipeline, aws: Aws) -> StartPlan:
         check_champion(aws, base.config)
     else:
         check_up_to_date(here, compiled)
+    machines = {base.parameters[name].origin: given[name] for name in given if name.endswith("InstanceType")}
+    require_allowed_machines(aws, machines)
     given |= data_parameters(aws, here, {**known, **given})
     return StartPlan(plan.pipeline, given, tuple(notes))
 

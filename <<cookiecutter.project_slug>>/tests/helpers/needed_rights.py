@@ -427,6 +427,8 @@ def of_pipelines_of_builds(everything: Everything) -> Found:
             yield whose, PROVIDERS[provider], f"CodePipeline's action {provider}"
             if provider == "CloudFormation":
                 asked = action["Configuration"]
+                if asked["ActionMode"] != "CREATE_UPDATE":
+                    yield whose, ["cloudformation:DeleteStack"], f"CodePipeline's mode {asked['ActionMode']}"
                 template = Path(asked["TemplatePath"].split("::")[1]).name
                 yield (
                     actor(asked["RoleArn"]),

@@ -329,3 +329,27 @@ def test_the_function_is_in_the_vpc_of_its_endpoint_checked_statically(stack):
         "SubnetIds": ["subnet-1a", "subnet-2b"],
         "SecurityGroupIds": ["sg-1"],
     }
+
+
+def test_only_an_endpoint_that_may_grow_is_scaled_checked_statically(parameters):
+    """With as many instances at least as at most there is nothing to scale; SageMaker then takes another machine."""
+    for least, most, scales in (("2", "4", 1), ("2", "2", 0)):
+        made = Stack(
+            "endpoint.yaml", parameters("as it comes", "production") | {"MinInstances": least, "MaxInstances": most}
+        )
+        assert len(made.of_type("AWS::ApplicationAutoScaling::ScalableTarget")) == scales
+        assert len(made.of_type("AWS::ApplicationAutoScaling::ScalingPolicy")) == scales
+
+
+def test_what_a_stage_runs_is_published_in_one_place_checked_statically(stack):
+    for given, stage in (("as it comes", "production"), ("serverless staging", "staging")):
+        made = stack(given, stage)
+        published = {about["Name"]: about["Value"] for about in made.of_type("AWS::SSM::Parameter").values()}
+        assert published == {
+            HERE.parameter(f"{stage}/endpoint"): made.attribute("Endpoint", "EndpointName"),
+            HERE.parameter(f"{stage}/endpoint-config"): made.attribute("EndpointConfig", "EndpointConfigName"),
+            HERE.parameter(f"{stage}/model"): made.attribute("Model", "ModelName"),
+            HERE.parameter(f"{stage}/version"): "5",
+        }
+    waits = {name for name, about in made.body["Resources"].items() if about.get("DependsOn") == "Endpoint"}
+    assert waits == {"VersionParameter", "ModelParameter", "EndpointConfigParameter"}, "not before it serves them"

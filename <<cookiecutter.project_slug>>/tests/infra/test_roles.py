@@ -174,6 +174,7 @@ MUST = {
     "build-pipeline": [
         ("codebuild:StartBuild", arn("codebuild", f"project/{PROJECT}-build")),
         ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-pipeline/x")),
+        ("cloudformation:DeleteStack", arn("cloudformation", f"stack/{PROJECT}-pipeline/x")),  # one that failed
         ("iam:PassRole", role("stack-pipeline"), TO_CLOUDFORMATION),
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
         ("s3:GetObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
@@ -351,6 +352,7 @@ MUST_NOT = {
     "build-pipeline": [
         ("codebuild:StartBuild", arn("codebuild", f"project/{PROJECT}-promote")),
         ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-production/x")),
+        ("cloudformation:DeleteStack", arn("cloudformation", f"stack/{PROJECT}-production/x")),
         ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-toolchain/x")),
         ("iam:PassRole", role("stack-production"), TO_CLOUDFORMATION),
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),

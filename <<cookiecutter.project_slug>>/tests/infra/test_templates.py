@@ -610,3 +610,15 @@ def test_every_build_takes_its_packages_from_the_mirror_that_is_given() -> None:
 def test_a_mirror_is_an_address_without_a_password(url: str, taken: bool) -> None:
     pattern = WHOLE.body["Parameters"]["PackageIndexUrl"]["AllowedPattern"]
     assert bool(re.fullmatch(pattern, url)) == taken
+
+
+def test_a_stack_that_failed_is_replaced_by_itself_where_nothing_is_lost_and_nowhere_else() -> None:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-action-reference.html"""
+    modes = {
+        action["Configuration"]["StackName"].rsplit("-", 1)[1]: action["Configuration"]["ActionMode"]
+        for pipeline in WHOLE.of_type("AWS::CodePipeline::Pipeline").values()
+        for stage in pipeline["Stages"]
+        for action in stage["Actions"]
+        if action["ActionTypeId"]["Provider"] == "CloudFormation" and action["Name"] != "StagingOff"
+    }
+    assert modes == {"pipeline": "REPLACE_ON_FAILURE", "staging": "CREATE_UPDATE", "production": "CREATE_UPDATE"}

@@ -43,6 +43,8 @@ GIVEN = {  # what every template that has such a parameter is given
     "ProjectRegion": REGION,
     "Serverless": "false",
     "ServerlessMemory": "2048",
+    "MonthlyBudget": "300",
+    "NotificationEmail": "ada@example.com",
 }
 OPTIONAL = {  # what an optional parameter is given where a template is looked at with everything on
     "ConnectionArn": arn("codeconnections", "connection/0a1b"),
@@ -58,7 +60,6 @@ OPTIONAL = {  # what an optional parameter is given where a template is looked a
     "SecurityGroupIds": "sg-1",
     "Subnets": "subnet-1",
     "SecurityGroups": "sg-1",
-    "NotificationEmail": "ada@example.com",
     "SecurityEmail": "grace@example.com",
     "AccessLogBucketName": "logs-of-acme",
     "ScoringSchedule": "rate(7 days)",

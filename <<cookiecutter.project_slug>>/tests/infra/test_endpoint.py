@@ -150,7 +150,9 @@ def test_names_are_those_of_names_py_checked_statically(stack):
         assert function["Role"] == HERE.role_arn("rare-share")
         assert function["Code"] == {"S3Bucket": HERE.bucket, "S3Key": "functions/rare-share-0a1b.zip"}
         names = {parameter["Name"] for parameter in made.of_type("AWS::SSM::Parameter").values()}
-        assert names == {HERE.parameter(f"{stage}/endpoint"), HERE.parameter(f"{stage}/version")}
+        assert names == {
+            HERE.parameter(f"{stage}/{what}") for what in ("endpoint", "endpoint-config", "model", "version")
+        }
 
 
 def test_the_longest_project_name_stays_within_the_limits(parameters):

@@ -55,6 +55,28 @@ IMAGE_ACCOUNTS = dict.fromkeys(COMMON_REGIONS.split(), COMMON_ACCOUNT) | {
 # CloudFormation's types of resources in infra/ -> the regions above that lack them, as cfn-lint's data has it.
 NO_ENDPOINTS = {"me-central-1", "us-gov-east-1"}
 LACKING = {
+    "AWS::Budgets::Budget": {
+        "af-south-1",
+        "ap-east-1",
+        "ap-east-2",
+        "ap-northeast-3",
+        "ap-south-2",
+        "ap-southeast-3",
+        "ap-southeast-4",
+        "ap-southeast-5",
+        "ap-southeast-6",
+        "ap-southeast-7",
+        "ca-west-1",
+        "eu-central-2",
+        "eu-north-1",
+        "eu-south-1",
+        "eu-south-2",
+        "il-central-1",
+        "me-central-1",
+        "mx-central-1",
+        "us-gov-east-1",
+        "us-gov-west-1",
+    },
     "AWS::CodeBuild::Project": {"ap-east-2", "ca-west-1", "mx-central-1"},
     "AWS::SageMaker::Endpoint": NO_ENDPOINTS,
     "AWS::SageMaker::EndpointConfig": NO_ENDPOINTS,

@@ -37,13 +37,14 @@ def test_a_training_costs_at_most_max_hours_of_each_of_its_jobs():
     assert prices.estimate(settings(max_hours=3), TABLE).longest_training.price == (pytest.approx(5 * 3 * 0.2),) * 2
 
 
-def test_production_costs_from_its_least_to_its_most_instances_and_staging_one():
+def test_production_costs_from_its_least_to_its_most_instances_and_staging_one_while_it_is_tested():
     endpoint = {"instance": "ml.m5.large", "min_instances": 2, "max_instances": 4}
     found = prices.estimate(settings(endpoint=endpoint), TABLE)
     assert found.production.price == (pytest.approx(146.0), pytest.approx(292.0))
-    assert found.staging.price == (pytest.approx(73.0),) * 2
+    assert found.staging.price == (pytest.approx(0.05),) * 2
     once = 0.2 * 25 / 60
-    assert found.month.price == (pytest.approx(1 + once + 73 + 146), pytest.approx(1 + once + 73 + 292))
+    assert found.month.price == (pytest.approx(1 + once + 0.05 + 146), pytest.approx(1 + once + 0.05 + 292))
+    assert any("With the toolchain's StagingRuns=always it costs 73.00 a month." in note for note in found.notes)
 
 
 def test_serverless_staging_is_not_counted_and_that_is_said():

@@ -429,6 +429,8 @@ def of_pipelines_of_builds(everything: Everything) -> Found:
                 asked = action["Configuration"]
                 if asked["ActionMode"] != "CREATE_UPDATE":
                     yield whose, ["cloudformation:DeleteStack"], f"CodePipeline's mode {asked['ActionMode']}"
+                if "TemplatePath" not in asked:
+                    continue
                 template = Path(asked["TemplatePath"].split("::")[1]).name
                 yield (
                     actor(asked["RoleArn"]),

@@ -232,7 +232,7 @@ class Reach:
             runs = asked.get("BuildspecOverride", project["Source"]["BuildSpec"])
             actor = self.actors[project["ServiceRole"]]
             yield Edge("build", node(pipeline, action), role(actor), f"{runs} of the commit runs as it")
-        if provider == "CloudFormation":
+        if provider == "CloudFormation" and "TemplatePath" in asked:
             actor = self.actors[asked["RoleArn"]]
             yield Edge(
                 "template", node(pipeline, action), role(actor), f"deploys {asked['TemplatePath']} of the commit"

@@ -264,6 +264,7 @@ def test_a_release_is_checked_before_production_and_is_the_champion_last() -> No
         ("Staging", "Endpoint"),
         ("Staging", "Smoke"),
         ("Staging", "Load"),
+        ("Staging", "SwitchOff"),
         ("Approve", "Approve"),
         ("Production", "CheckApproval"),
         ("Production", "Endpoint"),
@@ -285,7 +286,7 @@ def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_pro
     assert roles == {
         "Source": [],
         "Prepare": ["prepare"],
-        "Staging": ["stack-staging", "prepare", "prepare"],
+        "Staging": ["stack-staging", "prepare", "prepare", "stack-staging"],
         "Approve": [],
         "Production": ["stack-production", "promote", "promote", "promote"],
     }
@@ -619,6 +620,28 @@ def test_a_stack_that_failed_is_replaced_by_itself_where_nothing_is_lost_and_now
         for pipeline in WHOLE.of_type("AWS::CodePipeline::Pipeline").values()
         for stage in pipeline["Stages"]
         for action in stage["Actions"]
-        if action["ActionTypeId"]["Provider"] == "CloudFormation" and action["Name"] != "StagingOff"
+        if action["ActionTypeId"]["Provider"] == "CloudFormation" and action["Name"] != "SwitchOff"
     }
     assert modes == {"pipeline": "REPLACE_ON_FAILURE", "staging": "CREATE_UPDATE", "production": "CREATE_UPDATE"}
+
+
+def test_staging_is_off_once_its_tests_have_passed_unless_it_shall_always_run() -> None:
+    """It is deleted within the stage that tests it, where no other release can be, and by the role that makes it."""
+    for when, last in (("while-tested", "SwitchOff"), ("always", "Smoke")):
+        [staging] = [
+            stage
+            for pipeline in toolchain(StagingRuns=when).of_type("AWS::CodePipeline::Pipeline").values()
+            for stage in pipeline["Stages"]
+            if stage["Name"] == "Staging"
+        ]
+        actions = sorted(staging["Actions"], key=lambda action: action["RunOrder"])
+        assert actions[0]["Name"] == "Endpoint" and (actions[-1]["Name"] == "SwitchOff") == (last == "SwitchOff")
+        if last == "SwitchOff":
+            made, deleted = actions[0]["Configuration"], actions[-1]["Configuration"]
+            assert actions[-1]["RunOrder"] > actions[-2]["RunOrder"]
+            assert deleted == {"ActionMode": "DELETE_ONLY", "StackName": made["StackName"], "RoleArn": made["RoleArn"]}
+
+
+def test_nothing_of_staging_outlives_its_stack_or_a_deletion_would_leave_what_is_paid() -> None:
+    for name, about in body(INFRA / "endpoint.yaml")["Resources"].items():
+        assert about.get("DeletionPolicy", "Delete") == "Delete", name

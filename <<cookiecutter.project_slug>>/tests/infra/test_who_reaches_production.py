@@ -79,7 +79,7 @@ def action_role(stage: str, actor: str) -> Patch:
 
     def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
         for action in stage_of(whole, stage)["Actions"]:
-            if "RoleArn" in action["Configuration"]:
+            if "RoleArn" in action.get("Configuration", {}):
                 action["Configuration"]["RoleArn"] = role_arn(actor)
 
     return patch

@@ -22,6 +22,8 @@ HOURS_A_MONTH = 730
 DAYS_A_MONTH = 365 / 12
 DAYS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1.0}
 TRAININGS_A_MONTH = 1
+RELEASES_A_MONTH = 1
+TEST_HOURS = 0.5  # staging's endpoint in one release, until its tests have passed: assumed, never measured in AWS
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def estimate(config: Config, prices: Prices) -> Estimate:
     one_training = cost("one training", {machine: (n * JOB_HOURS,) * 2 for machine, n in trained.items()}, prices)
     one_scoring = cost("one scoring", {machine: (n * JOB_HOURS,) * 2 for machine, n in scored.items()}, prices)
     longest = {machine: (n * float(cloud.max_hours),) * 2 for machine, n in trained.items()}
-    staged = {} if endpoint.serverless_staging else {endpoint.instance: (float(HOURS_A_MONTH),) * 2}
+    staged = {} if endpoint.serverless_staging else {endpoint.instance: (RELEASES_A_MONTH * TEST_HOURS,) * 2}
     fleet = (float(endpoint.min_instances * HOURS_A_MONTH), float(endpoint.max_instances * HOURS_A_MONTH))
     staging = cost("staging endpoint, a month", staged, prices)
     production = cost("production endpoint, a month", {endpoint.instance: fleet}, prices)
@@ -184,9 +186,9 @@ def notes(config: Config, prices: Prices, scorings: float | None) -> list[str]:
     build, storage = prices.build_minute["BUILD_GENERAL1_MEDIUM"], prices.storage_gb_month
     found = [
         f"List prices of {prices.region}, {prices.date}. Replace src/scarcegan/aws/prices.json by {other}.",
-        f"Rests on {JOB_HOURS * 60:.0f} minutes a job, assumed and not measured in AWS, and no cached step; endpoints "
-        f"run {HOURS_A_MONTH} hours a month.",
-        f"A month has {TRAININGS_A_MONTH} training, {scored}, both endpoints and the key.",
+        f"Rests on {JOB_HOURS * 60:.0f} minutes a job, assumed and not measured in AWS, and no cached step; production "
+        f"runs {HOURS_A_MONTH} hours a month.",
+        f"A month has {TRAININGS_A_MONTH} training, {RELEASES_A_MONTH} release, {scored}, both endpoints and the key.",
         f"Not counted: builds ({build:g} a minute), S3 ({storage:g} a GB and month), disks of machines, logs, "
         "alarms, requests to KMS, traffic, and the second set of instances while a new model takes over.",
     ]
@@ -196,6 +198,12 @@ def notes(config: Config, prices: Prices, scorings: float | None) -> list[str]:
         found.append("Training on spot instances costs less; its price changes, so the full one is counted.")
     if cloud.endpoint.serverless_staging:
         found.append("Serverless staging is paid per request, which is not counted.")
+    elif cloud.endpoint.instance in prices.machine_hour:
+        whole = HOURS_A_MONTH * prices.machine_hour[cloud.endpoint.instance]
+        found.append(
+            f"Staging is on while a release is tested, {TEST_HOURS:g} hours assumed. With the toolchain's "
+            f"StagingRuns=always it costs {whole:,.2f} a month."
+        )
     return found
 
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 STAGES = ("staging", "production")
 NEWEST = "newest"
 DEPLOY = "deploy"  # the CodePipeline that releases; it takes a variable VERSION
+NO_ENDPOINT = {
+    "staging": "no endpoint: it has one while a release is tested (StagingRuns of the toolchain)",
+    "production": "nothing released yet",
+}
 SUMMARY_METRICS = ("pr_auc", "recall", "precision")
 SUMMARY_CHARACTERS = 780  # CodePipeline's approval text takes 1,000 (CustomData), with commit and load test (load.py):
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-ManualApproval.html
@@ -443,7 +447,7 @@ def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
 
     - version: the version that was last released to the stage, a number as text; "" when nothing was.
     - endpoint: the name of its endpoint; "" when nothing was released to it.
-    - state: "nothing released yet" when the endpoint is "", otherwise "in service", or what is wrong as a sentence,
+    - state: NO_ENDPOINT of the stage when the endpoint is "", otherwise "in service", or what is wrong as a sentence,
       such as that the stage's account lets nobody in.
 
     stage: staging or production.
@@ -458,7 +462,7 @@ def stage_status(aws: Aws, stage: str) -> dict[str, Any]:
         name: client.find_ssm_parameter(there, f"{stage}/{name}") for name in ("version", "endpoint")
     }
     if not found["endpoint"]:
-        return {**found, "state": "nothing released yet"}
+        return {**found, "state": NO_ENDPOINT[stage]}
     try:
         smoke.verify_stage(there, stage)
         return {**found, "state": "in service"}

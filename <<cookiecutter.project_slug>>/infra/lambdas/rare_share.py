@@ -40,16 +40,17 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, int]:
 
     - event: EventBridge's "Object Created" of S3, in which the key is not URL-encoded.
 
-    Environment variables: RARE_LABEL is the label of the rare class, ENDPOINT the endpoint's name, and NAMESPACE the
-    CloudWatch namespace to publish in.
+    Environment variables: RARE_LABEL is the label of the rare class, ENDPOINT the endpoint's name, NAMESPACE the
+    CloudWatch namespace to publish in, and ACCOUNT the account that owns the bucket.
     """
     import boto3
 
-    place = event["detail"]
-    bucket, key = place["bucket"]["name"], place["object"]["key"]
+    written = event["detail"]
+    bucket, key = written["bucket"]["name"], written["object"]["key"]
     if not key.endswith(".jsonl"):
         return {}
-    body = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"]
+    place = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": os.environ["ACCOUNT"]}
+    body = boto3.client("s3").get_object(**place)["Body"]
     counts = count(body.iter_lines(), int(os.environ["RARE_LABEL"]))
     print(json.dumps({"key": key, **vars(counts)}))
     if counts.rows:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import boto3
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
@@ -151,6 +152,7 @@ def aws(captured, monkeypatch):
         "NAMESPACE": "rare-players/endpoint",
         "ENDPOINT": "rare-players-staging",
         "RARE_LABEL": str(RARE),
+        "ACCOUNT": "123456789012",
     }.items():
         monkeypatch.setenv(name, value)
     with mock_aws():
@@ -173,6 +175,16 @@ def test_nothing_is_published_for_a_file_without_rows_or_of_another_kind_in_moto
     assert rare_share.handler(event("captured", "capture/staging/empty.jsonl"), None)["rows"] == 0
     assert rare_share.handler(event("captured", "capture/staging/readme.txt"), None) == {}
     assert boto3.client("cloudwatch").list_metrics(Namespace="rare-players/endpoint")["Metrics"] == []
+
+
+def test_s3_is_asked_for_the_bucket_of_this_account_only_stubbed(aws, monkeypatch):
+    client = boto3.client("s3")
+    monkeypatch.setattr(boto3, "client", lambda service: client)
+    key = aws["detail"]["object"]["key"]
+    with Stubber(client) as stub, pytest.raises(ClientError, match="AccessDenied"):
+        asked = {"Bucket": "captured", "Key": key, "ExpectedBucketOwner": "123456789012"}
+        stub.add_client_error("get_object", "AccessDenied", expected_params=asked)
+        rare_share.handler(aws, None)
 
 
 def test_cloudwatch_takes_the_metric_data_stubbed():

@@ -645,3 +645,9 @@ def test_staging_is_off_once_its_tests_have_passed_unless_it_shall_always_run() 
 def test_nothing_of_staging_outlives_its_stack_or_a_deletion_would_leave_what_is_paid() -> None:
     for name, about in body(INFRA / "endpoint.yaml")["Resources"].items():
         assert about.get("DeletionPolicy", "Delete") == "Delete", name
+
+
+def test_what_names_people_does_not_stay_for_ever() -> None:
+    rules = toolchain(KeepScoresDays="30").resources["Bucket"]["LifecycleConfiguration"]["Rules"]
+    kept = {rule["Prefix"]: str(rule["ExpirationInDays"]) for rule in rules if "Prefix" in rule}
+    assert kept == {"runs/": "90", "capture/": "90", "scored/": "30"}

@@ -390,6 +390,18 @@ def test_another_machine_under_automatic_scaling_is_refused_with_the_way_in_moto
     release.prepare_release(aws, registry, config, "3", "r1")
 
 
+def test_staging_with_instances_cannot_become_serverless_and_a_release_says_how_in_moto(session, registry, config):
+    registry.approve(3)
+    aws = connection(session)
+    endpoint = config.cloud.endpoint.model_copy(update={"serverless_staging": True})
+    wanted = config.model_copy(update={"cloud": config.cloud.model_copy(update={"endpoint": endpoint})})
+    release.prepare_release(aws, registry, wanted, "3", "r1")  # staging has no endpoint
+    serve(session, NAMES, "staging", 3, registry.arn(3))
+    release.prepare_release(aws, registry, config, "3", "r1")  # and goes on with instances
+    with pytest.raises(UserError, match=r"risky-staging has instances.*delete-stack .*--stack-name risky-staging;"):
+        release.prepare_release(aws, registry, wanted, "3", "r1")
+
+
 def test_only_the_package_that_the_endpoint_of_production_serves_becomes_the_champion_in_moto(session, registry):
     """A published version is no proof: the endpoint itself is asked for its config, model and package."""
     for version in (2, 3):

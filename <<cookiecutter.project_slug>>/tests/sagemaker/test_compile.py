@@ -254,7 +254,7 @@ def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_ke
             if "ProcessingResources" in arguments
             else arguments["ResourceConfig"]
         )
-        assert output["KmsKeyId"] == machine["VolumeKmsKeyId"] == NAMES.key_alias_arn
+        assert output["KmsKeyId"] == NAMES.key_alias_arn and machine["VolumeKmsKeyId"] == NAMES.arn("kms", "key/<id>")
         assert arguments.get("NetworkConfig", arguments)["EnableNetworkIsolation"] is True
         assert arguments["RoleArn"] == NAMES.role_arn({"training": "job", "scoring": "scoring-job"}[name])
         assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] == 12 * 3600
@@ -281,6 +281,13 @@ def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
     assert split["NetworkConfig"]["EnableNetworkIsolation"] is False
     assert "MLFLOW_TRACKING_URI" not in split["Environment"]
     assert {"Key": "cost-centre", "Value": "42"} in split["Tags"]
+
+
+def test_without_aws_the_id_of_the_projects_key_is_a_placeholder_as_disks_take_no_alias(pipelines):
+    """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingClusterConfig.html"""
+    split, train = (step(pipelines["training"], name)["Arguments"] for name in ("split", "train"))
+    for volume in (split["ProcessingResources"]["ClusterConfig"], train["ResourceConfig"]):
+        assert volume["VolumeKmsKeyId"] == NAMES.arn("kms", "key/<id>")
 
 
 @pytest.mark.slow

@@ -317,6 +317,7 @@ def prepare_release(
     for stage in STAGES:
         require_ready_stack(access_to_stage(aws, stage), stage)
     require_instance_change_possible(access_to_stage(aws, "production"), config)
+    require_serverless_possible(access_to_stage(aws, "staging"), config)
     inputs = ReleaseInputs(
         package_arn=registry.arn(package.version),
         key_arn=client.require_ssm_parameter(aws, "key"),
@@ -385,6 +386,28 @@ def require_instance_change_possible(aws: Aws, config: Config) -> None:
             "itself, and SageMaker changes no machine under scaling. Release twice: first with the old machine and "
             f"cloud.endpoint.max_instances: {least} (no more than min_instances, which ends the scaling), then with "
             "both as you want them."
+        )
+
+
+def require_serverless_possible(aws: Aws, config: Config) -> None:
+    """Check that staging can be serverless, if cloud.endpoint.serverless_staging says so.
+
+    SageMaker makes no endpoint serverless that has instances.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints-update.html
+
+    Raises UserError when staging has instances, with the command that makes way.
+    """
+    from scarcegan.release import smoke
+
+    if not config.cloud.endpoint.serverless_staging:
+        return
+    name, stack = aws.names.endpoint("staging"), aws.names.stack("staging")
+    there = client.none_if_missing(lambda: aws.client("sagemaker").describe_endpoint(EndpointName=name))
+    if there and any("InstanceType" in it for it in smoke.variants(aws, there["EndpointConfigName"])):
+        raise UserError(
+            f"cloud.endpoint.serverless_staging is true, but {name} has instances, and SageMaker makes no endpoint with "
+            f"instances serverless. Type: aws cloudformation delete-stack --region {aws.names.region} --stack-name {stack}; and "
+            "release again when it is gone."
         )
 
 

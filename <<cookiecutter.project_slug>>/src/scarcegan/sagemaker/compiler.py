@@ -632,11 +632,11 @@ class PipelineCompiler:
     def volume_key(self) -> str | None:
         """The KMS key that encrypts the disks of jobs, from cloud.volume_key.
 
-        It is the ARN that is given there; for "project", the ARN of the alias of the project's key; for "none", None.
-        Disks do not take an alias, so upsert.with_volume_key replaces "project" before pipelines are sent to AWS.
+        It is the ARN that is given there; None for "none". For "project" the id in the ARN is a placeholder, as only AWS
+        knows it: upsert.with_volume_key replaces "project" before pipelines are sent. Disks take no alias.
         """
         chosen = self.config.cloud.volume_key
-        return {"project": self.names.key_alias_arn, "none": None}.get(chosen, chosen)
+        return {"project": self.names.arn("kms", "key/<id>"), "none": None}.get(chosen, chosen)
 
     @property
     def copy_folder(self) -> tuple[str, ...]:

@@ -32,8 +32,8 @@ NO_FINGERPRINT = "none"  # SageMaker refuses an empty parameter
 FINGERPRINT_RULE = {"type": "string", "pattern": "^[A-Za-z0-9:.+-]{1,64}$"}  # a digest, or the time of a schedule
 # Files of data, as data/files.py reads them; any other address is a folder.
 FILE = re.compile(r"\.(parquet|pq|csv|tsv|txt|gz)$", re.IGNORECASE)
-# Settings of the section cloud that are part of the definition and that no parameter sets.
 DATA_KEYS = {"telemetry": "path", "labels": "labels"}  # source of a pipeline -> key of the section data
+# Settings of the section cloud that are part of the definition and that no parameter sets.
 JOB_SETTINGS = """
     volume_gb volume_key max_hours spot spot_wait_hours cache_days network_isolation subnets security_groups mlflow_app
     tags

@@ -1,18 +1,20 @@
 """Lambda function that the deploy pipeline calls before production changes: who approved this release, and which bytes?
 
-It refuses a release that nobody approved, whose model package is not approved, or whose model in S3 has not the digest
-that was registered. With SECOND_APPROVER it also refuses when the person who let the release into production is the one
-who approved the model or started the execution. What it finds is recorded in S3 once, below releases/. It imports only
-what the Lambda runtime has.
+It refuses a release that nobody approved, whose model package is not approved, whose prepared parameters name another
+package, or whose model in S3 has not the digest that was registered. With SECOND_APPROVER it also refuses when the
+person who let the release into production is the one who approved the model or started the execution. What it finds is
+recorded in S3 once, below releases/. It imports only what the Lambda runtime has.
 https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
 """
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
 import traceback
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -27,6 +29,8 @@ PATTERNS = {  # of the fields of UserParameters
 }
 DECISION = re.compile(r"(\S+) approved by ([^:]*):")  # registry/sagemaker/package_facts.py writes it
 MESSAGE_CHARACTERS = 2000
+PREPARED = "build/production.json"  # in the artifact that infra/prepare.buildspec.yml hands over
+PREPARED_BYTES = 2**20
 STOPPED = "Production stays as it is."
 
 
@@ -79,6 +83,7 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
     codepipeline = boto3.client("codepipeline")
     try:
         asked = asked_in(job["data"]["actionConfiguration"]["configuration"].get("UserParameters", ""))
+        require_prepared(asked, prepared_parameters(job["data"]), package_arn(asked, os.environ))
         record = check(asked, codepipeline, boto3.client("sagemaker"), boto3.client("s3"), os.environ)
     except Refused as why:
         fail(codepipeline, job["id"], f"{why} {STOPPED}")
@@ -113,6 +118,58 @@ def asked_in(parameters: str) -> Asked:
     return Asked(**{name: found[name] for name in PATTERNS})
 
 
+def package_arn(asked: Asked, settings: Mapping[str, str]) -> str:
+    """Return the ARN of the model package that is asked about. settings: the environment variables of `handler`."""
+    return settings["MODEL_PACKAGE_GROUP"].replace(":model-package-group/", ":model-package/") + f"/{asked.version}"
+
+
+def prepared_parameters(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that production's stack would be given, from the action's input artifact, a zip file.
+
+    It is read with the credentials that CodePipeline lends with the job.
+
+    - data: of the job, in the event's form.
+
+    Raises Refused for an artifact that does not hold them.
+
+    https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
+    """
+    import boto3
+
+    try:
+        [artifact] = data["inputArtifacts"]
+        place, lent = artifact["location"]["s3Location"], data["artifactCredentials"]
+        s3 = boto3.client(
+            "s3",
+            aws_access_key_id=lent["accessKeyId"],
+            aws_secret_access_key=lent["secretAccessKey"],
+            aws_session_token=lent["sessionToken"],
+        )
+        found = s3.get_object(Bucket=place["bucketName"], Key=place["objectKey"])
+        if found["ContentLength"] > PREPARED_BYTES:
+            raise ValueError
+        with zipfile.ZipFile(io.BytesIO(found["Body"].read())) as archive:
+            if archive.getinfo(PREPARED).file_size > PREPARED_BYTES:
+                raise ValueError
+            return dict(json.loads(archive.read(PREPARED))["Parameters"])
+    except (LookupError, ValueError, TypeError, zipfile.BadZipFile):
+        raise Refused(f"the pipeline hands over no prepared release with {PREPARED}.") from None
+
+
+def require_prepared(asked: Asked, prepared: Mapping[str, Any], arn: str) -> None:
+    """Check that production's stack would be given the package that was approved.
+
+    - prepared: the parameters of that stack.
+    - arn: of the model package that is asked about.
+
+    Raises Refused when it would be given another one.
+    """
+    wanted = {"Stage": "production", "ModelPackageArn": arn, "Version": asked.version}
+    for name, value in wanted.items():
+        if prepared.get(name) != value:
+            raise Refused(f"{PREPARED} gives production the {name} {prepared.get(name)!r}, but {value!r} was approved.")
+
+
 def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Mapping[str, str]) -> dict[str, Any]:
     """Check a release, and record in S3 who let it into production. Returns the record.
 
@@ -128,8 +185,7 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
     approval = approval_in(actions)
     execution = codepipeline.get_pipeline_execution(pipelineName=asked.pipeline, pipelineExecutionId=asked.execution)
     trigger = execution["pipelineExecution"].get("trigger", {})
-    arn = settings["MODEL_PACKAGE_GROUP"].replace(":model-package-group/", ":model-package/") + f"/{asked.version}"
-    package = sagemaker.describe_model_package(ModelPackageName=arn)
+    package = sagemaker.describe_model_package(ModelPackageName=package_arn(asked, settings))
     approvers = package_approvers(package)
     require_approved_model(asked, package)
     require_digest(asked, package, s3, settings["BUCKET"])

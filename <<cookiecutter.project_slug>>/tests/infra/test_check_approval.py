@@ -3,8 +3,10 @@
 import ast
 import hashlib
 import importlib.util
+import io
 import json
 import sys
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +82,34 @@ def package(by="user/ada", modified=ADA, status="Approved", url=f"s3://{BUCKET}/
     }
 
 
+ARTIFACT = "risky-deploy/DeployOut/abc123"
+JOB_DATA = {  # https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
+    "inputArtifacts": [
+        {
+            "location": {"s3Location": {"bucketName": BUCKET, "objectKey": ARTIFACT}, "type": "S3"},
+            "revision": None,
+            "name": "DeployOut",
+        }
+    ],
+    "outputArtifacts": [],
+    "artifactCredentials": {
+        "accessKeyId": "lent",
+        "secretAccessKey": "lent-secret",
+        "sessionToken": "lent-token",
+    },
+}
+
+
+def zipped(name="build/production.json", **changes):
+    """What prepare.buildspec.yml hands over, as CodeBuild packs it."""
+    values = {"Stage": "production", "ModelPackageArn": PACKAGE, "Version": "5", **changes}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("build/staging.json", "{}")
+        archive.writestr(name, json.dumps({"Parameters": values, "Tags": {}}))
+    return packed.getvalue()
+
+
 class Answers:
     """CodePipeline's and SageMaker's answers; `said`: what the function answered, `record`: what it wrote."""
 
@@ -91,8 +121,11 @@ class Answers:
         for name, value in (("BUCKET", BUCKET), ("MODEL_PACKAGE_GROUP", GROUP), ("SECOND_APPROVER", "no")):
             monkeypatch.setenv(name, value)
 
-    def ask(self, actions=None, found=None, starter=RULE, parameters=None, second="no", failure=None):
-        """Call the handler once. Returns the sentence of a refusal, or "" for a success."""
+    def ask(self, actions=None, found=None, starter=RULE, parameters=None, second="no", failure=None, prepared=None):
+        """Call the handler once. Returns the sentence of a refusal, or "" for a success.
+
+        prepared: the content of the input artifact, a zip file.
+        """
         self.monkeypatch.setenv("SECOND_APPROVER", second)
         codepipeline, sagemaker = (
             boto3.client(service, region_name=REGION) for service in ("codepipeline", "sagemaker")
@@ -101,7 +134,9 @@ class Answers:
         real = boto3.client
         said = []
         with Stubber(codepipeline) as stub, Stubber(sagemaker) as models, self.monkeypatch.context() as patch:
-            patch.setattr(boto3, "client", lambda service: clients[service])
+            patch.setattr(
+                boto3, "client", lambda service, **lent: self.reader(real, lent) if lent else clients[service]
+            )
             listed = [action("Source"), *([approved()] if actions is None else actions)]
             asked = {"pipelineName": "risky-deploy", "filter": {"pipelineExecutionId": EXECUTION}}
             if failure:
@@ -115,13 +150,23 @@ class Answers:
                 patch.setattr(codepipeline, operation, lambda _o=operation, **sent: said.append((_o, sent)))
             text = json.dumps(ASKED) if parameters is None else parameters
             configuration = {"FunctionName": "f", "UserParameters": text}
-            data = {"actionConfiguration": {"configuration": configuration}}
+            self.s3.put_object(Bucket=BUCKET, Key=ARTIFACT, Body=zipped() if prepared is None else prepared)
+            data = {**JOB_DATA, "actionConfiguration": {"configuration": configuration}}
             check_approval.handler({"CodePipeline.job": {"id": JOB, "data": data}}, None)
         assert boto3.client is real
         [(operation, sent)] = said
         shape = codepipeline.meta.service_model.operation_model(xform(operation)).input_shape
         assert not ParamValidator().validate(sent, shape).has_errors() and sent["jobId"] == JOB
         return sent["failureDetails"]["message"] if "failureDetails" in sent else ""
+
+    def reader(self, real, lent):
+        """A client with the credentials of CodePipeline's job."""
+        assert lent == {
+            "aws_access_key_id": "lent",
+            "aws_secret_access_key": "lent-secret",
+            "aws_session_token": "lent-token",
+        }
+        return real("s3", region_name=REGION, **lent)
 
     def record(self):
         found = self.s3.get_object(Bucket=BUCKET, Key=f"releases/5/{EXECUTION}.json")
@@ -239,3 +284,20 @@ def test_the_function_imports_only_what_lambda_has():
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"boto3", "botocore"}
+
+
+@pytest.mark.parametrize(
+    ("prepared", "words"),
+    [
+        (zipped(ModelPackageArn=PACKAGE.replace("/5", "/6")), "gives production the ModelPackageArn"),
+        (zipped(Version="6"), "gives production the Version '6', but '5' was approved"),
+        (zipped(Stage="staging"), "gives production the Stage 'staging'"),
+        (zipped("production.json"), "hands over no prepared release with build/production.json"),
+        (b"no zip file", "hands over no prepared release"),
+        (zipped(Padding="0" * 2**21), "hands over no prepared release"),
+    ],
+)
+def test_what_was_prepared_for_production_is_what_was_approved(answers, prepared, words):
+    said = answers.ask(prepared=prepared)
+    assert words in said and said.endswith("Production stays as it is.")
+    assert answers.recorded() == []

@@ -405,8 +405,8 @@ def require_serverless_possible(aws: Aws, config: Config) -> None:
     there = client.none_if_missing(lambda: aws.client("sagemaker").describe_endpoint(EndpointName=name))
     if there and any("InstanceType" in it for it in smoke.variants(aws, there["EndpointConfigName"])):
         raise UserError(
-            f"cloud.endpoint.serverless_staging is true, but {name} has instances, and SageMaker makes no endpoint with "
-            f"instances serverless. Type: aws cloudformation delete-stack --region {aws.names.region} --stack-name {stack}; and "
+            f"cloud.endpoint.serverless_staging is true, but {name} has instances, and SageMaker makes no such one "
+            f"serverless. Type: aws cloudformation delete-stack --region {aws.names.region} --stack-name {stack}; and "
             "release again when it is gone."
         )
 

@@ -632,8 +632,8 @@ class PipelineCompiler:
     def volume_key(self) -> str | None:
         """The KMS key that encrypts the disks of jobs, from cloud.volume_key.
 
-        It is the ARN that is given there; None for "none". For "project" the id in the ARN is a placeholder, as only AWS
-        knows it: upsert.with_volume_key replaces "project" before pipelines are sent. Disks take no alias.
+        It is the ARN that is given there; None for "none". For "project" the id in the ARN is a placeholder: only AWS
+        knows it, and upsert.with_volume_key replaces "project" before pipelines are sent. Disks take no alias.
         """
         chosen = self.config.cloud.volume_key
         return {"project": self.names.arn("kms", "key/<id>"), "none": None}.get(chosen, chosen)

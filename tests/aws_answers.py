@@ -1,10 +1,12 @@
-"""AWS as a build sees it: CloudFormation, STS and CodeConnections, answered from a test over a Unix socket.
+"""AWS as a build sees it: CloudFormation, STS, CodeConnections and S3, answered from a test over a Unix socket.
 
-A stack becomes what is asked for at once, its outputs are made up, and `fails` names those that do not. Requests are
-read as botocore writes them and answers are those of AWS's documentation; another action is an error.
+A stack becomes what is asked for at once, its outputs are made up, and `fails` names those that do not. Of S3 there are
+HeadObject, HeadBucket and PutObject with If-None-Match; a bucket is there with the storage stack. Requests are read as
+botocore writes them and answers are those of AWS's documentation; another action is an error.
 """
 
 import base64
+import hashlib
 import json
 import socketserver
 import threading
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
 
 import yaml
@@ -34,7 +36,11 @@ class Stack:
 
 @dataclass
 class Aws:
-    """The account. connection: its status; fails: name of a stack -> why its creation or deletion fails."""
+    """The account.
+
+    - connection: its status. fails: name of a stack -> why its creation or deletion fails.
+    - objects: bucket/key -> content, of S3.
+    """
 
     connection: str = "AVAILABLE"
     stacks: dict[str, Stack] = field(default_factory=dict)
@@ -42,9 +48,40 @@ class Aws:
     fails: dict[str, str] = field(default_factory=dict)
     assumed: list[dict[str, str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)
 
-    def answer(self, message: Mapping[str, Any]) -> tuple[int, str]:
-        """Status and body for a request."""
+    def answer(self, message: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
+        """Status, body and headers for a request."""
+        if ".s3." in urlsplit(message["url"]).netloc:
+            return self.answer_s3(message)
+        status, body = self.answer_other(message)
+        kind = "application/x-amz-json-1.0" if body.startswith("{") else "text/xml"
+        return status, body, {"Content-Type": kind}
+
+    def answer_s3(self, message: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
+        """S3's answer to the deployment role. https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
+        where, headers = urlsplit(message["url"]), {key.lower(): text for key, text in message["headers"].items()}
+        assert "ASIADEPLOYER" in headers["authorization"], "only the deployment role may touch the project's bucket"
+        bucket, method = where.netloc.split(".")[0], message["method"]
+        self.calls.append(f"{method} {bucket}{where.path}")
+        project = bucket.removesuffix(f"-123456789012-{REGION}")
+        name, there = f"{bucket}{where.path}", f"{project}-storage" in self.stacks
+        if method == "PUT" and there:
+            assert headers["if-none-match"] == "*", "the bucket's policy denies it otherwise"
+            if name in self.objects:
+                return 412, "", {}
+            self.objects[name] = base64.b64decode(message["body"])
+            return 200, "", {"ETag": '"0a"'}
+        assert method == "HEAD", f"{method} of {name} is not here"
+        if where.path == "/" and there:
+            return 200, "", {}
+        if name not in self.objects:
+            return 404, "", {}
+        digest = base64.b64encode(hashlib.sha256(self.objects[name]).digest()).decode()
+        return 200, "", {"ETag": '"0a"', "x-amz-checksum-sha256": digest, "x-amz-checksum-type": "FULL_OBJECT"}
+
+    def answer_other(self, message: Mapping[str, Any]) -> tuple[int, str]:
+        """Status and body for a request to another service."""
         body = base64.b64decode(message["body"]).decode()
         if "connections" in message["url"]:
             self.calls.append("GetConnection")
@@ -168,9 +205,8 @@ def error(code: str, message: str) -> str:
 class Line(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         message = json.loads(self.rfile.readline())
-        status, body = self.server.aws.answer(message)  # type: ignore[attr-defined]
-        kind = "application/x-amz-json-1.0" if body.startswith("{") else "text/xml"
-        answer = {"status": status, "headers": {"Content-Type": kind}, "body": body}
+        status, body, headers = self.server.aws.answer(message)  # type: ignore[attr-defined]
+        answer = {"status": status, "headers": headers, "body": body}
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 

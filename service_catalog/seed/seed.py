@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).resolve().parents[2]
+SOURCE = TEMPLATE / "<<cookiecutter.project_slug>>/src"  # copied as it is into every project
 RECORD = ".cruft.json"
 MARK = "Scarcegan-Project"  # in the messages of this build's own commits
-# Endpoints and the pipelines' stack come before the toolchain, whose roles CloudFormation deletes them with.
-DELETED = ("staging", "pipeline", "toolchain", "roles-delivery", "roles-models")
 KEPT = "storage"  # holds key, buckets and model package group; the next project of that name takes it over
 SERVES = "production"
 WORKFLOWS = ".github/workflows"
@@ -169,7 +168,7 @@ def delete(request: Request) -> dict[str, Any]:
             f"the stack {project}-{SERVES} still serves a model. Delete that stack in CloudFormation if nobody needs "
             "it, then delete the project again"
         )
-    for name in DELETED:
+    for name in deletable():
         delete_stack(request, name)
     return {
         "outputs": {},
@@ -177,6 +176,19 @@ def delete(request: Request) -> dict[str, Any]:
         f"buckets, all data and models, and their group; the SageMaker pipelines {project}-training and "
         f"{project}-scoring; the SSM parameter /{project}/champion; logs",
     }
+
+
+def deletable() -> list[str]:
+    """The stacks that hold no data, each before those that it needs, as the project's own code lists them.
+
+    It is not `scarcegan teardown`, which also takes production down, and the storage that a later project of this name
+    takes over.
+    """
+    if str(SOURCE) not in sys.path:
+        sys.path.append(str(SOURCE))
+    from scarcegan.aws import teardown, toolchain
+
+    return [name for name in (*teardown.STAGES, *reversed(toolchain.STACKS)) if name not in (SERVES, KEPT)]
 
 
 MODES: Mapping[str, Callable[[Request], dict[str, Any]]] = {"create": create, "update": update, "delete": delete}

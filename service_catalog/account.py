@@ -5,6 +5,7 @@ What it consists of is in administration.yaml.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from acts import STACK, Act, Aws, Call, DeleteBucket, DeleteStack, DeployStack, UserError, find_stack
@@ -34,7 +35,7 @@ def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: A
     plan: list[Act] = []
     if not (state.bucket and state.known):
         plan.append(DeployStack("the bucket and the roles are there", TEMPLATE, wanted, aws.region))
-    there = State(bucket, state.product, state.artifacts, state.templates, state.digests, known=state.known)
+    there = replace(state, bucket=bucket)
     for key, path in (package.handler, package.buildspec):
         plan += upload(key, path, there, "The seed has other bytes under this name")
     first = kept.get("FirstVersion") or package.version
@@ -47,11 +48,6 @@ def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: A
 
 def refuse_parameters(values: Mapping[str, str], is_hub: bool) -> None:
     """Raises UserError for parameters of administration.yaml that a hub or a spoke cannot have, or lacks."""
-    if not values.get("TemplateRepositoryUrl"):
-        raise UserError(
-            "projects need to know where later versions of the template are. Name its repository with "
-            "--template-repository https://…"
-        )
     if is_hub and values.get("PortfolioId", "none") != "none":
         raise UserError("--portfolio is for a spoke. Name the hub's account too, with --hub.")
     if not is_hub and values.get("PortfolioId", "none") == "none":

@@ -175,6 +175,7 @@ def deploy_verb(arguments: argparse.Namespace) -> None:
         "PortfolioId": arguments.portfolio,
         "SpokeAccountIds": ",".join(arguments.spoke or ()) or None,
         "TemplateRepositoryUrl": arguments.template_repository,
+        "UpdateSchedule": arguments.update_schedule,
         "LogDays": arguments.log_days,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -246,7 +247,10 @@ def parser() -> argparse.ArgumentParser:
     parts = group.add_subparsers(dest="part", required=True, metavar="VERB")
     deploy = changes(verb("deploy", deploy_verb, "Create or update the stack; what is not given stays.", parts))
     deploy.add_argument("--studio-role", action="append", metavar="ARN", help="execution role of Studio; repeat it")
-    deploy.add_argument("--template-repository", metavar="URL", help="where projects find later versions")
+    deploy.add_argument(
+        "--template-repository", metavar="URL", help="where projects find later versions; otherwise the bucket's bundle"
+    )
+    deploy.add_argument("--update-schedule", metavar="RATE", help="how often they look; 'rate(7 days)' without it")
     deploy.add_argument("--owner", metavar="NAME", help="who offers the product")
     deploy.add_argument("--cost-center", metavar="TEXT", help="tag of what Service Catalog creates")
     deploy.add_argument("--log-days", metavar="DAYS", help="how long logs of the seed are kept")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlencode
@@ -22,6 +23,7 @@ from acts import Act, Aws, Call, UserError, find_stack
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "service_catalog/project.yaml"
 BUILDSPEC = "service_catalog/seed/buildspec.yml"
+BUNDLE = "template.bundle"  # key of the template with its history: a git repository as one file
 UNPUBLISHED = "Default: unpublished"  # of project.yaml's parameter TemplateVersion
 ROUTES = ("service-catalog", "s3")
 LISTED, READABLE = "sagemaker:studio-visibility", "servicecatalog:provisioning"
@@ -44,6 +46,7 @@ class Package:
 
     - files: key in the bucket of templates -> file; project.yaml last, so that nobody sees it before its seed is there.
     - handler, buildspec: likewise one key and file each, of the seed itself.
+    - root: the clone that it was made from.
     """
 
     version: str
@@ -51,6 +54,7 @@ class Package:
     files: Mapping[str, Path]
     handler: tuple[str, Path]
     buildspec: tuple[str, Path]
+    root: Path = ROOT
 
     @property
     def template(self) -> str:
@@ -125,7 +129,34 @@ def build(root: Path, version: str, commit: str, out: Path, *, fetch: bool = Tru
         {**files, key_of(version): template},
         (f"handler/{digest(handler)[:16]}.zip", write(out / "handler.zip", handler)),
         (f"handler/{digest(buildspec)[:16]}.yml", write(out / "buildspec.yml", buildspec)),
+        root,
     )
+
+
+def bundle(root: Path, commits: Mapping[str, str], path: Path) -> str:
+    """Write the template with its history, as projects take later versions of it: a git bundle.
+
+    Its branch main is the newest version, and each version has a tag. It holds no other branch of the clone.
+    https://git-scm.com/docs/git-bundle
+
+    - commits: version -> its commit.
+    - path: the file to write.
+
+    Returns a digest of the tags and their commits. Raises UserError in a clone without its whole history.
+    """
+    if git(root, "rev-parse", "--is-shallow-repository") == "true":
+        raise UserError("this clone lacks earlier commits. Type: git fetch --unshallow --tags")
+    objects = Path(git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects"))
+    names = {f"refs/tags/v{version}": commit for version, commit in commits.items()}
+    names["refs/heads/main"] = commits[max(commits, key=order)]
+    with TemporaryDirectory() as folder:
+        bare = Path(folder)
+        git(bare, "init", "--quiet", "--bare", "--initial-branch", "main")
+        (bare / "objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
+        for name, commit in names.items():
+            git(bare, "update-ref", name, commit)
+        git(bare, "bundle", "create", "--quiet", str(path.resolve()), "HEAD", "main", "--tags")
+    return digest("\n".join(f"{name} {names[name]}" for name in sorted(names)).encode())
 
 
 def seed_package(root: Path) -> Any:
@@ -203,6 +234,7 @@ class State:
     - templates: version -> OFFERED, KEPT or WITHDRAWN, of those in S3.
     - digests: key -> SHA-256 of the object in the bucket.
     - parameters: of the administration's stack.
+    - bundle: digest of the tags in the bundle of the template, and its ETag; "" without one.
     - known: whether AWS was asked. Otherwise ids are written as <…>, and nothing is published.
     """
 
@@ -212,6 +244,7 @@ class State:
     templates: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    bundle: tuple[str, str] = ("", "")
     known: bool = True
 
     def artifact(self, version: str) -> Artifact | None:
@@ -259,8 +292,9 @@ def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
         product,
         dict(artifacts(aws, product)) if product else {},
         dict(templates(aws, bucket)) if bucket else {},
-        dict(digests(aws, bucket, keys)) if bucket else {},
+        {key: about["Metadata"].get("sha256", "") for key, about in heads(aws, bucket, keys)},
         parameters,
+        *[(about["Metadata"].get("tags", ""), about["ETag"]) for _, about in heads(aws, bucket, [BUNDLE])],
     )
 
 
@@ -286,18 +320,16 @@ def templates(aws: Aws, bucket: str) -> Iterator[tuple[str, str]]:
                 yield version, state
 
 
-def digests(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Key and SHA-256 of those objects that are there. One that publish.py did not write has the digest ""."""
+def heads(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Key and HeadObject's answer of those objects that are there. One that publish.py did not write has no metadata."""
     from botocore.exceptions import ClientError
 
-    for key in keys:
+    for key in keys if bucket else ():
         try:
-            found = aws.client("s3").head_object(Bucket=bucket, Key=key)
+            yield key, aws.client("s3").head_object(Bucket=bucket, Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
                 raise
-        else:
-            yield key, found["Metadata"].get("sha256", "")
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------
@@ -344,11 +376,40 @@ def plan_files(package: Package, state: State, routes: Sequence[str] = ROUTES) -
     plan: list[Act] = []
     for key, path in package.files.items():
         told = {"Tagging": urlencode(tags)} if key == package.template else {}
+        plan += plan_bundle(package, state) if key == package.template else []
         plan += upload(key, path, state, f"Version {package.version} is published with other bytes", **told)
     there = package.template in state.digests and package.version not in state.templates
     if there and "s3" in routes:
         plan.append(retag(state, package.version, OFFERED))
     return plan
+
+
+def plan_bundle(package: Package, state: State) -> list[Act]:
+    """Return the act that uploads the template with its history, none when the same is there.
+
+    Projects without a repository of the template are updated from it, to the newest version that is not withdrawn.
+
+    Raises UserError when a newer version is published whose tag this clone lacks.
+    """
+    commits = {package.version: package.commit}
+    for version in state.versions:
+        found = git(package.root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
+        if version == package.version or state.is_withdrawn(version):
+            continue
+        if found:
+            commits[version] = found
+        elif order(version) > order(package.version):
+            raise UserError(
+                f"version {version} is published, and its tag v{version} is not here. Type: git fetch --tags"
+            )
+    path = package.files[package.template].with_name(BUNDLE)
+    there, etag = state.bundle
+    tags = bundle(package.root, commits, path)
+    if tags == there:
+        return []
+    asked = {"Bucket": state.bucket, "Key": BUNDLE, "Body": path, "Metadata": {"tags": tags}}
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    return [Call(f"{BUNDLE} holds {', '.join(sorted(commits, key=order))}", "s3", "put_object", {**asked, **condition})]
 
 
 def upload(key: str, path: Path, state: State, refusal: str, **more: str) -> list[Act]:

@@ -14,11 +14,12 @@ from aws_answers import Aws, Server
 from buildspec import Build, run
 from conftest import DECOY, ROOT
 from package import template_zip
+from versions import BUNDLE, bundle
 
 from bake import PARTS, copy_template
 
 BUILDSPEC = ROOT / "service_catalog/seed/buildspec.yml"
-TEMPLATE_URL = "https://git.example.com/acme/cookiecutter-sagemaker-scarcegan"
+TEMPLATE_URL = "s3://templates/template.bundle"
 ROLE = "arn:aws:iam::123456789012:role/scarcegan-projects-deployment"
 CONNECTION = "arn:aws:codestar-connections:eu-west-1:123456789012:connection/0a1b2c3d"
 # As AWS's own project templates write it; the host is named after the service in the connection's ARN.
@@ -88,6 +89,8 @@ class Machine:
         place = self.bucket / "seed" / version
         (place / "wheels").mkdir(parents=True)
         (place / "template.zip").write_bytes(template_zip(self.template, f"v{version}"))
+        tags = git(self.template, "tag", "--list").splitlines()
+        bundle(self.template, {tag[1:]: git(self.template, "rev-parse", tag) for tag in tags}, self.bucket / BUNDLE)
         return version
 
     @property

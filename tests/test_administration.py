@@ -32,6 +32,11 @@ GIVEN = {
     "StudioRoleNames": "AmazonSageMaker-ExecutionRole-1",
 }
 SEEDED = {"HandlerKey": "handler/0a.zip", "BuildspecKey": "handler/0a.yml", "FirstVersion": "0.1.0"}
+FOR_PROJECTS = {  # parameters of every project's toolchain
+    "PermissionsBoundaryArn": "made-boundary",
+    "UpdateSchedule": "rate(7 days)",
+    "TemplatesBucketName": f"scarcegan-projects-{ACCOUNT}-{REGION}",
+}
 TAG = "${aws:PrincipalTag/project}"
 CONNECTION = arn("codeconnections", "connection/0a")
 
@@ -130,7 +135,8 @@ def test_every_name_fits_in_the_region_with_the_longest_one() -> None:
         ),
         ("SpokeAccountIds", ["", "1" * 12, f"{'1' * 12},{'2' * 12}"], ["*", f"{'1' * 12},", ",".join(["1" * 12] * 4)]),
         ("HubAccountId", ["1" * 12], ["", "*", "1" * 11]),
-        ("TemplateRepositoryUrl", ["https://a.b/c.git"], ["", "http://a.b/c", "https://a.b/$(id)", "https://a.b/c d"]),
+        ("TemplateRepositoryUrl", ["", "https://a.b/c.git"], ["http://a.b/c", "https://a.b/$(id)", "https://a.b/c d"]),
+        ("UpdateSchedule", ["", "rate(7 days)", "cron(0 6 ? * MON *)"], ["weekly", 'rate(7 days)"}']),
         ("HandlerKey", ["", "handler/0a.zip"], ["seed/x.zip", "handler/../x.zip"]),
         ("FirstVersion", ["", "1.20.3"], ["1.2", "latest"]),
     ],
@@ -150,10 +156,15 @@ def test_the_bucket_is_closed_versioned_and_speaks_tls_only() -> None:
     assert all(about["PublicAccessBlockConfiguration"].values())
     assert about["VersioningConfiguration"] == {"Status": "Enabled"}
     denials = {one["Sid"]: one for one in statements("TemplatesPolicy")}
-    assert set(denials) == {"TlsOnly", "WrittenOnce"}, "without spokes, nobody is let in by the bucket's policy"
+    assert {one["Effect"] for one in denials.values()} == {"Deny"}, (
+        "without spokes, nobody is let in by the bucket's policy"
+    )
     assert denials["TlsOnly"]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert (denials["WrittenOnce"]["Effect"], denials["WrittenOnce"]["Action"]) == ("Deny", "s3:PutObject")
     assert denials["WrittenOnce"]["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    replaced = denials["NoneIsLost"]
+    assert replaced["Resource"] == denials["WrittenOnce"]["NotResource"] == f"{BUCKET}/template.bundle"
+    assert replaced["Condition"] == {"Null": {"s3:if-none-match": "true", "s3:if-match": "true"}}
 
 
 def test_studio_reads_the_bucket_in_the_browser() -> None:
@@ -234,10 +245,15 @@ def test_the_seed_has_what_its_contract_names() -> None:
         "TEMPLATES_BUCKET": BUCKET.rpartition(":")[2],
         "DEPLOYMENT_ROLE_ARN": HUB.attribute("DeploymentRole", "Arn"),
         "TEMPLATE_REPOSITORY_URL": GIVEN["TemplateRepositoryUrl"],
-        "TOOLCHAIN_PARAMETERS": json.dumps({"PermissionsBoundaryArn": BOUNDARY}),
+        "TOOLCHAIN_PARAMETERS": json.dumps(FOR_PROJECTS),
     }
+    assert FOR_PROJECTS.keys() <= Toolchain(TOOLCHAIN).body["Parameters"].keys(), "and the project's templates take it"
+    bundle = Administration("", {**GIVEN, **SEEDED, "TemplateRepositoryUrl": ""}).resources["Seed"]
+    [found] = [v for v in bundle["Environment"]["EnvironmentVariables"] if v["Name"] == "TEMPLATE_REPOSITORY_URL"]
+    assert found["Value"] == f"s3://{FOR_PROJECTS['TemplatesBucketName']}/template.bundle"
     assert project["Name"] == function["FunctionName"] == "scarcegan-projects-seed"
-    assert function["Environment"]["Variables"] == {"SEED_PROJECT": project["Name"]}
+    given = {"SEED_PROJECT": project["Name"], "TEMPLATES_BUCKET": BUCKET.rpartition(":")[2]}
+    assert function["Environment"]["Variables"] == {**given, "ANSWER_KEY": HUB.attribute("AnswerKey", "Arn")}
     assert (function["Handler"], function["Runtime"]) == ("handler.handler", "python3.12")
     assert project["TimeoutInMinutes"] + project["QueuedTimeoutInMinutes"] < 60, "CloudFormation waits for an hour"
     assert HUB.resources["EndedRule"]["EventPattern"]["detail"] == {
@@ -259,6 +275,7 @@ SEED_LOG = arn("logs", "log-group:/aws/codebuild/scarcegan-projects-seed:log-str
 LAMBDA_LOG = arn("logs", "log-group:/aws/lambda/scarcegan-projects-seed:log-stream:0a")
 SEED = arn("codebuild", "project/scarcegan-projects-seed")
 DEPLOYMENT = HUB.attribute("DeploymentRole", "Arn")
+TEMPLATE_URL = f"https://scarcegan-projects-{ACCOUNT}-{REGION}.s3.{REGION}.amazonaws.com/projects/0.1.0/project.yaml"
 PRODUCT = f"arn:aws:catalog:{REGION}:{ACCOUNT}:product/{HUB.reference('Product')}"
 OLDER = arn("codestar-connections", "connection/0a")
 SC, SP = (arn("cloudformation", f"stack/{kind}-{ACCOUNT}-pp-1/0a") for kind in ("SC", "SP"))
@@ -287,6 +304,7 @@ MUST: dict[str, list[Need]] = {
         *each("codebuild: StartBuild BatchGetBuilds ListBuildsForProject", SEED),
         ("logs:GetLogEvents", SEED_LOG),
         *each("logs: CreateLogStream PutLogEvents", LAMBDA_LOG),
+        ("sagemaker:DescribeProject", arn("sagemaker", "project/rare-players")),
     ],
     "SeedRole": [
         ("s3:GetObject", f"{BUCKET}/seed/0.1.0/template.zip"),
@@ -315,6 +333,7 @@ MUST: dict[str, list[Need]] = {
         *each("s3: GetObject GetObjectTagging", f"{BUCKET}/projects/0.1.0/project.yaml", READABLE),
         ("s3:ListBucket", BUCKET, {"s3:prefix": "projects/"}),
         ("cloudformation:CreateStack", SP, WITH_LAUNCH),
+        ("cloudformation:CreateStack", SP, {**WITH_LAUNCH, "cloudformation:TemplateUrl": TEMPLATE_URL}),
         *each("cloudformation: UpdateStack DeleteStack", SP, WITH_LAUNCH),
         *each("cloudformation: UpdateStack DeleteStack DescribeStacks TagResource UntagResource", SP),
         ("iam:PassRole", LAUNCH, TO_CLOUDFORMATION),
@@ -361,6 +380,8 @@ MUST_NOT: dict[str, list[Need]] = {
         ("cloudformation:CreateStack", SP),
         ("cloudformation:CreateStack", SP, {"cloudformation:RoleArn": f"arn:aws:iam::{ACCOUNT}:role/Admin"}),
         ("cloudformation:UpdateStack", SP, {"cloudformation:RoleArn": DEPLOYMENT}),
+        ("cloudformation:CreateStack", SP, {**WITH_LAUNCH, "cloudformation:TemplateUrl": "https://mine.s3.aws/a"}),
+        ("cloudformation:UpdateStack", SP, {"cloudformation:TemplateUrl": "https://mine.s3.aws/a"}),
         ("cloudformation:CreateStack", arn("cloudformation", f"stack/{PROJECT}-toolchain/0a"), WITH_LAUNCH),
         ("cloudformation:DeleteStack", arn("cloudformation", f"stack/{PROJECT}-storage/0a")),
         ("iam:PassRole", DEPLOYMENT, TO_CLOUDFORMATION),
@@ -399,6 +420,17 @@ def test_a_role_has_no_right_that_its_work_does_not_need(role: str) -> None:
 @pytest.mark.parametrize("role", MUST_NOT)
 def test_a_role_may_not_do_the_others_work(role: str) -> None:
     assert [need for need in MUST_NOT[role] if allows(role, need[0], need[1], context_of(need))] == []
+
+
+def test_only_the_function_opens_where_an_answer_goes() -> None:
+    """Nor does an administrator with every right of IAM, as the key's policy alone gives its use."""
+    policy = HUB.resources["AnswerKey"]["KeyPolicy"]["Statement"]
+    users = [one["Principal"] for one in policy if allowed([one], "kms:Decrypt", "*", {})]
+    assert users == [{"AWS": HUB.attribute("HandlerRole", "Arn")}]
+    root = [one for one in policy if one["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}]
+    assert all(allowed(root, f"kms:{act}", "*", {}) for act in ("PutKeyPolicy", "ScheduleKeyDeletion", "TagResource"))
+    used = ("Encrypt", "GenerateDataKey", "ReEncryptFrom", "CreateGrant")
+    assert not any(allowed(policy[:1], f"kms:{act}", "*", {}) for act in used)
 
 
 def test_who_takes_a_role() -> None:
@@ -444,7 +476,7 @@ with_seed = pytest.mark.skipif(not SEED_FILES.is_dir(), reason="the seed is not 
 @pytest.mark.parametrize(
     ("file", "role", "services"),
     [
-        ("handler.py", "HandlerRole", ("codebuild", "logs")),
+        ("handler.py", "HandlerRole", ("codebuild", "logs", "sagemaker")),
         ("seed.py", "SeedRole", ("sts", "codeconnections")),
         ("seed.py", "DeploymentRole", ("cloudformation",)),
     ],
@@ -494,7 +526,7 @@ TOOLCHAIN = {
     "ModelPackageGroupName": "rare-group",
     "NotificationEmail": "team@example.org",
     "ConnectionArn": CONNECTION,
-    "PermissionsBoundaryArn": BOUNDARY,
+    **FOR_PROJECTS,
 }
 VPC = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1", "ConnectionArn": ""}
 STACKS = [Toolchain(TOOLCHAIN), Toolchain({**TOOLCHAIN, **VPC})]
@@ -736,6 +768,15 @@ def test_the_boundary_takes_away_nothing_that_a_role_of_a_project_has(stack: Sta
         if not bounded(action.replace("*", "x"), resource.replace("*", "x"))
     }
     assert lost == set()
+
+
+def test_a_role_of_a_project_may_read_templates_at_most() -> None:
+    """Of all of S3's operations; its own policy says which objects (infra/roles-build.yaml: *.bundle)."""
+    operations = boto3.client("s3", region_name=REGION).meta.service_model.operation_names
+    actions = [*(f"s3:{name}" for name in operations), "s3:DeleteObjectVersion", "s3:ReplicateObject"]
+    not_of_iam = {"s3:CopyObject", "s3:HeadObject", "s3:RenameObject"}  # which knows them under other actions' names
+    can = [one for one in {*actions} - not_of_iam if bounded(one, f"{BUCKET}/template.bundle")]
+    assert "s3:GetObject" in can and {name[:6] for name in can} == {"s3:Get"}, can
 
 
 @pytest.mark.parametrize(

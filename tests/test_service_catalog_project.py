@@ -1,14 +1,15 @@
 """A project is created from Studio on both routes, updated and deleted, as SageMaker and CloudFormation would have it.
 
-Requests are checked against botocore's shapes, CodeBuild is botocore's Stubber, the buildspec really runs
-(seed_build.py), CloudFormation, STS and CodeConnections are answered by aws_answers.py, and an HTTP server here takes
-the answers.
+Requests are checked against botocore's shapes, CodeBuild, KMS and SageMaker are botocore's Stubber, the buildspec
+really runs (seed_build.py), CloudFormation, STS, S3 and CodeConnections are answered by aws_answers.py, and an HTTP
+server here takes the answers.
 """
 
 import copy
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,10 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +30,6 @@ from typing import Any
 
 import boto3
 import botocore.session
-import cruft
 import package
 import pytest
 import seed
@@ -35,13 +38,16 @@ from aws_answers import Aws, Stack
 from botocore.stub import ANY, Stubber
 from botocore.validate import ParamValidator
 from conftest import PROJECT, ROOT
+from enforcement import allowed
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pre_gen_project import refusals
 from seed_build import CONNECTION, REPOSITORY_URL, ROLE, TEMPLATE_URL, Build, Machine, checked_out, files, git, machine
+from stacks import ACCOUNT as THEIR_ACCOUNT
+from stacks import PUBLISHED, Loader
 from stacks import TOOLCHAIN as STACKS
-from stacks import Loader
 from stacks import Stack as Template
+from test_administration import as_project
 
 from bake import bake as bake_here
 
@@ -54,6 +60,7 @@ ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 ANSWERED_BY_SAGEMAKER = {"project_slug": "SageMakerProjectName", "aws_region": "AWS::Region"}
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 TOKEN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:scarcegan-projects-seed"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/answers"
 TOOLCHAIN = tuple(name.removesuffix(".yaml") for name in STACKS)
 FORM = {
     "ProjectName": 'Fraud Rings\' "best" $(touch pwned)',
@@ -93,10 +100,27 @@ def service_catalog(name: str, form: Mapping[str, str]) -> dict[str, Any]:
 def from_s3(name: str, form: Mapping[str, str]) -> dict[str, Any]:
     """CreateProject as Studio sends it for a template in S3."""
     values = [{"Key": key, "Value": value} for key, value in form.items()]
-    url = f"https://templates.s3.{REGION}.amazonaws.com/0.1.0/project.yaml"
     role = f"arn:aws:iam::{ACCOUNT}:role/scarcegan-projects-launch"
-    about = {"TemplateName": "scarcegan", "TemplateURL": url, "RoleARN": role, "Parameters": values}
+    about = {"TemplateName": "scarcegan", "TemplateURL": TEMPLATE_IN_S3, "RoleARN": role, "Parameters": values}
     return {"ProjectName": name, "TemplateProviders": [{"CfnTemplateProvider": about}]}
+
+
+TEMPLATE_IN_S3 = f"https://templates.s3.{REGION}.amazonaws.com/projects/0.1.0/project.yaml"
+MADE = {  # route -> the stack that SageMaker makes
+    service_catalog: f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/SC-{ACCOUNT}-pp-0a1b2c/1",
+    from_s3: f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/SP-fraud-rings-0a1b2c/1",
+}
+
+
+def described(name: str, id_: str, route: Any, **by_s3: Any) -> dict[str, Any]:
+    """SageMaker's answer to DescribeProject. by_s3: other members of a template in S3."""
+    about = {"ProjectArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:project/{name}", "ProjectName": name}
+    about |= {"ProjectId": id_, "ProjectStatus": "CreateInProgress", "CreationTime": datetime.now(UTC)}
+    if route is service_catalog:
+        return {**about, "ServiceCatalogProvisionedProductDetails": {"ProvisionedProductId": "pp-0a1b2c"}}
+    stack = {"Name": "SP-fraud-rings-0a1b2c", "Id": MADE[from_s3], "StatusMessage": "begun"}
+    one = {"TemplateName": "scarcegan", "TemplateURL": TEMPLATE_IN_S3, "StackDetail": stack, **by_s3}
+    return {**about, "TemplateProviderDetails": [{"CfnTemplateProviderDetail": one}]}
 
 
 def parameters_of(request: Mapping[str, Any], version: str) -> dict[str, str]:
@@ -192,8 +216,19 @@ class Captured:
         return True
 
 
+SEALED = b"\x00 only the function's key opens it"
+
+
+def sealing(request: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What KMS is asked about a request."""
+    return {"KeyId": KEY, "EncryptionContext": {"request": request["RequestId"]}, **more}
+
+
 class Account:
-    """CloudFormation and CodeBuild round one custom resource. builds: those that were started, newest first."""
+    """CloudFormation, SageMaker and CodeBuild round one custom resource.
+
+    builds: those that were started, newest first. route: by which the project is created.
+    """
 
     def __init__(
         self, machine: Machine, function: Any, answers: Answers, monkeypatch: pytest.MonkeyPatch, repository: str
@@ -203,13 +238,19 @@ class Account:
         self.builds: list[dict[str, Any]] = []
         self.log: list[str] = []
         self.requests = 0
+        self.route: Any = service_catalog
         machine.server.aws = Aws()
         credentials = {"aws_access_key_id": "a", "aws_secret_access_key": "s", "region_name": REGION}
-        self.codebuild = boto3.client("codebuild", **credentials)
-        self.logs = boto3.client("logs", **credentials)
-        monkeypatch.setattr(self.function, "client", {"codebuild": self.codebuild, "logs": self.logs}.__getitem__)
+        clients = {name: boto3.client(name, **credentials) for name in ("codebuild", "logs", "kms", "sagemaker")}
+        self.codebuild, self.logs, self.kms, self.sagemaker = clients.values()
+        monkeypatch.setattr(self.function, "client", clients.__getitem__)
         monkeypatch.setattr(self.function.time, "sleep", lambda _: None)
-        monkeypatch.setenv("SEED_PROJECT", "scarcegan-projects-seed")
+        for name, value in {
+            "SEED_PROJECT": "scarcegan-projects-seed",
+            "TEMPLATES_BUCKET": "templates",
+            "ANSWER_KEY": KEY,
+        }.items():
+            monkeypatch.setenv(name, value)
 
     @property
     def aws(self) -> Aws:
@@ -227,7 +268,7 @@ class Account:
             "RequestType": kind,
             "ServiceToken": TOKEN,
             "ResponseURL": self.answers.url,
-            "StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/SC-{ACCOUNT}-pp-1/1",
+            "StackId": MADE[self.route],
             "RequestId": f"request-{self.requests}",
             "LogicalResourceId": "Project",
             "ResourceType": BODY["Resources"]["Project"]["Type"],
@@ -240,7 +281,13 @@ class Account:
     def deliver(self, event: Mapping[str, Any], starts: bool = True) -> dict[str, str]:
         """Hand a request to the function. Returns the variables of the build that it started."""
         sent = Captured()
-        with Stubber(self.codebuild) as stub:
+        properties = event["ResourceProperties"]
+        with Stubber(self.codebuild) as stub, Stubber(self.kms) as kms, Stubber(self.sagemaker) as sagemaker:
+            name, id_ = properties["Answers"]["project_slug"], properties["SageMakerProjectId"]
+            sagemaker.add_response("describe_project", described(name, id_, self.route), {"ProjectName": name})
+            kms.add_response(
+                "encrypt", {"CiphertextBlob": SEALED}, sealing(event, Plaintext=event["ResponseURL"].encode())
+            )
             ids = [build["id"] for build in self.builds]
             stub.add_response(
                 "list_builds_for_project",
@@ -259,9 +306,11 @@ class Account:
                 stub.add_response("start_build", started, asked)
             self.function.handler(event, None)
             stub.assert_no_pending_responses()
+            sagemaker.assert_no_pending_responses()
         if not starts:
             return {}
         assert isinstance(sent.value, list)
+        assert event["ResponseURL"] not in json.dumps(sent.value), "which every reader of builds could answer at"
         self.builds.insert(
             0,
             {
@@ -304,7 +353,10 @@ class Account:
             },
         }
         before = len(self.answers.taken)
-        with Stubber(self.codebuild) as stub, Stubber(self.logs) as logs:
+        [request] = [one["value"] for one in build["environment"]["environmentVariables"] if one["name"] == "RESPONSE"]
+        with Stubber(self.codebuild) as stub, Stubber(self.logs) as logs, Stubber(self.kms) as kms:
+            asked = sealing(json.loads(request), CiphertextBlob=SEALED)
+            kms.add_response("decrypt", {"Plaintext": self.answers.url.encode()}, asked)
             if lags:
                 running = {"id": build["id"], "buildStatus": "IN_PROGRESS", "buildComplete": False}
                 stub.add_response("batch_get_builds", {"builds": [running]}, {"ids": [build["id"]]})
@@ -378,6 +430,7 @@ def created(account, parameters, first):
 @pytest.mark.parametrize("route", [service_catalog, from_s3])
 def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(account, route, request, tmp_path):
     parameters = parameters_of(route("fraud-rings", FORM), "0.1.0")
+    account.route = route
     answer = request.getfixturevalue("created") if route is service_catalog else account.play("Create", parameters)
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     project = checked_out(account.repository, "main", tmp_path / "clone")
@@ -388,7 +441,7 @@ def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(accou
     assert not list(account.machine.folder.rglob("pwned"))
     asked = {name: text for name, text in record["context"]["cookiecutter"].items() if not name.startswith("_")}
     assert asked == other["answers"], "both records hold the same answers"
-    assert (record["template"], record["checkout"]) == (TEMPLATE_URL, "v0.1.0")
+    assert (record["template"], record["checkout"]) == (TEMPLATE_URL, None), "no tag, which would be taken for ever"
     assert record["commit"] == git(account.machine.template, "rev-parse", "v0.1.0")
     assert answer["Data"]["RepositoryUrl"] == REPOSITORY_URL
     outputs = ProjectStack(parameters, answer["Data"]).outputs
@@ -403,6 +456,30 @@ def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(accou
     assert all(session == {"role": ROLE, "project": "fraud-rings"} for session in account.aws.assumed)
     boundary = account.aws.stacks["fraud-rings-roles-models"].parameters["PermissionsBoundaryArn"]
     assert boundary == "arn:aws:iam::123456789012:policy/boundary", "the administrator's parameters go to every project"
+
+
+def assert_let(calls: list[str]) -> None:
+    """Whether the administrator's deployment role may make the calls of a build, as the stand-in recorded them."""
+    role = as_project("fraud-rings")
+    for call in calls:
+        verb, _, name = call.partition(" ")
+        if verb in ("HEAD", "PUT"):
+            key = name.partition("/")[2]
+            action = "s3:PutObject" if verb == "PUT" else "s3:GetObject" if key else "s3:ListBucket"
+            resource = f"arn:aws:s3:::{name if key else name.rstrip('/')}"
+        elif verb in ("AssumeRole", "GetCallerIdentity", "GetConnection"):  # as the build itself, or free to all
+            continue
+        else:
+            action, stack = f"cloudformation:{verb}", name.split("/")[1] if ":" in name else name
+            resource = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/1"
+        assert allowed(role, action, resource.replace(ACCOUNT, THEIR_ACCOUNT), {}), call
+
+
+def test_the_deployment_role_may_make_every_call_of_a_creation(created, account):
+    assert [call for call in account.aws.calls if call.startswith("PUT")], "the functions' code"
+    assert_let(account.aws.calls)
+    with pytest.raises(AssertionError):
+        assert_let(["CreateChangeSet fraud-rings-production"])
 
 
 def test_creating_twice_does_nothing_twice(account, parameters, created):
@@ -500,27 +577,31 @@ def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, 
     merged = config.read_text(encoding="utf-8")
     assert "iterations: 77" in merged and 'rare_class: "ringleader"' in merged
     assert (ours / "README.md").read_text(encoding="utf-8").endswith("\nNews.\n")
-    assert json.loads((ours / ".cruft.json").read_text(encoding="utf-8"))["checkout"] == f"v{version}"
+    recorded = json.loads((ours / ".cruft.json").read_text(encoding="utf-8"))
+    assert recorded["commit"] == git(account.machine.template, "rev-parse", f"v{version}")
     git(ours, "push", "-q", "origin", "main")
     again = account.play("Update", later, later)
     assert again["Data"]["UpdateBranch"] == "none", "what is merged is not proposed again"
 
 
-def test_cruft_updates_a_project_that_the_seed_pushed_and_would_have_recorded_the_same(account, created, tmp_path):
-    """From the administrator's repository, which is a local one here."""
+def test_a_project_that_the_seed_pushed_is_updated_from_the_bundle_in_the_bucket(
+    account, created, tmp_path, monkeypatch
+):
+    """By the project's own infra/template_update.py and the real cruft; the AWS CLI copies from a folder."""
     newer(account.machine)
     project = checked_out(account.repository, "main", tmp_path / "clone")
-    record = project / ".cruft.json"
-    template = str(account.machine.template)
-    extra = {"extra_context": ANSWERS, "checkout": "v0.1.0"}
-    by_cruft = cruft.create(template, output_dir=tmp_path, no_input=True, **extra)
-    theirs = (by_cruft / ".cruft.json").read_text(encoding="utf-8").replace(template, TEMPLATE_URL)
-    assert record.read_text(encoding="utf-8") == theirs
-    record.write_text(theirs.replace(TEMPLATE_URL, template), encoding="utf-8")
-    git(project, "commit", "-aqm", "the template is here")
-    assert cruft.update(project, skip_apply_ask=True) is True
-    assert (project / "README.md").read_text(encoding="utf-8").endswith("\nNews.\n")
-    assert not list(project.rglob("*.rej"))
+    tools = f"{account.machine.tools}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for name, value in {"PATH": tools, "BUCKET": str(account.machine.bucket)}.items():
+        monkeypatch.setenv(name, value)
+    script = SourceFileLoader("template_update", str(project / "infra/template_update.py")).load_module()
+    names = ["--project", "fraud-rings", "--repository", "acme/fraud-rings", "--branch", "main", "--topic", "arn"]
+    outcome = script.take_update(project, script.parser().parse_args(names))
+    assert "version 0.2.0" in outcome.sentence and "(0.1.0" in outcome.sentence
+    [branch] = set(git(account.repository, "branch", "--format=%(refname:lstrip=2)").splitlines()) - {"main"}
+    assert git(account.repository, "show", f"{branch}:README.md").endswith("\nNews.")
+    changed = git(account.repository, "diff", "--name-only", "main", branch).splitlines()
+    assert changed == [".cruft.json", "README.md", "build/kept.txt"], "the record was what cruft would have written"
+    assert json.loads(git(account.repository, "show", f"{branch}:.cruft.json"))["template"] == TEMPLATE_URL
 
 
 # -- delete ----------------------------------------------------------------------------------------------------------
@@ -531,6 +612,7 @@ def test_deleting_takes_down_what_holds_no_data_and_lists_what_stays(account, pa
     history = git(account.repository, "rev-list", "--all")
     answer = account.play("Delete", parameters)
     assert answer["Status"] == "SUCCESS", answer["Reason"]
+    assert_let(account.aws.calls)
     deleted = [call.split("/")[1] for call in account.aws.calls if call.startswith("DeleteStack")]
     assert deleted == [f"fraud-rings-{name}" for name in ("staging", "pipeline", *reversed(TOOLCHAIN[1:]))]
     assert account.aws.stacks["fraud-rings-storage"].status == "CREATE_COMPLETE"
@@ -574,6 +656,71 @@ def test_a_request_of_another_template_is_answered_too(account, parameters):
         account.function.handler({**event, "ResourceProperties": properties}, None)
         assert account.answers.taken[-1]["Status"] == "FAILED"
     assert len(account.answers.taken) == 3
+
+
+OWN = "https://mine.s3.eu-west-1.amazonaws.com/projects/0.1.0/project.yaml"
+
+
+@pytest.mark.parametrize(
+    ("stack", "project", "words"),
+    [
+        ("stack/mine/1", None, "was not made by SageMaker"),
+        ("stack/SP-mine/1", "missing", "SageMaker has no project fraud-rings with the id p-0a1b2c3d4e5f"),
+        ("stack/SP-mine/1", described("fraud-rings", "p-other", from_s3), "SageMaker has no project fraud-rings with"),
+        ("stack/SP-mine/1", described("fraud-rings", "p-0a1b2c3d4e5f", from_s3), "is not that of the project"),
+        ("stack/SP-mine/1", described("fraud-rings", "p-0a1b2c3d4e5f", service_catalog), "is not that of the project"),
+        ("stack/SC-mine-pp-9/1", described("fraud-rings", "p-0a1b2c3d4e5f", service_catalog), "is not that of the"),
+        ("stack/SC-mine-pp-9/1", described("fraud-rings", "p-0a1b2c3d4e5f", from_s3), "is not that of the project"),
+        (
+            "stack/SP-mine/1",
+            described(
+                "fraud-rings", "p-0a1b2c3d4e5f", from_s3, TemplateURL=OWN, StackDetail={"StatusMessage": "begun"}
+            ),
+            f"the template {OWN} is not the administrator's",
+        ),
+    ],
+)
+def test_a_stack_that_is_not_the_projects_own_builds_and_deletes_nothing(account, parameters, stack, project, words):
+    """As a template of a user's own could ask, with the launch role and another project's name and id."""
+    for kind, status in (("Create", "FAILED"), ("Update", "FAILED"), ("Delete", "SUCCESS")):
+        event = {**account.event(kind, parameters), "StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:{stack}"}
+        with Stubber(account.sagemaker) as stub, Stubber(account.codebuild):  # which would fail if it were asked
+            if project == "missing":
+                stub.add_client_error("describe_project", "ValidationException", "Project does not exist")
+            elif project:
+                stub.add_response("describe_project", project)
+            account.function.handler(event, None)
+        answer = account.answers.taken[-1]
+        assert answer["Status"] == status and words in answer["Reason"], answer
+
+
+@pytest.mark.parametrize(
+    ("address", "ours"),
+    [
+        (TEMPLATE_IN_S3, True),
+        ("https://templates.s3.amazonaws.com/projects/1.0.0/project.yaml", True),
+        ("https://s3.eu-west-1.amazonaws.com/templates/projects/1.0.0/project.yaml?versionId=a", True),
+        ("https://templates.s3.eu-west-1.amazonaws.com/mine/project.yaml", False),
+        ("https://s3.eu-west-1.amazonaws.com/mine/projects/1.0.0/project.yaml", False),
+        ("https://templates.s3.example.com/projects/1.0.0/project.yaml", False),
+        ("https://templates.s3.mine.s3.eu-west-1.amazonaws.com/projects/1.0.0/project.yaml", False),
+        ("https://example.com/templates.s3.amazonaws.com/projects/project.yaml", False),
+    ],
+)
+def test_the_administrators_templates_are_those_in_the_bucket(account, address, ours):
+    assert account.function.is_ours(address) is ours
+
+
+def test_the_administrators_own_names_are_refused_with_a_sentence_where_the_trust_policy_refuses_them(function):
+    named = ["scarcegan", "scarcegan-projects", "scarcegan-projects-eu", "scarcegan-administration"]
+    others = ["scarcegan-demo", "scarcegan-projectsx", "my-scarcegan"]
+    trust = yaml.load((ROOT / "service_catalog/administration.yaml").read_text(encoding="utf-8"), Loader)
+    trust = trust["Resources"]["DeploymentRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    [denied] = [one["Condition"]["StringLike"]["aws:RequestTag/project"] for one in trust if one["Effect"] == "Deny"]
+    for name in named + others:
+        told = " ".join(function.refused({"TemplateVersion": "0.1.0", "Answers": {**GOOD, "project_slug": name}}))
+        assert any(fnmatchcase(name, pattern) for pattern in denied) is (name in named)
+        assert (f"the name '{name}' is the administrator's own. Choose another one" in told) is (name in named)
 
 
 # -- seven failures tell their reason --------------------------------------------------------------------------------
@@ -700,9 +847,9 @@ def test_libraries_that_cannot_be_installed_are_told_with_codebuilds_words(accou
 
 
 def test_an_error_of_the_function_itself_is_answered(account, parameters):
-    """CloudFormation would otherwise wait for an hour. Here CodeBuild refuses."""
-    with Stubber(account.codebuild) as stub:
-        stub.add_client_error("list_builds_for_project", "AccessDeniedException", "not you")
+    """CloudFormation would otherwise wait for an hour. Here SageMaker refuses."""
+    with Stubber(account.sagemaker) as stub:
+        stub.add_client_error("describe_project", "AccessDeniedException", "not you")
         account.function.handler(account.event("Create", parameters), None)
     assert account.answers.taken[-1]["Status"] == "FAILED" and "not you" in account.answers.taken[-1]["Reason"]
 
@@ -745,10 +892,10 @@ def test_the_form_asks_what_cookiecutter_asks_with_the_same_defaults_and_sagemak
 
 
 def test_the_form_asks_beyond_that_what_the_toolchain_needs_with_its_rules():
-    """Whatever infra/*.yaml wants without a default, config.yaml or an earlier stack gives; the rest is asked."""
+    """Whatever infra/*.yaml wants without a default, config.yaml, the code or an earlier stack gives; else it is asked."""
     templates = [Template.read(SimpleNamespace(), f"{name}.yaml") for name in TOOLCHAIN]  # type: ignore[arg-type]
     declared = {name: about for body in templates for name, about in body["Parameters"].items()}
-    made = {name for body in templates for name in body.get("Outputs", {})}
+    made = {name for body in templates for name in body.get("Outputs", {})} | set(PUBLISHED)
     needed = {name for name, about in declared.items() if "Default" not in about} - made
     from_config = {"SageMakerProjectName", "ModelPackageGroupName"}
     asked = set(BODY["Parameters"]) - {parameter_of(name) for name in FORM_ASKS}

@@ -338,7 +338,7 @@ def test_a_version_that_was_tagged_at_another_commit_is_not_published(repository
 def test_a_version_is_published_by_both_routes(repository: Path, catalog: Catalog, administered: Any) -> None:
     run("publish")
     there = objects(administered)
-    assert there.keys() == build(repository, repository.parent / "again").files.keys()
+    assert there.keys() - {versions.BUNDLE} == build(repository, repository.parent / "again").files.keys()
     assert there["projects/0.1.0/project.yaml"][1] == {versions.LISTED: "true", versions.READABLE: "true"}
     [(_, asked)] = catalog.requests
     assert asked["ProductId"] == "prod-1" and asked["Parameters"]["Name"] == "0.1.0"
@@ -388,13 +388,14 @@ def test_a_publication_that_was_killed_after_any_act_is_completed_by_the_same_co
     aws = Aws()
     package = build(repository, repository.parent / "out")
     keys = list(package.files)
-    for done in range(len(package.files) + 1):
+    for done in range(len(package.files) + 2):
         for item in administered.list_objects_v2(Bucket=BUCKET).get("Contents", []):
             administered.delete_object(Bucket=BUCKET, Key=item["Key"])
         catalog.details.clear()
         acts.walk(versions.plan_publish(package, versions.read_state(aws, keys), REGION)[:done], aws, lambda _: None)
         run("publish")
-        assert objects(administered).keys() == package.files.keys() and list(catalog.details) == ["0.1.0"]
+        assert objects(administered).keys() - {versions.BUNDLE} == package.files.keys()
+        assert list(catalog.details) == ["0.1.0"]
         assert versions.plan_publish(package, versions.read_state(aws, keys), REGION) == []
 
 
@@ -407,6 +408,56 @@ def test_nothing_of_an_object_is_replaced_also_when_two_publish_at_once(
     run("publish")
     with pytest.raises(UserError, match="PutObject"):
         acts.walk(plan, aws, lambda _: None)
+
+
+def versions_in_the_bundle(s3: Any, folder: Path) -> tuple[str, set[str]]:
+    """The version on the main branch, and all tags, of a clone of what is in the bucket."""
+    (folder / "b").write_bytes(s3.get_object(Bucket=BUCKET, Key=versions.BUNDLE)["Body"].read())
+    subprocess.run(["git", "clone", "-q", "b", "clone"], cwd=folder, check=True, capture_output=True)
+    assert versions.git(folder / "clone", "branch", "--show-current") == "main"
+    return versions.version_of(folder / "clone"), set(versions.git(folder / "clone", "tag").split())
+
+
+def test_the_bundle_holds_the_published_versions_and_no_other_branch_of_the_clone(
+    repository: Path, catalog: Catalog, administered: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also when an older version is published later, as a correction is: projects never go back by themselves."""
+    run("publish")
+    git(repository, "tag", "v0.1.0")
+    git(repository, "checkout", "-q", "-b", "secret-plans")
+    commit(repository, VERSION="0.3.0")
+    run("publish")
+    git(repository, "tag", "v0.3.0")
+    git(repository, "checkout", "-q", "v0.1.0")
+    commit(repository, VERSION="0.2.0")
+    run("publish")
+    main, tags = versions_in_the_bundle(administered, tmp_path_factory.mktemp("clone"))
+    assert (main, tags) == ("0.3.0", {"v0.1.0", "v0.2.0", "v0.3.0"})
+    run("withdraw", "0.3.0")
+    commit(repository, VERSION="0.2.1")
+    run("publish")
+    main, tags = versions_in_the_bundle(administered, tmp_path_factory.mktemp("clone"))
+    assert main == "0.2.1" and "v0.3.0" not in tags, "what is withdrawn reaches nobody"
+
+
+def test_a_clone_that_lacks_a_newer_published_version_is_told_to_fetch_it(
+    repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog.details["0.9.0"] = {"Id": "pa-9", "Name": "0.9.0", "Active": True, "Guidance": "DEFAULT"}
+    assert "Type: git fetch --tags" in refused(capsys, "publish")
+    assert not objects(administered)
+
+
+def test_a_bundle_that_somebody_else_replaced_meanwhile_is_not_lost(
+    repository: Path, catalog: Catalog, administered: Any
+) -> None:
+    """The act names what it replaces; S3 then refuses, and the bucket's policy takes no other act."""
+    run("publish")
+    before = versions.read_state(Aws()).bundle
+    commit(repository, VERSION="0.2.0")
+    package = versions.build(repository, "0.2.0", versions.commit_of(repository, "0.2.0"), repository.parent / "out")
+    [act] = versions.plan_bundle(package, versions.read_state(Aws()))
+    assert isinstance(act, Call) and act.parameters["IfMatch"] == before[1] and before[0]
 
 
 def test_an_account_without_administration_is_told_what_to_type(
@@ -698,7 +749,6 @@ def test_a_spoke_is_one_stack_and_uploads_nothing() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"TemplateRepositoryUrl": ""}, "--template-repository"),
         ({"PortfolioId": "port-1"}, "--portfolio is for a spoke"),
         ({"HubAccountId": "999988887777"}, "a spoke needs --portfolio"),
         ({"HubAccountId": "999988887777", "PortfolioId": "port-1", "SpokeAccountIds": "1" * 12}, "no spokes"),

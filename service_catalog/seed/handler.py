@@ -1,11 +1,13 @@
 """Lambda function `scarcegan-projects-seed`: starts the build of a project, and answers CloudFormation at its end.
 
 CloudFormation's requests come in, and CodeBuild's events. What an answer needs stands in the environment of the build,
-so nothing is lost when this function dies. It runs with Python's own library and boto3; the rules for answers are
-those of the template's hook, which is packed beside it (package.py).
+so nothing is lost when this function dies; where it goes is encrypted there, as whoever knows the address can answer.
+A request counts when SageMaker itself says that it comes from the stack of the project that it names. It runs with
+Python's own library and boto3; the rules for answers are those of the template's hook, packed beside it (package.py).
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
 """
 
+import base64
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pre_gen_project import SLUG, refusals
 
@@ -23,6 +26,8 @@ LONGEST_SENTENCE = 1000  # characters of a reason, before the lines of the log
 LOG_LINES = 30
 NEWEST_BUILDS = 100  # as many as BatchGetBuilds takes
 ATTEMPTS = 4
+ADMINISTRATORS = re.compile(r"scarcegan(-administration|-projects(-.*)?)?")  # their own things are named so
+STACKS = re.compile(r"arn:[^:]+:cloudformation:[^:]+:[0-9]+:stack/(S[CP]-[^/]+)/.+")  # of the two routes
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([.-][0-9A-Za-z.-]+)?")
 NOT_ANSWERS = ("ServiceToken", "ServiceTimeout", "TemplateVersion")
 QUESTIONS = "cookiecutter.json"
@@ -68,6 +73,10 @@ def begin(event: Mapping[str, Any]) -> dict[str, Any] | None:
             return succeeded(event, {}, "Nothing was created, so nothing is deleted.")
     elif problems := list(refused(properties)):
         return failed(event, sentence("; ".join(problems)))
+    if why := foreign(event):
+        if mode == "delete":
+            return succeeded(event, {}, f"{why}, so nothing was deleted")
+        return failed(event, f"{why}. Create the project in Studio, from a template that Studio lists")
     codebuild, project = client("codebuild"), os.environ["SEED_PROJECT"]
     mine, running = earlier_builds(codebuild, project, event)
     if mine:  # Lambda delivers an event again when it is not sure of the first time
@@ -91,7 +100,11 @@ def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     version = properties.get("TemplateVersion", "")
     if not VERSION.fullmatch(version):
         yield f"TemplateVersion '{version}' is no version of the template. Publish it with publish.py"
-    yield from refusals(completed(properties.get("Answers", {})))
+    answers = completed(properties.get("Answers", {}))
+    name = answers["project_slug"]
+    if ADMINISTRATORS.fullmatch(name):
+        yield f"the name '{name}' is the administrator's own. Choose another one, for example: rare-players"
+    yield from refusals(answers)
 
 
 def completed(given: Mapping[str, str]) -> dict[str, str]:
@@ -107,6 +120,52 @@ def may_exist(event: Mapping[str, Any]) -> bool:
     """Whether a project to delete can have been made: with another name or version its creation was refused."""
     version, name = event["ResourceProperties"].get("TemplateVersion", ""), project_name(event)
     return name == physical_id(event) and bool(SLUG.fullmatch(name) and VERSION.fullmatch(version))
+
+
+def foreign(event: Mapping[str, Any]) -> str:
+    """Why a request is not from the SageMaker project that it names; "" when it is.
+
+    A template of somebody's own can call this function with whatever names it likes. SageMaker's word cannot be written
+    by a template: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProject.html
+    """
+    name, id_, stack = project_name(event), event["ResourceProperties"].get("SageMakerProjectId"), event["StackId"]
+    found = STACKS.fullmatch(stack)
+    if not found:
+        return f"the stack {stack} was not made by SageMaker"
+    project = find_project(name)
+    if project is None or project["ProjectId"] != id_:
+        return f"SageMaker has no project {name} with the id {id_}"
+    providers = [one["CfnTemplateProviderDetail"] for one in project.get("TemplateProviderDetails", [])]
+    for provider in providers:
+        if not is_ours(provider["TemplateURL"]):
+            return f"the template {provider['TemplateURL']} is not the administrator's"
+    known = [provider.get("StackDetail", {}).get("Id", stack) == stack for provider in providers]
+    product = project.get("ServiceCatalogProvisionedProductDetails", {}).get("ProvisionedProductId", "")
+    known += [found[1].startswith("SP-") if providers else found[1].startswith("SC-") and found[1].endswith(product)]
+    return "" if all(known) else f"the stack {found[1]} is not that of the project {name}"
+
+
+def find_project(name: str) -> Mapping[str, Any] | None:
+    """SageMaker's description of a project, None when there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        described: Mapping[str, Any] = client("sagemaker").describe_project(ProjectName=name)
+        return described
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+
+
+def is_ours(address: str) -> bool:
+    """Whether a template's address is in the bucket of templates, as either style of S3's addresses has it."""
+    parts, bucket = urlsplit(address), os.environ["TEMPLATES_BUCKET"]
+    host, path = parts.netloc, parts.path
+    if host.startswith(f"{bucket}.s3."):
+        host, path = host.removeprefix(f"{bucket}."), f"/{bucket}{path}"
+    is_s3 = re.fullmatch(r"s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?", host)
+    return bool(is_s3) and path.startswith(f"/{bucket}/projects/")
 
 
 def earlier_builds(
@@ -130,8 +189,9 @@ def variables(event: Mapping[str, Any], mode: str) -> dict[str, str]:
     properties = event["ResourceProperties"]
     answers = {name: value for name, value in properties.items() if name not in NOT_ANSWERS}
     response = {
-        **{name: event[name] for name in ("ResponseURL", "StackId", "RequestId", "LogicalResourceId")},
+        **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
         "PhysicalResourceId": physical_id(event),
+        "Sealed": sealed(event["ResponseURL"], event["RequestId"]),
     }
     return {
         "MODE": mode,
@@ -139,6 +199,21 @@ def variables(event: Mapping[str, Any], mode: str) -> dict[str, str]:
         "ANSWERS": json.dumps(answers, ensure_ascii=False),
         "RESPONSE": json.dumps(response),
     }
+
+
+def sealed(address: str, request: str) -> str:
+    """An address, encrypted for this function and this request."""
+    found = client("kms").encrypt(
+        KeyId=os.environ["ANSWER_KEY"], Plaintext=address.encode(), EncryptionContext={"request": request}
+    )
+    return base64.b64encode(found["CiphertextBlob"]).decode()
+
+
+def opened(text: str, request: str) -> str:
+    """The address that `sealed` encrypted. Raises ClientError for one of another request."""
+    blob, key = base64.b64decode(text), os.environ["ANSWER_KEY"]
+    found = client("kms").decrypt(CiphertextBlob=blob, KeyId=key, EncryptionContext={"request": request})
+    return str(found["Plaintext"].decode())
 
 
 def physical_id(event: Mapping[str, Any]) -> str:
@@ -169,9 +244,9 @@ def answer_ended_build(build_id: str, status: str) -> None:
         if build.get("buildComplete"):
             break
         time.sleep(2.0**attempt)
-    address = response_of(build).get("ResponseURL")
-    if address:  # otherwise a person started it by hand
-        send(address, answer_of(build, status))
+    request = response_of(build)
+    if request:  # otherwise a person started it by hand
+        send(opened(request["Sealed"], request["RequestId"]), answer_of(build, status))
 
 
 def answer_of(build: Mapping[str, Any], status: str) -> dict[str, Any]:
@@ -186,7 +261,7 @@ def answer_of(build: Mapping[str, Any], status: str) -> dict[str, Any]:
 
 
 def response_of(build: Mapping[str, Any]) -> dict[str, Any]:
-    """Whom a build answers: ResponseURL, StackId, RequestId, LogicalResourceId, PhysicalResourceId; {} for nobody."""
+    """Whom a build answers: StackId, RequestId, LogicalResourceId, PhysicalResourceId, Sealed; {} for nobody."""
     declared = build.get("environment", {}).get("environmentVariables", [])
     values = {variable["name"]: variable["value"] for variable in declared}
     return dict(json.loads(values.get("RESPONSE", "{}")))

@@ -316,7 +316,7 @@ def render(request: Request, out: Path) -> Path:
     record = {
         "template": about["_template"],
         "commit": about["_commit"],
-        "checkout": f"v{version}",
+        "checkout": None,  # a tag here would stay the newest version for ever
         "context": context,
         "directory": None,
     }

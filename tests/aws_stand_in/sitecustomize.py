@@ -44,7 +44,12 @@ def send(self, request):
     body = body.read() if hasattr(body, "read") else body
     body = body if isinstance(body, bytes) else body.encode()
     headers = {name: value if isinstance(value, str) else value.decode() for name, value in request.headers.items()}
-    message = {"method": request.method, "url": request.url, "headers": headers, "body": base64.b64encode(body).decode()}
+    message = {
+        "method": request.method,
+        "url": request.url,
+        "headers": headers,
+        "body": base64.b64encode(body).decode(),
+    }
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(os.environ["AWS_ANSWERS"])
         line.sendall(json.dumps(message).encode() + b"\n")

@@ -287,6 +287,7 @@ def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
     outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
     bucket, product = outputs.get("TemplatesBucket", ""), outputs.get("ProductId", "")
+    about = dict(heads(aws, bucket, [BUNDLE])).get(BUNDLE)
     return State(
         bucket,
         product,
@@ -294,7 +295,7 @@ def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
         dict(templates(aws, bucket)) if bucket else {},
         {key: about["Metadata"].get("sha256", "") for key, about in heads(aws, bucket, keys)},
         parameters,
-        *[(about["Metadata"].get("tags", ""), about["ETag"]) for _, about in heads(aws, bucket, [BUNDLE])],
+        (about["Metadata"].get("tags", ""), about["ETag"]) if about else ("", ""),
     )
 
 
@@ -321,7 +322,7 @@ def templates(aws: Aws, bucket: str) -> Iterator[tuple[str, str]]:
 
 
 def heads(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Key and HeadObject's answer of those objects that are there. One that publish.py did not write has no metadata."""
+    """Key and HeadObject's answer of those that are there. What publish.py did not write has no metadata."""
     from botocore.exceptions import ClientError
 
     for key in keys if bucket else ():

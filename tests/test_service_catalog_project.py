@@ -114,7 +114,7 @@ MADE = {  # route -> the stack that SageMaker makes
 
 def described(name: str, id_: str, route: Any, **by_s3: Any) -> dict[str, Any]:
     """SageMaker's answer to DescribeProject. by_s3: other members of a template in S3."""
-    about = {"ProjectArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:project/{name}", "ProjectName": name}
+    about: dict[str, Any] = {"ProjectArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:project/{name}", "ProjectName": name}
     about |= {"ProjectId": id_, "ProjectStatus": "CreateInProgress", "CreationTime": datetime.now(UTC)}
     if route is service_catalog:
         return {**about, "ServiceCatalogProvisionedProductDetails": {"ProvisionedProductId": "pp-0a1b2c"}}
@@ -892,7 +892,7 @@ def test_the_form_asks_what_cookiecutter_asks_with_the_same_defaults_and_sagemak
 
 
 def test_the_form_asks_beyond_that_what_the_toolchain_needs_with_its_rules():
-    """Whatever infra/*.yaml wants without a default, config.yaml, the code or an earlier stack gives; else it is asked."""
+    """What infra/*.yaml wants without a default, config.yaml, the code or an earlier stack gives; else it is asked."""
     templates = [Template.read(SimpleNamespace(), f"{name}.yaml") for name in TOOLCHAIN]  # type: ignore[arg-type]
     declared = {name: about for body in templates for name, about in body["Parameters"].items()}
     made = {name for body in templates for name in body.get("Outputs", {})} | set(PUBLISHED)

@@ -248,7 +248,7 @@ class State:
     known: bool = True
 
     def artifact(self, version: str) -> Artifact | None:
-        return self.artifacts.get(version) or (None if self.known else Artifact(f"<id of {version}>", WITHDRAWN))
+        return self.artifacts.get(version) or (None if self.known else Artifact(f"<id of {version}>", "<unknown>"))
 
     def template(self, version: str) -> str:
         return self.templates.get(version, ABSENT if self.known else "<unknown>")

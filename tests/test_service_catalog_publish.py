@@ -627,6 +627,14 @@ def test_every_command_of_the_readme_runs_dry_without_an_account(
         check_command(command)
 
 
+@pytest.mark.parametrize("verb", ["make-default", "deprecate", "withdraw"])
+def test_a_dry_run_without_an_account_shows_the_calls_of_both_routes(
+    nobody: None, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    run(verb, "1.3.1", "--dry-run")
+    assert [words[1] for words in commands_of(capsys.readouterr().out)] == ["servicecatalog", "s3api"]
+
+
 def test_a_dry_run_without_a_region_says_so(
     repository: Path, nobody: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

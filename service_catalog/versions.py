@@ -133,30 +133,35 @@ def build(root: Path, version: str, commit: str, out: Path, *, fetch: bool = Tru
     )
 
 
-def bundle(root: Path, commits: Mapping[str, str], path: Path) -> str:
+def bundle(root: Path, commits: Mapping[str, str], path: Path) -> None:
     """Write the template with its history, as projects take later versions of it: a git bundle.
 
-    Its branch main is the newest version, and each version has a tag. It holds no other branch of the clone.
-    https://git-scm.com/docs/git-bundle
+    It holds no branch of the clone, only what `references` names. https://git-scm.com/docs/git-bundle
 
     - commits: version -> its commit.
     - path: the file to write.
 
-    Returns a digest of the tags and their commits. Raises UserError in a clone without its whole history.
+    Raises UserError in a clone without its whole history.
     """
     if git(root, "rev-parse", "--is-shallow-repository") == "true":
         raise UserError("this clone lacks earlier commits. Type: git fetch --unshallow --tags")
     objects = Path(git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects"))
-    names = {f"refs/tags/v{version}": commit for version, commit in commits.items()}
-    names["refs/heads/main"] = commits[max(commits, key=order)]
     with TemporaryDirectory() as folder:
         bare = Path(folder)
         git(bare, "init", "--quiet", "--bare", "--initial-branch", "main")
         (bare / "objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
-        for name, commit in names.items():
+        for name, commit in references(commits).items():
             git(bare, "update-ref", name, commit)
         git(bare, "bundle", "create", "--quiet", str(path.resolve()), "HEAD", "main", "--tags")
-    return digest("\n".join(f"{name} {names[name]}" for name in sorted(names)).encode())
+
+
+def references(commits: Mapping[str, str]) -> dict[str, str]:
+    """Name -> commit of what a bundle holds: a tag for each version, and the branch main at the newest one.
+
+    - commits: version -> its commit.
+    """
+    tags = {f"refs/tags/v{version}": commits[version] for version in sorted(commits, key=order)}
+    return {**tags, "refs/heads/main": commits[max(commits, key=order)]}
 
 
 def seed_package(root: Path) -> Any:
@@ -403,11 +408,12 @@ def plan_bundle(package: Package, state: State) -> list[Act]:
             raise UserError(
                 f"version {version} is published, and its tag v{version} is not here. Type: git fetch --tags"
             )
-    path = package.files[package.template].with_name(BUNDLE)
     there, etag = state.bundle
-    tags = bundle(package.root, commits, path)
+    tags = digest("".join(f"{name} {commit}\n" for name, commit in references(commits).items()).encode())
     if tags == there:
         return []
+    path = package.files[package.template].with_name(BUNDLE)
+    bundle(package.root, commits, path)
     asked = {"Bucket": state.bucket, "Key": BUNDLE, "Body": path, "Metadata": {"tags": tags}}
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     return [Call(f"{BUNDLE} holds {', '.join(sorted(commits, key=order))}", "s3", "put_object", {**asked, **condition})]

@@ -1,16 +1,27 @@
 """CodeBuild's part for the seed: its buildspec run by bash, without network, against a local bare repository.
 
 unshare takes the network away where the kernel allows it; elsewhere Python's sockets refuse. The bucket is a folder.
-pip is recorded and installs nothing: the libraries are those of the environment that the tests run in.
+pip is recorded and installs nothing: the libraries are those of the environment that the tests run in. Where a test is
+not about the buildspec, only its one command of interest runs, seed.py of the published zip, in the test's own process.
 """
 
+import io
+import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import boto3
 import pytest
 from aws_answers import Aws, Server
+from botocore import httpsession
 from buildspec import Build, run
 from conftest import DECOY, ROOT
 from package import template_zip
@@ -26,6 +37,8 @@ CONNECTION = "arn:aws:codestar-connections:eu-west-1:123456789012:connection/0a1
 REPOSITORY_URL = (
     "https://codestar-connections.eu-west-1.amazonaws.com/git-http/123456789012/eu-west-1/0a1b2c3d/acme/fraud-rings.git"
 )
+STAND_IN = Path(__file__).with_name("aws_stand_in")
+aws_line = SourceFileLoader("aws_line", str(STAND_IN / "aws_line.py")).load_module()
 NO_NETWORK = (
     "unshare -rn" if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else "exec"
 )
@@ -69,6 +82,7 @@ class Machine:
             (self.tools / name).write_text(text, encoding="utf-8")
             (self.tools / name).chmod(0o755)
         self.server = Server(folder / "aws", Aws())
+        self.session = boto3.Session("ASIABUILD", "s", region_name="eu-west-1")  # it keeps what it has read
         self.builds = 0
 
     @property
@@ -108,12 +122,38 @@ class Machine:
 
     def build(self, repository: Path, variables: Mapping[str, str]) -> Build:
         """Run the buildspec as CodeBuild would. variables: those of the request."""
+        scratch = self.scratch()
+        (scratch / "source").mkdir()
+        own = {**self.environment(repository), "SEED": str(scratch / "seed"), "VENV": str(scratch / "venv")}
+        return run(BUILDSPEC, scratch / "source", scratch / "steps", {**own, **variables}, path=str(self.tools))
+
+    def run_seed(self, repository: Path, variables: Mapping[str, str]) -> Build:
+        """Run what the buildspec runs, without a shell. variables: those of the request."""
+        result, said = self.scratch() / "result.json", io.StringIO()
+        program = seed_of(self.bucket / "seed" / variables["TEMPLATE_VERSION"] / "template.zip")
+        with ExitStack() as stack:
+            for change in (
+                patch.dict(os.environ, {**self.environment(repository), **variables}),
+                patch.object(httpsession.URLLib3Session, "send", aws_line.send),
+                patch.object(boto3, "DEFAULT_SESSION", self.session),
+                patch("time.sleep"),
+                redirect_stdout(said),
+                redirect_stderr(said),
+            ):
+                stack.enter_context(change)  # type: ignore[arg-type]
+            code = program.main([str(result)])
+        return Build(code == 0, said.getvalue(), {"RESULT": result.read_text(encoding="utf-8")}, {})
+
+    def scratch(self) -> Path:
+        """A new folder."""
         self.builds += 1
-        scratch = self.folder / f"build-{self.builds}"
-        (scratch / "source").mkdir(parents=True)
-        own = {
-            "SEED": str(scratch / "seed"),
-            "VENV": str(scratch / "venv"),
+        folder = self.folder / f"build-{self.builds}"
+        folder.mkdir()
+        return folder
+
+    def environment(self, repository: Path) -> dict[str, str]:
+        """What the build project declares, and this machine's ways to AWS and to the repository."""
+        return {
             "TEMPLATES_BUCKET": "templates",
             "TEMPLATE_REPOSITORY_URL": TEMPLATE_URL,
             "DEPLOYMENT_ROLE_ARN": ROLE,
@@ -124,13 +164,21 @@ class Machine:
             "BUCKET": str(self.bucket),
             "PIP_CALLS": str(self.folder / "pip-calls"),
             "AWS_ANSWERS": str(self.folder / "aws"),
-            "PYTHONPATH": str(Path(__file__).with_name("aws_stand_in")),
+            "PYTHONPATH": str(STAND_IN),
             "AWS_ACCESS_KEY_ID": "ASIABUILD",
             "AWS_SECRET_ACCESS_KEY": "s",
             "AWS_REGION": "eu-west-1",
             "AWS_DEFAULT_REGION": "eu-west-1",
         }
-        return run(BUILDSPEC, scratch / "source", scratch / "steps", {**own, **variables}, path=str(self.tools))
+
+
+@cache
+def seed_of(archive: Path) -> Any:
+    """The module seed.py of a published zip, unpacked beside it."""
+    folder = archive.parent / "unpacked"
+    zipfile.ZipFile(archive).extractall(folder)
+    name = f"seed_{archive.parent.name.replace('.', '_')}"
+    return SourceFileLoader(name, str(folder / "template/service_catalog/seed/seed.py")).load_module()
 
 
 def checked_out(repository: Path, branch: str, to: Path) -> Path:

@@ -327,9 +327,9 @@ class Account:
         )
         return {variable["name"]: variable["value"] for variable in sent.value}
 
-    def run(self, variables: Mapping[str, str]) -> Build:
-        """Run the build that was started last."""
-        built = self.machine.build(self.repository, variables)
+    def run(self, variables: Mapping[str, str], whole: bool = False) -> Build:
+        """Run the build that was started last. whole: with its buildspec, over bash."""
+        built = (self.machine.build if whole else self.machine.run_seed)(self.repository, variables)
         result = built.exported["RESULT"]
         self.builds[0]["exportedEnvironmentVariables"] = [{"name": "RESULT", "value": result}] if result else []
         self.log = built.log.splitlines()
@@ -371,10 +371,16 @@ class Account:
         assert len(self.answers.taken) == before + 1, "each request is answered once"
         return self.answers.taken[-1]
 
-    def play(self, kind: str, parameters: Mapping[str, str], old: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """A request from CloudFormation's event to its answer."""
+    def play(
+        self,
+        kind: str,
+        parameters: Mapping[str, str],
+        old: Mapping[str, str] | None = None,
+        whole: bool = False,
+    ) -> dict[str, Any]:
+        """A request from CloudFormation's event to its answer. whole: as of `run`."""
         event = self.event(kind, parameters, old)
-        built = self.run(self.deliver(event))
+        built = self.run(self.deliver(event), whole)
         answer = self.end("SUCCEEDED" if built.succeeded else "FAILED")
         assert answer["PhysicalResourceId"] == parameters["SageMakerProjectName"], "another id would delete this one"
         same = ("StackId", "RequestId", "LogicalResourceId")
@@ -414,7 +420,7 @@ def first(machine):
 def created(account, parameters, first):
     """The answer to a Create through Service Catalog; the account has the project. Played once, then copied."""
     if first.aws is None:
-        first.answer = account.play("Create", parameters)
+        first.answer = account.play("Create", parameters, whole=True)
         assert first.answer["Status"] == "SUCCESS", first.answer["Reason"]
         shutil.copytree(account.repository, first.repository)
         first.aws = copy.deepcopy(account.aws)
@@ -427,12 +433,20 @@ def created(account, parameters, first):
 # -- create ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("route", [service_catalog, from_s3])
-def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(account, route, request, tmp_path):
-    parameters = parameters_of(route("fraud-rings", FORM), "0.1.0")
-    account.route = route
-    answer = request.getfixturevalue("created") if route is service_catalog else account.play("Create", parameters)
-    assert answer["Status"] == "SUCCESS", answer["Reason"]
+def test_both_routes_ask_the_build_for_the_same(account):
+    """So the next test, of a project by Service Catalog, is one of a project from a template in S3 too."""
+    asked = []
+    for route in (service_catalog, from_s3):
+        account.route, account.builds = route, []
+        parameters = parameters_of(route("fraud-rings", FORM), "0.1.0")
+        variables = account.deliver(account.event("Create", parameters))
+        assert json.loads(variables.pop("RESPONSE"))["StackId"] == MADE[route]
+        asked.append(variables)
+    assert asked[0] == asked[1] and asked[0]["MODE"] == "create"
+
+
+def test_a_project_of_studio_is_a_bake_with_the_same_answers_byte_for_byte(account, parameters, created, tmp_path):
+    answer = created
     project = checked_out(account.repository, "main", tmp_path / "clone")
     baked = bake_here(tmp_path / "baked", ANSWERS)
     pushed, expected = files(project), files(baked)
@@ -557,7 +571,7 @@ def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, 
         "RareClass": "ringleader",
         "NotificationEmail": "new@example.com",
     }
-    answer = account.play("Update", later, parameters)
+    answer = account.play("Update", later, parameters, whole=True)
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     outputs = ProjectStack(later, answer["Data"]).outputs
     branch = outputs["UpdateBranch"]
@@ -610,7 +624,7 @@ def test_a_project_that_the_seed_pushed_is_updated_from_the_bundle_in_the_bucket
 def test_deleting_takes_down_what_holds_no_data_and_lists_what_stays(account, parameters, created):
     account.aws.stacks |= {"fraud-rings-staging": Stack({}), "fraud-rings-pipeline": Stack({})}
     history = git(account.repository, "rev-list", "--all")
-    answer = account.play("Delete", parameters)
+    answer = account.play("Delete", parameters, whole=True)
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     assert_let(account.aws.calls)
     deleted = [call.split("/")[1] for call in account.aws.calls if call.startswith("DeleteStack")]
@@ -784,7 +798,7 @@ def test_a_template_that_cannot_be_rendered_is_told(account, parameters):
                 text = good.read(name).replace(b"0.1.0", b"0.0.9") if name.endswith("VERSION") else good.read(name)
                 bad.writestr(name, b"<% for %>" if name.endswith("slug>>/README.md") else text)
         (place / "wheels").mkdir()
-    answer = account.play("Create", {**parameters, "TemplateVersion": "0.0.9"})
+    answer = account.play("Create", {**parameters, "TemplateVersion": "0.0.9"}, whole=True)
     assert_tells(answer, "the template 0.0.9 cannot be rendered", "README.md")
     assert git(account.repository, "rev-list", "--all") == "" and not account.aws.stacks
 

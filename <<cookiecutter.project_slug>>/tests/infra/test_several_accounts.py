@@ -93,6 +93,21 @@ def test_the_deploy_pipeline_enters_a_stages_account_and_deploys_with_that_accou
     assert TARGETS[stage].arn(f"enter-{stage}") == found["RoleArn"]
 
 
+@pytest.mark.parametrize("moved", ACCOUNTS)
+def test_a_stage_that_stays_is_deployed_here_as_before(moved: str) -> None:
+    parameter = f"{moved.capitalize()}Account"
+    stack, found = Toolchain({**GIVEN, parameter: ELSEWHERE[parameter]}), {}
+    for each in stack.resources["DeployPipeline"]["Stages"]:
+        for action in each["Actions"]:
+            if "StackName" in action["Configuration"]:
+                found[each["Name"].lower()] = (action.get("RoleArn"), action["Configuration"]["RoleArn"])
+    [stays] = set(ACCOUNTS) - {moved}
+    assert found == {
+        moved: (role(ACCOUNTS[moved], f"enter-{moved}"), role(ACCOUNTS[moved], f"stack-{moved}")),
+        stays: (None, role(ACCOUNT, f"stack-{stays}")),
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "accounts"),
     [
@@ -314,6 +329,8 @@ def test_readers_get_models_with_their_bytes_and_their_key_and_may_change_nothin
         assert not lent(bucket, reader, action, MODEL, **{"s3:if-none-match": "*"})
     assert not lent(keys, reader, "kms:Decrypt", key)
     assert not lent(keys, reader, "kms:Decrypt", key, **through_s3("arn:aws:s3:::made-artifacts"))
+    for via in ({}, {"kms:ViaService": f"lambda.{REGION}.amazonaws.com"}):
+        assert not lent(keys, reader, "kms:Decrypt", key, **{"kms:EncryptionContext:aws:s3:arn": BUCKET}, **via)
     assert not lent(keys, reader, "kms:GenerateDataKey", key, **through_s3(BUCKET))
     for action in ("UpdateModelPackage", "CreateModelPackage", "DeleteModelPackage"):
         assert not lent(group, reader, f"sagemaker:{action}", PACKAGE)

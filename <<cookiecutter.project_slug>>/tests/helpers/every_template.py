@@ -4,7 +4,7 @@ Roles are known by the end of their name, wherever they and the policies that ar
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from typing import Any
 
@@ -80,8 +80,8 @@ ARNS = {  # type of resource, attribute -> service, what stands before the name 
     ("AWS::Events::Rule", "Arn"): ("events", "rule/", "Name"),
     ("AWS::Lambda::Function", "Arn"): ("lambda", "function:", "FunctionName"),
 }
-TEMPLATES = sorted(path.name for path in INFRA.glob("*.yaml"))
-ELSEWHERE = ("target.yaml", "registry-forward.yaml")  # of these, deployed in other accounts than the toolchain's
+ELSEWHERE = ("registry-forward.yaml", "target.yaml")  # deployed in other accounts than the toolchain's
+TEMPLATES = sorted({path.name for path in INFRA.glob("*.yaml")} - set(ELSEWHERE))
 
 
 class Named(Stack):
@@ -107,10 +107,10 @@ class Named(Stack):
 class Everything:
     """Every template as a stack. `stacks`: name of the file -> stack. `of_type` as a stack has it, over all of them."""
 
-    def __init__(self, variant: str) -> None:
-        given = GIVEN | VARIANTS[variant]
+    def __init__(self, variant: str, templates: Iterable[str] = TEMPLATES, **more: str) -> None:
+        given = GIVEN | VARIANTS[variant] | more
         self.values = given
-        self.stacks = {name: Named(name, known(name, given)) for name in TEMPLATES}
+        self.stacks = {name: Named(name, known(name, given)) for name in templates}
 
     @cache  # noqa: B019 - there are as many as variants
     def of_stage(self, template: str, stage: str) -> Stack:

@@ -13,7 +13,7 @@ import pytest
 
 import every_template
 from enforcement import allowed, arn, several
-from every_template import ELSEWHERE, PROJECT, VARIANTS, Everything
+from every_template import PROJECT, VARIANTS, Everything
 from stacks import ACCOUNT, REGION
 
 GUIDE = "https://docs.aws.amazon.com"
@@ -109,8 +109,7 @@ POLICIES = {"key": "AWS::KMS::Key", "topic": "AWS::SNS::TopicPolicy", "queue": "
 
 def statements(everything: Everything, policy: str) -> list[dict[str, Any]]:
     kinds = {name: kind for name, kind, _ in everything.resources()}
-    here = {name: own for name, own in everything.own_policies().items() if name.split()[0] not in ELSEWHERE}
-    return [s for name, own in here.items() if kinds[name] == POLICIES[policy] for s in own]
+    return [s for name, own in everything.own_policies().items() if kinds[name] == POLICIES[policy] for s in own]
 
 
 def may(own: list[dict[str, Any]], call: Call) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import authorization
 from enforcement import Roles, allowed, arn, concerns, several
 from reach import GIVEN, GROUP, PROJECT, target
 from stacks import ACCOUNT, REGION, Stack, Toolchain
@@ -273,6 +274,28 @@ def test_stagings_roles_reach_nothing_of_production_where_one_account_has_both(a
             assert not staging.may(f"{actor}-staging", "iam:PassRole", production + passed, context)
 
 
+@pytest.mark.parametrize("stage", ACCOUNTS)
+@pytest.mark.parametrize(
+    ("there", "here", "more"),
+    [
+        ("stack", "stack", {"ReadTheRelease", "ReadWhatTheToolchainEncrypts"}),
+        ("serve", "endpoint", {"ReadWhatTheToolchainEncrypts"}),
+        ("count", "rare-share", set()),
+    ],
+)
+def test_a_stages_role_may_in_its_own_account_what_it_may_in_the_toolchains(there, here, more, stage) -> None:
+    """Where a role of infra/roles-*.yaml changes, infra/target.yaml has to follow."""
+    actor = f"{here}-{stage}" if here == "stack" else here
+
+    def rights(roles: Roles, whose: str) -> dict[str, tuple[list[str], str]]:
+        found = {
+            s["Sid"]: (sorted(several(s["Action"])), json.dumps(s.get("Condition"))) for s in roles.statements(whose)
+        }
+        return {sid: right for sid, right in found.items() if sid not in more}
+
+    assert rights(TARGETS[stage], f"{there}-{stage}") == rights(Roles(OURS), actor)
+
+
 def test_every_role_in_a_stages_account_takes_the_permissions_boundary_and_fits_a_name() -> None:
     boundary = f"arn:aws:iam::{PRODUCTION}:policy/boundary"
     bounded = target(APART, "production", PRODUCTION, PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
@@ -363,6 +386,7 @@ def test_the_account_of_the_group_may_send_approvals_to_the_bus_here() -> None:
     assert trust["Principal"] == {"Service": "events.amazonaws.com"} and READER in json.dumps(trust["Condition"])
     statement = Toolchain({**GIVEN, **THEIRS}).resources["ForwardedApprovals"]["Statement"]
     assert lent([statement], to["RoleArn"], "events:PutEvents", BUS, **KIND)
+    assert list(authorization.faults(statement, about_itself=True)) == []
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,10 @@ SERVICES = {  # what it does -> (actions, source)
         f"{GUIDE}/codepipeline/latest/userguide/actions-invoke-lambda-function.html",
     ),
     "function in a VPC": (
-        ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces"],
+        [
+            *(f"ec2:{each}NetworkInterface{s}" for each, s in (("Create", ""), ("Delete", ""), ("Describe", "s"))),
+            *("ec2:DescribeSubnets", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"),
+        ],
         f"{GUIDE}/lambda/latest/dg/configuration-vpc.html",
     ),
     "function with a key": (["kms:Decrypt"], f"{GUIDE}/lambda/latest/dg/configuration-envvars-encryption.html"),

@@ -93,6 +93,8 @@ def holds(operator: str, key: str, values: list[str], context: Mapping[str, str]
             return present in values
         case "StringLike" | "ArnLike":
             return any(like(value, present) for value in values)
+        case "StringNotEquals":
+            return present not in values
         case "ArnNotEquals" | "StringNotLike":
             return not any(like(value, present) for value in values)
     raise NotImplementedError(operator)

@@ -638,6 +638,42 @@ def test_only_one_role_writes_what_others_rely_on_checked_statically(key, writer
     assert not with_every_right("s3:PutObject", f"{BUCKET}/{key}", NEW), "a service that has no role"
 
 
+@pytest.mark.parametrize(
+    ("artifact", "writers"),
+    [
+        ("rare-players-build/BuildSrc", {"build-pipeline"}),
+        ("rare-players-deploy/DeploySrc", {"deploy-pipeline"}),
+        ("rare-players-update/UpdateSrc", {"update-pipeline"}),
+        ("rare-players-build/BuildOut", {"build", "build-pipeline"}),
+        ("rare-players-deploy/DeployOut", {"prepare", "deploy-pipeline"}),
+    ],
+)
+def test_what_a_pipeline_hands_over_is_written_by_the_role_whose_work_it_is_checked_statically(artifact, writers):
+    """Whoever has all rights on objects, and waits until a person has looked, replaces nothing all the same."""
+    colleague = f"arn:aws:iam::{ACCOUNT}:role/StudioExecution"
+    for who in (*map(role, (*MUST, "update-pipeline")), colleague, f"arn:aws:iam::{ACCOUNT}:root"):
+        for action in ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"):
+            may = with_every_right(action, f"{ARTIFACTS}/{artifact}/AbC1234", {"aws:PrincipalArn": who})
+            assert may == (who in map(role, writers)), (who, action)
+
+
+def encrypted(algorithm: str, key: str | None = None) -> dict[str, str]:
+    """The headers of an upload that asks for an encryption, as IAM is told of them."""
+    named = {"s3:x-amz-server-side-encryption-aws-kms-key-id": key} if key else {}
+    return {"s3:x-amz-server-side-encryption": algorithm, **named}
+
+
+@pytest.mark.parametrize("place", [f"{BUCKET}/data/telemetry/x", f"{ARTIFACTS}/rare-players-build/BuildSrc/a"])
+def test_nothing_is_uploaded_that_another_key_encrypts_checked_statically(place) -> None:
+    writer = {"aws:PrincipalArn": role("build-pipeline")}
+    alias = arn("kms", f"alias/{PROJECT}")
+    assert with_every_right("s3:PutObject", place, writer), "the bucket encrypts by itself"
+    for key in (None, KEY, alias):
+        assert with_every_right("s3:PutObject", place, {**writer, **encrypted("aws:kms", key)})
+    assert not with_every_right("s3:PutObject", place, {**writer, **encrypted("AES256")})
+    assert not with_every_right("s3:PutObject", place, {**writer, **encrypted("aws:kms", arn("kms", "key/another"))})
+
+
 def test_functions_are_an_administrators_checked_statically() -> None:
     for actor in MUST:
         for action in ("s3:PutObject", "s3:DeleteObject"):

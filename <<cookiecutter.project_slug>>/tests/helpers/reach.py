@@ -7,6 +7,7 @@ stage behind the approval is reached by a person's decision only, which no edge 
 Calling a function is no edge. Who calls it chooses what it is asked, not what it does; its code decides that.
 """
 
+import json
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ RUNS_WITH_A_ROLE = {
     "states": ("CreateStateMachine", "UpdateStateMachine"),
     "ec2": ("RunInstances",),
 }
+# Parameters of an endpoint that say how much of it there is, not what it answers nor what rolls it back.
+SIZES = {
+    *("Release", "InstanceType", "MinInstances", "MaxInstances", "InvocationsPerInstance", "Traffic", "WaitSeconds"),
+    *("CapturePercentage", "ServerlessMemory", "Subnets", "SecurityGroups"),
+}
+OF_AN_ACCOUNT = {"KmsKeyArn", "TopicArn", "CaptureBucketName"}  # of a stage's own: its roles reach no other
 RAISES_RIGHTS = ("iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:UpdateAssumeRolePolicy", "sts:AssumeRole")
 
 
@@ -331,25 +338,24 @@ class Reach:
     def handed_over(self, actor: str) -> Iterator[Edge]:
         """An artifact that a later action takes, whoever has approved it before.
 
-        A build is told where its own input lies. Where other executions' artifacts lie has a random part, so whoever
-        would replace one must be able to look it up.
+        Its key in S3 has a random part, but no secret: CodePipeline lists it to whoever may look at its executions.
         """
-        looks_up = self.may(actor, "s3:ListBucket", self.artifacts) or any(
-            self.may(actor, f"codepipeline:{action}", arn("codepipeline", name))
-            for action in ("ListActionExecutions", "GetPipelineState")
-            for name in self.pipelines
-        )
         for name, about in self.pipelines.items():
             for action in (action for stage in about["Stages"] for action in stage["Actions"]):
-                made_by_source = {
-                    out["Name"] for source in about["Stages"][0]["Actions"] for out in source["OutputArtifacts"]
-                }
-                for artifact in action.get("InputArtifacts", []):
-                    key = f"{self.artifacts}/{name[:20]}/{artifact['Name']}/a.zip"
-                    known = artifact["Name"] in made_by_source or looks_up
-                    if known and self.may(actor, "s3:PutObject", key):
-                        why = f"s3:PutObject */{artifact['Name']}/*"
+                for artifact in (each["Name"] for each in action.get("InputArtifacts", [])):
+                    key = f"{self.artifacts}/{name[:20]}/{artifact}/a.zip"
+                    if self.decides(action, artifact) and self.may(actor, "s3:PutObject", key):
+                        why = f"s3:PutObject */{artifact}/*"
                         yield Edge("artifact", role(actor), node(name, action), why)
+
+    def decides(self, action: Mapping[str, Any], artifact: str) -> bool:
+        """Whether an artifact says what an action does; one with parameters, where those that matter are not fixed."""
+        asked = action["Configuration"]
+        if asked.get("TemplateConfiguration", "").partition("::")[0] != artifact:
+            return True
+        stack = self.later[asked["StackName"].removeprefix(f"{PROJECT}-")]
+        fixed = set(json.loads(asked.get("ParameterOverrides", "{}"))) | SIZES
+        return bool(set(stack.body["Parameters"]) - (fixed | OF_AN_ACCOUNT if "RoleArn" in action else fixed))
 
     def code_of_jobs(self, actor: str) -> Iterator[Edge]:
         """Jobs run what lies under the digests that their pipeline names."""

@@ -56,7 +56,8 @@ if [ "$1 $2" = "-m scarcegan" ]; then
   [ -z "$REAL" ] || exec "$REAL" "$@"
   mkdir -p build/variables
   for name in pipeline training scoring staging production; do echo '{}' > "build/$name.json"; done
-  for name in VERSION DEFINITION SUMMARY DIGEST LOAD; do printf '%s' "$SAYS" > "build/variables/$name"; done
+  for name in VERSION DEFINITION SUMMARY DIGEST LOAD \
+    LOW_SHARE HIGH_SHARE RARE_LABEL MINIMUM_ROWS LATENCY; do printf '%s' "$SAYS" > "build/variables/$name"; done
 fi
 [ -z "$FAIL" ] || [ "$FAIL" != "${0##*/} $1" ]
 """
@@ -208,7 +209,7 @@ def test_a_buildspec_reads_no_variable_that_nobody_sets() -> None:
         commands = [command for phase in spec["phases"].values() for command in phase["commands"]]
         read = {found for command in commands for found in re.findall(r"\$\{?([A-Z_]+)", command)}
         project = projects[action["Configuration"]["ProjectName"]]
-        assigned = set(re.findall(r"\b([A-Z]+)=", "\n".join(commands)))
+        assigned = set(re.findall(r"\b([A-Z_]+)=", "\n".join(commands)))
         unset = read - ours - project - assigned - set(given(action)) - set(spec["env"].get("variables", {}))
         assert not unset, f"{name}: {unset}"
 
@@ -225,10 +226,11 @@ def test_what_the_templates_are_configured_by_is_what_the_buildspecs_hand_over()
         assert any(Path(file).match(pattern) for pattern in handed[artifact]), file
 
 
-def test_what_the_approval_shows_is_what_prepare_exports() -> None:
+def test_what_the_approval_shows_and_production_is_given_is_what_prepare_exports() -> None:
     used = set(re.findall(r"#\{Prepare\.(\w+)\}", (ROOT / "infra/toolchain.yaml").read_text()))
     exported = load(ROOT / "infra/prepare.buildspec.yml")["env"]["exported-variables"]
-    assert used == {"VERSION", "SUMMARY", "DIGEST"} <= set(exported)
+    bounds = {"LOW_SHARE", "HIGH_SHARE", "RARE_LABEL", "MINIMUM_ROWS", "LATENCY"}
+    assert used == {"VERSION", "SUMMARY", "DIGEST", *bounds} <= set(exported)
 
 
 def test_what_the_approval_shows_of_the_load_test_is_what_that_exports() -> None:

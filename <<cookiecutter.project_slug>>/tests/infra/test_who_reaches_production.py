@@ -4,6 +4,7 @@ The graph is tests/helpers/reach.py's; AWS is asked nothing. So that an empty an
 into the templates one by one: each must be found, and not without any kind of edge that its way consists of.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -54,13 +55,16 @@ def allow(actor: str, actions: str | list[str], resource: str) -> Patch:
 
 
 def without_denial(sid: str) -> Patch:
-    """The bucket's policy lacks a statement."""
+    """The policies of the buckets lack a statement."""
 
     def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
-        document = whole.body["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
-        kept = [statement for statement in document["Statement"] if statement.get("Sid") != sid]
-        assert len(kept) == len(document["Statement"]) - 1
-        document["Statement"] = kept
+        found = 0
+        for policy in ("BucketPolicy", "ArtifactsPolicy"):
+            document = whole.body["Resources"][policy]["Properties"]["PolicyDocument"]
+            kept = [statement for statement in document["Statement"] if statement.get("Sid") != sid]
+            found += len(document["Statement"]) - len(kept)
+            document["Statement"] = kept
+        assert found == 1, sid
 
     return patch
 
@@ -88,6 +92,24 @@ def action_role(stage: str, actor: str) -> Patch:
 def stage_of(whole: Toolchain, name: str) -> dict[str, Any]:
     stages = whole.body["Resources"]["DeployPipeline"]["Properties"]["Stages"]
     return next(stage for stage in stages if stage["Name"] == name)
+
+
+def nothing_fixed(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+    """Production takes all its parameters from what Prepare hands over."""
+    for action in stage_of(whole, "Production")["Actions"]:
+        action["Configuration"].pop("ParameterOverrides", None)
+
+
+def not_fixed(parameter: str) -> Patch:
+    """Production takes one parameter from what Prepare hands over."""
+
+    def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+        [action] = [each for each in stage_of(whole, "Production")["Actions"] if each["Name"] == "Endpoint"]
+        fixed = json.loads(whole.resolve(action["Configuration"]["ParameterOverrides"]))
+        del fixed[parameter]
+        action["Configuration"]["ParameterOverrides"] = json.dumps(fixed)
+
+    return patch
 
 
 def ask_nobody(whole: Toolchain, later: Mapping[str, Stack]) -> None:
@@ -295,9 +317,18 @@ FAULTS = {
         BY_THE_BUILD | {"definition"},
     ),
     "prepare replaces the source that a person has approved": Fault(
-        (allow("prepare", "s3:PutObject", "arn:aws:s3:::made-artifacts/*/DeploySrc/*"),),
+        (
+            allow("prepare", "s3:PutObject", "arn:aws:s3:::made-artifacts/*/DeploySrc/*"),
+            without_denial("OnlyItsPipelineFetchesDeploySrc"),
+        ),
         "changing production's endpoint",
         BY_THE_BUILD | {"artifact", "template"},
+    ),
+    "a later Prepare replaces the parameters of the release that a person looks at": Fault(
+        (nothing_fixed,), "changing production's endpoint", BY_THE_BUILD | {"artifact", "template"}
+    ),
+    "one parameter of production is left to what is handed over": Fault(
+        (not_fixed("HighestRareShare"),), "changing production's endpoint", BY_THE_BUILD | {"artifact", "template"}
     ),
     "the build replaces code under its digest": Fault(
         (without_denial("WrittenOnce"),), "writing scores", BY_THE_BUILD | {"jobs' code"}

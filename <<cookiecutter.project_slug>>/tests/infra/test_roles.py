@@ -619,6 +619,22 @@ def test_nobody_replaces_what_lies_under_its_digest_checked_statically(key) -> N
     assert with_every_right("s3:PutObject", resource, {**ADMINISTRATOR, "s3:ObjectCreationOperation": "false"})
 
 
+@pytest.mark.parametrize("key", ["code/abc/job.sh", "wheels/abc/numpy.whl", "functions/register-0a.zip"])
+def test_nobody_deletes_what_lies_under_its_digest_or_its_key_would_be_free_checked_statically(key) -> None:
+    """S3's If-None-Match passes over a delete marker, and over what is gone."""
+    for who in (*map(role, MUST), *ADMINISTRATOR.values()):
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            assert not with_every_right(action, f"{BUCKET}/{key}", {"aws:PrincipalArn": who}), (who, action)
+
+
+@pytest.mark.parametrize("key", ["code/abc/job.sh", "wheels/abc/numpy.whl"])
+def test_of_the_projects_roles_the_build_alone_publishes_code_and_people_may_checked_statically(key) -> None:
+    for actor in MUST:
+        asked = {"aws:PrincipalArn": role(actor), **NEW}
+        assert with_every_right("s3:PutObject", f"{BUCKET}/{key}", asked) == (actor == "build"), actor
+    assert with_every_right("s3:PutObject", f"{BUCKET}/{key}", {**ADMINISTRATOR, **NEW}), "scarcegan upsert from here"
+
+
 @pytest.mark.parametrize(
     ("key", "writer"),
     [

@@ -236,6 +236,9 @@ FOREIGN_JOBS = [
     ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/secrets"),
     ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-training"),
     ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/Billing"}),
+    # A deployment is rolled back, or not, by what lies in such a namespace.
+    *(("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/{end}"}) for end in ("endpoint", *STAGES)),
+    ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/SageMaker"}),
     ("kms:CreateGrant", KEY, {"kms:ViaService": f"ec2.{REGION}.amazonaws.com"}),
     ("kms:CreateGrant", KEY),  # by itself, to whomever it likes
 ]

@@ -212,14 +212,14 @@ def test_roles_that_an_earlier_toolchain_left_would_fail():
 def test_roles_that_somebody_deleted_from_a_toolchain_are_named():
     missing = {"iam:GetRole": Refusal("NoSuchEntity", "no such role", 404), **deployed(**ALL)}
     (finding,) = findings(account_checks.role_findings, missing)
-    assert finding.state == WARNING and NAMES.role("endpoint") in finding.found
+    assert finding.state == WARNING and NAMES.role("serve-staging") in finding.found
 
 
 def test_the_roles_that_are_looked_for_are_those_of_the_templates():
     bodies = [templates.body_of(name) for name in templates.TOOLCHAIN]
     roles = sum(about["Type"] == "AWS::IAM::Role" for body in bodies for about in body["Resources"].values())
     assert len(account_checks.role_actors(ROOT)) == roles
-    assert {"job", "endpoint"} <= set(account_checks.role_actors(ROOT))
+    assert {"job", "serve-staging"} <= set(account_checks.role_actors(ROOT))
 
 
 @pytest.mark.parametrize(("answer", "state"), [({"Policy": {}}, OK), (Refusal("NoSuchEntity", "no", 404), WOULD_FAIL)])

@@ -5,6 +5,7 @@ Roles are known by the end of their name, wherever they and the policies that ar
 
 import re
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import cache, cached_property
 from typing import Any
 
@@ -119,6 +120,15 @@ class Everything:
         staged = {"Stage": stage} if "Stage" in stack.body.get("Parameters", {}) else {}
         return Named(template, known(template, {**self.values, **staged}))
 
+    def of_both_stages(self, kind: str) -> list[dict[str, Any]]:
+        """Properties of the resources of one type; of a template that has stages, those of each stage."""
+        found = [
+            self.of_stage(template, stage).of_type(kind)
+            for template, stack in self.stacks.items()
+            for stage in (("staging", "production") if "Stage" in stack.body.get("Parameters", {}) else ("",))
+        ]
+        return [properties for named in found for properties in named.values()]
+
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """ "template resource" -> Properties of the resources of one type."""
         return {
@@ -135,8 +145,13 @@ class Everything:
 
     @cached_property
     def roles(self) -> Roles:
-        """The roles by actor, each with the policies that templates attach to it."""
-        return Roles(self)  # type: ignore[arg-type]
+        """The roles by actor, each with the policies that templates attach to it, without those of stages' accounts.
+
+        Theirs have the same names; test_several_accounts.py looks at them.
+        """
+        ours = copy(self)
+        ours.stacks = {name: stack for name, stack in self.stacks.items() if name != "target.yaml"}
+        return Roles(ours)  # type: ignore[arg-type]
 
     def own_policies(self) -> dict[str, list[dict[str, Any]]]:
         """ "template resource" -> statements of the policy of that resource: a key's, a bucket's, a role's trust."""

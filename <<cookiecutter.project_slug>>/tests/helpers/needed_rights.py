@@ -71,7 +71,7 @@ SERVICES = {  # what it does -> (actions, source)
         ROLES_PAGE,
     ),
     "endpoint that captures": (
-        ["s3:PutObject capture/x", "kms:GenerateDataKey"],
+        ["s3:PutObject", "kms:GenerateDataKey"],
         f"{GUIDE}/sagemaker/latest/dg/model-monitor-data-capture-endpoint.html",
     ),
     "endpoint that rolls back": (
@@ -412,7 +412,7 @@ def artifacts(action: Mapping[str, Any]) -> Iterator[str]:
 
 def of_functions(everything: Everything) -> Found:
     called = {action["Configuration"].get("FunctionName") for action in actions(everything)}
-    for function in everything.of_type("AWS::Lambda::Function").values():
+    for function in everything.of_both_stages("AWS::Lambda::Function"):
         whose = actor(function["Role"])
         module = function["Handler"].split(".")[-2]
         yield whose, recorded(f"function {module.removesuffix('_function').replace('_', '-')}"), "recorded"
@@ -494,9 +494,11 @@ def files_of_jobs(source: definition.Pipeline) -> Iterator[str]:
 
 
 def of_endpoints(everything: Everything) -> Found:
-    for model in everything.of_type("AWS::SageMaker::Model").values():
+    for model in everything.of_both_stages("AWS::SageMaker::Model"):
         whose = actor(model["ExecutionRoleArn"])
         yield from service(whose, "endpoint", "endpoint that captures", "endpoint that rolls back")
+        [stage] = [tag["Value"] for tag in model["Tags"] if tag["Key"] == "sagemaker:deployment-stage"]
+        yield whose, [f"s3:PutObject capture/{stage}/x"], "DestinationS3Uri of infra/endpoint.yaml"
         if "VpcConfig" in model:
             yield from service(whose, "job in a VPC")
 

@@ -69,7 +69,7 @@ def serve(
     mark: another one for another config of the same version.
     """
     sagemaker, config, endpoint = session.client("sagemaker"), f"{stage}-{version}{mark}", names.endpoint(stage)
-    about = {"ModelName": config, "ExecutionRoleArn": names.role_arn("endpoint")}
+    about = {"ModelName": config, "ExecutionRoleArn": names.role_arn(f"serve-{stage}")}
     sagemaker.create_model(**about, PrimaryContainer={"ModelPackageName": arn})
     variant = {"VariantName": "AllTraffic", "ModelName": config, "InitialInstanceCount": 1, "InstanceType": instance}
     sagemaker.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant])

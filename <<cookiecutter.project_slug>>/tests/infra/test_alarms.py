@@ -113,7 +113,7 @@ def test_who_publishes_a_metric_of_ours_may_write_to_its_namespace_checked_stati
     for namespace, _ in published(everything):
         if namespace != "AWS/SageMaker":
             told = {"cloudwatch:namespace": namespace}
-            assert everything.roles.may("rare-share", "cloudwatch:PutMetricData", "*", told)
+            assert everything.roles.may("count-production", "cloudwatch:PutMetricData", "*", told)
 
 
 def alarm(name: str) -> dict[str, Any]:

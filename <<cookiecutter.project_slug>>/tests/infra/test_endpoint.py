@@ -145,9 +145,9 @@ def test_names_are_those_of_names_py_checked_statically(stack):
     for stage in release.STAGES:
         made = stack(stage=stage)
         assert one(made, "AWS::SageMaker::Endpoint")["EndpointName"] == HERE.endpoint(stage)
-        assert one(made, "AWS::SageMaker::Model")["ExecutionRoleArn"] == HERE.role_arn("endpoint")
+        assert one(made, "AWS::SageMaker::Model")["ExecutionRoleArn"] == HERE.role_arn(f"serve-{stage}")
         function = one(made, "AWS::Lambda::Function")
-        assert function["Role"] == HERE.role_arn("rare-share")
+        assert function["Role"] == HERE.role_arn(f"count-{stage}")
         assert function["Code"] == {"S3Bucket": HERE.bucket, "S3Key": "functions/rare-share-0a1b.zip"}
         names = {parameter["Name"] for parameter in made.of_type("AWS::SSM::Parameter").values()}
         assert names == {

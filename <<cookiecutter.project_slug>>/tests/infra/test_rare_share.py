@@ -149,7 +149,7 @@ def aws(captured, monkeypatch):
         "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "NAMESPACE": "rare-players/endpoint",
+        "NAMESPACE": "rare-players/staging",
         "ENDPOINT": "rare-players-staging",
         "RARE_LABEL": str(RARE),
         "ACCOUNT": "123456789012",
@@ -166,7 +166,7 @@ def aws(captured, monkeypatch):
 
 def test_a_captured_file_becomes_two_sums_under_the_projects_namespace_in_moto(aws):
     assert rare_share.handler(aws, None) == {"rows": 10, "flagged": 3, "unreadable": 0}
-    found = boto3.client("cloudwatch").list_metrics(Namespace="rare-players/endpoint")["Metrics"]
+    found = boto3.client("cloudwatch").list_metrics(Namespace="rare-players/staging")["Metrics"]
     dimensions = [{"Name": "EndpointName", "Value": "rare-players-staging"}]
     assert [(m["MetricName"], m["Dimensions"]) for m in found] == [("Rows", dimensions), ("FlaggedRows", dimensions)]
 
@@ -174,7 +174,7 @@ def test_a_captured_file_becomes_two_sums_under_the_projects_namespace_in_moto(a
 def test_nothing_is_published_for_a_file_without_rows_or_of_another_kind_in_moto(aws):
     assert rare_share.handler(event("captured", "capture/staging/empty.jsonl"), None)["rows"] == 0
     assert rare_share.handler(event("captured", "capture/staging/readme.txt"), None) == {}
-    assert boto3.client("cloudwatch").list_metrics(Namespace="rare-players/endpoint")["Metrics"] == []
+    assert boto3.client("cloudwatch").list_metrics(Namespace="rare-players/staging")["Metrics"] == []
 
 
 def test_s3_is_asked_for_the_bucket_of_this_account_only_stubbed(aws, monkeypatch):
@@ -192,7 +192,7 @@ def test_cloudwatch_takes_the_metric_data_stubbed():
     data = rare_share.metric_data(rare_share.Counts(10, 0, 0), "rare-players-staging")
     with Stubber(client) as stub:
         stub.add_response("put_metric_data", {}, {"Namespace": ANY, "MetricData": data})
-        client.put_metric_data(Namespace="rare-players/endpoint", MetricData=data)
+        client.put_metric_data(Namespace="rare-players/staging", MetricData=data)
     assert [metric["Value"] for metric in data] == [10.0, 0.0]
 
 

@@ -118,8 +118,8 @@ def without(statements: list[dict[str, Any]], action: str, word: str) -> list[di
         ("job", "s3:GetObject", "/champion/", "s3:GetObject champion/x"),
         ("job", "s3:PutObject", "/checkpoints/", "s3:PutObject checkpoints/x"),
         ("register", "s3:GetObject", "/runs/", "s3:GetObject runs/x/train/x"),
-        ("endpoint", "s3:GetObject", "/packages/", "s3:GetObject packages/x"),
-        ("rare-share", "cloudwatch:PutMetricData", "*", "cloudwatch:PutMetricData"),
+        ("serve-production", "s3:GetObject", "/packages/", "s3:GetObject packages/x"),
+        ("count-production", "cloudwatch:PutMetricData", "*", "cloudwatch:PutMetricData"),
     ],
 )
 def test_a_role_without_a_right_that_it_needs_is_seen(actor: str, action: str, word: str, need: str) -> None:
@@ -133,11 +133,11 @@ def test_a_role_without_a_right_that_it_needs_is_seen(actor: str, action: str, w
 
 
 def test_a_right_that_nothing_needs_is_seen() -> None:
-    statements = copy.deepcopy(LOOKED_AT["plain"].roles.statements("endpoint"))
-    before = set(needed_rights.unused(statements, NEEDED["plain"]["endpoint"]))
+    statements = copy.deepcopy(LOOKED_AT["plain"].roles.statements("serve-production"))
+    before = set(needed_rights.unused(statements, NEEDED["plain"]["serve-production"]))
     place = f"arn:aws:s3:::{BUCKET}/data/*"
     statements.append({"Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteObject"], "Resource": place})
-    seen = set(needed_rights.unused(statements, NEEDED["plain"]["endpoint"])) - before
+    seen = set(needed_rights.unused(statements, NEEDED["plain"]["serve-production"])) - before
     assert seen == {"s3:DeleteObject", "s3:GetObject data/*"}
 
 

@@ -89,8 +89,8 @@ def stage_work(stage: str) -> list:
         ("sagemaker:CreateEndpointConfig", sagemaker("endpoint-config/made"), mine),
         ("sagemaker:AddTags", sagemaker("model/made"), {"sagemaker:TaggingAction": "CreateModel"}),
         ("sagemaker:DeleteModel", sagemaker("model/made"), made),
-        ("iam:PassRole", role("endpoint"), TO_SAGEMAKER),
-        ("iam:PassRole", role("rare-share"), TO_LAMBDA),
+        ("iam:PassRole", role(f"serve-{stage}"), TO_SAGEMAKER),
+        ("iam:PassRole", role(f"count-{stage}"), TO_LAMBDA),
         ("kms:CreateGrant", KEY, BY_SAGEMAKER),
         ("kms:CreateGrant", KEY, BY_LAMBDA),
         ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-{stage}-rare-share")),
@@ -103,6 +103,26 @@ def stage_work(stage: str) -> list:
         ),
         ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/{stage}/version")),
         ("events:PutRule", arn("events", f"rule/{PROJECT}-{stage}-captured")),
+    ]
+
+
+def serving(stage: str) -> list:
+    """What the served model of one stage does."""
+    return [
+        ("s3:GetObject", MODEL),
+        ("s3:PutObject", f"{BUCKET}/capture/{stage}/x.jsonl"),
+        ("kms:Decrypt", KEY),
+        ("cloudwatch:DescribeAlarms", arn("cloudwatch", f"alarm:{PROJECT}-{stage}-ErrorAlarm-1")),  # to roll back
+    ]
+
+
+def counting(stage: str) -> list:
+    """What the function does that counts one stage's answers."""
+    return [
+        ("s3:GetObject", f"{BUCKET}/capture/{stage}/x.jsonl"),
+        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/{stage}"}),
+        ("sqs:SendMessage", arn("sqs", f"{PROJECT}-{stage}-rare-share")),
+        ("logs:PutLogEvents", arn("logs", f"log-group:/aws/lambda/{PROJECT}-{stage}-rare-share:log-stream:x")),
     ]
 
 
@@ -150,16 +170,8 @@ MUST = {
         ("s3:PutObject", f"{BUCKET}/releases/3/e1.json", NEW),
         ("logs:PutLogEvents", arn("logs", f"log-group:/aws/lambda/{PROJECT}-check-approval:log-stream:x")),
     ],
-    "endpoint": [
-        ("s3:GetObject", MODEL),
-        ("s3:PutObject", f"{BUCKET}/capture/production/x.jsonl"),
-        ("kms:Decrypt", KEY),
-        ("cloudwatch:DescribeAlarms", arn("cloudwatch", f"alarm:{PROJECT}-production-ErrorAlarm-1")),  # to roll back
-    ],
-    "rare-share": [
-        ("s3:GetObject", f"{BUCKET}/capture/staging/x.jsonl"),
-        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/endpoint"}),
-    ],
+    **{f"serve-{stage}": serving(stage) for stage in STAGES},
+    **{f"count-{stage}": counting(stage) for stage in STAGES},
     "build": [
         ("s3:PutObject", f"{BUCKET}/code/abc/source.tar.gz", NEW),
         ("s3:PutObject", f"{BUCKET}/wheels/abc/numpy.whl", NEW),
@@ -248,7 +260,9 @@ def stages_limits(stage: str, other: str) -> list:
     """What a stage's stack may not do, the other stage's work above all."""
     return [
         ("iam:CreateServiceLinkedRole", f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/ec2.amazonaws.com/x"),
-        ("iam:PassRole", role("endpoint"), {"iam:PassedToService": "ec2.amazonaws.com"}),
+        ("iam:PassRole", role(f"serve-{stage}"), {"iam:PassedToService": "ec2.amazonaws.com"}),
+        ("iam:PassRole", role(f"serve-{other}"), TO_SAGEMAKER),
+        ("iam:PassRole", role(f"count-{other}"), TO_LAMBDA),
         ("iam:PassRole", role("build"), TO_SAGEMAKER),
         ("iam:PassRole", role("register"), TO_LAMBDA),
         ("iam:PassRole", role("check-approval"), TO_LAMBDA),
@@ -276,6 +290,33 @@ def stages_limits(stage: str, other: str) -> list:
         ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
         ("s3:PutObject", f"{BUCKET}/functions/rare-share-0a.zip", NEW),
         ("cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-{other}/x")),
+    ]
+
+
+def servings_limits(stage: str) -> list:
+    """What the served model of one stage may not do, such as the other's work."""
+    [other] = {*STAGES} - {stage}
+    return [
+        ("s3:PutObject", MODEL, NEW),
+        ("s3:PutObject", f"{BUCKET}/capture/{other}/x.jsonl"),
+        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/{stage}"}),
+        ("logs:PutLogEvents", arn("logs", f"log-group:/aws/sagemaker/Endpoints/{PROJECT}-{other}:log-stream:x")),
+        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-inference"),
+        ("cloudwatch:DescribeAlarms", arn("cloudwatch", "alarm:somebody-elses")),
+    ]
+
+
+def countings_limits(stage: str) -> list:
+    """What one stage's function may not do: a pushed template gives staging's whatever code it likes."""
+    [other] = {*STAGES} - {stage}
+    return [
+        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
+        ("s3:GetObject", f"{BUCKET}/capture/{other}/x.jsonl"),
+        ("s3:PutObject", f"{BUCKET}/capture/{stage}/x.jsonl"),
+        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"{PROJECT}/{other}"}),
+        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": f"another/{stage}"}),
+        ("sqs:SendMessage", arn("sqs", f"{PROJECT}-{other}-rare-share")),
     ]
 
 
@@ -325,17 +366,8 @@ MUST_NOT = {
         ("s3:DeleteObject", f"{BUCKET}/releases/3/e1.json"),
         ("s3:PutObject", MODEL, NEW),
     ],
-    "endpoint": [
-        ("s3:PutObject", MODEL, NEW),
-        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
-        ("ecr:BatchGetImage", f"arn:aws:ecr:{REGION}:999988887777:repository/tensorflow-inference"),
-        ("cloudwatch:DescribeAlarms", arn("cloudwatch", "alarm:somebody-elses")),
-    ],
-    "rare-share": [
-        ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
-        ("s3:PutObject", f"{BUCKET}/capture/staging/x.jsonl"),
-        ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "another/endpoint"}),
-    ],
+    **{f"serve-{stage}": servings_limits(stage) for stage in STAGES},
+    **{f"count-{stage}": countings_limits(stage) for stage in STAGES},
     "build": [
         # What a build could write there, CloudFormation's role would deploy: into production, past the person.
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-build/BuildSrc/a.zip"),
@@ -477,8 +509,8 @@ def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:
     assert {region: about["Account"] for region, about in images.items()} == IMAGE_ACCOUNTS
 
 
-FUNCTIONS = ("register", "check-approval", "rare-share")
-IN_THE_VPC = ("job", "scoring-job", "endpoint", "build", "prepare", "promote", *FUNCTIONS)
+FUNCTIONS = ("register", "check-approval", "count-staging", "count-production")
+IN_THE_VPC = ("job", "scoring-job", "serve-staging", "serve-production", "build", "prepare", "promote", *FUNCTIONS)
 
 
 def test_in_a_vpc_nobody_may_raise_their_rights_either_checked_statically() -> None:

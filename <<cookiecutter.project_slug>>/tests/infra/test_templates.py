@@ -26,11 +26,12 @@ LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
 REGION = max([*IMAGE_ACCOUNTS, "ap-southeast-1"], key=len)
 NAMES = Names(LONGEST, ACCOUNT, REGION)
 ACTORS = {
-    *("job", "pipeline", "scoring-job", "scoring-pipeline", "register", "check-approval", "endpoint", "rare-share"),
+    *("job", "pipeline", "scoring-job", "scoring-pipeline", "register", "check-approval"),
+    *("serve-staging", "serve-production", "count-staging", "count-production"),
     *("build", "build-pipeline", "stack-pipeline", "prepare", "promote", "deploy-pipeline"),
     *("stack-staging", "stack-production", "events", "schedule"),
 }
-IN_THE_VPC = ("job", "scoring-job", "endpoint", "build", "prepare", "promote")
+IN_THE_VPC = ("job", "scoring-job", "serve-staging", "serve-production", "build", "prepare", "promote")
 # Characters that AWS gives each name; https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html
 BUDGETS = {
     "AWS::S3::Bucket": ("BucketName", 63),
@@ -213,7 +214,7 @@ def test_the_other_stacks_look_for_what_the_toolchain_made() -> None:
     for stage in ("staging", "production"):
         endpoint = stack("endpoint.yaml", Stage=stage).resources
         assert endpoint["Endpoint"]["EndpointName"] == NAMES.endpoint(stage)
-        assert endpoint["Model"]["ExecutionRoleArn"] == NAMES.role_arn("endpoint")
+        assert endpoint["Model"]["ExecutionRoleArn"] == NAMES.role_arn(f"serve-{stage}")
         for made in ("Model", "EndpointConfig"):  # the stage's role may make and delete what has these tags only
             tags = {tag["Key"]: tag["Value"] for tag in endpoint[made]["Tags"]}
             assert tags == {"sagemaker:project-name": LONGEST, "sagemaker:deployment-stage": stage}
@@ -382,7 +383,7 @@ def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('scoring')}"),
         NAMES.arn("sagemaker", f"endpoint/{NAMES.endpoint('production')}"),
         NAMES.arn("ssm", f"parameter{NAMES.parameter('champion')}"),
-        *(NAMES.role_arn(actor) for actor in ("endpoint", "rare-share", "schedule", "stack-production")),
+        *(NAMES.role_arn(actor) for actor in ("serve-production", "count-production", "schedule", "stack-production")),
         *(part for pipeline in PIPELINE_ACTORS for part in roles_of(pipeline)),
     ):
         assert f'"{arn}"' in said, arn

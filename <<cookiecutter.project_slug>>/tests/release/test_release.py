@@ -273,6 +273,7 @@ def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
     [text] = [action["Configuration"]["CustomData"] for action in actions]
     whole = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", summary)
     whole = whole.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
+    whole = whole.replace("#{Prepare.VERSION}", "98766").replace("#{Prepare.DIGEST}", "d" * 64)
     assert "#{" not in whole and len(whole) <= APPROVAL
     assert f"on the data {'f' * 40}. ggg" in whole and whole.endswith(f"ggg... {'l' * LOAD_CHARACTERS}")
 

@@ -32,7 +32,7 @@ NO_ENDPOINT = {
     "production": "nothing released yet",
 }
 SUMMARY_METRICS = ("pr_auc", "recall", "precision")
-SUMMARY_CHARACTERS = 780  # CodePipeline's approval text takes 1,000 (CustomData), with commit and load test (load.py):
+SUMMARY_CHARACTERS = 685  # CodePipeline's approval text takes 1,000 (CustomData), with what else it says:
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-ManualApproval.html
 SHORT_DIGEST = 12  # characters of a digest that people compare
 
@@ -225,7 +225,7 @@ def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
 def approval_summary(
     package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band
 ) -> str:
-    """Return the text for the person who approves the release to production: one line of at most 780 ASCII characters.
+    """Return the text for the person who approves the release to production: one line of at most 685 ASCII characters.
 
     It gives the model with the beginning of its digest, its metrics, the normal share of flagged rows, the difference
     to the champion, the data that it was trained on, and why the gate let it pass. Only the last of these may be cut.

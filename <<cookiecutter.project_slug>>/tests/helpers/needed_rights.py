@@ -111,9 +111,10 @@ SERVICES = {  # what it does -> (actions, source)
         f"{GUIDE}/codebuild/latest/userguide/auth-and-access-control-iam-identity-based-access-control.html",
     ),
     "pipeline of SageMaker": (
-        ["s3:GetObject runs/x/evaluate/x", "s3:ListBucket .", "kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"],
+        ["s3:ListBucket .", "kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"],
         f"{GUIDE}/sagemaker/latest/dg/build-and-manage-access.html",
     ),
+    "Gate": (["s3:GetObject runs/x/evaluate/x"], f"{GUIDE}/sagemaker/latest/dg/build-and-manage-propertyfile.html"),
     "Processing": (
         [f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")] + OF_EVERY_JOB,
         f"{GUIDE}/sagemaker/latest/dg/build-and-manage-access.html",
@@ -465,7 +466,7 @@ def of_pipelines_of_sagemaker(everything: Everything) -> Found:
     for source in (definition.training(config), definition.scoring(config)):
         start = "scoring-" if source.name == "scoring" and "scoring-job" in roles else ""
         pipeline, job = f"{start}pipeline", f"{start}job"
-        kinds = {step.kind.capitalize() for step in source.steps if isinstance(step, Step)}
+        kinds = {step.kind.capitalize() if isinstance(step, Step) else "Gate" for step in source.steps}
         yield from service(pipeline, "pipeline of SageMaker", *sorted(kinds))
         yield from service(job, "job", "job's output")
         yield job, sorted(files_of_jobs(source)), f"what the {source.name} pipeline reads and writes"
@@ -480,12 +481,13 @@ def files_of_jobs(source: definition.Pipeline) -> Iterator[str]:
     for name in source.sources:
         uri = parameters.source_uri(name, source, Config(), names)
         read.add(f"{uri.removeprefix(f's3://{BUCKET}/').split('/')[0]}/x")
+    folder = "scoring" if source.name == "scoring" else "runs"  # run_uri of sagemaker/compiler.py
     for step in source.steps:
         if isinstance(step, Step) and step.kind != "lambda":
-            read |= {f"runs/x/{origin.split('.')[0]}/x" for origin in step.inputs.values() if "." in origin}
+            read |= {f"{folder}/x/{origin.split('.')[0]}/x" for origin in step.inputs.values() if "." in origin}
             for output in step.outputs:  # scores have a place of their own: processing_output of sagemaker/compiler.py
                 scores = (step.name, output) == ("score", "scored")
-                yield "s3:PutObject scored/x" if scores else f"s3:PutObject runs/x/{step.name}/x"
+                yield "s3:PutObject scored/x" if scores else f"s3:PutObject {folder}/x/{step.name}/x"
             if step.checkpoints:
                 read.add("checkpoints/x")
                 yield "s3:PutObject checkpoints/x"

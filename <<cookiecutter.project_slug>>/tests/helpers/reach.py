@@ -102,7 +102,10 @@ def goals(bucket: str, account: str = ACCOUNT) -> dict[str, list[tuple[str, str,
             *s3(write, "code/abc/source.tar.gz"),
             *s3(write, "wheels/abc/numpy.whl"),
         ],
-        "writing scores": s3("PutObject", "scored/scored.parquet", {}, NEW),
+        "writing scores": [
+            *s3("PutObject", "scored/scored.parquet", {}, NEW),
+            *s3("PutObject", "scoring/e1/features/features/part-0.parquet", {}, NEW),
+        ],
         "writing records of releases": s3(write, "releases/7/e1.json", {}, NEW),
         "naming the champion": call("ssm", "PutParameter DeleteParameter", f"parameter/{PROJECT}/champion"),
         "approving a package": [

@@ -55,7 +55,6 @@ JOB_READS = [
     ("s3:GetObject", f"{BUCKET}/wheels/abc/numpy.whl"),
     ("s3:GetObject", f"{BUCKET}/data/telemetry/part-0.parquet"),
     ("s3:GetObject", f"{BUCKET}/champion/package.tar.gz"),
-    ("s3:PutObject", f"{BUCKET}/runs/e1/features/features/part-0.parquet"),
     ("s3:ListBucket", BUCKET),
     ("kms:Decrypt", KEY),
     ("kms:Encrypt", KEY),  # its output names the key by an alias
@@ -129,10 +128,16 @@ def counting(stage: str) -> list:
 MUST = {
     "job": [
         *JOB_READS,
+        ("s3:PutObject", f"{BUCKET}/runs/e1/features/features/part-0.parquet"),
         ("s3:PutObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
         ("s3:GetObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
     ],
-    "scoring-job": [*JOB_READS, ("s3:PutObject", f"{BUCKET}/scored/scored.parquet")],
+    "scoring-job": [
+        *JOB_READS,
+        ("s3:PutObject", f"{BUCKET}/scoring/e1/features/features/part-0.parquet"),
+        ("s3:GetObject", f"{BUCKET}/scoring/e1/features/features/part-0.parquet"),
+        ("s3:PutObject", f"{BUCKET}/scored/scored.parquet"),
+    ],
     "pipeline": [
         ("sagemaker:CreateProcessingJob", sagemaker("processing-job/pipelines-abc-features-1"), SMALL),
         ("sagemaker:CreateTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), SMALL),
@@ -321,8 +326,16 @@ def countings_limits(stage: str) -> list:
 
 
 MUST_NOT = {
-    "job": [*FOREIGN_JOBS, ("s3:PutObject", f"{BUCKET}/scored/scored.parquet")],
-    "scoring-job": [*FOREIGN_JOBS, ("s3:PutObject", f"{BUCKET}/checkpoints/train/checkpoint.npz")],
+    "job": [
+        *FOREIGN_JOBS,
+        ("s3:PutObject", f"{BUCKET}/scored/scored.parquet"),
+        ("s3:PutObject", f"{BUCKET}/scoring/e1/features/features/part-0.parquet"),
+    ],
+    "scoring-job": [
+        *FOREIGN_JOBS,
+        ("s3:PutObject", f"{BUCKET}/checkpoints/train/checkpoint.npz"),
+        ("s3:GetObject", f"{BUCKET}/runs/e1/features/features/part-0.parquet"),  # whatever was pushed writes there
+    ],
     "pipeline": [
         ("sagemaker:CreateProcessingJob", sagemaker("processing-job/by-hand"), SMALL),
         (
@@ -678,13 +691,14 @@ def test_of_the_projects_roles_the_build_alone_publishes_code_and_people_may_che
         ("champion/package.tar.gz", "promote"),
         ("releases/3/e1.json", "check-approval"),
         ("scored/scored.parquet", "scoring-job"),
+        ("scoring/e1/features/features/part-0.parquet", "scoring-job"),
     ],
 )
 def test_only_one_role_writes_what_others_rely_on_checked_statically(key, writer) -> None:
     for who in (*map(role, MUST), ADMINISTRATOR["aws:PrincipalArn"], f"arn:aws:iam::{ACCOUNT}:root"):
         asked = {"aws:PrincipalArn": who, **NEW}
         assert with_every_right("s3:PutObject", f"{BUCKET}/{key}", asked) == (who == role(writer)), who
-        if not key.startswith("scored"):
+        if not key.startswith(("scored", "scoring")):
             assert with_every_right("s3:DeleteObject", f"{BUCKET}/{key}", asked) == (who == role(writer)), who
     assert not with_every_right("s3:PutObject", f"{BUCKET}/{key}", NEW), "a service that has no role"
 

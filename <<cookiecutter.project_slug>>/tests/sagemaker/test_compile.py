@@ -235,9 +235,9 @@ def test_the_cache_and_retries_are_on_every_job_and_never_on_the_registration(pi
 def test_scores_are_written_where_only_the_scoring_pipelines_jobs_may_write(pipelines):
     def folders(pipeline):
         text = json.dumps(pipelines[pipeline])
-        return {folder for folder in ("runs", "scored") if f'"s3://{NAMES.bucket}/{folder}"' in text}
+        return {folder for folder in ("runs", "scoring", "scored") if f'"s3://{NAMES.bucket}/{folder}"' in text}
 
-    assert (folders("training"), folders("scoring")) == ({"runs"}, {"runs", "scored"})
+    assert (folders("training"), folders("scoring")) == ({"runs"}, {"scoring", "scored"})
 
 
 def test_no_retries_and_no_cache_when_none_are_wanted():

@@ -588,10 +588,10 @@ class PipelineCompiler:
         )
 
     def processing_output(self, step: Step, output: str) -> Any:
-        """Return the SDK's object for an output of a processing job, uploaded to runs/<execution>/<step>/<output>.
+        """Return the SDK's object for an output of a processing job, uploaded to the folder <step>/<output> of the execution.
 
-        That folder is in the project's bucket; <execution> is the id of the execution. The scores go to
-        scored/<execution> instead, where only the jobs of the scoring pipeline may write.
+        The folder of the execution is that of `run_uri`. The scores go to scored/<execution> instead, where only the
+        jobs of the scoring pipeline may write, too.
         """
         to = sdk()
         scores = (step.name, output) == ("score", "scored")
@@ -605,8 +605,12 @@ class PipelineCompiler:
         )
 
     def run_uri(self, *parts: str) -> Any:
-        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket."""
-        return self.execution_uri("runs", *parts)
+        """Return a reference to the S3 URI runs/<execution>/<parts, joined with slashes> in the project's bucket.
+
+        For the scoring pipeline it is scoring/<execution>/…, where only its jobs may write: those of the training
+        pipeline run whatever was pushed.
+        """
+        return self.execution_uri("scoring" if self.source.name == "scoring" else "runs", *parts)
 
     def execution_uri(self, folder: str, *parts: str) -> Any:
         """Return a reference to the S3 URI <folder>/<execution>/<parts, joined with slashes> in the project's bucket.

@@ -1,9 +1,9 @@
 """Lambda function that the deploy pipeline calls before production changes: who approved this release, and which bytes?
 
 It refuses a release that nobody approved, whose model package is not approved, whose prepared parameters name another
-package, or whose model in S3 has not the digest that was registered. With SECOND_APPROVER it also refuses when the
-person who let the release into production is the one who approved the model or started the execution. What it finds is
-recorded in S3 once, below releases/. It imports only what the Lambda runtime has.
+package, or whose model, evaluation or baseline in S3 has not the digest that was registered. With SECOND_APPROVER it
+also refuses when the person who let the release into production is the one who approved the model or started the
+execution. What it finds is recorded in S3 once, below releases/. It imports only what the Lambda runtime has.
 https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
 """
 
@@ -28,6 +28,7 @@ PATTERNS = {  # of the fields of UserParameters
     "commit": r"[0-9a-f]{7,64}",
 }
 DECISION = re.compile(r"(\S+) approved by ([^:]*):")  # registry/sagemaker/package_facts.py writes it
+FIGURES = ("baseline/constraints.json", "baseline/statistics.json", "evaluation/evaluation.json")
 MESSAGE_CHARACTERS = 2000
 PREPARED = "build/production.json"  # in the artifact that infra/prepare.buildspec.yml hands over
 PREPARED_BYTES = 2**20
@@ -269,14 +270,16 @@ def require_approved_model(asked: Asked, package: Mapping[str, Any]) -> None:
 
 
 def require_digest(asked: Asked, package: Mapping[str, Any], s3: Any, bucket: str) -> None:
-    """Check that the model that an endpoint would load has the digest that was registered, prepared and shown.
+    """Check that the model that an endpoint would load has the digest that was registered, prepared and shown, and that
+    its evaluation and its baseline, which the figures and the alarms come from, are the registered ones.
 
     - package: as DescribeModelPackage returns it.
     - bucket: in which the model must be.
 
-    Raises Refused when it has another one, or is not where registered models are.
+    Raises Refused when one has another digest, or the model is not where registered models are.
     """
-    registered = package.get("CustomerMetadataProperties", {}).get("model_digest", "")
+    properties = package.get("CustomerMetadataProperties", {})
+    registered, figures = properties.get("model_digest", ""), properties.get("evaluation_digest", "")
     containers = package.get("InferenceSpecification", {}).get("Containers", [])
     urls = [container.get("ModelDataUrl", "") for container in containers]
     place = re.fullmatch(rf"s3://{re.escape(bucket)}/(packages/.+/model\.tar\.gz)", urls[0]) if len(urls) == 1 else None
@@ -293,6 +296,22 @@ def require_digest(asked: Asked, package: Mapping[str, Any], s3: Any, bucket: st
             f"{urls[0]} has the SHA-256 {found[:12]}, but {registered[:12]} was registered. Find out who changed it "
             "(CloudTrail), then register the model again."
         )
+    if not figures:
+        raise Refused(f"version {asked.version} has no digest of its evaluation. Register the model again.")
+    seen = figures_digest({name: sha256(s3, bucket, place[1].removesuffix("model.tar.gz") + name) for name in FIGURES})
+    if seen != figures:
+        raise Refused(
+            f"evaluation and baseline of version {asked.version} have the digest {seen[:12]}, but {figures[:12]} was "
+            "registered. Find out who changed them (CloudTrail), then register the model again."
+        )
+
+
+def figures_digest(hashes: Mapping[str, str]) -> str:
+    """Return the digest of a package's figures, as src/scarcegan/registry/contract.py calculates it.
+
+    - hashes: path of each of FIGURES -> the SHA-256 of the file, in hexadecimal.
+    """
+    return hashlib.sha256(json.dumps([[name, hashes[name]] for name in FIGURES]).encode()).hexdigest()
 
 
 def sha256(s3: Any, bucket: str, key: str) -> str:

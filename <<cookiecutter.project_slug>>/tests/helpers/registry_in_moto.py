@@ -117,10 +117,11 @@ def forget_digest(registry: SageMakerRegistry, version: int) -> None:
     record = json.loads(s3.get_object(Bucket=NAMES.bucket, Key=key)["Body"].read())
     for facts in record["packages"]:
         if facts["arn"] == arn:
-            del facts["model_digest"]
+            del facts["model_digest"], facts["evaluation_digest"]
     s3.put_object(Bucket=NAMES.bucket, Key=key, Body=json.dumps(record).encode())
     model_packages = sagemaker_backends[NAMES.account][NAMES.region].model_packages
-    del model_packages[arn].customer_metadata_properties["model_digest"]
+    for name in ("model_digest", "evaluation_digest"):
+        del model_packages[arn].customer_metadata_properties[name]
 
 
 def keys(prefix: str = "") -> set[str]:

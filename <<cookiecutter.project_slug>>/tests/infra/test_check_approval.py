@@ -16,8 +16,8 @@ from botocore.stub import Stubber
 from botocore.validate import ParamValidator
 from moto import mock_aws
 
-from scarcegan.registry.contract import Decision
-from scarcegan.registry.sagemaker.package_facts import MODEL_DIGEST, decision_line
+from scarcegan.registry.contract import FIGURES, Decision, figures_digest
+from scarcegan.registry.sagemaker.package_facts import decision_line
 
 PATH = Path(__file__).parents[2] / "infra/lambdas/check_approval.py"
 BUCKET, ACCOUNT, REGION = "risky-123456789012-eu-west-1", "123456789012", "eu-west-1"
@@ -26,6 +26,8 @@ PACKAGE = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/risky-players/5"
 EXECUTION, JOB, COMMIT = "0a1b2c3d-0000-4000-8000-000000000000", "11111111-2222-3333-4444-555555555555", "c0de" * 10
 MODEL, KEY = b"the model's bytes", "packages/set-1/best_ranking/model.tar.gz"
 DIGEST = hashlib.sha256(MODEL).hexdigest()
+PLACE = KEY.removesuffix("model.tar.gz")
+EVALUATION = figures_digest({name: hashlib.sha256(name.encode()).hexdigest() for name in FIGURES})
 ADA, BOB = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada", f"arn:aws:iam::{ACCOUNT}:user/bob"
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/risky-model-package-approved"
 MOMENT = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -61,7 +63,9 @@ def approved(by=BOB, reason="figures are fine", **more):
     return action("Approval", **({"updatedBy": by} if by else {}), output=result, **more)
 
 
-def package(by="user/ada", modified=ADA, status="Approved", url=f"s3://{BUCKET}/{KEY}", digest=DIGEST):
+def package(
+    by="user/ada", modified=ADA, status="Approved", url=f"s3://{BUCKET}/{KEY}", digest=DIGEST, figures=EVALUATION
+):
     """Version 5, as DescribeModelPackage gives it."""
     decision = Decision("2026-12-01T08:00:00Z", 5, "approved", by, "good")
     container = {"Image": "i", "ModelDataUrl": url}
@@ -76,7 +80,8 @@ def package(by="user/ada", modified=ADA, status="Approved", url=f"s3://{BUCKET}/
         "InferenceSpecification": {"Containers": [container]},
         "LastModifiedBy": {"IamIdentity": {"Arn": modified}} if modified else {},
         "CustomerMetadataProperties": {
-            **({MODEL_DIGEST: digest} if digest else {}),
+            **({"model_digest": digest} if digest else {}),
+            **({"evaluation_digest": figures} if figures else {}),
             **({"decision.000001": decision_line(decision)} if by else {}),
         },
     }
@@ -118,6 +123,8 @@ class Answers:
         self.s3 = boto3.client("s3", region_name=REGION)
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, ChecksumAlgorithm="SHA256")
+        for name in FIGURES:
+            self.s3.put_object(Bucket=BUCKET, Key=PLACE + name, Body=name.encode(), ChecksumAlgorithm="SHA256")
         for name, value in (("BUCKET", BUCKET), ("MODEL_PACKAGE_GROUP", GROUP), ("SECOND_APPROVER", "no")):
             monkeypatch.setenv(name, value)
 
@@ -226,6 +233,8 @@ def test_an_execution_that_nobody_approved_is_refused(answers, actions):
         (package(status="Rejected"), "version 5 is Rejected"),
         (package(digest="f" * 64), "was registered with the model ffffffffffff, but"),
         (package(digest=""), "was registered with the model of no digest, but"),
+        (package(figures=""), "version 5 has no digest of its evaluation. Register the model again"),
+        (package(figures="f" * 64), "but ffffffffffff was registered"),
         (package(url=f"s3://{BUCKET}/runs/x/model.tar.gz"), "would load"),
         (package(url="s3://elsewhere/packages/a/model.tar.gz"), "would load"),
     ],
@@ -241,6 +250,13 @@ def test_changed_bytes_are_refused_whether_s3_knows_their_digest_or_not(answers,
     assert f"{DIGEST[:12]} was registered. Find out who changed it" in answers.ask()
     answers.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, **checksum)
     assert answers.ask() == ""
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_another_evaluation_or_baseline_under_an_approved_model_is_refused(answers, name):
+    answers.s3.put_object(Bucket=BUCKET, Key=PLACE + name, Body=b"{}")
+    assert "evaluation and baseline of version 5 have the digest" in answers.ask()
+    assert answers.recorded() == []
 
 
 def test_the_person_who_approved_the_model_or_started_the_release_is_no_second_approver(answers):

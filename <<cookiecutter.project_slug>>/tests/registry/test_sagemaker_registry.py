@@ -326,6 +326,7 @@ def test_a_package_names_its_image_its_files_and_where_it_comes_from(tmp_path: P
         "set_id": "set-1",
         "business_definition": "best_ranking",
         "model_digest": requests(tmp_path)[0].model_digest,
+        "evaluation_digest": requests(tmp_path)[0].evaluation_digest,
         "team": "care team",
         "run": "run-1",
         "data_fingerprint": "d4t4",
@@ -584,6 +585,20 @@ def test_a_digest_that_was_changed_in_sagemaker_is_noticed(four: SageMakerRegist
     )
     with pytest.raises(UserError, match="version 1: its property model_digest is 'ffffffffffff', but"):
         four.export(1, tmp_path / "package")
+
+
+def test_an_evaluation_that_was_changed_in_the_bucket_is_neither_released_nor_promoted(
+    four: SageMakerRegistry, tmp_path: Path
+) -> None:
+    four.approve(1)
+    for name in ("evaluation/evaluation.json", "baseline/statistics.json"):
+        key = f"packages/set-1/best_ranking/{name}"
+        Session().client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=b'{"forged": 1}')
+        for release in (lambda: four.export(1, tmp_path / "package"), lambda: four.promote(1)):
+            with pytest.raises(UserError, match=r"version 1: evaluation and baseline below .* have the digest"):
+                release()
+        Session().client("s3").put_object(Bucket=NAMES.bucket, Key=key, Body=b"{}")
+    assert keys("champion/") == set() and not (tmp_path / "package").exists()
 
 
 def test_a_package_of_before_the_digests_can_still_be_read(four: SageMakerRegistry, tmp_path: Path) -> None:

@@ -115,7 +115,10 @@ def test_a_version_of_before_the_digests_is_neither_released_nor_rolled_back_to_
     registry.approve(2)
     forget_digest(registry, 2)
     for refused in (lambda: release.approved_package(registry), lambda: release.rollback_request(registry, NAMES, 2)):
-        with pytest.raises(UserError, match=r"version 2 .* without a digest of its model.* Register the model again"):
+        with pytest.raises(
+            UserError,
+            match=r"version 2 .* without a digest of its model or of its evaluation.* Register the model again",
+        ):
             refused()
 
 

@@ -15,7 +15,7 @@ import pytest
 from botocore.stub import Stubber
 
 from registry_contract import CONTENT, DEFINITIONS
-from registry_in_moto import GROUP, NAMES, Breaker, Broken, Session, aws, keys, open_registry, refused, versions
+from registry_in_moto import GROUP, NAMES, SHARED, Breaker, Broken, Session, aws, keys, open_registry, refused, versions
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import set_id_of
 from scarcegan.registry.sagemaker import lineage, set_record
@@ -63,6 +63,8 @@ def trained(start: str = "") -> bytes:
 def event(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The event SageMaker would send, after an execution that has put its outputs into the bucket."""
     with aws(monkeypatch) as session:
+        monkeypatch.setenv("BUCKET", NAMES.bucket)
+        monkeypatch.setenv("GROUP", GROUP)
         monkeypatch.setattr(sagemaker.SageMakerRegistry, "client", lambda self, service: session.client(service))
         put(f"{RUN}/train/model.tar.gz", trained())
         for definition in DEFINITIONS:
@@ -249,6 +251,80 @@ def test_the_function_waits_for_another_no_longer_than_its_own_time_allows() -> 
     assert step.seconds_to_wait(None) == 300
     assert step.seconds_to_wait(SimpleNamespace(get_remaining_time_in_millis=lambda: 600_000)) == 540
     assert step.seconds_to_wait(SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)) == 0
+
+
+def evaluated(event: dict[str, str], pr_auc: float) -> dict[str, str]:
+    """The event of a pushed definition: the same models with another evaluation."""
+    for definition in DEFINITIONS:
+        figures = {"scarcegan": {"metrics": {"pr_auc": {"value": pr_auc}}}}
+        put(f"runs/other/evaluate/evaluation/{definition}/evaluation.json", json.dumps(figures).encode())
+    return event | {"evaluation": NAMES.uri("runs/other/evaluate/evaluation"), "config": '{"forged": true}'}
+
+
+def stored(prefix: str = "packages/") -> dict[str, bytes]:
+    s3 = Session().client("s3")
+    return {key: s3.get_object(Bucket=NAMES.bucket, Key=key)["Body"].read() for key in keys(prefix)}
+
+
+@pytest.mark.parametrize("group", ["nothing-here", SHARED])
+def test_an_event_names_no_other_group_than_the_toolchains_in_moto(event: dict[str, str], group: str) -> None:
+    handler(event)
+    open_registry().approve(1)
+    before = stored()
+    with pytest.raises(UserError, match=f"asks for the model package group '{group}', but the toolchain has '{GROUP}'"):
+        handler(evaluated(event, 0.99) | {"group": group})
+    assert stored() == before
+
+
+@pytest.mark.parametrize("place", [f"s3://{NAMES.bucket}/packages/set-1", "s3://fraud-123456789012-eu-west-1/runs/x"])
+def test_an_event_writes_its_list_of_packages_below_runs_only_in_moto(event: dict[str, str], place: str) -> None:
+    with pytest.raises(UserError, match=rf"packages_out is {place}, not below s3://{NAMES.bucket}/runs/"):
+        handler(event | {"packages_out": place})
+    assert versions() == []
+
+
+def test_figures_and_settings_of_a_registered_set_stay_when_it_is_registered_with_others_in_moto(
+    event: dict[str, str],
+) -> None:
+    handler(event)
+    before = stored()
+    handler(evaluated(event, 0.99))
+    assert stored() == before
+    [gone] = [key for key in before if key.endswith("high_recall/evaluation/evaluation.json")]
+    Session().client("s3").delete_object(Bucket=NAMES.bucket, Key=gone)
+    with pytest.raises(UserError, match=r"files of .*/4 are gone, and this run has other figures"):
+        handler(evaluated(event, 0.99))
+    assert stored() == {key: body for key, body in before.items() if key != gone}
+    handler(event)
+    assert stored() == before
+
+
+def test_a_package_that_was_deleted_is_registered_anew_with_the_figures_of_the_new_run_in_moto(
+    event: dict[str, str], tmp_path: Path
+) -> None:
+    handler(event)
+    Session().client("sagemaker").delete_model_package(ModelPackageName=open_registry().arn(2))
+    assert handler(evaluated(event, 0.8))["versions"] == "1,5,3,4"
+    registry = open_registry()
+    assert (registry.package(1).metrics["pr_auc"], registry.package(5).metrics["pr_auc"]) == (0.75, 0.8)
+    folder = registry.export(5, tmp_path / "package")
+    assert json.loads((folder / "package.json").read_text())["config"] == {"forged": True}
+
+
+@pytest.mark.parametrize(
+    "name", ["code/inference.py", "code/requirements.txt", "1/assets.extra/x", "1/keras.py", "x/saved_model.pb"]
+)
+def test_a_model_with_a_file_that_an_endpoint_could_run_is_refused_in_moto(event: dict[str, str], name: str) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        with tarfile.open(fileobj=io.BytesIO(trained())) as honest:
+            for entry in honest:
+                archive.addfile(entry, honest.extractfile(entry))
+        archive.addfile(tarfile.TarInfo(f"models/high_recall/{name}"), io.BytesIO())
+    put(f"{RUN}/train/model.tar.gz", out.getvalue())
+    with pytest.raises(UserError, match=f"'high_recall' has files that no model of this project has: model/{name}"):
+        handler(event)
+    assert versions() == [] and stored() == {}
 
 
 # -- lineage --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ all of them or none. A package waits for approval until a person approves or rej
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from scarcegan.aws.archive import packed_digest
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 from scarcegan.jsonfile import read_json, replace_nan
 from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.pipeline.code import hash_file
@@ -36,6 +37,13 @@ REQUIRED_FILES = (
     "evaluation/evaluation.json",
     "baseline/statistics.json",
     "baseline/constraints.json",
+)
+FIGURES = ("baseline/constraints.json", "baseline/statistics.json", "evaluation/evaluation.json")
+# What TensorFlow writes as a SavedModel, and this project beside it. TensorFlow Serving's image in SageMaker would run
+# a file code/inference.py. https://github.com/aws/sagemaker-tensorflow-serving-container#prepost-processing
+PACKAGE_FILE = re.compile(
+    "|".join(map(re.escape, FIGURES))
+    + r"|model/model\.json|model/[0-9]+/(saved_model\.pb|fingerprint\.pb|(variables|assets)/[^/]+)"
 )
 
 
@@ -71,6 +79,14 @@ class PackageRequest:
     description: str = ""
 
     @cached_property
+    def evaluation_digest(self) -> str:
+        """The digest of FIGURES, as `figures_digest` calculates it.
+
+        Raises OSError for a file that cannot be read.
+        """
+        return figures_digest({name: hash_file(self.files[name]) for name in FIGURES})
+
+    @cached_property
     def model_digest(self) -> str:
         """The SHA-256 of model.tar.gz, in hexadecimal: the archive that `pack` makes of the `model_files`.
 
@@ -90,7 +106,8 @@ class ModelPackage:
     - champion: whether it is the model in production, with which new models are compared.
     - created: when it was registered.
     - definition, metrics, gate, run, data_fingerprint, code_version, description: as in PackageRequest.
-    - model_digest: as in PackageRequest; "" for a package that was registered before packages had one.
+    - model_digest, evaluation_digest: as in PackageRequest; "" for a package that was registered before packages had
+      one.
     - decided_at, decided_by: when, and by whom, it was approved or rejected last; "" before the first time.
     - note: the reason that was given then; "" for none.
 
@@ -111,6 +128,7 @@ class ModelPackage:
     code_version: str = ""
     description: str = ""
     model_digest: str = ""
+    evaluation_digest: str = ""
     decided_at: str = ""
     decided_by: str = ""
     note: str = ""
@@ -220,7 +238,9 @@ def set_id_of(requests: Sequence[PackageRequest]) -> str:
 
     Raises OSError for a file that cannot be read.
     """
-    digest = hashlib.sha256(b"with model digests")  # sets of earlier versions, without them, have other ids
+    digest = hashlib.sha256(
+        b"with model and evaluation digests"
+    )  # sets of earlier versions, without them, have other ids
     for request in sorted(requests, key=lambda r: r.definition):
         for name, path in sorted(request.files.items()):
             if is_content(name):
@@ -245,6 +265,14 @@ def model_files(files: Mapping[str, Path]) -> dict[str, Path]:
         for name, path in files.items()
         if name.startswith("model/") and is_content(name)
     }
+
+
+def figures_digest(hashes: Mapping[str, str]) -> str:
+    """Return the digest of a package's figures, 64 hexadecimal digits; infra/lambdas/check_approval.py has a copy.
+
+    - hashes: path of each of FIGURES -> the SHA-256 of the file, in hexadecimal.
+    """
+    return hashlib.sha256(json.dumps([[name, hashes[name]] for name in FIGURES]).encode()).hexdigest()
 
 
 def check_model(package: Path) -> str:
@@ -274,7 +302,7 @@ def check_set(requests: Sequence[PackageRequest]) -> None:
     """Check that the model set of these requests can be registered.
 
     Raises UserError for an empty set, for a business definition that occurs twice, and for a package in which one of
-    REQUIRED_FILES is not among `files` or does not exist on disk.
+    REQUIRED_FILES is not among `files` or does not exist on disk, or which has a file that is not a PACKAGE_FILE.
     """
     if not requests:
         raise UserError("no model package to register. Train first: a model set has one per business definition.")
@@ -287,6 +315,13 @@ def check_set(requests: Sequence[PackageRequest]) -> None:
             raise UserError(
                 f"package '{request.definition}' lacks {', '.join(missing)}. "
                 "Run the training pipeline again from the step train."
+            )
+        unknown = [name for name in sorted(request.files) if not PACKAGE_FILE.fullmatch(name)]
+        if unknown:
+            raise UserError(
+                f"package '{request.definition}' has files that no model of this project has: "
+                f"{shortened(', '.join(unknown))}. An endpoint could run them as code, so nothing was registered. Find "
+                "out which step writes them, and train again without them."
             )
 
 

@@ -60,7 +60,7 @@ DECISION_TAG = "event."  # + time: tag of a model version; one decision as JSON
 EDITABLE = "baseline/constraints.json"  # the one file of a package that a person may change
 DIGESTS_TAG = "digests"  # tag of a model version: JSON, path of each of the package's files -> SHA-256
 # The keys of the tag `facts` of a model version, which is JSON.
-FACTS_IN_TAG = ("run", "data_fingerprint", "code_version", "metrics", "gate", "model_digest")
+FACTS_IN_TAG = ("run", "data_fingerprint", "code_version", "metrics", "gate", "model_digest", "evaluation_digest")
 LAST_DECISION_TAGS = ("decided_at", "decided_by", "note")
 DESCRIPTION = "Rare-class models, one per business definition. The alias `champion` marks the one in production."
 

@@ -46,7 +46,7 @@ def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
     - registry: the model registry to look in.
     - wanted: a version number as text, or "newest" for the package that was approved last.
 
-    Raises UserError for other text, for a version that does not exist, is not approved or has no digest of its model,
+    Raises UserError for other text, for a version that does not exist, is not approved or lacks a digest,
     and for "newest" when no package is approved.
     """
     package = newest_approved(registry) if wanted == NEWEST else named_package(registry, wanted)
@@ -55,10 +55,10 @@ def approved_package(registry: Registry, wanted: str = NEWEST) -> ModelPackage:
             f"version {package.version} ({package.definition}) is {package.status}, and only approved ones are "
             f"released. Type: scarcegan approve {package.version} --cloud"
         )
-    if not package.model_digest:
+    if not (package.model_digest and package.evaluation_digest):
         raise UserError(
             f"version {package.version} ({package.definition}) was registered by an earlier version of this project, "
-            "without a digest of its model, so nobody can tell whether its bytes are those that were evaluated. "
+            "without a digest of its model or of its evaluation, so nobody can tell whether they were changed. "
             f"{REGISTER_AGAIN}"
         )
     return package

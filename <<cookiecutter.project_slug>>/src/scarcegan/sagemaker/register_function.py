@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.htm
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,13 +27,14 @@ from scarcegan.steps._arguments import parse_classes
 from scarcegan.steps.register import Lineage, parse_config, read_gate, register
 
 REQUIRED_IN_EVENT = ("models", "evaluation", "gate", "baseline", "packages_out", "group")
-
-
 SPARE_SECONDS = 60  # of the function's time that are kept for the registration itself
 
 
 def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
-    """Register the models of one execution as a model set, in the group that the event names.
+    """Register the models of one execution as a model set, in the group of the toolchain.
+
+    A push writes the event, so bucket and group are the function's environment variables BUCKET and GROUP (a name, or
+    the ARN of a group in another account), which an administrator sets.
 
     Returns `set_id` (of the model set), `versions` (of the packages, as "1,2,3,4") and `group`, all as text, and prints
     group and versions to stderr. It also does what `register_from_event` does beside registering.
@@ -42,8 +44,8 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     - models: S3 URI of the models, a .tar.gz.
     - models_folder: the folder of that archive that holds the models; "" for the whole archive.
     - evaluation, gate, baseline: S3 URIs of the step's other inputs.
-    - packages_out: S3 URI of the folder to write packages.json into, in the project's bucket.
-    - group: model package group.
+    - packages_out: S3 URI of the folder to write packages.json into, below runs/ in BUCKET.
+    - group: model package group, the same as GROUP.
     - classes: the names of the classes that the models must have, in order, joined with commas; "" leaves them
       unchecked.
     - run, data_fingerprint, code_version, execution_arn: recorded with each package.
@@ -54,32 +56,50 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
 
     context: Lambda's, which knows how much time is left; None outside Lambda.
 
-    Raises UserError for an event that `check_event` refuses, for a packages_out outside a project's bucket, for what
-    `register_from_event` refuses, and for errors of AWS.
+    Raises UserError for an event that `check_event` refuses, for what `register_from_event` refuses, and for errors of
+    AWS.
     """
     if event.get("rules") and not event.get("models"):
         return {"checked": str(len(checked_values(event)))}
-    check_event(event)
-    names = Names.of_bucket(split_s3_uri(event["packages_out"])[0])
+    bucket, group = os.environ.get("BUCKET", ""), os.environ.get("GROUP", "")
+    check_event(event, bucket, group)
     registry = SageMakerRegistry(
-        names, event["group"], made_by=event.get("execution_arn", ""), patience_seconds=seconds_to_wait(context)
+        Names.of_bucket(bucket),
+        group,
+        made_by=event.get("execution_arn", ""),
+        patience_seconds=seconds_to_wait(context),
     )
     with registry.errors_as_sentences():
         packages = register_from_event(event, registry)
     versions = ",".join(str(package.version) for package in packages)
-    print(f"registered in {event['group']} as one set: {versions}", file=sys.stderr)
-    return {"set_id": packages[0].set_id, "versions": versions, "group": event["group"]}
+    print(f"registered in {group} as one set: {versions}", file=sys.stderr)
+    return {"set_id": packages[0].set_id, "versions": versions, "group": group}
 
 
-def check_event(event: Mapping[str, Any]) -> None:
+def check_event(event: Mapping[str, Any], bucket: str, group: str) -> None:
     """Check the event of `handler`.
 
-    Raises UserError when a required field is missing or empty.
+    - bucket, group: the toolchain's.
+
+    Raises UserError when a required field is missing or empty, for another group, and for a packages_out that is not
+    below runs/ in the bucket.
     """
     missing = [name for name in REQUIRED_IN_EVENT if not event.get(name)]
     if missing:
         raise UserError(
             f"the event lacks {', '.join(missing)} (it has: {', '.join(sorted(event))}). Type: scarcegan upsert"
+        )
+    if event["group"] != group:
+        raise UserError(
+            f"the pipeline asks for the model package group '{event['group']}', but the toolchain has "
+            f"'{group}'. Nothing was registered. Change project.model_package_group in config.yaml back, or let an "
+            "administrator type: scarcegan toolchain deploy"
+        )
+    place, key = split_s3_uri(event["packages_out"])
+    if place != bucket or not key.startswith("runs/"):
+        raise UserError(
+            f"packages_out is {event['packages_out']}, not below s3://{bucket}/runs/. Nothing was registered. Type: "
+            "scarcegan upsert"
         )
 
 

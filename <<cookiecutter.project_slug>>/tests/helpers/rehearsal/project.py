@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import stack_server
 from rehearsal.executor import Cache, Execution, Handler, execute
@@ -73,7 +74,8 @@ class Rehearsal:
             name = group["ModelPackageGroupName"]
             self.connection.client("sagemaker").create_model_package_group(ModelPackageGroupName=name)
         self.publish(self.toolchain)
-        self.functions[self.names.register_function_arn] = handler
+        environment = self.toolchain.resources["RegisterFunction"]["Environment"]["Variables"]
+        self.functions[self.names.register_function_arn] = patch.dict(os.environ, environment)(handler)
         self.upload_data()
 
     def publish(self, stack: Stack) -> None:

@@ -17,7 +17,7 @@ MOST_PROPERTIES, LONGEST_VALUE = 50, 256
 MOST_DECISIONS = 16  # the newest are kept
 MOST_FACTS = MOST_PROPERTIES - MOST_DECISIONS - 1  # one property is the token of the claim
 DECISION_PREFIX = "decision."  # + number
-MODEL_DIGEST = "model_digest"  # property; infra/lambdas/check_approval.py reads it too
+DIGESTS = ("model_digest", "evaluation_digest")  # properties; infra/lambdas/check_approval.py reads them too
 GATE = ("passed", "definition", "metric", "challenger", "minimum", "champion")
 
 
@@ -30,7 +30,7 @@ def short_facts(set_id: str, request: PackageRequest) -> dict[str, str]:
     lines: dict[str, Any] = {
         "set_id": set_id,
         "business_definition": request.definition,
-        MODEL_DIGEST: request.model_digest,
+        **{name: getattr(request, name) for name in DIGESTS},
         "team": request.config.get("project", {}).get("team"),
         "run": request.run,
         "data_fingerprint": request.data_fingerprint,

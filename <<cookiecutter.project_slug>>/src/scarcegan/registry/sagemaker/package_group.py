@@ -20,6 +20,7 @@ RECORDED_FIELDS = (
     "code_version",
     "description",
     "model_digest",
+    "evaluation_digest",
 )
 MOST_CHECKS = 60  # of a package that SageMaker is still creating
 CHECK_SECONDS = 2.0  # between two of them
@@ -153,5 +154,5 @@ def model_package(
         decided_at=decided.at if decided else "",
         decided_by=decided.by if decided else "",
         note=response.get("ApprovalDescription", "") if decided else "",
-        **{name: facts[name] for name in RECORDED_FIELDS if name in facts},  # an old record has no model_digest
+        **{name: facts[name] for name in RECORDED_FIELDS if name in facts},  # an old record lacks the digests
     )

@@ -8,7 +8,7 @@ set, deletes what a killed one has left. A package that somebody has approved or
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from scarcegan.aws.archive import pack
 from scarcegan.aws.storage import Bucket
+from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, PackageRequest, model_files, package_json
 from scarcegan.registry.sagemaker.package_group import RECORDED_FIELDS, Group, Response, model_package
 from scarcegan.registry.sagemaker.package_request import MODEL, create_request, description_end
@@ -87,36 +88,47 @@ class Registration:
     def complete(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
         """Write the missing files and packages of a claimed set, then the record that makes the set visible.
 
-        Raises Changed when the claim was lost to another process, and UserError when SageMaker cannot create a package.
+        Raises Changed when the claim was lost to another process, and UserError when SageMaker cannot create a package
+        or `put_files` refuses a file.
         """
         there = {facts["definition"]: facts for facts in claimed.record.packages if self.group.find(facts["arn"])}
-        self.put_files(claimed, requests)
+        self.put_files(claimed, requests, there)
+        new = [request.definition for request in requests if request.definition not in there]
         for request in requests:
-            if request.definition not in there:
+            if request.definition in new:
                 there[request.definition] = self.create(claimed, request)
         for request in requests:
-            self.put_package_json(claimed.set_id, there[request.definition], request)
+            self.put_package_json(claimed.set_id, there[request.definition], request, request.definition in new)
         claimed.publish(list(there.values()))
 
-    def put_files(self, claimed: ClaimedSet, requests: Sequence[PackageRequest]) -> None:
-        """Upload every file of a claimed set that is not in S3 yet; of a set without packages, every file.
+    def put_files(
+        self, claimed: ClaimedSet, requests: Sequence[PackageRequest], registered: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Upload every file of a claimed set that is not in S3 yet. The files of a registered package and a model are
+        never replaced; figures that an earlier registration has left, and that no package has, are.
 
-        A model.tar.gz is never replaced.
+        - registered: definition -> entry in the set's record, of the packages that are registered already.
 
-        Raises Changed when the claim was lost to another process, and UserError when there is a model.tar.gz with other
-        bytes than the request's.
+        Raises Changed when the claim was lost to another process, and UserError when there is a file with other bytes
+        than the request's, or a file is missing of a package that was registered with other figures.
         """
-        there = set(self.bucket.keys(f"{PACKAGES_PREFIX}{claimed.set_id}/")) if claimed.record.packages else set()
+        listed = set(self.bucket.keys(f"{PACKAGES_PREFIX}{claimed.set_id}/"))
+        shared = self.is_shared(claimed.set_id, listed)
         with TemporaryDirectory() as scratch:
             for request in requests:
                 files = single_files(request)
                 wanted = {package_key(claimed.set_id, request.definition, path): path for path in [MODEL, *files]}
-                missing = sorted(wanted.keys() - there)
+                facts = registered.get(request.definition)
+                missing = sorted(wanted.keys() - listed if facts else wanted)  # of a new package, what is there is read
+                if facts and missing:
+                    require_same_figures(facts, request)
                 if missing:
                     claimed.renew()
                 for key in missing:
                     if wanted[key] == MODEL:
                         self.bucket.put_once(key, pack(model_files(request.files), Path(scratch, MODEL)))
+                    elif facts or shared:
+                        self.bucket.put_once(key, files[wanted[key]])
                     else:
                         self.bucket.put(key, files[wanted[key]])
 
@@ -140,19 +152,25 @@ class Registration:
         self.group.wait_until_created(arn, self.sleep)
         return {"arn": arn, **{name: getattr(request, name) for name in RECORDED_FIELDS}}
 
-    def put_package_json(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest) -> None:
-        """Upload the package.json of a registered package to its folder in the project's bucket, over an older one.
+    def put_package_json(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest, new: bool) -> None:
+        """Upload the package.json of a package to its folder in the project's bucket.
 
         It holds the fields of the package and the settings of its run, which do not all fit into SageMaker.
 
         - facts: the package's entry in the record of its set, as `create` returns it.
         - request: the one that the package was registered from.
+        - new: whether this process has created the package. Only then may an older package.json be replaced, if no
+          other group has a record of the set.
         """
+        key = package_key(set_id, request.definition, "package.json")
+        listed = set(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
+        if key in listed and (not new or self.is_shared(set_id, listed)):
+            return
         package = model_package(self.name, set_id, facts, self.group.describe(facts["arn"]))
         with TemporaryDirectory() as scratch:
             path = Path(scratch, "package.json")
             path.write_text(package_json(package, request.config), encoding="utf-8")
-            self.bucket.put(package_key(set_id, request.definition, path.name), path)
+            self.bucket.put(key, path)
 
     # -- cleaning up ------------------------------------------------------------------------------------------------
 
@@ -208,18 +226,40 @@ class Registration:
 
         Nothing is deleted when another group that uses the same bucket has a record of the same set.
         """
-        keys = list(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
-        records = {
-            key for key in keys if re.fullmatch(r"set\.[^/]*\.json", key.removeprefix(f"{PACKAGES_PREFIX}{set_id}/"))
-        }
-        if records <= {self.records.key(set_id)}:
-            for key in sorted(set(keys) - records):
+        keys = set(self.bucket.keys(f"{PACKAGES_PREFIX}{set_id}/"))
+        if not self.is_shared(set_id, keys):
+            for key in sorted(keys - {self.records.key(set_id)}):
                 self.bucket.remove(key)
+
+    def is_shared(self, set_id: str, keys: Collection[str]) -> bool:
+        """Whether another group that uses the same bucket has a record of a model set.
+
+        - keys: of the set's objects in S3.
+        """
+        start = re.escape(f"{PACKAGES_PREFIX}{set_id}/")
+        records = {key for key in keys if re.fullmatch(rf"{start}set\.[^/]*\.json", key)}
+        return not records <= {self.records.key(set_id)}
 
 
 def package_key(set_id: str, definition: str, path: str) -> str:
     """Return the S3 key of a file of a package: packages/<set_id>/<definition>/<path>. path: inside the package."""
     return f"{PACKAGES_PREFIX}{set_id}/{definition}/{path}"
+
+
+def require_same_figures(facts: Mapping[str, Any], request: PackageRequest) -> None:
+    """Check that the files of a registered package, some of which are gone, may be restored from a request.
+
+    - facts: the package's entry in the record of its set.
+
+    Raises UserError when the package was registered with other figures.
+    """
+    known = facts.get("evaluation_digest", "")
+    if known != request.evaluation_digest:
+        raise UserError(
+            f"files of {facts['arn']} are gone, and this run has other figures ({request.evaluation_digest[:12]}, "
+            f"registered: {known[:12] or 'none'}). Nothing was changed. Bring back the objects' last versions in S3, "
+            "or delete the package in SageMaker and start the execution again, which registers a new version."
+        )
 
 
 def single_files(request: PackageRequest) -> dict[str, Path]:

@@ -29,6 +29,7 @@ from scarcegan.jsonfile import read_json
 from scarcegan.pipeline.code import hash_file
 from scarcegan.registry.contract import (
     APPROVED,
+    FIGURES,
     PENDING,
     REJECTED,
     ApprovalStatus,
@@ -38,13 +39,14 @@ from scarcegan.registry.contract import (
     champion_not_rejected,
     check_model,
     check_set,
+    figures_digest,
     iso,
     one_line,
     package_json,
     replace_folder,
     unknown_version,
 )
-from scarcegan.registry.sagemaker.package_facts import MODEL_DIGEST, with_decision
+from scarcegan.registry.sagemaker.package_facts import DIGESTS, with_decision
 from scarcegan.registry.sagemaker.package_group import GROUP_ARN, Group, Response, decisions_of, model_package
 from scarcegan.registry.sagemaker.package_request import MODEL
 from scarcegan.registry.sagemaker.register_set import Registration, package_key
@@ -373,13 +375,13 @@ class SageMakerRegistry:
         - arn: the ARN of the package in SageMaker.
         - package: its fields, with the present status.
 
-        Raises UserError when model.tar.gz or package.json is missing in S3, when model.tar.gz has not the registered
-        digest, or when `_check_served` refuses the package.
+        Raises UserError when model.tar.gz, package.json or one of FIGURES is missing in S3, when they have not the
+        registered digests, or when `_check_served` refuses the package.
         """
         self._check_served(arn, package)
         start = package_key(package.set_id, package.definition, "")
         keys = list(self._bucket.keys(start))
-        if not {start + MODEL, f"{start}package.json"} <= set(keys):
+        if not {start + name for name in (MODEL, "package.json", *FIGURES)} <= set(keys):
             raise UserError(
                 f"{self._bucket.uri(start)}: the files of version {package.version} were deleted. "
                 "Run its pipeline again to restore them."
@@ -393,15 +395,30 @@ class SageMakerRegistry:
                 f"{package.model_digest[:12]} was registered, so somebody has changed it. Find out who (CloudTrail), "
                 "then bring back the object's first version, or register the model again: scarcegan start"
             )
+        self._check_figures(package, folder)
         unpack(folder / MODEL, folder / "model")
         (folder / MODEL).unlink()
         described = folder / "package.json"
         config = json.loads(described.read_text(encoding="utf-8"))["config"]
         described.write_text(package_json(package, config), encoding="utf-8")
 
+    def _check_figures(self, package: ModelPackage, folder: Path) -> None:
+        """Check that the evaluation and the baseline of a package, downloaded into a folder, are the registered ones.
+
+        Raises UserError when they are not; never for a package that has no digest of them.
+        """
+        found = figures_digest({name: hash_file(folder / name) for name in FIGURES})
+        if package.evaluation_digest and found != package.evaluation_digest:
+            raise UserError(
+                f"version {package.version}: evaluation and baseline below {self.uri(package, '')} have the digest "
+                f"{found[:12]}, but {package.evaluation_digest[:12]} was registered, so somebody has changed them. "
+                "Find out who (CloudTrail), then bring back the first versions, or register the model again: "
+                "scarcegan start"
+            )
+
     def _check_served(self, arn: str, package: ModelPackage) -> None:
         """Check that an endpoint of the package with this ARN would serve the evaluated model, with the project's
-        image, and that its property model_digest is that of the set's record.
+        image, and that the digests in its properties are those of the set's record.
 
         All of these can be changed after the registration, by UpdateModelPackage. The image's tag is not compared,
         because an older one is allowed.
@@ -409,13 +426,14 @@ class SageMakerRegistry:
         Raises UserError when one of them was changed.
         """
         described = self._group.describe(arn)
-        digest = described.get("CustomerMetadataProperties", {}).get(MODEL_DIGEST, "")
-        if digest != package.model_digest:
-            raise UserError(
-                f"version {package.version}: its property {MODEL_DIGEST} is '{digest[:12]}', but "
-                f"'{package.model_digest[:12]}' was registered. Somebody has changed the package in SageMaker. Find "
-                "out who (CloudTrail), then register the model again: scarcegan start"
-            )
+        for name in DIGESTS:
+            found, wanted = described.get("CustomerMetadataProperties", {}).get(name, ""), getattr(package, name)
+            if found != wanted:
+                raise UserError(
+                    f"version {package.version}: its property {name} is '{found[:12]}', but '{wanted[:12]}' was "
+                    "registered. Somebody has changed the package in SageMaker. Find out who (CloudTrail), then "
+                    "register the model again: scarcegan start"
+                )
         containers = described.get("InferenceSpecification", {}).get("Containers", [])
         found = [(c.get("ModelDataUrl", ""), re.split("[:@]", c["Image"])[0]) for c in containers]
         wanted = (self.uri(package, MODEL), self.names.image("inference").partition(":")[0])

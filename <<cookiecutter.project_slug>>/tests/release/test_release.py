@@ -43,6 +43,7 @@ from scarcegan.release.flagged_share import Band, flagged_counts, flagged_share_
 from scarcegan.release.load import LOAD_CHARACTERS
 from scarcegan.release.release import ReleaseInputs
 from scarcegan.report.evaluation import Predictions
+from scarcegan.sagemaker.bundle import code_bundle
 from scarcegan.steps.evaluate import evaluation_json
 from stack_server import STACKS, serve
 from stacks import INFRA, Toolchain
@@ -240,7 +241,7 @@ def test_the_approver_reads_figures_band_difference_and_gate():
         "unknown on 400 labelled test users. "
         "It flags 4.0% of 2,000 unlabelled test users; in production 0.0% to 12.0% is taken for the same. "
         "Against the champion, version 3 (high_recall): pr_auc +0.031, recall -0.100; each on the test users of its "
-        "own run. Trained in run run-1 on the data d4t4. The gate opens for best_ranking."
+        "own run. Trained in run run-1 on the data d4t4 with the code unknown. The gate opens for best_ranking."
     )
 
 
@@ -249,6 +250,17 @@ def test_the_first_release_says_that_there_is_no_champion():
 
 
 HOSTILE = "x\"'; rm -rf ~ #{variables.VERSION} `id` $(id) $HOME\n\r\x00\x1b[31m\u202e\U0001f600 " * 100
+
+
+def test_the_person_who_approves_sees_whether_the_model_was_trained_with_the_code_of_the_commit():
+    """A commit that was taken back before the release may have trained the model."""
+    words = [
+        release.approval_summary(package(code_version="ab" * 16), None, evaluation(), Band(0, 1, "-"), code)
+        for code in ("ab" * 16, "cd" * 16, "")
+    ]
+    assert "on the data d4t4 with this commit's code abababababab." in words[0]
+    assert "on the data d4t4 with the code abababababab, NOT this commit's cdcdcdcdcdcd." in words[1]
+    assert "on the data d4t4 with the code abababababab." in words[2]
 
 
 def test_a_hostile_summary_stays_one_short_line_without_variables_of_codepipeline():
@@ -270,15 +282,23 @@ def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
     ]
     champion = package(version=98765, definition="d" * 63)
     new = package(
-        version=98766, definition="e" * 63, run="r" * 99, data_fingerprint="f" * 99, gate={"reason": "g" * 999}
+        version=98766,
+        definition="e" * 63,
+        run="r" * 99,
+        data_fingerprint="f" * 99,
+        gate={"reason": "g" * 999},
+        code_version="h" * 32,
     )
-    summary = release.approval_summary(new, champion, evaluation(), flagged_share_band(evaluation(), 100))
+    summary = release.approval_summary(new, champion, evaluation(), flagged_share_band(evaluation(), 100), "c" * 32)
     [text] = [action["Configuration"]["CustomData"] for action in actions]
     whole = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", summary)
     whole = whole.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
     whole = whole.replace("#{Prepare.VERSION}", "98766").replace("#{Prepare.DIGEST}", "d" * 64)
     assert "#{" not in whole and len(whole) <= APPROVAL
-    assert f"on the data {'f' * 40}. ggg" in whole and whole.endswith(f"ggg... {'l' * LOAD_CHARACTERS}")
+    assert (
+        f"on the data {'f' * 40} with the code hhhhhhhhhhhh, NOT this commit's cccccccccccc. ggg" in whole
+        and whole.endswith(f"ggg... {'l' * LOAD_CHARACTERS}")
+    )
 
 
 def test_a_short_text_is_left_as_it_is_and_a_long_one_ends_in_dots():
@@ -468,7 +488,8 @@ def type_(session, registry, config, tmp_path, monkeypatch):
     """Type a verb in a project's folder, with moto for AWS; stages other than moto's are stubbed at the client."""
     monkeypatch.setenv("AWS_ACCOUNT_ID", NAMES.account)
     connection(session)
-    (tmp_path / "infra").symlink_to(PROJECT / "infra")
+    for name in ("infra", "src", "requirements-jobs.txt"):
+        (tmp_path / name).symlink_to(PROJECT / name)
 
     def run(*words: str):
         return CliRunner().invoke(cli.app, ["--config", str(tmp_path / "config.yaml"), "release", *words])
@@ -599,7 +620,7 @@ def build(session, config, tmp_path, monkeypatch):
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/python").write_text(STAND_IN)
     (tmp_path / "tools/python").chmod(0o755)
-    for name in ("infra", "src"):
+    for name in ("infra", "src", "requirements-jobs.txt"):
         (tmp_path / name).symlink_to(PROJECT / name)
     environment = {
         "REAL": sys.executable,
@@ -629,6 +650,11 @@ def test_the_builds_prepare_and_promote_with_the_real_scarcegan_against_moto(ses
     assert prepared.exported["VERSION"] == "3"
     assert prepared.exported["DEFINITION"] == "high_precision"
     digest = registry.package(3).model_digest
+    low, high = (prepared.exported[name] for name in ("LOW_SHARE", "HIGH_SHARE"))
+    assert re.fullmatch(r"0\.[0-9]{4}", low) and re.fullmatch(r"[01]\.[0-9]{4}", high) and low < high
+    assert prepared.exported["RARE_LABEL"] == "2"
+    commit = code_bundle(PROJECT).digest[:12]
+    assert f"with the code c0de, NOT this commit's {commit}" in prepared.exported["SUMMARY"]
     assert prepared.exported["SUMMARY"].startswith(f"Version 3 (high_precision, model {digest[:12]}): pr_auc")
     production = json.loads(prepared.artifacts["build/production.json"].read_text())
     assert production["Parameters"]["Version"] == "3"

@@ -77,6 +77,7 @@ def prepare_command(
 ) -> None:
     """Write files into build/ that deploy an approved model. The deploy pipeline calls it. Changes nothing in AWS."""
     from scarcegan.release import release as releasing
+    from scarcegan.sagemaker.bundle import code_bundle
 
     project = workspace(context)
     with aws_and_registry(context) as (aws, registry):
@@ -86,7 +87,8 @@ def prepare_command(
             return
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         project_id = os.environ.get("SAGEMAKER_PROJECT_ID", "")
-        prepared = releasing.prepare_release(aws, registry, project.config, version, moment, project_id)
+        code = code_bundle(project.root).digest
+        prepared = releasing.prepare_release(aws, registry, project.config, version, moment, project_id, code)
     written = releasing.write_release(prepared, project.root / "build")
     for name, value in prepared.variables.items():
         print(f"{name}={value}")

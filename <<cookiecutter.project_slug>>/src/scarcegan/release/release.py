@@ -114,6 +114,7 @@ class ReleaseInputs:
     - code_key: S3 key of the code of the rare-share function, a Lambda function that counts answered and flagged rows.
     - release: a text that is different for each release, such as its time, for the stacks' parameter Release.
     - project_id: the id of the SageMaker project, for the tags of the stacks; "" when there is none.
+    - code: the digest of the jobs' code of the commit that releases; "" when it is not known.
     - elsewhere: stage -> parameters of infra/endpoint.yaml (name -> value) that are other ones in the stage's account.
     """
 
@@ -123,6 +124,7 @@ class ReleaseInputs:
     code_key: str
     release: str
     project_id: str = ""
+    code: str = ""
     elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -175,7 +177,7 @@ def release_of_package(
     variables = {
         "VERSION": str(package.version),
         "DEFINITION": one_line_ascii(package.definition, 63),
-        "SUMMARY": approval_summary(package, champion, evaluation, width),
+        "SUMMARY": approval_summary(package, champion, evaluation, width, inputs.code),
         "DIGEST": package.model_digest,
         "LOW_SHARE": production["LowestRareShare"],
         "HIGH_SHARE": production["HighestRareShare"],
@@ -223,17 +225,19 @@ def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def approval_summary(
-    package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band
+    package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band, code: str = ""
 ) -> str:
     """Return the text for the person who approves the release to production: one line of at most 685 ASCII characters.
 
     It gives the model with the beginning of its digest, its metrics, the normal share of flagged rows, the difference
-    to the champion, the data that it was trained on, and why the gate let it pass. Only the last of these may be cut.
+    to the champion, the data and the code that it was trained with, and why the gate let it pass. Only the last of
+    these may be cut.
 
     - package: the model package to release.
     - champion: the registry's champion; None when there is none.
     - evaluation: the content of the package's evaluation.json.
     - width: the normal range of the share of flagged rows.
+    - code: the digest of the jobs' code of the commit that releases; "" when it is not known.
     """
     ours = evaluation["scarcegan"]
     figures = ", ".join(metric_text(name, ours.get("metrics", {}).get(name)) for name in SUMMARY_METRICS)
@@ -242,10 +246,23 @@ def approval_summary(
         f" on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         champion_comparison(package, champion),
-        f"Trained in run {package.run[:40] or 'unknown'} on the data {package.data_fingerprint[:40] or 'unknown'}.",
+        f"Trained in run {package.run[:40] or 'unknown'} on the data {package.data_fingerprint[:40] or 'unknown'}"
+        f" with {code_comparison(package, code)}.",
         str(package.gate.get("reason") or ""),
     ]
     return one_line_ascii(" ".join(word for word in words if word), SUMMARY_CHARACTERS)
+
+
+def code_comparison(package: ModelPackage, code: str) -> str:
+    """Return which code a package was trained with, as text, and whether it is that of the commit that releases.
+
+    - code: the digest of that commit's code; "" when it is not known.
+    """
+    trained = package.code_version[:SHORT_DIGEST] or "unknown"
+    if not code:
+        return f"the code {trained}"
+    same = package.code_version == code
+    return f"this commit's code {trained}" if same else f"the code {trained}, NOT this commit's {code[:SHORT_DIGEST]}"
 
 
 def metric_text(name: str, entry: Any) -> str:
@@ -309,13 +326,20 @@ def write_release(prepared: PreparedRelease, folder: Path) -> list[Path]:
 
 
 def prepare_release(
-    aws: Aws, registry: "SageMakerRegistry", config: Config, wanted: str, release: str, project_id: str = ""
+    aws: Aws,
+    registry: "SageMakerRegistry",
+    config: Config,
+    wanted: str,
+    release: str,
+    project_id: str = "",
+    code: str = "",
 ) -> PreparedRelease:
     """Plan the release of an approved version with what AWS knows. Changes nothing in AWS, and keeps no file.
 
     - wanted: a version number as text, or "newest" for the package that was approved last.
     - release: a text that is different for each release, such as its time; see `ReleaseInputs`.
     - project_id: the id of the SageMaker project; "" when there is none.
+    - code: the digest of the jobs' code of the commit that releases; "" when it is not known.
 
     Raises UserError for a version that `approved_package` refuses, for a package whose files are incomplete, unreadable
     or were changed, when a stage's stack or endpoint cannot take a release, or when the toolchain is not deployed.
@@ -332,6 +356,7 @@ def prepare_release(
         code_key=client.require_ssm_parameter(aws, "rare-share-code"),
         release=release,
         project_id=project_id,
+        code=code,
         elsewhere={stage: endpoint_parameters_elsewhere(aws, stage) for stage in STAGES},
     )
     with tempfile.TemporaryDirectory() as place:

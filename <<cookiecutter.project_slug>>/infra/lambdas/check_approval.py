@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-
 """
 
 import base64
+import fnmatch
 import hashlib
 import io
 import json
@@ -29,6 +30,8 @@ PATTERNS = {  # of the fields of UserParameters
 }
 DECISION = re.compile(r"(\S+) approved by ([^:]*):")  # registry/sagemaker/package_facts.py writes it
 FIGURES = ("baseline/constraints.json", "baseline/statistics.json", "evaluation/evaluation.json")
+# Names of sessions that boto3, the AWS CLI, other SDKs, SageMaker and EC2 choose, and numbers.
+NO_PERSON = re.compile(r".*session.*|aws-(go-)?sdk-.*|sagemaker.*|i-[0-9a-f]+|[0-9]+|root", re.IGNORECASE)
 MESSAGE_CHARACTERS = 2000
 PREPARED = "build/production.json"  # in the artifact that infra/prepare.buildspec.yml hands over
 PREPARED_BYTES = 2**20
@@ -75,8 +78,9 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
 
     - event: CodePipeline's, with the job under "CodePipeline.job".
 
-    Environment variables: BUCKET is the project's bucket, MODEL_PACKAGE_GROUP the ARN of the model package group, and
-    SECOND_APPROVER "yes" or "no".
+    Environment variables: BUCKET is the project's bucket, MODEL_PACKAGE_GROUP the ARN of the model package group,
+    SECOND_APPROVER "yes" or "no", and APPROVERS the identities that may approve if it is "yes": patterns, joined with
+    commas, of the last part of an ARN, such as assumed-role/AWSReservedSSO_*.
     """
     import boto3
 
@@ -192,7 +196,7 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
     require_digest(asked, package, s3, settings["BUCKET"])
     starter = trigger.get("triggerDetail", "")
     if settings["SECOND_APPROVER"] == "yes":
-        require_second_person(approval.by, approvers, starter)
+        require_second_person(approval.by, approvers, starter, settings.get("APPROVERS", ""))
     record = {
         **asdict(asked),
         "approver": approval.by,
@@ -329,29 +333,55 @@ def sha256(s3: Any, bucket: str, key: str) -> str:
     return digest.hexdigest()
 
 
-def require_second_person(approver: str, model_approvers: Iterable[str], starter: str) -> None:
+def require_second_person(approver: str, model_approvers: Iterable[str], starter: str, allowed: str) -> None:
     """Check that the person who let a release into production neither approved its model nor started the execution.
 
-    Names are compared as `person` returns them, so one person with two roles is noticed if the sessions of both have
-    the same name, as those of IAM Identity Center have.
+    Names are compared as `person` returns them. They prove who it was only if people cannot choose the names of their
+    sessions, so each identity must be an allowed one. The name of a Studio profile is compared too, but proves nothing.
 
-    Raises Refused when it is the same person, or AWS does not tell one of the two.
+    - starter: ARN of what started the execution: a person, or a rule of EventBridge.
+    - allowed: as APPROVERS of `handler`.
+
+    Raises Refused when it is the same person, when AWS does not tell one of them, and for an identity that is not
+    allowed or names no person.
     """
-    others = {person(name) for name in model_approvers}
-    if not approver or not others:
+    others = list(model_approvers)
+    if not approver or not any("/" in name for name in others):
         raise Refused("a second approver is wanted, but AWS does not tell who approved the model and the release.")
-    if person(approver) in others:
+    started = [starter] if re.match(r"arn:[\w-]+:(sts|iam):", starter) else []
+    for identity in (approver, *others, *started):
+        if "/" in identity or ":" in identity:
+            require_person(identity, allowed)
+    if person(approver) in map(person, others):
         raise Refused(f"{approver} approved the model too. Another person must let it into production.")
-    if starter and person(approver) == person(starter):
+    if started and person(approver) == person(starter):
         raise Refused(f"{approver} started this release too. Another person must let it into production.")
 
 
-def person(identity: str) -> str:
-    """Return the name of a person in an AWS identity: a user's name, or the name of a role's session.
+def require_person(identity: str, allowed: str) -> None:
+    """Check that an AWS identity is an allowed one and names a person. allowed: as APPROVERS of `handler`.
 
-    arn:aws:sts::123456789012:assumed-role/Admin/ada, arn:aws:iam::123456789012:user/ada and user/ada all give ada.
+    Raises Refused when it is not, or does not.
     """
-    return re.split("[/:]", identity)[-1].casefold()
+    last = identity.split(":", 5)[-1]
+    if not any(fnmatch.fnmatchcase(last, pattern.strip()) for pattern in allowed.split(",")):
+        raise Refused(
+            f"{identity} is none of the identities that may approve ({allowed or 'none'}). Approve with one of them, "
+            "or let an administrator change them: scarcegan toolchain deploy --set ApproverIdentities=..."
+        )
+    if NO_PERSON.fullmatch(re.split("[/:]", last)[-1]):
+        raise Refused(
+            f"{identity} names no person: a program has named the session. Approve with a session of your own."
+        )
+
+
+def person(identity: str) -> str:
+    """Return the name of a person in an AWS identity: a user's name, or the name of a role's session, without what
+    follows an @.
+
+    arn:aws:sts::123456789012:assumed-role/Admin/ada@acme.com, arn:aws:iam::123456789012:user/ada and user/ada give ada.
+    """
+    return re.split("[/:]", identity)[-1].partition("@")[0].casefold()
 
 
 def write_once(s3: Any, bucket: str, key: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ DIGEST = hashlib.sha256(MODEL).hexdigest()
 PLACE = KEY.removesuffix("model.tar.gz")
 EVALUATION = figures_digest({name: hashlib.sha256(name.encode()).hexdigest() for name in FIGURES})
 ADA, BOB = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada", f"arn:aws:iam::{ACCOUNT}:user/bob"
+PEOPLE = "assumed-role/Admin/*, user/*"
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/risky-model-package-approved"
 MOMENT = datetime(2026, 12, 1, 9, tzinfo=UTC)
 ASKED = {"pipeline": "risky-deploy", "execution": EXECUTION, "version": "5", "digest": DIGEST, "commit": COMMIT}
@@ -128,12 +129,23 @@ class Answers:
         for name, value in (("BUCKET", BUCKET), ("MODEL_PACKAGE_GROUP", GROUP), ("SECOND_APPROVER", "no")):
             monkeypatch.setenv(name, value)
 
-    def ask(self, actions=None, found=None, starter=RULE, parameters=None, second="no", failure=None, prepared=None):
+    def ask(
+        self,
+        actions=None,
+        found=None,
+        starter=RULE,
+        parameters=None,
+        second="no",
+        failure=None,
+        prepared=None,
+        allowed=PEOPLE,
+    ):
         """Call the handler once. Returns the sentence of a refusal, or "" for a success.
 
         prepared: the content of the input artifact, a zip file.
         """
         self.monkeypatch.setenv("SECOND_APPROVER", second)
+        self.monkeypatch.setenv("APPROVERS", allowed)
         codepipeline, sagemaker = (
             boto3.client(service, region_name=REGION) for service in ("codepipeline", "sagemaker")
         )
@@ -272,6 +284,47 @@ def test_the_person_who_approved_the_model_or_started_the_release_is_no_second_a
     assert answers.ask(second="yes") == ""
 
 
+SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
+
+
+NAMELESS = "botocore-session-1764550000 AWSCLI-Session SageMaker i-0123456789abcdef0 1764550000123 aws-sdk-java-1"
+
+
+@pytest.mark.parametrize("name", NAMELESS.split())
+def test_a_session_that_a_program_has_named_is_no_second_approver(answers, name):
+    nobody = f"{SESSION}/Admin/{name}"
+    for asked in (
+        {"actions": [approved(by=nobody)]},
+        {"found": package(modified=nobody)},
+        {"found": package(by=f"assumed-role/Admin/{name}")},
+        {"starter": nobody},
+    ):
+        assert f"Admin/{name} names no person" in answers.ask(second="yes", **asked)
+    assert answers.recorded() == []
+
+
+def test_with_a_second_approver_only_allowed_identities_count(answers):
+    """bob may choose the name of his session in the role Admin, but not in one of IAM Identity Center."""
+    center = f"{SESSION}/AWSReservedSSO_DataScience_0a1b"
+    people = {"second": "yes", "allowed": "assumed-role/AWSReservedSSO_*"}
+    ada = package(by="assumed-role/AWSReservedSSO_DataScience_0a1b/ada@acme.com", modified=f"{center}/ada@acme.com")
+    chosen = [approved(by=f"{SESSION}/Admin/bob")]
+    assert "Admin/bob is none of the identities that may approve" in answers.ask(actions=chosen, found=ada, **people)
+    assert f"{ADA} is none of the" in answers.ask(actions=[approved(by=f"{center}/bob@acme.com")], **people)
+    assert f"{BOB} is none of the" in answers.ask(
+        found=ada, starter=BOB, actions=[approved(by=f"{center}/x")], **people
+    )
+    assert "is none of the identities that may approve (none)" in answers.ask(second="yes", allowed="")
+    assert answers.recorded() == []
+    assert answers.ask(actions=[approved(by=f"{center}/bob@acme.com")], found=ada, **people) == ""
+
+
+def test_one_person_with_a_user_and_an_address_is_one(answers):
+    user, address = f"arn:aws:iam::{ACCOUNT}:user/ada", f"{SESSION}/Admin/Ada@acme.com"
+    said = answers.ask(actions=[approved(by=user)], found=package(by="", modified=address), second="yes")
+    assert f"{user} approved the model too" in said
+
+
 @pytest.mark.parametrize("unknown", [{"actions": [approved(by="")]}, {"found": package(by="", modified="")}])
 def test_a_second_approver_that_aws_does_not_name_is_none(answers, unknown):
     assert "AWS does not tell who approved" in answers.ask(second="yes", **unknown)
@@ -289,7 +342,13 @@ def test_an_error_of_aws_is_answered_at_once(answers):
 
 @pytest.mark.parametrize(
     ("identity", "name"),
-    [(ADA, "ada"), (BOB, "bob"), ("user/team/Zoë", "zoë"), ("ada", "ada"), (f"arn:aws:iam::{ACCOUNT}:root", "root")],
+    [
+        (ADA, "ada"),
+        (BOB, "bob"),
+        ("user/team/Zoë", "zoë"),
+        ("ada@acme.com", "ada"),
+        (f"arn:aws:iam::{ACCOUNT}:root", "root"),
+    ],
 )
 def test_a_person_is_a_users_name_or_that_of_a_roles_session(identity, name):
     assert check_approval.person(identity) == name

@@ -296,7 +296,9 @@ def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_pro
 def test_the_approvals_text_begins_with_what_codepipeline_knows_of_commit_version_and_model() -> None:
     """1,000 characters at most, https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionConfigurationProperty.html"""
     [text] = [action["Configuration"]["CustomData"] for _, name, action in release_actions() if name == "Approve"]
-    assert text.startswith("Commit #{Source.CommitId}, version #{Prepare.VERSION}, model #{Prepare.DIGEST}. Its code says: ")
+    assert text.startswith(
+        "Commit #{Source.CommitId}, version #{Prepare.VERSION}, model #{Prepare.DIGEST}. Its code says: "
+    )
     filled = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", "s" * SUMMARY_CHARACTERS)
     filled = filled.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
     filled = filled.replace("#{Prepare.VERSION}", "7" * 6).replace("#{Prepare.DIGEST}", "d" * 64)

@@ -141,7 +141,7 @@ def test_status_says_that_an_account_lets_nobody_in_and_goes_on():
         "ssm:GetParameter": lambda asked: value if asked["Name"].endswith("/accounts") else missing,
     }
     staging, production = release.stage_statuses(Aws(NAMES, Canned(answers)))
-    assert staging["state"] == "nothing released yet"
+    assert staging["state"] == release.NO_ENDPOINT["staging"]
     assert "deploy-target production" in production["state"]
 
 

@@ -691,4 +691,4 @@ def test_nothing_of_staging_outlives_its_stack_or_a_deletion_would_leave_what_is
 def test_what_names_people_does_not_stay_for_ever() -> None:
     rules = toolchain(KeepScoresDays="30").resources["Bucket"]["LifecycleConfiguration"]["Rules"]
     kept = {rule["Prefix"]: str(rule["ExpirationInDays"]) for rule in rules if "Prefix" in rule}
-    assert kept == {"runs/": "90", "capture/": "90", "scored/": "30"}
+    assert kept == {"runs/": "90", "scoring/": "90", "capture/": "90", "scored/": "30"}

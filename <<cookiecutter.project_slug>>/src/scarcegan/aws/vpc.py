@@ -40,6 +40,7 @@ BUILDS = (
     "cloudformation",
     "codepipeline",
     "application-autoscaling",
+    "cloudwatch",
 )
 FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "codepipeline")  # of the toolchain
 BESIDE_ENDPOINTS = ("s3", "cloudwatch")

@@ -194,6 +194,7 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
     approvers = package_approvers(package)
     require_approved_model(asked, package)
     require_digest(asked, package, s3, settings["BUCKET"])
+    require_registered(arn, package, s3, settings)
     starter = trigger.get("triggerDetail", "")
     if settings["SECOND_APPROVER"] == "yes":
         require_second_person(approval.by, approvers, starter, settings.get("APPROVERS", ""))
@@ -308,6 +309,50 @@ def require_digest(asked: Asked, package: Mapping[str, Any], s3: Any, bucket: st
             f"evaluation and baseline of version {asked.version} have the digest {seen[:12]}, but {figures[:12]} was "
             "registered. Find out who changed them (CloudTrail), then register the model again."
         )
+
+
+def require_registered(arn: str, package: Mapping[str, Any], s3: Any, settings: Mapping[str, str]) -> None:
+    """Check that a package is as the record of its model set has it, which only the register function writes:
+    UpdateModelPackage changes image, environment and properties of a package.
+
+    - arn: of the package. package: as DescribeModelPackage returns it.
+    - settings: as for `check`.
+
+    Raises Refused when it is not; errors of S3 pass through.
+    """
+    containers = package["InferenceSpecification"]["Containers"]
+    folder = containers[0]["ModelDataUrl"].removeprefix(f"s3://{settings['BUCKET']}/").split("/")[:2]
+    *_, account, group = settings["MODEL_PACKAGE_GROUP"].split(":")
+    key = f"{'/'.join(folder)}/set.{account}.{group.partition('/')[2]}.json"
+    record = json.loads(s3.get_object(Bucket=settings["BUCKET"], Key=key)["Body"].read())
+    facts = next((facts for facts in record["packages"] if facts["arn"] == arn), {})
+    properties = package["CustomerMetadataProperties"]
+    found = {name: properties[name] for name in ("model_digest", "evaluation_digest")}
+    found["served_digest"] = served_digest(containers)
+    changed = [name for name, value in found.items() if facts.get(name) != value]
+    if changed:
+        raise Refused(
+            f"{arn} is not as it was registered ({', '.join(changed)} differs from s3://{settings['BUCKET']}/{key}). "
+            "Somebody has changed the package in SageMaker. Find out who (CloudTrail), then register the model again."
+        )
+
+
+def served_digest(containers: Iterable[Mapping[str, Any]]) -> str:
+    """Return a digest of what an endpoint of a package would run, as
+    src/scarcegan/registry/sagemaker/package_request.py calculates it.
+
+    - containers: of the package's InferenceSpecification.
+    """
+    facts = [
+        [
+            container.get("Image", ""),
+            container.get("ModelDataUrl", ""),
+            sorted(container.get("Environment", {}).items()),
+            sorted(set(re.findall(r's3://[^"]*', json.dumps(container, default=str)))),
+        ]
+        for container in containers
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def figures_digest(hashes: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from moto import mock_aws
 
 from scarcegan.registry.contract import FIGURES, Decision, figures_digest
 from scarcegan.registry.sagemaker.package_facts import decision_line
+from scarcegan.registry.sagemaker.package_request import inference_specification, served_digest
 
 PATH = Path(__file__).parents[2] / "infra/lambdas/check_approval.py"
 BUCKET, ACCOUNT, REGION = "risky-123456789012-eu-west-1", "123456789012", "eu-west-1"
@@ -26,6 +27,7 @@ PACKAGE = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/risky-players/5"
 EXECUTION, JOB, COMMIT = "0a1b2c3d-0000-4000-8000-000000000000", "11111111-2222-3333-4444-555555555555", "c0de" * 10
 MODEL, KEY = b"the model's bytes", "packages/set-1/best_ranking/model.tar.gz"
 DIGEST = hashlib.sha256(MODEL).hexdigest()
+RECORD = f"packages/set-1/set.{ACCOUNT}.risky-players.json"
 PLACE = KEY.removesuffix("model.tar.gz")
 EVALUATION = figures_digest({name: hashlib.sha256(name.encode()).hexdigest() for name in FIGURES})
 ADA, BOB = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada", f"arn:aws:iam::{ACCOUNT}:user/bob"
@@ -69,7 +71,7 @@ def package(
 ):
     """Version 5, as DescribeModelPackage gives it."""
     decision = Decision("2026-12-01T08:00:00Z", 5, "approved", by, "good")
-    container = {"Image": "i", "ModelDataUrl": url}
+    containers = inference_specification("tensorflow:2.20-cpu", url)["Containers"]
     return {
         "ModelPackageName": "risky-players",
         "ModelPackageArn": PACKAGE,
@@ -78,7 +80,7 @@ def package(
         "ModelPackageStatusDetails": {"ValidationStatuses": []},
         "ModelApprovalStatus": status,
         "ApprovalDescription": "good",
-        "InferenceSpecification": {"Containers": [container]},
+        "InferenceSpecification": {"Containers": containers},
         "LastModifiedBy": {"IamIdentity": {"Arn": modified}} if modified else {},
         "CustomerMetadataProperties": {
             **({"model_digest": digest} if digest else {}),
@@ -124,6 +126,9 @@ class Answers:
         self.s3 = boto3.client("s3", region_name=REGION)
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, ChecksumAlgorithm="SHA256")
+        served = served_digest(package()["InferenceSpecification"]["Containers"])
+        facts = {"arn": PACKAGE, "model_digest": DIGEST, "evaluation_digest": EVALUATION, "served_digest": served}
+        self.s3.put_object(Bucket=BUCKET, Key=RECORD, Body=json.dumps({"packages": [facts]}).encode())
         for name in FIGURES:
             self.s3.put_object(Bucket=BUCKET, Key=PLACE + name, Body=name.encode(), ChecksumAlgorithm="SHA256")
         for name, value in (("BUCKET", BUCKET), ("MODEL_PACKAGE_GROUP", GROUP), ("SECOND_APPROVER", "no")):
@@ -262,6 +267,28 @@ def test_changed_bytes_are_refused_whether_s3_knows_their_digest_or_not(answers,
     assert f"{DIGEST[:12]} was registered. Find out who changed it" in answers.ask()
     answers.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, **checksum)
     assert answers.ask() == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Image": "tensorflow:2.19-cpu"},
+        {"Environment": {"SAGEMAKER_PROGRAM": "inference.py"}},
+        {"AdditionalS3DataSource": {"S3DataType": "S3Object", "S3Uri": "s3://elsewhere/code.tar.gz"}},
+    ],
+)
+def test_an_image_environment_or_source_that_was_changed_after_the_registration_is_refused(answers, change):
+    found = package()
+    found["InferenceSpecification"]["Containers"][0] |= change
+    assert "is not as it was registered (served_digest differs from s3://" in answers.ask(found=found)
+    found = package()
+    found["InferenceSpecification"]["Containers"][0] |= {"ImageDigest": "sha256:0a", "ModelDataETag": "e"}
+    assert answers.ask(found=found) == "", "what SageMaker adds by itself"
+
+
+def test_a_package_that_no_record_of_its_set_has_is_refused(answers):
+    answers.s3.put_object(Bucket=BUCKET, Key=RECORD, Body=b'{"packages": []}')
+    assert "(model_digest, evaluation_digest, served_digest differs from" in answers.ask()
 
 
 @pytest.mark.parametrize("name", FIGURES)

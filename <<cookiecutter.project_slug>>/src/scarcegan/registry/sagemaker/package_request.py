@@ -4,8 +4,10 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage
 """
 
 import hashlib
+import json
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scarcegan.model import TENSORFLOW
@@ -16,6 +18,7 @@ INSTANCES = ["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.large", "ml.
 TRANSFORM_INSTANCES = ["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.xlarge", "ml.c5.2xlarge"]
 MODEL = "model.tar.gz"
 DESCRIPTION_LENGTH = 1024
+SERVED_DIGEST = "served_digest"  # key in the entry of a set's record; infra/lambdas/check_approval.py reads it too
 
 
 def create_request(
@@ -65,6 +68,28 @@ def inference_specification(image: str, model: str) -> dict[str, Any]:
         "SupportedRealtimeInferenceInstanceTypes": INSTANCES,
         "SupportedTransformInstanceTypes": TRANSFORM_INSTANCES,
     }
+
+
+def served_digest(containers: Sequence[Mapping[str, Any]]) -> str:
+    """Return a digest of what an endpoint of a package would run, 64 hexadecimal digits.
+
+    It stands for image with tag, model and environment of each container, and for every other S3 address in it. What
+    SageMaker adds by itself does not count. infra/lambdas/check_approval.py has a copy.
+
+    - containers: of the package's InferenceSpecification, as sent to or returned by SageMaker.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageContainerDefinition.html
+    """
+    facts = [
+        [
+            container.get("Image", ""),
+            container.get("ModelDataUrl", ""),
+            sorted(container.get("Environment", {}).items()),
+            sorted(set(re.findall(r's3://[^"]*', json.dumps(container, default=str)))),
+        ]
+        for container in containers
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def description(set_id: str, request: PackageRequest) -> str:

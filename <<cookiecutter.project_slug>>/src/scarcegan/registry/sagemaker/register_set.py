@@ -20,7 +20,13 @@ from scarcegan.aws.storage import Bucket
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, PackageRequest, model_files, package_json
 from scarcegan.registry.sagemaker.package_group import RECORDED_FIELDS, Group, Response, model_package
-from scarcegan.registry.sagemaker.package_request import MODEL, create_request, description_end
+from scarcegan.registry.sagemaker.package_request import (
+    MODEL,
+    SERVED_DIGEST,
+    create_request,
+    description_end,
+    served_digest,
+)
 from scarcegan.registry.sagemaker.set_record import PACKAGES_PREFIX, Claim, ClaimedSet, Records, claim_set, try_to_claim
 
 
@@ -135,7 +141,7 @@ class Registration:
     def create(self, claimed: ClaimedSet, request: PackageRequest) -> dict[str, Any]:
         """Create a model package that is pending approval, and wait until it exists.
 
-        Returns its entry for the set's record: its ARN under "arn", and RECORDED_FIELDS.
+        Returns its entry for the set's record: its ARN under "arn", SERVED_DIGEST and RECORDED_FIELDS.
 
         Raises UserError when SageMaker cannot create the package, and Changed when the claim was lost to another
         process.
@@ -150,7 +156,8 @@ class Registration:
         arn = self.group.create(arguments)
         claimed.renew(created=arn)
         self.group.wait_until_created(arn, self.sleep)
-        return {"arn": arn, **{name: getattr(request, name) for name in RECORDED_FIELDS}}
+        served = served_digest(arguments["InferenceSpecification"]["Containers"])
+        return {"arn": arn, SERVED_DIGEST: served, **{name: getattr(request, name) for name in RECORDED_FIELDS}}
 
     def put_package_json(self, set_id: str, facts: Mapping[str, Any], request: PackageRequest, new: bool) -> None:
         """Upload the package.json of a package to its folder in the project's bucket.

@@ -48,7 +48,7 @@ from scarcegan.registry.contract import (
 )
 from scarcegan.registry.sagemaker.package_facts import DIGESTS, with_decision
 from scarcegan.registry.sagemaker.package_group import GROUP_ARN, Group, Response, decisions_of, model_package
-from scarcegan.registry.sagemaker.package_request import MODEL
+from scarcegan.registry.sagemaker.package_request import MODEL, SERVED_DIGEST, served_digest
 from scarcegan.registry.sagemaker.register_set import Registration, package_key
 from scarcegan.registry.sagemaker.set_record import PARALLEL_READS, Records
 
@@ -420,8 +420,8 @@ class SageMakerRegistry:
         """Check that an endpoint of the package with this ARN would serve the evaluated model, with the project's
         image, and that the digests in its properties are those of the set's record.
 
-        All of these can be changed after the registration, by UpdateModelPackage. The image's tag is not compared,
-        because an older one is allowed.
+        All of these can be changed after the registration, by UpdateModelPackage. An older image than today's is
+        allowed, if it is the registered one.
 
         Raises UserError when one of them was changed.
         """
@@ -441,6 +441,16 @@ class SageMakerRegistry:
             raise UserError(
                 f"version {package.version}: an endpoint would serve {found}, but {wanted} was evaluated. Somebody has "
                 "changed the package in SageMaker. Find out who, then register the model again: scarcegan start"
+            )
+        record = self._records.read(package.set_id)
+        recorded = [
+            facts.get(SERVED_DIGEST, "") for facts in (record.packages if record else ()) if facts["arn"] == arn
+        ]
+        if package.evaluation_digest and recorded != [served_digest(containers)]:
+            raise UserError(
+                f"version {package.version}: an endpoint would not run what was registered (image, environment or "
+                f"files: {containers}). Somebody has changed the package in SageMaker. Find out who (CloudTrail), then "
+                "register the model again: scarcegan start"
             )
 
     def _champion(self) -> str:

@@ -152,6 +152,18 @@ def test_one_pipeline_alone_is_written_in_moto(scarcegan, in_moto):
         assert code == 2 and said in err
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["code/1a/source.tar.gz/evil.py", "code/1a/evil.py", "code/1ab/evil.py", "wheels/2b/code.py", "wheels/2b/a/b.whl"],
+)
+def test_a_release_refuses_an_object_that_jobs_would_get_beside_their_code_in_moto(scarcegan, in_moto, key):
+    """A channel of a job is a prefix: it gets every object whose key begins with it."""
+    assert scarcegan("upsert")[0] == 0
+    in_moto.put_object(Bucket=NAMES.bucket, Key=key, Body=b"evil")
+    code, _, err = scarcegan("upsert", "--pipeline", "scoring")
+    assert code == 2 and f"/{key}: no upsert of this project writes it" in err
+
+
 # -- without what it takes --------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ already is compared: its key alone does not prove who wrote its bytes.
 import hashlib
 import json
 import os
+import re
 import tempfile
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -262,12 +263,13 @@ def apply_plan(
 
 
 def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
-    """Check that the code of jobs in S3 is that of the plan, byte by byte, and that its wheels were uploaded.
+    """Check that the code of jobs in S3 is that of the plan, byte by byte, and that its wheels were uploaded. Below the
+    prefixes of both there must be nothing else, because a job gets every object whose key begins with its channel's.
 
-    The wheels are not compared here: each job checks them against the hashes in requirements-jobs.txt, a part of the
-    code.
+    The content of the wheels is not compared here: each job checks it against the hashes in requirements-jobs.txt, a
+    part of the code.
 
-    Raises UserError when an object differs or is missing.
+    Raises UserError when an object differs, is missing, or is one too many.
     """
     wanted = {key: body for key, body in plan.objects.items() if key.startswith("code/")}
     missing = [key for key, body in wanted.items() if not bucket.same_content(key, hashlib.sha256(body).hexdigest())]
@@ -276,6 +278,15 @@ def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
         raise UserError(
             f"{bucket.uri(missing[0])}: not there. A push uploads the code and the wheels of its commit; wait until "
             "the build pipeline has ended, then retry the stage. From here, type: scarcegan upsert"
+        )
+    listed = {key for folder in {key.rpartition("/")[0] for key in wanted} for key in bucket.keys(folder)}
+    strange = sorted(listed - wanted.keys())
+    wheel = re.compile(rf"{re.escape(plan.wheels)}([^/]+\.whl|{re.escape(COMPLETE)})")
+    strange += [key for key in bucket.keys(plan.wheels.rstrip("/")) if not wheel.fullmatch(key)]
+    if strange:
+        raise UserError(
+            f"{bucket.uri(strange[0])}: no upsert of this project writes it, and jobs would get it with their code. "
+            "Find out who wrote it (CloudTrail) and let an administrator delete it, then retry the stage."
         )
 
 

@@ -98,6 +98,8 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
     else:
         print(json.dumps(record))
         words = f"version {asked.version}, model {asked.digest[:12]}, approved by {record['approver']}"
+        if record["started_by"] == "StartPipelineExecution":  # which may name any revision of the repository
+            words += f"; started by hand by {record['starter']}: is {asked.commit[:12]} a commit of the branch?"
         codepipeline.put_job_success_result(jobId=job["id"], executionDetails={"summary": words})
 
 

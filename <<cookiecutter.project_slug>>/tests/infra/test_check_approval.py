@@ -167,7 +167,8 @@ class Answers:
                 stub.add_client_error("list_action_executions", failure)
             elif parameters is None:
                 stub.add_response("list_action_executions", {"actionExecutionDetails": listed}, asked)
-                trigger = {"triggerType": "CloudWatchEvent", "triggerDetail": starter}
+                kind = "CloudWatchEvent" if starter == RULE else "StartPipelineExecution"
+                trigger = {"triggerType": kind, "triggerDetail": starter}
                 stub.add_response("get_pipeline_execution", {"pipelineExecution": {"trigger": trigger}})
             models.add_response("describe_model_package", found or package(), {"ModelPackageName": PACKAGE})
             for operation in ("put_job_success_result", "put_job_failure_result"):
@@ -181,6 +182,7 @@ class Answers:
         [(operation, sent)] = said
         shape = codepipeline.meta.service_model.operation_model(xform(operation)).input_shape
         assert not ParamValidator().validate(sent, shape).has_errors() and sent["jobId"] == JOB
+        self.summary = sent.get("executionDetails", {}).get("summary", "")
         return sent["failureDetails"]["message"] if "failureDetails" in sent else ""
 
     def reader(self, real, lent):
@@ -225,6 +227,14 @@ def test_an_approved_release_passes_and_who_approved_what_is_recorded(answers):
         "started": "2026-12-01T09:00:00+00:00",
         "second_approver": "no",
     }
+
+
+def test_a_release_that_was_started_by_hand_says_that_its_commit_may_be_none_of_the_branch(answers):
+    """StartPipelineExecution takes sourceRevisions: any commit of the repository."""
+    assert answers.ask(starter=ADA) == ""
+    assert answers.summary.endswith(f"; started by hand by {ADA}: is c0dec0dec0de a commit of the branch?")
+    answers.s3.delete_object(Bucket=BUCKET, Key=f"releases/5/{EXECUTION}.json")
+    assert answers.ask() == "" and "by hand" not in answers.summary
 
 
 def test_a_retry_of_the_stage_finds_the_record_and_passes(answers):

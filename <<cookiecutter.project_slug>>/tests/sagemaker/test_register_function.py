@@ -17,7 +17,7 @@ from botocore.stub import Stubber
 from registry_contract import CONTENT, DEFINITIONS
 from registry_in_moto import GROUP, NAMES, SHARED, Breaker, Broken, Session, aws, keys, open_registry, refused, versions
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import set_id_of
+from scarcegan.registry.contract import PACKAGE_FILE, set_id_of
 from scarcegan.registry.sagemaker import lineage, set_record
 from scarcegan.registry.sagemaker import registry as sagemaker
 from scarcegan.sagemaker import register_function as step
@@ -325,6 +325,13 @@ def test_a_model_with_a_file_that_an_endpoint_could_run_is_refused_in_moto(event
     with pytest.raises(UserError, match=f"'high_recall' has files that no model of this project has: model/{name}"):
         handler(event)
     assert versions() == [] and stored() == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["model.json", "learnt_from.json", "1/saved_model.pb", "1/fingerprint.pb", "1/variables/variables.index"]
+)
+def test_what_training_writes_into_a_models_folder_may_be_registered(name: str) -> None:
+    assert PACKAGE_FILE.fullmatch(f"model/{name}")
 
 
 # -- lineage --------------------------------------------------------------------------------------------------------

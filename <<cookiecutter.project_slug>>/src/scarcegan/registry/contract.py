@@ -43,7 +43,7 @@ FIGURES = ("baseline/constraints.json", "baseline/statistics.json", "evaluation/
 # a file code/inference.py. https://github.com/aws/sagemaker-tensorflow-serving-container#prepost-processing
 PACKAGE_FILE = re.compile(
     "|".join(map(re.escape, FIGURES))
-    + r"|model/model\.json|model/[0-9]+/(saved_model\.pb|fingerprint\.pb|(variables|assets)/[^/]+)"
+    + r"|model/(model|learnt_from)\.json|model/[0-9]+/(saved_model\.pb|fingerprint\.pb|(variables|assets)/[^/]+)"
 )
 
 

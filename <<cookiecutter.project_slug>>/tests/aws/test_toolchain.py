@@ -393,7 +393,7 @@ def account(monkeypatch) -> Account:
 
 def of_stack(name: str, given: Mapping[str, str | bool]) -> list[dict[str, Any]]:
     """Parameters of a stack as a change set has them: those of the given ones and of the code that its template has."""
-    values = {**given, **CODE.parameters}
+    values = {"ScoringSchedule": "", **given, **CODE.parameters}
     declared = stacks.body_of(f"{name.removeprefix(f'{NAMES.project}-')}.yaml")["Parameters"]
     return as_request({key: values[key] for key in declared if key in values})
 

@@ -105,16 +105,15 @@ def test_a_dry_run_needs_no_account_and_no_network_and_two_of_them_write_the_sam
     assert "source.tar.gz" in said and "Nothing in AWS was read or changed" in said
     assert "one training" in said and "a month in all" in said, "what it would cost"
     given = json.loads(written["pipeline.json"])
-    assert given["Parameters"] == {"ScoringSchedule": ""}
+    assert given["Parameters"] == {}
 
 
 def test_the_stack_of_functions_is_given_parameters_that_it_declares_checked_statically(project):
-    config = settings.load_config(project / "config.yaml", ["cloud.scoring_schedule=rate(7 days)"])
-    given = upsert.template_configuration(config, project_tags(config))
+    config = settings.load_config(project / "config.yaml")
+    given = upsert.template_configuration(project_tags(config))
     template = (ROOT / "infra" / "pipeline.yaml").read_text(encoding="utf-8")
-    declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nConditions:")[0], re.M)
+    declared = re.findall(r"^  (\w+):$", template.partition("\nParameters:")[2].partition("\nResources:")[0], re.M)
     assert given["Parameters"].keys() <= set(declared)
-    assert given["Parameters"]["ScoringSchedule"] == "rate(7 days)"
     assert given["Tags"] == {"sagemaker:project-name": "rare-players", "team": "data-science"}
 
 

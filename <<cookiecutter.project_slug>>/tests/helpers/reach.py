@@ -402,7 +402,7 @@ def toolchain(**given: str) -> tuple[Toolchain, dict[str, Stack]]:
     """A toolchain and the stacks that its CodePipelines deploy, to be changed before Reach reads them."""
     whole = Toolchain({**GIVEN, **given})
     fixed = {"SageMakerProjectName": PROJECT, "RareShareCodeKey": PUBLISHED["RareShareCodeKey"]}
-    later = {"pipeline": example_stack("pipeline.yaml", {**fixed, "ScoringSchedule": "rate(7 days)"})}
+    later = {"pipeline": example_stack("pipeline.yaml", fixed)}
     for stage in ("staging", "production"):
         more = {**fixed, "Stage": stage, "Serverless": "false"}
         account = given.get(f"{stage.capitalize()}Account", "")

@@ -329,7 +329,7 @@ def test_a_push_publishes_and_starts_and_a_release_writes_scoring_with_the_real_
     assert set(build.artifacts) == {f"build/{name}.json" for name in ("pipeline", "training", "scoring")}
     told = json.loads(build.artifacts["build/pipeline.json"].read_text())
     keys = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert set(told["Parameters"]) == {"ScoringSchedule"}
+    assert told["Parameters"] == {}
     assert {key.partition("/")[0] for key in keys} == {"code", "wheels", "champion", "data", "empty"}
     assert told["Tags"] == {"sagemaker:project-name": PROJECT, "sagemaker:project-id": "p-1", "team": "data-science"}
     assert sagemaker.list_pipelines()["PipelineSummaries"] == [], "only the last action writes pipelines"

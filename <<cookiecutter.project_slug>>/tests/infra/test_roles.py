@@ -197,8 +197,6 @@ MUST = {
         ("s3:GetObject", f"{ARTIFACTS}/rare-players-build/BuildOut/a.zip"),
     ],
     "stack-pipeline": [
-        ("scheduler:CreateSchedule", arn("scheduler", f"schedule/{PROJECT}/{PROJECT}-scoring")),
-        ("iam:PassRole", role("schedule"), {"iam:PassedToService": "scheduler.amazonaws.com"}),
         ("events:PutRule", arn("events", f"rule/{PROJECT}-execution")),
     ],
     "prepare": [
@@ -412,7 +410,10 @@ MUST_NOT = {
         ("lambda:CreateFunction", arn("lambda", f"function:{PROJECT}-register")),
         ("events:PutRule", arn("events", f"rule/{PROJECT}-model-package-approved")),
         ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/champion")),
-        ("scheduler:CreateSchedule", arn("scheduler", "schedule/another/x")),
+        # A schedule of its own would start scoring with data and a version of its choice.
+        ("scheduler:CreateSchedule", arn("scheduler", f"schedule/{PROJECT}/{PROJECT}-scoring")),
+        ("scheduler:UpdateSchedule", arn("scheduler", f"schedule/{PROJECT}/{PROJECT}-scoring")),
+        ("iam:PassRole", role("schedule"), {"iam:PassedToService": "scheduler.amazonaws.com"}),
         ("iam:PassRole", role("events"), {"iam:PassedToService": "events.amazonaws.com"}),
     ],
     "prepare": [

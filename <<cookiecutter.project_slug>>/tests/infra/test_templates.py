@@ -208,9 +208,6 @@ def test_the_toolchain_names_as_names_py_does() -> None:
 
 
 def test_the_other_stacks_look_for_what_the_toolchain_made() -> None:
-    pipeline = stack("pipeline.yaml").resources
-    assert pipeline["ScoringScheduled"]["GroupName"] == WHOLE.resources["ScheduleGroup"]["Name"]
-    assert pipeline["ScoringScheduled"]["Target"]["RoleArn"] == NAMES.role_arn("schedule")
     for stage in ("staging", "production"):
         endpoint = stack("endpoint.yaml", Stage=stage).resources
         assert endpoint["Endpoint"]["EndpointName"] == NAMES.endpoint(stage)
@@ -296,9 +293,8 @@ def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_pro
 def test_the_approvals_text_begins_with_what_codepipeline_knows_of_commit_version_and_model() -> None:
     """1,000 characters at most, https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionConfigurationProperty.html"""
     [text] = [action["Configuration"]["CustomData"] for _, name, action in release_actions() if name == "Approve"]
-    assert text.startswith(
-        "Commit #{Source.CommitId}, version #{Prepare.VERSION}, model #{Prepare.DIGEST}. Its code says: "
-    )
+    first = "Commit #{Source.CommitId}, version #{Prepare.VERSION}, model #{Prepare.DIGEST}."
+    assert text.startswith(f"{first} Its code says: ")
     filled = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", "s" * SUMMARY_CHARACTERS)
     filled = filled.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
     filled = filled.replace("#{Prepare.VERSION}", "7" * 6).replace("#{Prepare.DIGEST}", "d" * 64)
@@ -386,7 +382,7 @@ def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('scoring')}"),
         NAMES.arn("sagemaker", f"endpoint/{NAMES.endpoint('production')}"),
         NAMES.arn("ssm", f"parameter{NAMES.parameter('champion')}"),
-        *(NAMES.role_arn(actor) for actor in ("serve-production", "count-production", "schedule", "stack-production")),
+        *(NAMES.role_arn(actor) for actor in ("serve-production", "count-production", "stack-production")),
         *(part for pipeline in PIPELINE_ACTORS for part in roles_of(pipeline)),
     ):
         assert f'"{arn}"' in said, arn
@@ -513,13 +509,13 @@ def test_the_pipeline_stack_is_given_every_parameter_it_has() -> None:
     overrides = json.loads(functions["ParameterOverrides"])
     assert len(functions["ParameterOverrides"]) <= 1000
     tags = project_tags(Config())
-    written = upsert.template_configuration(Config(), tags)["Parameters"]
+    written = upsert.template_configuration(tags)["Parameters"]
     assert not set(overrides) & set(written)
     declared = body(INFRA / "pipeline.yaml")["Parameters"]
     assert {*overrides, *written} == set(declared)
     for name, value in {**overrides, **written}.items():
         pattern = declared[name]["AllowedPattern"]
-        assert name in ("KmsKeyArn", "TopicArn") or re.fullmatch(pattern, value), f"{name}: {value}"
+        assert name == "TopicArn" or re.fullmatch(pattern, value), f"{name}: {value}"
 
 
 def test_outputs_are_kept_longer_than_the_cache_points_at_them() -> None:
@@ -530,7 +526,11 @@ def test_outputs_are_kept_longer_than_the_cache_points_at_them() -> None:
 
 
 def test_the_schedule_starts_scoring_with_parameters_it_has_and_a_fresh_fingerprint() -> None:
-    target = stack("pipeline.yaml").resources["ScoringScheduled"]["Target"]
+    whole = toolchain(ScoringSchedule="rate(7 days)").resources
+    target = whole["ScoringScheduled"]["Target"]
+    assert whole["ScoringScheduled"]["GroupName"] == "made-schedulegroup"
+    assert target["RoleArn"] == NAMES.role_arn("schedule")
+    assert stack("pipeline.yaml").of_type("AWS::Scheduler::Schedule") == {}, "a push changes that template"
     sent = json.loads(target["Input"].replace("<aws.scheduler.scheduled-time>", "2026-11-21T10:00:00Z"))
     assert sent["PipelineName"] == NAMES.pipeline("scoring")
     assert 32 <= len(sent["ClientRequestToken"]) <= 128
@@ -541,7 +541,7 @@ def test_the_schedule_starts_scoring_with_parameters_it_has_and_a_fresh_fingerpr
 
 
 def test_without_a_schedule_nobody_is_scored_by_itself() -> None:
-    assert "ScoringScheduled" not in stack("pipeline.yaml", ScoringSchedule="").resources
+    assert "ScoringScheduled" not in WHOLE.resources
 
 
 # -- what is kept, what is closed -------------------------------------------------------------------------------------

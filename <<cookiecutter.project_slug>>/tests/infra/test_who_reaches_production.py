@@ -165,7 +165,7 @@ def test_the_roles_that_run_what_was_pushed_are_these() -> None:
         before = set(reached)
         reached |= {edge.end for edge in edges if edge.start in reached}
     assert {node.removeprefix("role ") for node in reached if node.startswith("role ")} == {
-        *("build", "pipeline", "job", "stack-pipeline", "schedule"),
+        *("build", "pipeline", "job", "stack-pipeline"),
         *("prepare", "stack-staging", "serve-staging", "count-staging"),
     }
 

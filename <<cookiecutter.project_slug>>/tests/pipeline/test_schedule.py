@@ -66,7 +66,7 @@ def good():
 @pytest.mark.parametrize("text", good())
 def test_a_schedule_of_the_service_is_taken_here_and_by_the_template(text):
     assert schedule_problem(text) == ""
-    assert re.fullmatch(body_of("pipeline.yaml")["Parameters"]["ScoringSchedule"]["AllowedPattern"], text)
+    assert re.fullmatch(body_of("toolchain.yaml")["Parameters"]["ScoringSchedule"]["AllowedPattern"], text)
 
 
 @pytest.mark.parametrize("text", BAD)

@@ -40,6 +40,7 @@ FROM_CONFIG = {
     "ModelPackageGroupName": "project.model_package_group",
     "ModelPackageGroupDescription": "project.description",
     "MlflowAppArn": "cloud.mlflow_app",
+    "ScoringSchedule": "cloud.scoring_schedule",
 }
 LONGEST_GROUP_DESCRIPTION = 1024  # of a model package group, in characters
 LONGEST_PARAMETER = 4096  # of a value, in characters: CloudFormation's quota
@@ -297,14 +298,14 @@ def from_config(config: Config) -> dict[str, str]:
       without characters that SageMaker refuses, cut to LONGEST_GROUP_DESCRIPTION characters.
     - CreateModelPackageGroup "no" and ModelPackageGroupAccount, only if config.yaml gives the group by its ARN, because
       then the group exists already.
-    - MlflowAppArn, "" without an MLflow app.
+    - MlflowAppArn, "" without an MLflow app, and ScoringSchedule, "" without one.
     """
     group = config.project.model_package_group
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
     if group.startswith("arn:"):
         found |= {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": group.split(":")[4]}
     found["ModelPackageGroupDescription"] = "".join(printable(config.project.description))[:LONGEST_GROUP_DESCRIPTION]
-    return {**found, "MlflowAppArn": config.cloud.mlflow_app}
+    return {**found, "MlflowAppArn": config.cloud.mlflow_app, "ScoringSchedule": config.cloud.scoring_schedule}
 
 
 def printable(text: str) -> Iterator[str]:

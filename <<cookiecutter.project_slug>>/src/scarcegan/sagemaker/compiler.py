@@ -588,7 +588,7 @@ class PipelineCompiler:
         )
 
     def processing_output(self, step: Step, output: str) -> Any:
-        """Return the SDK's object for an output of a processing job, uploaded to the folder <step>/<output> of the execution.
+        """Return the SDK's object for an output of a processing job, uploaded to <step>/<output> of the execution.
 
         The folder of the execution is that of `run_uri`. The scores go to scored/<execution> instead, where only the
         jobs of the scoring pipeline may write, too.

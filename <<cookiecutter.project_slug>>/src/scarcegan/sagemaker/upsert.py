@@ -124,7 +124,7 @@ def plan_upsert(root: Path, config: Config, names: Names) -> UpsertPlan:
         {**code.objects, **bundle.markers()},
         f"{code.wheels_prefix}/",
         compiler.compile_all(config, names, code),
-        template_configuration(config, tags),
+        template_configuration(tags),
         tags,
         [part for pipeline in every_pipeline(config).values() for part in engine.cannot_run(pipeline)],
     )
@@ -145,17 +145,16 @@ def with_volume_key(config: Config, aws: Aws) -> Config:
     return config.model_copy(update={"cloud": cloud})
 
 
-def template_configuration(config: Config, tags: Mapping[str, str]) -> dict[str, Any]:
+def template_configuration(tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of infra/pipeline.yaml that the toolchain does not set, as CodePipeline's configuration file.
 
-    That is {"Parameters": name -> value, "Tags": tag -> value}. The parameter is ScoringSchedule, which is
-    cloud.scoring_schedule of config.yaml.
+    That is {"Parameters": {}, "Tags": tag -> value}.
 
     - tags: tag -> value, for everything in the stack.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
     """
-    return {"Parameters": {"ScoringSchedule": config.cloud.scoring_schedule}, "Tags": dict(tags)}
+    return {"Parameters": {}, "Tags": dict(tags)}
 
 
 def compiled_steps(compiled: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -388,12 +388,6 @@ def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
         assert f'"{arn}"' in said, arn
 
 
-def test_the_published_roles_are_all_roles() -> None:
-    published = json.loads(WHOLE.resources["RolesParameter"]["Value"])
-    assert set(published) == ACTORS
-    assert {arn.rsplit("/", 1)[1] for arn in published.values()} == {NAMES.role(actor) for actor in ACTORS}
-
-
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_every_name_fits_with_the_longest_project_in_the_longest_region(template: Path) -> None:
     made = stack(template.name)

@@ -196,7 +196,7 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
     approvers = package_approvers(package)
     require_approved_model(asked, package)
     require_digest(asked, package, s3, settings["BUCKET"])
-    require_registered(arn, package, s3, settings)
+    require_registered(package_arn(asked, settings), package, s3, settings)
     starter = trigger.get("triggerDetail", "")
     if settings["SECOND_APPROVER"] == "yes":
         require_second_person(approval.by, approvers, starter, settings.get("APPROVERS", ""))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import refused
-from scarcegan.aws.names import Names
+from scarcegan.aws.names import PIPELINES, Names
 from scarcegan.aws.storage import project_bucket
 from scarcegan.aws.teardown import listed
 from scarcegan.errors import UserError
@@ -21,7 +21,6 @@ from scarcegan.registry.contract import Decision, ModelPackage, Registry, iso
 
 T = TypeVar("T")
 STARTED, LET_IN, REFUSED, RELEASED, RECORDED = "started", "let in", "refused", "released", "recorded"
-PIPELINES = ("training", "scoring")  # of SageMaker
 CODE_PIPELINES = ("build", "deploy")
 RECORDS = "releases/"
 RECORD_KEY = re.compile(r"releases/(?P<version>[1-9][0-9]*)/(?P<execution>[0-9a-f-]{36})\.json")

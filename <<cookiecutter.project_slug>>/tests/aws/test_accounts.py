@@ -80,6 +80,7 @@ class Boto3:
 def described(name="x", outputs=None, status="CREATE_COMPLETE", **parameters):
     about = {
         "StackName": name,
+        "StackId": NAMES.arn("cloudformation", f"stack/{name}/1"),
         "CreationTime": datetime(2026, 12, 1, tzinfo=UTC),
         "StackStatus": status,
         "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in (outputs or {}).items()],
@@ -319,7 +320,7 @@ def test_a_vpc_lacks_no_part(monkeypatch):
 
 def test_a_target_whose_first_deployment_failed_is_made_again(monkeypatch):
     theirs, deleted = TheirCloudFormation(), []
-    theirs.made = described(status="ROLLBACK_COMPLETE")
+    theirs.made = described(f"{NAMES.project}-target-production", status="ROLLBACK_COMPLETE")
 
     def delete(asked):
         theirs.made = None

@@ -21,6 +21,12 @@ NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
 KEY = NAMES.arn("kms", "key/1234")
 ALL = (*toolchain.STACKS, "pipeline", "staging", "production")
 EXECUTION = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
+COPY, OTHERS = "rare-players-training-faster", "rare-players-training-x-training-other"  # of rare-players-training-x
+COPYS = NAMES.arn("sagemaker", f"pipeline/{COPY}/execution/copy123")
+
+
+STACK_ID = NAMES.arn("cloudformation", "stack/")
+BUCKETS = {NAMES.region: ["1x"], None: ["1x", "of-another-region"]}
 
 
 class Account:
@@ -28,11 +34,15 @@ class Account:
 
     def __init__(self):
         self.stacks = {NAMES.stack(name): "CREATE_COMPLETE" for name in ALL}
-        self.pipelines = {NAMES.pipeline("training"), NAMES.pipeline("scoring")}
-        self.executions = {EXECUTION: "Executing"}
+        self.pipelines = {NAMES.pipeline("training"), NAMES.pipeline("scoring"), COPY, OTHERS}
+        self.copies = {COPY: "faster", OTHERS: "other"}  # pipeline -> its tag
+        self.executions = {EXECUTION: "Executing", COPYS: "Executing"}
+        self.stale = 0  # descriptions after a deletion has begun that still have the status before it
+        self.before = {}
         self.code_executions = {
             "rare-players-deploy": {"e-1": "InProgress", "e-0": "Succeeded"},
             "rare-players-build": {},
+            "rare-players-update": {"u-1": "InProgress"},
         }
         self.parameters = {"/rare-players/champion", "/rare-players/key", "/rare-players/staging/version"}
         self.owned = {
@@ -57,6 +67,16 @@ class Account:
             "codepipeline:ListPipelineExecutions": self.list_code,
             "codepipeline:StopPipelineExecution": self.stop_code,
             "codepipeline:GetPipelineExecution": self.get_code,
+            "sagemaker:ListPipelines": lambda asked: {
+                "PipelineSummaries": [
+                    {"PipelineName": name}
+                    for name in sorted(self.pipelines)
+                    if name.startswith(asked["PipelineNamePrefix"])
+                ]
+            },
+            "sagemaker:ListTags": lambda asked: {
+                "Tags": [{"Key": "scarcegan:copy", "Value": self.copies[asked["ResourceArn"].rpartition("/")[2]]}]
+            },
             "sagemaker:ListPipelineExecutions": self.list_executions,
             "sagemaker:StopPipelineExecution": self.stop,
             "sagemaker:DescribePipelineExecution": self.describe_execution,
@@ -72,28 +92,39 @@ class Account:
             "ssm:GetParametersByPath": self.list_parameters,
             "ssm:DeleteParameters": self.delete_parameters,
             "s3:HeadBucket": {},
-            "s3:ListBuckets": {"Buckets": [{"Name": "rare-players-storage-artifacts-1x"}]},
+            "s3:ListBuckets": lambda asked: {
+                "Buckets": [{"Name": f"rare-players-storage-artifacts-{n}"} for n in BUCKETS[asked.get("BucketRegion")]]
+            },
             "resourcegroupstaggingapi:GetResources": lambda asked: {
                 "ResourceTagMappingList": [{"ResourceARN": arn} for arn in self.tagged]
             },
         }
 
     def describe(self, asked):
-        status = self.stacks.get(asked["StackName"])
-        if status is None:
+        name, by_id = asked["StackName"].rpartition("/")[2], "/" in asked["StackName"]
+        status = self.stacks.get(name)
+        if status is None and not by_id:
             return NO_STACK
-        if status == "DELETE_IN_PROGRESS":
-            broken = asked["StackName"] in self.broken
-            self.stacks = {**self.stacks, asked["StackName"]: "DELETE_FAILED" if broken else None}
-        about = {"StackName": asked["StackName"], "CreationTime": MOMENT, "StackStatus": status}
-        if asked["StackName"] == NAMES.stack("storage"):
+        if status == "DELETE_IN_PROGRESS" and self.stale:
+            self.stale -= 1
+            status = self.before[name]
+        elif status == "DELETE_IN_PROGRESS":
+            self.stacks = {**self.stacks, name: "DELETE_FAILED" if name in self.broken else None}
+        about = {
+            "StackName": name,
+            "StackId": STACK_ID + name,
+            "CreationTime": MOMENT,
+            "StackStatus": status or "DELETE_COMPLETE",
+        }
+        if name == NAMES.stack("storage"):
             outputs = {"KeyArn": KEY, "ArtifactsBucketName": "rare-players-storage-artifacts-1x"}
             about["Outputs"] = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
         return {"Stacks": [about]}
 
     def delete_stack(self, asked):
-        name = asked["StackName"]
+        name = asked["StackName"].rpartition("/")[2]
         self.done.append(f"delete {name}")
+        self.before[name] = self.stacks[name]
         self.stacks[name] = "DELETE_IN_PROGRESS"
         self.parameters -= set(self.owned.get(name, ()))
         return {}
@@ -160,7 +191,7 @@ class Account:
         return {"PipelineExecutionSummaries": made}
 
     def stop(self, asked):
-        self.done.append("stop abc123")
+        self.done.append(f"stop {asked['PipelineExecutionArn'].rpartition('/')[2]}")
         self.executions[asked["PipelineExecutionArn"]] = "Stopping"
         return {"PipelineExecutionArn": asked["PipelineExecutionArn"]}
 
@@ -189,15 +220,18 @@ class Account:
 
 @pytest.fixture
 def account(monkeypatch):
-    monkeypatch.setattr(teardown, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(toolchain, "STACK_POLL_SECONDS", 0.0)
     return Account()
 
 
 IN_ORDER = [
     "stop e-1",
+    "stop u-1",
     "stop abc123",
+    "stop copy123",
     "delete rare-players-scoring",
     "delete rare-players-training",
+    "delete rare-players-training-faster",
     "delete rare-players-production",
     "delete rare-players-staging",
     "delete rare-players-pipeline",
@@ -236,7 +270,7 @@ def test_the_walk_stops_what_runs_then_deletes_pipelines_then_stacks_each_before
     readme = README.read_text(encoding="utf-8")
     assert sorted(action for action in session.actions if f"`{action}`" not in readme) == []
     assert said[0] == f"1/{len(IN_ORDER)} stop execution e-1 of rare-players-deploy" and len(said) == len(IN_ORDER)
-    assert not any(account.stacks.values()) and not account.pipelines and not account.parameters
+    assert not any(account.stacks.values()) and account.pipelines == {OTHERS} and not account.parameters
 
 
 def test_the_stacks_of_the_toolchain_are_those_that_a_deployment_makes(account):
@@ -291,12 +325,12 @@ def test_a_stack_with_termination_protection_is_refused_in_a_sentence(account):
 
 
 def test_a_change_that_goes_on_is_waited_for_before_the_stack_is_deleted(account):
-    answers = iter(["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", None, None])
+    answers = iter(["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"])
 
     def describe(asked):
         status = next(answers)
-        about = {"StackName": "s", "CreationTime": MOMENT, "StackStatus": status}
-        return {"Stacks": [about]} if status else NO_STACK
+        about = {"StackName": "s", "StackId": STACK_ID + "s", "CreationTime": MOMENT, "StackStatus": status}
+        return {"Stacks": [about]}
 
     aws, session = connected({"cloudformation:DescribeStacks": describe, "cloudformation:DeleteStack": {}})
     teardown.delete_stack(aws, teardown.Removal("stack", NAMES.stack("staging")))
@@ -305,11 +339,42 @@ def test_a_change_that_goes_on_is_waited_for_before_the_stack_is_deleted(account
     ] * 2
 
 
+def test_an_answer_that_does_not_know_of_the_deletion_yet_is_not_taken_for_its_end(account):
+    account.stale = 1
+    taken_down(account)
+    assert account.done == IN_ORDER
+
+
+def test_a_deletion_that_failed_before_is_tried_again(account):
+    account.stacks[NAMES.stack("staging")] = "UPDATE_ROLLBACK_FAILED"
+    account.stale = 2
+    taken_down(account)
+    assert account.done == IN_ORDER
+
+
+def test_a_deletion_that_does_not_end_is_not_waited_for_for_ever(account, monkeypatch):
+    monkeypatch.setattr(toolchain, "LONGEST_WAIT", 0.002)
+    monkeypatch.setattr(toolchain, "STACK_POLL_SECONDS", 0.001)
+    account.stale = 10**9
+    with pytest.raises(UserError, match="delete stack rare-players-production: it has not ended after"):
+        taken_down(account)
+
+
+def test_a_copy_of_another_project_whose_name_begins_alike_is_left_alone(account):
+    plan, _, _ = planned(account)
+    assert OTHERS not in [one.name for one in plan.removals]
+
+
+def test_a_bucket_of_another_region_is_not_named_as_left(account):
+    account.stacks[NAMES.stack("storage")] = None
+    assert not [one for one in planned(account)[0].left if "another-region" in one.what]
+
+
 def test_an_execution_that_does_not_end_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(teardown, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(teardown, "LONGEST_WAIT", 0.002)
+    monkeypatch.setattr(toolchain, "STACK_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(toolchain, "LONGEST_WAIT", 0.002)
     with pytest.raises(UserError, match="it has not ended after"):
-        teardown.wait_until(lambda: False, "stop execution e-1")
+        toolchain.wait_until(lambda: False, "stop execution e-1")
 
 
 def test_a_code_execution_that_has_ended_meanwhile_is_left_alone(account):

@@ -43,6 +43,7 @@ CODE = toolchain.FunctionCode(
         "ToolchainVersion": "0123456789abcdef",
     },
 )
+ID = "arn:aws:cloudformation:eu-west-1:123456789012:stack/"  # of a stack, before its name
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
 STAND_IN = r"""#!/usr/bin/env bash
 printf '%s\037' "$@" >> "$CALLS"; printf '\036' >> "$CALLS"
@@ -336,7 +337,9 @@ class Account:
                 "describe_stacks", "ValidationError", f"Stack with id {name} does not exist", expected_params=asked
             )
             return
-        found: dict[str, Any] = {"StackName": name, "StackStatus": status, "CreationTime": MOMENT}
+        stack = name.removeprefix(ID)
+        found: dict[str, Any] = {"StackName": stack, "StackId": ID + stack}
+        found |= {"StackStatus": status, "CreationTime": MOMENT}
         found |= {"StackStatusReason": reason} if reason else {}
         listed = (parameters or {}).items()
         found["Parameters"] = [{"ParameterKey": key, "ParameterValue": value} for key, value in listed]
@@ -563,8 +566,9 @@ def test_a_stack_whose_first_deployment_failed_is_deleted_and_made_again_stubbed
     for name in ALL[1:]:
         account.has(name, "CREATE_COMPLETE")
     account.stub.add_response("delete_stack", {}, {"StackName": STORAGE})
-    account.has(STORAGE, "DELETE_IN_PROGRESS")
-    account.has(STORAGE)
+    account.has(ID + STORAGE, "ROLLBACK_COMPLETE")  # CloudFormation does not know of the deletion yet
+    account.has(ID + STORAGE, "DELETE_IN_PROGRESS")
+    account.has(ID + STORAGE, "DELETE_COMPLETE")
     account.changes(STORAGE, "CREATE")
     for name in ALL[1:]:
         account.stays(name)

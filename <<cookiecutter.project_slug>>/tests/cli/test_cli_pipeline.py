@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from pipelines_in_moto import CREDENTIALS, NAMES, Compiled, make_bucket
 from scarcegan.aws import client
+from scarcegan.aws.names import COPY_TAG
 from scarcegan.sagemaker import bundle, copies, upsert
 from scarcegan.sagemaker.versions import with_commit
 
@@ -32,7 +33,7 @@ def in_moto(project, monkeypatch):
 
     def plan_copy(root, config, names, name):
         made = {f"training-{name}": Compiled(f"training-{name}", config)}
-        return upsert.UpsertPlan(names, root, {}, "wheels/2b/", made, {}, {copies.COPY_TAG: name})
+        return upsert.UpsertPlan(names, root, {}, "wheels/2b/", made, {}, {COPY_TAG: name})
 
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)

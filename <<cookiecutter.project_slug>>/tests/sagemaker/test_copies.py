@@ -9,6 +9,7 @@ from compiled import BUNDLE, NAMES, compiled_training, defaults, jobs, problems
 from pipelines_in_moto import CREDENTIALS, Compiled, keys, make_bucket
 from pipelines_in_moto import NAMES as HERE
 from scarcegan.aws import client as aws
+from scarcegan.aws.names import COPY_TAG
 from scarcegan.errors import UserError
 from scarcegan.pipeline import config as settings
 from scarcegan.pipeline import definition
@@ -115,7 +116,7 @@ def connection(config, monkeypatch):
 def plan(tmp_path, config, name="faster"):
     """As plan_copy makes it, of one small object."""
     made = {f"training-{name}": Compiled(f"training-{name}", config)}
-    tags = {"sagemaker:project-name": "rare-players", copies.COPY_TAG: name}
+    tags = {"sagemaker:project-name": "rare-players", COPY_TAG: name}
     return upsert.UpsertPlan(HERE, tmp_path, {"code/1a/source.tar.gz": b"code"}, "wheels/2b/", made, {}, tags)
 
 

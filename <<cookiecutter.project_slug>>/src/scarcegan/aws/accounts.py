@@ -201,7 +201,7 @@ def deploy_target(
         raise UserError(f"an endpoint in a VPC needs {', '.join(VPC_PARTS)}, but only {', '.join(present)} is given.")
     if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
         report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
-        toolchain.delete_unmade_stack(there, stack.name)
+        toolchain.delete_stack(there, found)
         found = None
     request = toolchain.change_set_parameters(stack, toolchain.parameters_of(found), {}, ours)
     done = toolchain.deploy_stack(plan, stack, root, there, request, new=toolchain.is_new(found), report=report)

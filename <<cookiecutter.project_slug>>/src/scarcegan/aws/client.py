@@ -6,7 +6,7 @@ register step uses this file too, so it imports Python's own library only.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -326,6 +326,17 @@ def missing_bucket_sentence(names: Names) -> str:
         "creates it. If it is in another account, log in there, or set AWS_ACCOUNT_ID. "
         f"{DEPLOY_TOOLCHAIN}"
     )
+
+
+def has_tags(sagemaker: Any, arn: str, wanted: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a resource of SageMaker has all of these tags, perhaps among others.
+
+    - sagemaker: boto3's SageMaker client.
+    - wanted: the tags as AWS takes them, a list of {"Key": …, "Value": …}.
+    """
+    pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+    there = [tag for page in pages for tag in page["Tags"]]
+    return all(tag in there for tag in wanted)
 
 
 def none_if_missing(call: Callable[[], T]) -> T | None:

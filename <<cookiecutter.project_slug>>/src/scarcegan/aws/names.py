@@ -91,6 +91,8 @@ LACKING = {
         "us-gov-east-1",
     },
 }
+PIPELINES = ("training", "scoring")  # of SageMaker
+COPY_TAG = "scarcegan:copy"  # of a copy of the training pipeline; its value is the copy's name
 # SageMaker pipeline -> the actors that execute it and run its jobs. A push writes the training pipeline, a release the
 # scoring pipeline, so their roles differ (infra/roles-models.yaml).
 PIPELINE_ACTORS = {"training": ("pipeline", "job"), "scoring": ("scoring-pipeline", "scoring-job")}

@@ -6,7 +6,6 @@ last, whose outputs name what stays.
 
 import re
 import shlex
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,16 +15,12 @@ from typing import Any
 from scarcegan.aws import client, toolchain, watch
 from scarcegan.aws.accounts import accounts_of_stages, target_stack
 from scarcegan.aws.client import Aws, none_if_missing
-from scarcegan.aws.names import Names
-from scarcegan.errors import UserError
+from scarcegan.aws.names import COPY_TAG, PIPELINES, Names
 from scarcegan.pipeline.config import Config
 
-PIPELINES = ("scoring", "training")  # of SageMaker
-CODE_PIPELINES = ("deploy", "build")
+CODE_PIPELINES = ("deploy", "build", "update")
 STAGES = ("production", "staging", "pipeline")  # CloudFormation deletes them with roles of the stacks below
-MOST_PARAMETERS = 10  # that SSM deletes in one call
-POLL_SECONDS = 5.0
-LONGEST_WAIT = 3600  # seconds: a shift of traffic may take as long
+MOST_SSM_NAMES = 10  # that SSM deletes in one call
 PrintLine = Callable[[str], None]
 
 
@@ -89,20 +84,24 @@ class TeardownPlan:
 def plan_teardown(aws: Aws, config: Config) -> TeardownPlan:
     """Look at what the project has in AWS. Returns what a teardown would remove, and what would stay."""
     owned = owned_by_stacks(aws)
-    removals = [*executions(aws), *pipelines(aws), *stacks(aws), *parameters(aws, owned)]
+    here = pipelines(aws)
+    ends = [*executions(aws, here), *(Removal("pipeline", one) for one in here)]
+    removals = [*ends, *stacks(aws), *parameters(aws, owned)]
     return TeardownPlan(aws.names, removals, list(what_stays(aws, config, owned)), list(stages_elsewhere(aws)))
 
 
-def executions(aws: Aws) -> Iterator[Removal]:
-    """Yield the executions that run now, of the CodePipelines first: a deployment must not make a stack again."""
+def executions(aws: Aws, pipelines: Sequence[str]) -> Iterator[Removal]:
+    """Yield the executions that run now, of the CodePipelines first: a deployment must not make a stack again.
+
+    - pipelines: names of SageMaker pipelines in AWS.
+    """
     for name in CODE_PIPELINES:
         owner = aws.names.pipeline(name)
         pages = aws.client("codepipeline").get_paginator("list_pipeline_executions").paginate(pipelineName=owner)
         for one in listed(pages, "pipelineExecutionSummaries"):
             if one["status"] == "InProgress":
                 yield Removal("code execution", one["pipelineExecutionId"], owner)
-    for name in PIPELINES:
-        owner = aws.names.pipeline(name)
+    for owner in pipelines:
         pages = aws.client("sagemaker").get_paginator("list_pipeline_executions").paginate(PipelineName=owner)
         for one in listed(pages, "PipelineExecutionSummaries"):
             if one["PipelineExecutionStatus"] in ("Executing", "Stopping"):
@@ -124,12 +123,25 @@ def listed(pages: Any, key: str) -> Iterator[dict[str, Any]]:
             raise
 
 
-def pipelines(aws: Aws) -> Iterator[Removal]:
-    """Yield the project's SageMaker pipelines that exist."""
-    sagemaker = aws.client("sagemaker")
-    for pipeline in map(aws.names.pipeline, PIPELINES):
+def pipelines(aws: Aws) -> list[str]:
+    """Return the names of the project's SageMaker pipelines that exist, copies of training last.
+
+    Another project's name may begin like this one's, so a copy is known by its tag.
+    """
+    sagemaker, start = aws.client("sagemaker"), aws.names.pipeline("training-")
+    found = []
+    for pipeline in map(aws.names.pipeline, sorted(PIPELINES)):
         if none_if_missing(partial(sagemaker.describe_pipeline, PipelineName=pipeline)) is not None:
-            yield Removal("pipeline", pipeline)
+            found.append(pipeline)
+    for one in listed(
+        sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=start), "PipelineSummaries"
+    ):
+        name = one["PipelineName"]
+        tag = [{"Key": COPY_TAG, "Value": name.removeprefix(start)}]
+        arn = aws.names.arn("sagemaker", f"pipeline/{name}")
+        if none_if_missing(partial(client.has_tags, sagemaker, arn, tag)):
+            found.append(name)
+    return found
 
 
 def stacks(aws: Aws) -> Iterator[Removal]:
@@ -223,7 +235,7 @@ def buckets(aws: Aws, outputs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     found = [outputs["ArtifactsBucketName"]] if "ArtifactsBucketName" in outputs else []
     if not found:
         with suppress(ClientError):  # who may not list buckets is not told this one
-            answer = s3.list_buckets(Prefix=f"{names.stack('storage')}-artifacts-")
+            answer = s3.list_buckets(Prefix=f"{names.stack('storage')}-artifacts-", BucketRegion=names.region)
             found = [one["Name"] for one in answer["Buckets"]]
     for bucket in found:
         yield bucket, "what builds handed on; its objects go after a month"
@@ -328,8 +340,8 @@ def carry_out(plan: TeardownPlan, aws: Aws, report: PrintLine) -> None:
         walk[one.kind](aws, one)
     if parameters:
         report(f"{len(others) + 1}/{len(others) + 1} delete SSM parameters {', '.join(parameters)}")
-    for start in range(0, len(parameters), MOST_PARAMETERS):
-        aws.client("ssm").delete_parameters(Names=parameters[start : start + MOST_PARAMETERS])
+    for start in range(0, len(parameters), MOST_SSM_NAMES):
+        aws.client("ssm").delete_parameters(Names=parameters[start : start + MOST_SSM_NAMES])
 
 
 def stop_code_execution(aws: Aws, one: Removal) -> None:
@@ -348,7 +360,7 @@ def stop_code_execution(aws: Aws, one: Removal) -> None:
             "PipelineExecutionNotFoundException",
         ):
             raise
-    wait_until(
+    toolchain.wait_until(
         lambda: (
             codepipeline.get_pipeline_execution(**about)["pipelineExecution"]["status"]
             not in ("InProgress", "Stopping")
@@ -366,24 +378,7 @@ def stop_execution(aws: Aws, one: Removal) -> None:
 
     if status() == "Executing":
         sagemaker.stop_pipeline_execution(PipelineExecutionArn=one.name)
-    wait_until(lambda: status() not in ("Executing", "Stopping"), one.line)
-
-
-def wait_until(ended: Callable[[], bool], what: str) -> None:
-    """Call `ended` every POLL_SECONDS until it is true.
-
-    - what: the removal as a line of text.
-
-    Raises UserError after LONGEST_WAIT seconds.
-    """
-    waited = 0.0
-    while not ended():
-        if waited >= LONGEST_WAIT:
-            raise UserError(
-                f"{what}: it has not ended after {LONGEST_WAIT / 60:.0f} minutes. Wait, then type this again."
-            )
-        time.sleep(POLL_SECONDS)
-        waited += POLL_SECONDS
+    toolchain.wait_until(lambda: status() not in ("Executing", "Stopping"), one.line)
 
 
 def delete_pipeline(aws: Aws, one: Removal) -> None:
@@ -396,39 +391,16 @@ def delete_stack(aws: Aws, one: Removal) -> None:
 
     Raises UserError when CloudFormation cannot delete it.
     """
-    from botocore.exceptions import ClientError
+    found: dict[str, Any] | None = None
 
-    def status() -> str:
-        return str((toolchain.find_stack(aws, one.name) or {}).get("StackStatus", ""))
+    def rests() -> bool:
+        nonlocal found
+        found = toolchain.find_stack(aws, one.name)
+        return not re.match("(CREATE|UPDATE|ROLLBACK|IMPORT).*_IN_PROGRESS", found["StackStatus"] if found else "")
 
-    wait_until(lambda: not re.match("(CREATE|UPDATE|ROLLBACK|IMPORT).*_IN_PROGRESS", status()), one.line)
-    cloudformation = aws.client("cloudformation")
-    try:
-        cloudformation.delete_stack(StackName=one.name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationError":
-            raise
-        reason = client.flat(error.response["Error"]["Message"])
-        raise UserError(f"CloudFormation refuses to delete stack {one.name}: {reason}.") from error
-    while status() == "DELETE_IN_PROGRESS":
-        time.sleep(POLL_SECONDS)
-    found = toolchain.find_stack(aws, one.name)
+    toolchain.wait_until(rests, one.line)
     if found:
-        raise UserError(deletion_failure(aws, one.name, found))
-
-
-def deletion_failure(aws: Aws, stack: str, found: Mapping[str, Any]) -> str:
-    """Return a sentence for users about a stack that could not be deleted: the first resource that failed, and why.
-
-    - found: CloudFormation's description of the stack.
-    """
-    events = aws.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
-    first = toolchain.first_failure(events)
-    reason = client.flat(
-        (first or found).get("ResourceStatusReason" if first else "StackStatusReason", "no reason given")
-    )
-    why = f"{first['LogicalResourceId']} ({first['ResourceType']}): {reason}" if first else reason
-    return f"stack {stack} is {found['StackStatus']}: {why}. Correct the cause, then type the same command again."
+        toolchain.delete_stack(aws, found)
 
 
 def plan_lines(plan: TeardownPlan) -> list[str]:

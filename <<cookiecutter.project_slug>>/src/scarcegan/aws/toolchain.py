@@ -45,6 +45,7 @@ FROM_CONFIG = {
 LONGEST_GROUP_DESCRIPTION = 1024  # of a model package group, in characters
 LONGEST_PARAMETER = 4096  # of a value, in characters: CloudFormation's quota
 STACK_POLL_SECONDS = 5
+LONGEST_WAIT = 3600  # seconds for what a teardown ends or deletes: a shift of traffic may take as long
 NO_CHANGES = re.compile(r"didn't contain changes|No updates are to be performed")
 PrintLine = Callable[[str], None]
 
@@ -482,7 +483,7 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
         found = present[stack.name]
         if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
             report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
-            delete_unmade_stack(aws, stack.name)
+            delete_stack(aws, found)
             found = None
         if plan.needs_code(stack):
             upload_functions(plan, aws, report)
@@ -766,14 +767,67 @@ def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
     return found
 
 
-def delete_unmade_stack(aws: Aws, name: str) -> None:
-    """Delete a stack whose first deployment failed, and wait until it is gone. name: of the stack in AWS.
+def delete_stack(aws: Aws, found: Mapping[str, Any]) -> None:
+    """Delete a stack, and wait until it is gone.
 
-    Raises UserError when CloudFormation cannot delete it.
+    It is described by its id: a stack that is gone is found by its id for 90 days, as DELETE_COMPLETE, and never by its
+    name. Until CloudFormation knows of the deletion, its answers have the status before it, which is waited through.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html
+
+    - found: CloudFormation's description of the stack.
+
+    Raises UserError when CloudFormation refuses to delete it or cannot, with the first resource that failed, and after
+    LONGEST_WAIT seconds.
     """
-    aws.client("cloudformation").delete_stack(StackName=name)
-    found = find_stack(aws, name)
-    while found and found["StackStatus"] == "DELETE_IN_PROGRESS":
+    from botocore.exceptions import ClientError
+
+    name, stack_id = found["StackName"], found["StackId"]
+    try:
+        aws.client("cloudformation").delete_stack(StackName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        reason = client.flat(error.response["Error"]["Message"])
+        raise UserError(f"CloudFormation refuses to delete stack {name}: {reason}.") from error
+    time.sleep(STACK_POLL_SECONDS)  # an earlier DELETE_FAILED looks like a new one
+    last: dict[str, Any] = {}
+
+    def ended() -> bool:
+        last.clear()
+        last.update(find_stack(aws, stack_id) or {"StackStatus": "DELETE_COMPLETE"})
+        return last["StackStatus"] in ("DELETE_COMPLETE", "DELETE_FAILED")
+
+    wait_until(ended, f"delete stack {name}")
+    if last["StackStatus"] == "DELETE_FAILED":
+        raise UserError(deletion_failure(aws, name, last))
+
+
+def deletion_failure(aws: Aws, stack: str, found: Mapping[str, Any]) -> str:
+    """Return a sentence for users about a stack that could not be deleted: the first resource that failed, and why.
+
+    - found: CloudFormation's description of the stack.
+    """
+    events = aws.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
+    first = first_failure(events)
+    reason = client.flat(
+        (first or found).get("ResourceStatusReason" if first else "StackStatusReason", "no reason given")
+    )
+    why = f"{first['LogicalResourceId']} ({first['ResourceType']}): {reason}" if first else reason
+    return f"stack {stack} is {found['StackStatus']}: {why}. Correct the cause, then type the same command again."
+
+
+def wait_until(ended: Callable[[], bool], what: str) -> None:
+    """Call `ended` every STACK_POLL_SECONDS until it is true.
+
+    - what: what is waited for, as a line of text.
+
+    Raises UserError after LONGEST_WAIT seconds.
+    """
+    waited = 0.0
+    while not ended():
+        if waited >= LONGEST_WAIT:
+            raise UserError(
+                f"{what}: it has not ended after {LONGEST_WAIT / 60:.0f} minutes. Wait, then type this again."
+            )
         time.sleep(STACK_POLL_SECONDS)
-        found = find_stack(aws, name)
-    refuse_unless_changeable(name, found)
+        waited += STACK_POLL_SECONDS

@@ -87,8 +87,9 @@ def upsert_command(
     files, and needs no account.
     """
     from scarcegan.aws import client, prices, quotas
+    from scarcegan.aws.names import PIPELINES
     from scarcegan.sagemaker import upsert as upserting
-    from scarcegan.sagemaker.pipelines import PIPELINES, pipeline_of
+    from scarcegan.sagemaker.pipelines import pipeline_of
 
     project = workspace(context)
     if pipeline and upload_only:

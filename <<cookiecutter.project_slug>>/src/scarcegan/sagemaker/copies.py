@@ -9,7 +9,7 @@ from typing import Any
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.names import COPY_TAG, Names, project_tags
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import copy_name
@@ -17,7 +17,6 @@ from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker.pipelines import find_pipeline
 from scarcegan.sagemaker.upsert import Say, UpsertPlan
 
-COPY_TAG = "scarcegan:copy"  # its value is the copy's name
 RUNNING = ("Executing", "Stopping")
 
 
@@ -75,8 +74,8 @@ def refuse_unless_copy(aws: Aws, pipeline: str, described: Mapping[str, Any] | N
     """
     if described is None:
         return
-    tags = aws.client("sagemaker").list_tags(ResourceArn=described["PipelineArn"])["Tags"]
-    if {"Key": COPY_TAG, "Value": copy_name(pipeline)} not in tags:
+    tag = {"Key": COPY_TAG, "Value": copy_name(pipeline)}
+    if not client.has_tags(aws.client("sagemaker"), described["PipelineArn"], [tag]):
         raise UserError(
             f"the pipeline {aws.names.pipeline(pipeline)} is in AWS, but no copy that `scarcegan pipeline copy` made. "
             "Choose another name."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
+from scarcegan.aws.names import PIPELINES
 from scarcegan.local.durable import remove
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline
@@ -15,7 +16,7 @@ from scarcegan.sagemaker import executions
 from scarcegan.sagemaker import start as starting
 from scarcegan.sagemaker.bundle import PACKAGE_FUNCTIONS
 from scarcegan.sagemaker.compiler import gate_of
-from scarcegan.sagemaker.pipelines import PIPELINES, configured, deployed_parameters
+from scarcegan.sagemaker.pipelines import configured, deployed_parameters
 from scarcegan.sagemaker.refusals import InvalidPipeline
 from scarcegan.workspace import Workspace
 

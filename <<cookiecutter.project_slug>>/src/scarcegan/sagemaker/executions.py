@@ -12,9 +12,10 @@ from typing import Any
 
 from scarcegan.aws import storage
 from scarcegan.aws.client import Aws, none_if_missing
+from scarcegan.aws.names import PIPELINES
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
-from scarcegan.sagemaker.pipelines import PIPELINES, missing_pipeline_error, pipeline_of
+from scarcegan.sagemaker.pipelines import missing_pipeline_error, pipeline_of
 
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from scarcegan.aws.client import Aws, none_if_missing
-from scarcegan.aws.names import Names
+from scarcegan.aws.names import PIPELINES, Names
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline
 from scarcegan.sagemaker import parameters
 from scarcegan.sagemaker.parameters import Parameter
-
-PIPELINES = ("training", "scoring")
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from typing import Any
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import UNKNOWN_ACCOUNT, Names, project_tags
+from scarcegan.aws.names import PIPELINES, UNKNOWN_ACCOUNT, Names, project_tags
 from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import every_pipeline
 from scarcegan.sagemaker import bundle, versions
-from scarcegan.sagemaker.pipelines import PIPELINES, find_pipeline, parameter_defaults
+from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
 
 COMPLETE = ".complete"  # written after the last wheel
 WITHOUT_EFFECT = (  # keys of config.yaml that nothing in AWS reads yet: no monitoring job runs there
@@ -364,24 +364,13 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
         sagemaker.create_pipeline(PipelineName=made.name, Tags=tags, **wanted)
         return "created"
     same = present.get("RoleArn") == role and versions.same_definition(present["PipelineDefinition"], definition)
-    if same and has_tags(sagemaker, present["PipelineArn"], tags):
+    if same and client.has_tags(sagemaker, present["PipelineArn"], tags):
         return "unchanged"
     say(f"change {made.name}")
     sagemaker.add_tags(ResourceArn=present["PipelineArn"], Tags=tags)  # first: a second upsert then repeats both
     if not same:
         sagemaker.update_pipeline(PipelineName=made.name, **wanted)
     return "changed"
-
-
-def has_tags(sagemaker: Any, arn: str, wanted: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a resource of SageMaker has all of these tags, perhaps among others.
-
-    - sagemaker: boto3's SageMaker client.
-    - wanted: the tags as AWS takes them, a list of {"Key": …, "Value": …}.
-    """
-    pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
-    there = [tag for page in pages for tag in page["Tags"]]
-    return all(tag in there for tag in wanted)
 
 
 def toolchain_note(aws: Aws, root: Path) -> str:

@@ -749,6 +749,23 @@ def test_the_server_answers_under_its_own_names_only(
 
 
 @pytest.mark.parametrize(
+    ("port", "called", "status"),
+    [
+        (80, "127.0.0.1", 200),
+        (80, "localhost", 200),
+        (80, "[::1]", 200),
+        (80, "localhost:80", 200),
+        (80, "evil.example", 403),
+        (8080, "localhost", 403),
+    ],
+)
+def test_at_port_80_clients_leave_the_port_out(endpoint: Endpoint, port: int, called: str, status: int) -> None:
+    """https://www.rfc-editor.org/rfc/rfc9110#section-4.2.3"""
+    endpoint.hosts = hosts_of("127.0.0.1", Mock(getsockname=lambda: ("127.0.0.1", port)))
+    assert answer_to(endpoint, called).status_code == status
+
+
+@pytest.mark.parametrize(
     ("origin", "status"),
     [("http://127.0.0.1:8080", 200), ("http://127.0.0.1:1", 403), ("https://evil.example", 403), ("null", 403)],
 )

@@ -60,6 +60,7 @@ DRAIN_SECONDS = 20
 TURN_SECONDS = 0.0005  # that a busy thread keeps the interpreter from the one that answers /ping
 INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 ALL_ADDRESSES = ("0.0.0.0", "::")
+HTTP_PORT = 80
 T = TypeVar("T")
 
 
@@ -149,7 +150,8 @@ def hosts_of(host: str, listener: socket.socket, allowed: Sequence[str] = ()) ->
     """Return the names under which a server may be called: those of the address that it listens at, and those allowed.
 
     A server that listens at all addresses may be called by each of them, by localhost, and with any port, because a
-    container's port is often published as another one.
+    container's port is often published as another one. Clients leave HTTP's own port out of the header Host.
+    https://www.rfc-editor.org/rfc/rfc9110#section-4.2.3
 
     - host: the address to listen at, as the user gave it.
     - allowed: more names, without a port.
@@ -159,7 +161,9 @@ def hosts_of(host: str, listener: socket.socket, allowed: Sequence[str] = ()) ->
     if address in ALL_ADDRESSES:
         return Hosts(frozenset(), frozenset({"localhost", *more}), any_address=True)
     names = {host.lower(), address, *(("localhost", "127.0.0.1", "::1") if is_loopback(address) else ())}
-    return Hosts(frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names), frozenset(more))
+    written = {f"[{name}]" if ":" in name else name for name in names}
+    without_port = written if port == HTTP_PORT else set()
+    return Hosts(frozenset({*without_port, *(f"{name}:{port}" for name in written)}), frozenset(more))
 
 
 def is_address(name: str) -> bool:

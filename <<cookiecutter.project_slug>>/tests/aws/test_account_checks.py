@@ -8,6 +8,7 @@ import stacks as templates
 from canned_aws import ME, MISSING, NAMES, Refusal, connected
 from scarcegan.aws import account_checks, toolchain
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, look
+from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.sagemaker import bundle
 
@@ -301,11 +302,24 @@ def test_a_connection_is_available_or_the_finding_says_what_to_do(given, answer,
     assert finding.state == state and said in finding.found
 
 
-def test_a_connection_of_another_region_is_asked_there_and_is_a_warning():
+@pytest.mark.parametrize("arn", ["foo", "arn:1", f"{CONNECTION}?"])
+def test_an_arn_that_is_none_of_a_connection_is_one_finding_and_asks_nothing(arn):
+    aws, session = connected(deployed())
+    given = {"Repository": "a/b", "ConnectionArn": arn}
+    found = list(account_checks.check_account(aws, settings(), ROOT, given, CODE))
+    (bad,) = [finding for finding in found if "onnection" in finding.found]
+    assert bad.state == WOULD_FAIL
+    assert f"--connection-arn: '{arn}' is refused for ConnectionArn" in bad.found
+    assert not [name for name in session.made if name.endswith("GetConnection")]
+
+
+def test_a_connection_of_another_region_would_fail_in_the_words_of_a_deployment():
     far = CONNECTION.replace("eu-west-1", "us-east-1").replace("codeconnections", "codestar-connections")
-    answers = {"codestar-connections:GetConnection": connection()}
-    (finding,) = findings(account_checks.repository_findings, answers, {"Repository": "a/b", "ConnectionArn": far})
-    assert finding.state == WARNING and "is in us-east-1" in finding.found
+    given = {"Repository": "a/b", "ConnectionArn": far}
+    (finding,) = findings(account_checks.repository_findings, {}, given)
+    with pytest.raises(UserError) as refused:
+        toolchain.plan_toolchain(ROOT, settings(), given, CODE)
+    assert (finding.state, finding.found) == (WOULD_FAIL, str(refused.value))
 
 
 def test_the_parameters_that_a_deployed_toolchain_has_count_until_others_are_given():

@@ -1,5 +1,6 @@
 """Archives: the same bytes for the same files, and nothing unpacked that a model does not need."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -73,6 +74,46 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path):
         pack_into(raw, {"../out.txt": b"x"})
     with pytest.raises(UserError, match="was not unpacked: "):
         unpack(tmp_path / "x.tar.gz", tmp_path / "in")
+
+
+def tar_of(path, names):
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            archive.addfile(entry, io.BytesIO(b"x"))
+    return path
+
+
+@pytest.mark.parametrize("names", [["a/b", "a"], ["a", "a/b"], [".."], ["."], ["x" * 300]])
+def test_names_that_cannot_all_be_files_are_refused_with_a_sentence(tmp_path, names):
+    with pytest.raises(UserError, match=r"x\.tar was not unpacked: "):
+        unpack(tar_of(tmp_path / "x.tar", names), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+@pytest.mark.parametrize("name", ["b", "b/c"])
+def test_where_a_folder_or_a_file_is_in_the_way_nothing_is_unpacked(tmp_path, name):
+    """A file cannot replace a folder, and nothing lies below a file."""
+    out = tmp_path / "out"
+    in_the_way = out / "b"
+    if name == "b":
+        in_the_way.mkdir(parents=True)
+    else:
+        out.mkdir()
+        in_the_way.write_text("old")
+    with pytest.raises(UserError, match="is in the way"):
+        unpack(tar_of(tmp_path / "x.tar", ["a", name]), out)
+    assert [path.name for path in out.iterdir()] == ["b"]
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(tar_of(tmp_path / "x.tar", ["a"]), tmp_path / "out")
 
 
 def packed(path, files):

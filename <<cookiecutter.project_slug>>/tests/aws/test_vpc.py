@@ -175,6 +175,23 @@ def test_builds_without_a_way_out_have_the_mirror_that_they_were_given(network):
     assert "PackageIndexUrl" in network.findings()["builds"].fix
 
 
+@pytest.mark.parametrize(
+    ("route", "leads_out"),
+    [
+        ({"NatGatewayId": "nat-1"}, True),
+        ({"TransitGatewayId": "tgw-1"}, True),
+        ({"GatewayId": "vgw-1"}, True),
+        ({"GatewayId": "igw-1"}, False),
+        ({"VpcPeeringConnectionId": "pcx-1"}, False),  # nothing behind a peering is reached through it
+        ({"NatGatewayId": "nat-1", "State": "blackhole"}, False),  # the gateway was deleted
+    ],
+)
+def test_a_way_to_the_internet_is_a_route_that_is_active_and_goes_on_behind_its_end(route, leads_out):
+    everywhere = {"DestinationCidrBlock": "0.0.0.0/0", "State": "active", **route}
+    tables = [{"Associations": [{"Main": True}], "Routes": [everywhere]}]
+    assert vpc.reach_the_internet(tables, ["subnet-1"]) is leads_out
+
+
 def test_in_china_a_name_counts_whatever_it_begins_with():
     there = [
         {

@@ -163,6 +163,19 @@ def test_a_release_refuses_an_object_that_jobs_would_get_beside_their_code_in_mo
     assert code == 2 and f"/{key}: no upsert of this project writes it" in err
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_copy_is_not_written_by_upsert(scarcegan, words):
+    code, out, err = scarcegan("upsert", "--pipeline", "training-faster", *words)
+    assert (code, out) == (2, "") and "scarcegan pipeline copy faster" in err
+
+
+def test_a_dry_run_of_one_pipeline_names_that_one_only(scarcegan, project):
+    code, out, _ = scarcegan("upsert", "--pipeline", "scoring", "--dry-run", "--json")
+    plan = json.loads(out)
+    assert code == 0 and "rare-players-training" not in json.dumps(plan["pipelines"]), plan["pipelines"]
+    assert not [name for name in plan["written"] if "training" in name], plan["written"]
+
+
 # -- without what it takes --------------------------------------------------------------------------------------------
 
 

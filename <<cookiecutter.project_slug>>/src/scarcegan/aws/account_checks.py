@@ -230,13 +230,20 @@ def creating_actions(root: Path) -> list[str]:
 
 
 def repository_findings(account: Account) -> Iterator[Finding]:
-    """Yield a finding about the repository and the connection to it, or about CodeCommit's repository."""
+    """Yield a finding about the repository and the connection to it, or about CodeCommit's repository.
+
+    Raises UserError for a connection of another region.
+    """
     values, names = account.values, account.names
     repository, arn = values.get("Repository", ""), values.get("ConnectionArn", "")
     if not repository:
         fix = "Type it as you will deploy it: scarcegan doctor --cloud --repository … --connection-arn …"
         yield Finding("repository", COULD_NOT_LOOK, "it is not given yet", fix)
     elif arn:
+        about = toolchain.read_template(account.root, Path("infra/toolchain.yaml"))["Parameters"]["ConnectionArn"]
+        if toolchain.why_refused(about, arn):
+            return  # the plan of the toolchain says so
+        toolchain.refuse_other_region(arn, names.region)
         yield connection_finding(account.aws, repository, arn)
     elif problem := toolchain.connection_problem(values):
         yield Finding("repository", WOULD_FAIL, problem)
@@ -250,15 +257,14 @@ def repository_findings(account: Account) -> Iterator[Finding]:
 
 
 def connection_finding(aws: Aws, repository: str, arn: str) -> Finding:
-    """Return the finding about a CodeConnections connection.
+    """Return the finding about a CodeConnections connection of the project's region.
 
     https://docs.aws.amazon.com/codeconnections/latest/APIReference/API_Connection.html
 
     - arn: of the connection; its service is codeconnections, or codestar-connections for one made before 2024.
     """
     service, region = arn.split(":")[2:4]
-    there = Aws(Names(aws.names.project, aws.names.account, region), aws.session)  # the connection's region
-    found = none_if_missing(lambda: there.client(service).get_connection(ConnectionArn=arn))
+    found = none_if_missing(lambda: aws.client(service).get_connection(ConnectionArn=arn))
     if found is None:
         fix = "Create one: console, Developer Tools, Connections. Then give its ARN: --connection-arn"
         return Finding("repository", WOULD_FAIL, f"there is no connection {arn}", fix)
@@ -267,9 +273,6 @@ def connection_finding(aws: Aws, repository: str, arn: str) -> Finding:
     if status != "AVAILABLE":
         fix = f"Finish its handshake: console ({region}), Developer Tools, Connections, Update pending connection."
         return Finding("repository", WOULD_FAIL, f"the connection to {provider} is {status}, not AVAILABLE", fix)
-    if region != aws.names.region:
-        fix = f"Make one in {aws.names.region}."
-        return Finding("repository", WARNING, f"the connection to {provider} is in {region}", fix)
     if "/" not in repository:
         fix = f"Write its owner too: --repository OWNER/{repository}"
         return Finding("repository", WOULD_FAIL, f"'{repository}' has no owner, and {provider} needs one", fix)

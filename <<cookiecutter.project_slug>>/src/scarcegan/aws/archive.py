@@ -2,6 +2,7 @@
 nothing of an archive that is damaged or far too large.
 """
 
+import errno
 import gzip
 import hashlib
 import io
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, shortened
 
 GZIP = b"\x1f\x8b"
 GZIP_HEAD = bytes.fromhex("1f8b08000000000000ff")  # deflate, no name, no time, no operating system
@@ -29,6 +30,7 @@ MOST_MEMBERS = 100_000
 # Weights hardly shrink, JSON shrinks to a tenth, zeros to a thousandth. Below FREE_BYTES any content is taken.
 MOST_RATIO = 100
 FREE_BYTES = 100 * 2**20
+BAD_NAMES = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 MOST_READ = 64 * 2**20  # at once: a header, or a piece of a file
 
 
@@ -151,8 +153,8 @@ def unpack(archive: Path, folder: Path, below: str = "") -> Path:
     An absolute path is taken as one below the folder.
 
     Raises Refused for a file that is no such archive or is cut off, for a link or special file anywhere in it, for a
-    path with ".." that would lead out of the folder, and for more content than MOST_BYTES, MOST_RATIO and MOST_MEMBERS
-    allow.
+    path with ".." that would lead out of the folder, for names that cannot all be files, for more content than
+    MOST_BYTES, MOST_RATIO and MOST_MEMBERS allow, and for a file or folder that is in the way of another kind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
@@ -164,9 +166,24 @@ def unpack(archive: Path, folder: Path, below: str = "") -> Path:
                 "write it. Copy or train it again."
             ) from error
         for name in names:
+            refuse_in_the_way(archive, folder, name)
+        for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(work) / name, folder / name)
     return folder
+
+
+def refuse_in_the_way(archive: Path, folder: Path, name: str) -> None:
+    """Raises Refused when a file of an archive cannot be written: a folder is at its place, or a file where its folder
+    would be.
+
+    - name: of the file, in the folder.
+    """
+    target = folder / name
+    above = [folder, *(folder / part for part in Path(name).parents)]
+    hindrance = [target] if target.is_dir() else [one for one in above if one.exists() and not one.is_dir()]
+    if hindrance:
+        raise Refused(f"{archive.name} was not unpacked: {hindrance[0]} is in the way. Move it away, then try again.")
 
 
 def unpack_into(work: Path, archive: Path, start: str) -> list[str]:
@@ -188,7 +205,7 @@ def unpack_into(work: Path, archive: Path, start: str) -> list[str]:
                     if not (entry.isfile() or entry.isdir()):
                         raise Refused(f"'{entry.name}' is a link or a special file")
                     if entry.isfile() and name.startswith(start):
-                        if name.startswith("../"):
+                        if name == ".." or name.startswith("../"):
                             raise Refused(f"'{entry.name}' leads out of the folder")
                         stream.allow(stream.tell() + entry.size)
                         write_entry(packed, entry, work / name.removeprefix(start))
@@ -202,10 +219,19 @@ def write_entry(packed: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> 
     """Write one file of an open archive to `path`; its folder is made, an existing file is replaced.
 
     tarfile's own filters, which would do the same, came with Python 3.11.4; Debian 12 has 3.11.2.
+
+    Raises Refused for a name that no file can have, or not beside the archive's other files.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
     content = packed.extractfile(entry)
     assert content is not None
-    with content, path.open("wb") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            path.unlink()
+        file = path.open("wb")
+    except OSError as error:
+        if error.errno not in BAD_NAMES:
+            raise
+        raise Refused(f"'{shortened(entry.name)}' cannot be a file there ({error.strerror})") from error
+    with content, file:
         shutil.copyfileobj(content, file)

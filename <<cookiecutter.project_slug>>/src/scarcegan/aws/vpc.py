@@ -46,7 +46,7 @@ FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "codepipeline")  # of the toolchai
 BESIDE_ENDPOINTS = ("s3", "cloudwatch")
 JOBS = ("s3",)
 TRACKING = ("sagemaker", "mlflow")  # https://docs.aws.amazon.com/sagemaker/latest/dg/mlflow-interface-endpoint.html
-WAYS_OUT = ("NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "VpcPeeringConnectionId", "CoreNetworkArn")
+WAYS_OUT = ("NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "CoreNetworkArn")
 
 
 def needed_endpoints(config: Config, values: Mapping[str, str]) -> dict[str, list[str]]:
@@ -142,7 +142,10 @@ def place_findings(check: str, wanted: Sequence[str], found: Mapping[str, str], 
 def reach_the_internet(tables: Sequence[Mapping[str, Any]], subnets: Sequence[str]) -> bool:
     """Whether every subnet has a route to everywhere that a machine without a public address can use.
 
-    An internet gateway is no such route: jobs, builds and functions get no public address.
+    An internet gateway is no such route: jobs, builds and functions get no public address. Neither is a peering,
+    through which only the other VPC is reached, nor a route whose end is gone (its state is blackhole).
+    https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Route.html
 
     - tables: the route tables of the VPC, as EC2 describes them.
     """
@@ -151,6 +154,7 @@ def reach_the_internet(tables: Sequence[Mapping[str, Any]], subnets: Sequence[st
     return bool(subnets) and all(
         any(
             route.get("DestinationCidrBlock") == "0.0.0.0/0"
+            and route.get("State", "active") == "active"
             and (any(route.get(way) for way in WAYS_OUT) or str(route.get("GatewayId", "")).startswith("vgw-"))
             for route in own.get(subnet, main).get("Routes", ())
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,15 +88,19 @@ def upsert_command(
     """
     from scarcegan.aws import client, prices, quotas
     from scarcegan.aws.names import PIPELINES
+    from scarcegan.pipeline.definition import copy_name
     from scarcegan.sagemaker import upsert as upserting
     from scarcegan.sagemaker.pipelines import pipeline_of
 
     project = workspace(context)
     if pipeline and upload_only:
         raise UserError("--upload-only changes no pipeline, so --pipeline has no effect. Leave one of them out.")
+    if pipeline and copy_name(pipeline):
+        raise UserError(f"{pipeline} is a copy. Type: scarcegan pipeline copy {copy_name(pipeline)}")
     chosen = (pipeline_of(pipeline, project.config).name,) if pipeline else PIPELINES
     if dry_run:
         plan = upserting.plan_upsert(project.root, project.config, client.planned_names(project.config))
+        plan = replace(plan, pipelines={name: plan.pipelines[name] for name in chosen})
         written = [project.show(path) for path in upserting.write_build_files(plan)]
         estimate = prices.estimate(project.config, prices.load_prices())
         lines = [

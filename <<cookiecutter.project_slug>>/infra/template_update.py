@@ -45,7 +45,10 @@ def run(words: Sequence[str], folder: Path, env: Mapping[str, str] | None = None
 
     Raises Refused, with the end of what it printed, when it fails.
     """
-    done = subprocess.run(words, cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+    try:
+        done = subprocess.run(words, cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+    except OSError as error:  # such as a program that is not there
+        raise Refused(f"`{words[0]} …` cannot be started: {error.strerror}. Install it.") from error
     if done.returncode:
         said = f"{done.stdout}\n{done.stderr}".strip()
         print(said, file=sys.stderr)
@@ -266,22 +269,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Take the update in the current folder, print and tell how it ended. Returns 0, or 1 when it failed."""
     names = parser().parse_args(argv)
-    failed = ""
+    subject, told, failed = f"{names.project}: update from the template", True, False
     try:
         outcome = take_update(Path.cwd(), names)
-        print(outcome.sentence)
-        if outcome.told:
-            tell(names, f"{names.project}: update from the template", outcome.sentence)
+        sentence, told = outcome.sentence, outcome.told
+        print(sentence)
     except Refused as error:
-        failed = str(error)
-        print(f"error: {failed}", file=sys.stderr)
-    if not failed:
-        return 0
-    try:
-        tell(names, f"{names.project}: the update from the template failed", failed)
-    except Refused as error:
+        subject, sentence, failed = f"{names.project}: the update from the template failed", str(error), True
         print(f"error: {error}", file=sys.stderr)
-    return 1
+    try:
+        if told:
+            tell(names, subject, sentence)
+    except Refused as error:
+        print(f"error: nobody could be told: {error}", file=sys.stderr)
+        failed = True
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -404,12 +404,6 @@ def test_model_monitor_is_open_only_where_schedules_show_it():
     assert "AWS has no call that says whether" in finding.found
 
 
-def test_the_autoscaling_role_is_there_or_is_made():
-    for answer in (role, Refusal("NoSuchEntity", "no such role", 404)):
-        (finding,) = findings(account_checks.scaling_findings, {"iam:GetRole": answer})
-        assert finding.state == OK
-
-
 @pytest.mark.parametrize(
     ("place", "given", "state"),
     [

@@ -257,6 +257,16 @@ def test_a_cruft_that_fails_fails_the_build_and_the_topic_is_told_why(machine: M
 def test_a_branch_of_which_nobody_could_be_told_fails_the_build(machine: Machine) -> None:
     build = machine.build(UPDATES, AWS_REFUSES="sns")
     assert not build.succeeded and BRANCH in machine.branches
+    assert [subject for subject, _ in machine.told] == ["rare: update from the template"], "it has not failed"
+
+
+def test_without_the_aws_cli_the_build_fails_with_a_sentence(tmp_path: Path) -> None:
+    words = ["--project", "rare", "--repository", "rare", "--branch", "main", "--topic", TOPIC]
+    env = {**os.environ, "PATH": str(tmp_path)}
+    script = INFRA / "template_update.py"
+    done = subprocess.run([sys.executable, str(script), *words], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "nobody could be told: `aws …` cannot be started" in done.stderr
 
 
 def test_in_codecommit_a_pull_request_is_opened(machine: Machine) -> None:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from compiled import BUNDLE, NAMES, compiled_training, defaults, jobs, problems
@@ -159,18 +160,22 @@ def test_a_copy_is_removed_and_one_that_is_not_there_is_answered_with_those_that
         copies.remove_copy(connection, "faster")
 
 
-def test_a_copy_that_is_running_is_not_removed_in_moto(connection, tmp_path, config, monkeypatch):
+def test_a_copy_that_is_running_is_not_removed_in_moto(connection, tmp_path, config):
     write(connection, tmp_path, config)
     sagemaker = connection.client("sagemaker")
     arn = sagemaker.start_pipeline_execution(PipelineName="rare-players-training-faster")["PipelineExecutionArn"]
-    [running] = sagemaker.list_pipeline_executions(PipelineName="rare-players-training-faster")[
-        "PipelineExecutionSummaries"
-    ]
-    answer = {"PipelineExecutionSummaries": [{**running, "PipelineExecutionStatus": "Executing"}]}
-    monkeypatch.setattr(sagemaker, "list_pipeline_executions", lambda **_: answer)  # moto's has succeeded at once
-    move = f"scarcegan stop {arn.rpartition('/')[2]} --pipeline training-faster"
+    stub = Stubber(sagemaker)  # moto deletes a pipeline whose execution is running
+    about = {"PipelineName": "rare-players-training-faster"}
+    stub.add_response("describe_pipeline", sagemaker.describe_pipeline(**about), about)
+    described = {"ResourceArn": arn.partition("/execution/")[0]}
+    stub.add_response("list_tags", sagemaker.list_tags(**described), described)
+    said = "Pipeline has an execution that is running."
+    stub.add_client_error("delete_pipeline", "ConflictException", said, 400)
+    move = r"SageMaker does not delete .*: Pipeline has .* scarcegan status --pipeline training-faster"
+    stub.activate()
     with pytest.raises(UserError, match=move):
         copies.remove_copy(connection, "faster")
+    stub.deactivate()
     assert pipelines(connection) == {"rare-players-training-faster"}
 
 

@@ -150,7 +150,8 @@ def test_changed_tags_alone_reach_a_pipeline_in_moto(connection, tmp_path, confi
 
 
 def test_a_toolchain_that_is_not_this_repositorys_is_noticed_in_moto(connection):
-    words = "the toolchain in AWS is not this repository's: an administrator types scarcegan toolchain deploy"
+    fact = "The toolchain in AWS has another version than this folder."
+    words = f"{fact} An administrator can update it: scarcegan toolchain deploy"
     assert upsert.toolchain_note(connection, ROOT) == words, "an older one has no version"
     about = {"Name": NAMES.parameter("toolchain-version"), "Type": "String", "Overwrite": True}
     connection.client("ssm").put_parameter(**about, Value="0" * 32)
@@ -729,7 +730,7 @@ def test_an_execution_is_found_by_its_id_in_either_pipeline_stubbed(config):
         assert executions.find_execution(connection, "abc123") == scoring
         stub.add_client_error("describe_pipeline_execution", **missing)
         stub.add_client_error("describe_pipeline_execution", **missing)
-        with pytest.raises(UserError, match="no execution 'abc124' of this project"):
+        with pytest.raises(UserError, match=r"no execution 'abc124' of this project.*of a copy.* its ARN"):
             executions.find_execution(connection, "abc124")
 
 

@@ -23,9 +23,6 @@ from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 
 STAGES = ("pipeline", "staging", "production")  # stacks that the CodePipelines deploy
-# Application Auto Scaling's own role for endpoints, made with the first scalable target of the account.
-# https://docs.aws.amazon.com/autoscaling/application/userguide/application-auto-scaling-service-linked-roles.html
-SCALING_ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 # CloudFormation's type of a resource of the toolchain -> the action that creates it, for whoever deploys.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 CREATES = {
@@ -118,7 +115,6 @@ def check_account(
         "roles": role_findings,
         "permissions boundary": boundary_findings,
         "key": key_findings,
-        "autoscaling": scaling_findings,
         "stages' accounts": stage_account_findings,
         "cost tags": tag_findings,
         "Model Monitor": model_monitor_findings,
@@ -415,13 +411,6 @@ def key_findings(account: Account) -> Iterator[Finding]:
             yield Finding(check, WOULD_FAIL, f"{arn} is {state}", fix)
 
 
-def scaling_findings(account: Account) -> Iterator[Finding]:
-    """Yield a finding about the role with which Application Auto Scaling changes endpoints."""
-    found = none_if_missing(lambda: account.aws.client("iam").get_role(RoleName=SCALING_ROLE))
-    fact = f"the role {SCALING_ROLE} exists" if found else "its own role is made by the first release to production"
-    yield Finding("autoscaling", OK, fact)
-
-
 def stage_account_findings(account: Account) -> Iterator[Finding]:
     """Yield a finding for each stage that has an account of its own: whether that is prepared for releases."""
     for stage, number in accounts_of_stages(account.values, account.names.account).items():
@@ -463,4 +452,9 @@ def model_monitor_findings(account: Account) -> Iterator[Finding]:
         f"closed to new customers since {CLOSED_SINCE}; AWS has no call that says whether this account is one, and it "
         "has no monitoring schedule in this region"
     )
-    yield Finding("Model Monitor", COULD_NOT_LOOK, fact, "Nothing: this project does not use it.")
+    yield Finding(
+        "Model Monitor",
+        COULD_NOT_LOOK,
+        fact,
+        "Do not plan on it in this account: read drift from `scarcegan monitor` and the endpoint's alarms instead.",
+    )

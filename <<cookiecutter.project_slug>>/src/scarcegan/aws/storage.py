@@ -197,10 +197,13 @@ class Bucket:
         """
         found = self.sha256(key)
         if found not in (None, digest):
+            move = "delete it and type the same command again"
+            if key.startswith("packages/"):  # where only the register function may write and delete
+                move = "register the model again: scarcegan start"
             raise UserError(
                 f"{self.uri(key)} is there already, but with another content (SHA-256 {str(found)[:12]}, not "
                 f"{digest[:12]}). Such an object is written once and its name stands for its content, so nothing was "
-                "changed. Find out who wrote it (CloudTrail) and delete it, then type the same command again."
+                f"changed. Find out who wrote it (CloudTrail), then {move}."
             )
         return found == digest
 

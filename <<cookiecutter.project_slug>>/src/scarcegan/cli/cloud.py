@@ -139,6 +139,7 @@ def start_command(
 ) -> None:
     """Start a pipeline in AWS, and return at once. --set also takes a pipeline parameter: TrainIterations=2000"""
     from scarcegan.aws import client
+    from scarcegan.sagemaker import executions
     from scarcegan.sagemaker import start as starting
     from scarcegan.sagemaker.pipelines import configured
 
@@ -167,14 +168,8 @@ def start_command(
     execution = arn.rsplit("/", 1)[1]
     head = f"execution {execution} of {aws.names.pipeline(pipeline)} has started"
     found = {"execution": execution, "arn": arn, **asdict(plan)}
-    move = f"Next: scarcegan status {execution_name(arn)} --watch"
+    move = f"Next: scarcegan status {executions.execution_name(arn)} --watch"
     emit(found, as_json, [head, *parameter_lines(plan.parameters), move])
-
-
-def execution_name(arn: str) -> str:
-    """Return what the verbs find an execution by: its id; its ARN for one of a copy, in which no id is searched."""
-    pipeline, _, execution = arn.rpartition("/execution/")
-    return execution if pipeline.endswith(("-training", "-scoring")) else arn
 
 
 def parameter_lines(parameters: Mapping[str, str]) -> list[str]:
@@ -236,7 +231,7 @@ def logs_command(
             print(line)
             logged = True
     if not logged:
-        look = f"scarcegan status {execution_name(arn)}"
+        look = f"scarcegan status {executions.execution_name(arn)}"
         print_progress(f"the step has logged nothing so far. Type the command again later, or see: {look}")
 
 
@@ -260,7 +255,7 @@ def stop_command(
             print(f"{name} is {found.status} and would be stopped")
         else:
             what = "is being stopped" if executions.stop_execution(aws, arn) else "has ended meanwhile"
-            print(f"{name} {what}. Next: scarcegan status {execution_name(arn)}")
+            print(f"{name} {what}. Next: scarcegan status {executions.execution_name(arn)}")
 
 
 def print_calls(context: typer.Context, execution: str | None, pipeline: str | None, calls: tuple[str, ...]) -> None:
@@ -287,6 +282,8 @@ def status_lines(found: "ExecutionStatus") -> list[str]:
     - metrics and reasons of failures, step by step
     - the next command, after a failure that is no closed gate
     """
+    from scarcegan.sagemaker import executions
+
     head = f"execution {found.execution} of {found.pipeline}: {found.status}"
     lines = [f"{head}, {found.minutes:.0f} min, started {found.started}"]
     rows: list[dict[str, Any]] = [asdict(step) | {"minutes": minutes_text(step.minutes)} for step in found.steps]
@@ -303,7 +300,7 @@ def status_lines(found: "ExecutionStatus") -> list[str]:
     if found.reason:
         lines.append(found.reason)
     if found.status == "Failed" and not found.gate_closed:
-        lines.append(f"Next: scarcegan logs --execution {execution_name(found.arn)}")
+        lines.append(f"Next: scarcegan logs --execution {executions.execution_name(found.arn)}")
     return lines
 
 

@@ -17,8 +17,6 @@ from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker.pipelines import find_pipeline
 from scarcegan.sagemaker.upsert import Say, UpsertPlan
 
-RUNNING = ("Executing", "Stopping")
-
 
 def copy_pipeline(name: str) -> str:
     """Return the name of a copy's pipeline, training-<name>. name: of the copy.
@@ -94,7 +92,11 @@ def remove_copy(aws: Aws, name: str) -> str:
     """Delete a copy in AWS, and return its pipeline's name. Outputs of its executions stay in S3 until they expire.
 
     Raises UserError when there is no such copy, when it is not this project's, and while an execution of it is running.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html
     """
+    from botocore.exceptions import ClientError
+
     pipeline = copy_pipeline(name)
     described = find_pipeline(aws, pipeline)
     if described is None:
@@ -102,11 +104,14 @@ def remove_copy(aws: Aws, name: str) -> str:
         raise UserError(f"there is no copy '{name}' in {aws.names.region} (there are: {there}).")
     refuse_unless_copy(aws, pipeline, described)
     sagemaker, deployed = aws.client("sagemaker"), aws.names.pipeline(pipeline)
-    for item in sagemaker.list_pipeline_executions(PipelineName=deployed)["PipelineExecutionSummaries"]:
-        if item.get("PipelineExecutionStatus") in RUNNING:
-            raise UserError(
-                f"an execution of {deployed} is running. Wait for its end, or stop it: scarcegan stop "
-                f"{item['PipelineExecutionArn'].rpartition('/')[2]} --pipeline {pipeline}"
-            )
-    sagemaker.delete_pipeline(PipelineName=deployed)
+    try:
+        sagemaker.delete_pipeline(PipelineName=deployed)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ConflictException":
+            raise
+        raise UserError(
+            f"SageMaker does not delete {deployed}: {client.flat(error.response['Error']['Message'])}. Its executions "
+            f"must have ended. Look: scarcegan status --pipeline {pipeline}; end one: scarcegan stop --pipeline "
+            f"{pipeline}"
+        ) from error
     return deployed

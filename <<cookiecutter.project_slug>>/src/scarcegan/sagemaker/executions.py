@@ -147,7 +147,16 @@ def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
 
 def missing_execution_error(execution: str) -> UserError:
     """Return, without raising it, the error for an execution that does not exist. execution: its id."""
-    return UserError(f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status")
+    return UserError(
+        f"no execution '{execution}' of this project. The newest one is shown by: scarcegan status (no id is searched "
+        "in copies: name an execution of a copy by its ARN, or give --pipeline training-NAME)"
+    )
+
+
+def execution_name(arn: str) -> str:
+    """Return what the verbs find an execution by: its id; its ARN for one of a copy, in which no id is searched."""
+    pipeline, _, execution = arn.rpartition("/execution/")
+    return execution if pipeline.endswith(("-training", "-scoring")) else arn
 
 
 def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:

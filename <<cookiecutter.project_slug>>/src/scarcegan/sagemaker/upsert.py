@@ -390,4 +390,7 @@ def toolchain_note(aws: Aws, root: Path) -> str:
         return ""
     if there == here:
         return ""
-    return "the toolchain in AWS is not this repository's: an administrator types scarcegan toolchain deploy"
+    return (
+        "The toolchain in AWS has another version than this folder. An administrator can update it: scarcegan "
+        "toolchain deploy"
+    )

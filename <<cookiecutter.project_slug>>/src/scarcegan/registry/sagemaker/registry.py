@@ -393,7 +393,7 @@ class SageMakerRegistry:
             raise UserError(
                 f"version {package.version}: {self._bucket.uri(start + MODEL)} has the SHA-256 {found[:12]}, but "
                 f"{package.model_digest[:12]} was registered, so somebody has changed it. Find out who (CloudTrail), "
-                "then bring back the object's first version, or register the model again: scarcegan start"
+                "then register the model again: scarcegan start"
             )
         self._check_figures(package, folder)
         unpack(folder / MODEL, folder / "model")

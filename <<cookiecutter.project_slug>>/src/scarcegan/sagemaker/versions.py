@@ -204,5 +204,5 @@ def restore(aws: Aws, plan: Restoration) -> None:
     """
     if plan.definition:
         aws.client("sagemaker").update_pipeline(
-            PipelineName=plan.pipeline, PipelineDefinition=plan.definition, RoleArn=aws.names.role_arn("pipeline")
+            PipelineName=plan.pipeline, PipelineDefinition=plan.definition, RoleArn=aws.names.pipeline_role_arn("training")
         )

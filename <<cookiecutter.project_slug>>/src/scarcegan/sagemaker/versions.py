@@ -204,5 +204,7 @@ def restore(aws: Aws, plan: Restoration) -> None:
     """
     if plan.definition:
         aws.client("sagemaker").update_pipeline(
-            PipelineName=plan.pipeline, PipelineDefinition=plan.definition, RoleArn=aws.names.pipeline_role_arn("training")
+            PipelineName=plan.pipeline,
+            PipelineDefinition=plan.definition,
+            RoleArn=aws.names.pipeline_role_arn("training"),
         )

@@ -177,7 +177,7 @@ def test_what_outlives_the_toolchain_is_all_in_the_storage_stack() -> None:
 def test_the_last_stack_names_roles_that_the_stacks_before_it_make() -> None:
     made = {NAMES.role(actor) for actor in ACTORS}
     named = set(re.findall(rf"role/({LONGEST}-{REGION}-[a-z-]+)", json.dumps(stack("toolchain.yaml").resources)))
-    assert named == made
+    assert named and named <= made
     assert made == {
         role["RoleName"]
         for template in ("roles-models.yaml", "roles-build.yaml", "roles-release.yaml")

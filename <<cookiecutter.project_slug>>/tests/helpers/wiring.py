@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-properties.html
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -31,17 +31,18 @@ def faults(compiled: Compiled, pipeline: Pipeline, bucket: str) -> Iterator[str]
     before: list[str] = []
     for step in (step for step in pipeline.steps if isinstance(step, Step)):
         body = steps[step.name]
-        for problem in [*inputs(step, body, pipeline), *outputs(step, body, bucket, written)]:
+        for problem in [*inputs(step, body, pipeline, bucket), *outputs(step, body, bucket, written)]:
             yield f"{step.name}: {problem}"
-        for problem in addresses(body, bucket, before, {each["Name"] for each in compiled["Parameters"]}):
+        fixed = [reference(origin, pipeline, bucket) for origin in step.inputs.values()]
+        for problem in addresses(body, bucket, before, {each["Name"] for each in compiled["Parameters"]}, fixed):
             yield f"{step.name}: {problem}"
         before.append(step.name)
 
 
-def inputs(step: Step, body: Compiled, pipeline: Pipeline) -> Iterator[str]:
+def inputs(step: Step, body: Compiled, pipeline: Pipeline, bucket: str) -> Iterator[str]:
     """Every input of the definition, and no other, comes from the source or the output that it names."""
     read = {name: where for name, where in channels(body, step).items() if name not in ("code", "wheels")}
-    wanted = {name: reference(origin, pipeline) for name, origin in step.inputs.items()}
+    wanted = {name: reference(origin, pipeline, bucket) for name, origin in step.inputs.items()}
     for name in sorted({*read, *wanted}):
         if read.get(name) != wanted.get(name):
             yield f"reads {json.dumps(read.get(name))} as {name}, not {json.dumps(wanted.get(name))}"
@@ -57,10 +58,15 @@ def inputs(step: Step, body: Compiled, pipeline: Pipeline) -> Iterator[str]:
             yield f"is told that {name} is in {told.get(name)}, not in {folder}"
 
 
-def reference(origin: str, pipeline: Pipeline) -> dict[str, str]:
-    """What SageMaker calls the address of a source of the pipeline, or of a step's output."""
-    if "." not in origin:
+def reference(origin: str, pipeline: Pipeline, bucket: str) -> dict[str, str] | str:
+    """What SageMaker calls the address of a source that an execution may move, or of a step's output; else the address.
+
+    The sources that nothing may move lie below champion/ or data/<source>/, unless config.yaml says otherwise.
+    """
+    if origin in pipeline.movable:
         return {"Get": f"Parameters.{origin.capitalize()}Uri"}
+    if "." not in origin:
+        return f"s3://{bucket}/" + ("champion/" if origin in ("champion", "model") else f"data/{origin}/")
     name, output = origin.split(".")
     if kind(origin, pipeline) == "training":
         return {"Get": f"Steps.{name}.ModelArtifacts.S3ModelArtifacts"}
@@ -133,12 +139,14 @@ def outputs(step: Step, body: Compiled, bucket: str, written: dict[str, str]) ->
         written[address] = f"{step.name}.{name}"
 
 
-def addresses(body: Compiled, bucket: str, before: list[str], parameters: set[str]) -> Iterator[str]:
-    """Every S3 address anywhere in a step is its execution's, an earlier step's, a parameter's or a shared one."""
+def addresses(
+    body: Compiled, bucket: str, before: list[str], parameters: set[str], fixed: Sequence[Any]
+) -> Iterator[str]:
+    """Every S3 address anywhere in a step is its execution's, an earlier step's, a parameter's, fixed or shared."""
     for text in texts(body["Arguments"]):
         for address in re.findall(r"s3://[^\s\"']*", text):
             place = address.removeprefix(f"s3://{bucket}/")
-            if not re.fullmatch(rf"{SHARED}|{CHECKPOINTS}|[\w-]+/{re.escape(RUN)}(/[\w/.-]*)?", place):
+            if address not in fixed and not re.fullmatch(rf"{SHARED}|{CHECKPOINTS}|[\w-]+/{re.escape(RUN)}(/[\w/.-]*)?", place):
                 yield f"names {address}, which is neither its execution's nor shared"
     for each in filter(is_address, references(body["Arguments"])):
         root, name = each.split(".")[:2]

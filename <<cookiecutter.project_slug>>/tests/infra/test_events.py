@@ -14,7 +14,6 @@ PROJECT, GROUP, BRANCH = "rare-players", "rare-group", "main"
 TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
 PIPELINE = {
     "SageMakerProjectName": PROJECT,
-    "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k",
     "TopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-notifications",
 }
 

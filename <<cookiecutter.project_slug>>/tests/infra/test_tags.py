@@ -70,7 +70,7 @@ def test_every_stack_gets_the_tags_of_the_project_and_the_team():
         stacks.INFRA.parent, CONFIG, {"Repository": "rare"}, bundle.function_code(stacks.INFRA.parent)
     )
     assert plan.tags == project_tags(CONFIG)
-    assert upsert.template_configuration(CONFIG, project_tags(CONFIG))["Tags"] == project_tags(CONFIG)
+    assert upsert.template_configuration(project_tags(CONFIG))["Tags"] == project_tags(CONFIG)
 
 
 def test_a_template_that_tags_a_resource_itself_gives_it_the_name_of_the_project():

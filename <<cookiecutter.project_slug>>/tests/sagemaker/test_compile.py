@@ -254,7 +254,7 @@ def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_ke
             if "ProcessingResources" in arguments
             else arguments["ResourceConfig"]
         )
-        assert output["KmsKeyId"] == NAMES.key_alias_arn and machine["VolumeKmsKeyId"] == NAMES.arn("kms", "key/<id>")
+        assert output["KmsKeyId"] == NAMES.key_alias_arn and machine["VolumeKmsKeyId"] == NAMES.arn("kms", "key/KEY-ID")
         assert arguments.get("NetworkConfig", arguments)["EnableNetworkIsolation"] is True
         assert arguments["RoleArn"] == NAMES.role_arn({"training": "job", "scoring": "scoring-job"}[name])
         assert arguments["StoppingCondition"]["MaxRuntimeInSeconds"] == 12 * 3600
@@ -287,7 +287,7 @@ def test_without_aws_the_id_of_the_projects_key_is_a_placeholder_as_disks_take_n
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingClusterConfig.html"""
     split, train = (step(pipelines["training"], name)["Arguments"] for name in ("split", "train"))
     for volume in (split["ProcessingResources"]["ClusterConfig"], train["ResourceConfig"]):
-        assert volume["VolumeKmsKeyId"] == NAMES.arn("kms", "key/<id>")
+        assert volume["VolumeKmsKeyId"] == NAMES.arn("kms", "key/KEY-ID")
 
 
 @pytest.mark.slow
@@ -461,13 +461,13 @@ def in_step(name: str, old, new):
         ),
         (
             "training",
-            in_step("features", {"Get": "Parameters.TelemetryUri"}, {"Get": "Parameters.LabelsUri"}),
-            "features: reads .*LabelsUri.* as telemetry, not",
+            in_step("features", NAMES.uri("data", "telemetry", ""), NAMES.uri("data", "labels", "")),
+            "features: reads .*data/labels/.* as telemetry, not",
         ),
         (
             "scoring",
-            in_step("score", {"Get": "Parameters.ModelUri"}, f"s3://{NAMES.bucket}/champion/package.tar.gz"),
-            "score: names s3://.*/champion/package.tar.gz, which is neither its execution's nor shared",
+            in_step("score", NAMES.uri("champion", ""), NAMES.uri("runs", "e1", "")),
+            "score: names s3://.*/runs/e1/, which is neither its execution's nor shared",
         ),
         (
             "training",

@@ -48,7 +48,7 @@ def connection(config):
     with mock_aws():
         s3 = make_bucket()
         for key in ("code/1a/source.tar.gz", "code/2c/source.tar.gz", "wheels/2b/.complete"):
-            s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"x")
+            s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"code")
         yield aws.connect_to_aws(config)
 
 

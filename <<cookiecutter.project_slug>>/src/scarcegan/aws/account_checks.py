@@ -47,6 +47,7 @@ CREATES = {
     "AWS::SQS::QueuePolicy": "sqs:SetQueueAttributes",
     "AWS::SSM::Parameter": "ssm:PutParameter",
     "AWS::SageMaker::ModelPackageGroup": "sagemaker:CreateModelPackageGroup",
+    "AWS::Scheduler::Schedule": "scheduler:CreateSchedule",
     "AWS::Scheduler::ScheduleGroup": "scheduler:CreateScheduleGroup",
 }
 CLOSED_SINCE = "2026-07-30"  # https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-availability-change.html

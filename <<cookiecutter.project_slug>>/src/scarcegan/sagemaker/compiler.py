@@ -640,7 +640,7 @@ class PipelineCompiler:
         knows it, and upsert.with_volume_key replaces "project" before pipelines are sent. Disks take no alias.
         """
         chosen = self.config.cloud.volume_key
-        return {"project": self.names.arn("kms", "key/<id>"), "none": None}.get(chosen, chosen)
+        return {"project": self.names.arn("kms", "key/KEY-ID"), "none": None}.get(chosen, chosen)
 
     @property
     def copy_folder(self) -> tuple[str, ...]:

@@ -146,7 +146,8 @@ def addresses(
     for text in texts(body["Arguments"]):
         for address in re.findall(r"s3://[^\s\"']*", text):
             place = address.removeprefix(f"s3://{bucket}/")
-            if address not in fixed and not re.fullmatch(rf"{SHARED}|{CHECKPOINTS}|[\w-]+/{re.escape(RUN)}(/[\w/.-]*)?", place):
+            ours = rf"{SHARED}|{CHECKPOINTS}|[\w-]+/{re.escape(RUN)}(/[\w/.-]*)?"
+            if address not in fixed and not re.fullmatch(ours, place):
                 yield f"names {address}, which is neither its execution's nor shared"
     for each in filter(is_address, references(body["Arguments"])):
         root, name = each.split(".")[:2]

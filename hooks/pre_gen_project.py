@@ -45,26 +45,26 @@ LONGEST = {
 # What the project installs, and what installs it: a project of the same name would take the library's place.
 LIBRARIES = """
     absl-py aiohappyeyeballs aiohttp aiosignal alembic annotated-doc annotated-types anyio appnope ast-serialize
-    asttokens astunparse attrs bcrypt blinker boto3 botocore cachebox cachetools certifi cffi cfgv cfn-lint
-    charset-normalizer click cloudpickle colorama comm contourpy cryptography cycler databricks-sdk debugpy deepdiff
-    distlib docker duckdb execnet executing fastapi fastjsonschema filelock flask flask-cors flatbuffers fonttools
-    frozenlist fsspec gast gevent gitdb gitpython google-auth google-pasta graphene graphql-core graphql-relay
+    asttokens astunparse attrs bcrypt beautifulsoup4 blinker boto3 botocore cachebox cachetools certifi cffi cfgv
+    cfn-lint charset-normalizer click cloudpickle colorama comm contourpy cryptography cycler databricks-sdk debugpy
+    deepdiff distlib docker duckdb execnet executing fastapi fastjsonschema filelock flask flask-cors flatbuffers
+    fonttools frozenlist fsspec gast gevent gitdb gitpython google-auth google-pasta graphene graphql-core graphql-relay
     greenlet grpcio gunicorn h11 h5py httpcore httptools httpx huey identify idna importlib-metadata iniconfig
     inotify-simple invoke ipykernel ipython ipython-pygments-lexers itsdangerous jedi jinja2 jmespath joblib json5
-    jsonpatch jsonpath-ng jsonpointer jsonschema jsonschema-specifications jupyter-client jupyter-core keras
-    kiwisolver libclang librt mako markdown-it-py markupsafe matplotlib matplotlib-inline mdurl ml-dtypes mlflow
-    mlflow-skinny mlflow-tracing mmh3 mock moto mpmath multidict mypy mypy-extensions namex narwhals nbclient
-    nbformat nest-asyncio nest-asyncio2 networkx nodeenv numpy omegaconf opentelemetry-api opentelemetry-proto
-    opentelemetry-sdk opt-einsum optree orderly-set packaging pandas paramiko parso pathspec pexpect pillow pip
-    platformdirs pluggy pre-commit prettytable prompt-toolkit propcache protobuf psutil ptyprocess pure-eval
-    py-partiql-parser pyarrow pyasn1 pyasn1-modules pycparser pydantic pydantic-core pygments pyiceberg pynacl
-    pyparsing pyroaring pytest pytest-xdist python-dateutil python-discovery python-dotenv pytz pywin32 pyyaml pyzmq
-    referencing regex requests responses retrying rich rpds-py ruff s3fs s3transfer sagemaker sagemaker-core
-    sagemaker-mlflow sagemaker-mlops sagemaker-serve sagemaker-train sagemaker-training schema scikit-learn scipy
-    setuptools shellingham six skops smdebug-rulesconfig smmap sqlalchemy sqlparse stack-data starlette strictyaml
-    sympy tblib tenacity tensorflow tensorflow-cpu termcolor threadpoolctl tornado tqdm traitlets typer types-pyyaml
-    typing-extensions typing-inspection tzdata urllib3 uv uvicorn virtualenv waitress wcwidth werkzeug wheel wrapt
-    xmltodict yarl zipp zope-event zope-interface zstandard
+    jsonpatch jsonpath-ng jsonpointer jsonschema jsonschema-specifications jupyter-client jupyter-core keras kiwisolver
+    libclang librt mako markdown-it-py markupsafe matplotlib matplotlib-inline mdurl ml-dtypes mlflow mlflow-skinny
+    mlflow-tracing mmh3 mock moto mpmath multidict mypy mypy-extensions namex narwhals nbclient nbformat nest-asyncio
+    nest-asyncio2 networkx nodeenv numpy omegaconf opentelemetry-api opentelemetry-proto opentelemetry-sdk opt-einsum
+    optree orderly-set orjson packaging pandas paramiko parso pathspec pexpect pillow pip platformdirs pluggy
+    policy-sentry pre-commit prettytable prompt-toolkit propcache protobuf psutil ptyprocess pure-eval py-partiql-parser
+    pyarrow pyasn1 pyasn1-modules pycparser pydantic pydantic-core pygments pyiceberg pynacl pyparsing pyroaring pytest
+    pytest-xdist python-dateutil python-discovery python-dotenv pytz pywin32 pyyaml pyzmq referencing regex requests
+    responses retrying rich rpds-py ruff s3fs s3transfer sagemaker sagemaker-core sagemaker-mlflow sagemaker-mlops
+    sagemaker-serve sagemaker-train sagemaker-training schema scikit-learn scipy setuptools shellingham six skops
+    smdebug-rulesconfig smmap soupsieve sqlalchemy sqlparse stack-data starlette strictyaml sympy tblib tenacity
+    tensorflow tensorflow-cpu termcolor threadpoolctl tornado tqdm traitlets typer types-pyyaml typing-extensions
+    typing-inspection tzdata urllib3 uv uvicorn virtualenv waitress wcwidth werkzeug wheel wrapt xmltodict yarl zipp
+    zope-event zope-interface zstandard
 """
 
 

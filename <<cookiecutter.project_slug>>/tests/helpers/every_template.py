@@ -145,12 +145,14 @@ class Everything:
 
     @cached_property
     def roles(self) -> Roles:
-        """The roles by actor, each with the policies that templates attach to it, without those of stages' accounts.
+        """The roles by actor, each with the policies that templates attach to it.
 
-        Theirs have the same names; test_several_accounts.py looks at them.
+        The roles of a stage's own account have the names of the toolchain's. Where both are there, the toolchain's are
+        meant; ELSEWHERE alone gives the others.
         """
         ours = copy(self)
-        ours.stacks = {name: stack for name, stack in self.stacks.items() if name != "target.yaml"}
+        if "roles-models.yaml" in self.stacks:
+            ours.stacks = {name: stack for name, stack in self.stacks.items() if name != "target.yaml"}
         return Roles(ours)  # type: ignore[arg-type]
 
     def own_policies(self) -> dict[str, list[dict[str, Any]]]:

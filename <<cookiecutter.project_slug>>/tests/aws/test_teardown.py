@@ -4,20 +4,35 @@ botocore checks each call's arguments and answers. The account keeps what CloudF
 and the tagging API would.
 """
 
+import json
+import os
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from canned_aws import MISSING, NAMES, Refusal, connected
+from enforcement import allowed
 from scarcegan.aws import teardown, toolchain
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
+from stacks import Stack
 
 CONFIG = Config.model_validate({"project": {"name": NAMES.project, "region": NAMES.region}})
 MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
 README = Path(teardown.__file__).parents[3] / "README.md"
 NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
+STORAGE = Stack(
+    "storage.yaml",
+    {"SageMakerProjectName": NAMES.project, "ModelPackageGroupName": NAMES.project},
+    account=NAMES.account,
+)
+BUCKET_POLICY = STORAGE.resources["BucketPolicy"]["PolicyDocument"]["Statement"]
 KEY = NAMES.arn("kms", "key/1234")
 ALL = (*toolchain.STACKS, "pipeline", "staging", "production")
 EXECUTION = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
@@ -400,7 +415,8 @@ def test_a_call_that_the_user_may_not_make_is_an_error_of_aws_that_names_the_act
 def test_what_stays_is_named_with_the_way_to_delete_it(account):
     plan, _, _ = planned(account)
     left = {one.what.split(":")[0]: one.by_hand for one in plan.left}
-    assert f"bucket {NAMES.bucket}" in left and "bucket rare-players-storage-artifacts-1x" in left
+    assert left[f"bucket {NAMES.bucket}"] == teardown.bucket_commands(NAMES.bucket, NAMES.region)
+    assert "bucket rare-players-storage-artifacts-1x" in left
     assert left["SageMaker model old"] == "aws sagemaker delete-model --region eu-west-1 --model-name old"
     assert "delete-endpoint-config" in left["SageMaker endpoint-config old"]
     assert "SageMaker model now" not in left, "it goes with its stack"
@@ -434,8 +450,6 @@ def test_who_may_not_look_is_still_told_the_names(account):
 
 def test_the_commands_by_hand_are_commands_of_the_aws_cli():
     """Statically: each is an operation of the service, with members of its arguments as options."""
-    import re
-
     import botocore.session
 
     aws, _ = connected(Account().answers())
@@ -452,6 +466,71 @@ def test_the_commands_by_hand_are_commands_of_the_aws_cli():
             assert given <= known, (command, given - known)
             checked += 1
     assert checked >= 6
+
+
+@pytest.fixture
+def full_bucket(monkeypatch):
+    """moto's S3 as a server, with the project's bucket: a policy, two versions of an object and its delete marker."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "no-real-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no-real-secret")
+    s3 = boto3.client("s3", region_name=NAMES.region)
+    s3.create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration={"LocationConstraint": NAMES.region})
+    s3.put_bucket_versioning(Bucket=NAMES.bucket, VersioningConfiguration={"Status": "Enabled"})
+    for body in (b"one", b"two"):
+        s3.put_object(Bucket=NAMES.bucket, Key="code/a.tar.gz", Body=body)
+    s3.delete_object(Bucket=NAMES.bucket, Key="code/a.tar.gz")
+    s3.put_bucket_policy(Bucket=NAMES.bucket, Policy=json.dumps({"Statement": BUCKET_POLICY}))
+    yield s3
+    server.stop()
+
+
+AWS_CLI = """#!{python}
+import sys, boto3
+s3 = boto3.client("s3")
+match sys.argv[1:]:
+    case ["s3api", "delete-bucket-policy", "--region", region, "--bucket", bucket]:
+        s3.delete_bucket_policy(Bucket=bucket)
+    case ["s3", "rb", "--region", region, address]:
+        s3.delete_bucket(Bucket=address.removeprefix("s3://"))
+    case other:
+        sys.exit(f"no such command: {{other}}")
+"""
+
+
+def test_a_shell_that_runs_the_commands_for_a_bucket_deletes_it_with_every_version(full_bucket, tmp_path, monkeypatch):
+    """In moto, which refuses what the policy forbids, and to delete a bucket that holds anything.
+
+    A stand-in for the AWS CLI makes its calls.
+    """
+    (tmp_path / "aws").write_text(AWS_CLI.format(python=sys.executable))
+    (tmp_path / "aws").chmod(0o755)
+    path = [str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(path))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", NAMES.region)
+    commands = teardown.bucket_commands(NAMES.bucket, NAMES.region)
+    done = subprocess.run(["bash", "-c", commands], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert full_bucket.list_buckets()["Buckets"] == []
+
+
+def test_the_policy_forbids_deleting_code_and_models_but_not_deleting_the_policy():
+    """Statically: so the commands for a bucket begin with the policy. Who calls is an administrator."""
+    context = {"aws:PrincipalArn": NAMES.arn("iam", "role/Admin"), "aws:SecureTransport": "true"}
+    statements = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}, *BUCKET_POLICY]
+    bucket = f"arn:aws:s3:::{NAMES.bucket}"
+    for kept in ("code/a.tar.gz", "packages/s/a/model.tar.gz", "releases/1/e.json"):
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            assert not allowed(statements, action, f"{bucket}/{kept}", context)
+    for action in ("s3:DeleteBucketPolicy", "s3:DeleteBucket", "s3:ListBucketVersions"):
+        assert allowed(statements, action, bucket, context)
+    assert re.findall(r"aws (s3\w* [\w-]+)", teardown.bucket_commands(NAMES.bucket, NAMES.region)) == [
+        "s3api delete-bucket-policy",
+        "s3 rb",
+    ]
 
 
 def test_the_stack_that_hands_changes_of_roles_on_from_another_region_stays_and_is_named(account):

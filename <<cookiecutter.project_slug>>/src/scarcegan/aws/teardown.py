@@ -182,10 +182,7 @@ def what_stays(aws: Aws, config: Config, owned: Collection[str] = ()) -> Iterato
     names, region = aws.names, shlex.quote(aws.names.region)
     outputs = toolchain.outputs_of(toolchain.find_stack(aws, names.stack("storage")))
     for bucket, why in buckets(aws, outputs):
-        yield Left(
-            f"bucket {bucket}: {why}",
-            f"in S3's console: Empty, which deletes every version too, then: aws s3 rb --region {region} s3://{bucket}",
-        )
+        yield Left(f"bucket {bucket}: {why}", bucket_commands(bucket, names.region))
     yield from group_left(aws, config.project.model_package_group)
     tagged = list(tagged_resources(aws))
     for kind in ("model", "endpoint-config"):
@@ -202,6 +199,21 @@ def what_stays(aws: Aws, config: Config, owned: Collection[str] = ()) -> Iterato
     if config.cloud.mlflow_app:
         yield Left(f"MLflow App {config.cloud.mlflow_app}: it is not this project's alone", "in SageMaker Studio")
     yield Left("records of jobs, pipeline executions and lineage in SageMaker: AWS has no call that deletes jobs")
+
+
+def bucket_commands(bucket: str, region: str) -> str:
+    """Return the commands that delete a bucket with every version of every object, as one line for a shell.
+
+    The bucket's policy goes first, because it forbids most deletions to everybody (infra/storage.yaml). Where the
+    storage stack is deleted, its policy is gone too, and the first command changes nothing.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucketPolicy.html
+    """
+    empty = f'import boto3; boto3.resource("s3", region_name="{region}").Bucket("{bucket}").object_versions.delete()'
+    at = f"--region {shlex.quote(region)}"
+    return (
+        f"aws s3api delete-bucket-policy {at} --bucket {bucket} && python -c {shlex.quote(empty)} && "
+        f"aws s3 rb {at} s3://{bucket}"
+    )
 
 
 def stages_elsewhere(aws: Aws) -> Iterator[Left]:
@@ -413,7 +425,7 @@ def plan_lines(plan: TeardownPlan) -> list[str]:
 
 def left_lines(left: Sequence[Left]) -> list[str]:
     """Return what stays as lines of text for people, with the way to delete each by hand."""
-    found = ["What stays:"]
+    found = ["What stays: below each thing, what deletes it once the rest is gone."]
     for one in left:
         found += [f"  {one.what}", *([f"      {one.by_hand}"] if one.by_hand else [])]
     return found

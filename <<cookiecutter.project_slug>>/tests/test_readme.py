@@ -1,4 +1,4 @@
-"""README.md names the files that are there: in its tree, in "Where do I find …?", and in links, as other pages do."""
+"""README.md names the files that are there: in its tree, in "Where do I find …?", and in links, as docs/ does."""
 
 import ast
 import re
@@ -9,18 +9,13 @@ from pathlib import Path
 import pytest
 
 import house
+from pages import PAGES, anchors, chapter, links, text_of
 
 ROOT = house.ROOT
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES_OF = ("src/scarcegan", "infra", "notebooks", "docs")  # folders whose every file has a line
 FOLDERS_OF = "tests"  # a line for each of its folders
 LONGEST = 100  # characters of what a line says of its file
 PACKAGE = "src/scarcegan/"
-
-
-def chapter(title: str) -> str:
-    """The text of a chapter, up to the next one of the same level."""
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def tree(text: str) -> dict[str, str]:
@@ -119,8 +114,25 @@ def test_the_glossary_has_at_most_fifteen_words():
     assert 10 < len(words) <= 15
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
-def test_files_that_a_page_links_to_are_there(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert [link for link in links if not ((ROOT / page).parent / link).is_file()] == []
+@pytest.mark.parametrize("page", [*PAGES, "SECURITY.md", "CONTRIBUTING.md"])
+def test_files_and_chapters_that_a_page_links_to_are_there(page):
+    found = list(links(page))
+    assert [path for path, _ in found if not (ROOT / path).is_file()] == []
+    assert [(path, anchor) for path, anchor in found if anchor and anchor not in anchors(path)] == []
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES} - {"README.md"}))
+def test_the_readme_leads_to_every_page_of_docs(page):
+    assert page in {path for path, _ in links("README.md")}
+
+
+def test_the_readme_links_at_its_top_how_each_claim_was_checked():
+    assert "(docs/claims.md)" in text_of("README.md").partition("\n## ")[0]
+    rows = [line for line in text_of("docs/claims.md").splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 30 and all(re.fullmatch(r"\| [^|]+ \| [^|]+ \|", row) for row in rows)
+
+
+def test_files_of_the_tests_that_prove_a_claim_are_there():
+    named = re.findall(r"`((?:tests|infra|pipeline)/[\w/]+\.\w+)`", text_of("docs/claims.md"))
+    assert len(named) > 2
+    assert [name for name in named if not any((ROOT / top / name).is_file() for top in ("", PACKAGE))] == []

@@ -16,6 +16,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+import pages
 from canned_aws import MISSING, NAMES, Refusal, connected
 from enforcement import allowed
 from scarcegan.aws import teardown, toolchain
@@ -25,7 +26,6 @@ from stacks import Stack
 
 CONFIG = Config.model_validate({"project": {"name": NAMES.project, "region": NAMES.region}})
 MOMENT = datetime(2026, 12, 1, tzinfo=UTC)
-README = Path(teardown.__file__).parents[3] / "README.md"
 NO_STACK = Refusal("ValidationError", "Stack with id x does not exist")
 STORAGE = Stack(
     "storage.yaml",
@@ -282,8 +282,7 @@ def test_making_the_plan_only_reads(account):
 def test_the_walk_stops_what_runs_then_deletes_pipelines_then_stacks_each_before_those_that_it_needs(account):
     said, _, session = taken_down(account)
     assert account.done == IN_ORDER
-    readme = README.read_text(encoding="utf-8")
-    assert sorted(action for action in session.actions if f"`{action}`" not in readme) == []
+    assert sorted(session.actions - pages.actions("Take it down")) == []
     assert said[0] == f"1/{len(IN_ORDER)} stop execution e-1 of rare-players-deploy" and len(said) == len(IN_ORDER)
     assert not any(account.stacks.values()) and account.pipelines == {OTHERS} and not account.parameters
 
@@ -531,6 +530,11 @@ def test_the_policy_forbids_deleting_code_and_models_but_not_deleting_the_policy
         "s3api delete-bucket-policy",
         "s3 rb",
     ]
+
+
+def test_docs_show_the_commands_that_delete_a_bucket():
+    shown = teardown.bucket_commands("BUCKET", "REGION").replace(" && ", "\n    ")
+    assert f"    {shown}\n" in pages.chapter("Take it down", "docs/toolchain.md")
 
 
 def test_the_stack_that_hands_changes_of_roles_on_from_another_region_stays_and_is_named(account):

@@ -614,8 +614,8 @@ def test_the_first_resource_that_failed_is_named_with_its_reason_and_the_next_mo
     account.stub.add_response("describe_stack_events", {"StackEvents": HISTORY}, {"StackName": STORAGE})
     assert account.refuses(make_plan(**GIVEN)) == (
         f"stack {STORAGE} failed at Bucket (AWS::S3::Bucket): rare-players-1234 already exists. It is left from an "
-        "earlier toolchain, or another project's (README, 'Take it down'). CloudFormation has undone the changes of "
-        "this stack. Correct the cause, then type the same command again."
+        "earlier toolchain, or another project's (docs/toolchain.md, 'Take it down'). CloudFormation has undone the "
+        "changes of this stack. Correct the cause, then type the same command again."
     )
 
 

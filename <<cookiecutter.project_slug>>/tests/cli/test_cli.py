@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from pages import PAGES, commands, text_of
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import ModelPackage
@@ -72,19 +73,23 @@ def test_the_first_sentence_of_every_verb_fits_its_line_in_the_help(scarcegan):
     assert "..." not in out.partition("Commands:")[2]
 
 
-def test_every_command_of_the_readme_is_a_verb():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    typed = re.findall(r"(?:^ {4}|`)scarcegan((?: [\w/-]+)+)", text, re.M)
-    assert len(typed) > 10
-    for words in map(str.split, typed):
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_a_verb_with_options_that_it_takes(page):
+    """An ellipsis at the end, or in place of a value, stands for more options or for the value."""
+    for typed in commands(page):
+        words = [word for word in shlex.split(typed)[1:] if word != "…"]
         verb = next((tuple(words[:i]) for i in (2, 1) if tuple(words[:i]) in VERBS), None)
-        assert verb or words[0].startswith("--"), words
+        groups = {verb[0] for verb in VERBS}
+        assert verb or words[0] in ("--help", "--install-completion") or words in [[group] for group in groups], typed
+        if verb:
+            whole = not typed.endswith("…") and len(verb) < len(words)
+            VERBS[verb].make_context(verb[-1], words[len(verb) :], resilient_parsing=not whole)
 
 
-def test_every_verb_stands_in_the_help_and_in_the_readme(scarcegan):
-    """A group counts as one word of the help; the README shows each of its verbs."""
+def test_every_verb_stands_in_the_help_and_on_a_page(scarcegan):
+    """A group counts as one word of the help; the pages show each of its verbs."""
     listed = scarcegan("--help")[1].partition("Commands:")[2]
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = "\n".join(map(text_of, PAGES))
     assert [verb for verb in VERBS if not re.search(rf"^  {verb[0]} ", listed, re.M)] == []
     assert [verb for verb in VERBS if not re.search(rf"(^ {{4}}|`)scarcegan {' '.join(verb)}\b", text, re.M)] == []
 

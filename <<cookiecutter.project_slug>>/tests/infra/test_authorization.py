@@ -11,6 +11,7 @@ import pytest
 
 import authorization
 import every_template
+import pages
 from every_template import VARIANTS, Everything
 
 LOOKED_AT = {variant: every_template.everything(variant) for variant in VARIANTS}
@@ -135,6 +136,11 @@ def depend(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
 def test_who_may_do_something_may_also_do_what_it_needs_besides_checked_statically(variant: str) -> None:
     for actor, statements in policies(LOOKED_AT[variant]).items():
         assert sorted(authorization.dependents(statements) - set(WITHOUT)) == [], actor
+
+
+def test_aws_knows_every_action_that_docs_list_for_people_checked_statically() -> None:
+    assert len(pages.actions()) > 40
+    assert [action for action in sorted(pages.actions()) if not authorization.action(action)] == []
 
 
 # -- faults that must be seen ------------------------------------------------------------------------------------------

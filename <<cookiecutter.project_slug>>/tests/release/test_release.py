@@ -16,6 +16,7 @@ from scipy.stats import binom
 from typer.testing import CliRunner
 
 import buildspec
+import pages
 import stack_server
 from registry_in_moto import forget_digest
 from released import (
@@ -243,6 +244,33 @@ def test_the_approver_reads_figures_band_difference_and_gate():
         "Against the champion, version 3 (high_recall): pr_auc +0.031, recall -0.100; each on the test users of its "
         "own run. Trained in run run-1 on the data d4t4 with the code unknown. The gate opens for best_ranking."
     )
+
+
+def test_docs_show_what_the_person_who_approves_reads():
+    """The text is the toolchain's, with the variables of a prepared release and of a load test."""
+    new = package(
+        metrics={"pr_auc": 0.531, "recall": 0.6, "precision": 0.41},
+        run="a1b2c3d4e5f6",
+        data_fingerprint="7f3a9c",
+        code_version="ab" * 16,
+        gate={"reason": "The gate opens for best_ranking: its pr_auc 0.531 is at least the minimum 0.3."},
+    )
+    champion = package(version=3, definition="high_recall", metrics={"pr_auc": 0.5, "recall": 0.7, "precision": 0.39})
+    measured = evaluation()
+    measured["scarcegan"]["metrics"]["precision"]["value"] = 0.41
+    band = Band(0.005, 0.12, "4.0% of 2,000 unlabelled test users")
+    plan = load.plan_load(Config().cloud.endpoint, "ml.m5.large", 60, None)
+    variables = {
+        "Source.CommitId": "9c1f2ab04d3e5f60718293a4b5c6d7e8f9012345",
+        "Prepare.VERSION": "5",
+        "Prepare.DIGEST": new.model_digest,
+        "Prepare.SUMMARY": release.approval_summary(new, champion, measured, band, "ab" * 16),
+        "Load.LOAD": load.summary(plan, {}, 3000, 31, load.ModelLatency(5, 9, 12), slow=False),
+    }
+    [stage] = [one for one in Toolchain(TOOLCHAIN).resources["DeployPipeline"]["Stages"] if one["Name"] == "Approve"]
+    text = re.sub(r"#\{(.*?)\}", lambda found: variables[found[1]], stage["Actions"][0]["Configuration"]["CustomData"])
+    quoted = re.search(r"\n> (Commit .*?)\n\n", pages.text_of("docs/release.md"), re.DOTALL)
+    assert quoted and quoted[1].replace("\n> ", " ") == text
 
 
 def test_the_first_release_says_that_there_is_no_champion():

@@ -906,7 +906,7 @@ DENIED = (
             refused("AccessDeniedException", DENIED),
             "may not sagemaker:CreatePipeline on .*-build may do it",
         ),
-        (refused("403", "Forbidden", "PutObject"), "may not s3:PutObject.*README, 'Permissions'"),
+        (refused("403", "Forbidden", "PutObject"), "may not s3:PutObject.*docs/permissions.md"),
         (refused("AccessDenied", "Access Denied", "ListObjectsV2"), "may not s3:ListBucket"),
         (refused("NoSuchBucket", "no"), "scarcegan toolchain deploy"),
         (

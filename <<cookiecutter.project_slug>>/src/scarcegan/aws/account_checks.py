@@ -211,7 +211,7 @@ def deploying_findings(account: Account) -> Iterator[Finding]:
     for page in iam.get_paginator("simulate_principal_policy").paginate(PolicySourceArn=who, ActionNames=actions):
         denied += [one["EvalActionName"] for one in page["EvaluationResults"] if one["EvalDecision"] != "allowed"]
     if denied:
-        fix = "Have somebody deploy who may, or ask an administrator for these actions (README, 'Permissions')."
+        fix = "Have somebody deploy who may, or ask an administrator for these actions (docs/permissions.md)."
         yield Finding("deploying", WARNING, f"by IAM's simulator you may not {', '.join(sorted(denied))}", fix)
     else:
         yield Finding("deploying", OK, "by IAM's simulator you may create all that the toolchain consists of")

@@ -65,7 +65,7 @@ def enter(aws: Aws, account: str, stage: str, actor: str) -> Aws:
             f"{stage} is in account {account}, which does not let you in as {role} "
             f"({client.flat(error.response['Error'].get('Message', ''))}). If that account is not prepared yet, type: "
             f"scarcegan toolchain deploy-target {stage} --profile … . If it is, you need sts:AssumeRole for that role "
-            "(README, 'Several accounts')."
+            "(docs/several-accounts.md)."
         ) from error
     key = found["Credentials"]
     session = client.library("boto3").Session(

@@ -301,7 +301,7 @@ def access_denied_sentence(operation: str, message: str, names: Names) -> str:
     push = f", or push: the build pipeline's role {names.role('build')} may do it" if action in BUILD_ACTIONS else ""
     return (
         f"access denied: {who} may not {action}{f' on {on}' if on else ''}{tail}. "
-        f"Ask an administrator to allow that action (README, 'Permissions'){push}."
+        f"Ask an administrator to allow that action (docs/permissions.md){push}."
     )
 
 

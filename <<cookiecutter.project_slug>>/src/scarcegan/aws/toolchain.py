@@ -741,7 +741,7 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
         return f"stack {name} is {ended['StackStatus']}: {reason}. Read its events in CloudFormation's console."
     reason = client.flat(first.get("ResourceStatusReason", "no reason given"))
     what = f"{first['LogicalResourceId']} ({first['ResourceType']})"
-    left = "It is left from an earlier toolchain, or another project's (README, 'Take it down'). "
+    left = "It is left from an earlier toolchain, or another project's (docs/toolchain.md, 'Take it down'). "
     return (
         f"stack {name} failed at {what}: {reason}. {left if 'already exists' in reason else ''}"
         "CloudFormation has undone the changes of this stack. Correct the cause, then type the same command again."

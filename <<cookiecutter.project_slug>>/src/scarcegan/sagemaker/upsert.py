@@ -304,7 +304,7 @@ def require_bucket(aws: Aws) -> None:
         if error.response["Error"].get("Code") in client.ACCESS_DENIED_CODES:
             raise UserError(
                 f"access to bucket {aws.names.bucket} is denied: it belongs to another account, or you lack "
-                f"s3:ListBucket for it (README, 'Permissions'). This project's account is {aws.names.account}."
+                f"s3:ListBucket for it (docs/permissions.md). This project's account is {aws.names.account}."
             ) from error
         raise
 

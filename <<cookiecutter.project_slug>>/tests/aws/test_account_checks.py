@@ -140,8 +140,8 @@ def test_credentials_of_another_account_than_AWS_ACCOUNT_ID_would_fail():
             WOULD_FAIL,
             "delete-stack --region eu-west-1 --stack-name rare-players-staging",
         ),
-        ("toolchain", "UPDATE_ROLLBACK_FAILED", WOULD_FAIL, "cannot be changed"),
-        ("production", "DELETE_FAILED", WOULD_FAIL, "cannot be changed"),
+        ("toolchain", "UPDATE_ROLLBACK_FAILED", WOULD_FAIL, "continue-update-rollback --region eu-west-1"),
+        ("production", "DELETE_FAILED", WOULD_FAIL, "its deletion failed"),
         ("toolchain", "UPDATE_IN_PROGRESS", WARNING, "is being changed now"),
     ],
 )

@@ -550,8 +550,8 @@ def test_a_repository_of_an_owner_takes_the_connection_that_aws_already_has_stub
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ("UPDATE_IN_PROGRESS", "is being changed now (UPDATE_IN_PROGRESS). Wait until it has ended"),
-        ("UPDATE_ROLLBACK_FAILED", "cannot be changed: it is UPDATE_ROLLBACK_FAILED (so it is). Repair or delete it"),
+        ("UPDATE_IN_PROGRESS", "is UPDATE_IN_PROGRESS (so it is): it is being changed now. Wait until"),
+        ("UPDATE_ROLLBACK_FAILED", "is UPDATE_ROLLBACK_FAILED (so it is): its last change could not be undone"),
     ],
 )
 def test_a_stack_that_cannot_be_changed_now_is_named_stubbed(account, status, words):

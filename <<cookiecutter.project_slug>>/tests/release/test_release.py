@@ -399,13 +399,13 @@ def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, regis
     [
         (
             "ROLLBACK_COMPLETE",
-            "ROLLBACK_COMPLETE: it serves nothing.* Then type: aws cloudformation delete-stack --region eu-west-1",
+            "ROLLBACK_COMPLETE: its creation failed.* then type: aws cloudformation delete-stack --region eu-west-1",
         ),
         (
             "UPDATE_ROLLBACK_FAILED",
             ".* Type: aws cloudformation continue-update-rollback --region eu-west-1 --stack-name",
         ),
-        ("UPDATE_ROLLBACK_IN_PROGRESS", "being changed now"),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", ".*being changed now"),
     ],
 )
 def test_a_stack_that_no_release_can_update_is_noticed_before_staging(session, registry, config, stage, status, words):

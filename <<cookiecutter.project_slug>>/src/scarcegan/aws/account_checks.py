@@ -17,6 +17,7 @@ from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, look
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.quotas import job_machines, quota_findings, refused_machines
+from scarcegan.aws.stack_states import creation_was_undone, is_new, obstacle
 from scarcegan.aws.vpc import vpc_findings
 from scarcegan.aws.watch import watch_findings
 from scarcegan.errors import UserError
@@ -152,7 +153,7 @@ def stack_findings(aws: Aws, stacks: dict[str, dict[str, Any] | None]) -> Iterat
             bad += finding.state == WOULD_FAIL
             yield finding
     if not bad:
-        present = [aws.names.stack(name) for name, found in stacks.items() if found and not toolchain.is_new(found)]
+        present = [aws.names.stack(name) for name, found in stacks.items() if found and not is_new(found)]
         yield Finding("stacks", OK, f"there are {', '.join(present)}" if present else "none of this project yet")
 
 
@@ -162,19 +163,10 @@ def stack_finding(names: Names, name: str, found: Mapping[str, Any] | None) -> F
     - name: of the stack, without the project's name.
     - found: CloudFormation's description of it; None when it is missing.
     """
-    status, stack = (found or {}).get("StackStatus", ""), names.stack(name)
-    check = f"stack {stack}"
-    if status == "ROLLBACK_COMPLETE" and name in toolchain.STACKS:
-        return Finding(check, WARNING, "its first deployment failed", "Nothing: the next deployment replaces it.")
-    if status == "ROLLBACK_COMPLETE":
-        delete = f"aws cloudformation delete-stack --region {names.region} --stack-name {stack}"
-        fix = f"Correct the cause, which its events name (often a quota of 0), then: {delete}"
-        return Finding(check, WOULD_FAIL, "its first deployment failed, which blocks every later one", fix)
-    try:
-        toolchain.refuse_unless_changeable(stack, found)
-    except UserError as error:
-        return Finding(check, WARNING if status.endswith("_IN_PROGRESS") else WOULD_FAIL, str(error))
-    return None
+    check, stands = f"stack {names.stack(name)}", obstacle(names.stack(name), names.region, found)
+    if stands and creation_was_undone(found) and name in toolchain.STACKS:
+        return Finding(check, WARNING, stands.fact, "Nothing: the next deployment replaces it.")
+    return Finding(check, WARNING if stands.passes else WOULD_FAIL, stands.fact, stands.move) if stands else None
 
 
 def region_findings(account: Account) -> Iterator[Finding]:

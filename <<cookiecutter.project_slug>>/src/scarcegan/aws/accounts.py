@@ -13,6 +13,7 @@ from typing import Any
 from scarcegan.aws import client, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unless_changeable
 from scarcegan.aws.toolchain import FunctionCode, PrintLine, Stack, ToolchainPlan
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
@@ -194,16 +195,17 @@ def deploy_target(
         )
     there = Aws(Names(aws.names.project, account, plan.region), session)
     found = toolchain.find_stack(there, stack.name)
-    toolchain.refuse_unless_changeable(stack.name, found)
+    if not creation_was_undone(found):
+        refuse_unless_changeable(stack.name, plan.region, found)
     values = {**toolchain.parameters_of(found), **stack.parameters}
     present = [name for name in VPC_PARTS if values.get(name)]
     if 0 < len(present) < len(VPC_PARTS):
         raise UserError(f"an endpoint in a VPC needs {', '.join(VPC_PARTS)}, but only {', '.join(present)} is given.")
-    if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
+    if found and creation_was_undone(found):
         report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
         toolchain.delete_stack(there, found)
         found = None
     request = toolchain.change_set_parameters(stack, toolchain.parameters_of(found), {}, ours)
-    done = toolchain.deploy_stack(plan, stack, root, there, request, new=toolchain.is_new(found), report=report)
+    done = toolchain.deploy_stack(plan, stack, root, there, request, new=is_new(found), report=report)
     outputs = toolchain.outputs_of(toolchain.find_stack(there, stack.name))
     return {"stack": stack.name, "account": account, "done": done, "outputs": outputs}

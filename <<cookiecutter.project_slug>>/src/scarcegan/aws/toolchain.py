@@ -22,6 +22,7 @@ import yaml
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import LACKING, Names, project_tags
+from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unless_changeable
 from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
@@ -474,14 +475,15 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
     """
     present = {stack.name: find_stack(aws, stack.name) for stack in plan.stacks}
     for name, found in present.items():
-        refuse_unless_changeable(name, found)
+        if not creation_was_undone(found):
+            refuse_unless_changeable(name, aws.names.region, found)
     kept = {key: value for found in present.values() for key, value in parameters_of(found).items()}
     refuse_without_values(plan, kept)
     done: dict[str, str] = {}
     outputs: dict[str, str] = {}
     for stack in plan.stacks:
         found = present[stack.name]
-        if found and found["StackStatus"] == "ROLLBACK_COMPLETE":
+        if found and creation_was_undone(found):
             report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
             delete_stack(aws, found)
             found = None
@@ -511,35 +513,6 @@ def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:
     """Ask AWS for a stack, by its name in AWS. Returns CloudFormation's description, or None when it does not exist."""
     found = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=name))
     return found["Stacks"][0] if found else None
-
-
-def is_new(found: Mapping[str, Any] | None) -> bool:
-    """Whether a stack has no resources yet.
-
-    - found: CloudFormation's description of the stack, or None when there is no such stack.
-
-    A stack in the status REVIEW_IN_PROGRESS counts as new: it only has a change set that was never executed.
-    """
-    return found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS"
-
-
-def refuse_unless_changeable(name: str, found: Mapping[str, Any] | None) -> None:
-    """Check that a stack can be created or updated now.
-
-    - name: the name of the stack.
-    - found: CloudFormation's description of the stack, or None when there is no such stack.
-
-    Raises UserError when it is being changed, or when its status ends in _FAILED. A new stack (`is_new`) passes.
-    """
-    status = "" if found is None or is_new(found) else str(found["StackStatus"])
-    if status.endswith("_IN_PROGRESS"):
-        raise UserError(f"stack {name} is being changed now ({status}). Wait until it has ended, then type this again.")
-    if status.endswith("_FAILED"):
-        why = str((found or {}).get("StackStatusReason", "")).rstrip(".")
-        raise UserError(
-            f"stack {name} cannot be changed: it is {status}{f' ({why})' if why else ''}. Repair or delete it in "
-            "CloudFormation's console, then type this again."
-        )
 
 
 def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 A release is planned as data first; commands then print it or carry it out. smoke.py tests the endpoint.
 """
 
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from scarcegan.aws import client
 from scarcegan.aws.accounts import access_to_stage, endpoint_parameters_elsewhere
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.stack_states import refuse_unless_changeable
 from scarcegan.aws.toolchain import find_stack
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
@@ -375,22 +375,8 @@ def require_ready_stack(aws: Aws, stage: str) -> None:
 
     Raises UserError when it cannot, with the command to type.
     """
-    found = find_stack(aws, aws.names.stack(stage))
-    status = str(found["StackStatus"]) if found else ""
-    name, region = aws.names.stack(stage), aws.names.region
-    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
-        raise UserError(
-            f"stack {name} is {status}: it serves nothing, and no release can update it. Its events in CloudFormation "
-            "say why; in a new account the quota of endpoint instances is often 0 (Service Quotas). Then type: "
-            f"aws cloudformation delete-stack --region {region} --stack-name {name}; and release again when it is gone."
-        )
-    if status.endswith("_FAILED"):
-        raise UserError(
-            f"stack {name} is {status}: the last release could not be undone, and its endpoint goes on as it is. Type: "
-            f"aws cloudformation continue-update-rollback --region {region} --stack-name {name}; then release again."
-        )
-    if re.search("_IN_PROGRESS$", status) and status != "REVIEW_IN_PROGRESS":
-        raise UserError(f"stack {name} is being changed now ({status}). Wait until it has ended, then release again.")
+    name = aws.names.stack(stage)
+    refuse_unless_changeable(name, aws.names.region, find_stack(aws, name))
 
 
 def require_instance_change_possible(aws: Aws, config: Config) -> None:

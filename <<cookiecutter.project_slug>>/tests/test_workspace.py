@@ -318,7 +318,7 @@ def cached_training(place, monkeypatch):
     """A function that trains: the training is taken from the cache, with its curves, and the run ends with a status."""
     folder = place.runs_folder / "run-2" / "train"
     write_json(folder / "models" / "best" / "model.json", {"hyperparameters": {"alpha": 0.7}, "seeds": 2})
-    names = [name.lower() for name in definition.FIGURES]
+    names = [name.lower() for name in definition.TRAINING_FIGURES]
     lines = [["iteration", "member", *names, "validation_pr_auc"], *([20, i, 1, 2, 3 + i, 0.5, "nan"] for i in (0, 1))]
     (folder / "curves").mkdir()
     (folder / "curves" / "curves.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))

@@ -186,9 +186,9 @@ def deletable() -> list[str]:
     """
     if str(SOURCE) not in sys.path:
         sys.path.append(str(SOURCE))
-    from scarcegan.aws import teardown, toolchain
+    from scarcegan.aws import teardown
 
-    return [name for name in (*teardown.STAGES, *reversed(toolchain.STACKS)) if name not in (SERVES, KEPT)]
+    return [name for name in teardown.DELETION_ORDER if name not in (SERVES, KEPT)]
 
 
 MODES: Mapping[str, Callable[[Request], dict[str, Any]]] = {"create": create, "update": update, "delete": delete}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import refused
-from scarcegan.aws.names import PIPELINES, Names
+from scarcegan.aws.names import PIPELINES, Names, short
 from scarcegan.aws.storage import project_bucket
 from scarcegan.aws.teardown import listed
 from scarcegan.errors import UserError
@@ -21,10 +21,9 @@ from scarcegan.registry.contract import Decision, ModelPackage, Registry, iso
 
 T = TypeVar("T")
 STARTED, LET_IN, REFUSED, RELEASED, RECORDED = "started", "let in", "refused", "released", "recorded"
-CODE_PIPELINES = ("build", "deploy")
+AUDITED_PIPELINES = ("build", "deploy")
 RECORDS = "releases/"
 RECORD_KEY = re.compile(r"releases/(?P<version>[1-9][0-9]*)/(?P<execution>[0-9a-f-]{36})\.json")
-SHORT = 12  # characters of a commit or digest that people compare
 Action = Mapping[str, Any]  # as ListActionExecutions returns it
 
 
@@ -186,7 +185,7 @@ def code_runs(aws: Aws) -> dict[str, Mapping[str, Any]]:
     pages = aws.client("codepipeline").get_paginator("list_pipeline_executions")
     return {
         run["pipelineExecutionId"]: {**run, "pipeline": name}
-        for name in CODE_PIPELINES
+        for name in AUDITED_PIPELINES
         for run in listed(pages.paginate(pipelineName=aws.names.pipeline(name)), "pipelineExecutionSummaries")
     }
 
@@ -204,7 +203,7 @@ def codepipeline_acts(names: Names, evidence: Evidence) -> Iterator[Act]:
     """Yield the starts of both CodePipelines, and the answers before production."""
     for execution, run in (evidence.runs or {}).items():
         trigger = run.get("trigger", {})
-        commit = commit_of(run)[:SHORT]
+        commit = short(commit_of(run))
         words = [run["status"], f"commit {commit}" if commit else "", trigger.get("triggerType")]
         by = trigger.get("triggerDetail", "")
         yield Act(iso(run["startTime"]), STARTED, run["pipeline"], by, ", ".join(filter(None, words)), execution)
@@ -260,7 +259,7 @@ def release_acts(evidence: Evidence) -> Iterator[Act]:
     order = list(changed)
     for execution, record in records.items():
         what, by = f"version {record.get('version')}", str(record.get("approver", ""))
-        words = f"commit {str(record.get('commit'))[:SHORT]}, model {str(record.get('digest'))[:SHORT]}"
+        words = f"commit {short(record.get('commit'))}, model {short(record.get('digest'))}"
         if execution in changed:
             later = order[order.index(execution) + 1 :]
             end = f"in production until {minute(changed[later[0]])}" if later else "in production since then"
@@ -330,12 +329,12 @@ def record_problems(names: Names, evidence: Evidence, key: str, record: Mapping[
         yield f"{key} is of version {place['version']}, which the model registry does not hold."
     elif package is not None and package.model_digest != digest:
         yield (
-            f"{key} records the model {str(digest)[:SHORT]}, but version {place['version']} is registered with "
-            f"{package.model_digest[:SHORT] or 'none'}. Find out who changed the package (CloudTrail)."
+            f"{key} records the model {short(digest)}, but version {place['version']} is registered with "
+            f"{short(package.model_digest) or 'none'}. Find out who changed the package (CloudTrail)."
         )
     run = commit_of((evidence.runs or {}).get(place["execution"], {}))
     if run and run != commit:
-        yield f"{key} records the commit {str(commit)[:SHORT]}, but CodePipeline took {run[:SHORT]} for it."
+        yield f"{key} records the commit {short(commit)}, but CodePipeline took {short(run)} for it."
 
 
 def is_person(names: Names, identity: str) -> bool:

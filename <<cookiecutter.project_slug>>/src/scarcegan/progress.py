@@ -2,6 +2,9 @@
 
 import sys
 import time
+from collections.abc import Callable
+
+PrintLine = Callable[[str], None]  # what shows a line of progress
 
 
 class Progress:

@@ -47,6 +47,7 @@ from scarcegan.jsonfile import read_json
 from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.model.scorer import Scores
 from scarcegan.monitoring.data_capture import Capture
+from scarcegan.monitoring.rows import INFERENCE_ID
 from scarcegan.monitoring.statistics import category_buckets, typical_row
 
 MAX_BYTES = 6 * 2**20  # largest request that a real-time endpoint in SageMaker accepts
@@ -58,7 +59,6 @@ BODY_SECONDS = 30  # for its body
 ANSWER_SECONDS = 60  # for the caller to take its answer
 DRAIN_SECONDS = 20
 TURN_SECONDS = 0.0005  # that a busy thread keeps the interpreter from the one that answers /ping
-INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 ALL_ADDRESSES = ("0.0.0.0", "::")
 HTTP_PORT = 80
 T = TypeVar("T")

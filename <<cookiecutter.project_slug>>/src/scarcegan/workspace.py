@@ -335,7 +335,7 @@ class Workspace:
         curves = "the curves of the training, which was cached,"
         outputs = run.output("train", "models"), run.output("train", "curves")
         try:
-            if restore_training(*outputs, (*definition.FIGURES, "Validation_PR_AUC"), self.environment):
+            if restore_training(*outputs, (*definition.TRAINING_FIGURES, "Validation_PR_AUC"), self.environment):
                 print(f"wrote {curves} to MLflow again", file=sys.stderr)
         except (UserError, OSError) as error:  # the run itself is done
             print(f"{curves} were not restored in MLflow: {as_sentence(error)}", file=sys.stderr)

@@ -373,10 +373,10 @@ def copy_project(source: Path) -> None:
 
 def pretend_wheels_are_there(s3, bucket: str, source: Path) -> None:
     """Downloading them needs a package index; that they are complete is said by one object."""
-    from scarcegan.sagemaker import bundle, upsert
+    from scarcegan.sagemaker import bundle
 
     prefix = bundle.code_bundle(source).wheels_prefix
-    s3.put_object(Bucket=bucket, Key=f"{prefix}/{upsert.COMPLETE}", Body=b"")
+    s3.put_object(Bucket=bucket, Key=f"{prefix}/{bundle.COMPLETE}", Body=b"")
 
 
 def executions(sagemaker) -> int:

@@ -25,7 +25,7 @@ from scarcegan.model.gan import member as gan_member
 from scarcegan.model.gan import scarcegan, training
 from scarcegan.model.gan.settings import GanSettings
 from scarcegan.monitoring.statistics import UNKNOWN
-from scarcegan.pipeline.definition import FIGURES
+from scarcegan.pipeline.definition import TRAINING_FIGURES
 from scarcegan.steps import train
 from scarcegan.steps.score import score_all
 from tiny_splits import CLASSES, DEFINITIONS, NAMES, command, settings, table, write
@@ -470,7 +470,7 @@ def test_curves_that_went_with_the_database_come_back_without_training(tmp_path,
     train.main(write(tmp_path))
     from scarcegan.registry.tracking import restore_training
 
-    names = (*FIGURES, "Validation_PR_AUC")
+    names = (*TRAINING_FIGURES, "Validation_PR_AUC")
     outputs = tmp_path / "out" / "models", tmp_path / "out" / "curves"
     assert not restore_training(*outputs, names, there)
     assert restore_training(*outputs, names, there | {"MLFLOW_TRACKING_URI": second})

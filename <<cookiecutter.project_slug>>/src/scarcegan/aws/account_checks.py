@@ -23,7 +23,6 @@ from scarcegan.aws.watch import watch_findings
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 
-STAGES = ("pipeline", "staging", "production")  # stacks that the CodePipelines deploy
 # CloudFormation's type of a resource of the toolchain -> the action that creates it, for whoever deploys.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 CREATES = {
@@ -146,7 +145,7 @@ def stack_findings(aws: Aws, stacks: dict[str, dict[str, Any] | None]) -> Iterat
     - stacks: is filled with stack, without the project's name -> CloudFormation's description, None when it is missing.
     """
     bad = 0
-    for name in (*toolchain.STACKS, *STAGES):
+    for name in (*toolchain.STACKS, *toolchain.LATER_STACKS):
         stacks[name] = found = toolchain.find_stack(aws, aws.names.stack(name))
         finding = stack_finding(aws.names, name, found)
         if finding:

@@ -14,9 +14,10 @@ from scarcegan.aws import client, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unless_changeable
-from scarcegan.aws.toolchain import FunctionCode, PrintLine, Stack, ToolchainPlan
+from scarcegan.aws.toolchain import FunctionCode, Stack, ToolchainPlan
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
+from scarcegan.progress import PrintLine
 
 TEMPLATE = Path("infra") / "target.yaml"
 PARAMETERS = {"staging": "StagingAccount", "production": "ProductionAccount"}  # of the toolchain's stacks

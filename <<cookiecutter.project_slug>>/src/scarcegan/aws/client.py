@@ -57,7 +57,7 @@ SERVER_CODES = ("InternalFailure", "InternalError", "InternalServerError", "Serv
 TOO_MANY_REQUESTS = 429
 ATTEMPTS = 8  # by botocore, with waits that grow fast, the first call included
 PATIENT_ATTEMPTS = 14  # in all, by `seconds_until_retry`, before an error of AWS that should pass is told
-LONGEST_WAIT = 20
+LONGEST_RETRY_WAIT = 20  # seconds
 CONNECTIONS = 10  # open at once to one service: the registry reads records on several threads
 CREDENTIAL_CODES = (
     "ExpiredToken",
@@ -138,7 +138,7 @@ def seconds_until_retry(response: Any, attempts: int, **_: Any) -> float | None:
         return None
     http, parsed = response
     passes = is_temporary(http.status_code, str(parsed.get("Error", {}).get("Code", "")))
-    return min(LONGEST_WAIT, 2.0**attempts) if passes else None
+    return min(LONGEST_RETRY_WAIT, 2.0**attempts) if passes else None
 
 
 def is_temporary(status: int, code: str) -> bool:

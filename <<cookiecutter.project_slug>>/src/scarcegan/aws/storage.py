@@ -16,6 +16,7 @@ from typing import Any
 
 from scarcegan.aws.archive import unpack
 from scarcegan.aws.client import Aws, is_missing, none_if_missing
+from scarcegan.aws.names import short
 from scarcegan.errors import UserError, shortened
 
 CHANGED_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
@@ -201,8 +202,8 @@ class Bucket:
             if key.startswith("packages/"):  # where only the register function may write and delete
                 move = "register the model again: scarcegan start"
             raise UserError(
-                f"{self.uri(key)} is there already, but with another content (SHA-256 {str(found)[:12]}, not "
-                f"{digest[:12]}). Such an object is written once and its name stands for its content, so nothing was "
+                f"{self.uri(key)} is there already, but with another content (SHA-256 {short(found)}, not "
+                f"{short(digest)}). Such an object is written once and its name stands for its content, so nothing was "
                 f"changed. Find out who wrote it (CloudTrail), then {move}."
             )
         return found == digest

@@ -17,11 +17,12 @@ from scarcegan.aws.accounts import accounts_of_stages, target_stack
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import COPY_TAG, PIPELINES, Names
 from scarcegan.pipeline.config import Config
+from scarcegan.progress import PrintLine
 
 CODE_PIPELINES = ("deploy", "build", "update")
-STAGES = ("production", "staging", "pipeline")  # CloudFormation deletes them with roles of the stacks below
+# In order of deletion: CloudFormation deletes the first three with roles of those below.
+DELETION_ORDER = (*reversed(toolchain.LATER_STACKS), *reversed(toolchain.STACKS))
 MOST_SSM_NAMES = 10  # that SSM deletes in one call
-PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def pipelines(aws: Aws) -> list[str]:
 
 def stacks(aws: Aws) -> Iterator[Removal]:
     """Yield the project's stacks that exist, each before those that it needs."""
-    for name in (*STAGES, *reversed(toolchain.STACKS)):
+    for name in DELETION_ORDER:
         stack = aws.names.stack(name)
         if toolchain.find_stack(aws, stack):
             yield Removal("stack", stack)
@@ -166,7 +167,7 @@ def parameters(aws: Aws, owned: Collection[str]) -> Iterator[Removal]:
 def owned_by_stacks(aws: Aws) -> set[str]:
     """Return the physical ids of all resources of the project's stacks: names or ARNs, as CloudFormation has them."""
     pages = aws.client("cloudformation").get_paginator("list_stack_resources")
-    names = [aws.names.stack(name) for name in (*STAGES, *toolchain.STACKS)]
+    names = [aws.names.stack(name) for name in DELETION_ORDER]
     found = [one for name in names for one in listed(pages.paginate(StackName=name), "StackResourceSummaries")]
     return {one["PhysicalResourceId"] for one in found if one.get("PhysicalResourceId")}
 

@@ -26,10 +26,12 @@ from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unles
 from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
+from scarcegan.progress import PrintLine
 
 # In order of deployment: each may need those before it.
 STACKS = ("storage", "roles-models", "roles-build", "roles-release", "security", "toolchain")
-LATER_STACKS = ("pipeline", "endpoint")  # deployed by the CodePipelines
+LATER_TEMPLATES = ("pipeline", "endpoint")  # deployed by the CodePipelines …
+LATER_STACKS = ("pipeline", "staging", "production")  # … as these stacks
 GROUP = "AWS::SageMaker::ModelPackageGroup"
 OPTIONS = {
     "Repository": "--repository",
@@ -43,12 +45,10 @@ FROM_CONFIG = {
     "MlflowAppArn": "cloud.mlflow_app",
     "ScoringSchedule": "cloud.scoring_schedule",
 }
-LONGEST_GROUP_DESCRIPTION = 1024  # of a model package group, in characters
-LONGEST_PARAMETER = 4096  # of a value, in characters: CloudFormation's quota
+LONGEST_TEMPLATE_VALUE = 4096  # of a value, in characters: CloudFormation's quota
 STACK_POLL_SECONDS = 5
 LONGEST_WAIT = 3600  # seconds for what a teardown ends or deletes: a shift of traffic may take as long
 NO_CHANGES = re.compile(r"didn't contain changes|No updates are to be performed")
-PrintLine = Callable[[str], None]
 
 
 # -- the plan -------------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def later_notes(root: Path, region: str) -> tuple[str, ...]:
     region; () for most regions.
     """
     lacking = {
-        name: lacking_types(region, read_template(root, Path("infra") / f"{name}.yaml")) for name in LATER_STACKS
+        name: lacking_types(region, read_template(root, Path("infra") / f"{name}.yaml")) for name in LATER_TEMPLATES
     }
     return tuple(
         f"CloudFormation in {region} has no {', '.join(kinds)}: everything but infra/{name}.yaml can be used there."
@@ -297,7 +297,7 @@ def from_config(config: Config) -> dict[str, str]:
 
     - SageMakerProjectName.
     - ModelPackageGroupName, without the rest of the ARN if config.yaml gives an ARN, and ModelPackageGroupDescription,
-      without characters that SageMaker refuses, cut to LONGEST_GROUP_DESCRIPTION characters.
+      without characters that SageMaker refuses.
     - CreateModelPackageGroup "no" and ModelPackageGroupAccount, only if config.yaml gives the group by its ARN, because
       then the group exists already.
     - MlflowAppArn, "" without an MLflow app, and ScoringSchedule, "" without one.
@@ -306,7 +306,7 @@ def from_config(config: Config) -> dict[str, str]:
     found = {"SageMakerProjectName": config.project.name, "ModelPackageGroupName": group.rpartition("/")[2]}
     if group.startswith("arn:"):
         found |= {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": group.split(":")[4]}
-    found["ModelPackageGroupDescription"] = "".join(printable(config.project.description))[:LONGEST_GROUP_DESCRIPTION]
+    found["ModelPackageGroupDescription"] = "".join(printable(config.project.description))
     return {**found, "MlflowAppArn": config.cloud.mlflow_app, "ScoringSchedule": config.cloud.scoring_schedule}
 
 
@@ -364,7 +364,7 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
         if number >= least and (most is None or number <= most):
             return ""
         return f"it is a number from {least} on." if most is None else f"it is a number from {least} to {most}."
-    shortest, longest = about.get("MinLength", 0), about.get("MaxLength", LONGEST_PARAMETER)
+    shortest, longest = about.get("MinLength", 0), about.get("MaxLength", LONGEST_TEMPLATE_VALUE)
     if len(value) < shortest:
         return f"it has at least {shortest} characters."
     if len(value) > longest:

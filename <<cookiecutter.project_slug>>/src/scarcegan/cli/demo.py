@@ -15,7 +15,7 @@ from scarcegan.monitoring.statistics import typical_row
 from scarcegan.progress import seconds_text
 from scarcegan.workspace import Workspace
 
-ANSWER_SECONDS = 120  # to wait for an answer of the endpoint
+REQUEST_SECONDS = 120  # to wait for an answer of the endpoint
 LATER = {
     "data/later": "2026-03-06",
     "data/latest": "2026-03-13",
@@ -134,10 +134,10 @@ def post(url: str, body: object) -> object:
     """Send a value as JSON with HTTP POST, and return the value that the JSON of the answer holds.
 
     Raises urllib.error.URLError when the server cannot be reached or answers with an error status, and TimeoutError
-    when no answer comes within ANSWER_SECONDS.
+    when no answer comes within REQUEST_SECONDS.
     """
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
         return json.load(answer)
 
 

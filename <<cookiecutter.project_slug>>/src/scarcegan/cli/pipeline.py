@@ -76,14 +76,14 @@ def versions_command(
     as_json: AsJson = False,
 ) -> None:
     """List the versions of a pipeline in AWS, newest first. Shows time, commit, code and last execution."""
+    from scarcegan.aws.names import short
     from scarcegan.sagemaker import versions
     from scarcegan.sagemaker.pipelines import pipeline_of
 
     pipeline_of(pipeline, workspace(context).config)
     with aws_connection(context) as aws:
         found = [asdict(version) for version in versions.newest_versions(aws, pipeline, newest)]
-    short = {key: slice(None, versions.SHORT) for key in ("commit", "code")}
-    rows = [{**row, **{key: row[key][part] for key, part in short.items()}} for row in found]
+    rows = [{**row, **{key: short(row[key]) for key in ("commit", "code")}} for row in found]
     emit(found, as_json, table_lines(rows, ("version", "created", "commit", "code", "execution")))
 
 

@@ -8,7 +8,7 @@ import re
 FORMULA = re.compile(
     "[=+\\-@\t\r\n＝＋－＠]"
 )  # the last four are full-width: some spreadsheets take them for the others
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 def cell_of(text: str) -> str:
@@ -16,7 +16,7 @@ def cell_of(text: str) -> str:
 
     A number such as -5 stays a number. `text_of` returns the text again.
     """
-    begins = FORMULA.match(text) and not NUMBER.fullmatch(text)
+    begins = FORMULA.match(text) and not PLAIN_NUMBER.fullmatch(text)
     return f"'{text}" if begins or text.startswith("'") else text
 
 

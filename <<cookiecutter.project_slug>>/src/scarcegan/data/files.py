@@ -40,7 +40,7 @@ TEXT_TYPES = (
 CANNOT_BE_READ_AS_TEXT = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error)
 DATE_FOLDERS = ("year", "month", "day")  # keys of nested folders year=2026/month=01/day=05
 LONGEST_LINE = 2_000_000  # bytes; DuckDB's own limit
-BLOCK = 1 << 20  # bytes of a file that are read at once
+READ_AT_ONCE = 1 << 20  # bytes of a file that are read at once
 FILE_COLUMN = "scarcegan: file of the record"  # name of the scan's column with each row's file
 csv.field_size_limit(LONGEST_LINE)  # Python's own limit is less, so that valid files could not be counted through
 DUCKDB_MEMORY = "1GB"  # the most that DuckDB may use; a scan needs far less
@@ -452,7 +452,7 @@ def refuse_unfinished_text(file: Path) -> None:
     """
     with gzip.open(file, "rb") if is_zipped(file) else file.open("rb") as content:
         if not is_zipped(file):  # the end is enough, with room for blank lines
-            content.seek(max(0, file.stat().st_size - LONGEST_LINE - BLOCK))
+            content.seek(max(0, file.stat().st_size - LONGEST_LINE - READ_AT_ONCE))
         found = last_line_length(content)
     if found > LONGEST_LINE:
         raise UserError(f"{file}: its last line is longer than {LONGEST_LINE:,} bytes. Export it again.")
@@ -461,10 +461,10 @@ def refuse_unfinished_text(file: Path) -> None:
 def last_line_length(content: IO[bytes] | gzip.GzipFile) -> int:
     """The bytes of the last line that is not blank, without its line end; 0 when there is none.
 
-    content: an open file, read from where it is to its end, a BLOCK at a time.
+    content: an open file, read from where it is to its end, READ_AT_ONCE bytes at a time.
     """
     found = begun = 0  # begun: bytes of a line that the next block goes on with
-    while block := content.read(BLOCK):
+    while block := content.read(READ_AT_ONCE):
         text = block.rstrip(b"\r\n")
         if text:
             newline = text.rfind(b"\n")

@@ -8,7 +8,8 @@ from typing import get_args, get_type_hints
 from scarcegan.local.runner import list_runs, read_run
 from scarcegan.pipeline.config import Config, differences, with_present_names
 from scarcegan.pipeline.definition import Gate, Pipeline, Step
-from scarcegan.pipeline.engine import Report, RunFacts
+from scarcegan.pipeline.engine import RunFacts
+from scarcegan.progress import PrintLine
 
 LOCAL_KINDS = get_args(get_type_hints(Step)["kind"])
 
@@ -54,7 +55,7 @@ class LocalEngine:
         """
         return self.train(changes)
 
-    def watch(self, run: str, report: Report) -> str:
+    def watch(self, run: str, report: PrintLine) -> str:
         """Report the status of each step of a run, and return the status of the run, as in RunSummary.
 
         It does not wait: a run on this machine has ended when `start` returns.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from scarcegan.local.estimate import MEGABYTE
 from scarcegan.local.events import Event, Expected, Observer
 from scarcegan.local.state import StepState
 from scarcegan.pipeline.definition import Gate, Pipeline
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 10.0  # between two progress lines of a step in a log
-MEGABYTE = 1_000_000
 STATUS_WORDS = {"finished": "done", "cached": "cached", "kept": "kept", "opened": "open", "retry": "will retry"}
 COLOURS = {"done": "green", "open": "green", "cached": "cyan", "kept": "cyan", "running": "bold", "failed": "red"}
 COLOURS |= {"closed": "yellow", "interrupted": "yellow", "will retry": "yellow", "queued": "yellow"}

@@ -15,6 +15,7 @@ import numpy as np
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
 BLANK_CELLS = frozenset({"", "na", "nan", "null", "none"})
 MISSING_ID = ""
+INFERENCE_ID = "x-amzn-sagemaker-inference-id"  # header: what a request is called by its caller
 LOAD_TEST = (
     "scarcegan-load-test"  # the inferenceId of requests that are no users'; infra/lambdas/rare_share.py has it too
 )

@@ -17,7 +17,7 @@ RUN_ID = "{run_id}"  # an argument that every engine replaces by the id of the r
 DATA = ("telemetry", "labels")  # sources of the training pipeline whose content the fingerprint of a run covers
 DATA_FINGERPRINT = "{data_fingerprint}"  # an engine that does not see the data replaces it by what a start gives it
 NOT_ABOUT_THE_MODEL = {"retries", "serve", "local", "cloud"}  # sections that are not kept with a registered model
-FIGURES = (  # metrics that the train step prints while it trains, as `Iteration=…; Name=value;`
+TRAINING_FIGURES = (  # metrics that the train step prints while it trains, as `Iteration=…; Name=value;`
     "Discriminator_Supervised_Loss",
     "Discriminator_UnSupervised_Loss",
     "Generator_Loss",
@@ -228,7 +228,7 @@ def training(config: Config, data_fingerprint: str = "", code_version: str = "")
                 seconds=(10.0 + 0.003 * config.train.iterations * networks, 0.0),
                 kind="training",
                 parameters=keyed("train", usual) | keyed("train.scarcegan", research),
-                figures=FIGURES,
+                figures=TRAINING_FIGURES,
             ),
             Step(
                 "baseline",

@@ -1,12 +1,12 @@
 """The interface of an engine, which runs pipelines of definition.py: here (local/) or in AWS (sagemaker/)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from scarcegan.pipeline.definition import Pipeline
+from scarcegan.progress import PrintLine
 
-Report = Callable[[str], None]
 RunFacts = Mapping[str, Any]
 
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
         """
         ...
 
-    def watch(self, run: str, report: Report) -> str:
+    def watch(self, run: str, report: PrintLine) -> str:
         """Wait until a run has ended, and return its status in the words of the engine.
 
         - run: the id of the run.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from scarcegan.aws.archive import packed_digest
+from scarcegan.aws.names import short
 from scarcegan.errors import UserError, shortened
 from scarcegan.jsonfile import read_json, replace_nan
 from scarcegan.model.saved import EXPORT_AGAIN
@@ -292,8 +293,8 @@ def check_model(package: Path) -> str:
     found = wanted and packed_digest(model_files({path.relative_to(package).as_posix(): path for path in paths}))
     if found != wanted:
         raise UserError(
-            f"{package}: its model has the digest {found[:12]}, but {wanted[:12]} was registered, so it was changed "
-            f"afterwards, and it is not used. {EXPORT_AGAIN}"
+            f"{package}: its model has the digest {short(found)}, but {short(wanted)} was registered, so it was "
+            f"changed afterwards, and it is not used. {EXPORT_AGAIN}"
         )
     return wanted
 

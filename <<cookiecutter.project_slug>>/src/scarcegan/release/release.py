@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scarcegan.aws import client
 from scarcegan.aws.accounts import access_to_stage, endpoint_parameters_elsewhere
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.names import Names, project_tags, short
 from scarcegan.aws.stack_states import refuse_unless_changeable
 from scarcegan.aws.toolchain import find_stack
 from scarcegan.errors import UserError
@@ -34,7 +34,6 @@ NO_ENDPOINT = {
 SUMMARY_METRICS = ("pr_auc", "recall", "precision")
 SUMMARY_CHARACTERS = 685  # CodePipeline's approval text takes 1,000 (CustomData), with what else it says:
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-ManualApproval.html
-SHORT_DIGEST = 12  # characters of a digest that people compare
 
 
 # -- which version --------------------------------------------------------------------------------------------------
@@ -242,7 +241,7 @@ def approval_summary(
     ours = evaluation["scarcegan"]
     figures = ", ".join(metric_text(name, ours.get("metrics", {}).get(name)) for name in SUMMARY_METRICS)
     words = [
-        f"Version {package.version} ({package.definition}, model {package.model_digest[:SHORT_DIGEST]}): {figures}"
+        f"Version {package.version} ({package.definition}, model {short(package.model_digest)}): {figures}"
         f" on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         champion_comparison(package, champion),
@@ -258,11 +257,11 @@ def code_comparison(package: ModelPackage, code: str) -> str:
 
     - code: the digest of that commit's code; "" when it is not known.
     """
-    trained = package.code_version[:SHORT_DIGEST] or "unknown"
+    trained = short(package.code_version) or "unknown"
     if not code:
         return f"the code {trained}"
     same = package.code_version == code
-    return f"this commit's code {trained}" if same else f"the code {trained}, NOT this commit's {code[:SHORT_DIGEST]}"
+    return f"this commit's code {trained}" if same else f"the code {trained}, NOT this commit's {short(code)}"
 
 
 def metric_text(name: str, entry: Any) -> str:

@@ -18,13 +18,13 @@ from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
 from scarcegan.model.saved import EXPORT_AGAIN
+from scarcegan.monitoring.rows import INFERENCE_ID
 from scarcegan.monitoring.statistics import typical_row
 
 JSON, CSV = "application/json", "text/csv"
 SECONDS = 60  # to wait for an answer: a serverless endpoint may have to start first
 STOPPED = "The release stops here; read the endpoint's log in CloudWatch."
 UNAVAILABLE = (429, 500, 503, 530)  # HTTP statuses of SageMaker itself, when the container cannot answer
-INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"  # header
 TOLERANCE = 1e-5  # CSV and JSON of one row may differ in the last digit
 Send = Callable[[str, str], tuple[int, str]]  # sends (body, content type), returns (HTTP status, body)
 

@@ -21,6 +21,7 @@ REQUIREMENTS = "requirements-jobs.txt"
 PYTHON = "3.12"  # of the TensorFlow 2.21 image
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
 PLACEHOLDER = b"This object stands for an empty folder.\n"
+COMPLETE = ".complete"  # object beside the wheels, written after the last one
 MARKERS = ("empty/.empty", "champion/.empty", "data/telemetry/.empty", "data/labels/.empty")
 PACKAGE_FUNCTIONS = {"register": "scarcegan.sagemaker.register_function"}  # Lambda function -> module of its `handler`
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold

@@ -13,9 +13,10 @@ from scarcegan.aws.names import COPY_TAG, Names, project_tags
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import copy_name
+from scarcegan.progress import PrintLine
 from scarcegan.sagemaker import bundle, upsert
 from scarcegan.sagemaker.pipelines import find_pipeline
-from scarcegan.sagemaker.upsert import Say, UpsertPlan
+from scarcegan.sagemaker.upsert import UpsertPlan
 
 
 def copy_pipeline(name: str) -> str:
@@ -52,7 +53,7 @@ def plan_copy(root: Path, config: Config, names: Names, name: str) -> UpsertPlan
     return UpsertPlan(names, root, objects, f"{code.wheels_prefix}/", {pipeline: made}, {}, tags)
 
 
-def write_copy(plan: UpsertPlan, aws: Aws, say: Say) -> dict[str, Any]:
+def write_copy(plan: UpsertPlan, aws: Aws, say: PrintLine) -> dict[str, Any]:
     """Upload the code of a plan, and create or update the copy. Safe to repeat. Returns what `apply_plan` does.
 
     Raises UserError for a pipeline of that name that is no copy of this project, and as `apply_plan` does.

@@ -11,7 +11,8 @@ from scarcegan.aws.names import PIPELINES
 from scarcegan.local.durable import remove
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Gate, Pipeline
-from scarcegan.pipeline.engine import Report, RunFacts
+from scarcegan.pipeline.engine import RunFacts
+from scarcegan.progress import PrintLine
 from scarcegan.sagemaker import executions
 from scarcegan.sagemaker import start as starting
 from scarcegan.sagemaker.bundle import PACKAGE_FUNCTIONS
@@ -93,7 +94,7 @@ class SageMakerEngine:
             plan = starting.plan_start(base, self.config_file, changes)
             return starting.start_execution(starting.complete(plan, base, aws), aws).rsplit("/", 1)[1]
 
-    def watch(self, run: str, report: Report) -> str:
+    def watch(self, run: str, report: PrintLine) -> str:
         """Wait until an execution has ended. Returns its status, such as Succeeded or Failed.
 
         - run: the id of the execution.

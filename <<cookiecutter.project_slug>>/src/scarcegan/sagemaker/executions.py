@@ -21,9 +21,9 @@ ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"
 STEP_ENDED = (SUCCEEDED, "Failed", "Stopped")
 POLL_SECONDS = 20.0
-PAGE = 100  # executions that SageMaker lists at once
+LISTED_AT_ONCE = 100  # executions that SageMaker lists at once
 LOG_GROUPS = {"training-job": "/aws/sagemaker/TrainingJobs", "processing-job": "/aws/sagemaker/ProcessingJobs"}
-JOBS = ("TrainingJob", "ProcessingJob", "Lambda")
+KINDS_OF_JOB = ("TrainingJob", "ProcessingJob", "Lambda")
 EXECUTION_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 EXECUTION_ARN = re.compile(
     rf"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{{12}}:pipeline/[A-Za-z0-9-]+/execution/{EXECUTION_ID.pattern}"
@@ -172,7 +172,7 @@ def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
     pipeline_of(name, Config())
     asked = {"PipelineName": aws.names.pipeline(name), "SortBy": "CreationTime", "SortOrder": "Descending"}
     pages = aws.client("sagemaker").get_paginator("list_pipeline_executions")
-    size = {"MaxItems": newest, "PageSize": min(newest, PAGE)}
+    size = {"MaxItems": newest, "PageSize": min(newest, LISTED_AT_ONCE)}
     found = none_if_missing(lambda: list(pages.paginate(**asked, PaginationConfig=size)))
     if found is None:
         raise missing_pipeline_error(aws, name)
@@ -264,7 +264,7 @@ def step_status(aws: Aws, step: Mapping[str, Any]) -> StepStatus:
 def job_arn(step: Mapping[str, Any]) -> str:
     """Return the ARN of the job or Lambda function of a step; "" when it has none. step: as `raw_steps` returns it."""
     about = step.get("Metadata", {})
-    return next((about[kind]["Arn"] for kind in JOBS if kind in about), "")
+    return next((about[kind]["Arn"] for kind in KINDS_OF_JOB if kind in about), "")
 
 
 def minutes_between(begun: datetime | None, ended: datetime | None) -> float | None:

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import every_pipeline
+from scarcegan.progress import PrintLine
 from scarcegan.sagemaker import bundle, versions
 from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
 
-COMPLETE = ".complete"  # written after the last wheel
 WITHOUT_EFFECT = (  # keys of config.yaml that nothing in AWS reads yet: no monitoring job runs there
     "cloud.instances.monitor",
     "monitor.drift_threshold",
@@ -34,7 +34,6 @@ WITHOUT_EFFECT = (  # keys of config.yaml that nothing in AWS reads yet: no moni
     "monitor.retrain_windows",
     "monitor.of_windows",
 )
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def plan_lines(plan: UpsertPlan) -> list[str]:
 
 
 def apply_plan(
-    plan: UpsertPlan, aws: Aws, upload_only: bool, say: Say, pipelines: Collection[str] = PIPELINES
+    plan: UpsertPlan, aws: Aws, upload_only: bool, say: PrintLine, pipelines: Collection[str] = PIPELINES
 ) -> dict[str, Any]:
     """Upload the objects and wheels of a plan, and create or update pipelines. Safe to repeat and to interrupt.
 
@@ -272,7 +271,7 @@ def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
     """
     wanted = {key: body for key, body in plan.objects.items() if key.startswith("code/")}
     missing = [key for key, body in wanted.items() if not bucket.same_content(key, hashlib.sha256(body).hexdigest())]
-    missing += [] if bucket.exists(plan.wheels + COMPLETE) else [plan.wheels]
+    missing += [] if bucket.exists(plan.wheels + bundle.COMPLETE) else [plan.wheels]
     if missing:
         raise UserError(
             f"{bucket.uri(missing[0])}: not there. A push uploads the code and the wheels of its commit; wait until "
@@ -280,7 +279,7 @@ def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
         )
     listed = {key for folder in {key.rpartition("/")[0] for key in wanted} for key in bucket.keys(folder)}
     strange = sorted(listed - wanted.keys())
-    wheel = re.compile(rf"{re.escape(plan.wheels)}([^/]+\.whl|{re.escape(COMPLETE)})")
+    wheel = re.compile(rf"{re.escape(plan.wheels)}([^/]+\.whl|{re.escape(bundle.COMPLETE)})")
     strange += [key for key in bucket.keys(plan.wheels.rstrip("/")) if not wheel.fullmatch(key)]
     if strange:
         raise UserError(
@@ -309,7 +308,7 @@ def require_bucket(aws: Aws) -> None:
         raise
 
 
-def upload_once(bucket: Bucket, key: str, body: bytes | Path, say: Say) -> bool:
+def upload_once(bucket: Bucket, key: str, body: bytes | Path, say: PrintLine) -> bool:
     """Upload an object unless it is there. Returns whether it was uploaded.
 
     - body: the content, or the file that has it.
@@ -323,7 +322,7 @@ def upload_once(bucket: Bucket, key: str, body: bytes | Path, say: Say) -> bool:
     return uploaded
 
 
-def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
+def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: PrintLine) -> int:
     """Download the wheels that jobs install and upload them to S3, followed by an object that marks them as complete.
 
     - say: called with a line of text before the download, and with one per wheel.
@@ -332,17 +331,17 @@ def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: Say) -> int:
 
     Raises UserError when pip cannot download one, or there is one with another content.
     """
-    if bucket.exists(plan.wheels + COMPLETE):
+    if bucket.exists(plan.wheels + bundle.COMPLETE):
         return 0
     with tempfile.TemporaryDirectory() as folder:
         say(f"download the wheels of {bundle.REQUIREMENTS}")
         wheels = bundle.download_wheels(plan.root / bundle.REQUIREMENTS, Path(folder))
         uploaded = sum(upload_once(bucket, plan.wheels + wheel.name, wheel, say) for wheel in wheels)
-    bucket.put_once(plan.wheels + COMPLETE, bundle.PLACEHOLDER)
+    bucket.put_once(plan.wheels + bundle.COMPLETE, bundle.PLACEHOLDER)
     return uploaded
 
 
-def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: Say) -> str:
+def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: PrintLine) -> str:
     """Create or update one SageMaker pipeline of a plan. Returns "created", "changed" or "unchanged".
 
     A pipeline whose definition, role and tags are those of the plan is left unchanged, whichever commit its definition

@@ -15,8 +15,8 @@ from typing import Any
 from scarcegan.errors import UserError, shortened
 from scarcegan.sagemaker.job import EMPTY_VALUE
 
-NUMBER = r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"
-LIMITS = {  # keyword of JSON Schema -> whether a value keeps it, and how to say it
+DECIMAL = r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"
+BOUNDS = {  # keyword of JSON Schema -> whether a value keeps it, and how to say it
     "minimum": (lambda value, limit: value >= limit, "at least {}"),
     "exclusiveMinimum": (lambda value, limit: value > limit, "more than {}"),
     "maximum": (lambda value, limit: value <= limit, "at most {}"),
@@ -81,10 +81,10 @@ def read(rule: Rule, text: str) -> tuple[str, Any]:
         wrong = text_problem(rule, text)
         return wrong, None if wrong else text
     pattern, convert, what = (
-        (r"-?[0-9]{1,20}", int, "a whole number") if kind == "integer" else (NUMBER, float, "a number")
+        (r"-?[0-9]{1,20}", int, "a whole number") if kind == "integer" else (DECIMAL, float, "a number")
     )
     value = convert(text) if re.fullmatch(pattern, text, re.ASCII) else None
-    limits = [(keeps, words, rule[key]) for key, (keeps, words) in LIMITS.items() if key in rule]
+    limits = [(keeps, words, rule[key]) for key, (keeps, words) in BOUNDS.items() if key in rule]
     if value is None or not math.isfinite(value) or not all(keeps(value, limit) for keeps, _, limit in limits):
         return " ".join([what, " and ".join(words.format(limit) for _, words, limit in limits)]).strip(), None
     return "", value

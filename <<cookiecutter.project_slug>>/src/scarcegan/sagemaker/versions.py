@@ -17,13 +17,13 @@ from typing import Any
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError
+from scarcegan.sagemaker.bundle import COMPLETE
 from scarcegan.sagemaker.pipelines import find_pipeline, missing_pipeline_error, parameter_defaults
 
 COMMIT = "commit"  # key in the definition's Metadata
 CODE = re.compile(r"s3://[^/\"]+/(code/[0-9a-f]+)/")
 WHEELS = re.compile(r"s3://[^/\"]+/(wheels/[0-9a-f]+)/")
-COMPLETE = {CODE: "source.tar.gz", WHEELS: ".complete"}  # objects without which no job of a version can start
-SHORT = 8  # digits of a commit or digest that people are shown
+ESSENTIAL = {CODE: "source.tar.gz", WHEELS: COMPLETE}  # objects without which no job of a version can start
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def refuse_without_code(aws: Aws, version: PipelineVersion, definition: str) -> 
     Raises UserError when it is not.
     """
     bucket = project_bucket(aws)
-    for pattern, name in COMPLETE.items():
+    for pattern, name in ESSENTIAL.items():
         for prefix in sorted(set(pattern.findall(definition))):
             if not bucket.exists(f"{prefix}/{name}"):
                 commit = version.commit.rstrip("+") or "that version's commit"

@@ -96,7 +96,7 @@ class Rehearsal:
         plan = upsert.plan_upsert(
             self.place.root, upsert.with_volume_key(self.place.config, self.connection), self.names
         )
-        project_bucket(self.connection).put_bytes(plan.wheels + upsert.COMPLETE, bundle.PLACEHOLDER)
+        project_bucket(self.connection).put_bytes(plan.wheels + bundle.COMPLETE, bundle.PLACEHOLDER)
         upsert.apply_plan(plan, self.connection, False, lambda line: None)
         return plan
 

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scarcegan.aws.archive import pack
+from scarcegan.aws.names import short
 from scarcegan.aws.storage import Bucket
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, PackageRequest, model_files, package_json
@@ -263,8 +264,8 @@ def require_same_figures(facts: Mapping[str, Any], request: PackageRequest) -> N
     known = facts.get("evaluation_digest", "")
     if known != request.evaluation_digest:
         raise UserError(
-            f"files of {facts['arn']} are gone, and this run has other figures ({request.evaluation_digest[:12]}, "
-            f"registered: {known[:12] or 'none'}). Nothing was changed. Bring back the objects' last versions in S3, "
+            f"files of {facts['arn']} are gone, and this run has other figures ({short(request.evaluation_digest)}, "
+            f"registered: {short(known) or 'none'}). Nothing was changed. Bring back the objects' last versions in S3, "
             "or delete the package in SageMaker and start the execution again, which registers a new version."
         )
 

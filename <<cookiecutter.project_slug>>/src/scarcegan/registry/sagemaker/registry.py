@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from scarcegan.aws.archive import pack, unpack
 from scarcegan.aws.client import DEPLOY_TOOLCHAIN, Aws, client_error_sentence, is_missing, none_if_missing
-from scarcegan.aws.names import Names
+from scarcegan.aws.names import Names, short
 from scarcegan.aws.storage import Bucket, Changed, download, path_below, split_s3_uri
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json
@@ -233,9 +233,10 @@ class SageMakerRegistry:
             facts, digest = read_json(folder / "package.json", "Release the version again."), check_model(folder)
         if (facts.get("version"), digest) != (champion.version, champion.model_digest):
             raise UserError(
-                f"{self._bucket.uri(CHAMPION_KEY)} holds version {facts.get('version')} with the model {digest[:12]}, "
-                f"but the champion is version {champion.version} with {champion.model_digest[:12]}. A promotion was "
-                "interrupted, or somebody has changed the object (CloudTrail). Retry the stage Production of the "
+                f"{self._bucket.uri(CHAMPION_KEY)} holds version {facts.get('version')} with the model "
+                f"{short(digest)}, but the champion is version {champion.version} with "
+                f"{short(champion.model_digest)}. A promotion was interrupted, or somebody has "
+                "changed the object (CloudTrail). Retry the stage Production of the "
                 f"deploy pipeline, or type: scarcegan release --rollback {champion.version}"
             )
 
@@ -391,8 +392,8 @@ class SageMakerRegistry:
         found = hash_file(folder / MODEL)
         if package.model_digest and found != package.model_digest:
             raise UserError(
-                f"version {package.version}: {self._bucket.uri(start + MODEL)} has the SHA-256 {found[:12]}, but "
-                f"{package.model_digest[:12]} was registered, so somebody has changed it. Find out who (CloudTrail), "
+                f"version {package.version}: {self._bucket.uri(start + MODEL)} has the SHA-256 {short(found)}, but "
+                f"{short(package.model_digest)} was registered, so somebody has changed it. Find out who (CloudTrail), "
                 "then register the model again: scarcegan start"
             )
         self._check_figures(package, folder)
@@ -411,7 +412,7 @@ class SageMakerRegistry:
         if package.evaluation_digest and found != package.evaluation_digest:
             raise UserError(
                 f"version {package.version}: evaluation and baseline below {self.uri(package, '')} have the digest "
-                f"{found[:12]}, but {package.evaluation_digest[:12]} was registered, so somebody has changed them. "
+                f"{short(found)}, but {short(package.evaluation_digest)} was registered, so somebody has changed them. "
                 "Find out who (CloudTrail), then bring back the first versions, or register the model again: "
                 "scarcegan start"
             )
@@ -430,7 +431,7 @@ class SageMakerRegistry:
             found, wanted = described.get("CustomerMetadataProperties", {}).get(name, ""), getattr(package, name)
             if found != wanted:
                 raise UserError(
-                    f"version {package.version}: its property {name} is '{found[:12]}', but '{wanted[:12]}' was "
+                    f"version {package.version}: its property {name} is '{short(found)}', but '{short(wanted)}' was "
                     "registered. Somebody has changed the package in SageMaker. Find out who (CloudTrail), then "
                     "register the model again: scarcegan start"
                 )

@@ -1,4 +1,4 @@
-"""Cells of CSV files that people open in a spreadsheet: a text in, a cell that is no formula out, and back.
+"""Cells of CSV files that people open in a spreadsheet: a text in, a cell that is no formula out.
 
 https://owasp.org/www-community/attacks/CSV_Injection
 """
@@ -14,12 +14,7 @@ PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 def cell_of(text: str) -> str:
     """Return a text as a cell: with an apostrophe before it if it begins like a formula, or with an apostrophe.
 
-    A number such as -5 stays a number. `text_of` returns the text again.
+    A number such as -5 stays a number. Without its first apostrophe, if it has one, a cell is the text again.
     """
     begins = FORMULA.match(text) and not PLAIN_NUMBER.fullmatch(text)
     return f"'{text}" if begins or text.startswith("'") else text
-
-
-def text_of(cell: str) -> str:
-    """Return the text of a cell that `cell_of` returned."""
-    return cell.removeprefix("'")

@@ -177,6 +177,8 @@ def cloud_findings(project: Workspace, given: Mapping[str, str]) -> Iterator[Fin
     """Yield what the checks of the AWS account find; without credentials only that.
 
     - given: template parameter -> value, as `scarcegan toolchain deploy` would be given it.
+
+    Raises UserError when a file of the functions' code is missing.
     """
     config = project.config
     try:

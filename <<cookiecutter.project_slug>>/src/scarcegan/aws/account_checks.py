@@ -212,6 +212,8 @@ def creating_actions(root: Path) -> list[str]:
     """Return the actions that create the resources of the toolchain's templates, each once, sorted.
 
     - root: the project's folder.
+
+    Raises UserError when a template is missing or damaged.
     """
     bodies = [toolchain.read_template(root, Path("infra") / f"{name}.yaml") for name in toolchain.STACKS]
     return sorted({CREATES[about["Type"]] for body in bodies for about in body["Resources"].values()})
@@ -311,7 +313,10 @@ def data_findings(account: Account) -> Iterator[Finding]:
 
 
 def machine_findings(account: Account) -> Iterator[Finding]:
-    """Yield a finding about the machines of config.yaml: whether the toolchain lets jobs have them."""
+    """Yield a finding about the machines of config.yaml: whether the toolchain lets jobs have them.
+
+    Raises UserError when a template is missing or damaged.
+    """
     template = toolchain.read_template(account.root, Path("infra") / "roles-models.yaml")
     default = template["Parameters"]["JobInstanceTypes"]["Default"]
     machines = job_machines(account.config)

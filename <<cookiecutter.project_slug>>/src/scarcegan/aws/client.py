@@ -108,7 +108,7 @@ class Aws:
     def client(self, service: str) -> Any:
         """Return the boto3 client of a service, such as "s3". It is made once, and is patient with errors that pass.
 
-        boto3 must be installed; `connect_to_aws` checks that.
+        Raises UserError when boto3 is not installed, which `connect_to_aws` checks.
         """
         if service not in self.clients:
             from botocore.config import Config as ClientConfig

@@ -358,7 +358,10 @@ def carry_out(plan: TeardownPlan, aws: Aws, report: PrintLine) -> None:
 
 
 def stop_code_execution(aws: Aws, one: Removal) -> None:
-    """Stop an execution of a CodePipeline, and wait until it has ended. One that has ended meanwhile is left alone."""
+    """Stop an execution of a CodePipeline, and wait until it has ended. One that has ended meanwhile is left alone.
+
+    Raises UserError when it has not ended after toolchain.LONGEST_WAIT seconds.
+    """
     from botocore.exceptions import ClientError
 
     codepipeline = aws.client("codepipeline")
@@ -383,7 +386,10 @@ def stop_code_execution(aws: Aws, one: Removal) -> None:
 
 
 def stop_execution(aws: Aws, one: Removal) -> None:
-    """Stop an execution of a SageMaker pipeline, and wait until it has ended."""
+    """Stop an execution of a SageMaker pipeline, and wait until it has ended.
+
+    Raises UserError when it has not ended after toolchain.LONGEST_WAIT seconds.
+    """
     sagemaker = aws.client("sagemaker")
 
     def status() -> str:

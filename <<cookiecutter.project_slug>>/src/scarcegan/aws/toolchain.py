@@ -183,10 +183,12 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
 
 
 def refuse_other_region(connection: str, region: str) -> None:
-    """Raise UserError for the ARN of a connection in another region than the project's; "" passes.
+    """Check that a connection is in the project's region. connection: its ARN; "" passes.
 
     A pipeline's source action runs in the pipeline's own region.
     https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-create-cross-region.html
+
+    Raises UserError for a connection of another region.
     """
     if connection and connection.split(":")[3] != region:
         raise UserError(
@@ -273,6 +275,8 @@ def refuse_lacking_region(
 def later_notes(root: Path, region: str) -> tuple[str, ...]:
     """Return a sentence for each template that the pipelines deploy and of which CloudFormation lacks resources in a
     region; () for most regions.
+
+    Raises UserError when a template is missing or damaged.
     """
     lacking = {
         name: lacking_types(region, read_template(root, Path("infra") / f"{name}.yaml")) for name in LATER_TEMPLATES

@@ -64,7 +64,10 @@ def finding_lines(finding: "Finding") -> list[str]:
 
 
 def cost_of(context: typer.Context, found: "Sequence[Finding]") -> tuple[Any, list[str]]:
-    """Return the estimate of the costs, as values and as lines; (None, []) when config.yaml is not valid."""
+    """Return the estimate of the costs, as values and as lines; (None, []) when config.yaml is not valid.
+
+    Raises UserError when the table of prices is missing or damaged.
+    """
     from scarcegan.aws import prices
     from scarcegan.aws.findings import OK
 

@@ -142,8 +142,10 @@ def served_package(
 ) -> "Iterator[tuple[Aws, dict[str, str], Sample]]":
     """Context manager: check that a stage serves the version that its stack names, with the bytes that were registered.
 
-    Yields (connection, outputs of the stack, a sample of users for that package). Arguments and errors are those of
+    Yields (connection, outputs of the stack, a sample of users for that package). The arguments are those of
     `smoke_stage`.
+
+    Raises UserError as `smoke_stage` does.
     """
     import tempfile
 

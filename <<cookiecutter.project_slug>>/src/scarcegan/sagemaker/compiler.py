@@ -256,7 +256,10 @@ class PipelineCompiler:
         return self.compiled[step.name]
 
     def processing_step(self, step: Step) -> Any:
-        """Return the SDK's step for a step that runs as a processing job."""
+        """Return the SDK's step for a step that runs as a processing job.
+
+        Raises UserError for a region without AWS's image.
+        """
         cloud = self.config.cloud
         processor = sdk().Processor(
             role=self.names.job_role_arn(self.source.name),
@@ -291,6 +294,8 @@ class PipelineCompiler:
         """Return the SDK's step for a step that runs as a training job.
 
         The toolkit in the container image runs job.sh from the channel `code`.
+
+        Raises UserError for a region without AWS's image.
         """
         cloud, to = self.config.cloud, sdk()
         trainer = to.ModelTrainer(

@@ -101,8 +101,8 @@ def find_execution(aws: Aws, execution: str | None = None, pipeline: str | None 
 
     - execution: its id or ARN; an ARN is returned as it is, whether or not it exists. None finds the newest execution
       of the pipeline.
-    - pipeline: training or scoring. None searches both for an id, and takes training for the newest. Has no effect on
-      an ARN.
+    - pipeline: training, scoring or training-NAME, a copy. None searches training and scoring for an id, and takes
+      training for the newest. Has no effect on an ARN.
 
     Raises UserError for text that is no id and no ARN of an execution, for an ARN of another region or account, and
     when no execution has the id. For the newest, raises UserError when there is no such pipeline or it has never run.
@@ -133,7 +133,7 @@ def find_execution_by_id(aws: Aws, execution: str, pipeline: str | None) -> str:
     """Ask SageMaker which pipeline has an execution with this id. Returns the ARN of the execution.
 
     - execution: the id, the last part of the ARN.
-    - pipeline: training or scoring, in which to search; None searches both.
+    - pipeline: training, scoring or training-NAME, in which to search; None searches training and scoring.
 
     Raises UserError when there is no such execution, also when the pipeline itself is not in AWS.
     """
@@ -164,7 +164,7 @@ def newest_executions(aws: Aws, name: str, newest: int) -> list[dict[str, Any]]:
 
     A summary is a dictionary with PipelineExecutionArn, PipelineExecutionStatus, StartTime and more.
 
-    - name: training or scoring.
+    - name: training, scoring or training-NAME, a copy.
     - newest: how many to return at most.
 
     Raises UserError for another name, or when the pipeline is not in AWS yet.
@@ -357,6 +357,8 @@ def stop_execution(aws: Aws, arn: str) -> bool:
     Outputs of finished steps stay.
 
     - arn: the ARN of the execution.
+
+    Raises botocore's ClientError when SageMaker refuses for another reason than that it has ended.
     """
     from botocore.exceptions import ClientError
 

@@ -30,10 +30,10 @@ from scarcegan.sagemaker.values import checked_value
 class StartPlan:
     """The parameters that an execution will be started with.
 
-    - pipeline: training or scoring.
+    - pipeline: training, scoring or training-NAME, a copy.
     - parameters: pipeline parameter -> value as text, for those that the execution is given; any other has its default
-      in AWS.
-    - notes: sentences for the user, one per value that `complete` has added because config.yaml has changed.
+      in AWS. `plan_start` gives those of --set, `complete` those that depend on AWS.
+    - notes: sentences for the user, one per value of config.yaml that `complete` has added, as AWS has another default.
     """
 
     pipeline: str
@@ -67,11 +67,19 @@ def plan_start(base: ConfiguredPipeline, path: Path, changes: Sequence[str]) -> 
         raise no_effect_error(base, keys[0])
     found |= typed
     for parameter, value in found.items():
-        if not 0 < len(value) <= LONGEST_PARAMETER:
-            raise UserError(
-                f"{parameter} has {len(value)} characters, SageMaker takes 1 to {LONGEST_PARAMETER}. Change the value."
-            )
+        check_length(parameter, value)
     return StartPlan(base.name, found)
+
+
+def check_length(parameter: str, value: str) -> None:
+    """Check that SageMaker would take a value of a pipeline parameter.
+
+    Raises UserError for an empty or too long one.
+    """
+    if not 0 < len(value) <= LONGEST_PARAMETER:
+        raise UserError(
+            f"{parameter} has {len(value)} characters, SageMaker takes 1 to {LONGEST_PARAMETER}. Change the value."
+        )
 
 
 def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]) -> None:
@@ -93,10 +101,7 @@ def check_pipeline_parameters(base: ConfiguredPipeline, typed: Mapping[str, str]
                 f"the pipeline {base.names.pipeline(base.name)} has no parameter "
                 f"{shortened(parameter)} (it has: {', '.join(base.parameters)}). {move}"
             )
-        if not 0 < len(value) <= LONGEST_PARAMETER:
-            raise UserError(
-                f"{parameter} has {len(value)} characters, SageMaker takes 1 to {LONGEST_PARAMETER}. Change the value."
-            )
+        check_length(parameter, value)
         if parameter.endswith("Uri"):
             split_s3_uri(value)
         if settings.LOCAL_DISK.match(value) and base.config.cloud.volume_key != "none":

@@ -1,7 +1,8 @@
 """Values of pipeline parameters: texts and the rules of config.yaml in, checked values out. Makes no call to AWS.
 
-SageMaker checks a parameter's type and its list of words, and nothing else. The Lambda function of the register step
-checks the rest, in the first step of an execution and before it records anything: Python's own library only.
+SageMaker checks a parameter's type and its list of words, and nothing else. Of a pipeline that registers models, the
+Lambda function of the register step checks the rest, in the step `check` and again before it records anything. So this
+file imports Python's own library only.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
 """
 

@@ -146,7 +146,9 @@ class SageMakerRegistry:
     def fetch(self, uri: str, folder: Path, below: str = "", only: Collection[str] = ()) -> Path:
         """Download from S3 into `folder`: a .tar.gz, which is unpacked, or all below a prefix. Returns `folder`.
 
-        uri, below, only, and what is raised: as in `download` of aws/storage.py.
+        uri, below, only: as in `download` of aws/storage.py.
+
+        Raises what that raises.
         """
         return download(self.client("s3"), uri, folder, below, only, self.names.account)
 

@@ -27,6 +27,7 @@ FAILED, GATE_CLOSED = 1, 3  # the exit codes of `scarcegan run` too
 cloud_app = typer.Typer()
 
 ExecutionId = Annotated[str | None, typer.Argument(help="Id or ARN of an execution; default: the newest.")]
+OnePipeline = Annotated[str, typer.Option("--pipeline", help="training, scoring, or training-NAME for a copy.")]
 PipelineName = Annotated[
     str | None,
     typer.Option(
@@ -130,7 +131,7 @@ def upsert_command(
 def start_command(
     context: typer.Context,
     changes: SetValues = None,
-    pipeline: Annotated[str, typer.Option(help="training, scoring, or training-NAME for a copy.")] = "training",
+    pipeline: OnePipeline = "training",
     if_data: Annotated[
         bool, typer.Option("--if-data", help="When there is no data yet, start nothing and exit with 0.")
     ] = False,

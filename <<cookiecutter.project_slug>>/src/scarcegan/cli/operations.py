@@ -11,7 +11,7 @@ import typer
 from scarcegan.cli.cloud import aws_connection
 from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress, table_lines, workspace
 from scarcegan.cli.release import aws_and_registry
-from scarcegan.cli.toolchain import pairs
+from scarcegan.cli.toolchain import ConnectionArn, Parameters, Repository, given_parameters
 from scarcegan.errors import USER_ERROR, UserError
 
 if TYPE_CHECKING:
@@ -25,23 +25,18 @@ operations_app = typer.Typer()
 def doctor_command(
     context: typer.Context,
     cloud: Annotated[bool, typer.Option("--cloud", help="Look at the AWS account too. Every call only reads.")] = False,
-    repository: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="As for toolchain deploy; default: what is deployed.")
-    ] = None,
-    connection_arn: Annotated[
-        str | None, typer.Option(metavar="ARN", help="As for toolchain deploy; default: what is deployed.")
-    ] = None,
-    values: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter, as for toolchain deploy.")
-    ] = None,
+    repository: Repository = None,
+    connection_arn: ConnectionArn = None,
+    values: Parameters = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find what would fail, before anything is made. Says how to correct it. Exit code: 2 when something would fail."""
+    """Find what would fail, before anything is made. Says how to correct it; what is not given is as deployed. Exit
+    code: 2 when something would fail.
+    """
     from scarcegan.aws.findings import WOULD_FAIL
     from scarcegan.doctor import examine
 
-    options = {"Repository": repository, "ConnectionArn": connection_arn}
-    given = {**pairs(values or []), **{name: value for name, value in options.items() if value is not None}}
+    given = given_parameters(values, {"Repository": repository, "ConnectionArn": connection_arn})
     if given and not cloud:
         raise UserError("--repository, --connection-arn and --set are about AWS. Type: scarcegan doctor --cloud …")
     found: list[Finding] = []

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scarcegan.cli.cloud import aws_connection
+from scarcegan.cli.cloud import OnePipeline, aws_connection
 from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress, table_lines, workspace
 
 pipeline_app = typer.Typer(
@@ -71,7 +71,7 @@ def remove_command(context: typer.Context, name: CopyName, dry_run: DryRun = Fal
 @pipeline_app.command("versions", epilog=example("scarcegan pipeline versions"))
 def versions_command(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Option(help="training, scoring, or training-NAME for a copy.")] = "training",
+    pipeline: OnePipeline = "training",
     newest: Annotated[int, typer.Option(min=1, max=100, help="How many to show.")] = 10,
     as_json: AsJson = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scarcegan.cli.cloud import aws_connection
 from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress, table_lines, workspace
 from scarcegan.errors import UserError
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 release_app = typer.Typer(
     help="Deploy an approved model to staging and production. Or an earlier one again.", rich_markup_mode=None
 )
+Server = Annotated[str, typer.Option("--url", help="Test this server instead, such as one of `scarcegan serve`.")]
+ServedPackage = Annotated[
+    Path | None, typer.Option("--package", help="Folder of the package that --url serves; default: the champion's.")
+]
 
 
 @contextmanager
@@ -32,17 +37,13 @@ def aws_and_registry(context: typer.Context) -> "Iterator[tuple[Aws, SageMakerRe
 
     - context: of the verb, from typer; its `obj` is the path of config.yaml.
 
-    Raises UserError when config.yaml is missing or has a bad value, when the connection is refused as `connect_to_aws`
-    describes, and for errors of AWS inside the block that a user can act on, such as missing credentials.
+    Raises UserError as `aws_connection` does.
     """
-    from scarcegan.aws import client
+    from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-    config = workspace(context).config
-    with client.errors_as_sentences(config):
-        from scarcegan.registry.sagemaker.registry import SageMakerRegistry
-
-        aws = client.connect_to_aws(config)
-        yield aws, SageMakerRegistry(aws.names, config.project.model_package_group, aws.session)
+    with aws_connection(context) as aws:
+        group = workspace(context).config.project.model_package_group
+        yield aws, SageMakerRegistry(aws.names, group, aws.session)
 
 
 @release_app.callback(invoke_without_command=True, epilog=example("scarcegan release --rollback 5 --dry-run"))
@@ -100,21 +101,28 @@ def smoke_command(
     context: typer.Context,
     stage: Annotated[str, typer.Argument(help="staging or production; ignored with --url.")] = "staging",
     version: Annotated[int | None, typer.Option(min=1, help="Fail unless the stage serves this version.")] = None,
-    url: Annotated[str, typer.Option(help="Test this server instead, such as one of `scarcegan serve`.")] = "",
-    package: Annotated[
-        Path | None, typer.Option(help="Folder of the package that --url serves; default: the champion's.")
-    ] = None,
+    url: Server = "",
+    package: ServedPackage = None,
 ) -> None:
     """Send requests to an endpoint and check the answers. Fails unless it serves the expected model."""
     from scarcegan.release import smoke as smoking
 
     if url:
         project = workspace(context)
-        folder = project.path(package) if package else project.exported(project.package(None))
-        lines = smoking.run_smoke_test(smoking.sender_to_url(url), smoking.sample_of(folder))
+        lines = smoking.run_smoke_test(smoking.sender_to_url(url), sample_here(project, package))
     else:
         lines = smoke_stage(context, stage, version)
     print("\n".join(lines))
+
+
+def sample_here(project: "Workspace", package: Path | None) -> "Sample":
+    """Return a sample of users for a package on this machine. package: its folder; None: the champion's.
+
+    Raises UserError when there is no such package, or its files are incomplete.
+    """
+    from scarcegan.release import smoke
+
+    return smoke.sample_of(project.path(package) if package else project.exported(project.package(None)))
 
 
 def smoke_stage(context: typer.Context, stage: str, version: int | None) -> list[str]:
@@ -167,10 +175,8 @@ def served_package(
 def load_command(
     context: typer.Context,
     stage: Annotated[str, typer.Argument(help="staging; ignored with --url.")] = "staging",
-    url: Annotated[str, typer.Option(help="Test this server instead, such as one of `scarcegan serve`.")] = "",
-    package: Annotated[
-        Path | None, typer.Option(help="Folder of the package that --url serves; default: the champion's.")
-    ] = None,
+    url: Server = "",
+    package: ServedPackage = None,
     seconds: Annotated[int, typer.Option(min=1, max=300, help="For how long requests are sent.")] = 60,
     rate: Annotated[
         float | None,
@@ -206,7 +212,7 @@ def load_url(project: "Workspace", url: str, package: Path | None, seconds: int,
     from scarcegan.release import smoke as smoking
 
     plan = loading.plan_load(project.config.cloud.endpoint, "", seconds, rate)
-    sample = smoking.sample_of(project.path(package) if package else project.exported(project.package(None)))
+    sample = sample_here(project, package)
     ask = loading.asker(smoking.sender_to_url(url, loading.LOAD_TEST, loading.TIMEOUT), sample)
     print_progress(f"asking {url} {plan.requests:,} times in {seconds} s")
     return loading.load_test_server(plan, ask, loading.Clock())

@@ -1,5 +1,6 @@
 """The verb `toolchain`: deploys the stacks in AWS that builds and deployments need. The work is in aws/toolchain.py."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -12,6 +13,15 @@ toolchain_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+Repository = Annotated[
+    str | None, typer.Option(metavar="OWNER/NAME", help="Repository of the code; for CodeCommit its name only.")
+]
+ConnectionArn = Annotated[
+    str | None, typer.Option(metavar="ARN", help="CodeConnections connection to GitHub, GitLab or Bitbucket.")
+]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter of infra/*.yaml.")
+]
 
 
 @toolchain_app.callback()
@@ -22,18 +32,12 @@ def toolchain_group() -> None:
 @toolchain_app.command("deploy", epilog=example("scarcegan toolchain deploy --dry-run"))
 def deploy_command(
     context: typer.Context,
-    repository: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Repository of the code; for CodeCommit its name only.")
-    ] = None,
-    connection_arn: Annotated[
-        str | None, typer.Option(metavar="ARN", help="CodeConnections connection to GitHub, GitLab or Bitbucket.")
-    ] = None,
+    repository: Repository = None,
+    connection_arn: ConnectionArn = None,
     notification_email: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Gets a message when a build or a deployment ends.")
     ] = None,
-    values: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter of infra/*.yaml.")
-    ] = None,
+    values: Parameters = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -49,7 +53,7 @@ def deploy_command(
 
     project = workspace(context)
     options = {"Repository": repository, "ConnectionArn": connection_arn, "NotificationEmail": notification_email}
-    given = {**pairs(values or []), **{name: value for name, value in options.items() if value is not None}}
+    given = given_parameters(values, options)
     folder = stacks.folder_in_repository(project.root)
     if folder is not None:
         given.setdefault("ProjectFolder", folder)
@@ -95,7 +99,7 @@ def deploy_target_command(
     from scarcegan.aws import accounts, client
 
     project = workspace(context)
-    plan = accounts.plan_target(project.root, project.config, stage, pairs(values or []))
+    plan = accounts.plan_target(project.root, project.config, stage, given_parameters(values))
     if dry_run:
         lines = accounts.target_commands(plan, profile)
         emit({**plan.describe(), "commands": "\n".join(lines)}, as_json, lines)
@@ -107,12 +111,16 @@ def deploy_target_command(
     emit(done, as_json, [*lines, "Next: approve a model; the deploy pipeline releases it there"])
 
 
-def pairs(values: list[str]) -> dict[str, str]:
-    """Return texts NAME=VALUE as a dictionary of name -> value; the last one counts when a name is repeated.
+def given_parameters(values: list[str] | None, options: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Return template parameter -> value, as given on the command line.
+
+    - values: texts NAME=VALUE of --set; the last one counts when a name is repeated.
+    - options: template parameter -> value of its own option, which counts before --set; None: not given.
 
     Raises UserError for a text without "=".
     """
-    for text in values:
+    for text in values or []:
         if "=" not in text:
             raise UserError(f"--set {shortened(text)}: write NAME=VALUE, such as VpcId=vpc-0a1b2c3d.")
-    return dict(text.split("=", 1) for text in values)
+    found = dict(text.split("=", 1) for text in values or [])
+    return {**found, **{name: value for name, value in (options or {}).items() if value is not None}}

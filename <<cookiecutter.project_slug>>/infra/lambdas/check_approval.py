@@ -343,6 +343,8 @@ def served_digest(containers: Iterable[Mapping[str, Any]]) -> str:
     """Return a digest of what an endpoint of a package would run, as
     src/scarcegan/registry/sagemaker/package_request.py calculates it.
 
+    A copy, as is `figures_digest`: what guards production is in this one file, which no change of src/ changes.
+
     - containers: of the package's InferenceSpecification.
     """
     facts = [

@@ -391,6 +391,16 @@ def test_a_person_is_a_users_name_or_that_of_a_roles_session(identity, name):
     assert check_approval.person(identity) == name
 
 
+def test_the_copies_of_the_packages_digests_agree_with_it():
+    [container] = package()["InferenceSpecification"]["Containers"]
+    more = {"Environment": {"B": "2", "A": "1"}, "AdditionalS3DataSource": {"S3Uri": "s3://b/more/"}}
+    for containers in ([], [{}], [container], [{**container, **more}], [container, {**container, **more}]):
+        assert check_approval.served_digest(containers) == served_digest(containers)
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in FIGURES}
+    assert check_approval.FIGURES == FIGURES
+    assert check_approval.figures_digest(hashes) == figures_digest(hashes)
+
+
 def test_the_function_imports_only_what_lambda_has():
     tree = ast.parse(PATH.read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -1,10 +1,12 @@
 """Costs: hours times list price, worked out from the settings. Nothing is asked."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
 
+import stacks
 from scarcegan.aws import prices
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
@@ -15,7 +17,7 @@ TABLE = prices.Prices(
     "USD",
     "2026-12-01",
     {"ml.m5.large": 0.1, "ml.m5.xlarge": 0.2},
-    {"BUILD_GENERAL1_MEDIUM": 0.01},
+    {"BUILD_GENERAL1_MEDIUM": 0.01, "BUILD_GENERAL1_SMALL": 0.005},
     1.0,
     0.02,
 )
@@ -85,6 +87,17 @@ def test_the_lines_say_date_region_and_assumptions():
     text = "\n".join(prices.cost_lines(prices.estimate(settings(), TABLE)))
     assert "List prices of us-east-1, 2026-12-01. Replace src/scarcegan/aws/prices.json by those of eu-west-1" in text
     assert "5 minutes a job, assumed and not measured in AWS" in text
+    assert "builds (a push has 2 at 0.01 a minute, a release has 6 at 0.005 a minute)" in text
+
+
+def test_a_push_and_a_release_have_the_builds_of_the_toolchains_template():
+    """Each CodeBuild action of the build and of the deploy pipeline, and the compute type of its project."""
+    resources = stacks.body_of("toolchain.yaml")["Resources"]
+    for cause, pipeline in {"push": "BuildPipeline", "release": "DeployPipeline"}.items():
+        text = json.dumps(resources[pipeline])
+        projects = re.findall(r'"ProjectName": {"Ref": "(\w+)"}', text)
+        kinds = {resources[name]["Properties"]["Environment"]["ComputeType"] for name in projects}
+        assert (len(projects), *kinds) == prices.BUILDS[cause]
 
 
 def test_the_table_of_the_project_has_a_price_of_every_machine_that_config_yaml_names_by_default():
@@ -105,7 +118,14 @@ def test_a_machine_of_twice_the_size_has_about_twice_the_price():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", json.dumps({"machine_hour": {"ml.m5.large": "0.1"}, "build_minute": {}})]
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({"machine_hour": {"ml.m5.large": "0.1"}, "build_minute": {}}),
+        prices.TABLE.read_text(encoding="utf-8").replace("BUILD_GENERAL1_SMALL", "BUILD_GENERAL1_TINY"),
+    ],
 )
 def test_a_damaged_table_is_a_mistake_in_one_sentence(tmp_path, text):
     (tmp_path / "prices.json").write_text(text, encoding="utf-8")

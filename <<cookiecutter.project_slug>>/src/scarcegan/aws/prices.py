@@ -21,6 +21,7 @@ JOB_HOURS = 5 / 60  # of one job, its start and its wheels included: assumed, ne
 HOURS_A_MONTH = 730
 DAYS_A_MONTH = 365 / 12
 DAYS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1.0}
+BUILDS = {"push": (2, "BUILD_GENERAL1_MEDIUM"), "release": (6, "BUILD_GENERAL1_SMALL")}  # of CodeBuild, and their type
 TRAININGS_A_MONTH = 1
 RELEASES_A_MONTH = 1
 TEST_HOURS = 0.5  # staging's endpoint in one release, until its tests have passed: assumed, never measured in AWS
@@ -104,11 +105,12 @@ class Estimate:
 def load_prices(table: Path = TABLE) -> Prices:
     """Read the table of list prices.
 
-    Raises UserError when the file is missing, is no JSON, or lacks a field or has one of the wrong type.
+    Raises UserError when the file is missing, is no JSON, lacks a field or a compute type of BUILDS, or has a field of
+    the wrong type.
     """
     try:
         found = json.loads(table.read_text(encoding="utf-8"))
-        numbers = [*found["machine_hour"].values(), *found["build_minute"].values()]
+        numbers = [*found["machine_hour"].values(), *(found["build_minute"][kind] for _, kind in BUILDS.values())]
         numbers += [found["key_month"], found["storage_gb_month"]]
         if not all(type(number) in (int, float) and number >= 0 for number in numbers):
             raise TypeError("a price is no number")
@@ -183,14 +185,15 @@ def notes(config: Config, prices: Prices, scorings: float | None) -> list[str]:
     cloud, region = config.cloud, config.project.region
     other = "your contract's" if region == prices.region else f"those of {region or 'your region'} or of your contract"
     scored = f"the scorings of {cloud.scoring_schedule}" if cloud.scoring_schedule else "no scoring"
-    build, storage = prices.build_minute["BUILD_GENERAL1_MEDIUM"], prices.storage_gb_month
+    builds = [f"a {cause} has {n} at {prices.build_minute[kind]:g} a minute" for cause, (n, kind) in BUILDS.items()]
     found = [
         f"List prices of {prices.region}, {prices.date}. Replace src/scarcegan/aws/prices.json by {other}.",
         f"Rests on {JOB_HOURS * 60:.0f} minutes a job, assumed and not measured in AWS, and no cached step; production "
         f"runs {HOURS_A_MONTH} hours a month.",
         f"A month has {TRAININGS_A_MONTH} training, {RELEASES_A_MONTH} release, {scored}, both endpoints and the key.",
-        f"Not counted: builds ({build:g} a minute), S3 ({storage:g} a GB and month), disks of machines, logs, "
-        "alarms, requests to KMS, traffic, and the second set of instances while a new model takes over.",
+        f"Not counted: builds ({', '.join(builds)}), S3 ({prices.storage_gb_month:g} a GB and month), disks of "
+        "machines, logs, alarms, requests to KMS, traffic, and the second set of instances while a new model takes "
+        "over.",
     ]
     if scorings is None:
         found.append("How often a cron(…) scores is not counted: add one scoring for each time.")

@@ -207,4 +207,6 @@ def test_in_china_a_name_counts_whatever_it_begins_with():
 
 
 def test_a_service_that_is_called_is_in_the_list_of_endpoints():
-    assert {*vpc.BUILDS, *vpc.FUNCTIONS, *vpc.BESIDE_ENDPOINTS, *vpc.JOBS, *vpc.TRACKING} == set(vpc.ENDPOINTS)
+    assert {*vpc.BUILDS, *vpc.FUNCTIONS, *vpc.BESIDE_ENDPOINTS, *vpc.JOBS_AND_ENDPOINTS, *vpc.TRACKING} == set(
+        vpc.ENDPOINTS
+    )

@@ -44,7 +44,7 @@ BUILDS = (
 )
 FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "codepipeline")  # of the toolchain
 BESIDE_ENDPOINTS = ("s3", "cloudwatch")
-JOBS = ("s3",)
+JOBS_AND_ENDPOINTS = ("s3",)
 TRACKING = ("sagemaker", "mlflow")  # https://docs.aws.amazon.com/sagemaker/latest/dg/mlflow-interface-endpoint.html
 WAYS_OUT = ("NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "CoreNetworkArn")
 
@@ -58,8 +58,8 @@ def needed_endpoints(config: Config, values: Mapping[str, str]) -> dict[str, lis
     if values.get("VpcId"):
         callers |= {"builds": BUILDS, "functions": FUNCTIONS}
     if config.cloud.subnets:
-        callers["jobs"] = (*JOBS, *(TRACKING if config.cloud.mlflow_app else ()))
-        callers |= {"endpoints": JOBS, "functions beside endpoints": BESIDE_ENDPOINTS}
+        callers["jobs"] = (*JOBS_AND_ENDPOINTS, *(TRACKING if config.cloud.mlflow_app else ()))
+        callers |= {"endpoints": JOBS_AND_ENDPOINTS, "functions beside endpoints": BESIDE_ENDPOINTS}
     found: dict[str, list[str]] = {}
     for caller, services in callers.items():
         for service in services:
@@ -77,21 +77,19 @@ def vpc_findings(aws: Aws, config: Config, values: Mapping[str, str]) -> Iterato
         return
     subnets = listed(values.get("SubnetIds", ""), config.cloud.subnets)
     groups = listed(values.get("SecurityGroupIds", ""), config.cloud.security_groups)
-    ec2, vpc = aws.client("ec2"), values.get("VpcId", "")
-    in_vpc = {one["SubnetId"]: one["VpcId"] for one in described(ec2, "describe_subnets", "subnet-id", subnets)}
-    groups_in_vpc = {
-        one["GroupId"]: one["VpcId"] for one in described(ec2, "describe_security_groups", "group-id", groups)
-    }
-    vpc = vpc or next(iter(in_vpc.values()), "")
-    yield from place_findings("subnets", subnets, in_vpc, vpc)
-    yield from place_findings("security groups", groups, groups_in_vpc, vpc)
-    if vpc:
-        there = described(ec2, "describe_vpc_endpoints", "vpc-id", [vpc])
-        tables = described(ec2, "describe_route_tables", "vpc-id", [vpc])
-        has_way_out = reach_the_internet(tables, subnets)
-        yield from endpoint_findings(aws.names.region, vpc, needed, there, has_way_out)
-        if values.get("VpcId") and not has_way_out:
-            yield package_finding(values.get("PackageIndexUrl", ""))
+    ec2, given = aws.client("ec2"), values.get("VpcId", "")
+    subnets_there = described(ec2, "describe_subnets", "subnet-id", subnets)
+    groups_there = described(ec2, "describe_security_groups", "group-id", groups)
+    vpc = given or next((one["VpcId"] for one in subnets_there), "")
+    yield from place_findings("subnets", subnets, {one["SubnetId"]: one["VpcId"] for one in subnets_there}, vpc)
+    yield from place_findings("security groups", groups, {one["GroupId"]: one["VpcId"] for one in groups_there}, vpc)
+    if not vpc:
+        return
+    endpoints = described(ec2, "describe_vpc_endpoints", "vpc-id", [vpc])
+    has_way_out = reach_the_internet(described(ec2, "describe_route_tables", "vpc-id", [vpc]), subnets)
+    yield from endpoint_findings(aws.names.region, vpc, needed, endpoints, has_way_out)
+    if given and not has_way_out:
+        yield package_finding(values.get("PackageIndexUrl", ""))
 
 
 def package_finding(mirror: str) -> Finding:
@@ -120,7 +118,7 @@ def described(ec2: Any, operation: str, filter_name: str, values: Sequence[str])
     if not values:
         return []
     pages = ec2.get_paginator(operation).paginate(Filters=[{"Name": filter_name, "Values": list(values)}])
-    return [one for page in pages for key, part in page.items() if isinstance(part, list) for one in part]
+    return [one for page in pages for part in page.values() if isinstance(part, list) for one in part]
 
 
 def place_findings(check: str, wanted: Sequence[str], found: Mapping[str, str], vpc: str) -> Iterator[Finding]:
@@ -142,24 +140,25 @@ def place_findings(check: str, wanted: Sequence[str], found: Mapping[str, str], 
 def reach_the_internet(tables: Sequence[Mapping[str, Any]], subnets: Sequence[str]) -> bool:
     """Whether every subnet has a route to everywhere that a machine without a public address can use.
 
-    An internet gateway is no such route: jobs, builds and functions get no public address. Neither is a peering,
-    through which only the other VPC is reached, nor a route whose end is gone (its state is blackhole).
-    https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Route.html
-
-    - tables: the route tables of the VPC, as EC2 describes them.
+    - tables: the route tables of the VPC, as EC2 describes them. A subnet without one of its own has the main one.
     """
     main = next((table for table in tables if any(one.get("Main") for one in table["Associations"])), {})
     own = {one["SubnetId"]: table for table in tables for one in table["Associations"] if one.get("SubnetId")}
-    return bool(subnets) and all(
-        any(
-            route.get("DestinationCidrBlock") == "0.0.0.0/0"
-            and route.get("State", "active") == "active"
-            and (any(route.get(way) for way in WAYS_OUT) or str(route.get("GatewayId", "")).startswith("vgw-"))
-            for route in own.get(subnet, main).get("Routes", ())
-        )
-        for subnet in subnets
-    )
+    routes = [own.get(subnet, main).get("Routes", ()) for subnet in subnets]
+    return bool(routes) and all(any(map(leads_out, of_subnet)) for of_subnet in routes)
+
+
+def leads_out(route: Mapping[str, Any]) -> bool:
+    """Whether a machine without a public address reaches everywhere through a route, as EC2 describes it.
+
+    Not through an internet gateway: jobs, builds and functions get no public address. Not through a peering, by which
+    only the other VPC is reached, nor through a route whose end is gone (its state is blackhole).
+    https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Route.html
+    """
+    to_everywhere = route.get("DestinationCidrBlock") == "0.0.0.0/0" and route.get("State", "active") == "active"
+    way = any(route.get(kind) for kind in WAYS_OUT) or str(route.get("GatewayId", "")).startswith("vgw-")
+    return to_everywhere and way
 
 
 def endpoint_findings(

@@ -222,7 +222,7 @@ def test_functions_that_no_push_may_change_stand_in_the_toolchain_alone() -> Non
     there = stack("toolchain.yaml").of_type("AWS::Lambda::Function")
     assert {function["FunctionName"]: function["Role"] for function in there.values()} == {
         NAMES.register_function: NAMES.role_arn("register"),
-        NAMES.check_approval_function: NAMES.role_arn("check-approval"),
+        f"{NAMES.project}-check-approval": NAMES.role_arn("check-approval"),
     }
     for function in there.values():
         assert function["Code"]["S3Bucket"] == NAMES.bucket
@@ -377,7 +377,7 @@ def test_policies_speak_of_the_things_as_names_py_names_them() -> None:
     said = json.dumps([shared, *(role["Policies"] for role in WHOLE.of_type("AWS::IAM::Role").values())])
     for arn in (
         NAMES.register_function_arn,
-        NAMES.arn("lambda", f"function:{NAMES.check_approval_function}"),
+        NAMES.arn("lambda", f"function:{NAMES.project}-check-approval"),
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('training')}"),
         NAMES.arn("sagemaker", f"pipeline/{NAMES.pipeline('scoring')}"),
         NAMES.arn("sagemaker", f"endpoint/{NAMES.endpoint('production')}"),

@@ -199,11 +199,6 @@ class Names:
         return f"{self.project}-register"
 
     @property
-    def check_approval_function(self) -> str:
-        """The name of the Lambda function that the deploy pipeline asks whether a release may enter production."""
-        return f"{self.project}-check-approval"
-
-    @property
     def register_function_arn(self) -> str:
         """The ARN of the Lambda function that runs the register step."""
         return self.arn("lambda", f"function:{self.register_function}")

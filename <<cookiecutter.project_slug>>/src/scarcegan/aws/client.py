@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from scarcegan.pipeline.config import Config
 
 T = TypeVar("T")
-LOG_IN = "Log in: 'aws sso login' (or 'aws configure'), or name a profile in AWS_PROFILE. Then type the command again."
+LOG_IN = (
+    "Log in: 'aws sso login' (or 'aws login', 'aws configure'), or name a profile in AWS_PROFILE. "
+    "Then type the command again."
+)
 DEPLOY_TOOLCHAIN = "Type: scarcegan toolchain deploy (README, 'In AWS')"
 NOT_FOUND_CODES = (
     "ResourceNotFound",
@@ -224,10 +227,10 @@ def library(name: str) -> Any:
 def errors_as_sentences(config: "Config") -> Iterator[None]:
     """Context manager: replace an error of AWS inside the block by a UserError, a sentence with what the user can do.
 
-    Raises UserError when the user has no credentials, profile or region, and when AWS denies access, refuses
-    credentials or a value, is still busy, in conflict or failing after all attempts, has reached a limit, lacks the
-    project's bucket, or cannot be reached. Every other error passes unchanged, and when boto3 is not installed all
-    errors do.
+    Raises UserError when the user has no credentials, profile or region, or settings of AWS that botocore cannot use,
+    and when AWS denies access, refuses credentials or a value, is still busy, in conflict or failing after all
+    attempts, has reached a limit, lacks the project's bucket, or cannot be reached. Every other error passes unchanged,
+    and when boto3 is not installed all errors do.
     """
     try:
         from botocore import exceptions as refused
@@ -242,7 +245,14 @@ def errors_as_sentences(config: "Config") -> Iterator[None]:
         raise UserError(f"no AWS credentials ({flat(error)}). {LOG_IN}") from error
     except refused.ProfileNotFound as error:
         raise UserError(f"{flat(error)}. Set AWS_PROFILE to a profile of ~/.aws/config, or unset it.") from error
-    except (refused.SSOError, refused.TokenRetrievalError) as error:
+    except (refused.ConfigParseError, refused.InvalidConfigError, refused.MissingDependencyException) as error:
+        raise UserError(f"{flat(error)}. Correct ~/.aws/config, or name another profile in AWS_PROFILE.") from error
+    except (
+        refused.SSOError,
+        refused.LoginError,
+        refused.TokenRetrievalError,
+        refused.RefreshWithMFAUnsupportedError,
+    ) as error:
         raise UserError(f"the AWS session has expired ({flat(error)}). {LOG_IN}") from error
     except (refused.NoRegionError, refused.InvalidRegionError) as error:
         raise UserError(f"{flat(error)}. Set project.region in config.yaml, for example eu-west-1.") from error

@@ -116,7 +116,7 @@ def plan_teardown(
 
     - roles: that carry the boundary.
     - tagged: ids of domains that show the templates in S3.
-    - with_templates: delete the bucket too. A hub without it must be deployed with another bucket's name.
+    - with_templates: delete the bucket too, also when the stack is gone already.
 
     Raises UserError while there are projects: nobody could update or delete them any more.
     """
@@ -126,7 +126,7 @@ def plan_teardown(
             f"there are projects still ({', '.join(projects)}). Delete them in Studio first; a role of theirs that is "
             "left carries the boundary, so delete it too."
         )
-    if state.known and not state.bucket:
+    if state.known and not state.bucket and not with_templates:
         raise UserError(f"there is no stack {STACK} in {aws.region} (account {aws.account}). Nothing is to be done.")
     plan: list[Act] = []
     for domain in tagged:
@@ -135,7 +135,7 @@ def plan_teardown(
     plan.append(DeleteStack("portfolio, product, seed and roles are gone"))
     is_hub = state.parameters.get("HubAccountId", aws.account) == aws.account
     if with_templates and is_hub:
-        plan.append(DeleteBucket("the bucket of templates is gone", state.bucket))
+        plan.append(DeleteBucket("the bucket of templates is gone", bucket_name(aws)))
     return plan
 
 

@@ -1,16 +1,16 @@
 """What a plan consists of: acts in AWS, each of which can be printed as a command of the AWS CLI, or done.
 
-No act looks anything up, so that what --dry-run prints is what is done. state.py reads what a plan depends on.
+What --dry-run prints does what the real run does. versions.py and account.py read what a plan depends on.
 """
 
 import json
 import shlex
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from time import sleep, time
 from typing import Any, Protocol
 
 NO_ACCOUNT = "000000000000"  # stands in plans that are made without credentials
@@ -138,8 +138,10 @@ class DeployStack:
                 f"stack {STACK} is {status}. Wait or repair it in CloudFormation's console, then try again."
             )
         body = self.template.read_text(encoding="utf-8")
-        kept = [] if new else [item["ParameterKey"] for item in (found or {}).get("Parameters", [])]
-        names = {"StackName": STACK, "ChangeSetName": f"{STACK}-{int(time.time())}"}
+        declared = cloudformation.get_template_summary(TemplateBody=body)["Parameters"]
+        there = set() if new else {item["ParameterKey"] for item in (found or {}).get("Parameters", [])}
+        kept = sorted(there & {item["ParameterKey"] for item in declared} - set(self.parameters))
+        names = {"StackName": STACK, "ChangeSetName": f"{STACK}-{int(time())}"}
         cloudformation.create_change_set(
             **names,
             ChangeSetType="CREATE" if new else "UPDATE",
@@ -147,7 +149,7 @@ class DeployStack:
             Capabilities=["CAPABILITY_NAMED_IAM"],
             Parameters=[
                 *({"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()),
-                *({"ParameterKey": name, "UsePreviousValue": True} for name in kept if name not in self.parameters),
+                *({"ParameterKey": name, "UsePreviousValue": True} for name in kept),
             ],
         )
         made = wait_while_in_progress(lambda: cloudformation.describe_change_set(**names), "Status")
@@ -170,7 +172,8 @@ class DeleteStack:
     why: str
 
     def command(self) -> str:
-        return f"aws cloudformation delete-stack --stack-name {STACK}"
+        calls = ("delete-stack", "wait stack-delete-complete")
+        return " && ".join(f"aws cloudformation {call} --stack-name {STACK}" for call in calls)
 
     def do(self, aws: Aws) -> None:
         """Raises UserError when CloudFormation cannot delete it."""
@@ -188,22 +191,38 @@ class DeleteStack:
 
 @dataclass(frozen=True)
 class DeleteBucket:
-    """Delete a bucket with every version of every object in it."""
+    """Delete a bucket with every version of every object in it, if it is there."""
 
     why: str
     bucket: str
 
     def command(self) -> str:
-        return f"aws s3 rb --force s3://{self.bucket}  # and its old versions, in the console"
+        bucket = f"--bucket {self.bucket}"
+        listed = "--output text --query '[Versions, DeleteMarkers][].[Key, VersionId]'"
+        return (
+            f"aws s3api list-object-versions {bucket} {listed} | while read -r key version; do "
+            f'aws s3api delete-object {bucket} --key "$key" --version-id "$version"; done && '
+            f"aws s3api delete-bucket {bucket}"
+        )
 
     def do(self, aws: Aws) -> None:
+        """Raises UserError when an object cannot be deleted."""
         s3 = aws.client("s3")
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
-            listed = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-            objects = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]
-            if objects:
-                s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+        try:
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
+                self.delete(s3, [*page.get("Versions", []), *page.get("DeleteMarkers", [])])
+        except s3.exceptions.NoSuchBucket:
+            return
         s3.delete_bucket(Bucket=self.bucket)
+
+    def delete(self, s3: Any, listed: Sequence[Mapping[str, Any]]) -> None:
+        """Delete at most 1,000 versions of objects. Raises UserError when one cannot be deleted."""
+        objects = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]
+        asked = {"Objects": objects, "Quiet": True}
+        failed = s3.delete_objects(Bucket=self.bucket, Delete=asked).get("Errors", []) if objects else []
+        for one in failed:
+            why = one.get("Message") or one["Code"]
+            raise UserError(f"{self.bucket} keeps {one['Key']}: {why}. Correct that, then type the same again.")
 
 
 def walk(plan: Sequence[Act], aws: Aws, report: PrintLine) -> None:
@@ -246,12 +265,15 @@ def find_stack(aws: Aws) -> dict[str, Any] | None:
 
 
 def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:
-    """Ask every POLL_SECONDS until the status is final. Returns the last answer."""
-    found = describe()
-    while found[key].endswith(("_PENDING", "_IN_PROGRESS")):
-        time.sleep(POLL_SECONDS)
+    """Ask every POLL_SECONDS until the status is final. Returns the last answer.
+
+    It does not ask at once: for a moment after a call, CloudFormation may still tell the earlier status.
+    """
+    while True:
+        sleep(POLL_SECONDS)
         found = describe()
-    return found
+        if not found[key].endswith(("_PENDING", "_IN_PROGRESS")):
+            return found
 
 
 def failure(aws: Aws, stack: str, status: str) -> str:

@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import account
 import acts
 import boto3
+import jmespath
 import publish
 import pytest
 import versions
@@ -132,16 +133,26 @@ class Catalog:
 
 
 class Stacks:
-    """CloudFormation with one stack, whose changes succeed at once. With the stack comes the bucket."""
+    """CloudFormation with one stack, whose changes succeed. With the stack comes the bucket.
+
+    coming: what the stack will be. It has its earlier status until somebody waits, as eventual consistency may show it.
+    """
 
     def __init__(self) -> None:
         self.stack: dict[str, Any] | None = None
         self.change: dict[str, str] = {}
+        self.coming: list[dict[str, Any]] = []
+
+    def wait(self, _: float = 0) -> None:
+        self.stack = self.coming.pop(0) if self.coming else self.stack
 
     def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
         asked = params["body"]
         if model.name == "CreateChangeSet":
             places = [key.removesuffix(".ParameterKey") for key in asked if key.endswith(".ParameterKey")]
+            unknown = {asked[f"{at}.ParameterKey"] for at in places} - declared(asked["TemplateBody"])
+            if unknown:
+                return refusal("ValidationError", f"Parameters: [{', '.join(unknown)}] do not exist in the template")
             kept = parameters(self.stack) if self.stack else {}
             given = {asked[f"{at}.ParameterKey"]: asked.get(f"{at}.ParameterValue") for at in places}
             defaults = {"HandlerKey": "", "FirstVersion": ""}
@@ -153,19 +164,21 @@ class Stacks:
             self.execute()
         elif model.name == "DeleteStack":
             assert self.stack
-            self.stack["StackStatus"] = "DELETE_COMPLETE"
+            self.coming = [{**self.stack, "StackStatus": f"DELETE_{end}"} for end in ("IN_PROGRESS", "COMPLETE")]
         return self.described(model.name, asked)
 
     def execute(self) -> None:
         outputs = {"TemplatesBucket": BUCKET} | ({"ProductId": "prod-1"} if self.change["FirstVersion"] else {})
         if self.stack is None:
             client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        self.stack = {
+        verb = "UPDATE" if self.stack else "CREATE"
+        ended = {
             "StackId": "arn:stack",
-            "StackStatus": "UPDATE_COMPLETE" if self.stack else "CREATE_COMPLETE",
+            "StackStatus": f"{verb}_COMPLETE",
             "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in self.change.items()],
             "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
         }
+        self.coming = [{**ended, "StackStatus": f"{verb}_IN_PROGRESS"}, ended]
 
     def described(self, operation: str, asked: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         answer: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": 200}}
@@ -173,13 +186,28 @@ class Stacks:
             self.stack["StackStatus"] == "DELETE_COMPLETE" and asked["StackName"] == acts.STACK
         )
         if operation == "DescribeStacks" and gone:
-            about = {"Code": "ValidationError", "Message": f"Stack with id {asked['StackName']} does not exist"}
-            return SimpleNamespace(status_code=400), {"Error": about, "ResponseMetadata": {"HTTPStatusCode": 400}}
+            return refusal("ValidationError", f"Stack with id {asked['StackName']} does not exist")
         told: dict[str, dict[str, Any]] = {
             "DescribeStacks": {"Stacks": [self.stack]},
             "DescribeChangeSet": {"Status": "CREATE_COMPLETE"},
+            "GetTemplateSummary": {
+                "Parameters": [{"ParameterKey": name} for name in declared(asked.get("TemplateBody", ""))]
+            },
         }
         return SimpleNamespace(status_code=200), {**told.get(operation, {}), **answer}
+
+
+def declared(template: str) -> set[str]:
+    """The parameters of a template."""
+    [_, *sections] = re.split(r"^(\w+):\n", template, flags=re.MULTILINE)
+    named = dict(zip(sections[::2], sections[1::2], strict=True))
+    return set(re.findall(r"^  (\w+):$", named.get("Parameters", ""), re.MULTILINE))
+
+
+def refusal(code: str, message: str) -> tuple[Any, dict[str, Any]]:
+    """What botocore makes of an error that AWS answers with."""
+    about = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    return SimpleNamespace(status_code=400), about
 
 
 @pytest.fixture
@@ -218,10 +246,10 @@ def parameters(stack: dict[str, Any] | None) -> dict[str, str]:
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def cloud(monkeypatch: pytest.MonkeyPatch, stacks: Stacks) -> Iterator[None]:
     """moto's account."""
     monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
-    monkeypatch.setattr(acts, "POLL_SECONDS", 0)
+    monkeypatch.setattr(acts, "sleep", stacks.wait)
     with mock_aws():
         yield
 
@@ -231,6 +259,7 @@ def administered(cloud: None, stacks: Stacks) -> Any:
     """An account with the administration. Returns a client of S3."""
     stacks.change = {"HandlerKey": "handler/0a.zip", "FirstVersion": "0.1.0"}
     stacks.execute()
+    stacks.stack = stacks.coming[-1]
     return client("s3")
 
 
@@ -570,18 +599,33 @@ def test_a_dry_run_prints_what_the_real_run_then_does_and_changes_nothing(
 
 
 def commands_of(text: str) -> list[list[str]]:
-    return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("aws ")]
+    """The words of each command of the AWS CLI in lines for a shell."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        words, runs = shlex.shlex(line, posix=True, punctuation_chars=True), False
+        words.whitespace_split = True
+        for word in words if line.startswith("aws ") else ():
+            if word == "aws":
+                found.append([])
+                runs = True
+            runs = runs and word not in ("&&", "|", ";")
+            if runs:
+                found[-1].append(word)
+    return found
 
 
 def check_command(words: list[str]) -> None:
     """A printed command names an operation of that service and members of its input. Against botocore's model."""
     _, service, operation, *options = words
-    if operation in ("deploy", "rb"):
+    asked = client({"s3api": "s3"}.get(service, service))
+    if operation == "wait":
+        assert options[0].replace("-", "_") in asked.waiter_names
+    if operation in ("deploy", "wait"):
         return
-    model = client({"s3api": "s3"}.get(service, service)).meta.service_model
+    model = asked.meta.service_model
     names = {xform_name(name): name for name in model.operation_names}
     shape = model.operation_model(names[operation.replace("-", "_")]).input_shape
-    known = {xform_name(member).replace("_", "-") for member in shape.members}
+    known = {xform_name(member).replace("_", "-") for member in shape.members} | {"query", "output"}
     given = {word[2:].removeprefix("no-") for word in options if word.startswith("--")}
     assert given <= known, given - known
 
@@ -742,6 +786,16 @@ def test_a_deployment_that_was_killed_after_any_act_is_completed_by_the_same_com
     assert isinstance(again, acts.DeployStack), "and nothing is uploaded again"
 
 
+def test_a_parameter_that_the_template_lost_is_not_kept(repository: Path, catalog: Catalog, stacks: Stacks) -> None:
+    """CloudFormation refuses a value for it, the previous one too."""
+    run(*DEPLOY)
+    assert stacks.stack
+    stacks.stack["Parameters"].append({"ParameterKey": "Abolished", "ParameterValue": "yes"})
+    before = parameters(stacks.stack)
+    run(*DEPLOY)
+    assert parameters(stacks.stack) == {name: value for name, value in before.items() if name != "Abolished"}
+
+
 def plan(given: dict[str, str], state: State | None = None) -> list[acts.Act]:
     package = versions.Package("0.1.0", "c" * 40, {}, ("handler/0a.zip", Path()), ("handler/0a.yml", Path()))
     aws = SimpleNamespace(account=ACCOUNT, region=REGION, arn=lambda service, resource: f"arn:{service}:{resource}")
@@ -810,6 +864,53 @@ def test_teardown_keeps_the_templates_unless_they_are_named(
     assert "These stay: the repositories" in capsys.readouterr().err
     assert acts.find_stack(Aws()) is None
     assert BUCKET not in [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
+
+
+def test_templates_that_cannot_be_deleted_are_told_and_the_same_command_goes_on(
+    catalog: Catalog, three: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack is gone by then."""
+    monkeypatch.setattr(account, "bounded_roles", lambda aws: [])
+    events, why = three.meta.events, {"Key": "seed/a", "Code": "AccessDenied", "Message": "Access Denied"}
+    about = {"Errors": [why], "ResponseMetadata": {"HTTPStatusCode": 200}}
+    events.register("before-call.s3.DeleteObjects", lambda **_: (SimpleNamespace(status_code=200), about), "refuses")
+    assert "seed/a: Access Denied" in refused(capsys, "administration", "teardown", "--templates")
+    events.unregister("before-call.s3.DeleteObjects", unique_id="refuses")
+    run("administration", "teardown", "--templates")
+    assert BUCKET not in [bucket["Name"] for bucket in three.list_buckets()["Buckets"]]
+    run("administration", "teardown", "--templates")
+
+
+def test_the_printed_teardown_waits_for_the_stack_and_deletes_every_version_of_the_templates(
+    nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run by bash, with a program `aws` that notes what it is asked, and has three versions of two objects."""
+    run("administration", "teardown", "--templates", "--dry-run")
+    lines = capsys.readouterr().out
+    [listing] = [words for words in commands_of(lines) if "list-object-versions" in words]
+    page = {"Versions": [{"Key": "a/b", "VersionId": "1"}], "DeleteMarkers": [{"Key": "a/b", "VersionId": "2"}]}
+    query = listing[listing.index("--query") + 1]
+    assert [jmespath.search(query, one) for one in (page, {})] == [[["a/b", "1"], ["a/b", "2"]], []]
+    asked = tmp_path / "asked"
+    aws = tmp_path / "aws"
+    aws.write_text(
+        f"#!/bin/sh\necho $* >> {asked}\n[ $2 != list-object-versions ] || printf 'a/b\\t1\\na/b\\t2\\nc\\t3\\n'\n"
+    )
+    aws.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    subprocess.run(["bash", "-e", "-c", lines], check=True)
+    told = [line.split(" --query")[0] for line in asked.read_text(encoding="utf-8").splitlines()]
+    bucket = f"--bucket scarcegan-projects-{acts.NO_ACCOUNT}-{REGION}"
+    assert told == [
+        f"cloudformation delete-stack --stack-name {acts.STACK}",
+        f"cloudformation wait stack-delete-complete --stack-name {acts.STACK}",
+        f"s3api list-object-versions {bucket} --output text",
+        *(
+            f"s3api delete-object {bucket} --key {key} --version-id {id_}"
+            for key, id_ in (("a/b", 1), ("a/b", 2), ("c", 3))
+        ),
+        f"s3api delete-bucket {bucket}",
+    ]
 
 
 def test_the_roles_of_projects_are_found_by_their_boundary(catalog: Catalog) -> None:

@@ -16,6 +16,17 @@ from typing import Any, Protocol
 NO_ACCOUNT = "000000000000"  # stands in plans that are made without credentials
 STACK = "scarcegan-administration"
 POLL_SECONDS = 5
+CREDENTIAL_CODES = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
+LOG_IN = "Log in, such as with `aws sso login`, or name a profile in AWS_PROFILE. Then type the same again."
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 PrintLine = Callable[[str], None]
 
@@ -226,30 +237,47 @@ class DeleteBucket:
 
 
 def walk(plan: Sequence[Act], aws: Aws, report: PrintLine) -> None:
-    """Do what is planned, in order, and report each act before it is done. Raises UserError with AWS's own reason."""
+    """Do what is planned, in order, and report each act before it is done.
+
+    Raises UserError, or botocore's ClientError, at the first act that fails.
+    """
     for act in plan:
         report(act.why)
-        with refusals_as_sentences():
-            act.do(aws)
+        act.do(aws)
 
 
 @contextmanager
 def refusals_as_sentences() -> Iterator[None]:
-    """Raises UserError in place of an error that AWS answered with, or of missing credentials."""
-    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-
+    """Raises UserError in place of an error of AWS or of boto3. Without boto3, every error passes unchanged."""
+    try:
+        from botocore import exceptions as refused
+    except ModuleNotFoundError:
+        yield
+        return
+    unreachable = (refused.ConnectionError, refused.HTTPClientError, refused.UnknownRegionError)
     try:
         yield
-    except ParamValidationError:  # a mistake in here
+    except refused.ParamValidationError:  # a mistake in here
         raise
-    except ClientError as error:
-        about = error.response["Error"]
-        said = str(about.get("Message") or about.get("Code")).rstrip(".")
+    except refused.ClientError as error:
+        code, message = (error.response["Error"].get(name, "") for name in ("Code", "Message"))
+        said = (message or code).rstrip(".")
+        if code in CREDENTIAL_CODES:
+            raise UserError(f"AWS does not take your credentials: {said}. {LOG_IN}") from error
         raise UserError(
             f"AWS refused {error.operation_name}: {said}. Correct that, then type the same again."
         ) from error
-    except BotoCoreError as error:
-        raise UserError(f"AWS cannot be asked: {str(error).rstrip('.')}. Log in, then type the same again.") from error
+    except refused.ProfileNotFound as error:
+        raise UserError(
+            f"{error}. Name in AWS_PROFILE one that `aws configure list-profiles` shows, or unset it."
+        ) from error
+    except unreachable as error:
+        said = str(error).rstrip(".")
+        raise UserError(
+            f"AWS cannot be reached: {said}. Check the region and the network, then type the same again."
+        ) from error
+    except refused.BotoCoreError as error:
+        raise UserError(f"there are no credentials for AWS: {str(error).rstrip('.')}. {LOG_IN}") from error
 
 
 def find_stack(aws: Aws) -> dict[str, Any] | None:

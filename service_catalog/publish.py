@@ -109,8 +109,7 @@ def state_of(aws: Aws, arguments: argparse.Namespace, package: versions.Package 
         say("Without credentials, the plan is that of an account in which nothing is published.")
         return versions.unknown_state(aws)
     keys = [*package.files, package.handler[0], package.buildspec[0]] if package else []
-    with refusals_as_sentences():
-        return versions.read_state(aws, keys)
+    return versions.read_state(aws, keys)
 
 
 def act(plan: Sequence[Act], aws: Aws, arguments: argparse.Namespace) -> None:
@@ -129,8 +128,16 @@ def package_verb(arguments: argparse.Namespace) -> None:
         print(f"{path.relative_to(ROOT)}  ->  {key}")
 
 
-def publish_verb(arguments: argparse.Namespace) -> None:
+def logged_in(arguments: argparse.Namespace) -> Aws:
+    """The account. A real run asks who it is, so that whoever is not logged in learns it before minutes of work."""
     aws = Aws(arguments.region)
+    if not arguments.dry_run:
+        say(f"account {aws.client('sts').get_caller_identity()['Account']}, region {aws.region}")
+    return aws
+
+
+def publish_verb(arguments: argparse.Namespace) -> None:
+    aws = logged_in(arguments)
     if arguments.dry_run:
         say("A real run checks first: " + "; ".join(check.name for check in checks(Path())))
     else:
@@ -156,8 +163,7 @@ def version_verb(arguments: argparse.Namespace) -> None:
 
 def list_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
-    with refusals_as_sentences():
-        state = versions.read_state(aws)
+    state = versions.read_state(aws)
     if not state.bucket:
         raise UserError("this account has no administration yet. Type: publish.py administration deploy --dry-run")
     print(f"{'version':<12}{'Service Catalog':<18}S3")
@@ -167,7 +173,7 @@ def list_verb(arguments: argparse.Namespace) -> None:
 
 
 def deploy_verb(arguments: argparse.Namespace) -> None:
-    aws = Aws(arguments.region)
+    aws = logged_in(arguments)
     given = {
         "Owner": arguments.owner,
         "CostCenter": arguments.cost_center,
@@ -193,16 +199,14 @@ def domain_verb(arguments: argparse.Namespace) -> None:
     state = state_of(aws, arguments)
     if not state.bucket:
         raise UserError("this account has no administration yet. Type: publish.py administration deploy --dry-run")
-    with refusals_as_sentences():
-        tags = account.domain_tags(arguments.domain, aws) if state.known else {}
+    tags = account.domain_tags(arguments.domain, aws) if state.known else {}
     act(account.plan_domain(arguments.domain, tags, state, aws), aws, arguments)
 
 
 def teardown_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
     state = state_of(aws, arguments)
-    with refusals_as_sentences():
-        roles = account.bounded_roles(aws) if state.known and state.bucket else []
+    roles = account.bounded_roles(aws) if state.known and state.bucket else []
     plan = account.plan_teardown(roles, arguments.domain or (), state, aws, with_templates=arguments.templates)
     act(plan, aws, arguments)
     say("These stay: " + "; ".join(account.what_stays(state, with_templates=arguments.templates)) + ".")
@@ -275,7 +279,8 @@ def main(words: Sequence[str]) -> int:
     """Do what is typed. Returns the exit code."""
     arguments = parser().parse_args(words)
     try:
-        arguments.run(arguments)
+        with refusals_as_sentences():
+            arguments.run(arguments)
     except UserError as error:
         say(f"error: {error}")
         return 1

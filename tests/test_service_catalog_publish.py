@@ -29,6 +29,7 @@ import pytest
 import versions
 from acts import Aws, Call, UserError
 from botocore import xform_name
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from conftest import ROOT
 from moto import mock_aws
@@ -135,8 +136,11 @@ class Catalog:
 class Stacks:
     """CloudFormation with one stack, whose changes succeed. With the stack comes the bucket.
 
-    coming: what the stack will be. It has its earlier status until somebody waits, as eventual consistency may show it.
+    - coming: what the stack will be. Until somebody waits it has its earlier status, as AWS may tell it for a moment.
+    - refuses: code and message that every call is answered with.
     """
+
+    refuses: tuple[str, str] | None = None
 
     def __init__(self) -> None:
         self.stack: dict[str, Any] | None = None
@@ -148,6 +152,8 @@ class Stacks:
 
     def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
         asked = params["body"]
+        if self.refuses:
+            return refusal(*self.refuses)
         if model.name == "CreateChangeSet":
             places = [key.removesuffix(".ParameterKey") for key in asked if key.endswith(".ParameterKey")]
             unknown = {asked[f"{at}.ParameterKey"] for at in places} - declared(asked["TemplateBody"])
@@ -435,7 +441,7 @@ def test_nothing_of_an_object_is_replaced_also_when_two_publish_at_once(
     package = build(repository, repository.parent / "out")
     plan = versions.plan_publish(package, versions.read_state(aws), REGION)  # nobody has published yet
     run("publish")
-    with pytest.raises(UserError, match="PutObject"):
+    with pytest.raises(ClientError, match="PutObject"):
         acts.walk(plan, aws, lambda _: None)
 
 
@@ -684,6 +690,66 @@ def test_a_dry_run_without_a_region_says_so(
 ) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert "--region" in refused(capsys, "publish", "--dry-run")
+
+
+PROFILES = """
+[profile sso]
+sso_start_url = https://acme.awsapps.com/start
+sso_region = eu-west-1
+sso_account_id = 111122223333
+sso_role_name = Admin
+[profile half]
+aws_access_key_id = a
+"""
+ROUTED = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "why", "move"),
+    [
+        ({"AWS_PROFILE": "typo"}, "The config profile (typo) could not be found", "`aws configure list-profiles`"),
+        ({}, "no credentials for AWS", "`aws sso login`"),
+        ({"AWS_PROFILE": "half"}, "missing: aws_secret_access_key", "`aws sso login`"),
+        ({"AWS_PROFILE": "sso"}, "Error loading SSO Token", "`aws sso login`"),
+        ({"AWS_DEFAULT_REGION": "nowhere"}, "Unknown region: 'nowhere'", "Check the region"),
+        ({**ROUTED, "AWS_MAX_ATTEMPTS": "1"}, "Could not connect to the endpoint URL", "Check the region"),
+    ],
+)
+def test_who_cannot_ask_aws_gets_a_sentence_with_the_next_move(
+    nobody: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    why: str,
+    move: str,
+) -> None:
+    (tmp_path / "none").write_text(PROFILES, encoding="utf-8")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told = refused(capsys, "list")
+    assert why in told and move in told
+
+
+@pytest.mark.parametrize("words", [("publish",), ("administration", "deploy")], ids=" ".join)
+def test_who_is_not_logged_in_learns_it_before_minutes_of_work(
+    nobody: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    for work in ("validate", "package_of"):
+        monkeypatch.setattr(publish, work, lambda *_: pytest.fail("it began"))
+    assert "no credentials for AWS" in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("code", "begins"),
+    [("ExpiredToken", "AWS does not take your credentials: no"), ("AccessDenied", "AWS refused DescribeStacks: no")],
+)
+def test_what_aws_refuses_is_told_with_the_next_move(
+    catalog: Catalog, stacks: Stacks, capsys: pytest.CaptureFixture[str], code: str, begins: str
+) -> None:
+    stacks.refuses = (code, "no")
+    told = refused(capsys, "list")
+    assert told.startswith(begins) and told.endswith("hen type the same again.")
 
 
 def test_without_boto3_it_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ S3 it is two tags: Studio lists objects with the first, and StudioUserPolicy rea
 """
 
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 from urllib.parse import urlencode
 
 from acts import Act, Aws, Call, UserError, find_stack
@@ -117,8 +115,7 @@ def build(root: Path, version: str, commit: str, out: Path, *, fetch: bool = Tru
     if text.count(UNPUBLISHED) != 1:
         raise UserError(f"{TEMPLATE}: '{UNPUBLISHED}' must stand there once, as the default of TemplateVersion.")
     template = write(out / "project.yaml", text.replace(UNPUBLISHED, f"Default: {version}").encode())
-    with patch.dict(os.environ, TZ="UTC"):  # git writes local times into a zip
-        archive = write(out / "template.zip", seed.template_zip(root, commit))
+    archive = write(out / "template.zip", seed.template_zip(root, commit))
     handler, buildspec = seed.handler_zip(), (root / BUILDSPEC).read_bytes()
     wheels = download(seed.wheel_requirements(), out / "wheels") if fetch else named(seed.wheel_requirements(), out)
     files = {f"seed/{version}/template.zip": archive}

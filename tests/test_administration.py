@@ -469,10 +469,8 @@ def test_nobody_deploys_without_a_project_or_under_the_administrators_names(tag:
 # -- by denial: the seed's own calls ----------------------------------------------------------------------------------
 
 SEED_FILES = ROOT / "service_catalog/seed"
-with_seed = pytest.mark.skipif(not SEED_FILES.is_dir(), reason="the seed is not in this checkout")
 
 
-@with_seed
 @pytest.mark.parametrize(
     ("file", "role", "services"),
     [
@@ -492,20 +490,17 @@ def test_what_the_seed_calls_is_granted(file: str, role: str, services: tuple[st
     assert called and called <= granted, called - granted
 
 
-@with_seed
 def test_the_functions_entry_is_in_its_code() -> None:
     module, entry = HUB.resources["Handler"]["Handler"].split(".")
     assert f"\ndef {entry}(" in (SEED_FILES / f"{module}.py").read_text(encoding="utf-8")
 
 
-@with_seed
 def test_the_seed_names_the_project_in_its_session() -> None:
     """Without it, the deployment role is refused; with another name, it reaches nothing of the project."""
     text = (SEED_FILES / "seed.py").read_text(encoding="utf-8")
     assert 'Tags=[{"Key": "project", "Value": self.project}]' in text
 
 
-@with_seed
 def test_the_launch_role_makes_all_that_project_yaml_holds() -> None:
     made = yaml.load((ROOT / "service_catalog/project.yaml").read_text(encoding="utf-8"), Loader)["Resources"]
     kinds = {about["Type"] for about in made.values() if not about["Type"].startswith("Custom::")}

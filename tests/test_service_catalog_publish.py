@@ -2,7 +2,7 @@
 
 S3, STS and IAM are moto's. moto has no versions of products, and its CloudFormation passes over resources that it does
 not know: both are stand-ins here, `Catalog` and `Stacks`, behind botocore's own validation of requests. Nothing is
-downloaded: wheels are made up. Where the seed is not in the checkout, a stand-in for its files is.
+downloaded: wheels are made up.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -38,23 +37,7 @@ from versions import KEPT, OFFERED, WITHDRAWN, Artifact, State
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 BUCKET = f"scarcegan-projects-{ACCOUNT}-{REGION}"
 STUDIO = f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-1"
-SEED = {  # stands in for the seed's files
-    "service_catalog/project.yaml": "Parameters:\n  TemplateVersion:\n    Type: String\n    Default: unpublished\n",
-    "service_catalog/seed/requirements.txt": "boto3==1.44.8 \\\n    --hash=sha256:0a\npyyaml==6.0.3\n",
-    "service_catalog/seed/buildspec.yml": "version: 0.2\n",
-    "service_catalog/seed/package.py": """
-import subprocess
-from pathlib import Path
-SEED = Path(__file__).resolve().parent
-def template_zip(repository, commit):
-    command = ["git", "-C", str(repository), "archive", "--format=zip", "--prefix=template/", commit]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-def wheel_requirements():
-    return SEED / "requirements.txt"
-def handler_zip():
-    return b"PK handler"
-""",
-}
+TWO_WHEELS = "boto3==1.44.8 \\\n    --hash=sha256:0a\npyyaml==6.0.3\n"  # stand for thirty
 PARTS = ("VERSION", "cookiecutter.json", "hooks", "service_catalog")
 
 
@@ -71,10 +54,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
         (root / part).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / part, root / part)
-    for name, text in SEED.items():
-        if not (root / name).exists() or name.endswith(".txt"):  # two wheels stand for thirty
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text, encoding="utf-8")
+    (root / "service_catalog/seed/requirements.txt").write_text(TWO_WHEELS, encoding="utf-8")
     (root / "VERSION").write_text("0.1.0\n", encoding="utf-8")
     (root / ".gitignore").write_text("build/\n__pycache__/\n", encoding="utf-8")
     git(root, "init", "-q")
@@ -321,7 +301,6 @@ def test_the_same_commit_gives_the_same_bytes_in_another_time_zone(
 ) -> None:
     first = build(repository, tmp_path / "first")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
     second = build(repository, tmp_path / "second")
     assert first.files.keys() == second.files.keys()
     assert [path.read_bytes() for path in first.files.values()] == [path.read_bytes() for path in second.files.values()]
@@ -636,11 +615,7 @@ def check_command(words: list[str]) -> None:
     assert given <= known, given - known
 
 
-README = (
-    (ROOT / "service_catalog/README.md").read_text(encoding="utf-8")
-    if (ROOT / "service_catalog/README.md").exists()
-    else ""
-)
+README = (ROOT / "service_catalog/README.md").read_text(encoding="utf-8")
 TYPED = sorted(set(re.findall(r"^ +(python service_catalog/publish\.py .*)$", README, re.MULTILINE)))
 
 

@@ -1,4 +1,8 @@
-"""What the seed needs in AWS, as bytes: the template's zip and the function's zip. publish.py uploads them."""
+"""What the seed needs in AWS, as bytes: the template's zip and the function's zip. publish.py uploads them.
+
+A version is published once, so whoever publishes it again must get the same bytes. Neither zip is compressed: what
+deflate makes depends on the zlib of Python or git. No file's line ends are changed, whatever git's settings are.
+"""
 
 import io
 import os
@@ -17,7 +21,8 @@ def template_zip(repository: Path, commit: str) -> bytes:
 
     Raises CalledProcessError for an unknown commit, or a folder that is no git repository.
     """
-    command = ["git", "-C", str(repository), "archive", "--format=zip", "--prefix=template/", commit]
+    command = ["git", "-C", str(repository), "-c", "core.autocrlf=false", "archive"]
+    command += ["--format=zip", "-0", "--prefix=template/", commit]
     utc = {**os.environ, "TZ": "UTC"}  # git writes local times into a zip
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=utc).stdout
 
@@ -30,9 +35,10 @@ def wheel_requirements() -> Path:
 def handler_zip() -> bytes:
     """The code of the Lambda function; its handler is `handler.handler`. The same files give the same bytes."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for path in FUNCTION:
             about = zipfile.ZipInfo(path.name, OLDEST)
+            about.create_system = 3  # Unix, also where this runs on Windows
             about.external_attr = 0o644 << 16  # Lambda needs to read it
-            archive.writestr(about, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(about, path.read_bytes())
     return packed.getvalue()

@@ -38,7 +38,7 @@ class Stack:
 class Aws:
     """The account.
 
-    - connection: its status. fails: name of a stack -> why its creation or deletion fails.
+    - connection: its status, "" where there is none. fails: name of a stack -> why its creation or deletion fails.
     - objects: bucket/key -> content, of S3.
     """
 
@@ -85,12 +85,16 @@ class Aws:
         body = base64.b64decode(message["body"]).decode()
         if "connections" in message["url"]:
             self.calls.append("GetConnection")
+            if not self.connection:
+                return 400, json.dumps({"__type": "ResourceNotFoundException", "Message": "Connection not found"})
             about = {"ConnectionName": "ours", "ConnectionStatus": self.connection}
             return 200, json.dumps({"Connection": {**about, **json.loads(body)}})
         asked = dict(parse_qsl(body, keep_blank_values=True))
         action = asked["Action"]
         self.calls.append(f"{action} {asked.get('StackName', '')}".strip())
         if action == "AssumeRole":
+            # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
+            assert int(asked["DurationSeconds"]) <= 3600, "of a role that takes a role, an hour at most"
             tag = {asked["Tags.member.1.Key"]: asked["Tags.member.1.Value"]}
             self.assumed.append({"role": asked["RoleArn"], **tag})
             made = "<AccessKeyId>ASIADEPLOYER</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"

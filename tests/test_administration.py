@@ -153,6 +153,7 @@ def test_a_parameter_takes_what_it_should(parameter: str, taken: list[str], refu
 
 def test_the_bucket_is_closed_versioned_and_speaks_tls_only() -> None:
     about = HUB.resources["Templates"]
+    assert HUB.body["Resources"]["Templates"]["DeletionPolicy"] == "RetainExceptOnCreate", "projects need it later"
     assert all(about["PublicAccessBlockConfiguration"].values())
     assert about["VersioningConfiguration"] == {"Status": "Enabled"}
     denials = {one["Sid"]: one for one in statements("TemplatesPolicy")}
@@ -431,6 +432,11 @@ def test_only_the_function_opens_where_an_answer_goes() -> None:
     assert all(allowed(root, f"kms:{act}", "*", {}) for act in ("PutKeyPolicy", "ScheduleKeyDeletion", "TagResource"))
     used = ("Encrypt", "GenerateDataKey", "ReEncryptFrom", "CreateGrant")
     assert not any(allowed(policy[:1], f"kms:{act}", "*", {}) for act in used)
+
+
+def test_studios_roles_carry_their_policy() -> None:
+    assert HUB.resources["StudioUserPolicy"]["Roles"] == [GIVEN["StudioRoleNames"]]
+    assert "Roles" not in Administration("", {**SEEDED, "HubAccountId": ACCOUNT}).resources["StudioUserPolicy"]
 
 
 def test_who_takes_a_role() -> None:

@@ -785,22 +785,82 @@ def test_a_connection_that_waits_for_its_handshake_is_told(account, parameters):
     assert_tells(account.play("Create", parameters), "the connection ours is PENDING", "'Update pending connection'")
 
 
+@pytest.mark.parametrize(
+    ("kind", "changed", "words"),
+    [
+        ("Create", {"ConnectionArn": ""}, "the repository acme/fraud-rings needs a connection"),
+        ("Create", {"ConnectionArn": CONNECTION.replace("0a1b", "ffff")}, "cannot be used: Connection not found"),
+        ("Update", {"Repository": "acme/other"}, "Repository is acme/fraud-rings and cannot become acme/other"),
+        ("Update", {"ModelPackageGroup": "other"}, "ModelPackageGroupName is fraud-rings and cannot become other"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(account, parameters, kind, changed, words):
+    if "not found" in words:
+        account.aws.connection = ""
+    if kind == "Update":
+        there = {"Repository": FORM["Repository"], "ModelPackageGroupName": "fraud-rings"}
+        project = {"SageMakerProjectId": parameters["SageMakerProjectId"]}
+        account.aws.stacks["fraud-rings-toolchain"] = Stack({**there, **project})
+    assert_tells(account.play(kind, {**parameters, **changed}), words)
+    assert git(account.repository, "rev-list", "--all") == ""
+    assert not [call for call in account.aws.calls if call.startswith("CreateChangeSet")]
+
+
+def spoil(machine: Machine, version: str, changes: Mapping[str, tuple[str, str]], only: str = "") -> None:
+    """Publish a template with mistakes. changes: end of a file's name -> old and new text. only: pattern of names."""
+    place = machine.bucket / "seed" / version
+    if place.exists():
+        return
+    (place / "wheels").mkdir(parents=True)
+    with (
+        zipfile.ZipFile(machine.bucket / "seed/0.1.0/template.zip") as good,
+        zipfile.ZipFile(place / "template.zip", "w") as bad,
+    ):
+        for name in filter(re.compile(only).search, good.namelist()):
+            text = good.read(name)
+            for end, (old, new) in changes.items():
+                text = text.replace(old.encode(), new.encode()) if name.endswith(end) else text
+            bad.writestr(name, text)
+
+
 def test_a_template_that_cannot_be_rendered_is_told(account, parameters):
     """As a template that was published without its tests would be."""
-    place = account.machine.bucket / "seed/0.0.9"
-    if not place.exists():
-        place.mkdir()
-        with (
-            zipfile.ZipFile(account.machine.bucket / "seed/0.1.0/template.zip") as good,
-            zipfile.ZipFile(place / "template.zip", "w") as bad,
-        ):
-            for name in good.namelist():
-                text = good.read(name).replace(b"0.1.0", b"0.0.9") if name.endswith("VERSION") else good.read(name)
-                bad.writestr(name, b"<% for %>" if name.endswith("slug>>/README.md") else text)
-        (place / "wheels").mkdir()
+    spoil(account.machine, "0.0.9", {"VERSION": ("0.1.0", "0.0.9"), "slug>>/README.md": ("# ", "<% for %>")})
     answer = account.play("Create", {**parameters, "TemplateVersion": "0.0.9"}, whole=True)
     assert_tells(answer, "the template 0.0.9 cannot be rendered", "README.md")
     assert git(account.repository, "rev-list", "--all") == "" and not account.aws.stacks
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "words"),
+    [
+        ("0.0.8", {}, "the template published as 0.0.8 says that it is 0.1.0"),
+        ("0.0.7", {"cookiecutter.json": ('"team"', '"crew"')}, "version 0.0.7 of the template does not ask for team"),
+        ("0.0.6", {"post_gen_project.py": ("ARCHIVED", "LOST")}, "the published template does not tell its commit"),
+    ],
+)
+def test_a_template_that_was_not_published_by_publish_py_is_told(account, parameters, version, changes, words):
+    if changes:
+        changes = {**changes, "VERSION": ("0.1.0", version)}
+    spoil(account.machine, version, changes, r"VERSION|cookiecutter\.json|\.py$")
+    assert_tells(account.play("Create", {**parameters, "TemplateVersion": version}), words)
+    assert git(account.repository, "rev-list", "--all") == "" and not account.aws.stacks
+
+
+def test_git_asks_the_aws_cli_who_may_push_to_the_repository(tmp_path, monkeypatch):
+    """With its path: connections and CodeCommit sign it. git itself asks a program `aws` that notes what it is told."""
+    aws = tmp_path / "aws"
+    aws.write_text(
+        f"#!/bin/sh\necho $* > {tmp_path}/asked\ncat >> {tmp_path}/asked\necho username=u; echo password=p\n"
+    )
+    aws.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    asked = f"url={REPOSITORY_URL}\n\n"
+    told = subprocess.run([*seed.GIT, "credential", "fill"], input=asked, capture_output=True, text=True, check=True)
+    assert "username=u\npassword=p" in told.stdout
+    command, *lines = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert command == "codecommit credential-helper get"
+    assert "path=git-http/123456789012/eu-west-1/0a1b2c3d/acme/fraud-rings.git" in lines
 
 
 def test_a_refused_push_is_told_in_gits_words(account, parameters):
@@ -858,6 +918,14 @@ def test_libraries_that_cannot_be_installed_are_told_with_codebuilds_words(accou
     account.log = ["fatal error: Access Denied"]
     assert_tells(account.end("FAILED"), "in the phase INSTALL", why)
     assert account.answers.taken[-1]["Reason"].endswith("Access Denied")
+
+
+def test_an_answer_has_room_for_a_reason_of_any_letters(function):
+    """A letter may have four bytes, and the limit counts bytes."""
+    request = {"StackId": MADE[service_catalog], "RequestId": "r" * 36, "LogicalResourceId": "Project"}
+    for text in ("x" * 9000, "🦊" * 9000):
+        answer = function.failed({**request, "PhysicalResourceId": "p" * 32}, function.sentence(text), [text] * 30)
+        assert 500 < len(function.as_bytes(answer)) <= 4096 and answer["Reason"].endswith("…")
 
 
 def test_an_error_of_the_function_itself_is_answered(account, parameters):

@@ -26,6 +26,7 @@ import jmespath
 import publish
 import pytest
 import versions
+import yaml
 from acts import Aws, Call, UserError
 from botocore import xform_name
 from botocore.exceptions import ClientError
@@ -101,7 +102,8 @@ class Catalog:
 
     def create_provisioning_artifact(self, asked: dict[str, Any]) -> dict[str, Any]:
         self.requests.append(("create", asked))
-        name = asked["Parameters"]["Name"]
+        name, url = asked["Parameters"]["Name"], asked["Parameters"]["Info"]["LoadTemplateFromURL"]
+        client("s3").head_object(Bucket=BUCKET, Key=url.partition(".com/")[2])  # which Service Catalog reads now
         assert self.tokens.setdefault(asked["IdempotencyToken"], name) == name
         self.details[name] = {"Id": f"pa-{name}", "Name": name, "Active": True, "Guidance": "DEFAULT"}
         return {"ProvisioningArtifactDetail": self.details[name]}
@@ -317,6 +319,29 @@ def test_a_wheel_that_is_pinned_no_more_is_not_published(tmp_path: Path) -> None
     assert [wheel.name for wheel in versions.wheels_of(pins, tmp_path)] == new
 
 
+def test_wheels_are_downloaded_for_the_python_of_the_seeds_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip is a program that notes its words here, and then one that fails."""
+    pins, pip = tmp_path / "requirements.txt", tmp_path / "python"
+    pins.write_text(TWO_WHEELS, encoding="utf-8")
+    monkeypatch.setattr(sys, "executable", str(pip))
+
+    def download(script: str) -> list[Path]:
+        pip.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        pip.chmod(0o755)
+        return versions.download(pins, tmp_path / "wheels")
+
+    wheel = tmp_path / "wheels/boto3-1.44.8-py3-none-any.whl"
+    assert download(f"echo $* > {tmp_path}/asked; touch {wheel}") == [wheel]
+    asked = (tmp_path / "asked").read_text(encoding="utf-8")
+    runtime = yaml.safe_load((ROOT / versions.BUILDSPEC).read_text(encoding="utf-8"))["phases"]["install"]
+    assert f"--python-version {runtime['runtime-versions']['python']} " in asked
+    assert "--require-hashes" in asked and "--only-binary :all:" in asked
+    with pytest.raises(UserError, match="could not be downloaded: no such host"):
+        download("echo no such host >&2; exit 1")
+
+
 def test_the_templates_zip_holds_the_commit_and_no_file_beside_it(repository: Path, tmp_path: Path) -> None:
     made = build(repository, tmp_path / "out")
     names = zipfile.ZipFile(made.files["seed/0.1.0/template.zip"]).namelist()
@@ -371,6 +396,30 @@ def test_one_route_alone_can_be_published(
     run("publish")
     assert objects(administered)["projects/0.1.0/project.yaml"][1][versions.LISTED] == "true"
     assert len(catalog.requests) == 1, "the other route was added, and nothing twice"
+
+
+def test_a_version_whose_checks_fail_is_not_published(
+    repository: Path,
+    catalog: Catalog,
+    administered: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails() -> None:
+        raise UserError("this is not so: a project can be generated")
+
+    monkeypatch.setattr(publish, "validate", fails)
+    assert "a project can be generated" in refused(capsys, "publish")
+    assert not objects(administered) and not catalog.requests
+
+
+def test_a_spoke_is_told_to_publish_in_the_hub(
+    repository: Path, catalog: Catalog, administered: Any, stacks: Stacks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stacks.stack
+    stacks.stack["Outputs"] = [one for one in stacks.stack["Outputs"] if one["OutputKey"] != "ProductId"]
+    assert "Publish in the hub" in refused(capsys, "publish")
+    assert not objects(administered)
 
 
 def test_publishing_twice_does_nothing_twice(
@@ -528,6 +577,9 @@ def test_a_withdrawn_version_is_neither_listed_nor_readable_and_can_come_back(th
 
 
 def test_rolling_back_offers_the_version_before_by_number_and_passes_withdrawn_ones(three: Any) -> None:
+    run("make-default", "0.10.0")
+    run("roll-back")
+    assert states() == both(**{"0.1.0": KEPT, "0.2.0": OFFERED, "0.10.0": KEPT})
     run("make-default", "0.10.0")
     run("withdraw", "0.2.0")
     run("roll-back")

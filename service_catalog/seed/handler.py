@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pre_gen_project import SLUG, refusals
 
 LONGEST_ANSWER = 4096  # bytes: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
-LONGEST_SENTENCE = 1000  # characters of a reason, before the lines of the log
+LONGEST_SENTENCE = 1000  # bytes of a reason, before the lines of the log
 LOG_LINES = 30
 NEWEST_BUILDS = 100  # as many as BatchGetBuilds takes
 ATTEMPTS = 4
@@ -333,7 +333,8 @@ def fitting(lines: list[str], make: Callable[[list[str]], dict[str, Any]]) -> di
 def sentence(text: str) -> str:
     """A reason on one line, cut where it is very long."""
     flat = " ".join(str(text).split()).rstrip(".")
-    return flat if len(flat) <= LONGEST_SENTENCE else f"{flat[:LONGEST_SENTENCE]}…"
+    kept = flat.encode()[:LONGEST_SENTENCE].decode(errors="ignore")
+    return flat if kept == flat else f"{kept}…"
 
 
 def as_bytes(answer: Mapping[str, Any]) -> bytes:

@@ -31,10 +31,10 @@ def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: A
     seed = {"HandlerKey": package.handler[0], "BuildspecKey": package.buildspec[0]}
     wanted = {**given, "HubAccountId": hub}
     if not is_hub:
-        return [DeployStack(f"account {aws.account} is a spoke of {hub}", TEMPLATE, {**wanted, **seed}, aws.region)]
+        return [DeployStack(f"account {aws.account} is a spoke of {hub}", TEMPLATE, {**wanted, **seed})]
     plan: list[Act] = []
     if not (state.bucket and state.known):
-        plan.append(DeployStack("the bucket and the roles are there", TEMPLATE, wanted, aws.region))
+        plan.append(DeployStack("the bucket and the roles are there", TEMPLATE, wanted))
     there = replace(state, bucket=bucket)
     for key, path in (package.handler, package.buildspec):
         plan += upload(key, path, there, "The seed has other bytes under this name")
@@ -42,7 +42,7 @@ def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: A
     if not kept.get("FirstVersion"):
         plan += plan_files(package, there)
     values = {**wanted, **seed, "FirstVersion": first}
-    plan.append(DeployStack("the seed, the portfolio and the product are there", TEMPLATE, values, aws.region))
+    plan.append(DeployStack("the seed, the portfolio and the product are there", TEMPLATE, values))
     return plan
 
 

@@ -125,14 +125,12 @@ class DeployStack:
     why: str
     template: Path
     parameters: Mapping[str, str]
-    region: str
 
     def command(self) -> str:
         values = " ".join(shlex.quote(f"{name}={value}") for name, value in self.parameters.items())
         return (
-            f"aws cloudformation deploy --region {self.region} --stack-name {STACK} --template-file "
-            f"{shlex.quote(str(self.template))} --capabilities CAPABILITY_NAMED_IAM --no-fail-on-empty-changeset "
-            f"--parameter-overrides {values}"
+            f"aws cloudformation deploy --stack-name {STACK} --template-file {shlex.quote(str(self.template))} "
+            f"--capabilities CAPABILITY_NAMED_IAM --no-fail-on-empty-changeset --parameter-overrides {values}"
         )
 
     def do(self, aws: Aws) -> None:

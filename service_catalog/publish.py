@@ -117,7 +117,8 @@ def act(plan: Sequence[Act], aws: Aws, arguments: argparse.Namespace) -> None:
     if not plan:
         say("Nothing is to be done: it is so already.")
     elif arguments.dry_run:
-        print("\n".join([f"export AWS_REGION={aws.region}", *(f"# {step.why}\n{step.command()}" for step in plan)]))
+        print(f"export AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region}")  # of the AWS CLI's versions 2 and 1
+        print("\n".join(f"# {step.why}\n{step.command()}" for step in plan))
     else:
         walk(plan, aws, say)
 

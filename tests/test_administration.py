@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -86,8 +87,9 @@ def allows(name: str, action: str, resource: str, context: Mapping[str, str] | N
 # -- valid ------------------------------------------------------------------------------------------------------------
 
 
-def test_cfn_lint_has_nothing_to_say() -> None:
-    found = lint(TEMPLATE.read_text(encoding="utf-8"), config=ManualArgs(regions=["eu-west-1"]))
+@pytest.mark.parametrize("template", sorted(TEMPLATE.parent.glob("*.yaml")), ids=lambda path: path.name)
+def test_cfn_lint_has_nothing_to_say(template: Path) -> None:
+    found = lint(template.read_text(encoding="utf-8"), config=ManualArgs(regions=["eu-west-1"]))
     assert not found, "\n".join(f"{match.rule.id} line {match.linenumber}: {match.message}" for match in found)
 
 

@@ -1059,8 +1059,6 @@ def test_either_route_can_provision_the_template():
     properties = BODY["Resources"]["Project"]["Properties"]
     assert int(properties["ServiceTimeout"]) <= 3600
     assert BODY["Mappings"]["Template"]["Version"] == {"Default": "unpublished"}, "which publish.py replaces"
-    linted = subprocess.run([Path(sys.executable).with_name("cfn-lint"), PROJECT_YAML], capture_output=True, text=True)
-    assert linted.returncode == 0, linted.stdout
 
 
 @pytest.mark.parametrize(

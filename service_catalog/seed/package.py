@@ -35,7 +35,7 @@ def wheel_requirements() -> Path:
 def handler_zip() -> bytes:
     """The code of the Lambda function; its handler is `handler.handler`. The same files give the same bytes."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         for path in FUNCTION:
             about = zipfile.ZipInfo(path.name, OLDEST)
             about.create_system = 3  # Unix, also where this runs on Windows

@@ -152,19 +152,26 @@ class Aws:
     def DescribeStackEvents(self, asked: Mapping[str, str]) -> tuple[int, str]:
         name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]
         status = "DELETE_FAILED" if self.stacks[name].status == "DELETE_FAILED" else "CREATE_FAILED"
-        fields = {
-            "StackId": arn(name),
-            "EventId": "1",
-            "StackName": name,
-            "LogicalResourceId": "Key",
-            "PhysicalResourceId": "",
-            "ResourceType": "AWS::KMS::Key",
-            "Timestamp": NOW,
-            "ResourceStatus": status,
-            "ResourceStatusReason": self.fails.get(name, ""),
-        }
-        one = "".join(f"<{key}>{escape(value)}</{key}>" for key, value in fields.items())
-        return 200, wrapped("DescribeStackEvents", f"<StackEvents><member>{one}</member></StackEvents>")
+        newest_first = [
+            (name, arn(name), "AWS::CloudFormation::Stack", "resources failed: Key, Alias"),
+            ("Alias", "", "AWS::KMS::Alias", "cancelled, as another one failed"),
+            ("Key", "", "AWS::KMS::Key", self.fails.get(name, "")),
+        ]
+        told = ""
+        for logical, physical, kind, why in newest_first:
+            fields = {
+                "StackId": arn(name),
+                "EventId": logical,
+                "StackName": name,
+                "LogicalResourceId": logical,
+                "PhysicalResourceId": physical,
+                "ResourceType": kind,
+                "Timestamp": NOW,
+                "ResourceStatus": status,
+                "ResourceStatusReason": why,
+            }
+            told += f"<member>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in fields.items())}</member>"
+        return 200, wrapped("DescribeStackEvents", f"<StackEvents>{told}</StackEvents>")
 
     def DeleteStack(self, asked: Mapping[str, str]) -> tuple[int, str]:
         name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]

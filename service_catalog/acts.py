@@ -314,4 +314,5 @@ def failure(aws: Aws, stack: str, status: str) -> str:
     if first is None:
         return f"stack {STACK} is {status}. Read its events in CloudFormation's console."
     reason = str(first.get("ResourceStatusReason", "no reason given")).rstrip(".")
-    return f"stack {STACK} failed at {first['LogicalResourceId']} ({first['ResourceType']}): {reason}."
+    what = f"{first['LogicalResourceId']} ({first['ResourceType']})"
+    return f"stack {STACK} failed at {what}: {reason}. Correct the cause, then type the same again."

@@ -120,9 +120,12 @@ class Stacks:
 
     - coming: what the stack will be. Until somebody waits it has its earlier status, as AWS may tell it for a moment.
     - refuses: code and message that every call is answered with.
+    - no_change: why a change set fails. fails: why a resource does, and the change is undone.
     """
 
     refuses: tuple[str, str] | None = None
+    no_change = ""
+    fails = ""
 
     def __init__(self) -> None:
         self.stack: dict[str, Any] | None = None
@@ -157,12 +160,15 @@ class Stacks:
 
     def execute(self) -> None:
         outputs = {"TemplatesBucket": BUCKET} | ({"ProductId": "prod-1"} if self.change["FirstVersion"] else {})
-        if self.stack is None:
+        verb = "UPDATE" if self.stack and self.stack["StackStatus"] != "DELETE_COMPLETE" else "CREATE"
+        status = f"{verb}_COMPLETE"
+        if self.fails:
+            status, outputs = f"{verb}_ROLLBACK_COMPLETE".removeprefix("CREATE_"), {}
+        elif verb == "CREATE":
             client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        verb = "UPDATE" if self.stack else "CREATE"
         ended = {
             "StackId": "arn:stack",
-            "StackStatus": f"{verb}_COMPLETE",
+            "StackStatus": status,
             "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in self.change.items()],
             "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
         }
@@ -171,18 +177,35 @@ class Stacks:
     def described(self, operation: str, asked: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         answer: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": 200}}
         gone = self.stack is None or (
-            self.stack["StackStatus"] == "DELETE_COMPLETE" and asked["StackName"] == acts.STACK
+            self.stack["StackStatus"] == "DELETE_COMPLETE" and asked.get("StackName") == acts.STACK
         )
         if operation == "DescribeStacks" and gone:
             return refusal("ValidationError", f"Stack with id {asked['StackName']} does not exist")
         told: dict[str, dict[str, Any]] = {
             "DescribeStacks": {"Stacks": [self.stack]},
-            "DescribeChangeSet": {"Status": "CREATE_COMPLETE"},
+            "DescribeChangeSet": (
+                {"Status": "FAILED", "StatusReason": self.no_change}
+                if self.no_change
+                else {"Status": "CREATE_COMPLETE"}
+            ),
+            "DescribeStackEvents": {"StackEvents": list(self.events())},
             "GetTemplateSummary": {
                 "Parameters": [{"ParameterKey": name} for name in declared(asked.get("TemplateBody", ""))]
             },
         }
         return SimpleNamespace(status_code=200), {**told.get(operation, {}), **answer}
+
+    def events(self) -> Iterator[dict[str, str]]:
+        """Of the last change and of an earlier one, newest first."""
+        for name, status, why in (
+            ("Seed", "CREATE_FAILED", "Resource creation cancelled"),
+            ("AnswerKey", "CREATE_FAILED", self.fails),
+            (acts.STACK, "CREATE_IN_PROGRESS", "User Initiated"),
+            ("Handler", "UPDATE_FAILED", "of last week"),
+        ):
+            kind = "AWS::CloudFormation::Stack" if name == acts.STACK else "AWS::KMS::Key"
+            about = {"LogicalResourceId": name, "ResourceType": kind, "ResourceStatus": status}
+            yield {**about, "ResourceStatusReason": why}
 
 
 def declared(template: str) -> set[str]:
@@ -887,6 +910,35 @@ def test_a_parameter_that_the_template_lost_is_not_kept(repository: Path, catalo
     before = parameters(stacks.stack)
     run(*DEPLOY)
     assert parameters(stacks.stack) == {name: value for name, value in before.items() if name != "Abolished"}
+
+
+def test_a_deployment_that_failed_is_told_and_the_same_command_replaces_what_is_left(
+    repository: Path, catalog: Catalog, stacks: Stacks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stack whose creation was undone can only be deleted."""
+    stacks.fails = "too many keys."
+    told = refused(capsys, *DEPLOY)
+    assert "failed at AnswerKey (AWS::KMS::Key): too many keys. Correct the cause" in told
+    assert stacks.stack and stacks.stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    stacks.fails = ""
+    run(*DEPLOY)
+    assert parameters(stacks.stack)["FirstVersion"] == "0.1.0"
+
+
+def test_a_change_that_cloudformation_refuses_is_told_and_no_change_is_none(
+    repository: Path, catalog: Catalog, stacks: Stacks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*DEPLOY)
+    before = stacks.stack
+    stacks.no_change = "Template error: no such function."
+    assert "refuses administration.yaml: Template error: no such function. Nothing was changed" in refused(
+        capsys, *DEPLOY
+    )
+    stacks.no_change = "The submitted information didn't contain changes."
+    run(*DEPLOY)
+    assert stacks.stack is before
+    stacks.stack = {**(before or {}), "StackStatus": "UPDATE_ROLLBACK_FAILED"}
+    assert "is UPDATE_ROLLBACK_FAILED. Wait or repair it" in refused(capsys, *DEPLOY)
 
 
 def plan(given: dict[str, str], state: State | None = None) -> list[acts.Act]:

@@ -275,7 +275,7 @@ def refusals_as_sentences() -> Iterator[None]:
             f"AWS cannot be reached: {said}. Check the region and the network, then type the same again."
         ) from error
     except refused.BotoCoreError as error:
-        raise UserError(f"there are no credentials for AWS: {str(error).rstrip('.')}. {LOG_IN}") from error
+        raise UserError(f"AWS cannot be asked: {str(error).rstrip('.')}. {LOG_IN}") from error
 
 
 def find_stack(aws: Aws) -> dict[str, Any] | None:

@@ -758,7 +758,7 @@ ROUTED = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ENDPOINT_
     ("environment", "why", "move"),
     [
         ({"AWS_PROFILE": "typo"}, "The config profile (typo) could not be found", "`aws configure list-profiles`"),
-        ({}, "no credentials for AWS", "`aws sso login`"),
+        ({}, "Unable to locate credentials", "`aws sso login`"),
         ({"AWS_PROFILE": "half"}, "missing: aws_secret_access_key", "`aws sso login`"),
         ({"AWS_PROFILE": "sso"}, "Error loading SSO Token", "`aws sso login`"),
         ({"AWS_DEFAULT_REGION": "nowhere"}, "Unknown region: 'nowhere'", "Check the region"),
@@ -787,7 +787,7 @@ def test_who_is_not_logged_in_learns_it_before_minutes_of_work(
 ) -> None:
     for work in ("validate", "package_of"):
         monkeypatch.setattr(publish, work, lambda *_: pytest.fail("it began"))
-    assert "no credentials for AWS" in refused(capsys, *words)
+    assert "Unable to locate credentials" in refused(capsys, *words)
 
 
 @pytest.mark.parametrize(

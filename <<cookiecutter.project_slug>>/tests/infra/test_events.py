@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from moto.events.models import EventPattern
 
+from sent_events import codepipeline_event, event, matches, package_event
 from stacks import ACCOUNT, REGION, Stack, Toolchain, transformed
 
 PROJECT, GROUP, BRANCH = "rare-players", "rare-group", "main"
@@ -18,48 +17,6 @@ PIPELINE = {
 }
 
 
-def event(source: str, kind: str, detail: Mapping[str, Any], resources: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The envelope every event has. https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html"""
-    return {
-        "version": "0",
-        "id": "844e2571-85d4-695f-b930-0153b71dcb42",
-        "detail-type": kind,
-        "source": source,
-        "account": ACCOUNT,
-        "time": "2026-11-21T10:00:00Z",
-        "region": REGION,
-        "resources": list(resources),
-        "detail": dict(detail),
-    }
-
-
-def package_event(**changes: Any) -> dict[str, Any]:
-    """What SageMaker sends when a package changes; as it comes, an approval.
-
-    https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
-    """
-    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/{GROUP}/7"
-    detail = {
-        "ModelPackageGroupName": GROUP,
-        "ModelPackageVersion": 7,
-        "ModelPackageArn": arn,
-        "CreationTime": 1795000000000,
-        "InferenceSpecification": {"Containers": [{"Image": "image", "ModelDataUrl": "s3://bucket/model.tar.gz"}]},
-        "ModelPackageStatus": "Completed",
-        "ModelApprovalStatus": "Approved",
-        "UpdatedModelPackageFields": ["ModelApprovalStatus"],
-        "ApprovalDescription": "looks right",
-        "CustomerMetadataProperties": {"set_id": "s1"},
-    } | changes
-    kept = {key: value for key, value in detail.items() if value is not None}
-    return event("aws.sagemaker", "SageMaker Model Package State Change", kept, (arn,))
-
-
-def matches(rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    pattern = rule["EventPattern"]
-    return EventPattern(json.dumps(pattern), pattern).matches_event(json.loads(json.dumps(sent)))
-
-
 def rules(stack: Stack) -> dict[str, dict[str, Any]]:
     return stack.of_type("AWS::Events::Rule")
 
@@ -68,13 +25,13 @@ APPROVAL = rules(Toolchain(TOOLCHAIN))["ApprovalRule"]
 
 
 def test_an_approval_starts_the_deploy_pipeline_by_motos_matcher() -> None:
-    assert matches(APPROVAL, package_event())
+    assert matches(APPROVAL, package_event(GROUP))
     assert APPROVAL["Targets"][0]["Arn"].endswith(f":{PROJECT}-deploy")
 
 
 def test_an_approval_that_changes_other_fields_too_starts_it_by_motos_matcher() -> None:
     both = ["ModelApprovalStatus", "CustomerMetadataProperties"]
-    assert matches(APPROVAL, package_event(UpdatedModelPackageFields=both))
+    assert matches(APPROVAL, package_event(GROUP, UpdatedModelPackageFields=both))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +52,12 @@ def test_an_approval_that_changes_other_fields_too_starts_it_by_motos_matcher() 
     ],
 )
 def test_nothing_else_deploys_by_motos_matcher(changes: dict[str, Any]) -> None:
-    assert not matches(APPROVAL, package_event(**changes))
+    assert not matches(APPROVAL, package_event(GROUP, **changes))
 
 
 def test_an_approval_in_another_service_or_of_another_kind_deploys_nothing_by_motos_matcher() -> None:
     for key, value in (("source", "my.own"), ("detail-type", "SageMaker Training Job State Change")):
-        assert not matches(APPROVAL, package_event() | {key: value})
+        assert not matches(APPROVAL, package_event(GROUP) | {key: value})
 
 
 def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys_nothing_by_motos_matcher() -> None:
@@ -108,7 +65,7 @@ def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys
     theirs = rules(Toolchain(TOOLCHAIN | elsewhere))["ApprovalRule"]
     for rule, owner in ((APPROVAL, ACCOUNT), (theirs, "999988887777")):
         for account in (ACCOUNT, "999988887777", "555566667777"):
-            assert matches(rule, package_event() | {"account": account}) == (account == owner)
+            assert matches(rule, package_event(GROUP) | {"account": account}) == (account == owner)
 
 
 def test_the_account_of_the_group_sends_approvals_here_and_nothing_else_by_motos_matcher() -> None:
@@ -116,21 +73,21 @@ def test_the_account_of_the_group_sends_approvals_here_and_nothing_else_by_motos
     given = {"SageMakerProjectName": PROJECT, "ModelPackageGroupName": GROUP, "ToolchainAccount": ACCOUNT}
     forward = rules(Stack("registry-forward.yaml", given, owner))["ForwardRule"]
     theirs = rules(Toolchain(TOOLCHAIN | {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": owner}))
-    sent = package_event() | {"account": owner}
+    sent = package_event(GROUP) | {"account": owner}
     assert matches(forward, sent) and matches(theirs["ApprovalRule"], sent)
     for changes in (
         {"ModelApprovalStatus": "Rejected"},
         {"ModelPackageGroupName": "another"},
         {"UpdatedModelPackageFields": None},
     ):
-        assert not matches(forward, package_event(**changes) | {"account": owner})
-    assert not matches(forward, package_event() | {"account": ACCOUNT}), "what came from elsewhere is not sent on"
+        assert not matches(forward, package_event(GROUP, **changes) | {"account": owner})
+    assert not matches(forward, package_event(GROUP) | {"account": ACCOUNT}), "what came from elsewhere is not sent on"
     assert [target["Arn"] for target in forward["Targets"]] == [f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"]
 
 
 def test_the_approved_version_itself_is_deployed() -> None:
     """The transformer is worked out as EventBridge does it: each <name> is replaced by what its path finds."""
-    said = transformed(APPROVAL["Targets"][0]["InputTransformer"], package_event())
+    said = transformed(APPROVAL["Targets"][0]["InputTransformer"], package_event(GROUP))
     assert json.loads(said) == {"variables": [{"name": "VERSION", "value": "7"}]}
 
 
@@ -177,13 +134,16 @@ def test_the_message_names_pipeline_and_outcome_and_leads_to_the_console() -> No
 def test_a_push_to_the_branch_builds_and_one_elsewhere_does_not_by_motos_matcher() -> None:
     rule = rules(Toolchain(TOOLCHAIN))["PushRule"]
     assert matches(rule, push_event("rare-players", BRANCH))
-    assert not matches(rule, push_event("rare-players", "topic"))
+    for branch in ("topic", f"template-update/{PROJECT}-1.5.0-3f2c1a9b"):
+        assert not matches(rule, push_event("rare-players", branch))
     assert not matches(rule, push_event("another", BRANCH))
 
 
 def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
     connection = f"arn:aws:codeconnections:{REGION}:{ACCOUNT}:connection/0a1b"
-    stack = Toolchain({**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection})
+    stack = Toolchain(
+        {**TOOLCHAIN, "Repository": "acme/rare", "ConnectionArn": connection, "UpdateSchedule": "rate(7 days)"}
+    )
     assert "PushRule" not in stack.resources
     build = stack.resources["BuildPipeline"]
     assert build["Triggers"] == [
@@ -192,7 +152,8 @@ def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
             "GitConfiguration": {"SourceActionName": "Source", "Push": [{"Branches": {"Includes": [BRANCH]}}]},
         }
     ]
-    assert "Triggers" not in stack.resources["DeployPipeline"], "a push must not deploy"
+    for pipeline in ("DeployPipeline", "UpdatePipeline"):
+        assert "Triggers" not in stack.resources[pipeline], "a push must not deploy, nor look for updates"
 
 
 def test_a_push_builds_a_project_in_a_folder_only_when_it_changes_that_folder() -> None:
@@ -219,12 +180,6 @@ def test_running_executions_and_other_pipelines_are_not_told_by_motos_matcher() 
     rule = rules(Stack("pipeline.yaml", PIPELINE))["ExecutionRule"]
     assert not matches(rule, execution_event(f"{PROJECT}-training", "Executing"))
     assert not matches(rule, execution_event(f"{PROJECT}-training-2", "Failed"))
-
-
-def codepipeline_event(pipeline: str, state: str) -> dict[str, Any]:
-    """https://docs.aws.amazon.com/codepipeline/latest/userguide/detect-state-changes-cloudwatch-events.html"""
-    detail = {"pipeline": pipeline, "execution-id": "e-1", "state": state, "version": 3.0}
-    return event("aws.codepipeline", "CodePipeline Pipeline Execution State Change", detail)
 
 
 def push_event(repository: str, branch: str) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from moto.events.models import EventPattern
 
 from every_template import Named
 from scarcegan.aws import toolchain, watch
 from scarcegan.aws.names import Names
+from sent_events import event, matches, package_event
 from stacks import ACCOUNT, REGION, Toolchain, transformed
 
 PROJECT, GROUP = "rare-players", "rare-group"
@@ -47,26 +47,6 @@ def told(sent: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] = RULES
     }
 
 
-def matches(rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    pattern = rule["EventPattern"]
-    return EventPattern(json.dumps(pattern), pattern).matches_event(json.loads(json.dumps(sent)))
-
-
-def event(source: str, kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
-    """The envelope every event has. https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html"""
-    return {
-        "version": "0",
-        "id": "844e2571-85d4-695f-b930-0153b71dcb42",
-        "detail-type": kind,
-        "source": source,
-        "account": ACCOUNT,
-        "time": "2026-11-21T10:00:00Z",
-        "region": REGION,
-        "resources": [],
-        "detail": dict(detail),
-    }
-
-
 def call(service: str, name: str, asked: Mapping[str, Any], source: str = BY_HAND, **more: Any) -> dict[str, Any]:
     """A call of AWS's API, as CloudTrail hands it to EventBridge.
 
@@ -91,20 +71,6 @@ def call(service: str, name: str, asked: Mapping[str, Any], source: str = BY_HAN
     return event(f"aws.{service}", "AWS API Call via CloudTrail", detail)
 
 
-def package_event(status: str, changed: tuple[str, ...] = ("ModelApprovalStatus",), **more: Any) -> dict[str, Any]:
-    """https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
-    detail = {
-        "ModelPackageGroupName": GROUP,
-        "ModelPackageVersion": 7,
-        "ModelPackageArn": NAMES.arn("sagemaker", f"model-package/{GROUP}/7"),
-        "ModelPackageStatus": "Completed",
-        "ModelApprovalStatus": status,
-        "UpdatedModelPackageFields": list(changed),
-        **more,
-    }
-    return event("aws.sagemaker", "SageMaker Model Package State Change", detail)
-
-
 def action_event(pipeline: str, category: str, state: str) -> dict[str, Any]:
     """https://docs.aws.amazon.com/codepipeline/latest/userguide/detect-state-changes-cloudwatch-events.html"""
     detail = {
@@ -124,7 +90,7 @@ def action_event(pipeline: str, category: str, state: str) -> dict[str, Any]:
 
 def test_an_approved_and_a_rejected_package_are_told_with_version_and_note_by_motos_matcher() -> None:
     for status in ("Approved", "Rejected"):
-        said = told(package_event(status, ApprovalDescription="seen the report"))
+        said = told(package_event(GROUP, ModelApprovalStatus=status, ApprovalDescription="seen the report"))
         assert list(said) == ["ModelDecidedRule"]
         words = said["ModelDecidedRule"]
         assert f"Version 7 of the models {GROUP} is {status} since 2026-11-21T10:00:00Z" in words
@@ -132,13 +98,13 @@ def test_an_approved_and_a_rejected_package_are_told_with_version_and_note_by_mo
 
 
 def test_a_registration_and_an_edit_of_an_approved_package_are_not_told_by_motos_matcher() -> None:
-    assert not told(package_event("PendingManualApproval"))
-    assert not told(package_event("Approved", ("CustomerMetadataProperties",)))
-    assert not told(package_event("Approved", ModelPackageGroupName="another"))
+    assert not told(package_event(GROUP, ModelApprovalStatus="PendingManualApproval"))
+    assert not told(package_event(GROUP, UpdatedModelPackageFields=["CustomerMetadataProperties"]))
+    assert not told(package_event("another"))
 
 
 def test_an_approval_counts_only_from_the_account_that_owns_the_group_by_motos_matcher() -> None:
-    forwarded = package_event("Approved") | {"account": "999988887777"}
+    forwarded = package_event(GROUP) | {"account": "999988887777"}
     assert not told(forwarded)
     assert told(forwarded, rules(ModelPackageGroupAccount="999988887777"))
 

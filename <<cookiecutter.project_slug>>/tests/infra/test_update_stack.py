@@ -7,9 +7,9 @@ import json
 import re
 
 import pytest
-from moto.events.models import EventPattern
 
 from enforcement import Roles, arn
+from sent_events import codepipeline_event, matches
 from stacks import ACCOUNT, REGION, Toolchain, transformed
 
 PROJECT, GROUP = "rare-players", "rare-group"
@@ -30,15 +30,6 @@ def role(actor: str) -> str:
 
 def sagemaker(resource: str) -> str:
     return arn("sagemaker", resource)
-
-
-def matches(rule: dict, source: str, kind: str, detail: dict, *resources: str) -> bool:
-    sent = {"source": source, "detail-type": kind, "detail": detail, "region": REGION, "resources": list(resources)}
-    return EventPattern(json.dumps(rule["EventPattern"]), rule["EventPattern"]).matches_event(sent)
-
-
-def ended(state: str) -> dict[str, str]:
-    return {"pipeline": f"{PROJECT}-update", "state": state, "execution-id": "e1"}
 
 
 def using(repository: str, action: str, service: str = "codeconnections") -> tuple[str, str, dict[str, str]]:
@@ -70,22 +61,10 @@ def test_a_schedule_is_written_as_eventbridge_takes_it(schedule: str) -> None:
 
 def test_a_failed_update_is_told_and_one_without_news_is_not_by_motos_matcher() -> None:
     rule = STACK.resources["UpdateFailedRule"]
-    change = ("aws.codepipeline", "CodePipeline Pipeline Execution State Change")
-    assert matches(rule, *change, ended("FAILED")) and not matches(rule, *change, ended("SUCCEEDED"))
-    said = transformed(rule["Targets"][0]["InputTransformer"], {"region": REGION, "detail": ended("FAILED")})
+    failed, succeeded = (codepipeline_event(f"{PROJECT}-update", state) for state in ("FAILED", "SUCCEEDED"))
+    assert matches(rule, failed) and not matches(rule, succeeded)
+    said = transformed(rule["Targets"][0]["InputTransformer"], failed)
     assert json.loads(said).startswith(f"{PROJECT}-update: FAILED. https://{REGION}.console.aws.amazon.com/")
-
-
-def test_a_pushed_update_branch_starts_no_build() -> None:
-    """In CodeCommit by moto's matcher; with a connection by the branches of the trigger."""
-    here = Toolchain(WEEKLY | {"Repository": "rare"}).resources
-    for branch, builds in (("main", True), (f"template-update/{PROJECT}-1.5.0-3f2c1a9b", False)):
-        pushed = {"event": "referenceCreated", "referenceType": "branch", "referenceName": branch}
-        change = ("aws.codecommit", "CodeCommit Repository State Change", pushed, REPOSITORY)
-        assert matches(here["PushRule"], *change) == builds
-    [trigger] = Toolchain(WEEKLY | {"ConnectionArn": CONNECTION}).resources["BuildPipeline"]["Triggers"]
-    assert trigger["GitConfiguration"]["Push"][0]["Branches"] == {"Includes": ["main"]}
-    assert "Triggers" not in here["UpdatePipeline"]
 
 
 def test_the_build_clones_the_repository_with_its_history() -> None:

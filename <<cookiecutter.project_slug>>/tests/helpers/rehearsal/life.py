@@ -177,10 +177,9 @@ class Deploys:
         self.rule = toolchain.resources["ApprovalRule"]
 
     def started_by(self, event: Mapping[str, Any]) -> bool:
-        from moto.events.models import EventPattern
+        from sent_events import matches
 
-        pattern = self.rule["EventPattern"]
-        return bool(EventPattern(json.dumps(pattern), pattern).matches_event(json.loads(json.dumps(event))))
+        return matches(self.rule, event)
 
     def version(self, event: Mapping[str, Any]) -> int:
         """VERSION as the rule's transformer hands it to the pipeline."""

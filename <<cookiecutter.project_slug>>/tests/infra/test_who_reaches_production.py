@@ -14,11 +14,11 @@ import pytest
 
 import reach
 from enforcement import arn
+from rare_players import BUCKET, role
 from reach import PROJECT, PUSH, START, Reach
 from stacks import ACCOUNT, REGION, Stack, Toolchain
 
 Patch = Callable[[Toolchain, Mapping[str, Stack]], None]
-BUCKET = f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}"
 ELSEWHERE = {"StagingAccount": "444455556666", "ProductionAccount": "777788889999"}
 
 
@@ -32,10 +32,6 @@ def found_with(*patches: Patch, **given: str) -> Reach:
 
 
 # -- what can be put back ---------------------------------------------------------------------------------------------
-
-
-def role_arn(actor: str) -> str:
-    return f"arn:aws:iam::{ACCOUNT}:role/{PROJECT}-{REGION}-{actor}"
 
 
 def allow(actor: str, actions: str | list[str], resource: str) -> Patch:
@@ -73,7 +69,7 @@ def project_role(project: str, actor: str) -> Patch:
     """A CodeBuild project runs with another role."""
 
     def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
-        whole.body["Resources"][project]["Properties"]["ServiceRole"] = role_arn(actor)
+        whole.body["Resources"][project]["Properties"]["ServiceRole"] = role(actor)
 
     return patch
 
@@ -84,7 +80,7 @@ def action_role(stage: str, actor: str) -> Patch:
     def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
         for action in stage_of(whole, stage)["Actions"]:
             if "RoleArn" in action.get("Configuration", {}):
-                action["Configuration"]["RoleArn"] = role_arn(actor)
+                action["Configuration"]["RoleArn"] = role(actor)
 
     return patch
 
@@ -300,14 +296,14 @@ FAULTS = {
     ),
     "prepare passes scoring's role to a pipeline of its own": Fault(
         (
-            allow("prepare", "iam:PassRole", role_arn("scoring-pipeline")),
+            allow("prepare", "iam:PassRole", role("scoring-pipeline")),
             allow("prepare", "sagemaker:CreatePipeline", arn("sagemaker", "pipeline/another")),
         ),
         "writing scores",
         BY_THE_BUILD | {"passed role"},
     ),
     "the build gives promote's role a policy": Fault(
-        (allow("build", "iam:PutRolePolicy", role_arn("promote")),),
+        (allow("build", "iam:PutRolePolicy", role("promote")),),
         "writing the champion",
         BY_THE_BUILD | {"raised rights"},
     ),

@@ -1,5 +1,6 @@
 """What each role of the toolchain may do and what it may not, by its policies as they are written."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -12,7 +13,7 @@ from scarcegan.aws.prices import load_prices
 from scarcegan.pipeline.config import Config, InstanceTypes
 from scarcegan.release.release import STAGES
 from scarcegan.sagemaker import bundle
-from stacks import ACCOUNT, REGION, Toolchain, body_of
+from stacks import ACCOUNT, INFRA, REGION, Toolchain, body_of
 
 STACK = Toolchain(GIVEN)
 ROLES = Roles(STACK)
@@ -547,6 +548,24 @@ def test_lambda_uses_the_rights_for_a_vpc_and_a_functions_code_may_not_checked_s
 
 def test_every_actor_has_a_role_and_every_role_an_actor() -> None:
     assert sorted(ROLES.properties) == sorted(MUST) == sorted(MUST_NOT)
+
+
+def test_staging_and_production_are_written_alike_but_for_the_stages_name() -> None:
+    """What is mended in one of the two is mended in the other, in every template."""
+    alike = []
+    for template in sorted(path.name for path in INFRA.glob("*.yaml")):
+        for section in ("Parameters", "Conditions", "Resources"):
+            entries = body_of(template).get(section, {})
+            for name in entries:
+                twin = name.replace("Staging", "Production")
+                if twin != name and twin in entries:
+                    one, other = ({**entries[each]} for each in (name, twin))
+                    if section == "Parameters":  # the second description may say: likewise
+                        del one["Description"], other["Description"]
+                    said = json.dumps(one).replace("staging", "production").replace("Staging", "Production")
+                    assert json.loads(said) == other, f"{template}: {name} and {twin}"
+                    alike.append(name)
+    assert {"StackStagingRole", "ServeStagingRole", "CountStagingRole", "StagingElsewhere"} <= set(alike)
 
 
 @pytest.mark.parametrize(("actor", "action", "resource", "context"), calls(MUST))

@@ -6,7 +6,7 @@ import os
 import pytest
 from moto import mock_aws
 
-from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan
+from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan, sign_in
 from scarcegan import notebook
 from scarcegan.errors import UserError
 from scarcegan.sagemaker import bundle, executions, upsert
@@ -23,8 +23,7 @@ GATE = {"passed": True, "reason": "0.5 is over 0.3", "definition": "best_ranking
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project with both pipelines and some telemetry in moto."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    sign_in(monkeypatch)
     (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
     monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
     with mock_aws():

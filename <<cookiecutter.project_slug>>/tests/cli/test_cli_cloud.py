@@ -15,7 +15,7 @@ from botocore import xform_name
 from moto import mock_aws
 
 import pages
-from pipelines_in_moto import CREDENTIALS, NAMES, keys, make_bucket, make_plan
+from pipelines_in_moto import NAMES, keys, make_bucket, make_plan, sign_in
 from registry_contract import requests
 from scarcegan.aws.names import project_tags
 from scarcegan.pipeline import config as settings
@@ -55,8 +55,7 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def in_moto(project, monkeypatch):
     """AWS as moto plays it, with the project's bucket; plans are small, and pip is not asked."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    sign_in(monkeypatch)
     monkeypatch.setattr(upsert, "plan_upsert", make_plan)
     monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
     with mock_aws():
@@ -298,8 +297,7 @@ def execution(status, *steps):
 @pytest.fixture
 def show_statuses(monkeypatch, project):
     """show_statuses(*statuses): what the verbs get each time they ask for the status; the last one is repeated."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    sign_in(monkeypatch)
 
     def seen(*statuses):
         left = list(statuses)

@@ -9,7 +9,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from pipelines_in_moto import CREDENTIALS, NAMES, Compiled, make_bucket
+from pipelines_in_moto import NAMES, Compiled, make_bucket, sign_in
 from scarcegan.aws import client
 from scarcegan.aws.names import COPY_TAG
 from scarcegan.sagemaker import bundle, copies, upsert
@@ -35,8 +35,7 @@ def in_moto(project, monkeypatch):
         made = {f"training-{name}": Compiled(f"training-{name}", config)}
         return upsert.UpsertPlan(names, root, {}, "wheels/2b/", made, {}, {COPY_TAG: name})
 
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    sign_in(monkeypatch)
     monkeypatch.setattr(copies, "plan_copy", plan_copy)
     monkeypatch.setattr(bundle, "download_wheels", lambda *_: [])
     with mock_aws():

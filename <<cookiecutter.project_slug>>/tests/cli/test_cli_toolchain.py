@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipelines_in_moto import CREDENTIALS, NAMES
+from pipelines_in_moto import NAMES, sign_in
 from scarcegan.aws import toolchain
 from scarcegan.sagemaker import bundle
 from stacks import INFRA
@@ -47,8 +47,7 @@ DONE = {
 @pytest.fixture
 def asked(monkeypatch):
     """The plans that were deployed, with the walk stubbed."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    sign_in(monkeypatch)
     plans = []
 
     def deploy(plan, root, connection, say):

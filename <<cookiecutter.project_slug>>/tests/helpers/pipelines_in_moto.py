@@ -17,6 +17,12 @@ BEGUN = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 JOB = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}"
 
 
+def sign_in(monkeypatch):
+    """Dummy credentials, so that boto3 does not search for real ones."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
 class Compiled:
     """A pipeline without steps, but with the parameters of the real one."""
 

@@ -7,8 +7,8 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from compiled import BUNDLE, NAMES, compiled_training, defaults, jobs, problems
-from pipelines_in_moto import CREDENTIALS, Compiled, keys, make_bucket
 from pipelines_in_moto import NAMES as HERE
+from pipelines_in_moto import Compiled, keys, make_bucket
 from scarcegan.aws import client as aws
 from scarcegan.aws.names import COPY_TAG
 from scarcegan.errors import UserError
@@ -95,14 +95,6 @@ def test_a_copy_and_another_projects_pipeline_never_share_a_name():
 
 
 # -- in AWS, as moto plays it ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
-    return settings.load_config(tmp_path / "config.yaml")
 
 
 @pytest.fixture

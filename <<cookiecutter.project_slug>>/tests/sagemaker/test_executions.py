@@ -18,7 +18,6 @@ from compiled import BUNDLE
 from pipelines_in_moto import (
     ACCOUNT,
     BEGUN,
-    CREDENTIALS,
     JOB,
     NAMES,
     Compiled,
@@ -39,15 +38,6 @@ from scarcegan.sagemaker.pipelines import configured, deployed_parameters
 
 ROOT = Path(__file__).parents[2]
 ARN = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/abc123")
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    """A project's settings with the defaults; credentials that only moto takes."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
-    return settings.load_config(tmp_path / "config.yaml")
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from pipelines_in_moto import CREDENTIALS, NAMES, make_bucket, make_plan
+from pipelines_in_moto import NAMES, make_bucket, make_plan
 from scarcegan.aws import client as aws
 from scarcegan.errors import UserError
-from scarcegan.pipeline import config as settings
 from scarcegan.sagemaker import bundle, upsert, versions
 
 TRAINING = "rare-players-training"
@@ -34,17 +33,9 @@ def described(definition, hour=9):
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("CODEBUILD_RESOLVED_SOURCE_VERSION", raising=False)
-    (tmp_path / "config.yaml").write_text("train: {iterations: 1000}\n", encoding="utf-8")
-    return settings.load_config(tmp_path / "config.yaml")
-
-
-@pytest.fixture
-def connection(config):
+def connection(config, monkeypatch):
     """moto plays S3; SageMaker is stubbed by each test."""
+    monkeypatch.delenv("CODEBUILD_RESOLVED_SOURCE_VERSION", raising=False)
     with mock_aws():
         s3 = make_bucket()
         for key in ("code/1a/source.tar.gz", "code/2c/source.tar.gz", "wheels/2b/.complete"):

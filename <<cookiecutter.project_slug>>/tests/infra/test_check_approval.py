@@ -1,14 +1,10 @@
 """The function that checks an approval. S3 is moto's; CodePipeline and SageMaker are botocore's Stubber."""
 
-import ast
 import hashlib
-import importlib.util
 import io
 import json
-import sys
 import zipfile
 from datetime import UTC, datetime
-from pathlib import Path
 
 import boto3
 import pytest
@@ -16,11 +12,11 @@ from botocore.stub import Stubber
 from botocore.validate import ParamValidator
 from moto import mock_aws
 
+import lambdas
 from scarcegan.registry.contract import FIGURES, Decision, figures_digest
 from scarcegan.registry.sagemaker.package_facts import decision_line
 from scarcegan.registry.sagemaker.package_request import inference_specification, served_digest
 
-PATH = Path(__file__).parents[2] / "infra/lambdas/check_approval.py"
 BUCKET, ACCOUNT, REGION = "risky-123456789012-eu-west-1", "123456789012", "eu-west-1"
 GROUP = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/risky-players"
 PACKAGE = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/risky-players/5"
@@ -42,15 +38,7 @@ def xform(method):
     return "".join(word.title() for word in method.split("_"))
 
 
-def load():
-    """The module as Lambda imports it: a file on its own."""
-    spec = importlib.util.spec_from_file_location("check_approval", PATH)
-    module = sys.modules["check_approval"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check_approval = load()
+check_approval = lambdas.load("check_approval")
 
 
 def action(category, status="Succeeded", **more):
@@ -402,10 +390,7 @@ def test_the_copies_of_the_packages_digests_agree_with_it():
 
 
 def test_the_function_imports_only_what_lambda_has():
-    tree = ast.parse(PATH.read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"boto3", "botocore"}
+    assert lambdas.libraries("check_approval") <= {"boto3", "botocore"}
 
 
 @pytest.mark.parametrize(

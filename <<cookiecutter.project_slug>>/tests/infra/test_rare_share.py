@@ -1,11 +1,7 @@
-"""The Lambda that counts flagged rows: what it makes of captured requests, and what it needs."""
+"""The Lambda that counts flagged rows: what it makes of captured requests. S3 is moto's, CloudWatch botocore's Stubber."""
 
-import ast
 import base64
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
@@ -15,24 +11,15 @@ from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
+import lambdas
 from scarcegan.data import wire
 from scarcegan.monitoring.captured import read_captured
 from scarcegan.monitoring.data_capture import Capture
 from scarcegan.monitoring.rows import LOAD_TEST, Tally
 
-PATH = Path(__file__).parents[2] / "infra/lambdas/rare_share.py"
 FEATURES, CLASSES, RARE = ("deposits", "visits"), ("calm", "keen", "risky"), 2
 JSON, CSV = wire.JSON, wire.CSV
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("rare_share", PATH)
-    module = sys.modules["rare_share"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rare_share = load()
+rare_share = lambdas.load("rare_share")
 
 
 def answer(labels, kind=JSON, columns=False):
@@ -197,7 +184,4 @@ def test_cloudwatch_takes_the_metric_data_stubbed():
 
 
 def test_it_imports_nothing_that_the_lambda_runtime_lacks():
-    tree = ast.parse(PATH.read_text(encoding="utf-8"))
-    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names) | {"boto3"}
+    assert lambdas.libraries("rare_share") <= {"boto3"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sent_events import codepipeline_event, event, matches, package_event
-from stacks import ACCOUNT, REGION, Stack, Toolchain, transformed
+from stacks import ACCOUNT, INFRA, REGION, Stack, Toolchain, body_of, transformed
 
 PROJECT, GROUP, BRANCH = "rare-players", "rare-group", "main"
 TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
@@ -22,6 +22,19 @@ def rules(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 APPROVAL = rules(Toolchain(TOOLCHAIN))["ApprovalRule"]
+
+
+@pytest.mark.parametrize("template", sorted(path.name for path in INFRA.glob("*.yaml")))
+def test_a_rule_hears_aws_only_and_one_kind_of_event_checked_statically(template: str) -> None:
+    """Whoever may send events of their own cannot send them as AWS.
+
+    https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
+    """
+    for name, about in body_of(template)["Resources"].items():
+        pattern = about.get("Properties", {}).get("EventPattern")
+        if about["Type"] == "AWS::Events::Rule" and pattern:
+            assert pattern["source"] and all(source.startswith("aws.") for source in pattern["source"]), name
+            assert len(pattern["detail-type"]) == 1, name
 
 
 def test_an_approval_starts_the_deploy_pipeline_by_motos_matcher() -> None:

@@ -1,4 +1,4 @@
-"""The Lambda that counts flagged rows: what it makes of captured requests. S3 is moto's, CloudWatch botocore's Stubber."""
+"""The Lambda that counts flagged rows: what it makes of captured requests. AWS is moto, or botocore's Stubber."""
 
 import base64
 import json

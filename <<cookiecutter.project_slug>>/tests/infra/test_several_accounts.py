@@ -341,6 +341,17 @@ def test_alarms_of_a_stage_reach_its_own_topic_and_another_projects_do_not(stage
             assert allowed(ours, action, about, told) == rings
 
 
+@pytest.mark.parametrize("stage", ACCOUNTS)
+def test_logs_of_a_stages_function_are_encrypted_with_its_own_key_and_others_are_not(stage: str) -> None:
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html"""
+    key, logs = policy(target(APART, stage, ACCOUNTS[stage]), "Key"), f"logs.{REGION}.amazonaws.com"
+    said = [statement for statement in key if statement["Principal"] == {"Service": logs}]
+    for function, may in ((f"{PROJECT}-{stage}-rare-share", True), (f"another-{stage}-rare-share", False)):
+        group = arn("logs", f"log-group:/aws/lambda/{function}", ACCOUNTS[stage])
+        for action in ("kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"):
+            assert allowed(said, action, "*", {"kms:EncryptionContext:aws:logs:arn": group}) == may
+
+
 # -- readers of the registry -------------------------------------------------------------------------------------------
 
 SHARED = Toolchain({**GIVEN, "ModelPackageGroupReaders": READER})

@@ -271,6 +271,32 @@ def test_a_release_is_checked_before_production_and_is_the_champion_last() -> No
     assert orders == sorted(set(orders)), "one after the other"
 
 
+def test_each_part_of_a_release_gets_the_commits_files_and_a_build_runs_its_own_buildspec() -> None:
+    """Without an override a build runs the buildspec of its project, which does another part's work."""
+    projects = {p["Name"]: p["Source"]["BuildSpec"] for p in WHOLE.of_type("AWS::CodeBuild::Project").values()}
+    files, buildspecs = {}, {}
+    for stage, action, about in release_actions():
+        given = about["Configuration"]
+        files[stage, action] = [artifact["Name"] for artifact in about.get("InputArtifacts", ())]
+        if "ProjectName" in given:
+            path = given.get("BuildspecOverride", projects[given["ProjectName"]])
+            buildspecs[stage, action] = Path(path).name.removesuffix(".buildspec.yml")
+    assert buildspecs == {
+        ("Prepare", "Prepare"): "prepare",
+        ("Staging", "Smoke"): "smoke",
+        ("Staging", "Load"): "load",
+        ("Production", "Verify"): "smoke",
+        ("Production", "Scoring"): "scoring",
+        ("Production", "Promote"): "promote",
+    }
+    assert {part: files.pop(part) for part in buildspecs} == {part: ["DeploySrc"] for part in buildspecs}
+    assert {part: names for part, names in files.items() if names} == {
+        ("Staging", "Endpoint"): ["DeploySrc", "DeployOut"],
+        ("Production", "CheckApproval"): ["DeployOut"],
+        ("Production", "Endpoint"): ["DeploySrc", "DeployOut"],
+    }
+
+
 def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_production() -> None:
     projects = {about["Name"]: about["ServiceRole"] for about in WHOLE.of_type("AWS::CodeBuild::Project").values()}
     roles: dict[str, list[str]] = {}

@@ -602,20 +602,6 @@ def test_a_project_whose_name_begins_like_another_cannot_reach_into_it_checked_s
         assert "model-package-approved" in there or ROLES.may("stack-production", action, there, {}), there
 
 
-UNTOLD = {"lambda.amazonaws.com", "cloudformation.amazonaws.com"}  # they do not tell IAM for whom they act
-
-
-@pytest.mark.parametrize("actor", sorted(MUST))
-def test_a_role_trusts_one_service_and_for_this_account_only_checked_statically(actor) -> None:
-    for statement in ROLES.trust(actor):
-        [service] = statement["Principal"].values()
-        assert list(statement["Principal"]) == ["Service"] and isinstance(service, str)
-        asked = {key for operator in statement.get("Condition", {}).values() for key in operator}
-        if service not in UNTOLD:
-            assert asked == {"aws:SourceAccount", "aws:SourceArn"}, f"{actor}: a confused deputy could use it"
-            assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == ACCOUNT
-
-
 @pytest.mark.parametrize("actor", sorted(MUST))
 def test_no_role_may_do_all_of_a_service_checked_statically(actor) -> None:
     several = [

@@ -1,4 +1,4 @@
-"""The verb `toolchain` as it is typed: what it prints, where, and how it ends."""
+"""The verb `toolchain` as it is typed: what it prints, where, and how it ends. The walk in AWS is stubbed."""
 
 import json
 import os

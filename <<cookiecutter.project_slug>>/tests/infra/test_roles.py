@@ -1,4 +1,7 @@
-"""What each role of the toolchain may do and what it may not, by its policies as they are written."""
+"""What each role of the toolchain may do and what it may not, by its policies as they are written.
+
+Statically: the tests' own evaluator (enforcement.py) weighs them; IAM itself was never asked.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""Release: which model goes out, how many flagged rows are as evaluated, what the approver reads, and the way back."""
+"""Release: which model goes out, how many flagged rows are as evaluated, what the approver reads, and the way back.
+
+AWS is moto's, CloudFormation answers over HTTP from a table (stack_server.py); CodePipeline is botocore's Stubber.
+"""
 
 import json
 import re
@@ -408,7 +411,9 @@ def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, regis
         ("UPDATE_ROLLBACK_IN_PROGRESS", ".*being changed now"),
     ],
 )
-def test_a_stack_that_no_release_can_update_is_noticed_before_staging(session, registry, config, stage, status, words):
+def test_a_stack_that_no_release_can_update_is_noticed_before_staging_in_moto(
+    session, registry, config, stage, status, words
+):
     """In a new account the first create fails for an endpoint quota of 0."""
     registry.approve(3)
     STACKS[NAMES.stack(stage)] = (status, {})
@@ -417,7 +422,7 @@ def test_a_stack_that_no_release_can_update_is_noticed_before_staging(session, r
 
 
 @pytest.mark.parametrize("status", ["", "CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS"])
-def test_a_stack_that_is_not_there_or_works_takes_a_release(session, status):
+def test_a_stack_that_is_not_there_or_works_takes_a_release_in_moto(session, status):
     if status:
         STACKS["risky-production"] = (status, {})
     release.require_ready_stack(aws_client.Aws(NAMES, session), "production")

@@ -1,4 +1,7 @@
-"""The smoke test: really against the local endpoint with a tiny model, and against answers that are not a model's."""
+"""The smoke test: really against the local endpoint with a tiny model, and against answers that are not a model's.
+
+AWS is botocore's Stubber.
+"""
 
 import io
 import json

@@ -219,6 +219,7 @@ def breaches(alarm: dict[str, Any], rows: int, flagged: int) -> bool:
     expression = next(metric["Expression"] for metric in alarm["Metrics"] if "Expression" in metric)
     condition, then, otherwise = re.fullmatch(r"IF\((.+), (.+), (.+)\)", expression).groups()
     counted = {"Rows": rows, "FlaggedRows": flagged}
+    assert {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m} == {300}
     values = {m["Id"]: counted[m["MetricStat"]["Metric"]["MetricName"]] for m in alarm["Metrics"] if "MetricStat" in m}
     value = eval(then if eval(condition, {}, values) else otherwise, {}, values)
     assert alarm["TreatMissingData"] == "notBreaching", "nobody asks at night"

@@ -150,6 +150,7 @@ def test_a_push_to_the_branch_builds_and_one_elsewhere_does_not_by_motos_matcher
     for branch in ("topic", f"template-update/{PROJECT}-1.5.0-3f2c1a9b"):
         assert not matches(rule, push_event("rare-players", branch))
     assert not matches(rule, push_event("another", BRANCH))
+    assert not matches(rule, push_event("rare-players", BRANCH, "tag"))
 
 
 def test_there_is_no_push_rule_where_a_connection_has_its_own_trigger() -> None:
@@ -195,13 +196,13 @@ def test_running_executions_and_other_pipelines_are_not_told_by_motos_matcher() 
     assert not matches(rule, execution_event(f"{PROJECT}-training-2", "Failed"))
 
 
-def push_event(repository: str, branch: str) -> dict[str, Any]:
+def push_event(repository: str, name: str, kind: str = "branch") -> dict[str, Any]:
     """https://docs.aws.amazon.com/codecommit/latest/userguide/monitoring-events.html"""
     detail = {
         "event": "referenceUpdated",
         "repositoryName": repository,
-        "referenceType": "branch",
-        "referenceName": branch,
+        "referenceType": kind,
+        "referenceName": name,
         "commitId": "c0ffee",
     }
     arn = f"arn:aws:codecommit:{REGION}:{ACCOUNT}:{repository}"

@@ -274,12 +274,14 @@ def test_a_release_is_checked_before_production_and_is_the_champion_last() -> No
 def test_each_part_of_a_release_gets_the_commits_files_and_a_build_runs_its_own_buildspec() -> None:
     """Without an override a build runs the buildspec of its project, which does another part's work."""
     projects = {p["Name"]: p["Source"]["BuildSpec"] for p in WHOLE.of_type("AWS::CodeBuild::Project").values()}
-    files, buildspecs = {}, {}
+    files, buildspecs, variables = {}, {}, {}
     for stage, action, about in release_actions():
         given = about["Configuration"]
         files[stage, action] = [artifact["Name"] for artifact in about.get("InputArtifacts", ())]
         if "ProjectName" in given:
             path = given.get("BuildspecOverride", projects[given["ProjectName"]])
+            told = json.loads(given.get("EnvironmentVariables", "[]"))
+            variables[stage, action] = {each["name"]: each["value"] for each in told}
             buildspecs[stage, action] = Path(path).name.removesuffix(".buildspec.yml")
     assert buildspecs == {
         ("Prepare", "Prepare"): "prepare",
@@ -288,6 +290,14 @@ def test_each_part_of_a_release_gets_the_commits_files_and_a_build_runs_its_own_
         ("Production", "Verify"): "smoke",
         ("Production", "Scoring"): "scoring",
         ("Production", "Promote"): "promote",
+    }
+    prepared = {"VERSION": "#{Prepare.VERSION}"}
+    assert {part: told for part, told in variables.items() if told} == {
+        ("Prepare", "Prepare"): {"VERSION": "#{variables.VERSION}"},
+        ("Staging", "Smoke"): {"STAGE": "staging", **prepared},
+        ("Staging", "Load"): {"STAGE": "staging"},
+        ("Production", "Verify"): {"STAGE": "production", **prepared},
+        ("Production", "Promote"): prepared,
     }
     assert {part: files.pop(part) for part in buildspecs} == {part: ["DeploySrc"] for part in buildspecs}
     assert {part: names for part, names in files.items() if names} == {

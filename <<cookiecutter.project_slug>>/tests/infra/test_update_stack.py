@@ -77,6 +77,14 @@ def test_by_a_connection_the_update_pulls_two_repositories_and_pushes_to_its_own
     assert not CONNECTED.may("update", f"{service}:UseConnection", CONNECTION, {})
 
 
+@pytest.mark.parametrize("service", ["codeconnections", "codestar-connections"])
+def test_by_a_connection_a_pipeline_reads_its_own_repository_and_no_other(service: str) -> None:
+    for actor in ("build-pipeline", "deploy-pipeline", "update-pipeline"):
+        for repository, reads in (("acme/rare-players", True), ("acme/other", False)):
+            key = {f"{service}:FullRepositoryId": repository}
+            assert CONNECTED.may(actor, f"{service}:UseConnection", CONNECTION, key) == reads, actor
+
+
 def test_in_codecommit_the_update_pushes_to_its_own_branches_only() -> None:
     def push(**context: str) -> bool:
         return IN_CODECOMMIT.may("update", "codecommit:GitPush", REPOSITORY, context)

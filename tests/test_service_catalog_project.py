@@ -940,6 +940,8 @@ def test_a_project_whose_earlier_build_still_runs_is_not_built_beside_it(account
     account.deliver(account.event("Create", parameters))
     account.deliver(account.event("Delete", parameters), starts=False)
     assert "still runs" in account.answers.taken[-1]["Reason"]
+    other = account.deliver(account.event("Create", {**parameters, "SageMakerProjectName": "other-rings"}))
+    assert other["MODE"] == "create", "another project does not wait for it"
 
 
 def test_an_answer_is_sent_again_when_s3_is_busy_and_given_up_when_nobody_waits(account, parameters):

@@ -114,7 +114,8 @@ class Aws:
                 place = key.removesuffix("ParameterKey")
                 kept = there.parameters.get(value, "") if there else ""
                 given[value] = asked.get(f"{place}ParameterValue", kept)
-        self.planned[name] = Stack(given, asked["TemplateBody"])
+        place = urlsplit(asked.get("TemplateURL", "")).path[1:]
+        self.planned[name] = Stack(given, self.objects[place].decode() if place else asked["TemplateBody"])
         return 200, wrapped("CreateChangeSet", f"<Id>{arn(name, 'changeSet')}</Id><StackId>{arn(name)}</StackId>")
 
     def DescribeChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:

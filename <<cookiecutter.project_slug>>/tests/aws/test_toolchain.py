@@ -3,6 +3,7 @@
 The commands of a dry run are run by bash, with a stand-in for the AWS CLI that records them.
 """
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -305,6 +306,42 @@ def test_the_commands_upload_the_functions_once_before_the_stack_that_needs_them
         assert call[call.index("--bucket") + 1].startswith(f"of {STORAGE}: Stacks[0].Outputs[?OutputKey=='BucketName']")
         assert call[call.index("--body") + 1] == f"build/{call[call.index('--key') + 1]}"
         assert call[call.index("--if-none-match") + 1] == "*"
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """A project whose template of the last stack is too large for a request."""
+    shutil.copytree(ROOT / "infra", tmp_path / "project" / "infra")
+    with (tmp_path / "project/infra/toolchain.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"# {'…' * toolchain.LARGEST_REQUEST}\n")
+    return tmp_path / "project"
+
+
+def large_plan(large: Path) -> toolchain.ToolchainPlan:
+    return toolchain.plan_toolchain(large, Config(), GIVEN, CODE)
+
+
+def test_a_template_too_large_for_a_request_lies_where_only_an_administrator_writes_under_its_digest(large):
+    plan = large_plan(large)
+    small = [stack.template_key for stack in plan.stacks[:-1]]
+    text = (large / "infra/toolchain.yaml").read_bytes()
+    assert set(small) == {""}
+    assert plan.stacks[-1].template_key == f"functions/{hashlib.md5(text).hexdigest()}.template"
+
+
+def test_the_commands_upload_a_large_template_where_the_aws_cli_then_finds_it_run_by_bash(tmp_path, large):
+    """`aws cloudformation deploy` looks below its prefix for the template's MD5 before it uploads.
+
+    https://github.com/aws/aws-cli/blob/develop/awscli/customizations/s3uploader.py
+    """
+    stand_in = STAND_IN.replace('[ "$6" != "$FAIL" ]', '[ "$2" != head-object ]')
+    *_, put, deployed = run_commands(large_plan(large), tmp_path, stand_in=stand_in)
+    assert put[:2] == ["s3api", "put-object"] and put[put.index("--body") + 1] == "infra/toolchain.yaml"
+    assert put[put.index("--if-none-match") + 1] == "*"
+    bucket, prefix = deployed[deployed.index("--s3-bucket") + 1], deployed[deployed.index("--s3-prefix") + 1]
+    assert bucket == put[put.index("--bucket") + 1] and "OutputKey=='BucketName'" in bucket
+    digest = hashlib.md5((large / "infra/toolchain.yaml").read_bytes()).hexdigest()
+    assert put[put.index("--key") + 1] == f"{prefix}/{digest}.template"
 
 
 def test_the_files_that_the_commands_upload_are_written_and_those_of_earlier_code_go(tmp_path):
@@ -662,3 +699,21 @@ def test_the_functions_are_uploaded_once_and_an_object_with_another_content_is_r
         aws.client("s3").put_object(Bucket=NAMES.bucket, Key="functions/register-0a.zip", Body=b"hostile")
         with pytest.raises(UserError, match=r"functions/register-0a\.zip is there already, but with another content"):
             toolchain.upload_functions(make_plan(**GIVEN), aws, said.append)
+
+
+def test_a_large_template_is_uploaded_and_named_by_its_address_and_nobody_elses_is_taken(large, monkeypatch):
+    """S3 is moto's; the change set is recorded by a stand-in for CloudFormation."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        aws, stack = Aws(NAMES), large_plan(large).stacks[-1]
+        s3 = aws.client("s3")
+        s3.create_bucket(Bucket=NAMES.bucket, CreateBucketConfiguration={"LocationConstraint": NAMES.region})
+        for _ in range(2):
+            sent = toolchain.template_in_request(stack, large, aws)
+            assert sent == {"TemplateURL": f"https://s3.eu-west-1.amazonaws.com/{NAMES.bucket}/{stack.template_key}"}
+        there = s3.get_object(Bucket=NAMES.bucket, Key=stack.template_key)["Body"].read()
+        assert there == (large / stack.template).read_bytes()
+        s3.put_object(Bucket=NAMES.bucket, Key=stack.template_key, Body=b"hostile")
+        with pytest.raises(UserError, match="is there already, but with another content"):
+            toolchain.template_in_request(stack, large, aws)

@@ -6,6 +6,7 @@ type is in cli/toolchain.py.
 """
 
 import difflib
+import hashlib
 import re
 import shlex
 import subprocess
@@ -45,6 +46,8 @@ FROM_CONFIG = {
     "MlflowAppArn": "cloud.mlflow_app",
     "ScoringSchedule": "cloud.scoring_schedule",
 }
+LARGEST_REQUEST = 51_200  # bytes of a template in a request; in S3 it may have 1 MB:
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 LONGEST_TEMPLATE_VALUE = 4096  # of a value, in characters: CloudFormation's quota
 STACK_POLL_SECONDS = 5
 LONGEST_WAIT = 3600  # seconds for what a teardown ends or deletes: a shift of traffic may take as long
@@ -66,6 +69,7 @@ class Stack:
     - required: names of the template parameters that have no default and that no other stack's output sets.
     - declared: names of all parameters of the template.
     - capabilities: what CloudFormation must be allowed, such as CAPABILITY_NAMED_IAM for a template with roles.
+    - template_key: key in the project's bucket for a template that is too large for a request; "" for others.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Stack:
     required: Sequence[str]
     declared: Sequence[str]
     capabilities: Sequence[str]
+    template_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
             [key for key, about in body["Parameters"].items() if "Default" not in about and key not in makers],
             list(body["Parameters"]),
             ["CAPABILITY_NAMED_IAM"] if creates_roles(body) else [],
+            "" if name == STACKS[0] else template_key(root / "infra" / f"{name}.yaml"),  # that one makes the bucket
         )
         for name, body in bodies.items()
     ]
@@ -237,6 +243,19 @@ def read_template(root: Path, template: Path) -> dict[str, Any]:
     except (TypeError, KeyError, AttributeError):
         raise UserError(f"{template}: no CloudFormation template with Parameters and Resources. Restore it.") from None
     return body
+
+
+def template_key(path: Path) -> str:
+    """Return the key in the project's bucket for a template that is too large for a request; "" for any other.
+
+    It is below functions/, where nothing is replaced and no role of the project writes. Its form is the AWS CLI's, so
+    that `aws cloudformation deploy`, which could not upload to there, finds the template.
+    https://github.com/aws/aws-cli/blob/develop/awscli/customizations/s3uploader.py
+    """
+    template = path.read_bytes()
+    if len(template) <= LARGEST_REQUEST:
+        return ""
+    return f"functions/{hashlib.md5(template, usedforsecurity=False).hexdigest()}.template"
 
 
 def lacking_types(region: str, body: Mapping[str, Any]) -> list[str]:
@@ -391,18 +410,24 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
 
     A command has several lines. The commands are joined by &&, so that the first failure ends them. An output of a
     stack that a later stack needs goes into a shell variable with the output's name. Before the stack that needs it,
-    the code of the functions is uploaded from the files of `write_function_files`. Template parameters that have no
-    value in the plan (`ungiven`) are not in the commands. Values and tags are quoted for the shell.
+    the code of the functions is uploaded from the files of `write_function_files`, and a template that is too large for
+    a request from its own file. Template parameters that have no value in the plan (`ungiven`) are not in the commands.
+    Values and tags are quoted for the shell.
     """
     chain: list[str] = []
     for stack in plan.stacks:
-        missing = {name: maker for name, maker in stack.inputs.items() if not is_fetched(chain, name)}
+        bucket = {"BucketName": plan.stacks[0].name} if stack.template_key else {}
+        needed = {**stack.inputs, **bucket}
+        missing = {name: maker for name, maker in needed.items() if not is_fetched(chain, name)}
         chain += [output_command(plan, name, maker) for name, maker in missing.items()]
         if plan.needs_code(stack):
-            chain += [upload_command(plan, key) for key in plan.code.objects]
+            chain += [upload_command(plan, key, f"build/{key}") for key in plan.code.objects]
+        if stack.template_key:
+            chain.append(upload_command(plan, stack.template_key, stack.template.as_posix()))
         values = [shlex.quote(f"{name}={value}") for name, value in stack.parameters.items()]
         values += [f'{name}="${name}"' for name in stack.inputs]
         kinds = ["--capabilities", *stack.capabilities] if stack.capabilities else []
+        kinds += ["--s3-bucket", '"$BucketName"', "--s3-prefix", "functions"] if stack.template_key else []
         parts = [
             f"aws cloudformation deploy --region {shlex.quote(plan.region)} --stack-name {stack.name}",
             " ".join([f"--template-file {stack.template.as_posix()} --no-fail-on-empty-changeset", *kinds]),
@@ -413,17 +438,18 @@ def shell_commands(plan: ToolchainPlan) -> list[str]:
     return " &&\n".join(chain).split("\n")
 
 
-def upload_command(plan: ToolchainPlan, key: str) -> str:
-    """Return the shell command that uploads the code of a function, unless it is there.
+def upload_command(plan: ToolchainPlan, key: str, file: str) -> str:
+    """Return the shell command that uploads the code of a function or a template, unless it is there.
 
     It is no `aws s3 cp`: the bucket refuses an upload to functions/ that could replace an object.
 
     - key: of the object.
+    - file: its path, relative to the project's folder.
     """
     where = f'--region {shlex.quote(plan.region)} --bucket "$BucketName" --key {key}'
     return (
         f"{{ aws s3api head-object {where} > /dev/null 2>&1 ||\n"
-        f"    aws s3api put-object {where} --body build/{key} \\\n"
+        f"    aws s3api put-object {where} --body {file} \\\n"
         f"    --if-none-match '*' --checksum-algorithm SHA256; }}"
     )
 
@@ -637,7 +663,7 @@ def deploy_stack(
         cloudformation.create_change_set(
             **change_set,
             ChangeSetType="CREATE" if new else "UPDATE",
-            TemplateBody=(root / stack.template).read_text(encoding="utf-8"),
+            **template_in_request(stack, root, aws),
             Parameters=parameters,
             Capabilities=list(stack.capabilities),
             Tags=[{"Key": key, "Value": value} for key, value in plan.tags.items()],
@@ -658,6 +684,23 @@ def deploy_stack(
     if ended["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise UserError(failure_sentence(aws, stack.name, ended))
     return "created" if new else "updated"
+
+
+def template_in_request(stack: Stack, root: Path, aws: Aws) -> dict[str, str]:
+    """Return the argument of CreateChangeSet that says the template of a stack: its text, or where it lies in S3.
+
+    A large template is uploaded. CloudFormation reads it with the rights of whoever asks.
+
+    - root: the project's folder.
+
+    Raises UserError when there is an object with the key of that template, but with another content.
+    """
+    path = root / stack.template
+    if not stack.template_key:
+        return {"TemplateBody": path.read_text(encoding="utf-8")}
+    bucket = project_bucket(aws)
+    bucket.put_once(stack.template_key, path)
+    return {"TemplateURL": f"{bucket.s3.meta.endpoint_url}/{bucket.name}/{stack.template_key}"}
 
 
 def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> dict[str, Any]:

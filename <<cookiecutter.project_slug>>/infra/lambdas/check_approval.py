@@ -1,9 +1,11 @@
 """Lambda function that the deploy pipeline calls before production changes: who approved this release, and which bytes?
 
-It refuses a release that nobody approved, whose model package is not approved, whose prepared parameters name another
-package, or whose model, evaluation or baseline in S3 has not the digest that was registered. With SECOND_APPROVER it
-also refuses when the person who let the release into production is the one who approved the model or started the
-execution. What it finds is recorded in S3 once, below releases/. It imports only what the Lambda runtime has.
+It refuses a release that nobody approved, whose model package is not approved, whose prepared parameters were replaced
+or name another package, or whose model, evaluation or baseline in S3 has not the digest that was registered. With
+SECOND_APPROVER it also refuses when the person who let the release into production is the one who approved the model or
+started the execution. What it finds is recorded in S3 once, below releases/. The parameters that it has checked are its
+output, which no other role writes: production's stack is given them, and not what lies under Prepare's name by then.
+It imports only what the Lambda runtime has.
 https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
 """
 
@@ -26,6 +28,7 @@ PATTERNS = {  # of the fields of UserParameters
     "execution": r"[0-9a-f-]{36}",
     "version": r"[1-9][0-9]*",
     "digest": r"[0-9a-f]{64}",
+    "prepared": r"[0-9a-f]{64}",
     "commit": r"[0-9a-f]{7,64}",
 }
 DECISION = re.compile(r"(\S+) approved by ([^:]*):")  # registry/sagemaker/package_facts.py writes it
@@ -49,6 +52,7 @@ class Asked:
     - pipeline, execution: name of the CodePipeline and id of its execution.
     - version: of the model package, a number as text.
     - digest: SHA-256 of the model that was prepared, in hexadecimal.
+    - prepared: SHA-256 of the file PREPARED that this execution wrote, in hexadecimal.
     - commit: whose templates are deployed.
     """
 
@@ -56,6 +60,7 @@ class Asked:
     execution: str
     version: str
     digest: str
+    prepared: str
     commit: str
 
 
@@ -88,8 +93,10 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
     codepipeline = boto3.client("codepipeline")
     try:
         asked = asked_in(job["data"]["actionConfiguration"]["configuration"].get("UserParameters", ""))
-        require_prepared(asked, prepared_parameters(job["data"]), package_arn(asked, os.environ))
-        record = check(asked, codepipeline, boto3.client("sagemaker"), boto3.client("s3"), os.environ)
+        s3, prepared = boto3.client("s3"), prepared_file(job["data"])
+        require_prepared(asked, prepared, package_arn(asked, os.environ))
+        record = check(asked, codepipeline, boto3.client("sagemaker"), s3, os.environ)
+        hand_over(prepared, job["data"], s3)
     except Refused as why:
         fail(codepipeline, job["id"], f"{why} {STOPPED}")
     except Exception as error:  # without an answer, CodePipeline would wait for twenty minutes
@@ -130,14 +137,14 @@ def package_arn(asked: Asked, settings: Mapping[str, str]) -> str:
     return settings["MODEL_PACKAGE_GROUP"].replace(":model-package-group/", ":model-package/") + f"/{asked.version}"
 
 
-def prepared_parameters(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that production's stack would be given, from the action's input artifact, a zip file.
+def prepared_file(data: Mapping[str, Any]) -> bytes:
+    """Return the file PREPARED, production's parameters, from the action's input artifact, a zip file.
 
     It is read with the credentials that CodePipeline lends with the job.
 
     - data: of the job, in the event's form.
 
-    Raises Refused for an artifact that does not hold them.
+    Raises Refused for an artifact that does not hold it.
 
     https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
     """
@@ -158,23 +165,44 @@ def prepared_parameters(data: Mapping[str, Any]) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(found["Body"].read())) as archive:
             if archive.getinfo(PREPARED).file_size > PREPARED_BYTES:
                 raise ValueError
-            return dict(json.loads(archive.read(PREPARED))["Parameters"])
+            return archive.read(PREPARED)
     except (LookupError, ValueError, TypeError, zipfile.BadZipFile):
         raise Refused(f"the pipeline hands over no prepared release with {PREPARED}.") from None
 
 
-def require_prepared(asked: Asked, prepared: Mapping[str, Any], arn: str) -> None:
-    """Check that production's stack would be given the package that was approved.
+def require_prepared(asked: Asked, prepared: bytes, arn: str) -> None:
+    """Check that production's stack would be given what this execution prepared, and the package that was approved.
 
-    - prepared: the parameters of that stack.
+    - prepared: the file PREPARED.
     - arn: of the model package that is asked about.
 
-    Raises Refused when it would be given another one.
+    Raises Refused when it would be given something else.
     """
+    digest = hashlib.sha256(prepared).hexdigest()
+    if digest != asked.prepared:
+        raise Refused(
+            f"the parameters in {PREPARED} ({digest[:12]}) are not the ones that this execution has prepared "
+            f"({asked.prepared[:12]}). Find out who replaced them (CloudTrail), then start a new release."
+        )
+    found = json.loads(prepared)["Parameters"]
     wanted = {"Stage": "production", "ModelPackageArn": arn, "Version": asked.version}
     for name, value in wanted.items():
-        if prepared.get(name) != value:
-            raise Refused(f"{PREPARED} gives production the {name} {prepared.get(name)!r}, but {value!r} was approved.")
+        if found.get(name) != value:
+            raise Refused(f"{PREPARED} gives production the {name} {found.get(name)!r}, but {value!r} was approved.")
+
+
+def hand_over(prepared: bytes, data: Mapping[str, Any], s3: Any) -> None:
+    """Upload the file PREPARED as the action's output artifact, a zip file with nothing else in it.
+
+    With this function's own role, which the bucket's policy lets write it.
+
+    - data: of the job, in the event's form.
+    """
+    [artifact] = data["outputArtifacts"]
+    place, packed = artifact["location"]["s3Location"], io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(PREPARED, prepared)
+    s3.put_object(Bucket=place["bucketName"], Key=place["objectKey"], Body=packed.getvalue())
 
 
 def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Mapping[str, str]) -> dict[str, Any]:

@@ -456,7 +456,7 @@ def test_the_first_deployment_creates_every_stack_and_hands_outputs_on_stubbed(a
     account.changes(
         MODELS,
         "CREATE",
-        as_request({**project, "KeyArn": KEY, "BucketName": NAMES.bucket, **group, "MlflowAppArn": ""}),
+        as_request({**project, **fed, **group, "MlflowAppArn": ""}),
     )
     for name in BETWEEN:
         account.changes(name, "CREATE", of_stack(name, {**project, **fed, **GIVEN, **group}))

@@ -412,9 +412,12 @@ def artifacts(action: Mapping[str, Any]) -> Iterator[str]:
 
 
 def of_functions(everything: Everything) -> Found:
-    called = {action["Configuration"].get("FunctionName") for action in actions(everything)}
+    called = {action["Configuration"].get("FunctionName"): action for action in actions(everything)}
     for function in everything.of_both_stages("AWS::Lambda::Function"):
         whose = actor(function["Role"])
+        if function["FunctionName"] in called:  # what it reads, it is lent the credentials for
+            handed = {"OutputArtifacts": called[function["FunctionName"]].get("OutputArtifacts", ())}
+            yield whose, artifacts(handed), "what it hands over"
         module = function["Handler"].split(".")[-2]
         yield whose, recorded(f"function {module.removesuffix('_function').replace('_', '-')}"), "recorded"
         yield from service(whose, "function", *["function of a CodePipeline"] * (function["FunctionName"] in called))

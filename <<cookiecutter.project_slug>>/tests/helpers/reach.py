@@ -7,7 +7,6 @@ stage behind the approval is reached by a person's decision only, which no edge 
 Calling a function is no edge. Who calls it chooses what it is asked, not what it does; its code decides that.
 """
 
-import json
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -40,12 +39,6 @@ RUNS_WITH_A_ROLE = {
     "states": ("CreateStateMachine", "UpdateStateMachine"),
     "ec2": ("RunInstances",),
 }
-# Parameters of an endpoint that say how much of it there is, not what it answers nor what rolls it back.
-SIZES = {
-    *("Release", "InstanceType", "MinInstances", "MaxInstances", "InvocationsPerInstance", "Traffic", "WaitSeconds"),
-    *("CapturePercentage", "ServerlessMemory", "Subnets", "SecurityGroups"),
-}
-OF_AN_ACCOUNT = {"KmsKeyArn", "TopicArn", "CaptureBucketName"}  # of a stage's own: its roles reach no other
 RAISES_RIGHTS = ("iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:UpdateAssumeRolePolicy", "sts:AssumeRole")
 
 
@@ -188,6 +181,7 @@ class Reach:
         yield from self.starts()
         yield from self.stages()
         yield from self.functions()
+        yield from self.handed_on()
         for actor in self.known:
             yield from self.passed_roles(actor)
             yield from self.raised_rights(actor)
@@ -347,18 +341,20 @@ class Reach:
             for action in (action for stage in about["Stages"] for action in stage["Actions"]):
                 for artifact in (each["Name"] for each in action.get("InputArtifacts", [])):
                     key = f"{self.artifacts}/{name[:20]}/{artifact}/a.zip"
-                    if self.decides(action, artifact) and self.may(actor, "s3:PutObject", key):
+                    if not is_compared(action) and self.may(actor, "s3:PutObject", key):
                         why = f"s3:PutObject */{artifact}/*"
                         yield Edge("artifact", role(actor), node(name, action), why)
 
-    def decides(self, action: Mapping[str, Any], artifact: str) -> bool:
-        """Whether an artifact says what an action does; one with parameters, where those that matter are not fixed."""
-        asked = action["Configuration"]
-        if asked.get("TemplateConfiguration", "").partition("::")[0] != artifact:
-            return True
-        stack = self.later[asked["StackName"].removeprefix(f"{PROJECT}-")]
-        fixed = set(json.loads(asked.get("ParameterOverrides", "{}"))) | SIZES
-        return bool(set(stack.body["Parameters"]) - (fixed | OF_AN_ACCOUNT if "RoleArn" in action else fixed))
+    def handed_on(self) -> Iterator[Edge]:
+        """What a function makes of its artifact, a later action takes."""
+        for name, about in self.pipelines.items():
+            ordered = [action for stage in about["Stages"] for action in stage["Actions"]]
+            for action in ordered:
+                made = [each["Name"] for each in action.get("OutputArtifacts", [])]
+                for later in ordered if action["ActionTypeId"]["Provider"] == "Lambda" else ():
+                    for artifact in (each["Name"] for each in later.get("InputArtifacts", [])):
+                        if artifact in made:
+                            yield Edge("handed on", node(name, action), node(name, later), f"it takes {artifact}")
 
     def code_of_jobs(self, actor: str) -> Iterator[Edge]:
         """Jobs run what lies under the digests that their pipeline names."""
@@ -386,6 +382,14 @@ class Reach:
 def node(pipeline: str, action: Mapping[str, Any]) -> str:
     stack = action["Configuration"].get("StackName", "")
     return f"action {action['Name']}{f' of {stack}' if stack else ''} in {pipeline}"
+
+
+def is_compared(action: Mapping[str, Any]) -> bool:
+    """Whether an action is told the digest of its artifact by CodePipeline, which keeps what Prepare has exported.
+
+    That the function then refuses another one, test_check_approval.py shows.
+    """
+    return "#{Prepare.PREPARED}" in action["Configuration"].get("UserParameters", "")
 
 
 def before_the_approval(stages: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -49,7 +49,7 @@ ENTRIES = {  # (end of a file's path, function) -> verb; "" for what no role doe
     ("infra/lambdas/rare_share.py", "handler"): "function rare-share",
     ("infra/lambdas/check_approval.py", "handler"): "function check-approval",
 }
-LENT = ("infra/lambdas/check_approval.py", "prepared_parameters")  # asks with credentials that CodePipeline lends it
+LENT = ("infra/lambdas/check_approval.py", "prepared_file")  # asks with credentials that CodePipeline lends it
 # Operation -> the actions that IAM asks for, where they are not called alike.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 ACTIONS = {

@@ -30,7 +30,10 @@ ADA, BOB = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada", f"arn:aws:iam::{ACC
 PEOPLE = "assumed-role/Admin/*, user/*"
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/risky-model-package-approved"
 MOMENT = datetime(2026, 12, 1, 9, tzinfo=UTC)
-ASKED = {"pipeline": "risky-deploy", "execution": EXECUTION, "version": "5", "digest": DIGEST, "commit": COMMIT}
+ASKED = {
+    **{"pipeline": "risky-deploy", "execution": EXECUTION, "version": "5", "digest": DIGEST, "commit": COMMIT},
+    "prepared": "0" * 64,  # of each test's own artifact
+}
 
 
 def xform(method):
@@ -78,16 +81,24 @@ def package(
     }
 
 
-ARTIFACT = "risky-deploy/DeployOut/abc123"
+ARTIFACTS = "risky-storage-artifacts-0a1b2c"
+ARTIFACT, CHECKED = "risky-deploy/DeployOut/abc123", "risky-deploy/Checked/def456"
+PREPARED = "build/production.json"
 JOB_DATA = {  # https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-invoke-lambda-function.html
     "inputArtifacts": [
         {
-            "location": {"s3Location": {"bucketName": BUCKET, "objectKey": ARTIFACT}, "type": "S3"},
+            "location": {"s3Location": {"bucketName": ARTIFACTS, "objectKey": ARTIFACT}, "type": "S3"},
             "revision": None,
             "name": "DeployOut",
         }
     ],
-    "outputArtifacts": [],
+    "outputArtifacts": [
+        {
+            "location": {"s3Location": {"bucketName": ARTIFACTS, "objectKey": CHECKED}, "type": "S3"},
+            "revision": None,
+            "name": "Checked",
+        }
+    ],
     "artifactCredentials": {
         "accessKeyId": "lent",
         "secretAccessKey": "lent-secret",
@@ -96,7 +107,7 @@ JOB_DATA = {  # https://docs.aws.amazon.com/codepipeline/latest/userguide/action
 }
 
 
-def zipped(name="build/production.json", **changes):
+def zipped(name=PREPARED, **changes):
     """What prepare.buildspec.yml hands over, as CodeBuild packs it."""
     values = {"Stage": "production", "ModelPackageArn": PACKAGE, "Version": "5", **changes}
     packed = io.BytesIO()
@@ -106,13 +117,23 @@ def zipped(name="build/production.json", **changes):
     return packed.getvalue()
 
 
+def digest_in(packed):
+    """SHA-256 of the parameters in an artifact, as prepare.buildspec.yml exports it; zeros without any."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            return hashlib.sha256(archive.read(PREPARED)).hexdigest()
+    except (KeyError, zipfile.BadZipFile):
+        return "0" * 64
+
+
 class Answers:
     """CodePipeline's and SageMaker's answers; `said`: what the function answered, `record`: what it wrote."""
 
     def __init__(self, monkeypatch):
         self.monkeypatch = monkeypatch
         self.s3 = boto3.client("s3", region_name=REGION)
-        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        for bucket in (BUCKET, ARTIFACTS):
+            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.s3.put_object(Bucket=BUCKET, Key=KEY, Body=MODEL, ChecksumAlgorithm="SHA256")
         served = served_digest(package()["InferenceSpecification"]["Containers"])
         facts = {"arn": PACKAGE, "model_digest": DIGEST, "evaluation_digest": EVALUATION, "served_digest": served}
@@ -131,11 +152,13 @@ class Answers:
         second="no",
         failure=None,
         prepared=None,
+        exported=None,
         allowed=PEOPLE,
     ):
         """Call the handler once. Returns the sentence of a refusal, or "" for a success.
 
-        prepared: the content of the input artifact, a zip file.
+        prepared: the content of the input artifact, a zip file. exported: the digest that Prepare has exported, when
+        it is not that file's.
         """
         self.monkeypatch.setenv("SECOND_APPROVER", second)
         self.monkeypatch.setenv("APPROVERS", allowed)
@@ -161,9 +184,11 @@ class Answers:
             models.add_response("describe_model_package", found or package(), {"ModelPackageName": PACKAGE})
             for operation in ("put_job_success_result", "put_job_failure_result"):
                 patch.setattr(codepipeline, operation, lambda _o=operation, **sent: said.append((_o, sent)))
-            text = json.dumps(ASKED) if parameters is None else parameters
+            prepared = zipped() if prepared is None else prepared
+            asked = {**ASKED, "prepared": exported or digest_in(prepared)}
+            text = json.dumps(asked) if parameters is None else parameters
             configuration = {"FunctionName": "f", "UserParameters": text}
-            self.s3.put_object(Bucket=BUCKET, Key=ARTIFACT, Body=zipped() if prepared is None else prepared)
+            self.s3.put_object(Bucket=ARTIFACTS, Key=ARTIFACT, Body=prepared)
             data = {**JOB_DATA, "actionConfiguration": {"configuration": configuration}}
             check_approval.handler({"CodePipeline.job": {"id": JOB, "data": data}}, None)
         assert boto3.client is real
@@ -186,6 +211,14 @@ class Answers:
         found = self.s3.get_object(Bucket=BUCKET, Key=f"releases/5/{EXECUTION}.json")
         return json.loads(found["Body"].read())
 
+    def handed_over(self):
+        """File -> content of the output artifact; {} without one."""
+        if "Contents" not in self.s3.list_objects_v2(Bucket=ARTIFACTS, Prefix=CHECKED):
+            return {}
+        found = self.s3.get_object(Bucket=ARTIFACTS, Key=CHECKED)["Body"].read()
+        with zipfile.ZipFile(io.BytesIO(found)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
     def recorded(self):
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket=BUCKET, Prefix="releases/").get("Contents", [])]
 
@@ -204,6 +237,7 @@ def test_an_approved_release_passes_and_who_approved_what_is_recorded(answers):
     assert record.pop("checked")
     assert record == {
         **ASKED,
+        "prepared": digest_in(zipped()),
         "approver": BOB,
         "reason": "figures are fine",
         "shown": f"Commit {COMMIT}. Version 5",
@@ -408,3 +442,26 @@ def test_what_was_prepared_for_production_is_what_was_approved(answers, prepared
     said = answers.ask(prepared=prepared)
     assert words in said and said.endswith("Production stays as it is.")
     assert answers.recorded() == []
+
+
+def test_parameters_that_were_replaced_after_they_were_prepared_are_refused(answers):
+    """A later Prepare of a hostile push may write there while a person looks: sizes, tags, a stack policy."""
+    said = answers.ask(prepared=zipped(CapturePercentage="0"), exported=digest_in(zipped()))
+    assert "are not the ones that this execution has prepared" in said
+    assert answers.recorded() == [] and answers.handed_over() == {}
+
+
+def test_production_is_handed_the_bytes_that_were_checked_and_nothing_else(answers):
+    """CodePipeline would read DeployOut again, and of two files with one name perhaps the other."""
+    twice = io.BytesIO()
+    with zipfile.ZipFile(twice, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(PREPARED, "{}")
+        with zipfile.ZipFile(io.BytesIO(zipped())) as good:
+            archive.writestr(PREPARED, good.read(PREPARED))
+    assert answers.ask(prepared=twice.getvalue()) == ""
+    [(name, content)] = answers.handed_over().items()
+    assert name == PREPARED and hashlib.sha256(content).hexdigest() == digest_in(zipped())
+
+
+def test_a_refused_release_is_handed_nothing(answers):
+    assert answers.ask(actions=[]) and answers.handed_over() == {}

@@ -163,6 +163,7 @@ MUST = {
         ("s3:GetObject", MODEL),
         ("s3:GetObject", f"{BUCKET}/releases/3/e1.json"),  # when the stage is tried again
         ("s3:PutObject", f"{BUCKET}/releases/3/e1.json", NEW),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/Checked/a.zip"),  # what production is given
         ("logs:PutLogEvents", arn("logs", f"log-group:/aws/lambda/{PROJECT}-check-approval:log-stream:x")),
     ],
     **{f"serve-{stage}": serving(stage) for stage in STAGES},
@@ -365,6 +366,7 @@ MUST_NOT = {
         ("sagemaker:UpdateModelPackage", sagemaker(f"model-package/{GROUP}/3"), APPROVED),
         ("s3:PutObject", f"{BUCKET}/releases/3/e1.json"),  # over the record that is there
         ("s3:DeleteObject", f"{BUCKET}/releases/3/e1.json"),
+        ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
         ("s3:PutObject", MODEL, NEW),
     ],
     **{f"serve-{stage}": servings_limits(stage) for stage in STAGES},
@@ -681,6 +683,7 @@ def test_only_one_role_writes_what_others_rely_on_checked_statically(key, writer
         ("rare-players-update/UpdateSrc", {"update-pipeline"}),
         ("rare-players-build/BuildOut", {"build", "build-pipeline"}),
         ("rare-players-deploy/DeployOut", {"prepare", "deploy-pipeline"}),
+        ("rare-players-deploy/Checked", {"check-approval"}),
     ],
 )
 def test_what_a_pipeline_hands_over_is_written_by_the_role_whose_work_it_is_checked_statically(artifact, writers):

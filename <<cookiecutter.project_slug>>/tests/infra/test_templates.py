@@ -346,53 +346,28 @@ def test_what_the_check_is_told_by_codepipeline_wins_over_what_a_build_exports()
     for name, value in (
         ("Prepare.VERSION", "7"),
         ("Prepare.DIGEST", 'd", "commit": "mine", "execution": "mine'),
+        ("Prepare.PREPARED", "p"),
         ("codepipeline.PipelineExecutionId", "e-1"),
         ("Source.CommitId", "c0ffee"),
     ):
         filled = filled.replace(f"#{{{name}}}", value)
     assert json.loads(filled) == {
-        **{"version": "7", "digest": "d", "pipeline": NAMES.pipeline("deploy")},
+        **{"version": "7", "digest": "d", "prepared": "p", "pipeline": NAMES.pipeline("deploy")},
         **{"execution": "e-1", "commit": "c0ffee"},
     }
     assert check["FunctionName"] == WHOLE.reference("CheckApprovalFunction")
     assert len(filled) <= 1000
 
 
-def production_parameters(**given: str) -> str:
-    """The text of the parameters that CodePipeline itself gives production's stack, as the pipeline has it."""
-    stages = toolchain(**given).resources["DeployPipeline"]["Stages"]
-    [found] = [
-        action["Configuration"]["ParameterOverrides"]
-        for stage in stages
-        for action in stage["Actions"]
-        if stage["Name"] == "Production" and action["Name"] == "Endpoint"
-    ]
-    return found
-
-
-def test_codepipeline_itself_says_which_model_production_gets_and_what_rolls_it_back() -> None:
-    """Not the file that Prepare hands over: a later Prepare may write under its name while a person looks."""
-    given = json.loads(production_parameters().replace("#{Prepare.VERSION}", "7"))
-    assert given["ModelPackageArn"].endswith("/7") and given["Version"] == "7"
-    assert (given["Stage"], given["Serverless"]) == ("production", "false")
-    assert given["RareShareCodeKey"] == PUBLISHED["RareShareCodeKey"]
-    assert given["HighestRareShare"] == "#{Prepare.HIGH_SHARE}"
-    assert set(given) <= set(body_of("endpoint.yaml")["Parameters"])
-    assert given["CaptureBucketName"] == "" and given["KmsKeyArn"] == WHOLE.reference("KeyArn")
-    elsewhere = json.loads(production_parameters(ProductionAccount="777788889999"))
-    assert elsewhere["CodeBucketName"] == WHOLE.reference("BucketName")
-    assert not {"KmsKeyArn", "TopicArn", "CaptureBucketName"} & set(elsewhere), "that account has its own"
-
-
-def test_the_parameters_of_production_fit_into_what_codepipeline_takes() -> None:
-    """1,000 characters, ActionConfigurationValue of CodePipeline's API; the bounds are numbers of 20 at most."""
-    for account in ("", "777788889999"):
-        key = f"functions/rare-share-{'a' * 32}.zip"
-        text = production_parameters(RareShareCodeKey=key, ProductionAccount=account)
-        text = text.replace("made-topic", NAMES.arn("sns", f"{LONGEST}-notifications")).replace(
-            "key/Key", f"key/{'k' * 36}"
-        )
-        assert len(text) <= 1000 and len(re.sub(r"#\{[^}]+\}", "9" * 20, text)) <= 1000
+def test_production_is_given_what_was_checked_and_staging_what_prepare_hands_over() -> None:
+    stages = {stage["Name"]: stage["Actions"] for stage in WHOLE.resources["DeployPipeline"]["Stages"]}
+    for stage, artifact in (("Staging", "DeployOut"), ("Production", "Checked")):
+        [endpoint] = [action for action in stages[stage] if action["Name"] == "Endpoint"]
+        assert endpoint["Configuration"]["TemplateConfiguration"] == f"{artifact}::build/{stage.lower()}.json"
+        assert [given["Name"] for given in endpoint["InputArtifacts"]] == ["DeploySrc", artifact]
+        assert "ParameterOverrides" not in endpoint["Configuration"], "of two sources of a value, one is not checked"
+    check = stages["Production"][0]
+    assert (check["Name"], check["OutputArtifacts"]) == ("CheckApproval", [{"Name": "Checked"}])
 
 
 def test_a_second_approver_is_asked_for_where_the_toolchain_says_so() -> None:

@@ -4,7 +4,6 @@ The graph is tests/helpers/reach.py's; AWS is asked nothing. So that an empty an
 into the templates one by one: each must be found, and not without any kind of edge that its way consists of.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -90,22 +89,19 @@ def stage_of(whole: Toolchain, name: str) -> dict[str, Any]:
     return next(stage for stage in stages if stage["Name"] == name)
 
 
-def nothing_fixed(whole: Toolchain, later: Mapping[str, Stack]) -> None:
-    """Production takes all its parameters from what Prepare hands over."""
-    for action in stage_of(whole, "Production")["Actions"]:
-        action["Configuration"].pop("ParameterOverrides", None)
+def action_of(whole: Toolchain, stage: str, name: str) -> dict[str, Any]:
+    return next(action for action in stage_of(whole, stage)["Actions"] if action["Name"] == name)
 
 
-def not_fixed(parameter: str) -> Patch:
-    """Production takes one parameter from what Prepare hands over."""
+def not_compared(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+    """The function that checks is not told the digest of what this execution has prepared."""
+    asked = action_of(whole, "Production", "CheckApproval")["Configuration"]
+    asked["UserParameters"] = whole.resolve(asked["UserParameters"]).replace("#{Prepare.PREPARED}", "0" * 64)
 
-    def patch(whole: Toolchain, later: Mapping[str, Stack]) -> None:
-        [action] = [each for each in stage_of(whole, "Production")["Actions"] if each["Name"] == "Endpoint"]
-        fixed = json.loads(whole.resolve(action["Configuration"]["ParameterOverrides"]))
-        del fixed[parameter]
-        action["Configuration"]["ParameterOverrides"] = json.dumps(fixed)
 
-    return patch
+def not_handed_on(whole: Toolchain, later: Mapping[str, Stack]) -> None:
+    """Production takes what lies under Prepare's name, and not what was checked."""
+    action_of(whole, "Production", "Endpoint")["InputArtifacts"] = [{"Name": "DeploySrc"}, {"Name": "DeployOut"}]
 
 
 def ask_nobody(whole: Toolchain, later: Mapping[str, Stack]) -> None:
@@ -320,11 +316,19 @@ FAULTS = {
         "changing production's endpoint",
         BY_THE_BUILD | {"artifact", "template"},
     ),
-    "a later Prepare replaces the parameters of the release that a person looks at": Fault(
-        (nothing_fixed,), "changing production's endpoint", BY_THE_BUILD | {"artifact", "template"}
+    "a later Prepare replaces what is checked, which is compared with no digest": Fault(
+        (not_compared,), "changing production's endpoint", BY_THE_BUILD | {"artifact", "handed on", "template"}
     ),
-    "one parameter of production is left to what is handed over": Fault(
-        (not_fixed("HighestRareShare"),), "changing production's endpoint", BY_THE_BUILD | {"artifact", "template"}
+    "a later Prepare replaces what was checked before production takes it": Fault(
+        (not_handed_on,), "changing production's endpoint", BY_THE_BUILD | {"artifact", "template"}
+    ),
+    "prepare writes in the name of the check": Fault(
+        (
+            allow("prepare", "s3:PutObject", "arn:aws:s3:::made-artifacts/*/Checked/*"),
+            without_denial("OnlyCheckApprovalHandsOverChecked"),
+        ),
+        "changing production's endpoint",
+        BY_THE_BUILD | {"artifact", "template"},
     ),
     "the build replaces code under its digest": Fault(
         (without_denial("WrittenOnce"),), "writing scores", BY_THE_BUILD | {"jobs' code"}

@@ -92,8 +92,7 @@ class PreparedRelease:
 
     - stages: "staging" and "production" -> the values of infra/endpoint.yaml for that stage, as CloudFormation's
       TemplateConfiguration (Parameters, Tags).
-    - variables: VERSION, DEFINITION, SUMMARY (for the person who approves), DIGEST (of the model), and of production's
-      parameters those that its alarms hang on (LOW_SHARE, HIGH_SHARE, RARE_LABEL, MINIMUM_ROWS, LATENCY) -> text, as
+    - variables: VERSION, DEFINITION, SUMMARY (for the person who approves) and DIGEST (of the model) -> text, as
       CodePipeline's variables.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-cfn-artifacts.html
@@ -172,17 +171,11 @@ def release_of_package(
         }
         for stage in STAGES
     }
-    production = stages["production"]["Parameters"]
     variables = {
         "VERSION": str(package.version),
         "DEFINITION": one_line_ascii(package.definition, 63),
         "SUMMARY": approval_summary(package, champion, evaluation, width, inputs.code),
         "DIGEST": package.model_digest,
-        "LOW_SHARE": production["LowestRareShare"],
-        "HIGH_SHARE": production["HighestRareShare"],
-        "RARE_LABEL": production["RareLabel"],
-        "MINIMUM_ROWS": production["MinimumRows"],
-        "LATENCY": production["LatencyMicroseconds"],
     }
     return PreparedRelease(stages, variables)
 

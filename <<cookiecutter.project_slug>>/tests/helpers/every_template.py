@@ -118,6 +118,8 @@ class Everything:
         """The stack of a template; where it has stages, that of one."""
         stack = self.stacks[template]
         staged = {"Stage": stage} if "Stage" in stack.body.get("Parameters", {}) else {}
+        if stage == "staging" and template == "endpoint.yaml":
+            staged |= {"MinInstances": "1", "MaxInstances": "1"}  # as stage_parameters of release.py has it
         return Named(template, known(template, {**self.values, **staged}))
 
     def of_both_stages(self, kind: str) -> list[dict[str, Any]]:

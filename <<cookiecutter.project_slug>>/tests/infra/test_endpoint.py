@@ -12,9 +12,9 @@ from botocore.validate import ParamValidator
 
 from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
 from scarcegan.aws.names import Names
-from scarcegan.pipeline.config import load_config
+from scarcegan.pipeline.config import Config, load_config
 from scarcegan.release import release
-from scarcegan.release.release import ReleaseInputs
+from scarcegan.release.release import ReleaseInputs, stage_parameters
 from stacks import Stack
 
 HERE = Names(NAMES.project, "111122223333", "eu-west-1")  # stacks.py's account
@@ -364,6 +364,13 @@ def test_only_an_endpoint_that_may_grow_is_scaled_checked_statically(parameters)
         )
         assert len(made.of_type("AWS::ApplicationAutoScaling::ScalableTarget")) == scales
         assert len(made.of_type("AWS::ApplicationAutoScaling::ScalingPolicy")) == scales
+
+
+def test_staging_is_never_scaled_as_its_stack_may_touch_no_scalable_target():
+    """Nothing in the ARN of a scalable target tells whose it is, so that its role could touch production's too."""
+    production, staging = (stage_parameters(Config(), stage) for stage in ("production", "staging"))
+    assert production["MinInstances"] < production["MaxInstances"]
+    assert staging["MinInstances"] == staging["MaxInstances"]
 
 
 def test_what_a_stage_runs_is_published_in_one_place_checked_statically(stack):

@@ -85,14 +85,27 @@ def stage_work(stage: str) -> list:
         ("lambda:UpdateFunctionCode", arn("lambda", f"function:{PROJECT}-{stage}-rare-share")),
         ("s3:GetObject", f"{BUCKET}/functions/rare-share-0a.zip"),
         ("cloudwatch:PutMetricAlarm", arn("cloudwatch", f"alarm:{PROJECT}-{stage}-errors")),
-        # Application Auto Scaling names its alarms so, and asks its caller for them.
-        *(
-            (f"cloudwatch:{action}", arn("cloudwatch", f"alarm:TargetTracking-endpoint/{PROJECT}-{stage}/variant/A-1"))
-            for action in ("PutMetricAlarm", "DescribeAlarms", "DeleteAlarms")
-        ),
         ("ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/{stage}/version")),
         ("events:PutRule", arn("events", f"rule/{PROJECT}-{stage}-captured")),
     ]
+
+
+TARGET = arn("application-autoscaling", "scalable-target/0a1b")
+SCALES = [
+    *((f"application-autoscaling:{each}ScalableTarget", TARGET) for each in ("Register", "Deregister")),
+    *((f"application-autoscaling:{each}ScalingPolicy", TARGET) for each in ("Put", "Delete")),
+    *((f"application-autoscaling:{each}Resource", TARGET) for each in ("Tag", "Untag")),
+]
+OF_THIS, OF_NEIGHBOUR = ({"aws:ResourceTag/sagemaker:project-name": name} for name in (PROJECT, "neighbour"))
+SCALING = [
+    *SCALES,
+    *((action, target, OF_THIS) for action, target in SCALES),
+    # Application Auto Scaling names its alarms so, and asks its caller for them.
+    *(
+        (f"cloudwatch:{action}", arn("cloudwatch", f"alarm:TargetTracking-endpoint/{PROJECT}-production/variant/A-1"))
+        for action in ("PutMetricAlarm", "DescribeAlarms", "DeleteAlarms")
+    ),
+]
 
 
 def serving(stage: str) -> list:
@@ -224,7 +237,7 @@ MUST = {
         ("s3:PutObject", f"{ARTIFACTS}/rare-players-deploy/DeploySrc/a.zip"),
     ],
     "stack-staging": stage_work("staging"),
-    "stack-production": stage_work("production"),
+    "stack-production": [*stage_work("production"), *SCALING],
     "events": [
         ("codepipeline:StartPipelineExecution", arn("codepipeline", f"{PROJECT}-deploy")),
     ],
@@ -444,8 +457,11 @@ MUST_NOT = {
         ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
         ("codepipeline:PutApprovalResult", arn("codepipeline", f"{PROJECT}-deploy/Approve/Approve")),
     ],
-    "stack-staging": stages_limits("staging", "production"),
-    "stack-production": stages_limits("production", "staging"),
+    "stack-staging": [*stages_limits("staging", "production"), *SCALES],  # production's, as only production scales
+    "stack-production": [
+        *stages_limits("production", "staging"),
+        *((action, target, OF_NEIGHBOUR) for action, target in SCALES),
+    ],
     "events": [
         ("codepipeline:StartPipelineExecution", arn("codepipeline", "somebody-elses")),
         ("sagemaker:StartPipelineExecution", sagemaker(f"pipeline/{PROJECT}-training")),  # no rule starts it

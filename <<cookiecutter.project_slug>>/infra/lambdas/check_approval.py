@@ -1,5 +1,9 @@
 """Lambda function that the deploy pipeline calls before production changes: who approved this release, and which bytes?
 
+It is called twice. Before a person is asked, and without an artifact, it tells CodePipeline who or what started the
+release, for the text that is shown: whoever starts one by hand may name any commit of the repository. After the
+approval, it checks.
+
 It refuses a release that nobody approved, whose model package is not approved, whose prepared parameters were replaced
 or name another package, or whose model, evaluation or baseline in S3 has not the digest that was registered. With
 SECOND_APPROVER it also refuses when the person who let the release into production is the one who approved the model or
@@ -36,6 +40,10 @@ FIGURES = ("baseline/constraints.json", "baseline/statistics.json", "evaluation/
 # Names of sessions that boto3, the AWS CLI, other SDKs, SageMaker and EC2 choose, and numbers.
 NO_PERSON = re.compile(r".*session.*|aws-(go-)?sdk-.*|sagemaker.*|i-[0-9a-f]+|[0-9]+|root", re.IGNORECASE)
 MESSAGE_CHARACTERS = 2000
+STARTER_CHARACTERS = (
+    44  # of the approval's text, which has 1,000: https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
+)
+BY_HAND = "StartPipelineExecution"  # which may name any revision of the repository
 PREPARED = "build/production.json"  # in the artifact that infra/prepare.buildspec.yml hands over
 PREPARED_BYTES = 2**20
 STOPPED = "Production stays as it is."
@@ -79,7 +87,7 @@ class Approval:
 
 
 def handler(event: Mapping[str, Any], context: Any) -> None:
-    """Check a release and answer CodePipeline: success, or failure with a sentence.
+    """Check a release, or say who started it, and answer CodePipeline: success, or failure with a sentence.
 
     - event: CodePipeline's, with the job under "CodePipeline.job".
 
@@ -91,23 +99,63 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
 
     job = event["CodePipeline.job"]
     codepipeline = boto3.client("codepipeline")
+    parameters = job["data"]["actionConfiguration"]["configuration"].get("UserParameters", "")
     try:
-        asked = asked_in(job["data"]["actionConfiguration"]["configuration"].get("UserParameters", ""))
-        s3, prepared = boto3.client("s3"), prepared_file(job["data"])
-        require_prepared(asked, prepared, package_arn(asked, os.environ))
-        record = check(asked, codepipeline, boto3.client("sagemaker"), s3, os.environ)
-        hand_over(prepared, job["data"], s3)
+        if job["data"]["inputArtifacts"]:  # the toolchain says so; in the parameters stand words of the commit's code
+            answer = checked(asked_in(parameters), job["data"], codepipeline)
+        else:
+            answer = who_started(parameters, codepipeline)
     except Refused as why:
         fail(codepipeline, job["id"], f"{why} {STOPPED}")
     except Exception as error:  # without an answer, CodePipeline would wait for twenty minutes
         traceback.print_exc()
         fail(codepipeline, job["id"], f"the check itself failed ({type(error).__name__}: {error}). {STOPPED}")
     else:
-        print(json.dumps(record))
-        words = f"version {asked.version}, model {asked.digest[:12]}, approved by {record['approver']}"
-        if record["started_by"] == "StartPipelineExecution":  # which may name any revision of the repository
-            words += f"; started by hand by {record['starter']}: is {asked.commit[:12]} a commit of the branch?"
-        codepipeline.put_job_success_result(jobId=job["id"], executionDetails={"summary": words})
+        codepipeline.put_job_success_result(jobId=job["id"], **answer)
+
+
+def who_started(parameters: str, codepipeline: Any) -> dict[str, Any]:
+    """Return the answer that says who or what started an execution: in its variable BY, and whole in its summary.
+
+    - parameters: UserParameters with the name of the CodePipeline and the id of its execution.
+
+    Raises Refused when they are not as the toolchain writes them.
+
+    https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ExecutionTrigger.html
+    """
+    asked = parameters_in(parameters, ("pipeline", "execution"))
+    trigger = trigger_of(asked["pipeline"], asked["execution"], codepipeline)
+    kind, who = trigger.get("triggerType", ""), trigger.get("triggerDetail", "")
+    name = who.rpartition("/")[2][:25]
+    words = {"CloudWatchEvent": "an event", BY_HAND: f"hand ({name}; any commit)"}.get(kind, f"{kind} ({name})")
+    about = {"summary": f"started by {kind} {who}"}
+    return {"outputVariables": {"BY": words[:STARTER_CHARACTERS]}, "executionDetails": about}
+
+
+def trigger_of(pipeline: str, execution: str, codepipeline: Any) -> dict[str, str]:
+    """Return what started an execution of a CodePipeline, as GetPipelineExecution has it."""
+    found = codepipeline.get_pipeline_execution(pipelineName=pipeline, pipelineExecutionId=execution)
+    return dict(found["pipelineExecution"].get("trigger", {}))
+
+
+def checked(asked: Asked, data: Mapping[str, Any], codepipeline: Any) -> dict[str, Any]:
+    """Check a release, record it, and hand over what was prepared. Returns the answer for CodePipeline.
+
+    - data: of the job, in the event's form.
+
+    Raises Refused when the release may not enter production; errors of AWS pass through.
+    """
+    import boto3
+
+    s3, prepared = boto3.client("s3"), prepared_file(data)
+    require_prepared(asked, prepared, package_arn(asked, os.environ))
+    record = check(asked, codepipeline, boto3.client("sagemaker"), s3, os.environ)
+    hand_over(prepared, data, s3)
+    print(json.dumps(record))
+    words = f"version {asked.version}, model {asked.digest[:12]}, approved by {record['approver']}"
+    if record["started_by"] == BY_HAND:
+        words += f"; started by hand by {record['starter']}: is {asked.commit[:12]} a commit of the branch?"
+    return {"executionDetails": {"summary": words}}
 
 
 def fail(codepipeline: Any, job: str, message: str) -> None:
@@ -122,14 +170,22 @@ def asked_in(parameters: str) -> Asked:
 
     Raises Refused for a text that is not as the toolchain writes it.
     """
+    return Asked(**parameters_in(parameters, PATTERNS))
+
+
+def parameters_in(parameters: str, names: Iterable[str]) -> dict[str, str]:
+    """Return some of the fields of PATTERNS from a text of UserParameters.
+
+    Raises Refused for a text that is not as the toolchain writes it.
+    """
     try:
         found = json.loads(parameters)
-        wrong = [name for name, pattern in PATTERNS.items() if not re.fullmatch(pattern, found[name], re.ASCII)]
+        wrong = [name for name in names if not re.fullmatch(PATTERNS[name], found[name], re.ASCII)]
     except (ValueError, LookupError, TypeError):
         wrong = ["UserParameters"]
     if wrong:
         raise Refused(f"the pipeline does not say what is released ({wrong[0]}: {parameters[:200]!r}).")
-    return Asked(**{name: found[name] for name in PATTERNS})
+    return {name: found[name] for name in names}
 
 
 def package_arn(asked: Asked, settings: Mapping[str, str]) -> str:
@@ -218,8 +274,7 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
     )
     actions = [action for page in pages for action in page["actionExecutionDetails"]]
     approval = approval_in(actions)
-    execution = codepipeline.get_pipeline_execution(pipelineName=asked.pipeline, pipelineExecutionId=asked.execution)
-    trigger = execution["pipelineExecution"].get("trigger", {})
+    trigger = trigger_of(asked.pipeline, asked.execution, codepipeline)
     package = sagemaker.describe_model_package(ModelPackageName=package_arn(asked, settings))
     approvers = package_approvers(package)
     require_approved_model(asked, package)

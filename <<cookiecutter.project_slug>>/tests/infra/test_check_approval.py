@@ -36,6 +36,10 @@ ASKED = {
 }
 
 
+WHO = json.dumps({"pipeline": "risky-deploy", "execution": EXECUTION})  # asked without an artifact
+BY_HAND = "StartPipelineExecution"
+
+
 def xform(method):
     """The operation's name in the API of a method of a client: put_job_success_result -> PutJobSuccessResult."""
     return "".join(word.title() for word in method.split("_"))
@@ -154,11 +158,12 @@ class Answers:
         prepared=None,
         exported=None,
         allowed=PEOPLE,
+        kind="",
     ):
         """Call the handler once. Returns the sentence of a refusal, or "" for a success.
 
         prepared: the content of the input artifact, a zip file. exported: the digest that Prepare has exported, when
-        it is not that file's.
+        it is not that file's. kind: of what started the execution, when it is neither the rule nor a person.
         """
         self.monkeypatch.setenv("SECOND_APPROVER", second)
         self.monkeypatch.setenv("APPROVERS", allowed)
@@ -176,11 +181,13 @@ class Answers:
             asked = {"pipelineName": "risky-deploy", "filter": {"pipelineExecutionId": EXECUTION}}
             if failure:
                 stub.add_client_error("list_action_executions", failure)
-            elif parameters is None:
-                stub.add_response("list_action_executions", {"actionExecutionDetails": listed}, asked)
-                kind = "CloudWatchEvent" if starter == RULE else "StartPipelineExecution"
-                trigger = {"triggerType": kind, "triggerDetail": starter}
-                stub.add_response("get_pipeline_execution", {"pipelineExecution": {"trigger": trigger}})
+            elif parameters in (None, WHO):
+                if parameters is None:
+                    stub.add_response("list_action_executions", {"actionExecutionDetails": listed}, asked)
+                trigger = {"triggerType": kind or ("CloudWatchEvent" if starter == RULE else BY_HAND)}
+                about = {"trigger": trigger | {"triggerDetail": starter}}
+                which = {"pipelineName": "risky-deploy", "pipelineExecutionId": EXECUTION}
+                stub.add_response("get_pipeline_execution", {"pipelineExecution": about}, which)
             models.add_response("describe_model_package", found or package(), {"ModelPackageName": PACKAGE})
             for operation in ("put_job_success_result", "put_job_failure_result"):
                 patch.setattr(codepipeline, operation, lambda _o=operation, **sent: said.append((_o, sent)))
@@ -189,13 +196,15 @@ class Answers:
             text = json.dumps(asked) if parameters is None else parameters
             configuration = {"FunctionName": "f", "UserParameters": text}
             self.s3.put_object(Bucket=ARTIFACTS, Key=ARTIFACT, Body=prepared)
-            data = {**JOB_DATA, "actionConfiguration": {"configuration": configuration}}
+            without = {key: [] for key in ("inputArtifacts", "outputArtifacts")} if parameters == WHO else {}
+            data = {**JOB_DATA, **without, "actionConfiguration": {"configuration": configuration}}
             check_approval.handler({"CodePipeline.job": {"id": JOB, "data": data}}, None)
         assert boto3.client is real
         [(operation, sent)] = said
         shape = codepipeline.meta.service_model.operation_model(xform(operation)).input_shape
         assert not ParamValidator().validate(sent, shape).has_errors() and sent["jobId"] == JOB
         self.summary = sent.get("executionDetails", {}).get("summary", "")
+        self.variables = sent.get("outputVariables", {})
         return sent["failureDetails"]["message"] if "failureDetails" in sent else ""
 
     def reader(self, real, lent):
@@ -465,3 +474,28 @@ def test_production_is_handed_the_bytes_that_were_checked_and_nothing_else(answe
 
 def test_a_refused_release_is_handed_nothing(answers):
     assert answers.ask(actions=[]) and answers.handed_over() == {}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "words"),
+    [
+        ({}, "an event"),
+        ({"starter": ADA}, "hand (ada; any commit)"),
+        ({"starter": f"{ADA}.lovelace.of.ockham@example.com"}, "hand (ada.lovelace.of.ockham@ex; any commit)"),
+        ({"starter": ADA, "kind": "ManualRollback"}, "ManualRollback (ada)"),
+        ({"starter": "", "kind": "Webhook"}, "Webhook ()"),
+    ],
+)
+def test_before_the_approval_it_says_who_started_the_release_by_hand_with_a_commit_of_their_choice(
+    answers, trigger, words
+):
+    """A commit may be any of the repository's, and for a connection AWS cannot tell whether the branch has it."""
+    assert answers.ask(parameters=WHO, **trigger) == ""
+    assert answers.variables == {"BY": words} and len(words) <= check_approval.STARTER_CHARACTERS
+    assert trigger.get("starter", RULE) in answers.summary
+    assert answers.recorded() == [] and answers.handed_over() == {}
+
+
+def test_the_question_who_started_it_is_no_way_around_the_check(answers):
+    """Its parameters hold what the commit's own code has exported."""
+    assert answers.ask(parameters=f"{WHO} ").startswith("the pipeline does not say what is released")

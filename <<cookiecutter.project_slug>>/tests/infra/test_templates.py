@@ -261,6 +261,7 @@ def test_a_release_is_checked_before_production_and_is_the_champion_last() -> No
         ("Staging", "Smoke"),
         ("Staging", "Load"),
         ("Staging", "SwitchOff"),
+        ("Approve", "WhoStartedIt"),
         ("Approve", "Approve"),
         ("Production", "CheckApproval"),
         ("Production", "Endpoint"),
@@ -327,10 +328,10 @@ def test_before_the_approval_a_release_acts_with_roles_that_write_nothing_of_pro
 def test_the_approvals_text_begins_with_what_codepipeline_knows_of_commit_version_and_model() -> None:
     """1,000 characters at most, https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_ActionConfigurationProperty.html"""
     [text] = [action["Configuration"]["CustomData"] for _, name, action in release_actions() if name == "Approve"]
-    first = "Commit #{Source.CommitId}, version #{Prepare.VERSION}, model #{Prepare.DIGEST}."
+    first = "Commit #{Source.CommitId}, version #{Prepare.VERSION}, model #{Prepare.DIGEST}, started by #{Started.BY}."
     assert text.startswith(f"{first} Its code says: ")
     filled = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", "s" * SUMMARY_CHARACTERS)
-    filled = filled.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
+    filled = filled.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS).replace("#{Started.BY}", "b" * 44)
     filled = filled.replace("#{Prepare.VERSION}", "7" * 6).replace("#{Prepare.DIGEST}", "d" * 64)
     assert len(filled) <= 1000 and "#{" not in filled
     sources = [source for stage, _, source in release_actions() if stage == "Source"]

@@ -324,11 +324,11 @@ def test_commit_and_summary_fit_together_and_only_the_gates_reason_is_cut():
     summary = release.approval_summary(new, champion, evaluation(), flagged_share_band(evaluation(), 100), "c" * 32)
     [text] = [action["Configuration"]["CustomData"] for action in actions]
     whole = text.replace("#{Source.CommitId}", "c" * 40).replace("#{Prepare.SUMMARY}", summary)
-    whole = whole.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS)
+    whole = whole.replace("#{Load.LOAD}", "l" * LOAD_CHARACTERS).replace("#{Started.BY}", "b" * 44)
     whole = whole.replace("#{Prepare.VERSION}", "98766").replace("#{Prepare.DIGEST}", "d" * 64)
     assert "#{" not in whole and len(whole) <= APPROVAL
     assert (
-        f"on the data {'f' * 40} with the code hhhhhhhhhhhh, NOT this commit's cccccccccccc. ggg" in whole
+        f"on the data {'f' * 12} with the code hhhhhhhhhhhh, NOT this commit's cccccccccccc. ggg" in whole
         and whole.endswith(f"ggg... {'l' * LOAD_CHARACTERS}")
     )
 

@@ -32,7 +32,7 @@ NO_ENDPOINT = {
     "production": "nothing released yet",
 }
 SUMMARY_METRICS = ("pr_auc", "recall", "precision")
-SUMMARY_CHARACTERS = 685  # CodePipeline's approval text takes 1,000 (CustomData), with what else it says:
+SUMMARY_CHARACTERS = 628  # CodePipeline's approval text takes 1,000 (CustomData), with what else it says:
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-ManualApproval.html
 
 
@@ -219,7 +219,7 @@ def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
 def approval_summary(
     package: ModelPackage, champion: ModelPackage | None, evaluation: Mapping[str, Any], width: Band, code: str = ""
 ) -> str:
-    """Return the text for the person who approves the release to production: one line of at most 685 ASCII characters.
+    """Return the text for the person who approves the release to production: one line of at most 628 ASCII characters.
 
     It gives the model with the beginning of its digest, its metrics, the normal share of flagged rows, the difference
     to the champion, the data and the code that it was trained with, and why the gate let it pass. Only the last of
@@ -238,8 +238,8 @@ def approval_summary(
         f" on {ours['test_rows']['labelled']:,} labelled test users.",
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         champion_comparison(package, champion),
-        f"Trained in run {package.run[:40] or 'unknown'} on the data {package.data_fingerprint[:40] or 'unknown'}"
-        f" with {code_comparison(package, code)}.",
+        f"Trained in run {package.run[:24] or 'unknown'} on the data"
+        f" {package.data_fingerprint[:SHORT_DIGEST] or 'unknown'} with {code_comparison(package, code)}.",
         str(package.gate.get("reason") or ""),
     ]
     return one_line_ascii(" ".join(word for word in words if word), SUMMARY_CHARACTERS)

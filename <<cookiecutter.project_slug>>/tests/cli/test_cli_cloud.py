@@ -15,7 +15,7 @@ from botocore import xform_name
 from moto import mock_aws
 
 import pages
-from pipelines_in_moto import NAMES, keys, make_bucket, make_plan, sign_in
+from pipelines_in_moto import NAMES, download_wheels, keys, make_bucket, make_plan, sign_in
 from registry_contract import requests
 from scarcegan.aws.names import project_tags
 from scarcegan.pipeline import config as settings
@@ -57,7 +57,7 @@ def in_moto(project, monkeypatch):
     """AWS as moto plays it, with the project's bucket; plans are small, and pip is not asked."""
     sign_in(monkeypatch)
     monkeypatch.setattr(upsert, "plan_upsert", make_plan)
-    monkeypatch.setattr(bundle, "download_wheels", lambda requirements, folder: [])
+    monkeypatch.setattr(bundle, "download_wheels", download_wheels)
     with mock_aws():
         yield make_bucket()
 
@@ -129,7 +129,7 @@ def test_without_the_sdk_an_upsert_names_the_command_that_installs_it(scarcegan,
 def test_an_upsert_says_what_it_did_and_what_comes_next_in_moto(scarcegan, in_moto):
     code, out, err = scarcegan("upsert")
     assert code == 0
-    assert "4 objects and 0 wheels uploaded" in out and "rare-players-training: created" in out
+    assert "4 objects and 2 wheels uploaded" in out and "rare-players-training: created" in out
     assert out.endswith("Next: scarcegan start\n")
     assert "uploaded code/1a/source.tar.gz" in err
     code, out, err = scarcegan("upsert", "--json")

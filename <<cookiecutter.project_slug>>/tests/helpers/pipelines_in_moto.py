@@ -35,11 +35,19 @@ class Compiled:
 
 
 def make_plan(root, config, names):
-    """A plan as upsert makes it, of two small objects."""
+    """A plan as upsert makes it, of two small objects and the wheels of two libraries."""
+    (root / "requirements-jobs.txt").write_text("a==1 \\\n    --hash=sha256:0a\nb==2\n", encoding="utf-8")
     objects = {"code/1a/source.tar.gz": b"code", "code/1a/job.sh": b"start", "champion/.empty": b"empty"}
     objects["data/labels/.empty"] = b"empty"
     pipelines = {name: Compiled(name, config) for name in ("training", "scoring")}
     return upsert.UpsertPlan(names, root, objects, "wheels/2b/", pipelines, {"Parameters": {}}, {"owner": "us"})
+
+
+def download_wheels(requirements, folder):
+    """Stands in for pip: the wheels of those two libraries."""
+    for name in ("a-1-py3-none-any.whl", "b-2-py3-none-any.whl"):
+        (folder / name).write_bytes(b"wheel")
+    return sorted(folder.glob("*.whl"))
 
 
 def make_bucket():

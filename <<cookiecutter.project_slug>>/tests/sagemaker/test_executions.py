@@ -21,6 +21,7 @@ from pipelines_in_moto import (
     JOB,
     NAMES,
     Compiled,
+    download_wheels,
     keys,
     make_bucket,
     make_plan,
@@ -54,9 +55,7 @@ def wheels(monkeypatch):
 
     def download(requirements, folder):
         asked.append(requirements.name)
-        for name in ("a-1-py3-none-any.whl", "b-2-py3-none-any.whl"):
-            (folder / name).write_bytes(b"wheel")
-        return sorted(folder.glob("*.whl"))
+        return download_wheels(requirements, folder)
 
     monkeypatch.setattr(bundle, "download_wheels", download)
     return asked
@@ -198,6 +197,26 @@ def test_an_upload_of_wheels_that_was_broken_off_is_begun_again_in_moto(connecti
     s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/a-1-py3-none-any.whl", Body=b"wheel")
     assert walk(connection, tmp_path, config)["wheels"] == 1
     assert "wheels/2b/.complete" in keys(s3)
+
+
+def test_a_marker_without_the_wheels_it_stands_for_is_not_believed_in_moto(connection, tmp_path, config, wheels):
+    """A push may write wheels/<digest>/.complete before the wheels are there, and jobs of other commits would stop."""
+    s3 = make_bucket()
+    s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/.complete", Body=bundle.PLACEHOLDER)
+    s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/a-1-py3-none-any.whl", Body=b"wheel")
+    assert walk(connection, tmp_path, config)["wheels"] == 1
+    assert "wheels/2b/b-2-py3-none-any.whl" in keys(s3)
+    assert walk(connection, tmp_path, config)["wheels"] == 0 and len(wheels) == 1, "nothing is downloaded again"
+
+
+def test_a_release_refuses_a_set_of_wheels_that_is_marked_and_not_complete_in_moto(
+    connection, tmp_path, config, wheels
+):
+    s3 = make_bucket()
+    walk(connection, tmp_path, config)
+    s3.delete_object(Bucket=NAMES.bucket, Key="wheels/2b/b-2-py3-none-any.whl")
+    with pytest.raises(UserError, match=r"wheels/2b/: not there\. .*type: scarcegan upsert"):
+        walk(connection, tmp_path, config, pipelines=("scoring",))
 
 
 @pytest.mark.parametrize("key", ["code/1a/source.tar.gz", "code/1a/job.sh", "wheels/2b/b-2-py3-none-any.whl"])

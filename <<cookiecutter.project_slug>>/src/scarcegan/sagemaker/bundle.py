@@ -5,10 +5,11 @@ The code of jobs holds only files that a step may read: a change of the command 
 """
 
 import io
+import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,6 +199,21 @@ def wheel_command(requirements: Path, folder: Path) -> list[str]:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     target = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp", *platforms]
     return [*pip, *target, "--dest", str(folder), "--requirement", str(requirements)]
+
+
+def lacking_wheels(requirements: Path, files: Iterable[str]) -> list[str]:
+    """Return the libraries of a list of requirements, as name==version, of which no wheel is among some files.
+
+    - requirements: the file with the list.
+    - files: names of wheels: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+    """
+    there = {tuple(name.lower().split("-")[:2]) for name in files}
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.MULTILINE)
+    return [
+        f"{name}=={version}"
+        for name, version in pins
+        if (re.sub(r"[-_.]+", "_", name).lower(), version.lower()) not in there
+    ]
 
 
 def download_wheels(requirements: Path, folder: Path) -> list[Path]:

@@ -271,7 +271,7 @@ def require_code(plan: UpsertPlan, bucket: Bucket) -> None:
     """
     wanted = {key: body for key, body in plan.objects.items() if key.startswith("code/")}
     missing = [key for key, body in wanted.items() if not bucket.same_content(key, hashlib.sha256(body).hexdigest())]
-    missing += [] if bucket.exists(plan.wheels + bundle.COMPLETE) else [plan.wheels]
+    missing += [] if has_wheels(plan, bucket) else [plan.wheels]
     if missing:
         raise UserError(
             f"{bucket.uri(missing[0])}: not there. A push uploads the code and the wheels of its commit; wait until "
@@ -322,16 +322,27 @@ def upload_once(bucket: Bucket, key: str, body: bytes | Path, say: PrintLine) ->
     return uploaded
 
 
+def has_wheels(plan: UpsertPlan, bucket: Bucket) -> bool:
+    """Whether the wheels that jobs install are in S3: the object that marks them as complete, and one per library.
+
+    The mark alone is not believed, as whoever may write the wheels may write it first.
+    """
+    if not bucket.exists(plan.wheels + bundle.COMPLETE):
+        return False
+    files = [key.removeprefix(plan.wheels) for key in bucket.keys(plan.wheels)]
+    return not bundle.lacking_wheels(plan.root / bundle.REQUIREMENTS, files)
+
+
 def upload_wheels(plan: UpsertPlan, bucket: Bucket, say: PrintLine) -> int:
     """Download the wheels that jobs install and upload them to S3, followed by an object that marks them as complete.
 
     - say: called with a line of text before the download, and with one per wheel.
 
-    Returns how many wheels were uploaded; 0 when that object is in S3 already. Without it, the missing ones are.
+    Returns how many wheels were uploaded: those that were missing.
 
     Raises UserError when pip cannot download one, or there is one with another content.
     """
-    if bucket.exists(plan.wheels + bundle.COMPLETE):
+    if has_wheels(plan, bucket):
         return 0
     with tempfile.TemporaryDirectory() as folder:
         say(f"download the wheels of {bundle.REQUIREMENTS}")

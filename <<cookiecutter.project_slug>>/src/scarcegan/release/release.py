@@ -239,7 +239,7 @@ def approval_summary(
         f"It flags {width.used}; in production {width.low:.1%} to {width.high:.1%} is taken for the same.",
         champion_comparison(package, champion),
         f"Trained in run {package.run[:24] or 'unknown'} on the data"
-        f" {package.data_fingerprint[:SHORT_DIGEST] or 'unknown'} with {code_comparison(package, code)}.",
+        f" {short(package.data_fingerprint) or 'unknown'} with {code_comparison(package, code)}.",
         str(package.gate.get("reason") or ""),
     ]
     return one_line_ascii(" ".join(word for word in words if word), SUMMARY_CHARACTERS)

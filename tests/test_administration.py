@@ -20,6 +20,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
 from enforcement import allowed, arn, several
 from stacks import ACCOUNT, REGION, Loader, Stack, Toolchain
+from stacks import TOOLCHAIN as TEMPLATES
 
 enforcement.like = cache(enforcement.like)  # the same few hundred patterns, over and over
 
@@ -656,17 +657,36 @@ def test_the_deployment_role_can_make_change_and_delete_all_that_the_toolchain_h
     assert [need for need in needs(stack) if not allows("DeploymentRole", *need)] == []
 
 
-def test_the_deployment_role_for_one_project_cannot_touch_another_one() -> None:
-    theirs = Toolchain({**TOOLCHAIN, "SageMakerProjectName": OTHER})
-    tags = dict.fromkeys(TAGGED, OTHER)
-    harmless = ("Describe", "List", "Get", "Subscri", "Unsubscribe", "SetSubscription")
-    reached = []
-    for action, resource, context in needs(theirs):
-        theirs_too = {key: tags.get(key, value) for key, value in context.items()}
-        place = resource.replace(PROJECT, OTHER)
-        if not action.split(":")[1].startswith(harmless) and "connections" not in action:
-            reached += [action] if allows("DeploymentRole", action, place, theirs_too) else []
-    assert reached == []
+STACK_NAMES = (*(name.removesuffix(".yaml") for name in TEMPLATES), "pipeline", "staging", "production")
+# What a session may do outside its project: look, and hand on a connection that is open to all.
+SHARED = {"LogsAndNetworkOfFunctions", "LookForAliases", "LookAtModelPackageGroups", "Subscriptions"}
+SHARED |= {"ConnectTheirSource"}
+
+
+def things_of(project: str) -> set[str]:
+    """The ARNs of all that a project has, with its stacks and its log groups by both of their ARNs."""
+    made = {place for stack in STACKS for _, place, _ in needs(stack)}
+    made |= {place.removesuffix(":*") for place in made}
+    made |= {arn("cloudformation", f"stack/{PROJECT}-{name}/0a") for name in STACK_NAMES}
+    return {place.replace(PROJECT, project) for place in made if PROJECT in place or "/0a" in place}
+
+
+@pytest.mark.parametrize("longer", ["rings", "roles-x", "security", "storage-artifacts-x", REGION, f"{REGION}-x"])
+def test_the_deployment_role_for_one_project_cannot_touch_another_one_whose_name_begins_alike(longer: str) -> None:
+    """With every action that it has, on everything of the other one."""
+    names = ("fraud", f"fraud-{longer}")
+    for mine, theirs in (names, names[::-1]):
+        session = [one for one in as_project(mine) if one["Sid"] not in SHARED]
+        actions = {action for one in session if one["Effect"] == "Allow" for action in several(one["Action"])}
+        tags = dict.fromkeys(TAGGED, theirs) | {"iam:PermissionsBoundary": BOUNDARY}
+        tags |= {"iam:PassedToService": "codebuild.amazonaws.com"}
+        reached = {
+            (action, place)
+            for place in things_of(theirs)
+            for action in actions
+            if action.split(":")[0] == place.split(":")[2] and allowed(session, action, place, tags)
+        }
+        assert reached == set(), mine
 
 
 def passed_roles(value: Any) -> Iterator[str]:

@@ -152,14 +152,26 @@ def publish_verb(arguments: argparse.Namespace) -> None:
 def version_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
     state = state_of(aws, arguments)
-    wanted = {"deprecate": versions.KEPT, "withdraw": versions.WITHDRAWN}
     if arguments.verb == "roll-back":
         plan = versions.plan_roll_back(state)
     elif arguments.verb == "make-default":
         plan = versions.plan_default(arguments.version, state)
+    elif arguments.verb == "withdraw":
+        plan = [*versions.plan_state(arguments.version, versions.WITHDRAWN, state), *bundle_without(arguments, state)]
     else:
-        plan = versions.plan_state(arguments.version, wanted[arguments.verb], state)
+        plan = versions.plan_state(arguments.version, versions.KEPT, state)
     act(plan, aws, arguments)
+
+
+def bundle_without(arguments: argparse.Namespace, state: versions.State) -> list[Act]:
+    """Plan the bundle without a version. One that cannot be made does not keep the version from being withdrawn."""
+    if not state.bundle[0]:
+        return []
+    try:
+        return versions.plan_bundle_without(arguments.version, state, ROOT, OUT / versions.BUNDLE)
+    except UserError as error:
+        say(f"{versions.BUNDLE} stays as it is, and builds of projects may propose {arguments.version}: {error}")
+        return []
 
 
 def list_verb(arguments: argparse.Namespace) -> None:

@@ -130,12 +130,12 @@ def build(root: Path, version: str, commit: str, out: Path, *, fetch: bool = Tru
     )
 
 
-def bundle(root: Path, commits: Mapping[str, str], path: Path) -> None:
+def bundle(root: Path, names: Mapping[str, str], path: Path) -> None:
     """Write the template with its history, as projects take later versions of it: a git bundle.
 
-    It holds no branch of the clone, only what `references` names. https://git-scm.com/docs/git-bundle
+    It holds no branch of the clone, only what is named. https://git-scm.com/docs/git-bundle
 
-    - commits: version -> its commit.
+    - names: reference -> its commit, as `references` returns it.
     - path: the file to write.
 
     Raises UserError in a clone without its whole history.
@@ -147,17 +147,20 @@ def bundle(root: Path, commits: Mapping[str, str], path: Path) -> None:
         bare = Path(folder)
         git(bare, "init", "--quiet", "--bare", "--initial-branch", "main")
         (bare / "objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
-        for name, commit in references(commits).items():
+        for name, commit in names.items():
             git(bare, "update-ref", name, commit)
         git(bare, "bundle", "create", "--quiet", str(path.resolve()), "HEAD", "main", "--tags")
 
 
-def references(commits: Mapping[str, str]) -> dict[str, str]:
+def references(commits: Mapping[str, str], withdrawn: Mapping[str, str]) -> dict[str, str]:
     """Name -> commit of what a bundle holds: a tag for each version, and the branch main at the newest one.
 
-    - commits: version -> its commit.
+    A withdrawn version has a tag of another name: a project that has it is compared with main by that commit.
+
+    - commits: version -> its commit. withdrawn: likewise, of those that are withdrawn.
     """
     tags = {f"refs/tags/v{version}": commits[version] for version in sorted(commits, key=order)}
+    tags |= {f"refs/tags/withdrawn-v{version}": withdrawn[version] for version in sorted(withdrawn, key=order)}
     return {**tags, "refs/heads/main": commits[max(commits, key=order)]}
 
 
@@ -234,6 +237,7 @@ class State:
     - bucket, product: of the administration's stack; "" for one that there is not.
     - artifacts: version -> Artifact.
     - templates: version -> OFFERED, KEPT or WITHDRAWN, of those in S3.
+    - unlisted: version -> whether Studio's users can read its template, of those published to Service Catalog only.
     - digests: key -> SHA-256 of the object in the bucket.
     - parameters: of the administration's stack.
     - bundle: digest of the tags in the bundle of the template, and its ETag; "" without one.
@@ -244,6 +248,7 @@ class State:
     product: str
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
+    unlisted: Mapping[str, bool] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     bundle: tuple[str, str] = ("", "")
@@ -290,11 +295,16 @@ def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
     bucket, product = outputs.get("TemplatesBucket", ""), outputs.get("ProductId", "")
     about = dict(heads(aws, bucket, [BUNDLE])).get(BUNDLE)
+    tags = dict(tags_of_templates(aws, bucket)) if bucket else {}
+    listed = {
+        version: state for version, found in tags.items() for state in TAGS if TAGS[state].items() <= found.items()
+    }
     return State(
         bucket,
         product,
         dict(artifacts(aws, product)) if product else {},
-        dict(templates(aws, bucket)) if bucket else {},
+        listed,
+        {version: found.get(READABLE) == "true" for version, found in tags.items() if version not in listed},
         {key: about["Metadata"].get("sha256", "") for key, about in heads(aws, bucket, keys)},
         parameters,
         (about["Metadata"].get("tags", ""), about["ETag"]) if about else ("", ""),
@@ -310,17 +320,15 @@ def artifacts(aws: Aws, product: str) -> Iterator[tuple[str, Artifact]]:
             yield item["Name"], Artifact(item["Id"], state)
 
 
-def templates(aws: Aws, bucket: str) -> Iterator[tuple[str, str]]:
-    """Version and state of every template in S3. One without the tags was published to Service Catalog only."""
+def tags_of_templates(aws: Aws, bucket: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Version and tags of every template in S3. One that is not LISTED was published to Service Catalog only."""
     s3 = aws.client("s3")
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="projects/"):
         for item in page.get("Contents", []):
             version = item["Key"].split("/")[1]
-            found = s3.get_object_tagging(Bucket=bucket, Key=item["Key"])["TagSet"]
-            tags = {tag["Key"]: tag["Value"] for tag in found}
-            state = next((state for state, wanted in TAGS.items() if wanted.items() <= tags.items()), None)
-            if state and item["Key"] == key_of(version):
-                yield version, state
+            if item["Key"] == key_of(version):
+                found = s3.get_object_tagging(Bucket=bucket, Key=item["Key"])["TagSet"]
+                yield version, {tag["Key"]: tag["Value"] for tag in found}
 
 
 def heads(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -341,7 +349,7 @@ def heads(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, Map
 def plan_publish(package: Package, state: State, region: str, routes: Sequence[str] = ROUTES) -> list[Act]:
     """Return the acts that publish a version by the routes. What is published already is left out.
 
-    Raises UserError when the version is published with other bytes, or there is no product yet.
+    Raises UserError when the version is published with other bytes, or is withdrawn, or there is no product yet.
     """
     if state.known and not state.bucket:
         raise UserError("this account has no administration yet. Type: publish.py administration deploy --dry-run")
@@ -349,6 +357,11 @@ def plan_publish(package: Package, state: State, region: str, routes: Sequence[s
         raise UserError(
             "this account has no product: it is a spoke, or its deployment was not finished. Publish in the hub, where "
             "spokes see it at once; or type publish.py administration deploy again."
+        )
+    if state.is_withdrawn(package.version):
+        raise UserError(
+            f"version {package.version} is withdrawn. Raise VERSION and publish a correction, or bring it back: "
+            f"publish.py make-default {package.version}"
         )
     template = package.files[package.template]
     plan = plan_files(package, state, routes)
@@ -383,7 +396,7 @@ def plan_files(package: Package, state: State, routes: Sequence[str] = ROUTES) -
         plan += upload(key, path, state, f"Version {package.version} is published with other bytes", **told)
     there = package.template in state.digests and package.version not in state.templates
     if there and "s3" in routes:
-        plan.append(retag(state, package.version, OFFERED))
+        plan.append(retag(state, package.version, OFFERED, TAGS[OFFERED]))
     return plan
 
 
@@ -394,23 +407,56 @@ def plan_bundle(package: Package, state: State) -> list[Act]:
 
     Raises UserError when a newer version is published whose tag this clone lacks.
     """
-    commits = {package.version: package.commit}
+    commits = {**tagged(package.root, state), package.version: package.commit}
     for version in state.versions:
-        found = git(package.root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
-        if version == package.version or state.is_withdrawn(version):
-            continue
-        if found:
-            commits[version] = found
-        elif order(version) > order(package.version):
-            raise UserError(
-                f"version {version} is published, and its tag v{version} is not here. Type: git fetch --tags"
-            )
+        if version not in commits and not state.is_withdrawn(version) and order(version) > order(package.version):
+            raise lacks_tag(version)
+    withdrawn = {version: commits.pop(version) for version in list(commits) if state.is_withdrawn(version)}
+    path = package.files[package.template].with_name(BUNDLE)
+    return replace_bundle(package.root, state, commits, withdrawn, path)
+
+
+def plan_bundle_without(version: str, state: State, root: Path, path: Path) -> list[Act]:
+    """Return the act after which the bundle ends at the newest version that is neither this one nor withdrawn.
+
+    - root: a clone. path: where the bundle may be written.
+
+    Raises UserError when there is no such version, or this clone lacks its tag.
+    """
+    left = [other for other in state.versions if other != version and not state.is_withdrawn(other)]
+    if not left:
+        raise UserError("every version is withdrawn. Publish a correction.")
+    commits = tagged(root, state)
+    if left[-1] not in commits:
+        raise lacks_tag(left[-1])
+    withdrawn = {other: commits.pop(other) for other in list(commits) if other not in left}
+    return replace_bundle(root, state, commits, withdrawn, path)
+
+
+def tagged(root: Path, state: State) -> dict[str, str]:
+    """Version -> commit of what is published, as far as the clone has its tag."""
+    found = {
+        version: git(root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
+        for version in state.versions
+    }
+    return {version: commit for version, commit in found.items() if commit}
+
+
+def lacks_tag(version: str) -> UserError:
+    return UserError(f"version {version} is published, and its tag v{version} is not here. Type: git fetch --tags")
+
+
+def replace_bundle(
+    root: Path, state: State, commits: Mapping[str, str], withdrawn: Mapping[str, str], path: Path
+) -> list[Act]:
+    """Write the bundle, and return the act that uploads it; none when the same is there."""
     there, etag = state.bundle
-    tags = digest("".join(f"{name} {commit}\n" for name, commit in references(commits).items()).encode())
+    names = references(commits, withdrawn)
+    tags = digest("".join(f"{name} {commit}\n" for name, commit in names.items()).encode())
     if tags == there:
         return []
-    path = package.files[package.template].with_name(BUNDLE)
-    bundle(package.root, commits, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bundle(root, names, path)
     asked = {"Bucket": state.bucket, "Key": BUNDLE, "Body": path, "Metadata": {"tags": tags}}
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     return [Call(f"{BUNDLE} holds {', '.join(sorted(commits, key=order))}", "s3", "put_object", {**asked, **condition})]
@@ -450,8 +496,11 @@ def plan_state(version: str, wanted: str, state: State) -> list[Act]:
         plan.append(
             Call(f"{version}: {wanted}, in Service Catalog", "servicecatalog", operation, {**asked, **guidance})
         )
+    readable = wanted != WITHDRAWN
     if template not in (wanted, ABSENT):
-        plan.append(retag(state, version, wanted))
+        plan.append(retag(state, version, wanted, TAGS[wanted]))
+    elif state.unlisted.get(version, readable) != readable:  # of Service Catalog only, and stays so
+        plan.append(retag(state, version, wanted, {READABLE: TAGS[wanted][READABLE]}))
     return plan
 
 
@@ -477,7 +526,7 @@ def plan_roll_back(state: State) -> list[Act]:
     return plan_default(older[-1], state)
 
 
-def retag(state: State, version: str, wanted: str) -> Call:
-    tags = [{"Key": key, "Value": value} for key, value in TAGS[wanted].items()]
-    asked = {"Bucket": state.bucket, "Key": key_of(version), "Tagging": {"TagSet": tags}}
+def retag(state: State, version: str, wanted: str, tags: Mapping[str, str]) -> Call:
+    tag_set = [{"Key": key, "Value": value} for key, value in tags.items()]
+    asked = {"Bucket": state.bucket, "Key": key_of(version), "Tagging": {"TagSet": tag_set}}
     return Call(f"{version}: {wanted}, in S3", "s3", "put_object_tagging", asked)

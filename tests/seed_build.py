@@ -25,7 +25,7 @@ from botocore import httpsession
 from buildspec import Build, run
 from conftest import DECOY, ROOT
 from package import template_zip
-from versions import BUNDLE, bundle
+from versions import BUNDLE, bundle, references
 
 from bake import PARTS, copy_template
 
@@ -104,7 +104,8 @@ class Machine:
         (place / "wheels").mkdir(parents=True)
         (place / "template.zip").write_bytes(template_zip(self.template, f"v{version}"))
         tags = git(self.template, "tag", "--list").splitlines()
-        bundle(self.template, {tag[1:]: git(self.template, "rev-parse", tag) for tag in tags}, self.bucket / BUNDLE)
+        commits = {tag[1:]: git(self.template, "rev-parse", tag) for tag in tags}
+        bundle(self.template, references(commits, {}), self.bucket / BUNDLE)
         return version
 
     @property

@@ -526,6 +526,43 @@ def test_the_bundle_holds_the_published_versions_and_no_other_branch_of_the_clon
     assert main == "0.2.1" and "v0.3.0" not in tags, "what is withdrawn reaches nobody"
 
 
+def test_a_withdrawn_version_leaves_the_bundle_at_once(
+    repository: Path,
+    catalog: Catalog,
+    administered: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """So no build of a project proposes it; its commit stays under another tag, from which projects go back."""
+    run("publish")
+    git(repository, "tag", "v0.1.0")
+    commit(repository, VERSION="0.2.0")
+    run("publish")
+    git(repository, "tag", "v0.2.0")
+    run("withdraw", "0.2.0")
+    main, tags = versions_in_the_bundle(administered, tmp_path_factory.mktemp("clone"))
+    assert (main, tags) == ("0.1.0", {"v0.1.0", "withdrawn-v0.2.0"})
+    before = administered.head_object(Bucket=BUCKET, Key=versions.BUNDLE)["ETag"]
+    capsys.readouterr()
+    run("withdraw", "0.1.0")
+    assert "template.bundle stays as it is" in capsys.readouterr().err, "nothing else is left"
+    assert administered.head_object(Bucket=BUCKET, Key=versions.BUNDLE)["ETag"] == before
+
+
+def test_a_version_of_one_route_can_be_withdrawn_and_is_not_published_by_the_other_one_then(
+    repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", "--route", "service-catalog")
+    for verb, readable in (("withdraw", "false"), ("make-default", "true"), ("withdraw", "false")):
+        run(verb, "0.1.0")
+        assert objects(administered)["projects/0.1.0/project.yaml"][1] == {versions.READABLE: readable}
+    capsys.readouterr()
+    run("withdraw", "0.1.0")
+    assert "so already" in capsys.readouterr().err
+    assert "version 0.1.0 is withdrawn. Raise VERSION" in refused(capsys, "publish")
+    assert objects(administered)["projects/0.1.0/project.yaml"][1] == {versions.READABLE: "false"}
+
+
 def test_a_clone_that_lacks_a_newer_published_version_is_told_to_fetch_it(
     repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

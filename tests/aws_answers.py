@@ -1,4 +1,4 @@
-"""AWS as a build sees it: CloudFormation, STS, CodeConnections and S3, answered from a test over a Unix socket.
+"""AWS as a build sees it: CloudFormation, STS, S3 and others, answered from a test over a Unix socket.
 
 A stack becomes what is asked for at once, its outputs are made up, and `fails` names those that do not. Of S3 there are
 HeadObject, HeadBucket and PutObject with If-None-Match; a bucket is there with the storage stack. Requests are read as
@@ -39,7 +39,8 @@ class Aws:
     """The account.
 
     - connection: its status, "" where there is none. fails: name of a stack -> why its creation or deletion fails.
-    - objects: bucket/key -> content, of S3.
+    - objects: bucket/key -> content, of S3. values: name -> value of SSM's parameters.
+    - groups: the model package groups that are there.
     """
 
     connection: str = "AVAILABLE"
@@ -49,6 +50,8 @@ class Aws:
     assumed: list[dict[str, str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
 
     def answer(self, message: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
         """Status, body and headers for a request."""
@@ -89,6 +92,9 @@ class Aws:
                 return 400, json.dumps({"__type": "ResourceNotFoundException", "Message": "Connection not found"})
             about = {"ConnectionName": "ours", "ConnectionStatus": self.connection}
             return 200, json.dumps({"Connection": {**about, **json.loads(body)}})
+        target = {key.lower(): text for key, text in message["headers"].items()}.get("x-amz-target", "")
+        if target:
+            return self.answer_json(target.partition(".")[2], json.loads(body), message)
         asked = dict(parse_qsl(body, keep_blank_values=True))
         action = asked["Action"]
         self.calls.append(f"{action} {asked.get('StackName', '')}".strip())
@@ -105,6 +111,27 @@ class Aws:
         if "ASIADEPLOYER" not in message["headers"].get("Authorization", ""):
             return 403, error("AccessDenied", "only the deployment role may touch stacks")
         return getattr(self, action)(asked)
+
+    def answer_json(self, action: str, asked: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[int, str]:
+        """SSM's and SageMaker's answers to the deployment role."""
+        name = asked.get("Name") or asked["ModelPackageGroupName"]
+        self.calls.append(f"{action} {name}")
+        assert "ASIADEPLOYER" in message["headers"]["Authorization"], "only the deployment role may look"
+        if action == "PutParameter":
+            assert asked["Overwrite"] is True and asked["Type"] == "String"
+            self.values[name] = asked["Value"]
+            return 200, "{}"
+        if action == "GetParameter":
+            if name not in self.values:
+                return 400, json.dumps({"__type": "ParameterNotFound"})
+            return 200, json.dumps({"Parameter": {"Name": name, "Value": self.values[name]}})
+        assert action == "DescribeModelPackageGroup"
+        group = f"arn:aws:sagemaker:{REGION}:123456789012:model-package-group/{name}"
+        if name not in self.groups:
+            return 400, json.dumps(
+                {"__type": "ValidationException", "message": f"ModelPackageGroup {group} does not exist."}
+            )
+        return 200, json.dumps({"ModelPackageGroupName": name, "ModelPackageGroupArn": group})
 
     def CreateChangeSet(self, asked: Mapping[str, str]) -> tuple[int, str]:
         name, there = asked["StackName"], self.stacks.get(asked["StackName"])

@@ -485,7 +485,7 @@ SEED_FILES = ROOT / "service_catalog/seed"
     [
         ("handler.py", "HandlerRole", ("codebuild", "logs", "sagemaker")),
         ("seed.py", "SeedRole", ("sts", "codeconnections")),
-        ("seed.py", "DeploymentRole", ("cloudformation",)),
+        ("seed.py", "DeploymentRole", ("cloudformation", "ssm")),
     ],
 )
 def test_what_the_seed_calls_is_granted(file: str, role: str, services: tuple[str, ...]) -> None:

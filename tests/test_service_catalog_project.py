@@ -483,6 +483,10 @@ def assert_let(calls: list[str]) -> None:
             resource = f"arn:aws:s3:::{name if key else name.rstrip('/')}"
         elif verb in ("AssumeRole", "GetCallerIdentity", "GetConnection"):  # as the build itself, or free to all
             continue
+        elif verb in ("GetParameter", "PutParameter"):
+            action, resource = f"ssm:{verb}", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
+        elif verb == "DescribeModelPackageGroup":
+            action, resource = f"sagemaker:{verb}", f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{name}"
         else:
             action, stack = f"cloudformation:{verb}", name.split("/")[1] if ":" in name else name
             resource = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/1"
@@ -525,6 +529,7 @@ def test_a_project_can_be_created_again_on_peoples_commits_with_the_same_answers
     git(theirs, "commit", "-qm", "ours")
     git(theirs, "push", "-q")
     history = git(account.repository, "rev-list", "--all")
+    account.aws.values["/fraud-rings/repository"] = REPOSITORY_URL
     account.aws.stacks["fraud-rings-toolchain"] = Stack({}, status="REVIEW_IN_PROGRESS")
     answer = account.play("Create", {**parameters, "RareClass": "ringleader"})
     assert_tells(answer, "it holds fraud-rings with other answers")
@@ -633,8 +638,46 @@ def test_deleting_takes_down_what_holds_no_data_and_lists_what_stays(account, pa
     assert git(account.repository, "rev-list", "--all") == history
     for kept in (FORM["Repository"], "fraud-rings-storage", "models", "data", "logs", "/fraud-rings/champion"):
         assert kept in answer["Reason"]
+    for kept in (
+        "fraud-rings-training-…",
+        "endpoint configs",
+        "/fraud-rings/repository",
+        "fraud-rings-eu-west-1-forward",
+    ):
+        assert kept in answer["Reason"]
+    assert account.aws.values == {"/fraud-rings/repository": REPOSITORY_URL}, "which may take over what stays"
     again = account.play("Delete", parameters)
     assert again["Status"] == "SUCCESS" and "These stay" in again["Reason"]
+
+
+def test_what_a_deleted_project_left_goes_to_no_repository_but_its_own_unless_an_administrator_says_so(
+    account, parameters
+):
+    """Not to any team that takes the name. By hand means: by `scarcegan toolchain deploy` of a person."""
+    for owner in ("p-another", "by-hand"):
+        account.aws.stacks = {"fraud-rings-storage": Stack({"SageMakerProjectId": owner})}
+        for left_to in ({}, {"/fraud-rings/repository": REPOSITORY_URL.replace("acme", "others")}):
+            account.aws.values = left_to
+            answer = account.play("Create", parameters)
+            assert_tells(answer, f"of an earlier project ({owner})", "Choose another name. Or an administrator hands")
+            assert answer["Reason"].count(f"--name /fraud-rings/repository --value {REPOSITORY_URL}") == 2, "log too"
+    assert not [call for call in account.aws.calls if call.startswith("CreateChangeSet")]
+    assert git(account.repository, "rev-list", "--all") == ""
+    assert_let(account.aws.calls)
+
+
+def test_a_model_package_group_that_is_there_is_taken_by_its_arn_only(account, parameters):
+    account.aws.groups = ["fraud-rings", "fraud-models"]
+    for group, name in (("", "fraud-rings"), ("fraud-models", "fraud-models")):
+        arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{name}"
+        answer = account.play("Create", {**parameters, "ModelPackageGroup": group})
+        assert_tells(answer, f"a model package group {name} already", f"its ARN instead: {arn}")
+    assert not [call for call in account.aws.calls if call.startswith("CreateChangeSet")]
+    assert_let(account.aws.calls)
+    account.aws.fails["fraud-rings-storage"] = "no"
+    assert_tells(account.play("Create", {**parameters, "ModelPackageGroup": arn}), "fraud-rings-storage failed")
+    given = account.aws.stacks["fraud-rings-storage"].parameters
+    assert (given["ModelPackageGroupName"], given["CreateModelPackageGroup"]) == (name, "no")
 
 
 def test_deleting_touches_neither_production_nor_what_another_project_deployed(account, parameters):

@@ -108,8 +108,17 @@ class Request:
     @cached_property
     def stacks(self) -> Any:
         """CloudFormation, as the deployment role."""
+        return self.client("cloudformation")
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of a service, as the deployment role."""
         names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-        return boto3_client("cloudformation", **{name: self.deployer[name.upper()] for name in names})
+        return boto3_client(service, **{name: self.deployer[name.upper()] for name in names})
+
+    @property
+    def heir(self) -> str:
+        """The SSM parameter with the address of the repository that may take over what a deleted project leaves."""
+        return f"/{self.project}/repository"
 
 
 def boto3_client(service: str, **credentials: str) -> Any:
@@ -134,6 +143,9 @@ def create(request: Request) -> dict[str, Any]:
     """Push the rendered project into an empty repository and deploy its toolchain."""
     refuse_unusable_connection(request)
     refuse_other_projects(request)
+    kept = find_stack(request, KEPT)
+    refuse_what_another_project_left(request, kept)
+    refuse_existing_group(request, kept)
     with tempfile.TemporaryDirectory() as scratch:
         repository = Repository(request, Path(scratch))
         repository.refuse_foreign()
@@ -168,13 +180,16 @@ def delete(request: Request) -> dict[str, Any]:
             f"the stack {project}-{SERVES} still serves a model. Delete that stack in CloudFormation if nobody needs "
             "it, then delete the project again"
         )
+    request.client("ssm").put_parameter(Name=request.heir, Type="String", Value=request.url, Overwrite=True)
     for name in deletable():
         delete_stack(request, name)
     return {
         "outputs": {},
         "reason": f"These stay: the repository {request.repository}; the stack {project}-{KEPT} with the key, the "
-        f"buckets, all data and models, and their group; the SageMaker pipelines {project}-training and "
-        f"{project}-scoring; the SSM parameter /{project}/champion; logs",
+        f"buckets, all data and models, and their group; the SageMaker pipelines {project}-training, with its copies "
+        f"{project}-training-…, and {project}-scoring; models and endpoint configs of earlier releases; the SSM "
+        f"parameters /{project}/champion and {request.heir}; logs; outside of IAM's home region, a stack "
+        f"{project}-{request.answers['aws_region']}-forward in that region",
     }
 
 
@@ -262,6 +277,58 @@ def refuse_other_projects(request: Request) -> None:
                 f"{name} is {deployed[name]} and cannot become {value} in a project that exists. Restore it, or create "
                 "another project"
             )
+
+
+def refuse_what_another_project_left(request: Request, kept: Mapping[str, Any] | None) -> None:
+    """Raises Refusal when data of an earlier project of that name is there, and is not left to this repository.
+
+    - kept: CloudFormation's description of the storage stack. One that was rolled back holds nothing.
+    """
+    if kept is None or kept["StackStatus"] == "ROLLBACK_COMPLETE":
+        return
+    owner = parameters(kept).get("SageMakerProjectId")
+    if owner == request.asked["SageMakerProjectId"] or heir_of(request) == request.url:
+        return
+    raise Refusal(
+        f"the stack {request.project}-{KEPT} holds data and models of an earlier project ({owner}), which are not left "
+        f"to the repository {request.repository}. Choose another name. Or an administrator hands them over: aws ssm "
+        f"put-parameter --region {request.answers['aws_region']} --overwrite --type String --name {request.heir} "
+        f"--value {request.url}"
+    )
+
+
+def heir_of(request: Request) -> str:
+    """The address of the repository that may take over what a deleted project left, "" for none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return str(request.client("ssm").get_parameter(Name=request.heir)["Parameter"]["Value"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ParameterNotFound":
+            return ""
+        raise
+
+
+def refuse_existing_group(request: Request, kept: Mapping[str, Any] | None) -> None:
+    """Raises Refusal for the name of a model package group that is there already: the storage stack would make it.
+
+    - kept: CloudFormation's description of that stack, which may have made it.
+    """
+    from botocore.exceptions import ClientError
+
+    group = request.answers.get("model_package_group", request.project)
+    if group.startswith("arn:") or (kept and parameters(kept).get("ModelPackageGroupName") == group):
+        return
+    try:
+        found = request.client("sagemaker").describe_model_package_group(ModelPackageGroupName=group)
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:
+            return
+        raise
+    raise Refusal(
+        f"there is a model package group {group} already. To register models in it, give its ARN instead: "
+        f"{found['ModelPackageGroupArn']}. Otherwise name another group"
+    )
 
 
 def find_stack(request: Request, name: str) -> Mapping[str, Any] | None:

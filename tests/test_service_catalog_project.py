@@ -183,6 +183,7 @@ class Answers:
     url: str
     taken: list[dict[str, Any]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)  # that come before 200
+    path: str = ""  # at which the last one was taken
 
 
 @pytest.fixture
@@ -195,7 +196,10 @@ def answers() -> Iterator[Answers]:
             assert len(body) <= 4096
             if status == 200:
                 found.taken.append(json.loads(body))
+                found.path = self.path
             self.send_response(status)
+            if status == 307:
+                self.send_header("Location", f"{found.url}&moved")
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
@@ -696,15 +700,31 @@ def test_deleting_touches_neither_production_nor_what_another_project_deployed(a
 
 
 def test_what_was_never_created_is_deleted_without_a_build(account, parameters):
-    for never, there in (
-        ({"TemplateVersion": "unpublished"}, "fraud-rings"),
-        ({}, "Bad Name"),
-        ({}, "another-project"),
-    ):
+    for never, there in (({"TemplateVersion": "unpublished"}, "fraud-rings"), ({}, "Bad Name")):
         event = {**account.event("Delete", {**parameters, **never}), "PhysicalResourceId": there}
+        if not never:
+            event["ResourceProperties"]["Answers"]["project_slug"] = there
         account.function.handler(event, None)
         answer = account.answers.taken[-1]
         assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", there)
+
+
+def test_a_project_whose_creation_was_never_answered_is_deleted_under_the_id_that_cloudformation_makes_up(
+    account, parameters
+):
+    creation = account.event("Create", parameters)
+    account.deliver(creation)
+    deletion = {**account.event("Delete", parameters), "PhysicalResourceId": "SC-1-pp-0a1b2c-Project-1XYZABC"}
+    account.deliver(deletion, starts=False)
+    assert "still runs" in account.answers.taken[-1]["Reason"], "also one that began under the project's name"
+    account.builds[0] |= {"buildStatus": "TIMED_OUT"}
+    for name in TOOLCHAIN:
+        account.aws.stacks[f"fraud-rings-{name}"] = Stack({"SageMakerProjectId": parameters["SageMakerProjectId"]})
+    later = {**deletion, "RequestId": "request-later"}
+    assert account.run(account.deliver(later)).succeeded
+    answer = account.end("SUCCEEDED")
+    assert answer["PhysicalResourceId"] == deletion["PhysicalResourceId"] and "These stay" in answer["Reason"]
+    assert account.aws.stacks["fraud-rings-toolchain"].status == "DELETE_COMPLETE"
 
 
 def test_a_request_of_another_template_is_answered_too(account, parameters):
@@ -966,9 +986,25 @@ def test_libraries_that_cannot_be_installed_are_told_with_codebuilds_words(accou
 def test_an_answer_has_room_for_a_reason_of_any_letters(function):
     """A letter may have four bytes, and the limit counts bytes."""
     request = {"StackId": MADE[service_catalog], "RequestId": "r" * 36, "LogicalResourceId": "Project"}
-    for text in ("x" * 9000, "🦊" * 9000):
-        answer = function.failed({**request, "PhysicalResourceId": "p" * 32}, function.sentence(text), [text] * 30)
-        assert 500 < len(function.as_bytes(answer)) <= 4096 and answer["Reason"].endswith("…")
+    request |= {"PhysicalResourceId": "p" * 32}
+    for text in ("x" * 9000, "🦊" * 9000, '"' * 9000, "a\x00" * 9000, "a\ud800" * 9000):
+        answer = function.failed(request, text, ". Log: https://console.example.com/log", [text] * 30)
+        assert 500 < len(function.as_bytes(answer)) <= 4096 and answer["Reason"].endswith(
+            "…. Log: https://console.example.com/log"
+        )
+        done = function.succeeded(request, {"Note": text, "Repository": "r" * 256, "RepositoryUrl": "r" * 600}, text)
+        assert len(function.as_bytes(done)) <= 4096 and done["Data"]["Repository"] == "r" * 256
+
+
+def test_names_of_any_length_are_answered(account, parameters):
+    """The form sets no limit to some; a template of somebody's own sets none at all."""
+    for changed in ({"Repository": f"acme/{'r' * 4000}"}, {"Branch": "b" * 4000}):
+        account.function.handler(account.event("Create", {**parameters, **changed}), None)
+        assert "characters, 256 are taken" in account.answers.taken[-1]["Reason"]
+    event = account.event("Create", parameters)
+    event["ResourceProperties"]["Answers"]["project_slug"] = "\x01" * 4000
+    account.function.handler(event, None)
+    assert account.answers.taken[-1]["Status"] == "FAILED"
 
 
 def test_an_error_of_the_function_itself_is_answered(account, parameters):
@@ -976,7 +1012,8 @@ def test_an_error_of_the_function_itself_is_answered(account, parameters):
     with Stubber(account.sagemaker) as stub:
         stub.add_client_error("describe_project", "AccessDeniedException", "not you")
         account.function.handler(account.event("Create", parameters), None)
-    assert account.answers.taken[-1]["Status"] == "FAILED" and "not you" in account.answers.taken[-1]["Reason"]
+    answer = account.answers.taken[-1]
+    assert answer["Status"] == "FAILED" and "not you. Try the same again. If it fails again" in answer["Reason"]
 
 
 def test_a_project_whose_earlier_build_still_runs_is_not_built_beside_it(account, parameters):
@@ -988,9 +1025,9 @@ def test_a_project_whose_earlier_build_still_runs_is_not_built_beside_it(account
 
 
 def test_an_answer_is_sent_again_when_s3_is_busy_and_given_up_when_nobody_waits(account, parameters):
-    account.answers.statuses = [503, 500]
+    account.answers.statuses = [503, 429, 307]
     account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
-    assert len(account.answers.taken) == 1
+    assert len(account.answers.taken) == 1 and account.answers.path.endswith("&moved"), "where 307 says"
     account.answers.statuses = [403]
     account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
     assert len(account.answers.taken) == 1

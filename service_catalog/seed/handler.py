@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,15 +23,21 @@ from urllib.parse import urlsplit
 from pre_gen_project import SLUG, refusals
 
 LONGEST_ANSWER = 4096  # bytes: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
-LONGEST_SENTENCE = 1000  # bytes of a reason, before the lines of the log
+LONGEST_SENTENCE = 1000  # bytes in an answer of a reason, before the lines of the log
+LONGEST_FIELD = (
+    256  # of a field of the form: https://docs.aws.amazon.com/codeconnections/latest/APIReference/API_Connection.html
+)
 LOG_LINES = 30
 NEWEST_BUILDS = 100  # as many as BatchGetBuilds takes
 ATTEMPTS = 4
+MOVED = (307, 308)
+BUSY = (408, 429, 500, 502, 503, 504)
 ADMINISTRATORS = re.compile(r"scarcegan(-administration|-projects(-.*)?)?")  # their own things are named so
 STACKS = re.compile(r"arn:[^:]+:cloudformation:[^:]+:[0-9]+:stack/(S[CP]-[^/]+)/.+")  # of the two routes
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([.-][0-9A-Za-z.-]+)?")
 NOT_ANSWERS = ("ServiceToken", "ServiceTimeout", "TemplateVersion")
 QUESTIONS = "cookiecutter.json"
+NEXT_MOVE = "Try the same again. If it fails again, show this to the administrator"
 ENDED = {
     "SUCCEEDED": "the build wrote no result",
     "FAILED": "the build failed",
@@ -56,7 +63,7 @@ def handler(event: Mapping[str, Any], _context: object) -> None:
         answer = begin(event)
     except Exception as error:  # an unanswered request makes CloudFormation wait for an hour
         print(f"{type(error).__name__}: {error}")
-        answer = failed(event, sentence(f"{type(error).__name__}: {error}"))
+        answer = failed(event, f"{sentence(f'{type(error).__name__}: {error}')}. {NEXT_MOVE}")
     if answer:
         send(str(event["ResponseURL"]), answer)
 
@@ -72,11 +79,11 @@ def begin(event: Mapping[str, Any]) -> dict[str, Any] | None:
         if not may_exist(event):
             return succeeded(event, {}, "Nothing was created, so nothing is deleted.")
     elif problems := list(refused(properties)):
-        return failed(event, sentence("; ".join(problems)))
+        return failed(event, "; ".join(problems))
     if why := foreign(event):
         if mode == "delete":
             return succeeded(event, {}, f"{why}, so nothing was deleted")
-        return failed(event, f"{why}. Create the project in Studio, from a template that Studio lists")
+        return failed(event, why, ". Create the project in Studio, from a template that Studio lists")
     codebuild, project = client("codebuild"), os.environ["SEED_PROJECT"]
     mine, running = earlier_builds(codebuild, project, event)
     if mine:  # Lambda delivers an event again when it is not sure of the first time
@@ -104,6 +111,9 @@ def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     name = answers["project_slug"]
     if ADMINISTRATORS.fullmatch(name):
         yield f"the name '{name}' is the administrator's own. Choose another one, for example: rare-players"
+    for field in ("Repository", "Branch", "ConnectionArn"):
+        if len(properties.get(field, "")) > LONGEST_FIELD:
+            yield f"{field} has {len(properties[field])} characters, {LONGEST_FIELD} are taken"
     yield from refusals(answers)
 
 
@@ -117,9 +127,12 @@ def completed(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def may_exist(event: Mapping[str, Any]) -> bool:
-    """Whether a project to delete can have been made: with another name or version its creation was refused."""
+    """Whether a project to delete can have been made: with another name or version its creation was refused.
+
+    The build looks whose stacks there are. Of a creation that was never answered, CloudFormation makes up the id.
+    """
     version, name = event["ResourceProperties"].get("TemplateVersion", ""), project_name(event)
-    return name == physical_id(event) and bool(SLUG.fullmatch(name) and VERSION.fullmatch(version))
+    return bool(SLUG.fullmatch(name) and VERSION.fullmatch(version))
 
 
 def foreign(event: Mapping[str, Any]) -> str:
@@ -171,7 +184,7 @@ def is_ours(address: str) -> bool:
 def earlier_builds(
     codebuild: Any, project: str, event: Mapping[str, Any]
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The builds of this very request, and those of other requests for the same resource that still run."""
+    """The builds of this very request, and those of other requests for the same project that still run."""
     ids = codebuild.list_builds_for_project(projectName=project, sortOrder="DESCENDING").get("ids", [])
     builds = codebuild.batch_get_builds(ids=ids[:NEWEST_BUILDS])["builds"] if ids else []
     mine, running = [], []
@@ -179,7 +192,7 @@ def earlier_builds(
         asked = response_of(build)
         if asked.get("RequestId") == event["RequestId"]:
             mine.append(build)
-        elif asked.get("PhysicalResourceId") == physical_id(event) and build["buildStatus"] == "IN_PROGRESS":
+        elif asked.get("Project") == project_name(event) and build["buildStatus"] == "IN_PROGRESS":
             running.append(build)
     return mine, running
 
@@ -191,6 +204,7 @@ def variables(event: Mapping[str, Any], mode: str) -> dict[str, str]:
     response = {
         **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
         "PhysicalResourceId": physical_id(event),
+        "Project": project_name(event),
         "Sealed": sealed(event["ResponseURL"], event["RequestId"]),
     }
     return {
@@ -218,7 +232,8 @@ def opened(text: str, request: str) -> str:
 
 def physical_id(event: Mapping[str, Any]) -> str:
     """The project's name. It never changes: CloudFormation deletes what had the earlier id."""
-    return str(event.get("PhysicalResourceId") or project_name(event) or event["LogicalResourceId"])
+    name = project_name(event)
+    return str(event.get("PhysicalResourceId") or (name if SLUG.fullmatch(name) else event["LogicalResourceId"]))
 
 
 def project_name(event: Mapping[str, Any]) -> str:
@@ -254,14 +269,13 @@ def answer_of(build: Mapping[str, Any], status: str) -> dict[str, Any]:
     request, result = response_of(build), result_of(build)
     if status == "SUCCEEDED" and result.get("outputs") is not None:
         return succeeded(request, result["outputs"], str(result.get("reason", "")))
-    reason = sentence(result.get("reason") or f"{ENDED[status]}{failed_phase(build)}")
     logs = build.get("logs", {})
     link = f". Log: {logs['deepLink']}" if logs.get("deepLink") else ""
-    return failed(request, reason + link, last_lines(logs))
+    return failed(request, result.get("reason") or f"{ENDED[status]}{failed_phase(build)}", link, last_lines(logs))
 
 
 def response_of(build: Mapping[str, Any]) -> dict[str, Any]:
-    """Whom a build answers: StackId, RequestId, LogicalResourceId, PhysicalResourceId, Sealed; {} for nobody."""
+    """Whom a build answers, {} for nobody; `variables` wrote it."""
     declared = build.get("environment", {}).get("environmentVariables", [])
     values = {variable["name"]: variable["value"] for variable in declared}
     return dict(json.loads(values.get("RESPONSE", "{}")))
@@ -307,14 +321,14 @@ def last_lines(logs: Mapping[str, Any]) -> list[str]:
 
 def succeeded(request: Mapping[str, Any], outputs: Mapping[str, str], reason: str) -> dict[str, Any]:
     """The answer of a success; outputs are the attributes of the resource."""
-    answer = identified(request, "SUCCESS")
-    return fitting([], lambda _: {**answer, "Reason": sentence(reason), "Data": dict(outputs)})
+    told = {name: sentence(text) if name == "Note" else text for name, text in outputs.items()}
+    return {**identified(request, "SUCCESS"), "Reason": sentence(reason), "Data": told}
 
 
-def failed(request: Mapping[str, Any], reason: str, lines: list[str] | None = None) -> dict[str, Any]:
-    """The answer of a failure: a sentence, and as many of the last lines of the log as fit."""
-    answer = identified(request, "FAILED")
-    return fitting(lines or [], lambda last: {**answer, "Reason": "\n".join([reason, *last])})
+def failed(request: Mapping[str, Any], reason: str, more: str = "", lines: list[str] | None = None) -> dict[str, Any]:
+    """The answer of a failure: a sentence, more that is never cut, and as many of the log's last lines as fit."""
+    answer, first = identified(request, "FAILED"), sentence(reason) + more
+    return fitting(lines or [], lambda last: {**answer, "Reason": "\n".join([first, *last])})
 
 
 def identified(request: Mapping[str, Any], status: str) -> dict[str, Any]:
@@ -332,13 +346,14 @@ def fitting(lines: list[str], make: Callable[[list[str]], dict[str, Any]]) -> di
 
 def sentence(text: str) -> str:
     """A reason on one line, cut where it is very long."""
-    flat = " ".join(str(text).split()).rstrip(".")
-    kept = flat.encode()[:LONGEST_SENTENCE].decode(errors="ignore")
+    flat = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split()).rstrip(".")
+    sizes = accumulate(len(as_bytes(letter)) - 2 for letter in flat)  # without the quotes
+    kept = flat[: sum(size <= LONGEST_SENTENCE for size in sizes)]
     return flat if kept == flat else f"{kept}…"
 
 
-def as_bytes(answer: Mapping[str, Any]) -> bytes:
-    return json.dumps(answer, ensure_ascii=False).encode()
+def as_bytes(answer: Any) -> bytes:
+    return json.dumps(answer, ensure_ascii=False).encode(errors="replace")
 
 
 def send(address: str, answer: Mapping[str, Any]) -> None:
@@ -348,18 +363,20 @@ def send(address: str, answer: Mapping[str, Any]) -> None:
     cannot be reached, so that Lambda tries again later.
     """
     body = as_bytes(answer)
-    request = urllib.request.Request(address, data=body, headers={"Content-Type": ""}, method="PUT")
     print(f"answer: {answer['Status']} {answer.get('Reason', '')}")
     for attempt in range(1, ATTEMPTS + 1):
+        request = urllib.request.Request(address, data=body, headers={"Content-Type": ""}, method="PUT")
         try:
             urllib.request.urlopen(request, timeout=10).close()
             return
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code not in (*MOVED, *BUSY):
                 print(f"the answer was refused ({error.code}); nobody waits for it any more")
                 return
             if attempt == ATTEMPTS:
                 raise
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
+            address = error.headers.get("Location", address) if error.code in MOVED else address
         except urllib.error.URLError:
             if attempt == ATTEMPTS:
                 raise

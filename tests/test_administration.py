@@ -229,6 +229,7 @@ def test_up_to_three_spokes_and_three_roles_are_served() -> None:
         shares = stack.of_type("AWS::ServiceCatalog::PortfolioShare").values()
         principals = stack.of_type("AWS::ServiceCatalog::PortfolioPrincipalAssociation").values()
         assert [share["AccountId"] for share in shares] == accounts[:count]
+        assert all(share["ShareTagOptions"] for share in shares), "the cost-center goes along"
         assert [principal["PrincipalARN"] for principal in principals] == roles[:count]
 
 

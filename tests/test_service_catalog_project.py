@@ -818,6 +818,10 @@ def assert_tells(answer: Mapping[str, Any], *words: str) -> None:
         ({"RareClass": "lambda"}, "class name 'lambda' is reserved"),
         ({"Team": "R\u2028D"}, "team holds a line break"),
         ({"SageMakerProjectName": "numpy"}, "is the name of a library"),
+        (
+            {"ModelPackageGroup": "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/g"},
+            "the model package group is in us-east-1, the project in eu-west-1",
+        ),
         ({"NegativeClasses": "fraudster, normal"}, "rare_class 'fraudster' is one of the negative_classes too"),
         ({"TemplateVersion": "unpublished"}, "is no version of the template"),
     ],
@@ -1128,6 +1132,11 @@ def test_optional_fields_are_marked_and_every_field_has_a_label_and_a_group():
     assert set(shown["ParameterLabels"]) == set(BODY["Parameters"]) - {"SageMakerProjectName", "SageMakerProjectId"}
     for name in FORM_ASKS:
         assert shown["ParameterLabels"][parameter_of(name)]["default"] == QUESTIONS["__prompts__"][name]
+
+
+def test_what_the_form_makes_beside_the_seed_carries_the_teams_tag(parameters):
+    made = ProjectStack(parameters, {"RepositoryUrl": REPOSITORY_URL}).of_type("AWS::SageMaker::CodeRepository")
+    assert [about["Tags"] for about in made.values()] == [[{"Key": "team", "Value": FORM["Team"]}]]
 
 
 def test_either_route_can_provision_the_template():

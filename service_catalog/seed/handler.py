@@ -111,6 +111,9 @@ def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     name = answers["project_slug"]
     if ADMINISTRATORS.fullmatch(name):
         yield f"the name '{name}' is the administrator's own. Choose another one, for example: rare-players"
+    group, region = answers["model_package_group"].split(":"), answers["aws_region"]
+    if len(group) > 3 and group[3] != region:
+        yield f"the model package group is in {group[3]}, the project in {region}. Name a group of {region}"
     for field in ("Repository", "Branch", "ConnectionArn"):
         if len(properties.get(field, "")) > LONGEST_FIELD:
             yield f"{field} has {len(properties[field])} characters, {LONGEST_FIELD} are taken"

@@ -7,13 +7,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from acts import STACK, Act, Aws, Call, DeleteBucket, DeleteStack, DeployStack, UserError, find_stack
-from versions import Package, State, bucket_name, plan_files, upload
+from versions import Package, State, bucket_name, module_at, plan_files, upload
 
 TEMPLATE = Path(__file__).resolve().with_name("administration.yaml")
 LOCATION = "sagemaker:projectS3TemplatesLocation"  # one per domain
-SEED_KEYS = ("HandlerKey", "BuildspecKey")
+SCHEDULE = TEMPLATE.parents[1] / "<<cookiecutter.project_slug>>/src/scarcegan/pipeline/schedule.py"
+OPTIONS = {  # parameter of administration.yaml -> what publish.py calls it
+    "StudioRoleArns": "--studio-role",
+    "TemplateRepositoryUrl": "--template-repository",
+    "UpdateSchedule": "--update-schedule",
+    "Owner": "--owner",
+    "CostCenter": "--cost-center",
+    "LogDays": "--log-days",
+    "SpokeAccountIds": "--spoke",
+    "HubAccountId": "--hub",
+    "PortfolioId": "--portfolio",
+}
 
 
 def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: Aws) -> list[Act]:
@@ -26,6 +38,7 @@ def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: A
     kept = dict(state.parameters)
     hub = given.get("HubAccountId") or kept.get("HubAccountId") or aws.account
     is_hub = hub == aws.account
+    refuse_values(given, aws.account)
     refuse_parameters({**kept, **given}, is_hub)
     bucket = bucket_name(aws, hub)
     seed = {"HandlerKey": package.handler[0], "BuildspecKey": package.buildspec[0]}
@@ -44,6 +57,57 @@ def plan_deploy(package: Package, state: State, given: Mapping[str, str], aws: A
     values = {**wanted, **seed, "FirstVersion": first}
     plan.append(DeployStack("the seed, the portfolio and the product are there", TEMPLATE, values))
     return plan
+
+
+def publishes(plan: Sequence[Act], package: Package) -> bool:
+    """Whether a plan uploads the version itself, as the first deployment does."""
+    keys = [act.parameters.get("Key") for act in plan if isinstance(act, Call)]
+    return package.template in keys
+
+
+def refuse_values(given: Mapping[str, str], account: str) -> None:
+    """Raises UserError for a value that administration.yaml refuses, or that AWS refuses where the stack is made."""
+    declared = declared_parameters()
+    for name, option in OPTIONS.items():
+        value, about = given.get(name), declared[name]
+        if value is None:
+            continue
+        taken = [str(one) for one in about.get("AllowedValues", [])]
+        fits = about.get("MinLength", 0) <= len(value) <= about.get("MaxLength", 4096)
+        if not (fits and re.fullmatch(about.get("AllowedPattern", ".*"), value)) or (taken and value not in taken):
+            rule = about.get("ConstraintDescription") or (
+                f"One of {', '.join(taken)}" if taken else about["Description"]
+            )
+            raise UserError(f"{option}: '{value}' is refused. {rule.removeprefix('Optional. ').rstrip('.')}.")
+    for name in ("StudioRoleArns", "SpokeAccountIds"):
+        values = given.get(name, "").split(",")
+        for value in values:
+            if value and values.count(value) > 1:
+                raise UserError(f"{OPTIONS[name]} {value} is given twice. Name each once.")
+    if account in given.get("SpokeAccountIds", "").split(","):
+        raise UserError(f"--spoke {account} is this account, the hub, which needs no share. Leave it out.")
+    why = schedule_problem(given.get("UpdateSchedule", ""))
+    if why:
+        raise UserError(f"--update-schedule '{given['UpdateSchedule']}': {why}.")
+
+
+def declared_parameters() -> dict[str, dict[str, Any]]:
+    """The parameters of administration.yaml with their rules. Raises UserError without PyYAML."""
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise UserError("PyYAML is not installed. Type: python -m pip install cookiecutter, which brings it") from None
+
+    class Loader(yaml.SafeLoader):
+        """CloudFormation's functions come to nothing; no parameter has one."""
+
+    Loader.add_multi_constructor("!", lambda *_: None)
+    return dict(yaml.load(TEMPLATE.read_text(encoding="utf-8"), Loader)["Parameters"])
+
+
+def schedule_problem(schedule: str) -> str:
+    """Why a schedule is refused, as the end of a sentence, by the rule of every project; "" for one that is taken."""
+    return str(module_at(SCHEDULE).schedule_problem(schedule)) if schedule else ""
 
 
 def refuse_parameters(values: Mapping[str, str], is_hub: bool) -> None:

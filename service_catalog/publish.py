@@ -137,12 +137,17 @@ def logged_in(arguments: argparse.Namespace) -> Aws:
     return aws
 
 
-def publish_verb(arguments: argparse.Namespace) -> None:
-    aws = logged_in(arguments)
+def check_first(arguments: argparse.Namespace) -> None:
+    """Validate the template. A dry run says what would be checked."""
     if arguments.dry_run:
         say("A real run checks first: " + "; ".join(check.name for check in checks(Path())))
     else:
         validate()
+
+
+def publish_verb(arguments: argparse.Namespace) -> None:
+    aws = logged_in(arguments)
+    check_first(arguments)
     package = package_of(arguments)
     state = state_of(aws, arguments, package)
     routes = versions.ROUTES if arguments.route == "both" else (arguments.route,)
@@ -201,7 +206,10 @@ def deploy_verb(arguments: argparse.Namespace) -> None:
     chosen |= account.studio_roles(arguments.studio_role or ())
     package = package_of(arguments)
     state = state_of(aws, arguments, package)
-    act(account.plan_deploy(package, state, chosen, aws), aws, arguments)
+    plan = account.plan_deploy(package, state, chosen, aws)
+    if account.publishes(plan, package):
+        check_first(arguments)
+    act(plan, aws, arguments)
     if not arguments.dry_run:
         for name, value in account.outputs_of(aws).items():
             print(f"{name:<22}{value}")
@@ -220,6 +228,8 @@ def teardown_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
     state = state_of(aws, arguments)
     roles = account.bounded_roles(aws) if state.known and state.bucket else []
+    if not state.known:
+        say("A real run refuses while a role of a project is left, and names the projects.")
     plan = account.plan_teardown(roles, arguments.domain or (), state, aws, with_templates=arguments.templates)
     act(plan, aws, arguments)
     say("These stay: " + "; ".join(account.what_stays(state, with_templates=arguments.templates)) + ".")

@@ -166,9 +166,14 @@ def references(commits: Mapping[str, str], withdrawn: Mapping[str, str]) -> dict
 
 def seed_package(root: Path) -> Any:
     """The module seed/package.py, which says what the seed needs in AWS."""
+    return module_at(root / "service_catalog/seed/package.py")
+
+
+def module_at(path: Path) -> Any:
+    """The module in a file."""
     import importlib.util
 
-    about = importlib.util.spec_from_file_location("seed_package", root / "service_catalog/seed/package.py")
+    about = importlib.util.spec_from_file_location(path.stem, path)
     assert about and about.loader
     module = importlib.util.module_from_spec(about)
     about.loader.exec_module(module)

@@ -717,7 +717,9 @@ def check_command(words: list[str]) -> None:
     asked = client({"s3api": "s3"}.get(service, service))
     if operation == "wait":
         assert options[0].replace("-", "_") in asked.waiter_names
-    if operation in ("deploy", "wait"):
+        return
+    if operation == "deploy":
+        check_deploy(options)
         return
     model = asked.meta.service_model
     names = {xform_name(name): name for name in model.operation_names}
@@ -725,6 +727,20 @@ def check_command(words: list[str]) -> None:
     known = {xform_name(member).replace("_", "-") for member in shape.members} | {"query", "output"}
     given = {word[2:].removeprefix("no-") for word in options if word.startswith("--")}
     assert given <= known, given - known
+
+
+# https://docs.aws.amazon.com/cli/latest/reference/cloudformation/deploy/ -- the AWS CLI's own, of no service's model
+DEPLOY_OPTIONS = {"--stack-name", "--template-file", "--capabilities", "--no-fail-on-empty-changeset"}
+
+
+def check_deploy(options: list[str]) -> None:
+    """A printed deployment has the options of the AWS CLI, and values that the stack's parameters take."""
+    place = options.index("--parameter-overrides")
+    given = dict(word.split("=", 1) for word in options[place + 1 :])
+    assert {word for word in options[:place] if word.startswith("--")} == DEPLOY_OPTIONS
+    template = Path(options[options.index("--template-file") + 1]).read_text(encoding="utf-8")
+    assert given.keys() <= declared(template)
+    account.refuse_values(given, "another account")
 
 
 README = (ROOT / "service_catalog/README.md").read_text(encoding="utf-8")
@@ -1003,6 +1019,38 @@ def test_parameters_that_do_not_fit_together_are_refused(given: dict[str, str], 
         plan(given)
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--spoke", "12"), "--spoke: '12' is refused. At most three account numbers of 12 digits"),
+        (("--spoke", "2" * 12, "--spoke", "2" * 12), "--spoke 222222222222 is given twice"),
+        (("--spoke", acts.NO_ACCOUNT), "is this account, the hub"),
+        (("--studio-role", STUDIO, "--studio-role", STUDIO), "is given twice"),
+        (("--log-days", "33"), "--log-days: '33' is refused. One of 7, 14, 30"),
+        (("--owner", ""), "--owner: '' is refused"),
+        (("--template-repository", "git@github.com:acme/template.git"), "--template-repository: 'git@github"),
+        (("--portfolio", "prod-1", "--hub", "2" * 12), "--portfolio: 'prod-1' is refused"),
+        (("--update-schedule", "rate(7)"), "--update-schedule 'rate(7)': expected rate(7 days)"),
+        (("--update-schedule", "rate(0 days)"), "a rate is at least 1"),
+        (("--update-schedule", "cron(0 5 * * *)"), "has 5 fields"),
+    ],
+)
+def test_a_value_that_the_stack_or_aws_would_refuse_gets_no_plan(
+    repository: Path, nobody: None, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], reason: str
+) -> None:
+    assert reason in refused(capsys, "administration", "deploy", *words, "--dry-run")
+
+
+def test_the_first_deployment_checks_the_version_that_it_publishes_and_later_ones_publish_none(
+    repository: Path, catalog: Catalog, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(publish, "validate", lambda: checked.append(1))
+    run(*DEPLOY)
+    run(*DEPLOY, "--cost-center", "4711")
+    assert checked == [1]
+
+
 def test_what_is_no_role_and_a_fourth_role_are_refused() -> None:
     with pytest.raises(UserError, match="no ARN of a role"):
         account.studio_roles(["AmazonSageMaker-ExecutionRole-1"])
@@ -1068,7 +1116,8 @@ def test_the_printed_teardown_waits_for_the_stack_and_deletes_every_version_of_t
 ) -> None:
     """Run by bash, with a program `aws` that notes what it is asked, and has three versions of two objects."""
     run("administration", "teardown", "--templates", "--dry-run")
-    lines = capsys.readouterr().out
+    lines, said = capsys.readouterr()
+    assert "A real run refuses while a role of a project is left" in said
     [listing] = [words for words in commands_of(lines) if "list-object-versions" in words]
     page = {"Versions": [{"Key": "a/b", "VersionId": "1"}], "DeleteMarkers": [{"Key": "a/b", "VersionId": "2"}]}
     query = listing[listing.index("--query") + 1]

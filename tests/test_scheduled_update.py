@@ -14,6 +14,7 @@ import pytest
 from conftest import PROJECT, ROOT
 from cruft import create
 from test_update import commit, git
+from versions import bundle, references
 
 sys.path.append(str(ROOT / PROJECT / "tests/helpers"))
 from buildspec import Build, run
@@ -180,6 +181,17 @@ def test_a_git_bundle_in_a_bucket_serves_as_the_template(tiny: Team) -> None:
     assert build.succeeded, build.log
     recorded = json.loads(said(tiny.remote, "show", f"{branch}:.cruft.json"))
     assert recorded["template"] == "s3://templates/template.bundle"
+    git(tiny.project, "fetch", "-q")
+    git(tiny.project, "merge", "-q", f"origin/{branch}")
+    git(tiny.project, "push", "-q", "origin", "HEAD:main")
+    old, new = (said(tiny.folder / "gone", "rev-parse", name) for name in ("HEAD~1", "HEAD"))
+    bundle(tiny.folder / "gone", references({"1.0": old}, {"1.1": new}), tiny.folder / "template.bundle")
+    build = tiny.build(BUNDLE=str(tiny.folder / "template.bundle"))
+    assert build.succeeded, build.log
+    back = said(tiny.remote, "show", f"template-update/fraud-rings-1.0-{old[:8]}:settings.txt")
+    assert back.startswith("line 1\n"), (
+        "from a version that `publish.py withdraw` took away, a build proposes the way back"
+    )
 
 
 def test_a_later_version_of_this_template_comes_as_a_branch(template: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scarcegan.aws import client, toolchain
 from scarcegan.aws.account_checks import check_account, check_credentials
-from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence
 from scarcegan.errors import UserError
 from scarcegan.local.plan import BYTES_PER_WORKER, memory_bytes
 from scarcegan.sagemaker import bundle
@@ -37,7 +37,7 @@ def examine(file: Path, cloud: bool, given: Mapping[str, str]) -> Iterator[Findi
     try:
         project = Workspace.open(file)
     except UserError as error:
-        yield Finding("config.yaml", WOULD_FAIL, str(error))
+        yield from_sentence("config.yaml", WOULD_FAIL, str(error))
         yield Finding("everything else", COULD_NOT_LOOK, "it depends on config.yaml", "Correct that first.")
         return
     yield Finding("config.yaml", OK, f"{project.file} is valid")
@@ -169,7 +169,7 @@ def data_finding(project: Workspace, cloud: bool) -> Finding:
     try:
         found = project.data_sources()
     except UserError as error:
-        return Finding("data", WARNING if cloud else WOULD_FAIL, str(error))
+        return from_sentence("data", WARNING if cloud else WOULD_FAIL, str(error))
     return Finding("data", OK, f"{', '.join(map(project.show, found.values()))}; scarcegan data check reads it")
 
 
@@ -186,7 +186,7 @@ def cloud_findings(project: Workspace, given: Mapping[str, str]) -> Iterator[Fin
             aws = client.connect_to_aws(config)
             yield from check_credentials(aws)
     except UserError as error:
-        yield Finding("credentials", WOULD_FAIL, str(error))
-        yield Finding("AWS", COULD_NOT_LOOK, "it cannot be asked without credentials")
+        yield from_sentence("credentials", WOULD_FAIL, str(error))
+        yield Finding("AWS", COULD_NOT_LOOK, "it cannot be asked without credentials", "Correct these first.")
         return
     yield from check_account(aws, config, project.root, given, bundle.function_code(project.root))

@@ -45,7 +45,11 @@ def deployed(**stacks):
     return {"cloudformation:DescribeStacks": describe}
 
 
-STORAGE = ("CREATE_COMPLETE", {"KeyArn": KEY, "BucketName": NAMES.bucket}, {"Repository": "acme/rare"})
+STORAGE = (
+    "CREATE_COMPLETE",
+    {"KeyArn": KEY, "BucketName": NAMES.bucket},
+    {"Repository": "acme/rare", "ModelPackageGroupName": NAMES.project},
+)
 ALL = dict.fromkeys((name.replace("-", "_") for name in toolchain.STACKS), "CREATE_COMPLETE") | {"storage": STORAGE}
 
 
@@ -70,7 +74,8 @@ def findings(check, answers, given=None, config=None):
 
 def test_a_user_who_may_do_nothing_gets_a_finding_per_check_with_the_action_and_no_error():
     aws, session = connected({})
-    found = list(account_checks.check_account(aws, settings(), ROOT, {"VpcId": "vpc-1", "SubnetIds": "subnet-1"}, CODE))
+    given = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
+    found = list(account_checks.check_account(aws, settings(), ROOT, given, CODE))
     unseen = {finding.check: finding.found for finding in found if finding.state == COULD_NOT_LOOK}
     assert unseen["stacks"] == "you lack cloudformation:DescribeStacks"
     assert unseen["quotas"] == "you lack servicequotas:ListServiceQuotas"
@@ -189,6 +194,8 @@ NO_GROUP = Refusal("ValidationException", "ModelPackageGroup g does not exist.")
     [
         (NO_GROUP, {}, {}, OK),
         (GROUP, {}, {}, WOULD_FAIL),
+        (GROUP, {"storage": ("CREATE_COMPLETE", {}, {"ModelPackageGroupName": "another"})}, {}, WOULD_FAIL),
+        (GROUP, {"storage": ("ROLLBACK_COMPLETE", {}, {"ModelPackageGroupName": NAMES.project})}, {}, WOULD_FAIL),
         (GROUP, {"storage": STORAGE}, {}, OK),
         (GROUP, {}, {"CreateModelPackageGroup": "no"}, OK),
         (NO_GROUP, {}, {"CreateModelPackageGroup": "no"}, WOULD_FAIL),
@@ -198,6 +205,30 @@ def test_the_group_is_made_or_there_as_the_parameters_say(answer, stacks, given,
     answers = {"sagemaker:DescribeModelPackageGroup": answer, **deployed(**stacks)}
     (finding,) = findings(account_checks.group_findings, answers, given)
     assert finding.state == state
+    if answer is GROUP and state == WOULD_FAIL:
+        assert GROUP["ModelPackageGroupArn"] in finding.fix and "CreateModelPackageGroup=no" in finding.fix
+
+
+def test_a_group_of_another_region_is_named_and_not_asked_for():
+    arn = GROUP["ModelPackageGroupArn"].replace("eu-west-1", "us-east-1")
+    project = {"name": NAMES.project, "region": NAMES.region, "model_package_group": arn}
+    (finding,) = findings(account_checks.group_findings, {}, config=settings(project=project))
+    assert finding.state == WOULD_FAIL and "is in us-east-1, the project in eu-west-1" in finding.found
+    assert "Give a group of that region" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ModelPackageGroupReaders": NAMES.account}, "the toolchain's own account"),
+        ({"VpcId": "vpc-1"}, "SubnetIds and SecurityGroupIds are empty"),
+        ({"PermissionsBoundaryArn": BOUNDARY, "SecondApprover": "yes"}, "ApproverIdentities is empty"),
+    ],
+)
+def test_parameters_that_do_not_fit_each_other_or_the_account_would_fail(given, words):
+    (finding,) = findings(account_checks.combination_findings, {}, given)
+    assert finding.state == WOULD_FAIL and words in finding.found and "Type the command again" in finding.fix
+    assert findings(account_checks.combination_findings, {}, {"Repository": "acme/rare"}) == [], "said elsewhere"
 
 
 def test_roles_that_an_earlier_toolchain_left_would_fail():
@@ -319,7 +350,7 @@ def test_a_connection_of_another_region_would_fail_in_the_words_of_a_deployment(
     (finding,) = findings(account_checks.repository_findings, {}, given)
     with pytest.raises(UserError) as refused:
         toolchain.plan_toolchain(ROOT, settings(), given, CODE)
-    assert (finding.state, finding.found) == (WOULD_FAIL, str(refused.value))
+    assert (finding.state, f"{finding.found}. {finding.fix}") == (WOULD_FAIL, str(refused.value))
 
 
 def test_the_parameters_that_a_deployed_toolchain_has_count_until_others_are_given():

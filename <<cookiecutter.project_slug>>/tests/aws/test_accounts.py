@@ -318,6 +318,16 @@ def test_a_vpc_lacks_no_part(monkeypatch):
     assert "cloudformation:CreateChangeSet" not in theirs.session.made
 
 
+def test_a_role_takes_no_boundary_of_another_account(monkeypatch):
+    theirs = TheirCloudFormation()
+    bounded = plan(PermissionsBoundaryArn=f"arn:aws:iam::{NAMES.account}:policy/edge")
+    with pytest.raises(
+        UserError, match=f"a policy of account {NAMES.account}, and a role takes one of its own account"
+    ):
+        deployed(monkeypatch, theirs, bounded, ProductionAccount=THERE)
+    assert "cloudformation:CreateChangeSet" not in theirs.session.made
+
+
 def test_a_target_whose_first_deployment_failed_is_made_again(monkeypatch):
     theirs, deleted = TheirCloudFormation(), []
     theirs.made = described(f"{NAMES.project}-target-production", status="ROLLBACK_COMPLETE")
@@ -342,7 +352,7 @@ def test_doctor_says_whether_a_stages_account_is_prepared(aws):
         account = account_checks.Account(access, CONFIG, ROOT, given, code, {})
         [finding] = account_checks.stage_account_findings(account)
         assert (finding.check, finding.state) == (f"account {THERE} of production", state)
-    assert "deploy-target production" in finding.found
+    assert "does not let you in" in finding.found and "deploy-target production" in finding.fix
 
 
 def test_teardown_names_the_stacks_of_a_stages_account_and_touches_none_there():

@@ -18,7 +18,8 @@ from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
 import stacks
-from scarcegan.aws import toolchain
+from canned_aws import Canned, Refusal
+from scarcegan.aws import parameter_rules, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
@@ -270,7 +271,7 @@ def values_after(words: list[str], option: str) -> dict[str, str]:
 
 def test_the_commands_hand_over_what_the_plan_says_run_by_bash_with_a_stand_in_for_the_aws_cli(tmp_path, settings):
     config = settings("project: {description: 'R&D $HOME'}\ncloud: {tags: {owner: care team}}")
-    plan = make_plan(config, **GIVEN, VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", NotificationEmail="$(id)@x")
+    plan = make_plan(config, **GIVEN, VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", NotificationEmail="$(id)@x.y")
     calls = run_commands(plan, tmp_path)
     deployed = [call for call in calls if call[1] == "deploy"]
     assert [call[1] for call in calls if call[0] == "cloudformation"].count("describe-stacks") == 3
@@ -355,6 +356,9 @@ def test_the_files_that_the_commands_upload_are_written_and_those_of_earlier_cod
 # -- the walk -------------------------------------------------------------------------------------------------------
 
 
+NO_GROUP = Refusal("ValidationException", "ModelPackageGroup rare-players does not exist.")
+
+
 class Account:
     """CloudFormation as a test wants it: each method adds the answers to calls that it expects, in order."""
 
@@ -363,7 +367,10 @@ class Account:
             "cloudformation", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x"
         )
         self.stub = Stubber(self.client)
-        self.connection = Aws(NAMES, SimpleNamespace(client=lambda service, **_: self.client))
+        self.group: Any = NO_GROUP
+        asked = Canned({"sagemaker:DescribeModelPackageGroup": lambda _: self.group})
+        clients = {"cloudformation": self.client, "sagemaker": asked.client("sagemaker")}
+        self.connection = Aws(NAMES, SimpleNamespace(client=lambda service, **_: clients[service]))
         self.said: list[str] = []
 
     def has(self, name: str, status: str = "", parameters: Mapping[str, str] | None = None, reason: str = "") -> None:
@@ -535,6 +542,47 @@ def test_a_repository_of_an_owner_needs_a_connection_as_codecommit_has_no_owners
     assert account.refuses(make_plan(**given)).startswith("the repository acme/rare needs a connection: without one")
 
 
+GROUP = {
+    "ModelPackageGroupName": "rare-players",
+    "ModelPackageGroupArn": NAMES.arn("sagemaker", "model-package-group/rare-players"),
+    "CreationTime": MOMENT,
+    "CreatedBy": {},
+    "ModelPackageGroupStatus": "Completed",
+}
+
+
+@pytest.mark.parametrize("kept", [None, {"ModelPackageGroupName": "risky"}, {"CreateModelPackageGroup": "no"}])
+def test_a_group_that_is_there_before_the_toolchain_makes_it_is_named_with_the_ways_to_keep_it_stubbed(account, kept):
+    """Also where config.yaml names another group than before, or the stack is to make one that it took over."""
+    account.group = GROUP
+    given = {} if kept is None else {"CreateModelPackageGroup": "yes"}
+    for name in ALL:
+        account.has(name, "" if kept is None else "CREATE_COMPLETE", {**GIVEN, **(kept or {})})
+    refused = account.refuses(make_plan(**GIVEN, **given))
+    assert refused.startswith("the model package group rare-players is there already. To keep it, write")
+    assert GROUP["ModelPackageGroupArn"] in refused and "--set CreateModelPackageGroup=no" in refused
+
+
+@pytest.mark.parametrize(
+    ("group", "kept", "given"),
+    [
+        (GROUP, {"ModelPackageGroupName": "rare-players"}, {}),
+        (GROUP, {"ModelPackageGroupName": "rare-players", "CreateModelPackageGroup": "yes"}, {}),
+        (GROUP, {}, {"CreateModelPackageGroup": "no"}),
+        (Refusal("AccessDeniedException", "no", 403), {}, {}),
+    ],
+)
+def test_a_group_that_the_toolchain_made_or_takes_over_or_may_not_see_stops_nothing_stubbed(
+    account, group, kept, given
+):
+    account.group = group
+    for name in ALL:
+        account.has(name, "CREATE_COMPLETE", {**GIVEN, **kept})
+    for name in ALL:
+        account.stays(name)
+    assert set(account.deploy(make_plan(**GIVEN, **given))[0]["stacks"].values()) == {"unchanged"}
+
+
 NETWORK = {"VpcId": "vpc-0a", "SubnetIds": "subnet-0a", "SecurityGroupIds": "sg-0a"}
 
 
@@ -553,13 +601,13 @@ def test_a_network_without_one_of_its_parts_is_refused_before_any_change_stubbed
 
 
 def test_a_part_of_a_network_may_change_when_aws_has_the_others():
-    assert toolchain.combination_problem({**NETWORK, "SubnetIds": "subnet-0b"}) == ""
-    assert toolchain.combination_problem(dict.fromkeys(NETWORK, "")) == ""
+    assert parameter_rules.combination_problem({**NETWORK, "SubnetIds": "subnet-0b"}) == ""
+    assert parameter_rules.combination_problem(dict.fromkeys(NETWORK, "")) == ""
 
 
 def test_a_bucket_of_yours_without_its_folder_is_refused_also_when_aws_has_kept_the_bucket():
-    assert "--set DataPrefix=…/" in toolchain.combination_problem({"DataBucketName": "acme"})
-    assert toolchain.combination_problem({"DataBucketName": "acme", "DataPrefix": "players/"}) == ""
+    assert "--set DataPrefix=…/" in parameter_rules.combination_problem({"DataBucketName": "acme"})
+    assert parameter_rules.combination_problem({"DataBucketName": "acme", "DataPrefix": "players/"}) == ""
 
 
 @pytest.mark.parametrize(

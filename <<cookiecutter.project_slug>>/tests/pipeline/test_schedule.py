@@ -20,7 +20,7 @@ cron(0-15/1 8-8 ? * 2,3,4,5,6,7 *) cron(1-31/30 1-1 ? * 1,7 *) cron(05 08 1,15 J
 cron(0 5 ? * mon *) cron(0 5 */2 * ? *)
 """
 BAD = {
-    "cron(0 5 * * *)": "has 5 fields, EventBridge Scheduler takes 6",
+    "cron(0 5 * * *)": "has 5 fields, EventBridge takes 6",
     "cron(0 5 ? * MON * *)": "has 7 fields",
     "cron()": "has 1 field,",
     "cron(0  5 ? * MON *)": "has 7 fields",

@@ -14,8 +14,9 @@ from typing import Any
 from scarcegan.aws import client, toolchain
 from scarcegan.aws.accounts import accounts_of_stages, enter
 from scarcegan.aws.client import Aws, none_if_missing
-from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, look
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.parameter_rules import combination_problem, connection_problem
 from scarcegan.aws.quotas import job_machines, quota_findings, refused_machines
 from scarcegan.aws.stack_states import creation_was_undone, is_new, obstacle
 from scarcegan.aws.vpc import vpc_findings
@@ -90,7 +91,10 @@ class Account:
         """
         if stack in self.stacks:
             return Finding(check, WOULD_FAIL, fact, fix)
-        return Finding(check, COULD_NOT_LOOK, f"{fact}, or it is the toolchain's: the stacks cannot be seen")
+        fact = f"{fact}, or it is the toolchain's: the stacks cannot be seen"
+        return Finding(
+            check, COULD_NOT_LOOK, fact, "Ask an administrator for cloudformation:DescribeStacks, or look there."
+        )
 
 
 def check_account(
@@ -107,6 +111,7 @@ def check_account(
     account = Account(aws, config, root, given, code, stacks)
     yield from look("plan of the toolchain", lambda: region_findings(account))
     checks: dict[str, Callable[[Account], Iterator[Finding]]] = {
+        "parameters": combination_findings,
         "deploying": deploying_findings,
         "repository": repository_findings,
         "bucket": bucket_findings,
@@ -184,6 +189,16 @@ def region_findings(account: Account) -> Iterator[Finding]:
     )
 
 
+def combination_findings(account: Account) -> Iterator[Finding]:
+    """Yield a finding about parameters that do not fit each other or the account; none when they do.
+
+    What is wrong with the repository alone is said by `repository_findings`.
+    """
+    problem = combination_problem(account.values, account.names.account)
+    if problem and problem != connection_problem(account.values):
+        yield from_sentence("parameters", WOULD_FAIL, problem)
+
+
 def deploying_findings(account: Account) -> Iterator[Finding]:
     """Ask IAM's simulator whether the user may create what the toolchain consists of. Yields one finding.
 
@@ -233,10 +248,10 @@ def repository_findings(account: Account) -> Iterator[Finding]:
         about = toolchain.read_template(account.root, Path("infra/toolchain.yaml"))["Parameters"]["ConnectionArn"]
         if toolchain.why_refused(about, arn):
             return  # the plan of the toolchain says so
-        toolchain.refuse_other_region(arn, names.region)
+        toolchain.refuse_other_region("--connection-arn", "connection", arn, names.region)
         yield connection_finding(account.aws, repository, arn)
-    elif problem := toolchain.connection_problem(values):
-        yield Finding("repository", WOULD_FAIL, problem)
+    elif problem := connection_problem(values):
+        yield from_sentence("repository", WOULD_FAIL, problem)
     else:
         found = none_if_missing(lambda: account.aws.client("codecommit").get_repository(repositoryName=repository))
         fix = f"Create it, or correct --repository: aws codecommit create-repository --repository-name {repository}"
@@ -322,23 +337,24 @@ def machine_findings(account: Account) -> Iterator[Finding]:
     machines = job_machines(account.config)
     refused = refused_machines(machines, account.values.get("JobInstanceTypes") or default)
     if refused:
-        fact, _, fix = refused.partition(". ")
-        yield Finding("machines", WOULD_FAIL, fact, fix)
+        yield from_sentence("machines", WOULD_FAIL, refused)
     else:
         yield Finding("machines", OK, f"jobs may have {', '.join(sorted(set(machines.values())))}")
 
 
 def group_findings(account: Account) -> Iterator[Finding]:
-    """Yield a finding about the model package group: there, free, or left from an earlier toolchain."""
+    """Yield a finding about the model package group: there, free, or left from an earlier toolchain.
+
+    Raises UserError for a group of another region.
+    """
     group = account.config.project.model_package_group
+    where = "config.yaml: project.model_package_group"
+    toolchain.refuse_other_region(where, "group", group, account.names.region)
     sagemaker = account.aws.client("sagemaker")
     found = none_if_missing(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=group))
     made_here = account.values.get("CreateModelPackageGroup", "yes") == "yes"
-    if made_here and found and not account.stacks.get("storage"):
-        fix = (
-            f"Keep it: project.model_package_group: {found['ModelPackageGroupArn']} in config.yaml. Or delete it, or "
-            "name another."
-        )
+    if found and toolchain.makes_group(account.stacks.get("storage"), account.values):
+        fix = toolchain.keep_group(found["ModelPackageGroupArn"])
         yield account.left_over("model package group", "storage", f"{group} is left, or another project's", fix)
     elif not made_here and not found:
         fix = "Create it, or correct project.model_package_group in config.yaml."
@@ -415,7 +431,7 @@ def stage_account_findings(account: Account) -> Iterator[Finding]:
         try:
             enter(account.aws, number, stage, "look")
         except UserError as error:
-            yield Finding(check, WOULD_FAIL, str(error))
+            yield from_sentence(check, WOULD_FAIL, str(error))
         else:
             yield Finding(check, OK, "its roles are there, and let you look")
 

@@ -13,6 +13,7 @@ from typing import Any
 from scarcegan.aws import client, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
+from scarcegan.aws.parameter_rules import VPC_PARTS, boundary_problem, value_problem
 from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unless_changeable
 from scarcegan.aws.toolchain import FunctionCode, Stack, ToolchainPlan
 from scarcegan.errors import UserError
@@ -21,7 +22,6 @@ from scarcegan.progress import PrintLine
 
 TEMPLATE = Path("infra") / "target.yaml"
 PARAMETERS = {"staging": "StagingAccount", "production": "ProductionAccount"}  # of the toolchain's stacks
-VPC_PARTS = ("VpcId", "SubnetIds", "SecurityGroupIds")
 
 
 def target_stack(stage: str) -> str:
@@ -138,7 +138,7 @@ def plan_target(root: Path, config: Config, stage: str, given: Mapping[str, str]
     values = {name: value for name, value in toolchain.from_config(config).items() if name in declared}
     values |= {"Stage": stage, **given}
     for name, value in values.items():
-        why = toolchain.why_refused(declared[name], value)
+        why = toolchain.why_refused(declared[name], value) or value_problem(name, value, region)
         if why:
             raise UserError(f"{toolchain.where_given(name)}: '{value}' is refused for {name}: {why}")
     project = config.project.name
@@ -178,7 +178,8 @@ def deploy_target(
     value}.
 
     Raises UserError when the toolchain is not deployed or names another account for the stage than the profile's, when
-    the VPC lacks a part, and for a change that CloudFormation refuses or fails to make.
+    the VPC lacks a part or the boundary is another account's, and for a change that CloudFormation refuses or fails to
+    make.
     """
     [stack] = plan.stacks
     storage = toolchain.find_stack(aws, next(iter(stack.inputs.values())))
@@ -202,6 +203,8 @@ def deploy_target(
     present = [name for name in VPC_PARTS if values.get(name)]
     if 0 < len(present) < len(VPC_PARTS):
         raise UserError(f"an endpoint in a VPC needs {', '.join(VPC_PARTS)}, but only {', '.join(present)} is given.")
+    if problem := boundary_problem(values, account):
+        raise UserError(problem)
     if found and creation_was_undone(found):
         report(f"{stack.name}: its first deployment failed, so what is left of it is deleted")
         toolchain.delete_stack(there, found)

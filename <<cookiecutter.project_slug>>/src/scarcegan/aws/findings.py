@@ -1,5 +1,6 @@
 """Findings: what a check found and what to do about it, and how an error of AWS becomes one."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,24 @@ class Finding:
     - check: what was looked at, such as "bucket".
     - state: OK, COULD_NOT_LOOK, WARNING or WOULD_FAIL.
     - found: the fact, as a sentence or the part of one.
-    - fix: what the user can do; "" when there is nothing to do.
+    - fix: what the user can do; "" only for OK.
     """
 
     check: str
     state: str
     found: str
     fix: str = ""
+
+
+def from_sentence(check: str, state: str, sentence: str) -> Finding:
+    """Return the finding of an error's text, which gives the fact and, after its first sentence, what to do.
+
+    A full stop between parentheses, where AWS's own words are, ends no sentence.
+    """
+    parts = re.fullmatch(r"((?:[^()]|\([^()]*\))+?)\. ((?=[A-Z']).+)", sentence, re.DOTALL)
+    if parts:
+        return Finding(check, state, parts[1], parts[2])
+    return Finding(check, state, sentence, "Correct what it names, then look again: scarcegan doctor --cloud")
 
 
 def look(check: str, findings: Callable[[], Iterable[Finding]]) -> list[Finding]:
@@ -40,7 +52,7 @@ def look(check: str, findings: Callable[[], Iterable[Finding]]) -> list[Finding]
     try:
         found.extend(findings())
     except UserError as error:
-        found.append(Finding(check, WOULD_FAIL, str(error)))
+        found.append(from_sentence(check, WOULD_FAIL, str(error)))
     except ClientError as error:
         found.append(refused(check, error))
     except BotoCoreError as error:
@@ -61,4 +73,5 @@ def refused(check: str, error: Any) -> Finding:
             check, COULD_NOT_LOOK, f"you lack {action}", f"Ask an administrator for {action}, or look there."
         )
     code, message = error.response["Error"].get("Code", ""), flat(error.response["Error"].get("Message", ""))
-    return Finding(check, COULD_NOT_LOOK, f"{error.operation_name} was refused ({code}: {message})")
+    fact = f"{error.operation_name} was refused ({code}: {message})"
+    return Finding(check, COULD_NOT_LOOK, fact, "Look again in some minutes. If it stays so, follow AWS's words.")

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ import yaml
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.names import LACKING, Names, project_tags
+from scarcegan.aws.parameter_rules import combination_problem, value_problem
 from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unless_changeable
 from scarcegan.aws.storage import project_bucket
 from scarcegan.errors import UserError, shortened
@@ -49,6 +51,7 @@ FROM_CONFIG = {
 LARGEST_REQUEST = 51_200  # bytes of a template in a request; in S3 it may have 1 MB:
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 LONGEST_TEMPLATE_VALUE = 4096  # of a value, in characters: CloudFormation's quota
+LARGEST_NUMBER = 2**31 - 1  # of a value, such as of the days of S3's rules, which are 32-bit integers
 STACK_POLL_SECONDS = 5
 LONGEST_WAIT = 3600  # seconds for what a teardown ends or deletes: a shift of traffic may take as long
 NO_CHANGES = re.compile(r"didn't contain changes|No updates are to be performed")
@@ -152,14 +155,16 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
     - code: of the Lambda functions.
 
     Raises UserError for an unknown parameter, for one that comes from config.yaml, the code or another stack, for a
-    value that a template would refuse, for a config.yaml without a region, for a region that lacks a resource of these
-    stacks, and for a template that is missing or damaged.
+    value that a template or AWS would refuse or that contradicts config.yaml, for a config.yaml without a region, for a
+    region that lacks a resource of these stacks, for a connection or a group of another region, and for a template that
+    is missing or damaged.
     """
     region = client.region_of(config)
     bodies = {name: read_template(root, Path("infra") / f"{name}.yaml") for name in STACKS}
     makers = {output: name for name, body in bodies.items() for output in body.get("Outputs", {})}
     declared = {name: about for body in bodies.values() for name, about in body["Parameters"].items()}
     check_given_parameters(given, declared, makers, code)
+    refuse_against_settings(given, config)
     values = {**from_config(config), **code.parameters, **given}
     refuse_lacking_region(region, bodies, config, values)
     for name, value in values.items():
@@ -167,10 +172,12 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
             raise UserError(
                 f"no template has the parameter {name}, which {where_given(name)} sets. Restore infra/*.yaml."
             )
-        why = why_refused(declared[name], value)
+        why = why_refused(declared[name], value) or value_problem(name, value, region)
         if why:
             raise UserError(f"{where_given(name)}: '{shortened(value)}' is refused for {name}: {why}")
-    refuse_other_region(values.get("ConnectionArn", ""), region)
+    refuse_other_region("--connection-arn", "connection", values.get("ConnectionArn", ""), region)
+    group = config.project.model_package_group
+    refuse_other_region("config.yaml: project.model_package_group", "group", group, region)
     project = config.project.name
     stacks = [
         Stack(
@@ -188,18 +195,19 @@ def plan_toolchain(root: Path, config: Config, given: Mapping[str, str], code: F
     return ToolchainPlan(region, stacks, project_tags(config), code, later_notes(root, region))
 
 
-def refuse_other_region(connection: str, region: str) -> None:
-    """Check that a connection is in the project's region. connection: its ARN; "" passes.
+def refuse_other_region(where: str, what: str, arn: str, region: str) -> None:
+    """Raise UserError for an ARN of another region than the project's; a name and "" pass.
 
-    A pipeline's source action runs in the pipeline's own region.
+    A pipeline's source action runs in the pipeline's own region, and the model registry is asked in the project's.
     https://docs.aws.amazon.com/codepipeline/latest/userguide/actions-create-cross-region.html
 
-    Raises UserError for a connection of another region.
+    - where: where the user gives the ARN.
+    - what: what it is of, such as connection.
     """
-    if connection and connection.split(":")[3] != region:
+    if arn.startswith("arn:") and arn.split(":")[3] != region:
         raise UserError(
-            f"--connection-arn: the connection is in {connection.split(':')[3]}, the project in {region} "
-            "(config.yaml: project.region). Give a connection of that region."
+            f"{where}: the {what} is in {arn.split(':')[3]}, the project in {region} "
+            f"(config.yaml: project.region). Give a {what} of that region."
         )
 
 
@@ -369,11 +377,34 @@ def check_given_parameters(
             raise UserError(f"--set {shortened(name)}: no template of the toolchain has that parameter. {move}")
 
 
+def refuse_against_settings(given: Mapping[str, str], config: Config) -> None:
+    """Check that the template parameters given on the command line do not contradict config.yaml.
+
+    - given: template parameter -> value.
+
+    Raises UserError for another value than follows from the group's ARN, and when outputs of steps would go before the
+    cache forgets them.
+    """
+    for name, value in from_config(config).items():
+        if given.get(name, value) != value:
+            raise UserError(
+                f"--set {name}={shortened(given[name])}: project.model_package_group in config.yaml is an ARN, from "
+                f"which {name}={value} follows. Leave --set {name} out, or name the group there without its ARN."
+            )
+    days, cached = given.get("KeepRunsDays", ""), config.cloud.cache_days
+    if days.isdigit() and 0 < int(days) <= cached:
+        raise UserError(
+            f"--set KeepRunsDays={days}: steps come from the cache for cloud.cache_days ({cached}) days, and their "
+            f"outputs must still be there. Give more than {cached}, or lower cloud.cache_days in config.yaml."
+        )
+
+
 def why_refused(about: Mapping[str, Any], value: str) -> str:
     """Return why a template refuses a value of a parameter, as the end of a sentence; "" when nothing was found.
 
     Checked are AllowedValues, MinValue, MaxValue, MinLength, MaxLength and AllowedPattern, and that a Number is a whole
-    number. The values of a list are separated by commas.
+    number. The values of a list are separated by commas; of several none is empty or named twice, which AWS refuses of
+    accounts in a policy.
 
     - about: the declaration of the parameter in the template.
     """
@@ -384,6 +415,8 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
     if about["Type"] == "Number":
         least, most = about.get("MinValue", 0), about.get("MaxValue")
         number = int(value) if value.isascii() and value.isdigit() else -1
+        if number > LARGEST_NUMBER:
+            return f"it is a number of at most {LARGEST_NUMBER}."
         if number >= least and (most is None or number <= most):
             return ""
         return f"it is a number from {least} on." if most is None else f"it is a number from {least} to {most}."
@@ -392,9 +425,12 @@ def why_refused(about: Mapping[str, Any], value: str) -> str:
         return f"it has at least {shortest} characters."
     if len(value) > longest:
         return f"it has at most {longest} characters."
-    if all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item, re.ASCII) for item in items):
-        return ""
-    return about.get("ConstraintDescription") or f"it must match {about['AllowedPattern']}"
+    if not all(re.fullmatch(about.get("AllowedPattern", "(?s).*"), item, re.ASCII) for item in items):
+        return about.get("ConstraintDescription") or f"it must match {about['AllowedPattern']}"
+    if len(items) > 1 and not all(items):
+        return "there is nothing between two of its commas, or at its end."
+    twice = [item for item, times in Counter(items).items() if times > 1]
+    return f"it names {twice[0]} twice." if twice else ""
 
 
 def where_given(name: str) -> str:
@@ -500,15 +536,17 @@ def deploy_toolchain(plan: ToolchainPlan, root: Path, aws: Aws, report: PrintLin
 
     Returns {"stacks": name of the stack -> created, updated or unchanged, "outputs": output -> value, of all stacks}.
 
-    Raises UserError before any change for a stack that cannot be changed now or a parameter that nobody gave; later for
-    a change that CloudFormation refuses or fails to make, with the first resource that failed.
+    Raises UserError before any change for a stack that cannot be changed now, a parameter that nobody gave, values that
+    do not fit each other, and a model package group that is there already; later for a change that CloudFormation
+    refuses or fails to make, with the first resource that failed.
     """
     present = {stack.name: find_stack(aws, stack.name) for stack in plan.stacks}
     for name, found in present.items():
         if not creation_was_undone(found):
             refuse_unless_changeable(name, aws.names.region, found)
     kept = {key: value for found in present.values() for key, value in parameters_of(found).items()}
-    refuse_without_values(plan, kept)
+    refuse_without_values(plan, kept, aws.names.account)
+    refuse_taken_group(plan, present[plan.stacks[0].name], aws)
     done: dict[str, str] = {}
     outputs: dict[str, str] = {}
     for stack in plan.stacks:
@@ -545,9 +583,9 @@ def find_stack(aws: Aws, name: str) -> dict[str, Any] | None:
     return found["Stacks"][0] if found else None
 
 
-def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
+def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str], account: str) -> None:
     """Check that every template parameter without a default has a value, in the plan or in AWS, and that all values
-    fit each other (`combination_problem`).
+    fit each other and the account (`combination_problem`).
 
     - kept: template parameter -> value in AWS, of all stacks.
 
@@ -557,46 +595,58 @@ def refuse_without_values(plan: ToolchainPlan, kept: Mapping[str, str]) -> None:
     if missing:
         needed = " ".join(f"{OPTIONS[n]} …" if n in OPTIONS else f"--set {n}=…" for n in missing)
         raise UserError(f"the toolchain needs {', '.join(missing)}. Type the command again with {needed}")
-    refused = combination_problem({**kept, **plan.given})
+    refused = combination_problem({**kept, **plan.given}, account)
     if refused:
         raise UserError(refused)
 
 
-def combination_problem(values: Mapping[str, str]) -> str:
-    """Return why values of template parameters do not fit each other, as a sentence; "" when they do.
+def makes_group(found: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:
+    """Whether the next deployment makes the model package group.
 
-    A repository owner/name needs a connection, a network all three parts, and a bucket of yours its folder.
-
-    - values: template parameter -> value; one without a value may be missing or "".
+    - found: CloudFormation's description of the stack `storage`; None when it is missing.
+    - wanted: template parameter -> value, as that deployment has them.
     """
-    parts = ("VpcId", "SubnetIds", "SecurityGroupIds")
-    lacking = [name for name in parts if not values.get(name)]
-    if 0 < len(lacking) < len(parts):
-        needed = " ".join(f"--set {name}=…" for name in lacking)
-        empty = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} empty"
-        return (
-            f"builds in a VPC need {', '.join(parts)}, but {empty}. Type the command again with {needed}, or with none "
-            "of the three."
-        )
-    if values.get("DataBucketName") and not values.get("DataPrefix"):
-        return (
-            f"jobs read one folder of the bucket {values['DataBucketName']}, but DataPrefix is empty. Type the command "
-            "again with --set DataPrefix=…/, the folder that holds telemetry and labels."
-        )
-    return connection_problem(values)
+    is_there = found is not None and not is_new(found) and not creation_was_undone(found)
+    before = parameters_of(found) if is_there else {}
+    made = before.get("CreateModelPackageGroup", "yes") == "yes" and (
+        before.get("ModelPackageGroupName") == wanted["ModelPackageGroupName"]
+    )
+    return wanted.get("CreateModelPackageGroup", "yes") == "yes" and not made
 
 
-def connection_problem(values: Mapping[str, str]) -> str:
-    """Return why a repository cannot be reached without a connection, as a sentence; "" when it can or has one.
+def refuse_taken_group(plan: ToolchainPlan, storage: Mapping[str, Any] | None, aws: Aws) -> None:
+    """Check that the model package group that the first stack is to make is not there already.
 
-    - values: template parameter -> value. Without ConnectionArn, the repository is CodeCommit's.
+    Whoever may not look is not stopped: CloudFormation then finds it.
+
+    - storage: CloudFormation's description of the first stack; None when it is missing.
+
+    Raises UserError with the two ways to keep the group.
     """
-    repository = values.get("Repository", "")
-    if "/" not in repository or values.get("ConnectionArn"):
-        return ""
+    from botocore.exceptions import ClientError
+
+    if not makes_group(storage, {**parameters_of(storage), **plan.given}):
+        return
+    group = plan.given["ModelPackageGroupName"]
+    try:
+        found = none_if_missing(
+            lambda: aws.client("sagemaker").describe_model_package_group(ModelPackageGroupName=group)
+        )
+    except ClientError as error:
+        if not client.is_denied(error):
+            raise
+        return
+    if found:
+        raise UserError(
+            f"the model package group {group} is there already. {keep_group(found['ModelPackageGroupArn'])}"
+        )
+
+
+def keep_group(arn: str) -> str:
+    """Return what to do about a model package group that is there although the toolchain is to make it."""
     return (
-        f"the repository {repository} needs a connection: without one it is CodeCommit's, whose names have no owner. "
-        "Type the command again with --connection-arn …, or for CodeCommit with the repository's name alone."
+        f"To keep it, write project.model_package_group: {arn} in config.yaml, or type: scarcegan toolchain deploy "
+        "--set CreateModelPackageGroup=no. Or delete it, or name another there."
     )
 
 

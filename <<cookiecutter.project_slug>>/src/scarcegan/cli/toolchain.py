@@ -49,6 +49,7 @@ def deploy_command(
     """Create or update the toolchain's stacks. What is not given keeps its value; typed again, it changes nothing."""
     from scarcegan.aws import client
     from scarcegan.aws import toolchain as stacks
+    from scarcegan.aws.parameter_rules import combination_problem
     from scarcegan.sagemaker import bundle
 
     project = workspace(context)
@@ -64,7 +65,8 @@ def deploy_command(
         for name in plan.ungiven:
             option = stacks.where_given(name)
             print_progress(f"{name} is not given. A first deployment needs {option}; a later one keeps its value.")
-        if refused := stacks.combination_problem(plan.given):
+        account = client.planned_names(project.config).account
+        if refused := combination_problem(plan.given, account):
             print_progress(f"For a first deployment, {refused}")
         stacks.write_function_files(plan, project.root)
         lines = stacks.shell_commands(plan)

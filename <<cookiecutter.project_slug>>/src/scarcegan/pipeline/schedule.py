@@ -1,4 +1,4 @@
-"""Schedules: what EventBridge Scheduler takes for the time at which it starts the scoring pipeline.
+"""Schedules: what EventBridge takes for the time at which it starts the scoring pipeline or looks for an update.
 
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 """
@@ -50,7 +50,7 @@ def schedule_problem(text: str) -> str:
     values = cron[1].split(" ")
     if len(values) != len(FIELDS):
         return (
-            f"has {len(values)} field{'s' * (len(values) > 1)}, EventBridge Scheduler takes 6 (minutes, hours, day of "
+            f"has {len(values)} field{'s' * (len(values) > 1)}, EventBridge takes 6 (minutes, hours, day of "
             f"month, month, day of week, year), one blank between two; {EXPECTED}"
         )
     for (name, pattern), value in zip(FIELDS.items(), values, strict=True):
@@ -59,3 +59,17 @@ def schedule_problem(text: str) -> str:
     if values.count("?") != 1:
         return f"one of day of month and day of week is ?, and only one; {EXPECTED}"
     return ""
+
+
+def rule_schedule_problem(text: str) -> str:
+    """Return why a rule of EventBridge refuses a schedule, as the end of a sentence; "" for one that it takes.
+
+    A rule takes what EventBridge Scheduler takes, but the unit of a rate of 1 is in the singular, any other in the
+    plural.
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rate-expressions.html
+    """
+    rate = re.match(r"rate\(0*([0-9]+) [a-z]+?(s?)\)", text)
+    problem = schedule_problem(text)
+    if not problem and rate and (rate[1] == "1") == bool(rate[2]):
+        return f"a rate of 1 has minute, hour or day, any other minutes, hours or days; {EXPECTED}"
+    return problem

@@ -1,10 +1,12 @@
 """Quotas that the settings need, and Service Quotas' answers about them, which come from a table here."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from canned_aws import connected
-from scarcegan.aws import quotas
-from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL
+from canned_aws import ME, NAMES, Canned, Refusal, connected
+from scarcegan.aws import client, quotas
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL
 from scarcegan.pipeline.config import Config
 
 
@@ -30,12 +32,16 @@ def answers(applied, default=()):
 
 def findings(applied, default=(), **cloud):
     aws, session = connected(answers(applied, default))
-    found = {finding.check: finding for finding in quotas.quota_findings(aws, settings(**cloud))}
+    found = {finding.check: finding for finding in quotas.quota_findings(aws, settings(**cloud), {})}
     return found, session
 
 
 def needed(**cloud):
-    return {need.quota: (need.least, need.most) for need in quotas.needs(settings(**cloud))}
+    return {need.quota: (need.least, need.most) for need in all_needs(settings(**cloud))}
+
+
+def all_needs(config):
+    return [*quotas.job_needs(config), *quotas.endpoint_needs(config)]
 
 
 def test_baseline_and_evaluate_run_at_the_same_time_so_that_two_of_their_machine_are_needed():
@@ -89,3 +95,69 @@ def test_a_machine_that_service_quotas_does_not_know_may_be_misspelt():
     finding = found["quota ml.m5.3xlarge for training job usage"]
     assert finding.state == WARNING and "may be misspelt" in finding.fix
     assert f"quota {quotas.ALL_ENDPOINTS}" not in found, "not every account has that one"
+
+
+THERE, ALSO = "222233334444", "333344445555"
+OF_ENDPOINTS = f"quota {quotas.ENDPOINT.format('ml.m5.large')}"
+
+
+class Boto3:
+    """In place of boto3, whose sessions with keys of another account answer from a table of that account's."""
+
+    def __init__(self, sessions):
+        self.sessions = sessions
+
+    def Session(self, key, *_):
+        return self.sessions[key]
+
+
+def in_accounts(monkeypatch, parameters, **theirs):
+    """The findings with stages in other accounts: number -> the answers of Service Quotas there, None for no access."""
+    theirs = {number.removeprefix("a"): answer for number, answer in theirs.items()}
+
+    def assume(asked):
+        number = asked["RoleArn"].split(":")[4]
+        if theirs.get(number) is None:
+            return Refusal("AccessDenied", f"User: {ME} is not authorized to perform: sts:AssumeRole. No.", 403)
+        key = {"AccessKeyId": number + "0000", "SecretAccessKey": "x", "SessionToken": "x"}
+        return {"Credentials": {**key, "Expiration": datetime(2026, 12, 1, tzinfo=UTC)}}
+
+    sessions = {number + "0000": Canned(answer) for number, answer in theirs.items() if answer is not None}
+    monkeypatch.setattr(client, "library", lambda _: Boto3(sessions))
+    aws, ours = connected({**answers({"ml.m5.large for endpoint usage": 100}), "sts:AssumeRole": assume})
+    found = {finding.check: finding for finding in quotas.quota_findings(aws, settings(), parameters)}
+    return found, ours, sessions
+
+
+def test_an_account_that_hosts_both_stages_is_asked_for_their_endpoints_and_the_toolchains_is_not(monkeypatch):
+    both = {"StagingAccount": THERE, "ProductionAccount": THERE}
+    found, ours, theirs = in_accounts(monkeypatch, both, a222233334444=answers({"ml.m5.large for endpoint usage": 0}))
+    finding = found[f"{OF_ENDPOINTS} in account {THERE} of staging and production"]
+    assert finding.state == WOULD_FAIL and finding.found.startswith("0, needed 3 (staging 1 and production 2;")
+    assert f"Ask for more in account {THERE}" in finding.fix
+    assert OF_ENDPOINTS not in found and "quota ml.m5.2xlarge for training job usage" in found
+    roles = [asked["RoleArn"] for name, asked in ours.calls if name == "sts:AssumeRole"]
+    assert roles == [f"arn:aws:iam::{THERE}:role/{NAMES.project}-{NAMES.region}-look-staging"]
+    assert {name.split(":")[0] for name in theirs[f"{THERE}0000"].made} == {"service-quotas"}
+
+
+def test_each_account_needs_the_instances_of_the_stage_that_it_hosts(monkeypatch):
+    enough = answers({"ml.m5.large for endpoint usage": 8})
+    apart = {"StagingAccount": THERE, "ProductionAccount": ALSO}
+    found, *_ = in_accounts(monkeypatch, apart, a222233334444=enough, a333344445555=enough)
+    assert found[f"{OF_ENDPOINTS} in account {THERE} of staging"].found.startswith(
+        "8, needed 1 (staging 1; endpoints of"
+    )
+    assert found[f"{OF_ENDPOINTS} in account {ALSO} of production"].state == OK
+    half, *_ = in_accounts(monkeypatch, {"ProductionAccount": ALSO}, a333344445555=enough)
+    assert half[OF_ENDPOINTS].found.startswith("100, needed 1 (staging 1;")
+    assert quotas.endpoint_needs(settings(endpoint={"serverless_staging": True}), ["staging"]) == []
+
+
+def test_an_account_that_cannot_be_asked_is_named_with_the_reason_and_a_fix(monkeypatch):
+    apart = {"StagingAccount": THERE, "ProductionAccount": ALSO}
+    found, *_ = in_accounts(monkeypatch, apart, a333344445555={})
+    closed, blind = found[f"quotas in account {THERE} of staging"], found[f"quotas in account {ALSO} of production"]
+    assert closed.state == blind.state == COULD_NOT_LOOK
+    assert "does not let you in as" in closed.found and "deploy-target staging" in closed.fix
+    assert blind.found == "you lack servicequotas:ListServiceQuotas" and blind.fix

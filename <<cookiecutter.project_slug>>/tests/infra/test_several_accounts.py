@@ -174,7 +174,7 @@ def test_before_the_approval_production_in_its_own_account_can_be_looked_at_only
         ("promote", "look-production"),
         ("promote", "ask-production"),
     }
-    reading = re.compile(r"\w+(-\w+)*:(Describe|Get)\w+")
+    reading = re.compile(r"\w+(-\w+)*:(Describe|Get|List)\w+")
     for stage, roles in TARGETS.items():
         actions = {a for s in roles.statements(f"look-{stage}") for a in several(s["Action"])}
         assert all(map(reading.fullmatch, actions)), actions

@@ -127,7 +127,7 @@ def check_account(
     }
     for check, findings in checks.items():
         yield from look(check, partial(findings, account))
-    yield from look("quotas", partial(quota_findings, aws, config))
+    yield from look("quotas", lambda: quota_findings(aws, config, account.values))
     yield from look("VPC", lambda: vpc_findings(aws, config, account.values))
     boundary = account.values.get("PermissionsBoundaryArn", "")
     yield from watch_findings(aws, bool(stacks.get("security")), project_tags(config), boundary)

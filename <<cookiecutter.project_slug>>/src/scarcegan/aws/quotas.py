@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import combinations
 from typing import Any
 
+from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter
 from scarcegan.aws.client import Aws, find_ssm_parameter
-from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline, Step, scoring, training
 
 SERVICE = "sagemaker"
+STAGES = tuple(PARAMETERS)
 # SageMaker's names of its quotas. https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
 PROCESSING = "{} for processing job usage"
 TRAINING = "{} for training job usage"
@@ -74,8 +77,8 @@ def require_allowed_machines(aws: Aws, machines: Mapping[str, str]) -> None:
         raise UserError(refused)
 
 
-def needs(config: Config) -> list[Need]:
-    """Return the quotas that the settings of config.yaml need, each once."""
+def job_needs(config: Config) -> list[Need]:
+    """Return the quotas that the jobs of both pipelines need by config.yaml, each once."""
     found: dict[str, Need] = {}
     for pipeline in (training(config), scoring(config)):
         for machine, count in machines_at_once(pipeline, "processing").items():
@@ -85,22 +88,28 @@ def needs(config: Config) -> list[Need]:
         for machine, count in machines_at_once(pipeline, "training").items():
             name = (SPOT if config.cloud.spot else TRAINING).format(machine)
             found[name] = Need(name, count, count, "training jobs of an execution")
-    return [*found.values(), *endpoint_needs(config)]
+    return list(found.values())
 
 
-def endpoint_needs(config: Config) -> list[Need]:
-    """Return the quotas of instances that the endpoints of both stages need.
+def endpoint_needs(config: Config, stages: Sequence[str] = STAGES) -> list[Need]:
+    """Return the quotas of instances that an account needs for the endpoints of stages; none without an instance.
 
     While a new model takes over, the instances of the old and of the new one run side by side.
     https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-blue-green.html
+
+    - stages: those whose endpoints are in that account.
     """
     endpoint = config.cloud.endpoint
-    staging = 0 if endpoint.serverless_staging else 1
-    least, most = staging + endpoint.min_instances, staging + 2 * endpoint.max_instances
-    why = (
-        f"staging {staging} and production {endpoint.min_instances}; with {endpoint.max_instances} in production, "
-        f"{most} while a new model takes over; endpoints of other projects need more"
-    )
+    wanted = {"staging": 0 if endpoint.serverless_staging else 1, "production": endpoint.min_instances}
+    here = {stage: wanted[stage] for stage in stages if wanted[stage]}
+    if not here:
+        return []
+    least = most = sum(here.values())
+    why = " and ".join(f"{stage} {number}" for stage, number in here.items())
+    if "production" in here:
+        most += 2 * endpoint.max_instances - endpoint.min_instances
+        why += f"; with {endpoint.max_instances} in production, {most} while a new model takes over"
+    why += "; endpoints of other projects need more"
     return [Need(name, least, most, why) for name in (ENDPOINT.format(endpoint.instance), ALL_ENDPOINTS)]
 
 
@@ -125,14 +134,50 @@ def ancestors(pipeline: Pipeline, name: str) -> set[str]:
     return set(parents).union(*(ancestors(pipeline, parent) for parent in parents))
 
 
-def quota_findings(aws: Aws, config: Config) -> Iterator[Finding]:
-    """Yield a finding for every quota that the settings need. Reads Service Quotas; asks for no increase."""
-    wanted = needs(config)
+def quota_findings(aws: Aws, config: Config, parameters: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a finding for every quota that the settings need, in each account that needs it. Reads Service Quotas; asks
+    for no increase.
+
+    - aws: access to the account of the toolchain, where the jobs are.
+    - parameters: template parameter -> value, of the toolchain: the accounts of the stages.
+    """
+    elsewhere = accounts_of_stages(parameters, aws.names.account)
+    at_home = [stage for stage in STAGES if stage not in elsewhere]
+    yield from look("quotas", partial(findings_of_needs, aws, [*job_needs(config), *endpoint_needs(config, at_home)]))
+    for number in dict.fromkeys(elsewhere.values()):
+        stages = [stage for stage, account in elsewhere.items() if account == number]
+        wanted = endpoint_needs(config, stages)
+        if wanted:
+            yield from quotas_elsewhere(aws, number, stages, wanted)
+
+
+def quotas_elsewhere(aws: Aws, number: str, stages: Sequence[str], wanted: Sequence[Need]) -> Iterator[Finding]:
+    """Yield findings about the quotas of an account that hosts stages, or that they cannot be seen.
+
+    - aws: access to the account of the toolchain.
+    - number: the other account.
+    - stages: those that it hosts. The role of the first one is assumed.
+    """
+    place = f" in account {number} of {' and '.join(stages)}"
+    try:
+        there = enter(aws, number, stages[0], "look")
+    except UserError as error:
+        yield from_sentence(f"quotas{place}", COULD_NOT_LOOK, str(error))
+        return
+    yield from look(f"quotas{place}", lambda: findings_of_needs(there, wanted, place))
+
+
+def findings_of_needs(aws: Aws, wanted: Sequence[Need], place: str = "") -> Iterator[Finding]:
+    """Yield a finding for every quota that an account needs.
+
+    - aws: access to that account.
+    - place: which one it is, as the end of a check's name; "" for the toolchain's.
+    """
     quotas = applied_quotas(aws, [need.quota for need in wanted])
     for need in wanted:
         if need.quota == ALL_ENDPOINTS and need.quota not in quotas:
             continue  # not every account has this one
-        yield quota_finding(need, quotas.get(need.quota), aws.names.region)
+        yield quota_finding(need, quotas.get(need.quota), aws.names.region, place)
 
 
 def applied_quotas(aws: Aws, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -152,12 +197,13 @@ def applied_quotas(aws: Aws, wanted: Sequence[str]) -> dict[str, dict[str, Any]]
     return found
 
 
-def quota_finding(need: Need, quota: dict[str, Any] | None, region: str) -> Finding:
+def quota_finding(need: Need, quota: dict[str, Any] | None, region: str, place: str) -> Finding:
     """Return the finding about one quota.
 
     - quota: as Service Quotas describes it; None when it knows no quota of that name.
+    - place: as for `findings_of_needs`.
     """
-    check = f"quota {need.quota}"
+    check = f"quota {need.quota}{place}"
     if quota is None:
         fix = "Look whether the region has that machine: the name under cloud in config.yaml may be misspelt."
         return Finding(check, WARNING, f"Service Quotas lists none of that name in {region}", fix)
@@ -170,7 +216,7 @@ def quota_finding(need: Need, quota: dict[str, Any] | None, region: str) -> Find
         f"aws service-quotas request-service-quota-increase --region {region} --service-code {SERVICE} "
         f"--quota-code {quota['QuotaCode']} --desired-value {need.most}"
     )
-    fix = f"Ask for more, which may take days:{new} {ask}"
+    fix = f"Ask for more{place}, which may take days:{new} {ask}"
     if has >= need.least:
         return Finding(check, WARNING, fact, f"Enough for the first release. {fix}")
     return Finding(check, WOULD_FAIL, fact, fix)

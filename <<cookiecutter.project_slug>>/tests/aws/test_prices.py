@@ -13,6 +13,7 @@ from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import training
 
 TABLE = prices.Prices(
+    prices.SHOWN,
     "us-east-1",
     "USD",
     "2026-12-01",
@@ -78,14 +79,15 @@ def test_a_machine_without_a_price_gets_none_and_is_named_with_how_to_add_it():
     text = "\n".join(prices.cost_lines(found))
     assert (
         "No price is known of ml.m7i.large" in text
-        and "Add it under machine_hour in src/scarcegan/aws/prices.json" in text
+        and "Add it under machine_hour in prices.json beside config.yaml" in text
     )
     assert "a month in all" in text and "at least 1.08" in text
 
 
 def test_the_lines_say_date_region_and_assumptions():
     text = "\n".join(prices.cost_lines(prices.estimate(settings(), TABLE)))
-    assert "List prices of us-east-1, 2026-12-01. Replace src/scarcegan/aws/prices.json by those of eu-west-1" in text
+    assert "Prices of us-east-1, 2026-12-01, from src/scarcegan/aws/prices.json. Copy it beside config.yaml" in text
+    assert "replace its figures by those of eu-west-1 or of your contract." in text
     assert "5 minutes a job, assumed and not measured in AWS" in text
     assert "builds (a push has 2 at 0.01 a minute, a release has 6 at 0.005 a minute)" in text
 
@@ -129,5 +131,16 @@ def test_a_machine_of_twice_the_size_has_about_twice_the_price():
 )
 def test_a_damaged_table_is_a_mistake_in_one_sentence(tmp_path, text):
     (tmp_path / "prices.json").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"no table of prices .* Restore it"):
-        prices.load_prices(tmp_path / "prices.json")
+    with pytest.raises(UserError, match=r"no table of prices .* Correct or delete it: without it the template's"):
+        prices.load_prices(tmp_path)
+
+
+def test_a_table_beside_config_yaml_wins_and_the_lines_say_so(tmp_path):
+    assert prices.load_prices(tmp_path) == prices.load_prices(), "there is none"
+    own = json.loads(prices.TABLE.read_text(encoding="utf-8")) | {"region": "eu-west-1", "date": "2027-01-01"}
+    own["machine_hour"] = {"ml.m5.large": 5}
+    (tmp_path / "prices.json").write_text(json.dumps(own), encoding="utf-8")
+    found = prices.estimate(settings(), prices.load_prices(tmp_path))
+    assert found.production.price == (2 * 730 * 5, 4 * 730 * 5)
+    assert "  Prices of eu-west-1, 2027-01-01, from prices.json beside config.yaml." in prices.cost_lines(found)
+    assert found.describe()["table"] == "prices.json beside config.yaml"

@@ -1,7 +1,7 @@
 """What AWS would cost: hours times list price, from the settings and the table prices.json. Asks nobody.
 
-The table has a date, a region and its sources. It is the project's own file: replace its figures by those of your
-region or your contract.
+The table has a date, a region and its sources. A prices.json beside config.yaml, with the figures of your region or of
+your contract, counts instead.
 """
 
 import json
@@ -17,6 +17,7 @@ from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline, Step, scoring, training
 
 TABLE = Path(__file__).with_name("prices.json")
+SHOWN, OWN = "src/scarcegan/aws/prices.json", "prices.json beside config.yaml"
 JOB_HOURS = 5 / 60  # of one job, its start and its wheels included: assumed, never measured in AWS
 HOURS_A_MONTH = 730
 DAYS_A_MONTH = 365 / 12
@@ -31,6 +32,7 @@ TEST_HOURS = 0.5  # staging's endpoint in one release, until its tests have pass
 class Prices:
     """The table of list prices.
 
+    - table: where they were read, SHOWN or OWN.
     - region, currency, date: what the prices are of.
     - machine_hour: instance type -> price of one hour.
     - build_minute: CodeBuild's compute type -> price of one minute.
@@ -38,6 +40,7 @@ class Prices:
     - storage_gb_month: price of a gigabyte in S3 for a month.
     """
 
+    table: str
     region: str
     currency: str
     date: str
@@ -97,26 +100,34 @@ class Estimate:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """Return the estimate as values that JSON can hold: region, currency and date of the prices, costs, notes."""
-        about = {name: getattr(self.prices, name) for name in ("region", "currency", "date")}
+        """Return the estimate as values that JSON can hold: table, region, currency and date of the prices, costs,
+        notes.
+        """
+        about = {name: getattr(self.prices, name) for name in ("table", "region", "currency", "date")}
         return {**about, "costs": [asdict(cost) for cost in self.costs], "notes": list(self.notes)}
 
 
-def load_prices(table: Path = TABLE) -> Prices:
-    """Read the table of list prices.
+def load_prices(root: Path | None = None) -> Prices:
+    """Read the table of prices: prices.json beside config.yaml if it is there, else the template's.
+
+    - root: the folder of config.yaml; None for the template's table.
 
     Raises UserError when the file is missing, is no JSON, lacks a field or a compute type of BUILDS, or has a field of
     the wrong type.
     """
+    own = root / TABLE.name if root else TABLE
+    table, shown = (own, OWN) if root and own.exists() else (TABLE, SHOWN)
     try:
         found = json.loads(table.read_text(encoding="utf-8"))
         numbers = [*found["machine_hour"].values(), *(found["build_minute"][kind] for _, kind in BUILDS.values())]
         numbers += [found["key_month"], found["storage_gb_month"]]
         if not all(type(number) in (int, float) and number >= 0 for number in numbers):
             raise TypeError("a price is no number")
+        found["table"] = shown
         return Prices(**{name: found[name] for name in Prices.__dataclass_fields__})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{table}: no table of prices ({error}). Restore it from the template.") from None
+        mend = "Correct or delete it: without it the template's table counts" if shown == OWN else "Restore it"
+        raise UserError(f"{table}: no table of prices ({error}). {mend}.") from None
 
 
 def estimate(config: Config, prices: Prices) -> Estimate:
@@ -186,8 +197,9 @@ def notes(config: Config, prices: Prices, scorings: float | None) -> list[str]:
     other = "your contract's" if region == prices.region else f"those of {region or 'your region'} or of your contract"
     scored = f"the scorings of {cloud.scoring_schedule}" if cloud.scoring_schedule else "no scoring"
     builds = [f"a {cause} has {n} at {prices.build_minute[kind]:g} a minute" for cause, (n, kind) in BUILDS.items()]
+    own = "" if prices.table == OWN else f" Copy it beside config.yaml and replace its figures by {other}."
     found = [
-        f"List prices of {prices.region}, {prices.date}. Replace src/scarcegan/aws/prices.json by {other}.",
+        f"Prices of {prices.region}, {prices.date}, from {prices.table}.{own}",
         f"Rests on {JOB_HOURS * 60:.0f} minutes a job, assumed and not measured in AWS, and no cached step; production "
         f"runs {HOURS_A_MONTH} hours a month.",
         f"A month has {TRAININGS_A_MONTH} training, {RELEASES_A_MONTH} release, {scored}, both endpoints and the key.",
@@ -218,8 +230,7 @@ def cost_lines(found: Estimate) -> list[str]:
     unknown = sorted({machine for one in found.costs for machine in one.unknown})
     if unknown:
         lines.append(
-            f"  No price is known of {', '.join(unknown)}: the sums are without it. Add it under machine_hour in "
-            "src/scarcegan/aws/prices.json."
+            f"  No price is known of {', '.join(unknown)}: the sums are without it. Add it under machine_hour in {OWN}."
         )
     return [f"costs ({found.prices.currency})", *lines, *(f"  {note}" for note in found.notes)]
 

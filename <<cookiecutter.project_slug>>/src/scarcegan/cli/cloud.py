@@ -103,7 +103,7 @@ def upsert_command(
         plan = upserting.plan_upsert(project.root, project.config, client.planned_names(project.config))
         plan = replace(plan, pipelines={name: plan.pipelines[name] for name in chosen})
         written = [project.show(path) for path in upserting.write_build_files(plan)]
-        estimate = prices.estimate(project.config, prices.load_prices())
+        estimate = prices.estimate(project.config, prices.load_prices(project.root))
         lines = [
             *upserting.plan_lines(plan),
             "",

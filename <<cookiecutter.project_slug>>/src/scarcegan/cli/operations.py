@@ -68,7 +68,8 @@ def cost_of(context: typer.Context, found: "Sequence[Finding]") -> tuple[Any, li
 
     if not any(finding.check == "config.yaml" and finding.state == OK for finding in found):
         return None, []
-    estimate = prices.estimate(workspace(context).config, prices.load_prices())
+    project = workspace(context)
+    estimate = prices.estimate(project.config, prices.load_prices(project.root))
     return estimate.describe(), prices.cost_lines(estimate)
 
 

@@ -163,6 +163,7 @@ class Machine:
             "GIT_CONFIG_KEY_0": f"url.{repository}.insteadOf",
             "GIT_CONFIG_VALUE_0": REPOSITORY_URL,
             "BUCKET": str(self.bucket),
+            "PATH": f"{self.tools}{os.pathsep}{os.environ['PATH']}",
             "PIP_CALLS": str(self.folder / "pip-calls"),
             "AWS_ANSWERS": str(self.folder / "aws"),
             "PYTHONPATH": str(STAND_IN),

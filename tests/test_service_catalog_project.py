@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import tomllib
 import zipfile
@@ -27,6 +28,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import boto3
 import botocore.session
@@ -42,7 +44,19 @@ from enforcement import allowed
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pre_gen_project import refusals
-from seed_build import CONNECTION, REPOSITORY_URL, ROLE, TEMPLATE_URL, Build, Machine, checked_out, files, git, machine
+from seed_build import (
+    CONNECTION,
+    REPOSITORY_URL,
+    ROLE,
+    TEMPLATE_URL,
+    Build,
+    Machine,
+    checked_out,
+    files,
+    git,
+    machine,
+    seed_of,
+)
 from stacks import ACCOUNT as THEIR_ACCOUNT
 from stacks import PUBLISHED, Loader
 from stacks import TOOLCHAIN as STACKS
@@ -58,6 +72,7 @@ BODY = yaml.load(PROJECT_YAML.read_text(encoding="utf-8"), Loader)
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 ANSWERED_BY_SAGEMAKER = {"project_slug": "SageMakerProjectName", "aws_region": "AWS::Region"}
+OWNERS = ".github/CODEOWNERS"
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 TOKEN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:scarcegan-projects-seed"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/answers"
@@ -555,7 +570,7 @@ def checked_out_new(repository: Path, to: Path) -> Path:
 def newer(machine: Machine) -> str:
     """Publish a later version of the template, with news in its README and a file that git ignores. Returns it."""
     readme = machine.template / PROJECT / "README.md"
-    if machine.versions == 1:
+    if not (machine.bucket / "seed/0.2.0").exists():
         readme.write_text(readme.read_text(encoding="utf-8") + "\nNews.\n", encoding="utf-8")
         ignored = machine.template / PROJECT / "build/kept.txt"
         ignored.parent.mkdir()
@@ -608,7 +623,7 @@ def test_an_update_opens_a_branch_that_git_merges_with_peoples_commits(account, 
 
 
 def test_a_project_that_the_seed_pushed_is_updated_from_the_bundle_in_the_bucket(
-    account, created, tmp_path, monkeypatch
+    account, parameters, created, tmp_path, monkeypatch
 ):
     """By the project's own infra/template_update.py and the real cruft; the AWS CLI copies from a folder."""
     newer(account.machine)
@@ -625,6 +640,149 @@ def test_a_project_that_the_seed_pushed_is_updated_from_the_bundle_in_the_bucket
     changed = git(account.repository, "diff", "--name-only", "main", branch).splitlines()
     assert changed == [".cruft.json", "README.md", "build/kept.txt"], "the record was what cruft would have written"
     assert json.loads(git(account.repository, "show", f"{branch}:.cruft.json"))["template"] == TEMPLATE_URL
+    ours = People(account.repository, tmp_path)
+    ours.merge(branch)
+    config = account.machine.template / PROJECT / "config.yaml"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("bad_rows: refuse", "bad_rows: drop"), encoding="utf-8"
+    )
+    version = account.machine.publish("0.3.0")
+    answer = account.play("Update", {**parameters, "TemplateVersion": version}, parameters)
+    assert answer["Status"] == "SUCCESS", answer["Reason"]
+    before = files(ours.folder)
+    ours.merge(answer["Data"]["UpdateBranch"])
+    after = files(ours.folder)
+    assert {name for name in after if before.get(name) != after[name]} == {".cruft.json", "config.yaml"}
+    assert ours.recorded["_version"] == version and b"bad_rows: drop" in after["config.yaml"]
+
+
+class People:
+    """Those who work on a project, with a clone of its branch main."""
+
+    def __init__(self, repository: Path, to: Path) -> None:
+        self.folder = checked_out(repository, "main", to / "people")
+
+    def commit(self, changes: Mapping[str, str | None], subject: str = "ours") -> None:
+        """Push a commit. changes: file -> its text, None to delete it."""
+        for name, text in changes.items():
+            if text is None:
+                (self.folder / name).unlink()
+            else:
+                (self.folder / name).write_text(text, encoding="utf-8")
+        git(self.folder, "add", "-A", "--force")
+        git(self.folder, "commit", "-qm", subject)
+        git(self.folder, "push", "-q", "--force", "origin", "HEAD:main")
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def merge(self, branch: str) -> None:
+        git(self.folder, "fetch", "-q")
+        git(self.folder, "merge", "-q", "--no-edit", f"origin/{branch}")
+        git(self.folder, "push", "-q", "origin", "HEAD:main")
+
+    def squash(self, branch: str) -> None:
+        """As GitHub does: the message of the one commit of a branch becomes that of another commit."""
+        git(self.folder, "fetch", "-q")
+        git(self.folder, "merge", "-q", "--squash", f"origin/{branch}")
+        self.commit({}, git(self.folder, "show", "-s", "--format=%B", f"origin/{branch}"))
+
+    def forget(self) -> None:
+        """Begin the history anew."""
+        git(self.folder, "checkout", "-q", "--orphan", "anew")
+        self.commit({})
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        return dict(json.loads(self.read(".cruft.json"))["context"]["cookiecutter"])
+
+
+def proposed(account: Account, parameters: Mapping[str, str]) -> tuple[str, str]:
+    """Branch and note of an update to parameters; its build leaves the toolchain as it is."""
+    variables = account.deliver(account.event("Update", parameters))
+    account.builds.clear()
+    program = seed_of(account.machine.bucket / "seed" / variables["TEMPLATE_VERSION"] / "template.zip")
+    with (
+        patch.dict(os.environ, {**account.machine.environment(account.repository), **variables}),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        request = program.Request.from_environment()
+        found = program.Repository(request, Path(scratch)).propose(program.render(request, Path(scratch)))
+        return (str(found[0]), str(found[1]))
+
+
+def test_an_update_after_a_squashed_one_goes_on_from_what_main_holds(account, parameters, created, tmp_path):
+    people = People(account.repository, tmp_path)
+    second = {**parameters, "Team": "second"}
+    people.commit({"config.yaml": people.read("config.yaml").replace("iterations: 1000", "iterations: 77")})
+    branch, _ = proposed(account, second)
+    people.squash(branch)
+    back, _ = proposed(account, parameters)
+    people.merge(back)
+    assert people.recorded["team"] == parameters["Team"] and "iterations: 77" in people.read("config.yaml")
+    again, _ = proposed(account, second)
+    assert again not in (branch, back), "that branch does not begin at what main holds now"
+    people.merge(again)
+    assert people.recorded["team"] == "second" and "iterations: 77" in people.read("config.yaml")
+
+
+def test_where_changes_do_not_fit_people_take_them_with_the_command_that_the_note_tells(
+    account, parameters, created, tmp_path
+):
+    people = People(account.repository, tmp_path)
+    people.forget()
+    people.commit({OWNERS: "* @ours\n", "README.md": None})
+    later = {**parameters, "TemplateVersion": newer(account.machine), "Team": "second"}
+    branch, note = proposed(account, later)
+    assert f"do not fit main in {OWNERS}" in note and git(people.folder, "log", "-1", "--format=%s") == "ours"
+    assert proposed(account, later) == (branch, note)
+    (command,) = re.findall("`git (cherry-pick [^`]*)`", note)
+    git(people.folder, "fetch", "-q")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(people.folder, *command.split())
+    assert git(people.folder, "diff", "--name-only", "--diff-filter=U").splitlines() == [OWNERS, "README.md"]
+    git(people.folder, "rm", "-q", "README.md")
+    people.commit({OWNERS: "* @ours\n"})
+    assert people.recorded["team"] == "second" and people.read("build/kept.txt") == "kept\n"
+    assert proposed(account, later) == ("", "The code is up to date")
+
+
+def test_what_people_deleted_stays_so_and_the_note_says_what_the_template_changed_there(
+    account, parameters, created, tmp_path, capsys
+):
+    people = People(account.repository, tmp_path)
+    people.forget()
+    git(people.folder, "mv", OWNERS, "docs-owners")
+    people.commit({"README.md": None})
+    branch, note = proposed(account, {**parameters, "TemplateVersion": newer(account.machine), "Team": "second"})
+    assert "Not among them" in note and "README.md" in note and OWNERS not in note
+    assert "+News." in capsys.readouterr().out
+    people.merge(branch)
+    assert "second" in people.read("docs-owners") and not (people.folder / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"_version": "0.1.0"', '"_version": "0.0.1"', "names version 0.0.1 of the template, which cannot be read"),
+        ('"commit": "', '"commit": "f', "of the template, and the one published as 0.1.0 is"),
+    ],
+)
+def test_a_record_of_what_was_not_published_leaves_the_code_alone_and_the_note_says_so(
+    account, parameters, created, tmp_path, old, new, words
+):
+    """It is no failure: CloudFormation would ask for the earlier state then, and could not have it either."""
+    people = People(account.repository, tmp_path)
+    people.commit({".cruft.json": people.read(".cruft.json").replace(old, new)})
+    history = git(account.repository, "rev-list", "--all")
+    branch, note = proposed(account, {**parameters, "Team": "second"})
+    assert branch == "" and words in note and "`make update`" in note
+    assert git(account.repository, "rev-list", "--all") == history
+
+
+def test_a_project_without_a_record_cannot_be_updated(account, parameters, created, tmp_path):
+    People(account.repository, tmp_path).commit({".cruft.json": None})
+    assert_tells(account.play("Update", parameters), "has no .cruft.json on main", "Restore that file")
 
 
 # -- delete ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ It needs the repository and AWS's API, and no other network. buildspec.yml bring
 file; what is to be done stands in the environment. How it ended is written as JSON into the file that is named:
 {"outputs": …, "reason": …} or {"reason": …}.
 
-Modes: create, update and delete. Each may be repeated, and interrupted at any time.
+Modes: create, update and delete. Each may be repeated, and interrupted at any time. An update starts this file once
+more, in the mode render, when it needs an earlier version of the template.
 """
 
 import json
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,14 +27,16 @@ from typing import Any
 TEMPLATE = Path(__file__).resolve().parents[2]
 SOURCE = TEMPLATE / "<<cookiecutter.project_slug>>/src"  # copied as it is into every project
 RECORD = ".cruft.json"
-MARK = "Scarcegan-Project"  # in the messages of this build's own commits
+MARK = "Scarcegan-Project"  # in the messages of this build's commits of a whole rendered project
 KEPT = "storage"  # holds key, buckets and model package group; the next project of that name takes it over
 SERVES = "production"
 WORKFLOWS = ".github/workflows"
+SHOWN = 5  # names in a sentence: CloudFormation takes an answer of 4,096 bytes
 POLL_SECONDS = 5
 LONGEST_SESSION = 3600  # seconds, of a role that a role assumes
 # https://docs.aws.amazon.com/codecommit/latest/userguide/setting-up-https-unixes.html; connections take it too.
 GIT = ("git", "-c", "credential.helper=!aws codecommit credential-helper $@", "-c", "credential.UseHttpPath=true")
+EMPTY = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's tree without files
 IDENTITY = {"NAME": "scarcegan-projects-seed", "EMAIL": "scarcegan-projects-seed@noreply.invalid"}
 
 
@@ -161,8 +165,7 @@ def update(request: Request) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         repository = Repository(request, Path(scratch))
         project = render(request, Path(scratch))
-        branch, missing = repository.propose(project)
-        done = f"Merge the branch {branch}, which holds the changes{missing}" if branch else "The code is up to date"
+        branch, done = repository.propose(project)
         return {"outputs": outputs(request, deploy(request, project), done, branch or "none"), "reason": done}
 
 
@@ -206,7 +209,18 @@ def deletable() -> list[str]:
     return [name for name in teardown.DELETION_ORDER if name not in (SERVES, KEPT)]
 
 
-MODES: Mapping[str, Callable[[Request], dict[str, Any]]] = {"create": create, "update": update, "delete": delete}
+def render_here(request: Request) -> dict[str, Any]:
+    """Render the template that the environment names, in a process that has imported nothing of another version."""
+    project = render(request, Path(os.environ["RENDER_INTO"]), Path(os.environ["RENDER_TEMPLATE"]))
+    return {"outputs": {"project": str(project)}, "reason": "rendered"}
+
+
+MODES: Mapping[str, Callable[[Request], dict[str, Any]]] = {
+    "create": create,
+    "update": update,
+    "delete": delete,
+    "render": render_here,
+}
 
 
 def outputs(request: Request, deployed: Mapping[str, str], note: str, branch: str = "none") -> dict[str, str]:
@@ -354,8 +368,8 @@ def parameters(stack: Mapping[str, Any]) -> dict[str, str]:
 # -- rendering ------------------------------------------------------------------------------------------------------
 
 
-def render(request: Request, out: Path) -> Path:
-    """Render the template into a folder of `out`, with the record that `cruft create` would write. Returns the folder.
+def render(request: Request, out: Path, template: Path = TEMPLATE) -> Path:
+    """Render a template into a folder of `out`, with the record that `cruft create` would write. Returns the folder.
 
     Raises Refusal when the template refuses an answer, or cannot be rendered.
     """
@@ -364,20 +378,20 @@ def render(request: Request, out: Path) -> Path:
     from cookiecutter.prompt import prompt_for_config
     from jinja2 import TemplateError
 
-    version = (TEMPLATE / "VERSION").read_text(encoding="utf-8").strip()
+    version = (template / "VERSION").read_text(encoding="utf-8").strip()
     if version != request.version:
         raise Refusal(f"the template published as {request.version} says that it is {version}. Publish it again")
-    sys.path.insert(0, str(TEMPLATE))  # cookiecutter.json names a module there
+    sys.path.insert(0, str(template))  # cookiecutter.json names a module there
     try:
-        questions = TEMPLATE / "cookiecutter.json"
+        questions = template / "cookiecutter.json"
         unknown = sorted(set(request.answers) - set(json.loads(questions.read_text(encoding="utf-8"))))
         if unknown:
             raise Refusal(f"version {version} of the template does not ask for {', '.join(unknown)}")
         context = generate_context(str(questions), extra_context=dict(request.answers))
         context["cookiecutter"] = prompt_for_config(context, no_input=True)
-        about = {"_template": request.template_url, "_commit": commit_of_template()}
+        about = {"_template": request.template_url, "_commit": commit_of(template)}
         context["cookiecutter"] |= about
-        project = Path(generate_files(repo_dir=str(TEMPLATE), context=context, output_dir=str(out)))
+        project = Path(generate_files(repo_dir=str(template), context=context, output_dir=str(out)))
     except (CookiecutterException, TemplateError) as error:
         raise Refusal(f"the template {version} cannot be rendered with these answers: {error}") from error
     record = {
@@ -392,13 +406,67 @@ def render(request: Request, out: Path) -> Path:
     return project
 
 
-def commit_of_template() -> str:
-    """The commit that `git archive` wrote into the template. Raises Refusal when the zip was made otherwise."""
-    hook = (TEMPLATE / "hooks/post_gen_project.py").read_text(encoding="utf-8")
+def commit_of(template: Path) -> str:
+    """The commit that `git archive` wrote into a template. Raises Refusal when the zip was made otherwise."""
+    hook = (template / "hooks/post_gen_project.py").read_text(encoding="utf-8")
     found = re.search(r'^ARCHIVED = "([0-9a-f]{40})"', hook, re.MULTILINE)
     if not found:
         raise Refusal("the published template does not tell its commit. Publish it again with publish.py")
     return found[1]
+
+
+def render_earlier(request: Request, record: str, scratch: Path) -> Path:
+    """Render the version and the answers that a project's record names. Returns the folder.
+
+    record: the text of cruft's record. Raises Refusal when that version was not published, or renders otherwise.
+    """
+    told = json.loads(record)["context"]["cookiecutter"]
+    commit, answers = facts_of(record)
+    out = scratch / "earlier"
+    out.mkdir()
+    template = published(str(told.get("_version")), out)
+    environment = {
+        **os.environ,
+        "MODE": "render",
+        "RENDER_TEMPLATE": str(template),
+        "RENDER_INTO": str(out),
+        "TEMPLATE_VERSION": (template / "VERSION").read_text(encoding="utf-8").strip(),
+        "ANSWERS": json.dumps({"Answers": {**answers, "project_slug": request.project}}),
+    }
+    answer = out / "result.json"
+    done = subprocess.run(
+        [sys.executable, "-B", __file__, str(answer)], env=environment, capture_output=True, text=True
+    )
+    print(done.stderr, end="", file=sys.stderr)
+    rendered = json.loads(answer.read_text(encoding="utf-8"))
+    if "outputs" not in rendered:
+        raise Refusal(rendered["reason"])
+    project = Path(rendered["outputs"]["project"])
+    if facts(project) != (commit, answers):
+        raise Refusal(
+            f"its {RECORD} names the commit {commit[:8]} of the template, and the one published as "
+            f"{told['_version']} is {facts(project)[0][:8]}, or has other questions"
+        )
+    return project
+
+
+def published(version: str, out: Path) -> Path:
+    """The folder of a published version of the template: this one's own, or one downloaded into a folder of `out`.
+
+    Raises Refusal when it is not in the bucket.
+    """
+    if version == (TEMPLATE / "VERSION").read_text(encoding="utf-8").strip():
+        return TEMPLATE
+    packed = out / "template.zip"
+    address = f"s3://{os.environ['TEMPLATES_BUCKET']}/seed/{version}/template.zip"
+    done = subprocess.run(
+        ["aws", "s3", "cp", "--only-show-errors", address, str(packed)], capture_output=True, text=True
+    )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        raise Refusal(f"its {RECORD} names version {version} of the template, which cannot be read from the bucket")
+    zipfile.ZipFile(packed).extractall(out)
+    return out / "template"
 
 
 # -- the repository -------------------------------------------------------------------------------------------------
@@ -451,38 +519,126 @@ class Repository:
         return f"{self.request.repository}: the code is on the branch {self.branch}{missing}"
 
     def propose(self, project: Path) -> tuple[str, str]:
-        """Push a rendered project as a branch that begins at the template's last commit, for git to merge.
+        """Push what a rendered project changes as a branch, for people to merge.
 
-        Returns its name, "" when the repository is up to date, and what is missing there, as the end of a sentence.
-        Raises Refusal when this build never pushed to the repository.
+        Returns its name, "" without one, and what is left to do, as a sentence. Raises Refusal when the branch that
+        people work on does not record what it was made from.
         """
-        mine = self.git("rev-list", f"--grep=^{MARK}: {self.request.project}$", self.tip) if self.tip else ""
-        if not mine:
+        if not self.recorded()[0]:
             raise Refusal(
-                f"the repository {self.request.repository} has no commit of this build on {self.branch}, so the "
-                "template's changes cannot be merged. Restore that branch, or name the one that has them"
+                f"the repository {self.request.repository} has no {RECORD} on {self.branch} that names the template's "
+                "commit and the answers, so changes cannot be worked out. Restore that file from an earlier commit, or "
+                "name the branch that has it"
             )
-        base, tree = mine.split()[0], self.tree_of(project)
-        if self.recorded() == facts(project) or self.git("rev-parse", f"{base}^{{tree}}") == tree:
-            return "", ""
-        name = f"template-{self.request.version}-{tree[:7]}"
-        if f"refs/heads/{name}" in self.refs:
-            return name, ""
-        return name, self.push(project, tree, f"Take version {self.request.version} of the template", base, name)
+        if self.recorded() == facts(project):
+            return "", "The code is up to date"
+        tree, pushed = self.tree_of(project), self.pushed()
+        name = f"template-{self.request.version}-{tree[:7]}-{self.tip[:7]}"  # one of other times may be merged already
+        if pushed:  # git knows what the template changed since then
+            return name, f"Merge the branch {name}, which holds the changes{self.offer(project, tree, pushed, name)}"
+        return self.propose_change(project, tree, name)
 
-    def push(self, project: Path, tree: str, subject: str, parent: str, branch: str) -> str:
+    def pushed(self) -> str:
+        """The latest commit of a whole rendered project that has today's record; "" when there is none.
+
+        cruft may have brought a later version since then. A squashed or rebased commit is another one, by somebody
+        else, and holds people's changes too.
+        """
+        by_us = (f"--grep=^{MARK}: {self.request.project}$", f"--committer=<{IDENTITY['EMAIL']}>")
+        for commit in self.git("rev-list", *by_us, self.tip).splitlines():
+            if not self.git("diff", "--name-only", commit, self.tip, "--", RECORD):
+                return commit
+        return ""
+
+    def propose_change(self, project: Path, tree: str, name: str) -> tuple[str, str]:
+        """Push the difference between the recorded version and a rendered project, on top of what people have.
+
+        What people deleted stays deleted, and what they edited stays. Where the difference does not fit, the branch
+        holds it alone. tree: of the project. name: of the branch. Returns as `propose` does.
+        """
+        record = self.git("show", f"{self.tip}:{RECORD}")
+        try:
+            earlier = render_earlier(self.request, record, self.folder.parent)
+        except Refusal as refusal:
+            return "", (
+                f"The code stays as it is on {self.branch}, because {refusal}. There, `make update` takes the newest "
+                "version, and answers are changed by hand"
+            )
+        old, new = self.tree_of(earlier), tree
+        old = self.with_path(RECORD, self.tip, old)  # so that this file alone always fits
+        if not self.git("ls-tree", self.tip, WORKFLOWS):  # as where GitHub did not take them
+            old, new = (self.with_path(WORKFLOWS, self.tip, one) for one in (old, new))
+        base = self.commit(old, "The template as it was", "", whole=False)
+        merged = self.merge(base, new)
+        if merged.unfitting:
+            self.offer(project, new, base, name, whole=False)
+            return name, (
+                f"The changes do not fit {self.branch} in {listed(merged.unfitting)}. Take them by hand, there: "
+                f"`git fetch`, `git cherry-pick origin/{name}`, resolve what git names, push"
+            )
+        missing = self.offer(project, merged.tree, self.tip, name, whole=False)
+        done = f"Merge the branch {name}, which holds the changes{missing}"
+        if not merged.left:
+            return name, done
+        print(self.git("--literal-pathspecs", "diff", old, new, "--", *merged.left))
+        return name, (
+            f"{done}. Not among them, as {self.branch} deleted a file that the template changed, or changed one that "
+            f"the template deleted: {listed(merged.left)}; the build's log shows them"
+        )
+
+    def merge(self, base: str, new: str) -> "Merged":
+        """Merge what leads from a commit to a tree into what people have, with git's three-way merge.
+
+        https://git-scm.com/docs/git-merge-tree, of git 2.38
+        """
+        ours = self.commit(f"{self.tip}^{{tree}}", "ours", base, whole=False)
+        theirs = self.commit(new, "theirs", base, whole=False)
+        try:
+            told = self.git("merge-tree", "--write-tree", "--no-messages", "-z", ours, theirs)
+        except subprocess.CalledProcessError as error:
+            if error.returncode != 1:  # of a merge with conflicts
+                raise
+            told = error.stdout
+        tree, *conflicts = told.split("\0")
+        stages: dict[str, str] = {}
+        for about, _, path in (line.partition("\t") for line in conflicts if line):
+            stages[path] = stages.get(path, "") + about[-1]  # 1: before, 2: ours, 3: theirs
+        left = [path for path in stages if stages[path] in ("12", "13")]
+        for path in left:
+            tree = self.with_path(path, self.tip, tree)
+        return Merged(tree, left, sorted(set(stages) - set(left)))
+
+    def with_path(self, path: str, commit: str, tree: str) -> str:
+        """A tree whose file or folder is that of a commit, or is missing as there. Returns the tree's name."""
+        self.git("read-tree", tree)
+        held = self.git("--literal-pathspecs", "ls-files", "-z", "--", path).split("\0")
+        gone = "".join(f"0 {'0' * 40}\t{one}\0" for one in held if one)
+        there = self.git("ls-tree", "-r", "-z", "--full-tree", commit, path)
+        self.git("update-index", "-z", "--index-info", told=f"{gone}{there}")
+        return self.git("write-tree")
+
+    def offer(self, project: Path, tree: str, parent: str, branch: str, whole: bool = True) -> str:
+        """Push a tree as a new branch, unless it is there. Returns as `push` does."""
+        if f"refs/heads/{branch}" in self.refs:
+            return ""
+        return self.push(
+            project, tree, f"Take version {self.request.version} of the template", parent, branch, whole=whole
+        )
+
+    def push(self, project: Path, tree: str, subject: str, parent: str, branch: str, whole: bool = True) -> str:
         """Push a commit of a tree onto a branch. Returns what is missing there, as the end of a sentence.
 
-        GitHub takes workflows only from apps that may write them, and it is not documented that the app of AWS's
-        connections may: https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps
+        whole: as of `commit`. GitHub takes workflows only from apps that may write them, and it is not documented that
+        the app of AWS's connections may:
+        https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps
         """
         try:
-            self.push_commit(self.commit(tree, subject, parent), branch)
+            self.push_commit(self.commit(tree, subject, parent, whole), branch)
         except Refusal as refusal:
             if "workflow" not in str(refusal) or not (project / WORKFLOWS).is_dir():
                 raise
-            self.git("--work-tree", str(project), "rm", "-r", "--cached", "--quiet", WORKFLOWS, folder=project)
-            self.push_commit(self.commit(self.git("write-tree"), subject, parent), branch)
+            without = self.with_path(WORKFLOWS, parent or EMPTY, tree)
+            self.push_commit(self.commit(without, subject, parent, whole), branch)
             names = ", ".join(sorted(path.name for path in (project / WORKFLOWS).iterdir()))
             return f", without {WORKFLOWS}/{names}, which GitHub takes from people only: copy it from the template"
         return ""
@@ -506,11 +662,15 @@ class Repository:
         self.git("-c", "core.autocrlf=false", "--work-tree", str(project), "add", "--all", "--force", folder=project)
         return self.git("write-tree")
 
-    def commit(self, tree: str, subject: str, parent: str) -> str:
-        """Make a commit; it is not on a branch yet. parent: "" for the first one."""
-        message = f"{subject}\n\nVersion {self.request.version} of {self.request.template_url}\n\n"
+    def commit(self, tree: str, subject: str, parent: str, whole: bool = True) -> str:
+        """Make a commit; it is not on a branch yet.
+
+        parent: "" for the first one. whole: whether the tree is a rendered project, without people's changes.
+        """
+        message = f"{subject}\n\nVersion {self.request.version} of {self.request.template_url}"
+        mark = f"\n\n{MARK}: {self.request.project}" if whole else ""
         parents = ["-p", parent] if parent else []
-        return self.git("commit-tree", tree, *parents, "-m", f"{message}{MARK}: {self.request.project}")
+        return self.git("commit-tree", tree, *parents, "-m", f"{message}{mark}")
 
     def remote(self, act: str, *words: str) -> str:
         """Run git against the remote repository. Raises Refusal with what git said. act: such as "read"."""
@@ -524,15 +684,34 @@ class Repository:
                 "whether the seed may use it (the branch's rules; the tag sagemaker=true on connection or repository)"
             ) from error
 
-    def git(self, *words: str, inside: bool = True, folder: Path | None = None) -> str:
-        """Run git. Returns what it printed. Raises CalledProcessError when it fails."""
+    def git(self, *words: str, inside: bool = True, folder: Path | None = None, told: str = "") -> str:
+        """Run git. told: its stdin. Returns what it printed. Raises CalledProcessError when it fails."""
         where = ["--git-dir", str(self.folder)] if inside else []
         identity = {f"GIT_{who}_{what}": text for who in ("AUTHOR", "COMMITTER") for what, text in IDENTITY.items()}
         environment = {**os.environ, **identity, "GIT_TERMINAL_PROMPT": "0"}
         done = subprocess.run(
-            [*GIT, *where, *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
+            [*GIT, *where, *words], cwd=folder, env=environment, capture_output=True, text=True, check=True, input=told
         )
         return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What git made of a merge.
+
+    - tree: its files. left: files as people have them, which the template changed and they deleted, or the reverse.
+    - unfitting: files with a conflict.
+    """
+
+    tree: str
+    left: list[str]
+    unfitting: list[str]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a sentence, not all of them when they are many."""
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def facts(project: Path) -> tuple[str, Mapping[str, Any]]:

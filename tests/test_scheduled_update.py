@@ -1,10 +1,12 @@
 """The scheduled build takes a new version of the template into a branch, with the real cruft and local repositories.
 
+So does `make update` in a working copy.
 The project's own buildspec is run by bash, as the project's tests run it. A stand-in for pip and the AWS CLI records
 what would be installed and told; no AWS is asked.
 """
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ sys.path.append(str(ROOT / PROJECT / "tests/helpers"))
 from buildspec import Build, run
 
 PYTHON = f"""#!/usr/bin/env bash
-if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && ln -sf "$0" "$3/bin/python"; exit; fi
+if [ "$1 $2" = "-m venv" ]; then mkdir -p "${{@: -1}}/bin" && ln -sf "$0" "${{@: -1}}/bin/python"; exit; fi
 if [ "$1 $2" = "-m pip" ]; then exit 0; fi
 exec "{sys.executable}" "$@"
 """
@@ -62,6 +64,13 @@ class Team:
         buildspec = ROOT / PROJECT / "infra/update.buildspec.yml"
         return run(buildspec, scratch / "source", scratch / "steps", values, path=str(tools))
 
+    def by_hand(self, act: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """`make update` in the working copy; what would be installed is there."""
+        tools = self.folder / "tools"
+        command = ["make", "-s", "update", f"DO={act}", f"PYTHON={tools / 'python'}", f"VENV={self.folder / 'venv'}"]
+        env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", **more}
+        return subprocess.run(command, cwd=self.project, env=env, capture_output=True, text=True)
+
     @property
     def branches(self) -> set[str]:
         return set(said(self.remote, "for-each-ref", "--format=%(refname:lstrip=2)").splitlines())
@@ -97,14 +106,23 @@ def team_of(tmp_path: Path, template: Path) -> Team:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Team:
-    """Of a template of two files; the script and what it installs are this template's."""
+    """Of a template of a few files; the script, what it installs and the Makefile are this template's."""
     template = tmp_path / "tiny"
     project = template / "{{cookiecutter.project_slug}}"
     (project / "infra").mkdir(parents=True)
     questions = {"project_name": "x", "project_slug": "{{ cookiecutter.project_name|lower|replace(' ', '-') }}"}
-    (template / "cookiecutter.json").write_text(json.dumps({**questions, "_version": "1.0"}), encoding="utf-8")
+    verbatim = {"_copy_without_render": ["Makefile", "infra/*"]}
+    (template / "cookiecutter.json").write_text(
+        json.dumps({**questions, **verbatim, "_version": "1.0"}), encoding="utf-8"
+    )
     (project / "settings.txt").write_text("".join(f"line {n}\n" for n in range(1, 21)), encoding="utf-8")
     (project / "infra/template_update.py").write_bytes((ROOT / PROJECT / "infra/template_update.py").read_bytes())
+    for name in ("Makefile", "infra/requirements-update.txt"):
+        (project / name).write_bytes((ROOT / PROJECT / name).read_bytes())
+    for name in ("edited", "moved", "gone", "folder/old"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("".join(f"{name} {n}\n" for n in range(1, 9)), encoding="utf-8")
+    (project / "picture").write_bytes(b"\0" * 99)
     git(tmp_path, "init", "-q", "-b", "main", str(template))
     commit(template, "1.0")
     return team_of(tmp_path, template)
@@ -162,6 +180,84 @@ def test_a_conflict_fails_the_build_whether_cruft_leaves_markers_or_a_rej_file(t
     assert not build.succeeded
     assert tiny.branches == {"main"}
     assert ("settings.txt.rej\n" if history == "they never were" else "  settings.txt\n") in tiny.told
+
+
+def test_what_has_no_place_in_the_project_is_named_and_everything_else_comes(tiny: Team) -> None:
+    """cruft alone ends well and names nothing of it."""
+    change(tiny.project / "edited", "edited 1\n", "ours\n")
+    git(tiny.project, "mv", "moved", "elsewhere")
+    git(tiny.project, "rm", "-q", "-r", "gone", "folder")
+    tiny.push("ours")
+    theirs = tiny.template / "{{cookiecutter.project_slug}}"
+    (theirs / "edited").unlink()
+    change(theirs / "moved", "moved 5\n", "theirs\n")
+    change(theirs / "gone", "gone 5\n", "theirs\n")
+    (theirs / "folder/new").write_text("new\n", encoding="utf-8")
+    branch = newer(tiny)
+    build = tiny.build()
+    assert build.succeeded, build.log
+    assert said(tiny.remote, "show", f"{branch}:settings.txt").startswith("theirs\n")
+    named = dict.fromkeys(("moved", "gone", "folder/new"), "changed by the template, not in this project")
+    for text in (tiny.told, said(tiny.remote, "log", "-1", "--format=%b", branch)):
+        for name, why in {**named, "edited": "deleted by the template, changed in this project"}.items():
+            assert f"  {name}: {why}" in text
+        assert text.count(": changed by") == 3
+    assert "-gone 5\n+theirs\n" in build.log and "does not apply" in build.log
+
+
+def test_a_file_that_both_sides_changed_and_that_has_no_lines_fails_the_build(tiny: Team) -> None:
+    """Also where cruft gives git's three-way merge up, because of another file, and leaves this one as it is."""
+    (tiny.project / "picture").write_bytes(b"\0ours")
+    change(tiny.project / "edited", "edited 1\n", "ours\n")
+    tiny.push("ours")
+    (tiny.template / "{{cookiecutter.project_slug}}/picture").write_bytes(b"\0theirs")
+    (tiny.template / "{{cookiecutter.project_slug}}/edited").unlink()
+    newer(tiny)
+    build = tiny.build()
+    assert not build.succeeded and tiny.branches == {"main"}
+    assert "\n  picture\n" in tiny.told
+
+
+def test_by_hand_a_bundle_in_a_bucket_serves_too_and_nothing_is_pushed(tiny: Team) -> None:
+    bundle = {"BUNDLE": str(tiny.folder / "template.bundle")}
+    change(tiny.project / ".cruft.json", tiny.template.as_uri(), "s3://templates/template.bundle")
+    change(tiny.project / "settings.txt", "line 20\n", "ours\n")
+    tiny.push("from Studio")
+    newer(tiny)
+    git(tiny.template, "bundle", "create", bundle["BUNDLE"], "HEAD", "main")
+    checked = tiny.by_hand("check", **bundle)
+    assert "has changes since 1.0-" in checked.stdout and "`make update` takes them" in checked.stdout, checked.stderr
+    assert "-ours\n+line 20\n" in tiny.by_hand("diff", **bundle).stdout
+    (tiny.project / "gone").unlink()
+    assert "not committed" in tiny.by_hand("update", **bundle).stderr
+    git(tiny.project, "checkout", "-q", "gone")
+    updated = tiny.by_hand("update", **bundle)
+    assert updated.returncode == 0 and "is in the working tree: look at it, then commit." in updated.stdout
+    settings = (tiny.project / "settings.txt").read_text(encoding="utf-8")
+    assert settings.startswith("theirs\n") and settings.endswith("ours\n")
+    assert tiny.branches == {"main"} and tiny.told == ""
+    assert (
+        "nothing to do: the project has the template's newest version, 1.1-" in tiny.by_hand("check", **bundle).stdout
+    )
+
+
+def test_by_hand_a_tag_that_the_record_names_is_asked_for(tiny: Team) -> None:
+    change(tiny.project / ".cruft.json", '"checkout": null', '"checkout": "stable"')
+    tiny.push("to stable versions")
+    git(tiny.template, "tag", "-a", "stable", "-m", "1.0")
+    newer(tiny)
+    assert "nothing to do" in tiny.by_hand("check").stdout
+    git(tiny.template, "tag", "-f", "-a", "stable", "-m", "1.1")
+    assert "has changes" in tiny.by_hand("check").stdout
+
+
+def test_by_hand_a_conflict_is_named_and_stays_in_the_working_tree(tiny: Team) -> None:
+    change(tiny.project / "settings.txt", "line 1\n", "ours\n")
+    tiny.push("ours")
+    newer(tiny)
+    updated = tiny.by_hand("update")
+    assert updated.returncode and "these files need you" in updated.stderr and "\n  settings.txt\n" in updated.stderr
+    assert "<<<<<<<" in (tiny.project / "settings.txt").read_text(encoding="utf-8")
 
 
 def test_a_template_that_nobody_can_reach_is_told(tiny: Team) -> None:

@@ -40,6 +40,12 @@ with open(os.environ["CALLS"] + ".cruft", "a") as file:
     file.write(f"{os.getcwd()}|{words}|{configured.strip()}\\n")
 raise SystemExit(subprocess.run(["bash", "-ec", os.environ["CRUFT_DOES"]]).returncode)
 """
+RENDERS_NOTHING = """
+import os
+
+def create(output_dir, **_):
+    os.mkdir(f"{output_dir}/rare")
+"""
 
 
 def record(commit: str, version: str, **more: str | None) -> str:
@@ -129,7 +135,7 @@ def machine_with(tmp_path: Path, folder: str = "", cruft: str | None = None) -> 
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     (tools / "cruft").mkdir()
-    (tools / "cruft/__init__.py").touch()  # or an installed cruft comes first
+    (tools / "cruft/__init__.py").write_text(RENDERS_NOTHING)  # or an installed cruft comes first
     (tools / "cruft/__main__.py").write_text(CRUFT)
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", remote], check=True)
     subprocess.run(["git", "clone", "-q", remote, source], check=True, capture_output=True)

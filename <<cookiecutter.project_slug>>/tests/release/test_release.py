@@ -268,11 +268,13 @@ def test_docs_show_what_the_person_who_approves_reads():
         "Source.CommitId": "9c1f2ab04d3e5f60718293a4b5c6d7e8f9012345",
         "Prepare.VERSION": "5",
         "Prepare.DIGEST": new.model_digest,
+        "Started.BY": "an event",
         "Prepare.SUMMARY": release.approval_summary(new, champion, measured, band, "ab" * 16),
         "Load.LOAD": load.summary(plan, {}, 3000, 31, load.ModelLatency(5, 9, 12), slow=False),
     }
     [stage] = [one for one in Toolchain(TOOLCHAIN).resources["DeployPipeline"]["Stages"] if one["Name"] == "Approve"]
-    text = re.sub(r"#\{(.*?)\}", lambda found: variables[found[1]], stage["Actions"][0]["Configuration"]["CustomData"])
+    [asked] = [one["Configuration"]["CustomData"] for one in stage["Actions"] if one["Name"] == "Approve"]
+    text = re.sub(r"#\{(.*?)\}", lambda found: variables[found[1]], asked)
     quoted = re.search(r"\n> (Commit .*?)\n\n", pages.text_of("docs/release.md"), re.DOTALL)
     assert quoted and quoted[1].replace("\n> ", " ") == text
 

@@ -92,6 +92,16 @@ WITHOUT = {
     ("ec2:CreateNetworkInterface", "ec2:CreateTags"): (
         f"{GUIDE}/codebuild/latest/userguide/auth-and-access-control-iam-identity-based-access-control.html"
     ),
+} | {
+    # Needed where the quotas of these services are asked for; ours are SageMaker's.
+    ("servicequotas:ListServiceQuotas", besides): (
+        f"{GUIDE}/servicequotas/2019-06-24/apireference/API_ListServiceQuotas.html"
+    )
+    for besides in (
+        *("autoscaling:DescribeAccountLimits", "cloudformation:DescribeAccountLimits", "dynamodb:DescribeLimits"),
+        *("elasticloadbalancing:DescribeAccountLimits", "iam:GetAccountSummary", "kinesis:DescribeLimits"),
+        *("rds:DescribeAccountAttributes", "route53:GetAccountLimit"),
+    )
 }
 
 

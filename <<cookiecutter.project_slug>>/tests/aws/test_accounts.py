@@ -18,6 +18,7 @@ from canned_aws import NAMES, Canned, Refusal
 from scarcegan.aws import account_checks, accounts, client, teardown, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.findings import OK, WOULD_FAIL
+from scarcegan.aws.names import Names
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
 from scarcegan.release import release
@@ -340,6 +341,19 @@ def test_a_target_whose_first_deployment_failed_is_made_again(monkeypatch):
     theirs.session.answers = {**theirs.session.answers, "cloudformation:DeleteStack": delete}
     done, _ = deployed(monkeypatch, theirs, ProductionAccount=THERE)
     assert (deleted, done["done"]) == ([f"{NAMES.project}-target-production"], "created")
+
+
+def test_a_target_that_cannot_be_changed_names_the_profile_in_its_command(monkeypatch):
+    theirs = TheirCloudFormation()
+    theirs.made = described(f"{NAMES.project}-target-production", status="UPDATE_FAILED")
+    with pytest.raises(UserError, match="rollback-stack --region eu-west-1 --profile acme --stack-name"):
+        deployed(monkeypatch, theirs, ProductionAccount=THERE)
+
+
+def test_a_stage_in_another_account_has_its_number_in_place_of_a_profile(aws):
+    there = Aws(Names(NAMES.project, THERE, NAMES.region), Canned({}))
+    assert accounts.profile_to_type(aws, there) == f"PROFILE-OF-{THERE}"
+    assert accounts.profile_to_type(aws, aws) == ""
 
 
 # -- doctor and teardown -----------------------------------------------------------------------------------------------

@@ -409,7 +409,7 @@ def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, regis
         ),
         (
             "UPDATE_ROLLBACK_FAILED",
-            ".* Type: aws cloudformation continue-update-rollback --region eu-west-1 --stack-name",
+            ".* then type: aws cloudformation continue-update-rollback --region eu-west-1 --stack-name",
         ),
         ("UPDATE_ROLLBACK_IN_PROGRESS", ".*being changed now"),
     ],

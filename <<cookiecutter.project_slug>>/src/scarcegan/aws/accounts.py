@@ -76,6 +76,15 @@ def enter(aws: Aws, account: str, stage: str, actor: str) -> Aws:
     return Aws(there, session)
 
 
+def profile_to_type(aws: Aws, there: Aws) -> str:
+    """Return what stands for a profile in a command for the account of a stage, such as PROFILE-OF-333344445555; "" for
+    the account of the toolchain.
+
+    - aws: access to the account of the toolchain. there: what `access_to_stage` returns of it.
+    """
+    return "" if there is aws else f"PROFILE-OF-{there.names.account}"
+
+
 def endpoint_parameters_elsewhere(aws: Aws, stage: str) -> dict[str, str]:
     """Return those parameters of infra/endpoint.yaml (name -> value) that are other ones in an account of the stage's
     own: key, topic, buckets and network. {} for a stage in the account of the toolchain.
@@ -198,7 +207,7 @@ def deploy_target(
     there = Aws(Names(aws.names.project, account, plan.region), session)
     found = toolchain.find_stack(there, stack.name)
     if not creation_was_undone(found):
-        refuse_unless_changeable(stack.name, plan.region, found)
+        refuse_unless_changeable(stack.name, plan.region, found, shlex.quote(profile))
     values = {**toolchain.parameters_of(found), **stack.parameters}
     present = [name for name in VPC_PARTS if values.get(name)]
     if 0 < len(present) < len(VPC_PARTS):

@@ -2,6 +2,7 @@
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_Stack.html
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ContinueUpdateRollback.html
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackStack.html
 """
 
 import re
@@ -13,19 +14,40 @@ from scarcegan.aws.client import flat
 from scarcegan.errors import UserError
 
 CREATION_UNDONE = "ROLLBACK_COMPLETE"  # the toolchain's deployments replace such a stack by themselves
-AWS_CLI = "aws cloudformation {verb} --region {region} --stack-name {name}"
 DELETE = (
     "Its events in CloudFormation say why (in a new account often a quota of 0, under Service Quotas). Correct that, "
-    f"then type: {AWS_CLI.replace('{verb}', 'delete-stack')}; and try again when it is gone."
+    "then type: {command}; and try again when it is gone."
 )
-CONTINUE = f"Type: {AWS_CLI.replace('{verb}', 'continue-update-rollback')}; then try again."
-# Pattern of a status -> what it means, and what to do. The first that matches counts.
+DELETE_AGAIN = (
+    "Its events in CloudFormation name what could not be deleted. Delete that by hand, then type: {command}; and try "
+    "again when it is gone."
+)
+ROLL_BACK = "Type: {command}; then try again when that has ended."
+CONTINUE = (
+    "Its events in CloudFormation name what could not be undone. Correct that, then type: {command}; and try again "
+    "when that has ended."
+)
+IMPORTED = (
+    "No command of AWS goes on with it. Undo in CloudFormation's console what its events name, or ask AWS Support; "
+    "then try again."
+)
+WAIT = "Wait until that has ended, then try again."
+# Pattern of a status -> what it means, what to do, and the verb of that command. The first that matches counts.
 OBSTACLES = {
-    f"{CREATION_UNDONE}|ROLLBACK_FAILED|CREATE_FAILED": ("its creation failed, and nothing can update it", DELETE),
-    "DELETE_FAILED": ("its deletion failed, and nothing can update it", DELETE),
-    "UPDATE_ROLLBACK_FAILED": ("its last change could not be undone; what it holds goes on as it is", CONTINUE),
-    ".*_FAILED": ("it cannot be changed", "Repair it in CloudFormation's console, then try again."),
-    ".*_IN_PROGRESS": ("it is being changed now", "Wait until that has ended, then try again."),
+    f"{CREATION_UNDONE}|ROLLBACK_FAILED|CREATE_FAILED": (
+        "its creation failed, and nothing can update it",
+        DELETE,
+        "delete-stack",
+    ),
+    "DELETE_FAILED": ("its deletion failed, and nothing can update it", DELETE_AGAIN, "delete-stack"),
+    "UPDATE_FAILED": ("its last change failed half-way and was not undone", ROLL_BACK, "rollback-stack"),
+    "UPDATE_ROLLBACK_FAILED": (
+        "its last change could not be undone; what it holds goes on as it is",
+        CONTINUE,
+        "continue-update-rollback",
+    ),
+    "IMPORT_ROLLBACK_FAILED": ("an import of resources into it could not be undone", IMPORTED, ""),
+    ".*_IN_PROGRESS": ("it is being changed now", WAIT, ""),
 }
 
 
@@ -43,27 +65,38 @@ class Obstacle:
     passes: bool
 
 
-def obstacle(name: str, region: str, found: Mapping[str, Any] | None) -> Obstacle | None:
+def obstacle(name: str, region: str, found: Mapping[str, Any] | None, profile: str = "") -> Obstacle | None:
     """Return why a stack can be neither created nor updated now; None when it can.
 
     - name: the name of the stack in AWS.
     - found: CloudFormation's description of the stack, or None when there is no such stack.
+    - profile: of ~/.aws/config, for the commands to type; "" for the usual credentials.
     """
     status = "" if found is None or is_new(found) else str(found["StackStatus"])
-    for pattern, (meaning, move) in OBSTACLES.items():
+    for pattern, (meaning, move, verb) in OBSTACLES.items():
         if re.fullmatch(pattern, status):
             why = flat((found or {}).get("StackStatusReason", ""))
             fact = f"{status}{f' ({why})' if why else ''}: {meaning}"
-            return Obstacle(fact, move.format(region=region, name=name), status.endswith("_IN_PROGRESS"))
+            command = stack_command(verb, name, region, profile)
+            return Obstacle(fact, move.format(command=command), status.endswith("_IN_PROGRESS"))
     return None
 
 
-def refuse_unless_changeable(name: str, region: str, found: Mapping[str, Any] | None) -> None:
+def stack_command(verb: str, name: str, region: str, profile: str = "") -> str:
+    """Return the command of the AWS CLI that does something with a stack, such as delete-stack.
+
+    - profile: as for `obstacle`.
+    """
+    whose = f" --profile {profile}" if profile else ""
+    return f"aws cloudformation {verb} --region {region}{whose} --stack-name {name}"
+
+
+def refuse_unless_changeable(name: str, region: str, found: Mapping[str, Any] | None, profile: str = "") -> None:
     """Check that a stack can be created or updated now. The arguments are those of `obstacle`.
 
     Raises UserError when it cannot, with what to do.
     """
-    stands = obstacle(name, region, found)
+    stands = obstacle(name, region, found, profile)
     if stands:
         raise UserError(f"stack {name} is {stands.fact}. {stands.move}")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarcegan.aws import client
-from scarcegan.aws.accounts import access_to_stage, endpoint_parameters_elsewhere
+from scarcegan.aws.accounts import access_to_stage, endpoint_parameters_elsewhere, profile_to_type
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags, short
-from scarcegan.aws.stack_states import refuse_unless_changeable
+from scarcegan.aws.stack_states import refuse_unless_changeable, stack_command
 from scarcegan.aws.toolchain import find_stack
 from scarcegan.errors import UserError
 from scarcegan.jsonfile import read_json, write_json
@@ -337,10 +337,11 @@ def prepare_release(
     or were changed, when a stage's stack or endpoint cannot take a release, or when the toolchain is not deployed.
     """
     package = approved_package(registry, wanted)
+    there = {stage: access_to_stage(aws, stage) for stage in STAGES}
     for stage in STAGES:
-        require_ready_stack(access_to_stage(aws, stage), stage)
-    require_instance_change_possible(access_to_stage(aws, "production"), config)
-    require_serverless_possible(access_to_stage(aws, "staging"), config)
+        require_ready_stack(there[stage], stage, profile_to_type(aws, there[stage]))
+    require_instance_change_possible(there["production"], config)
+    require_serverless_possible(there["staging"], config, profile_to_type(aws, there["staging"]))
     inputs = ReleaseInputs(
         package_arn=registry.arn(package.version),
         key_arn=client.require_ssm_parameter(aws, "key"),
@@ -356,19 +357,21 @@ def prepare_release(
         return release_of_package(config, package, folder, registry.champion(), inputs)
 
 
-def require_ready_stack(aws: Aws, stage: str) -> None:
+def require_ready_stack(aws: Aws, stage: str, profile: str = "") -> None:
     """Check that CloudFormation can create or update the stack of a stage.
 
     A stack whose first creation failed cannot be updated, and every release would fail at it. CodePipeline could
     replace it by itself (REPLACE_ON_FAILURE), but would also delete a stack that once worked, and production with it.
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/continuous-delivery-codepipeline-action-reference.html
 
+    - aws: access to the account of the stage.
     - stage: staging or production.
+    - profile: for the command, in an account of the stage's own.
 
     Raises UserError when it cannot, with the command to type.
     """
     name = aws.names.stack(stage)
-    refuse_unless_changeable(name, aws.names.region, find_stack(aws, name))
+    refuse_unless_changeable(name, aws.names.region, find_stack(aws, name), profile)
 
 
 def require_instance_change_possible(aws: Aws, config: Config) -> None:
@@ -399,11 +402,13 @@ def require_instance_change_possible(aws: Aws, config: Config) -> None:
         )
 
 
-def require_serverless_possible(aws: Aws, config: Config) -> None:
+def require_serverless_possible(aws: Aws, config: Config, profile: str = "") -> None:
     """Check that staging can be serverless, if cloud.endpoint.serverless_staging says so.
 
     SageMaker makes no endpoint serverless that has instances.
     https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints-update.html
+
+    - aws, profile: as for `require_ready_stack`.
 
     Raises UserError when staging has instances, with the command that makes way.
     """
@@ -411,13 +416,13 @@ def require_serverless_possible(aws: Aws, config: Config) -> None:
 
     if not config.cloud.endpoint.serverless_staging:
         return
-    name, stack = aws.names.endpoint("staging"), aws.names.stack("staging")
+    name = aws.names.endpoint("staging")
     there = client.none_if_missing(lambda: aws.client("sagemaker").describe_endpoint(EndpointName=name))
     if there and any("InstanceType" in it for it in smoke.variants(aws, there["EndpointConfigName"])):
+        command = stack_command("delete-stack", aws.names.stack("staging"), aws.names.region, profile)
         raise UserError(
             f"cloud.endpoint.serverless_staging is true, but {name} has instances, and SageMaker makes no such one "
-            f"serverless. Type: aws cloudformation delete-stack --region {aws.names.region} --stack-name {stack}; and "
-            "release again when it is gone."
+            f"serverless. Type: {command}; and release again when it is gone."
         )
 
 

@@ -462,8 +462,32 @@ def test_data_where_no_job_may_read_is_found_before_a_job_fails(place, given, st
 )
 def test_a_machine_that_no_job_may_have_is_found_with_the_command_that_allows_it(machine, given, state):
     config = settings(cloud={"instances": {"train": machine}})
-    (finding,) = findings(account_checks.machine_findings, {}, given, config)
+    finding, _ = findings(account_checks.machine_findings, {}, given, config)
     assert finding.state == state
     if state == WOULD_FAIL:
         assert finding.found == "the toolchain lets no job have cloud.instances.train=ml.p3.2xlarge"
         assert finding.fix.endswith(",ml.p3.2xlarge") and "--set JobInstanceTypes=ml.t3.medium," in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("machine", "given", "state"),
+    [
+        ("ml.m5.4xlarge", {}, OK),
+        ("ml.m5.24xlarge", {}, WOULD_FAIL),
+        ("ml.inf2.xlarge", {}, WOULD_FAIL),
+        ("ml.inf2.xlarge", {"EndpointInstanceTypes": "ml.inf2.*"}, OK),
+    ],
+)
+def test_a_machine_that_no_endpoint_may_have_is_found_with_the_command_that_allows_it(machine, given, state):
+    config = settings(cloud={"endpoint": {"instance": machine}})
+    _, finding = findings(account_checks.machine_findings, {}, given, config)
+    assert finding.state == state
+    if state == WOULD_FAIL:
+        assert finding.found == f"the toolchain lets no endpoint have cloud.endpoint.instance={machine}"
+        assert "--set EndpointInstanceTypes='ml.t2.*," in finding.fix and finding.fix.endswith(f",{machine}'")
+
+
+def test_the_machines_of_endpoints_in_other_accounts_are_not_this_toolchains_matter():
+    elsewhere = {"StagingAccount": "222233334444", "ProductionAccount": "333344445555"}
+    config = settings(cloud={"endpoint": {"instance": "ml.m5.24xlarge"}})
+    assert [one.state for one in findings(account_checks.machine_findings, {}, elsewhere, config)] == [OK]

@@ -356,6 +356,17 @@ def test_a_stage_in_another_account_has_its_number_in_place_of_a_profile(aws):
     assert accounts.profile_to_type(aws, aws) == ""
 
 
+def test_a_machine_that_the_endpoint_of_a_stage_in_another_account_may_not_have_is_refused_with_the_way():
+    config = Config.model_validate({"cloud": {"endpoint": {"instance": "ml.inf2.xlarge"}}})
+    published = {f"/{NAMES.project}/production/endpoint-instance-types": {"Parameter": {"Value": "ml.m5.large"}}}
+    answers = {"ssm:GetParameter": lambda asked: published[asked["Name"]]}
+    there = Aws(Names(NAMES.project, THERE, NAMES.region), Canned(answers))
+    said = accounts.refused_endpoint_machine(Aws(NAMES, Canned({})), there, config, "production")
+    assert "no endpoint have cloud.endpoint.instance=ml.inf2.xlarge" in said
+    assert f"deploy-target production --profile PROFILE-OF-{THERE} --set EndpointInstanceTypes=ml.m5.large," in said
+    assert accounts.refused_endpoint_machine(Aws(NAMES, Canned({})), there, Config(), "production") == ""
+
+
 # -- doctor and teardown -----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ Statically: the tests' own evaluator (enforcement.py) weighs them; IAM itself wa
 import json
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -499,6 +500,35 @@ def test_what_a_mistake_with_machines_can_cost_is_limited_checked_statically() -
         job = sagemaker(f"{'training' if 'Training' in kind else 'processing'}-job/pipelines-abc-x-1")
         for machine, may in (("ml.m5.4xlarge", True), ("ml.m5.24xlarge", False), ("ml.p4d.24xlarge", False)):
             assert ROLES.may(actor, f"sagemaker:{kind}", job, {"sagemaker:InstanceTypes": machine}) == may
+
+
+@pytest.mark.parametrize("stage", ["staging", "production"])
+@pytest.mark.parametrize(
+    ("machine", "may"),
+    [
+        ("ml.m5.large", True),
+        ("ml.m7i.4xlarge", True),
+        ("ml.r5.4xlarge", True),
+        ("ml.c6i.xlarge", True),
+        ("ml.m5.8xlarge", False),
+        ("ml.m5.24xlarge", False),
+        ("ml.g5.xlarge", False),
+        ("ml.inf2.xlarge", False),
+        ("ml.p4d.24xlarge", False),
+        ("", True),  # serverless: AWS sends no such key
+    ],
+)
+def test_an_endpoint_gets_no_accelerator_and_nothing_above_a_4xlarge(stage: str, machine: str, may: bool) -> None:
+    tags = {"aws:RequestTag/sagemaker:project-name": PROJECT, "aws:RequestTag/sagemaker:deployment-stage": stage}
+    asked = tags | ({"sagemaker:InstanceTypes": machine} if machine else {})
+    config = sagemaker("endpoint-config/config-1")
+    assert ROLES.may(f"stack-{stage}", "sagemaker:CreateEndpointConfig", config, asked) == may
+
+
+def test_the_machine_of_config_yaml_is_among_those_that_endpoints_may_have() -> None:
+    listed = STACK.values["EndpointInstanceTypes"]
+    assert any(fnmatchcase(Config().cloud.endpoint.instance, one) for one in listed)
+    assert not [one for one in listed if fnmatchcase("ml.g5.xlarge", one) or fnmatchcase("ml.trn1.2xlarge", one)]
 
 
 def test_images_are_pulled_from_the_accounts_that_names_py_knows() -> None:

@@ -306,6 +306,13 @@ def test_a_stages_role_may_in_its_own_account_what_it_may_in_the_toolchains(ther
     assert rights(TARGETS[stage], f"{there}-{stage}") == rights(Roles(OURS), actor)
 
 
+def test_a_stages_account_lets_its_endpoint_have_what_the_toolchains_would() -> None:
+    theirs = target(APART, "production", PRODUCTION)
+    assert theirs.values["EndpointInstanceTypes"] == APART.values["EndpointInstanceTypes"]
+    published = {about["Name"] for about in theirs.of_type("AWS::SSM::Parameter").values()}
+    assert published == {f"/{PROJECT}/production/endpoint-instance-types"}, "scarcegan release prepare reads it"
+
+
 def test_every_role_in_a_stages_account_takes_the_permissions_boundary_and_fits_a_name() -> None:
     boundary = f"arn:aws:iam::{PRODUCTION}:policy/boundary"
     bounded = target(APART, "production", PRODUCTION, PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")

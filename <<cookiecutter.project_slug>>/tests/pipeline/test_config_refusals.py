@@ -337,6 +337,11 @@ def test_a_key_for_a_disk_that_takes_none_is_refused(refusal, accepted, step, in
     assert getattr(accepted("{}", change, "cloud.volume_key=none").cloud.instances, step) == instance
 
 
+def test_an_endpoint_has_a_hundred_instances_at_most(refusal):
+    found = refusal("{}", "cloud.endpoint.max_instances=500")
+    assert "cloud.endpoint.max_instances" in found and "500" in found and "100" in found
+
+
 def test_an_endpoint_whose_disk_the_projects_key_encrypts_has_no_local_one(refusal):
     found = refusal("{}", "cloud.endpoint.instance=ml.g5.xlarge", "cloud.volume_key=none")
     assert found.startswith("--set cloud.endpoint.instance=ml.g5.xlarge: cloud.endpoint.instance: ")

@@ -431,6 +431,14 @@ def test_a_stack_that_is_not_there_or_works_takes_a_release_in_moto(session, sta
     release.require_ready_stack(aws_client.Aws(NAMES, session), "production")
 
 
+def test_a_machine_that_no_endpoint_may_have_is_refused_before_staging_in_moto(session, registry, config):
+    registry.approve(3)
+    name = f"/{NAMES.project}/endpoint-instance-types"
+    session.client("ssm").put_parameter(Name=name, Type="StringList", Value="ml.c5.*")
+    with pytest.raises(UserError, match=r"no endpoint have cloud.endpoint.instance=ml.m5.large. Choose among ml.c5.\*"):
+        release.prepare_release(connection(session), registry, config, "3", "r1")
+
+
 def test_another_machine_under_automatic_scaling_is_refused_with_the_way_in_moto(session, registry, config):
     registry.approve(3)
     aws = connection(session)

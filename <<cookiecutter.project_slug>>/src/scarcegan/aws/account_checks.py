@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.aws import client, toolchain
-from scarcegan.aws.accounts import accounts_of_stages, enter
+from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter, refused_endpoint_machine
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.parameter_rules import combination_problem, connection_problem
-from scarcegan.aws.quotas import job_machines, quota_findings, refused_machines
+from scarcegan.aws.quotas import endpoint_machine, job_machines, quota_findings, refused_machines
 from scarcegan.aws.stack_states import creation_was_undone, is_new, obstacle
 from scarcegan.aws.vpc import vpc_findings
 from scarcegan.aws.watch import watch_findings
@@ -328,18 +328,24 @@ def data_findings(account: Account) -> Iterator[Finding]:
 
 
 def machine_findings(account: Account) -> Iterator[Finding]:
-    """Yield a finding about the machines of config.yaml: whether the toolchain lets jobs have them.
+    """Yield a finding about the machines of jobs, then about those of endpoints in this account: whether the toolchain
+    lets them have what config.yaml says.
 
     Raises UserError when a template is missing or damaged.
     """
-    template = toolchain.read_template(account.root, Path("infra") / "roles-models.yaml")
-    default = template["Parameters"]["JobInstanceTypes"]["Default"]
-    machines = job_machines(account.config)
-    refused = refused_machines(machines, account.values.get("JobInstanceTypes") or default)
-    if refused:
-        yield from_sentence("machines", WOULD_FAIL, refused)
-    else:
-        yield Finding("machines", OK, f"jobs may have {', '.join(sorted(set(machines.values())))}")
+    here = [stage for stage in PARAMETERS if stage not in accounts_of_stages(account.values, account.names.account)]
+    endpoints = {key: it for stage in here for key, it in endpoint_machine(account.config, stage).items()}
+    for whose, template, machines in (
+        ("job", "roles-models", job_machines(account.config)),
+        ("endpoint", "roles-release", endpoints),
+    ):
+        parameter = f"{whose.capitalize()}InstanceTypes"
+        declared = toolchain.read_template(account.root, Path("infra") / f"{template}.yaml")["Parameters"]
+        refused = refused_machines(machines, account.values.get(parameter) or declared[parameter]["Default"], whose)
+        if refused:
+            yield from_sentence("machines", WOULD_FAIL, refused)
+        elif machines:
+            yield Finding("machines", OK, f"{whose}s may have {', '.join(sorted(set(machines.values())))}")
 
 
 def group_findings(account: Account) -> Iterator[Finding]:
@@ -429,9 +435,13 @@ def stage_account_findings(account: Account) -> Iterator[Finding]:
     for stage, number in accounts_of_stages(account.values, account.names.account).items():
         check = f"account {number} of {stage}"
         try:
-            enter(account.aws, number, stage, "look")
+            there = enter(account.aws, number, stage, "look")
         except UserError as error:
             yield from_sentence(check, WOULD_FAIL, str(error))
+            continue
+        refused = refused_endpoint_machine(account.aws, there, account.config, stage)
+        if refused:
+            yield from_sentence(check, WOULD_FAIL, refused)
         else:
             yield Finding(check, OK, "its roles are there, and let you look")
 

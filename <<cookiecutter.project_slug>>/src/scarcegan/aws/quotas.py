@@ -1,5 +1,8 @@
-"""Machines: those that the toolchain lets jobs have, and Service Quotas: how many are needed, how many there may be."""
+"""Machines: those that the toolchain lets jobs and endpoints have, and Service Quotas: how many are needed,
+and how many there may be.
+"""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +50,22 @@ def job_machines(config: Config) -> dict[str, str]:
     return {f"cloud.instances.{s.name}": s.instance for s in steps if isinstance(s, Step) and s.kind != "lambda"}
 
 
-def refused_machines(machines: Mapping[str, str], allowed: str) -> str:
-    """Return which machines jobs may not have and what to do, as a sentence; "" when they may have all.
+def endpoint_machine(config: Config, stage: str) -> dict[str, str]:
+    """Return {"cloud.endpoint.instance": instance type} of the endpoint of a stage; {} when it is serverless."""
+    endpoint = config.cloud.endpoint
+    serverless = stage == "staging" and endpoint.serverless_staging
+    return {} if serverless else {"cloud.endpoint.instance": endpoint.instance}
+
+
+def refused_machines(
+    machines: Mapping[str, str], allowed: str, whose: str = "job", command: str = "scarcegan toolchain deploy"
+) -> str:
+    """Return which machines jobs or endpoints may not have and what to do, as a sentence; "" when they may have all.
 
     - machines: what sets each -> instance type.
-    - allowed: the toolchain's JobInstanceTypes, separated by commas; a star stands for anything.
+    - allowed: the parameter JobInstanceTypes or EndpointInstanceTypes, separated by commas; a star stands for anything.
+    - whose: job or endpoint.
+    - command: what an administrator types to change that parameter, without --set.
     """
     patterns = allowed.split(",")
     refused = [f"{key}={it}" for key, it in machines.items() if not any(fnmatchcase(it, one) for one in patterns)]
@@ -59,8 +73,8 @@ def refused_machines(machines: Mapping[str, str], allowed: str) -> str:
         return ""
     more = ",".join([allowed, *dict.fromkeys(one.partition("=")[2] for one in refused)])
     return (
-        f"the toolchain lets no job have {', '.join(refused)}. Choose among {', '.join(patterns)}; or an administrator "
-        f"allows more: scarcegan toolchain deploy --set JobInstanceTypes={more}"
+        f"the toolchain lets no {whose} have {', '.join(refused)}. Choose among {', '.join(patterns)}; or an "
+        f"administrator allows more: {command} --set {whose.capitalize()}InstanceTypes={shlex.quote(more)}"
     )
 
 

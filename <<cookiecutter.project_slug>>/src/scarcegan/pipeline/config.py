@@ -27,6 +27,7 @@ from scarcegan.pipeline.schedule import schedule_problem
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Instances = Annotated[int, Field(ge=1, le=100)]  # a slip of the keyboard is not paid for
 Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
 Units = Annotated[int, Field(ge=1, le=100_000)]
 Weight = Annotated[float, Field(ge=0, le=1_000_000)]  # far below what a float of 32 bits holds
@@ -581,7 +582,7 @@ class EndpointSettings(ConfigSection):
     """The endpoint in SageMaker. Staging has one instance; the numbers of instances are those of production.
 
     - instance: instance type of both stages.
-    - min_instances, max_instances: how few and how many instances production may have.
+    - min_instances, max_instances: how few and how many instances production may have, 1 to 100.
     - invocations_per_instance: requests per minute and instance above which another instance is started.
     - traffic: how a new model takes over: "canary": one instance first, then all others; "linear": a quarter of them at
       a time; "all_at_once".
@@ -594,8 +595,8 @@ class EndpointSettings(ConfigSection):
     """
 
     instance: Instance = "ml.m5.large"
-    min_instances: Count = 2
-    max_instances: Count = 4
+    min_instances: Instances = 2
+    max_instances: Instances = 4
     invocations_per_instance: Count = 3000
     traffic: Literal["canary", "linear", "all_at_once"] = "canary"
     wait_minutes: Annotated[int, Field(ge=1, le=30)] = 10

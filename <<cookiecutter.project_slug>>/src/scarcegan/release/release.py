@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarcegan.aws import client
-from scarcegan.aws.accounts import access_to_stage, endpoint_parameters_elsewhere, profile_to_type
+from scarcegan.aws.accounts import (
+    access_to_stage,
+    endpoint_parameters_elsewhere,
+    profile_to_type,
+    refused_endpoint_machine,
+)
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags, short
 from scarcegan.aws.stack_states import refuse_unless_changeable, stack_command
@@ -340,6 +345,8 @@ def prepare_release(
     there = {stage: access_to_stage(aws, stage) for stage in STAGES}
     for stage in STAGES:
         require_ready_stack(there[stage], stage, profile_to_type(aws, there[stage]))
+        if refused := refused_endpoint_machine(aws, there[stage], config, stage):
+            raise UserError(refused)
     require_instance_change_possible(there["production"], config)
     require_serverless_possible(there["staging"], config, profile_to_type(aws, there["staging"]))
     inputs = ReleaseInputs(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from enforcement import Roles
 from every_template import Named
 from scarcegan.aws import toolchain, watch
 from scarcegan.aws.names import Names
@@ -19,6 +20,7 @@ from stacks import ACCOUNT, REGION, Toolchain, transformed
 PROJECT, GROUP = "rare-players", "rare-group"
 NAMES = Names(PROJECT, ACCOUNT, REGION)
 TOOLCHAIN = {"SageMakerProjectName": PROJECT, "Repository": "rare-players", "ModelPackageGroupName": GROUP}
+BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
 KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
 FED = {
     "SageMakerProjectName": PROJECT,
@@ -26,6 +28,7 @@ FED = {
     "KeyArn": NAMES.arn("kms", f"key/{KEY_ID}"),
     "BucketName": NAMES.bucket,
     "ArtifactsBucketName": f"{PROJECT}-storage-artifacts-0a1b2c",
+    "PermissionsBoundaryArn": BOUNDARY,
 }
 ADA = f"arn:aws:sts::{ACCOUNT}:assumed-role/Admin/ada"
 BY_HAND, BY_A_STACK = "203.0.113.7", "cloudformation.amazonaws.com"
@@ -159,14 +162,20 @@ def test_a_metadata_edit_and_another_projects_approval_have_no_decider_by_motos_
 # -- changes -----------------------------------------------------------------------------------------------------------
 
 JOB = f"{PROJECT}-{REGION}-job"
+ALIAS = f"alias/{PROJECT}"
 ARTIFACTS = FED["ArtifactsBucketName"]
 FUNCTION = f"{PROJECT}-register"
+PRODUCTION = f"{PROJECT}-production"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-security"
 CHANGES = [  # rule, service, name of the event, what is asked, and what the message must name
     ("RoleChangedRule", "iam", "PutRolePolicy", {"roleName": JOB, "policyName": "x", "policyDocument": "{}"}, JOB),
     ("RoleChangedRule", "iam", "AttachRolePolicy", {"roleName": JOB, "policyArn": "arn:aws:iam::aws:policy/X"}, JOB),
     ("RoleChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": JOB, "policyDocument": "{}"}, JOB),
     ("RoleChangedRule", "iam", "DeleteRolePermissionsBoundary", {"roleName": JOB}, JOB),
+    ("RoleChangedRule", "iam", "CreatePolicyVersion", {"policyArn": BOUNDARY, "setAsDefault": True}, BOUNDARY),
+    ("RoleChangedRule", "iam", "SetDefaultPolicyVersion", {"policyArn": BOUNDARY, "versionId": "v1"}, BOUNDARY),
+    ("KeyChangedRule", "kms", "UpdateAlias", {"aliasName": ALIAS, "targetKeyId": "f0"}, ALIAS),
+    ("KeyChangedRule", "kms", "DeleteAlias", {"aliasName": ALIAS}, ALIAS),
     ("KeyChangedRule", "kms", "PutKeyPolicy", {"keyId": KEY_ID, "policyName": "default", "policy": "{}"}, KEY_ID),
     ("KeyChangedRule", "kms", "ScheduleKeyDeletion", {"keyId": FED["KeyArn"], "pendingWindowInDays": 7}, KEY_ID),
     ("KeyChangedRule", "kms", "DisableKey", {"keyId": KEY_ID}, KEY_ID),
@@ -177,6 +186,8 @@ CHANGES = [  # rule, service, name of the event, what is asked, and what the mes
     ("BucketChangedRule", "s3", "PutBucketPublicAccessBlock", {"bucketName": NAMES.bucket}, NAMES.bucket),
     ("BucketChangedRule", "s3", "PutBucketOwnershipControls", {"bucketName": NAMES.bucket}, NAMES.bucket),
     ("BucketChangedRule", "s3", "PutBucketReplication", {"bucketName": NAMES.bucket}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "PutBucketVersioning", {"bucketName": NAMES.bucket}, NAMES.bucket),
+    ("BucketChangedRule", "s3", "PutBucketLifecycle", {"bucketName": ARTIFACTS}, ARTIFACTS),
     ("AccountOpenedRule", "s3", "DeleteAccountPublicAccessBlock", {"x-amz-account-id": ACCOUNT}, "whole account"),
     ("ToolchainChangedRule", "lambda", "UpdateFunctionCode20150331v2", {"functionName": FUNCTION}, FUNCTION),
     (
@@ -194,6 +205,24 @@ CHANGES = [  # rule, service, name of the event, what is asked, and what the mes
         f"{PROJECT}-deploy",
     ),
     ("ToolchainChangedRule", "codebuild", "UpdateProject", {"name": f"{PROJECT}-promote"}, f"{PROJECT}-promote"),
+    (
+        "ToolchainChangedRule",
+        "scheduler",
+        "UpdateSchedule",
+        {"name": f"{PROJECT}-scoring", "groupName": PROJECT},
+        f"{PROJECT}-scoring",
+    ),
+    ("ToolchainChangedRule", "sagemaker", "UpdateEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
+    ("ToolchainChangedRule", "sagemaker", "DeleteEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
+    ("ProductionChangedRule", "sagemaker", "UpdatePipeline", {"pipelineName": f"{PROJECT}-scoring"}, "-scoring"),
+    ("ProductionChangedRule", "cloudformation", "UpdateStack", {"stackName": PRODUCTION}, PRODUCTION),
+    (
+        "ProductionChangedRule",
+        "cloudformation",
+        "ExecuteChangeSet",
+        {"stackName": NAMES.arn("cloudformation", f"stack/{PRODUCTION}/0a1b")},
+        PRODUCTION,
+    ),
     ("WatchChangedRule", "events", "DisableRule", {"name": f"{PROJECT}-security-key"}, f"{PROJECT}-security-key"),
     ("WatchChangedRule", "events", "RemoveTargets", {"rule": f"{PROJECT}-security-key", "ids": ["topic"]}, "-key"),
     ("WatchChangedRule", "sns", "SetTopicAttributes", {"topicArn": TOPIC, "attributeName": "Policy"}, TOPIC),
@@ -244,7 +273,14 @@ OTHERS = [
     ("codepipeline", "UpdatePipeline", {"pipeline": {"name": "another-deploy"}}),
     ("events", "DisableRule", {"name": "another-security-key"}),
     ("sns", "Unsubscribe", {"subscriptionArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:another-security:5d1c"}),
-    ("cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-production"}),
+    ("cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-staging"}),
+    ("cloudformation", "UpdateStack", {"stackName": f"{PROJECT}-production-2"}),
+    ("sagemaker", "UpdatePipeline", {"pipelineName": PROJECT}),
+    ("sagemaker", "UpdateEndpoint", {"endpointName": f"{PROJECT}-staging"}),
+    ("scheduler", "UpdateSchedule", {"name": "another-scoring", "groupName": "another"}),
+    ("kms", "UpdateAlias", {"aliasName": f"alias/{PROJECT}-2", "targetKeyId": "f0"}),
+    ("iam", "CreatePolicyVersion", {"policyArn": f"{BOUNDARY}-2"}),
+    ("iam", "AttachRolePolicy", {"roleName": "another", "policyArn": BOUNDARY}),
     ("cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-toolchain-2"}),
 ]
 
@@ -262,6 +298,30 @@ def test_a_deployment_is_told_by_its_stacks_and_by_roles_key_and_buckets_by_moto
 ) -> None:
     silent = ("ToolchainChangedRule", "WatchChangedRule")
     assert list(told(call(service, name, asked, BY_A_STACK))) == ([] if rule in silent else [rule])
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "asked", "actor"),
+    [
+        ("sagemaker", "UpdatePipeline", {"pipelineName": f"{PROJECT}-scoring"}, "promote"),
+        ("cloudformation", "UpdateStack", {"stackName": PRODUCTION}, "deploy-pipeline"),
+    ],
+)
+def test_what_a_release_changes_is_told_only_of_others_by_motos_matcher(
+    service: str, name: str, asked: dict[str, Any], actor: str
+) -> None:
+    """A user of IAM has no session, so its name is that of nobody's role."""
+    assert actor in Roles(Toolchain(TOOLCHAIN)).properties
+    for arn, rules_told in (
+        (f"arn:aws:sts::{ACCOUNT}:assumed-role/{NAMES.role(actor)}/1234", []),
+        (f"arn:aws:sts::{ACCOUNT}:assumed-role/{NAMES.role('job')}/1234", ["ProductionChangedRule"]),
+        (f"arn:aws:iam::{ACCOUNT}:user/mallory", ["ProductionChangedRule"]),
+    ):
+        assert list(told(call(service, name, asked, userIdentity={"arn": arn}))) == rules_told
+
+
+def test_a_project_without_a_boundary_is_told_of_no_policy_by_motos_matcher() -> None:
+    assert not told(call("iam", "CreatePolicyVersion", {"policyArn": BOUNDARY}), rules(PermissionsBoundaryArn=""))
 
 
 def test_every_stack_of_the_toolchain_is_watched() -> None:
@@ -300,7 +360,10 @@ def test_every_rule_tells_the_security_topic_and_not_the_team() -> None:
 
 # -- the region where IAM reports --------------------------------------------------------------------------------------
 
-HOME = Named("home-region.yaml", {"SageMakerProjectName": PROJECT, "ProjectRegion": REGION})
+HOME = Named(
+    "home-region.yaml",
+    {"SageMakerProjectName": PROJECT, "ProjectRegion": REGION, "PermissionsBoundaryArn": BOUNDARY},
+)
 
 
 def test_the_home_region_hands_on_every_change_of_a_role_that_is_told_by_motos_matcher() -> None:

@@ -14,7 +14,7 @@ from scarcegan.aws.names import Names
 
 # Partition -> the region in which IAM works, and alone in which its changes become events; botocore has them too.
 HOME_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}
-SOURCES = ("iam", "kms", "s3", "lambda", "codepipeline", "sagemaker", "events", "sns", "cloudformation")
+SOURCES = ("iam", "kms", "s3", "lambda", "codepipeline", "sagemaker", "scheduler", "events", "sns", "cloudformation")
 
 
 def home_region(names: Names) -> str:

@@ -178,6 +178,8 @@ def test_a_stage_in_its_own_account_gets_that_accounts_key_topic_and_bucket_from
         "CaptureBucketName": "captures",
         "Subnets": "subnet-1,subnet-2",
         "SecurityGroups": "sg-1",
+        "FunctionSubnets": "subnet-1,subnet-2",
+        "FunctionSecurityGroups": "sg-1",
     }
     assert session.calls == [("cloudformation:DescribeStacks", {"StackName": f"{NAMES.project}-target-production"})]
     declared = toolchain.read_template(ROOT, Path("infra/endpoint.yaml"))["Parameters"]

@@ -9,6 +9,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
+import authorization
+import every_template
+import needed_rights
 import stacks as templates
 from canned_aws import NAMES, connected
 from scarcegan.aws import vpc
@@ -18,6 +21,7 @@ from scarcegan.pipeline.config import Config
 
 ROOT = templates.INFRA.parent
 SOURCE = ROOT / "src" / "scarcegan"
+EVERYTHING = every_template.everything("everything on")
 CALLED = re.compile(r"\.client\(\s*\"([\w-]+)\"")
 
 
@@ -69,19 +73,59 @@ def test_functions_need_an_endpoint_for_each_service_that_they_call():
     assert beside == set(vpc.BESIDE_ENDPOINTS)
 
 
-def test_the_functions_of_a_toolchain_in_a_vpc_are_there_too_and_the_one_beside_an_endpoint_as_its_subnets_say():
-    assert {end for end, callers in needed({"VpcId": "vpc-1"}).items() if "functions" in callers} == {
+def called_in(actions):
+    """The services of boto3 that actions of IAM are calls of. Some a service makes by itself, or nobody: PassRole."""
+    by_itself = {"iam", "kms", "ec2"}
+    services = {action.partition(":")[0] for action in actions} - by_itself
+    return services | {"sagemaker-runtime" for action in actions if action == "sagemaker:InvokeEndpoint"}
+
+
+def test_builds_and_functions_need_an_endpoint_for_each_service_that_they_were_recorded_to_call():
+    verbs = {verb for _, _, spec in needed_rights.builds(EVERYTHING) for verb in needed_rights.verbs_of(spec)}
+    recorded = {need.split()[0] for verb in verbs for need in needed_rights.recorded(verb)}
+    assert "sagemaker-runtime" in called_in(recorded) <= set(vpc.BUILDS)
+    for function, services in (
+        ("check-approval", vpc.FUNCTIONS),
+        ("register", vpc.FUNCTIONS),
+        ("rare-share", vpc.BESIDE_ENDPOINTS),
+    ):
+        calls = {need.split()[0] for need in needed_rights.recorded(f"function {function}")}
+        assert calls and called_in(calls) <= set(services), function
+
+
+@pytest.mark.parametrize(
+    ("variant", "connection"),
+    [
+        ("everything on", "arn:aws:codeconnections:eu-west-1:123456789012:connection/1"),
+        ("updates on CodeCommit", ""),
+    ],
+)
+def test_the_build_of_updates_needs_an_endpoint_for_each_service_that_its_role_may_call(variant, connection):
+    values = {"VpcId": "vpc-1", "UpdateSchedule": "rate(7 days)", "ConnectionArn": connection}
+    ends = {end for end, callers in vpc.needed_endpoints(settings(), values).items() if "updates" in callers}
+    statements = every_template.everything(variant).roles.statements("update")
+    called = called_in(authorization.allowed_actions(statements)) - {"codestar-connections"}  # as the ARN has it
+    assert "sns" in called and {vpc.ENDPOINTS[service] for service in called} <= ends
+    assert ("git-codecommit" in ends) == (not connection)
+
+
+def test_an_older_connection_has_an_endpoint_of_its_own_and_without_updates_none_is_needed():
+    older = "arn:aws:codestar-connections:eu-west-1:123456789012:connection/1"
+    assert "codestar-connections.api" in needed({"VpcId": "vpc-1", "UpdateSchedule": "x", "ConnectionArn": older})
+    assert not {"sns", "codestar-connections.api"} & set(needed({"VpcId": "vpc-1", "ConnectionArn": older}))
+
+
+def test_all_functions_of_a_toolchain_in_a_vpc_are_there_and_jobs_and_endpoints_as_config_yaml_says():
+    found = needed({"VpcId": "vpc-1"})
+    assert {end for end, callers in found.items() if "functions" in callers} == {
         "s3",
         "sagemaker.api",
         "ssm",
         "sts",
         "codepipeline",
     }
-    found = needed(subnets=["subnet-1"], security_groups=["sg-1"])
-    assert found == {
-        "s3": ["jobs", "endpoints", "functions beside endpoints"],
-        "monitoring": ["functions beside endpoints"],
-    }
+    assert {end for end, callers in found.items() if "functions beside endpoints" in callers} == {"s3", "monitoring"}
+    assert needed(subnets=["subnet-1"], security_groups=["sg-1"]) == {"s3": ["jobs", "endpoints"]}
 
 
 # -- what is there --------------------------------------------------------------------------------------------------
@@ -207,6 +251,6 @@ def test_in_china_a_name_counts_whatever_it_begins_with():
 
 
 def test_a_service_that_is_called_is_in_the_list_of_endpoints():
-    assert {*vpc.BUILDS, *vpc.FUNCTIONS, *vpc.BESIDE_ENDPOINTS, *vpc.JOBS_AND_ENDPOINTS, *vpc.TRACKING} == set(
-        vpc.ENDPOINTS
-    )
+    listed = {*vpc.BUILDS, *vpc.UPDATES, *vpc.FUNCTIONS, *vpc.BESIDE_ENDPOINTS, *vpc.JOBS_AND_ENDPOINTS, *vpc.TRACKING}
+    listed |= {*vpc.repository_services(""), "codeconnections", "codestar-connections"}
+    assert listed == set(vpc.ENDPOINTS)

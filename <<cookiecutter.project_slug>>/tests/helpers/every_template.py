@@ -61,6 +61,8 @@ OPTIONAL = {  # what an optional parameter is given where a template is looked a
     "SecurityGroupIds": "sg-1",
     "Subnets": "subnet-1",
     "SecurityGroups": "sg-1",
+    "FunctionSubnets": "subnet-1",
+    "FunctionSecurityGroups": "sg-1",
     "SecurityEmail": "grace@example.com",
     "AccessLogBucketName": "logs-of-acme",
     "ScoringSchedule": "rate(7 days)",

@@ -322,6 +322,14 @@ def test_a_serverless_endpoint_is_in_no_vpc(parameters):
     }
 
 
+def test_the_function_beside_an_endpoint_is_in_the_vpc_of_the_toolchain_wherever_the_endpoint_is(parameters):
+    own = {"FunctionSubnets": "subnet-3c,subnet-4d", "FunctionSecurityGroups": "sg-2"}
+    for name in ("vpc", "as it comes"):
+        function = one(Stack("endpoint.yaml", parameters(name, "production") | own), "AWS::Lambda::Function")
+        assert function["VpcConfig"] == {"SubnetIds": ["subnet-3c", "subnet-4d"], "SecurityGroupIds": ["sg-2"]}
+    assert "VpcConfig" not in one(Stack("endpoint.yaml", parameters("vpc", "production")), "AWS::Lambda::Function")
+
+
 # -- secure ---------------------------------------------------------------------------------------------------------
 
 
@@ -346,14 +354,6 @@ def test_every_release_makes_a_new_model_so_that_a_rolled_back_version_can_be_tr
     written = parameters("as it comes", "production")
     first, second = (one(Stack("endpoint.yaml", written | {"Release": r}), "AWS::SageMaker::Model") for r in "ab")
     assert first != second
-
-
-def test_the_function_is_in_the_vpc_of_its_endpoint_checked_statically(stack):
-    assert "VpcConfig" not in one(stack(), "AWS::Lambda::Function")
-    assert one(stack("vpc"), "AWS::Lambda::Function")["VpcConfig"] == {
-        "SubnetIds": ["subnet-1a", "subnet-2b"],
-        "SecurityGroupIds": ["sg-1"],
-    }
 
 
 def test_only_an_endpoint_that_may_grow_is_scaled_checked_statically(parameters):

@@ -439,6 +439,17 @@ def test_a_machine_that_no_endpoint_may_have_is_refused_before_staging_in_moto(s
         release.prepare_release(connection(session), registry, config, "3", "r1")
 
 
+def test_the_function_beside_the_endpoint_goes_where_the_toolchains_functions_are_in_moto(session, registry, config):
+    registry.approve(3)
+    prepared = release.prepare_release(connection(session), registry, config, "3", "r1")
+    parts = ("FunctionSubnets", "FunctionSecurityGroups")
+    assert [prepared.stages["production"]["Parameters"][part] for part in parts] == ["", ""]
+    network = f"/{NAMES.project}/network"
+    session.client("ssm").put_parameter(Name=network, Type="String", Value="subnet-1,subnet-2 sg-1")
+    prepared = release.prepare_release(connection(session), registry, config, "3", "r1")
+    assert [prepared.stages["production"]["Parameters"][part] for part in parts] == ["subnet-1,subnet-2", "sg-1"]
+
+
 def test_another_machine_under_automatic_scaling_is_refused_with_the_way_in_moto(session, registry, config):
     registry.approve(3)
     aws = connection(session)

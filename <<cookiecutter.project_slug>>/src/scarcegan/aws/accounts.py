@@ -109,6 +109,8 @@ def endpoint_parameters_elsewhere(aws: Aws, stage: str) -> dict[str, str]:
         "CaptureBucketName": outputs["CaptureBucketName"],
         "Subnets": outputs.get("SubnetIds", ""),
         "SecurityGroups": outputs.get("SecurityGroupIds", ""),
+        "FunctionSubnets": outputs.get("SubnetIds", ""),
+        "FunctionSecurityGroups": outputs.get("SecurityGroupIds", ""),
     }
 
 

@@ -1,7 +1,7 @@
 """A VPC: whether what is named exists in it, and which VPC endpoints it needs when it has no way to the internet.
 
-What needs an endpoint is derived from what runs in the VPC: builds and functions, when the toolchain has a VpcId; jobs,
-endpoints and the functions beside them, when config.yaml has cloud.subnets. SageMaker pulls images and writes logs of
+What needs an endpoint is derived from what runs in the VPC: builds and all functions, when the toolchain has a VpcId;
+jobs and endpoints, when config.yaml has cloud.subnets. SageMaker pulls images and writes logs of
 jobs and endpoints itself, outside the VPC, so that they need S3 only.
 https://docs.aws.amazon.com/sagemaker/latest/dg/train-vpc.html
 https://docs.aws.amazon.com/sagemaker/latest/dg/host-vpc.html
@@ -28,8 +28,13 @@ ENDPOINTS = {
     "codepipeline": "codepipeline",
     "logs": "logs",
     "mlflow": "experiments",
+    "sns": "sns",
+    "codecommit": "codecommit",
+    "git-codecommit": "git-codecommit",
+    "codeconnections": "codeconnections.api",
+    "codestar-connections": "codestar-connections.api",
 }
-# What runs in the VPC -> the services that it calls. tests/aws/test_vpc.py compares them with the code.
+# What runs in the VPC -> the services that it calls. tests compare them with the code and with recorded calls.
 BUILDS = (
     "s3",
     "logs",
@@ -42,6 +47,7 @@ BUILDS = (
     "application-autoscaling",
     "cloudwatch",
 )
+UPDATES = ("s3", "logs", "sns")  # the build that takes updates from the template; it reaches the repository too
 FUNCTIONS = ("s3", "sagemaker", "ssm", "sts", "codepipeline")  # of the toolchain
 BESIDE_ENDPOINTS = ("s3", "cloudwatch")
 JOBS_AND_ENDPOINTS = ("s3",)
@@ -56,15 +62,28 @@ def needed_endpoints(config: Config, values: Mapping[str, str]) -> dict[str, lis
     """
     callers: dict[str, Sequence[str]] = {}
     if values.get("VpcId"):
-        callers |= {"builds": BUILDS, "functions": FUNCTIONS}
+        callers |= {"builds": BUILDS, "functions": FUNCTIONS, "functions beside endpoints": BESIDE_ENDPOINTS}
+        if values.get("UpdateSchedule"):
+            callers["updates"] = (*UPDATES, *repository_services(values.get("ConnectionArn", "")))
     if config.cloud.subnets:
         callers["jobs"] = (*JOBS_AND_ENDPOINTS, *(TRACKING if config.cloud.mlflow_app else ()))
-        callers |= {"endpoints": JOBS_AND_ENDPOINTS, "functions beside endpoints": BESIDE_ENDPOINTS}
+        callers["endpoints"] = JOBS_AND_ENDPOINTS
     found: dict[str, list[str]] = {}
     for caller, services in callers.items():
         for service in services:
             found.setdefault(ENDPOINTS[service], []).append(caller)
     return found
+
+
+def repository_services(connection: str) -> Sequence[str]:
+    """Return the services through which git reaches the repository.
+
+    https://docs.aws.amazon.com/codecommit/latest/userguide/codecommit-and-interface-VPC.html
+    https://docs.aws.amazon.com/dtconsole/latest/userguide/vpc-interface-endpoints.html
+
+    - connection: ARN of the connection to it; "" for CodeCommit.
+    """
+    return (connection.split(":")[2],) if connection else ("codecommit", "git-codecommit")
 
 
 def vpc_findings(aws: Aws, config: Config, values: Mapping[str, str]) -> Iterator[Finding]:

@@ -118,6 +118,7 @@ class ReleaseInputs:
     - release: a text that is different for each release, such as its time, for the stacks' parameter Release.
     - project_id: the id of the SageMaker project, for the tags of the stacks; "" when there is none.
     - code: the digest of the jobs' code of the commit that releases; "" when it is not known.
+    - network: subnets and security groups of the toolchain's functions, such as "subnet-1,subnet-2 sg-1"; "" for none.
     - elsewhere: stage -> parameters of infra/endpoint.yaml (name -> value) that are other ones in the stage's account.
     """
 
@@ -128,6 +129,7 @@ class ReleaseInputs:
     release: str
     project_id: str = ""
     code: str = ""
+    network: str = ""
     elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -163,6 +165,8 @@ def release_of_package(
         "RareShareCodeKey": inputs.code_key,
         "CodeBucketName": "",
         "CaptureBucketName": "",
+        "FunctionSubnets": inputs.network.partition(" ")[0],
+        "FunctionSecurityGroups": inputs.network.partition(" ")[2],
         "Subnets": ",".join(config.cloud.subnets),
         "SecurityGroups": ",".join(config.cloud.security_groups),
     }
@@ -357,6 +361,7 @@ def prepare_release(
         release=release,
         project_id=project_id,
         code=code,
+        network=client.find_ssm_parameter(aws, "network") or "",
         elsewhere={stage: endpoint_parameters_elsewhere(aws, stage) for stage in STAGES},
     )
     with tempfile.TemporaryDirectory() as place:

@@ -81,15 +81,17 @@ def test_an_approval_forwarded_by_an_account_that_does_not_own_the_group_deploys
             assert matches(rule, package_event(GROUP) | {"account": account}) == (account == owner)
 
 
-def test_the_account_of_the_group_sends_approvals_here_and_nothing_else_by_motos_matcher() -> None:
+def test_the_account_of_the_group_sends_decisions_here_and_nothing_else_by_motos_matcher() -> None:
     owner = "999988887777"
     given = {"SageMakerProjectName": PROJECT, "ModelPackageGroupName": GROUP, "ToolchainAccount": ACCOUNT}
     forward = rules(Stack("registry-forward.yaml", given, owner))["ForwardRule"]
     theirs = rules(Toolchain(TOOLCHAIN | {"CreateModelPackageGroup": "no", "ModelPackageGroupAccount": owner}))
     sent = package_event(GROUP) | {"account": owner}
     assert matches(forward, sent) and matches(theirs["ApprovalRule"], sent)
+    rejected = package_event(GROUP, ModelApprovalStatus="Rejected") | {"account": owner}
+    assert matches(forward, rejected) and not matches(theirs["ApprovalRule"], rejected)
     for changes in (
-        {"ModelApprovalStatus": "Rejected"},
+        {"ModelApprovalStatus": "PendingManualApproval"},
         {"ModelPackageGroupName": "another"},
         {"UpdatedModelPackageFields": None},
     ):

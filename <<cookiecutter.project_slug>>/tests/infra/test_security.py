@@ -15,7 +15,7 @@ from every_template import Named
 from scarcegan.aws import toolchain, watch
 from scarcegan.aws.names import Names
 from sent_events import event, matches, package_event
-from stacks import ACCOUNT, REGION, Toolchain, transformed
+from stacks import ACCOUNT, REGION, Stack, Toolchain, transformed
 
 PROJECT, GROUP = "rare-players", "rare-group"
 NAMES = Names(PROJECT, ACCOUNT, REGION)
@@ -379,3 +379,109 @@ def test_the_doctor_looks_for_the_rule_that_home_region_yaml_makes() -> None:
     [rule] = HOME.of_type("AWS::Events::Rule").values()
     assert rule["Name"] == watch.forward_rule(NAMES)
     assert Named("security.yaml", FED).resources["SecurityTopic"]["TopicName"] == watch.topic(NAMES)
+
+
+# -- a stage in an account of its own, a group in another --------------------------------------------------------------
+
+STAGE_STACK = Named("target.yaml", {"ToolchainAccount": ACCOUNT, "Stage": "production", **FED})
+STAGE_RULES = STAGE_STACK.of_type("AWS::Events::Rule")
+STAGE_KEY, STAGE_BUCKET = STAGE_STACK.reference("Key"), STAGE_STACK.reference("Captures")
+STACK_ROLE = f"{PROJECT}-{REGION}-stack-production"
+THERE = [
+    ("RoleChangedRule", "iam", "PutRolePolicy", {"roleName": STACK_ROLE}, STACK_ROLE),
+    ("RoleChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": f"{PROJECT}-{REGION}-serve-production"}, "serve"),
+    ("RoleChangedRule", "iam", "CreatePolicyVersion", {"policyArn": BOUNDARY}, BOUNDARY),
+    ("EndpointChangedRule", "sagemaker", "UpdateEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
+    (
+        "EndpointChangedRule",
+        "lambda",
+        "UpdateFunctionCode20150331v2",
+        {"functionName": f"{PRODUCTION}-rare-share"},
+        "-rare-share",
+    ),
+    ("StackChangedRule", "cloudformation", "UpdateStack", {"stackName": f"{PROJECT}-target-production"}, "-target-"),
+    ("StackChangedRule", "cloudformation", "UpdateStack", {"stackName": PRODUCTION}, PRODUCTION),
+    (
+        "StackChangedRule",
+        "cloudformation",
+        "DeleteStack",
+        {"stackName": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{PRODUCTION}/0a"},
+        PRODUCTION,
+    ),
+    ("WatchChangedRule", "events", "DisableRule", {"name": f"{PRODUCTION}-security-key"}, "-security-key"),
+    ("KeyChangedRule", "kms", "DisableKey", {"keyId": STAGE_KEY}, STAGE_KEY),
+    ("BucketChangedRule", "s3", "PutBucketPolicy", {"bucketName": STAGE_BUCKET}, STAGE_BUCKET),
+]
+
+
+@pytest.mark.parametrize(("rule", "service", "name", "asked", "what"), THERE)
+def test_a_change_in_a_stages_own_account_is_told_there_once_with_who_did_it_by_motos_matcher(
+    rule: str, service: str, name: str, asked: dict[str, Any], what: str
+) -> None:
+    said = told(call(service, name, asked), STAGE_RULES)
+    assert list(said) == [rule]
+    assert said[rule].startswith(f"{ADA} changed ") and what in said[rule] and "<" not in said[rule]
+    assert not told(call(service, name, asked, errorCode="AccessDenied"), STAGE_RULES)
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "asked", "more"),
+    [
+        ("iam", "PutRolePolicy", {"roleName": f"{PROJECT}-{REGION}-stack-staging"}, {}),
+        ("iam", "AttachRolePolicy", {"roleName": "another", "policyArn": BOUNDARY}, {}),
+        ("sagemaker", "UpdateEndpoint", {"endpointName": f"{PROJECT}-staging"}, {}),
+        ("sagemaker", "UpdateEndpoint", {"endpointName": PRODUCTION}, {"sourceIPAddress": BY_A_STACK}),
+        (
+            "cloudformation",
+            "UpdateStack",
+            {"stackName": PRODUCTION},
+            {"userIdentity": {"arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{NAMES.role('enter-production')}/1"}},
+        ),
+    ],
+)
+def test_a_release_and_another_stage_are_not_told_in_a_stages_own_account_by_motos_matcher(
+    service: str, name: str, asked: dict[str, Any], more: dict[str, Any]
+) -> None:
+    assert not told(call(service, name, asked, **more), STAGE_RULES)
+
+
+def test_every_role_of_a_stages_own_account_and_its_topic_are_watched() -> None:
+    for properties in STAGE_STACK.of_type("AWS::IAM::Role").values():
+        assert told(call("iam", "PutRolePolicy", {"roleName": properties["RoleName"]}), STAGE_RULES)
+    topic = STAGE_STACK.reference("SecurityTopic")
+    assert {target["Arn"] for rule in STAGE_RULES.values() for target in rule["Targets"]} == {topic}
+    assert "KmsMasterKeyId" not in STAGE_STACK.resources["SecurityTopic"]
+    assert told(call("sns", "SetTopicAttributes", {"topicArn": topic}), STAGE_RULES)
+
+
+GROUP_ACCOUNT = "999988887777"
+FORWARD = {"SageMakerProjectName": PROJECT, "ModelPackageGroupName": GROUP, "ToolchainAccount": ACCOUNT}
+FORWARDED = Stack("registry-forward.yaml", FORWARD, GROUP_ACCOUNT).of_type("AWS::Events::Rule")
+
+
+def test_an_approval_and_a_rejection_in_the_account_of_the_group_are_told_here_with_who_by_motos_matcher() -> None:
+    """Forwarded events keep their source and their account."""
+    here = rules(ModelPackageGroupAccount=GROUP_ACCOUNT)
+    package = f"arn:aws:sagemaker:{REGION}:{GROUP_ACCOUNT}:model-package/{GROUP}/7"
+    for status in ("Approved", "Rejected"):
+        decided = package_event(GROUP, ModelApprovalStatus=status) | {"account": GROUP_ACCOUNT}
+        asked = {"modelPackageArn": package, "modelApprovalStatus": status}
+        who = call("sagemaker", "UpdateModelPackage", asked) | {"account": GROUP_ACCOUNT}
+        for sent, forwards, tells in (
+            (decided, "ForwardRule", "ModelDecidedRule"),
+            (who, "DeciderRule", "DeciderRule"),
+        ):
+            assert [name for name, rule in FORWARDED.items() if matches(rule, sent)] == [forwards]
+            assert list(told(sent, here)) == [tells]
+        assert told(who, here)["DeciderRule"].startswith(f"{ADA} decided about {package}: {status}")
+
+
+def test_the_account_of_the_group_forwards_no_other_call_by_motos_matcher() -> None:
+    package = f"arn:aws:sagemaker:{REGION}:{GROUP_ACCOUNT}:model-package/{GROUP}/7"
+    for name, asked in (
+        ("UpdateModelPackage", {"modelPackageArn": package}),
+        ("DeleteModelPackage", {"modelPackageName": package}),
+        ("UpdateEndpoint", {"endpointName": PRODUCTION}),
+    ):
+        sent = call("sagemaker", name, asked) | {"account": GROUP_ACCOUNT}
+        assert not [rule for rule in FORWARDED.values() if matches(rule, sent)]

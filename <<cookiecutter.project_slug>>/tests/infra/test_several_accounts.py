@@ -313,6 +313,16 @@ def test_a_stages_account_lets_its_endpoint_have_what_the_toolchains_would() -> 
     assert published == {f"/{PROJECT}/production/endpoint-instance-types"}, "scarcegan release prepare reads it"
 
 
+def test_lambda_may_put_a_stages_function_into_the_vpc_and_the_functions_code_may_not() -> None:
+    vpc = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
+    roles = Roles(target(APART, "production", PRODUCTION, **vpc))
+    subnet, place = arn("ec2", "subnet/subnet-1", PRODUCTION), {"ec2:Vpc": arn("ec2", "vpc/vpc-1", PRODUCTION)}
+    assert roles.may("count-production", "ec2:CreateNetworkInterface", subnet, place)
+    itself = {"lambda:SourceFunctionArn": arn("lambda", f"function:{PROJECT}-production-rare-share", PRODUCTION)}
+    assert not roles.may("count-production", "ec2:CreateNetworkInterface", subnet, place | itself)
+    assert roles.may("stack-production", "ec2:DescribeSecurityGroups", "*", {})
+
+
 def test_every_role_in_a_stages_account_takes_the_permissions_boundary_and_fits_a_name() -> None:
     boundary = f"arn:aws:iam::{PRODUCTION}:policy/boundary"
     bounded = target(APART, "production", PRODUCTION, PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
@@ -414,6 +424,11 @@ def test_the_account_of_the_group_may_send_approvals_to_the_bus_here() -> None:
     assert trust["Principal"] == {"Service": "events.amazonaws.com"} and READER in json.dumps(trust["Condition"])
     statement = Toolchain({**GIVEN, **THEIRS}).resources["ForwardedApprovals"]["Statement"]
     assert lent([statement], to["RoleArn"], "events:PutEvents", BUS, **KIND)
+    who = {**KIND, "events:detail-type": "AWS API Call via CloudTrail"}
+    assert lent([statement], to["RoleArn"], "events:PutEvents", BUS, **who)
+    assert {rule["Name"] for rule in theirs.of_type("AWS::Events::Rule").values()} == {
+        one.rpartition("/")[2] for one in trust["Condition"]["ArnEquals"]["aws:SourceArn"]
+    }
     assert list(authorization.faults(statement, about_itself=True)) == []
 
 

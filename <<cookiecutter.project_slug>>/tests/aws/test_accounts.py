@@ -15,7 +15,7 @@ from moto import mock_aws
 import released
 import stacks as templates
 from canned_aws import NAMES, Canned, Refusal
-from scarcegan.aws import account_checks, accounts, client, teardown, toolchain
+from scarcegan.aws import account_checks, accounts, client, quotas, teardown, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.findings import OK, WOULD_FAIL
 from scarcegan.aws.names import Names
@@ -363,10 +363,10 @@ def test_a_machine_that_the_endpoint_of_a_stage_in_another_account_may_not_have_
     published = {f"/{NAMES.project}/production/endpoint-instance-types": {"Parameter": {"Value": "ml.m5.large"}}}
     answers = {"ssm:GetParameter": lambda asked: published[asked["Name"]]}
     there = Aws(Names(NAMES.project, THERE, NAMES.region), Canned(answers))
-    said = accounts.refused_endpoint_machine(Aws(NAMES, Canned({})), there, config, "production")
+    said = quotas.refused_endpoint_machine(Aws(NAMES, Canned({})), there, config, "production")
     assert "no endpoint have cloud.endpoint.instance=ml.inf2.xlarge" in said
     assert f"deploy-target production --profile PROFILE-OF-{THERE} --set EndpointInstanceTypes=ml.m5.large," in said
-    assert accounts.refused_endpoint_machine(Aws(NAMES, Canned({})), there, Config(), "production") == ""
+    assert quotas.refused_endpoint_machine(Aws(NAMES, Canned({})), there, Config(), "production") == ""
 
 
 # -- doctor and teardown -----------------------------------------------------------------------------------------------

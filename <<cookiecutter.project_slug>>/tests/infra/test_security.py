@@ -387,10 +387,11 @@ STAGE_STACK = Named("target.yaml", {"ToolchainAccount": ACCOUNT, "Stage": "produ
 STAGE_RULES = STAGE_STACK.of_type("AWS::Events::Rule")
 STAGE_KEY, STAGE_BUCKET = STAGE_STACK.reference("Key"), STAGE_STACK.reference("Captures")
 STACK_ROLE = f"{PROJECT}-{REGION}-stack-production"
+SERVES = f"{PROJECT}-{REGION}-serve-production"
 THERE = [
-    ("RoleChangedRule", "iam", "PutRolePolicy", {"roleName": STACK_ROLE}, STACK_ROLE),
-    ("RoleChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": f"{PROJECT}-{REGION}-serve-production"}, "serve"),
-    ("RoleChangedRule", "iam", "CreatePolicyVersion", {"policyArn": BOUNDARY}, BOUNDARY),
+    ("ProtectionChangedRule", "iam", "PutRolePolicy", {"roleName": STACK_ROLE}, STACK_ROLE),
+    ("ProtectionChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": SERVES}, SERVES),
+    ("ProtectionChangedRule", "iam", "CreatePolicyVersion", {"policyArn": BOUNDARY}, BOUNDARY),
     ("EndpointChangedRule", "sagemaker", "UpdateEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
     (
         "EndpointChangedRule",
@@ -409,8 +410,8 @@ THERE = [
         PRODUCTION,
     ),
     ("WatchChangedRule", "events", "DisableRule", {"name": f"{PRODUCTION}-security-key"}, "-security-key"),
-    ("KeyChangedRule", "kms", "DisableKey", {"keyId": STAGE_KEY}, STAGE_KEY),
-    ("BucketChangedRule", "s3", "PutBucketPolicy", {"bucketName": STAGE_BUCKET}, STAGE_BUCKET),
+    ("ProtectionChangedRule", "kms", "DisableKey", {"keyId": STAGE_KEY}, STAGE_KEY),
+    ("ProtectionChangedRule", "s3", "PutBucketPolicy", {"bucketName": STAGE_BUCKET}, STAGE_BUCKET),
 ]
 
 

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from scarcegan.aws import client, toolchain
-from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter, refused_endpoint_machine
+from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter
 from scarcegan.aws.client import Aws, none_if_missing
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.parameter_rules import combination_problem, connection_problem
-from scarcegan.aws.quotas import endpoint_machine, job_machines, quota_findings, refused_machines
+from scarcegan.aws.quotas import (
+    endpoint_machine,
+    job_machines,
+    quota_findings,
+    refused_endpoint_machine,
+    refused_machines,
+)
 from scarcegan.aws.stack_states import creation_was_undone, is_new, obstacle
 from scarcegan.aws.vpc import vpc_findings
 from scarcegan.aws.watch import watch_findings

@@ -14,7 +14,6 @@ from scarcegan.aws import client, toolchain
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.parameter_rules import VPC_PARTS, boundary_problem, value_problem
-from scarcegan.aws.quotas import endpoint_machine, refused_machines
 from scarcegan.aws.stack_states import creation_was_undone, is_new, refuse_unless_changeable
 from scarcegan.aws.toolchain import FunctionCode, Stack, ToolchainPlan
 from scarcegan.errors import UserError
@@ -112,21 +111,6 @@ def endpoint_parameters_elsewhere(aws: Aws, stage: str) -> dict[str, str]:
         "FunctionSubnets": outputs.get("SubnetIds", ""),
         "FunctionSecurityGroups": outputs.get("SecurityGroupIds", ""),
     }
-
-
-def refused_endpoint_machine(aws: Aws, there: Aws, config: Config, stage: str) -> str:
-    """Return that the endpoint of a stage may not have its machine and what to do, as a sentence; "" when it may.
-
-    A toolchain, or an account of the stage's own, that does not publish which it may have is not asked further.
-
-    - aws: access to the account of the toolchain. there: what `access_to_stage` returns of it.
-    """
-    name, command = "endpoint-instance-types", "scarcegan toolchain deploy"
-    if there is not aws:
-        name = f"{stage}/{name}"
-        command = f"scarcegan toolchain deploy-target {stage} --profile {profile_to_type(aws, there)}"
-    allowed = client.find_ssm_parameter(there, name)
-    return refused_machines(endpoint_machine(config, stage), allowed, "endpoint", command) if allowed else ""
 
 
 def accounts_of_stages(parameters: Mapping[str, str], own: str) -> dict[str, str]:

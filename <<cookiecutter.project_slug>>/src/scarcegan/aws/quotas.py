@@ -11,7 +11,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter
+from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter, profile_to_type
 from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.errors import UserError
@@ -76,6 +76,21 @@ def refused_machines(
         f"the toolchain lets no {whose} have {', '.join(refused)}. Choose among {', '.join(patterns)}; or an "
         f"administrator allows more: {command} --set {whose.capitalize()}InstanceTypes={shlex.quote(more)}"
     )
+
+
+def refused_endpoint_machine(aws: Aws, there: Aws, config: Config, stage: str) -> str:
+    """Return that the endpoint of a stage may not have its machine and what to do, as a sentence; "" when it may.
+
+    A toolchain, or an account of the stage's own, that does not publish which it may have is not asked further.
+
+    - aws: access to the account of the toolchain. there: what `access_to_stage` returns of it.
+    """
+    name, command = "endpoint-instance-types", "scarcegan toolchain deploy"
+    if there is not aws:
+        name = f"{stage}/{name}"
+        command = f"scarcegan toolchain deploy-target {stage} --profile {profile_to_type(aws, there)}"
+    allowed = find_ssm_parameter(there, name)
+    return refused_machines(endpoint_machine(config, stage), allowed, "endpoint", command) if allowed else ""
 
 
 def require_allowed_machines(aws: Aws, machines: Mapping[str, str]) -> None:

@@ -14,10 +14,10 @@ from scarcegan.aws.accounts import (
     access_to_stage,
     endpoint_parameters_elsewhere,
     profile_to_type,
-    refused_endpoint_machine,
 )
 from scarcegan.aws.client import Aws
 from scarcegan.aws.names import Names, project_tags, short
+from scarcegan.aws.quotas import refused_endpoint_machine
 from scarcegan.aws.stack_states import refuse_unless_changeable, stack_command
 from scarcegan.aws.toolchain import find_stack
 from scarcegan.errors import UserError

@@ -1143,6 +1143,7 @@ def test_the_printed_teardown_waits_for_the_stack_and_deletes_every_version_of_t
         f"s3api delete-bucket {bucket}",
     ]
 
+        (("--update-schedule", "rate(1 days)"), "AWS writes this rate(1 day)"),
 
 def test_the_roles_of_projects_are_found_by_their_boundary(catalog: Catalog) -> None:
     """Against botocore's Stubber."""

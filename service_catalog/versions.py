@@ -78,12 +78,17 @@ def version_of(root: Path) -> str:
 
 
 def commit_of(root: Path, version: str) -> str:
-    """The commit to publish. Raises UserError for a tree that is not clean, or a version that was tagged elsewhere."""
+    """The commit to publish.
+
+    Raises UserError where a file tells another version, for a tree that is not clean, and for a version that was tagged
+    elsewhere.
+    """
+    refuse_other_numbers(root, version)
     commit = git(root, "rev-parse", "HEAD")
-    tagged = git(root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
-    if tagged and tagged != commit:
+    tag = tagged_commit(root, version)
+    if tag and tag != commit:
         raise UserError(
-            f"the tag v{version} is at {tagged[:10]}, not at {commit[:10]}. Check out v{version}, or raise VERSION."
+            f"the tag v{version} is at {tag[:10]}, not at {commit[:10]}. Check out v{version}, or raise VERSION."
         )
     changed = git(root, "status", "--porcelain").splitlines()
     if changed:
@@ -92,6 +97,23 @@ def commit_of(root: Path, version: str) -> str:
             "published: commit or stash your changes first."
         )
     return commit
+
+
+def refuse_other_numbers(root: Path, version: str) -> None:
+    """Raises UserError where cookiecutter.json or the newest heading of CHANGELOG.md tells another version."""
+    for place, pattern in (("cookiecutter.json", r'"_version": *"(.*?)"'), ("CHANGELOG.md", r"^## (\S+)")):
+        found = re.search(pattern, (root / place).read_text(encoding="utf-8"), re.MULTILINE)
+        told = found[1] if found else "none"
+        if told != version:
+            raise UserError(
+                f"VERSION is {version}, in {place} it is {told}. Write the same number in VERSION, as _version in "
+                "cookiecutter.json and as the first heading in CHANGELOG.md."
+            )
+
+
+def tagged_commit(root: Path, version: str) -> str:
+    """The commit at a version's tag, "" where the clone has no such tag."""
+    return git(root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
 
 
 def git(root: Path, *words: str, fails: bool = False) -> str:
@@ -440,10 +462,7 @@ def plan_bundle_without(version: str, state: State, root: Path, path: Path) -> l
 
 def tagged(root: Path, state: State) -> dict[str, str]:
     """Version -> commit of what is published, as far as the clone has its tag."""
-    found = {
-        version: git(root, "rev-parse", "--verify", "--quiet", f"v{version}^{{commit}}", fails=True)
-        for version in state.versions
-    }
+    found = {version: tagged_commit(root, version) for version in state.versions}
     return {version: commit for version, commit in found.items() if commit}
 
 

@@ -6,6 +6,7 @@ downloaded: wheels are made up.
 """
 
 import argparse
+import json
 import re
 import shlex
 import shutil
@@ -39,7 +40,7 @@ ACCOUNT, REGION = "111122223333", "eu-west-1"
 BUCKET = f"scarcegan-projects-{ACCOUNT}-{REGION}"
 STUDIO = f"arn:aws:iam::{ACCOUNT}:role/service-role/AmazonSageMaker-ExecutionRole-1"
 TWO_WHEELS = "boto3==1.44.8 \\\n    --hash=sha256:0a\npyyaml==6.0.3\n"  # stand for thirty
-PARTS = ("VERSION", "cookiecutter.json", "hooks", "service_catalog")
+PARTS = ("VERSION", "CHANGELOG.md", "cookiecutter.json", "hooks", "service_catalog")
 
 
 def git(root: Path, *words: str) -> None:
@@ -56,10 +57,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / part).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / part, root / part)
     (root / "service_catalog/seed/requirements.txt").write_text(TWO_WHEELS, encoding="utf-8")
-    (root / "VERSION").write_text("0.1.0\n", encoding="utf-8")
     (root / ".gitignore").write_text("build/\n__pycache__/\n", encoding="utf-8")
     git(root, "init", "-q")
-    commit(root)
+    commit(root, VERSION="0.1.0")
     monkeypatch.setattr(publish, "ROOT", root)
     monkeypatch.setattr(publish, "OUT", root / "build/service_catalog")
     monkeypatch.setattr(publish, "validate", lambda: None)
@@ -76,6 +76,11 @@ def wheels(requirements: Path, folder: Path) -> list[Path]:
 
 
 def commit(root: Path, **files: str) -> None:
+    """Write files and commit them. With VERSION, the number is also written where it has to be the same."""
+    if "VERSION" in files:
+        questions = json.loads((root / "cookiecutter.json").read_text(encoding="utf-8"))
+        files["cookiecutter.json"] = json.dumps({**questions, "_version": files["VERSION"]})
+        files["CHANGELOG.md"] = f"# Changelog\n\n## {files['VERSION']}"
     for name, text in files.items():
         (root / name).write_text(f"{text}\n", encoding="utf-8")
     git(root, "add", "--all")
@@ -91,8 +96,6 @@ class Catalog:
         self.tokens: dict[str, str] = {}
 
     def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
-        import json
-
         asked = json.loads(params["body"])
         answered = getattr(self, xform_name(model.name))(asked)
         return SimpleNamespace(status_code=200), {**answered, "ResponseMetadata": {"HTTPStatusCode": 200}}
@@ -392,6 +395,25 @@ def test_a_version_that_was_tagged_at_another_commit_is_not_published(repository
     commit(repository, notes="later")
     with pytest.raises(UserError, match=r"the tag v0\.1\.0 is at"):
         versions.commit_of(repository, "0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"VERSION": "0.2.0"}, "in cookiecutter.json it is 0.1.0"),
+        ({"CHANGELOG.md": "# Changelog"}, "in CHANGELOG.md it is none"),
+        ({"CHANGELOG.md": "## 0.2.0\n\n## 0.1.0"}, "in CHANGELOG.md it is 0.2.0"),
+    ],
+)
+def test_a_version_whose_number_is_not_the_same_everywhere_is_not_published(
+    repository: Path, nobody: None, capsys: pytest.CaptureFixture[str], changed: dict[str, str], told: str
+) -> None:
+    for name, text in changed.items():
+        (repository / name).write_text(text, encoding="utf-8")
+    commit(repository)
+    assert told in refused(capsys, "package")
+    run("publish", "--dry-run")
+    assert f"A real run stops here: VERSION is {versions.version_of(repository)}, {told}" in capsys.readouterr().err
 
 
 # -- publishing -------------------------------------------------------------------------------------------------------
@@ -931,7 +953,8 @@ def test_a_deployment_in_an_account_can_be_repeated_and_keeps_what_is_not_given(
     commit(repository, VERSION="0.2.0")
     run("administration", "deploy", "--cost-center", "4711")
     second = parameters(stacks.stack)
-    assert second == {**first, "CostCenter": "4711"}, "the product still begins with its first version"
+    assert second == {**first, "CostCenter": "4711", "HandlerKey": second["HandlerKey"]}, "FirstVersion stays"
+    assert second["HandlerKey"] != first["HandlerKey"], "the function has the form's questions of the newer version"
     assert "projects/0.2.0/project.yaml" not in objects(client("s3")), "which `publish` does"
 
 

@@ -151,7 +151,20 @@ def publish_verb(arguments: argparse.Namespace) -> None:
     package = package_of(arguments)
     state = state_of(aws, arguments, package)
     routes = versions.ROUTES if arguments.route == "both" else (arguments.route,)
-    act(versions.plan_publish(package, state, aws.region, routes), aws, arguments)
+    plan = versions.plan_publish(package, state, aws.region, routes)
+    name_missing_tags([*state.versions, package.version])
+    act(plan, aws, arguments)
+
+
+def name_missing_tags(published: Sequence[str]) -> None:
+    """Say which versions this clone has no tag of, as the bundle leaves them out."""
+    missing = [f"v{version}" for version in dict.fromkeys(published) if not versions.tagged_commit(ROOT, version)]
+    if missing:
+        say(
+            f"No tag here: {', '.join(missing)}. Without it a later {versions.BUNDLE} lacks that version, and projects "
+            "that have it may get no updates. Type git fetch --tags; or tag the commit, which the version's "
+            "description in Service Catalog names, and push the tag."
+        )
 
 
 def version_verb(arguments: argparse.Namespace) -> None:
@@ -198,6 +211,7 @@ def deploy_verb(arguments: argparse.Namespace) -> None:
         "HubAccountId": arguments.hub,
         "PortfolioId": arguments.portfolio,
         "SpokeAccountIds": ",".join(arguments.spoke or ()) or None,
+    name_missing_tags(state.versions)
         "TemplateRepositoryUrl": arguments.template_repository,
         "UpdateSchedule": arguments.update_schedule,
         "LogDays": arguments.log_days,
@@ -235,6 +249,9 @@ def teardown_verb(arguments: argparse.Namespace) -> None:
     say("These stay: " + "; ".join(account.what_stays(state, with_templates=arguments.templates)) + ".")
 
 
+        name_missing_tags([*state.versions, package.version])
+    if not (chosen.get("StudioRoleArns") or state.parameters.get("StudioRoleArns")):
+        say("No --studio-role: nobody sees the product in Studio. Deploy with the execution role, now or later.")
 # -- the command line -------------------------------------------------------------------------------------------------
 
 

@@ -593,6 +593,25 @@ def test_a_clone_that_lacks_a_newer_published_version_is_told_to_fetch_it(
     assert not objects(administered)
 
 
+def test_a_published_version_without_a_tag_here_is_named(
+    repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An older one, which the bundle lacks then, and the one that is published, which a later bundle would lack."""
+    run("publish")
+    assert "No tag here: v0.1.0." in capsys.readouterr().err
+    commit(repository, VERSION="0.2.0")
+    git(repository, "tag", "v0.2.0")
+    run("publish", "--dry-run")
+    assert "No tag here: v0.1.0." in capsys.readouterr().err
+    git(repository, "tag", "v0.1.0", "HEAD~1")
+    run("publish")
+    run("withdraw", "0.2.0")
+    assert "No tag here" not in capsys.readouterr().err
+    git(repository, "tag", "--delete", "v0.2.0")
+    run("withdraw", "0.1.0")
+    assert "No tag here: v0.2.0." in capsys.readouterr().err
+
+
 def test_a_bundle_that_somebody_else_replaced_meanwhile_is_not_lost(
     repository: Path, catalog: Catalog, administered: Any
 ) -> None:
@@ -999,6 +1018,16 @@ def test_a_deployment_that_failed_is_told_and_the_same_command_replaces_what_is_
     stacks.fails = ""
     run(*DEPLOY)
     assert parameters(stacks.stack)["FirstVersion"] == "0.1.0"
+
+def test_a_deployment_after_which_nobody_sees_the_product_says_so(
+    repository: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*DEPLOY)
+    assert "No --studio-role: nobody sees the product" in capsys.readouterr().err
+    for words in (["--studio-role", STUDIO], []):  # a role that is not given stays
+        run(*DEPLOY, *words)
+        assert "No --studio-role" not in capsys.readouterr().err
+
 
 
 def test_a_change_that_cloudformation_refuses_is_told_and_no_change_is_none(

@@ -79,7 +79,7 @@ class Act(Protocol):
     def why(self) -> str: ...
 
     def command(self) -> str:
-        """The same as a command for the shell."""
+        """The same for the shell: a command, or a few, one a line."""
 
     def do(self, aws: Aws) -> None:
         """Do it, and wait until it is done."""
@@ -182,7 +182,7 @@ class DeleteStack:
 
     def command(self) -> str:
         calls = ("delete-stack", "wait stack-delete-complete")
-        return " && ".join(f"aws cloudformation {call} --stack-name {STACK}" for call in calls)
+        return "\n".join(f"aws cloudformation {call} --stack-name {STACK}" for call in calls)
 
     def do(self, aws: Aws) -> None:
         """Raises UserError when CloudFormation cannot delete it."""
@@ -210,7 +210,7 @@ class DeleteBucket:
         listed = "--output text --query '[Versions, DeleteMarkers][].[Key, VersionId]'"
         return (
             f"aws s3api list-object-versions {bucket} {listed} | while read -r key version; do "
-            f'aws s3api delete-object {bucket} --key "$key" --version-id "$version"; done && '
+            f'aws s3api delete-object {bucket} --key "$key" --version-id "$version"; done\n'
             f"aws s3api delete-bucket {bucket}"
         )
 

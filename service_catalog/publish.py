@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE)]
 
 import account  # noqa: E402  (siblings of a script that is run by its path)
 import versions  # noqa: E402
-from acts import Act, Aws, UserError, refusals_as_sentences, walk  # noqa: E402
+from acts import Act, Aws, Call, UserError, refusals_as_sentences, walk  # noqa: E402
 
 OUT = ROOT / "build/service_catalog"
 ODD = {"project_name": "naïve 日本語 'x' $HOME", "project_slug": "odd", "team": "a/b", "negative_classes": "normal"}
@@ -117,10 +117,36 @@ def act(plan: Sequence[Act], aws: Aws, arguments: argparse.Namespace) -> None:
     if not plan:
         say("Nothing is to be done: it is so already.")
     elif arguments.dry_run:
-        print(f"export AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region}")  # of the AWS CLI's versions 2 and 1
-        print("\n".join(f"# {step.why}\n{step.command()}" for step in plan))
+        print(as_script(plan, aws))
     else:
         walk(plan, aws, say)
+
+
+def as_script(plan: Sequence[Act], aws: Aws) -> str:
+    """A plan as commands for a shell. None runs after one that failed, and none of a plan that is to be read only.
+
+    They go to a bash of their own: `set -e` would close the terminal, and zsh takes no comment between commands.
+    """
+    why = why_to_read_only(plan, aws)
+    lines = [
+        *([f"# To read, not to paste: {why}"] if why else []),
+        "bash -eo pipefail <<'END'",
+        *(["exit 1"] if why else []),
+        f"export AWS_REGION={aws.region} AWS_DEFAULT_REGION={aws.region}",  # of the AWS CLI's versions 2 and 1
+        *(f"# {step.why}\n{step.command()}" for step in plan),
+        "END",
+    ]
+    return "\n".join(lines)
+
+
+def why_to_read_only(plan: Sequence[Act], aws: Aws) -> str:
+    """Why a plan's commands would not do what they say, and the next move; "" for commands that would."""
+    if not aws.has_credentials:
+        return "without credentials, account and product are not known. Log in, then type the same again."
+    files = [value for step in plan if isinstance(step, Call) for value in step.parameters.values()]
+    if any(isinstance(file, Path) and not file.is_file() for file in files):
+        return "the wheels are not downloaded. Type: publish.py package, then the same again."
+    return ""
 
 
 def package_verb(arguments: argparse.Namespace) -> None:
@@ -169,7 +195,7 @@ def name_missing_tags(published: Sequence[str]) -> None:
 
 def version_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
-    state = state_of(aws, arguments)
+    state = versions.read_state(aws)
     if arguments.verb == "roll-back":
         plan = versions.plan_roll_back(state)
     elif arguments.verb == "make-default":
@@ -185,6 +211,7 @@ def bundle_without(arguments: argparse.Namespace, state: versions.State) -> list
     """Plan the bundle without a version. One that cannot be made does not keep the version from being withdrawn."""
     if not state.bundle[0]:
         return []
+    name_missing_tags(state.versions)
     try:
         return versions.plan_bundle_without(arguments.version, state, ROOT, OUT / versions.BUNDLE)
     except UserError as error:
@@ -211,7 +238,6 @@ def deploy_verb(arguments: argparse.Namespace) -> None:
         "HubAccountId": arguments.hub,
         "PortfolioId": arguments.portfolio,
         "SpokeAccountIds": ",".join(arguments.spoke or ()) or None,
-    name_missing_tags(state.versions)
         "TemplateRepositoryUrl": arguments.template_repository,
         "UpdateSchedule": arguments.update_schedule,
         "LogDays": arguments.log_days,
@@ -223,6 +249,9 @@ def deploy_verb(arguments: argparse.Namespace) -> None:
     plan = account.plan_deploy(package, state, chosen, aws)
     if account.publishes(plan, package):
         check_first(arguments)
+        name_missing_tags([*state.versions, package.version])
+    if not (chosen.get("StudioRoleArns") or state.parameters.get("StudioRoleArns")):
+        say("No --studio-role: nobody sees the product in Studio. Deploy with the execution role, now or later.")
     act(plan, aws, arguments)
     if not arguments.dry_run:
         for name, value in account.outputs_of(aws).items():
@@ -249,9 +278,6 @@ def teardown_verb(arguments: argparse.Namespace) -> None:
     say("These stay: " + "; ".join(account.what_stays(state, with_templates=arguments.templates)) + ".")
 
 
-        name_missing_tags([*state.versions, package.version])
-    if not (chosen.get("StudioRoleArns") or state.parameters.get("StudioRoleArns")):
-        say("No --studio-role: nobody sees the product in Studio. Deploy with the execution role, now or later.")
 # -- the command line -------------------------------------------------------------------------------------------------
 
 

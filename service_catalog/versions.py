@@ -268,7 +268,7 @@ class State:
     - digests: key -> SHA-256 of the object in the bucket.
     - parameters: of the administration's stack.
     - bundle: digest of the tags in the bundle of the template, and its ETag; "" without one.
-    - known: whether AWS was asked. Otherwise ids are written as <…>, and nothing is published.
+    - known: whether AWS was asked. Otherwise the product is written as <product>, and nothing is published.
     """
 
     bucket: str
@@ -281,11 +281,8 @@ class State:
     bundle: tuple[str, str] = ("", "")
     known: bool = True
 
-    def artifact(self, version: str) -> Artifact | None:
-        return self.artifacts.get(version) or (None if self.known else Artifact(f"<id of {version}>", "<unknown>"))
-
     def template(self, version: str) -> str:
-        return self.templates.get(version, ABSENT if self.known else "<unknown>")
+        return self.templates.get(version, ABSENT)
 
     @property
     def versions(self) -> list[str]:
@@ -508,7 +505,7 @@ def plan_state(version: str, wanted: str, state: State) -> list[Act]:
 
     Raises UserError for a version that is not published.
     """
-    artifact, template = state.artifact(version), state.template(version)
+    artifact, template = state.artifacts.get(version), state.template(version)
     if artifact is None and template == ABSENT:
         there = ", ".join(state.versions) or "none"
         raise UserError(f"version {version} is not published (published: {there}).")
@@ -539,8 +536,6 @@ def plan_roll_back(state: State) -> list[Act]:
 
     Raises UserError when there is none.
     """
-    if not state.known:
-        raise UserError("rolling back depends on what is published. Log in to the account, then type the same again.")
     offered = [version for version in state.versions if state.is_offered(version)]
     if not offered:
         raise UserError("no version is offered. Type: publish.py make-default VERSION")

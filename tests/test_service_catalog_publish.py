@@ -726,7 +726,10 @@ def test_a_dry_run_prints_what_the_real_run_then_does_and_changes_nothing(
     before, asked = objects(three), len(catalog.requests)
     capsys.readouterr()
     run(*words, "--dry-run")
-    printed = [line[2:] for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
+    script = capsys.readouterr().out
+    printed = [line[2:] for line in script.splitlines() if line.startswith("# ")]
+    for command in commands_of(script):
+        check_command(command)
     assert objects(three) == before and len(catalog.requests) == asked
     run(*words)
     done = capsys.readouterr().err.splitlines()
@@ -806,6 +809,9 @@ def test_the_readme_names_every_verb_and_every_option() -> None:
     assert {word for word in options(publish.parser()) if not re.search(rf"{word}\b", README)} == set()
 
 
+ASK_FIRST = ("make-default", "deprecate", "withdraw", "roll-back")  # their plan depends on what is published
+
+
 @pytest.mark.parametrize("line", TYPED)
 def test_every_command_of_the_readme_runs_dry_without_an_account(
     repository: Path, nobody: None, capsys: pytest.CaptureFixture[str], line: str
@@ -813,7 +819,7 @@ def test_every_command_of_the_readme_runs_dry_without_an_account(
     words = shlex.split(line, comments=True)[2:]
     code = publish.main(dry(words))
     told = capsys.readouterr()
-    if words[0] in ("list", "roll-back"):  # what they say depends on what is published
+    if words[0] in ("list", *ASK_FIRST):
         assert code == 1 and "Log in" in told.err
         return
     assert code == 0, told.err
@@ -821,12 +827,65 @@ def test_every_command_of_the_readme_runs_dry_without_an_account(
         check_command(command)
 
 
-@pytest.mark.parametrize("verb", ["make-default", "deprecate", "withdraw"])
-def test_a_dry_run_without_an_account_shows_the_calls_of_both_routes(
+@pytest.mark.parametrize("verb", ASK_FIRST)
+def test_nothing_is_planned_for_a_version_of_which_nobody_knows_whether_it_is_published(
     nobody: None, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
-    run(verb, "1.3.1", "--dry-run")
-    assert [words[1] for words in commands_of(capsys.readouterr().out)] == ["servicecatalog", "s3api"]
+    assert publish.main([verb, *(["1.3.1"] if verb != "roll-back" else []), "--dry-run"]) == 1
+    told = capsys.readouterr()
+    assert "Log in" in told.err and not told.out
+
+
+def pasted(lines: str, folder: Path, fails: str = "no such word") -> list[str]:
+    """What bash asks of a program `aws`, which fails at calls that hold a word. It finds versions of objects."""
+    asked, aws = folder / "asked", folder / "aws"
+    asked.write_text("", encoding="utf-8")
+    listed = "[ $2 != list-object-versions ] || printf 'a/b\\t1\\na/b\\t2\\nc\\t3\\n'"
+    aws.write_text(f'#!/bin/sh\necho "$*" >> {asked}\ncase "$*" in *"{fails}"*) exit 1; esac\n{listed}\n')
+    aws.chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    subprocess.run(["bash"], input=f"{lines}\n", text=True, env=environment, check=False)  # as lines are pasted
+    return [line.split(" --query")[0] for line in asked.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_plan_without_credentials_is_to_be_read_and_does_nothing_when_it_is_pasted(
+    repository: Path, nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("administration", "deploy", "--dry-run")
+    lines = capsys.readouterr().out
+    assert lines.startswith("# To read, not to paste: without credentials") and len(commands_of(lines)) > 3
+    assert pasted(lines, tmp_path) == []
+
+
+def test_a_plan_whose_wheels_are_not_here_is_to_be_read_and_says_how_to_get_them(
+    repository: Path, catalog: Catalog, administered: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", "--dry-run")
+    lines = capsys.readouterr().out
+    assert "the wheels are not downloaded. Type: publish.py package" in lines.splitlines()[0]
+    assert pasted(lines, tmp_path) == []
+
+
+def test_a_pasted_plan_ends_at_the_first_command_that_fails(
+    repository: Path, catalog: Catalog, administered: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("package")
+    capsys.readouterr()
+    run("publish", "--dry-run")
+    lines = capsys.readouterr().out
+    assert len(pasted(lines, tmp_path)) == len(commands_of(lines))
+    done = pasted(lines, tmp_path, fails="wheels/boto3")
+    assert "wheels/boto3" in done[-1] and len(done) < len(commands_of(lines))
+
+
+def test_a_pasted_teardown_ends_at_the_first_command_that_fails(
+    catalog: Catalog, three: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "bounded_roles", lambda aws: [])
+    run("administration", "teardown", "--templates", "--dry-run")
+    lines = capsys.readouterr().out
+    for word, asked in (("delete-stack", 1), ("stack-delete-complete", 2), ("list-object", 3), ("--version-id 2", 5)):
+        assert len(pasted(lines, tmp_path, fails=word)) == asked, word
 
 
 def test_a_dry_run_without_a_region_says_so(
@@ -960,6 +1019,16 @@ def test_the_first_deployment_makes_the_bucket_fills_it_and_then_makes_the_rest(
     assert {tuple(kind) for kind in kinds[1:-1]} == {("s3api", "put-object")}
 
 
+def test_a_deployment_after_which_nobody_sees_the_product_says_so(
+    repository: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*DEPLOY)
+    assert "No --studio-role: nobody sees the product" in capsys.readouterr().err
+    for words in (["--studio-role", STUDIO], []):  # a role that is not given stays
+        run(*DEPLOY, *words)
+        assert "No --studio-role" not in capsys.readouterr().err
+
+
 def test_a_deployment_in_an_account_can_be_repeated_and_keeps_what_is_not_given(
     repository: Path, catalog: Catalog, stacks: Stacks, cloud: None
 ) -> None:
@@ -1019,16 +1088,6 @@ def test_a_deployment_that_failed_is_told_and_the_same_command_replaces_what_is_
     run(*DEPLOY)
     assert parameters(stacks.stack)["FirstVersion"] == "0.1.0"
 
-def test_a_deployment_after_which_nobody_sees_the_product_says_so(
-    repository: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(*DEPLOY)
-    assert "No --studio-role: nobody sees the product" in capsys.readouterr().err
-    for words in (["--studio-role", STUDIO], []):  # a role that is not given stays
-        run(*DEPLOY, *words)
-        assert "No --studio-role" not in capsys.readouterr().err
-
-
 
 def test_a_change_that_cloudformation_refuses_is_told_and_no_change_is_none(
     repository: Path, catalog: Catalog, stacks: Stacks, capsys: pytest.CaptureFixture[str]
@@ -1084,6 +1143,7 @@ def test_parameters_that_do_not_fit_together_are_refused(given: dict[str, str], 
         (("--portfolio", "prod-1", "--hub", "2" * 12), "--portfolio: 'prod-1' is refused"),
         (("--update-schedule", "rate(7)"), "--update-schedule 'rate(7)': expected rate(7 days)"),
         (("--update-schedule", "rate(0 days)"), "a rate is at least 1"),
+        (("--update-schedule", "rate(1 days)"), "AWS writes this rate(1 day)"),
         (("--update-schedule", "cron(0 5 * * *)"), "has 5 fields"),
     ],
 )
@@ -1164,9 +1224,8 @@ def test_templates_that_cannot_be_deleted_are_told_and_the_same_command_goes_on(
 
 
 def test_the_printed_teardown_waits_for_the_stack_and_deletes_every_version_of_the_templates(
-    nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Run by bash, with a program `aws` that notes what it is asked, and has three versions of two objects."""
     run("administration", "teardown", "--templates", "--dry-run")
     lines, said = capsys.readouterr()
     assert "A real run refuses while a role of a project is left" in said
@@ -1174,15 +1233,7 @@ def test_the_printed_teardown_waits_for_the_stack_and_deletes_every_version_of_t
     page = {"Versions": [{"Key": "a/b", "VersionId": "1"}], "DeleteMarkers": [{"Key": "a/b", "VersionId": "2"}]}
     query = listing[listing.index("--query") + 1]
     assert [jmespath.search(query, one) for one in (page, {})] == [[["a/b", "1"], ["a/b", "2"]], []]
-    asked = tmp_path / "asked"
-    aws = tmp_path / "aws"
-    aws.write_text(
-        f"#!/bin/sh\necho $* >> {asked}\n[ $2 != list-object-versions ] || printf 'a/b\\t1\\na/b\\t2\\nc\\t3\\n'\n"
-    )
-    aws.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    subprocess.run(["bash", "-e", "-c", lines], check=True)
-    told = [line.split(" --query")[0] for line in asked.read_text(encoding="utf-8").splitlines()]
+    told = pasted(lines.replace("\nexit 1\n", "\n", 1), tmp_path)
     bucket = f"--bucket scarcegan-projects-{acts.NO_ACCOUNT}-{REGION}"
     assert told == [
         f"cloudformation delete-stack --stack-name {acts.STACK}",
@@ -1195,7 +1246,6 @@ def test_the_printed_teardown_waits_for_the_stack_and_deletes_every_version_of_t
         f"s3api delete-bucket {bucket}",
     ]
 
-        (("--update-schedule", "rate(1 days)"), "AWS writes this rate(1 day)"),
 
 def test_the_roles_of_projects_are_found_by_their_boundary(catalog: Catalog) -> None:
     """Against botocore's Stubber."""

@@ -107,7 +107,7 @@ def declared_parameters() -> dict[str, dict[str, Any]]:
 
 def schedule_problem(schedule: str) -> str:
     """Why a schedule is refused, as the end of a sentence, by the rule of every project; "" for one that is taken."""
-    return str(module_at(SCHEDULE).schedule_problem(schedule)) if schedule else ""
+    return str(module_at(SCHEDULE).rule_schedule_problem(schedule)) if schedule else ""
 
 
 def refuse_parameters(values: Mapping[str, str], is_hub: bool) -> None:

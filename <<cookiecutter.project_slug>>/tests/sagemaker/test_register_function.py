@@ -200,7 +200,7 @@ def test_a_first_step_checks_the_parameters_and_does_nothing_else() -> None:
     assert handler(VALUES) == {"checked": "3"}
 
 
-@pytest.mark.parametrize("value", [FORGED, 'a"b', "a\\b", "8\n4", ""])
+@pytest.mark.parametrize("value", [FORGED, 'a"b', "a\\b", "8\n4", "8,4\n", "8,\n4", ""])
 def test_a_value_that_could_forge_the_record_fails_the_first_step_and_is_never_recorded_in_moto(
     event: dict[str, str], value: str
 ) -> None:

@@ -69,7 +69,7 @@ def read(rule: Rule, text: str) -> tuple[str, Any]:
     """Return what a text should be, "" when it is that, and its value, None when it is not. rule: as `checked_value`"""
     kind = rule["type"]
     if kind == "array":
-        parts = [read(rule["items"], part.strip()) for part in text.split(",")] if text else []
+        parts = [read(rule["items"], part.strip(" ")) for part in text.split(",")] if text else []
         wrong = next((f"a list with commas, each {problem}" for problem, _ in parts if problem), "")
         if len(parts) < rule.get("minItems", 0):
             wrong = f"a list of at least {rule['minItems']} items"

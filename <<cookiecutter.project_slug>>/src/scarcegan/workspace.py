@@ -358,7 +358,8 @@ class Workspace:
         if not path.exists():
             raise UserError(f"{self.show(path)}: no telemetry there. Name a file or folder that exists.")
         sources = {"telemetry": path, "model": self.exported(package)}
-        result = self._run(definition.scoring(self.config), sources, None, cache, {"version": package.version})
+        pipeline = definition.scoring(self.config, package.model_digest)
+        result = self._run(pipeline, sources, None, cache, {"version": package.version})
         folder = result.output("score", "scored")
         if not result.finished:
             return outcome(result)

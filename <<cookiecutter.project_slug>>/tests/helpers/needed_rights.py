@@ -470,7 +470,8 @@ def of_pipelines_of_sagemaker(everything: Everything) -> Found:
         start = "scoring-" if source.name == "scoring" and "scoring-job" in roles else ""
         pipeline, job = f"{start}pipeline", f"{start}job"
         kinds = {step.kind.capitalize() if isinstance(step, Step) else "Gate" for step in source.steps}
-        yield from service(pipeline, "pipeline of SageMaker", *sorted(kinds))
+        checked = {"Lambda"}  # each begins with the step `check`
+        yield from service(pipeline, "pipeline of SageMaker", *sorted(kinds | checked))
         yield from service(job, "job", "job's output")
         yield job, sorted(files_of_jobs(source)), f"what the {source.name} pipeline reads and writes"
         if any("VpcConfig" in project for project in everything.of_type("AWS::CodeBuild::Project").values()):

@@ -156,6 +156,7 @@ MUST = {
         ("sagemaker:CreateProcessingJob", sagemaker("processing-job/pipelines-abc-score-1"), SMALL),
         ("sagemaker:StopProcessingJob", sagemaker("processing-job/pipelines-abc-score-1"), TAGGED),
         ("iam:PassRole", role("scoring-job"), TO_SAGEMAKER),
+        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
         ("kms:CreateGrant", KEY, BY_SAGEMAKER),
     ],
     "register": [
@@ -357,7 +358,7 @@ MUST_NOT = {
     "scoring-pipeline": [
         ("sagemaker:CreateTrainingJob", sagemaker("training-job/pipelines-abc-train-1"), SMALL),
         ("iam:PassRole", role("job"), TO_SAGEMAKER),
-        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-register")),
+        ("lambda:InvokeFunction", arn("lambda", f"function:{PROJECT}-check-approval")),
         ("kms:CreateGrant", KEY),
     ],
     "register": [

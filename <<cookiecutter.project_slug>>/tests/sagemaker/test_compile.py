@@ -146,6 +146,25 @@ def test_every_parameter_of_an_execution_has_a_reason_and_every_reason_a_paramet
     assert {found[0] for found in reasons.values()} == set(KEPT[name])
 
 
+def test_scoring_begins_with_the_check_whose_answer_from_the_registry_is_what_the_model_is_compared_with(pipelines):
+    scoring = pipelines["scoring"]
+    check, features = scoring["Steps"][:2]
+    assert (check["Name"], check["Type"], features["DependsOn"]) == ("check", "Lambda", ["check"])
+    assert check["FunctionArn"] == NAMES.register_function_arn
+    asked = check["Arguments"]
+    assert asked["digest_of"] == "champion"
+    assert set(json.loads(asked["rules"])) == set(defaults(scoring)) - {"TelemetryUri"}
+    words = step(scoring, "score")["Arguments"]["AppSpecification"]["ContainerArguments"]
+    digest = {"Get": "Steps.check.OutputParameters['model_digest']"}
+    assert {"Std:Join": {"On": "", "Values": ["--model-digest=", digest]}} in words
+
+
+def test_training_asks_for_no_champions_digest(pipelines):
+    check = step(pipelines["training"], "check")
+    assert "digest_of" not in check["Arguments"]
+    assert [each["OutputName"] for each in check["OutputParameters"]] == ["checked"]
+
+
 def test_what_the_gate_compares_and_where_models_and_data_lie_is_fixed_in_the_definition(pipelines):
     training, scoring = pipelines["training"], pipelines["scoring"]
     for name in ("split", "evaluate"):

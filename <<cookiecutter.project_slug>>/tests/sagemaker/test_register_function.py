@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from botocore.stub import Stubber
 from registry_contract import CONTENT, DEFINITIONS
 from registry_in_moto import GROUP, NAMES, SHARED, Breaker, Broken, Session, aws, keys, open_registry, refused, versions
 from scarcegan.errors import UserError
-from scarcegan.registry.contract import PACKAGE_FILE, set_id_of
+from scarcegan.registry.contract import PACKAGE_FILE, ModelPackage, set_id_of
 from scarcegan.registry.sagemaker import lineage, set_record
 from scarcegan.registry.sagemaker import registry as sagemaker
 from scarcegan.sagemaker import register_function as step
@@ -198,6 +199,44 @@ def test_the_values_of_the_execution_are_recorded_in_their_types_in_moto(event: 
 
 def test_a_first_step_checks_the_parameters_and_does_nothing_else() -> None:
     assert handler(VALUES) == {"checked": "3"}
+
+
+def released(event: dict[str, str], version: int = 1) -> ModelPackage:
+    """The champion, after a training, an approval and a promotion."""
+    handler(event)
+    registry = open_registry()
+    registry.approve(version)
+    return registry.promote(version)
+
+
+def test_before_scoring_it_also_answers_which_model_the_registry_has_as_the_champion_in_moto(
+    event: dict[str, str],
+) -> None:
+    champion = released(event)
+    assert handler(VALUES | {"digest_of": "champion"}) == {"checked": "3", "model_digest": champion.model_digest}
+
+
+def test_nothing_is_scored_without_a_champion_in_moto(event: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="has no champion yet"):
+        handler(VALUES | {"digest_of": "champion"})
+
+
+def test_nothing_is_scored_with_a_package_that_somebody_has_changed_in_sagemaker_in_moto(event: dict[str, str]) -> None:
+    released(event)
+    Session().client("sagemaker").update_model_package(
+        ModelPackageArn=open_registry().arn(1), CustomerMetadataProperties={"model_digest": "0" * 64}
+    )
+    with pytest.raises(UserError, match="its property model_digest is '000000000000'"):
+        handler(VALUES | {"digest_of": "champion"})
+
+
+def test_nothing_is_scored_with_a_champion_that_has_no_digest_in_moto(
+    event: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = replace(released(event), model_digest="")
+    monkeypatch.setattr(sagemaker.SageMakerRegistry, "checked_champion", lambda self: old)
+    with pytest.raises(UserError, match=r"version 1 of .*, the champion, was registered without a digest.*Train again"):
+        handler(VALUES | {"digest_of": "champion"})
 
 
 @pytest.mark.parametrize("value", [FORGED, 'a"b', "a\\b", "8\n4", "8,4\n", "8,\n4", ""])

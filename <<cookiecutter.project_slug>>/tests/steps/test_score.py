@@ -30,13 +30,13 @@ def three_users():
     return FeatureTable(np.array(["ann", "bob", "cid"], object), day, np.full(3, -1, np.int8), NAMES, values)
 
 
-def arguments(folder, table, classes=CLASSES):
+def arguments(folder, table, classes=CLASSES, **more):
     write_features(table, folder / "features")
     (folder / "package" / "model").mkdir(parents=True)
     (folder / "package" / "model" / "model.json").write_text("{}")
     (folder / "package" / "package.json").write_text(json.dumps({"version": 3, "definition": "best_ranking"}))
     channels = [f"--features={folder / 'features'}", f"--model={folder / 'package'}"]
-    return [*channels, f"--scored-out={folder / 'scored'}", *values_of("score", classes=",".join(classes))]
+    return [*channels, f"--scored-out={folder / 'scored'}", *values_of("score", classes=",".join(classes), **more)]
 
 
 def test_users_are_scored_in_batches_with_their_features_beside(tmp_path, tiny_model, monkeypatch):
@@ -60,6 +60,18 @@ def test_a_package_whose_model_differs_from_its_digest_is_not_used(tmp_path, tin
     (package / "model" / "model.json").write_text('{"classes": []}')
     shutil.rmtree(tmp_path / "scored")
     with pytest.raises(UserError, match=r"package: its model has the digest .* so it was changed afterwards"):
+        score.main(asked)
+    assert not (tmp_path / "scored").exists()
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["digest changed too", "digest removed"])
+def test_what_lies_beside_the_model_does_not_vouch_for_it_when_the_registry_has_a_digest(tmp_path, tiny_model, beside):
+    registered, other = (packed_digest({"model.json": body}) for body in (b"registered", b"{}"))
+    asked = arguments(tmp_path, three_users(), model_digest=registered)
+    facts = {"version": 3, "model_digest": other} if beside else {"version": 3}
+    (tmp_path / "package" / "package.json").write_text(json.dumps(facts))
+    found = other[:12] if beside else "none"
+    with pytest.raises(UserError, match=rf"has the digest {found}, but the registry has {registered[:12]}, so it is"):
         score.main(asked)
     assert not (tmp_path / "scored").exists()
 

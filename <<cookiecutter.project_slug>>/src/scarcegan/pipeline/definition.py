@@ -15,6 +15,7 @@ from scarcegan.pipeline.config import Config, definitions_argument
 Value = str | int | float | bool
 RUN_ID = "{run_id}"  # an argument that every engine replaces by the id of the run; no part of a cache key
 DATA = ("telemetry", "labels")  # sources of the training pipeline whose content the fingerprint of a run covers
+MODEL_DIGEST = "{model_digest}"  # an engine that does not see the registry replaces it by what the check answers
 DATA_FINGERPRINT = "{data_fingerprint}"  # an engine that does not see the data replaces it by what a start gives it
 NOT_ABOUT_THE_MODEL = {"retries", "serve", "local", "cloud"}  # sections that are not kept with a registered model
 TRAINING_FIGURES = (  # metrics that the train step prints while it trains, as `Iteration=…; Name=value;`
@@ -325,10 +326,12 @@ def with_sample(step: Step, share: float) -> Step:
     )
 
 
-def scoring(config: Config) -> Pipeline:
+def scoring(config: Config, model_digest: str = "") -> Pipeline:
     """Return the scoring pipeline: from data of users and a model package to scores and the flagged users.
 
     Its sources are "telemetry" (telemetry or a ready table, as data.kind says) and "model"; both are needed.
+
+    - model_digest: of the model that may score, as the registry has it; "" for a package that was registered without.
     """
     return Pipeline(
         "scoring",
@@ -351,7 +354,7 @@ def scoring(config: Config) -> Pipeline:
                 "scarcegan.steps.score",
                 inputs={"features": "features.features", "model": "model"},
                 outputs=("scored",),
-                arguments={"classes": ",".join(config.labels.classes)},
+                arguments={"classes": ",".join(config.labels.classes), "model-digest": model_digest},
                 instance=config.cloud.instances.score,
                 retries=config.retries,
                 seconds=(6.0, 0.5),

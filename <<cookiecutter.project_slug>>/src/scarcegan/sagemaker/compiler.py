@@ -27,6 +27,7 @@ from scarcegan.sagemaker.parameters import Parameter
 
 JOB_SCRIPT = "job.sh"
 CHECK_STEP = "check"
+MODEL_DIGEST_OUTPUT = "model_digest"  # of the check step, as register_function.handler answers
 HOUR = 3600
 SECONDS_TO_RETRY = 60
 LAMBDA_OUTPUTS = ("set_id", "versions", "group")
@@ -92,7 +93,10 @@ def pipelines(config: Config, code_version: str) -> list[Pipeline]:
 
     - code_version: recorded with registered models as it is.
     """
-    return [definition.training(config, definition.DATA_FINGERPRINT, code_version), definition.scoring(config)]
+    return [
+        definition.training(config, definition.DATA_FINGERPRINT, code_version),
+        definition.scoring(config, definition.MODEL_DIGEST),
+    ]
 
 
 def compile_copy(config: Config, names: Names, bundle: Bundle, name: str) -> Compiled:
@@ -368,13 +372,23 @@ class PipelineCompiler:
         """Return the SDK's step that comes first: the register function checks the execution's parameters.
 
         So a value that SageMaker lets pass, such as TrainIterations=-1 from the console, fails the execution before a
-        job is paid for.
+        job is paid for. For a pipeline that takes the champion's digest, it also asks the registry for it: jobs have no
+        network, and what lies beside the model in S3 proves nothing about it. The step is added to `compiled`.
         """
         to = sdk()
-        outputs = [to.LambdaOutput(output_name="checked")]
-        return to.LambdaStep(
-            CHECK_STEP, lambda_func=self.register_function, inputs=self.ruled_parameters(), outputs=outputs
+        asked = {"digest_of": "champion"} if self.takes(definition.MODEL_DIGEST) else {}
+        answers = ["checked", *([MODEL_DIGEST_OUTPUT] if asked else [])]
+        self.compiled[CHECK_STEP] = to.LambdaStep(
+            CHECK_STEP,
+            lambda_func=self.register_function,
+            inputs=self.ruled_parameters() | asked,
+            outputs=[to.LambdaOutput(output_name=name) for name in answers],
         )
+        return self.compiled[CHECK_STEP]
+
+    def takes(self, value: definition.Value) -> bool:
+        """Whether an argument of any step has this value, such as the placeholder of the model's digest."""
+        return any(value in step.arguments.values() for step in self.source.steps if isinstance(step, Step))
 
     def ruled_parameters(self) -> dict[str, Any]:
         """Return the part of the register function's event that holds the parameters of the execution.
@@ -392,8 +406,9 @@ class PipelineCompiler:
 
     @property
     def checks_first(self) -> bool:
-        """Whether the pipeline has the step that checks parameters first: one that registers models."""
-        return any(isinstance(step, Step) and step.kind == "lambda" for step in self.source.steps)
+        """Whether the pipeline has the step that checks parameters first: one that registers models or scores."""
+        registers = any(isinstance(step, Step) and step.kind == "lambda" for step in self.source.steps)
+        return registers or self.takes(definition.MODEL_DIGEST)
 
     def condition_step(self, gate: Gate) -> Any:
         """Return the SDK's condition for a gate: if the gate's field is true, the steps behind the gate run.
@@ -504,6 +519,9 @@ class PipelineCompiler:
         for name, value in step.arguments.items():
             if name in step.parameters:
                 words.append(sdk().Join(on="", values=[f"--{name}=", self.argument_variable(step, name)]))
+            elif value == definition.MODEL_DIGEST:
+                found = self.compiled[CHECK_STEP].properties.Outputs[MODEL_DIGEST_OUTPUT]
+                words.append(sdk().Join(on="", values=[f"--{name}=", found]))
             elif value == definition.RUN_ID:
                 words.append(sdk().Join(on="", values=[f"--{name}=", sdk().ExecutionVariables.PIPELINE_EXECUTION_ID]))
             else:

@@ -53,15 +53,17 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     - rules and the parameters: as `values.checked_values` takes them.
 
     An event with rules and without models only has its parameters checked; the answer is then {"checked": how many}.
+    With the field digest_of, whose value is champion, the answer has model_digest too: see `champion_digest`.
 
     context: Lambda's, which knows how much time is left; None outside Lambda.
 
     Raises UserError for an event that `check_event` refuses, for what `register_from_event` refuses, and for errors of
     AWS.
     """
-    if event.get("rules") and not event.get("models"):
-        return {"checked": str(len(checked_values(event)))}
     bucket, group = os.environ.get("BUCKET", ""), os.environ.get("GROUP", "")
+    if event.get("rules") and not event.get("models"):
+        checked = {"checked": str(len(checked_values(event)))}
+        return checked | ({"model_digest": champion_digest(bucket, group)} if event.get("digest_of") else {})
     check_event(event, bucket, group)
     registry = SageMakerRegistry(
         Names.of_bucket(bucket),
@@ -74,6 +76,23 @@ def handler(event: Mapping[str, Any], context: Any = None) -> dict[str, str]:
     versions = ",".join(str(package.version) for package in packages)
     print(f"registered in {group} as one set: {versions}", file=sys.stderr)
     return {"set_id": packages[0].set_id, "versions": versions, "group": group}
+
+
+def champion_digest(bucket: str, group: str) -> str:
+    """Return the digest of the champion's model, as the registry has it.
+
+    - bucket, group: the toolchain's.
+
+    Raises UserError when there is no champion, when it was registered without a digest, or when its package in
+    SageMaker is not the one that was registered; and for errors of AWS.
+    """
+    champion = SageMakerRegistry(Names.of_bucket(bucket), group).checked_champion()
+    if not champion.model_digest:
+        raise UserError(
+            f"version {champion.version} of {group}, the champion, was registered without a digest, so nothing tells "
+            "whether its files in S3 are those that were approved. Train again, then approve and release a new version."
+        )
+    return champion.model_digest
 
 
 def check_event(event: Mapping[str, Any], bucket: str, group: str) -> None:

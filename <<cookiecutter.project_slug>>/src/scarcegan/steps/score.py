@@ -25,7 +25,7 @@ from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
-from scarcegan.registry.contract import check_model
+from scarcegan.registry.contract import check_model, short
 from scarcegan.steps._arguments import parse_classes, parse_folders
 from scarcegan.steps._outputs import replacing_parts
 
@@ -193,6 +193,24 @@ def model_folder(package: Path) -> Path:
     return found[0]
 
 
+def check_registered(package: Path, digest: str) -> None:
+    """Check that the model in a package's folder is the one that the registry names.
+
+    What lies in the folder proves nothing alone: who changes the model can change package.json beside it. package:
+    folder of a model package. digest: of the model, as the registry has it; "" when it has none, which is printed to
+    stderr.
+    Raises UserError for another model, and for one without the registered digest in package.json.
+    """
+    found = check_model(package)
+    if digest and found != digest:
+        raise UserError(
+            f"{package}: its model has the digest {short(found) or 'none'}, but the registry has {short(digest)}, so "
+            "it is not used. Export the version again, or in AWS retry the stage Production of its release."
+        )
+    if not found:
+        print("score: the model was registered without a digest, so its bytes were not compared", file=sys.stderr)
+
+
 def model_facts(package: Path) -> dict[str, Any]:
     """What summary.json tells of the model: version, definition, group and set_id, as far as package.json has them; {}
     without a package.json.
@@ -206,11 +224,14 @@ def model_facts(package: Path) -> dict[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of this step's command line: folders of features and model, the output folder and the class names."""
+    """The parser of this step's command line: folders of features and model, the output folder, the class names and the
+    digest of the model.
+    """
     it = argparse.ArgumentParser(description=__doc__)
     for channel in ("features", "model", "scored-out"):
         it.add_argument(f"--{channel}", type=Path, required=True)
     it.add_argument("--classes", type=parse_classes, required=True)
+    it.add_argument("--model-digest", required=True, help="of the model as the registry has it; empty for none")
     return it
 
 
@@ -221,16 +242,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     summary.json has the keys of score_summary, "thresholds" (of the model), "model" (see model_facts) and "not_scored"
     (see users_without_row), which is printed to stderr.
     argv: the command line without the program's name; None: that of this process.
-    Raises UserError when the model is not the one that was registered (its digest differs from that in package.json),
-    when the model or the feature table is missing or damaged, when there is no row, when the classes,
-    the features, their order or which of them are categories are not those of the model, or when a feature has the name
-    of another column (see scored_table).
+    Raises UserError when the model is not the one that was registered (its digest differs from that in package.json or
+    from --model-digest), when the model or the feature table is missing or damaged, when there is no row, when the
+    classes, the features, their order or which of them are categories are not those of the model, or when a feature has
+    the name of another column (see scored_table).
     """
     args = parse_folders(parser(), argv)
     from scarcegan.model import scorer
 
-    if not check_model(args.model):
-        print("score: the model was registered without a digest, so its bytes were not compared", file=sys.stderr)
+    check_registered(args.model, args.model_digest)
     model = scorer.load_scorer(model_folder(args.model))
     if tuple(model.classes) != args.classes:
         raise UserError(

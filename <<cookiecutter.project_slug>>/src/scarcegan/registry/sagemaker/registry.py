@@ -218,19 +218,28 @@ class SageMakerRegistry:
             )
         return promoted
 
-    def check_champion(self) -> None:
-        """Check that the champion's files in S3, which scoring reads, are those of the package that SSM names.
+    def checked_champion(self) -> ModelPackage:
+        """Return the package that SSM names as the champion, after comparing it with the record of its registration.
 
-        Raises UserError when there is no champion, when its archive holds another package or a changed model, or when
-        the package no longer has the digest that it was registered with.
+        Raises UserError when there is no champion, or when its package was changed in SageMaker.
         """
         champion = self.champion()
         if champion is None:
             raise UserError(
                 f"{self.group} has no champion yet: nothing was released to production. Approve a model first."
             )
-        with self.errors_as_sentences(), TemporaryDirectory() as scratch:
+        with self.errors_as_sentences():
             self._check_served(self.arn(champion.version), champion)
+        return champion
+
+    def check_champion(self) -> None:
+        """Check that the champion's files in S3, which scoring reads, are those of the package that SSM names.
+
+        Raises UserError when there is no champion, when its archive holds another package or a changed model, or when
+        the package no longer has the digest that it was registered with.
+        """
+        champion = self.checked_champion()
+        with self.errors_as_sentences(), TemporaryDirectory() as scratch:
             folder = self.fetch(self._bucket.uri(CHAMPION_KEY), Path(scratch, "package"))
             facts, digest = read_json(folder / "package.json", "Release the version again."), check_model(folder)
         if (facts.get("version"), digest) != (champion.version, champion.model_digest):

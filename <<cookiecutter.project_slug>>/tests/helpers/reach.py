@@ -15,6 +15,7 @@ from typing import Any
 
 from enforcement import Roles, arn, like, several
 from scarcegan.aws.names import PIPELINE_ACTORS
+from scarcegan.aws.toolchain import STACKS
 from stacks import ACCOUNT, PUBLISHED, Stack, Toolchain, body_of
 
 PROJECT, GROUP = "rare-players", "rare-group"
@@ -39,6 +40,21 @@ RUNS_WITH_A_ROLE = {
     "states": ("CreateStateMachine", "UpdateStateMachine"),
     "ec2": ("RunInstances",),
 }
+ADMINISTRATOR = "an administrator of the account"
+# Sets of actions: who may do all of one, on whatever it is, gives itself every right there is.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_actions-resources-contextkeys.html
+MAKES_ADMINISTRATORS = tuple(
+    tuple(f"iam:{action}" for action in actions.split())
+    for actions in (
+        *("CreatePolicyVersion", "SetDefaultPolicyVersion", "CreateAccessKey", "CreateLoginProfile"),
+        *("UpdateLoginProfile", "AddUserToGroup", "PutUserPolicy", "AttachUserPolicy", "PutGroupPolicy"),
+        *("AttachGroupPolicy", "CreateRole PutRolePolicy", "CreateRole AttachRolePolicy"),
+    )
+)
+SOMEBODY_ELSES = f"arn:aws:iam::{ACCOUNT}:role/administrator"  # stands for a role that is none of the project's
+CHANGES_A_BUCKET = ("PutBucketPolicy", "DeleteBucketPolicy", "PutBucketAcl", "PutLifecycleConfiguration")
+CHANGES_A_STACK = (("UpdateStack",), ("CreateChangeSet", "ExecuteChangeSet"))
+RUNS_CODE_IN_A_FUNCTION = ("lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration")  # the latter adds layers
 RAISES_RIGHTS = ("iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:UpdateAssumeRolePolicy", "sts:AssumeRole")
 
 
@@ -153,6 +169,7 @@ class Reach:
             roles.denials += self.roles.denials
             self.known |= {f"{actor}{ELSEWHERE}": (roles, actor) for actor in roles.properties}
         self.actors = {roles.arn(actor): name for name, (roles, actor) in self.known.items()}
+        self.goals = goals(self.bucket, self.production) | self.goals_of_the_toolchain()
         self.edges = list(self.all_edges())
 
     def ways(self, source: str, without: Collection[str] = ()) -> dict[str, list[Edge]]:
@@ -168,7 +185,19 @@ class Reach:
                 if edge.end not in came_by:
                     came_by[edge.end] = edge
                     queue.append(edge.end)
-        return {goal: self.way_to(goal, came_by) for goal in goals(self.bucket, self.production) if goal in came_by}
+        return {goal: self.way_to(goal, came_by) for goal in self.goals if goal in came_by}
+
+    def goals_of_the_toolchain(self) -> dict[str, list[tuple[str, str, Mapping[str, str]]]]:
+        """As `goals`, of what is read off the templates: the key, and who is told."""
+        rules = [about["Name"] for about in self.toolchain.of_type("AWS::Events::Rule").values()]
+        silencing = "DisableRule DeleteRule PutRule PutTargets RemoveTargets"
+        keys = "PutKeyPolicy ScheduleKeyDeletion DisableKey"
+        return {
+            "changing the key": [(f"kms:{a}", self.toolchain.attribute("Key", "Arn"), {}) for a in keys.split()],
+            "changing what is told or started": [
+                (f"events:{a}", arn("events", f"rule/{rule}"), {}) for rule in rules for a in silencing.split()
+            ],
+        }
 
     def way_to(self, node: str, came_by: Mapping[str, Edge | None]) -> list[Edge]:
         way: list[Edge] = []
@@ -182,6 +211,8 @@ class Reach:
         yield from self.stages()
         yield from self.functions()
         yield from self.handed_on()
+        yield from self.rights_of_administrators()
+        yield from self.rights_over_buckets()
         for actor in self.known:
             yield from self.passed_roles(actor)
             yield from self.raised_rights(actor)
@@ -191,6 +222,8 @@ class Reach:
             yield from self.code_of_jobs(actor)
             yield from self.published_names(actor)
             yield from self.rights(actor)
+            yield from self.administrators(actor)
+            yield from self.buckets(actor)
 
     # -- CodePipelines: what starts them, which actions a commit reaches by itself ------------------------------------
 
@@ -281,6 +314,52 @@ class Reach:
                 if other != actor and self.may(actor, action, resource):
                     yield Edge("raised rights", role(actor), role(other), action)
 
+    # -- what reaches everything at once ------------------------------------------------------------------------------
+
+    def administrators(self, actor: str) -> Iterator[Edge]:
+        """Who gives itself every right, passes a role of an administrator on, or deploys a stack of the toolchain."""
+        found = [" and ".join(each) for each in MAKES_ADMINISTRATORS if all(self.may_somewhere(actor, a) for a in each)]
+        ours = self.known[actor][0].arn(self.known[actor][1])
+        found += [f"{a} to itself" for a in ("iam:PutRolePolicy", "iam:AttachRolePolicy") if self.may(actor, a, ours)]
+        if self.may(actor, "sts:AssumeRole", SOMEBODY_ELSES):
+            found.append("sts:AssumeRole of a role that is none of the project's")
+        for service, calls in RUNS_WITH_A_ROLE.items():
+            possible = [f"{service}:{call}" for call in calls if self.may_somewhere(actor, f"{service}:{call}")]
+            if self.may(actor, "iam:PassRole", SOMEBODY_ELSES, {"iam:PassedToService": f"{service}.amazonaws.com"}):
+                found += [f"iam:PassRole and {action}" for action in possible]
+        for name in STACKS:
+            if self.may_change_stack(actor, arn("cloudformation", f"stack/{PROJECT}-{name}/x")):
+                found.append(f"a change of the stack {PROJECT}-{name}")
+        for why in found:
+            yield Edge("administrator", role(actor), ADMINISTRATOR, why)
+
+    def rights_of_administrators(self) -> Iterator[Edge]:
+        for goal in self.goals:
+            yield Edge("administrator", ADMINISTRATOR, goal, "may do everything")
+
+    def may_change_stack(self, actor: str, stack: str) -> bool:
+        """Whether a role may deploy a template of its own as a stack that is there. stack: its ARN."""
+        return any(all(self.may(actor, f"cloudformation:{a}", stack) for a in each) for each in CHANGES_A_STACK)
+
+    def buckets(self, actor: str) -> Iterator[Edge]:
+        """Who may change a bucket's policy, ACL or lifecycle decides about every object in it."""
+        for bucket in (self.bucket, self.artifacts):
+            for action in CHANGES_A_BUCKET:
+                if self.may(actor, f"s3:{action}", bucket):
+                    yield Edge("bucket", role(actor), f"bucket {bucket}", f"s3:{action}")
+
+    def rights_over_buckets(self) -> Iterator[Edge]:
+        """All that lies in the project's bucket, and every artifact that an action takes."""
+        for goal, calls in self.goals.items():
+            if any(resource.startswith(f"{self.bucket}/") for _, resource, _ in calls):
+                yield Edge("bucket", f"bucket {self.bucket}", goal, "lies in it")
+        for _, _, start in self.loaded_functions:
+            yield Edge("bucket", f"bucket {self.bucket}", f"s3 {start}*", "lies in it")
+        for name, about in self.pipelines.items():
+            for action in (action for stage in about["Stages"] for action in stage["Actions"]):
+                if action.get("InputArtifacts"):
+                    yield Edge("bucket", f"bucket {self.artifacts}", node(name, action), "takes an artifact from it")
+
     @cached_property
     def loaded_functions(self) -> list[tuple[str, str, str]]:
         """(name, the role it runs as, the start of the keys that its code may have) of every function."""
@@ -304,8 +383,9 @@ class Reach:
         for name, runs_as, start in self.loaded_functions:
             if self.may(actor, "s3:PutObject", f"{self.bucket}/{start}1.zip", NEW):
                 yield Edge("function's code", role(actor), f"s3 {start}*", f"s3:PutObject {start}*")
-            if self.may(actor, "lambda:UpdateFunctionCode", arn("lambda", f"function:{name}", self.account(runs_as))):
-                yield Edge("function's update", role(actor), f"function {name}", "lambda:UpdateFunctionCode")
+            for action in RUNS_CODE_IN_A_FUNCTION:
+                if self.may(actor, action, arn("lambda", f"function:{name}", self.account(runs_as))):
+                    yield Edge("function's update", role(actor), f"function {name}", action)
 
     def definitions(self, actor: str) -> Iterator[Edge]:
         """What is there keeps its role when somebody changes what it does, without iam:PassRole."""
@@ -328,8 +408,8 @@ class Reach:
                     if "StackName" in asked:
                         runs_as = self.actors[asked["RoleArn"]]
                         resource = arn("cloudformation", f"stack/{asked['StackName']}/x", self.account(runs_as))
-                        if self.may(actor, "cloudformation:UpdateStack", resource):
-                            why = f"cloudformation:UpdateStack {asked['StackName']}"
+                        if self.may_change_stack(actor, resource):
+                            why = f"a change of the stack {asked['StackName']}"
                             yield Edge("definition", role(actor), role(runs_as), why)
 
     def handed_over(self, actor: str) -> Iterator[Edge]:
@@ -372,7 +452,7 @@ class Reach:
             )
 
     def rights(self, actor: str) -> Iterator[Edge]:
-        for goal, calls in goals(self.bucket, self.production).items():
+        for goal, calls in self.goals.items():
             for action, resource, context in calls:
                 if self.may(actor, action, resource, context):
                     about = resource.removeprefix(f"{self.bucket}/").rpartition(":")[2]

@@ -333,12 +333,88 @@ FAULTS = {
     "the build replaces code under its digest": Fault(
         (without_denial("WrittenOnce"),), "writing scores", BY_THE_BUILD | {"jobs' code"}
     ),
+    "the build changes the policy of the bucket": Fault(
+        (allow("build", "s3:PutBucketPolicy", BUCKET),), "writing the champion", BY_THE_BUILD - {"right"} | {"bucket"}
+    ),
+    "the build changes a stack of the toolchain": Fault(
+        (allow("build", "cloudformation:UpdateStack", arn("cloudformation", f"stack/{PROJECT}-toolchain/x")),),
+        "naming the champion",
+        BY_THE_BUILD - {"right"} | {"administrator"},
+    ),
     "a pushed template publishes names": Fault(
         (allow("stack-pipeline", "ssm:PutParameter", arn("ssm", f"parameter/{PROJECT}/*")),),
         "changing production's function",
         {"event", "stage", "template", "published name"},
     ),
 }
+
+
+# Right (actions, the resource) -> one of the goals that it reaches when a role that a push reaches has it.
+BUCKET_GOALS = {"writing packages", "writing the champion", "writing functions", "writing records of releases"}
+MADE_ARTIFACTS = "arn:aws:s3:::made-artifacts"
+RIGHTS = {
+    "everything of S3": ("s3:*", "*", BUCKET_GOALS),
+    "a bucket's policy": ("s3:PutBucketPolicy", BUCKET, BUCKET_GOALS),
+    "a bucket's policy, removed": ("s3:DeleteBucketPolicy", "*", BUCKET_GOALS),
+    "policies by a wildcard": ("s3:*BucketPolicy", "*", BUCKET_GOALS),
+    "the policy of the artifacts": ("s3:PutBucketPolicy", MADE_ARTIFACTS, {"changing production's endpoint"}),
+    "a lifecycle": ("s3:PutLifecycleConfiguration", BUCKET, BUCKET_GOALS),
+    **{
+        f"a change of the {name} stack": (
+            "cloudformation:UpdateStack",
+            arn("cloudformation", f"stack/{PROJECT}-{name}/*"),
+            {"approving a package", "naming the champion"},
+        )
+        for name in ("storage", "roles-models", "roles-release", "security", "toolchain")
+    },
+    "a change set": (
+        ["cloudformation:CreateChangeSet", "cloudformation:ExecuteChangeSet"],
+        arn("cloudformation", f"stack/{PROJECT}-toolchain/*"),
+        {"letting itself into production"},
+    ),
+    "a change set of production": (
+        ["cloudformation:CreateChangeSet", "cloudformation:ExecuteChangeSet"],
+        arn("cloudformation", f"stack/{PROJECT}-production/*"),
+        {"changing production's endpoint"},
+    ),
+    "a version of a policy": ("iam:CreatePolicyVersion", "*", {"naming the champion"}),
+    "another version of a policy": ("iam:SetDefaultPolicyVersion", "*", {"naming the champion"}),
+    "a user's key": ("iam:CreateAccessKey", f"arn:aws:iam::{ACCOUNT}:user/*", {"naming the champion"}),
+    "a role with a policy": (
+        ["iam:CreateRole", "iam:AttachRolePolicy"],
+        f"arn:aws:iam::{ACCOUNT}:role/new",
+        {"naming the champion"},
+    ),
+    "a policy for itself": ("iam:PutRolePolicy", role("build"), {"naming the champion"}),
+    "everything of IAM": ("iam:*", "*", {"naming the champion"}),
+    "an administrator's role passed on": (
+        ["iam:PassRole", "events:PutTargets"],
+        "*",
+        {"naming the champion"},
+    ),
+    "an administrator's role taken": ("sts:AssumeRole", "*", {"naming the champion"}),
+    "a function's layers": (
+        "lambda:UpdateFunctionConfiguration",
+        arn("lambda", f"function:{PROJECT}-register"),
+        {"writing packages"},
+    ),
+    "the key's policy": ("kms:PutKeyPolicy", "*", {"changing the key"}),
+    "rules": (["events:PutRule", "events:PutTargets"], "*", {"changing what is told or started"}),
+    "everything of all services": ("*", "*", set(reach.goals(BUCKET))),
+}
+
+
+@pytest.mark.parametrize("actor", ["build", "stack-pipeline"])
+@pytest.mark.parametrize("name", RIGHTS)
+def test_a_right_that_decides_about_others_is_found_as_a_way_when_what_was_pushed_has_it(name: str, actor: str) -> None:
+    actions, resource, reached = RIGHTS[name]
+    resource = role(actor) if name == "a policy for itself" else resource
+    assert reached <= set(found_with(allow(actor, actions, resource)).ways(PUSH))
+
+
+def test_half_a_change_set_is_no_way() -> None:
+    half = allow("build", "cloudformation:CreateChangeSet", arn("cloudformation", f"stack/{PROJECT}-toolchain/*"))
+    assert found_with(half).ways(PUSH) == {}
 
 
 @pytest.mark.parametrize("name", FAULTS)

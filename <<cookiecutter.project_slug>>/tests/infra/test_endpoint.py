@@ -277,9 +277,16 @@ SLOW, FAST, ONE_SLOW = [1e3] * 98 + [600e3] * 2, [1e3] * 100, [1e3] * 199 + [600
 def test_errors_and_latency_ring_when_they_last_and_silence_does_not_checked_statically(
     parameters, name, minutes, rung
 ):
-    written = parameters("as it comes", "production") | {"LatencyMicroseconds": "500000"}
-    alarm = Stack("endpoint.yaml", written).of_type("AWS::CloudWatch::Alarm")[name]
+    alarm = Stack("endpoint.yaml", parameters("as it comes", "production")).of_type("AWS::CloudWatch::Alarm")[name]
     assert rings(alarm, minutes) == rung
+
+
+@pytest.mark.parametrize("stage", release.STAGES)
+def test_latency_ms_500_in_config_yaml_gives_an_alarm_above_500_000_microseconds(parameters, stage):
+    config = Config.model_validate({"cloud": {"endpoint": {"latency_ms": 500}}})
+    written = parameters("as it comes", stage) | release.parameter_texts(release.stage_parameters(config, stage))
+    alarm = Stack("endpoint.yaml", written).of_type("AWS::CloudWatch::Alarm")["LatencyAlarm"]
+    assert (float(alarm["Threshold"]), alarm["Unit"]) == (500_000, "Microseconds")
 
 
 def test_captured_files_reach_the_function_and_nothing_else_does(stack):

@@ -126,12 +126,12 @@ KEPT = {
     "training": {
         "another model, which the same gate measures on the same users": "Train(?!InstanceType).*",
         "the cost and the time of a job, nothing of its result": ".*InstanceType",
-        "makes the cache notice new data at the fixed address; recorded": ".*Fingerprint",
+        "makes the cache notice new data at the fixed address; recorded": "(Telemetry|Labels)Fingerprint",
     },
     "scoring": {
         "who is scored; nothing but people reads the result": "TelemetryUri|FeaturesStart|FeaturesDays|FeaturesBadRows",
         "the cost and the time of a job, nothing of its result": ".*InstanceType",
-        "makes the cache notice new data; recorded": ".*Fingerprint",
+        "makes the cache notice new data": "TelemetryFingerprint",
     },
 }
 
@@ -239,16 +239,23 @@ def test_new_data_behind_an_unchanged_place_is_a_cache_miss_for_the_steps_that_r
         "split": [],
         "train": [],
         "baseline": [],
-        "evaluate": ["CHAMPION_FINGERPRINT"],
+        "evaluate": [],
     }
 
 
-def test_the_cache_and_retries_are_on_every_job_and_never_on_the_registration(pipelines):
+def test_the_cache_is_on_every_job_but_never_on_the_registration_nor_on_what_is_measured_against_the_champion(
+    pipelines,
+):
+    cached = {found["Name"]: found.get("CacheConfig") for pipeline in pipelines.values() for found in jobs(pipeline)}
+    assert [name for name, config in cached.items() if not config] == ["evaluate"]
+    assert {str(config) for config in cached.values() if config} == {"{'Enabled': True, 'ExpireAfter': 'P30D'}"}
+    assert "CacheConfig" not in step(pipelines["training"], "register")
+
+
+def test_retries_are_on_every_job(pipelines):
     for pipeline in pipelines.values():
         for found in jobs(pipeline):
-            assert found["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
             assert {policy["MaxAttempts"] for policy in found["RetryPolicies"]} == {Config().retries}
-    assert "CacheConfig" not in step(pipelines["training"], "register")
 
 
 def test_scores_are_written_where_only_the_scoring_pipelines_jobs_may_write(pipelines):

@@ -448,7 +448,6 @@ def test_a_start_passes_what_was_changed_and_fingerprints_of_the_data_in_moto(co
         "TrainIterations": "2000",
         "TelemetryFingerprint": plan.parameters["TelemetryFingerprint"],
         "LabelsFingerprint": "none",
-        "ChampionFingerprint": "none",
     }
     arn = start.start_execution(plan, connection)
     given = connection.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
@@ -502,11 +501,12 @@ def test_a_scoring_is_started_only_with_the_files_of_the_registrys_champion_in_m
         completed(connection, tmp_path, pipeline="scoring")
 
 
-def test_a_champion_is_fingerprinted_and_read_where_it_lies_in_moto(connection, deployed, tmp_path, monkeypatch):
-    monkeypatch.setattr(start, "check_champion", lambda aws, config: None)
-    deployed.put_object(Bucket=NAMES.bucket, Key="champion/package.tar.gz", Body=b"model")
-    given = completed(connection, tmp_path).parameters
-    assert given["ChampionFingerprint"] != "none"
+def test_a_training_is_not_started_where_a_job_would_find_no_folder_of_the_champion_in_moto(
+    connection, deployed, tmp_path
+):
+    deployed.delete_object(Bucket=NAMES.bucket, Key="champion/.empty")
+    with pytest.raises(UserError, match=r"champion/: no champion there\. Type: scarcegan upsert"):
+        completed(connection, tmp_path)
 
 
 def test_a_folder_without_its_slash_is_not_the_folder_whose_name_begins_alike_in_moto(connection, deployed, tmp_path):

@@ -436,9 +436,10 @@ class PipelineCompiler:
     def job_step_options(self, step: Step) -> dict[str, Any]:
         """Return the SDK's options that every processing and training step has: cache, retries, steps to wait for.
 
-        The cache is None, which means no cache, when cloud.cache_days is 0.
+        The cache is None, which means no cache, when cloud.cache_days is 0, and for a step that reads the champion: its
+        address stays the same, so SageMaker would give an execution the verdict against an earlier one.
         """
-        days = self.config.cloud.cache_days
+        days = 0 if "champion" in step.inputs.values() else self.config.cloud.cache_days
         cache = sdk().CacheConfig(enable_caching=True, expire_after=f"P{days}D") if days else None
         return {
             "cache_config": cache,
@@ -577,9 +578,9 @@ class PipelineCompiler:
     def environment(self, step: Step) -> dict[str, Any]:
         """Return name -> value of a job's environment variables.
 
-        These are <SOURCE>_FINGERPRINT, a reference, for each source that the step reads. A training job also gets
-        MLflow's, if cloud.mlflow_app is set. Environment variables are part of SageMaker's cache key, so a new
-        fingerprint makes the job run again although the URI of the data is unchanged.
+        These are <SOURCE>_FINGERPRINT, a reference, for telemetry and labels where the step reads them. A training job
+        also gets MLflow's, if cloud.mlflow_app is set. Environment variables are part of SageMaker's cache key, so a
+        new fingerprint makes the job run again although the URI of the data is unchanged.
         """
         found: dict[str, Any] = {}
         if step.kind == "training" and self.config.cloud.mlflow_app:
@@ -589,7 +590,7 @@ class PipelineCompiler:
                 "MLFLOW_RUN_CONTEXT": run_tags(self.config),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             }
-        for source in (origin for origin in step.inputs.values() if "." not in origin):
+        for source in (origin for origin in step.inputs.values() if origin in definition.DATA):
             found[f"{source.upper()}_FINGERPRINT"] = self.variables[parameters.fingerprint_name(source)]
         return found
 

@@ -1,8 +1,8 @@
 """Pipeline parameters: the values that may differ between executions in AWS, each with name, type and default.
 
 They are derived from the pipelines of pipeline/definition.py. An argument of a step becomes `<Step><Argument>`
-(TrainIterations), its instance type `<Step>InstanceType`, a source `<Source>Fingerprint`, and `<Source>Uri` if it is
-movable.
+(TrainIterations), its instance type `<Step>InstanceType`, a source `<Source>Uri` if it is movable, and one of data
+`<Source>Fingerprint`.
 
 Whoever may only start an execution must decide neither about an approval nor about what the gate compares nor about
 which bytes run. So of the training pipeline only these are parameters:
@@ -10,7 +10,8 @@ which bytes run. So of the training pipeline only these are parameters:
 - the hyperparameters of the train step: they make another model, which the same gate measures on the same users.
 - instance types: they change what a job costs and how long it takes.
 - fingerprints: they make SageMaker's cache notice new data, and are recorded. The data itself lies at a fixed address.
-  A fingerprint of old data brings back what its execution made of it, within cloud.cache_days.
+  A fingerprint of old data brings back what its execution made of it, within cloud.cache_days, and the set is
+  registered with that fingerprint. The champion has none: what reads it never comes from the cache.
 
 And of the scoring pipeline, whose results nothing else reads: the address of the telemetry, which days of it and
 whether bad rows are refused (who is scored), instance types and fingerprints. The model is the champion.
@@ -24,7 +25,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from scarcegan.aws.names import Names
 from scarcegan.pipeline.config import LOCAL_DISK, Config
-from scarcegan.pipeline.definition import DATA_FINGERPRINT, Gate, Pipeline, Step, Value, value_text
+from scarcegan.pipeline.definition import DATA, DATA_FINGERPRINT, Gate, Pipeline, Step, Value, value_text
 from scarcegan.sagemaker.job import EMPTY_VALUE
 from scarcegan.sagemaker.refusals import LONGEST_PARAMETER, MOST_PARAMETERS, InvalidPipeline
 
@@ -116,13 +117,14 @@ def pipeline_parameters(pipeline: Pipeline, config: Config, names: Names) -> dic
 
 
 def source_parameters(pipeline: Pipeline, config: Config, names: Names) -> Iterator[Parameter]:
-    """Yield the parameters of a pipeline's sources: the S3 URI of each that is movable, and the fingerprint of each,
-    whose default is "none".
+    """Yield the parameters of a pipeline's sources: the S3 URI of each that is movable, and the fingerprint of each of
+    DATA, whose default is "none".
     """
     for source in pipeline.sources:
         if source in pipeline.movable:
             yield Parameter(uri_name(source), "String", source_uri(source, pipeline, config, names), origin=source)
-        yield Parameter(fingerprint_name(source), "String", NO_FINGERPRINT, origin=source)
+        if source in DATA:
+            yield Parameter(fingerprint_name(source), "String", NO_FINGERPRINT, origin=source)
 
 
 def source_uri(source: str, pipeline: Pipeline, config: Config, names: Names) -> str:

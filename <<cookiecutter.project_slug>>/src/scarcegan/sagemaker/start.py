@@ -337,8 +337,8 @@ def config_values(base: ConfiguredPipeline) -> dict[str, str]:
 def data_parameters(aws: Aws, base: ConfiguredPipeline, known: Mapping[str, str]) -> dict[str, str]:
     """Return pipeline parameter -> value for the data of a pipeline's sources, as it is in S3 now.
 
-    These are the fingerprints of the sources, "none" without data. SageMaker's cache compares URIs only; the
-    fingerprint makes it notice new data behind an unchanged URI.
+    These are the fingerprints of the sources that the pipeline in AWS has as parameters, "none" without data.
+    SageMaker's cache compares URIs only; the fingerprint makes it notice new data behind an unchanged URI.
 
     - base: the pipeline as config.yaml defines it, with the project's names in its account.
     - known: pipeline parameter -> value, as the execution would have it without the result.
@@ -349,13 +349,12 @@ def data_parameters(aws: Aws, base: ConfiguredPipeline, known: Mapping[str, str]
     found = {}
     for source in base.pipeline.sources:
         key, mark = parameters.uri_name(source), parameters.fingerprint_name(source)
-        if mark not in known:
-            continue  # the pipeline is older than this source
         uri = known[key] if key in known else parameters.source_uri(source, base.pipeline, base.config, base.names)
         there, digest = data_digest(aws, uri)
         if not there or (not digest and source not in base.pipeline.optional):
             raise no_data_error(source, uri, movable=source in base.pipeline.movable)
-        found[mark] = digest or parameters.NO_FINGERPRINT
+        if mark in known:
+            found[mark] = digest or parameters.NO_FINGERPRINT
     return found
 
 

@@ -12,6 +12,7 @@ import pages
 from canned_aws import MISSING, NAMES, Refusal, connected
 from scarcegan import audit as auditing
 from scarcegan.registry.contract import APPROVED, Decision, ModelPackage
+from scarcegan.registry.sagemaker.package_group import decisions_of
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 SINCE = NOW - timedelta(days=90)
@@ -202,6 +203,69 @@ def test_an_approval_without_a_person_is_pointed_out(by):
 def test_a_package_that_a_role_of_this_project_approved_is_pointed_out():
     [problem] = audited(account(), Registry(decisions=[replace(APPROVAL, by=BUILD)])).problems
     assert problem.startswith("version 5 was approved by ") and "no person" in problem
+
+
+MALLORY = f"arn:aws:iam::{NAMES.account}:user/mallory"
+
+
+def approved_package(line="2026-11-21T08:00:00Z approved by assumed-role/Developer/ada: reviewed", by=ADA, later=0):
+    """Version 5 as DescribeModelPackage gives it. line: its property. later: hours until its last change."""
+    return {
+        "ModelPackageArn": NAMES.arn("sagemaker", "model-package/group/5"),
+        "ModelApprovalStatus": "Approved",
+        "ApprovalDescription": "reviewed",
+        "CreationTime": at(7),
+        "LastModifiedTime": at(8 + later),
+        "LastModifiedBy": {"IamIdentity": {"Arn": by}} if by else {},
+        "CustomerMetadataProperties": {"decision.000001": line},
+    }
+
+
+def audited_package(**facts):
+    return audited(account(), Registry(decisions=decisions_of(approved_package(**facts))))
+
+
+def test_who_approved_is_whom_aws_names_and_another_name_in_the_package_is_pointed_out():
+    """Whoever may update a package can write any name and time into it."""
+    found = audited_package(by=MALLORY)
+    [approved] = [act for act in found.acts if act.act == "approved"]
+    assert (approved.by, approved.at[:16]) == (MALLORY, "2026-11-21T08:00")
+    [problem] = found.problems
+    assert "assumed-role/Developer/ada approved it, but AWS names" in problem and MALLORY in problem
+    assert "Either mallory wrote that name, or changed something else of the package later" in problem
+    assert found.unknown == []
+
+
+def test_a_name_that_aws_confirms_is_neither_a_problem_nor_unknown():
+    found = audited_package()
+    [approved] = [act for act in found.acts if act.act == "approved"]
+    assert approved.by == ADA
+    assert (found.problems, found.unknown) == ([], [])
+
+
+@pytest.mark.parametrize("time", ["x", "2020-01-01T00:00:00Z", "2026-11-21T08:00:00"])
+def test_nobody_hides_an_approval_from_the_audit_with_another_time(time):
+    found = audited_package(line=f"{time} approved by assumed-role/Developer/ada: reviewed")
+    [approved] = [act for act in found.acts if act.act == "approved"]
+    assert (approved.by, approved.at[:16]) == (ADA, "2026-11-21T08:00")
+    assert found.problems == [] and "is what was written into the package" in found.unknown[0]
+
+
+@pytest.mark.parametrize("facts", [{"later": 3}, {"by": ""}])
+def test_what_only_the_package_tells_about_an_approval_is_said_to_be_unknown(facts):
+    """Changed again later by the same person, or by nobody whom AWS names."""
+    found = audited_package(**facts)
+    [unknown] = found.unknown
+    assert unknown.startswith("version 5, approved 2026-11-21 ")
+    assert "by assumed-role/Developer/ada is what was written into the package. AWS tells only who" in unknown
+    assert found.problems == []
+
+
+def test_a_recorded_name_without_an_account_may_be_a_role_of_this_project_too():
+    [problem] = audited_package(
+        line=f"2026-11-21T08:00:00Z approved by {BUILD.split(':', 5)[5]}: reviewed", by=""
+    ).problems
+    assert "a role of this project and no person" in problem
 
 
 @pytest.mark.parametrize("content", ["no JSON", [], {**RECORD, "version": "4"}, {**RECORD, "execution": "x"}])

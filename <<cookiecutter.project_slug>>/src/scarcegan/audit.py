@@ -18,6 +18,7 @@ from scarcegan.aws.storage import project_bucket
 from scarcegan.aws.teardown import listed
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import Decision, ModelPackage, Registry, iso
+from scarcegan.registry.sagemaker.package_facts import recorded_name
 
 T = TypeVar("T")
 STARTED, LET_IN, REFUSED, RELEASED, RECORDED = "started", "let in", "refused", "released", "recorded"
@@ -120,7 +121,7 @@ def audit(aws: Aws, registry: Registry, since: datetime) -> Audit:
     told = [codepipeline_acts(aws.names, evidence), decision_acts(evidence), release_acts(evidence)]
     acts = (act for some in (*runs, *told) for act in some if act.at >= iso(since))
     recent = sorted(acts, key=lambda act: act.at, reverse=True)
-    unknown = [*dict.fromkeys(evidence.unseen), *untold(recent)]
+    unknown = [*dict.fromkeys(evidence.unseen), *untold(recent), *unconfirmed(evidence, iso(since))]
     return Audit(iso(since), recent, list(problems(aws.names, evidence)), unknown)
 
 
@@ -293,6 +294,12 @@ def problems(names: Names, evidence: Evidence) -> Iterator[str]:
     for one in evidence.decisions or []:
         if one.decision == "approved" and is_own_role(names, one.by):
             yield f"version {one.version} was approved by {one.by}, a role of this project and no person."
+        if one.recorded not in ("", one.by, recorded_name(one.by)):
+            yield (
+                f"version {one.version} says that {one.recorded} {one.decision} it, but AWS names {one.by} as who "
+                f"changed it last ({minute(utc(one.at))}). Either {short_name(one.by)} wrote that name, or changed "
+                "something else of the package later: see UpdateModelPackage in CloudTrail."
+            )
 
 
 def unrecorded(evidence: Evidence, keys: Sequence[str]) -> Iterator[str]:
@@ -344,7 +351,7 @@ def is_person(names: Names, identity: str) -> bool:
 
 def is_own_role(names: Names, identity: str) -> bool:
     """Whether an identity is a role of this project, or a session of one."""
-    return bool(re.search(rf"[:/](assumed-role|role)/{re.escape(names.role(''))}", identity))
+    return bool(re.search(rf"(^|[:/])(assumed-role|role)/{re.escape(names.role(''))}", identity))
 
 
 def untold(acts: Sequence[Act]) -> Iterator[str]:
@@ -355,6 +362,20 @@ def untold(acts: Sequence[Act]) -> Iterator[str]:
             yield f"{name}: AWS does not tell by whom."
         if act.act in ("approved", LET_IN) and not act.details:
             yield f"{name}: no reason was written."
+
+
+def unconfirmed(evidence: Evidence, since: str) -> Iterator[str]:
+    """Yield a sentence for each decision since a time of which only the package itself tells who made it, or when.
+
+    - since: ISO 8601 in UTC.
+    """
+    for one in evidence.decisions or []:
+        at = utc(one.at)
+        if one.recorded in (one.by, recorded_name(one.by)) and (at >= since or not at):
+            yield (
+                f"version {one.version}, {one.decision} {minute(at)}: by {one.recorded} is what was written into the "
+                "package. AWS tells only who changed a package last, not who decided before that (CloudTrail does)."
+            )
 
 
 # -- for people -----------------------------------------------------------------------------------------------------

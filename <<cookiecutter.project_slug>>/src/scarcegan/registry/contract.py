@@ -144,6 +144,8 @@ class Decision:
     - decision: "approved" or "rejected".
     - by: the name of the person or role that decided.
     - note: why, "" if not given.
+    - recorded: the name and time were written down by who decided, and nothing else confirms them: that name; "" if
+      they are confirmed, or the registry is on this machine.
     """
 
     at: str
@@ -151,6 +153,7 @@ class Decision:
     decision: Literal["approved", "rejected"]
     by: str
     note: str = ""
+    recorded: str = ""
 
 
 class Registry(Protocol):

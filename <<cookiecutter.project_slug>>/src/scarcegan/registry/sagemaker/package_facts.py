@@ -91,13 +91,26 @@ def unescaped(text: str) -> str:
     )
 
 
+def short_escape(name: str) -> str:
+    """Return a name as a property holds it: escaped, also a colon, and cut to 100 characters."""
+    return escaped(name, also=":")[:100]
+
+
+def recorded_name(identity: str) -> str:
+    """Return the name that a decision of an AWS identity is recorded with, as `decisions_in` reads it.
+
+    - identity: an ARN. arn:aws:sts::123456789012:assumed-role/Admin/ada gives assumed-role/Admin/ada.
+    """
+    return unescaped(short_escape(identity.split(":", 5)[-1]))
+
+
 def decision_line(decision: Decision) -> str:
     """Return a decision as the text of a property: `2026-03-01T12:00:00Z approved by ada: reviewed`.
 
     Characters that SageMaker refuses are escaped, and so is a colon in the name. The name is cut to 100 characters; if
     the whole text is longer than LONGEST_VALUE, the note is cut and ends with "...".
     """
-    by = escaped(decision.by, also=":")[:100]
+    by = short_escape(decision.by)
     line = f"{decision.at} {decision.decision} by {by}: {escaped(decision.note)}".rstrip()
     return re.sub(r"(=[0-9A-F]?)$", "", line[: LONGEST_VALUE - 3]) + "..." if len(line) > LONGEST_VALUE else line
 
@@ -106,7 +119,7 @@ def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
     """Return the decisions in the properties (name -> text) of a package, oldest first; [] for none.
 
     A note may be cut (see decision_line). Properties that are no decision, or not in the form of decision_line, are
-    ignored.
+    ignored. Whoever may update the package can write any name and time there, so they count as unconfirmed.
 
     - version: the version number of the package.
     """
@@ -115,7 +128,8 @@ def decisions_in(properties: Mapping[str, str], version: int) -> list[Decision]:
         parts = re.fullmatch(r"(\S+) (approved|rejected) by ([^:]*):(?: (.*))?", properties[name])
         if parts:
             at, decision, by, note = parts.groups()
-            found.append(Decision(at, version, cast(Any, decision), unescaped(by), unescaped(note or "")))
+            name = unescaped(by)
+            found.append(Decision(at, version, cast(Any, decision), name, unescaped(note or ""), recorded=name))
     return found
 
 

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, cast
 
 from scarcegan.aws.client import none_if_missing
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PENDING, ApprovalStatus, Decision, ModelPackage, iso, one_line
-from scarcegan.registry.sagemaker.package_facts import decisions_in
+from scarcegan.registry.sagemaker.package_facts import decisions_in, recorded_name
 
 RECORDED_FIELDS = (
     "definition",
@@ -24,6 +25,7 @@ RECORDED_FIELDS = (
 )
 MOST_CHECKS = 60  # of a package that SageMaker is still creating
 CHECK_SECONDS = 2.0  # between two of them
+UNLIKE_SECONDS = 600  # between the times of one decision by two clocks there are fewer
 GROUP_ARN = re.compile(
     r"arn:[\w-]+:sagemaker:(?P<region>[\w-]+):(?P<account>[0-9]{12}):model-package-group/(?P<name>[\w-]+)",
     re.ASCII,
@@ -107,17 +109,44 @@ def decisions_of(response: Response) -> list[Decision]:
     present status, or has another note than the package, the present approval or rejection was made elsewhere, such as
     in Studio, and is added as the last one. One that repeats status and note is not noticed.
 
+    AWS tells who changed a package last, and nothing about earlier changes; properties are written by whoever may
+    update the package. So of the last decision only, `by` is the identity that AWS names. Its `recorded` is "" when
+    that identity, at about that time, is also what the properties say.
+
     - response: the package as DescribeModelPackage returns it.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UserContext.html
     """
     found = decisions_in(response.get("CustomerMetadataProperties", {}), version_of(response))
     decision = str(response.get("ModelApprovalStatus", PENDING)).lower()
     note = response.get("ApprovalDescription", "")
-    if decision in ("approved", "rejected") and not (found and is_recorded(found[-1], decision, note)):
-        who = response.get("LastModifiedBy", {})
-        by = who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn", "unknown")
-        at = iso(response.get("LastModifiedTime", response["CreationTime"]))
-        found.append(Decision(at, version_of(response), cast(Any, decision), by, note))
-    return found
+    if decision not in ("approved", "rejected"):
+        return found
+    who = response.get("LastModifiedBy", {})
+    arn = who.get("IamIdentity", {}).get("Arn", "")
+    changed = response.get("LastModifiedTime", response["CreationTime"])
+    if found and is_recorded(found[-1], decision, note):
+        return [*found[:-1], confirmed(found[-1], arn, changed)]
+    by = who.get("UserProfileName") or arn or "unknown"
+    return [*found, Decision(iso(changed), version_of(response), cast(Any, decision), by, note)]
+
+
+def confirmed(last: Decision, arn: str, changed: datetime) -> Decision:
+    """Return the last decision about a package with what AWS tells about the package's last change.
+
+    - last: as the properties have it.
+    - arn: of who changed the package last; "" when AWS does not tell: the decision is then returned as it is.
+    - changed: when that was.
+    """
+    if not arn:
+        return last
+    try:
+        seconds = abs((datetime.fromisoformat(last.at) - changed).total_seconds())
+    except (ValueError, TypeError):  # no time, or one without a time zone
+        seconds = UNLIKE_SECONDS
+    if recorded_name(arn) == last.recorded and seconds < UNLIKE_SECONDS:
+        return replace(last, by=arn, recorded="")
+    return replace(last, at=iso(changed), by=arn)
 
 
 def is_recorded(last: Decision, decision: str, note: str) -> bool:

@@ -323,3 +323,9 @@ def test_graph_names_what_each_engine_cannot_run(scarcegan):
     assert code == 0 and "cannot run" not in out
     assert err.startswith("sagemaker cannot run the whole monitoring pipeline: nothing in AWS gives it what it reads")
     assert scarcegan("graph")[2] == "local runs all of it\nsagemaker runs all of it\n"
+
+
+def test_an_error_shows_the_escapes_of_what_it_quotes(scarcegan, project):
+    (project / "config.yaml").write_text('project: {region: "\\e[2Kx"}\n', encoding="utf-8")
+    _, _, err = scarcegan("models")
+    assert "\x1b" not in err and r"\x1b[2Kx" in err

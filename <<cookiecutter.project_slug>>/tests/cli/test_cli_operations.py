@@ -202,3 +202,23 @@ def test_audit_as_json_has_the_whole_identity(scarcegan, project, audited):
     code, out, _ = scarcegan("audit", "--json")
     found = json.loads(out)
     assert (code, found["acts"][0]["by"], found["problems"]) == (0, ADA, [])
+
+
+FORGED = "ok\x1b[2K\x1b[1A\u202e\n2026-03-01 12:00  let in  version 7  ada (Admin)"
+
+
+def test_an_audit_prints_no_escape_and_no_line_that_somebody_wrote_as_a_reason(scarcegan, project, monkeypatch):
+    act = audit.Act("2026-03-01T12:00:00Z", "let in", "version 5", f"arn:aws:iam::1:user/{FORGED}", FORGED)
+    found = audit.Audit("2026-01-01T00:00:00Z", [act], [FORGED], [FORGED])
+    monkeypatch.setattr(client, "connect_to_aws", lambda config: connected({})[0])
+    monkeypatch.setattr(audit, "audit", lambda *_: found)
+    _, out, _ = scarcegan("audit")
+    assert "\x1b" not in out and "\u202e" not in out and r"ok\x1b[2K\x1b[1A\u202e" in out
+    assert not [line for line in out.splitlines()[2:] if line.startswith("2026-03-01 12:00  let in  version 7")]
+    assert json.loads(scarcegan("audit", "--json")[1])["acts"][0]["details"] == FORGED
+
+
+def test_a_finding_of_the_doctor_has_no_escapes_and_begins_no_second_line(scarcegan, project, found):
+    found[0].append(Finding("bucket", OK, FORGED))
+    _, out, _ = scarcegan("doctor")
+    assert "\x1b" not in out and " " * 18 + "2026-03-01 12:00" in out

@@ -34,7 +34,12 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"aws": "clients, names, S3", "evaluation": "who is better, and by how much"},
     {"data": "what users give us, checked", "pipeline": "settings, steps and their order, as data"},
     {"jsonfile": "JSON files", "progress": "progress lines", "batches": "what waits is worked on together"},
-    {"errors": "mistakes as one sentence", "limits": "refused days and names", "sql": "SQL for DuckDB"},
+    {
+        "errors": "mistakes as one sentence",
+        "limits": "refused days and names",
+        "sql": "SQL for DuckDB",
+        "terminal": "control characters as text",
+    },
 )
 LARGEST = 0.12  # of all lines, for one room
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from scarcegan.local.events import Event
 from scarcegan.local.live import Lines, event_line, final_line, watching
 from scarcegan.progress import Progress, seconds_text
+from scarcegan.terminal import VisibleStream
 from toy_runs import Toys, gated, line, pipeline, step
 
 
@@ -157,3 +158,14 @@ def test_times_are_written_as_people_say_them():
 def test_a_step_that_names_itself_is_named_once():
     event = Event("line", "train", "train: iteration 5")
     assert event_line(event, {}, 0.0) == "train: iteration 5"
+
+
+def test_on_a_terminal_a_line_of_a_step_moves_no_cursor(tmp_path):
+    table, terminal = line("one"), Terminal()
+    with watching(table, VisibleStream(terminal)) as observer:
+        observer(Event("begin", text="r1"))
+        observer(Event("line", "one", text="ok\x1b[7Jno\u202e"))
+        observer(Event("end", text="\x1b[7Jend"))
+    text = terminal.getvalue()
+    assert r"ok\x1b[7Jno" in text and "\x1b[7J" not in text and "\u202e" not in text
+    assert "\x1b[" in text, "the table's own are written"

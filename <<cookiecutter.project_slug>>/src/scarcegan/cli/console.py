@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scarcegan.jsonfile import replace_nan
+from scarcegan.terminal import on_one_line
 
 if TYPE_CHECKING:
     from scarcegan.workspace import Workspace
@@ -72,9 +73,11 @@ def table_lines(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[st
 
 
 def cell(value: Any) -> str:
-    """Return a value as text in a table: "" for None and False, "*" for True, a float with three decimals, else str."""
+    """Return a value as text in a table, on one line: "" for None and False, "*" for True, a float with three decimals,
+    else str.
+    """
     if value is None or value is False:
         return ""
     if value is True:
         return "*"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else on_one_line(str(value))

@@ -19,6 +19,7 @@ from scarcegan.cli.pipeline import pipeline_app
 from scarcegan.cli.release import release_app
 from scarcegan.cli.toolchain import toolchain_app
 from scarcegan.errors import USER_ERROR, UserError, as_sentence, shortened
+from scarcegan.terminal import visible_output
 
 INTERRUPTED = 130  # exit code
 
@@ -377,23 +378,24 @@ def main() -> None:
 
     Exit codes are those of the verb; 2 after one sentence on stderr for a mistake of the user's or a system error that
     the user can correct, such as a full disk; 130 after Ctrl-C; 0 when the reader of stdout has gone (`| head`). A bug
-    ends with a traceback.
+    ends with a traceback. Control characters in what is printed are shown as text.
     """
-    try:
+    with visible_output():
         try:
-            app(prog_name="scarcegan")
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, so that a closed pipe (`| head`) raises BrokenPipeError inside the try
-    except (UserError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
-            raise SystemExit(0) from None
-        print(f"error: {as_sentence(error)}", file=sys.stderr)
-        raise SystemExit(USER_ERROR) from None
-    except KeyboardInterrupt:
-        print("stopped. Type the same command again to continue.", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+            try:
+                app(prog_name="scarcegan")
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # here, so that a closed pipe (`| head`) raises BrokenPipeError inside the try
+        except (UserError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+                raise SystemExit(0) from None
+            print(f"error: {as_sentence(error)}", file=sys.stderr)
+            raise SystemExit(USER_ERROR) from None
+        except KeyboardInterrupt:
+            print("stopped. Type the same command again to continue.", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

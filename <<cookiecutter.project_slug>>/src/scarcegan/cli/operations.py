@@ -13,6 +13,7 @@ from scarcegan.cli.console import AsJson, DryRun, emit, example, print_progress,
 from scarcegan.cli.release import aws_and_registry
 from scarcegan.cli.toolchain import ConnectionArn, Parameters, Repository, given_parameters
 from scarcegan.errors import USER_ERROR, UserError
+from scarcegan.terminal import on_one_line
 
 if TYPE_CHECKING:
     from scarcegan.audit import Audit
@@ -54,7 +55,8 @@ def doctor_command(
 
 def finding_lines(finding: "Finding") -> list[str]:
     """Return a finding as lines of text: state, check and fact; below them what to do."""
-    head = f"{finding.state:<14}  {finding.check}: {finding.found}"
+    found = finding.found.replace("\n", f"\n{'':<18}")  # words from elsewhere begin no line
+    head = f"{finding.state:<14}  {finding.check}: {found}"
     return [head, f"{'':<14}    -> {finding.fix}"] if finding.fix else [head]
 
 
@@ -92,17 +94,14 @@ def audit_lines(found: "Audit") -> list[str]:
     """Return an audit as lines of text: a table, then what does not fit, then what could not be seen."""
     from scarcegan.audit import minute, short_name
 
-    rows = [
-        {**asdict(act), "when_UTC": minute(act.at), "by": short_name(act.by), "details": " ".join(act.details.split())}
-        for act in found.acts
-    ]
+    rows = [{**asdict(act), "when_UTC": minute(act.at), "by": short_name(act.by)} for act in found.acts]
     lines = (
         table_lines(rows, ("when_UTC", "act", "what", "by", "details"))
         if rows
         else [f"nothing since {minute(found.since)}"]
     )
     for title, sentences in (("What does not fit:", found.problems), ("What is not known:", found.unknown)):
-        lines += ["", title, *(f"- {sentence}" for sentence in sentences)] if sentences else []
+        lines += ["", title, *(f"- {on_one_line(sentence)}" for sentence in sentences)] if sentences else []
     return lines if found.problems else [*lines, "", "Nothing of what was seen contradicts itself."]
 
 

@@ -11,6 +11,7 @@ from scarcegan.local.events import Event, Expected, Observer
 from scarcegan.local.state import StepState
 from scarcegan.pipeline.definition import Gate, Pipeline
 from scarcegan.progress import seconds_text
+from scarcegan.terminal import VisibleStream, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +41,8 @@ def watching(pipeline: Pipeline, stream: TextIO | None = None) -> Iterator[Obser
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(file=stream, highlight=False)
+    # rich moves the cursor itself; what it is given is made visible below
+    console = Console(file=stream.stream if isinstance(stream, VisibleStream) else stream, highlight=False)
     if console.is_dumb_terminal:
         yield Lines(stream)
         return
@@ -98,7 +100,7 @@ class StepTable:
         if event.step:
             self.store(event)
         elif event.kind == "begin":
-            self.console.print(event_line(event, {}, 0), style="dim")
+            self.console.print(visible(event_line(event, {}, 0)), style="dim", markup=False)
         if event.kind == "end" or time.monotonic() - self.drawn > REFRESH_SECONDS:
             self.drawn = time.monotonic()
             self.live.update(self.table(), refresh=True)
@@ -114,7 +116,7 @@ class StepTable:
             self.steps[event.step] = {"started": "running", "waiting": "queued"}.get(event.kind, event.kind)
         if event.kind == "started":
             self.started[event.step], self.expected[event.step] = time.monotonic(), event.expected
-        self.texts[event.step] = event.text.partition("\n")[0]
+        self.texts[event.step] = visible(event.text.partition("\n")[0])
 
     def table(self) -> "Table":
         """Return the table, with a row per step or gate: name, status, time, and the text of its last event (the last

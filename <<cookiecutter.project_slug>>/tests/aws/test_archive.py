@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 import tarfile
+import tracemalloc
 
 import pytest
 
@@ -170,11 +171,60 @@ def test_more_than_a_model_can_be_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_READ", 2**20)
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path):
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
         entry = tarfile.TarInfo("a")
         entry.pax_headers = {"comment": "x" * 2**21}
         archive.addfile(entry)
     with pytest.raises(UserError, match="a header of 2,"):
         unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+
+
+def long_name(size, kind=tarfile.GNUTYPE_LONGNAME):
+    """A header of tar whose content is the name of the next file."""
+    entry = tarfile.TarInfo("././@LongLink")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT) + b"a" * size + bytes(-size % 512)
+
+
+@pytest.mark.parametrize("count", [9, 5000])
+def test_a_chain_of_long_names_is_refused_with_a_sentence(tmp_path, count):
+    """tarfile calls itself for each."""
+    (tmp_path / "x.tar").write_bytes(long_name(1) * count + tarfile.TarInfo("a").tobuf() + bytes(1024))
+    with pytest.raises(UserError, match="more than 8 headers before one file"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+
+
+def test_a_few_headers_before_one_file_are_read(tmp_path):
+    links = long_name(1) + long_name(1, tarfile.GNUTYPE_LONGLINK)
+    (tmp_path / "x.tar").write_bytes((links + tarfile.TarInfo("b").tobuf()) * 20 + bytes(1024))
+    assert [path.name for path in unpack(tmp_path / "x.tar", tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_headers_of_one_file_and_of_all_together_are_limited(tmp_path, monkeypatch):
+    entry = tarfile.TarInfo("d")
+    entry.type = tarfile.DIRTYPE
+    (tmp_path / "x.tar").write_bytes(long_name(600_000) * 2 + entry.tobuf() + bytes(1024))
+    with pytest.raises(UserError, match="headers of more than 1,048,576 bytes before one file"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+    monkeypatch.setattr(archives, "MOST_HEADERS", 2**21)
+    (tmp_path / "x.tar").write_bytes((long_name(1_000_000) + entry.tobuf()) * 3 + bytes(1024))
+    with pytest.raises(UserError, match="headers of more than 2,097,152 bytes in all"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_headers_that_are_allowed_fill_a_small_part_of_the_register_functions_memory(tmp_path, kind):
+    """Each keeps as much as it may, of other names, in letters that take four bytes each in memory."""
+    entry = tarfile.TarInfo("d")
+    entry.type = tarfile.DIRTYPE
+    with (tmp_path / "x.tar").open("wb") as raw:
+        for number in range(14):
+            comment = {f"comment{number}": "x" * 1_000_000 + "\U0001f642"}
+            raw.write(tarfile.TarInfo._create_pax_generic_header(comment, kind, "utf-8") + entry.tobuf())
+        raw.write(bytes(1024))
+    tracemalloc.start()
+    unpack(tmp_path / "x.tar", tmp_path / "out")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6

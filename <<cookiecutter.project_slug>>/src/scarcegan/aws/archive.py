@@ -13,7 +13,8 @@ import struct
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -31,7 +32,10 @@ MOST_MEMBERS = 100_000
 MOST_RATIO = 100
 FREE_BYTES = 100 * 2**20
 BAD_NAMES = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
-MOST_READ = 64 * 2**20  # at once: a header, or a piece of a file
+# Headers are read into memory whole, and the register function has 1 GiB. A name has 4 KiB at most.
+MOST_READ = 2**20  # bytes at once: a header, or a piece of a file; also of all headers before one file
+MOST_HEADERS = 64 * 2**20  # bytes in all: those of MOST_MEMBERS files without long names have 49 MiB
+MOST_CHAINED = 8  # headers before one file; GNU tar writes up to four
 
 
 class Writer(Protocol):
@@ -114,20 +118,48 @@ class Refused(UserError):
 class Limited(io.RawIOBase):
     """A stream of the content of a .tar or .tar.gz that ends with Refused where it is far more than a model can be.
 
-    Python's tarfile reads some headers whole, so one read is limited too.
+    Python's tarfile reads headers whole, so one read and what is read inside `header` are limited too.
     """
 
     def __init__(self, content: Any, packed_bytes: int) -> None:
         super().__init__()
         self.content = content
+        self.depth = self.before_file = self.in_headers = 0
         self.most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * packed_bytes))
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MOST_READ:
             raise Refused(f"a header of {size:,} bytes")
+        if self.depth:
+            self.count_header(size)
         found = self.content.read(size)
         self.allow(self.content.tell())
         return found
+
+    @contextmanager
+    def header(self) -> Iterator[None]:
+        """Context manager inside which headers of one file are read; each further one before it is read inside again.
+
+        Raises Refused for more than MOST_CHAINED.
+        """
+        if self.depth > MOST_CHAINED:  # the file's own is inside all others
+            raise Refused(f"more than {MOST_CHAINED} headers before one file")
+        if not self.depth:
+            self.before_file = 0
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+
+    def count_header(self, size: int) -> None:
+        """Count bytes of headers. Raises Refused for too many before one file, or in all."""
+        self.before_file += size
+        self.in_headers += size
+        if self.before_file > MOST_READ:
+            raise Refused(f"headers of more than {MOST_READ:,} bytes before one file")
+        if self.in_headers > MOST_HEADERS:
+            raise Refused(f"headers of more than {MOST_HEADERS:,} bytes in all")
 
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
         self.allow(place)
@@ -142,6 +174,16 @@ class Limited(io.RawIOBase):
             raise Refused(f"more than {self.most:,} bytes of content")
 
 
+class Member(tarfile.TarInfo):
+    """A file of an archive whose stream is a Limited one, which counts its headers."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: Any) -> Any:
+        """Read the headers of the next file; called again for each further header before it."""
+        with tarfile.fileobj.header():
+            return super().fromtarfile(tarfile)
+
+
 def unpack(archive: Path, folder: Path, below: str = "") -> Path:
     """Unpack the files of a .tar or .tar.gz into a folder, all of them or none. Returns the folder.
 
@@ -153,8 +195,8 @@ def unpack(archive: Path, folder: Path, below: str = "") -> Path:
     An absolute path is taken as one below the folder.
 
     Raises Refused for a file that is no such archive or is cut off, for a link or special file anywhere in it, for a
-    path with ".." that would lead out of the folder, for names that cannot all be files, for more content than
-    MOST_BYTES, MOST_RATIO and MOST_MEMBERS allow, and for a file or folder that is in the way of another kind.
+    path with ".." that would lead out of the folder, for names that cannot all be files, for more content, files or
+    headers than the limits at the top of this file allow, and for a file or folder that is in the way of another kind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
@@ -197,16 +239,18 @@ def unpack_into(work: Path, archive: Path, start: str) -> list[str]:
         raw.seek(0)
         with gzip.GzipFile(fileobj=raw) if zipped else raw as content:  # type: ignore[attr-defined]
             stream = Limited(content, archive.stat().st_size)
-            with tarfile.open(fileobj=stream, mode="r:") as packed:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=stream, mode="r:", tarinfo=Member) as packed:  # type: ignore[call-overload]
                 for count, entry in enumerate(packed, 1):
+                    packed.members.clear()  # tarfile would keep every header, also the global ones, which pack
+                    packed.pax_headers.clear()  # does not write
                     name = posixpath.normpath(entry.name).lstrip("/")
                     if count > MOST_MEMBERS:
                         raise Refused(f"more than {MOST_MEMBERS:,} files")
                     if not (entry.isfile() or entry.isdir()):
-                        raise Refused(f"'{entry.name}' is a link or a special file")
+                        raise Refused(f"'{shortened(entry.name)}' is a link or a special file")
                     if entry.isfile() and name.startswith(start):
                         if name == ".." or name.startswith("../"):
-                            raise Refused(f"'{entry.name}' leads out of the folder")
+                            raise Refused(f"'{shortened(entry.name)}' leads out of the folder")
                         stream.allow(stream.tell() + entry.size)
                         write_entry(packed, entry, work / name.removeprefix(start))
                         names[name.removeprefix(start)] = None

@@ -282,7 +282,7 @@ def check(asked: Asked, codepipeline: Any, sagemaker: Any, s3: Any, settings: Ma
     require_registered(package_arn(asked, settings), package, s3, settings)
     starter = trigger.get("triggerDetail", "")
     if settings["SECOND_APPROVER"] == "yes":
-        require_second_person(approval.by, approvers, starter, settings.get("APPROVERS", ""))
+        require_second_person(approval.by, approvers, trigger, settings.get("APPROVERS", ""))
     record = {
         **asdict(asked),
         "approver": approval.by,
@@ -465,22 +465,34 @@ def sha256(s3: Any, bucket: str, key: str) -> str:
     return digest.hexdigest()
 
 
-def require_second_person(approver: str, model_approvers: Iterable[str], starter: str, allowed: str) -> None:
+def require_second_person(
+    approver: str, model_approvers: Iterable[str], trigger: Mapping[str, str], allowed: str
+) -> None:
     """Check that the person who let a release into production neither approved its model nor started the execution.
 
     Names are compared as `person` returns them. They prove who it was only if people cannot choose the names of their
     sessions, so each identity must be an allowed one. The name of a Studio profile is compared too, but proves nothing.
+    Two names of one person, such as ada and ada+1@acme.com, are two people here. Who started the training is not
+    compared: a build or a schedule may, and SageMaker documents no IAM identity for an execution.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UserContext.html
 
-    - starter: ARN of what started the execution: a person, or a rule of EventBridge.
+    - trigger: what started the execution, as GetPipelineExecution has it. An event has no person: it is sent when the
+      package is approved, so the person is the one who approved it.
     - allowed: as APPROVERS of `handler`.
 
     Raises Refused when it is the same person, when AWS does not tell one of them, and for an identity that is not
     allowed or names no person.
     """
     others = list(model_approvers)
+    kind, starter = trigger.get("triggerType", ""), trigger.get("triggerDetail", "")
     if not approver or not any("/" in name for name in others):
         raise Refused("a second approver is wanted, but AWS does not tell who approved the model and the release.")
     started = [starter] if re.match(r"arn:[\w-]+:(sts|iam):", starter) else []
+    if not started and kind != "CloudWatchEvent":
+        raise Refused(
+            f"a second approver is wanted, but AWS does not tell who started this release ({kind or 'no trigger'}). "
+            "Approve the package again, which starts a new one."
+        )
     for identity in (approver, *others, *started):
         if "/" in identity or ":" in identity:
             require_person(identity, allowed)

@@ -399,6 +399,41 @@ def test_a_second_approver_that_aws_does_not_name_is_none(answers, unknown):
     assert answers.ask(**unknown) == ""
 
 
+def test_a_release_whose_starter_aws_does_not_name_has_no_second_approver(answers):
+    said = answers.ask(starter="", second="yes")
+    assert "AWS does not tell who started this release (StartPipelineExecution)" in said
+    assert answers.recorded() == []
+    assert answers.ask(starter="") == "", "not asked for"
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {},
+        {"triggerType": "StartPipelineExecution"},
+        {"triggerType": "StartPipelineExecution", "triggerDetail": RULE},
+        {"triggerType": "AutomatedRollback", "triggerDetail": EXECUTION},
+        {"triggerType": "Webhook", "triggerDetail": "arn:aws:codepipeline:eu-west-1:1:webhook:x"},
+        {"triggerType": "StartPipelineExecution", "triggerDetail": "ada"},
+    ],
+)
+def test_only_an_event_may_start_a_release_without_a_person(trigger):
+    with pytest.raises(check_approval.Refused, match="AWS does not tell who started this release"):
+        check_approval.require_second_person(BOB, [ADA], trigger, PEOPLE)
+
+
+@pytest.mark.parametrize("detail", [RULE, "", None])
+def test_a_release_that_an_event_started_has_no_person_who_did(detail):
+    trigger = {"triggerType": "CloudWatchEvent", **({} if detail is None else {"triggerDetail": detail})}
+    check_approval.require_second_person(BOB, [ADA], trigger, PEOPLE)
+
+
+def test_people_are_compared_as_aws_names_them():
+    """Which addresses reach one mailbox, only its provider knows."""
+    plus = f"{SESSION}/Admin/bob+1@acme.com"
+    check_approval.require_second_person(BOB, [plus], {"triggerType": "CloudWatchEvent"}, PEOPLE)
+
+
 @pytest.mark.parametrize("parameters", ["", "[]", "{}", json.dumps({**ASKED, "version": "5/../6"}), "x" * 900])
 def test_parameters_that_do_not_say_what_is_released_are_refused(answers, parameters):
     assert answers.ask(parameters=parameters).startswith("the pipeline does not say what is released")

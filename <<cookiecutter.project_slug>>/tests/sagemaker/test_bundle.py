@@ -153,3 +153,34 @@ def test_other_functions_are_single_files_and_an_unknown_one_is_refused(project)
 def test_every_place_a_job_may_read_has_something_in_it_from_the_start():
     assert {"empty/.empty", "champion/.empty", "data/telemetry/.empty", "data/labels/.empty"} == set(bundle.markers())
     assert all(bundle.markers().values()), "an object without content might be skipped"
+
+
+def test_a_toolchains_version_has_the_time_of_its_commit_only_where_git_tells_it(tmp_path):
+    assert bundle.commit_seconds(tmp_path) == 0, "no repository"
+    words = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    environment = {**os.environ, **words, "GIT_COMMITTER_DATE": "@1700000000 +0000"}
+
+    def git(folder, *asked):
+        subprocess.run(["git", "-C", str(folder), *asked], env=environment, check=True, capture_output=True)
+
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    for name in ("infra/a.yaml", "src/a.py"):
+        (first / name).parent.mkdir(parents=True)
+        (first / name).write_text("a")
+    git(tmp_path, "init", "-q", str(first))
+    git(first, "add", "-A")
+    git(first, "commit", "-qm", "first")
+    assert bundle.commit_seconds(first) == 1_700_000_000
+    environment["GIT_COMMITTER_DATE"] = "@1700009999 +0000"
+    git(first, "commit", "-qm", "nothing there", "--allow-empty")
+    assert bundle.commit_seconds(first) == 1_700_000_000, "a commit that changes neither folder"
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{first}", str(copy))
+    assert bundle.commit_seconds(copy) == 0, "a shallow clone"
+    (first / "src/a.py").write_text("b")
+    assert bundle.commit_seconds(first) == 0, "changed since"
+
+
+def test_a_toolchains_version_is_split_into_digest_and_time():
+    assert bundle.split_version(f"{'0a' * 16}6553f100") == ("0a" * 16, 1_700_000_000)
+    assert bundle.split_version("0a" * 16) == ("0a" * 16, 0)
+    assert bundle.split_version("") == ("", 0)

@@ -138,25 +138,34 @@ def test_changed_tags_alone_reach_a_pipeline_in_moto(connection, tmp_path, confi
     assert tags[-1] == {"Key": "owner", "Value": "care team"}  # moto keeps the old one beside it
 
 
-def test_a_toolchain_that_is_not_this_repositorys_is_noticed_in_moto(connection):
-    fact = "The toolchain in AWS has another version than this folder."
-    words = f"{fact} An administrator can update it: scarcegan toolchain deploy"
-    assert upsert.toolchain_note(connection, ROOT) == words, "an older one has no version"
+def test_a_toolchain_that_is_not_this_folders_is_noticed_and_an_older_folder_is_not_told_to_deploy_in_moto(
+    connection, monkeypatch
+):
+    update = "An administrator can update it: scarcegan toolchain deploy"
+    monkeypatch.setattr(bundle, "commit_seconds", lambda root: 0x6A000000)
+    assert upsert.toolchain_note(connection, ROOT).endswith(update), "one of before there were versions"
     about = {"Name": NAMES.parameter("toolchain-version"), "Type": "String", "Overwrite": True}
-    connection.client("ssm").put_parameter(**about, Value="0" * 32)
-    assert upsert.toolchain_note(connection, ROOT) == words
-    version = bundle.function_code(ROOT).parameters["ToolchainVersion"]
-    connection.client("ssm").put_parameter(**about, Value=version)
-    assert upsert.toolchain_note(connection, ROOT) == ""
+
+    def note(version):
+        connection.client("ssm").put_parameter(**about, Value=version)
+        return upsert.toolchain_note(connection, ROOT)
+
+    assert note(f"{'0' * 32}69000000") == f"The toolchain in AWS is older than that of this folder. {update}"
+    later = note(f"{'0' * 32}6b000000")
+    assert later.startswith("The toolchain of this folder (2026-05-10 03:48) is older than the one in AWS (2026-11-20")
+    assert "would take the toolchain back" in later
+    assert "which is newer is not known" in note("0" * 32), "no commit was known when it was deployed"
+    digest = bundle.function_code(ROOT).parameters["ToolchainVersion"][:32]
+    assert [note(digest), note(f"{digest}69000000")] == ["", ""], "another commit of the same content"
 
 
-def test_a_toolchains_version_that_may_not_be_read_stops_nobody_stubbed(config, tmp_path):
+def test_a_toolchains_version_that_may_not_be_read_stops_nobody_and_is_said_stubbed(config, tmp_path):
     connection = aws.connect_to_aws(config)
     with Stubber(connection.client("ssm")) as stub:
         stub.add_client_error("get_parameter", "AccessDeniedException", http_status_code=400)
-        assert upsert.toolchain_note(connection, ROOT) == ""
-        stub.add_response("get_parameter", {"Parameter": {"Value": "0" * 32}})
-        assert upsert.toolchain_note(connection, tmp_path) == "", "a folder without the toolchain's files"
+        said = "Whether the toolchain in AWS is that of this folder is not known: you lack GetParameter."
+        assert upsert.toolchain_note(connection, ROOT) == said
+    assert upsert.toolchain_note(connection, tmp_path) == "", "a folder without the toolchain's files"
 
 
 def test_before_the_first_release_there_is_no_scoring_pipeline_and_a_start_says_who_writes_it_in_moto(

@@ -241,8 +241,9 @@ def unpack_into(work: Path, archive: Path, start: str) -> list[str]:
             stream = Limited(content, archive.stat().st_size)
             with tarfile.open(fileobj=stream, mode="r:", tarinfo=Member) as packed:  # type: ignore[call-overload]
                 for count, entry in enumerate(packed, 1):
-                    packed.members.clear()  # tarfile would keep every header, also the global ones, which pack
-                    packed.pax_headers.clear()  # does not write
+                    # tarfile would keep every header, also the global ones, which pack does not write
+                    packed.members.clear()  # type: ignore[attr-defined]
+                    packed.pax_headers.clear()  # type: ignore[attr-defined]
                     name = posixpath.normpath(entry.name).lstrip("/")
                     if count > MOST_MEMBERS:
                         raise Refused(f"more than {MOST_MEMBERS:,} files")

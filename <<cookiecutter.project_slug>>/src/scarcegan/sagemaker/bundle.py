@@ -26,6 +26,8 @@ COMPLETE = ".complete"  # object beside the wheels, written after the last one
 MARKERS = ("empty/.empty", "champion/.empty", "data/telemetry/.empty", "data/labels/.empty")
 PACKAGE_FUNCTIONS = {"register": "scarcegan.sagemaker.register_function"}  # Lambda function -> module of its `handler`
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+DIGEST_DIGITS = 32  # of ToolchainVersion; what follows is the time of its commit
+PUBLISHED = ("infra", "src")  # folders that `scarcegan toolchain deploy` publishes from
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ def function_code(root: Path) -> FunctionCode:
 
     - root: the project's folder.
 
+    ToolchainVersion is a digest of the content, and eight digits for the time of the commit if it is known.
+
     Raises UserError when a template of the toolchain is missing.
     """
     objects, parameters = {}, {}
@@ -146,7 +150,36 @@ def function_code(root: Path) -> FunctionCode:
     version = content_digest(
         {name: path.read_bytes() for name, path in templates.items()} | dict.fromkeys(objects, b"")
     )
-    return FunctionCode(objects, {**parameters, "ToolchainVersion": version})
+    moment = commit_seconds(root)
+    return FunctionCode(objects, {**parameters, "ToolchainVersion": version + (f"{moment:08x}" if moment else "")})
+
+
+def commit_seconds(root: Path) -> int:
+    """Return when infra/ and src/ of a project's folder were last committed, in seconds since 1970.
+
+    0 when git does not tell: files differ from the last commit, the clone is shallow, or there is no repository.
+    """
+    asked = (["status", "--porcelain", *PUBLISHED], ["rev-parse", "--is-shallow-repository"])
+    try:
+        changed, shallow = (git(root, *words) for words in asked)
+        found = git(root, "log", "-1", "--format=%ct", "--", *PUBLISHED)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return 0
+    return 0 if changed or shallow == "true" else int(found or 0)
+
+
+def git(root: Path, *words: str) -> str:
+    """Run git in a folder. Returns what it prints.
+
+    Raises CalledProcessError when it fails, and FileNotFoundError without git.
+    """
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def split_version(version: str) -> tuple[str, int]:
+    """Return the digest in a ToolchainVersion, and the time of its commit in seconds since 1970; 0: unknown."""
+    return version[:DIGEST_DIGITS], int(version[DIGEST_DIGITS:] or "0", 16)
 
 
 def markers() -> dict[str, bytes]:

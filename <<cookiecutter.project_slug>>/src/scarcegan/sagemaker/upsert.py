@@ -13,11 +13,13 @@ import tempfile
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
+from scarcegan.aws.findings import refused
 from scarcegan.aws.names import PIPELINES, UNKNOWN_ACCOUNT, Names, project_tags
 from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
@@ -27,6 +29,7 @@ from scarcegan.progress import PrintLine
 from scarcegan.sagemaker import bundle, versions
 from scarcegan.sagemaker.pipelines import find_pipeline, parameter_defaults
 
+NOT_COMPARED = "Whether the toolchain in AWS is that of this folder is not known"
 WITHOUT_EFFECT = (  # keys of config.yaml that nothing in AWS reads yet: no monitoring job runs there
     "cloud.instances.monitor",
     "monitor.drift_threshold",
@@ -384,23 +387,52 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: PrintLine) -> str:
 
 
 def toolchain_note(aws: Aws, root: Path) -> str:
-    """Return a sentence when the toolchain in AWS is not the one of this repository; "" when it is.
+    """Return a sentence when the toolchain in AWS is not the one of this folder, or AWS does not tell; "" when it is.
 
-    Its version is compared, a digest of the templates and of the functions' code. It is "" as well when AWS does not
-    let us read it, or the project's folder lacks these files.
+    Its version is compared, a digest of the templates and of the functions' code. Which of two is newer is known when
+    both name the time of their commit. It is "" as well when the project's folder lacks these files.
 
     - root: the project's folder.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        there = client.find_ssm_parameter(aws, "toolchain-version")
         here = bundle.function_code(root).parameters["ToolchainVersion"]
-    except (ClientError, BotoCoreError, UserError, OSError):
+    except (UserError, OSError):
         return ""
+    try:
+        there = client.find_ssm_parameter(aws, "toolchain-version")
+    except ClientError as error:
+        return f"{NOT_COMPARED}: {refused('toolchain', error).found}."
+    except BotoCoreError as error:
+        return f"{NOT_COMPARED}: {client.flat(error)}"
+    return difference(*bundle.split_version(there), *bundle.split_version(here))
+
+
+def difference(there: str, deployed: int, here: str, committed: int) -> str:
+    """Return a sentence about two versions of the toolchain; "" for equal ones.
+
+    - there, deployed: digest of the one in AWS, "" for one of before there were versions, and the time of its commit.
+    - here, committed: the same of this folder. Times are in seconds since 1970; 0: unknown.
+    """
     if there == here:
         return ""
+    if there and not (deployed and committed and deployed != committed):
+        return (
+            "The toolchain in AWS has another version than this folder; which is newer is not known. If this folder is "
+            "the branch's newest commit, an administrator can update it: scarcegan toolchain deploy"
+        )
+    if committed < deployed:
+        return (
+            f"The toolchain of this folder ({day(committed)}) is older than the one in AWS ({day(deployed)}). Update "
+            "the folder (git pull): scarcegan toolchain deploy would take the toolchain back."
+        )
     return (
-        "The toolchain in AWS has another version than this folder. An administrator can update it: scarcegan "
-        "toolchain deploy"
+        "The toolchain in AWS is older than that of this folder. An administrator can update it: scarcegan toolchain "
+        "deploy"
     )
+
+
+def day(seconds: int) -> str:
+    """Return a time in seconds since 1970 as text, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

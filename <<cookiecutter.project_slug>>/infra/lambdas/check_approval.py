@@ -173,14 +173,28 @@ def asked_in(parameters: str) -> Asked:
     return Asked(**parameters_in(parameters, PATTERNS))
 
 
+def without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a JSON object.
+
+    Raises ValueError for a name that stands twice: readers disagree on which one counts.
+    """
+    found = dict(fields)
+    if len(found) < len(fields):
+        raise ValueError("a name stands twice")
+    return found
+
+
 def parameters_in(parameters: str, names: Iterable[str]) -> dict[str, str]:
-    """Return some of the fields of PATTERNS from a text of UserParameters.
+    """Return the fields of a text of UserParameters.
+
+    - names: of PATTERNS; the text has these fields and no others.
 
     Raises Refused for a text that is not as the toolchain writes it.
     """
     try:
-        found = json.loads(parameters)
+        found = json.loads(parameters, object_pairs_hook=without_repeats)
         wrong = [name for name in names if not re.fullmatch(PATTERNS[name], found[name], re.ASCII)]
+        wrong += sorted(set(found) - set(names))
     except (ValueError, LookupError, TypeError):
         wrong = ["UserParameters"]
     if wrong:
@@ -240,7 +254,10 @@ def require_prepared(asked: Asked, prepared: bytes, arn: str) -> None:
             f"the parameters in {PREPARED} ({digest[:12]}) are not the ones that this execution has prepared "
             f"({asked.prepared[:12]}). Find out who replaced them (CloudTrail), then start a new release."
         )
-    found = json.loads(prepared)["Parameters"]
+    try:
+        found = json.loads(prepared, object_pairs_hook=without_repeats)["Parameters"]
+    except ValueError as error:
+        raise Refused(f"{PREPARED} cannot be read ({error}).") from None
     wanted = {"Stage": "production", "ModelPackageArn": arn, "Version": asked.version}
     for name, value in wanted.items():
         if found.get(name) != value:

@@ -439,6 +439,21 @@ def test_parameters_that_do_not_say_what_is_released_are_refused(answers, parame
     assert answers.ask(parameters=parameters).startswith("the pipeline does not say what is released")
 
 
+@pytest.mark.parametrize("injected", ['7", "digest": "', '7", "other": "'])
+def test_a_version_that_brings_fields_with_it_is_refused(answers, injected):
+    """Prepare's own code exports the version, which CodePipeline puts into the text as it is."""
+    text = json.dumps({**ASKED, "prepared": digest_in(zipped())}).replace('"version": "5', f'"version": "{injected}5')
+    assert answers.ask(parameters=text).startswith("the pipeline does not say what is released")
+
+
+def test_a_parameter_that_stands_twice_is_refused_as_readers_disagree_which_one_counts(answers):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        values = json.dumps({"Stage": "production", "ModelPackageArn": PACKAGE, "Version": "5"})
+        archive.writestr(PREPARED, f'{{"Parameters": {values[:-1]}, "Version": "5"}}}}')
+    assert "a name stands twice" in answers.ask(prepared=packed.getvalue())
+
+
 def test_an_error_of_aws_is_answered_at_once(answers):
     assert answers.ask(failure="AccessDeniedException").startswith("the check itself failed (ClientError: An error")
 

@@ -697,3 +697,10 @@ def test_what_names_people_does_not_stay_for_ever() -> None:
     rules = toolchain(KeepScoresDays="30").resources["Bucket"]["LifecycleConfiguration"]["Rules"]
     kept = {rule["Prefix"]: str(rule["ExpirationInDays"]) for rule in rules if "Prefix" in rule}
     assert kept == {"runs/": "90", "scoring/": "90", "capture/": "90", "scored/": "30"}
+
+
+def test_old_versions_of_what_names_people_go_too_also_of_a_file_that_was_written_once() -> None:
+    rules = toolchain().resources["Bucket"]["LifecycleConfiguration"]["Rules"]
+    [old] = [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
+    assert old.keys().isdisjoint({"Prefix", "TagFilters"}), "it is for every object"
+    assert old["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}, "S3 keeps NewerNoncurrentVersions for ever"

@@ -563,6 +563,21 @@ def test_a_start_without_data_or_without_a_model_says_where_it_belongs_in_moto(
         completed(connection, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("data", "source", "command"),
+    [
+        ({}, "labels", "aws s3 cp data/labels.csv s3://b/d/;"),
+        ({}, "telemetry", "aws s3 sync data/telemetry s3://b/d/;"),
+        ({"path": "my data/all.parquet"}, "telemetry", "aws s3 cp 'my data/all.parquet' s3://b/d/;"),
+        ({"labels": "truth"}, "labels", "aws s3 sync truth s3://b/d/;"),
+        ({"path": "s3://bucket/d"}, "telemetry", "aws s3 sync FOLDER s3://b/d/;"),
+    ],
+)
+def test_data_that_is_missing_in_aws_is_copied_from_where_config_yaml_has_it_here(data, source, command):
+    error = start.no_data_error(source, "s3://b/d/", movable=True, data=Config(data=data).data)
+    assert command in str(error)
+
+
 def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(connection, deployed, tmp_path):
     newer = start.StartPlan("training", {"ModelColour": "red"})
     with pytest.raises(

@@ -5,6 +5,7 @@ Only values that are pipeline parameters (parameters.py) can differ per executio
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ from scarcegan.aws.quotas import require_allowed_machines
 from scarcegan.aws.storage import Bucket, split_s3_uri
 from scarcegan.errors import UserError, shortened
 from scarcegan.pipeline import config as settings
-from scarcegan.pipeline.config import Config
+from scarcegan.pipeline.config import Config, DataSettings
 from scarcegan.pipeline.definition import Step, copy_name, value_text
 from scarcegan.sagemaker import job, parameters
 from scarcegan.sagemaker.parameters import DATA_KEYS
@@ -352,7 +353,7 @@ def data_parameters(aws: Aws, base: ConfiguredPipeline, known: Mapping[str, str]
         uri = known[key] if key in known else parameters.source_uri(source, base.pipeline, base.config, base.names)
         there, digest = data_digest(aws, uri)
         if not there or (not digest and source not in base.pipeline.optional):
-            raise no_data_error(source, uri, movable=source in base.pipeline.movable)
+            raise no_data_error(source, uri, source in base.pipeline.movable, base.config.data)
         if mark in known:
             found[mark] = digest or parameters.NO_FINGERPRINT
     return found
@@ -362,22 +363,33 @@ class NoData(UserError):
     """A source of a pipeline that must hold data is empty."""
 
 
-def no_data_error(source: str, uri: str, movable: bool) -> NoData:
+def no_data_error(source: str, uri: str, movable: bool, data: DataSettings) -> NoData:
     """Return, without raising it, the error for a source without data.
 
     - source: such as telemetry or model.
     - uri: its S3 URI.
     - movable: whether an execution may name another one.
+    - data: the settings that say where the data is on this machine.
     """
     if source == "model":
         move = "Approve a model and let it be deployed"
     elif source == "champion":
         move = "Type: scarcegan upsert"
     else:
-        move = f"Copy it there: aws s3 sync data/{source} {uri}; or name another place: "
         key = DATA_KEYS[source]
+        move = f"Copy it there: {copy_command(getattr(data, key), uri)}; or name another place: "
         move += f"--set {parameters.uri_name(source)}=s3://…" if movable else f"data.{key} in config.yaml, and upsert"
     return NoData(f"{uri}: no {source} there. {move}")
+
+
+def copy_command(place: str, uri: str) -> str:
+    """Return the command that copies data to S3.
+
+    - place: file or folder on this machine; for data that config.yaml has in S3, FOLDER stands for it.
+    - uri: where it belongs, an S3 URI.
+    """
+    here = "FOLDER" if place.startswith("s3://") else shlex.quote(place)
+    return f"aws s3 {'cp' if parameters.FILE.search(place) else 'sync'} {here} {uri}"
 
 
 def data_digest(aws: Aws, uri: str) -> tuple[bool, str]:

@@ -203,7 +203,8 @@ def test_without_credentials_every_verb_says_how_to_log_in(scarcegan, monkeypatc
 def test_before_the_first_upsert_every_verb_asks_for_it_in_moto(scarcegan, in_moto, verb):
     code, out, err = scarcegan(*verb.split())
     assert (code, out) == (2, "")
-    assert "there is no pipeline 'rare-players-training'" in err and err.endswith("Type: scarcegan upsert\n")
+    assert "there is no pipeline 'rare-players-training'" in err
+    assert "The build pipeline rare-players-build writes it" in err and err.endswith("type: scarcegan upsert\n")
 
 
 @pytest.mark.parametrize("words", [["status"], ["upsert", "--dry-run"]])
@@ -304,6 +305,7 @@ def show_statuses(monkeypatch, project):
         left = list(statuses)
         monkeypatch.setattr(executions, "execution_status", lambda *_: left.pop(0) if len(left) > 1 else left[0])
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(upsert, "build_note", lambda connection: "")
 
     return seen
 
@@ -337,6 +339,28 @@ def test_watching_ends_as_a_run_here_would_with_statuses_stubbed(scarcegan, show
     assert ended == code
     assert err == "train: Executing\n"
     assert ("Next: scarcegan logs --execution abc123" in out) == (code == 1 and end.status == "Failed")
+
+
+def test_a_status_says_on_stderr_how_the_build_stands_with_statuses_stubbed(scarcegan, show_statuses, monkeypatch):
+    show_statuses(execution("Succeeded", TRAIN))
+    monkeypatch.setattr(upsert, "build_note", lambda connection: "the build pipeline x: Failed")
+    code, out, err = scarcegan("status", ARN)
+    assert (code, err) == (0, "the build pipeline x: Failed\n") and "build" not in out
+
+
+def test_after_a_closed_gate_the_next_move_is_named_with_statuses_stubbed(scarcegan, show_statuses):
+    show_statuses(execution("Failed", TRAIN, CLOSED))
+    _, out, _ = scarcegan("status", ARN)
+    assert out.endswith("Next: change config.yaml, the code or the data, and start again; nothing is broken\n")
+
+
+def test_the_report_of_an_evaluation_has_its_address_with_statuses_stubbed(scarcegan, show_statuses, monkeypatch):
+    show_statuses(execution("Failed", StepStatus("evaluate", "Succeeded", "ProcessingJob", 1.0), CLOSED))
+    uri = "s3://b/runs/abc123/evaluate/evaluation/report.html"
+    monkeypatch.setattr(executions, "report_uri", lambda connection, found: uri)
+    _, out, _ = scarcegan("status", ARN)
+    assert f"report: aws s3 cp {uri} ." in out.splitlines()
+    assert json.loads(scarcegan("status", ARN, "--json")[1])["report"] == uri
 
 
 # -- logs and stop ----------------------------------------------------------------------------------------------------

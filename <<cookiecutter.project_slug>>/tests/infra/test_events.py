@@ -189,7 +189,9 @@ def test_the_end_of_an_execution_is_told_by_motos_matcher(status: str) -> None:
     for pipeline in ("training", "scoring"):
         sent = execution_event(f"{PROJECT}-{pipeline}", status)
         assert matches(rule, sent)
-        assert f"{status}. scarcegan status arn:aws" in transformed(rule["Targets"][0]["InputTransformer"], sent)
+        text = transformed(rule["Targets"][0]["InputTransformer"], sent)
+        assert f"{status}. " in text and "scarcegan status arn:aws" in text
+        assert "gate stayed closed" in text, "SageMaker calls that Failed, too"
 
 
 def test_running_executions_and_other_pipelines_are_not_told_by_motos_matcher() -> None:

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, InvalidReg
 from botocore.stub import Stubber
 from moto import mock_aws
 
+import canned_aws
 from compiled import BUNDLE
 from pipelines_in_moto import (
     ACCOUNT,
@@ -157,6 +158,36 @@ def test_a_toolchain_that_is_not_this_folders_is_noticed_and_an_older_folder_is_
     assert "which is newer is not known" in note("0" * 32), "no commit was known when it was deployed"
     digest = bundle.function_code(ROOT).parameters["ToolchainVersion"][:32]
     assert [note(digest), note(f"{digest}69000000")] == ["", ""], "another commit of the same content"
+
+
+@pytest.fixture
+def build(config):
+    """build(*runs): AWS, whose build pipeline has these executions, newest first."""
+
+    def made(*runs):
+        return canned_aws.connected({"codepipeline:ListPipelineExecutions": {"pipelineExecutionSummaries": [*runs]}})[0]
+
+    return made
+
+
+def run(status):
+    source = {"actionName": "Source", "revisionId": "c0ffee" * 6 + "c0de"}
+    return {"pipelineExecutionId": "e-1", "status": status, "startTime": BEGUN, "sourceRevisions": [source]}
+
+
+def test_a_build_that_has_not_succeeded_is_told_with_its_commit_by_a_table_of_answers(build):
+    head = "the build pipeline rare-players-build: {}, started 2026-11-21 09:00 UTC, commit c0ffeec0ffee"
+    assert upsert.build_note(build(run("InProgress"), run("Failed"))) == head.format("InProgress")
+    command = (
+        "aws codepipeline list-action-executions --pipeline-name rare-players-build --filter pipelineExecutionId=e-1"
+    )
+    assert upsert.build_note(build(run("Failed"))) == f"{head.format('Failed')}. Why: {command}"
+
+
+def test_a_build_that_succeeded_or_may_not_be_seen_is_not_mentioned_by_a_table_of_answers(build):
+    assert upsert.build_note(build(run("Succeeded"), run("Failed"))) == ""
+    assert upsert.build_note(build()) == ""
+    assert upsert.build_note(canned_aws.connected({})[0]) == ""
 
 
 def test_a_toolchains_version_that_may_not_be_read_stops_nobody_and_is_said_stubbed(config, tmp_path):
@@ -585,7 +616,7 @@ def test_a_pipeline_that_is_not_there_or_is_older_asks_for_an_upsert_in_moto(con
     ):
         start.complete(newer, base_of(tmp_path), connection)
     connection.client("sagemaker").delete_pipeline(PipelineName="rare-players-training")
-    with pytest.raises(UserError, match=r"no pipeline 'rare-players-training' in eu-west-1 .* Type: scarcegan upsert"):
+    with pytest.raises(UserError, match=r"no pipeline 'rare-players-training' in eu-west-1 .*scarcegan upsert"):
         completed(connection, tmp_path)
 
 
@@ -769,7 +800,7 @@ def test_an_execution_is_found_by_its_id_in_either_pipeline_stubbed(config):
 
 def test_a_pipeline_that_never_ran_or_is_not_there_says_what_comes_first_in_moto(connection, config, tmp_path, wheels):
     make_bucket()
-    with pytest.raises(UserError, match="Type: scarcegan upsert"):
+    with pytest.raises(UserError, match="from here, type: scarcegan upsert"):
         executions.find_execution(connection)
     walk(connection, tmp_path, config)
     with pytest.raises(UserError, match="has never run"):
@@ -873,7 +904,8 @@ def finished(connection, monkeypatch):
     """An execution whose jobs are told by the test, its outputs in moto's S3."""
     s3 = make_bucket()
     uri = f"s3://{NAMES.bucket}/runs/first/evaluate/gate"
-    outputs = {"Outputs": [{"OutputName": "gate", "S3Output": {"S3Uri": uri}}]}
+    report = {"OutputName": "evaluation", "S3Output": {"S3Uri": uri.replace("/gate", "/evaluation")}}
+    outputs = {"Outputs": [{"OutputName": "gate", "S3Output": {"S3Uri": uri}}, report]}
     s3.put_object(Bucket=NAMES.bucket, Key="runs/first/evaluate/gate/gate.json", Body=b"{}")
     model = archive(models__a="model", curves__curves="curve")
     s3.put_object(Bucket=NAMES.bucket, Key="runs/abc123/train/model.tar.gz", Body=model)
@@ -906,6 +938,19 @@ def test_a_step_from_the_cache_is_fetched_from_the_execution_it_ran_in_with_jobs
     cached = step("evaluate", CacheHitResult={"SourcePipelineExecutionArn": ARN.replace("abc123", "first")})
     finished["abc123"] = [cached | {"Metadata": {}}]
     assert (executions.fetch_output(connection, ARN, "evaluate", "gate", tmp_path / "gate") / "gate.json").exists()
+
+
+def test_the_report_lies_where_the_evaluation_wrote_it_also_from_the_cache_with_jobs_stubbed(connection, finished):
+    found = executions.ExecutionStatus("abc123", "rare-players-training", "Failed", "", 1.0, ARN)
+    assert executions.report_uri(connection, found) == "", "before the evaluation"
+    found = replace(found, steps=[executions.StepStatus("evaluate", "Succeeded")])
+    place = f"s3://{NAMES.bucket}/runs/first/evaluate/evaluation/report.html"
+    assert executions.report_uri(connection, found) == place
+    cached = step("evaluate", CacheHitResult={"SourcePipelineExecutionArn": ARN.replace("abc123", "first")})
+    finished.update(first=finished["abc123"], abc123=[cached | {"Metadata": {}}])
+    assert executions.report_uri(connection, found) == place
+    finished["abc123"] = []
+    assert executions.report_uri(connection, found) == "", "what AWS no longer tells stops no status"
 
 
 def test_an_object_whose_key_leads_out_of_the_folder_is_not_fetched_in_moto(connection, tmp_path):

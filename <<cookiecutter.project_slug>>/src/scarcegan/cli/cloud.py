@@ -20,7 +20,13 @@ FIND_CALLS = (
     "sagemaker:DescribePipelineExecution",
     "sagemaker:ListPipelineExecutionSteps",
 )
-STATUS_CALLS = ("ssm:GetParameter", *FIND_CALLS, "sagemaker:DescribeTrainingJob")
+STATUS_CALLS = (
+    "codepipeline:ListPipelineExecutions",
+    "ssm:GetParameter",
+    *FIND_CALLS,
+    "sagemaker:DescribeTrainingJob",
+    "sagemaker:DescribeProcessingJob",
+)
 LOGS_CALLS = (*FIND_CALLS, "logs:FilterLogEvents")
 FAILED, GATE_CLOSED = 1, 3  # the exit codes of `scarcegan run` too
 
@@ -189,14 +195,18 @@ def status_command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the steps of an execution in AWS. Gives status, minutes, training metrics, and why a step failed."""
+    """Show the steps of an execution in AWS. Gives status, minutes, training metrics, why a step failed, and where the
+    report is; and says when the latest build is still running or has failed.
+    """
     from scarcegan.sagemaker import executions
-    from scarcegan.sagemaker.upsert import toolchain_note
+    from scarcegan.sagemaker.upsert import build_note, toolchain_note
 
     if dry_run:
         print_calls(context, execution, pipeline, STATUS_CALLS)
         return
     with aws_connection(context) as aws:
+        if note := build_note(aws):
+            print_progress(note)
         arn = executions.find_execution(aws, execution, pipeline)
         if note := toolchain_note(aws, workspace(context).root):
             print_progress(note)
@@ -206,7 +216,9 @@ def status_command(
             for found, changed in executions.watch(aws, arn):
                 for step in changed if not found.ended else ():
                     print_progress(step.line)
-    emit({**asdict(found), "gate_closed": found.gate_closed}, as_json, status_lines(found))
+        report = executions.report_uri(aws, found)
+    described = {**asdict(found), "gate_closed": found.gate_closed, "report": report}
+    emit(described, as_json, status_lines(found, report))
     if watch and found.status != executions.SUCCEEDED:
         raise typer.Exit(GATE_CLOSED if found.gate_closed else FAILED)
 
@@ -275,13 +287,16 @@ def print_calls(context: typer.Context, execution: str | None, pipeline: str | N
     print(f"would ask AWS in {names.region}, account {names.account}, about {which}: {', '.join(calls)}")
 
 
-def status_lines(found: "ExecutionStatus") -> list[str]:
+def status_lines(found: "ExecutionStatus", report: str) -> list[str]:
     """Return the status of an execution as lines for people.
 
     - the execution, its status and minutes
     - a table of its steps
     - metrics and reasons of failures, step by step
-    - the next command, after a failure that is no closed gate
+    - the command that fetches the report
+    - the next move, after a failure
+
+    report: the S3 URI of the report; "" for none.
     """
     from scarcegan.sagemaker import executions
 
@@ -300,7 +315,11 @@ def status_lines(found: "ExecutionStatus") -> list[str]:
             lines.append(f"{step.step}: {step.reason}")
     if found.reason:
         lines.append(found.reason)
-    if found.status == "Failed" and not found.gate_closed:
+    if report:
+        lines.append(f"report: aws s3 cp {report} .")
+    if found.gate_closed:
+        lines.append("Next: change config.yaml, the code or the data, and start again; nothing is broken")
+    elif found.status == "Failed":
         lines.append(f"Next: scarcegan logs --execution {executions.execution_name(found.arn)}")
     return lines
 

@@ -413,8 +413,8 @@ class PipelineCompiler:
     def condition_step(self, gate: Gate) -> Any:
         """Return the SDK's condition for a gate: if the gate's field is true, the steps behind the gate run.
 
-        Otherwise the execution fails. Its message is "The <gate> is closed:" and the text under the key `reason` of the
-        JSON file that the gate reads.
+        Otherwise the execution fails. Its message is the text under the key `reason` of the JSON file that the gate
+        reads, and that no model was registered.
         """
         to = sdk()
         parent, output = gate.on.split(".")
@@ -424,7 +424,7 @@ class PipelineCompiler:
 
         closed = to.FailStep(
             f"{gate.name}-closed",
-            error_message=to.Join(on=" ", values=[f"The {gate.name} is closed:", read("reason")]),
+            error_message=to.Join(on=" ", values=[read("reason"), "No model was registered."]),
         )
         return to.ConditionStep(
             gate.name,

@@ -19,6 +19,7 @@ from scarcegan.sagemaker.pipelines import missing_pipeline_error, pipeline_of
 
 ENDED = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 SUCCEEDED = "Succeeded"
+REPORT_STEP = "evaluate"  # writes report.html
 STEP_ENDED = (SUCCEEDED, "Failed", "Stopped")
 POLL_SECONDS = 20.0
 LISTED_AT_ONCE = 100  # executions that SageMaker lists at once
@@ -400,6 +401,39 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
     Raises UserError when this execution has no such step or the step has not succeeded in it, when a processing step
     has no such output, or when there is nothing to download and the folder does not exist.
     """
+    kind, name = job_with_output(aws, arn, step)
+    if kind == "training-job":
+        return fetch_model_output(aws, name, output, folder)
+    place = processing_output_uri(aws, name, step, output)
+    return storage.download(aws.client("s3"), place, folder, owner=aws.names.account)
+
+
+def report_uri(aws: Aws, found: ExecutionStatus) -> str:
+    """Return the S3 URI of the report of an execution's evaluation.
+
+    It is "" before the step evaluate has succeeded, in a pipeline without that step, and when AWS does not tell it.
+    """
+    from botocore.exceptions import ClientError
+
+    if not any((step.step, step.status) == (REPORT_STEP, SUCCEEDED) for step in found.steps):
+        return ""
+    try:
+        _, name = job_with_output(aws, found.arn, REPORT_STEP)
+        return f"{processing_output_uri(aws, name, REPORT_STEP, 'evaluation')}/report.html"
+    except (ClientError, UserError):
+        return ""
+
+
+def job_with_output(aws: Aws, arn: str, step: str) -> tuple[str, str]:
+    """Return the job that wrote the outputs of a step of an execution: (processing-job or training-job, its name).
+
+    For a step that was taken from the cache, this is the job of the execution that ran it.
+
+    - arn: the ARN of the execution.
+
+    Raises UserError when this execution has no such step, when the step has not succeeded in it, and when it runs as
+    no job.
+    """
     found = next((s for s in raw_steps(aws, arn) if s["StepName"] == step and s["StepStatus"] == SUCCEEDED), None)
     if found is None:
         raise UserError(f"step '{step}' has not succeeded in execution {arn.rsplit('/', 1)[1]}. See: scarcegan status")
@@ -410,15 +444,24 @@ def fetch_output(aws: Aws, arn: str, step: str, output: str, folder: Path) -> Pa
             "runs as a job, such as evaluate."
         )
     if not job_arn(found) and "CacheHitResult" in found:
-        return fetch_output(aws, found["CacheHitResult"]["SourcePipelineExecutionArn"], step, output, folder)
+        return job_with_output(aws, found["CacheHitResult"]["SourcePipelineExecutionArn"], step)
     kind, _, name = job_arn(found).rsplit(":", 1)[1].partition("/")
-    if kind == "training-job":
-        return fetch_model_output(aws, name, output, folder)
-    about = aws.client("sagemaker").describe_processing_job(ProcessingJobName=name)
+    return kind, name
+
+
+def processing_output_uri(aws: Aws, job: str, step: str, output: str) -> str:
+    """Ask SageMaker for the S3 URI of one output of a processing job. Returns it, without a slash at its end.
+
+    - job: the name of the job.
+    - step: whose job it is, for the error.
+
+    Raises UserError when the job has no such output.
+    """
+    about = aws.client("sagemaker").describe_processing_job(ProcessingJobName=job)
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in about["ProcessingOutputConfig"]["Outputs"]}
     if output not in outputs:
         raise UserError(f"step '{step}' has no output '{output}'. It has: {', '.join(outputs)}.")
-    return storage.download(aws.client("s3"), outputs[output], folder, owner=aws.names.account)
+    return str(outputs[output])
 
 
 def fetch_model_output(aws: Aws, training_job: str, output: str, folder: Path) -> Path:

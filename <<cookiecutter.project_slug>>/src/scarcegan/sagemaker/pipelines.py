@@ -86,8 +86,12 @@ def missing_pipeline_error(aws: Aws, name: str) -> UserError:
             f"{fact}: the first release to production writes it. Approve a model (scarcegan approve VERSION --cloud) "
             "and let it into production."
         )
-    copy = definition.copy_name(name)
-    return UserError(f"{fact}. Type: scarcegan {f'pipeline copy {copy}' if copy else 'upsert'}")
+    if copy := definition.copy_name(name):
+        return UserError(f"{fact}. Type: scarcegan pipeline copy {copy}")
+    return UserError(
+        f"{fact}. The build pipeline {aws.names.pipeline('build')} writes it after a push: scarcegan status says "
+        "whether that is still running or has failed. To write it from here, type: scarcegan upsert"
+    )
 
 
 def deployed_definition(aws: Aws, name: str) -> dict[str, Any]:

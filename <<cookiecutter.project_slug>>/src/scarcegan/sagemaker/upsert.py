@@ -20,7 +20,7 @@ from typing import Any
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
 from scarcegan.aws.findings import refused
-from scarcegan.aws.names import PIPELINES, UNKNOWN_ACCOUNT, Names, project_tags
+from scarcegan.aws.names import PIPELINES, UNKNOWN_ACCOUNT, Names, project_tags, short
 from scarcegan.aws.storage import Bucket, project_bucket
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config
@@ -384,6 +384,28 @@ def put_pipeline(plan: UpsertPlan, aws: Aws, name: str, say: PrintLine) -> str:
     if not same:
         sagemaker.update_pipeline(PipelineName=made.name, **wanted)
     return "changed"
+
+
+def build_note(aws: Aws) -> str:
+    """Return a text about the build pipeline's newest execution when it has not succeeded: its status, start, commit.
+
+    It is "" as well when the pipeline has no execution, or AWS does not let us read them.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    name = aws.names.pipeline("build")
+    try:
+        answer = aws.client("codepipeline").list_pipeline_executions(pipelineName=name, maxResults=1)
+    except (ClientError, BotoCoreError):
+        return ""
+    run = next(iter(answer.get("pipelineExecutionSummaries", [])), None)
+    if run is None or run["status"] == "Succeeded":
+        return ""
+    words = [run["status"], f"started {run['startTime'].astimezone(UTC):%Y-%m-%d %H:%M} UTC"]
+    words += [f"commit {short(source['revisionId'])}" for source in run.get("sourceRevisions", [])[:1]]
+    command = f"aws codepipeline list-action-executions --pipeline-name {name} --filter pipelineExecutionId="
+    why = f". Why: {command}{run['pipelineExecutionId']}" if run["status"] == "Failed" else ""
+    return f"the build pipeline {name}: {', '.join(words)}{why}"
 
 
 def toolchain_note(aws: Aws, root: Path) -> str:

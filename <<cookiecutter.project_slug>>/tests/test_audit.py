@@ -11,6 +11,7 @@ from botocore.response import StreamingBody
 import pages
 from canned_aws import MISSING, NAMES, Refusal, connected
 from scarcegan import audit as auditing
+from scarcegan.aws import accounts
 from scarcegan.registry.contract import APPROVED, Decision, ModelPackage
 from scarcegan.registry.sagemaker.package_group import decisions_of
 
@@ -87,7 +88,9 @@ def account(records=None, actions=(LET_IN, CHANGED), production="5", run=SUMMARY
     records = {KEY: RECORD} if records is None else records
     arn = NAMES.arn("sagemaker", "pipeline/rare-players-training/execution/e1")
     return {
-        "ssm:GetParameter": {"Parameter": {"Value": production}} if production else MISSING,
+        "ssm:GetParameter": lambda asked: (
+            {"Parameter": {"Value": production}} if production and asked["Name"].endswith("/version") else MISSING
+        ),
         "s3:ListObjectsV2": {"Contents": [{"Key": key, "LastModified": at(10)} for key in records]},
         "s3:GetObject": lambda asked: body(records[asked["Key"]]),
         "codepipeline:ListPipelineExecutions": lambda asked: {
@@ -272,6 +275,45 @@ def test_a_recorded_name_without_an_account_may_be_a_role_of_this_project_too():
 def test_an_object_that_is_not_the_record_its_name_says_is_pointed_out(content):
     [problem, *_] = audited(account({KEY: content})).problems
     assert problem.startswith(f"{KEY} is no record of the release that its name says")
+
+
+# -- production in another account -------------------------------------------------------------------------------------
+
+THERE = "999999999999"
+
+
+def with_production_elsewhere(**answers):
+    """An account whose production is in another one, which holds production's parameters."""
+    elsewhere = {"Parameter": {"Value": json.dumps({"production": THERE})}}
+    return {
+        **account(),
+        "ssm:GetParameter": lambda asked: elsewhere if asked["Name"].endswith("/accounts") else MISSING,
+        **answers,
+    }
+
+
+def test_productions_version_is_read_in_the_account_of_production(monkeypatch):
+    there, _ = connected({"ssm:GetParameter": {"Parameter": {"Value": "6"}}})
+    entered = []
+    monkeypatch.setattr(accounts, "enter", lambda aws, *where: entered.append(where) or there)
+    found = audited(with_production_elsewhere())
+    assert entered == [(THERE, "production", "look")]
+    assert found.problems[0].startswith("production is version 6, but releases/6/ holds no record")
+
+
+def test_an_account_of_production_that_lets_nobody_in_is_not_known():
+    found = audited(with_production_elsewhere(**{"sts:AssumeRole": Refusal("AccessDenied", "no", 403)}))
+    [unknown] = found.unknown
+    assert unknown.startswith(f"version in production: production is in account {THERE}, which does not let you in")
+    assert "sts:AssumeRole" in unknown and found.problems == []
+
+
+def test_without_a_version_in_production_after_a_release_the_comparison_is_not_made_and_that_is_said():
+    found = audited(account(production=""))
+    assert found.unknown == [
+        "version in production: there is no SSM parameter /rare-players/production/version, so it is not compared "
+        "with the records of releases."
+    ]
 
 
 # -- what is not known -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from scarcegan.aws.accounts import access_to_stage
 from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import refused
 from scarcegan.aws.names import PIPELINES, Names, short
@@ -131,11 +132,17 @@ def gathered(aws: Aws, registry: Registry, since: datetime) -> Evidence:
     packages = found.ask("model packages", registry.packages)
     found.packages = None if packages is None else {package.version: package for package in packages}
     found.decisions = found.ask("decisions about packages", registry.history)
-    found.production = found.ask("version in production", lambda: find_ssm_parameter(aws, "production/version"))
+    found.production = found.ask("version in production", partial(version_in_production, aws))
     found.runs = found.ask("executions of CodePipeline", lambda: code_runs(aws))
     found.actions = found.ask("approvals before production", lambda: deploy_actions(aws))
     objects = found.ask("records of releases", lambda: list(project_bucket(aws).listing(RECORDS)))
     found.keys = None if objects is None else [one["Key"] for one in objects]
+    if found.keys and found.production == "":
+        name = aws.names.parameter("production/version")
+        found.unseen.append(
+            f"version in production: there is no SSM parameter {name}, so it is not compared with the records of "
+            "releases."
+        )
     used = {found.production or "", *(str(package.version) for package in packages or [] if package.champion)}
     for one in objects or []:
         if one["LastModified"] >= since or one["Key"].split("/")[1] in used:
@@ -143,6 +150,14 @@ def gathered(aws: Aws, registry: Registry, since: datetime) -> Evidence:
             if record is not None:
                 found.records[one["Key"]] = record
     return found
+
+
+def version_in_production(aws: Aws) -> str:
+    """Return the version that was last released; "" for none. It is asked for in the account that production is in.
+
+    Raises UserError when that account lets nobody in.
+    """
+    return find_ssm_parameter(access_to_stage(aws, "production"), "production/version")
 
 
 def read_record(aws: Aws, key: str) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -422,6 +423,21 @@ def test_models_in_the_cloud_are_listed_and_decided_about_in_moto(scarcegan, gro
     assert code == 0
     assert [(p.status, p.note) for p in group.packages()][:2] == [("Approved", "seen"), ("Rejected", "")]
     assert not (project / "runs").exists()
+
+
+def test_a_dry_run_of_a_decision_names_what_it_would_do_and_decides_nothing_in_moto(scarcegan, group, monkeypatch):
+    code, out, _ = scarcegan("approve", "1", "--cloud", "--dry-run")
+    assert code == 0 and "would be approved, and the deploy pipeline would take it to staging" in out
+    code, out, _ = scarcegan("reject", "2", "--cloud", "--dry-run", "--json")
+    assert (code, json.loads(out)["version"]) == (0, 2)
+    assert [package.status for package in group.packages()] == ["PendingManualApproval"] * 4
+    assert scarcegan("approve", "9", "--cloud", "--dry-run")[0] == 2
+    champion = replace(group.package(3), champion=True, status="Approved")
+    monkeypatch.setattr(SageMakerRegistry, "package", lambda self, version: champion)
+    code, _, err = scarcegan("reject", "3", "--cloud", "--dry-run")
+    assert code == 2 and "is the champion. Approve another version first" in err
+    code, out, _ = scarcegan("approve", "3", "--cloud", "--dry-run")
+    assert code == 0 and out.endswith("is the champion already; nothing would change\n")
 
 
 def test_an_approval_with_a_note_of_two_lines_is_not_told_as_no_change_in_moto(scarcegan, group):

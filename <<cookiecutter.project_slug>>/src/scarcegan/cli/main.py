@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from scarcegan.cli.cloud import cloud_app, errors_as_sentences
-from scarcegan.cli.console import AsJson, InCloud, SetValues, emit, example, table_lines, workspace
+from scarcegan.cli.console import AsJson, DryRun, InCloud, SetValues, emit, example, table_lines, workspace
 from scarcegan.cli.operations import operations_app
 from scarcegan.cli.pipeline import pipeline_app
 from scarcegan.cli.release import release_app
@@ -246,18 +246,27 @@ def approve_command(
     context: typer.Context,
     version: Version,
     note: Note = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     cloud: InCloud = False,
 ) -> None:
     """Approve a version and make it the champion. Also rolls back to an earlier one. With --cloud it is deployed first,
     and becomes the champion once production serves it.
     """
-    from scarcegan.registry.contract import one_line
+    from scarcegan.registry.contract import APPROVED, one_line
 
     project = workspace(context)
     with errors_as_sentences(project, cloud):
         registry = project.registry(cloud=True) if cloud else project.registry()
-        package = registry.approve(version, note)
+        package = registry.package(version) if dry_run else registry.approve(version, note)
+    if dry_run:
+        done = package.champion and package.status == APPROVED
+        there = (
+            "would be approved, and the deploy pipeline would take it to staging" if cloud else "would be the champion"
+        )
+        what = "is the champion already; nothing would change" if done else there
+        emit(asdict(package), as_json, [f"version {version} ({package.definition}) {what}"])
+        return
     here = "is the champion. Next: scarcegan serve"
     if one_line(note) != one_line(package.note):
         print(f"it was the champion already, with the note '{package.note}'; nothing was changed", file=sys.stderr)
@@ -270,15 +279,21 @@ def reject_command(
     context: typer.Context,
     version: Version,
     note: Note = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     cloud: InCloud = False,
 ) -> None:
     """Reject a version. Nothing else changes; the champion is refused."""
+    from scarcegan.registry.contract import champion_not_rejected
+
     project = workspace(context)
     with errors_as_sentences(project, cloud):
         registry = project.registry(cloud=True) if cloud else project.registry()
-        package = registry.reject(version, note)
-    emit(asdict(package), as_json, [f"version {version} ({package.definition}) is rejected"])
+        package = registry.package(version) if dry_run else registry.reject(version, note)
+    if dry_run and package.champion:
+        raise champion_not_rejected(package)
+    verb = "would be" if dry_run else "is"
+    emit(asdict(package), as_json, [f"version {version} ({package.definition}) {verb} rejected"])
 
 
 @app.command("serve", epilog=example("scarcegan serve --port 8080"))

@@ -163,7 +163,7 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
         ("ToolchainVersion", "0a0a0a0a", "ToolchainVersion: it is computed from infra/ and src/ of this project."),
         ("BuildPipeline", "x", "no template of the toolchain has that parameter"),
         ("Repository", "a b", "--repository: 'a b' is refused for Repository: it must match"),
-        ("ConnectionArn", "mine", "--connection-arn: 'mine' is refused for ConnectionArn"),
+        ("ConnectionArn", "arn:…:…", "is refused for ConnectionArn: Write an ARN such as arn:aws:codeconnections:"),
         ("LogDays", "8", "--set LogDays: '8' is refused for LogDays: it is one of 7, 14, 30,"),
         ("KeepRunsDays", "0", "--set KeepRunsDays: '0' is refused for KeepRunsDays: it is a number from 1 on."),
         ("KeepRunsDays", "many", "it is a number from 1 on."),
@@ -244,6 +244,26 @@ def test_a_template_that_is_none_is_a_sentence(tmp_path, text, words):
     with pytest.raises(UserError) as refused:
         toolchain.plan_toolchain(tmp_path, Config(), {}, CODE)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (None, "has no .cruft.json, so no build can look for later templates. Type the `cruft link` command"),
+        ('{"template": "/home/me/template"}', "names /home/me/template, which only this machine has."),
+        ('{"template": "../template"}', "names ../template, which only this machine has."),
+        ('{"template": "https://example.com/template.git"}', ""),
+        ('{"template": "git@example.com:us/template.git"}', ""),
+        ('{"template": "s3://bucket/template.bundle"}', ""),
+        ("{", ""),
+    ],
+)
+def test_a_schedule_of_updates_that_no_build_could_follow_is_pointed_out(tmp_path, record, words):
+    if record is not None:
+        (tmp_path / ".cruft.json").write_text(record, encoding="utf-8")
+    found = toolchain.update_note(tmp_path, "rate(7 days)")
+    assert words in found and bool(words) == bool(found)
+    assert toolchain.update_note(tmp_path, "") == ""
 
 
 # -- the commands of a dry run --------------------------------------------------------------------------------------

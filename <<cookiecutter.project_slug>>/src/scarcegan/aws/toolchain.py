@@ -7,6 +7,7 @@ type is in cli/toolchain.py.
 
 import difflib
 import hashlib
+import json
 import re
 import shlex
 import subprocess
@@ -312,6 +313,32 @@ def later_notes(root: Path, region: str) -> tuple[str, ...]:
         f"CloudFormation in {region} has no {', '.join(kinds)}: everything but infra/{name}.yaml can be used there."
         for name, kinds in lacking.items()
         if kinds
+    )
+
+
+def update_note(root: Path, schedule: str) -> str:
+    """Return a sentence when no build could look for a later version of the template; "" when one could.
+
+    - root: the project's folder.
+    - schedule: the value of UpdateSchedule; "" for none, of which nothing is said.
+    """
+    record = root / ".cruft.json"
+    if schedule and not record.exists():
+        return (
+            "UpdateSchedule: this project has no .cruft.json, so no build can look for later templates. Type the "
+            "`cruft link` command of .template.yaml, then commit (README, 'Later changes of the template')."
+        )
+    if not schedule:
+        return ""
+    try:
+        address = json.loads(record.read_bytes())["template"]
+    except (ValueError, KeyError, TypeError):
+        return ""  # the build says what is wrong with it
+    if not re.match(r"[./~]|file:|[A-Za-z]:[\\/]", str(address)):
+        return ""
+    return (
+        f"UpdateSchedule: .cruft.json names {shortened(address)}, which only this machine has. Write the address of "
+        'the template\'s repository there, under "template", then commit.'
     )
 
 

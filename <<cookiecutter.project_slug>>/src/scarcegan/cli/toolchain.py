@@ -59,7 +59,7 @@ def deploy_command(
     if folder is not None:
         given.setdefault("ProjectFolder", folder)
     plan = stacks.plan_toolchain(project.root, project.config, given, bundle.function_code(project.root))
-    for note in plan.notes:
+    for note in filter(None, [*plan.notes, stacks.update_note(project.root, given.get("UpdateSchedule", ""))]):
         print_progress(note)
     if dry_run:
         for name in plan.ungiven:

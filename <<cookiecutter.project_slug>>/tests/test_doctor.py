@@ -12,6 +12,7 @@ from canned_aws import ME, NAMES, connected
 from scarcegan import doctor
 from scarcegan.aws import client
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL
+from scarcegan.errors import UserError
 
 PINS = "packaging==1.0\nno-such-library==1.0 ; sys_platform != 'nowhere'\nonly-there==1 ; sys_platform == 'nowhere'\n"
 
@@ -119,6 +120,23 @@ def test_without_credentials_only_that_is_said_about_aws(project, monkeypatch):
     found = examined(project, cloud=True)
     assert found["credentials"].state == WOULD_FAIL and "no AWS credentials" in found["credentials"].found
     assert list(found)[-1] == "AWS"
+
+
+def test_without_credentials_parameters_are_checked_all_the_same(project, monkeypatch):
+    import stacks as templates
+
+    for folder in ("infra", "src"):
+        (project / folder).symlink_to(templates.INFRA.parent / folder)
+
+    def nobody(config):
+        raise UserError("no AWS credentials")
+
+    monkeypatch.setattr(client, "connect_to_aws", nobody)
+    for arn, state in (("arn:…:…", WOULD_FAIL), (NAMES.arn("codeconnections", "connection/0a-1b"), OK)):
+        given = {"Repository": "us/rare", "ConnectionArn": arn}
+        found = {one.check: one for one in doctor.examine(project / "config.yaml", True, given)}
+        assert found["plan of the toolchain"].state == state
+        assert list(found)[-2:] == ["plan of the toolchain", "AWS"]
 
 
 def test_with_credentials_the_account_is_checked_and_nothing_is_said_about_a_vpc(project, monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scarcegan.aws import client, toolchain
 from scarcegan.aws.account_checks import check_account, check_credentials
-from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.errors import UserError
 from scarcegan.local.plan import BYTES_PER_WORKER, memory_bytes
 from scarcegan.sagemaker import bundle
@@ -174,7 +174,7 @@ def data_finding(project: Workspace, cloud: bool) -> Finding:
 
 
 def cloud_findings(project: Workspace, given: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield what the checks of the AWS account find; without credentials only that.
+    """Yield what the checks of the AWS account find; without credentials only that, and whether parameters are refused.
 
     - given: template parameter -> value, as `scarcegan toolchain deploy` would be given it.
 
@@ -187,6 +187,18 @@ def cloud_findings(project: Workspace, given: Mapping[str, str]) -> Iterator[Fin
             yield from check_credentials(aws)
     except UserError as error:
         yield from_sentence("credentials", WOULD_FAIL, str(error))
+        yield from look("plan of the toolchain", lambda: offline_findings(project, given))
         yield Finding("AWS", COULD_NOT_LOOK, "it cannot be asked without credentials", "Correct these first.")
         return
     yield from check_account(aws, config, project.root, given, bundle.function_code(project.root))
+
+
+def offline_findings(project: Workspace, given: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a finding about the toolchain's parameters, without asking AWS. The arguments are those of
+    `cloud_findings`.
+
+    Raises UserError when a parameter is refused, and when a template is missing.
+    """
+    values = {name: value for name, value in given.items() if value}
+    toolchain.plan_toolchain(project.root, project.config, values, toolchain.FunctionCode({}, {}))
+    yield Finding("plan of the toolchain", OK, "no parameter is refused")

@@ -10,7 +10,7 @@ import pytest
 from canned_aws import NAMES, connected
 from scarcegan import audit, doctor
 from scarcegan.aws import client, teardown
-from scarcegan.aws.findings import OK, WARNING, WOULD_FAIL, Finding
+from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding
 
 FINE = Finding("Python", OK, "3.12.1")
 ODD = Finding("git", WARNING, "is not installed", "Install it.")
@@ -81,6 +81,13 @@ def test_doctor_prints_each_finding_with_its_fix_and_ends_with_2_when_something_
         "                  -> Free some space.",
         "1 of 4 would fail",
     ]
+
+
+def test_doctor_counts_what_it_could_not_look_at(scarcegan, project, found):
+    found[0].extend([FINE, Finding("AWS", COULD_NOT_LOOK, "it cannot be asked without credentials")])
+    assert scarcegan("doctor")[1].endswith("3 checks, none would fail, 1 could not look\n")
+    found[0].append(BAD)
+    assert scarcegan("doctor")[1].endswith("1 of 4 would fail, 1 could not look\n")
 
 
 def test_warnings_alone_end_with_0(scarcegan, project, found):

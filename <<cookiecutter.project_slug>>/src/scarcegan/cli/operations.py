@@ -34,7 +34,7 @@ def doctor_command(
     """Find what would fail, before anything is made. Says how to correct it; what is not given is as deployed. Exit
     code: 2 when something would fail.
     """
-    from scarcegan.aws.findings import WOULD_FAIL
+    from scarcegan.aws.findings import COULD_NOT_LOOK, WOULD_FAIL
     from scarcegan.doctor import examine
 
     given = given_parameters(values, {"Repository": repository, "ConnectionArn": connection_arn})
@@ -48,6 +48,8 @@ def doctor_command(
     bad = [finding for finding in found if finding.state == WOULD_FAIL]
     about, lines = cost_of(context, found) if cloud else (None, [])
     summary = f"{len(bad)} of {len(found)} would fail" if bad else f"{len(found)} checks, none would fail"
+    if unseen := sum(finding.state == COULD_NOT_LOOK for finding in found):
+        summary += f", {unseen} could not look"
     described: dict[str, Any] = {"findings": [asdict(finding) for finding in found], "would_fail": len(bad)}
     emit({**described, **({"costs": about} if about else {})}, as_json, [*lines, summary])
     raise typer.Exit(USER_ERROR if bad else 0)

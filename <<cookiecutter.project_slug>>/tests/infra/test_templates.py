@@ -306,7 +306,7 @@ def test_each_part_of_a_release_gets_the_commits_files_and_a_build_runs_its_own_
     assert {part: names for part, names in files.items() if names} == {
         ("Staging", "Endpoint"): ["DeploySrc", "DeployOut"],
         ("Production", "CheckApproval"): ["DeployOut"],
-        ("Production", "Endpoint"): ["DeploySrc", "DeployOut"],
+        ("Production", "Endpoint"): ["DeploySrc", "Checked"],
     }
 
 

@@ -181,7 +181,7 @@ def test_a_closed_gate_says_its_figures_and_registers_nothing_in_moto(both):
     closed = replaced(both.it.definition("training"), "--gate-minimum=0.01", "--gate-minimum=0.999")
     execution = both.it.execute("training", closed, both.it.started[0], dict(both.it.cache))
     assert execution.status == "Failed"
-    assert execution.reason.startswith("The gate stays closed for ") and "0.999" in execution.reason
+    assert "gate-closed: The gate stays closed for " in execution.reason and "0.999" in execution.reason
     assert execution.reason.endswith("No model was registered.")
     assert "register" not in execution.steps
     assert len(both.life.registry.packages()) == before

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from scarcegan.aws.accounts import access_to_stage
 from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import refused
-from scarcegan.aws.names import PIPELINES, Names, short
+from scarcegan.aws.names import PIPELINES, Names
 from scarcegan.aws.storage import project_bucket
 from scarcegan.aws.teardown import listed
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, short
 from scarcegan.registry.contract import Decision, ModelPackage, Registry, iso
 from scarcegan.registry.sagemaker.package_facts import recorded_name
 

@@ -21,8 +21,6 @@ MISPLACED = {
     errno.ENOTDIR: "a file, where a folder is needed. Move it away",
     errno.EEXIST: "a file, where a folder is needed. Move it away",
 }
-
-
 LONGEST_VALUE = 80
 
 
@@ -72,3 +70,8 @@ def shortened(value: object, most: int = LONGEST_VALUE) -> str:
     """Return a value as text for a message: as str() gives it, cut after `most` characters, with "…" in their place."""
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def short(digest: object) -> str:
+    """Return the part of a digest or commit that people are shown and compare, as text."""
+    return str(digest)[:12]

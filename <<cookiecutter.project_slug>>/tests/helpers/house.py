@@ -33,7 +33,12 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"model": "what is trained and saved", "local": "the engine that runs pipelines on this machine"},
     {"aws": "clients, names, S3", "evaluation": "who is better, and by how much"},
     {"data": "what users give us, checked", "pipeline": "settings, steps and their order, as data"},
-    {"jsonfile": "JSON files", "progress": "progress lines", "batches": "what waits is worked on together"},
+    {
+        "jsonfile": "JSON files",
+        "archive": ".tar.gz files",
+        "progress": "progress lines",
+        "batches": "what waits is worked on together",
+    },
     {
         "errors": "mistakes as one sentence",
         "limits": "refused days and names",

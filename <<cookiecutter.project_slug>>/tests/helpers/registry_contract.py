@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scarcegan.aws.archive import pack
+from scarcegan.archive import pack
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest, Registry, check_model
 

@@ -373,11 +373,13 @@ def copy_project(source: Path) -> None:
 
 
 def pretend_wheels_are_there(s3, bucket: str, source: Path) -> None:
-    """Downloading them needs a package index; that they are complete is said by one object."""
+    """Downloading them needs a package index; here are empty files of their names, and the mark behind the last one."""
     from scarcegan.sagemaker import bundle
 
-    prefix = bundle.code_bundle(source).wheels_prefix
-    s3.put_object(Bucket=bucket, Key=f"{prefix}/{bundle.COMPLETE}", Body=b"")
+    prefix, wanted = bundle.code_bundle(source).wheels_prefix, bundle.lacking_wheels(source / bundle.REQUIREMENTS, [])
+    wheels = [f"{pin.replace('-', '_').replace('==', '-')}-py3-none-any.whl" for pin in wanted]
+    for name in (*wheels, bundle.COMPLETE):
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"")
 
 
 def executions(sagemaker) -> int:

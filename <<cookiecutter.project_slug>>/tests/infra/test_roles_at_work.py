@@ -44,10 +44,12 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def plan(definition: str) -> upsert.UpsertPlan:
+def plan(definition: str, root: Path) -> upsert.UpsertPlan:
+    """A plan of one pipeline; root: a folder, whose list of libraries becomes empty."""
+    (root / "requirements-jobs.txt").touch()
     made = Compiled(NAMES.pipeline("training"), definition, {})
     tags = {"sagemaker:project-name": NAMES.project}
-    return upsert.UpsertPlan(NAMES, Path(), CODE, "wheels/abc/", {"training": made}, {}, tags)
+    return upsert.UpsertPlan(NAMES, root, CODE, "wheels/abc/", {"training": made}, {}, tags)
 
 
 def denied(call) -> bool:
@@ -61,14 +63,14 @@ def denied(call) -> bool:
     return False
 
 
-def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto() -> None:
+def test_build_uploads_code_and_writes_and_starts_the_pipeline_in_moto(tmp_path: Path) -> None:
     s3 = boto3.client("s3")
     s3.put_object(Bucket=NAMES.bucket, Key="wheels/abc/.complete", Body=b"")
     with ROLES.acting("build") as session:
         connection = client.Aws(NAMES, session)
-        first = upsert.apply_plan(plan('{"Steps": []}'), connection, upload_only=False, say=print)
+        first = upsert.apply_plan(plan('{"Steps": []}', tmp_path), connection, upload_only=False, say=print)
         again = upsert.apply_plan(
-            plan('{"Steps": [], "Version": "2020-12-01"}'), connection, upload_only=False, say=print
+            plan('{"Steps": [], "Version": "2020-12-01"}', tmp_path), connection, upload_only=False, say=print
         )
         started = start.start_execution(start.StartPlan("training", {}), connection)
         assert start.data_digest(connection, NAMES.uri("data", "telemetry", ""))[1]

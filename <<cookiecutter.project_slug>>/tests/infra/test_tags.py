@@ -11,6 +11,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 import authorization
 import every_template
+import pages
 import stacks
 from pipelines_in_moto import NAMES
 from scarcegan.aws import accounts, toolchain, watch
@@ -77,7 +78,7 @@ def test_every_stack_gets_the_tags_of_the_project_and_the_team():
 
 @pytest.mark.parametrize("template", BY_HAND)
 def test_a_command_that_people_copy_gives_the_stack_the_tags_of_the_project_and_the_team(template):
-    texts = [(stacks.INFRA / template).read_text("utf-8"), (stacks.INFRA.parent / "README.md").read_text("utf-8")]
+    texts = [(stacks.INFRA / template).read_text("utf-8"), *map(pages.text_of, pages.PAGES)]
     joined = [re.sub(r"\\\n#? *", " ", text) for text in texts]
     commands = [line for text in joined for line in text.splitlines() if f"--template-file infra/{template}" in line]
     assert len(commands) == 1 and re.search(r"--tags sagemaker:project-name=\S+ .*team=", commands[0])

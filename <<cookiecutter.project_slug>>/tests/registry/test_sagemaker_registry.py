@@ -32,7 +32,7 @@ from registry_in_moto import (
     versions,
 )
 from rehearsal.shapes import problems
-from scarcegan.aws.archive import pack, packed_digest, unpack
+from scarcegan.archive import pack, packed_digest, unpack
 from scarcegan.errors import UserError
 from scarcegan.registry.contract import PackageRequest, check_model, model_files
 from scarcegan.registry.sagemaker.package_facts import escaped, unescaped, without_refused

@@ -160,7 +160,7 @@ def test_without_fingerprints_of_the_data_none_is_claimed_in_moto(event: dict[st
 
 @pytest.mark.parametrize("start", ["", "./"])
 def test_of_the_trainings_archive_only_the_models_are_unpacked(tmp_path: Path, start: str) -> None:
-    from scarcegan.aws.archive import unpack
+    from scarcegan.archive import unpack
 
     (tmp_path / "model.tar.gz").write_bytes(trained(start))
     unpack(tmp_path / "model.tar.gz", tmp_path / "out", "models")
@@ -168,7 +168,7 @@ def test_of_the_trainings_archive_only_the_models_are_unpacked(tmp_path: Path, s
 
 
 def test_a_file_that_would_leave_its_folder_is_refused(tmp_path: Path) -> None:
-    from scarcegan.aws.archive import unpack
+    from scarcegan.archive import unpack
 
     with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("models/../../escaped"), io.BytesIO())

@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from pipelines_in_moto import NAMES, make_bucket, make_plan
+from pipelines_in_moto import NAMES, download_wheels, make_bucket, make_plan
 from scarcegan.aws import client as aws
 from scarcegan.errors import UserError
 from scarcegan.sagemaker import bundle, upsert, versions
@@ -38,8 +38,9 @@ def connection(config, monkeypatch):
     monkeypatch.delenv("CODEBUILD_RESOLVED_SOURCE_VERSION", raising=False)
     with mock_aws():
         s3 = make_bucket()
-        for key in ("code/1a/source.tar.gz", "code/2c/source.tar.gz", "wheels/2b/.complete"):
+        for key in ("code/1a/source.tar.gz", "code/2c/source.tar.gz"):
             s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"code")
+        s3.put_object(Bucket=NAMES.bucket, Key="wheels/2b/.complete", Body=bundle.PLACEHOLDER)
         yield aws.connect_to_aws(config)
 
 
@@ -72,7 +73,7 @@ def test_versions_are_listed_newest_first_with_commit_code_and_last_execution_st
 
 def test_versions_of_a_pipeline_that_is_not_there_name_the_command_stubbed(connection, stub):
     stub.add_client_error("list_pipeline_versions", **MISSING)
-    with pytest.raises(UserError, match="Type: scarcegan upsert"):
+    with pytest.raises(UserError, match="type: scarcegan upsert"):
         versions.newest_versions(connection, "training", 10)
 
 
@@ -145,7 +146,7 @@ def test_the_commit_of_a_folder_is_gits_or_that_of_the_build(tmp_path, config, m
 def test_an_upsert_names_the_commit_and_another_commit_alone_makes_no_version_in_moto(
     connection, config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(bundle, "download_wheels", lambda *_: [])
+    monkeypatch.setattr(bundle, "download_wheels", download_wheels)
 
     def walk(commit):
         monkeypatch.setenv("CODEBUILD_RESOLVED_SOURCE_VERSION", commit)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from populations import CLASSES, NAMES, Model, stand_in, users
-from scarcegan.aws.archive import packed_digest
+from scarcegan.archive import packed_digest
 from scarcegan.data.schema import FeatureTable, write_features
 from scarcegan.errors import UserError
 from scarcegan.steps import score

@@ -232,11 +232,6 @@ class Names:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 
-def short(digest: object) -> str:
-    """Return the part of a digest or commit that people are shown and compare, as text."""
-    return str(digest)[:12]
-
-
 def project_tags(config: "Config", project_id: str = "") -> dict[str, str]:
     """Return tag -> value for all that the project has in AWS.
 

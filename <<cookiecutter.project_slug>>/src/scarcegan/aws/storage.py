@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scarcegan.aws.archive import unpack
+from scarcegan.archive import unpack
 from scarcegan.aws.client import Aws, is_missing, none_if_missing
-from scarcegan.aws.names import short
-from scarcegan.errors import UserError, shortened
+from scarcegan.errors import UserError, short, shortened
 
 CHANGED_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
 BINARY = "application/octet-stream"

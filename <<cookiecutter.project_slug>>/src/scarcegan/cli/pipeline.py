@@ -76,7 +76,7 @@ def versions_command(
     as_json: AsJson = False,
 ) -> None:
     """List the versions of a pipeline in AWS, newest first. Shows time, commit, code and last execution."""
-    from scarcegan.aws.names import short
+    from scarcegan.errors import short
     from scarcegan.sagemaker import versions
     from scarcegan.sagemaker.pipelines import pipeline_of
 

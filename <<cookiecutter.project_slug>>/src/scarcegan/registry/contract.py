@@ -19,9 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from scarcegan.aws.archive import packed_digest
-from scarcegan.aws.names import short
-from scarcegan.errors import UserError, shortened
+from scarcegan.archive import packed_digest
+from scarcegan.errors import UserError, short, shortened
 from scarcegan.jsonfile import read_json, replace_nan
 from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.pipeline.code import hash_file

@@ -16,11 +16,11 @@ from scarcegan.aws.accounts import (
     profile_to_type,
 )
 from scarcegan.aws.client import Aws
-from scarcegan.aws.names import Names, project_tags, short
+from scarcegan.aws.names import Names, project_tags
 from scarcegan.aws.quotas import refused_endpoint_machine
 from scarcegan.aws.stack_states import refuse_unless_changeable, stack_command
 from scarcegan.aws.toolchain import find_stack
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, short
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.pipeline.config import Config
 from scarcegan.registry.contract import APPROVED, ModelPackage, Registry

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scarcegan.aws.archive import pack_into
+from scarcegan.archive import pack_into
 from scarcegan.aws.toolchain import STACKS, FunctionCode
 from scarcegan.errors import UserError
 from scarcegan.pipeline.code import code_files, digest_of

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scarcegan.aws.archive import unpack
+from scarcegan.archive import unpack
 from scarcegan.errors import UserError
 
 CONTAINER_ROOT = "/opt/ml"  # folder in the arguments of a job; tests set SAGEMAKER_BASE_DIR to use another one

@@ -20,9 +20,9 @@ from typing import Any
 from scarcegan.aws import client
 from scarcegan.aws.client import Aws
 from scarcegan.aws.findings import refused
-from scarcegan.aws.names import PIPELINES, UNKNOWN_ACCOUNT, Names, project_tags, short
+from scarcegan.aws.names import PIPELINES, UNKNOWN_ACCOUNT, Names, project_tags
 from scarcegan.aws.storage import Bucket, project_bucket
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, short
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import every_pipeline
 from scarcegan.progress import PrintLine

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from scarcegan.data.cells import cell_of
 from scarcegan.data.coverage import COVERAGE_FILE
 from scarcegan.data.schema import FeatureTable, count_rows, iter_features, read_feature_categories
-from scarcegan.errors import UserError, run_step
+from scarcegan.errors import UserError, run_step, short
 from scarcegan.jsonfile import read_json, write_json
 from scarcegan.model.saved import EXPORT_AGAIN
 from scarcegan.monitoring.captured import PROBABILITY_PREFIX
 from scarcegan.monitoring.statistics import UNKNOWN
 from scarcegan.progress import Progress
-from scarcegan.registry.contract import check_model, short
+from scarcegan.registry.contract import check_model
 from scarcegan.steps._arguments import parse_classes, parse_folders
 from scarcegan.steps._outputs import replacing_parts
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scarcegan.aws.archive import pack
-from scarcegan.aws.names import short
+from scarcegan.archive import pack
 from scarcegan.aws.storage import Bucket
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, short
 from scarcegan.registry.contract import PENDING, PackageRequest, model_files, package_json
 from scarcegan.registry.sagemaker.package_group import RECORDED_FIELDS, Group, Response, model_package
 from scarcegan.registry.sagemaker.package_request import (

@@ -20,11 +20,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-from scarcegan.aws.archive import pack, unpack
+from scarcegan.archive import pack, unpack
 from scarcegan.aws.client import DEPLOY_TOOLCHAIN, Aws, client_error_sentence, is_missing, none_if_missing
-from scarcegan.aws.names import Names, short
+from scarcegan.aws.names import Names
 from scarcegan.aws.storage import Bucket, Changed, download, path_below, split_s3_uri
-from scarcegan.errors import UserError
+from scarcegan.errors import UserError, short
 from scarcegan.jsonfile import read_json
 from scarcegan.pipeline.code import hash_file
 from scarcegan.registry.contract import (

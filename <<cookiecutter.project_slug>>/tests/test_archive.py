@@ -10,8 +10,8 @@ import tracemalloc
 
 import pytest
 
-from scarcegan.aws import archive as archives
-from scarcegan.aws.archive import pack, pack_into, packed_digest, unpack
+from scarcegan import archive as archives
+from scarcegan.archive import pack, pack_into, packed_digest, unpack
 from scarcegan.errors import UserError
 
 

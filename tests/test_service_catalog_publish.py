@@ -1143,7 +1143,7 @@ def test_parameters_that_do_not_fit_together_are_refused(given: dict[str, str], 
         (("--portfolio", "prod-1", "--hub", "2" * 12), "--portfolio: 'prod-1' is refused"),
         (("--update-schedule", "rate(7)"), "--update-schedule 'rate(7)': expected rate(7 days)"),
         (("--update-schedule", "rate(0 days)"), "a rate is at least 1"),
-        (("--update-schedule", "rate(1 days)"), "AWS writes this rate(1 day)"),
+        (("--update-schedule", "rate(1 days)"), "a rate of 1 has minute, hour or day"),
         (("--update-schedule", "cron(0 5 * * *)"), "has 5 fields"),
     ],
 )

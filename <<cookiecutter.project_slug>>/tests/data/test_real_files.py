@@ -751,7 +751,7 @@ def test_check_says_when_days_depend_on_a_time_zone_that_nobody_chose(tmp_path, 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv", gzip.compress(b"user_id,date,n\n"), "it is a gzip file. Name it a.csv.gz."),
+        ("a.csv", gzip.compress(b"user_id,date,n\n", mtime=0), "it is a gzip file. Name it a.csv.gz."),
         ("a.csv.gz", b"user_id,date,n\nann,2026-01-05,1\n", "it is no gzip file. Name it a.csv."),
         ("a.csv", b"PAR1\x15\x04", "it is a Parquet file. Name it a.parquet."),
         ("a.csv", b"PK\x03\x04\x14\x00", "it is an Excel workbook or a zip archive. Export it as UTF-8 CSV."),

@@ -534,7 +534,8 @@ TOOLCHAIN = {
     **FOR_PROJECTS,
 }
 VPC = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1", "ConnectionArn": ""}
-STACKS = [Toolchain(TOOLCHAIN), Toolchain({**TOOLCHAIN, **VPC})]
+SHARED = {"ModelPackageGroupAccount": "555566667777"}
+STACKS = [Toolchain(TOOLCHAIN | more) for more in ({}, VPC, SHARED)]
 TAGGED = {f"aws:{kind}/sagemaker:project-name": PROJECT for kind in ("RequestTag", "ResourceTag")}
 ARTIFACTS = f"arn:aws:s3:::{PROJECT}-storage-artifacts-0a1b2c"  # CloudFormation: <stack>-<resource>-<random>
 
@@ -548,6 +549,7 @@ def bucket_arn(name: str) -> str:
 WHERE: dict[str, Any] = {
     "AWS::CodeBuild::Project": lambda p: (arn("codebuild", f"project/{p['Name']}"), {}),
     "AWS::CodePipeline::Pipeline": lambda p: (arn("codepipeline", p["Name"]), {}),
+    "AWS::Events::EventBusPolicy": lambda p: (arn("events", "event-bus/default"), {}),
     "AWS::Events::Rule": lambda p: (arn("events", f"rule/{p['Name']}"), {}),
     "AWS::IAM::Role": lambda p: (f"arn:aws:iam::{ACCOUNT}:role/{p['RoleName']}", {"iam:PermissionsBoundary": BOUNDARY}),
     "AWS::IAM::Policy": lambda p: (
@@ -653,7 +655,7 @@ def needs(stack: Stack) -> Iterator[tuple[str, str, dict[str, str]]]:
                 yield (action, *ELSEWHERE.get(action, (place, context)))
 
 
-@pytest.mark.parametrize("stack", STACKS, ids=["connection", "CodeCommit and VPC"])
+@pytest.mark.parametrize("stack", STACKS, ids=["connection", "CodeCommit and VPC", "a group of another account"])
 def test_the_deployment_role_can_make_change_and_delete_all_that_the_toolchain_holds(stack: Stack) -> None:
     assert [need for need in needs(stack) if not allows("DeploymentRole", *need)] == []
 
@@ -703,7 +705,7 @@ def passed_roles(value: Any) -> Iterator[str]:
             yield from passed_roles(part)
 
 
-@pytest.mark.parametrize("stack", STACKS, ids=["connection", "CodeCommit and VPC"])
+@pytest.mark.parametrize("stack", STACKS, ids=["connection", "CodeCommit and VPC", "a group of another account"])
 def test_the_deployment_role_passes_the_roles_that_the_toolchain_hands_over(stack: Stack) -> None:
     services = {"CodeBuild": "codebuild", "CodePipeline": "codepipeline", "Events": "events", "Lambda": "lambda"}
     for name, about in stack.resources.items():
@@ -777,7 +779,7 @@ def bounded(action: str, resource: str) -> bool:
     return allowed(statements("Boundary"), action, resource, {})
 
 
-@pytest.mark.parametrize("stack", STACKS, ids=["connection", "CodeCommit and VPC"])
+@pytest.mark.parametrize("stack", STACKS, ids=["connection", "CodeCommit and VPC", "a group of another account"])
 def test_the_boundary_takes_away_nothing_that_a_role_of_a_project_has(stack: Stack) -> None:
     app = {"MlflowAppArn": arn("sagemaker", "mlflow-app/app")}
     whole = Toolchain({**TOOLCHAIN, **({} if stack is STACKS[0] else VPC), **app})

@@ -255,8 +255,8 @@ def require_prepared(asked: Asked, prepared: bytes, arn: str) -> None:
             f"({asked.prepared[:12]}). Find out who replaced them (CloudTrail), then start a new release."
         )
     try:
-        found = json.loads(prepared, object_pairs_hook=without_repeats)["Parameters"]
-    except ValueError as error:
+        found = dict(json.loads(prepared, object_pairs_hook=without_repeats)["Parameters"])
+    except (ValueError, LookupError, TypeError) as error:
         raise Refused(f"{PREPARED} cannot be read ({error}).") from None
     wanted = {"Stage": "production", "ModelPackageArn": arn, "Version": asked.version}
     for name, value in wanted.items():

@@ -771,7 +771,6 @@ def delete_stack(request: Request, name: str) -> None:
     stack = found["StackId"]  # by its id, a deleted stack can still be described
     print(f"{request.project}-{name}: is being deleted", flush=True)
     request.stacks.delete_stack(StackName=stack)
-    time.sleep(POLL_SECONDS)  # until then its status may still be that of an earlier deletion
     while (status := request.stacks.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"] != "DELETE_COMPLETE":
         if status["StackStatus"].endswith("_FAILED"):
             raise Refusal(

@@ -534,8 +534,8 @@ TOOLCHAIN = {
     **FOR_PROJECTS,
 }
 VPC = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1", "ConnectionArn": ""}
-SHARED = {"ModelPackageGroupAccount": "555566667777"}
-STACKS = [Toolchain(TOOLCHAIN | more) for more in ({}, VPC, SHARED)]
+OTHER_GROUP = {"ModelPackageGroupAccount": "555566667777"}
+STACKS = [Toolchain(TOOLCHAIN | more) for more in ({}, VPC, OTHER_GROUP)]
 TAGGED = {f"aws:{kind}/sagemaker:project-name": PROJECT for kind in ("RequestTag", "ResourceTag")}
 ARTIFACTS = f"arn:aws:s3:::{PROJECT}-storage-artifacts-0a1b2c"  # CloudFormation: <stack>-<resource>-<random>
 
@@ -668,7 +668,7 @@ SHARED |= {"ConnectTheirSource"}
 
 def things_of(project: str) -> set[str]:
     """The ARNs of all that a project has, with its stacks and its log groups by both of their ARNs."""
-    made = {place for stack in STACKS for _, place, _ in needs(stack)}
+    made = {need[1] for stack in STACKS for need in needs(stack)}
     made |= {place.removesuffix(":*") for place in made}
     made |= {arn("cloudformation", f"stack/{PROJECT}-{name}/0a") for name in STACK_NAMES}
     return {place.replace(PROJECT, project) for place in made if PROJECT in place or "/0a" in place}

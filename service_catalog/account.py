@@ -86,7 +86,7 @@ def refuse_values(given: Mapping[str, str], account: str) -> None:
                 raise UserError(f"{OPTIONS[name]} {value} is given twice. Name each once.")
     if account in given.get("SpokeAccountIds", "").split(","):
         raise UserError(f"--spoke {account} is this account, the hub, which needs no share. Leave it out.")
-    why = schedule_problem(given.get("UpdateSchedule", ""))
+    why = update_schedule_problem(given.get("UpdateSchedule", ""))
     if why:
         raise UserError(f"--update-schedule '{given['UpdateSchedule']}': {why}.")
 
@@ -105,7 +105,7 @@ def declared_parameters() -> dict[str, dict[str, Any]]:
     return dict(yaml.load(TEMPLATE.read_text(encoding="utf-8"), Loader)["Parameters"])
 
 
-def schedule_problem(schedule: str) -> str:
+def update_schedule_problem(schedule: str) -> str:
     """Why a schedule is refused, as the end of a sentence, by the rule of every project; "" for one that is taken."""
     return str(module_at(SCHEDULE).rule_schedule_problem(schedule)) if schedule else ""
 

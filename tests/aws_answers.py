@@ -26,12 +26,16 @@ REGION = "eu-west-1"
 
 @dataclass
 class Stack:
-    """A stack that exists, or a change set of one that will."""
+    """A stack that exists, or a change set of one that will.
+
+    - earlier: the status before a deletion, which CloudFormation tells once more.
+    """
 
     parameters: dict[str, str]
     template: str = ""
     status: str = "CREATE_COMPLETE"
     tags: dict[str, str] = field(default_factory=dict)
+    earlier: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -173,7 +177,8 @@ class Aws:
             return 400, error("ValidationError", f"Stack with id {name} does not exist")
         given = members("Parameters", ("ParameterKey", "ParameterValue"), found.parameters)
         told = members("Outputs", ("OutputKey", "OutputValue"), outputs(found.template))
-        status = f"<StackStatus>{found.status}</StackStatus><CreationTime>{NOW}</CreationTime>"
+        now = found.earlier.pop() if found.earlier else found.status
+        status = f"<StackStatus>{now}</StackStatus><CreationTime>{NOW}</CreationTime>"
         named = f"<StackName>{bare}</StackName><StackId>{arn(bare)}</StackId>"
         return 200, wrapped("DescribeStacks", f"<Stacks><member>{named}{status}{given}{told}</member></Stacks>")
 
@@ -203,7 +208,8 @@ class Aws:
 
     def DeleteStack(self, asked: Mapping[str, str]) -> tuple[int, str]:
         name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]
-        self.stacks[name].status = "DELETE_FAILED" if name in self.fails else "DELETE_COMPLETE"
+        stack, then = self.stacks[name], "DELETE_FAILED" if name in self.fails else "DELETE_COMPLETE"
+        stack.earlier, stack.status = [stack.status], then
         return 200, wrapped("DeleteStack", "")
 
 

@@ -24,9 +24,8 @@ from pre_gen_project import SLUG, refusals
 
 LONGEST_ANSWER = 4096  # bytes: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 LONGEST_SENTENCE = 1000  # bytes in an answer of a reason, before the lines of the log
-LONGEST_FIELD = (
-    256  # of a field of the form: https://docs.aws.amazon.com/codeconnections/latest/APIReference/API_Connection.html
-)
+# Of a field of the form: https://docs.aws.amazon.com/codeconnections/latest/APIReference/API_Connection.html
+LONGEST_FIELD = 256
 LOG_LINES = 30
 NEWEST_BUILDS = 100  # as many as BatchGetBuilds takes
 ATTEMPTS = 4

@@ -771,12 +771,14 @@ def delete_stack(request: Request, name: str) -> None:
     stack = found["StackId"]  # by its id, a deleted stack can still be described
     print(f"{request.project}-{name}: is being deleted", flush=True)
     request.stacks.delete_stack(StackName=stack)
-    while (status := request.stacks.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"] != "DELETE_COMPLETE":
-        if status["StackStatus"].endswith("_FAILED"):
+    earlier = found["StackStatus"]  # CloudFormation may tell it once more
+    while (status := request.stacks.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]) != "DELETE_COMPLETE":
+        if status.endswith("_FAILED") and status != earlier:
             raise Refusal(
                 f"the stack {request.project}-{name} cannot be deleted: {first_failure(request, stack)}. Correct the "
                 "cause, then delete the project again"
             )
+        earlier = ""
         time.sleep(POLL_SECONDS)
 
 

@@ -40,9 +40,8 @@ FIGURES = ("baseline/constraints.json", "baseline/statistics.json", "evaluation/
 # Names of sessions that boto3, the AWS CLI, other SDKs, SageMaker and EC2 choose, and numbers.
 NO_PERSON = re.compile(r".*session.*|aws-(go-)?sdk-.*|sagemaker.*|i-[0-9a-f]+|[0-9]+|root", re.IGNORECASE)
 MESSAGE_CHARACTERS = 2000
-STARTER_CHARACTERS = (
-    44  # of the approval's text, which has 1,000: https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
-)
+# Of the approval's text, which has 1,000: https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
+STARTER_CHARACTERS = 44
 BY_HAND = "StartPipelineExecution"  # which may name any revision of the repository
 PREPARED = "build/production.json"  # in the artifact that infra/prepare.buildspec.yml hands over
 PREPARED_BYTES = 2**20

@@ -139,6 +139,7 @@ def test_credentials_of_another_account_than_AWS_ACCOUNT_ID_would_fail():
     ("stack", "status", "state", "said"),
     [
         ("storage", "ROLLBACK_COMPLETE", WARNING, "the next deployment replaces it"),
+        ("pipeline", "ROLLBACK_COMPLETE", WARNING, "the next push replaces it"),
         (
             "staging",
             "ROLLBACK_COMPLETE",

@@ -16,6 +16,7 @@ import released
 import stacks as templates
 from canned_aws import NAMES, Canned, Refusal
 from scarcegan.aws import account_checks, accounts, client, quotas, teardown, toolchain
+from scarcegan.aws.accounts import STAGES
 from scarcegan.aws.client import Aws
 from scarcegan.aws.findings import OK, WOULD_FAIL
 from scarcegan.aws.names import Names
@@ -419,7 +420,7 @@ def test_a_release_gives_each_stage_what_its_own_account_has(tmp_path):
         elsewhere={"production": elsewhere},
     )
     stages = release.release_of_package(config, released_package, folder, None, inputs).stages
-    staging, production = (stages[stage]["Parameters"] for stage in release.STAGES)
+    staging, production = (stages[stage]["Parameters"] for stage in STAGES)
     assert (staging["KmsKeyArn"], staging["CaptureBucketName"], staging["CodeBucketName"]) == (released.KEY, "", "")
     assert {name: production[name] for name in elsewhere} == elsewhere
     assert production["ModelPackageArn"].split(":")[4] == released.NAMES.account, "the registry stays"

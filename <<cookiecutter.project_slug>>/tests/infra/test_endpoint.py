@@ -11,6 +11,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from released import CONFIG, KEY, NAMES, TOPIC, package, package_files
+from scarcegan.aws.accounts import STAGES
 from scarcegan.aws.names import Names
 from scarcegan.pipeline.config import Config, load_config
 from scarcegan.release import release
@@ -25,7 +26,7 @@ GIVEN = {
     "serverless staging": ("cloud.endpoint.serverless_staging=true", "cloud.endpoint.capture_percentage=0"),
     "vpc": ("cloud.subnets=[subnet-1a, subnet-2b]", "cloud.security_groups=[sg-1]", "cloud.tags={owner: care team}"),
 }
-CASES = [(given, stage) for given in GIVEN for stage in release.STAGES]
+CASES = [(given, stage) for given in GIVEN for stage in STAGES]
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_a_wrong_property_would_be_seen(stack):
 
 
 def test_names_are_those_of_names_py_checked_statically(stack):
-    for stage in release.STAGES:
+    for stage in STAGES:
         made = stack(stage=stage)
         assert one(made, "AWS::SageMaker::Endpoint")["EndpointName"] == HERE.endpoint(stage)
         assert one(made, "AWS::SageMaker::Model")["ExecutionRoleArn"] == HERE.role_arn(f"serve-{stage}")
@@ -281,7 +282,7 @@ def test_errors_and_latency_ring_when_they_last_and_silence_does_not_checked_sta
     assert rings(alarm, minutes) == rung
 
 
-@pytest.mark.parametrize("stage", release.STAGES)
+@pytest.mark.parametrize("stage", STAGES)
 def test_latency_ms_500_in_config_yaml_gives_an_alarm_above_500_000_microseconds(parameters, stage):
     config = Config.model_validate({"cloud": {"endpoint": {"latency_ms": 500}}})
     written = parameters("as it comes", stage) | release.parameter_texts(release.stage_parameters(config, stage))
@@ -290,7 +291,7 @@ def test_latency_ms_500_in_config_yaml_gives_an_alarm_above_500_000_microseconds
 
 
 def test_captured_files_reach_the_function_and_nothing_else_does(stack):
-    for stage in release.STAGES:
+    for stage in STAGES:
         made = stack(stage=stage)
         place = one(made, "AWS::SageMaker::EndpointConfig")["DataCaptureConfig"]["DestinationS3Uri"]
         detail = one(made, "AWS::Events::Rule")["EventPattern"]["detail"]

@@ -12,10 +12,10 @@ import pytest
 
 from enforcement import Roles, allowed, arn
 from rare_players import ARTIFACTS, BUCKET, GIVEN, GROUP, KEY, PROJECT, TO_SAGEMAKER, excesses, role, sagemaker
+from scarcegan.aws.accounts import STAGES
 from scarcegan.aws.names import IMAGE_ACCOUNTS
 from scarcegan.aws.prices import load_prices
 from scarcegan.pipeline.config import Config, InstanceTypes
-from scarcegan.release.release import STAGES
 from scarcegan.sagemaker import bundle
 from stacks import ACCOUNT, INFRA, REGION, Toolchain, body_of
 

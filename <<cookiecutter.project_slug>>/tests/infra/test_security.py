@@ -486,3 +486,23 @@ def test_the_account_of_the_group_forwards_no_other_call_by_motos_matcher() -> N
     ):
         sent = call("sagemaker", name, asked) | {"account": GROUP_ACCOUNT}
         assert not [rule for rule in FORWARDED.values() if matches(rule, sent)]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("UpdateEndpoint", {"endpointName": PRODUCTION}), ("DeletePipeline", {"pipelineName": f"{PROJECT}-scoring"})],
+)
+def test_a_call_in_the_account_of_the_group_is_not_told_as_one_of_this_account_by_motos_matcher(
+    name: str, asked: dict[str, Any]
+) -> None:
+    here = rules(ModelPackageGroupAccount=GROUP_ACCOUNT)
+    assert told(call("sagemaker", name, asked), here)
+    assert not told(call("sagemaker", name, asked) | {"account": GROUP_ACCOUNT}, here)
+
+
+def test_roles_that_two_stacks_make_in_one_account_have_names_of_their_own() -> None:
+    """The group's account can be a stage's too, whose changes of roles are forwarded from its home region."""
+    home = Stack("home-region.yaml", {"SageMakerProjectName": PROJECT, "ProjectRegion": REGION}, GROUP_ACCOUNT)
+    stacks = (home, Stack("registry-forward.yaml", FORWARD, GROUP_ACCOUNT))
+    names = [role["RoleName"] for stack in stacks for role in stack.of_type("AWS::IAM::Role").values()]
+    assert len(names) == len(set(names)) == len(stacks)

@@ -418,9 +418,9 @@ def test_the_account_of_the_group_may_send_approvals_to_the_bus_here() -> None:
     theirs = Stack("registry-forward.yaml", FORWARD, READER)
     [to] = theirs.resources["ForwardRule"]["Targets"]
     sender = Roles(theirs)
-    assert (to["Arn"], to["RoleArn"]) == (BUS, sender.arn("forward"))
-    assert sender.may("forward", "events:PutEvents", BUS, KIND)
-    [trust] = sender.trust("forward")
+    assert (to["Arn"], to["RoleArn"]) == (BUS, sender.arn("registry-forward"))
+    assert sender.may("registry-forward", "events:PutEvents", BUS, KIND)
+    [trust] = sender.trust("registry-forward")
     assert trust["Principal"] == {"Service": "events.amazonaws.com"} and READER in json.dumps(trust["Condition"])
     statement = Toolchain({**GIVEN, **THEIRS}).resources["ForwardedApprovals"]["Statement"]
     assert lent([statement], to["RoleArn"], "events:PutEvents", BUS, **KIND)

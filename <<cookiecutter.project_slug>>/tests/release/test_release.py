@@ -40,6 +40,7 @@ from released import (
     stubbed,
 )
 from scarcegan.aws import client as aws_client
+from scarcegan.aws.accounts import STAGES
 from scarcegan.cli import main as cli
 from scarcegan.errors import UserError
 from scarcegan.pipeline.config import Config, load_config
@@ -215,7 +216,7 @@ def prepared(config, folder, **facts):
 
 def test_staging_has_one_instance_and_production_what_config_says(config, tmp_path):
     stages = prepared(config, tmp_path / "p").stages
-    staging, production = (stages[stage]["Parameters"] for stage in release.STAGES)
+    staging, production = (stages[stage]["Parameters"] for stage in STAGES)
     told = ("Stage", "Traffic", "MinInstances", "MaxInstances", "WaitSeconds", "Serverless")
     assert [staging[name] for name in told] == ["staging", "ALL_AT_ONCE", "1", "1", "60", "false"]
     assert [production[name] for name in told] == ["production", "CANARY", "2", "4", "600", "false"]
@@ -228,7 +229,7 @@ def test_only_staging_is_ever_serverless(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
     config = load_config(tmp_path / "config.yaml", ["cloud.endpoint.serverless_staging=true"])
     stages = prepared(config, tmp_path / "p").stages
-    assert [stages[stage]["Parameters"]["Serverless"] for stage in release.STAGES] == ["true", "false"]
+    assert [stages[stage]["Parameters"]["Serverless"] for stage in STAGES] == ["true", "false"]
 
 
 def test_every_resource_is_tagged_with_the_project(config, tmp_path):
@@ -357,7 +358,7 @@ def test_the_shell_of_the_buildspec_reads_variables_whole_and_runs_nothing(confi
 def test_what_is_written_is_what_cloudformation_takes_as_a_template_configuration(config, tmp_path):
     written = release.write_release(prepared(config, tmp_path / "p"), tmp_path / "build")
     assert [path.name for path in written] == ["staging.json", "production.json", "variables"]
-    for stage in release.STAGES:
+    for stage in STAGES:
         template = json.loads((tmp_path / "build" / f"{stage}.json").read_text())
         assert set(template) == {"Parameters", "Tags"}
         assert template["Parameters"]["Stage"] == stage
@@ -399,7 +400,7 @@ def test_a_model_whose_bytes_were_changed_is_not_prepared_in_moto(session, regis
         release.prepare_release(connection(session), registry, config, "3", "r1")
 
 
-@pytest.mark.parametrize("stage", release.STAGES)
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(
     ("status", "words"),
     [

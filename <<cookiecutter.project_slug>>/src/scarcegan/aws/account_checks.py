@@ -57,6 +57,7 @@ CREATES = {
     "AWS::Scheduler::Schedule": "scheduler:CreateSchedule",
     "AWS::Scheduler::ScheduleGroup": "scheduler:CreateScheduleGroup",
 }
+REPLACED_BY = {**dict.fromkeys(toolchain.STACKS, "deployment"), "pipeline": "push"}
 CLOSED_SINCE = "2026-07-30"  # https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-availability-change.html
 
 
@@ -174,8 +175,8 @@ def stack_finding(names: Names, name: str, found: Mapping[str, Any] | None) -> F
     - found: CloudFormation's description of it; None when it is missing.
     """
     check, stands = f"stack {names.stack(name)}", obstacle(names.stack(name), names.region, found)
-    if stands and creation_was_undone(found) and name in toolchain.STACKS:
-        return Finding(check, WARNING, stands.fact, "Nothing: the next deployment replaces it.")
+    if stands and creation_was_undone(found) and name in REPLACED_BY:
+        return Finding(check, WARNING, stands.fact, f"Nothing: the next {REPLACED_BY[name]} replaces it.")
     return Finding(check, WARNING if stands.passes else WOULD_FAIL, stands.fact, stands.move) if stands else None
 
 

@@ -22,6 +22,7 @@ from scarcegan.progress import PrintLine
 
 TEMPLATE = Path("infra") / "target.yaml"
 PARAMETERS = {"staging": "StagingAccount", "production": "ProductionAccount"}  # of the toolchain's stacks
+STAGES = tuple(PARAMETERS)
 
 
 def target_stack(stage: str) -> str:

@@ -30,7 +30,7 @@ def value_problem(name: str, value: str, region: str) -> str:
     return RULES[name](value) if name in RULES else ""
 
 
-def schedule_problem(value: str) -> str:
+def update_schedule_problem(value: str) -> str:
     """Return why a rule of EventBridge refuses a schedule, as the end of a sentence; "" for one that it takes."""
     problem = rule_schedule_problem(value)
     return f"{problem}." if problem else ""
@@ -94,7 +94,7 @@ def index_problem(value: str) -> str:
 
 
 RULES: Mapping[str, Callable[[str], str]] = {
-    "UpdateSchedule": schedule_problem,
+    "UpdateSchedule": update_schedule_problem,
     "AccessLogBucketName": bucket_problem,
     "DataBucketName": bucket_problem,
     "TemplatesBucketName": bucket_problem,

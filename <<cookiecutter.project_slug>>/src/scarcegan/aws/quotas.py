@@ -11,7 +11,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from scarcegan.aws.accounts import PARAMETERS, accounts_of_stages, enter, profile_to_type
+from scarcegan.aws.accounts import STAGES, accounts_of_stages, enter, profile_to_type
 from scarcegan.aws.client import Aws, find_ssm_parameter
 from scarcegan.aws.findings import COULD_NOT_LOOK, OK, WARNING, WOULD_FAIL, Finding, from_sentence, look
 from scarcegan.errors import UserError
@@ -19,7 +19,6 @@ from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Pipeline, Step, scoring, training
 
 SERVICE = "sagemaker"
-STAGES = tuple(PARAMETERS)
 # SageMaker's names of its quotas. https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
 PROCESSING = "{} for processing job usage"
 TRAINING = "{} for training job usage"

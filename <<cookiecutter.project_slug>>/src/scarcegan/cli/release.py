@@ -157,12 +157,11 @@ def served_package(
     """
     import tempfile
 
-    from scarcegan.aws.accounts import access_to_stage
-    from scarcegan.release import release as releasing
+    from scarcegan.aws.accounts import STAGES, access_to_stage
     from scarcegan.release import smoke as smoking
 
-    if stage not in releasing.STAGES:
-        raise UserError(f"no stage '{stage}'. There are: {', '.join(releasing.STAGES)}.")
+    if stage not in STAGES:
+        raise UserError(f"no stage '{stage}'. There are: {', '.join(STAGES)}.")
     with aws_and_registry(context) as (aws, registry), tempfile.TemporaryDirectory() as scratch:
         there = access_to_stage(aws, stage, "ask")
         wanted = smoking.verify_stage(there, stage, version)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scarcegan.aws import client
 from scarcegan.aws.accounts import (
+    STAGES,
     access_to_stage,
     endpoint_parameters_elsewhere,
     profile_to_type,
@@ -29,7 +30,6 @@ from scarcegan.release.flagged_share import REGISTER_AGAIN, Band, flagged_share_
 if TYPE_CHECKING:
     from scarcegan.registry.sagemaker.registry import SageMakerRegistry
 
-STAGES = ("staging", "production")
 NEWEST = "newest"
 DEPLOY = "deploy"  # the CodePipeline that releases; it takes a variable VERSION
 NO_ENDPOINT = {

@@ -428,10 +428,10 @@ def toolchain_note(aws: Aws, root: Path) -> str:
         return f"{NOT_COMPARED}: {refused('toolchain', error).found}."
     except BotoCoreError as error:
         return f"{NOT_COMPARED}: {client.flat(error)}"
-    return difference(*bundle.split_version(there), *bundle.split_version(here))
+    return toolchain_difference(*bundle.split_version(there), *bundle.split_version(here))
 
 
-def difference(there: str, deployed: int, here: str, committed: int) -> str:
+def toolchain_difference(there: str, deployed: int, here: str, committed: int) -> str:
     """Return a sentence about two versions of the toolchain; "" for equal ones.
 
     - there, deployed: digest of the one in AWS, "" for one of before there were versions, and the time of its commit.

@@ -291,7 +291,7 @@ def test_another_release_that_came_between_fails_stubbed():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ("ValidationError", "no stack 'risky-staging': nothing was released to staging yet"),
+        ("ValidationError", "no stack 'risky-staging': staging has an endpoint only while a release is tested"),
         ({**STACK, "StackStatus": "ROLLBACK_COMPLETE", "Outputs": []}, "is ROLLBACK_COMPLETE and has no endpoint"),
     ],
 )

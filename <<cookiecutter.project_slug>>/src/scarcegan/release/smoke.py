@@ -24,6 +24,11 @@ from scarcegan.monitoring.statistics import typical_row
 JSON, CSV = "application/json", "text/csv"
 SECONDS = 60  # to wait for an answer: a serverless endpoint may have to start first
 STOPPED = "The release stops here; read the endpoint's log in CloudWatch."
+NO_STACK = {
+    "staging": "staging has an endpoint only while a release is tested. To keep it after the next release, type: "
+    "scarcegan toolchain deploy --set StagingRuns=always",
+    "production": "nothing was released to production yet. Approve a model first.",
+}
 UNAVAILABLE = (429, 500, 503, 530)  # HTTP statuses of SageMaker itself, when the container cannot answer
 TOLERANCE = 1e-5  # CSV and JSON of one row may differ in the last digit
 Send = Callable[[str, str], tuple[int, str]]  # sends (body, content type), returns (HTTP status, body)
@@ -354,7 +359,7 @@ def stack_outputs(aws: Aws, stage: str) -> dict[str, str]:
     stack = aws.names.stack(stage)
     answer = none_if_missing(lambda: aws.client("cloudformation").describe_stacks(StackName=stack))
     if answer is None:
-        raise UserError(f"there is no stack '{stack}': nothing was released to {stage} yet. Approve a model first.")
+        raise UserError(f"there is no stack '{stack}': {NO_STACK[stage]}")
     found = answer["Stacks"][0]
     there = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if not {"EndpointName", "EndpointConfigName", "Version"} <= set(there):

@@ -196,6 +196,8 @@ def test_a_chain_of_long_names_is_refused_with_a_sentence(tmp_path, count):
 
 
 def test_a_few_headers_before_one_file_are_read(tmp_path):
+    (tmp_path / "y.tar").write_bytes(long_name(1) * 8 + tarfile.TarInfo("b").tobuf() + bytes(1024))
+    assert [path.name for path in unpack(tmp_path / "y.tar", tmp_path / "out").iterdir()] == ["a"]
     links = long_name(1) + long_name(1, tarfile.GNUTYPE_LONGLINK)
     (tmp_path / "x.tar").write_bytes((links + tarfile.TarInfo("b").tobuf()) * 20 + bytes(1024))
     assert [path.name for path in unpack(tmp_path / "x.tar", tmp_path / "out").iterdir()] == ["a"]

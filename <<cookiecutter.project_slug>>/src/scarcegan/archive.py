@@ -124,7 +124,7 @@ class Limited(io.RawIOBase):
     def __init__(self, content: Any, packed_bytes: int) -> None:
         super().__init__()
         self.content = content
-        self.depth = self.before_file = self.in_headers = 0
+        self.depth = self.reads = self.before_file = self.in_headers = 0
         self.most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * packed_bytes))
 
     def read(self, size: int = -1) -> bytes:
@@ -138,14 +138,9 @@ class Limited(io.RawIOBase):
 
     @contextmanager
     def header(self) -> Iterator[None]:
-        """Context manager inside which headers of one file are read; each further one before it is read inside again.
-
-        Raises Refused for more than MOST_CHAINED.
-        """
-        if self.depth > MOST_CHAINED:  # the file's own is inside all others
-            raise Refused(f"more than {MOST_CHAINED} headers before one file")
+        """Context manager inside which the headers of one file are read. Some Pythons enter it for each of them."""
         if not self.depth:
-            self.before_file = 0
+            self.reads = self.before_file = 0
         self.depth += 1
         try:
             yield
@@ -153,9 +148,12 @@ class Limited(io.RawIOBase):
             self.depth -= 1
 
     def count_header(self, size: int) -> None:
-        """Count bytes of headers. Raises Refused for too many before one file, or in all."""
+        """Count a read inside `header`. Raises Refused for too many headers before one file, and for too many bytes."""
+        self.reads += 1
         self.before_file += size
         self.in_headers += size
+        if self.reads > 2 * MOST_CHAINED + 1:  # of each the header and its content, and the file's own header
+            raise Refused(f"more than {MOST_CHAINED} headers before one file")
         if self.before_file > MOST_READ:
             raise Refused(f"headers of more than {MOST_READ:,} bytes before one file")
         if self.in_headers > MOST_HEADERS:
@@ -179,7 +177,7 @@ class Member(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tarfile: Any) -> Any:
-        """Read the headers of the next file; called again for each further header before it."""
+        """Read the headers of the next file."""
         with tarfile.fileobj.header():
             return super().fromtarfile(tarfile)
 

@@ -228,6 +228,8 @@ def list_verb(arguments: argparse.Namespace) -> None:
     for version in reversed(state.versions):
         artifact = state.artifacts.get(version)
         print(f"{version:<12}{artifact.state if artifact else '-':<18}{state.template(version)}")
+    if state.strays:
+        say(f"Left alone, as they are no versions such as 1.4.0: {', '.join(state.strays)}.")
 
 
 def deploy_verb(arguments: argparse.Namespace) -> None:

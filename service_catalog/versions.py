@@ -287,7 +287,12 @@ class State:
     @property
     def versions(self) -> list[str]:
         """All that are published, oldest first."""
-        return sorted({*self.artifacts, *self.templates}, key=order)
+        return sorted({*self.artifacts, *self.templates} - {*self.strays}, key=order)
+
+    @property
+    def strays(self) -> list[str]:
+        """Names of somebody else's templates in the bucket, and versions of the product, which are no numbers."""
+        return sorted(name for name in {*self.artifacts, *self.templates} if not NUMBER.fullmatch(name))
 
     def is_offered(self, version: str) -> bool:
         artifact = self.artifacts.get(version)
@@ -340,8 +345,7 @@ def artifacts(aws: Aws, product: str) -> Iterator[tuple[str, Artifact]]:
     listed = aws.client("servicecatalog").list_provisioning_artifacts(ProductId=product)  # it takes no page token
     for item in listed["ProvisioningArtifactDetails"]:
         state = (KEPT if item.get("Guidance") == "DEPRECATED" else OFFERED) if item.get("Active") else WITHDRAWN
-        if NUMBER.fullmatch(item["Name"]):
-            yield item["Name"], Artifact(item["Id"], state)
+        yield item["Name"], Artifact(item["Id"], state)
 
 
 def tags_of_templates(aws: Aws, bucket: str) -> Iterator[tuple[str, dict[str, str]]]:

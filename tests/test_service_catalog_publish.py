@@ -708,6 +708,27 @@ def test_the_list_shows_both_routes_newest_first(three: Any, capsys: pytest.Capt
     assert rows == ["version", "0.10.0", "0.2.0", "0.1.0"]
 
 
+def test_what_is_no_version_is_left_alone_and_the_list_names_it(
+    three: Any, repository: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody else's template, or product version, that Studio lists."""
+    for folder in ("test", "1.0.0-rc1", "1.4"):
+        tags = urlencode(versions.TAGS[OFFERED])
+        three.put_object(Bucket=BUCKET, Key=f"projects/{folder}/project.yaml", Body=b"theirs", Tagging=tags)
+    catalog.details["trial"] = {"Id": "pa-trial", "Name": "trial", "Active": True, "Guidance": "DEFAULT"}
+    theirs = {key: value for key, value in objects(three).items() if not re.search(r"projects/0\.", key)}
+    run("list")
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == ["version", "0.10.0", "0.2.0", "0.1.0"]
+    assert "Left alone, as they are no versions such as 1.4.0: 1.0.0-rc1, 1.4, test, trial." in told.err
+    commit(repository, VERSION="0.11.0")
+    for version in ("0.1.0", "0.2.0", "0.10.0"):
+        git(repository, "tag", f"v{version}")
+    for words in (("publish",), ("make-default", "0.10.0"), ("roll-back",), ("withdraw", "0.1.0")):
+        run(*words)
+    assert theirs.items() <= objects(three).items() and catalog.details["trial"]["Guidance"] == "DEFAULT"
+
+
 CHANGES: list[tuple[str, ...]] = [
     ("publish",),
     ("make-default", "0.2.0"),

@@ -227,9 +227,17 @@ def list_verb(arguments: argparse.Namespace) -> None:
     print(f"{'version':<12}{'Service Catalog':<18}S3")
     for version in reversed(state.versions):
         artifact = state.artifacts.get(version)
-        print(f"{version:<12}{artifact.state if artifact else '-':<18}{state.template(version)}")
+        row = f"{version:<12}{artifact.state if artifact else '-':<18}{state.template(version):<15}"
+        print(f"{row}{unfinished(version, state)}".rstrip())
     if state.strays:
         say(f"Left alone, as they are no versions such as 1.4.0: {', '.join(state.strays)}.")
+
+
+def unfinished(version: str, state: versions.State) -> str:
+    """What a killed command left half done with a version, and the commands that end it; "" for nothing."""
+    if state.is_half_withdrawn(version):
+        return f"half withdrawn: publish.py withdraw {version} completes it, make-default {version} brings it back"
+    return ""
 
 
 def deploy_verb(arguments: argparse.Namespace) -> None:

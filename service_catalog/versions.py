@@ -299,9 +299,22 @@ class State:
         return self.templates.get(version) == OFFERED or (artifact is not None and artifact.state == OFFERED)
 
     def is_withdrawn(self, version: str) -> bool:
-        artifact = self.artifacts.get(version)
-        states = {self.templates.get(version), artifact.state if artifact else None} - {None}
-        return states == {WITHDRAWN}
+        """Whether it is withdrawn by any route. A withdrawal that was killed is not undone by what comes after it."""
+        return True in self.withdrawn_by_route(version)
+
+    def is_half_withdrawn(self, version: str) -> bool:
+        return self.withdrawn_by_route(version) == {True, False}
+
+    def withdrawn_by_route(self, version: str) -> set[bool]:
+        """Whether it is withdrawn, of each route that it was published by. Its template in S3 serves both routes."""
+        artifact, found = self.artifacts.get(version), set()
+        if artifact:
+            found.add(artifact.state == WITHDRAWN)
+        if version in self.templates:
+            found.add(self.templates[version] == WITHDRAWN)
+        elif artifact and version in self.unlisted:
+            found.add(not self.unlisted[version])
+        return found
 
 
 def bucket_name(aws: Aws, hub: str = "") -> str:
@@ -377,7 +390,7 @@ def heads(aws: Aws, bucket: str, keys: Sequence[str]) -> Iterator[tuple[str, Map
 def plan_publish(package: Package, state: State, region: str, routes: Sequence[str] = ROUTES) -> list[Act]:
     """Return the acts that publish a version by the routes. What is published already is left out.
 
-    Raises UserError when the version is published with other bytes, or is withdrawn, or there is no product yet.
+    Raises UserError when there is no product yet, and as plan_files does.
     """
     if state.known and not state.bucket:
         raise UserError("this account has no administration yet. Type: publish.py administration deploy --dry-run")
@@ -385,11 +398,6 @@ def plan_publish(package: Package, state: State, region: str, routes: Sequence[s
         raise UserError(
             "this account has no product: it is a spoke, or its deployment was not finished. Publish in the hub, where "
             "spokes see it at once; or type publish.py administration deploy again."
-        )
-    if state.is_withdrawn(package.version):
-        raise UserError(
-            f"version {package.version} is withdrawn. Raise VERSION and publish a correction, or bring it back: "
-            f"publish.py make-default {package.version}"
         )
     template = package.files[package.template]
     plan = plan_files(package, state, routes)
@@ -415,7 +423,15 @@ def plan_publish(package: Package, state: State, region: str, routes: Sequence[s
 
 
 def plan_files(package: Package, state: State, routes: Sequence[str] = ROUTES) -> list[Act]:
-    """Return the acts that upload a version's files. Raises UserError when one is there with other bytes."""
+    """Return the acts that upload a version's files.
+
+    Raises UserError when one is there with other bytes, or the version is withdrawn.
+    """
+    if state.is_withdrawn(package.version):
+        raise UserError(
+            f"version {package.version} is withdrawn. Raise VERSION and publish a correction, or bring it back: "
+            f"publish.py make-default {package.version}"
+        )
     tags = TAGS[OFFERED] if "s3" in routes else {READABLE: "true"}
     plan: list[Act] = []
     for key, path in package.files.items():
@@ -530,9 +546,15 @@ def plan_state(version: str, wanted: str, state: State) -> list[Act]:
 
 
 def plan_default(version: str, state: State) -> list[Act]:
-    """Return the acts after which a version is the only one that is offered. Raises UserError when it is not there."""
-    others = [other for other in state.versions if other != version and state.is_offered(other)]
-    return plan_state(version, OFFERED, state) + [act for other in others for act in plan_state(other, KEPT, state)]
+    """Return the acts after which a version is the only one that is offered; of the others, none comes back.
+
+    Raises UserError when it is not there.
+    """
+    plan = plan_state(version, OFFERED, state)
+    for other in state.versions:
+        if other != version and state.is_offered(other):
+            plan += plan_state(other, WITHDRAWN if state.is_withdrawn(other) else KEPT, state)
+    return plan
 
 
 def plan_roll_back(state: State) -> list[Act]:

@@ -687,6 +687,67 @@ def test_rolling_back_offers_the_version_before_by_number_and_passes_withdrawn_o
     assert states() == both(**{"0.1.0": OFFERED, "0.2.0": WITHDRAWN, "0.10.0": KEPT})
 
 
+def withdraw_in_service_catalog_only(version: str) -> None:
+    """`withdraw`, killed after its first act."""
+    acts.walk(versions.plan_state(version, WITHDRAWN, versions.read_state(Aws()))[:1], Aws(), lambda _: None)
+
+
+@pytest.mark.parametrize("words", [("roll-back",), ("make-default", "0.1.0")], ids=" ".join)
+@pytest.mark.parametrize("half", ["0.2.0", "0.10.0"])
+def test_a_withdrawal_that_was_killed_is_not_undone_by_another_verb(three: Any, half: str, words: Any) -> None:
+    """Neither as the version to go back to, nor as one that is the default no more. It is offered nowhere then."""
+    withdraw_in_service_catalog_only(half)
+    run(*words)
+    assert states()[half] == (WITHDRAWN, WITHDRAWN)
+    offered = [version for version, state in states().items() if OFFERED in state]
+    assert offered == ["0.2.0" if (half, words[0]) == ("0.10.0", "roll-back") else "0.1.0"]
+
+
+def test_a_version_that_is_kept_and_half_withdrawn_is_passed_by_the_way_back(three: Any) -> None:
+    run("make-default", "0.10.0")
+    withdraw_in_service_catalog_only("0.2.0")
+    run("roll-back")
+    assert states() == {"0.1.0": (OFFERED, OFFERED), "0.2.0": (WITHDRAWN, KEPT), "0.10.0": (KEPT, KEPT)}
+
+
+def listed(capsys: pytest.CaptureFixture[str], version: str) -> str:
+    """The line of a version in `list`."""
+    capsys.readouterr()
+    run("list")
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.split()[0] == version]
+    return line
+
+
+def test_a_version_that_is_half_withdrawn_is_listed_with_the_command_that_completes_it(
+    three: Any, repository: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    withdraw_in_service_catalog_only("0.2.0")
+    line = listed(capsys, "0.2.0")
+    assert "half withdrawn: publish.py withdraw 0.2.0 completes it, make-default 0.2.0 brings it back" in line
+    commit(repository, VERSION="0.2.0")
+    assert "0.2.0 is withdrawn. Raise VERSION" in refused(capsys, "publish")
+    run("withdraw", "0.2.0")
+    assert "half" not in listed(capsys, "0.2.0")
+    catalog.details["0.2.0"] |= {"Active": True, "Guidance": "DEFAULT"}  # make-default, killed after its first act
+    assert "make-default 0.2.0 brings it back" in listed(capsys, "0.2.0")
+    run("make-default", "0.2.0")
+    assert "half" not in listed(capsys, "0.2.0") and states()["0.2.0"] == (OFFERED, OFFERED)
+
+
+def test_a_version_of_one_route_is_half_withdrawn_while_its_template_is_readable(
+    catalog: Catalog, administered: Any, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", "--route", "service-catalog")
+    assert "half" not in listed(capsys, "0.1.0")
+    withdraw_in_service_catalog_only("0.1.0")
+    assert "half withdrawn" in listed(capsys, "0.1.0")
+    run("withdraw", "0.1.0")
+    assert "half" not in listed(capsys, "0.1.0")
+    catalog.details["0.1.0"] |= {"Active": True, "Guidance": "DEFAULT"}
+    assert "half withdrawn" in listed(capsys, "0.1.0")
+    assert "version 0.1.0 is withdrawn" in refused(capsys, "publish")
+
+
 def test_there_is_no_way_back_from_the_first_version(three: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("make-default", "0.1.0")
     before = states()
@@ -1131,6 +1192,11 @@ def plan(given: dict[str, str], state: State | None = None) -> list[acts.Act]:
     aws = SimpleNamespace(account=ACCOUNT, region=REGION, arn=lambda service, resource: f"arn:{service}:{resource}")
     url = {"TemplateRepositoryUrl": "https://github.com/acme/template.git"}
     return account.plan_deploy(package, state or State("", ""), {**url, **given}, aws)  # type: ignore[arg-type]
+
+
+def test_a_version_that_was_withdrawn_before_the_first_deployment_was_completed_is_not_published_by_it() -> None:
+    with pytest.raises(UserError, match=r"0\.1\.0 is withdrawn. Raise VERSION"):
+        plan({}, State(BUCKET, "", templates={"0.1.0": WITHDRAWN}))
 
 
 def test_a_spoke_is_one_stack_and_uploads_nothing() -> None:

@@ -195,27 +195,35 @@ def name_missing_tags(published: Sequence[str]) -> None:
 
 def version_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
-    state = versions.read_state(aws)
-    if arguments.verb == "roll-back":
+    act(plan_of(arguments, versions.read_state(aws)), aws, arguments)
+
+
+def plan_of(arguments: argparse.Namespace, state: versions.State) -> list[Act]:
+    """Plan a verb, with the bundle where that has other versions as withdrawn than there will be."""
+    if arguments.verb == "roll-back":  # the bundle first: after the rest, the same command would go back further
         plan = versions.plan_roll_back(state)
-    elif arguments.verb == "make-default":
-        plan = versions.plan_default(arguments.version, state)
-    elif arguments.verb == "withdraw":
-        plan = [*versions.plan_state(arguments.version, versions.WITHDRAWN, state), *bundle_without(arguments, state)]
-    else:
-        plan = versions.plan_state(arguments.version, versions.KEPT, state)
-    act(plan, aws, arguments)
+        return [*bundle_without(state.withdrawn, state), *plan]
+    version = arguments.version
+    if arguments.verb == "withdraw":
+        plan = versions.plan_state(version, versions.WITHDRAWN, state)
+        return [*plan, *bundle_without(state.withdrawn | {version}, state, also_for_tags=True)]
+    default = arguments.verb == "make-default"
+    plan = versions.plan_default(version, state) if default else versions.plan_state(version, versions.KEPT, state)
+    return [*plan, *bundle_without(state.withdrawn - {version}, state)]
 
 
-def bundle_without(arguments: argparse.Namespace, state: versions.State) -> list[Act]:
-    """Plan the bundle without a version. One that cannot be made does not keep the version from being withdrawn."""
-    if not state.bundle[0]:
+def bundle_without(withdrawn: frozenset[str], state: versions.State, *, also_for_tags: bool = False) -> list[Act]:
+    """Plan the bundle without these versions. One that cannot be made does not keep the rest from being done.
+
+    - also_for_tags: replace one that has the same versions as withdrawn, but other tags than this clone.
+    """
+    if not state.bundle.etag or (withdrawn == state.bundle.withdrawn and not also_for_tags):
         return []
     name_missing_tags(state.versions)
     try:
-        return versions.plan_bundle_without(arguments.version, state, ROOT, OUT / versions.BUNDLE)
+        return versions.plan_bundle_without(withdrawn, state, ROOT, OUT / versions.BUNDLE)
     except UserError as error:
-        say(f"{versions.BUNDLE} stays as it is, and builds of projects may propose {arguments.version}: {error}")
+        say(f"{versions.BUNDLE} stays as it is, and builds of projects follow it: {error}")
         return []
 
 
@@ -237,7 +245,12 @@ def unfinished(version: str, state: versions.State) -> str:
     """What a killed command left half done with a version, and the commands that end it; "" for nothing."""
     if state.is_half_withdrawn(version):
         return f"half withdrawn: publish.py withdraw {version} completes it, make-default {version} brings it back"
-    return ""
+    if not state.bundle.etag or state.is_withdrawn(version) == (version in state.bundle.withdrawn):
+        return ""
+    if state.is_withdrawn(version):
+        return f"not withdrawn in {versions.BUNDLE}: publish.py withdraw {version}"
+    verb = "make-default" if state.is_offered(version) else "deprecate"
+    return f"withdrawn in {versions.BUNDLE}: publish.py {verb} {version}"
 
 
 def deploy_verb(arguments: argparse.Namespace) -> None:

@@ -258,6 +258,19 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """The bundle in the bucket. Without one, all is empty.
+
+    - tags: digest of its tags. etag: of the object.
+    - withdrawn: the versions that were withdrawn when it was made.
+    """
+
+    tags: str = ""
+    etag: str = ""
+    withdrawn: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class State:
     """What is published in an account.
 
@@ -267,7 +280,7 @@ class State:
     - unlisted: version -> whether Studio's users can read its template, of those published to Service Catalog only.
     - digests: key -> SHA-256 of the object in the bucket.
     - parameters: of the administration's stack.
-    - bundle: digest of the tags in the bundle of the template, and its ETag; "" without one.
+    - bundle: of the template.
     - known: whether AWS was asked. Otherwise the product is written as <product>, and nothing is published.
     """
 
@@ -278,7 +291,7 @@ class State:
     unlisted: Mapping[str, bool] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
-    bundle: tuple[str, str] = ("", "")
+    bundle: Bundle = Bundle()
     known: bool = True
 
     def template(self, version: str) -> str:
@@ -301,6 +314,10 @@ class State:
     def is_withdrawn(self, version: str) -> bool:
         """Whether it is withdrawn by any route. A withdrawal that was killed is not undone by what comes after it."""
         return True in self.withdrawn_by_route(version)
+
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        return frozenset(version for version in self.versions if self.is_withdrawn(version))
 
     def is_half_withdrawn(self, version: str) -> bool:
         return self.withdrawn_by_route(version) == {True, False}
@@ -349,8 +366,14 @@ def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
         {version: found.get(READABLE) == "true" for version, found in tags.items() if version not in listed},
         {key: about["Metadata"].get("sha256", "") for key, about in heads(aws, bucket, keys)},
         parameters,
-        (about["Metadata"].get("tags", ""), about["ETag"]) if about else ("", ""),
+        bundle_of(about) if about else Bundle(),
     )
+
+
+def bundle_of(about: Mapping[str, Any]) -> Bundle:
+    """The bundle as S3 describes it. about: HeadObject's answer."""
+    metadata = about["Metadata"]
+    return Bundle(metadata.get("tags", ""), about["ETag"], frozenset(metadata.get("withdrawn", "").split()))
 
 
 def artifacts(aws: Aws, product: str) -> Iterator[tuple[str, Artifact]]:
@@ -455,25 +478,24 @@ def plan_bundle(package: Package, state: State) -> list[Act]:
     for version in state.versions:
         if version not in commits and not state.is_withdrawn(version) and order(version) > order(package.version):
             raise lacks_tag(version)
-    withdrawn = {version: commits.pop(version) for version in list(commits) if state.is_withdrawn(version)}
     path = package.files[package.template].with_name(BUNDLE)
-    return replace_bundle(package.root, state, commits, withdrawn, path)
+    return replace_bundle(package.root, state, commits, state.withdrawn, path)
 
 
-def plan_bundle_without(version: str, state: State, root: Path, path: Path) -> list[Act]:
-    """Return the act after which the bundle ends at the newest version that is neither this one nor withdrawn.
+def plan_bundle_without(withdrawn: frozenset[str], state: State, root: Path, path: Path) -> list[Act]:
+    """Return the act after which the bundle ends at the newest version that is not withdrawn; none when it does.
 
-    - root: a clone. path: where the bundle may be written.
+    - withdrawn: the versions that will be. root: a clone. path: where the bundle may be written.
 
-    Raises UserError when there is no such version, or this clone lacks its tag.
+    Raises UserError when no version is left, or this clone lacks the tag of the newest one or of one that comes back.
     """
-    left = [other for other in state.versions if other != version and not state.is_withdrawn(other)]
+    left = [version for version in state.versions if version not in withdrawn]
     if not left:
         raise UserError("every version is withdrawn. Publish a correction.")
     commits = tagged(root, state)
-    if left[-1] not in commits:
-        raise lacks_tag(left[-1])
-    withdrawn = {other: commits.pop(other) for other in list(commits) if other not in left}
+    for version in left:
+        if version not in commits and (version == left[-1] or version in state.bundle.withdrawn):
+            raise lacks_tag(version)
     return replace_bundle(root, state, commits, withdrawn, path)
 
 
@@ -488,19 +510,24 @@ def lacks_tag(version: str) -> UserError:
 
 
 def replace_bundle(
-    root: Path, state: State, commits: Mapping[str, str], withdrawn: Mapping[str, str], path: Path
+    root: Path, state: State, commits: Mapping[str, str], withdrawn: frozenset[str], path: Path
 ) -> list[Act]:
-    """Write the bundle, and return the act that uploads it; none when the same is there."""
-    there, etag = state.bundle
-    names = references(commits, withdrawn)
+    """Write the bundle, and return the act that uploads it; none when the same is there.
+
+    - commits: version -> its commit, of the withdrawn ones too.
+    """
+    there = state.bundle
+    held = {version: commit for version, commit in commits.items() if version not in withdrawn}
+    names = references(held, {version: commit for version, commit in commits.items() if version in withdrawn})
     tags = digest("".join(f"{name} {commit}\n" for name, commit in names.items()).encode())
-    if tags == there:
+    if (tags, withdrawn) == (there.tags, there.withdrawn):
         return []
     path.parent.mkdir(parents=True, exist_ok=True)
     bundle(root, names, path)
-    asked = {"Bucket": state.bucket, "Key": BUNDLE, "Body": path, "Metadata": {"tags": tags}}
-    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-    return [Call(f"{BUNDLE} holds {', '.join(sorted(commits, key=order))}", "s3", "put_object", {**asked, **condition})]
+    about = {"tags": tags} | ({"withdrawn": " ".join(sorted(withdrawn, key=order))} if withdrawn else {})
+    asked = {"Bucket": state.bucket, "Key": BUNDLE, "Body": path, "Metadata": about}
+    condition = {"IfMatch": there.etag} if there.etag else {"IfNoneMatch": "*"}
+    return [Call(f"{BUNDLE} holds {', '.join(sorted(held, key=order))}", "s3", "put_object", {**asked, **condition})]
 
 
 def upload(key: str, path: Path, state: State, refusal: str, **more: str) -> list[Act]:

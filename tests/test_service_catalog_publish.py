@@ -571,6 +571,76 @@ def test_a_withdrawn_version_leaves_the_bundle_at_once(
     assert administered.head_object(Bucket=BUCKET, Key=versions.BUNDLE)["ETag"] == before
 
 
+@pytest.fixture
+def two(repository: Path, catalog: Catalog, administered: Any) -> Any:
+    """Versions 0.1.0 and 0.2.0, published from a clone that has their tags. Returns a client of S3."""
+    for version in ("0.1.0", "0.2.0"):
+        commit(repository, VERSION=version)
+        run("publish")
+        git(repository, "tag", f"v{version}")
+    return administered
+
+
+def uploaded(s3: Any) -> str:
+    """The ETag of the bundle."""
+    return str(s3.head_object(Bucket=BUCKET, Key=versions.BUNDLE)["ETag"])
+
+
+@pytest.mark.parametrize("verb", ["make-default", "deprecate"])
+def test_a_withdrawn_version_that_is_brought_back_is_in_the_bundle_again_at_once(
+    two: Any, tmp_path_factory: pytest.TempPathFactory, verb: str
+) -> None:
+    run("withdraw", "0.2.0")
+    run(verb, "0.2.0")
+    assert versions_in_the_bundle(two, tmp_path_factory.mktemp("clone")) == ("0.2.0", {"v0.1.0", "v0.2.0"})
+
+
+def test_a_verb_after_which_the_same_versions_are_withdrawn_leaves_the_bundle_alone(
+    repository: Path, two: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a clone without tags, whose bundle would hold less."""
+    git(repository, "tag", "--delete", "v0.1.0", "v0.2.0")
+    before = uploaded(two)
+    capsys.readouterr()
+    for words in (("deprecate", "0.1.0"), ("make-default", "0.2.0"), ("roll-back",)):
+        run(*words)
+    assert uploaded(two) == before
+    assert versions.BUNDLE not in capsys.readouterr().err
+
+
+def test_what_the_bundle_does_not_follow_is_said_listed_and_done_by_the_same_command_after_a_fetch(
+    repository: Path, two: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot be made in a clone without the tag of the version left, or of the one that is brought back."""
+    for verb, tag, told, command in (
+        ("withdraw", "v0.1.0", "not withdrawn", "withdraw 0.2.0"),
+        ("deprecate", "v0.2.0", "withdrawn", "deprecate 0.2.0"),
+    ):
+        place = versions.git(repository, "rev-parse", tag)
+        git(repository, "tag", "--delete", tag)
+        before = uploaded(two)
+        capsys.readouterr()
+        run(verb, "0.2.0")
+        assert f"template.bundle stays as it is, and builds of projects follow it: version {tag[1:]} is published" in (
+            capsys.readouterr().err
+        )
+        assert uploaded(two) == before
+        assert f"  {told} in template.bundle: publish.py {command}" in listed(capsys, "0.2.0")
+        git(repository, "tag", tag, place)
+        run(verb, "0.2.0")
+        assert uploaded(two) != before and "bundle" not in listed(capsys, "0.2.0")
+
+
+def test_rolling_back_mends_the_bundle_that_a_killed_withdrawal_left(
+    two: Any, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    withdraw_in_service_catalog_only("0.2.0")
+    run("roll-back")
+    assert states() == {"0.1.0": (OFFERED, OFFERED), "0.2.0": (WITHDRAWN, WITHDRAWN)}
+    main, tags = versions_in_the_bundle(two, tmp_path_factory.mktemp("clone"))
+    assert (main, tags) == ("0.1.0", {"v0.1.0", "withdrawn-v0.2.0"})
+
+
 def test_a_version_of_one_route_can_be_withdrawn_and_is_not_published_by_the_other_one_then(
     repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -621,7 +691,7 @@ def test_a_bundle_that_somebody_else_replaced_meanwhile_is_not_lost(
     commit(repository, VERSION="0.2.0")
     package = versions.build(repository, "0.2.0", versions.commit_of(repository, "0.2.0"), repository.parent / "out")
     [act] = versions.plan_bundle(package, versions.read_state(Aws()))
-    assert isinstance(act, Call) and act.parameters["IfMatch"] == before[1] and before[0]
+    assert isinstance(act, Call) and act.parameters["IfMatch"] == before.etag and before.tags
 
 
 def test_an_account_without_administration_is_told_what_to_type(

@@ -163,14 +163,18 @@ def domain_tags(domain: str, aws: Aws) -> dict[str, str]:
 
 
 def bounded_roles(aws: Aws) -> list[str]:
-    """Ask AWS which roles carry the boundary: those of the projects that there are."""
+    """Ask AWS which roles carry the boundary: those of the projects that there are. Without a boundary, none.
+
+    Raises botocore's ClientError when that may not be asked.
+    """
+    iam = aws.client("iam")
     policy = f"arn:{aws.partition}:iam::{aws.account}:policy/scarcegan-projects-{aws.region}-boundary"
-    pages = (
-        aws.client("iam")
-        .get_paginator("list_entities_for_policy")
-        .paginate(PolicyArn=policy, EntityFilter="Role", PolicyUsageFilter="PermissionsBoundary")
-    )
-    return sorted(role["RoleName"] for page in pages for role in page["PolicyRoles"])
+    asked = {"PolicyArn": policy, "EntityFilter": "Role", "PolicyUsageFilter": "PermissionsBoundary"}
+    pages = iam.get_paginator("list_entities_for_policy").paginate(**asked)
+    try:
+        return sorted(role["RoleName"] for page in pages for role in page["PolicyRoles"])
+    except iam.exceptions.NoSuchEntityException:  # deleted by a teardown that was stopped
+        return []
 
 
 def plan_teardown(
@@ -190,7 +194,7 @@ def plan_teardown(
             f"there are projects still ({', '.join(projects)}). Delete them in Studio first; a role of theirs that is "
             "left carries the boundary, so delete it too."
         )
-    if state.known and not state.bucket and not with_templates:
+    if state.known and not state.stack and not with_templates:
         raise UserError(f"there is no stack {STACK} in {aws.region} (account {aws.account}). Nothing is to be done.")
     plan: list[Act] = []
     for domain in tagged:
@@ -205,7 +209,8 @@ def plan_teardown(
 
 def what_stays(state: State, *, with_templates: bool) -> list[str]:
     """Sentences about what a teardown leaves."""
-    bucket = [] if with_templates else [f"the bucket {state.bucket} with every template (--templates deletes it)"]
+    kept = [f"the bucket {state.bucket} with every template (--templates deletes it)"]
+    bucket = kept if state.bucket and not with_templates else []
     return [*bucket, "the repositories, models and data of every project", "the spokes' stacks, each for its account"]
 
 

@@ -103,11 +103,15 @@ def package_of(arguments: argparse.Namespace) -> versions.Package:
     return versions.build(ROOT, version, commit, OUT / version, fetch=not arguments.dry_run)
 
 
-def state_of(aws: Aws, arguments: argparse.Namespace, package: versions.Package | None = None) -> versions.State:
+def state_of(
+    aws: Aws, arguments: argparse.Namespace, package: versions.Package | None = None, *, only_stack: bool = False
+) -> versions.State:
     """Ask what is published. A dry run without credentials assumes that nothing is."""
     if arguments.dry_run and not aws.has_credentials:
         say("Without credentials, the plan is that of an account in which nothing is published.")
         return versions.unknown_state(aws)
+    if only_stack:
+        return versions.read_stack(aws)
     keys = [*package.files, package.handler[0], package.buildspec[0]] if package else []
     return versions.read_state(aws, keys)
 
@@ -292,8 +296,8 @@ def domain_verb(arguments: argparse.Namespace) -> None:
 
 def teardown_verb(arguments: argparse.Namespace) -> None:
     aws = Aws(arguments.region)
-    state = state_of(aws, arguments)
-    roles = account.bounded_roles(aws) if state.known and state.bucket else []
+    state = state_of(aws, arguments, only_stack=True)  # a teardown that was stopped may have deleted the rest
+    roles = account.bounded_roles(aws) if state.known else []
     if not state.known:
         say("A real run refuses while a role of a project is left, and names the projects.")
     plan = account.plan_teardown(roles, arguments.domain or (), state, aws, with_templates=arguments.templates)

@@ -10,13 +10,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlencode
 
-from acts import Act, Aws, Call, UserError, find_stack
+from acts import STACK, Act, Aws, Call, UserError, find_stack
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "service_catalog/project.yaml"
@@ -275,6 +275,7 @@ class State:
     """What is published in an account.
 
     - bucket, product: of the administration's stack; "" for one that there is not.
+    - stack: its status; "" without one.
     - artifacts: version -> Artifact.
     - templates: version -> OFFERED, KEPT or WITHDRAWN, of those in S3.
     - unlisted: version -> whether Studio's users can read its template, of those published to Service Catalog only.
@@ -292,6 +293,7 @@ class State:
     digests: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     bundle: Bundle = Bundle()
+    stack: str = ""
     known: bool = True
 
     def template(self, version: str) -> str:
@@ -347,26 +349,41 @@ def unknown_state(aws: Aws) -> State:
 def read_state(aws: Aws, keys: Sequence[str] = ()) -> State:
     """Ask AWS what is published. keys: whose objects' digests are wanted.
 
-    Raises botocore's ClientError for what may not be read.
+    Raises UserError while the stack is being taken down, as any of it may be gone, and botocore's ClientError for what
+    may not be read.
     """
-    stack = find_stack(aws) or {}
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
-    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
-    bucket, product = outputs.get("TemplatesBucket", ""), outputs.get("ProductId", "")
+    state = read_stack(aws)
+    bucket, product = state.bucket, state.product
+    if state.stack.startswith("DELETE_"):
+        raise UserError(
+            f"stack {STACK} is {state.stack}: it is being taken down. Type publish.py administration teardown, which "
+            "completes that."
+        )
     about = dict(heads(aws, bucket, [BUNDLE])).get(BUNDLE)
     tags = dict(tags_of_templates(aws, bucket)) if bucket else {}
     listed = {
         version: state for version, found in tags.items() for state in TAGS if TAGS[state].items() <= found.items()
     }
+    return replace(
+        state,
+        artifacts=dict(artifacts(aws, product)) if product else {},
+        templates=listed,
+        unlisted={version: found.get(READABLE) == "true" for version, found in tags.items() if version not in listed},
+        digests={key: about["Metadata"].get("sha256", "") for key, about in heads(aws, bucket, keys)},
+        bundle=bundle_of(about) if about else Bundle(),
+    )
+
+
+def read_stack(aws: Aws) -> State:
+    """Ask AWS about the administration's stack, and nothing of what it consists of."""
+    stack = find_stack(aws) or {}
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
     return State(
-        bucket,
-        product,
-        dict(artifacts(aws, product)) if product else {},
-        listed,
-        {version: found.get(READABLE) == "true" for version, found in tags.items() if version not in listed},
-        {key: about["Metadata"].get("sha256", "") for key, about in heads(aws, bucket, keys)},
-        parameters,
-        bundle_of(about) if about else Bundle(),
+        outputs.get("TemplatesBucket", ""),
+        outputs.get("ProductId", ""),
+        stack=stack.get("StackStatus", ""),
+        parameters=parameters,
     )
 
 

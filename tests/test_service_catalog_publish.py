@@ -90,12 +90,16 @@ def commit(root: Path, **files: str) -> None:
 class Catalog:
     """Service Catalog's versions of one product. `requests` are all that changed something."""
 
+    is_gone = False
+
     def __init__(self) -> None:
         self.details: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.tokens: dict[str, str] = {}
 
     def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+        if self.is_gone:
+            return refusal("ResourceNotFoundException", "Product not found.")
         asked = json.loads(params["body"])
         answered = getattr(self, xform_name(model.name))(asked)
         return SimpleNamespace(status_code=200), {**answered, "ResponseMetadata": {"HTTPStatusCode": 200}}
@@ -1413,6 +1417,51 @@ def test_the_roles_of_projects_are_found_by_their_boundary(catalog: Catalog) -> 
         roles = [{"RoleName": name} for name in ("rare-job", "fraud-job")]
         stub.add_response("list_entities_for_policy", {"PolicyRoles": roles, "IsTruncated": False}, asked)
         assert account.bounded_roles(aws) == ["fraud-job", "rare-job"]
+
+
+def test_a_boundary_that_a_teardown_has_deleted_has_no_roles_and_other_refusals_stay() -> None:
+    """Against botocore's Stubber: moto answers an empty list."""
+    aws = SimpleNamespace(partition="aws", account=ACCOUNT, region=REGION, client=client)
+    with Stubber(client("iam")) as stub:
+        stub.add_client_error("list_entities_for_policy", "NoSuchEntity", "Policy … was not found.")
+        assert account.bounded_roles(aws) == []  # type: ignore[arg-type]
+        stub.add_client_error("list_entities_for_policy", "AccessDenied", "no")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            account.bounded_roles(aws)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with outputs", "without outputs"])
+def test_a_teardown_goes_on_whatever_an_earlier_one_has_deleted(
+    catalog: Catalog, stacks: Stacks, administered: Any, capsys: pytest.CaptureFixture[str], told: bool
+) -> None:
+    """The product, the boundary, and the bucket, which an administrator may empty and delete by hand."""
+    assert stacks.stack
+    stacks.stack["StackStatus"] = "DELETE_FAILED"
+    stacks.stack["Outputs"] = stacks.stack["Outputs"] if told else []
+    catalog.is_gone = True
+    administered.delete_bucket(Bucket=BUCKET)
+    run("administration", "teardown", "--dry-run")
+    assert "delete-stack" in capsys.readouterr().out
+    run("administration", "teardown")
+    assert acts.find_stack(Aws()) is None
+    assert "there is no stack scarcegan-administration" in refused(capsys, "administration", "teardown")
+
+
+@pytest.mark.parametrize("words", [("list",), ("publish",), ("withdraw", "0.1.0"), DEPLOY], ids=" ".join)
+def test_an_administration_that_is_half_taken_down_is_told_with_the_command_that_completes_it(
+    repository: Path,
+    catalog: Catalog,
+    stacks: Stacks,
+    administered: Any,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    assert stacks.stack
+    stacks.stack["StackStatus"] = "DELETE_FAILED"
+    catalog.is_gone = True
+    assert "is DELETE_FAILED: it is being taken down. Type publish.py administration teardown" in refused(
+        capsys, *words
+    )
 
 
 def test_a_version_in_a_state_stays_known_by_either_route_alone() -> None:

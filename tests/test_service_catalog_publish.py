@@ -14,6 +14,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -635,16 +637,6 @@ def test_what_the_bundle_does_not_follow_is_said_listed_and_done_by_the_same_com
         assert uploaded(two) != before and "bundle" not in listed(capsys, "0.2.0")
 
 
-def test_rolling_back_mends_the_bundle_that_a_killed_withdrawal_left(
-    two: Any, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    withdraw_in_service_catalog_only("0.2.0")
-    run("roll-back")
-    assert states() == {"0.1.0": (OFFERED, OFFERED), "0.2.0": (WITHDRAWN, WITHDRAWN)}
-    main, tags = versions_in_the_bundle(two, tmp_path_factory.mktemp("clone"))
-    assert (main, tags) == ("0.1.0", {"v0.1.0", "withdrawn-v0.2.0"})
-
-
 def test_a_version_of_one_route_can_be_withdrawn_and_is_not_published_by_the_other_one_then(
     repository: Path, catalog: Catalog, administered: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -890,6 +882,143 @@ def test_a_dry_run_prints_what_the_real_run_then_does_and_changes_nothing(
     run(*words)
     done = capsys.readouterr().err.splitlines()
     assert [line for line in printed if line not in done] == [] and printed
+
+
+# -- killed and repeated ----------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Ends a command as a closed terminal does."""
+
+
+READS = ("Describe", "Get", "Head", "List")
+
+
+@contextmanager
+def killed_before(number: int) -> Iterator[None]:
+    """Whatever runs in it is killed before it changes something for the time of that number, counted from 0."""
+    left = iter(range(number))
+
+    def count(model: Any, **_: Any) -> None:
+        if not model.name.startswith(READS) and next(left, None) is None:
+            raise Killed
+
+    services = [client(service) for service in ("s3", "servicecatalog", "cloudformation")]
+    for service in services:
+        service.meta.events.register("before-parameter-build", count, unique_id="kills")
+    try:
+        yield
+    finally:
+        for service in services:
+            service.meta.events.unregister("before-parameter-build", unique_id="kills")
+
+
+def killed_after_each_call(*words: str, restore: Callable[[], None]) -> Iterator[int]:
+    """A command is killed, each time one call later and in the account as it was; until it ends by itself."""
+    for number in range(100):
+        restore()
+        try:
+            with killed_before(number):
+                run(*words)
+        except Killed:
+            yield number
+        else:
+            return
+
+
+def snapshot(s3: Any, catalog: Catalog) -> Callable[[], None]:
+    """Returns what brings templates, bundle and product back to what they are now."""
+    details = {version: dict(about) for version, about in catalog.details.items()}
+    tags = {key: found for key, (_, found) in objects(s3).items() if key.startswith("projects/")}
+    there = s3.get_object(Bucket=BUCKET, Key=versions.BUNDLE)
+    body = there["Body"].read()
+
+    def restore() -> None:
+        catalog.details = {version: dict(about) for version, about in details.items()}
+        for key, found in tags.items():
+            tag_set = [{"Key": name, "Value": value} for name, value in found.items()]
+            s3.put_object_tagging(Bucket=BUCKET, Key=key, Tagging={"TagSet": tag_set})
+        s3.put_object(Bucket=BUCKET, Key=versions.BUNDLE, Body=body, Metadata=there["Metadata"])
+
+    return restore
+
+
+def published() -> State:
+    """What people and projects see: every version by both routes, and what is in the bundle."""
+    state = versions.read_state(Aws())
+    return replace(state, bundle=replace(state.bundle, etag=""))
+
+
+@pytest.mark.parametrize(
+    ("first", "words", "calls"),
+    [
+        ([], ["withdraw", "0.2.0"], 3),
+        (["withdraw", "0.2.0"], ["make-default", "0.2.0"], 5),
+        (["withdraw", "0.2.0"], ["deprecate", "0.2.0"], 3),
+        (["make-default", "0.2.0"], ["roll-back"], 4),
+    ],
+    ids=str,
+)
+def test_a_verb_that_was_killed_after_any_call_is_completed_by_the_same_command(
+    two: Any, catalog: Catalog, first: list[str], words: list[str], calls: int
+) -> None:
+    if first:
+        run(*first)
+    restore = snapshot(two, catalog)
+    run(*words)
+    wanted = published()
+    killed = []
+    for number in killed_after_each_call(*words, restore=restore):
+        run(*words)
+        assert published() == wanted, number
+        killed.append(number)
+    assert killed == list(range(calls))
+
+
+def test_a_withdrawal_that_was_killed_after_any_call_is_listed_and_no_roll_back_undoes_it(
+    two: Any, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in killed_after_each_call("withdraw", "0.2.0", restore=snapshot(two, catalog)):
+        assert ("withdraw 0.2.0" in listed(capsys, "0.2.0")) == (number > 0)
+        if number:
+            run(*(["roll-back"] if number == 1 else ["make-default", "0.1.0"]))  # then no other one is offered
+            assert states()["0.2.0"] == (WITHDRAWN, WITHDRAWN)
+            assert published().bundle.withdrawn == {"0.2.0"} and "bundle" not in listed(capsys, "0.2.0")
+
+
+def test_a_roll_back_mends_the_bundle_that_a_killed_withdrawal_left_and_killed_itself_goes_back_no_further(
+    two: Any, catalog: Catalog, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Once it is complete, the same command goes further back."""
+    withdraw_in_service_catalog_only("0.2.0")
+    restore = snapshot(two, catalog)
+    for _ in killed_after_each_call("roll-back", restore=restore):
+        run("roll-back")
+        assert states() == {"0.1.0": (OFFERED, OFFERED), "0.2.0": (WITHDRAWN, WITHDRAWN)}
+    main, tags = versions_in_the_bundle(two, tmp_path_factory.mktemp("clone"))
+    assert (main, tags) == ("0.1.0", {"v0.1.0", "withdrawn-v0.2.0"})
+
+
+def test_a_teardown_that_was_killed_after_any_call_is_completed_by_the_same_command(
+    catalog: Catalog, stacks: Stacks, cloud: None
+) -> None:
+    def restore() -> None:
+        stacks.stack = None
+        stacks.change = {"HandlerKey": "handler/0a.zip", "FirstVersion": "0.1.0"}
+        if BUCKET not in buckets():
+            stacks.execute()
+        stacks.stack = stacks.coming[-1]
+        client("s3").put_object(Bucket=BUCKET, Key="handler/0a.zip", Body=b"code")
+
+    def buckets() -> list[str]:
+        return [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
+
+    killed = []
+    for number in killed_after_each_call("administration", "teardown", "--templates", restore=restore):
+        run("administration", "teardown", "--templates")
+        assert acts.find_stack(Aws()) is None and BUCKET not in buckets()
+        killed.append(number)
+    assert killed == [0, 1, 2], "the stack, the objects, the bucket"
 
 
 # -- without an account -----------------------------------------------------------------------------------------------

@@ -304,8 +304,9 @@ def wait_while_in_progress(describe: Callable[[], dict[str, Any]], key: str) -> 
 
 def failure(aws: Aws, stack: str, status: str) -> str:
     """A sentence about a stack that failed, with the first resource that did in its last change."""
+    pages = aws.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=stack)
     first = None
-    for event in aws.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]:  # newest first
+    for event in (event for page in pages for event in page["StackEvents"]):  # newest first
         whole = event["ResourceType"] == "AWS::CloudFormation::Stack"
         if whole and event["ResourceStatus"] in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"):
             break

@@ -197,12 +197,18 @@ class Stacks:
                 if self.no_change
                 else {"Status": "CREATE_COMPLETE"}
             ),
-            "DescribeStackEvents": {"StackEvents": list(self.events())},
+            "DescribeStackEvents": self.page_of_events(int(asked.get("NextToken", 0))),
             "GetTemplateSummary": {
                 "Parameters": [{"ParameterKey": name} for name in declared(asked.get("TemplateBody", ""))]
             },
         }
         return SimpleNamespace(status_code=200), {**told.get(operation, {}), **answer}
+
+    def page_of_events(self, number: int) -> dict[str, Any]:
+        """One event, as answers hold a part of them only."""
+        events = list(self.events())
+        more = {"NextToken": str(number + 1)} if number + 1 < len(events) else {}
+        return {"StackEvents": [events[number]], **more}
 
     def events(self) -> Iterator[dict[str, str]]:
         """Of the last change and of an earlier one, newest first."""

@@ -716,7 +716,11 @@ def test_the_first_resource_that_failed_is_named_with_its_reason_and_the_next_mo
     account.plans(STORAGE, "CREATE")
     account.has(STORAGE, "ROLLBACK_IN_PROGRESS")
     account.has(STORAGE, "ROLLBACK_COMPLETE")
-    account.stub.add_response("describe_stack_events", {"StackEvents": HISTORY}, {"StackName": STORAGE})
+    more = {"StackName": STORAGE, "NextToken": "more"}
+    account.stub.add_response(
+        "describe_stack_events", {"StackEvents": HISTORY[:4], "NextToken": "more"}, {"StackName": STORAGE}
+    )
+    account.stub.add_response("describe_stack_events", {"StackEvents": HISTORY[4:], "NextToken": "earlier"}, more)
     assert account.refuses(make_plan(**GIVEN)) == (
         f"stack {STORAGE} failed at Bucket (AWS::S3::Bucket): rare-players-1234 already exists. It is left from an "
         "earlier toolchain, or another project's (docs/toolchain.md, 'Take it down'). CloudFormation has undone the "

@@ -831,8 +831,7 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
     - name: the name of the stack in AWS.
     - ended: CloudFormation's description of the stack.
     """
-    events = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
-    first = first_failure(events)
+    first = first_failure(aws.client("cloudformation"), name)
     if first is None:
         reason = client.flat(ended.get("StackStatusReason", "no reason given"))
         return f"stack {name} is {ended['StackStatus']}: {reason}. Read its events in CloudFormation's console."
@@ -845,16 +844,20 @@ def failure_sentence(aws: Aws, name: str, ended: Mapping[str, Any]) -> str:
     )
 
 
-def first_failure(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def first_failure(cloudformation: Any, stack: str) -> Mapping[str, Any] | None:
     """Return CloudFormation's event of the first resource that failed in the last change of a stack, None without one.
 
     The last change is the last creation, update or deletion. Later failures of the same change are mostly resources
-    that CloudFormation gave up because of the first.
+    that CloudFormation gave up because of the first. An answer holds part of the events, so it is asked for more until
+    that change begins.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackEvents.html
 
-    - events: CloudFormation's events of the stack, newest first.
+    - cloudformation: boto3's client.
+    - stack: the name or the id of the stack.
     """
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack)
     found = None
-    for event in events:
+    for event in (event for page in pages for event in page["StackEvents"]):  # newest first
         status = event.get("ResourceStatus", "")
         of_the_stack = event["ResourceType"] == "AWS::CloudFormation::Stack"
         if of_the_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"):
@@ -904,8 +907,7 @@ def deletion_failure(aws: Aws, stack: str, found: Mapping[str, Any]) -> str:
 
     - found: CloudFormation's description of the stack.
     """
-    events = aws.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
-    first = first_failure(events)
+    first = first_failure(aws.client("cloudformation"), stack)
     reason = client.flat(
         (first or found).get("ResourceStatusReason" if first else "StackStatusReason", "no reason given")
     )

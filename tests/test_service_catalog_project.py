@@ -857,6 +857,36 @@ def test_deleting_touches_neither_production_nor_what_another_project_deployed(a
     assert not [call for call in account.aws.calls if call.startswith("DeleteStack")]
 
 
+def test_deleting_leaves_the_toolchain_to_a_production_in_its_own_account(account, parameters):
+    mine = {"SageMakerProjectId": parameters["SageMakerProjectId"]}
+    apart = {**mine, "StagingAccount": "222233334444", "ProductionAccount": "777788889999"}
+    account.aws.stacks = {f"fraud-rings-{name}": Stack(dict(apart)) for name in TOOLCHAIN}
+    answer = account.play("Delete", parameters)
+    told = "production of fraud-rings is in account 777788889999, where a model may still be served"
+    assert_tells(answer, told, "fraud-rings-target-production", "`scarcegan toolchain deploy --set ProductionAccount=`")
+    assert not [call for call in account.aws.calls if call.startswith("DeleteStack")]
+    for name in TOOLCHAIN:
+        account.aws.stacks[f"fraud-rings-{name}"].parameters["ProductionAccount"] = ACCOUNT
+    answer = account.play("Delete", parameters)
+    assert answer["Status"] == "SUCCESS" and account.aws.stacks["fraud-rings-toolchain"].status == "DELETE_COMPLETE"
+    assert "in account 222233334444 the stacks fraud-rings-staging and fraud-rings-target-staging" in answer["Reason"]
+    assert_let(account.aws.calls)
+
+
+@pytest.mark.parametrize("ended", ["", "ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_a_toolchain_that_was_never_made_is_deleted_whatever_accounts_its_stages_were_to_have(
+    account, parameters, ended
+):
+    """As CloudFormation does after a creation that failed; nothing was released then."""
+    mine = {"SageMakerProjectId": parameters["SageMakerProjectId"], "ProductionAccount": "777788889999"}
+    account.aws.stacks = {f"fraud-rings-{name}": Stack(dict(mine)) for name in TOOLCHAIN[:2]}
+    if ended:
+        account.aws.stacks["fraud-rings-toolchain"] = Stack(dict(mine), status=ended)
+    answer = account.play("Delete", parameters)
+    assert answer["Status"] == "SUCCESS", answer["Reason"]
+    assert account.aws.stacks[f"fraud-rings-{TOOLCHAIN[1]}"].status == "DELETE_COMPLETE"
+
+
 def test_what_was_never_created_is_deleted_without_a_build(account, parameters):
     for never, there in (({"TemplateVersion": "unpublished"}, "fraud-rings"), ({}, "Bad Name")):
         event = {**account.event("Delete", {**parameters, **never}), "PhysicalResourceId": there}

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -178,19 +179,16 @@ def delete(request: Request) -> dict[str, Any]:
     owner = parameters(kept).get("SageMakerProjectId")
     if owner != request.asked["SageMakerProjectId"]:
         return {"outputs": {}, "reason": f"the toolchain of {project} belongs to {owner}, so nothing was deleted"}
-    if find_stack(request, SERVES):
-        raise Refusal(
-            f"the stack {project}-{SERVES} still serves a model. Delete that stack in CloudFormation if nobody needs "
-            "it, then delete the project again"
-        )
+    refuse_while_production_serves(request)
     request.client("ssm").put_parameter(Name=request.heir, Type="String", Value=request.url, Overwrite=True)
     for name in deletable():
         delete_stack(request, name)
+    apart = "".join(f"in account {account} {stacks}; " for account, stacks in elsewhere(request, kept).values())
     return {
         "outputs": {},
-        "reason": f"These stay: the repository {request.repository}; the stack {project}-{KEPT} with the key, the "
-        f"buckets, all data and models, and their group; the SageMaker pipelines {project}-training, with its copies "
-        f"{project}-training-…, and {project}-scoring; models and endpoint configs of earlier releases; the SSM "
+        "reason": f"These stay: {apart}the repository {request.repository}; the stack {project}-{KEPT} with the key, "
+        f"the buckets, all data and models, and their group; the SageMaker pipelines {project}-training, with its "
+        f"copies {project}-training-…, and {project}-scoring; models and endpoint configs of earlier releases; the SSM "
         f"parameters /{project}/champion and {request.heir}; logs; outside of IAM's home region, a stack "
         f"{project}-{request.answers['aws_region']}-forward in that region",
     }
@@ -202,11 +200,49 @@ def deletable() -> list[str]:
     It is not `scarcegan teardown`, which also takes production down, and the storage that a later project of this name
     takes over.
     """
+    return [name for name in project_code("aws.teardown").DELETION_ORDER if name not in (SERVES, KEPT)]
+
+
+def project_code(module: str) -> Any:
+    """A module of the project's own code, such as aws.teardown."""
     if str(SOURCE) not in sys.path:
         sys.path.append(str(SOURCE))
-    from scarcegan.aws import teardown
+    return import_module(f"scarcegan.{module}")
 
-    return [name for name in teardown.DELETION_ORDER if name not in (SERVES, KEPT)]
+
+def refuse_while_production_serves(request: Request) -> None:
+    """Raises Refusal while there is a production, or releases go to one in another account, where nobody can look.
+
+    A toolchain that was never made, as after a creation that failed, or that is half deleted, releases nothing.
+    """
+    project, again = request.project, "then delete the project again"
+    if find_stack(request, SERVES):
+        raise Refusal(
+            f"the stack {project}-{SERVES} still serves a model. Delete that stack in CloudFormation if nobody needs "
+            f"it, {again}"
+        )
+    toolchain = find_stack(request, "toolchain")
+    if toolchain is None or re.match("CREATE_FAILED|ROLLBACK|DELETE", toolchain["StackStatus"]):
+        return
+    if SERVES in elsewhere(request, toolchain):
+        account, stacks = elsewhere(request, toolchain)[SERVES]
+        raise Refusal(
+            f"production of {project} is in account {account}, where a model may still be served. If nobody needs it, "
+            f"delete there {stacks}, in this order, type `scarcegan toolchain deploy --set ProductionAccount=` in the "
+            f"project, {again}"
+        )
+
+
+def elsewhere(request: Request, stack: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Stage -> its account and its stacks there, of the stages that a stack of the toolchain puts into other accounts.
+
+    Of the two stacks the first is deleted first.
+    """
+    accounts, own = project_code("aws.accounts"), stack["StackId"].split(":")[4]
+    return {
+        stage: (account, f"the stacks {request.project}-{stage} and {request.project}-{accounts.target_stack(stage)}")
+        for stage, account in accounts.accounts_of_stages(parameters(stack), own).items()
+    }
 
 
 def render_here(request: Request) -> dict[str, Any]:

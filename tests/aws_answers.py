@@ -29,6 +29,7 @@ class Stack:
     """A stack that exists, or a change set of one that will.
 
     - earlier: the status before a deletion, which CloudFormation tells once more.
+    - failures: its changes that failed, oldest first: CREATE or DELETE, and why.
     """
 
     parameters: dict[str, str]
@@ -36,6 +37,7 @@ class Stack:
     status: str = "CREATE_COMPLETE"
     tags: dict[str, str] = field(default_factory=dict)
     earlier: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -166,6 +168,7 @@ class Aws:
         name = asked["StackName"]
         made = self.planned.pop(name)
         made.status = "ROLLBACK_COMPLETE" if name in self.fails else "CREATE_COMPLETE"
+        made.failures = [("CREATE", self.fails[name])] if name in self.fails else []
         self.stacks[name] = made
         return 200, wrapped("ExecuteChangeSet", "")
 
@@ -183,18 +186,25 @@ class Aws:
         return 200, wrapped("DescribeStacks", f"<Stacks><member>{named}{status}{given}{told}</member></Stacks>")
 
     def DescribeStackEvents(self, asked: Mapping[str, str]) -> tuple[int, str]:
+        """Of all changes that failed, newest first, two in an answer."""
         name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]
-        status = "DELETE_FAILED" if self.stacks[name].status == "DELETE_FAILED" else "CREATE_FAILED"
-        newest_first = [
-            (name, arn(name), "AWS::CloudFormation::Stack", "resources failed: Key, Alias"),
-            ("Alias", "", "AWS::KMS::Alias", "cancelled, as another one failed"),
-            ("Key", "", "AWS::KMS::Key", self.fails.get(name, "")),
+        whole = (name, arn(name), "AWS::CloudFormation::Stack")
+        listed = [
+            event
+            for verb, why in reversed(self.stacks[name].failures)
+            for event in (
+                (*whole, f"{verb}_FAILED", "resources failed: Key, Alias"),
+                ("Alias", "", "AWS::KMS::Alias", f"{verb}_FAILED", "cancelled, as another one failed"),
+                ("Key", "", "AWS::KMS::Key", f"{verb}_FAILED", why),
+                (*whole, f"{verb}_IN_PROGRESS", "User Initiated"),
+            )
         ]
+        first = int(asked.get("NextToken", 0))
         told = ""
-        for logical, physical, kind, why in newest_first:
+        for number, (logical, physical, kind, status, why) in enumerate(listed[first : first + 2], first):
             fields = {
                 "StackId": arn(name),
-                "EventId": logical,
+                "EventId": str(number),
                 "StackName": name,
                 "LogicalResourceId": logical,
                 "PhysicalResourceId": physical,
@@ -204,12 +214,14 @@ class Aws:
                 "ResourceStatusReason": why,
             }
             told += f"<member>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in fields.items())}</member>"
-        return 200, wrapped("DescribeStackEvents", f"<StackEvents>{told}</StackEvents>")
+        more = f"<NextToken>{first + 2}</NextToken>" if first + 2 < len(listed) else ""
+        return 200, wrapped("DescribeStackEvents", f"<StackEvents>{told}</StackEvents>{more}")
 
     def DeleteStack(self, asked: Mapping[str, str]) -> tuple[int, str]:
         name = asked["StackName"].split("/")[1] if asked["StackName"].startswith("arn:") else asked["StackName"]
         stack, then = self.stacks[name], "DELETE_FAILED" if name in self.fails else "DELETE_COMPLETE"
         stack.earlier, stack.status = [stack.status], then
+        stack.failures += [("DELETE", self.fails[name])] if name in self.fails else []
         return 200, wrapped("DeleteStack", "")
 
 

@@ -1149,6 +1149,9 @@ def test_a_stack_that_cannot_be_created_or_deleted_is_told(account, parameters):
     assert_tells(answer, "stack fraud-rings-toolchain failed at Key", "Resource limit of 10 keys is reached")
     answer = account.play("Delete", parameters)
     assert_tells(answer, "the stack fraud-rings-toolchain cannot be deleted: Key: Resource limit")
+    account.aws.fails["fraud-rings-toolchain"] = "the key has another alias"
+    answer = account.play("Delete", parameters)
+    assert_tells(answer, "the stack fraud-rings-toolchain cannot be deleted: Key: the key has another alias")
     account.aws.fails.clear()
     assert account.play("Delete", parameters)["Status"] == "SUCCESS", "CloudFormation's own, after a failed creation"
 

@@ -819,13 +819,9 @@ def delete_stack(request: Request, name: str) -> None:
 
 
 def first_failure(request: Request, stack: str) -> str:
-    """The resource that kept a stack from being deleted, and why."""
-    events: Sequence[Mapping[str, Any]] = request.stacks.describe_stack_events(StackName=stack)["StackEvents"]
-    failed = [
-        one for one in events if one.get("ResourceStatus") == "DELETE_FAILED" and one["PhysicalResourceId"] != stack
-    ]
-    last = failed[-1] if failed else {}
-    return f"{last.get('LogicalResourceId', 'no resource')}: {last.get('ResourceStatusReason', 'no reason given')}"
+    """The resource that kept a stack from being deleted this time, and why."""
+    found = project_code("aws.toolchain").first_failure(request.stacks, stack) or {}
+    return f"{found.get('LogicalResourceId', 'no resource')}: {found.get('ResourceStatusReason', 'no reason given')}"
 
 
 @contextmanager

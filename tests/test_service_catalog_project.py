@@ -780,8 +780,14 @@ def test_a_record_of_what_was_not_published_leaves_the_code_alone_and_the_note_s
     assert git(account.repository, "rev-list", "--all") == history
 
 
-def test_a_project_without_a_record_cannot_be_updated(account, parameters, created, tmp_path):
-    People(account.repository, tmp_path).commit({".cruft.json": None})
+@pytest.mark.parametrize("text", [None, '{"commit": "é"}'])
+def test_a_project_without_a_record_cannot_be_updated(account, parameters, created, tmp_path, text):
+    people = People(account.repository, tmp_path)
+    people.commit({".cruft.json": text})
+    if text:
+        record = people.folder / ".cruft.json"
+        record.write_bytes(text.encode("latin-1"))
+        people.commit({})
     assert_tells(account.play("Update", parameters), "has no .cruft.json on main", "Restore that file")
 
 
@@ -1033,6 +1039,38 @@ def test_a_repository_that_is_not_empty_is_refused_and_left_as_it_is(account, pa
     )
     assert git(account.repository, "log", "--format=%s", "--all") == "ours"
     assert not account.aws.stacks
+
+
+LATIN = "Grüße".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("branch", "held"),
+    [(LATIN, r"it holds Gr\xfc\xdfe, main)"), ("a\u2028b".encode(), "it holds a b, main)")],
+)
+def test_a_repository_is_not_empty_whatever_bytes_the_names_of_its_branches_have(
+    account, parameters, tmp_path, branch, held
+):
+    theirs = checked_out_new(account.repository, tmp_path)
+    git(theirs, "commit", "-q", "--allow-empty", "-m", "ours")
+    git(theirs, "push", "-q", "origin", "HEAD:main")
+    tip = git(theirs, "rev-parse", "HEAD").encode()
+    (account.repository / "packed-refs").write_bytes(tip + b" refs/heads/" + branch + b"\n")
+    assert_tells(account.play("Create", parameters), f"acme/fraud-rings is not empty ({held}")
+
+
+def test_a_result_is_json_whatever_letters_it_has(tmp_path):
+    for text in ("Grüße", "\udcfc", "\ud800"):
+        with seed.result(tmp_path / "result.json") as found:
+            found["reason"] = text
+        assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == {"reason": text}
+
+
+def test_what_git_says_in_other_bytes_is_told(account, parameters):
+    hook = account.repository / "hooks/pre-receive"
+    hook.write_bytes(b"#!/bin/sh\necho '" + LATIN + b"' >&2; exit 1\n")
+    hook.chmod(0o755)
+    assert_tells(account.play("Create", parameters), "git cannot push to the repository", r"Gr\xfc\xdfe")
 
 
 def test_a_connection_that_waits_for_its_handshake_is_told(account, parameters):

@@ -520,7 +520,7 @@ class Repository:
         self.folder = scratch / ".git"  # no project is called so
         self.git("init", "--quiet", "--bare", str(self.folder), inside=False)
         told = self.remote("read", "ls-remote", "--heads", "--tags", request.url)
-        self.refs = {line.split("\t")[1] for line in told.splitlines()}
+        self.refs = {line.split("\t")[1] for line in told.split("\n") if line}  # a name may hold other line breaks
         self.tip = ""
         if f"refs/heads/{self.branch}" in self.refs:
             self.remote("read", "fetch", "--quiet", request.url, f"refs/heads/{self.branch}")
@@ -530,10 +530,10 @@ class Repository:
         """Raises Refusal unless the repository is empty, or begins with this build's push of a project of that name."""
         first = self.git("rev-list", "--max-parents=0", self.tip).splitlines() if self.tip else []
         if self.refs and not any(self.is_mine(commit) for commit in first):
-            held = ", ".join(sorted(ref.removeprefix("refs/heads/") for ref in self.refs)[:5])
+            held = sorted(ref.removeprefix("refs/heads/") for ref in self.refs)
             raise Refusal(
-                f"the repository {self.request.repository} is not empty (it holds {held}). Name an empty one, made "
-                "without README and licence"
+                f"the repository {self.request.repository} is not empty (it holds {listed(held)}). Name an empty one, "
+                "made without README and licence"
             )
 
     def push_first(self, project: Path) -> str:
@@ -713,20 +713,31 @@ class Repository:
         try:
             return self.git(*words)
         except subprocess.CalledProcessError as error:
-            said = "; ".join(line.strip() for line in error.stderr.strip().splitlines()[-4:])
-            print(error.stderr, file=sys.stderr)
+            told = shown(error.stderr)
+            said = "; ".join(line.strip() for line in told.strip().splitlines()[-4:])
+            print(told, file=sys.stderr)
             raise Refusal(
                 f"git cannot {act} the repository {self.request.repository}: {said}. Correct its name, or ask "
                 "whether the seed may use it (the branch's rules; the tag sagemaker=true on connection or repository)"
             ) from error
 
     def git(self, *words: str, inside: bool = True, folder: Path | None = None, told: str = "") -> str:
-        """Run git. told: its stdin. Returns what it printed. Raises CalledProcessError when it fails."""
+        """Run git. told: its stdin. Returns what it printed. Raises CalledProcessError when it fails.
+
+        Names and messages may be any bytes: those that are no UTF-8 are surrogates, as in Python's names of files.
+        """
         where = ["--git-dir", str(self.folder)] if inside else []
         identity = {f"GIT_{who}_{what}": text for who in ("AUTHOR", "COMMITTER") for what, text in IDENTITY.items()}
         environment = {**os.environ, **identity, "GIT_TERMINAL_PROMPT": "0"}
         done = subprocess.run(
-            [*GIT, *where, *words], cwd=folder, env=environment, capture_output=True, text=True, check=True, input=told
+            [*GIT, *where, *words],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=True,
+            input=told,
         )
         return done.stdout.strip()
 
@@ -747,7 +758,12 @@ class Merged:
 def listed(names: Sequence[str]) -> str:
     """Names for a sentence, not all of them when they are many."""
     rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return shown(", ".join(names[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def shown(text: str) -> str:
+    """A text of git's with its bytes that are no UTF-8 written out, such as \\xfc."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def facts(project: Path) -> tuple[str, Mapping[str, Any]]:
@@ -757,7 +773,7 @@ def facts(project: Path) -> tuple[str, Mapping[str, Any]]:
 
 def facts_of(record: str) -> tuple[str, Mapping[str, Any]]:
     """The template's commit and the answers, from the text of cruft's record."""
-    told = json.loads(record)
+    told = json.loads(record.encode("utf-8", "surrogateescape"))
     asked = told["context"]["cookiecutter"].items()
     return told["commit"], {name: value for name, value in asked if not name.startswith("_")}
 
@@ -837,7 +853,8 @@ def result(path: Path) -> Iterator[dict[str, Any]]:
         found["reason"] = f"{type(error).__name__}: {error}"
         traceback.print_exc()
     finally:
-        path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+        # What no UTF-8 has, such as half of a pair, becomes an escape of JSON.
+        path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
 
 
 def main(arguments: Sequence[str]) -> int:

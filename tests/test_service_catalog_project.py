@@ -197,7 +197,7 @@ class Answers:
 
     url: str
     taken: list[dict[str, Any]] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)  # that come before 200
+    statuses: list[int | bytes] = field(default_factory=list)  # that come before 200; bytes: all that is answered
     path: str = ""  # at which the last one was taken
 
 
@@ -207,6 +207,10 @@ def answers() -> Iterator[Answers]:
         def do_PUT(self) -> None:
             status = found.statuses.pop(0) if found.statuses else 200
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if isinstance(status, bytes):
+                self.wfile.write(status)
+                self.close_connection = True
+                return
             assert self.headers["Content-Type"] == "", "the signature of the address holds an empty content type"
             assert len(body) <= 4096
             if status == 200:
@@ -1261,9 +1265,12 @@ def test_an_answer_is_sent_again_when_s3_is_busy_and_given_up_when_nobody_waits(
     account.answers.statuses = [503, 429, 307]
     account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
     assert len(account.answers.taken) == 1 and account.answers.path.endswith("&moved"), "where 307 says"
+    account.answers.statuses = [b"", b"no HTTP\r\n\r\n"]  # as of a connection that is dropped or damaged
+    account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
+    assert len(account.answers.taken) == 2
     account.answers.statuses = [403]
     account.function.handler(account.event("Create", {**parameters, "TemplateVersion": "unpublished"}), None)
-    assert len(account.answers.taken) == 1
+    assert len(account.answers.taken) == 2
 
 
 # -- the form and the parts ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
 """
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -361,8 +362,8 @@ def as_bytes(answer: Any) -> bytes:
 def send(address: str, answer: Mapping[str, Any]) -> None:
     """Put an answer at the presigned address, whose signature wants an empty content type.
 
-    An address that S3 no longer takes is passed over: CloudFormation has given up waiting. Raises URLError when it
-    cannot be reached, so that Lambda tries again later.
+    An address that S3 no longer takes is passed over: CloudFormation has given up waiting. Raises OSError or
+    HTTPException when it cannot be reached, so that Lambda tries again later.
     """
     body = as_bytes(answer)
     print(f"answer: {answer['Status']} {answer.get('Reason', '')}")
@@ -379,7 +380,7 @@ def send(address: str, answer: Mapping[str, Any]) -> None:
                 raise
             # https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
             address = error.headers.get("Location", address) if error.code in MOVED else address
-        except urllib.error.URLError:
+        except (OSError, http.client.HTTPException):  # what follows the connection is no URLError
             if attempt == ATTEMPTS:
                 raise
         time.sleep(2.0**attempt)

@@ -1233,6 +1233,23 @@ def test_an_answer_has_room_for_a_reason_of_any_letters(function):
         assert len(function.as_bytes(done)) <= 4096 and done["Data"]["Repository"] == "r" * 256
 
 
+NO_NAMES = ["..", "../x/owner/name", "a/..", "a..b", "x.lock", "a/x.lock", ".hidden", "a/.x", "-x", "a/", "a b", "é"]
+
+
+@pytest.mark.parametrize(
+    ("field", "refused"), [("Repository", [*NO_NAMES, ""]), ("Branch", [*NO_NAMES, "HEAD"])], ids=list("RB")
+)
+def test_names_that_cannot_be_are_refused_by_the_form_and_by_the_function(function, field, refused):
+    """By the function too, as a template of somebody's own has other patterns."""
+    good = {"TemplateVersion": "0.1.0", "Repository": "acme/rare.players", "Branch": "release/1.0", "Answers": GOOD}
+    assert BODY["Parameters"][field]["AllowedPattern"] == f"^{function.NAMES[field].pattern}$", "one rule"
+    for name in refused:
+        assert not fits(BODY["Parameters"][field], name)
+        assert [told[: len(field)] for told in function.refused({**good, field: name})] == [field], name
+    for name in ("main", "a/HEAD.x", "A_b-c/d.e"):
+        assert fits(BODY["Parameters"][field], name) and not list(function.refused({**good, field: name}))
+
+
 def test_names_of_any_length_are_answered(account, parameters):
     """The form sets no limit to some; a template of somebody's own sets none at all."""
     for changed in ({"Repository": f"acme/{'r' * 4000}"}, {"Branch": "b" * 4000}):
@@ -1342,7 +1359,7 @@ def test_the_form_refuses_nothing_that_the_hook_takes_and_the_function_refuses_t
         assert fits(about, text) or not taken, f"the form refuses {text!r}"
         if fits(about, text) and not taken:
             left.add(text)
-            told = list(function.refused({"TemplateVersion": "0.1.0", "Answers": given}))
+            told = list(function.refused({"TemplateVersion": "0.1.0", "Repository": "r", "Answers": given}))
             assert told == list(refusals(given))
     allowed = {
         "project_name": {"\u2028"},

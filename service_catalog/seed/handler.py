@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pre_gen_project import SLUG, refusals
+from pre_gen_project import SLUG, refusals, short
 
 LONGEST_ANSWER = 4096  # bytes: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 LONGEST_SENTENCE = 1000  # bytes in an answer of a reason, before the lines of the log
@@ -34,6 +34,9 @@ MOVED = (307, 308)
 BUSY = (408, 429, 500, 502, 503, 504)
 ADMINISTRATORS = re.compile(r"scarcegan(-administration|-projects(-.*)?)?")  # their own things are named so
 STACKS = re.compile(r"arn:[^:]+:cloudformation:[^:]+:[0-9]+:stack/(S[CP]-[^/]+)/.+")  # of the two routes
+# A repository stays in its address, and git takes the branch: https://git-scm.com/docs/git-check-ref-format
+PARTS = r"(?!(.*/)?[.-])(?!.*(\.\.|\.(lock)?(/|$)))[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
+NAMES = {"Repository": re.compile(PARTS), "Branch": re.compile(f"(?!HEAD$){PARTS}")}  # as project.yaml has them
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([.-][0-9A-Za-z.-]+)?")
 NOT_ANSWERS = ("ServiceToken", "ServiceTimeout", "TemplateVersion")
 QUESTIONS = "cookiecutter.json"
@@ -117,6 +120,13 @@ def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     for field in ("Repository", "Branch", "ConnectionArn"):
         if len(properties.get(field, "")) > LONGEST_FIELD:
             yield f"{field} has {len(properties[field])} characters, {LONGEST_FIELD} are taken"
+    for field, pattern in NAMES.items():
+        given = properties.get(field, "")
+        if not pattern.fullmatch(given) and (given or field == "Repository"):
+            yield (
+                f"{field} {short(given)} cannot be: it has letters, digits and ._- with / between, and no part begins "
+                "with . or -, holds .. or ends in . or .lock; HEAD is no branch"
+            )
     yield from refusals(answers)
 
 

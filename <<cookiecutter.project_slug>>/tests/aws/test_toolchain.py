@@ -162,7 +162,7 @@ def test_the_stacks_are_tagged_with_project_team_and_the_tags_of_the_settings(se
         ("RegisterCodeKey", "functions/register-0.zip", "RegisterCodeKey: it is computed from infra/ and src/ of this"),
         ("ToolchainVersion", "0a0a0a0a", "ToolchainVersion: it is computed from infra/ and src/ of this project."),
         ("BuildPipeline", "x", "no template of the toolchain has that parameter"),
-        ("Repository", "a b", "--repository: 'a b' is refused for Repository: it must match"),
+        ("Repository", "a b", "--repository: 'a b' is refused for Repository: Write letters"),
         ("ConnectionArn", "arn:…:…", "is refused for ConnectionArn: Write an ARN such as arn:aws:codeconnections:"),
         ("LogDays", "8", "--set LogDays: '8' is refused for LogDays: it is one of 7, 14, 30,"),
         ("KeepRunsDays", "0", "--set KeepRunsDays: '0' is refused for KeepRunsDays: it is a number from 1 on."),

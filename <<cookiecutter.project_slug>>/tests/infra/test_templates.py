@@ -5,6 +5,7 @@ checkov pins another boto3, so it has an environment of its own: `make lint-infr
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -477,8 +478,22 @@ HOSTILE = ["", "-a", "a-", "A", "a--b", "aws-x", "ssm", "a b", "a;b", "$(id)", "
 def test_no_parameter_takes_what_a_shell_would_read(parameter: str, value: str) -> None:
     """CloudFormation asks for a match of the whole text."""
     pattern = WHOLE.body["Parameters"][parameter]["AllowedPattern"]
-    harmless = {"Repository": HOSTILE[1:7], "Branch": HOSTILE[1:7], "ConnectionArn": [""], "SageMakerProjectName": []}
+    harmless = {"Repository": HOSTILE[2:7], "Branch": HOSTILE[2:7], "ConnectionArn": [""], "SageMakerProjectName": []}
     assert bool(re.fullmatch(pattern, value)) == (value in harmless[parameter])
+
+
+NO_NAMES = ["..", "../x/owner/name", "a/..", "a..b", "x.lock", "x.lock/a", ".x", "a/.x", "-x", "x.", "a//b", "/a", "a/"]
+
+
+@pytest.mark.parametrize("parameter", ["Repository", "TemplateRepository", "Branch"])
+def test_a_repository_stays_in_its_address_and_a_branch_is_one_that_git_takes(parameter: str) -> None:
+    for template in ("toolchain", "roles-build", "roles-release"):
+        declared = body(INFRA / f"{template}.yaml")["Parameters"]
+        pattern = declared.get(parameter, WHOLE.body["Parameters"][parameter])["AllowedPattern"]
+        assert [name for name in NO_NAMES if re.fullmatch(pattern, name)] == []
+        for name in ("main", "release/1.0", "a.b-c_d", "group/sub/x.locks", "a/HEAD", "HEAD"):
+            asked = subprocess.run(["git", "check-ref-format", "--branch", name], capture_output=True)
+            assert bool(re.fullmatch(pattern, name)) == (asked.returncode == 0 or parameter != "Branch"), name
 
 
 def test_a_projects_folder_lies_in_the_repository_and_is_written_with_a_slash_at_its_end() -> None:

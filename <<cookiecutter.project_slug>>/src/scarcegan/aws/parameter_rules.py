@@ -55,19 +55,6 @@ def email_problem(value: str) -> str:
     return ""
 
 
-def branch_problem(value: str) -> str:
-    """Return why git has no branch of a name, as the end of a sentence; "" for a name that it takes.
-
-    https://git-scm.com/docs/git-check-ref-format
-    """
-    parts = value.split("/")
-    if value.startswith("-") or value.endswith(".") or ".." in value:
-        return "git takes no branch that begins with -, ends with a dot or has two dots in a row."
-    if any(part.startswith(".") or part.endswith(".lock") for part in parts):
-        return "git takes no branch of which a part begins with a dot or ends with .lock."
-    return ""
-
-
 def ids_problem(kind: str, most: int) -> Callable[[str], str]:
     """Return the rule of ids of EC2, separated by commas.
 
@@ -100,7 +87,6 @@ RULES: Mapping[str, Callable[[str], str]] = {
     "TemplatesBucketName": bucket_problem,
     "NotificationEmail": email_problem,
     "SecurityEmail": email_problem,
-    "Branch": branch_problem,
     "SubnetIds": ids_problem("subnet", MOST_SUBNETS),
     "SecurityGroupIds": ids_problem("sg", MOST_SECURITY_GROUPS),
     "PackageIndexUrl": index_problem,

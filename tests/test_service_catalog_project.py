@@ -897,14 +897,47 @@ def test_a_toolchain_that_was_never_made_is_deleted_whatever_accounts_its_stages
     assert account.aws.stacks[f"fraud-rings-{TOOLCHAIN[1]}"].status == "DELETE_COMPLETE"
 
 
+WITHOUT_NAME_OR_VERSION: tuple[dict[str, Any], ...] = (
+    {"TemplateVersion": "unpublished"},
+    {"TemplateVersion": ["0.1.0"]},
+    {"Answers": {"project_slug": "Bad Name"}},
+    {"Answers": {"project_slug": "a" * 5000}},
+    {"Answers": {"project_slug": ["fraud-rings"]}},
+    {"Answers": ["fraud-rings"]},
+)
+
+
+def asked(
+    account: Account, kind: str, event: Mapping[str, Any], changed: Mapping[str, Any] | None, id_: str = ""
+) -> Any:
+    """The answer to a request with other properties, or without any."""
+    properties = None if changed is None else {**event["ResourceProperties"], **changed}
+    known = {"PhysicalResourceId": id_} if id_ else {}
+    account.function.handler({**event, **known, "RequestType": kind, "ResourceProperties": properties}, None)
+    return account.answers.taken[-1]
+
+
 def test_what_was_never_created_is_deleted_without_a_build(account, parameters):
-    for never, there in (({"TemplateVersion": "unpublished"}, "fraud-rings"), ({}, "Bad Name")):
-        event = {**account.event("Delete", {**parameters, **never}), "PhysicalResourceId": there}
-        if not never:
-            event["ResourceProperties"]["Answers"]["project_slug"] = there
-        account.function.handler(event, None)
-        answer = account.answers.taken[-1]
-        assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", there)
+    """Its creation is answered with an id of its own. Where that answer was lost, CloudFormation makes one up."""
+    event = account.event("Create", parameters)
+    for changed in (*WITHOUT_NAME_OR_VERSION, None, {"Repository": "a..b"}, {"Branch": ["main"]}):
+        refused = asked(account, "Create", event, changed)
+        assert refused["Status"] == "FAILED"
+        made_up = [] if changed and changed.keys() & {"Repository", "Branch"} else ["SC-1-pp-0a1b2c-Project-1XYZABC"]
+        for there in (refused["PhysicalResourceId"], *made_up):
+            answer = asked(account, "Delete", event, changed, there)
+            assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", there), answer
+            assert answer["Reason"] == "Nothing was created, so nothing is deleted"
+
+
+def test_a_project_is_not_taken_for_never_created_when_its_deletion_cannot_be_read(account, parameters):
+    """Only a project that was created has its own name as id. A later template of somebody's own may ask so."""
+    event = account.event("Delete", parameters)
+    for changed in (*WITHOUT_NAME_OR_VERSION, None):
+        answer = asked(account, "Delete", event, changed)
+        assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "fraud-rings")
+        assert "fraud-rings cannot be deleted" in answer["Reason"], answer
+        assert "`scarcegan teardown --cloud`" in answer["Reason"]
 
 
 def test_a_project_whose_creation_was_never_answered_is_deleted_under_the_id_that_cloudformation_makes_up(
@@ -927,9 +960,13 @@ def test_a_project_whose_creation_was_never_answered_is_deleted_under_the_id_tha
 
 def test_a_request_of_another_template_is_answered_too(account, parameters):
     event = account.event("Create", parameters)
-    for properties in ({}, {"Answers": "all"}, {"TemplateVersion": ["0.1.0"], "Answers": {"project_slug": ["a"]}}):
+    for properties, words in (
+        ({}, "TemplateVersion '' is no version"),
+        ({"Answers": "all"}, "Answers is no list of names with texts"),
+        ({"TemplateVersion": ["0.1.0"], "Answers": {"team": ["a"]}}, "TemplateVersion, team: a text is wanted"),
+    ):
         account.function.handler({**event, "ResourceProperties": properties}, None)
-        assert account.answers.taken[-1]["Status"] == "FAILED"
+        assert account.answers.taken[-1]["Status"] == "FAILED" and words in account.answers.taken[-1]["Reason"]
     assert len(account.answers.taken) == 3
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pre_gen_project import SLUG, refusals, short
+from pre_gen_project import LONGEST, SLUG, refusals, short
 
 LONGEST_ANSWER = 4096  # bytes: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 LONGEST_SENTENCE = 1000  # bytes in an answer of a reason, before the lines of the log
@@ -38,8 +38,13 @@ STACKS = re.compile(r"arn:[^:]+:cloudformation:[^:]+:[0-9]+:stack/(S[CP]-[^/]+)/
 PARTS = r"(?!(.*/)?[.-])(?!.*(\.\.|\.(lock)?(/|$)))[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
 NAMES = {"Repository": re.compile(PARTS), "Branch": re.compile(f"(?!HEAD$){PARTS}")}  # as project.yaml has them
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([.-][0-9A-Za-z.-]+)?")
+NOTHING = "nothing.was.created"  # the id of a creation that was refused: no project has such a name
 NOT_ANSWERS = ("ServiceToken", "ServiceTimeout", "TemplateVersion")
 QUESTIONS = "cookiecutter.json"
+UNREADABLE = (
+    ", as this request has no name and version of a project. Restore the stack's template and try again; or take the "
+    "project down with `scarcegan teardown --cloud`, then delete the stack and keep this resource"
+)
 NEXT_MOVE = "Try the same again. If it fails again, show this to the administrator"
 ENDED = {
     "SUCCEEDED": "the build wrote no result",
@@ -76,13 +81,14 @@ def handler(event: Mapping[str, Any], _context: object) -> None:
 
 def begin(event: Mapping[str, Any]) -> dict[str, Any] | None:
     """Start the build of a request, once. Returns the answer when there is nothing to build, None while it runs."""
-    properties = event["ResourceProperties"]
     mode = event["RequestType"].lower()
     if mode == "delete":
-        if not may_exist(event):
+        if never_created(event):
             return succeeded(event, {}, "Nothing was created, so nothing is deleted.")
-    elif problems := list(refused(properties)):
-        return failed(event, "; ".join(problems))
+        if not is_readable(event):
+            return failed(event, f"{physical_id(event)} cannot be deleted{UNREADABLE}")
+    elif problems := list(refused(properties_of(event))):
+        return failed({"PhysicalResourceId": NOTHING, **event}, "; ".join(problems))
     if why := foreign(event):
         if mode == "delete":
             return succeeded(event, {}, f"{why}, so nothing was deleted")
@@ -107,6 +113,9 @@ def begin(event: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     """One sentence for each property of the resource that cannot be right."""
+    if no_texts := list(misshapen(properties)):
+        yield from no_texts
+        return
     version = properties.get("TemplateVersion", "")
     if not VERSION.fullmatch(version):
         yield f"TemplateVersion '{version}' is no version of the template. Publish it with publish.py"
@@ -130,6 +139,17 @@ def refused(properties: Mapping[str, Any]) -> Iterator[str]:
     yield from refusals(answers)
 
 
+def misshapen(properties: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence for properties that are no texts, as another template than project.yaml may send them."""
+    answers = properties.get("Answers", {})
+    if not isinstance(answers, Mapping):
+        yield f"Answers is no list of names with texts: {short(str(answers))}"
+        return
+    given = {**properties, **answers, "Answers": ""}
+    if odd := [name for name, text in given.items() if not isinstance(text, str)]:
+        yield f"{', '.join(odd)}: a text is wanted, no list and no map"
+
+
 def completed(given: Mapping[str, str]) -> dict[str, str]:
     """An answer to each question, as the rules want them. An empty one stands for what the template derives."""
     questions = json.loads(Path(__file__).with_name(QUESTIONS).read_text(encoding="utf-8"))
@@ -139,13 +159,26 @@ def completed(given: Mapping[str, str]) -> dict[str, str]:
     return {**answers, "model_package_group": answers["model_package_group"] or answers["project_slug"]}
 
 
-def may_exist(event: Mapping[str, Any]) -> bool:
-    """Whether a project to delete can have been made: with another name or version its creation was refused.
+def never_created(event: Mapping[str, Any]) -> bool:
+    """Whether it is certain that no build was started for what is to be deleted.
 
-    The build looks whose stacks there are. Of a creation that was never answered, CloudFormation makes up the id.
+    A creation that was refused is answered with an id of its own. Of one that was never answered, CloudFormation makes
+    up the id; with such a name or version it was refused. A project that was created has its name as id, whatever a
+    later template asks.
     """
-    version, name = event["ResourceProperties"].get("TemplateVersion", ""), project_name(event)
-    return bool(SLUG.fullmatch(name) and VERSION.fullmatch(version))
+    id_ = str(event.get("PhysicalResourceId", ""))
+    return id_ == NOTHING or not (is_name(id_) or is_readable(event))
+
+
+def is_readable(event: Mapping[str, Any]) -> bool:
+    """Whether a request names a project and a version, without which no build is started."""
+    version = properties_of(event).get("TemplateVersion")
+    return is_name(project_name(event)) and isinstance(version, str) and VERSION.fullmatch(version) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a project can have a name."""
+    return len(text) <= LONGEST["project_slug"] and SLUG.fullmatch(text) is not None
 
 
 def foreign(event: Mapping[str, Any]) -> str:
@@ -246,12 +279,18 @@ def opened(text: str, request: str) -> str:
 def physical_id(event: Mapping[str, Any]) -> str:
     """The project's name. It never changes: CloudFormation deletes what had the earlier id."""
     name = project_name(event)
-    return str(event.get("PhysicalResourceId") or (name if SLUG.fullmatch(name) else event["LogicalResourceId"]))
+    return str(event.get("PhysicalResourceId") or (name if is_name(name) else NOTHING))
+
+
+def properties_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The properties in a request, {} in one without."""
+    found = event.get("ResourceProperties")
+    return found if isinstance(found, Mapping) else {}
 
 
 def project_name(event: Mapping[str, Any]) -> str:
     """The name in a request, "" in one that another template than project.yaml made."""
-    answers = event.get("ResourceProperties", {}).get("Answers")
+    answers = properties_of(event).get("Answers")
     return str(answers.get("project_slug", "")) if isinstance(answers, Mapping) else ""
 
 

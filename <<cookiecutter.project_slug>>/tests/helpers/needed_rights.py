@@ -24,7 +24,7 @@ from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
 from scarcegan.pipeline.definition import Step
 from scarcegan.sagemaker import parameters
-from stacks import ACCOUNT, INFRA, REGION
+from stacks import ACCOUNT, INFRA, REGION, log_group
 
 GUIDE = "https://docs.aws.amazon.com"
 ARTIFACTS = GIVEN["ArtifactsBucketName"]
@@ -78,10 +78,6 @@ SERVICES = {  # what it does -> (actions, source)
         ["cloudwatch:DescribeAlarms"],
         f"{GUIDE}/sagemaker/latest/dg/deployment-guardrails-configuration.html",
     ),
-    "function": (
-        ["logs:CreateLogStream", "logs:PutLogEvents"],
-        f"{GUIDE}/lambda/latest/dg/lambda-intro-execution-role.html",
-    ),
     "function of a CodePipeline": (
         ["codepipeline:PutJobSuccessResult", "codepipeline:PutJobFailureResult"],
         f"{GUIDE}/codepipeline/latest/userguide/actions-invoke-lambda-function.html",
@@ -99,7 +95,7 @@ SERVICES = {  # what it does -> (actions, source)
         f"{GUIDE}/lambda/latest/dg/invocation-async-retain-records.html",
     ),
     "build": (
-        ["logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt"],
+        ["kms:Decrypt"],
         f"{GUIDE}/codebuild/latest/userguide/setting-up-service-role.html",
     ),
     "build that hands over": (
@@ -129,6 +125,10 @@ SERVICES = {  # what it does -> (actions, source)
         f"{GUIDE}/codepipeline/latest/userguide/how-to-custom-role.html",
     ),
     "schedule": (["kms:Decrypt"], f"{GUIDE}/scheduler/latest/UserGuide/encryption-rest.html"),
+}
+LOGS = {  # who writes a log -> who says that its role has to
+    "AWS::Lambda::Function": f"{GUIDE}/lambda/latest/dg/lambda-intro-execution-role.html",
+    "AWS::CodeBuild::Project": f"{GUIDE}/codebuild/latest/userguide/setting-up-service-role.html",
 }
 # Provider of a CodePipeline action -> what the pipeline's role needs for it.
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/how-to-custom-role.html and the reference of each action
@@ -358,6 +358,7 @@ def of_builds(everything: Everything) -> Found:
     for project, action, spec in builds(everything):
         whose, handed = actor(project["ServiceRole"]), "OutputArtifacts" in action
         yield from service(whose, "build", *(["build that hands over"] if handed else []))
+        yield whose, its_log("AWS::CodeBuild::Project", project), LOGS["AWS::CodeBuild::Project"]
         if "VpcConfig" in project:
             yield from service(whose, "build in a VPC")
         yield whose, artifacts(action), f"what {action['Name']} reads and hands over"
@@ -365,6 +366,12 @@ def of_builds(everything: Everything) -> Found:
             yield whose, recorded(verb), f"recorded: {verb}"
     for pipeline in everything.of_type("AWS::CodePipeline::Pipeline").values():
         yield from of_clones(pipeline, everything)
+
+
+def its_log(kind: str, properties: Mapping[str, Any]) -> Iterator[str]:
+    """What a function or a build needs of its log group."""
+    for action in ("CreateLogStream", "PutLogEvents"):
+        yield f"logs:{action} arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{log_group(kind, properties)}:log-stream:x"
 
 
 def scripts_of(buildspec: Path) -> set[Path]:
@@ -420,7 +427,8 @@ def of_functions(everything: Everything) -> Found:
             yield whose, artifacts(handed), "what it hands over"
         module = function["Handler"].split(".")[-2]
         yield whose, recorded(f"function {module.removesuffix('_function').replace('_', '-')}"), "recorded"
-        yield from service(whose, "function", *["function of a CodePipeline"] * (function["FunctionName"] in called))
+        yield from service(whose, *["function of a CodePipeline"] * (function["FunctionName"] in called))
+        yield whose, its_log("AWS::Lambda::Function", function), LOGS["AWS::Lambda::Function"]
         optional = {"KmsKeyArn": "with a key", "DeadLetterConfig": "with a dead letter queue", "VpcConfig": "in a VPC"}
         yield from service(whose, *(f"function {what}" for key, what in optional.items() if key in function))
 

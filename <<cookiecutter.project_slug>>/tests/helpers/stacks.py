@@ -4,7 +4,7 @@ Just enough for the templates in infra/; a function that is not known is an erro
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,13 @@ OWN_NAME = {
     "AWS::CodeBuild::Project": "Name",
     "AWS::CodePipeline::Pipeline": "Name",
     "AWS::Lambda::Function": "FunctionName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::Scheduler::ScheduleGroup": "Name",
 }
+# Who writes a log -> where it goes unless another group is named.
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html
+# https://docs.aws.amazon.com/codebuild/latest/userguide/change-project.html
+LOG_WRITERS = {"AWS::Lambda::Function": "/aws/lambda/", "AWS::CodeBuild::Project": "/aws/codebuild/"}
 
 
 class Loader(yaml.SafeLoader):
@@ -164,8 +170,14 @@ class Stack:
         return self.resolve(named) if named else f"made-{name.lower()}"
 
     def attribute(self, resource: str, attribute: str) -> str:
-        """Stands for what AWS would answer; ARNs of buckets and keys are as AWS writes them."""
-        kind = self.body["Resources"][resource]["Type"]
+        """Stands for what AWS would answer; ARNs of buckets and keys are as AWS writes them.
+
+        An attribute that is called like a property, such as EndpointName, is what the template gives.
+        """
+        about = self.body["Resources"][resource]
+        kind, given = about["Type"], about.get("Properties", {})
+        if attribute in given:
+            return str(self.resolve(given[attribute]))
         if attribute == "Arn" and kind == "AWS::S3::Bucket":
             return f"arn:aws:s3:::{self.reference(resource)}"
         if attribute == "Arn" and kind == "AWS::KMS::Key":
@@ -205,6 +217,58 @@ class Toolchain(Stack):
     def reference(self, name: str) -> Any:
         known = name in self.values or name in self.body["Resources"]
         return super().reference(name) if known else self.resolve(self.body["Outputs"][name]["Value"])
+
+
+def log_group(kind: str, properties: Mapping[str, Any]) -> str:
+    """The log group that a function or a build writes to. kind: of LOG_WRITERS."""
+    named = properties.get("LoggingConfig", {}).get("LogGroup")
+    named = named or properties.get("LogsConfig", {}).get("CloudWatchLogs", {}).get("GroupName")
+    own = properties[OWN_NAME[kind]]
+    return str(named or f"{LOG_WRITERS[kind]}{own}")
+
+
+def log_faults(stack: Stack) -> Iterator[str]:
+    """What is wrong with the log groups of a stack, in words.
+
+    A group that a template does not make, or makes too late, comes to be by itself: without a key and kept for ever.
+    """
+    made = {about["LogGroupName"]: name for name, about in stack.of_type("AWS::Logs::LogGroup").items()}
+    written = set()
+    for kind in LOG_WRITERS:
+        for name, properties in stack.of_type(kind).items():
+            group = log_group(kind, properties)
+            written.add(group)
+            if group not in made:
+                yield f"{name} writes to {group}, which the template does not make"
+            elif made[group] not in waits_for(stack.body["Resources"][name]):
+                yield f"{name} does not wait for {made[group]}"
+    yield from (f"nobody writes to {name}" for group, name in made.items() if group not in written)
+
+
+def waits_for(about: Mapping[str, Any]) -> set[str]:
+    """The names of what a resource refers to, or names in DependsOn; CloudFormation makes those before it."""
+    named = about.get("DependsOn", [])
+    return {*([named] if isinstance(named, str) else named), *references(about.get("Properties", {}))}
+
+
+def references(value: Any) -> Iterator[str]:
+    """What Ref, GetAtt and Sub name below a value."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            match key:
+                case "Ref":
+                    yield part
+                case "Fn::GetAtt":
+                    yield part[0]
+                case "Fn::Sub":
+                    text, more = part if isinstance(part, list) else (part, {})
+                    yield from (name.split(".")[0] for name in re.findall(r"\$\{([^!}][^}]*)\}", text))
+                    yield from references(more)
+                case _:
+                    yield from references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from references(part)
 
 
 def is_function(value: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from scarcegan.pipeline.definition import scoring
 from scarcegan.release.load import LOAD_CHARACTERS
 from scarcegan.release.release import SUMMARY_CHARACTERS
 from scarcegan.sagemaker import parameters, upsert
-from stacks import ACCOUNT, INFRA, PUBLISHED, TOOLCHAIN, Stack, Toolchain, body_of
+from stacks import ACCOUNT, INFRA, PUBLISHED, TOOLCHAIN, Stack, Toolchain, body_of, log_faults
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
@@ -243,6 +243,13 @@ def test_what_releases_look_up_is_published() -> None:
     published = {about["Name"]: about["Value"] for about in WHOLE.of_type("AWS::SSM::Parameter").values()}
     assert published[NAMES.parameter("rare-share-code")] == PUBLISHED["RareShareCodeKey"]
     assert published[NAMES.parameter("toolchain-version")] == PUBLISHED["ToolchainVersion"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_a_function_and_a_build_write_to_a_log_group_that_is_there_before_them(template: Path) -> None:
+    for given in ({}, {"UpdateSchedule": "rate(7 days)"}):
+        known = {name: value for name, value in given.items() if name in body(template)["Parameters"]}
+        assert list(log_faults(stack(template.name, **known))) == []
 
 
 # -- the way of a release ---------------------------------------------------------------------------------------------
@@ -548,7 +555,7 @@ def test_outputs_are_kept_longer_than_the_cache_points_at_them() -> None:
 def test_the_schedule_starts_scoring_with_parameters_it_has_and_a_fresh_fingerprint() -> None:
     whole = toolchain(ScoringSchedule="rate(7 days)").resources
     target = whole["ScoringScheduled"]["Target"]
-    assert whole["ScoringScheduled"]["GroupName"] == "made-schedulegroup"
+    assert whole["ScoringScheduled"]["GroupName"] == NAMES.project
     assert target["RoleArn"] == NAMES.role_arn("schedule")
     assert stack("pipeline.yaml").of_type("AWS::Scheduler::Schedule") == {}, "a push changes that template"
     sent = json.loads(target["Input"].replace("<aws.scheduler.scheduled-time>", "2026-11-21T10:00:00Z"))

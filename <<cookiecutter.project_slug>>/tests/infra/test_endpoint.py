@@ -374,6 +374,28 @@ def test_only_an_endpoint_that_may_grow_is_scaled_checked_statically(parameters)
         assert len(made.of_type("AWS::ApplicationAutoScaling::ScalingPolicy")) == scales
 
 
+def test_what_is_scaled_is_the_endpoints_variant_by_its_requests_checked_statically(stack):
+    """https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-auto-scaling-add-policy.html"""
+    made = stack()
+    target, policy = (one(made, f"AWS::ApplicationAutoScaling::{kind}") for kind in ("ScalableTarget", "ScalingPolicy"))
+    [variant] = one(made, "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    endpoint = one(made, "AWS::SageMaker::Endpoint")
+    assert target["ResourceId"] == f"endpoint/{endpoint['EndpointName']}/variant/{variant['VariantName']}"
+    assert endpoint["EndpointConfigName"] == made.attribute("EndpointConfig", "EndpointConfigName")
+    assert variant["ModelName"] == made.attribute("Model", "ModelName")
+    assert (target["ServiceNamespace"], target["ScalableDimension"]) == (
+        "sagemaker",
+        "sagemaker:variant:DesiredInstanceCount",
+    )
+    assert (target["MinCapacity"], target["MaxCapacity"]) == ("2", "4")
+    assert policy["ScalingTargetId"] == made.reference("ScalableTarget")
+    followed = policy["TargetTrackingScalingPolicyConfiguration"]
+    assert followed["PredefinedMetricSpecification"] == {
+        "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
+    }
+    assert followed["TargetValue"] == made.values["InvocationsPerInstance"]
+
+
 def test_staging_is_never_scaled_as_its_stack_may_touch_no_scalable_target():
     """Nothing in the ARN of a scalable target tells whose it is, so that its role could touch production's too."""
     production, staging = (stage_parameters(Config(), stage) for stage in ("production", "staging"))

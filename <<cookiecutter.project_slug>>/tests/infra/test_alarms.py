@@ -38,6 +38,18 @@ SAGEMAKER = {
     "ModelLatency": Metric("Microseconds", TIMES, OF_A_VARIANT),
     "OverheadLatency": Metric("Microseconds", TIMES, OF_A_VARIANT),
 }
+# Alarm -> the metrics that it is for, and why these and no other. Another one is published too, and would never ring.
+FOR = {
+    # Of each request, whether the model or SageMaker failed. 4XX is the caller's fault.
+    # https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
+    "ErrorAlarm": {"Invocation5XXErrors"},
+    # How long the model's container takes. OverheadLatency is what SageMaker adds, whatever the model does.
+    # https://repost.aws/knowledge-center/sagemaker-endpoint-latency
+    "LatencyAlarm": {"ModelLatency"},
+    # The share of two counts of infra/lambdas/rare_share.py.
+    "ManyFlaggedAlarm": {"FlaggedRows", "Rows"},
+    "FewFlaggedAlarm": {"FlaggedRows", "Rows"},
+}
 COUNTED = ("Sum",)  # of ours: rows of a file of captured requests, of which there are several in a period
 
 
@@ -87,14 +99,22 @@ def silences(alarm: Alarm, everything: Everything) -> Iterator[str]:
             yield f"{name[1]} is published in {about.unit}, not in {unit}"
         if statistic not in about.statistics and not (statistic[0] == "p" and "p" in about.statistics):
             yield f"{statistic} says nothing about {name[1]}"
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDataQuery.html
+    watched = [each for each in alarm.get("Metrics", ()) if each.get("ReturnData", True)]
+    if "Metrics" in alarm and ["Expression" in each for each in watched] != [True]:
+        yield f"one result is watched, and not {[each['Id'] for each in watched]}"
 
 
+@pytest.mark.parametrize("stage", ["staging", "production"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_alarm_looks_at_a_metric_as_it_is_published_checked_statically(variant: str) -> None:
-    everything = every_template.everything(variant)
+def test_every_alarm_looks_at_a_metric_as_it_is_published_checked_statically(variant: str, stage: str) -> None:
+    everything = Everything(variant, Stage=stage)
     alarms = everything.of_type("AWS::CloudWatch::Alarm")
     assert alarms
     assert [(name, why) for name, alarm in alarms.items() for why in silences(alarm, everything)] == []
+    watched = {name.split()[-1]: {m["MetricName"] for m, *_ in looked_at(alarm)} for name, alarm in alarms.items()}
+    assert watched == {name: FOR[name] for name in watched}
+    assert "serverless" in variant or set(watched) == set(FOR)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -128,6 +148,8 @@ def alarm(name: str) -> dict[str, Any]:
         ("FewFlaggedAlarm", lambda a: stat(a)["Metric"].update(MetricName="Flagged"), "nobody publishes"),
         ("FewFlaggedAlarm", lambda a: stat(a).update(Stat="Minimum"), "Minimum says nothing about FlaggedRows"),
         ("FewFlaggedAlarm", lambda a: stat(a).update(Unit="Percent"), "published in Count, not in Percent"),
+        ("FewFlaggedAlarm", lambda a: a["Metrics"][1].update(ReturnData=True), "one result is watched, and not"),
+        ("FewFlaggedAlarm", lambda a: a["Metrics"][0].update(ReturnData=False), "one result is watched, and not []"),
     ],
 )
 def test_an_alarm_that_would_never_ring_is_seen(name: str, seed: Callable[[Any], object], words: str) -> None:

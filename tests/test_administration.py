@@ -18,8 +18,8 @@ from botocore import xform_name
 from cfnlint.api import ManualArgs, lint
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
-from enforcement import allowed, arn, several
-from stacks import ACCOUNT, REGION, Loader, Stack, Toolchain
+from enforcement import acts_as, allowed, arn, may_assume, several
+from stacks import ACCOUNT, REGION, Loader, Stack, Toolchain, log_faults, log_group
 from stacks import TOOLCHAIN as TEMPLATES
 
 enforcement.like = cache(enforcement.like)  # the same few hundred patterns, over and over
@@ -266,6 +266,30 @@ def test_the_seed_has_what_its_contract_names() -> None:
         "build-status": [{"anything-but": ["IN_PROGRESS"]}],
     }
     assert HUB.resources["EndedMayCall"]["SourceArn"] == HUB.attribute("EndedRule", "Arn")
+
+
+TAKES_A_ROLE = {  # type of resource -> property with the role, service that gets it
+    "AWS::CodeBuild::Project": ("ServiceRole", "codebuild"),
+    "AWS::Lambda::Function": ("Role", "lambda"),
+}
+
+
+@pytest.mark.parametrize("stack", [HUB, SPOKE], ids=["hub", "spoke"])
+def test_the_seed_and_its_function_get_their_roles_and_write_to_the_logs_that_are_made_for_them(stack: Stack) -> None:
+    assert list(log_faults(stack)) == []
+    roles = {stack.attribute(name, "Arn"): name for name in stack.of_type("AWS::IAM::Role")}
+    for kind, (key, service) in TAKES_A_ROLE.items():
+        [properties] = stack.of_type(kind).values()
+        role = roles[properties[key]]
+        trust = stack.resources[role]["AssumeRolePolicyDocument"]["Statement"]
+        sources = acts_as(kind, properties)
+        assert all(may_assume(trust, service, source) for source in sources or [""]), role
+        strangers = [source.replace(ACCOUNT, "222233334444") for source in sources]
+        strangers += [source.replace("scarcegan-projects-seed", f"{PROJECT}-build") for source in sources]
+        assert [source for source in strangers if may_assume(trust, service, source)] == [], role
+        group = arn("logs", f"log-group:{log_group(kind, properties)}:log-stream:0a")
+        for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+            assert allowed(statements(role, stack), action, group, {}), f"{role}: {action}"
 
 
 # -- by denial: the roles that are always there -----------------------------------------------------------------------

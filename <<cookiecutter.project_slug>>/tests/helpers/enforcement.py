@@ -114,6 +114,41 @@ def several(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+# -- who comes to act as a role ---------------------------------------------------------------------------------------
+
+
+def acts_as(kind: str, properties: Mapping[str, Any]) -> list[str]:
+    """What a service names as aws:SourceArn when it takes the role of a resource; [] where it names nothing.
+
+    - A build is one of its project: https://docs.aws.amazon.com/codebuild/latest/userguide/setting-up-service-role.html
+    - A schedule is named by its group:
+      https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
+    """
+    named = str(properties.get("Name", ""))
+    match kind:
+        case "AWS::CodeBuild::Project":
+            return [arn("codebuild", f"project/{named}"), arn("codebuild", f"build/{named}:1a2b")]
+        case "AWS::CodePipeline::Pipeline":
+            return [arn("codepipeline", named)]
+        case "AWS::Events::Rule":
+            return [arn("events", f"rule/{named}")]
+        case "AWS::Scheduler::Schedule":
+            return [arn("scheduler", f"schedule-group/{properties.get('GroupName', 'default')}")]
+        case "AWS::SageMaker::Model":
+            return [arn("sagemaker", "endpoint/made")]
+    return []
+
+
+def may_assume(trust: Iterable[Mapping[str, Any]], service: str, source: str) -> bool:
+    """Whether a role's trust lets a service take it for what it names as aws:SourceArn; "" where it names nothing."""
+    told = {"aws:SourceArn": source, "aws:SourceAccount": source.split(":")[4]} if source else {}
+    principal = f"{service}.amazonaws.com"
+    to_it = [
+        s for s in trust if isinstance(s["Principal"], dict) and principal in several(s["Principal"].get("Service", []))
+    ]
+    return allowed(to_it, "sts:AssumeRole", "*", told)
+
+
 # -- the roles of the toolchain ---------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from enforcement import several
+from enforcement import acts_as, arn, may_assume, several
 from every_template import ELSEWHERE, PROJECT, Everything, everything
 from stacks import ACCOUNT, REGION
 
@@ -71,6 +71,19 @@ def passed(world: Everything) -> Iterator[tuple[str, str]]:
                     yield actor_of(role), service.removesuffix(".amazonaws.com")
 
 
+def uses(world: Everything) -> Iterator[tuple[str, str, str]]:
+    """(actor, service, aws:SourceArn) of every time that a service takes a role; "" where it names nothing."""
+    for (kind, key), service in USES.items():
+        for properties in world.of_both_stages(kind):
+            for holder, named, role in roles_in(properties):
+                if named == key and holder != "Configuration":
+                    yield from ((actor_of(role), service, source) for source in acts_as(kind, properties) or [""])
+    runs = [arn("sagemaker", what) for what in (f"pipeline/{PROJECT}-x", "processing-job/x", "training-job/x")]
+    for actor, service in passed(world):
+        if service == "sagemaker" or f"{service}.amazonaws.com" in UNTOLD:
+            yield from ((actor, service, source) for source in (runs if service == "sagemaker" else [""]))
+
+
 def trusted(world: Everything, actor: str) -> set[str]:
     """The services that may assume a role."""
     principals = [statement["Principal"] for statement in world.roles.trust(actor)]
@@ -87,6 +100,33 @@ def test_a_role_is_assumed_by_the_one_service_that_is_handed_it_checked_statical
     assert {actor: found for actor, found in services.items() if found} == {
         actor: found for actor, found in handed.items() if actor in services
     }
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_service_takes_a_role_for_what_has_it_checked_statically(name: str) -> None:
+    world = WORLDS[name]
+    taken = [use for use in uses(world) if use[0] in world.roles.properties]
+    assert {a for a in world.roles.properties if not a.startswith(FROM_THE_TOOLCHAIN)} == {actor for actor, *_ in taken}
+    assert [use for use in taken if not may_assume(world.roles.trust(use[0]), *use[1:])] == []
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_service_takes_a_role_for_nothing_else_checked_statically(name: str) -> None:
+    """No other resource of the project that has a role gets it, and none of another project or account."""
+    world = WORLDS[name]
+    own: dict[tuple[str, str], set[str]] = {}
+    for actor, service, source in uses(world):
+        if source and actor in world.roles.properties:
+            own.setdefault((actor, service), set()).add(source)
+    everybodys = set().union(*own.values())
+    for (actor, service), sources in own.items():
+        strangers = {source.replace(ACCOUNT, "999988887777") for source in sources}
+        if service != "sagemaker":  # of which no ARN says whose it is: pipelines name jobs alike
+            strangers |= everybodys - sources | {re.sub(f"\\b{PROJECT}", "another", source) for source in sources}
+        if service == "events":  # by the beginning of the rule's name
+            strangers = {source for source in strangers if f":rule/{PROJECT}-" not in source or ACCOUNT not in source}
+        trust = world.roles.trust(actor)
+        assert [source for source in strangers if may_assume(trust, service, source)] == [], actor
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -5,9 +5,12 @@ of AWS was ever received.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
+import botocore.session
 import pytest
 
 from enforcement import Roles
@@ -126,8 +129,9 @@ def test_a_waiting_approval_and_other_actions_are_not_told_by_motos_matcher() ->
     assert not told(action_event("build", "Approval", "SUCCEEDED"))
 
 
+DEPLOY = f"{PROJECT}-deploy"
 PUT_APPROVAL = {
-    "pipelineName": f"{PROJECT}-deploy",
+    "pipelineName": DEPLOY,
     "stageName": "Approve",
     "actionName": "Approve",
     "result": {"summary": "seen", "status": "Approved"},
@@ -139,14 +143,17 @@ UPDATE_PACKAGE = {
 }
 
 
+DECISIONS = [
+    ("DeciderRule", "codepipeline", "PutApprovalResult", PUT_APPROVAL, DEPLOY),
+    ("DeciderRule", "sagemaker", "UpdateModelPackage", UPDATE_PACKAGE, UPDATE_PACKAGE["modelPackageArn"]),
+]
+
+
 def test_who_approved_is_told_where_a_trail_is_on_by_motos_matcher() -> None:
     """Parameters as CloudTrail writes those of botocore's operations: with a small first letter."""
-    for sent in (
-        call("codepipeline", "PutApprovalResult", PUT_APPROVAL),
-        call("sagemaker", "UpdateModelPackage", UPDATE_PACKAGE),
-    ):
-        said = told(sent)
-        assert list(said) == ["DeciderRule"]
+    for rule, service, name, asked, what in DECISIONS:
+        said = told(call(service, name, asked))
+        assert list(said) == [rule] and what in said[rule] and f"({name})" in said[rule]
         assert said["DeciderRule"].startswith(f"{ADA} decided about ")
         assert ": Approved (" in said["DeciderRule"] and said["DeciderRule"].endswith("#/events/e-1")
 
@@ -166,75 +173,75 @@ ALIAS = f"alias/{PROJECT}"
 ARTIFACTS = FED["ArtifactsBucketName"]
 FUNCTION = f"{PROJECT}-register"
 PRODUCTION = f"{PROJECT}-production"
+SCORING = f"{PROJECT}-scoring"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-security"
-CHANGES = [  # rule, service, name of the event, what is asked, and what the message must name
-    ("RoleChangedRule", "iam", "PutRolePolicy", {"roleName": JOB, "policyName": "x", "policyDocument": "{}"}, JOB),
-    ("RoleChangedRule", "iam", "AttachRolePolicy", {"roleName": JOB, "policyArn": "arn:aws:iam::aws:policy/X"}, JOB),
-    ("RoleChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": JOB, "policyDocument": "{}"}, JOB),
-    ("RoleChangedRule", "iam", "DeleteRolePermissionsBoundary", {"roleName": JOB}, JOB),
-    ("RoleChangedRule", "iam", "CreatePolicyVersion", {"policyArn": BOUNDARY, "setAsDefault": True}, BOUNDARY),
-    ("RoleChangedRule", "iam", "SetDefaultPolicyVersion", {"policyArn": BOUNDARY, "versionId": "v1"}, BOUNDARY),
-    ("KeyChangedRule", "kms", "UpdateAlias", {"aliasName": ALIAS, "targetKeyId": "f0"}, ALIAS),
-    ("KeyChangedRule", "kms", "DeleteAlias", {"aliasName": ALIAS}, ALIAS),
-    ("KeyChangedRule", "kms", "PutKeyPolicy", {"keyId": KEY_ID, "policyName": "default", "policy": "{}"}, KEY_ID),
-    ("KeyChangedRule", "kms", "ScheduleKeyDeletion", {"keyId": FED["KeyArn"], "pendingWindowInDays": 7}, KEY_ID),
-    ("KeyChangedRule", "kms", "DisableKey", {"keyId": KEY_ID}, KEY_ID),
-    ("BucketChangedRule", "s3", "PutBucketPolicy", {"bucketName": NAMES.bucket, "policy": ""}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "DeleteBucketPolicy", {"bucketName": ARTIFACTS, "policy": ""}, ARTIFACTS),
-    ("BucketChangedRule", "s3", "PutBucketAcl", {"bucketName": NAMES.bucket, "acl": ""}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "DeleteBucketPublicAccessBlock", {"bucketName": NAMES.bucket}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "PutBucketPublicAccessBlock", {"bucketName": NAMES.bucket}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "PutBucketOwnershipControls", {"bucketName": NAMES.bucket}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "PutBucketReplication", {"bucketName": NAMES.bucket}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "PutBucketVersioning", {"bucketName": NAMES.bucket}, NAMES.bucket),
-    ("BucketChangedRule", "s3", "PutBucketLifecycle", {"bucketName": ARTIFACTS}, ARTIFACTS),
-    ("AccountOpenedRule", "s3", "DeleteAccountPublicAccessBlock", {"x-amz-account-id": ACCOUNT}, "whole account"),
-    ("ToolchainChangedRule", "lambda", "UpdateFunctionCode20150331v2", {"functionName": FUNCTION}, FUNCTION),
-    (
-        "ToolchainChangedRule",
-        "lambda",
-        "UpdateFunctionConfiguration20150331v2",
-        {"functionName": NAMES.arn("lambda", f"function:{FUNCTION}")},
-        FUNCTION,
+Row = tuple[str, str, str, dict[str, Any], str]  # rule, service, name of the event, what is asked, what is told of it
+# Names as CloudTrail has them, which its pages say that security.yaml names.
+OF_A_ROLE = """
+    CreateRole DeleteRole UpdateRole UpdateAssumeRolePolicy PutRolePolicy DeleteRolePolicy AttachRolePolicy
+    DetachRolePolicy PutRolePermissionsBoundary DeleteRolePermissionsBoundary
+"""
+OF_A_POLICY = "CreatePolicyVersion SetDefaultPolicyVersion DeletePolicy"
+OF_A_KEY = "PutKeyPolicy ScheduleKeyDeletion DisableKey"
+OF_A_BUCKET = """
+    PutBucketPolicy DeleteBucketPolicy PutBucketAcl PutBucketPublicAccessBlock DeleteBucketPublicAccessBlock
+    PutBucketOwnershipControls DeleteBucketOwnershipControls PutBucketReplication PutBucketVersioning PutBucketLifecycle
+"""
+OF_A_STACK = "ExecuteChangeSet CreateStack UpdateStack DeleteStack"
+OF_A_FUNCTION = """
+    UpdateFunctionCode20150331v2 UpdateFunctionConfiguration20150331v2 DeleteFunction20150331 AddPermission20150331v2
+"""
+
+
+def rows(rule: str, service: str, names: str, asked: dict[str, Any], what: str) -> list[Row]:
+    return [(rule, service, name, asked, what) for name in names.split()]
+
+
+def watch_rows(rule: str, topic: str) -> list[Row]:
+    """Of rules and of the topic that tells."""
+    return [
+        *rows("WatchChangedRule", "events", "PutRule DisableRule DeleteRule", {"name": rule}, rule),
+        *rows("WatchChangedRule", "events", "PutTargets RemoveTargets", {"rule": rule}, rule),
+        *rows("WatchChangedRule", "sns", "DeleteTopic SetTopicAttributes", {"topicArn": topic}, topic),
+        *rows("WatchChangedRule", "sns", "Unsubscribe", {"subscriptionArn": f"{topic}:5d1c"}, f"{topic}:5d1c"),
+    ]
+
+
+def stack_rows(rule: str, stack: str) -> list[Row]:
+    """Of a stack, by its name and by its ARN."""
+    names = (stack, NAMES.arn("cloudformation", f"stack/{stack}/0a1b"))
+    return [row for name in names for row in rows(rule, "cloudformation", OF_A_STACK, {"stackName": name}, stack)]
+
+
+def function_rows(rule: str, function: str) -> list[Row]:
+    """Of a function, by its name and by its ARN."""
+    names = (function, NAMES.arn("lambda", f"function:{function}"))
+    return [row for name in names for row in rows(rule, "lambda", OF_A_FUNCTION, {"functionName": name}, function)]
+
+
+SCHEDULE = {"name": SCORING, "groupName": PROJECT}
+CHANGES = [
+    *rows("RoleChangedRule", "iam", OF_A_ROLE, {"roleName": JOB}, JOB),
+    *rows("RoleChangedRule", "iam", OF_A_POLICY, {"policyArn": BOUNDARY}, BOUNDARY),
+    *rows("KeyChangedRule", "kms", "UpdateAlias DeleteAlias", {"aliasName": ALIAS}, ALIAS),
+    *rows("KeyChangedRule", "kms", OF_A_KEY, {"keyId": KEY_ID}, KEY_ID),
+    *rows("KeyChangedRule", "kms", OF_A_KEY, {"keyId": FED["KeyArn"]}, KEY_ID),
+    *rows("BucketChangedRule", "s3", OF_A_BUCKET, {"bucketName": NAMES.bucket}, NAMES.bucket),
+    *rows("BucketChangedRule", "s3", OF_A_BUCKET, {"bucketName": ARTIFACTS}, ARTIFACTS),
+    *rows("AccountOpenedRule", "s3", "PutAccountPublicAccessBlock DeleteAccountPublicAccessBlock", {}, "whole account"),
+    *function_rows("ToolchainChangedRule", FUNCTION),
+    *rows("ToolchainChangedRule", "codepipeline", "UpdatePipeline", {"pipeline": {"name": DEPLOY}}, DEPLOY),
+    *rows("ToolchainChangedRule", "codepipeline", "DeletePipeline", {"name": DEPLOY}, DEPLOY),
+    *rows("ToolchainChangedRule", "codebuild", "UpdateProject DeleteProject", {"name": DEPLOY}, DEPLOY),
+    *rows("ToolchainChangedRule", "scheduler", "UpdateSchedule DeleteSchedule", SCHEDULE, SCORING),
+    *rows(
+        "ToolchainChangedRule", "sagemaker", "UpdateEndpoint DeleteEndpoint", {"endpointName": PRODUCTION}, PRODUCTION
     ),
-    (
-        "ToolchainChangedRule",
-        "codepipeline",
-        "UpdatePipeline",
-        {"pipeline": {"name": f"{PROJECT}-deploy", "stages": []}},
-        f"{PROJECT}-deploy",
-    ),
-    ("ToolchainChangedRule", "codebuild", "UpdateProject", {"name": f"{PROJECT}-promote"}, f"{PROJECT}-promote"),
-    (
-        "ToolchainChangedRule",
-        "scheduler",
-        "UpdateSchedule",
-        {"name": f"{PROJECT}-scoring", "groupName": PROJECT},
-        f"{PROJECT}-scoring",
-    ),
-    ("ToolchainChangedRule", "sagemaker", "UpdateEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
-    ("ToolchainChangedRule", "sagemaker", "DeleteEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
-    ("ProductionChangedRule", "sagemaker", "UpdatePipeline", {"pipelineName": f"{PROJECT}-scoring"}, "-scoring"),
-    ("ProductionChangedRule", "cloudformation", "UpdateStack", {"stackName": PRODUCTION}, PRODUCTION),
-    (
-        "ProductionChangedRule",
-        "cloudformation",
-        "ExecuteChangeSet",
-        {"stackName": NAMES.arn("cloudformation", f"stack/{PRODUCTION}/0a1b")},
-        PRODUCTION,
-    ),
-    ("WatchChangedRule", "events", "DisableRule", {"name": f"{PROJECT}-security-key"}, f"{PROJECT}-security-key"),
-    ("WatchChangedRule", "events", "RemoveTargets", {"rule": f"{PROJECT}-security-key", "ids": ["topic"]}, "-key"),
-    ("WatchChangedRule", "sns", "SetTopicAttributes", {"topicArn": TOPIC, "attributeName": "Policy"}, TOPIC),
-    ("WatchChangedRule", "sns", "Unsubscribe", {"subscriptionArn": f"{TOPIC}:5d1c"}, f"{TOPIC}:5d1c"),
-    ("DeployedRule", "cloudformation", "ExecuteChangeSet", {"stackName": f"{PROJECT}-toolchain"}, "-toolchain"),
-    (
-        "DeployedRule",
-        "cloudformation",
-        "DeleteStack",
-        {"stackName": NAMES.arn("cloudformation", f"stack/{PROJECT}-security/0a1b")},
-        "-security",
-    ),
+    *rows("ProductionChangedRule", "sagemaker", "UpdatePipeline DeletePipeline", {"pipelineName": SCORING}, SCORING),
+    *stack_rows("ProductionChangedRule", PRODUCTION),
+    *watch_rows(f"{PROJECT}-security-key", TOPIC),
+    *stack_rows("DeployedRule", f"{PROJECT}-toolchain"),
+    *stack_rows("DeployedRule", f"{PROJECT}-security"),
 ]
 
 
@@ -385,33 +392,24 @@ def test_the_doctor_looks_for_the_rule_that_home_region_yaml_makes() -> None:
 
 STAGE_STACK = Named("target.yaml", {"ToolchainAccount": ACCOUNT, "Stage": "production", **FED})
 STAGE_RULES = STAGE_STACK.of_type("AWS::Events::Rule")
-STAGE_KEY, STAGE_BUCKET = STAGE_STACK.reference("Key"), STAGE_STACK.reference("Captures")
+STAGE_KEY, STAGE_KEY_ARN = STAGE_STACK.reference("Key"), STAGE_STACK.attribute("Key", "Arn")
+STAGE_BUCKET = STAGE_STACK.reference("Captures")
 STACK_ROLE = f"{PROJECT}-{REGION}-stack-production"
 SERVES = f"{PROJECT}-{REGION}-serve-production"
 THERE = [
-    ("ProtectionChangedRule", "iam", "PutRolePolicy", {"roleName": STACK_ROLE}, STACK_ROLE),
-    ("ProtectionChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": SERVES}, SERVES),
-    ("ProtectionChangedRule", "iam", "CreatePolicyVersion", {"policyArn": BOUNDARY}, BOUNDARY),
-    ("EndpointChangedRule", "sagemaker", "UpdateEndpoint", {"endpointName": PRODUCTION}, PRODUCTION),
-    (
-        "EndpointChangedRule",
-        "lambda",
-        "UpdateFunctionCode20150331v2",
-        {"functionName": f"{PRODUCTION}-rare-share"},
-        "-rare-share",
+    *rows("ProtectionChangedRule", "iam", OF_A_ROLE, {"roleName": STACK_ROLE}, STACK_ROLE),
+    *rows("ProtectionChangedRule", "iam", "UpdateAssumeRolePolicy", {"roleName": SERVES}, SERVES),
+    *rows("ProtectionChangedRule", "iam", OF_A_POLICY, {"policyArn": BOUNDARY}, BOUNDARY),
+    *rows("ProtectionChangedRule", "kms", OF_A_KEY, {"keyId": STAGE_KEY}, STAGE_KEY),
+    *rows("ProtectionChangedRule", "kms", OF_A_KEY, {"keyId": STAGE_KEY_ARN}, STAGE_KEY_ARN),
+    *rows("ProtectionChangedRule", "s3", OF_A_BUCKET, {"bucketName": STAGE_BUCKET}, STAGE_BUCKET),
+    *rows(
+        "EndpointChangedRule", "sagemaker", "UpdateEndpoint DeleteEndpoint", {"endpointName": PRODUCTION}, PRODUCTION
     ),
-    ("StackChangedRule", "cloudformation", "UpdateStack", {"stackName": f"{PROJECT}-target-production"}, "-target-"),
-    ("StackChangedRule", "cloudformation", "UpdateStack", {"stackName": PRODUCTION}, PRODUCTION),
-    (
-        "StackChangedRule",
-        "cloudformation",
-        "DeleteStack",
-        {"stackName": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{PRODUCTION}/0a"},
-        PRODUCTION,
-    ),
-    ("WatchChangedRule", "events", "DisableRule", {"name": f"{PRODUCTION}-security-key"}, "-security-key"),
-    ("ProtectionChangedRule", "kms", "DisableKey", {"keyId": STAGE_KEY}, STAGE_KEY),
-    ("ProtectionChangedRule", "s3", "PutBucketPolicy", {"bucketName": STAGE_BUCKET}, STAGE_BUCKET),
+    *function_rows("EndpointChangedRule", f"{PRODUCTION}-rare-share"),
+    *stack_rows("StackChangedRule", f"{PROJECT}-target-production"),
+    *stack_rows("StackChangedRule", PRODUCTION),
+    *watch_rows(f"{PRODUCTION}-security-key", STAGE_STACK.reference("SecurityTopic")),
 ]
 
 
@@ -506,3 +504,67 @@ def test_roles_that_two_stacks_make_in_one_account_have_names_of_their_own() -> 
     stacks = (home, Stack("registry-forward.yaml", FORWARD, GROUP_ACCOUNT))
     names = [role["RoleName"] for stack in stacks for role in stack.of_type("AWS::IAM::Role").values()]
     assert len(names) == len(set(names)) == len(stacks)
+
+
+# -- names of calls ---------------------------------------------------------------------------------------------------
+
+# CloudTrail's name -> service and operation in the API, where they are not alike.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/cloudtrail-logging-s3-info.html
+IN_THE_API = {
+    "PutBucketPublicAccessBlock": ("s3", "PutPublicAccessBlock"),
+    "DeleteBucketPublicAccessBlock": ("s3", "DeletePublicAccessBlock"),
+    "PutAccountPublicAccessBlock": ("s3control", "PutPublicAccessBlock"),
+    "DeleteAccountPublicAccessBlock": ("s3control", "DeletePublicAccessBlock"),
+}
+
+
+@cache
+def operations(service: str) -> frozenset[str]:
+    return frozenset(botocore.session.get_session().get_service_model(service).operation_names)
+
+
+def names_in(detail: Mapping[str, Any]) -> Iterator[str | dict[str, str]]:
+    """The event names of a pattern, also of its alternatives."""
+    for each in (detail, *detail.get("$or", ())):
+        yield from each.get("eventName", ())
+
+
+def heard(known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, set[str], str]]:
+    """(rule, services that it hears, name or beginning of a name) of every call that a rule tells."""
+    for rule, about in known.items():
+        services = {source.removeprefix("aws.") for source in about["EventPattern"]["source"]}
+        for name in names_in(about["EventPattern"]["detail"]):
+            yield rule, services, name if isinstance(name, str) else name["prefix"]
+
+
+WORLDS = {
+    "here": (RULES, [*CHANGES, *DECISIONS]),
+    "in a stage's own account": (STAGE_RULES, THERE),
+    "of the group": (FORWARDED, DECISIONS),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_call_that_a_rule_names_is_one_of_its_services_and_has_a_row_above_checked_statically(world: str) -> None:
+    known, sent = WORLDS[world]
+    calls = list(heard(known))
+    by_calls = {r for r, about in known.items() if about["EventPattern"]["detail-type"][0].endswith("via CloudTrail")}
+    assert {rule for rule, *_ in calls} == by_calls
+    for rule, services, name in calls:
+        apis = [IN_THE_API[name]] if name in IN_THE_API else [(service, name) for service in services]
+        assert any(operation in operations(service) for service, operation in apis), f"{rule}: {name}"
+        assert any(row[0] == rule and row[2].startswith(name) and row[1] in services for row in sent), f"{rule}: {name}"
+
+
+def members(shape: Any) -> set[str]:
+    return {name[0].lower() + name[1:] for name in shape.members}
+
+
+@pytest.mark.parametrize("row", sorted({(r[1], r[2], *r[3]) for r in (*CHANGES, *THERE, *DECISIONS)}), ids=" ".join)
+def test_a_row_asks_for_what_the_call_has_checked_statically(row: tuple[str, ...]) -> None:
+    """CloudTrail writes the parameters of botocore's operations with a small first letter. S3's are its own."""
+    service, name, *asked = row
+    if service != "s3":
+        unversioned = re.sub(r"20\d{6}(v2)?$", "", name)
+        shape = botocore.session.get_session().get_service_model(service).operation_model(unversioned).input_shape
+        assert set(asked) <= members(shape)

@@ -239,10 +239,54 @@ def test_a_function_takes_no_other_functions_code_and_nothing_from_elsewhere(par
         assert not re.fullmatch(pattern, key), key
 
 
-def test_what_releases_look_up_is_published() -> None:
-    published = {about["Name"]: about["Value"] for about in WHOLE.of_type("AWS::SSM::Parameter").values()}
-    assert published[NAMES.parameter("rare-share-code")] == PUBLISHED["RareShareCodeKey"]
-    assert published[NAMES.parameter("toolchain-version")] == PUBLISHED["ToolchainVersion"]
+def test_what_others_look_up_is_published() -> None:
+    vpc = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
+    machines = {"JobInstanceTypes": "ml.m5.large,ml.c5.large", "EndpointInstanceTypes": "ml.m5.xlarge"}
+    accounts = {"StagingAccount": "444455556666", "ProductionAccount": "777788889999"}
+    whole = toolchain(**vpc, **machines, **accounts)
+    published = whole.of_type("AWS::SSM::Parameter").values()
+    assert {about["Type"] for about in published} == {"String"}
+    assert {about["Name"]: about["Value"] for about in published} == {
+        NAMES.parameter(name): value
+        for name, value in {
+            "bucket": NAMES.bucket,
+            "key": whole.attribute("Key", "Arn"),
+            "topic": whole.reference("Topic"),
+            "model-package-group": EXAMPLE["ModelPackageGroupName"],
+            "build-pipeline": NAMES.pipeline("build"),
+            "deploy-pipeline": NAMES.pipeline("deploy"),
+            "rare-share-code": PUBLISHED["RareShareCodeKey"],
+            "toolchain-version": PUBLISHED["ToolchainVersion"],
+            "network": "subnet-1,subnet-2 sg-1",
+            "job-instance-types": machines["JobInstanceTypes"],
+            "endpoint-instance-types": machines["EndpointInstanceTypes"],
+            "accounts": '{"staging": "444455556666", "production": "777788889999"}',
+        }.items()
+    }
+
+
+def test_outputs_are_what_their_names_and_the_parameters_that_they_fill_say() -> None:
+    made = {name: WHOLE.resolve(about["Value"]) for name, about in WHOLE.body["Outputs"].items()}
+    assert made == {
+        "BucketName": NAMES.bucket,
+        "ArtifactsBucketName": WHOLE.reference("Artifacts"),
+        "KeyArn": WHOLE.attribute("Key", "Arn"),
+        "ToolchainAccount": ACCOUNT,
+        "PipelineRoleArn": NAMES.pipeline_role_arn("training"),
+        "JobRoleArn": NAMES.job_role_arn("training"),
+        "SecurityTopicArn": WHOLE.reference("SecurityTopic"),
+        "TopicArn": WHOLE.reference("Topic"),
+        "ModelPackageGroup": EXAMPLE["ModelPackageGroupName"],
+        "BuildPipeline": NAMES.pipeline("build"),
+        "DeployPipeline": NAMES.pipeline("deploy"),
+        "RegisterFunctionArn": WHOLE.attribute("RegisterFunction", "Arn"),
+    }
+    endpoint = stack("endpoint.yaml", Stage="production", Version="7")
+    assert {name: endpoint.resolve(about["Value"]) for name, about in endpoint.body["Outputs"].items()} == {
+        "EndpointName": NAMES.endpoint("production"),
+        "EndpointConfigName": endpoint.attribute("EndpointConfig", "EndpointConfigName"),
+        "Version": "7",
+    }
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -19,6 +19,7 @@ from cfnlint.api import ManualArgs, lint
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import ROOT
 from enforcement import acts_as, allowed, arn, may_assume, several
+from sent_events import event, matches
 from stacks import ACCOUNT, REGION, Loader, Stack, Toolchain, log_faults, log_group
 from stacks import TOOLCHAIN as TEMPLATES
 
@@ -156,7 +157,12 @@ def test_a_parameter_takes_what_it_should(parameter: str, taken: list[str], refu
 
 def test_the_bucket_is_closed_versioned_and_speaks_tls_only() -> None:
     about = HUB.resources["Templates"]
-    assert HUB.body["Resources"]["Templates"]["DeletionPolicy"] == "RetainExceptOnCreate", "projects need it later"
+    kept = HUB.body["Resources"]["Templates"]
+    assert (kept["DeletionPolicy"], kept["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain"), (
+        "projects need it"
+    )
+    [rule] = about["LifecycleConfiguration"]["Rules"]
+    assert rule.keys() == {"Id", "Status", "AbortIncompleteMultipartUpload"}, "no template is ever deleted by itself"
     assert all(about["PublicAccessBlockConfiguration"].values())
     assert about["VersioningConfiguration"] == {"Status": "Enabled"}
     denials = {one["Sid"]: one for one in statements("TemplatesPolicy")}
@@ -234,7 +240,8 @@ def test_up_to_three_spokes_and_three_roles_are_served() -> None:
 
 
 def test_studio_lists_the_product_and_its_tags_may_change() -> None:
-    assert {"Key": "sagemaker:studio-visibility", "Value": "true"} in HUB.resources["Product"]["Tags"]
+    for name in ("Product", "Portfolio"):
+        assert {"Key": "sagemaker:studio-visibility", "Value": "true"} in HUB.resources[name]["Tags"]
     [first] = HUB.resources["Product"]["ProvisioningArtifactParameters"]
     assert first["Name"] == "0.1.0" and first["Info"]["LoadTemplateFromURL"].endswith("/projects/0.1.0/project.yaml")
     assert HUB.resources["TagsMayChange"]["TagUpdateOnProvisionedProduct"] == "ALLOWED"
@@ -261,11 +268,67 @@ def test_the_seed_has_what_its_contract_names() -> None:
     assert function["Environment"]["Variables"] == {**given, "ANSWER_KEY": HUB.attribute("AnswerKey", "Arn")}
     assert (function["Handler"], function["Runtime"]) == ("handler.handler", "python3.12")
     assert project["TimeoutInMinutes"] + project["QueuedTimeoutInMinutes"] < 60, "CloudFormation waits for an hour"
-    assert HUB.resources["EndedRule"]["EventPattern"]["detail"] == {
-        "project-name": [project["Name"]],
-        "build-status": [{"anything-but": ["IN_PROGRESS"]}],
+    assert function["Code"] == {"S3Bucket": BUCKET.rpartition(":")[2], "S3Key": SEEDED["HandlerKey"]}
+
+
+def test_the_end_of_the_seeds_build_calls_its_function_by_motos_matcher() -> None:
+    """https://docs.aws.amazon.com/codebuild/latest/userguide/sample-build-notifications-ref.html"""
+    rule = HUB.resources["EndedRule"]
+    for status, project, heard in (
+        *((ended, "scarcegan-projects-seed", True) for ended in ("SUCCEEDED", "FAILED", "STOPPED", "TIMED_OUT")),
+        ("IN_PROGRESS", "scarcegan-projects-seed", False),
+        ("FAILED", f"{PROJECT}-build", False),
+    ):
+        detail = {"build-status": status, "project-name": project, "build-id": SEED.replace("project/", "build/")}
+        assert matches(rule, event("aws.codebuild", "CodeBuild Build State Change", detail)) == heard, (status, project)
+    function = HUB.attribute("Handler", "Arn")
+    assert [target["Arn"] for target in rule["Targets"]] == [function]
+    assert HUB.resources["EndedMayCall"] == {
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": function,
+        "Principal": "events.amazonaws.com",
+        "SourceArn": HUB.attribute("EndedRule", "Arn"),
     }
-    assert HUB.resources["EndedMayCall"]["SourceArn"] == HUB.attribute("EndedRule", "Arn")
+
+
+def test_people_and_publish_py_are_told_what_the_stack_made() -> None:
+    for stack, account in ((HUB, ACCOUNT), (SPOKE, "999988887777")):
+        bucket = f"scarcegan-projects-{account}-{REGION}"
+        of_the_hub = {"PortfolioId": stack.reference("Portfolio"), "ProductId": stack.reference("Product")}
+        told = {
+            name: stack.resolve(about["Value"])
+            for name, about in stack.body["Outputs"].items()
+            if "Condition" not in about or stack.holds(about["Condition"])
+        }
+        assert told == {
+            "TemplatesBucket": bucket,
+            "S3TemplatesLocation": f"s3://{bucket}/projects/",
+            "LaunchRoleArn": stack.attribute("LaunchRole", "Arn"),
+            "StudioUserPolicyArn": stack.reference("StudioUserPolicy"),
+            **(of_the_hub if stack is HUB else {}),
+        }
+
+
+def test_what_service_catalog_joins_is_the_one_portfolio_and_its_product() -> None:
+    full = Administration("", {**GIVEN, **SEEDED, "CostCenter": "4711", "SpokeAccountIds": "222233334444"})
+    joined = {name: about for name, about in full.resources.items() if "PortfolioId" in about or "ProductId" in about}
+    assert joined.keys() == {"ProductInPortfolio", "LaunchConstraint", "TagsMayChange", "Share0", "StudioRole0"}
+    assert {about["PortfolioId"] for about in joined.values()} == {full.reference("Portfolio")}
+    assert {about.get("ProductId", full.reference("Product")) for about in joined.values()} == {
+        full.reference("Product")
+    }
+    assert full.resources["CostCenterOfThePortfolio"] == {
+        "ResourceId": full.reference("Portfolio"),
+        "TagOptionId": full.reference("CostCenterOption"),
+    }
+    assert SPOKE.resources["SharedPortfolio"] == {"PortfolioId": "port-1"}
+
+
+@pytest.mark.parametrize("arns", ["", STUDIO])
+def test_the_roles_that_are_named_get_the_policy_of_a_user_whoever_is_in_the_portfolio(arns: str) -> None:
+    for names in ([], ["AmazonSageMaker-ExecutionRole-1", "another"]):
+        given = {**GIVEN, **SEEDED, "StudioRoleArns": arns, "StudioRoleNames": ",".join(names)}
+        assert Administration("", given).resources["StudioUserPolicy"].get("Roles", []) == names
 
 
 TAKES_A_ROLE = {  # type of resource -> property with the role, service that gets it

@@ -30,12 +30,20 @@ def test_it_counts_what_has_the_projects_tag_and_tells_before_and_when_it_is_spe
     config = Config.model_validate({"project": {"name": "rare-players"}})
     name = project_tags(config)["sagemaker:project-name"]
     assert found["Budget"]["CostFilters"] == {"TagKeyValue": [f"user:sagemaker:project-name${name}"]}
+    assert {key: found["Budget"][key] for key in ("BudgetName", "BudgetType", "TimeUnit", "BudgetLimit")} == {
+        "BudgetName": "rare-players-month",
+        "BudgetType": "COST",
+        "TimeUnit": "MONTHLY",
+        "BudgetLimit": {"Amount": GIVEN["MonthlyBudget"], "Unit": "USD"},
+    }
     told = [
         (one["Notification"]["NotificationType"], one["Notification"]["Threshold"])
         for one in found["NotificationsWithSubscribers"]
     ]
     assert told == [("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)]
     for one in found["NotificationsWithSubscribers"]:
+        compared = (one["Notification"]["ComparisonOperator"], one["Notification"]["ThresholdType"])
+        assert compared == ("GREATER_THAN", "PERCENTAGE")
         assert one["Subscribers"] == [{"SubscriptionType": "EMAIL", "Address": "ada@example.com"}]
 
 

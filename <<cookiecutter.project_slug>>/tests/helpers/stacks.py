@@ -34,6 +34,11 @@ OWN_NAME = {
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::Scheduler::ScheduleGroup": "Name",
 }
+POLICIES = {  # type of a policy -> property that names what it is of, type of that
+    "AWS::S3::BucketPolicy": ("Bucket", "AWS::S3::Bucket"),
+    "AWS::SNS::TopicPolicy": ("Topics", "AWS::SNS::Topic"),
+    "AWS::SQS::QueuePolicy": ("Queues", "AWS::SQS::Queue"),
+}
 # Who writes a log -> where it goes unless another group is named.
 # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html
 # https://docs.aws.amazon.com/codebuild/latest/userguide/change-project.html
@@ -115,6 +120,25 @@ class Stack:
         names = {name for name, about in self.body["Resources"].items() if about["Type"] == kind}
         return {name: properties for name, properties in self.resources.items() if name in names}
 
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """Name -> value of the outputs whose condition holds."""
+        return {
+            name: self.resolve(about["Value"])
+            for name, about in self.body.get("Outputs", {}).items()
+            if "Condition" not in about or self.holds(about["Condition"])
+        }
+
+    @property
+    def refusals(self) -> list[str]:
+        """The names of the rules that refuse the values of the parameters."""
+        return [
+            name
+            for name, rule in self.body.get("Rules", {}).items()
+            if self.resolve(rule["RuleCondition"])
+            and not all(self.resolve(each["Assert"]) for each in rule["Assertions"])
+        ]
+
     def holds(self, condition: str) -> bool:
         return bool(self.resolve(self.body["Conditions"][condition]))
 
@@ -160,6 +184,8 @@ class Stack:
                 return all(map(self.resolve, argument))
             case "Fn::Or":
                 return any(map(self.resolve, argument))
+            case "Fn::Contains":
+                return self.resolve(argument[1]) in self.resolve(argument[0])
         raise NotImplementedError(name)
 
     def reference(self, name: str) -> Any:
@@ -243,6 +269,24 @@ def log_faults(stack: Stack) -> Iterator[str]:
             elif made[group] not in waits_for(stack.body["Resources"][name]):
                 yield f"{name} does not wait for {made[group]}"
     yield from (f"nobody writes to {name}" for group, name in made.items() if group not in written)
+
+
+def policy_faults(stack: Stack) -> Iterator[str]:
+    """What is wrong with the policies of buckets, topics and queues, in words: each has one, which speaks of it."""
+    for kind, (key, holder) in POLICIES.items():
+        unprotected = {stack.reference(name): name for name in stack.of_type(holder)}
+        for name, about in stack.of_type(kind).items():
+            named = about[key] if isinstance(about[key], list) else [about[key]]
+            if not set(named) <= set(unprotected):
+                yield f"{name} is the policy of {named}, which has one or is not made here"
+            for statement in about["PolicyDocument"]["Statement"]:
+                resources = statement.get("Resource", statement.get("NotResource"))
+                for resource in resources if isinstance(resources, list) else [resources]:
+                    whose = resource.rpartition(":")[2].split("/")[0].removesuffix(".arn")
+                    if whose not in {each.rpartition(":")[2] for each in named}:
+                        yield f"{name} is the policy of {named} and speaks of {resource}"
+            unprotected = {each: found for each, found in unprotected.items() if each not in named}
+        yield from (f"{name} has no policy" for name in unprotected.values())
 
 
 def waits_for(about: Mapping[str, Any]) -> set[str]:

@@ -20,6 +20,7 @@ from stacks import ACCOUNT, REGION, Stack, Toolchain
 STAGING, PRODUCTION, READER, STRANGER = "444455556666", "777788889999", "222211110000", "999900001111"
 ELSEWHERE = {"StagingAccount": STAGING, "ProductionAccount": PRODUCTION}
 ACCOUNTS = {"staging": STAGING, "production": PRODUCTION}
+VPC = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
 BUCKET = f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}"
 PACKAGE = arn("sagemaker", f"model-package/{GROUP}/7")
 MODEL = f"{BUCKET}/packages/set/best_ranking/model.tar.gz"
@@ -275,6 +276,7 @@ def test_stagings_roles_reach_nothing_of_production_where_one_account_has_both(a
 
 
 @pytest.mark.parametrize("stage", ACCOUNTS)
+@pytest.mark.parametrize("network", [{}, VPC], ids=["no VPC", "a VPC"])
 @pytest.mark.parametrize(
     ("there", "here", "more"),
     [
@@ -283,7 +285,7 @@ def test_stagings_roles_reach_nothing_of_production_where_one_account_has_both(a
         ("count", "count", set()),
     ],
 )
-def test_a_stages_role_may_in_its_own_account_what_it_may_in_the_toolchains(there, here, more, stage) -> None:
+def test_a_stages_role_may_in_its_own_account_what_it_may_in_the_toolchains(there, here, more, network, stage) -> None:
     """Where a role of infra/roles-*.yaml changes, infra/target.yaml has to follow."""
     actor = f"{here}-{stage}"
 
@@ -297,13 +299,14 @@ def test_a_stages_role_may_in_its_own_account_what_it_may_in_the_toolchains(ther
             s["Sid"]: (
                 sorted(several(s["Action"])),
                 set(map(place, several(s["Resource"]))),
-                json.dumps(s.get("Condition")),
+                place(json.dumps(s.get("Condition"))),
             )
             for s in roles.statements(whose)
             if s["Sid"] not in more
         }
 
-    assert rights(TARGETS[stage], f"{there}-{stage}") == rights(Roles(OURS), actor)
+    theirs = Roles(target(APART, stage, ACCOUNTS[stage], **network))
+    assert rights(theirs, f"{there}-{stage}") == rights(Roles(Toolchain({**GIVEN, **network})), actor)
 
 
 def test_a_stages_account_lets_its_endpoint_have_what_the_toolchains_would() -> None:
@@ -313,9 +316,52 @@ def test_a_stages_account_lets_its_endpoint_have_what_the_toolchains_would() -> 
     assert published == {f"/{PROJECT}/production/endpoint-instance-types"}, "scarcegan release prepare reads it"
 
 
+def test_releases_are_told_what_a_stages_account_holds() -> None:
+    """accounts.py hands the outputs on to endpoint.yaml."""
+    given = {"EndpointInstanceTypes": "ml.m5.large,ml.c5.large"}
+    for network, told in (({}, {}), (VPC, {name: VPC[name] for name in ("SubnetIds", "SecurityGroupIds")})):
+        there = target(APART, "production", PRODUCTION, **network, **given)
+        assert there.outputs == {
+            "StageKeyArn": there.attribute("Key", "Arn"),
+            "StageTopicArn": there.reference("Topic"),
+            "CaptureBucketName": there.reference("Captures"),
+            **told,
+        }
+        [published] = there.of_type("AWS::SSM::Parameter").values()
+        assert (published["Type"], published["Value"]) == ("String", given["EndpointInstanceTypes"])
+
+
+@pytest.mark.parametrize("given", [{}, {"AccessLogBucketName": "logs-of-acme"}])
+def test_what_a_stage_records_in_its_own_account_is_kept_as_in_the_toolchains(given) -> None:
+    there, here = target(APART, "staging", STAGING, KeepCaptureDays="7", **given), Toolchain({**GIVEN, **given})
+    theirs, ours = there.resources["Captures"], here.resources["Bucket"]
+    kept_apart = {"BucketName", "LifecycleConfiguration", "BucketEncryption", "LoggingConfiguration"}
+    assert {**theirs, **dict.fromkeys(kept_apart)} == {**ours, **dict.fromkeys(kept_apart)}
+    for made, bucket in ((there, theirs), (here, ours)):
+        [encryption] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert encryption["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == made.attribute("Key", "Arn")
+    assert ("LoggingConfiguration" in theirs) == ("LoggingConfiguration" in ours) == bool(given)
+    [rule] = theirs["LifecycleConfiguration"]["Rules"]
+    assert (rule["ExpirationInDays"], rule["NoncurrentVersionExpiration"]) == ("7", {"NoncurrentDays": 30})
+    for mine, its in (("Bucket", "Captures"), ("Key", "Key")):
+        for policy_of in ("DeletionPolicy", "UpdateReplacePolicy"):
+            assert there.body["Resources"][its][policy_of] == here.body["Resources"][mine][policy_of]
+    assert there.resources["Key"]["EnableKeyRotation"] is True
+    assert there.resources["Topic"]["KmsMasterKeyId"] == there.attribute("Key", "Arn")
+
+
+def test_who_is_named_hears_of_alarms_and_of_changes_in_a_stages_account_and_of_nothing_else() -> None:
+    named = {"NotificationEmail": ("Topic", "ada@example.com"), "SecurityEmail": ("SecurityTopic", "grace@example.com")}
+    assert not target(APART, "staging", STAGING).of_type("AWS::SNS::Subscription")
+    for parameter, (topic, address) in named.items():
+        there = target(APART, "staging", STAGING, **{parameter: address})
+        assert list(there.of_type("AWS::SNS::Subscription").values()) == [
+            {"TopicArn": there.reference(topic), "Protocol": "email", "Endpoint": address}
+        ]
+
+
 def test_lambda_may_put_a_stages_function_into_the_vpc_and_the_functions_code_may_not() -> None:
-    vpc = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
-    roles = Roles(target(APART, "production", PRODUCTION, **vpc))
+    roles = Roles(target(APART, "production", PRODUCTION, **VPC))
     subnet, place = arn("ec2", "subnet/subnet-1", PRODUCTION), {"ec2:Vpc": arn("ec2", "vpc/vpc-1", PRODUCTION)}
     assert roles.may("count-production", "ec2:CreateNetworkInterface", subnet, place)
     itself = {"lambda:SourceFunctionArn": arn("lambda", f"function:{PROJECT}-production-rare-share", PRODUCTION)}

@@ -20,7 +20,7 @@ from scarcegan.pipeline.definition import scoring
 from scarcegan.release.load import LOAD_CHARACTERS
 from scarcegan.release.release import SUMMARY_CHARACTERS
 from scarcegan.sagemaker import parameters, upsert
-from stacks import ACCOUNT, INFRA, PUBLISHED, TOOLCHAIN, Stack, Toolchain, body_of, log_faults
+from stacks import ACCOUNT, INFRA, PUBLISHED, TOOLCHAIN, Stack, Toolchain, body_of, log_faults, policy_faults
 
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 LONGEST = "a" + "-bc" * 10 + "d"  # 32 characters
@@ -266,8 +266,7 @@ def test_what_others_look_up_is_published() -> None:
 
 
 def test_outputs_are_what_their_names_and_the_parameters_that_they_fill_say() -> None:
-    made = {name: WHOLE.resolve(about["Value"]) for name, about in WHOLE.body["Outputs"].items()}
-    assert made == {
+    assert WHOLE.outputs == {
         "BucketName": NAMES.bucket,
         "ArtifactsBucketName": WHOLE.reference("Artifacts"),
         "KeyArn": WHOLE.attribute("Key", "Arn"),
@@ -282,7 +281,7 @@ def test_outputs_are_what_their_names_and_the_parameters_that_they_fill_say() ->
         "RegisterFunctionArn": WHOLE.attribute("RegisterFunction", "Arn"),
     }
     endpoint = stack("endpoint.yaml", Stage="production", Version="7")
-    assert {name: endpoint.resolve(about["Value"]) for name, about in endpoint.body["Outputs"].items()} == {
+    assert endpoint.outputs == {
         "EndpointName": NAMES.endpoint("production"),
         "EndpointConfigName": endpoint.attribute("EndpointConfig", "EndpointConfigName"),
         "Version": "7",
@@ -513,6 +512,47 @@ def test_optional_parameters_say_so_and_every_parameter_has_its_place_in_the_con
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(declared)
 
 
+ONE_NETWORK = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}
+DATA = ({"DataBucketName": "telemetry"}, {"DataPrefix": "players/"})
+REFUSED = [  # template, rule, what is refused, and what mends it
+    (
+        "endpoint.yaml",
+        "AShiftInStepsNeedsTwoInstances",
+        {"Traffic": "CANARY", "MinInstances": "1"},
+        {"MinInstances": "2"},
+    ),
+    (
+        "endpoint.yaml",
+        "AShiftInStepsNeedsTwoInstances",
+        {"Traffic": "LINEAR", "MinInstances": "1"},
+        {"MinInstances": "2"},
+    ),
+    ("roles-build.yaml", "OneFolderOfYourBucket", *DATA),
+    ("roles-models.yaml", "OneFolderOfYourBucket", *DATA),
+    (
+        "storage.yaml",
+        "AnotherAccountsGroupExists",
+        {"ModelPackageGroupAccount": "999988887777"},
+        {"CreateModelPackageGroup": "no"},
+    ),
+    ("target.yaml", "AVpcHasAllItsParts", {**ONE_NETWORK, "SubnetIds": ""}, ONE_NETWORK),
+    ("target.yaml", "AVpcHasAllItsParts", {**ONE_NETWORK, "SecurityGroupIds": ""}, ONE_NETWORK),
+    ("toolchain.yaml", "SecondApproverIsAPerson", {"SecondApprover": "yes"}, {"ApproverIdentities": "user/ada"}),
+]
+
+
+@pytest.mark.parametrize(("template", "rule", "given", "mend"), REFUSED)
+def test_a_template_refuses_what_cannot_work(template: str, rule: str, given: dict[str, str], mend: dict[str, str]):
+    assert stack(template).refusals == []
+    assert stack(template, **given).refusals == [rule]
+    assert stack(template, **{**given, **mend}).refusals == []
+
+
+def test_every_rule_of_a_template_is_looked_at_above() -> None:
+    rules = {(template.name, rule) for template in TEMPLATES for rule in body(template).get("Rules", {})}
+    assert {row[:2] for row in REFUSED} == rules
+
+
 def test_a_parameter_and_a_condition_are_declared_alike_in_every_stack_of_the_toolchain() -> None:
     for section in ("Parameters", "Conditions"):
         first: dict[str, Any] = {}
@@ -630,6 +670,16 @@ def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
     for about in policies.values():
         statement = about["PolicyDocument"]["Statement"][0]
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_bucket_topic_and_queue_has_a_policy_that_speaks_of_it(template: Path) -> None:
+    assert list(policy_faults(stack(template.name))) == []
+
+
+def test_the_alias_by_which_jobs_find_the_key_is_the_keys() -> None:
+    assert WHOLE.resources["KeyAlias"]["TargetKeyId"] == WHOLE.reference("Key")
+    assert WHOLE.resources["Key"]["EnableKeyRotation"] is True
 
 
 def test_a_service_uses_the_key_for_this_project_only() -> None:

@@ -200,6 +200,31 @@ def test_running_executions_and_other_pipelines_are_not_told_by_motos_matcher() 
     assert not matches(rule, execution_event(f"{PROJECT}-training-2", "Failed"))
 
 
+def test_a_rule_calls_what_its_description_says() -> None:
+    stack = Toolchain({**TOOLCHAIN, "UpdateSchedule": "rate(7 days)"})
+    pipelines = {
+        name: f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:{PROJECT}-{name}" for name in ("build", "deploy", "update")
+    }
+    topic = stack.reference("Topic")
+    calls = {name: [target["Arn"] for target in rule["Targets"]] for name, rule in rules(stack).items()}
+    assert {name: arns for name, arns in calls.items() if arns != [stack.reference("SecurityTopic")]} == {
+        "PushRule": [pipelines["build"]],
+        "ApprovalRule": [pipelines["deploy"]],
+        "UpdateRule": [pipelines["update"]],
+        "OutcomeRule": [topic],
+        "UpdateFailedRule": [topic],
+    }
+    [told] = rules(Stack("pipeline.yaml", PIPELINE)).values()
+    assert [target["Arn"] for target in told["Targets"]] == [PIPELINE["TopicArn"]]
+
+
+def test_a_failed_update_is_told_and_no_other_end_of_one_by_motos_matcher() -> None:
+    rule = rules(Toolchain({**TOOLCHAIN, "UpdateSchedule": "rate(7 days)"}))["UpdateFailedRule"]
+    assert matches(rule, codepipeline_event(f"{PROJECT}-update", "FAILED"))
+    assert not matches(rule, codepipeline_event(f"{PROJECT}-update", "SUCCEEDED"))
+    assert not matches(rule, codepipeline_event(f"{PROJECT}-build", "FAILED"))
+
+
 def push_event(repository: str, name: str, kind: str = "branch") -> dict[str, Any]:
     """https://docs.aws.amazon.com/codecommit/latest/userguide/monitoring-events.html"""
     detail = {

@@ -13,7 +13,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from enforcement import Roles
+from enforcement import Roles, may_assume
 from every_template import Named
 from scarcegan.aws import toolchain, watch
 from scarcegan.aws.names import Names
@@ -367,10 +367,11 @@ def test_every_rule_tells_the_security_topic_and_not_the_team() -> None:
 
 # -- the region where IAM reports --------------------------------------------------------------------------------------
 
-HOME = Named(
+HOME = Stack(
     "home-region.yaml",
     {"SageMakerProjectName": PROJECT, "ProjectRegion": REGION, "PermissionsBoundaryArn": BOUNDARY},
 )
+HOME.values["AWS::Region"] = "us-east-1"
 
 
 def test_the_home_region_hands_on_every_change_of_a_role_that_is_told_by_motos_matcher() -> None:
@@ -380,6 +381,11 @@ def test_the_home_region_hands_on_every_change_of_a_role_that_is_told_by_motos_m
     assert not matches(rule, call("iam", "PutRolePolicy", {"roleName": f"{PROJECT}-us-west-2-job"}))
     [target] = rule["Targets"]
     assert target["Arn"] == f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
+    roles = Roles(HOME)
+    assert target["RoleArn"] == roles.arn("forward") and list(roles.properties) == ["forward"]
+    assert roles.may("forward", "events:PutEvents", target["Arn"], {})
+    itself = f"arn:aws:events:us-east-1:{ACCOUNT}:rule/{rule['Name']}"
+    assert may_assume(roles.trust("forward"), "events", itself)
 
 
 def test_the_doctor_looks_for_the_rule_that_home_region_yaml_makes() -> None:

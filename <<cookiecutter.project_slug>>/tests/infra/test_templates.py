@@ -70,6 +70,9 @@ EXAMPLE = {
 }
 
 
+BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
+
+
 def body(template: Path) -> dict[str, Any]:
     return body_of(template.name)
 
@@ -293,6 +296,15 @@ def test_a_function_and_a_build_write_to_a_log_group_that_is_there_before_them(t
     for given in ({}, {"UpdateSchedule": "rate(7 days)"}):
         known = {name: value for name, value in given.items() if name in body(template)["Parameters"]}
         assert list(log_faults(stack(template.name, **known))) == []
+
+
+def test_the_team_and_the_security_contact_are_subscribed_each_to_its_own_topic() -> None:
+    named = {"NotificationEmail": ("Topic", "ada@example.com"), "SecurityEmail": ("SecurityTopic", "grace@example.com")}
+    assert not WHOLE.of_type("AWS::SNS::Subscription")
+    for parameter, (topic, address) in named.items():
+        assert list(toolchain(**{parameter: address}).of_type("AWS::SNS::Subscription").values()) == [
+            {"TopicArn": WHOLE.reference(topic), "Protocol": "email", "Endpoint": address}
+        ]
 
 
 # -- the way of a release ---------------------------------------------------------------------------------------------
@@ -713,11 +725,12 @@ def test_a_group_is_shared_only_with_accounts_that_are_named() -> None:
         assert "UpdateModelPackage" not in json.dumps(statement), "another account does not approve"
 
 
-def test_every_role_takes_the_permissions_boundary() -> None:
-    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
-    bounded = toolchain(PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
-    assert {about["PermissionsBoundary"] for about in bounded.values()} == {boundary}
-    assert not any("PermissionsBoundary" in about for about in WHOLE.of_type("AWS::IAM::Role").values())
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_role_takes_the_permissions_boundary_that_is_given(template: Path) -> None:
+    if any(about["Type"] == "AWS::IAM::Role" for about in body(template)["Resources"].values()):
+        for given, boundary in (({}, ""), ({"PermissionsBoundaryArn": BOUNDARY}, BOUNDARY)):
+            roles = stack(template.name, **given).of_type("AWS::IAM::Role").values()
+            assert {about.get("PermissionsBoundary", "") for about in roles} == {boundary}
 
 
 def test_builds_are_logged_limited_encrypted_and_of_a_named_python() -> None:
@@ -743,6 +756,10 @@ def test_builds_enter_the_vpc_only_where_one_is_given() -> None:
 
 def test_functions_enter_the_vpc_only_where_one_is_given() -> None:
     assert not any("VpcConfig" in about for about in WHOLE.of_type("AWS::Lambda::Function").values())
+    for part in ({"VpcId": "vpc-1"}, {"SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}):
+        without = toolchain(**part)
+        assert not any("VpcConfig" in about for about in without.of_type("AWS::Lambda::Function").values())
+        assert "NetworkParameter" not in without.resources
     inside = toolchain(VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1")
     functions = inside.of_type("AWS::Lambda::Function")
     assert set(functions) == {"RegisterFunction", "CheckApprovalFunction"}

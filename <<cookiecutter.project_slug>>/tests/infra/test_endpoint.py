@@ -301,6 +301,10 @@ def test_captured_files_reach_the_function_and_nothing_else_does(stack):
         permission = one(made, "AWS::Lambda::Permission")
         assert permission["Principal"] == "events.amazonaws.com"
         assert permission["SourceArn"] == made.attribute("CapturedRule", "Arn")
+        [target] = one(made, "AWS::Events::Rule")["Targets"]
+        assert target["Arn"] == made.attribute("RareShareFunction", "Arn")
+        lost = {target["DeadLetterConfig"]["Arn"], one(made, "AWS::Lambda::Function")["DeadLetterConfig"]["TargetArn"]}
+        assert lost == {made.attribute("DeadLetters", "Arn")}
 
 
 # -- serverless -----------------------------------------------------------------------------------------------------

@@ -307,6 +307,73 @@ def test_the_team_and_the_security_contact_are_subscribed_each_to_its_own_topic(
         ]
 
 
+GIVEN = {  # each parameter another value, so that none stands for another
+    "Repository": "acme/rare",
+    "Branch": "trunk",
+    "ProjectFolder": "ml/rare/",
+    "SageMakerProjectId": "p-1a2b",
+    "TemplateRepository": "acme/template",
+    "UpdateSchedule": "rate(7 days)",
+    "ScoringSchedule": "rate(3 days)",
+    "ApproverIdentities": "user/ada",
+    "LogDays": "30",
+}
+
+
+@pytest.mark.parametrize("connection", ["", NAMES.arn("codeconnections", "connection/0a1b")])
+def test_builds_and_functions_are_told_what_was_given(connection: str) -> None:
+    whole = toolchain(**GIVEN, ConnectionArn=connection)
+    every = {"SAGEMAKER_PROJECT_NAME": NAMES.project, "PROJECT_FOLDER": GIVEN["ProjectFolder"]}
+    release = {**every, "SAGEMAKER_PROJECT_ID": GIVEN["SageMakerProjectId"]}
+    update = {"REPOSITORY": GIVEN["Repository"], "BRANCH": "trunk", "TEMPLATE_REPOSITORY": GIVEN["TemplateRepository"]}
+    update |= {**every, "TOPIC_ARN": whole.reference("Topic"), "PULL_REQUEST": "no" if connection else "yes"}
+    told = {
+        about["Name"]: {one["Name"]: one["Value"] for one in about["Environment"]["EnvironmentVariables"]}
+        for about in whole.of_type("AWS::CodeBuild::Project").values()
+    }
+    assert told == {
+        **{f"{NAMES.project}-{build}": release for build in ("build", "prepare", "promote")},
+        f"{NAMES.project}-update": update,
+    }
+    group = EXAMPLE["ModelPackageGroupName"]
+    functions = whole.of_type("AWS::Lambda::Function")
+    assert {name: about["Environment"]["Variables"] for name, about in functions.items()} == {
+        "RegisterFunction": {"BUCKET": NAMES.bucket, "GROUP": group},
+        "CheckApprovalFunction": {
+            "BUCKET": NAMES.bucket,
+            "MODEL_PACKAGE_GROUP": NAMES.arn("sagemaker", f"model-package-group/{group}"),
+            "SECOND_APPROVER": "no",
+            "APPROVERS": GIVEN["ApproverIdentities"],
+        },
+    }
+    assert {about["RetentionInDays"] for about in whole.of_type("AWS::Logs::LogGroup").values()} == {GIVEN["LogDays"]}
+
+
+@pytest.mark.parametrize("connection", ["", NAMES.arn("codeconnections", "connection/0a1b")])
+def test_every_codepipeline_fetches_the_branch_and_hands_over_in_the_bucket_of_the_pipelines(connection: str) -> None:
+    whole = toolchain(**GIVEN, ConnectionArn=connection)
+    repository = "FullRepositoryId" if connection else "RepositoryName"
+    asked = {repository: GIVEN["Repository"], "BranchName": "trunk"} | (
+        {"ConnectionArn": connection} if connection else {}
+    )
+    pipelines = whole.of_type("AWS::CodePipeline::Pipeline").values()
+    assert len(pipelines) == 3
+    for pipeline in pipelines:
+        [source] = pipeline["Stages"][0]["Actions"]
+        assert asked.items() <= source["Configuration"].items(), pipeline["Name"]
+        assert pipeline["ArtifactStore"] == {
+            "Type": "S3",
+            "Location": whole.reference("Artifacts"),
+            "EncryptionKey": {"Type": "KMS", "Id": whole.attribute("Key", "Arn")},
+        }
+
+
+def test_each_schedule_is_the_one_that_was_given() -> None:
+    whole = toolchain(**GIVEN).resources
+    assert whole["ScoringScheduled"]["ScheduleExpression"] == GIVEN["ScoringSchedule"]
+    assert whole["UpdateRule"]["ScheduleExpression"] == GIVEN["UpdateSchedule"]
+
+
 # -- the way of a release ---------------------------------------------------------------------------------------------
 
 
@@ -728,9 +795,9 @@ def test_a_group_is_shared_only_with_accounts_that_are_named() -> None:
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_every_role_takes_the_permissions_boundary_that_is_given(template: Path) -> None:
     if any(about["Type"] == "AWS::IAM::Role" for about in body(template)["Resources"].values()):
-        for given, boundary in (({}, ""), ({"PermissionsBoundaryArn": BOUNDARY}, BOUNDARY)):
+        for given, boundary in (({}, None), ({"PermissionsBoundaryArn": BOUNDARY}, BOUNDARY)):
             roles = stack(template.name, **given).of_type("AWS::IAM::Role").values()
-            assert {about.get("PermissionsBoundary", "") for about in roles} == {boundary}
+            assert {about.get("PermissionsBoundary") for about in roles} == {boundary}
 
 
 def test_builds_are_logged_limited_encrypted_and_of_a_named_python() -> None:

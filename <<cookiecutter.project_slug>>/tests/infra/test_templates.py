@@ -746,6 +746,9 @@ def test_buckets_are_closed_encrypted_versioned_and_speak_tls_only() -> None:
         assert about["VersioningConfiguration"] == {"Status": "Enabled"}
         [rule] = about["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+    logged = toolchain(AccessLogBucketName="logs-of-acme").of_type("AWS::S3::Bucket").values()
+    places = [tuple(about["LoggingConfiguration"].values()) for about in logged]
+    assert sorted(places) == [("logs-of-acme", f"{LONGEST}-artifacts/"), ("logs-of-acme", f"{LONGEST}/")]
     for about in policies.values():
         statement = about["PolicyDocument"]["Statement"][0]
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})

@@ -9,6 +9,7 @@ them, and what others carry is of 2021 or lacks SageMaker. So the actions of a t
 authorization reference (AWS::SageMaker::Endpoint: CreateEndpoint, UpdateEndpoint, …), and `TYPES` adds the rest.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ import yaml
 
 import authorization
 import recording
-from every_template import BUCKET, GIVEN, PROJECT, Everything
+from enforcement import arn, like
+from every_template import BUCKET, GIVEN, OPTIONAL, PROJECT, VARIANTS, Everything
 from scarcegan.aws.names import Names
 from scarcegan.pipeline import definition
 from scarcegan.pipeline.config import Config
@@ -28,11 +30,12 @@ from stacks import ACCOUNT, INFRA, REGION, log_group
 
 GUIDE = "https://docs.aws.amazon.com"
 ARTIFACTS = GIVEN["ArtifactsBucketName"]
-# An action, or an action and the S3 object or SSM parameter it is about; who says that it is needed.
+# An action, or an action and the S3 object, SSM parameter or ARN it is about; who says that it is needed.
 Needs = dict[str, str]
 
 # -- what AWS's services do with a role by themselves -----------------------------------------------------------------
 
+STEP_TYPES = f"{GUIDE}/sagemaker/latest/dg/build-and-manage-steps-types.html"
 ROLES_PAGE = f"{GUIDE}/sagemaker/latest/dg/sagemaker-roles.html"
 IN_A_VPC = [
     "ec2:CreateNetworkInterface",
@@ -44,19 +47,16 @@ IN_A_VPC = [
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
 ]
-CONTAINER = [  # its image, its log, its metrics
-    "ecr:BatchCheckLayerAvailability",
-    "ecr:BatchGetImage",
-    "ecr:GetAuthorizationToken",
-    "ecr:GetDownloadUrlForLayer",
-    "logs:CreateLogGroup",
-    "logs:CreateLogStream",
-    "logs:DescribeLogStreams",
-    "logs:PutLogEvents",
-    "cloudwatch:PutMetricData",
-]
-OF_EVERY_JOB = ["sagemaker:AddTags", "iam:PassRole", "kms:CreateGrant"]
-OF_THE_BUCKET = ["s3:GetBucketVersioning", "s3:GetBucketLocation"]
+PULLING = [f"ecr:{each}" for each in ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer")]
+LOGGING = [f"logs:{each}" for each in ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents")]
+CONTAINER = ["ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"]  # beside its image and its log
+JOB_VERBS = (
+    "Create",
+    "Describe",
+    "Stop",
+)  # SageMaker names the jobs of a pipeline: pipelines-<execution>-<step>-<random>
+OF_EVERY_JOB = ["sagemaker:AddTags", "kms:CreateGrant"]
+OF_THE_BUCKET = [f"s3:{each} arn:aws:s3:::{ARTIFACTS}" for each in ("GetBucketVersioning", "GetBucketLocation")]
 OF_THE_KEY = ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"]
 SERVICES = {  # what it does -> (actions, source)
     # A processing or training job. Encrypt: its outputs' key is given as an alias; CreateGrant: its volume has a key.
@@ -71,12 +71,8 @@ SERVICES = {  # what it does -> (actions, source)
         ROLES_PAGE,
     ),
     "endpoint that captures": (
-        ["s3:PutObject", "kms:GenerateDataKey"],
+        ["kms:GenerateDataKey"],
         f"{GUIDE}/sagemaker/latest/dg/model-monitor-data-capture-endpoint.html",
-    ),
-    "endpoint that rolls back": (
-        ["cloudwatch:DescribeAlarms"],
-        f"{GUIDE}/sagemaker/latest/dg/deployment-guardrails-configuration.html",
     ),
     "function of a CodePipeline": (
         ["codepipeline:PutJobSuccessResult", "codepipeline:PutJobFailureResult"],
@@ -90,10 +86,6 @@ SERVICES = {  # what it does -> (actions, source)
         f"{GUIDE}/lambda/latest/dg/configuration-vpc.html",
     ),
     "function with a key": (["kms:Decrypt"], f"{GUIDE}/lambda/latest/dg/configuration-envvars-encryption.html"),
-    "function with a dead letter queue": (
-        ["sqs:SendMessage"],
-        f"{GUIDE}/lambda/latest/dg/invocation-async-retain-records.html",
-    ),
     "build": (
         ["kms:Decrypt"],
         f"{GUIDE}/codebuild/latest/userguide/setting-up-service-role.html",
@@ -112,23 +104,20 @@ SERVICES = {  # what it does -> (actions, source)
     ),
     "Gate": (["s3:GetObject runs/x/evaluate/x"], f"{GUIDE}/sagemaker/latest/dg/build-and-manage-propertyfile.html"),
     "Processing": (
-        [f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")] + OF_EVERY_JOB,
+        [f"sagemaker:{verb}ProcessingJob {arn('sagemaker', 'processing-job/pipelines-*')}" for verb in JOB_VERBS]
+        + OF_EVERY_JOB,
         f"{GUIDE}/sagemaker/latest/dg/build-and-manage-access.html",
     ),
     "Training": (
-        [f"sagemaker:{verb}TrainingJob" for verb in ("Create", "Describe", "Stop")] + OF_EVERY_JOB,
+        [f"sagemaker:{verb}TrainingJob {arn('sagemaker', 'training-job/pipelines-*')}" for verb in JOB_VERBS]
+        + OF_EVERY_JOB,
         f"{GUIDE}/sagemaker/latest/dg/build-and-manage-access.html",
     ),
-    "Lambda": (["lambda:InvokeFunction"], f"{GUIDE}/sagemaker/latest/dg/build-and-manage-steps-types.html"),
     "pipeline of builds": (
-        ["s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", *OF_THE_BUCKET, *OF_THE_KEY],
+        [*OF_THE_BUCKET, *OF_THE_KEY],
         f"{GUIDE}/codepipeline/latest/userguide/how-to-custom-role.html",
     ),
     "schedule": (["kms:Decrypt"], f"{GUIDE}/scheduler/latest/UserGuide/encryption-rest.html"),
-}
-LOGS = {  # who writes a log -> who says that its role has to
-    "AWS::Lambda::Function": f"{GUIDE}/lambda/latest/dg/lambda-intro-execution-role.html",
-    "AWS::CodeBuild::Project": f"{GUIDE}/codebuild/latest/userguide/setting-up-service-role.html",
 }
 # Provider of a CodePipeline action -> what the pipeline's role needs for it.
 # https://docs.aws.amazon.com/codepipeline/latest/userguide/how-to-custom-role.html and the reference of each action
@@ -151,7 +140,6 @@ PROVIDERS = {
         "cloudformation:DescribeStackResources",
         "cloudformation:GetTemplate",
         "cloudformation:TagResource",
-        "iam:PassRole",
     ],
     "Manual": ["sns:Publish"],
     # https://github.com/aws/aws-cdk/blob/main/packages/aws-cdk-lib/aws-codepipeline-actions/lib/lambda/invoke-action.ts
@@ -232,16 +220,16 @@ TYPES = {  # what a type needs beyond its names: of the service's API reference,
 }
 # Property of a resource -> what whoever sets it needs.
 PROPERTIES = {
-    ("AWS::SageMaker::Model", "ExecutionRoleArn"): ["iam:PassRole"],
+    ("AWS::SageMaker::Model", "ExecutionRoleArn"): ["iam:PassRole {value}"],
     ("AWS::SageMaker::Model", "PrimaryContainer"): ["sagemaker:DescribeModelPackage"],
     ("AWS::SageMaker::EndpointConfig", "KmsKeyId"): ["kms:CreateGrant", "kms:DescribeKey"],
-    ("AWS::Lambda::Function", "Role"): ["iam:PassRole"],
+    ("AWS::Lambda::Function", "Role"): ["iam:PassRole {value}"],
     ("AWS::Lambda::Function", "Code"): ["s3:GetObject {S3Key}", "s3:GetObjectVersion {S3Key}", "kms:Decrypt"],
     # Target tracking makes, and with the policy deletes, alarms with names of its own.
     # https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-scaling-policy-overview.html
     ("AWS::ApplicationAutoScaling::ScalingPolicy", "TargetTrackingScalingPolicyConfiguration"): [
         f"cloudwatch:{each} arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:TargetTracking-endpoint/"
-        f"{PROJECT}-{{stage}}/variant/AllTraffic-AlarmHigh-1a2b"
+        f"{PROJECT}-{{stage}}/variant/*"
         for each in ("PutMetricAlarm", "DeleteAlarms")
     ],
     # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars-encryption.html
@@ -273,16 +261,52 @@ def of_type(kind: str) -> set[str]:
     return by_name
 
 
-def of_template(template: str, everything: Everything, stage: str) -> Needs:
-    """What CloudFormation's role needs for the stack of a template. stage: of an endpoint's."""
+# Type -> what stands before the name in its ARN, property with the name; without one, CloudFormation draws the name.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cfn-resource-name.html
+NAMED = {
+    "AWS::SageMaker::Endpoint": ("endpoint/", "EndpointName"),
+    "AWS::SageMaker::EndpointConfig": ("endpoint-config/", ""),
+    "AWS::SageMaker::Model": ("model/", ""),
+    "AWS::CloudWatch::Alarm": ("alarm:", ""),
+    "AWS::Lambda::Function": ("function:", "FunctionName"),
+    "AWS::Lambda::Permission": ("function:", "FunctionName"),
+    "AWS::Logs::LogGroup": ("log-group:", "LogGroupName"),
+    "AWS::SQS::Queue": ("", "QueueName"),
+    "AWS::Events::Rule": ("rule/", "Name"),
+    "AWS::SSM::Parameter": ("parameter", "Name"),  # all below the folder of its stage: infra/endpoint.yaml says which
+}
+NO_STACK_IN_NAME = ("AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Model")
+
+
+def arn_in(stack: str, kind: str, properties: Mapping[str, Any]) -> str:
+    """The ARN of a resource in a stack, with a star where CloudFormation draws it; "" for a type without a name."""
+    if kind not in NAMED:
+        return ""
+    (before, key), service = NAMED[kind], kind.split("::")[1].lower()
+    drawn = "*" if kind in NO_STACK_IN_NAME else f"{stack}-*"
+    name = properties[key] if key else drawn
+    if service == "ssm":
+        name = f"{name.rsplit('/', 1)[0]}/*"
+    return arn(service, f"{before}{name}{'*' if service == 'logs' else ''}")  # of a log also :*, which ends its ARN
+
+
+def of_template(template: str, everything: Everything, named: str) -> Needs:
+    """What CloudFormation's role needs for the stack of a template. named: the stack; it may end in a stage."""
     found: Needs = {}
+    stage = named.rsplit("-", 1)[1]
     stack = everything.of_stage(template, stage)
     for name, properties in stack.resources.items():
         kind = stack.body["Resources"][name]["Type"]
-        found |= dict.fromkeys(of_type(kind), f"{template}, {kind}")
+        where = arn_in(named, kind, properties)
+        for action in of_type(kind):
+            its_own = action.partition(":")[0] == where.split(":")[2] if where else False
+            found[f"{action} {where}" if its_own else action] = f"{template}, {kind}"
         for (other, key), actions in PROPERTIES.items():
             if other == kind and key in properties:
-                told = properties[key] if isinstance(properties[key], dict) else {}
+                value = properties[key]
+                told = dict(value) if isinstance(value, dict) else {"value": value}
+                if "S3Key" in told:  # of a function's code; what stands for its digest changes
+                    told["S3Key"] = told["S3Key"].replace("0a1b.zip", "x")
                 found |= {each.format(stage=stage, **told): f"{template}, {kind}, {key}" for each in actions}
     return found
 
@@ -354,24 +378,49 @@ def actions(everything: Everything) -> Iterator[Mapping[str, Any]]:
             yield from stage["Actions"]
 
 
+def log_of(group: str) -> list[str]:
+    """What who writes to a log group needs."""
+    return [f"logs:{verb} {arn('logs', f'log-group:{group}:*')}" for verb in ("CreateLogStream", "PutLogEvents")]
+
+
+# Action -> what a verb does it to. stage: of the verb's build; pipeline: that the verb is about.
+OF_VERBS = {
+    "sagemaker:DescribeEndpoint": "endpoint/{project}-{stage}",
+    "sagemaker:InvokeEndpoint": "endpoint/{project}-{stage}",
+    "cloudformation:DescribeStacks": "stack/{project}-{stage}/*",
+    **{f"sagemaker:{each}Pipeline": "pipeline/{project}-{pipeline}" for each in ("Create", "Update", "Describe")},
+    "sagemaker:StartPipelineExecution": "pipeline/{project}-{pipeline}",
+}
+
+
+def of_verb(verb: str, stage: str) -> Iterator[str]:
+    """Everything that a verb was seen to need, with what it is about where its name and its stage say it."""
+    pipeline = "scoring" if verb.endswith("scoring") else "training"
+    for need in recorded(verb):
+        about = OF_VERBS.get(need, "").format(project=PROJECT, stage=stage, pipeline=pipeline)
+        role = Names(PROJECT, ACCOUNT, REGION).pipeline_role_arn(pipeline)
+        where = role if need == "iam:PassRole" else arn(need.partition(":")[0], about) if about else ""
+        yield f"{need} {where}".strip()
+
+
+def stage_of(action: Mapping[str, Any]) -> str:
+    """The stage that a build is told. One that is told none looks at production: what it would change, or has."""
+    told = json.loads(action["Configuration"].get("EnvironmentVariables", "[]"))
+    return next((each["value"] for each in told if each["name"] == "STAGE"), "production")
+
+
 def of_builds(everything: Everything) -> Found:
     for project, action, spec in builds(everything):
         whose, handed = actor(project["ServiceRole"]), "OutputArtifacts" in action
         yield from service(whose, "build", *(["build that hands over"] if handed else []))
-        yield whose, its_log("AWS::CodeBuild::Project", project), LOGS["AWS::CodeBuild::Project"]
+        yield whose, log_of(log_group("AWS::CodeBuild::Project", project)), "its log"
         if "VpcConfig" in project:
             yield from service(whose, "build in a VPC")
         yield whose, artifacts(action), f"what {action['Name']} reads and hands over"
         for verb in verbs_of(spec):
-            yield whose, recorded(verb), f"recorded: {verb}"
+            yield whose, of_verb(verb, stage_of(action)), f"recorded: {verb}"
     for pipeline in everything.of_type("AWS::CodePipeline::Pipeline").values():
         yield from of_clones(pipeline, everything)
-
-
-def its_log(kind: str, properties: Mapping[str, Any]) -> Iterator[str]:
-    """What a function or a build needs of its log group."""
-    for action in ("CreateLogStream", "PutLogEvents"):
-        yield f"logs:{action} arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{log_group(kind, properties)}:log-stream:x"
 
 
 def scripts_of(buildspec: Path) -> set[Path]:
@@ -409,28 +458,49 @@ def of_clones(pipeline: Mapping[str, Any], everything: Everything) -> Found:
 
 
 def artifacts(action: Mapping[str, Any]) -> Iterator[str]:
-    """What a build reads and writes in the bucket of its CodePipeline: <pipeline>/<artifact>/<random>.
+    """What an action reads and writes in the bucket of its CodePipeline: <pipeline>/<artifact>/<random>.
+
+    CodePipeline cuts the pipeline's name to 20 characters.
 
     https://docs.aws.amazon.com/codepipeline/latest/userguide/welcome-introducing-artifacts.html
     """
     for key, verbs in (("InputArtifacts", ("GetObject", "GetObjectVersion")), ("OutputArtifacts", ("PutObject",))):
         for artifact in action.get(key, ()):
-            yield from (f"s3:{verb} arn:aws:s3:::{ARTIFACTS}/{PROJECT}-x/{artifact['Name']}/x.zip" for verb in verbs)
+            yield from (f"s3:{verb} arn:aws:s3:::{ARTIFACTS}/*/{artifact['Name']}/*" for verb in verbs)
 
 
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
 def of_functions(everything: Everything) -> Found:
-    called = {action["Configuration"].get("FunctionName"): action for action in actions(everything)}
     for function in everything.of_both_stages("AWS::Lambda::Function"):
-        whose = actor(function["Role"])
-        if function["FunctionName"] in called:  # what it reads, it is lent the credentials for
-            handed = {"OutputArtifacts": called[function["FunctionName"]].get("OutputArtifacts", ())}
-            yield whose, artifacts(handed), "what it hands over"
-        module = function["Handler"].split(".")[-2]
-        yield whose, recorded(f"function {module.removesuffix('_function').replace('_', '-')}"), "recorded"
-        yield from service(whose, *["function of a CodePipeline"] * (function["FunctionName"] in called))
-        yield whose, its_log("AWS::Lambda::Function", function), LOGS["AWS::Lambda::Function"]
-        optional = {"KmsKeyArn": "with a key", "DeadLetterConfig": "with a dead letter queue", "VpcConfig": "in a VPC"}
+        whose, name = actor(function["Role"]), function["FunctionName"]
+        module = function["Handler"].split(".")[-2].removesuffix("_function")
+        yield whose, log_of(log_group("AWS::Lambda::Function", function)), "its log"
+        yield whose, recorded(f"function {module.replace('_', '-')}"), "recorded"
+        if module == "rare_share":
+            yield (
+                whose,
+                [f"s3:GetObject capture/{whose.rsplit('-', 1)[1]}/x"],
+                "DestinationS3Uri of infra/endpoint.yaml",
+            )
+        for pipeline in everything.of_type("AWS::CodePipeline::Pipeline").values():
+            yield from of_called_function(whose, name, pipeline)
+        if "DeadLetterConfig" in function:
+            yield whose, [f"sqs:SendMessage {function['DeadLetterConfig']['TargetArn']}"], "its dead letter queue"
+        optional = {"KmsKeyArn": "with a key", "VpcConfig": "in a VPC"}
         yield from service(whose, *(f"function {what}" for key, what in optional.items() if key in function))
+
+
+def of_called_function(whose: str, name: str, pipeline: Mapping[str, Any]) -> Found:
+    """What a function needs that actions of a CodePipeline call."""
+    for action in (action for stage in pipeline["Stages"] for action in stage["Actions"]):
+        if action["Configuration"].get("FunctionName") == name:
+            # what it reads, it is lent the credentials for
+            yield whose, artifacts({"OutputArtifacts": action.get("OutputArtifacts", ())}), "what it hands over"
+            yield from service(whose, "function of a CodePipeline")
+            asked = ("GetPipelineExecution", "ListActionExecutions")
+            about = arn("codepipeline", pipeline["Name"])
+            yield whose, [f"codepipeline:{each} {about}" for each in asked], "infra/lambdas/check_approval.py"
 
 
 def of_pipelines_of_builds(everything: Everything) -> Found:
@@ -438,20 +508,45 @@ def of_pipelines_of_builds(everything: Everything) -> Found:
         whose = actor(pipeline["RoleArn"])
         yield from service(whose, "pipeline of builds")
         for action in (action for stage in pipeline["Stages"] for action in stage["Actions"]):
-            provider = action["ActionTypeId"]["Provider"]
-            yield whose, PROVIDERS[provider], f"CodePipeline's action {provider}"
+            provider, asked = action["ActionTypeId"]["Provider"], action["Configuration"]
+            where = at_provider(provider, asked)
+            needed = [need if need in WITHOUT_RESOURCE else f"{need} {where}" for need in PROVIDERS[provider]]
+            yield whose, needed, f"CodePipeline's action {provider}"
+            if provider != "Lambda":  # which hands over by itself
+                yield whose, artifacts(action), f"what {action['Name']} is given and hands over"
             if provider == "CloudFormation":
-                asked = action["Configuration"]
+                yield whose, [f"iam:PassRole {asked['RoleArn']}"], f"CodePipeline's action {provider}"
                 if asked["ActionMode"] != "CREATE_UPDATE":
-                    yield whose, ["cloudformation:DeleteStack"], f"CodePipeline's mode {asked['ActionMode']}"
+                    yield whose, [f"cloudformation:DeleteStack {where}"], f"CodePipeline's mode {asked['ActionMode']}"
                 if "TemplatePath" not in asked:
                     continue
                 template = Path(asked["TemplatePath"].split("::")[1]).name
                 yield (
                     actor(asked["RoleArn"]),
-                    of_template(template, everything, asked["StackName"].rsplit("-", 1)[1]),
+                    of_template(template, everything, asked["StackName"]),
                     f"CloudFormation, {template}",
                 )
+
+
+WITHOUT_RESOURCE = ("lambda:ListFunctions",)  # of PROVIDERS
+
+
+def at_provider(provider: str, asked: Mapping[str, Any]) -> str:
+    """The ARN of what an action of a CodePipeline is about. asked: its configuration."""
+    match provider:
+        case "CodeStarSourceConnection":
+            return str(asked["ConnectionArn"])
+        case "CodeCommit":
+            return arn("codecommit", asked["RepositoryName"])
+        case "CodeBuild":
+            return arn("codebuild", f"project/{asked['ProjectName']}")
+        case "CloudFormation":
+            return arn("cloudformation", f"stack/{asked['StackName']}/*")
+        case "Manual":
+            return str(asked["NotificationArn"])
+        case "Lambda":
+            return arn("lambda", f"function:{asked['FunctionName']}")
+    raise NotImplementedError(provider)
 
 
 # Service of a rule's target -> what EventBridge does there with the role that it is given.
@@ -462,25 +557,32 @@ DOES_AT_TARGET = {"codepipeline": "codepipeline:StartPipelineExecution", "events
 def of_events(everything: Everything) -> Found:
     for rule in everything.of_type("AWS::Events::Rule").values():
         for target in (target for target in rule["Targets"] if "RoleArn" in target):
-            yield actor(target["RoleArn"]), [DOES_AT_TARGET[target["Arn"].split(":")[2]]], f"rule {rule['Name']}"
+            does = f"{DOES_AT_TARGET[target['Arn'].split(':')[2]]} {target['Arn']}"
+            yield actor(target["RoleArn"]), [does], f"rule {rule['Name']}"
     for schedule in everything.of_type("AWS::Scheduler::Schedule").values():
         *_, name, operation = schedule["Target"]["Arn"].split(":")
         whose = actor(schedule["Target"]["RoleArn"])
-        yield whose, [f"{name}:{operation[0].upper()}{operation[1:]}"], f"schedule {schedule['Name']}"
+        about = arn("sagemaker", f"pipeline/{json.loads(schedule['Target']['Input'])['PipelineName']}")
+        yield whose, [f"{name}:{operation[0].upper()}{operation[1:]} {about}"], f"schedule {schedule['Name']}"
         if "KmsKeyArn" in schedule:
             yield from service(whose, "schedule")
 
 
 def of_pipelines_of_sagemaker(everything: Everything) -> Found:
     """The role of each pipeline and of its jobs; one that scores may have roles of its own."""
-    config, roles = Config(), everything.roles.properties
+    config, roles, names = Config(), everything.roles.properties, Names(PROJECT, ACCOUNT, REGION)
     for source in (definition.training(config), definition.scoring(config)):
         start = "scoring-" if source.name == "scoring" and "scoring-job" in roles else ""
         pipeline, job = f"{start}pipeline", f"{start}job"
-        kinds = {step.kind.capitalize() if isinstance(step, Step) else "Gate" for step in source.steps}
-        checked = {"Lambda"}  # each begins with the step `check`
-        yield from service(pipeline, "pipeline of SageMaker", *sorted(kinds | checked))
+        kinds = {step.kind.capitalize() if isinstance(step, Step) else "Gate" for step in source.steps} - {"Lambda"}
+        yield from service(pipeline, "pipeline of SageMaker", *sorted(kinds))
+        yield pipeline, [f"iam:PassRole {names.job_role_arn(source.name)}"], "RoleArn of its jobs"
+        yield pipeline, [f"lambda:InvokeFunction {names.register_function_arn}"], STEP_TYPES  # each begins with `check`
         yield from service(job, "job", "job's output")
+        for kind in sorted(kinds & {"Processing", "Training"}):
+            logs = arn("logs", f"log-group:/aws/sagemaker/{kind}Jobs*")
+            yield job, [f"{verb} {logs}" for verb in LOGGING], ROLES_PAGE
+        yield job, [f"{verb} {image_arn('training')}" for verb in PULLING], ROLES_PAGE
         yield job, sorted(files_of_jobs(source)), f"what the {source.name} pipeline reads and writes"
         if any("VpcConfig" in project for project in everything.of_type("AWS::CodeBuild::Project").values()):
             yield from service(job, "job in a VPC")
@@ -507,17 +609,62 @@ def files_of_jobs(source: definition.Pipeline) -> Iterator[str]:
     yield from ("kms:Decrypt", "kms:GenerateDataKey")
 
 
+def image_arn(kind: str) -> str:
+    """The ARN of AWS's repository of images. kind: training or inference."""
+    host, repository = Names(PROJECT, ACCOUNT, REGION).image(kind).partition(":")[0].split("/")
+    return arn("ecr", f"repository/{repository}", host.split(".")[0])
+
+
 def of_endpoints(everything: Everything) -> Found:
     for model in everything.of_both_stages("AWS::SageMaker::Model"):
         whose = actor(model["ExecutionRoleArn"])
-        yield from service(whose, "endpoint", "endpoint that captures", "endpoint that rolls back")
+        yield from service(whose, "endpoint", "endpoint that captures")
         [stage] = [tag["Value"] for tag in model["Tags"] if tag["Key"] == "sagemaker:deployment-stage"]
         yield whose, [f"s3:PutObject capture/{stage}/x"], "DestinationS3Uri of infra/endpoint.yaml"
+        yield whose, [f"{verb} {image_arn('inference')}" for verb in PULLING], ROLES_PAGE
+        logs = arn("logs", f"log-group:/aws/sagemaker/Endpoints/{PROJECT}-{stage}*")
+        yield whose, [f"{verb} {logs}" for verb in LOGGING], ROLES_PAGE
+        alarms = f"cloudwatch:DescribeAlarms {arn_in(f'{PROJECT}-{stage}', 'AWS::CloudWatch::Alarm', {})}"
+        yield whose, [alarms], f"{GUIDE}/sagemaker/latest/dg/deployment-guardrails-configuration.html"
         if "VpcConfig" in model:
             yield from service(whose, "job in a VPC")
 
 
 # -- what is missing, what is left over -------------------------------------------------------------------------------
+
+
+# What an action is about, whoever takes it, where neither a recorded call nor a template says it. AWS draws the names
+# that are a star here, so that they tell nobody's project; tags and conditions limit them (test_roles.py).
+PLACES = {
+    "kms:*": [GIVEN["KeyArn"]],
+    "codeconnections:UseConnection": [OPTIONAL["ConnectionArn"]],
+    "codestar-connections:UseConnection": [OPTIONAL["ConnectionArn"]],
+    "codecommit:*": [arn("codecommit", GIVEN["Repository"])],
+    "codecommit:GitPull": [arn("codecommit", VARIANTS["updates on CodeCommit"]["TemplateRepository"])],
+    "sns:Publish": [GIVEN["TopicArn"]],
+    "sagemaker:*ModelPackage": [
+        arn("sagemaker", f"model-package-group/{GIVEN['ModelPackageGroupName']}"),
+        arn("sagemaker", f"model-package/{GIVEN['ModelPackageGroupName']}/*"),
+    ],
+    "sagemaker:CreateEndpoint": [arn("sagemaker", "endpoint-config/*")],
+    "sagemaker:UpdateEndpoint": [arn("sagemaker", "endpoint-config/*")],
+    "sagemaker:DescribeModel": [arn("sagemaker", "model/*")],
+    "sagemaker:DescribeEndpointConfig": [arn("sagemaker", "endpoint-config/*")],
+    "sagemaker:CreateArtifact": [arn("sagemaker", "artifact/*")],
+    "sagemaker:AddAssociation": [arn("sagemaker", "artifact/*")],
+    "ec2:CreateNetworkInterface": [arn("ec2", f"{kind}/*") for kind in ("subnet", "security-group")],
+    "ec2:*NetworkInterface*": [arn("ec2", "network-interface/*")],
+    "ec2:*PrivateIpAddresses": [arn("ec2", "network-interface/*")],
+    "application-autoscaling:*": [arn("application-autoscaling", "scalable-target/*")],
+    "iam:CreateServiceLinkedRole": [
+        f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/*"
+    ],
+}
+# Action without a need of its own -> the one that it goes with, on the same places. An upload in parts that fails is
+# aborted, or its parts are paid for; which region a bucket is in, boto3 asks where S3 answers that another is right.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLocation.html
+GOES_WITH = {"s3:AbortMultipartUpload": "s3:PutObject", "s3:GetBucketLocation": "s3:ListBucket"}
 
 
 def arn_of(need: str) -> str:
@@ -546,25 +693,51 @@ def may(statements: Iterable[Mapping[str, Any]], need: str) -> bool:
 
 
 def unused(statements: Iterable[Mapping[str, Any]], needed: Iterable[str]) -> Iterator[str]:
-    """Actions that nothing needs; of objects in the project's bucket also those places where nothing does.
+    """ "action resource" of every right that reaches beyond what any need is about.
 
-    What the reference names beside a needed action, such as AddTags, is needed as soon as the action is.
+    What the reference names beside a needed action, such as AddTags, is needed as soon as the action is. A resource of
+    which the reference knows that the action does not take it gives no right.
     """
-    needed = list(needed)
-    actions = {need.partition(" ")[0] for need in needed}
-    actions |= {
-        other
-        for name in actions
-        for about in authorization.action(name).get("resource_types", {}).values()
-        for other in about["dependent_actions"]
-    }
+    where = places(needed)
     for statement in (statement for statement in statements if statement["Effect"] == "Allow"):
         for stated in authorization.several(statement["Action"]):
-            meant = set(authorization.expanded(stated))
-            if not meant & actions:
-                yield stated
-            places = [arn_of(need) for need in needed if need.partition(" ")[0] in meant]
+            meant = authorization.expanded(stated)
             for resource in authorization.several(statement["Resource"]):
-                ours = resource.startswith(f"arn:aws:s3:::{BUCKET}/")
-                if ours and places and all(places) and not any(authorization.fit(resource, each) for each in places):
+                covers = [action for action in meant if reaches(action, resource)]
+                if covers and not any(inside(resource, action, where) for action in covers):
                     yield f"{stated} {resource.removeprefix(f'arn:aws:s3:::{BUCKET}/')}"
+
+
+def reaches(action: str, resource: str) -> bool:
+    """Whether an action takes a resource: "*" it always does."""
+    return resource == "*" or bool(authorization.types_of(resource, action))
+
+
+def inside(resource: str, action: str, where: Mapping[str, set[str]]) -> bool:
+    """Whether all that a policy's resource stands for is what an action is needed for. where: `places`."""
+    if resource == "*" and not authorization.types(action):
+        return action in where
+    return any(like(place, resource) for place in where.get(action, ()))
+
+
+def places(needed: Iterable[str]) -> dict[str, set[str]]:
+    """Action that is needed -> what it is needed for: patterns of ARNs, with stars.
+
+    One whose needs name nothing is about the same as the other actions of its service, such as AddTags.
+    """
+    found: dict[str, set[str]] = {}
+    for need in needed:
+        where = re.sub(r"\$\{\w+\}", "*", arn_of(need))
+        found.setdefault(need.partition(" ")[0], set()).update([where] if where else [])
+    for name in list(found):
+        found[name] |= {place for known, about in PLACES.items() if like(known, name) for place in about}
+        for about in authorization.action(name).get("resource_types", {}).values():
+            for other in about["dependent_actions"]:
+                found.setdefault(other, set())
+    for name, other in GOES_WITH.items():
+        if other in found:
+            found[name] = found.get(name, set()) | found[other]
+    for name, about in found.items():
+        beside = (found[other] for other in found if other.partition(":")[0] == name.partition(":")[0])
+        found[name] = about or set().union(*beside)
+    return found

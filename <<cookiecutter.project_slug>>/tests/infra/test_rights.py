@@ -15,7 +15,8 @@ import authorization
 import every_template
 import needed_rights
 import recording
-from every_template import BUCKET, VARIANTS
+from enforcement import arn
+from every_template import BUCKET, OPTIONAL, PROJECT, VARIANTS
 from stacks import INFRA
 
 GUIDE = "https://docs.aws.amazon.com"
@@ -23,25 +24,59 @@ LOOKED_AT = {variant: every_template.everything(variant) for variant in VARIANTS
 NEEDED = {variant: needed_rights.needs(everything) for variant, everything in LOOKED_AT.items()}
 ACTORS = sorted(LOOKED_AT["everything on"].roles.properties)
 
-# Rights that no test and no template needs, of every role or of one -> why a role keeps them.
+# Right that no test and no template needs, or not so wide -> the actors that have it, and why they keep it.
+REGISTRY = f"{GUIDE}/sagemaker/latest/dg/model-registry-version-xaccount.html"
+MLFLOW = f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html"
+STEPS, DATA = "src/scarcegan/pipeline/definition.py", "src/scarcegan/sagemaker/parameters.py"
+PERSONS_BUCKET, SERVING = f"arn:aws:s3:::{OPTIONAL['DataBucketName']}", needed_rights.image_arn("inference")
 KEPT = {
     # Without it, S3 says of an object that is missing that it is forbidden.
-    "check-approval: s3:ListBucket": f"{GUIDE}/AmazonS3/latest/API/API_GetObject.html",
-    # An upload in parts that fails is aborted, or its parts are paid for. No test fails one.
-    "s3:AbortMultipartUpload": f"{GUIDE}/AmazonS3/latest/userguide/mpuoverview.html",
-    # Which region a bucket is in, boto3 asks where S3 answers that another is right.
-    "s3:GetBucketLocation": f"{GUIDE}/AmazonS3/latest/API/API_GetBucketLocation.html",
+    f"s3:ListBucket arn:aws:s3:::{BUCKET}": ("check-approval", f"{GUIDE}/AmazonS3/latest/API/API_GetObject.html"),
     # The channel of labels that the data itself holds is an empty folder.
-    "s3:GetObject empty/*": "src/scarcegan/sagemaker/parameters.py",
+    "s3:GetObject empty/*": ("job scoring-job", DATA),
+    # Which steps there are, the pipeline's definition says. A new one is an entry in it, and no new right.
+    "s3:GetObject runs/*": ("job pipeline register", STEPS),
+    "s3:PutObject runs/*": ("job", STEPS),
+    "s3:AbortMultipartUpload runs/*": ("job", STEPS),
+    "s3:GetObject scoring/*": ("scoring-job", STEPS),
+    "s3:PutObject scoring/*": ("scoring-job", STEPS),
+    "s3:AbortMultipartUpload scoring/*": ("scoring-job", STEPS),
+    # Names and limits that the stacks of this project publish for its builds. None is a secret.
+    f"ssm:GetParameter {arn('ssm', f'parameter/{PROJECT}/*')}": (
+        "build prepare promote",
+        "src/scarcegan/aws/client.py",
+    ),
+    # A person's data below one folder of their bucket, which config.yaml names, and the key that it is encrypted with.
+    f"s3:GetObject {PERSONS_BUCKET}/{OPTIONAL['DataPrefix']}*": ("job scoring-job", DATA),
+    f"s3:ListBucket {PERSONS_BUCKET}": ("build job scoring-job", DATA),
+    f"s3:GetBucketLocation {PERSONS_BUCKET}": ("build job scoring-job", DATA),
+    f"kms:Decrypt {OPTIONAL['DataKeyArn']}": (
+        "job scoring-job",
+        f"{GUIDE}/AmazonS3/latest/userguide/UsingKMSEncryption.html",
+    ),
+    # A template is a git bundle in its bucket, under a name that .cruft.json has.
+    f"s3:GetObject arn:aws:s3:::{OPTIONAL['TemplatesBucketName']}/*.bundle": ("update", "infra/template_update.py"),
     # SageMaker looks whether who registers a package may use the image that the package names.
-    "ecr:BatchGetImage": f"{GUIDE}/sagemaker/latest/dg/model-registry-version-xaccount.html",
-    "ecr:DescribeImages": f"{GUIDE}/sagemaker/latest/dg/model-registry-version-xaccount.html",
+    f"ecr:BatchGetImage {SERVING}": ("register", REGISTRY),
+    f"ecr:DescribeImages {SERVING}": ("register", REGISTRY),
     # Jobs log to an MLflow App or a tracking server, where there is one; which of its calls, MLflow's client decides.
-    "sagemaker-mlflow:*": f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html",
-    "sagemaker:CallMlflowAppApi": f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html",
-    "sagemaker:DescribeMlflowApp": f"{GUIDE}/sagemaker/latest/dg/mlflow-app-setup-prerequisites-iam.html",
+    f"sagemaker-mlflow:* {VARIANTS['serverless']['MlflowAppArn']}": ("job", MLFLOW),
+    f"sagemaker:CallMlflowAppApi {OPTIONAL['MlflowAppArn']}": ("job", MLFLOW),
+    f"sagemaker:DescribeMlflowApp {OPTIONAL['MlflowAppArn']}": ("job", MLFLOW),
     # Jobs need it, and share the policy for a VPC with builds.
-    "ec2:DeleteNetworkInterfacePermission": f"{GUIDE}/sagemaker/latest/dg/sagemaker-roles.html",
+    f"ec2:DeleteNetworkInterfacePermission {arn('ec2', 'network-interface/*')}": (
+        "build prepare promote update",
+        f"{GUIDE}/sagemaker/latest/dg/sagemaker-roles.html",
+    ),
+    # Lists, which name no package and no alarm as their resource.
+    "sagemaker:ListModelPackages *": (
+        "prepare promote register",
+        f"{GUIDE}/sagemaker/latest/APIReference/API_ListModelPackages.html",
+    ),
+    "cloudwatch:DescribeAlarms *": (
+        "stack-staging stack-production",
+        f"{GUIDE}/autoscaling/application/userguide/security_iam_id-based-policy-examples.html",
+    ),
 }
 
 
@@ -68,14 +103,18 @@ def test_a_role_may_do_what_its_work_was_seen_to_need_checked_statically(actor: 
     assert lacking(actor) == set()
 
 
+def kept(actor: str) -> set[str]:
+    return {right for right, (actors, _) in KEPT.items() if actor in actors.split()}
+
+
 @pytest.mark.parametrize("actor", ACTORS)
 def test_a_role_may_do_nothing_that_no_work_needs_checked_statically(actor: str) -> None:
-    assert {right for right in left_over(actor) if not {right, f"{actor}: {right}"} & set(KEPT)} == set()
+    assert left_over(actor) - kept(actor) == set()
 
 
 def test_what_is_kept_without_a_need_is_still_there() -> None:
-    left = {(actor, right) for actor in ACTORS for right in left_over(actor)}
-    assert set(KEPT) - {right for _, right in left} - {f"{actor}: {right}" for actor, right in left} == set()
+    assert {actor: kept(actor) - left_over(actor) for actor in ACTORS if kept(actor) - left_over(actor)} == {}
+    assert {actor for actors, _ in KEPT.values() for actor in actors.split()} <= set(ACTORS)
 
 
 def test_every_verb_of_a_build_and_every_function_was_recorded() -> None:
@@ -138,7 +177,42 @@ def test_a_right_that_nothing_needs_is_seen() -> None:
     place = f"arn:aws:s3:::{BUCKET}/data/*"
     statements.append({"Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteObject"], "Resource": place})
     seen = set(needed_rights.unused(statements, NEEDED["plain"]["serve-production"])) - before
-    assert seen == {"s3:DeleteObject", "s3:GetObject data/*"}
+    assert seen == {"s3:DeleteObject data/*", "s3:GetObject data/*"}
+
+
+@pytest.mark.parametrize(
+    ("actor", "action", "narrow", "wide"),
+    [
+        ("promote", "s3:PutObject", "/champion/package.tar.gz", "/champion/*"),
+        ("promote", "ssm:PutParameter", f"/{PROJECT}/champion", f"/{PROJECT}/*"),
+        ("prepare", "ssm:GetParameter", f"/{PROJECT}/*", "/*"),
+        ("prepare", "logs:PutLogEvents", f":/aws/codebuild/{PROJECT}-prepare:*", ":*"),
+        ("prepare", "sagemaker:DescribeModelPackage", "/rare-group/*", "/*/*"),
+        ("prepare", "sagemaker:InvokeEndpoint", "-staging", "-*"),
+        ("check-approval", "s3:PutObject", "/*/Checked/*", "/*"),
+        ("serve-staging", "cloudwatch:DescribeAlarms", f"{PROJECT}-staging-*", "*"),
+        ("scoring-job", "s3:GetObject", "/scoring/*", "/runs/*"),  # the other pipeline's job keeps this right
+        ("pipeline", "iam:PassRole", "-job", "-*"),
+        ("job", "kms:Encrypt", "key/1234abcd", "key/*"),
+    ],
+)
+def test_a_right_that_reaches_beyond_what_it_is_needed_for_is_seen(actor, action, narrow, wide) -> None:
+    statements = copy.deepcopy(LOOKED_AT["plain"].roles.statements(actor))
+    widened = set()
+    for statement in statements:
+        if action in authorization.allowed_actions([statement]):
+            found = authorization.several(statement["Resource"])
+            statement["Resource"] = [each.replace(narrow, wide) for each in found]
+            widened |= set(statement["Resource"]) - set(found)
+    rights = {right.removeprefix(f"{action} ") for right in beyond(statements, actor) if right.startswith(f"{action} ")}
+    assert widened and widened <= {
+        right if right[:4] == "arn:" else f"arn:aws:s3:::{BUCKET}/{right}" for right in rights
+    }
+
+
+def beyond(statements: list[dict[str, Any]], actor: str) -> set[str]:
+    """What statements of an actor allow in the plain variant, and no work needs or keeps."""
+    return set(needed_rights.unused(statements, NEEDED["plain"][actor])) - kept(actor)
 
 
 def test_a_call_that_the_list_does_not_have_is_seen() -> None:

@@ -630,6 +630,39 @@ def of_endpoints(everything: Everything) -> Found:
             yield from service(whose, "job in a VPC")
 
 
+# -- roles in a stage's own account, which the toolchain's account may enter (infra/target.yaml) ---------------------
+
+# What a verb asks of the toolchain's account all the same: registry, packages and published names are there.
+ASKED_AT_HOME = ("s3:", "kms:", "ssm:", "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages")
+
+
+def needs_elsewhere(everything: Everything, stage: str) -> dict[str, set[str]]:
+    """Actor of a stage's own account -> what it needs; of `stack` and `serve` beyond what they need in the toolchain's.
+
+    everything: of the toolchain.
+    """
+    enter, stack = {*OF_THE_BUCKET, "kms:Decrypt"}, {"kms:Decrypt"}
+    for action in actions(everything):
+        asked = action["Configuration"]
+        if asked.get("StackName") == f"{PROJECT}-{stage}":
+            where = at_provider("CloudFormation", asked)
+            read = {need for need in artifacts(action) if need.startswith("s3:Get")}
+            stack |= read
+            enter |= read | {f"{need} {where}" for need in PROVIDERS["CloudFormation"]}
+            enter |= {f"iam:PassRole {asked['RoleArn']}"}
+            enter |= {f"cloudformation:DeleteStack {where}"} if asked["ActionMode"] == "DELETE_ONLY" else set()
+    sends = {*of_verb("release smoke", stage), *(of_verb("release load", stage) if stage == "staging" else ())}
+    reads = {*of_verb("release prepare", stage), *of_verb("release smoke", stage)} - {
+        need for need in sends if need.startswith("sagemaker:InvokeEndpoint")
+    }
+    for name in (f"{PROJECT}-target-{stage}", f"{PROJECT}-{stage}"):
+        reads.add(f"cloudformation:DescribeStacks {arn('cloudformation', f'stack/{name}/*')}")
+    look, ask = ({need for need in needed if not need.startswith(ASKED_AT_HOME)} for needed in (reads, sends))
+    look.add(f"ssm:GetParameter {arn('ssm', f'parameter/{PROJECT}/{stage}/*')}")  # quotas.py, audit.py, release.py
+    found = {"enter": enter, "look": look, "ask": ask, "stack": stack, "serve": {"kms:Decrypt"}}
+    return {f"{name}-{stage}": needed for name, needed in found.items()}
+
+
 # -- what is missing, what is left over -------------------------------------------------------------------------------
 
 

@@ -138,6 +138,34 @@ def test_every_recorded_action_is_one_that_iam_knows() -> None:
     assert [action for action in sorted(actions) if not authorization.action(action)] == []
 
 
+# -- a stage's own account ---------------------------------------------------------------------------------------------
+
+IN_ITS_ACCOUNT = {
+    stage: every_template.Everything("everything on", ("target.yaml",), Stage=stage).roles
+    for stage in ("staging", "production")
+}
+ENTERED = [f"{name}-{stage}" for stage in IN_ITS_ACCOUNT for name in ("enter", "look", "ask", "stack", "serve")]
+# All else that `stack` and `serve` may do, test_several_accounts.py compares with their namesakes in the toolchain's.
+MORE_THERE = ("ReadTheRelease", "ReadWhatTheToolchainEncrypts")
+QUOTAS = {
+    "servicequotas:ListServiceQuotas *",
+    "servicequotas:ListAWSDefaultServiceQuotas *",
+}  # `scarcegan doctor --cloud`
+
+
+@pytest.mark.parametrize("actor", ENTERED)
+def test_a_role_of_a_stages_own_account_may_do_what_it_is_entered_for_and_nothing_else_checked_statically(
+    actor,
+) -> None:
+    name, stage = actor.split("-")
+    statements = IN_ITS_ACCOUNT[stage].statements(actor)
+    if name in ("stack", "serve"):
+        statements = [statement for statement in statements if statement["Sid"] in MORE_THERE]
+    needed = needed_rights.needs_elsewhere(LOOKED_AT["everything on"], stage)[actor]
+    assert {need for need in needed if not needed_rights.may(statements, need)} == set()
+    assert set(needed_rights.unused(statements, needed)) == (QUOTAS if name == "look" else set())
+
+
 # -- faults that must be seen ------------------------------------------------------------------------------------------
 
 

@@ -179,9 +179,8 @@ def test_before_the_approval_production_in_its_own_account_can_be_looked_at_only
     for stage, roles in TARGETS.items():
         actions = {a for s in roles.statements(f"look-{stage}") for a in several(s["Action"])}
         assert all(map(reading.fullmatch, actions)), actions
-        assert {a for s in roles.statements(f"ask-{stage}") for a in several(s["Action"])} - actions == {
-            "sagemaker:InvokeEndpoint"
-        }
+        asks = {a for s in roles.statements(f"ask-{stage}") for a in several(s["Action"])} - actions
+        assert asks == {"sagemaker:InvokeEndpoint"} | ({"cloudwatch:GetMetricData"} if stage == "staging" else set())
 
 
 # -- what a stage's account may of the toolchain's --------------------------------------------------------------------

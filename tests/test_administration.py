@@ -781,6 +781,87 @@ def test_the_deployment_role_for_one_project_cannot_touch_another_one_whose_name
         assert reached == set(), mine
 
 
+# -- nothing beside what a role works on ------------------------------------------------------------------------------
+
+# Role -> pattern with one star, where it may do its work on another name too -> why. AWS or a person draws these names.
+LOG_STREAMS, STACK_IDS = "AWS draws the names of log streams", "the name before it is of a project; AWS draws the rest"
+VERSIONS, OPEN = "every version of the template, and its files", "AWS's tag on what Studio may use is asked"
+BESIDE = {
+    "LaunchRole": {
+        SC.replace("/0a", "/*"): STACK_IDS,
+        SC.replace("/0a", "*/0a"): STACK_IDS,
+        "arn:aws:s3:::*/projects/0.1.0/project.yaml": "Service Catalog copies it into a bucket of its own",
+        f"{BUCKET}/*/0.1.0/project.yaml": "the tag limits it",
+        f"{BUCKET}/projects/*/project.yaml": VERSIONS,
+        f"{BUCKET}/projects/0.1.0/*": VERSIONS,
+        arn("sagemaker", "code-repository/*"): "a project's repository in Studio has any name",
+    },
+    "HandlerRole": {
+        SEED_LOG.replace(":0a", ":*"): LOG_STREAMS,
+        LAMBDA_LOG.replace(":0a", ":*"): LOG_STREAMS,
+        LAMBDA_LOG.replace("log-stream", "*"): LOG_STREAMS,
+        arn("sagemaker", "project/*"): "a project has any name",
+    },
+    "SeedRole": {
+        arn("codecommit", "*"): OPEN,
+        arn("codeconnections", "connection/*"): OPEN,
+        arn("codestar-connections", "connection/*"): OPEN,
+        SEED_LOG.replace(":0a", ":*"): LOG_STREAMS,
+        SEED_LOG.replace("log-stream", "*"): LOG_STREAMS,
+        f"{BUCKET}/handler/*": VERSIONS,
+        f"{BUCKET}/seed/*/template.zip": VERSIONS,
+        f"{BUCKET}/seed/0.1.0/*": VERSIONS,
+    },
+    "StudioUserPolicy": {
+        SP.replace("/0a", "/*"): STACK_IDS,
+        SP.replace("/0a", "*/0a"): STACK_IDS,
+        f"{BUCKET}/projects/*/project.yaml": VERSIONS,
+        f"{BUCKET}/projects/0.1.0/*": VERSIONS,
+        arn("sagemaker", "domain/*"): "a person's own domain has any name; its tags are listed",
+        arn("sagemaker", "project/*"): "a project has any name",
+    },
+    "DeploymentRole": {
+        OLDER.replace("/0a", "/*"): "a connection has any id; the tag that opens it to Studio is asked",
+        f"arn:aws:iam::{ACCOUNT}:role/{PROJECT}-{REGION}-*": "all roles of the project, under the boundary",
+        arn("kms", "key/*"): "AWS draws the id of a key; its tag is asked",
+        f"arn:aws:s3:::{PROJECT}-{ACCOUNT}-{REGION}/functions/*": "the code of a function lies under its digest",
+        arn("sagemaker", "model-package-group/*"): "the team names its group; its tag is asked",
+        arn("scheduler", f"schedule/{PROJECT}/*"): "all schedules of the project's own group",
+        arn("ssm", f"parameter/{PROJECT}/*"): "all names that the project publishes",
+    },
+}
+
+
+def beside(resource: str) -> Iterator[tuple[str, str]]:
+    """(pattern with one star, what it stands for): each part of a resource's name another one, or another account."""
+    start, parts = resource.split(":", 4)[:4], re.split(r"([/:])", resource.split(":", 4)[4])
+    for at, part in enumerate(parts):
+        for star, other in (
+            (("*", "foreign"), (f"{part}*", f"{part}-foreign")) if part not in ("", "*", "/", ":") else ()
+        ):
+            pattern, there = (
+                ":".join([*start, "".join([*parts[:at], one, *parts[at + 1 :]])]) for one in (star, other)
+            )
+            yield pattern, there
+
+
+@pytest.mark.parametrize("role", BESIDE)
+def test_a_role_may_do_its_work_on_nothing_beside_it_but_what_has_a_reason(role: str) -> None:
+    """Rights that hold for every resource are left out: each has its reason in the template."""
+    work = MUST.get(role) or [need for stack in STACKS for need in needs(stack)]
+    said = as_project(PROJECT) if role == "DeploymentRole" else statements(role)
+    said = [one for one in said if one["Effect"] == "Deny" or one.get("Resource") != "*" or role == "LaunchRole"]
+    reached = {
+        pattern
+        for need in work
+        for pattern, there in (beside(need[1]) if need[1] != "*" else ())
+        if allowed(said, need[0], there, context_of(need))
+    }
+    covered = {(kept, one) for kept in BESIDE[role] for one in reached if enforcement.like(kept, one)}
+    assert reached - {one for _, one in covered} == set()
+    assert set(BESIDE[role]) - {kept for kept, _ in covered} == set(), "no reason is needed for these any more"
+
+
 def passed_roles(value: Any) -> Iterator[str]:
     """ARNs of roles in properties that hand one over."""
     if isinstance(value, dict):

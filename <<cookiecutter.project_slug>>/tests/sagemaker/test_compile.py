@@ -5,6 +5,7 @@ Nothing here runs a pipeline (test_rehearsal.py does); shapes are held against b
 
 import ast
 import copy
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -230,16 +231,13 @@ def test_a_new_step_is_an_entry_and_nothing_more_in_the_cloud_too():
 
 def test_new_data_behind_an_unchanged_place_is_a_cache_miss_for_the_steps_that_read_it_and_for_no_other(pipelines):
     training = pipelines["training"]
-    prints = {
-        found["Name"]: sorted(k for k in found["Arguments"].get("Environment", {}) if k.endswith("FINGERPRINT"))
-        for found in jobs(training)
-    }
-    assert prints == {
-        "features": ["LABELS_FINGERPRINT", "TELEMETRY_FINGERPRINT"],
-        "split": [],
-        "train": [],
-        "baseline": [],
-        "evaluate": [],
+    variables = {found["Name"]: found["Arguments"].get("Environment", {}) for found in jobs(training)}
+    assert variables == {
+        "features": {
+            "TELEMETRY_FINGERPRINT": get("Parameters.TelemetryFingerprint"),
+            "LABELS_FINGERPRINT": get("Parameters.LabelsFingerprint"),
+        },
+        **{name: {} for name in ("split", "train", "baseline", "evaluate")},
     }
 
 
@@ -252,10 +250,16 @@ def test_the_cache_is_on_every_job_but_never_on_the_registration_nor_on_what_is_
     assert "CacheConfig" not in step(pipelines["training"], "register")
 
 
-def test_retries_are_on_every_job(pipelines):
+def test_every_job_is_tried_again_after_throttling_missing_capacity_and_faults_of_sagemaker(pipelines):
+    wait = {"BackoffRate": 2.0, "IntervalSeconds": 60, "MaxAttempts": Config().retries}
+    reasons = (
+        ["Step.SERVICE_FAULT", "Step.THROTTLING"],
+        ["SageMaker.RESOURCE_LIMIT"],
+        ["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR"],
+    )
     for pipeline in pipelines.values():
         for found in jobs(pipeline):
-            assert {policy["MaxAttempts"] for policy in found["RetryPolicies"]} == {Config().retries}
+            assert found["RetryPolicies"] == [{**wait, "ExceptionType": reason} for reason in reasons]
 
 
 def test_scores_are_written_where_only_the_scoring_pipelines_jobs_may_write(pipelines):
@@ -292,7 +296,7 @@ def test_everything_a_job_writes_and_its_disk_are_encrypted_with_the_projects_ke
 
 
 def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
-    train = step(all_on["training"], "train")["Arguments"]
+    train = copy.deepcopy(step(all_on["training"], "train")["Arguments"])
     assert train["EnableManagedSpotTraining"] is True
     assert train["StoppingCondition"]["MaxWaitTimeInSeconds"] == 24 * 3600
     assert train["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
@@ -300,8 +304,13 @@ def test_vpc_spot_mlflow_and_tags_are_there_when_config_yaml_says_so(all_on):
         "part of the cache key: no execution"
     )
     assert train["VpcConfig"] == {"SecurityGroupIds": ["sg-0a1b2c3d"], "Subnets": ["subnet-0a1b2c3d"]}
-    assert train["Environment"]["MLFLOW_TRACKING_URI"] == ALL_ON["cloud"]["mlflow_app"]
-    assert json.loads(train["Environment"]["MLFLOW_RUN_CONTEXT"]) == {"team": "data-science"}
+    assert train["EnableNetworkIsolation"] is False
+    assert json.loads(train["Environment"].pop("MLFLOW_RUN_CONTEXT")) == {"team": "data-science"}
+    assert train["Environment"] == {
+        "MLFLOW_TRACKING_URI": ALL_ON["cloud"]["mlflow_app"],
+        "MLFLOW_EXPERIMENT_NAME": NAMES.project,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     split = step(all_on["training"], "split")["Arguments"]
     assert split["NetworkConfig"]["VpcConfig"] == train["VpcConfig"]
     assert split["NetworkConfig"]["EnableNetworkIsolation"] is False
@@ -342,18 +351,100 @@ def test_nothing_is_registered_unless_gate_json_says_so_and_the_failure_says_its
     ]
 
 
-def test_registration_calls_the_projects_function_with_a_flat_event(pipelines):
+def get(name: str) -> dict[str, str]:
+    return {"Get": name}
+
+
+def own_parameters(event: dict) -> dict[str, dict[str, str]]:
+    """The fields that an event must have for the parameters that its rules name: each the parameter of its name."""
+    return {name: get(f"Parameters.{name}") for name in json.loads(event["rules"])}
+
+
+def test_registration_calls_the_projects_function_with_exactly_this_flat_event(pipelines):
     register = step(pipelines["training"], "register")
     assert register["FunctionArn"] == NAMES.register_function_arn
     event = register["Arguments"]
-    assert event["models_folder"] == "models"
-    assert event["run"] == {"Get": "Execution.PipelineExecutionId"}
-    assert event["TrainIterations"] == {"Get": "Parameters.TrainIterations"}
-    assert event["code_version"] == BUNDLE.digest
-    assert {"models", "evaluation", "gate", "baseline", "packages_out", "group", "classes", "data_fingerprint"} < set(
-        event
-    )
+    folder = {"On": "/", "Values": [NAMES.uri("runs"), get("Execution.PipelineExecutionId"), "register", "packages"]}
+    prints = {"On": "-", "Values": [get("Parameters.TelemetryFingerprint"), get("Parameters.LabelsFingerprint")]}
+    assert event == {
+        "models": get(TRAINED),
+        "models_folder": "models",
+        "evaluation": get(of_output("evaluate", "evaluation")),
+        "gate": get(of_output("evaluate", "gate")),
+        "baseline": get(BASELINE),
+        "packages_out": {"Std:Join": folder},
+        "group": "rare-players",
+        "classes": "dormant,normal,heavy,risky",
+        "run": get("Execution.PipelineExecutionId"),
+        "execution_arn": get("Execution.PipelineExecutionArn"),
+        "data_fingerprint": {"Std:Join": prints},
+        "code_version": BUNDLE.digest,
+        "config": event["config"],  # test_the_settings_a_model_is_registered_with_are_those_of_its_execution
+        "rules": event["rules"],
+        **own_parameters(event),
+    }
+    assert {"TrainIterations", "TrainInstanceType"} < set(own_parameters(event)) == set(defaults(pipelines["training"]))
     assert [output["OutputName"] for output in register["OutputParameters"]] == ["set_id", "versions", "group"]
+
+
+@pytest.mark.parametrize(("name", "asked"), [("training", {}), ("scoring", {"digest_of": "champion"})])
+def test_the_check_is_asked_for_the_parameters_of_the_execution_and_nothing_else(pipelines, name, asked):
+    event = step(pipelines[name], "check")["Arguments"]
+    assert event == {"rules": event["rules"], **own_parameters(event), **asked}
+
+
+def test_every_step_waits_for_the_check_or_for_what_it_reads(pipelines):
+    found = {name: {s["Name"]: s.get("DependsOn") for s in all_steps(p["Steps"])} for name, p in pipelines.items()}
+    nothing = dict.fromkeys(("check", "split", "train", "baseline", "evaluate", "gate", "register", "gate-closed"))
+    assert found["training"] == {**nothing, "features": ["check"]}
+    assert found["scoring"] == {"check": None, "features": ["check"], "score": None}
+
+
+def test_a_step_that_is_to_wait_for_one_of_which_it_reads_nothing_does_so():
+    source = compiler.pipelines(Config(), "v1")[0]
+    waiting = tuple(
+        dataclasses.replace(s, after=(*s.after, "baseline")) if s.name in ("evaluate", "register") else s
+        for s in source.steps
+    )
+    pipeline = json.loads(
+        compiler.compile_pipeline(dataclasses.replace(source, steps=waiting), Config(), NAMES, BUNDLE).definition
+    )
+    for name in ("evaluate", "register"):
+        assert "baseline" in step(pipeline, name)["DependsOn"]
+
+
+def test_a_job_gets_the_machine_and_the_parameters_that_carry_its_name(pipelines):
+    size, image = Config().cloud.volume_gb, NAMES.image("training")
+    for source in compiler.pipelines(Config(), "v1"):
+        for found in jobs(pipelines[source.name]):
+            arguments, of_step = found["Arguments"], source.step(found["Name"])
+            machine = arguments.get("ResourceConfig") or arguments["ProcessingResources"]["ClusterConfig"]
+            instance = get(f"Parameters.{parameters.instance_name(found['Name'])}")
+            assert (machine["InstanceType"], machine["InstanceCount"], machine["VolumeSizeInGB"]) == (instance, 1, size)
+            container = arguments.get("AppSpecification") or arguments["AlgorithmSpecification"]
+            assert container.get("ImageUri", container.get("TrainingImage")) == image
+            given = values_of(arguments)
+            assert given.keys() == of_step.arguments.keys()
+            for argument in of_step.parameters:
+                assert given[argument] == get(f"Parameters.{parameters.argument_name(found['Name'], argument)}")
+
+
+def values_of(arguments: dict) -> dict[str, object]:
+    """A step's own arguments in those of its job, by name; a reference stands alone."""
+    if "HyperParameters" in arguments:
+        ours = ("sagemaker_", job.MODULE_PARAMETER, job.OUTPUTS_PARAMETER)
+        given = {key: value for key, value in arguments["HyperParameters"].items() if not key.startswith(ours)}
+        return {key: alone(value) for key, value in given.items()}
+    found: dict[str, object] = {}
+    for word in arguments["AppSpecification"]["ContainerArguments"]:
+        name, _, value = (word["Std:Join"]["Values"][0] if isinstance(word, dict) else word).partition("=")
+        if name.startswith("--") and (isinstance(word, dict) or "=" in word):
+            found[name[2:]] = word["Std:Join"]["Values"][1] if isinstance(word, dict) else value
+    return found
+
+
+def alone(value: object) -> object:
+    return value["Std:Join"]["Values"][0] if isinstance(value, dict) and "Std:Join" in value else value
 
 
 def test_the_settings_a_model_is_registered_with_are_those_of_its_execution(pipelines):

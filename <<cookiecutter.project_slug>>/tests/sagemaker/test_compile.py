@@ -429,6 +429,27 @@ def test_a_job_gets_the_machine_and_the_parameters_that_carry_its_name(pipelines
                 assert given[argument] == get(f"Parameters.{parameters.argument_name(found['Name'], argument)}")
 
 
+def test_a_job_starts_the_script_that_lies_in_its_channel_of_code(pipelines):
+    """The toolkit in AWS's image reads a training job's: https://github.com/aws/sagemaker-training-toolkit"""
+    for source in compiler.pipelines(Config(), "v1"):
+        for found in jobs(pipelines[source.name]):
+            arguments, of_step = found["Arguments"], source.step(found["Name"])
+            if found["Type"] == "Processing":
+                started = arguments["AppSpecification"]
+                assert started["ContainerEntrypoint"] == ["bash", "/opt/ml/processing/input/code/job.sh"]
+                assert started["ContainerArguments"][0] == of_step.module
+            else:
+                given = arguments["HyperParameters"]
+                assert {name: given[name] for name in given if name not in of_step.arguments} == {
+                    "sagemaker_program": "job.sh",
+                    "sagemaker_submit_directory": "/opt/ml/input/data/code",
+                    "sagemaker_region": NAMES.region,
+                    "sagemaker_container_log_level": "20",
+                    job.MODULE_PARAMETER: of_step.module,
+                    job.OUTPUTS_PARAMETER: ",".join(of_step.outputs),
+                }
+
+
 def values_of(arguments: dict) -> dict[str, object]:
     """A step's own arguments in those of its job, by name; a reference stands alone."""
     if "HyperParameters" in arguments:

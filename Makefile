@@ -37,8 +37,8 @@ demo-loop:
 	@PATH="$$PATH:$(CURDIR)/$(RUN)" env -u PYTHONDONTWRITEBYTECODE $(MAKE) --no-print-directory -C $(DEMO) local
 	@echo "These paths begin in $(DEMO): cd $(DEMO)"
 
-test: check lint-infra  ## lint and types, then all tests, those of a generated project included
-	"$(RUN)/python" -m pytest
+test: check lint-infra  ## lint and types, then all tests, those of a generated project included, on two cores
+	"$(RUN)/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: check  ## lint, types and the tests of the project's rooms that changed since the last commit, under a minute
 	@$(MAKE) --no-print-directory -C "$(PROJECT)" quick VENV="$(CURDIR)/$(VENV)"

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,20 @@ PROJECT = "<<cookiecutter.project_slug>>"
 DECOY = "{{cookiecutter.decoy}}"
 Bake = Callable[..., Path]
 
+VENV = Path(sys.executable).parents[1]
+
 __all__ = ["PROJECT", "ROOT", "Bake"]
+
+
+def make(project: Path, *targets: str) -> str:
+    """Run make in a project with this environment; fail with all that was said."""
+    environment = {**os.environ, "MAKEFLAGS": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        ["make", *targets, f"VENV={VENV}"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-10_000:]
+    return said
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """An untouched project on every supported Python on this machine but the one that runs these tests.
 
-All tests run on that one (test_generated_project.py). The others get lint, types and the quick tests of the rooms
+All tests run on that one (test_check.py). The others get lint, types and the quick tests of the rooms
 whose results depend on Python and its libraries most: about a minute for two of them, and their installation.
 """
 

@@ -438,6 +438,9 @@ def test_a_job_starts_the_script_that_lies_in_its_channel_of_code(pipelines):
                 started = arguments["AppSpecification"]
                 assert started["ContainerEntrypoint"] == ["bash", "/opt/ml/processing/input/code/job.sh"]
                 assert started["ContainerArguments"][0] == of_step.module
+                modes = {channel["S3Input"]["S3InputMode"] for channel in arguments["ProcessingInputs"]}
+                uploads = {each["S3Output"]["S3UploadMode"] for each in arguments["ProcessingOutputConfig"]["Outputs"]}
+                assert (modes, uploads) == ({"File"}, {"EndOfJob"}), "job.py reads whole files, and writes at its end"
             else:
                 given = arguments["HyperParameters"]
                 assert {name: given[name] for name in given if name not in of_step.arguments} == {

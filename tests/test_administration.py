@@ -781,7 +781,7 @@ def test_the_deployment_role_for_one_project_cannot_touch_another_one_whose_name
         assert reached == set(), mine
 
 
-# -- nothing beside what a role works on ------------------------------------------------------------------------------
+# -- what lies beside a role's own things -----------------------------------------------------------------------------
 
 # Role -> pattern with one star, where it may do its work on another name too -> why. AWS or a person draws these names.
 LOG_STREAMS, STACK_IDS = "AWS draws the names of log streams", "the name before it is of a project; AWS draws the rest"

@@ -1,7 +1,7 @@
 """An untouched project on every supported Python on this machine but the one that runs these tests.
 
-All tests run on that one (test_check.py). The others get lint, types and the quick tests of the rooms
-whose results depend on Python and its libraries most: about a minute for two of them, and their installation.
+All tests run on that one (test_check.py). The others get lint, types and the quick tests of what
+depends on Python and its libraries most: archives, and the rooms named below.
 """
 
 import os
@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from pythons import find, supported
 
-ROOMS = ("evaluation", "features", "model", "monitoring", "report")
+NAMES = ("test_archive.py", "data", "evaluation", "features", "model", "monitoring", "report")
 OTHERS = [version for version in supported() if version != f"{sys.version_info[0]}.{sys.version_info[1]}"]
 
 
 def prove(project: Path, python: Path) -> tuple[int, str]:
     """Exit code and words of lint, types and quick tests, in an environment that the project makes of this Python."""
-    tests = f".venv/bin/python -m pytest -m 'not slow' {' '.join(f'tests/{room}' for room in ROOMS)}"
+    tests = f".venv/bin/python -m pytest -m 'not slow' {' '.join(f'tests/{name}' for name in NAMES)}"
     uv = f"{os.environ['PATH']}:{Path(sys.executable).parent}"
     environment = {**os.environ, "PATH": uv, "MAKEFLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PIP_NO_COMPILE"] = "1"  # most of what it installs is never imported

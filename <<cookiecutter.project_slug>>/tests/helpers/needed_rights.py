@@ -492,7 +492,7 @@ def of_functions(everything: Everything) -> Found:
 
 
 def of_called_function(whose: str, name: str, pipeline: Mapping[str, Any]) -> Found:
-    """What a function needs that actions of a CodePipeline call."""
+    """What a function needs because a CodePipeline has an action that calls it."""
     for action in (action for stage in pipeline["Stages"] for action in stage["Actions"]):
         if action["Configuration"].get("FunctionName") == name:
             # what it reads, it is lent the credentials for
@@ -666,8 +666,8 @@ def needs_elsewhere(everything: Everything, stage: str) -> dict[str, set[str]]:
 # -- what is missing, what is left over -------------------------------------------------------------------------------
 
 
-# What an action is about, whoever takes it, where neither a recorded call nor a template says it. AWS draws the names
-# that are a star here, so that they tell nobody's project; tags and conditions limit them (test_roles.py).
+# Action -> ARNs of what it acts on, where neither a recorded call nor a template names them. A star stands for a name
+# that AWS chooses, in which no project's name occurs; tags and conditions limit such rights (test_roles.py).
 PLACES = {
     "kms:*": [GIVEN["KeyArn"]],
     "codeconnections:UseConnection": [OPTIONAL["ConnectionArn"]],
@@ -754,7 +754,7 @@ def inside(resource: str, action: str, where: Mapping[str, set[str]]) -> bool:
 
 
 def places(needed: Iterable[str]) -> dict[str, set[str]]:
-    """Action that is needed -> what it is needed for: patterns of ARNs, with stars.
+    """Return needed action -> patterns of the ARNs that it is needed for.
 
     One whose needs name nothing is about the same as the other actions of its service, such as AddTags.
     """

@@ -198,7 +198,7 @@ def rows(rule: str, service: str, names: str, asked: dict[str, Any], what: str) 
 
 
 def watch_rows(rule: str, topic: str) -> list[Row]:
-    """Of rules and of the topic that tells."""
+    """Return the rows of calls that change a rule, or the topic to which the rules write."""
     return [
         *rows("WatchChangedRule", "events", "PutRule DisableRule DeleteRule", {"name": rule}, rule),
         *rows("WatchChangedRule", "events", "PutTargets RemoveTargets", {"rule": rule}, rule),
